@@ -1,0 +1,2 @@
+//! PongoDB against its peers.
+fn main() {}

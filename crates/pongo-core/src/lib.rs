@@ -1,0 +1,5 @@
+//! The bytes of PongoDB.
+pub mod ids;
+pub mod record;
+pub mod schema;
+pub mod storage;

@@ -1,0 +1,122 @@
+//! Storage: the one door through which the engine reaches bytes that outlive it.
+//!
+//! Everything the store does to files, maps and locks goes through [`Storage`] and [`File`], so that the same engine
+//! runs on real files ([`RealStorage`]), on plain memory ([`MemoryStorage`]) and, in tests, on a disk that loses,
+//! reorders and tears what was not synced.
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | `real` | files of one folder: `pwrite`, `fallocate(2)`, `fdatasync`, OFD locks, maps |
+//! | `memory` | the same behaviour over plain allocations, in one process |
+//! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
+//! | `words` | a shared writable map that holds nothing but atomic words, with the hook for its stores |
+//!
+//! Promise to the rest of the crate: a path is relative to the store's folder and uses `/`; offsets and lengths are
+//! bytes; an `Ok` from [`File::sync`] means the kernel said the data are on the disk; nothing here retries a failed
+//! sync.
+
+mod memory;
+mod real;
+mod reservation;
+mod words;
+
+use std::fmt::Debug;
+use std::io;
+use std::sync::Arc;
+
+pub use memory::MemoryStorage;
+pub use real::RealStorage;
+pub use reservation::Reservation;
+pub use words::{StoreHook, Words};
+
+/// Maps, allocations and chunk bounds are multiples of this.
+pub const PAGE: u64 = 4096;
+
+/// A folder with files in it.
+pub trait Storage: Send + Sync + Debug {
+    /// Makes a new, empty file and opens it for reading and writing. Errs with `AlreadyExists` if it is there.
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>>;
+    /// Opens an existing file for reading and writing. Errs with `NotFound` if it is not there.
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>>;
+    /// Gives a file a new name in the store, in place of whatever had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Unlinks a file.
+    fn remove(&self, path: &str) -> io::Result<()>;
+    /// Makes a folder; one that is there already is fine.
+    fn create_dir(&self, path: &str) -> io::Result<()>;
+    /// Names (not paths) of what is in a folder, sorted.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Makes the names in a folder durable. The store's own folder is `""`.
+    fn sync_dir(&self, path: &str) -> io::Result<()>;
+    /// Reserves `len` bytes of address space with nothing in them.
+    fn reserve(&self, len: usize) -> io::Result<Reservation>;
+    /// A token that is equal at two moments only if no page of this folder's files can have been lost between them
+    /// except by a failed write-back: same boot, same mount. `None` if the system cannot say.
+    fn cache_identity(&self) -> Option<[u8; 32]>;
+    /// Identity of the folder among all open ones of this process: equal for two handles on the same folder.
+    fn folder_identity(&self) -> io::Result<(u64, u64)>;
+    /// What to call this storage in messages: the folder's path.
+    fn name(&self) -> String;
+}
+
+/// One open file: in POSIX terms one open file description, so that locks belong to this value.
+pub trait File: Send + Sync + Debug {
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` at `offset`. Interrupted and short writes are continued.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Sets aside disk space for `[offset, offset + len)`, lengthening the file if need be; bytes that were not there
+    /// read as zero. After `Ok`, writing there cannot fail for want of space.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
+    /// Sets the length without setting space aside (holes read as zero).
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// `fdatasync`: everything written to the file, by `write_at` or through a [`Words`] map, is on the disk.
+    fn sync(&self) -> io::Result<()>;
+    /// Asks the kernel to begin writing `[offset, offset + len)` back, without waiting. Only a hint.
+    fn start_writeback(&self, offset: u64, len: u64);
+    /// Maps `[offset, offset + len)` shared and writable as atomic words. Both are multiples of [`PAGE`] and lie inside
+    /// the file; every page of it has been allocated, or is never stored to.
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words>;
+    /// Maps `[offset, offset + len)` of the file read-only at byte `at` of a reservation. All are multiples of
+    /// [`PAGE`]; the range lies inside the file and inside the reservation.
+    fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()>;
+    /// Tries to lock the bytes `[start, start + len)`; `false` if another description holds them. Locking bytes this
+    /// description holds already changes their mode, in one step.
+    fn try_lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool>;
+    /// Locks the bytes, waiting for others.
+    fn lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<()>;
+    /// Gives the bytes up.
+    fn unlock(&self, start: u64, len: u64) -> io::Result<()>;
+    /// Whether any *other* description holds a lock that stands in the way of `mode` on these bytes (`F_OFD_GETLK`).
+    fn is_locked(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool>;
+    /// For the implementations only: the descriptor behind this file, if there is one.
+    #[doc(hidden)]
+    fn raw(&self) -> RawFile<'_>;
+    /// A number that tells this file from every other one of the same storage, for hooks and messages.
+    fn id(&self) -> u64;
+}
+
+/// What stands behind a [`File`]; only the storage implementations look at it.
+#[doc(hidden)]
+#[derive(Debug)]
+pub enum RawFile<'a> {
+    /// A descriptor of the operating system.
+    Real(std::os::fd::BorrowedFd<'a>),
+    /// Bytes in this process's memory.
+    Memory,
+}
+
+/// How a byte range is locked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LockMode {
+    /// Together with other shared holders.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
