@@ -11,7 +11,7 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use crate::schema::{Kind, Schema};
 
 /// A type that can be a field of a record.
-pub trait FieldType: TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Copy + Send + Sync + 'static {
+pub trait FieldType: TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static {
     /// What the type is, as the schema file says it.
     const KIND: Kind;
 }
