@@ -1,0 +1,101 @@
+//! Little-endian numbers in byte slices: the one place that encodes and decodes them. Decoding never panics: what is
+//! not there is `None`.
+
+/// Reads numbers one after another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
+    pub(crate) fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.bytes.split_at_checked(len)?;
+        self.bytes = tail;
+        Some(head)
+    }
+
+    /// Takes `len` bytes and what fills them up to a multiple of eight.
+    pub(crate) fn take_padded(&mut self, len: u64) -> Option<&'a [u8]> {
+        let len = usize::try_from(len).ok()?;
+        let head = self.take(len)?;
+        self.take(len.next_multiple_of(8).checked_sub(len)?)?;
+        Some(head)
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        let head = self.take(8)?;
+        Some(u64::from_le_bytes(head.try_into().ok()?))
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        let head = self.take(4)?;
+        Some(u32::from_le_bytes(head.try_into().ok()?))
+    }
+
+    pub(crate) fn u128(&mut self) -> Option<u128> {
+        let head = self.take(16)?;
+        Some(u128::from_le_bytes(head.try_into().ok()?))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Appends numbers.
+pub(crate) trait Put {
+    fn put_u64(&mut self, value: u64);
+    fn put_u32(&mut self, value: u32);
+    fn put_u128(&mut self, value: u128);
+    /// Appends bytes and zeros up to a multiple of eight.
+    fn put_padded(&mut self, bytes: &[u8]);
+}
+
+impl Put for Vec<u8> {
+    fn put_u64(&mut self, value: u64) {
+        self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_u32(&mut self, value: u32) {
+        self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_u128(&mut self, value: u128) {
+        self.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn put_padded(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+        self.resize(self.len() + bytes.len().next_multiple_of(8) - bytes.len(), 0);
+    }
+}
+
+/// The checksum of everything small on disk: xxh3, 64 bits, with the store's own seed so that a file from elsewhere
+/// does not check by chance.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, 0x504f_4e47_4f44_4201)
+}
+
+/// Fills a page with `content`, its checksum behind it, and zeros.
+pub(crate) fn sealed_page(mut content: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(&content);
+    content.put_u64(sum);
+    assert!(content.len() <= crate::storage::PAGE as usize, "a header fits its page");
+    content.resize(crate::storage::PAGE as usize, 0);
+    content
+}
+
+/// Whether the first `len` bytes of a page are followed by their checksum.
+pub(crate) fn page_is_sealed(page: &[u8], len: usize) -> bool {
+    let mut reader = Reader::new(page);
+    let Some(content) = reader.take(len) else { return false };
+    reader.u64() == Some(checksum(content))
+}

@@ -1,0 +1,352 @@
+//! The `control` file: what processes share while the store is open. Volatile: whoever opens the store alone makes it
+//! anew. A shared writable map of atomic words; nothing in it is needed to recover.
+//!
+//! | words | what |
+//! | --- | --- |
+//! | 0..64 | identity, state, poison, writer's word, durable position, published counter |
+//! | 64..512 | live count of marks files for each table |
+//! | 512.. | reader slots: groups of 64, one group a process |
+//! | after | the snapshot ring: records of 1,024 words |
+//!
+//! A snapshot is published by writing the next record of the ring and then storing its number in one word. A reader
+//! copies the record that the word names and believes the copy if the word has not moved on by a whole ring since.
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::error::Fault;
+use crate::ids::{JournalPos, Salt, Seq, TableId};
+use crate::state::{HeapState, MAX_TABLES, State, TableState};
+use crate::storage::{File, LockMode, PAGE, Storage, Words};
+
+pub(crate) const PATH: &str = "control";
+
+/// Layout of the file, in words.
+mod word {
+    pub(super) const MAGIC: usize = 0;
+    pub(super) const VERSION: usize = 1;
+    pub(super) const STORE_LOW: usize = 2;
+    pub(super) const STORE_HIGH: usize = 3;
+    pub(super) const READY: usize = 4;
+    pub(super) const POISON: usize = 5;
+    pub(super) const SALT: usize = 6;
+    pub(super) const OWNER: usize = 7;
+    pub(super) const DURABLE: usize = 8;
+    pub(super) const PUBLISHED: usize = 9;
+    pub(super) const HORIZON: usize = 10;
+    pub(super) const CLEAN: usize = 11;
+    pub(super) const CHECKPOINT: usize = 12;
+    pub(super) const FOREIGN_DIRTY: usize = 13;
+    pub(super) const CACHE_IDENTITY: usize = 16;
+    pub(super) const MARKS_EPOCH: usize = 64;
+    pub(super) const SLOTS: usize = 512;
+}
+
+const MAGIC: u64 = u64::from_le_bytes(*b"PONGOCTL");
+const VERSION: u64 = 1;
+const READY: u64 = u64::from_le_bytes(*b"READY..!");
+/// Processes that can have a store open for reading at the same time with pins of their own.
+pub(crate) const GROUPS: usize = 64;
+/// Pins of one process before it has to share.
+pub(crate) const GROUP_SLOTS: usize = 64;
+const RING: usize = word::SLOTS + GROUPS * GROUP_SLOTS;
+const RECORDS: u64 = 8;
+const RECORD_WORDS: usize = 1024;
+const RECORD_HEADER: usize = 8;
+const WORDS: usize = RING + RECORDS as usize * RECORD_WORDS;
+const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE);
+
+const _: () = assert!(RECORD_HEADER + 3 * MAX_TABLES <= RECORD_WORDS);
+const _: () = assert!(word::MARKS_EPOCH + MAX_TABLES <= word::SLOTS);
+
+/// Byte ranges of the file that are locked; the bytes themselves mean nothing.
+mod lock {
+    pub(super) const PRESENCE: u64 = 1 << 32;
+    pub(super) const WRITER: u64 = PRESENCE + 1;
+    pub(super) const GROUPS: u64 = PRESENCE + 1024;
+}
+
+/// The open control file, mapped.
+#[derive(Debug)]
+pub(crate) struct Control {
+    words: Words,
+    /// Holds presence and the reader group.
+    presence: Arc<dyn File>,
+    /// Holds the writer lock, on a description of its own.
+    writer: Arc<dyn File>,
+}
+
+impl Control {
+    /// Opens the file, making it if it is not there, and maps it. Takes no lock.
+    pub(crate) fn open(storage: &dyn Storage) -> Result<Self, Fault> {
+        let presence = match storage.open(PATH) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => match storage.create(PATH) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => storage.open(PATH),
+                made => made,
+            },
+            opened => opened,
+        }
+        .map_err(Fault::io("opening", PATH))?;
+        let writer = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
+        presence.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        let words = presence.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
+        Ok(Self { words, presence, writer })
+    }
+
+    /// Waits until this process is alone (`true`) or has joined others who have made the store ready (`false`).
+    pub(crate) fn enter(&self) -> Result<bool, Fault> {
+        let io = || Fault::io("locking", PATH);
+        loop {
+            if self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(io())? {
+                return Ok(true);
+            }
+            self.presence.lock(lock::PRESENCE, 1, LockMode::Shared).map_err(io())?;
+            if self.words.load(word::READY, Ordering::Acquire) == READY {
+                return Ok(false);
+            }
+            self.presence.unlock(lock::PRESENCE, 1).map_err(io())?;
+        }
+    }
+
+    /// After recovery: others may join.
+    pub(crate) fn admit_others(&self) -> Result<(), Fault> {
+        self.words.store(word::READY, READY, Ordering::Release);
+        self.presence
+            .try_lock(lock::PRESENCE, 1, LockMode::Shared)
+            .map_err(Fault::io("locking", PATH))?;
+        Ok(())
+    }
+
+    /// Whether this process has the store to itself; if so it holds presence exclusively from now on.
+    pub(crate) fn try_be_alone(&self) -> Result<bool, Fault> {
+        self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))
+    }
+
+    /// Gives presence up.
+    pub(crate) fn leave(&self) {
+        let _ = self.presence.unlock(lock::PRESENCE, 1);
+    }
+
+    /// Whether what the last holder left was written under this cache identity for this store, unpoisoned: then every
+    /// byte that any process wrote is still readable.
+    pub(crate) fn survived(&self, store: u128, identity: Option<[u8; 32]>) -> bool {
+        let Some(identity) = identity else { return false };
+        self.words.load(word::MAGIC, Ordering::Acquire) == MAGIC
+            && self.words.load(word::VERSION, Ordering::Relaxed) == VERSION
+            && self.store() == store
+            && self.words.load(word::READY, Ordering::Relaxed) == READY
+            && self.words.load(word::POISON, Ordering::Relaxed) == 0
+            && (0..4).all(|i| {
+                let bytes: [u8; 8] = identity[i * 8..][..8].try_into().expect("eight bytes");
+                self.words.load(word::CACHE_IDENTITY + i, Ordering::Relaxed) == u64::from_le_bytes(bytes)
+            })
+    }
+
+    /// The store's number, as the file says it.
+    pub(crate) fn store(&self) -> u128 {
+        u128::from(self.words.load(word::STORE_LOW, Ordering::Relaxed))
+            | u128::from(self.words.load(word::STORE_HIGH, Ordering::Relaxed)) << 64
+    }
+
+    /// Makes the file anew: not ready, nothing published. The caller holds presence alone.
+    pub(crate) fn rebuild(&self, store: u128, identity: Option<[u8; 32]>, salt: Salt) {
+        self.words.store(word::READY, 0, Ordering::Release);
+        for i in 0..WORDS {
+            if i != word::READY && self.words.load(i, Ordering::Relaxed) != 0 {
+                self.words.store(i, 0, Ordering::Relaxed);
+            }
+        }
+        for (i, bytes) in identity.unwrap_or_default().chunks_exact(8).enumerate() {
+            let value = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+            self.words.store(word::CACHE_IDENTITY + i, value, Ordering::Relaxed);
+        }
+        self.words.store(word::STORE_LOW, store as u64, Ordering::Relaxed);
+        self.words.store(word::STORE_HIGH, (store >> 64) as u64, Ordering::Relaxed);
+        self.words.store(word::SALT, salt.0, Ordering::Relaxed);
+        self.words.store(word::VERSION, VERSION, Ordering::Relaxed);
+        self.words.store(word::MAGIC, MAGIC, Ordering::Release);
+    }
+
+    pub(crate) fn lock_writer(&self) -> Result<(), Fault> {
+        self.writer.lock(lock::WRITER, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))
+    }
+
+    pub(crate) fn unlock_writer(&self) {
+        let _ = self.writer.unlock(lock::WRITER, 1);
+    }
+
+    /// Claims a group of reader slots for this process.
+    pub(crate) fn claim_group(&self) -> Result<Option<usize>, Fault> {
+        for group in 0..GROUPS {
+            let place = lock::GROUPS + group as u64;
+            if self.presence.try_lock(place, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))? {
+                for slot in 0..GROUP_SLOTS {
+                    self.words.store(word::SLOTS + group * GROUP_SLOTS + slot, 0, Ordering::Release);
+                }
+                return Ok(Some(group));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The word of one reader slot: 0, or the pinned `Seq` + 1.
+    #[inline]
+    fn slot(group: usize, slot: usize) -> usize {
+        word::SLOTS + group * GROUP_SLOTS + slot
+    }
+
+    #[inline]
+    pub(crate) fn try_pin(&self, group: usize, slot: usize, seq: Seq) -> bool {
+        let word = Self::slot(group, slot);
+        self.words.load(word, Ordering::Relaxed) == 0
+            && self.words.compare_exchange(word, 0, seq.0 + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+    }
+
+    #[inline]
+    pub(crate) fn set_pin(&self, group: usize, slot: usize, value: u64) {
+        self.words.store(Self::slot(group, slot), value, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub(crate) fn unpin(&self, group: usize, slot: usize) {
+        self.words.store(Self::slot(group, slot), 0, Ordering::Release);
+    }
+
+    /// Snapshots below this `Seq` may have lost rows.
+    #[inline]
+    pub(crate) fn horizon(&self) -> Seq {
+        Seq(self.words.load(word::HORIZON, Ordering::SeqCst))
+    }
+
+    #[inline]
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.words.load(word::POISON, Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn poison(&self) {
+        self.words.store(word::POISON, 1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn salt(&self) -> Salt {
+        Salt(self.words.load(word::SALT, Ordering::Acquire))
+    }
+
+    pub(crate) fn set_salt(&self, salt: Salt) {
+        self.words.store(word::SALT, salt.0, Ordering::Release);
+    }
+
+    /// Who wrote last: a number that each open store of each process draws for itself.
+    pub(crate) fn owner(&self) -> u64 {
+        self.words.load(word::OWNER, Ordering::Acquire)
+    }
+
+    pub(crate) fn set_owner(&self, owner: u64) {
+        self.words.store(word::OWNER, owner, Ordering::Release);
+    }
+
+    pub(crate) fn durable(&self) -> JournalPos {
+        JournalPos(self.words.load(word::DURABLE, Ordering::Acquire))
+    }
+
+    pub(crate) fn note_durable(&self, pos: JournalPos) {
+        self.words.fetch_max(word::DURABLE, pos.0, Ordering::AcqRel);
+    }
+
+    /// The journal position behind the newest checkpoint.
+    pub(crate) fn checkpoint(&self) -> JournalPos {
+        JournalPos(self.words.load(word::CHECKPOINT, Ordering::Acquire))
+    }
+
+    pub(crate) fn set_checkpoint(&self, pos: JournalPos) {
+        self.words.store(word::CHECKPOINT, pos.0, Ordering::Release);
+    }
+
+    /// Whether the newest durable checkpoint says that the store was closed cleanly, so that the next writer must first
+    /// replace it.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.words.load(word::CLEAN, Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn set_clean(&self, clean: bool) {
+        self.words.store(word::CLEAN, u64::from(clean), Ordering::Release);
+    }
+
+    /// Whether a writer of another process may have dirtied files since the newest checkpoint.
+    pub(crate) fn is_foreign_dirty(&self) -> bool {
+        self.words.load(word::FOREIGN_DIRTY, Ordering::Acquire) != 0
+    }
+
+    pub(crate) fn set_foreign_dirty(&self, dirty: bool) {
+        self.words.store(word::FOREIGN_DIRTY, u64::from(dirty), Ordering::Release);
+    }
+
+    /// How many marks files have been made for a table since `control` was built.
+    #[inline]
+    pub(crate) fn marks_epoch(&self, table: TableId) -> u64 {
+        self.words.load(word::MARKS_EPOCH + table.0 as usize % MAX_TABLES, Ordering::Acquire)
+    }
+
+    pub(crate) fn advance_marks_epoch(&self, table: TableId) {
+        self.words.fetch_add(word::MARKS_EPOCH + table.0 as usize % MAX_TABLES, 1, Ordering::AcqRel);
+    }
+
+    fn record(counter: u64) -> usize {
+        RING + (counter % RECORDS) as usize * RECORD_WORDS
+    }
+
+    /// Publishes a state. The caller is the only publisher: it holds the writer lock, or its process does.
+    pub(crate) fn publish(&self, state: &State) {
+        let counter = self.words.load(word::PUBLISHED, Ordering::Relaxed) + 1;
+        let at = Self::record(counter);
+        // Whoever sees a word of this record sees that the record before it was published.
+        fence(Ordering::Release);
+        let put = |i: usize, value: u64| self.words.store(at + i, value, Ordering::Relaxed);
+        put(0, state.seq.0);
+        put(1, state.tables.len() as u64);
+        put(2, state.heap.len);
+        put(3, state.heap.summed);
+        put(4, state.segment);
+        put(5, state.journal_end.0);
+        for (i, table) in state.tables.iter().enumerate() {
+            let at = RECORD_HEADER + 3 * i;
+            put(at, table.len);
+            put(at + 1, table.live);
+            put(at + 2, table.summed);
+        }
+        self.words.store(word::PUBLISHED, counter, Ordering::Release);
+    }
+
+    /// Number of the newest published record: changes whenever something is published.
+    #[inline]
+    pub(crate) fn published_counter(&self) -> u64 {
+        self.words.load(word::PUBLISHED, Ordering::Acquire)
+    }
+
+    /// Copies the newest published state, with the number of its record.
+    pub(crate) fn published(&self) -> (u64, State) {
+        loop {
+            let counter = self.published_counter();
+            let at = Self::record(counter);
+            let get = |i: usize| self.words.load(at + i, Ordering::Relaxed);
+            let tables = (get(1) as usize).min(MAX_TABLES);
+            let state = State {
+                seq: Seq(get(0)),
+                heap: HeapState { len: get(2), summed: get(3) },
+                segment: get(4),
+                journal_end: JournalPos(get(5)),
+                tables: (0..tables)
+                    .map(|i| {
+                        let at = RECORD_HEADER + 3 * i;
+                        TableState { len: get(at), live: get(at + 1), summed: get(at + 2) }
+                    })
+                    .collect(),
+            };
+            fence(Ordering::Acquire);
+            // The record is written again only for `counter + RECORDS`, which begins after `counter + RECORDS - 1` was
+            // published.
+            if self.words.load(word::PUBLISHED, Ordering::Relaxed) < counter + RECORDS - 1 {
+                return (counter, state);
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What can go wrong, by operation. Each message says what was expected, what was found, where, and what to do.
+
+use std::io;
+
+use thiserror::Error;
+
+/// An operation of the file system that failed.
+#[derive(Debug, Error)]
+#[error("{what} {path} failed: {source}{}", mend(.source))]
+pub struct IoFailure {
+    /// What was being done, e.g. `writing`.
+    pub what: &'static str,
+    /// To which file, relative to the store's folder.
+    pub path: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+fn mend(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "; the disk (or quota) is full: nothing of this transaction was kept, free some space and try again"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; a store is opened for reading and writing by everyone who shares it: give this user write permission on the folder and its files"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is mounted read-only: a store needs to write its control file even to be read, so copy it elsewhere or remount"
+        }
+        _ => "",
+    }
+}
+
+/// Bytes on disk that are not what they must be.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup")]
+pub struct Corruption {
+    /// The file, relative to the store's folder.
+    pub file: String,
+    /// Where in it.
+    pub offset: u64,
+    /// What belongs there.
+    pub expected: String,
+    /// What is there.
+    pub found: String,
+}
+
+/// What the layers below the store can meet: every operation's error wraps it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The file system said no.
+    #[error(transparent)]
+    Io(#[from] IoFailure),
+    /// Bytes on disk are not what they must be.
+    #[error(transparent)]
+    Corrupt(#[from] Corruption),
+    /// A chunk that a snapshot needs is gone: the snapshot was pinned by no one for too long.
+    #[error("{file} is gone: it held only rows that no live snapshot sees; begin a new read transaction")]
+    SnapshotTooOld {
+        /// The chunk's file.
+        file: String,
+    },
+    /// A limit of this version was reached.
+    #[error("{what}: the limit is {limit}")]
+    Limit {
+        /// What was too many or too long.
+        what: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// The index layer failed.
+    #[error("index of table {table}: {source}")]
+    Index {
+        /// Which table's.
+        table: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl Fault {
+    /// Wraps an I/O error with what was being done to which file.
+    pub fn io(what: &'static str, path: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io(IoFailure { what, path, source })
+    }
+
+    /// A damaged place.
+    pub fn corrupt(
+        file: impl Into<String>,
+        offset: u64,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self::Corrupt(Corruption {
+            file: file.into(),
+            offset,
+            expected: expected.into(),
+            found: found.into(),
+        })
+    }
+
+    /// Whether this is a full disk or quota, which a caller can mend and try again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let Self::Io(failure) = self else { return false };
+        matches!(
+            failure.source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The folder holds something else.
+    #[error("{path} is not a PongoDB store: expected an empty folder or one with a `super` file, found {found}; name another folder")]
+    NotAStore {
+        /// The folder.
+        path: String,
+        /// What is in it.
+        found: String,
+    },
+    /// The store was written by another version of the format.
+    #[error("{path} has format version {found}, this library reads version {expected}; open it with the version of PongoDB that wrote it and load its rows into a new store")]
+    Version {
+        /// The folder.
+        path: String,
+        /// What this library reads.
+        expected: u32,
+        /// What the file says.
+        found: u32,
+    },
+    /// The store was written on a machine of the other byte order.
+    #[error("{path} was written with {found} byte order, this machine and the format are {expected}; move the rows by exporting them there")]
+    ByteOrder {
+        /// The folder.
+        path: String,
+        /// This machine's.
+        expected: &'static str,
+        /// The file's.
+        found: &'static str,
+    },
+    /// The path is not a folder that can be read and written.
+    #[error("{path} cannot be opened as a store: {source}{}", mend(.source))]
+    Folder {
+        /// The path.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// This process has the store open with other options.
+    #[error("{path} is open in this process already with other options ({differs}); a process has a store open once: clone that handle, or open with the same options")]
+    AlreadyOpen {
+        /// The folder.
+        path: String,
+        /// Which options differ.
+        differs: String,
+    },
+    /// This machine cannot hold a store.
+    #[error("PongoDB needs a 64-bit little-endian machine with pages of at most 4096 bytes, found {found}")]
+    Machine {
+        /// What this machine is.
+        found: String,
+    },
+    /// Something below failed.
+    #[error("opening the store: {0}")]
+    Fault(#[from] Fault),
+}
+
+/// Why something could not be read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The handle was inherited through `fork`.
+    #[error("this store handle was inherited through fork(): a child process opens the store anew")]
+    Forked,
+    /// There is no table of that type in the snapshot's store, or it has another layout.
+    #[error(transparent)]
+    Schema(#[from] Box<crate::schema::SchemaMismatch>),
+    /// A row's bytes are not a value of its type.
+    #[error("row {row} of table {table} holds bytes that are not a valid `{record}`: a bool, enum or other restricted field has a forbidden value; the file was changed from outside, restore it from a backup")]
+    InvalidRow {
+        /// The table.
+        table: String,
+        /// The type.
+        record: &'static str,
+        /// The row.
+        row: crate::ids::RowId,
+    },
+    /// Something below failed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why a write transaction could not begin or go on. Nothing was changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The handle was inherited through `fork`.
+    #[error("this store handle was inherited through fork(): a child process opens the store anew")]
+    Forked,
+    /// An earlier write or sync of this store failed.
+    #[error("the store is poisoned: a write or sync failed earlier ({reason}), so what the disk holds is not known; close it in every process and open it again, which recovers every acknowledged commit")]
+    Poisoned {
+        /// What failed, as far as this process knows.
+        reason: String,
+    },
+    /// The table has another layout than the type.
+    #[error(transparent)]
+    Schema(#[from] Box<crate::schema::SchemaMismatch>),
+    /// A read inside the transaction failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// `insert` met a row with the same key.
+    #[error("table {table} already has a row with key {key} (row {row}); use `put` to replace it or `update` to change it")]
+    KeyExists {
+        /// The table.
+        table: String,
+        /// The key, as text.
+        key: String,
+        /// The row in the way.
+        row: String,
+    },
+    /// A `Text` or `Blob` field does not name bytes of this store.
+    #[error("field {field} of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store")]
+    HeapField {
+        /// The table.
+        table: String,
+        /// Byte offset of the field in the row.
+        field: usize,
+        /// Why it is refused.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Something below failed; nothing was changed.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why a commit was not acknowledged.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// Refused before anything durable was written: the store is as it was, the transaction is gone.
+    #[error("the transaction was not committed, nothing was changed: {0}")]
+    Refused(#[from] WriteError),
+    /// The write or sync of the journal failed midway: after the next recovery the transaction is there as a whole, or
+    /// not at all, and no one can say which.
+    #[error("the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and look whether the transaction is there")]
+    OutcomeUnknown {
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl From<Fault> for CommitError {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(WriteError::Fault(fault))
+    }
+}

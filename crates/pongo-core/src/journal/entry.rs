@@ -1,0 +1,369 @@
+//! One journal entry: a header of eight words and a body, little-endian, all lengths multiples of eight.
+//!
+//! ```text
+//! word 0 magic  1 length of all, bytes  2 kind  3 salt  4 own position  5 durable position  6 Seq  7 checksum of all
+//! commit body:      sections, each: tag, length in bytes, content
+//! checkpoint body:  the tables' and the heap's states
+//! ```
+//!
+//! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
+
+use crate::codec::{Put, Reader, checksum};
+use crate::ids::{HeapAddr, JournalPos, RowId, Salt, Seq, TableId};
+use crate::state::{HeapState, MAX_TABLES, TableState};
+
+pub(crate) const HEADER: usize = 64;
+const MAGIC: u64 = u64::from_le_bytes(*b"PJENTRY1");
+const CHECKSUM_AT: usize = 56;
+
+/// A transaction.
+pub(crate) const COMMIT: u64 = 1;
+/// A point from which recovery starts.
+pub(crate) const CHECKPOINT: u64 = 2;
+
+const SECTION_TABLE: u64 = 1;
+const SECTION_ROWS: u64 = 2;
+const SECTION_HEAP: u64 = 3;
+
+/// The first eight words of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Header {
+    pub(crate) len: u64,
+    pub(crate) kind: u64,
+    pub(crate) salt: Salt,
+    pub(crate) pos: JournalPos,
+    pub(crate) durable: JournalPos,
+    pub(crate) seq: Seq,
+    pub(crate) checksum: u64,
+}
+
+impl Header {
+    /// Reads a header that claims to be one; says nothing about the checksum.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        if reader.u64()? != MAGIC {
+            return None;
+        }
+        let header = Self {
+            len: reader.u64()?,
+            kind: reader.u64()?,
+            salt: Salt(reader.u64()?),
+            pos: JournalPos(reader.u64()?),
+            durable: JournalPos(reader.u64()?),
+            seq: Seq(reader.u64()?),
+            checksum: reader.u64()?,
+        };
+        (header.len >= HEADER as u64 && header.len % 8 == 0).then_some(header)
+    }
+
+    /// Whether `entry`, the whole of it, has the checksum that the header states.
+    pub(crate) fn checks(&self, entry: &[u8]) -> bool {
+        entry.len() as u64 == self.len && entry_checksum(entry) == self.checksum
+    }
+}
+
+/// The checksum of an entry, computed as if its own field were zero.
+fn entry_checksum(entry: &[u8]) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::with_seed(0x6a6f_7572);
+    hasher.update(&entry[..CHECKSUM_AT]);
+    hasher.update(&[0; 8]);
+    hasher.update(&entry[HEADER..]);
+    let sum = hasher.digest();
+    // Never zero, so that a zero-filled file cannot check.
+    if sum == 0 { checksum(b"zero") } else { sum }
+}
+
+/// Begins an entry: room for its header.
+pub(crate) fn begin() -> Vec<u8> {
+    vec![0; HEADER]
+}
+
+/// Fills in the header of an entry whose body stands behind [`HEADER`] bytes.
+pub(crate) fn seal(
+    entry: &mut [u8],
+    kind: u64,
+    salt: Salt,
+    pos: JournalPos,
+    durable: JournalPos,
+    seq: Seq,
+) -> u64 {
+    debug_assert!(entry.len() % 8 == 0 && entry.len() >= HEADER);
+    let mut header = Vec::with_capacity(HEADER);
+    for word in [MAGIC, entry.len() as u64, kind, salt.0, pos.0, durable.0, seq.0, 0] {
+        header.put_u64(word);
+    }
+    entry[..HEADER].copy_from_slice(&header);
+    let sum = entry_checksum(entry);
+    entry[CHECKSUM_AT..HEADER].copy_from_slice(&sum.to_le_bytes());
+    sum
+}
+
+/// A table that comes into being with this commit.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct NewTable {
+    pub(crate) table: TableId,
+    pub(crate) fingerprint: u128,
+}
+
+/// New rows and deaths of one table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct RowsPart<'a> {
+    pub(crate) table: TableId,
+    pub(crate) row_size: u64,
+    /// The first new row.
+    pub(crate) first: RowId,
+    /// New rows that lie in the chunks already, synced; they come first.
+    pub(crate) cited: u64,
+    /// New rows that stand here.
+    pub(crate) carried: &'a [u8],
+    /// Pairs of a new row and the row it replaced.
+    pub(crate) previous: Vec<(RowId, RowId)>,
+    /// Rows that die by this commit, those replaced included.
+    pub(crate) deaths: Vec<RowId>,
+}
+
+impl RowsPart<'_> {
+    /// How many rows this adds.
+    pub(crate) fn count(&self) -> u64 {
+        self.cited + self.carried.len() as u64 / self.row_size
+    }
+}
+
+/// New bytes of the heap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct HeapPart<'a> {
+    pub(crate) first: HeapAddr,
+    /// Bytes that lie in the chunks already, synced; they come first.
+    pub(crate) cited: u64,
+    pub(crate) carried: &'a [u8],
+}
+
+/// What a commit entry says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Commit<'a> {
+    pub(crate) new_tables: Vec<NewTable>,
+    pub(crate) rows: Vec<RowsPart<'a>>,
+    pub(crate) heap: Option<HeapPart<'a>>,
+}
+
+impl<'a> Commit<'a> {
+    /// The entry, header still empty.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin();
+        for new in &self.new_tables {
+            out.put_u64(SECTION_TABLE);
+            out.put_u64(24);
+            out.put_u64(u64::from(new.table.0));
+            out.put_u128(new.fingerprint);
+        }
+        for part in &self.rows {
+            out.put_u64(SECTION_ROWS);
+            let padded = part.carried.len().next_multiple_of(8) as u64;
+            let (previous, deaths) = (part.previous.len() as u64, part.deaths.len() as u64);
+            out.put_u64(8 * 7 + 16 * previous + 8 * deaths + padded);
+            out.put_u64(u64::from(part.table.0));
+            out.put_u64(part.row_size);
+            out.put_u64(part.first.0);
+            out.put_u64(part.cited);
+            out.put_u64(part.carried.len() as u64);
+            out.put_u64(previous);
+            out.put_u64(deaths);
+            for (row, before) in &part.previous {
+                out.put_u64(row.0);
+                out.put_u64(before.0);
+            }
+            for row in &part.deaths {
+                out.put_u64(row.0);
+            }
+            out.put_padded(part.carried);
+        }
+        if let Some(heap) = &self.heap {
+            out.put_u64(SECTION_HEAP);
+            out.put_u64(8 * 3 + heap.carried.len().next_multiple_of(8) as u64);
+            out.put_u64(heap.first.0);
+            out.put_u64(heap.cited);
+            out.put_u64(heap.carried.len() as u64);
+            out.put_padded(heap.carried);
+        }
+        out
+    }
+
+    /// Reads a whole entry whose checksum was right; `None` if it says nonsense all the same.
+    pub(crate) fn decode(entry: &'a [u8]) -> Option<Self> {
+        let mut reader = Reader::new(entry);
+        reader.take(HEADER)?;
+        let mut commit = Self::default();
+        while !reader.is_empty() {
+            let tag = reader.u64()?;
+            let len = reader.u64()?;
+            let mut section = Reader::new(reader.take_padded(len)?);
+            match tag {
+                SECTION_TABLE => commit.new_tables.push(NewTable {
+                    table: TableId(section.u64()?.try_into().ok()?),
+                    fingerprint: section.u128()?,
+                }),
+                SECTION_ROWS => commit.rows.push(decode_rows(&mut section)?),
+                SECTION_HEAP => {
+                    let first = HeapAddr(section.u64()?);
+                    let cited = section.u64()?;
+                    let carried = section.u64()?;
+                    commit.heap = Some(HeapPart { first, cited, carried: section.take_padded(carried)? });
+                }
+                _ => return None,
+            }
+            if !section.is_empty() {
+                return None;
+            }
+        }
+        Some(commit)
+    }
+}
+
+fn decode_rows<'a>(section: &mut Reader<'a>) -> Option<RowsPart<'a>> {
+    let table = TableId(section.u64()?.try_into().ok()?);
+    let row_size = section.u64()?;
+    let first = RowId(section.u64()?);
+    let cited = section.u64()?;
+    let carried = section.u64()?;
+    let previous = usize::try_from(section.u64()?).ok()?;
+    let deaths = usize::try_from(section.u64()?).ok()?;
+    let needed = previous.checked_mul(16)?.checked_add(deaths.checked_mul(8)?)?;
+    if needed > section.remaining() || row_size == 0 || carried % row_size != 0 {
+        return None;
+    }
+    first.0.checked_add(cited)?.checked_add(carried / row_size)?.checked_mul(row_size)?;
+    let mut part = RowsPart {
+        table,
+        row_size,
+        first,
+        cited,
+        carried: &[],
+        previous: Vec::with_capacity(previous),
+        deaths: Vec::with_capacity(deaths),
+    };
+    for _ in 0..previous {
+        part.previous.push((RowId(section.u64()?), RowId(section.u64()?)));
+    }
+    for _ in 0..deaths {
+        part.deaths.push(RowId(section.u64()?));
+    }
+    part.carried = section.take_padded(carried)?;
+    Some(part)
+}
+
+/// A table in a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct CheckpointTable {
+    pub(crate) state: TableState,
+    pub(crate) fingerprint: u128,
+    /// Checksum of the row bytes from `state.summed` to the table's end.
+    pub(crate) tail_sum: u64,
+}
+
+/// The heap in a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct CheckpointHeap {
+    pub(crate) state: HeapState,
+    /// Checksum of the bytes from `state.summed` to the heap's end.
+    pub(crate) tail_sum: u64,
+}
+
+/// What a checkpoint entry says: everything up to its `Seq` is in the chunks and marks.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Checkpoint {
+    /// Closed cleanly: the hash index is as durable as the rows.
+    pub(crate) clean: bool,
+    pub(crate) heap: CheckpointHeap,
+    pub(crate) tables: Vec<CheckpointTable>,
+}
+
+impl Checkpoint {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = begin();
+        out.put_u64(u64::from(self.clean));
+        out.put_u64(self.heap.state.len);
+        out.put_u64(self.heap.state.summed);
+        out.put_u64(self.heap.tail_sum);
+        out.put_u64(self.tables.len() as u64);
+        for table in &self.tables {
+            out.put_u64(table.state.len);
+            out.put_u64(table.state.live);
+            out.put_u64(table.state.summed);
+            out.put_u64(table.tail_sum);
+            out.put_u128(table.fingerprint);
+        }
+        out
+    }
+
+    pub(crate) fn decode(entry: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(entry);
+        reader.take(HEADER)?;
+        let clean = reader.u64()? == 1;
+        let heap = CheckpointHeap {
+            state: HeapState { len: reader.u64()?, summed: reader.u64()? },
+            tail_sum: reader.u64()?,
+        };
+        let count = usize::try_from(reader.u64()?).ok()?;
+        if count > MAX_TABLES {
+            return None;
+        }
+        let mut tables = Vec::with_capacity(count);
+        for _ in 0..count {
+            tables.push(CheckpointTable {
+                state: TableState { len: reader.u64()?, live: reader.u64()?, summed: reader.u64()? },
+                tail_sum: reader.u64()?,
+                fingerprint: reader.u128()?,
+            });
+        }
+        reader.is_empty().then_some(Self { clean, heap, tables })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(rows: &[u8]) -> Commit<'_> {
+        Commit {
+            new_tables: vec![NewTable { table: TableId(3), fingerprint: 77 }],
+            rows: vec![RowsPart {
+                table: TableId(3),
+                row_size: 12,
+                first: RowId(5),
+                cited: 2,
+                carried: rows,
+                previous: vec![(RowId(7), RowId(1))],
+                deaths: vec![RowId(1), RowId(2)],
+            }],
+            heap: Some(HeapPart { first: HeapAddr(64), cited: 0, carried: b"hello" }),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let rows = [9; 36];
+        let commit = sample(&rows);
+        let mut entry = commit.encode();
+        seal(&mut entry, COMMIT, Salt(1), JournalPos(4096), JournalPos(0), Seq(9));
+        let header = Header::decode(&entry).unwrap();
+        assert!(header.checks(&entry));
+        assert_eq!((header.seq, header.pos, header.kind), (Seq(9), JournalPos(4096), COMMIT));
+        assert_eq!(Commit::decode(&entry).unwrap(), commit);
+        assert_eq!(commit.rows[0].count(), 5);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let rows = [9; 36];
+        let mut entry = sample(&rows).encode();
+        seal(&mut entry, COMMIT, Salt(1), JournalPos(4096), JournalPos(0), Seq(9));
+        for bit in 0..entry.len() * 8 {
+            entry[bit / 8] ^= 1 << (bit % 8);
+            assert!(!Header::decode(&entry).is_some_and(|header| header.checks(&entry)), "bit {bit}");
+            // Decoding what does not check must not panic either.
+            let _ = Commit::decode(&entry);
+            let _ = Checkpoint::decode(&entry);
+            entry[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}

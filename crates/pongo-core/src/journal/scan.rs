@@ -1,0 +1,180 @@
+//! Finding the entries of a journal again, from a checkpoint on, and telling a torn tail from rot.
+//!
+//! An entry counts if it stands where it says it stands, carries the salt of the segment's generation, and its checksum
+//! is right. Where the next one does not, the journal ends there — unless a later entry, itself right, says that the
+//! journal was durable beyond this place when it was written: then an acknowledged entry is damaged.
+
+use std::sync::Arc;
+
+use super::entry::{self, Header};
+use super::segment::{Segment, path_of};
+use crate::error::Fault;
+use crate::ids::{JournalPos, Salt};
+use crate::storage::Storage;
+
+/// One entry, its checksum right.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) header: Header,
+    pub(crate) bytes: Vec<u8>,
+    /// The segment it stands in.
+    pub(crate) segment: u64,
+}
+
+/// Walks the entries of one generation.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    storage: Arc<dyn Storage>,
+    store: u128,
+    salt: Salt,
+    segment: Segment,
+    next: JournalPos,
+    window: Window,
+}
+
+/// A stretch of one segment in memory, so that small entries cost no system call each.
+#[derive(Debug, Default)]
+struct Window {
+    segment: u64,
+    start: JournalPos,
+    bytes: Vec<u8>,
+}
+
+const WINDOW: u64 = 1 << 20;
+
+impl Window {
+    /// `len` bytes at `pos`; `None` if the segment does not reach so far.
+    fn get(&mut self, segment: &Segment, pos: JournalPos, len: u64) -> Result<Option<&[u8]>, Fault> {
+        let holds = |window: &Self| {
+            window.segment == segment.header.number
+                && pos >= window.start
+                && pos.0.checked_add(len).is_some_and(|end| end <= window.start.0 + window.bytes.len() as u64)
+        };
+        if !holds(self) {
+            let reach = len.max(WINDOW).min(segment.end().0.saturating_sub(pos.0));
+            let Some(bytes) = segment.read(pos, reach)? else { return Ok(None) };
+            *self = Self { segment: segment.header.number, start: pos, bytes };
+            if !holds(self) {
+                return Ok(None);
+            }
+        }
+        let at = (pos.0 - self.start.0) as usize;
+        Ok(Some(&self.bytes[at..at + len as usize]))
+    }
+}
+
+impl Scanner {
+    /// Begins at `pos` in segment `number`.
+    pub(crate) fn begin(
+        storage: &Arc<dyn Storage>,
+        store: u128,
+        salt: Salt,
+        number: u64,
+        pos: JournalPos,
+    ) -> Result<Self, Fault> {
+        let missing = || {
+            Fault::corrupt(
+                path_of(number),
+                0,
+                format!("journal segment {number}, which the super file or the control file names"),
+                "no such file, or one with another header",
+            )
+        };
+        let segment = Segment::open(&**storage, store, number)?.ok_or_else(missing)?;
+        if segment.header.salt != salt || pos < segment.header.start || pos > segment.end() {
+            return Err(missing());
+        }
+        Ok(Self { storage: Arc::clone(storage), store, salt, segment, next: pos, window: Window::default() })
+    }
+
+    /// Where the entries read so far end.
+    pub(crate) fn position(&self) -> JournalPos {
+        self.next
+    }
+
+    /// The segment in which the next entry would stand.
+    pub(crate) fn into_segment(self) -> Segment {
+        self.segment
+    }
+
+    /// The next entry; `None` at the tail.
+    pub(crate) fn next(&mut self) -> Result<Option<Found>, Fault> {
+        loop {
+            if let Some(found) = self.read(self.next)? {
+                self.next.0 += found.header.len;
+                return Ok(Some(found));
+            }
+            match self.following(&self.segment, self.next)? {
+                // A segment was begun exactly where this one ends: its predecessor was synced whole before that.
+                Some(segment) => self.segment = segment,
+                None => break,
+            }
+        }
+        self.refuse_rot()?;
+        Ok(None)
+    }
+
+    /// The entry at `pos`, if a whole and right one stands there.
+    fn read(&mut self, pos: JournalPos) -> Result<Option<Found>, Fault> {
+        let segment = &self.segment;
+        let Some(head) = self.window.get(segment, pos, entry::HEADER as u64)? else { return Ok(None) };
+        let Some(header) = Header::decode(head) else { return Ok(None) };
+        if header.pos != pos || header.salt != self.salt {
+            return Ok(None);
+        }
+        let Some(bytes) = self.window.get(segment, pos, header.len)? else { return Ok(None) };
+        let right = header.checks(bytes);
+        Ok(right.then(|| Found { header, bytes: bytes.to_vec(), segment: segment.header.number }))
+    }
+
+    /// The next segment of this generation, if it begins exactly at `pos`.
+    fn following(&self, segment: &Segment, pos: JournalPos) -> Result<Option<Segment>, Fault> {
+        let next = Segment::open(&*self.storage, self.store, segment.header.number + 1)?;
+        Ok(next.filter(|next| next.header.salt == self.salt && next.header.start == pos))
+    }
+
+    /// Errs if something behind the tail says that the tail's place was durable.
+    fn refuse_rot(&mut self) -> Result<(), Fault> {
+        let (file, at_byte, tail) =
+            (path_of(self.segment.header.number), self.next.0 - self.segment.header.start.0, self.next);
+        let damaged = |witness: String| {
+            Fault::corrupt(
+                file.as_str(),
+                at_byte,
+                "a journal entry that was acknowledged",
+                format!("damaged bytes, while {witness}"),
+            )
+        };
+        let mut pos = self.next;
+        while let Some(at) = self.next_magic(pos)? {
+            pos = match self.read(at)? {
+                Some(found) if found.header.durable > tail => {
+                    return Err(damaged(format!("the entry at position {at} is whole")));
+                }
+                Some(found) => JournalPos(at.0 + found.header.len),
+                None => JournalPos(at.0 + 8),
+            };
+        }
+        // A segment is begun only after the one before it was synced, so its header alone is a witness.
+        match Segment::open(&*self.storage, self.store, self.segment.header.number + 1)? {
+            Some(next) if next.header.salt == self.salt && next.header.start > tail => {
+                Err(damaged(format!("segment {} begins behind it", next.header.number)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The next place at or behind `pos` where the magic word stands, in steps of eight bytes.
+    fn next_magic(&mut self, mut pos: JournalPos) -> Result<Option<JournalPos>, Fault> {
+        let end = self.segment.end();
+        while pos < end {
+            let len = WINDOW.min(end.0 - pos.0);
+            let Some(bytes) = self.window.get(&self.segment, pos, len)? else { return Ok(None) };
+            if let Some(index) = bytes.chunks_exact(8).position(|word| word == b"PJENTRY1") {
+                return Ok(Some(JournalPos(pos.0 + 8 * index as u64)));
+            }
+            pos.0 += len;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,314 @@
+//! Segment files of the journal: zero-filled, so that a sync of an entry in them writes no metadata; identified by
+//! their header; recycled once a durable checkpoint stands in a later one.
+//!
+//! Promise: a segment is synced before the first byte goes to the next one; no segment that a durable super slot
+//! names, nor one behind it, is written again.
+
+use std::sync::Arc;
+
+use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
+use crate::error::Fault;
+use crate::ids::{JournalPos, Salt};
+use crate::storage::{File, PAGE, Storage};
+
+pub(crate) const DIR: &str = "journal";
+const MAGIC: [u8; 8] = *b"PONGOJNL";
+const VERSION: u64 = 1;
+const CONTENT: usize = 8 + 8 + 16 + 8 * 4;
+/// Bytes before the first entry of a segment.
+const HEADER: u64 = PAGE;
+const SMALLEST: u64 = 1 << 20;
+const LARGEST: u64 = 16 << 20;
+/// Recycled files that are kept for later.
+const SPARE: usize = 6;
+
+/// What a segment's header says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentHeader {
+    pub(crate) store: u128,
+    pub(crate) number: u64,
+    pub(crate) salt: Salt,
+    /// The position of its first entry.
+    pub(crate) start: JournalPos,
+    /// Bytes for entries.
+    pub(crate) len: u64,
+}
+
+impl SegmentHeader {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(VERSION);
+        out.put_u128(self.store);
+        out.put_u64(self.number);
+        out.put_u64(self.salt.0);
+        out.put_u64(self.start.0);
+        out.put_u64(self.len);
+        debug_assert_eq!(out.len(), CONTENT);
+        sealed_page(out)
+    }
+
+    fn decode(page: &[u8]) -> Option<Self> {
+        if !page_is_sealed(page, CONTENT) || !page.starts_with(&MAGIC) {
+            return None;
+        }
+        let mut reader = Reader::new(page);
+        reader.take(8)?;
+        if reader.u64()? != VERSION {
+            return None;
+        }
+        Some(Self {
+            store: reader.u128()?,
+            number: reader.u64()?,
+            salt: Salt(reader.u64()?),
+            start: JournalPos(reader.u64()?),
+            len: reader.u64()?,
+        })
+    }
+}
+
+/// One open segment.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: Arc<dyn File>,
+}
+
+pub(crate) fn path_of(number: u64) -> String {
+    format!("{DIR}/{number}.log")
+}
+
+impl Segment {
+    /// Opens segment `number` of a store; `None` if there is no such file or its header is not that segment's.
+    pub(crate) fn open(storage: &dyn Storage, store: u128, number: u64) -> Result<Option<Self>, Fault> {
+        let path = path_of(number);
+        let file = match storage.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::io("opening", path)(error)),
+        };
+        let actual = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+        if actual < PAGE {
+            return Ok(None);
+        }
+        let mut page = vec![0; PAGE as usize];
+        file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
+        let Some(mut header) = SegmentHeader::decode(&page) else { return Ok(None) };
+        if header.number != number || header.store != store {
+            return Ok(None);
+        }
+        header.len = header.len.min(actual - HEADER);
+        Ok(Some(Self { header, file }))
+    }
+
+    fn offset(&self, pos: JournalPos) -> u64 {
+        HEADER + (pos.0 - self.header.start.0)
+    }
+
+    /// The position just behind the last byte of the segment.
+    pub(crate) fn end(&self) -> JournalPos {
+        JournalPos(self.header.start.0.saturating_add(self.header.len))
+    }
+
+    /// Reads `len` bytes at `pos`; `None` if the segment does not reach so far.
+    pub(crate) fn read(&self, pos: JournalPos, len: u64) -> Result<Option<Vec<u8>>, Fault> {
+        if pos < self.header.start || pos.0.checked_add(len).is_none_or(|end| end > self.end().0) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; len as usize];
+        self.file
+            .read_at(&mut bytes, self.offset(pos))
+            .map_err(Fault::io("reading", path_of(self.header.number)))?;
+        Ok(Some(bytes))
+    }
+}
+
+/// The journal's writing end.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    storage: Arc<dyn Storage>,
+    store: u128,
+    pub(crate) salt: Salt,
+    segment: Segment,
+    /// Where the next entry goes.
+    end: JournalPos,
+    /// Segments before the current one that are still needed, oldest first.
+    older: Vec<u64>,
+    /// Files whose content no one needs.
+    spare: Vec<(String, u64)>,
+}
+
+impl Journal {
+    /// Goes on in an existing segment at `end`.
+    pub(crate) fn resume(
+        storage: &Arc<dyn Storage>,
+        store: u128,
+        salt: Salt,
+        segment: Segment,
+        end: JournalPos,
+    ) -> Result<Self, Fault> {
+        let mut journal = Self {
+            storage: Arc::clone(storage),
+            store,
+            salt,
+            segment,
+            end,
+            older: Vec::new(),
+            spare: Vec::new(),
+        };
+        for number in journal.numbers()? {
+            if number < journal.segment.header.number {
+                journal.older.push(number);
+            }
+        }
+        Ok(journal)
+    }
+
+    /// Begins the journal of a new store.
+    pub(crate) fn create(storage: &Arc<dyn Storage>, store: u128, salt: Salt) -> Result<Self, Fault> {
+        storage.create_dir(DIR).map_err(Fault::io("making", DIR))?;
+        let header = SegmentHeader { store, number: 0, salt, start: JournalPos(0), len: SMALLEST };
+        let segment = make_segment(&**storage, header, None)?;
+        Self::resume(storage, store, salt, segment, JournalPos(0))
+    }
+
+    /// Numbers of the segment files, in order. A spare's name has no number.
+    fn numbers(&self) -> Result<Vec<u64>, Fault> {
+        let names = self.storage.list(DIR).map_err(Fault::io("listing", DIR))?;
+        let mut numbers: Vec<u64> =
+            names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    pub(crate) fn end(&self) -> JournalPos {
+        self.end
+    }
+
+    pub(crate) fn segment_number(&self) -> u64 {
+        self.segment.header.number
+    }
+
+    pub(crate) fn file(&self) -> Arc<dyn File> {
+        Arc::clone(&self.segment.file)
+    }
+
+    /// Whether an entry of `len` bytes fits the current segment.
+    pub(crate) fn fits(&self, len: u64) -> bool {
+        self.end.0.checked_add(len).is_some_and(|end| end <= self.segment.end().0)
+    }
+
+    /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes. After this the
+    /// whole journal so far is durable. `sync_failed` tells a failed sync of the current segment (which poisons) from a
+    /// failure to make the next one (which changes nothing).
+    pub(crate) fn roll(&mut self, len: u64, sync_failed: &mut bool) -> Result<(), Fault> {
+        let wanted = (self.segment.header.len * 4).clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
+        let header = SegmentHeader {
+            store: self.store,
+            number: self.segment.header.number + 1,
+            salt: self.salt,
+            start: self.end,
+            len: wanted,
+        };
+        let fits = |&(_, size): &(String, u64)| size >= wanted && size <= wanted.max(LARGEST);
+        let recycled = self.spare.iter().position(fits).map(|at| self.spare.swap_remove(at));
+        // First the sync: a next segment that is there proves that this one is whole.
+        if let Err(error) = self.segment.file.sync() {
+            *sync_failed = true;
+            return Err(Fault::io("syncing", path_of(self.segment.header.number))(error));
+        }
+        let next = make_segment(&*self.storage, header, recycled)?;
+        self.older.push(self.segment.header.number);
+        self.segment = next;
+        Ok(())
+    }
+
+    /// Writes an entry that [`seal`](super::seal) made for [`Journal::end`]; it fits. Not synced.
+    pub(crate) fn append(&mut self, entry: &[u8]) -> Result<(), Fault> {
+        debug_assert!(self.fits(entry.len() as u64));
+        self.segment
+            .file
+            .write_at(entry, self.segment.offset(self.end))
+            .map_err(Fault::io("writing", path_of(self.segment.header.number)))?;
+        self.end.0 += entry.len() as u64;
+        Ok(())
+    }
+
+    /// A durable super slot names a checkpoint in segment `number`: all older ones may be used again.
+    pub(crate) fn retire_before(&mut self, number: u64) {
+        let keep = self.older.partition_point(|&older| older < number);
+        for older in self.older.drain(..keep) {
+            let path = path_of(older);
+            let spare = format!("{DIR}/{older}.spare");
+            let size = self.storage.open(&path).and_then(|file| file.len()).unwrap_or(0);
+            let usable = size >= HEADER + SMALLEST && size <= HEADER + LARGEST && self.spare.len() < SPARE;
+            if usable && self.storage.rename(&path, &spare).is_ok() {
+                self.spare.push((spare, size - HEADER));
+            } else {
+                // What cannot be removed is found again at the next recovery.
+                let _ = self.storage.remove(&path);
+            }
+        }
+    }
+
+    /// Removes spare and temporary files, and segments that `keep` does not want. The caller is alone.
+    pub(crate) fn sweep(storage: &dyn Storage, keep: impl Fn(u64) -> bool) -> Result<(), Fault> {
+        for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
+            let wanted = name.strip_suffix(".log").and_then(|number| number.parse().ok()).is_some_and(&keep);
+            if !wanted {
+                let path = format!("{DIR}/{name}");
+                storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the files, spares included.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let names = self.storage.list(DIR).unwrap_or_default();
+        let len = |name: &String| self.storage.open(&format!("{DIR}/{name}")).and_then(|file| file.len());
+        names.iter().filter_map(|name| len(name).ok()).sum()
+    }
+}
+
+/// Makes a segment file ready for entries: its space written with zeros (or with what an earlier life left, whose
+/// entries have other positions), its header in place, all synced, and only then its name.
+fn make_segment(
+    storage: &dyn Storage,
+    mut header: SegmentHeader,
+    recycled: Option<(String, u64)>,
+) -> Result<Segment, Fault> {
+    let path = path_of(header.number);
+    let temporary = format!("{DIR}/{}.new", header.number);
+    let file = if let Some((spare, len)) = recycled {
+        header.len = len;
+        storage.rename(&spare, &temporary).map_err(Fault::io("recycling", spare.as_str()))?;
+        let file = storage.open(&temporary).map_err(Fault::io("opening", temporary.as_str()))?;
+        file.write_at(&header.encode(), 0).map_err(Fault::io("writing", temporary.as_str()))?;
+        file
+    } else {
+        let _ = storage.remove(&temporary);
+        let file = storage.create(&temporary).map_err(Fault::io("making", temporary.as_str()))?;
+        if let Err(error) = fill(&*file, &header) {
+            let _ = storage.remove(&temporary);
+            return Err(Fault::io("filling", temporary.as_str())(error));
+        }
+        file
+    };
+    file.sync().map_err(Fault::io("syncing", temporary.as_str()))?;
+    storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
+    storage.sync_dir(DIR).map_err(Fault::io("syncing", DIR))?;
+    Ok(Segment { header, file })
+}
+
+fn fill(file: &dyn File, header: &SegmentHeader) -> std::io::Result<()> {
+    file.allocate(0, HEADER + header.len)?;
+    let zeros = vec![0; 1 << 20];
+    let mut at = HEADER;
+    while at < HEADER + header.len {
+        let part = (HEADER + header.len - at).min(zeros.len() as u64);
+        file.write_at(&zeros[..part as usize], at)?;
+        at += part;
+    }
+    file.write_at(&header.encode(), 0)
+}

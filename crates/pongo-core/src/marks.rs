@@ -1,0 +1,210 @@
+//! Marks: what is known of a chunk's rows beside their bytes. For each row the `Seq` of its death (0: alive) and the
+//! row it replaced (0: none, else `RowId + 1`).
+//!
+//! They are atomic words in a shared writable map, in a sparse file beside the chunk that exists once a row in the
+//! chunk has died or replaced another. A word goes from 0 to its value once; recovery clears what a lost commit left.
+//! Only pages that [`Marks::allocate`] set space aside for are ever stored to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
+use crate::error::Fault;
+use crate::ids::{ChunkId, RowId, Seq, TableId};
+use crate::storage::{File, PAGE, Storage, Words};
+
+const MAGIC: [u8; 8] = *b"PONGOMRK";
+const VERSION: u64 = 1;
+const CONTENT: usize = 8 + 8 + 16 + 8 * 4;
+const WORDS_PER_PAGE: u64 = PAGE / 8;
+
+/// Which rows a marks file is about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Extent {
+    pub(crate) store: u128,
+    pub(crate) table: TableId,
+    pub(crate) chunk: ChunkId,
+    /// The first row whose first byte lies in the chunk.
+    pub(crate) first: RowId,
+    /// How many rows begin in the chunk.
+    pub(crate) rows: u64,
+}
+
+impl Extent {
+    /// Words of one of the two arrays, filled up to whole pages.
+    fn array_words(&self) -> u64 {
+        self.rows.next_multiple_of(WORDS_PER_PAGE)
+    }
+
+    fn file_len(&self) -> u64 {
+        PAGE + 2 * self.array_words() * 8
+    }
+
+    fn header(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(VERSION);
+        out.put_u128(self.store);
+        out.put_u64(u64::from(self.table.0));
+        out.put_u64(self.chunk.0);
+        out.put_u64(self.first.0);
+        out.put_u64(self.rows);
+        debug_assert_eq!(out.len(), CONTENT);
+        out
+    }
+}
+
+/// The marks of one chunk, mapped.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    extent: Extent,
+    path: String,
+    file: Arc<dyn File>,
+    words: Words,
+}
+
+impl Marks {
+    /// Makes the file, whole but sparse, under a temporary name, and renames it. Durable when this returns.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        dir: &str,
+        path: String,
+        extent: Extent,
+    ) -> Result<Self, Fault> {
+        let temporary = format!("{path}.new");
+        let _ = storage.remove(&temporary);
+        let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
+        file.set_len(extent.file_len()).map_err(Fault::io("sizing", &temporary))?;
+        file.write_at(&sealed_page(extent.header()), 0).map_err(Fault::io("writing", &temporary))?;
+        file.sync().map_err(Fault::io("syncing", &temporary))?;
+        storage.rename(&temporary, &path).map_err(Fault::io("renaming", &temporary))?;
+        storage.sync_dir(dir).map_err(Fault::io("syncing", dir))?;
+        Self::map(file, path, extent)
+    }
+
+    /// Opens the file of a chunk, if it is there.
+    pub(crate) fn open(storage: &dyn Storage, path: String, extent: Extent) -> Result<Option<Self>, Fault> {
+        let file = match storage.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::io("opening", &path)(error)),
+        };
+        let len = file.len().map_err(Fault::io("measuring", &path))?;
+        if len != extent.file_len() {
+            return Err(Fault::corrupt(
+                path,
+                len,
+                format!("a file of {} bytes", extent.file_len()),
+                format!("{len} bytes"),
+            ));
+        }
+        let mut page = vec![0; PAGE as usize];
+        file.read_at(&mut page, 0).map_err(Fault::io("reading", &path))?;
+        let header = Reader::new(&page).take(CONTENT).unwrap_or_default();
+        if !page_is_sealed(&page, CONTENT) || header != extent.header() {
+            return Err(Fault::corrupt(
+                path,
+                0,
+                format!("the header of marks for {extent:?}"),
+                "another header, or one whose checksum is wrong",
+            ));
+        }
+        Self::map(file, path, extent).map(Some)
+    }
+
+    fn map(file: Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
+        let words =
+            file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
+        Ok(Self { extent, path, file, words })
+    }
+
+    fn died_word(&self, row: RowId) -> Option<usize> {
+        let index = row.0.checked_sub(self.extent.first.0)?;
+        (index < self.extent.rows).then_some(index as usize)
+    }
+
+    fn previous_word(&self, row: RowId) -> Option<usize> {
+        Some(self.died_word(row)? + self.extent.array_words() as usize)
+    }
+
+    /// The `Seq` at which the row died. `Relaxed` and then a fence in the caller would do; an acquire load costs the
+    /// same on the machines this runs on.
+    #[inline]
+    pub(crate) fn died(&self, row: RowId) -> Option<Seq> {
+        match self.words.load(self.died_word(row)?, Ordering::Acquire) {
+            0 => None,
+            seq => Some(Seq(seq)),
+        }
+    }
+
+    /// The row that this one replaced: always a lower one, whatever the file says.
+    #[inline]
+    pub(crate) fn previous(&self, row: RowId) -> Option<RowId> {
+        let word = self.words.load(self.previous_word(row)?, Ordering::Acquire);
+        let previous = RowId(word.checked_sub(1)?);
+        (previous < row).then_some(previous)
+    }
+
+    /// Sets space aside for the marks of one row. `Err` leaves everything as it was.
+    pub(crate) fn allocate(&self, row: RowId, died: bool, previous: bool) -> Result<(), Fault> {
+        let places = [
+            died.then(|| self.died_word(row)).flatten(),
+            previous.then(|| self.previous_word(row)).flatten(),
+        ];
+        for word in places.into_iter().flatten() {
+            let page = PAGE + (word as u64 / WORDS_PER_PAGE) * PAGE;
+            self.file.allocate(page, PAGE).map_err(Fault::io("allocating", self.path.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// The page numbers that the marks of a row lie in, so that a caller allocates each once.
+    pub(crate) fn pages(&self, row: RowId) -> (u64, u64) {
+        let died = self.died_word(row).unwrap_or(0) as u64;
+        (died / WORDS_PER_PAGE, (died + self.extent.array_words()) / WORDS_PER_PAGE)
+    }
+
+    /// Notes a death. A pure store, so that a commit can be applied again.
+    pub(crate) fn set_died(&self, row: RowId, seq: Seq) {
+        let Some(word) = self.died_word(row) else { return };
+        debug_assert!([0, seq.0].contains(&self.words.load(word, Ordering::Relaxed)), "a row dies once");
+        self.words.store(word, seq.0, Ordering::Release);
+    }
+
+    /// Notes what a row replaced. Plain store: the row is not published yet.
+    pub(crate) fn set_previous(&self, row: RowId, previous: RowId) {
+        let Some(word) = self.previous_word(row) else { return };
+        self.words.store(word, previous.0 + 1, Ordering::Release);
+    }
+
+    /// Clears what lost commits left: deaths after `seq`, and both marks of rows at or above `len`. Returns whether
+    /// anything was there.
+    pub(crate) fn clear_above(&self, seq: Seq, len: u64) -> bool {
+        let mut cleared = false;
+        for row in self.extent.first.0..self.extent.first.0 + self.extent.rows {
+            let row = RowId(row);
+            let (Some(died), Some(previous)) = (self.died_word(row), self.previous_word(row)) else { continue };
+            let beyond = row.0 >= len;
+            let died_at = self.words.load(died, Ordering::Relaxed);
+            if died_at > seq.0 || (beyond && died_at != 0) {
+                self.words.store(died, 0, Ordering::Relaxed);
+                cleared = true;
+            }
+            if beyond && self.words.load(previous, Ordering::Relaxed) != 0 {
+                self.words.store(previous, 0, Ordering::Relaxed);
+                cleared = true;
+            }
+        }
+        cleared
+    }
+
+    /// `fdatasync` of the marks file.
+    pub(crate) fn sync(&self) -> Result<(), Fault> {
+        self.file.sync().map_err(Fault::io("syncing", self.path.as_str()))
+    }
+
+    /// Which rows this is about.
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
+    }
+}

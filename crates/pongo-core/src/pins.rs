@@ -1,0 +1,91 @@
+//! Pins: which `Seq`s this process still reads. They keep rows from being reclaimed; memory safety never rests on them.
+//!
+//! Each process has a group of slots in `control`. A snapshot takes a free slot; when all are taken, further ones share
+//! the last slot, which then holds the lowest `Seq` among them.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::control::{Control, GROUP_SLOTS};
+use crate::error::Fault;
+use crate::ids::Seq;
+
+const SHARED: usize = GROUP_SLOTS - 1;
+
+/// The slots of this process.
+#[derive(Debug)]
+pub(crate) struct Pins {
+    control: Arc<Control>,
+    group: usize,
+    /// How many snapshots at each `Seq` share the last slot.
+    shared: Mutex<BTreeMap<Seq, usize>>,
+}
+
+/// One taken pin.
+#[derive(Debug)]
+pub(crate) enum Pin {
+    Slot(usize),
+    Shared(Seq),
+}
+
+thread_local! {
+    static HINT: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+fn hint() -> usize {
+    HINT.with(|hint| {
+        if hint.get() == usize::MAX {
+            static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+            hint.set(NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) * 4 % SHARED);
+        }
+        hint.get()
+    })
+}
+
+impl Pins {
+    pub(crate) fn new(control: &Arc<Control>) -> Result<Self, Fault> {
+        let group = control.claim_group()?.ok_or_else(|| Fault::Limit {
+            what: "too many processes have the store open: close one".to_owned(),
+            limit: crate::control::GROUPS as u64,
+        })?;
+        Ok(Self { control: Arc::clone(control), group, shared: Mutex::default() })
+    }
+
+    #[inline]
+    pub(crate) fn pin(&self, seq: Seq) -> Pin {
+        let start = hint();
+        for i in 0..SHARED {
+            let slot = (start + i) % SHARED;
+            if self.control.try_pin(self.group, slot, seq) {
+                return Pin::Slot(slot);
+            }
+        }
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        *shared.entry(seq).or_default() += 1;
+        self.show_lowest(&shared);
+        Pin::Shared(seq)
+    }
+
+    #[inline]
+    pub(crate) fn unpin(&self, pin: &Pin) {
+        match *pin {
+            Pin::Slot(slot) => self.control.unpin(self.group, slot),
+            Pin::Shared(seq) => {
+                let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(count) = shared.get_mut(&seq) {
+                    *count -= 1;
+                    if *count == 0 {
+                        shared.remove(&seq);
+                    }
+                }
+                self.show_lowest(&shared);
+            }
+        }
+    }
+
+    fn show_lowest(&self, shared: &BTreeMap<Seq, usize>) {
+        let value = shared.first_key_value().map_or(0, |(seq, _)| seq.0 + 1);
+        self.control.set_pin(self.group, SHARED, value);
+    }
+}

@@ -1,0 +1,226 @@
+//! One chunk file: its header, its block checksums, and its marks once a row in it has died.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::BLOCK;
+use crate::codec::{Put, Reader, checksum, page_is_sealed, sealed_page};
+use crate::error::Fault;
+use crate::ids::{ChunkId, TableId};
+use crate::marks::Marks;
+use crate::storage::{File, PAGE, Storage};
+
+const MAGIC: [u8; 8] = *b"PONGOCHK";
+const VERSION: u64 = 1;
+const CONTENT: usize = 8 + 8 + 16 + 8 * 5 + 16;
+/// Bytes before the first row byte of a chunk file.
+pub(crate) const HEADER: u64 = PAGE;
+
+/// What every chunk of one space has in its header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SpaceIdentity {
+    pub(crate) store: u128,
+    /// `None`: the heap.
+    pub(crate) table: Option<TableId>,
+    /// Bytes of a row; 1 in the heap.
+    pub(crate) row_size: u64,
+    /// The layout's fingerprint; 0 in the heap.
+    pub(crate) fingerprint: u128,
+}
+
+/// A chunk of a space.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) id: ChunkId,
+    /// Its first byte in the space; a multiple of the block size.
+    pub(crate) start: u64,
+    /// Its bytes of the space; a multiple of the block size.
+    pub(crate) len: u64,
+    pub(crate) path: String,
+    file: Mutex<Option<Arc<dyn File>>>,
+    sums: Mutex<Vec<u64>>,
+    pub(crate) marks: OnceLock<Marks>,
+}
+
+impl Chunk {
+    fn new(id: ChunkId, start: u64, len: u64, path: String, file: Arc<dyn File>) -> Self {
+        Self {
+            id,
+            start,
+            len,
+            path,
+            file: Mutex::new(Some(file)),
+            sums: Mutex::default(),
+            marks: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn end(&self) -> u64 {
+        self.start + self.len
+    }
+
+    /// Makes the file under a temporary name with all its space set aside. Not synced, not renamed yet.
+    pub(crate) fn create(
+        storage: &dyn Storage,
+        dir: &str,
+        identity: &SpaceIdentity,
+        id: ChunkId,
+        start: u64,
+        len: u64,
+    ) -> Result<Self, Fault> {
+        let path = format!("{dir}/{id}.chunk");
+        let temporary = format!("{path}.new");
+        let _ = storage.remove(&temporary);
+        let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
+        let filled = file
+            .allocate(0, HEADER + len)
+            .and_then(|()| file.write_at(&sealed_page(header(identity, id, start, len)), 0));
+        if let Err(error) = filled {
+            let _ = storage.remove(&temporary);
+            return Err(Fault::io("allocating", &temporary)(error));
+        }
+        Ok(Self::new(id, start, len, path, file))
+    }
+
+    /// Gives a new chunk its name, once its header is on the disk. The caller syncs the folder.
+    pub(crate) fn settle(&self, storage: &dyn Storage) -> Result<(), Fault> {
+        let temporary = format!("{}.new", self.path);
+        self.file(storage)?.sync().map_err(Fault::io("syncing", &temporary))?;
+        storage.rename(&temporary, &self.path).map_err(Fault::io("renaming", &temporary))
+    }
+
+    /// Opens chunk `id`, which begins at `start`, if there is one; checks that the file is what its header says and
+    /// what its place in the space asks for.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        dir: &str,
+        identity: &SpaceIdentity,
+        id: ChunkId,
+        start: u64,
+    ) -> Result<Option<Self>, Fault> {
+        let path = format!("{dir}/{id}.chunk");
+        let file = match storage.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Fault::io("opening", path)(error)),
+        };
+        let actual = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+        let mut page = vec![0; PAGE as usize];
+        if actual < PAGE {
+            return Err(Fault::corrupt(path, actual, "a chunk header of 4096 bytes", "the end of the file"));
+        }
+        file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
+        if !page_is_sealed(&page, CONTENT) || !page.starts_with(&MAGIC) {
+            return Err(Fault::corrupt(path, 0, "a chunk header", "another header, or a wrong checksum"));
+        }
+        let len = read_len(&page).unwrap_or(0);
+        let expected = header(identity, id, start, len);
+        if page[..CONTENT] != expected {
+            let at = page.iter().zip(&expected).position(|(found, wanted)| found != wanted).unwrap_or(0);
+            return Err(Fault::corrupt(
+                path,
+                at as u64,
+                format!("the header of chunk {id} of this table, beginning at byte {start}"),
+                "the header of another store, table, layout or place",
+            ));
+        }
+        if len == 0 || len % BLOCK != 0 || start.checked_add(len).is_none_or(|end| end > 1 << 62) {
+            return Err(Fault::corrupt(path, 0, "a length in whole blocks", format!("{len}")));
+        }
+        if actual != HEADER + len {
+            return Err(Fault::corrupt(
+                path,
+                actual.min(HEADER + len),
+                format!("a file of {} bytes", HEADER + len),
+                format!("{actual} bytes"),
+            ));
+        }
+        Ok(Some(Self::new(id, start, len, path, file)))
+    }
+
+    /// The open file, opened again if it was let go.
+    pub(crate) fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        match storage.open(&self.path) {
+            Ok(opened) => Ok(Arc::clone(file.insert(opened))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Fault::SnapshotTooOld { file: self.path.clone() })
+            }
+            Err(error) => Err(Fault::io("opening", self.path.as_str())(error)),
+        }
+    }
+
+    /// Lets the descriptor go; maps stay. A process has few descriptors and may have many chunks.
+    pub(crate) fn release_file(&self) {
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn sums_path(&self) -> String {
+        format!("{}.sums", self.path.trim_end_matches(".chunk"))
+    }
+
+    /// The stored checksum of block `index` of this chunk.
+    pub(crate) fn block_sum(&self, storage: &dyn Storage, index: u64) -> Result<u64, Fault> {
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = index as usize;
+        if sums.len() <= index {
+            let path = self.sums_path();
+            let file = storage.open(&path).map_err(Fault::io("opening", path.as_str()))?;
+            let len = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+            let blocks = (len / 8).min(self.len / BLOCK) as usize;
+            if blocks <= index {
+                return Err(Fault::corrupt(path, len, "the checksum of a block", "the end of the file"));
+            }
+            let mut bytes = vec![0; blocks * 8];
+            file.read_at(&mut bytes, 0).map_err(Fault::io("reading", path.as_str()))?;
+            *sums = bytes
+                .chunks_exact(8)
+                .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")))
+                .collect();
+        }
+        Ok(sums[index])
+    }
+
+    /// Stores the checksums of blocks `first..` of this chunk and syncs them.
+    pub(crate) fn write_sums(&self, storage: &dyn Storage, first: u64, new: &[u64]) -> Result<(), Fault> {
+        let path = self.sums_path();
+        let file = match storage.open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => storage.create(&path),
+            opened => opened,
+        }
+        .map_err(Fault::io("opening", path.as_str()))?;
+        let bytes: Vec<u8> = new.iter().flat_map(|sum| sum.to_le_bytes()).collect();
+        file.write_at(&bytes, first * 8).map_err(Fault::io("writing", path.as_str()))?;
+        file.sync().map_err(Fault::io("syncing", path.as_str()))?;
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
+    }
+}
+
+/// The checksum that a block's bytes must have.
+pub(crate) fn sum_of(block: &[u8]) -> u64 {
+    checksum(block)
+}
+
+fn header(identity: &SpaceIdentity, id: ChunkId, start: u64, len: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(PAGE as usize);
+    out.extend_from_slice(&MAGIC);
+    out.put_u64(VERSION);
+    out.put_u128(identity.store);
+    out.put_u64(identity.table.map_or(u64::MAX, |table| u64::from(table.0)));
+    out.put_u64(id.0);
+    out.put_u64(start);
+    out.put_u64(len);
+    out.put_u64(identity.row_size);
+    out.put_u128(identity.fingerprint);
+    debug_assert_eq!(out.len(), CONTENT);
+    out
+}
+
+fn read_len(page: &[u8]) -> Option<u64> {
+    let mut reader = Reader::new(page);
+    reader.take(8 + 8 + 16 + 8 * 3)?;
+    reader.u64()
+}

@@ -1,0 +1,342 @@
+//! A space: one endless run of bytes (a table's rows, or the heap) kept in chunk files that follow each other.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | `chunk` | one chunk file: header, block checksums |
+//! | `view` | one address range with the chunks mapped in it |
+//! | here | the list of chunks, how they are made, found and written |
+//!
+//! Writing is the privilege of whoever holds the store's writer lock. A chunk is made under a temporary name with all
+//! its space set aside; [`Space::settle`] syncs it, gives it its name and syncs the folder, before anything refers to
+//! it. Chunks are only ever unlinked: never truncated or rewritten.
+
+mod chunk;
+mod view;
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+pub(crate) use chunk::{Chunk, SpaceIdentity};
+pub(crate) use view::View;
+
+use chunk::{HEADER, sum_of};
+
+use crate::error::Fault;
+use crate::ids::ChunkId;
+use crate::storage::Storage;
+
+/// Bytes with one checksum; chunks are whole blocks.
+pub(crate) const BLOCK: u64 = 64 << 10;
+
+/// How large chunks and address ranges are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sizes {
+    /// The largest chunk of a table that is not large itself, in bytes (default 16 MiB).
+    pub chunk: u64,
+    /// The first address range reserved for a table, in bytes (default 1 GiB). Costs address space, not memory.
+    pub reservation: u64,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { chunk: 16 << 20, reservation: 1 << 30 }
+    }
+}
+
+/// A space, as one process knows it.
+#[derive(Debug)]
+pub(crate) struct Space {
+    storage: Arc<dyn Storage>,
+    dir: String,
+    identity: SpaceIdentity,
+    sizes: Sizes,
+    /// What makes and finds chunks and replaces the view holds this.
+    known: Mutex<Known>,
+    view: RwLock<Arc<View>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// All chunks that this process knows, in order, without gaps.
+    chunks: Vec<Arc<Chunk>>,
+    /// How many of them, at the end, have only their temporary name.
+    pending: usize,
+}
+
+impl Known {
+    fn end(&self, origin: u64) -> u64 {
+        self.chunks.last().map_or(origin, |chunk| chunk.end())
+    }
+
+    fn next_id(&self) -> ChunkId {
+        self.chunks.last().map_or(ChunkId(0), |chunk| chunk.id.next())
+    }
+}
+
+impl Space {
+    /// A space in folder `dir`, which exists. Chunks are looked for when they are needed.
+    pub(crate) fn open(
+        storage: &Arc<dyn Storage>,
+        dir: String,
+        identity: SpaceIdentity,
+        sizes: Sizes,
+    ) -> Result<Self, Fault> {
+        let view = View::new(storage, 0, sizes.reservation.next_multiple_of(BLOCK), &dir)?;
+        Ok(Self {
+            storage: Arc::clone(storage),
+            dir,
+            identity,
+            sizes,
+            known: Mutex::default(),
+            view: RwLock::new(Arc::new(view)),
+        })
+    }
+
+    pub(crate) fn dir(&self) -> &str {
+        &self.dir
+    }
+
+    pub(crate) fn identity(&self) -> &SpaceIdentity {
+        &self.identity
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest view.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A view in which all bytes below `end` are mapped.
+    pub(crate) fn view_to(&self, end: u64, summed: u64) -> Result<Arc<View>, Fault> {
+        let view = self.view();
+        view.note_summed(summed);
+        if end <= view.mapped_end() {
+            return Ok(view);
+        }
+        let mut known = self.known();
+        self.discover(&mut known, end)?;
+        let known_end = known.end(0);
+        if known_end < end {
+            return Err(Fault::corrupt(
+                format!("{}/{}.chunk", self.dir, known.next_id()),
+                0,
+                format!("a chunk that goes on to byte {end} of the space"),
+                format!("no such file; the chunks end at byte {known_end}"),
+            ));
+        }
+        let mut view = self.view();
+        if known_end > view.capacity_end() {
+            let capacity = (known_end * 4).next_power_of_two();
+            let larger = View::new(&self.storage, 0, capacity, &self.dir)?;
+            larger.inherit(&view);
+            view = Arc::new(larger);
+        }
+        let mapped = view.chunks.len();
+        for chunk in &known.chunks[mapped..] {
+            view.map(chunk)?;
+            let tail = known.chunks.last().is_some_and(|last| Arc::ptr_eq(last, chunk));
+            if !tail && !is_pending(&known, chunk) {
+                chunk.release_file();
+            }
+        }
+        view.note_summed(summed);
+        *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
+        Ok(view)
+    }
+
+    /// Finds chunks that others made, until byte `end` is covered or there are no more.
+    fn discover(&self, known: &mut Known, end: u64) -> Result<(), Fault> {
+        while known.end(0) < end {
+            let (id, start) = (known.next_id(), known.end(0));
+            match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start)? {
+                Some(chunk) => known.chunks.push(Arc::new(chunk)),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The chunk that byte `at` of the space lies in, whether mapped or not; `None` if no chunk file covers it.
+    pub(crate) fn find_chunk(&self, at: u64) -> Option<Arc<Chunk>> {
+        let mut known = self.known();
+        if known.end(0) <= at {
+            // A chunk that does not check covers nothing.
+            self.discover(&mut known, at + 1).ok()?;
+        }
+        let index = known.chunks.partition_point(|chunk| chunk.end() <= at);
+        known.chunks.get(index).filter(|chunk| chunk.start <= at).cloned()
+    }
+
+    /// Forgets chunks this process made but did not settle, and finds what others made since.
+    pub(crate) fn refresh(&self) -> Result<(), Fault> {
+        let mut known = self.known();
+        if known.pending > 0 {
+            let keep = known.chunks.len() - known.pending;
+            known.chunks.truncate(keep);
+            known.pending = 0;
+            // A view may have mapped them: start a new one, the old one lives on with its snapshots.
+            let old = self.view();
+            if old.chunks.len() > keep {
+                let fresh = View::new(&self.storage, 0, old.capacity_end(), &self.dir)?;
+                for chunk in &known.chunks {
+                    fresh.map(chunk)?;
+                }
+                fresh.inherit(&old);
+                *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+            }
+        }
+        self.discover(&mut known, u64::MAX)
+    }
+
+    /// Removes chunk files under temporary names, and named ones that lie wholly above `end` and do not check: both
+    /// are what a crash left of chunks that nothing refers to. The caller is alone with the store.
+    pub(crate) fn sweep(&self, end: u64) -> Result<(), Fault> {
+        let io = |what| Fault::io(what, self.dir.as_str());
+        for name in self.storage.list(&self.dir).map_err(io("listing"))? {
+            if name.ends_with(".new") {
+                self.storage.remove(&format!("{}/{name}", self.dir)).map_err(io("sweeping"))?;
+            }
+        }
+        let mut known = self.known();
+        loop {
+            let (id, start) = (known.next_id(), known.end(0));
+            match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start) {
+                Ok(Some(chunk)) => known.chunks.push(Arc::new(chunk)),
+                Ok(None) => return Ok(()),
+                Err(Fault::Corrupt(_)) if start >= end => {
+                    let path = format!("{}/{id}.chunk", self.dir);
+                    return self.storage.remove(&path).map_err(Fault::io("sweeping", path));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as
+    /// it was.
+    pub(crate) fn reserve_to(&self, end: u64) -> Result<(), Fault> {
+        let mut known = self.known();
+        self.discover(&mut known, end)?;
+        while known.end(0) < end {
+            let (id, start) = (known.next_id(), known.end(0));
+            let len = self.next_len(start, end);
+            let chunk = Chunk::create(&*self.storage, &self.dir, &self.identity, id, start, len)?;
+            known.chunks.push(Arc::new(chunk));
+            known.pending += 1;
+        }
+        Ok(())
+    }
+
+    /// As large as all before it together, at least a block, at most `sizes.chunk`; larger once there would be more
+    /// than about 512 chunks, or when one row needs more.
+    fn next_len(&self, start: u64, end: u64) -> u64 {
+        let largest = self.sizes.chunk.max(start / 512).next_multiple_of(BLOCK);
+        let wanted = start.clamp(BLOCK, largest).next_multiple_of(BLOCK);
+        let missing = (end - start).next_multiple_of(BLOCK);
+        wanted.max(missing.min(largest)).max(BLOCK)
+    }
+
+    /// Gives new chunks their names, durably.
+    pub(crate) fn settle(&self) -> Result<(), Fault> {
+        let mut known = self.known();
+        if known.pending == 0 {
+            return Ok(());
+        }
+        let first = known.chunks.len() - known.pending;
+        for chunk in &known.chunks[first..] {
+            chunk.settle(&*self.storage)?;
+        }
+        self.storage.sync_dir(&self.dir).map_err(Fault::io("syncing", self.dir.as_str()))?;
+        known.pending = 0;
+        Ok(())
+    }
+
+    fn chunks_of(&self, range: &Range<u64>) -> Vec<Arc<Chunk>> {
+        let known = self.known();
+        let first = known.chunks.partition_point(|chunk| chunk.end() <= range.start);
+        known.chunks[first..].iter().take_while(|chunk| chunk.start < range.end).cloned().collect()
+    }
+
+    /// Writes bytes at `at`; the chunks are there ([`Space::reserve_to`]).
+    pub(crate) fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let range = at..at + bytes.len() as u64;
+        let mut written = at;
+        for chunk in self.chunks_of(&range) {
+            if chunk.start > written {
+                break;
+            }
+            let end = chunk.end().min(range.end);
+            let part = &bytes[(written - at) as usize..(end - at) as usize];
+            chunk
+                .file(&*self.storage)?
+                .write_at(part, HEADER + written - chunk.start)
+                .map_err(Fault::io("writing", chunk.path.as_str()))?;
+            written = end;
+        }
+        if written < range.end {
+            return Err(Fault::corrupt(
+                self.dir.as_str(),
+                written,
+                format!("chunks up to byte {}", range.end),
+                "none there",
+            ));
+        }
+        Ok(())
+    }
+
+    /// `fdatasync` of every chunk that the range touches.
+    pub(crate) fn sync(&self, range: &Range<u64>) -> Result<(), Fault> {
+        let chunks = self.chunks_of(range);
+        for (index, chunk) in chunks.iter().enumerate() {
+            chunk.file(&*self.storage)?.sync().map_err(Fault::io("syncing", chunk.path.as_str()))?;
+            if index + 1 < chunks.len() && !is_pending(&self.known(), chunk) {
+                chunk.release_file();
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the kernel to begin writing the range back.
+    pub(crate) fn start_writeback(&self, range: &Range<u64>) {
+        for chunk in self.chunks_of(range) {
+            let (from, to) = (range.start.max(chunk.start), range.end.min(chunk.end()));
+            if let Ok(file) = chunk.file(&*self.storage) {
+                file.start_writeback(HEADER + from - chunk.start, to - from);
+            }
+        }
+    }
+
+    /// Computes and stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them.
+    /// `bytes` gives a block's bytes, which are final.
+    pub(crate) fn write_sums(&self, from: u64, to: u64, view: &View) -> Result<(), Fault> {
+        debug_assert!(from % BLOCK == 0 && to % BLOCK == 0);
+        for chunk in self.chunks_of(&(from..to)) {
+            let (first, last) = (from.max(chunk.start), to.min(chunk.end()));
+            let mut sums = Vec::with_capacity(((last - first) / BLOCK) as usize);
+            for block in (first..last).step_by(BLOCK as usize) {
+                // SAFETY: the block lies below the applied length and the caller holds the writer lock: written, and
+                // not written again.
+                sums.push(sum_of(unsafe { view.bytes(block, BLOCK) }?));
+            }
+            chunk.write_sums(&*self.storage, (first - chunk.start) / BLOCK, &sums)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of all chunk files.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.known().chunks.iter().map(|chunk| HEADER + chunk.len).sum()
+    }
+
+    /// The chunks this process knows.
+    pub(crate) fn chunks(&self) -> Vec<Arc<Chunk>> {
+        self.known().chunks.clone()
+    }
+}
+
+fn is_pending(known: &Known, chunk: &Arc<Chunk>) -> bool {
+    known.chunks[known.chunks.len() - known.pending..].iter().any(|other| Arc::ptr_eq(other, chunk))
+}

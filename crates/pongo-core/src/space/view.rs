@@ -1,0 +1,260 @@
+//! One address range over a space: the chunks mapped one behind the other, and what is known of each block (verified
+//! in this process, in a chunk with marks, rows valid for their type).
+//!
+//! Relied on: the writer never writes below a published length; a chunk stays mapped as long as a view that holds it.
+//! Promise: a slice is given out only inside mapped chunks, and its blocks were checked against their stored checksums
+//! (where they have one) once in this process.
+
+use std::any::TypeId;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use zerocopy::FromZeros;
+
+use super::chunk::{Chunk, HEADER, sum_of};
+use super::BLOCK;
+use crate::append_vec::AppendVec;
+use crate::error::Fault;
+use crate::storage::{Reservation, Storage};
+
+const VERIFIED: u32 = 1;
+const MARKS: u32 = 2;
+const ORDINAL_SHIFT: u32 = 8;
+
+/// A mapped range; see the module.
+pub(crate) struct View {
+    storage: Arc<dyn Storage>,
+    reservation: Reservation,
+    /// Where the first mapped chunk begins in the space; byte `b` of the space is at `b - origin` of the reservation.
+    origin: u64,
+    blocks: Box<[AtomicU32]>,
+    pub(crate) chunks: AppendVec<Arc<Chunk>>,
+    summed: AtomicU64,
+    valid: OnceLock<ValidBlocks>,
+}
+
+impl View {
+    pub(crate) fn new(storage: &Arc<dyn Storage>, origin: u64, len: u64, name: &str) -> Result<Self, Fault> {
+        let reservation = storage.reserve(len as usize).map_err(Fault::io("reserving address space for", name))?;
+        let blocks = <[AtomicU32]>::new_box_zeroed_with_elems((len / BLOCK) as usize).map_err(|_| {
+            Fault::io("allocating block states for", name)(std::io::ErrorKind::OutOfMemory.into())
+        })?;
+        Ok(Self {
+            storage: Arc::clone(storage),
+            reservation,
+            origin,
+            blocks,
+            chunks: AppendVec::new(),
+            summed: AtomicU64::new(0),
+            valid: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn capacity_end(&self) -> u64 {
+        self.origin + self.reservation.len() as u64
+    }
+
+    /// The end of the mapped chunks.
+    pub(crate) fn mapped_end(&self) -> u64 {
+        self.origin + self.reservation.mapped().end as u64
+    }
+
+    pub(crate) fn origin(&self) -> u64 {
+        self.origin
+    }
+
+    /// Maps the next chunk. The caller holds the space's lock and checked that it fits and follows.
+    pub(crate) fn map(&self, chunk: &Arc<Chunk>) -> Result<(), Fault> {
+        let at = (chunk.start - self.origin) as usize;
+        let file = chunk.file(&*self.storage)?;
+        file.map_into(HEADER, chunk.len, &self.reservation, at)
+            .map_err(Fault::io("mapping", chunk.path.as_str()))?;
+        let ordinal = self.chunks.push(Arc::clone(chunk)) as u32;
+        for block in self.blocks_of(chunk) {
+            block.fetch_or(ordinal << ORDINAL_SHIFT, Ordering::Release);
+        }
+        if chunk.marks.get().is_some() {
+            self.note_marks(chunk);
+        }
+        Ok(())
+    }
+
+    fn blocks_of(&self, chunk: &Chunk) -> &[AtomicU32] {
+        let first = ((chunk.start - self.origin) / BLOCK) as usize;
+        &self.blocks[first..first + (chunk.len / BLOCK) as usize]
+    }
+
+    /// From now on rows of this chunk are looked up in its marks.
+    pub(crate) fn note_marks(&self, chunk: &Chunk) {
+        if chunk.start >= self.origin && chunk.end() <= self.mapped_end() {
+            for block in self.blocks_of(chunk) {
+                block.fetch_or(MARKS, Ordering::Release);
+            }
+        }
+    }
+
+    /// Blocks below this byte of the space have checksums on disk.
+    pub(crate) fn note_summed(&self, summed: u64) {
+        self.summed.fetch_max(summed, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn state(&self, at: u64) -> Option<&AtomicU32> {
+        self.blocks.get((at.checked_sub(self.origin)? / BLOCK) as usize)
+    }
+
+    /// The chunk that byte `at` of the space lies in.
+    pub(crate) fn chunk_at(&self, at: u64) -> Option<&Arc<Chunk>> {
+        if at >= self.mapped_end() {
+            return None;
+        }
+        let state = self.state(at)?.load(Ordering::Acquire);
+        self.chunks.get((state >> ORDINAL_SHIFT) as usize)
+    }
+
+    /// The chunk of byte `at` if it has marks.
+    #[inline]
+    pub(crate) fn marked_chunk_at(&self, at: u64) -> Option<&Arc<Chunk>> {
+        let state = self.state(at)?.load(Ordering::Acquire);
+        if state & MARKS == 0 {
+            return None;
+        }
+        self.chunks.get((state >> ORDINAL_SHIFT) as usize)
+    }
+
+    /// Which blocks were looked through as `T`, if `T` is the first type that asked.
+    pub(crate) fn valid_blocks<T: 'static>(&self) -> Option<&ValidBlocks> {
+        let valid = self.valid.get_or_init(|| ValidBlocks::new(TypeId::of::<T>(), self.blocks.len()));
+        (valid.kind == TypeId::of::<T>()).then_some(valid)
+    }
+
+    /// Bytes `[at, at + len)` of the space; `None` if they are not mapped.
+    ///
+    /// # Safety
+    /// The bytes were written and no one will write them again: they lie below a length that was published, or were
+    /// written by this process under the writer lock, which nobody else has taken since.
+    #[inline]
+    pub(crate) unsafe fn bytes(&self, at: u64, len: u64) -> Result<&[u8], Fault> {
+        let first = at.wrapping_sub(self.origin) / BLOCK;
+        let last = at.wrapping_sub(self.origin).wrapping_add(len.max(1) - 1) / BLOCK;
+        let verified = self
+            .blocks
+            .get(first as usize..=last as usize)
+            .is_some_and(|blocks| blocks.iter().all(|block| block.load(Ordering::Relaxed) & VERIFIED != 0));
+        if !verified {
+            // SAFETY: the caller's promise is the callee's.
+            unsafe { self.verify(at, len) }?;
+        }
+        // SAFETY: the caller's promise: written, and not written again while the reservation (owned by self) lives.
+        let slice = unsafe { self.reservation.slice((at - self.origin) as usize, len as usize) };
+        slice.ok_or_else(|| self.unmapped(at, len))
+    }
+
+    #[cold]
+    fn unmapped(&self, at: u64, len: u64) -> Fault {
+        Fault::corrupt(
+            self.chunks.get(0).map_or_else(|| "a chunk".to_owned(), |chunk| chunk.path.clone()),
+            at,
+            format!("{len} bytes of mapped chunks"),
+            format!("chunks that end at {}", self.mapped_end()),
+        )
+    }
+
+    /// Checks the blocks that the range touches against their stored checksums, where they have one.
+    ///
+    /// # Safety
+    /// As for [`View::bytes`]. Blocks below `summed` lie wholly below a published length.
+    #[cold]
+    unsafe fn verify(&self, at: u64, len: u64) -> Result<(), Fault> {
+        if at < self.origin || at.checked_add(len).is_none_or(|end| end > self.mapped_end()) {
+            return Err(self.unmapped(at, len));
+        }
+        let mut block = at - (at - self.origin) % BLOCK;
+        while block < at + len.max(1) {
+            let Some(state) = self.state(block) else { return Err(self.unmapped(at, len)) };
+            if state.load(Ordering::Relaxed) & VERIFIED == 0 {
+                if block + BLOCK <= self.summed.load(Ordering::Relaxed) {
+                    let Some(chunk) = self.chunk_at(block) else { return Err(self.unmapped(at, len)) };
+                    let index = (block - chunk.start) / BLOCK;
+                    let expected = chunk.block_sum(&*self.storage, index)?;
+                    let place = (block - self.origin) as usize;
+                    // SAFETY: a block below `summed` is below a published length: written, and not written again.
+                    let bytes = unsafe { self.reservation.slice(place, BLOCK as usize) };
+                    let found = sum_of(bytes.ok_or_else(|| self.unmapped(block, BLOCK))?);
+                    if found != expected {
+                        return Err(Fault::corrupt(
+                            chunk.path.as_str(),
+                            HEADER + index * BLOCK,
+                            format!("a block of {BLOCK} bytes with checksum {expected:016x}"),
+                            format!("one with checksum {found:016x}"),
+                        ));
+                    }
+                }
+                state.fetch_or(VERIFIED, Ordering::Relaxed);
+            }
+            block += BLOCK;
+        }
+        Ok(())
+    }
+
+    /// Takes over what another view of the same space knows of its blocks.
+    pub(crate) fn inherit(&self, old: &Self) {
+        for (new, old) in self.blocks.iter().zip(&old.blocks) {
+            new.fetch_or(old.load(Ordering::Relaxed) & VERIFIED, Ordering::Relaxed);
+        }
+        self.note_summed(old.summed.load(Ordering::Relaxed));
+    }
+
+    /// Asks the processor to fetch the line at byte `at` of the space.
+    #[inline]
+    pub(crate) fn prefetch(&self, at: u64) {
+        if at < self.mapped_end() && at >= self.origin {
+            self.reservation.prefetch((at - self.origin) as usize);
+        }
+    }
+}
+
+/// One bit a block: all rows that begin in it are valid values of one type.
+pub(crate) struct ValidBlocks {
+    kind: TypeId,
+    bits: Box<[AtomicU64]>,
+}
+
+impl ValidBlocks {
+    fn new(kind: TypeId, blocks: usize) -> Self {
+        Self { kind, bits: (0..blocks.div_ceil(64)).map(|_| AtomicU64::new(0)).collect() }
+    }
+
+    fn bit(block: u64) -> (usize, u64) {
+        ((block / 64) as usize, 1 << (block % 64))
+    }
+
+    /// Whether all rows that begin in `[from, to)` are known to be valid. Bytes count from the view's origin, which is
+    /// the space's first byte.
+    pub(crate) fn all(&self, from: u64, to: u64) -> bool {
+        (from / BLOCK..to.div_ceil(BLOCK)).all(|block| {
+            let (word, bit) = Self::bit(block);
+            self.bits.get(word).is_some_and(|bits| bits.load(Ordering::Relaxed) & bit != 0)
+        })
+    }
+
+    /// Notes that the rows in `[from, to)`, whole rows of `size` bytes, are valid: counts for the blocks of which it
+    /// has every row that begins there.
+    pub(crate) fn note(&self, from: u64, to: u64, size: u64) {
+        for block in from / BLOCK..to / BLOCK {
+            let first_row_begin = (block * BLOCK).next_multiple_of(size);
+            if first_row_begin >= from {
+                let (word, bit) = Self::bit(block);
+                if let Some(bits) = self.bits.get(word) {
+                    bits.fetch_or(bit, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+impl core::fmt::Debug for View {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("View").field("origin", &self.origin).field("mapped_end", &self.mapped_end()).finish()
+    }
+}

@@ -1,0 +1,227 @@
+//! The `super` file: two slots in pages of their own, written in turn. A slot only points: which format this is, which
+//! store, which recovery generation, and where the newest checkpoint entry stands in the journal.
+//!
+//! Promise: after [`Superblock::advance`] returned, the new slot is on the disk and the old one is untouched; a torn
+//! slot does not check and the other one counts.
+
+use std::sync::Arc;
+
+use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
+use crate::error::{Fault, OpenError};
+use crate::ids::{JournalPos, Salt};
+use crate::storage::{File, PAGE, Storage};
+
+/// The format version that this library reads and writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+pub(crate) const PATH: &str = "super";
+const MAGIC: [u8; 8] = *b"PONGODB\n";
+const BYTE_ORDER: u32 = 0x0102_0304;
+const CONTENT: usize = 8 + 4 + 4 + 16 + 8 * 5;
+
+/// What a slot says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    pub(crate) store: u128,
+    /// Counts the slots written since the store was made; the higher of two is the newer.
+    pub(crate) generation: u64,
+    pub(crate) salt: Salt,
+    pub(crate) segment: u64,
+    pub(crate) checkpoint: JournalPos,
+    pub(crate) checkpoint_checksum: u64,
+}
+
+impl Slot {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(PAGE as usize);
+        out.extend_from_slice(&MAGIC);
+        out.put_u32(BYTE_ORDER);
+        out.put_u32(FORMAT_VERSION);
+        out.put_u128(self.store);
+        out.put_u64(self.generation);
+        out.put_u64(self.salt.0);
+        out.put_u64(self.segment);
+        out.put_u64(self.checkpoint.0);
+        out.put_u64(self.checkpoint_checksum);
+        debug_assert_eq!(out.len(), CONTENT);
+        sealed_page(out)
+    }
+
+    fn decode(page: &[u8]) -> Option<Self> {
+        if !page_is_sealed(page, CONTENT) {
+            return None;
+        }
+        let mut reader = Reader::new(page);
+        reader.take(16)?;
+        Some(Self {
+            store: reader.u128()?,
+            generation: reader.u64()?,
+            salt: Salt(reader.u64()?),
+            segment: reader.u64()?,
+            checkpoint: JournalPos(reader.u64()?),
+            checkpoint_checksum: reader.u64()?,
+        })
+    }
+}
+
+/// The open `super` file.
+#[derive(Debug)]
+pub(crate) struct Superblock {
+    file: Arc<dyn File>,
+    newest: Slot,
+}
+
+impl Superblock {
+    /// Writes the first slot of a new store. The caller syncs the folder.
+    pub(crate) fn create(storage: &dyn Storage, slot: Slot) -> Result<Self, Fault> {
+        let temporary = "super.new";
+        let _ = storage.remove(temporary);
+        let file = storage.create(temporary).map_err(Fault::io("making", temporary))?;
+        file.allocate(0, 2 * PAGE).map_err(Fault::io("allocating", temporary))?;
+        file.write_at(&slot.encode(), slot.generation % 2 * PAGE)
+            .map_err(Fault::io("writing", temporary))?;
+        file.sync().map_err(Fault::io("syncing", temporary))?;
+        storage.rename(temporary, PATH).map_err(Fault::io("renaming", temporary))?;
+        storage.sync_dir("").map_err(Fault::io("syncing", "the store's folder"))?;
+        Ok(Self { file, newest: slot })
+    }
+
+    /// Reads both slots: those that check, newest first.
+    pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Vec<Slot>), OpenError> {
+        let file = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
+        let len = file.len().map_err(Fault::io("measuring", PATH))?;
+        let mut slots = Vec::new();
+        let mut foreign = None;
+        for index in 0..2 {
+            let mut page = vec![0; PAGE as usize];
+            if len < (index + 1) * PAGE {
+                continue;
+            }
+            file.read_at(&mut page, index * PAGE).map_err(Fault::io("reading", PATH))?;
+            match Slot::decode(&page) {
+                Some(slot) => match identify(&page) {
+                    Ok(()) => slots.push(slot),
+                    Err(other) => foreign = Some(other),
+                },
+                None if page.iter().all(|&byte| byte == 0) => {}
+                None => foreign = foreign.or(identify(&page).err()),
+            }
+        }
+        slots.sort_by_key(|slot| core::cmp::Reverse(slot.generation));
+        let path = storage.name();
+        match (slots.first(), foreign) {
+            (Some(&newest), _) => Ok((Self { file, newest }, slots)),
+            (None, Some(Foreign::Magic(found))) => Err(OpenError::NotAStore {
+                path,
+                found: format!("a `super` file that begins with {found:02x?} where {MAGIC:02x?} is expected"),
+            }),
+            (None, Some(Foreign::ByteOrder)) => {
+                Err(OpenError::ByteOrder { path, expected: "little-endian", found: "big-endian" })
+            }
+            (None, Some(Foreign::Version(found))) => {
+                Err(OpenError::Version { path, expected: FORMAT_VERSION, found })
+            }
+            (None, None) if len < 2 * PAGE => Err(Fault::corrupt(
+                PATH,
+                len,
+                format!("{} bytes with a slot that checks", 2 * PAGE),
+                format!("a file of {len} bytes without one"),
+            )
+            .into()),
+            (None, None) => {
+                Err(Fault::corrupt(PATH, 0, "a slot whose checksum is right", "none in either page").into())
+            }
+        }
+    }
+
+    /// The newest slot that is known to be durable.
+    pub(crate) fn newest(&self) -> Slot {
+        self.newest
+    }
+
+    /// Makes `slot` one that counts (after a fallback to the older slot at open).
+    pub(crate) fn settle_on(&mut self, slot: Slot) {
+        self.newest = slot;
+    }
+
+    /// Writes the next slot over the older one and syncs it.
+    pub(crate) fn advance(&mut self, mut slot: Slot) -> Result<(), Fault> {
+        slot.generation = self.newest.generation + 1;
+        slot.store = self.newest.store;
+        self.file
+            .write_at(&slot.encode(), slot.generation % 2 * PAGE)
+            .map_err(Fault::io("writing", PATH))?;
+        self.file.sync().map_err(Fault::io("syncing", PATH))?;
+        self.newest = slot;
+        Ok(())
+    }
+}
+
+enum Foreign {
+    Magic([u8; 8]),
+    ByteOrder,
+    Version(u32),
+}
+
+fn identify(page: &[u8]) -> Result<(), Foreign> {
+    let mut reader = Reader::new(page);
+    let magic: [u8; 8] = reader.take(8).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
+    if magic != MAGIC {
+        return Err(Foreign::Magic(magic));
+    }
+    match reader.u32() {
+        Some(BYTE_ORDER) => {}
+        Some(order) if order == BYTE_ORDER.swap_bytes() => return Err(Foreign::ByteOrder),
+        _ => return Ok(()),
+    }
+    match reader.u32() {
+        Some(version) if version != FORMAT_VERSION => Err(Foreign::Version(version)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    fn slot(generation: u64) -> Slot {
+        Slot {
+            store: 7,
+            generation,
+            salt: Salt(1),
+            segment: 0,
+            checkpoint: JournalPos(generation * 64),
+            checkpoint_checksum: 9,
+        }
+    }
+
+    #[test]
+    fn a_torn_slot_leaves_the_other() {
+        let storage = MemoryStorage::new();
+        let mut superblock = Superblock::create(&storage, slot(0)).unwrap();
+        superblock.advance(slot(0)).unwrap();
+        superblock.advance(slot(0)).unwrap();
+        assert_eq!(superblock.newest().generation, 2);
+        let file = storage.open(PATH).unwrap();
+        file.write_at(&[0xff; 512], 0).unwrap();
+        let (reopened, slots) = Superblock::open(&storage).unwrap();
+        assert_eq!(reopened.newest().generation, 1);
+        assert_eq!(slots.len(), 1);
+    }
+
+    #[test]
+    fn another_version_or_byte_order_is_named() {
+        for (at, bytes, word) in [
+            (12, 9u32.to_le_bytes(), "version 9"),
+            (8, 0x0102_0304u32.to_be_bytes(), "big-endian"),
+            (0, *b"SQLi", "not a PongoDB store"),
+        ] {
+            let storage = MemoryStorage::new();
+            Superblock::create(&storage, slot(0)).unwrap();
+            storage.open(PATH).unwrap().write_at(&bytes, at).unwrap();
+            let message = Superblock::open(&storage).unwrap_err().to_string();
+            assert!(message.contains(word), "{message}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! A table: its schema, its row space and its marks, as one process knows them ([`TableCore`]); and the table at one
+//! `Seq` ([`TableView`]), which says which rows are there and gives their bytes.
+//!
+//! A row is visible iff its number is below the table's length and it had not died by the `Seq`. Rows are immutable
+//! once published; what is given out borrows from the view, which keeps its chunks mapped.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zerocopy::TryFromBytes;
+
+use crate::control::Control;
+use crate::error::{Fault, ReadError};
+use crate::ids::{Location, RowId, Seq, TableId};
+use crate::marks::{Extent, Marks};
+use crate::record::PongoRecord;
+use crate::schema::StoredSchema;
+use crate::space::{BLOCK, Chunk, Space, SpaceIdentity, View};
+use crate::state::TableState;
+use crate::storage::Storage;
+
+/// A table as one process knows it, whatever the `Seq`.
+#[derive(Debug)]
+pub struct TableCore {
+    id: TableId,
+    schema: StoredSchema,
+    fingerprint: u128,
+    row_size: u64,
+    storage: Arc<dyn Storage>,
+    control: Arc<Control>,
+    pub(crate) space: Space,
+    /// The marks epoch up to which all marks files are known.
+    marks_seen: AtomicU64,
+    marks_lock: Mutex<()>,
+}
+
+impl TableCore {
+    pub(crate) fn new(
+        storage: &Arc<dyn Storage>,
+        control: &Arc<Control>,
+        store: u128,
+        id: TableId,
+        schema: StoredSchema,
+        sizes: crate::space::Sizes,
+    ) -> Result<Self, Fault> {
+        let fingerprint = schema.fingerprint();
+        let row_size = schema.size as u64;
+        let identity = SpaceIdentity { store, table: Some(id), row_size, fingerprint };
+        let space = Space::open(storage, format!("tables/{}", schema.table), identity, sizes)?;
+        Ok(Self {
+            id,
+            fingerprint,
+            row_size,
+            schema,
+            storage: Arc::clone(storage),
+            control: Arc::clone(control),
+            space,
+            marks_seen: AtomicU64::new(u64::MAX),
+            marks_lock: Mutex::default(),
+        })
+    }
+
+    /// The table's number in its store.
+    #[must_use]
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// What its rows are.
+    #[must_use]
+    pub fn schema(&self) -> &StoredSchema {
+        &self.schema
+    }
+
+    /// The layout's fingerprint.
+    #[must_use]
+    pub fn fingerprint(&self) -> u128 {
+        self.fingerprint
+    }
+
+    /// Bytes of a row.
+    #[must_use]
+    pub fn row_size(&self) -> u64 {
+        self.row_size
+    }
+
+    /// The table at a state and a `Seq`; maps what is not mapped yet.
+    pub(crate) fn at(self: &Arc<Self>, state: TableState, seq: Seq) -> Result<TableView, Fault> {
+        let end = state.len.checked_mul(self.row_size).ok_or_else(|| Fault::Limit {
+            what: format!("table {} is too long", self.schema.table),
+            limit: u64::MAX / self.row_size,
+        })?;
+        let view = self.space.view_to(end, state.summed)?;
+        if self.marks_seen.load(Ordering::Acquire) != self.control.marks_epoch(self.id) {
+            self.refresh_marks()?;
+        }
+        Ok(TableView { core: Arc::clone(self), view, state, seq })
+    }
+
+    /// Looks for marks files of all known chunks that have none in this process.
+    #[cold]
+    fn refresh_marks(&self) -> Result<(), Fault> {
+        let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch = self.control.marks_epoch(self.id);
+        let dir = self.space.dir();
+        let names = self.storage.list(dir).map_err(Fault::io("listing", dir))?;
+        let view = self.space.view();
+        for chunk in self.space.chunks() {
+            let name = format!("{}.marks", chunk.id);
+            if chunk.marks.get().is_none() && names.binary_search(&name).is_ok() {
+                self.adopt_marks(&view, &chunk, false)?;
+            }
+        }
+        self.marks_seen.store(epoch, Ordering::Release);
+        Ok(())
+    }
+
+    /// Maps the marks of a chunk, making the file if asked to. The caller holds `marks_lock`.
+    fn adopt_marks(&self, view: &View, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
+        let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
+        let extent = self.extent(chunk);
+        let marks = match Marks::open(&*self.storage, path.clone(), extent)? {
+            Some(marks) => marks,
+            None if create => {
+                let marks = Marks::create(&*self.storage, self.space.dir(), path, extent)?;
+                self.control.advance_marks_epoch(self.id);
+                marks
+            }
+            None => return Ok(()),
+        };
+        let _ = chunk.marks.set(marks);
+        view.note_marks(chunk);
+        Ok(())
+    }
+
+    /// Which rows begin in a chunk.
+    fn extent(&self, chunk: &Chunk) -> Extent {
+        let first = chunk.start.div_ceil(self.row_size);
+        let end = chunk.end().div_ceil(self.row_size);
+        Extent {
+            store: self.space.identity().store,
+            table: self.id,
+            chunk: chunk.id,
+            first: RowId(first),
+            rows: end - first,
+        }
+    }
+
+    fn chunk_of(&self, row: RowId) -> Option<Arc<Chunk>> {
+        let at = row.0.checked_mul(self.row_size)?;
+        self.space.find_chunk(at)
+    }
+
+    /// For the writer: the chunk of a row, with its marks made and known.
+    pub(crate) fn marked_chunk(&self, row: RowId) -> Result<Arc<Chunk>, Fault> {
+        let chunk = self.chunk_of(row).ok_or_else(|| {
+            Fault::corrupt(self.space.dir(), row.0, format!("a chunk with row {row}"), "none such")
+        })?;
+        if chunk.marks.get().is_none() {
+            let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if chunk.marks.get().is_none() {
+                self.adopt_marks(&self.space.view(), &chunk, true)?;
+            }
+        }
+        Ok(chunk)
+    }
+
+    /// The row that `row` replaced, for rows that may lie above any length this process has seen.
+    fn previous_above(&self, row: RowId) -> Result<Option<RowId>, Fault> {
+        let Some(chunk) = self.chunk_of(row) else { return Ok(None) };
+        if chunk.marks.get().is_none()
+            && self.marks_seen.load(Ordering::Acquire) != self.control.marks_epoch(self.id)
+        {
+            self.refresh_marks()?;
+        }
+        Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
+    }
+
+    /// Clears what lost commits left in the marks, and syncs those that changed.
+    pub(crate) fn clear_marks_above(&self, seq: Seq, len: u64) -> Result<(), Fault> {
+        self.refresh_marks()?;
+        for chunk in self.space.chunks() {
+            if let Some(marks) = chunk.marks.get() {
+                if marks.clear_above(seq, len) {
+                    marks.sync()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `fdatasync` of every marks file.
+    pub(crate) fn sync_marks(&self) -> Result<(), Fault> {
+        self.refresh_marks()?;
+        self.space.chunks().iter().filter_map(|chunk| chunk.marks.get()).try_for_each(Marks::sync)
+    }
+}
+
+/// A table at one `Seq`.
+#[derive(Clone, Debug)]
+pub struct TableView {
+    core: Arc<TableCore>,
+    view: Arc<View>,
+    state: TableState,
+    seq: Seq,
+}
+
+impl TableView {
+    /// The table.
+    #[must_use]
+    pub fn core(&self) -> &Arc<TableCore> {
+        &self.core
+    }
+
+    /// Rows, dead ones included.
+    #[must_use]
+    #[inline]
+    pub fn len(&self) -> u64 {
+        self.state.len
+    }
+
+    /// Whether no row was ever written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.state.len == 0
+    }
+
+    /// Rows that are alive.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.state.live
+    }
+
+    /// The commit that this view shows.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// The bytes of a row below the length, dead or alive. Cost: an addition, a test of the block's state, and, once a
+    /// block and process, a checksum of 64 KiB.
+    #[inline]
+    pub fn row_bytes(&self, row: RowId) -> Result<&[u8], Fault> {
+        self.rows_bytes(row..row.next())
+    }
+
+    /// The bytes of rows below the length, one behind the other.
+    #[inline]
+    pub fn rows_bytes(&self, rows: Range<RowId>) -> Result<&[u8], Fault> {
+        if rows.end.0 > self.state.len || rows.start > rows.end {
+            return Err(self.beyond(&rows));
+        }
+        let size = self.core.row_size;
+        // SAFETY: rows below the view's length were published, or applied by this process under the writer lock that
+        // the transaction with this view still holds; the writer never writes below an applied length.
+        unsafe { self.view.bytes(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
+    }
+
+    #[cold]
+    fn beyond(&self, rows: &Range<RowId>) -> Fault {
+        Fault::corrupt(
+            self.core.space.dir(),
+            0,
+            format!("rows below {}", self.state.len),
+            format!("rows {}..{}", rows.start, rows.end),
+        )
+    }
+
+    /// A row as its type. `T`'s layout was compared with the table's.
+    #[inline]
+    pub fn row<T: PongoRecord>(&self, row: RowId) -> Result<&T, ReadError> {
+        let bytes = self.row_bytes(row)?;
+        T::try_ref_from_bytes(bytes).map_err(|_| self.invalid::<T>(row))
+    }
+
+    #[cold]
+    fn invalid<T: PongoRecord>(&self, row: RowId) -> ReadError {
+        ReadError::InvalidRow {
+            table: self.core.schema.table.clone(),
+            record: T::SCHEMA.record,
+            row,
+        }
+    }
+
+    /// Rows as a slice of their type: one contiguous `&[T]`. A type without forbidden bit patterns costs nothing; for
+    /// another, each block of 64 KiB is looked through once a process.
+    pub fn rows<T: PongoRecord>(&self, rows: Range<RowId>) -> Result<&[T], ReadError> {
+        let bytes = self.rows_bytes(rows.clone())?;
+        let known = self.view.valid_blocks::<T>();
+        let size = self.core.row_size;
+        if let Some(known) = known {
+            if known.all(rows.start.0 * size, rows.end.0 * size) {
+                // SAFETY: every block in which a row of the range begins was looked through as `T` by this view: the
+                // bytes are valid, and, being below the length, have not changed since.
+                let slice = unsafe { crate::cast::slice_unchecked::<T>(bytes) };
+                if let Some(slice) = slice {
+                    return Ok(slice);
+                }
+            }
+        }
+        let slice = <[T]>::try_ref_from_bytes(bytes).map_err(|_| self.first_invalid::<T>(&rows))?;
+        if let Some(known) = known {
+            known.note(rows.start.0 * size, rows.end.0 * size, size);
+        }
+        Ok(slice)
+    }
+
+    #[cold]
+    fn first_invalid<T: PongoRecord>(&self, rows: &Range<RowId>) -> ReadError {
+        for row in rows.start.0..rows.end.0 {
+            if let Err(error) = self.row::<T>(RowId(row)) {
+                return error;
+            }
+        }
+        self.invalid::<T>(rows.start)
+    }
+
+    /// Whether a row below the length is alive at this view's `Seq`.
+    #[inline]
+    #[must_use]
+    pub fn is_live(&self, row: RowId) -> bool {
+        match self.view.marked_chunk_at(row.0.wrapping_mul(self.core.row_size)) {
+            None => true,
+            Some(chunk) => !died(chunk, row, self.seq),
+        }
+    }
+
+    /// From a candidate that an index gave, which may be newer than this view or nonsense, down the chain of previous
+    /// rows to the one that this view could see: below the length. Says nothing about key or life.
+    #[inline]
+    pub fn resolve(&self, candidate: RowId) -> Result<Option<RowId>, Fault> {
+        if candidate.0 < self.state.len {
+            return Ok(Some(candidate));
+        }
+        self.resolve_above(candidate)
+    }
+
+    #[cold]
+    fn resolve_above(&self, mut candidate: RowId) -> Result<Option<RowId>, Fault> {
+        // `previous` is always lower, so this ends.
+        while candidate.0 >= self.state.len {
+            match self.core.previous_above(candidate)? {
+                Some(previous) => candidate = previous,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(candidate))
+    }
+
+    /// The row that a row below the length replaced.
+    pub fn previous(&self, row: RowId) -> Result<Option<RowId>, Fault> {
+        self.core.previous_above(row)
+    }
+
+    /// The next run of live rows at or behind `from`: no dead row inside, at most one chunk long.
+    #[must_use]
+    pub fn next_run(&self, from: RowId) -> Option<Range<RowId>> {
+        let size = self.core.row_size;
+        let mut start = from.0;
+        while start < self.state.len {
+            let chunk = self.view.chunk_at(start * size)?;
+            let end = chunk.end().div_ceil(size).min(self.state.len);
+            if chunk.marks.get().is_none() {
+                return Some(RowId(start)..RowId(end));
+            }
+            while start < end && died(chunk, RowId(start), self.seq) {
+                start += 1;
+            }
+            let mut stop = start;
+            while stop < end && !died(chunk, RowId(stop), self.seq) {
+                stop += 1;
+            }
+            if start < stop {
+                return Some(RowId(start)..RowId(stop));
+            }
+        }
+        None
+    }
+
+    /// Where a row lies.
+    #[must_use]
+    pub fn locate(&self, row: RowId) -> Option<Location> {
+        let at = row.0.checked_mul(self.core.row_size)?;
+        if row.0 >= self.state.len {
+            return None;
+        }
+        let chunk = self.view.chunk_at(at)?;
+        Some(Location { chunk: chunk.id, offset: at - chunk.start })
+    }
+
+    /// The row that begins at a location.
+    #[must_use]
+    pub fn row_at(&self, location: Location) -> Option<RowId> {
+        let chunk = self.view.chunks.iter().find(|chunk| chunk.id == location.chunk)?;
+        let at = chunk.start.checked_add(location.offset)?;
+        let row = RowId(at / self.core.row_size);
+        (location.offset < chunk.len && at % self.core.row_size == 0 && row.0 < self.state.len).then_some(row)
+    }
+
+    /// Asks the processor to fetch a row.
+    #[inline]
+    pub fn prefetch(&self, row: RowId) {
+        self.view.prefetch(row.0.wrapping_mul(self.core.row_size));
+    }
+}
+
+#[inline]
+fn died(chunk: &Chunk, row: RowId, seq: Seq) -> bool {
+    chunk.marks.get().and_then(|marks| marks.died(row)).is_some_and(|died| died <= seq)
+}
+
+/// Blocks of a table are this many bytes; what is checked once a block is checked once for so many bytes.
+pub const BLOCK_BYTES: u64 = BLOCK;
