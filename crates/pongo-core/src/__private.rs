@@ -10,7 +10,7 @@ pub use crate::column::Column;
 pub use crate::fields::maybe::{Optional, OptionalCell, Tag, TagOf};
 pub use crate::layout;
 pub use crate::record::{FieldType, KeyField, PongoRecord};
-pub use crate::schema::{Field, IndexDef, Kind, Schema};
+pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
 
 /// The description of one field.
 #[must_use]
