@@ -18,6 +18,9 @@ pub const fn field<F: FieldType>(name: &'static str, offset: usize) -> Field {
     Field { name, kind: F::KIND, offset, size: size_of::<F>() }
 }
 
+/// Compiles only for a type that can be a field.
+pub const fn field_type<F: FieldType>() {}
+
 /// Compiles only for a type that can be part of a key.
 pub const fn key_field<F: KeyField>() {}
 

@@ -21,6 +21,11 @@ impl Errors {
         self.push(Error::new(span, message));
     }
 
+    /// An error under all of `tokens`.
+    pub(crate) fn on(&mut self, tokens: impl quote::ToTokens, message: impl std::fmt::Display) {
+        self.push(Error::new_spanned(tokens, message));
+    }
+
     pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
@@ -128,7 +133,7 @@ impl FieldAttrs {
 /// Refuses `#[pongo(...)]` where it can say nothing: on the variants of an enum.
 pub(crate) fn none(attrs: &[Attribute], errors: &mut Errors) {
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("pongo")) {
-        errors.at(attr.span(), "there is nothing to say about a variant: remove this attribute");
+        errors.on(attr, "there is nothing to say about a variant: remove this attribute");
     }
 }
 
@@ -143,7 +148,7 @@ fn each(
             Meta::List(list) if !list.tokens.is_empty() => {
                 errors.take(attr.parse_nested_meta(&mut read));
             }
-            _ => errors.at(attr.span(), format!("expected `#[pongo(…)]` with {known} in it")),
+            _ => errors.on(attr, format!("expected `#[pongo(…)]` with {known} in it")),
         }
     }
 }

@@ -57,7 +57,11 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
     let written = derived(&input.attrs);
     let has = |name: &str| written.iter().any(|derive| derive == name);
 
+    // First, so that what it says about a field stands above what zerocopy says about the same.
     let mut derives: Vec<TokenStream> = Vec::new();
+    if !has("PongoRecord") {
+        derives.push(quote!(#private::DerivePongoRecord));
+    }
     if !has("Clone") && !has("Copy") {
         derives.push(quote!(#private::core::clone::Clone));
         derives.push(quote!(#private::core::marker::Copy));
@@ -72,9 +76,6 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
         if !has(name) && !(name == "TryFromBytes" && tried) {
             derives.push(path);
         }
-    }
-    if !has("PongoRecord") {
-        derives.push(quote!(#private::DerivePongoRecord));
     }
     let repr = Repr::read(&input.attrs);
     let repr = match (is_enum, repr.c, repr.integer.is_some()) {

@@ -2,7 +2,6 @@
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use syn::spanned::Spanned;
 use syn::{DataEnum, DeriveInput, Fields};
 
 use crate::attr::{self, Errors, Repr, TypeAttrs};
@@ -25,8 +24,8 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
             .at(index.span, "an enum is a field and has no index of its own: index the field that holds it");
     }
     if !input.generics.params.is_empty() {
-        errors.at(
-            input.generics.span(),
+        errors.on(
+            &input.generics.params,
             "a field type has one layout, so it cannot be generic: write the types out",
         );
     }
@@ -49,8 +48,8 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
     for variant in &data.variants {
         attr::none(&variant.attrs, &mut errors);
         if !matches!(variant.fields, Fields::Unit) {
-            errors.at(
-                variant.fields.span(),
+            errors.on(
+                &variant.fields,
                 format!(
                     "`{}` has fields, and an enum in a record has none: keep the data in fields of the record beside an enum \
                      that says which of them count",

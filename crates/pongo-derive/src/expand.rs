@@ -5,7 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use crate::context::optional;
-use crate::record::{Record, Table};
+use crate::record::{Record, RecordField, Table};
 
 pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     let private = &record.paths.private;
@@ -27,6 +27,8 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     quote! {
         #[doc(hidden)]
         const _: () = {
+            #checks
+
             const __PONGO_FIELDS: &'static [#private::Field] = &[#(#descriptions),*];
 
             #[automatically_derived]
@@ -42,7 +44,6 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
             }
 
             #face
-            #checks
         };
     }
 }
@@ -52,54 +53,23 @@ fn at(span: Span) -> Span {
     span.resolved_at(Span::call_site())
 }
 
-/// Layout and key checks, each in a constant of its own so that each shows at its field.
+/// Type, layout and key checks.
+///
+/// Each is a constant of its own, so that it shows at its field, and stands in the constant's type: that is looked at
+/// before any `impl`, so that a refusal stands above whatever follows from it.
 fn checks(record: &Record<'_>) -> TokenStream {
     let ident = record.ident;
     let name = &record.name;
     let mut checks = TokenStream::new();
-    let mut before: Option<(&Ident, &str, &syn::Type)> = None;
+    let mut check = |span: Span, call: &dyn Fn(Span, TokenStream) -> TokenStream| {
+        let span = at(span);
+        let call = call(span, record.paths.at(span));
+        checks.extend(quote_spanned!(span=> const _: [(); { #call; 0 }] = [];));
+    };
     for field in &record.fields {
-        let (ident_of, name_of, ty) = (field.ident, field.name.as_str(), field.ty);
-        let span = at(ident_of.span());
-        let private = record.paths.at(span);
-        checks.extend(quote_spanned! {span=>
-            const _: () = #private::layout::not_empty(#name, #name_of, #private::core::mem::size_of::<#ty>());
-        });
-        if let Some((before_ident, before_name, before_ty)) = before {
-            checks.extend(quote_spanned! {span=>
-                const _: () = #private::layout::no_gap(
-                    #name,
-                    #before_name,
-                    #private::core::mem::offset_of!(#ident, #before_ident) + #private::core::mem::size_of::<#before_ty>(),
-                    #name_of,
-                    #private::core::mem::offset_of!(#ident, #ident_of),
-                );
-            });
-        }
-        before = Some((ident_of, name_of, ty));
+        let ty = field.ty;
+        check(ty.span(), &|span, private| quote_spanned!(span=> #private::field_type::<#ty>()));
     }
-    if let Some((last, last_name, last_ty)) = before {
-        let span = at(last.span());
-        let private = record.paths.at(span);
-        checks.extend(quote_spanned! {span=>
-            const _: () = #private::layout::no_tail(
-                #name,
-                #last_name,
-                #private::core::mem::offset_of!(#ident, #last) + #private::core::mem::size_of::<#last_ty>(),
-                #private::core::mem::size_of::<#ident>(),
-            );
-        });
-    }
-    let span = at(ident.span());
-    let private = record.paths.at(span);
-    checks.extend(quote_spanned! {span=>
-        const _: () = #private::layout::within_limits(
-            #name,
-            #private::core::mem::size_of::<#ident>(),
-            #private::core::mem::align_of::<#ident>(),
-            &<#ident as #private::FieldType>::KIND,
-        );
-    });
     if let Some(table) = &record.table {
         let mut places: Vec<usize> = table.indexes.iter().flat_map(|index| index.fields.clone()).collect();
         places.extend(&table.key);
@@ -107,11 +77,50 @@ fn checks(record: &Record<'_>) -> TokenStream {
         places.dedup();
         for place in places {
             let ty = record.fields[place].ty;
-            let span = at(ty.span());
-            let private = record.paths.at(span);
-            checks.extend(quote_spanned! {span=> const _: () = #private::key_field::<#ty>(); });
+            check(ty.span(), &|span, private| quote_spanned!(span=> #private::key_field::<#ty>()));
         }
     }
+    let mut before: Option<&RecordField<'_>> = None;
+    for field in &record.fields {
+        let (field_ident, field_name, ty) = (field.ident, &field.name, field.ty);
+        check(field_ident.span(), &|span, private| {
+            quote_spanned!(span=>
+                #private::layout::not_empty(#name, #field_name, #private::core::mem::size_of::<#ty>()))
+        });
+        if let Some(before) = before {
+            let (before_ident, before_name, before_ty) = (before.ident, &before.name, before.ty);
+            check(field_ident.span(), &|span, private| {
+                quote_spanned!(span=> #private::layout::no_gap(
+                    #name,
+                    #before_name,
+                    #private::core::mem::offset_of!(#ident, #before_ident)
+                        + #private::core::mem::size_of::<#before_ty>(),
+                    #field_name,
+                    #private::core::mem::offset_of!(#ident, #field_ident),
+                ))
+            });
+        }
+        before = Some(field);
+    }
+    if let Some(last) = before {
+        let (last_ident, last_name, last_ty) = (last.ident, &last.name, last.ty);
+        check(last_ident.span(), &|span, private| {
+            quote_spanned!(span=> #private::layout::no_tail(
+                #name,
+                #last_name,
+                #private::core::mem::offset_of!(#ident, #last_ident) + #private::core::mem::size_of::<#last_ty>(),
+                #private::core::mem::size_of::<#ident>(),
+            ))
+        });
+    }
+    check(ident.span(), &|span, private| {
+        quote_spanned!(span=> #private::layout::within_limits(
+            #name,
+            #private::core::mem::size_of::<#ident>(),
+            #private::core::mem::align_of::<#ident>(),
+            &<#ident as #private::FieldType>::KIND,
+        ))
+    });
     checks
 }
 

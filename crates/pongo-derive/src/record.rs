@@ -73,7 +73,7 @@ impl<'i> Record<'i> {
         for field in named {
             field_attrs.push(FieldAttrs::read(&field.attrs, &mut errors));
             if let Some(reason) = refusal(&field.ty) {
-                errors.at(field.ty.span(), reason);
+                errors.on(&field.ty, reason);
             }
             if let Some(ident) = &field.ident {
                 fields.push(RecordField { ident, name: plain(ident), ty: &field.ty, vis: &field.vis });
@@ -101,12 +101,12 @@ impl<'i> Record<'i> {
 fn check_generics(input: &DeriveInput, errors: &mut Errors) {
     let generics = &input.generics;
     if !generics.params.is_empty() {
-        errors.at(
-            generics.span(),
+        errors.on(
+            &generics.params,
             "a table holds rows of one layout, so a record cannot be generic: write the types out, one struct for each",
         );
     } else if let Some(clause) = &generics.where_clause {
-        errors.at(clause.span(), "a record is not generic and needs no `where`: remove it");
+        errors.on(clause, "a record is not generic and needs no `where`: remove it");
     }
 }
 
