@@ -1,6 +1,6 @@
 //! The checks of a record's layout that the macros run at compile time, each at the field it is about.
 //!
-//! They run in `const` items, where a message can only be a string: [`Message`] puts one together with the numbers in
+//! They run in `const` items, where a message can only be a string: `Message` puts one together with the numbers in
 //! it. Nothing here runs in a program.
 
 use crate::schema::{Kind, MAX_ALIGN, MAX_DEPTH, MAX_RECORD_SIZE};

@@ -73,7 +73,7 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
     // zerocopy's `FromBytes` and `FromZeros` derive `TryFromBytes` as well.
     let tried = has("FromBytes") || has("FromZeros");
     for (name, path) in paths.zerocopy_derives() {
-        if !has(name) && !(name == "TryFromBytes" && tried) {
+        if !(has(name) || name == "TryFromBytes" && tried) {
             derives.push(path);
         }
     }

@@ -56,12 +56,13 @@ pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenS
     let private = &paths.private;
     let zerocopy = &paths.zerocopy;
     let derives = paths.zerocopy_derives().map(|(_, path)| path);
-    let value = Ident::new("value", Span::mixed_site());
+    let value = Ident::new("__pongo_value", Span::mixed_site());
     quote! {
         #[derive(#(#derives),*)]
         #[zerocopy(crate = #zerocopy)]
         #[repr(C)]
         #[doc(hidden)]
+        #[allow(unreachable_pub)]
         #vis struct __PongoCell {
             tag: <[(); #private::core::mem::align_of::<#ident>()] as #private::TagOf>::Tag,
             value: #ident,

@@ -137,8 +137,8 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
         quote!(#private::IndexDef { name: #name, fields: &[#(#fields),*], unique: #unique })
     });
 
-    let bytes = Ident::new("bytes", Span::mixed_site());
-    let key_name = Ident::new("key", Span::mixed_site());
+    let bytes = Ident::new("__pongo_bytes", Span::mixed_site());
+    let key_name = Ident::new("__pongo_key", Span::mixed_site());
     let sizes: Vec<_> = key_types.iter().map(|ty| quote!(#private::core::mem::size_of::<#ty>())).collect();
     let ats = (0..sizes.len()).map(|place| {
         let before = &sizes[..place];
@@ -195,14 +195,14 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
 fn columns(record: &Record<'_>) -> TokenStream {
     let private = &record.paths.private;
     let ident = record.ident;
-    let row = Ident::new("row", Span::mixed_site());
+    let row = Ident::new("__pongo_row", Span::mixed_site());
     let columns = record.fields.iter().filter(|field| !field.name.starts_with('_')).map(|field| {
         let (ident_of, name, ty, vis) = (field.ident, &field.name, field.ty, field.vis);
         let constant = Ident::new(&name.to_uppercase(), at(ident_of.span()));
         let doc = format!("The column `{name}`.");
         quote! {
             #[doc = #doc]
-            #[allow(dead_code, non_upper_case_globals)]
+            #[allow(dead_code, non_upper_case_globals, unreachable_pub)]
             #vis const #constant: #private::Column<#ident, #ty> = #private::Column::new(
                 #name,
                 #private::core::mem::offset_of!(#ident, #ident_of),

@@ -10,12 +10,12 @@ use super::stored::StoredSchema;
 ///
 /// ```text
 /// table `flights`: the stored rows and the program's type differ where a line begins with `!`
-///   | stored                    | program
-/// ! | record Flight: 16 bytes   | record Flight: 24 bytes
-///   |    0  8 id: u64           |    0  8 id: u64
-/// ! |    8  8 dep_delay: f64    |    8  8 dep_delay: maybe<f32>
-/// ! |                           |   16  8 arr_delay: f64
-///   | key id                    | key id
+///   | stored                                   | program
+/// ! | record Flight: 16 bytes, aligned to 8    | record Flight: 24 bytes, aligned to 8
+///   |     0   8 id: u64                        |     0   8 id: u64
+/// ! |     8   8 dep_delay: f64                 |     8   8 dep_delay: maybe<f32>
+/// ! |                                          |    16   8 arr_delay: f64
+///   | key id                                   | key id
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SchemaDiff {
@@ -42,22 +42,24 @@ impl SchemaDiff {
     #[must_use]
     pub fn compare(stored: &StoredSchema, program: &StoredSchema) -> Self {
         let mut lines = Vec::new();
+        // The names of types say nothing about the bytes.
+        let differ = (stored.size, stored.align) != (program.size, program.align);
+        lines.push(Line { stored: head(stored), program: head(program), differ });
+        let (left, right) = (rows(stored), rows(program));
+        for (left, right) in align(&left, &right) {
+            let show = |row: Option<&Row>| row.map_or_else(String::new, Row::show);
+            let differ = left.map(Row::layout) != right.map(Row::layout);
+            lines.push(Line { stored: show(left), program: show(right), differ });
+        }
         let mut push = |stored: String, program: String| {
             let differ = stored != program;
             lines.push(Line { stored, program, differ });
         };
-        push(head(stored), head(program));
-        let (left, right) = (rows(stored), rows(program));
-        for (left, right) in align(&left, &right) {
-            push(left.map_or_else(String::new, Row::show), right.map_or_else(String::new, Row::show));
-        }
         push(key(stored), key(program));
         let (left, right) = (indexes(stored), indexes(program));
         for place in 0..left.len().max(right.len()) {
             push(left.get(place).cloned().unwrap_or_default(), right.get(place).cloned().unwrap_or_default());
         }
-        // The type's name says nothing about the bytes.
-        lines[0].differ = (stored.size, stored.align) != (program.size, program.align);
         let same_layout = stored.fingerprint() == program.fingerprint();
         Self { table: stored.table.clone(), same_layout, lines }
     }
@@ -123,43 +125,69 @@ fn names(schema: &StoredSchema, places: &[usize]) -> String {
 }
 
 /// One field, or one field of a nested record.
-#[derive(PartialEq)]
-struct Row {
-    name: String,
-    kind: String,
+struct Row<'s> {
+    name: &'s str,
+    kind: &'s StoredKind,
+    depth: usize,
     offset: usize,
-    size: usize,
 }
 
-impl Row {
+impl Row<'_> {
     fn show(&self) -> String {
-        format!("{:>5} {:>3} {}: {}", self.offset, self.size, self.name, self.kind)
+        let kind = match self.kind {
+            StoredKind::Record { name, .. } => format!("record {name}"),
+            kind => kind.to_string(),
+        };
+        format!(
+            "{:>5} {:>3} {:indent$}{}: {kind}",
+            self.offset,
+            self.kind.size(),
+            "",
+            self.name,
+            indent = 2 * self.depth
+        )
+    }
+
+    /// What it says about the bytes; a nested record's fields have rows of their own.
+    fn layout(&self) -> (usize, usize, usize, &str, String) {
+        let mut kind = String::new();
+        if !matches!(self.kind, StoredKind::Record { .. }) {
+            // Writing into a `String` cannot fail.
+            let _ = self.kind.write(&mut kind, false);
+        }
+        (self.depth, self.offset, self.kind.size(), self.name, kind)
+    }
+
+    fn is_named_as(&self, other: &Row<'_>) -> bool {
+        (self.depth, self.name) == (other.depth, other.name)
     }
 }
 
-/// The fields with nested records taken apart, `outer.inner`.
-fn rows(schema: &StoredSchema) -> Vec<Row> {
+/// The fields, each nested record followed by its own.
+fn rows(schema: &StoredSchema) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     for field in &schema.fields {
-        flatten(&field.name, &field.kind, field.offset, &mut rows);
+        flatten(&field.name, &field.kind, field.offset, 0, &mut rows);
     }
     rows
 }
 
-fn flatten(name: &str, kind: &StoredKind, offset: usize, rows: &mut Vec<Row>) {
-    let StoredKind::Record { fields, .. } = kind else {
-        rows.push(Row { name: name.to_owned(), kind: kind.to_string(), offset, size: kind.size() });
-        return;
-    };
-    let mut offset = offset;
-    for (inner, kind) in fields {
-        flatten(&format!("{name}.{inner}"), kind, offset, rows);
-        offset += kind.size();
+fn flatten<'s>(name: &'s str, kind: &'s StoredKind, offset: usize, depth: usize, rows: &mut Vec<Row<'s>>) {
+    rows.push(Row { name, kind, depth, offset });
+    if let StoredKind::Record { fields, .. } = kind {
+        let mut offset = offset;
+        for (name, kind) in fields {
+            flatten(name, kind, offset, depth + 1, rows);
+            offset += kind.size();
+        }
     }
 }
 
 /// Pairs rows of the same name in order (a longest common subsequence), so that a field that came or went stands alone.
-fn align<'r>(left: &'r [Row], right: &'r [Row]) -> Vec<(Option<&'r Row>, Option<&'r Row>)> {
+fn align<'r, 's>(
+    left: &'r [Row<'s>],
+    right: &'r [Row<'s>],
+) -> Vec<(Option<&'r Row<'s>>, Option<&'r Row<'s>>)> {
     if left.len().saturating_mul(right.len()) > MAX_PAIRS {
         return (0..left.len().max(right.len())).map(|place| (left.get(place), right.get(place))).collect();
     }
@@ -168,7 +196,7 @@ fn align<'r>(left: &'r [Row], right: &'r [Row]) -> Vec<(Option<&'r Row>, Option<
     let mut common = vec![0u32; (left.len() + 1) * width];
     for l in (0..left.len()).rev() {
         for r in (0..right.len()).rev() {
-            common[l * width + r] = if left[l].name == right[r].name {
+            common[l * width + r] = if left[l].is_named_as(&right[r]) {
                 common[(l + 1) * width + r + 1] + 1
             } else {
                 common[(l + 1) * width + r].max(common[l * width + r + 1])
@@ -177,7 +205,7 @@ fn align<'r>(left: &'r [Row], right: &'r [Row]) -> Vec<(Option<&'r Row>, Option<
     }
     let (mut l, mut r, mut pairs) = (0, 0, Vec::new());
     while l < left.len() || r < right.len() {
-        if l < left.len() && r < right.len() && left[l].name == right[r].name {
+        if l < left.len() && r < right.len() && left[l].is_named_as(&right[r]) {
             pairs.push((Some(&left[l]), Some(&right[r])));
             l += 1;
             r += 1;

@@ -156,3 +156,6 @@ pub struct Schema {
     /// The secondary indexes.
     pub indexes: &'static [IndexDef],
 }
+
+#[cfg(test)]
+mod tests;

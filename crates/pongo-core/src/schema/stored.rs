@@ -96,19 +96,29 @@ impl StoredSchema {
     /// A number of the layout: equal for two schemas iff their rows' bytes mean the same (but for xxh3's collisions).
     ///
     /// Covers size, alignment, the fields' names, kinds and places, and the key. Not the indexes, which can be rebuilt,
-    /// nor the names of tables and types, which mean nothing to the bytes.
+    /// nor the names of tables and types, which mean nothing to the bytes. It is xxh3 (128 bits) of
+    ///
+    /// ```text
+    /// 16 8                  size, alignment
+    /// 0 8 id: u64           offset, size, name, kind (without names of types) of each field, in order
+    /// 8 8 price: f64
+    /// key 0                 the key fields' places
+    /// ```
     #[must_use]
     pub fn fingerprint(&self) -> u128 {
         use core::fmt::Write;
         let mut layout = String::new();
         // Writing into a `String` cannot fail.
-        let _ = write!(layout, "{} {}\n", self.size, self.align);
+        let _ = writeln!(layout, "{} {}", self.size, self.align);
         for field in &self.fields {
             let _ = write!(layout, "{} {} {}: ", field.offset, field.size, field.name);
             let _ = field.kind.write(&mut layout, false);
             layout.push('\n');
         }
-        let _ = write!(layout, "{:?}", self.key);
+        layout.push_str("key");
+        for place in &self.key {
+            let _ = write!(layout, " {place}");
+        }
         xxhash_rust::xxh3::xxh3_128(layout.as_bytes())
     }
 
