@@ -185,3 +185,49 @@ fn names_come_from_the_type() {
     assert_eq!(Plain { id: 7 }.clone().key(), 7);
     assert_eq!(NotCopyNotEq::A.as_bytes(), [0; 4]);
 }
+
+/// What is configured away is not judged; what stays is.
+#[pongo::record]
+struct Configured {
+    #[pongo(key)]
+    id: u64,
+    #[cfg(any())]
+    never: String,
+    #[cfg(all())]
+    #[pongo(index)]
+    always: u64,
+}
+
+/// Derives that the attribute would add may be written out.
+#[pongo::record]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, pongo::zerocopy::FromBytes, pongo::zerocopy::IntoBytes)]
+struct Written {
+    #[pongo(key)]
+    id: u64,
+}
+
+#[test]
+fn attributes_of_the_users_own_stay() {
+    assert_eq!(Configured::SCHEMA.fields.len(), 2);
+    assert_eq!(Configured::ALWAYS.of(&Configured { id: 1, always: 2 }), &2);
+    let written: Written = pongo::zerocopy::FromBytes::read_from_bytes(&[1, 0, 0, 0, 0, 0, 0, 0]).unwrap();
+    assert_eq!(written, Written { id: 1 });
+}
+
+#[test]
+fn a_changed_struct_shows_beside_the_stored_one() {
+    let stored = StoredSchema::from(Plain::SCHEMA);
+    let program = StoredSchema::from(Configured::SCHEMA);
+    let diff = pongo::schema::SchemaDiff::compare(&stored, &program);
+    assert!(!diff.is_same_layout());
+    assert_eq!(
+        diff.to_string(),
+        "table `plain`: the stored rows and the program's type differ where a line begins with `!`\n  \
+           | stored                              | program\n\
+         ! | record Plain: 8 bytes, aligned to 8 | record Configured: 16 bytes, aligned to 8\n  \
+           |     0   8 id: u64                   |     0   8 id: u64\n\
+         ! |                                     |     8   8 always: u64\n  \
+           | key id                              | key id\n\
+         ! |                                     | index always"
+    );
+}

@@ -40,3 +40,28 @@ impl<T: Copy> CopyFor<'_> for T {}
 /// As [`CopyFor`], for what a key field must be.
 pub trait KeyFor<'a>: Copy + Eq {}
 impl<T: Copy + Eq> KeyFor<'_> for T {}
+
+#[cfg(test)]
+mod tests {
+    use crate::record::PongoRecord;
+
+    /// This crate's own tables are records too, and name the crate as `crate`.
+    #[pongo_derive::record]
+    #[pongo(crate = "crate", table = "objects")]
+    struct Object {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(key)]
+        part: u16,
+        kind: [u16; 3],
+    }
+
+    #[test]
+    fn records_inside_this_crate() {
+        let object = Object { id: 1, part: 2, kind: [3; 3] };
+        assert_eq!(object.key(), (1, 2));
+        assert_eq!(object.key_bytes(), [1, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
+        assert_eq!(Object::SCHEMA.table, "objects");
+        assert_eq!(Object::KIND.of(&object), &[3; 3]);
+    }
+}

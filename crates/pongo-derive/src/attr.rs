@@ -30,6 +30,17 @@ impl Errors {
         result.map_err(|error| self.push(error)).ok()
     }
 
+    /// All of them and one more, behind which nothing can be looked at.
+    pub(crate) fn and(self, last: Error) -> Error {
+        match self.0 {
+            Some(mut errors) => {
+                errors.combine(last);
+                errors
+            }
+            None => last,
+        }
+    }
+
     pub(crate) fn into_result<T>(self, value: T) -> syn::Result<T> {
         match self.0 {
             Some(errors) => Err(errors),

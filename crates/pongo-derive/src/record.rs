@@ -1,7 +1,6 @@
 //! `#[derive(PongoRecord)]` on a struct: what it is made of, and what cannot be.
 
 use proc_macro2::Span;
-use syn::spanned::Spanned;
 use syn::{DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
 
 use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name};
@@ -56,15 +55,14 @@ impl<'i> Record<'i> {
         let named = match &data.fields {
             Fields::Named(named) if !named.named.is_empty() => &named.named,
             Fields::Unnamed(unnamed) => {
-                errors.at(
-                    unnamed.span(),
+                return Err(errors.and(Error::new_spanned(
+                    unnamed,
                     "the schema names each field: give these names, as in `struct S { value: u64 }`",
-                );
-                return errors.into_result(()).and(Err(Error::new(ident.span(), "no named fields")));
+                )));
             }
-            _ => {
-                errors.at(ident.span(), format!("`{ident}` has no bytes: give it at least one field"));
-                return errors.into_result(()).and(Err(Error::new(ident.span(), "no fields")));
+            Fields::Named(_) | Fields::Unit => {
+                let message = format!("`{ident}` has no bytes: give it at least one field");
+                return Err(errors.and(Error::new(ident.span(), message)));
             }
         };
 

@@ -401,7 +401,7 @@ mod tests {
         assert_eq!(bytes[0], 1);
         assert!(bytes[1..align_of::<T>()].iter().all(|byte| *byte == 0));
         assert_eq!(&bytes[align_of::<T>()..], value.as_bytes());
-        let read = Maybe::<T>::try_read_from_bytes(bytes).ok().expect("its own bytes are valid");
+        let read = Maybe::<T>::try_read_from_bytes(bytes).expect("its own bytes are valid");
         assert_eq!(read.into_option(), Some(value));
         assert_eq!(Maybe::from(Some(value)), some);
         assert_ne!(some, none);

@@ -10,12 +10,12 @@ use super::stored::StoredSchema;
 ///
 /// ```text
 /// table `flights`: the stored rows and the program's type differ where a line begins with `!`
-///   | stored                                   | program
-/// ! | record Flight: 16 bytes, aligned to 8    | record Flight: 24 bytes, aligned to 8
-///   |     0   8 id: u64                        |     0   8 id: u64
-/// ! |     8   8 dep_delay: f64                 |     8   8 dep_delay: maybe<f32>
-/// ! |                                          |    16   8 arr_delay: f64
-///   | key id                                   | key id
+///   | stored                                | program
+/// ! | record Flight: 16 bytes, aligned to 8 | record Flight: 24 bytes, aligned to 8
+///   |     0   8 id: u64                     |     0   8 id: u64
+/// ! |     8   8 dep_delay: f64              |     8   8 dep_delay: maybe<f32>
+/// ! |                                       |    16   8 arr_delay: f64
+///   | key id                                | key id
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SchemaDiff {

@@ -20,13 +20,13 @@ use super::{Kind, MAX_DEPTH, MAX_RECORD_SIZE};
 #[non_exhaustive]
 pub enum StoredKind {
     /// A type without parts: `u8` … `f64`, `bool`, `uuid`, `timestamp`, `text`, `blob`.
-    Plain(Kind),
+    Plain(PlainKind),
     /// An enum without fields.
     Enum {
         /// The type's name.
         name: String,
         /// The integer in which it lies.
-        repr: Kind,
+        repr: PlainKind,
         /// Name and value of each variant.
         variants: Vec<(String, i128)>,
     },
@@ -50,31 +50,57 @@ pub enum StoredKind {
     Maybe(Box<StoredKind>),
 }
 
-/// Canonical name, size and alignment of every kind without parts.
-const PLAIN: [(&str, Kind, usize, usize); 17] = [
-    ("u8", Kind::U8, 1, 1),
-    ("u16", Kind::U16, 2, 2),
-    ("u32", Kind::U32, 4, 4),
-    ("u64", Kind::U64, 8, 8),
-    ("u128", Kind::U128, 16, 16),
-    ("i8", Kind::I8, 1, 1),
-    ("i16", Kind::I16, 2, 2),
-    ("i32", Kind::I32, 4, 4),
-    ("i64", Kind::I64, 8, 8),
-    ("i128", Kind::I128, 16, 16),
-    ("f32", Kind::F32, 4, 4),
-    ("f64", Kind::F64, 8, 8),
-    ("bool", Kind::Bool, 1, 1),
-    ("uuid", Kind::Uuid, 16, 1),
-    ("timestamp", Kind::Timestamp, 8, 8),
-    ("text", Kind::Text, 16, 8),
-    ("blob", Kind::Blob, 16, 8),
+/// A kind without parts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlainKind(&'static Plain);
+
+/// Canonical name, size and alignment of a kind without parts.
+#[derive(PartialEq, Eq, Debug)]
+struct Plain {
+    name: &'static str,
+    kind: Kind,
+    size: usize,
+    align: usize,
+}
+
+const fn row(name: &'static str, kind: Kind, size: usize, align: usize) -> Plain {
+    Plain { name, kind, size, align }
+}
+
+static PLAIN: [Plain; 17] = [
+    row("u8", Kind::U8, 1, 1),
+    row("u16", Kind::U16, 2, 2),
+    row("u32", Kind::U32, 4, 4),
+    row("u64", Kind::U64, 8, 8),
+    row("u128", Kind::U128, 16, 16),
+    row("i8", Kind::I8, 1, 1),
+    row("i16", Kind::I16, 2, 2),
+    row("i32", Kind::I32, 4, 4),
+    row("i64", Kind::I64, 8, 8),
+    row("i128", Kind::I128, 16, 16),
+    row("f32", Kind::F32, 4, 4),
+    row("f64", Kind::F64, 8, 8),
+    row("bool", Kind::Bool, 1, 1),
+    row("uuid", Kind::Uuid, 16, 1),
+    row("timestamp", Kind::Timestamp, 8, 8),
+    row("text", Kind::Text, 16, 8),
+    row("blob", Kind::Blob, 16, 8),
 ];
 /// The first so many of [`PLAIN`] are integers.
 const INTEGERS: usize = 10;
 
-fn plain(kind: &Kind) -> (&'static str, Kind, usize, usize) {
-    PLAIN.into_iter().find(|row| row.1 == *kind).unwrap_or(("u8", Kind::U8, 1, 1))
+impl PlainKind {
+    /// Which kind it is.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        self.0.kind
+    }
+
+    /// The plain kind that `kind` is. One with parts stands here only if an implementation by hand says that an enum
+    /// lies in it, and then counts as a byte.
+    fn of(kind: &Kind) -> Self {
+        Self(PLAIN.iter().find(|plain| plain.kind == *kind).unwrap_or(&PLAIN[0]))
+    }
 }
 
 impl From<&Kind> for StoredKind {
@@ -82,7 +108,7 @@ impl From<&Kind> for StoredKind {
         match kind {
             Kind::Enum { name, repr, variants } => Self::Enum {
                 name: (*name).to_owned(),
-                repr: **repr,
+                repr: PlainKind::of(repr),
                 variants: variants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
             },
             Kind::Array { of, len } => Self::Array { of: Box::new(Self::from(*of)), len: *len },
@@ -92,7 +118,7 @@ impl From<&Kind> for StoredKind {
             },
             Kind::FixedStr(len) => Self::FixedStr(*len),
             Kind::Maybe(of) => Self::Maybe(Box::new(Self::from(*of))),
-            plain => Self::Plain(*plain),
+            plain => Self::Plain(PlainKind::of(plain)),
         }
     }
 }
@@ -102,8 +128,8 @@ impl StoredKind {
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
-            Self::Plain(kind) => plain(kind).2,
-            Self::Enum { repr, .. } => plain(repr).2,
+            Self::Plain(plain) => plain.0.size,
+            Self::Enum { repr, .. } => repr.0.size,
             Self::Array { of, len } => of.size().saturating_mul(*len),
             Self::Record { fields, .. } => {
                 fields.iter().fold(0usize, |size, (_, kind)| size.saturating_add(kind.size()))
@@ -117,8 +143,8 @@ impl StoredKind {
     #[must_use]
     pub fn align(&self) -> usize {
         match self {
-            Self::Plain(kind) => plain(kind).3,
-            Self::Enum { repr, .. } => plain(repr).3,
+            Self::Plain(plain) => plain.0.align,
+            Self::Enum { repr, .. } => repr.0.align,
             Self::Array { of, .. } | Self::Maybe(of) => of.align(),
             Self::Record { fields, .. } => fields.iter().map(|(_, kind)| kind.align()).max().unwrap_or(1),
             Self::FixedStr(_) => 1,
@@ -129,7 +155,7 @@ impl StoredKind {
     pub(super) fn write(&self, out: &mut impl fmt::Write, names: bool) -> fmt::Result {
         let name_of = |name: &str| if names { format!(" {name}") } else { String::new() };
         match self {
-            Self::Plain(kind) => out.write_str(plain(kind).0),
+            Self::Plain(plain) => out.write_str(plain.0.name),
             Self::FixedStr(len) => write!(out, "str<{len}>"),
             Self::Maybe(of) => {
                 out.write_str("maybe<")?;
@@ -142,7 +168,7 @@ impl StoredKind {
                 write!(out, "; {len}]")
             }
             Self::Enum { name, repr, variants } => {
-                write!(out, "enum{}: {} {{", name_of(name), plain(repr).0)?;
+                write!(out, "enum{}: {} {{", name_of(name), repr.0.name)?;
                 for (place, (variant, value)) in variants.iter().enumerate() {
                     write!(out, "{}{variant} = {value}", if place == 0 { "" } else { ", " })?;
                 }
@@ -281,8 +307,8 @@ impl<'t> Reader<'t> {
                     self.skip(", ")?;
                 }
             }
-            word => match PLAIN.iter().find(|row| row.0 == word) {
-                Some((_, kind, ..)) => Ok(StoredKind::Plain(*kind)),
+            word => match PLAIN.iter().find(|plain| plain.name == word) {
+                Some(plain) => Ok(StoredKind::Plain(PlainKind(plain))),
                 None => Err(("a type", at)),
             },
         }
@@ -294,7 +320,7 @@ impl<'t> Reader<'t> {
         self.skip(": ")?;
         let at = self.rest;
         let word = self.word();
-        let Some((_, repr, ..)) = PLAIN[..INTEGERS].iter().find(|row| row.0 == word) else {
+        let Some(repr) = PLAIN[..INTEGERS].iter().find(|plain| plain.name == word) else {
             return Err(("an integer type", at));
         };
         self.skip(" {")?;
@@ -306,7 +332,7 @@ impl<'t> Reader<'t> {
             let value = canonical::<i128>(self.word()).ok_or(("an integer", at))?;
             variants.push((variant, value));
             if self.accept("}") {
-                return Ok(StoredKind::Enum { name, repr: *repr, variants });
+                return Ok(StoredKind::Enum { name, repr: PlainKind(repr), variants });
             }
             self.skip(", ")?;
         }

@@ -15,7 +15,7 @@ mod stored;
 mod text;
 
 pub use diff::SchemaDiff;
-pub use kind::StoredKind;
+pub use kind::{PlainKind, StoredKind};
 pub use stored::{HeapField, StoredField, StoredIndex, StoredSchema};
 pub use text::{MAX_TEXT, SchemaParseError};
 

@@ -150,9 +150,12 @@ impl StoredSchema {
 
 fn collect(kind: &StoredKind, offset: usize, found: &mut Vec<HeapField>) {
     match kind {
-        StoredKind::Plain(Kind::Text) => found.push(HeapField { offset, text: true }),
-        StoredKind::Plain(Kind::Blob) => found.push(HeapField { offset, text: false }),
-        StoredKind::Plain(_) | StoredKind::Enum { .. } | StoredKind::FixedStr(_) => {}
+        StoredKind::Plain(plain) => match plain.kind() {
+            Kind::Text => found.push(HeapField { offset, text: true }),
+            Kind::Blob => found.push(HeapField { offset, text: false }),
+            _ => {}
+        },
+        StoredKind::Enum { .. } | StoredKind::FixedStr(_) => {}
         StoredKind::Maybe(of) => collect(of, offset + of.align(), found),
         StoredKind::Array { of, len } => {
             let mut first = Vec::new();
