@@ -191,9 +191,9 @@ fn names_come_from_the_type() {
 struct Configured {
     #[pongo(key)]
     id: u64,
-    #[cfg(any())]
+    #[cfg(not(test))]
     never: String,
-    #[cfg(all())]
+    #[cfg(test)]
     #[pongo(index)]
     always: u64,
 }
