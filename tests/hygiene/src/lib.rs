@@ -1,0 +1,161 @@
+//! The macros where nothing is called what it usually is: it compiles, or the test fails.
+//!
+//! The crate is renamed, there is no prelude, and types, modules, constants and macros with the names that generated code
+//! could be tempted to use mean something else. Only the types `u8` and `usize`
+//! and a constant `bytes` are left alone, which zerocopy's own derives need as they are.
+
+#![no_implicit_prelude]
+#![forbid(unsafe_code)]
+#![deny(warnings)]
+
+/// Names that are in the way of generated code.
+#[allow(
+    non_camel_case_types,
+    non_upper_case_globals,
+    dead_code,
+    unused_macros,
+    missing_docs,
+    unreachable_pub
+)]
+mod shadowed {
+    pub mod core {}
+    pub mod std {}
+    pub mod alloc {}
+    pub mod pongo {}
+    pub mod zerocopy {}
+    pub mod __private {}
+    pub struct Option;
+    pub struct Result;
+    pub struct Some;
+    pub struct None;
+    pub struct Ok;
+    pub struct Err;
+    pub struct Self_;
+    pub struct Kind;
+    pub struct Field;
+    pub struct Schema;
+    pub struct Column;
+    pub trait FieldType {}
+    pub trait PongoRecord {}
+    pub trait KeyField {}
+    pub trait Clone {}
+    pub trait Copy {}
+    pub trait Send {}
+    pub trait Sync {}
+    pub trait Sized {}
+    pub struct u16;
+    pub struct u32;
+    pub struct i128;
+    pub struct bool;
+    pub struct str;
+    pub const key: () = ();
+    pub const row: () = ();
+    pub const value: () = ();
+    pub const field: () = ();
+    pub fn size_of() {}
+    pub fn align_of() {}
+
+    macro_rules! assert {
+        () => {};
+    }
+    macro_rules! panic {
+        () => {};
+    }
+    macro_rules! offset_of {
+        () => {};
+    }
+
+    /// One key field.
+    #[::renamed::record]
+    #[pongo(table = "single", crate = "renamed")]
+    struct Single {
+        #[pongo(key)]
+        key: ::core::primitive::u64,
+        #[pongo(index)]
+        value: ::renamed::FixedStr<8>,
+        r#type: ::renamed::Maybe<Nested>,
+        tail: ::renamed::Text,
+    }
+
+    /// Several, with names that the generated functions use themselves.
+    #[::renamed::record]
+    #[pongo(crate = "::renamed", unique(value, bytes))]
+    struct Several {
+        #[pongo(key)]
+        bytes: ::core::primitive::u64,
+        #[pongo(key)]
+        key: Choice,
+        #[pongo(key)]
+        row: [::core::primitive::u8; 7],
+        value: ::renamed::Timestamp,
+    }
+
+    /// A field of others.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    pub struct Nested {
+        tag: ::core::primitive::f64,
+        value: ::core::primitive::f64,
+    }
+
+    /// An enum, by the derive alone.
+    #[derive(
+        ::core::clone::Clone,
+        ::core::marker::Copy,
+        ::core::cmp::PartialEq,
+        ::core::cmp::Eq,
+        ::renamed::PongoRecord,
+        ::renamed::zerocopy::TryFromBytes,
+        ::renamed::zerocopy::IntoBytes,
+        ::renamed::zerocopy::Immutable,
+        ::renamed::zerocopy::KnownLayout,
+    )]
+    #[zerocopy(crate = "renamed::zerocopy")]
+    #[pongo(crate = "renamed")]
+    #[repr(u8)]
+    enum Choice {
+        Some,
+        None = 3,
+        Ok,
+    }
+
+    pub fn tables() -> [&'static ::core::primitive::str; 2] {
+        use ::renamed::PongoRecord;
+        let _ = (Single::VALUE, Several::KEY, Single::TYPE);
+        [Single::SCHEMA.table, Several::SCHEMA.table]
+    }
+}
+
+/// A record that a macro writes.
+macro_rules! written {
+    ($name:ident { $($field:ident: $ty:ty),* }) => {
+        /// Written by a macro.
+        #[::renamed::record]
+        #[pongo(crate = "renamed")]
+        pub struct $name {
+            #[pongo(key)]
+            id: ::core::primitive::u64,
+            $(
+                /// A field.
+                pub $field: $ty,
+            )*
+        }
+    };
+}
+
+written!(Written { price: f64, count: i64 });
+
+/// Uses what was generated.
+#[must_use]
+pub fn tables() -> [&'static str; 3] {
+    let [one, two] = shadowed::tables();
+    [one, two, <Written as ::renamed::PongoRecord>::SCHEMA.table]
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn tables_are_named_after_their_types() {
+        ::std::assert_eq!(crate::tables(), ["single", "several", "written"]);
+    }
+}

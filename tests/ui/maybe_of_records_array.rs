@@ -1,0 +1,10 @@
+use pongo::prelude::*;
+
+#[pongo::record]
+struct Inner {
+    value: u64,
+}
+
+fn longest(inner: Maybe<[Inner; 2]>) {}
+
+fn main() {}
