@@ -15,8 +15,7 @@
 //! bytes; an `Ok` from [`File::sync`] means the kernel said the data are on the disk; nothing here retries a failed
 //! sync.
 
-mod memory;
-mod real;
+mod block;
 mod reservation;
 mod words;
 
@@ -24,13 +23,23 @@ use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
-pub use memory::MemoryStorage;
-pub use real::RealStorage;
 pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
 
 /// Maps, allocations and chunk bounds are multiples of this.
 pub const PAGE: u64 = 4096;
+
+/// Asks the processor to fetch a cache line; never faults, whatever the address.
+#[inline]
+fn prefetch_line(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the instruction is a hint that reads nothing and faults nowhere; every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast())
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}
 
 /// A folder with files in it.
 pub trait Storage: Send + Sync + Debug {
