@@ -15,14 +15,22 @@
 //! bytes; an `Ok` from [`File::sync`] means the kernel said the data are on the disk; nothing here retries a failed
 //! sync.
 
+mod arguments;
 mod block;
+mod error;
+mod extents;
+mod locks;
+mod memory;
 mod reservation;
+mod space;
 mod words;
 
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 
+pub use error::FileError;
+pub use memory::MemoryStorage;
 pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
 
