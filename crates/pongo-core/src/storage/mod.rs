@@ -19,8 +19,10 @@ mod arguments;
 mod block;
 mod error;
 mod extents;
+mod linux;
 mod locks;
 mod memory;
+mod real;
 mod reservation;
 mod space;
 mod words;
@@ -31,6 +33,7 @@ use std::sync::Arc;
 
 pub use error::FileError;
 pub use memory::MemoryStorage;
+pub use real::RealStorage;
 pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
 

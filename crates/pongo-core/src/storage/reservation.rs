@@ -122,7 +122,7 @@ impl Reservation {
         low..high.max(low)
     }
 
-    /// The `len` bytes at `at`, or `None` unless all of them are mapped. Two loads and two comparisons.
+    /// The `len` bytes at `at`, or `None` unless all of them are mapped. Costs two loads and three comparisons.
     ///
     /// # Safety
     ///
@@ -134,7 +134,9 @@ impl Reservation {
     /// - [`unmap_front`](Self::unmap_front) is not called for them.
     #[inline]
     pub unsafe fn slice(&self, at: usize, len: usize) -> Option<&[u8]> {
-        let Range { start: low, end: high } = self.mapped();
+        // `high` first, as in `mapped`.
+        let high = self.high.load(Ordering::Acquire);
+        let low = self.low.load(Ordering::Relaxed);
         let end = at.checked_add(len)?;
         if at < low || end > high {
             return None;
