@@ -77,8 +77,9 @@ fn a_folder_put_in_the_place_of_another_is_another() {
         return;
     };
     assert_eq!(token(), Some(first));
-    // The file system is likely to use the inode again.
+    // The file system is likely to use the inode again, and tells times of birth apart by a tick of some milliseconds.
     std::fs::remove_dir(&path).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(30));
     assert_ne!(token(), Some(first));
 }
 

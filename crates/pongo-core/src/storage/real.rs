@@ -18,7 +18,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::arguments::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
 use super::error::FileError;
-use super::{File, LockMode, RawFile, Reservation, Storage, Words, linux};
+use super::{File, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
 const MNT_ID_UNIQUE: u32 = 0x4000;
@@ -42,9 +42,20 @@ pub struct RealStorage {
 impl RealStorage {
     /// Opens a folder that is there.
     ///
-    /// Errs with `NotFound`, `NotADirectory` or `PermissionDenied` if it cannot.
+    /// Errs with `NotFound`, `NotADirectory` or `PermissionDenied` if it cannot, and with `Unsupported` on a system whose
+    /// memory pages are larger than [`PAGE`].
     pub fn open(path: impl AsRef<Path>) -> io::Result<RealStorage> {
         let name = path.as_ref().display().to_string();
+        let page = rustix::param::page_size();
+        if page as u64 > PAGE {
+            let message =
+                format!("files are mapped in pages of {PAGE} bytes; this system maps pages of {page}");
+            return Err(FileError::wrap(
+                "open folder",
+                &name,
+                io::Error::new(ErrorKind::Unsupported, message),
+            ));
+        }
         let folder = open_folder(rustix::fs::CWD, path.as_ref())
             .map_err(|errno| FileError::wrap("open folder", &name, errno))?;
         Ok(RealStorage { folder, name })

@@ -2,7 +2,7 @@
 //!
 //! The range is reserved with nothing in it; [`File::map_into`](super::File::map_into) fills it from the bottom up, and
 //! [`unmap_front`](Reservation::unmap_front) gives back what is no longer needed at its lower end. What is mapped is
-//! always one interval `[low, high)`, so that a reader needs two loads and two comparisons to know that a row is there,
+//! always one interval `[low, high)`, so that a reader needs two loads and a few comparisons to know that a row is there,
 //! and a run of rows over many chunks is one slice.
 //!
 //! Relied on: whoever takes a [`slice`](Reservation::slice) knows that its bytes were written and are not written again
