@@ -1,0 +1,184 @@
+//! One allocation of zeroed words, read and written as bytes by some and as atomic words by others.
+//!
+//! This is the memory behind [`Words::words_in_heap`](super::Words::words_in_heap) and behind every file of
+//! [`MemoryStorage`](super::MemoryStorage). All access is by atomic operations on whole words, so that a byte copy and a
+//! word store that meet are never a data race: at worst a reader sees some words before and some after.
+//!
+//! Promise: the words are page aligned, start at zero, and never move while the block lives.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::PAGE;
+
+const WORD: usize = size_of::<u64>();
+
+/// Owns the words; the address is stable until drop.
+pub(super) struct Block {
+    allocation: NonNull<u8>,
+    layout: Layout,
+    words: NonNull<AtomicU64>,
+    len: usize,
+}
+
+// SAFETY: the block owns its allocation and hands out nothing but `&[AtomicU64]`, which is `Send` and `Sync`.
+unsafe impl Send for Block {}
+// SAFETY: as above; no method changes a field after construction.
+unsafe impl Sync for Block {}
+
+impl Block {
+    /// Allocates `bytes` zeroed bytes, rounded up to whole words. `OutOfMemory` if there are none to be had.
+    ///
+    /// The allocator gets an alignment it can serve with fresh pages, which cost nothing until touched; the page
+    /// alignment is made here, by taking one page more.
+    pub(super) fn zeroed(bytes: usize) -> io::Result<Block> {
+        let out_of_memory =
+            || io::Error::new(io::ErrorKind::OutOfMemory, format!("no {bytes} bytes of memory"));
+        let len = bytes.div_ceil(WORD);
+        let size =
+            len.checked_mul(WORD).and_then(|n| n.checked_add(PAGE as usize)).ok_or_else(out_of_memory)?;
+        let layout = Layout::from_size_align(size, WORD).map_err(|_| out_of_memory())?;
+        // SAFETY: the layout's size is at least one page, so it is not zero.
+        let allocation = unsafe { alloc_zeroed(layout) };
+        let allocation = NonNull::new(allocation).ok_or_else(out_of_memory)?;
+        let pad = allocation.align_offset(PAGE as usize);
+        assert!(pad < PAGE as usize, "a page boundary lies less than a page ahead");
+        // SAFETY: `pad` is below `PAGE` and the allocation is `PAGE` bytes larger than the words, so the result and the
+        // `len` words behind it lie inside the same allocation.
+        let words = unsafe { allocation.add(pad) };
+        Ok(Block { allocation, layout, words: words.cast(), len })
+    }
+
+    /// All words.
+    #[inline]
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `words` points to `len` aligned words inside an allocation that lives as long as `self`; zeroed bytes are
+        // valid `AtomicU64`s, and nothing ever makes a reference of another type to these bytes.
+        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len) }
+    }
+
+    /// Where the words start; valid for `len` words as long as the block lives.
+    pub(super) fn start(&self) -> NonNull<AtomicU64> {
+        self.words
+    }
+
+    /// Bytes in the block.
+    pub(super) fn bytes(&self) -> usize {
+        self.len * WORD
+    }
+
+    /// Copies the bytes from `at` on into `out`. Panics if they are not all there.
+    pub(super) fn read(&self, out: &mut [u8], at: usize) {
+        let words = self.words();
+        let (head, body) = out.split_at_mut(head_len(at, out.len()));
+        if !head.is_empty() {
+            let word = words[at / WORD].load(Ordering::Acquire).to_ne_bytes();
+            head.copy_from_slice(&word[at % WORD..][..head.len()]);
+        }
+        let first = (at + head.len()) / WORD;
+        let (whole, tail) = body.as_chunks_mut::<WORD>();
+        let rest = first + whole.len();
+        for (bytes, word) in whole.iter_mut().zip(&words[first..rest]) {
+            *bytes = word.load(Ordering::Acquire).to_ne_bytes();
+        }
+        if !tail.is_empty() {
+            let word = words[rest].load(Ordering::Acquire).to_ne_bytes();
+            tail.copy_from_slice(&word[..tail.len()]);
+        }
+    }
+
+    /// Copies `bytes` to `at`, leaving every other byte as it is even if someone stores to it meanwhile. Panics if they
+    /// do not fit.
+    pub(super) fn write(&self, bytes: &[u8], at: usize) {
+        let words = self.words();
+        let (head, body) = bytes.split_at(head_len(at, bytes.len()));
+        if !head.is_empty() {
+            write_part(&words[at / WORD], at % WORD, head);
+        }
+        let first = (at + head.len()) / WORD;
+        let (whole, tail) = body.as_chunks::<WORD>();
+        let rest = first + whole.len();
+        for (bytes, word) in whole.iter().zip(&words[first..rest]) {
+            word.store(u64::from_ne_bytes(*bytes), Ordering::Release);
+        }
+        if !tail.is_empty() {
+            write_part(&words[rest], 0, tail);
+        }
+    }
+
+    /// Makes `[from, to)` zero. Panics if it is not all there.
+    pub(super) fn clear(&self, from: usize, to: usize) {
+        const ZEROS: [u8; 4096] = [0; 4096];
+        let mut at = from;
+        while at < to {
+            let n = ZEROS.len().min(to - at);
+            self.write(&ZEROS[..n], at);
+            at += n;
+        }
+    }
+}
+
+/// How many of `len` bytes at `at` come before the first word boundary.
+fn head_len(at: usize, len: usize) -> usize {
+    ((WORD - at % WORD) % WORD).min(len)
+}
+
+/// Replaces some bytes of a word and no others.
+fn write_part(word: &AtomicU64, within: usize, bytes: &[u8]) {
+    let mut old = word.load(Ordering::Relaxed);
+    loop {
+        let mut new = old.to_ne_bytes();
+        new[within..][..bytes.len()].copy_from_slice(bytes);
+        match word.compare_exchange_weak(old, u64::from_ne_bytes(new), Ordering::Release, Ordering::Relaxed) {
+            Ok(_) => return,
+            Err(now) => old = now,
+        }
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: this is the pointer and the layout that `alloc_zeroed` was called with, and it is freed only here.
+        unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_span_reads_back_and_leaves_its_neighbours() {
+        for at in 0..20 {
+            for len in 0..30 {
+                let block = Block::zeroed(64).unwrap();
+                block.write(&[0xEE; 64], 0);
+                let bytes: Vec<u8> = (1..=len as u8).collect();
+                block.write(&bytes, at);
+                let mut expected = [0xEE; 64];
+                expected[at..at + len].copy_from_slice(&bytes);
+                let mut all = [0; 64];
+                block.read(&mut all, 0);
+                assert_eq!(all, expected, "written {len} bytes at {at}");
+                let mut part = vec![0; len];
+                block.read(&mut part, at);
+                assert_eq!(part, bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn starts_zeroed_and_page_aligned() {
+        let block = Block::zeroed(4097).unwrap();
+        assert_eq!(block.bytes(), 4104);
+        assert_eq!(block.start().as_ptr() as usize % PAGE as usize, 0);
+        assert!(block.words().iter().all(|w| w.load(Ordering::Relaxed) == 0));
+    }
+
+    #[test]
+    fn too_large_is_an_error() {
+        assert_eq!(Block::zeroed(usize::MAX).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
+    }
+}

@@ -1,0 +1,387 @@
+//! [`RealStorage`]: a folder of the file system.
+//!
+//! All paths are resolved from one descriptor of the folder, so that a store goes on working when its folder is renamed.
+//! Every descriptor is closed on `exec`. Files are opened for reading and writing even to read: on overlayfs a file
+//! opened before another process first writes to it would go on showing the old copy.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::MmapOptions;
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, SeekFrom, StatxFlags};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::arguments::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
+use super::error::FileError;
+use super::{File, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
+
+/// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
+const MNT_ID_UNIQUE: u32 = 0x4000;
+
+/// A folder of the file system, held open.
+///
+/// ```
+/// use pongo_core::storage::{RealStorage, Storage};
+///
+/// let folder = tempfile::tempdir()?;
+/// let storage = RealStorage::create(folder.path().join("flights.pongo"))?;
+/// storage.create("super")?.write_at(b"hello", 0)?;
+/// assert_eq!(storage.list("")?, ["super"]);
+/// # std::io::Result::Ok(())
+/// ```
+pub struct RealStorage {
+    folder: OwnedFd,
+    name: String,
+}
+
+impl RealStorage {
+    /// Opens a folder that is there.
+    ///
+    /// Errs with `NotFound`, `NotADirectory` or `PermissionDenied` if it cannot, and with `Unsupported` on a system whose
+    /// memory pages are larger than [`PAGE`].
+    pub fn open(path: impl AsRef<Path>) -> io::Result<RealStorage> {
+        let name = path.as_ref().display().to_string();
+        let page = rustix::param::page_size();
+        if page as u64 > PAGE {
+            let message =
+                format!("files are mapped in pages of {PAGE} bytes; this system maps pages of {page}");
+            return Err(FileError::wrap(
+                "open folder",
+                &name,
+                io::Error::new(ErrorKind::Unsupported, message),
+            ));
+        }
+        let folder = open_folder(rustix::fs::CWD, path.as_ref())
+            .map_err(|errno| FileError::wrap("open folder", &name, errno))?;
+        Ok(RealStorage { folder, name })
+    }
+
+    /// Makes the folder durably if it is not there, and opens it. The folder it lies in must exist.
+    pub fn create(path: impl AsRef<Path>) -> io::Result<RealStorage> {
+        let path = path.as_ref();
+        let fail = |e: io::Error| FileError::wrap("make folder", &path.display().to_string(), e);
+        match fs::create_dir(path) {
+            Ok(()) => {
+                // Until the folder above is synced, a power cut may take away the store with all that was synced in it.
+                let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                let above = open_folder(rustix::fs::CWD, above).map_err(|errno| fail(errno.into()))?;
+                rustix::fs::fsync(above).map_err(|errno| fail(errno.into()))?;
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(fail(e)),
+        }
+        RealStorage::open(path)
+    }
+
+    fn error(&self, operation: &'static str, path: &str, source: impl Into<io::Error>) -> io::Error {
+        FileError::wrap(operation, &self.full(path), source)
+    }
+
+    fn full(&self, path: &str) -> String {
+        if path.is_empty() { self.name.clone() } else { format!("{}/{path}", self.name) }
+    }
+
+    /// Opens a file below the folder, and makes sure that it is one.
+    fn open_file(&self, path: &str, extra: OFlags) -> io::Result<Arc<dyn File>> {
+        check_path(path)?;
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | extra;
+        let mode = Mode::from_raw_mode(0o666);
+        let fd = retry_on_intr(|| rustix::fs::openat(&self.folder, path, flags, mode))?;
+        let stat = rustix::fs::fstat(&fd)?;
+        // A pipe or a device in place of a file could hang or worse.
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(invalid("expected a regular file; move what is there out of the store".into()));
+        }
+        Ok(Arc::new(RealFile { file: fs::File::from(fd), path: self.full(path), inode: stat.st_ino }))
+    }
+
+    /// A new descriptor of a folder below this one, or of this one.
+    fn folder(&self, path: &str) -> io::Result<OwnedFd> {
+        check_folder_path(path)?;
+        Ok(open_folder(&self.folder, Path::new(if path.is_empty() { "." } else { path }))?)
+    }
+
+    fn is_folder(&self, path: &str) -> Result<bool, Errno> {
+        let stat = rustix::fs::statat(&self.folder, path, AtFlags::empty())?;
+        Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+    }
+}
+
+fn open_folder(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    retry_on_intr(|| rustix::fs::openat(from.as_fd(), path, flags, Mode::empty()))
+}
+
+impl Storage for RealStorage {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.open_file(path, OFlags::CREATE | OFlags::EXCL).map_err(|e| self.error("create", path, e))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.open_file(path, OFlags::empty()).map_err(|e| self.error("open", path, e))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let rename = || {
+            check_path(from)?;
+            check_path(to)?;
+            if self.is_folder(from)? {
+                return Err(ErrorKind::IsADirectory.into());
+            }
+            Ok(rustix::fs::renameat(&self.folder, from, &self.folder, to)?)
+        };
+        rename().map_err(|e: io::Error| self.error("rename", &format!("{from} to {to}"), e))
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let remove = || Ok(rustix::fs::unlinkat(&self.folder, path, AtFlags::empty())?);
+        check_path(path).and_then(|()| remove()).map_err(|e| self.error("remove", path, e))
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        let create = || match rustix::fs::mkdirat(&self.folder, path, Mode::from_raw_mode(0o777)) {
+            Err(Errno::EXIST) if self.is_folder(path)? => Ok(()),
+            outcome => Ok(outcome?),
+        };
+        check_path(path).and_then(|()| create()).map_err(|e| self.error("make folder", path, e))
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let list = || {
+            let mut names = Vec::new();
+            for entry in Dir::new(self.folder(path)?)? {
+                // A name that is no UTF-8 is none of the store's; it must not keep the others from being listed.
+                let name = entry?.file_name().to_string_lossy().into_owned();
+                if name != "." && name != ".." {
+                    names.push(name);
+                }
+            }
+            names.sort();
+            Ok(names)
+        };
+        list().map_err(|e: io::Error| self.error("list", path, e))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        let sync = || Ok(rustix::fs::fsync(self.folder(path)?)?);
+        sync().map_err(|e: io::Error| self.error("sync folder", path, e))
+    }
+
+    fn reserve(&self, len: usize) -> io::Result<Reservation> {
+        Reservation::in_kernel(len)
+    }
+
+    fn cache_identity(&self) -> Option<[u8; 32]> {
+        // A new boot has a new id, and a file system that was mounted again, perhaps after it lost pages, a new number. The
+        // folder's inode and time of birth tell a store from a copy of it, also from one put in its place.
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let boot = uuid::Uuid::parse_str(boot.trim()).ok()?;
+        let wanted = StatxFlags::from_bits_retain(MNT_ID_UNIQUE) | StatxFlags::INO | StatxFlags::BTIME;
+        let stat = rustix::fs::statx(&self.folder, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+        if stat.stx_mask & MNT_ID_UNIQUE == 0 {
+            return None;
+        }
+        let (mut seconds, mut nanoseconds) = (0, 0);
+        if stat.stx_mask & StatxFlags::BTIME.bits() != 0 {
+            (seconds, nanoseconds) = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+        }
+        let folder = [
+            stat.stx_mnt_id,
+            u64::from(stat.stx_dev_major) << 32 | u64::from(stat.stx_dev_minor),
+            stat.stx_ino,
+            seconds.cast_unsigned(),
+            u64::from(nanoseconds),
+        ];
+        let folder: Vec<u8> = folder.iter().flat_map(|n| n.to_le_bytes()).collect();
+        let mut token = [0; 32];
+        token[..16].copy_from_slice(boot.as_bytes());
+        token[16..].copy_from_slice(&xxhash_rust::xxh3::xxh3_128(&folder).to_le_bytes());
+        Some(token)
+    }
+
+    fn folder_identity(&self) -> io::Result<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.folder).map_err(|errno| self.error("look at", "", errno))?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+}
+
+impl fmt::Debug for RealStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealStorage").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// One open file description.
+struct RealFile {
+    file: fs::File,
+    path: String,
+    inode: u64,
+}
+
+impl RealFile {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    fn error(&self, operation: &'static str, source: impl Into<io::Error>) -> io::Error {
+        FileError::wrap(operation, &self.path, source)
+    }
+}
+
+impl File for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstat(&self.file).map_err(|errno| self.error("look at", errno))?;
+        Ok(stat.st_size.cast_unsigned())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset).map_err(|e| self.error("read", e))
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        // Goes on after an interruption and after a short write.
+        self.file.write_all_at(bytes, offset).map_err(|e| self.error("write", e))
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let fail = |e: io::Error| self.error("allocate space in", e);
+        let end = end_of_some(offset, len).map_err(fail)?;
+        match retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, len)) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill_holes(&self.file, offset, end).map_err(fail),
+            Err(errno) => Err(fail(errno.into())),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len).map_err(|e| self.error("set the length of", e))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // Never a second time: after a failure the kernel counts the pages as clean, and says `Ok` (docs/DURABILITY.md).
+        rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        linux::start_writeback(self.fd(), offset, len);
+    }
+
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+        let map = || {
+            let size = check_map(offset, len, self.len()?)?;
+            MmapOptions::new().offset(offset).len(size).map_raw(&self.file)
+        };
+        map().map(Words::from_map).map_err(|e| self.error("map words of", e))
+    }
+
+    fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {
+        let map = || {
+            let size = check_map(offset, len, self.len()?)?;
+            reservation.map_file(self.fd(), offset, size, at)
+        };
+        map().map_err(|e| self.error("map", e))
+    }
+
+    fn try_lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool> {
+        let locked = lock_range(start, len).and_then(|bytes| linux::try_lock(self.fd(), bytes, mode));
+        locked.map_err(|e| self.error("lock", e))
+    }
+
+    fn lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<()> {
+        let locked = lock_range(start, len).and_then(|bytes| linux::lock(self.fd(), bytes, mode));
+        locked.map_err(|e| self.error("lock", e))
+    }
+
+    fn unlock(&self, start: u64, len: u64) -> io::Result<()> {
+        let unlocked = lock_range(start, len).and_then(|bytes| linux::unlock(self.fd(), bytes));
+        unlocked.map_err(|e| self.error("unlock", e))
+    }
+
+    fn is_locked(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool> {
+        let found = lock_range(start, len).and_then(|bytes| linux::is_locked(self.fd(), bytes, mode));
+        found.map_err(|e| self.error("look for locks on", e))
+    }
+
+    fn raw(&self) -> RawFile<'_> {
+        RawFile::Real(self.fd())
+    }
+
+    fn id(&self) -> u64 {
+        self.inode
+    }
+}
+
+impl fmt::Debug for RealFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RealFile").field("path", &self.path).field("id", &self.inode).finish_non_exhaustive()
+    }
+}
+
+/// Sets space aside where the file system has no `fallocate`: writes zeros over the holes in `[offset, end)` and beyond
+/// the file's end, and over nothing else. Nobody else may write to these holes meanwhile. If the disk fills up on the
+/// way, the file is left longer than it was. (On a file system that stores zeros as holes, no space can be set aside.)
+fn fill_holes(file: &fs::File, offset: u64, end: u64) -> io::Result<()> {
+    let len = file.metadata()?.len();
+    let inside = end.min(len);
+    let mut at = offset;
+    while at < inside {
+        let hole = match rustix::fs::seek(file, SeekFrom::Hole(at)) {
+            Ok(hole) if hole < inside => hole,
+            // A file system that cannot tell has no holes.
+            Ok(_) | Err(Errno::INVAL | Errno::NXIO) => break,
+            Err(errno) => return Err(errno.into()),
+        };
+        at = match rustix::fs::seek(file, SeekFrom::Data(hole)) {
+            Ok(data) => data.min(inside),
+            Err(Errno::NXIO) => inside,
+            Err(errno) => return Err(errno.into()),
+        };
+        write_zeros(file, hole, at)?;
+    }
+    write_zeros(file, offset.max(len), end)
+}
+
+fn write_zeros(file: &fs::File, from: u64, to: u64) -> io::Result<()> {
+    let zeros = vec![0; to.saturating_sub(from).min(1 << 20) as usize];
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(zeros.len() as u64);
+        file.write_all_at(&zeros[..n as usize], at)?;
+        at += n;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn filling_holes_takes_space_and_leaves_the_data() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(1 << 20).unwrap();
+        file.write_all_at(&[7; 5000], 100_000).unwrap();
+        file.write_all_at(&[8; 10], 700_000).unwrap();
+        let mut expected = vec![0; 3 << 19];
+        file.read_exact_at(&mut expected[..1 << 20], 0).unwrap();
+        file.sync_all().unwrap();
+        fill_holes(&file, 4096, 3 << 19).unwrap();
+        file.sync_all().unwrap();
+        let mut after = vec![1; 3 << 19];
+        file.read_exact_at(&mut after, 0).unwrap();
+        assert!(after == expected, "data changed, or what was added is not zero");
+        let metadata = file.metadata().unwrap();
+        assert_eq!(metadata.len(), 3 << 19);
+        assert!(metadata.blocks() * 512 >= (3 << 19) - 4096, "{} blocks", metadata.blocks());
+    }
+}

@@ -1,0 +1,316 @@
+//! [`Words`]: shared memory that holds nothing but atomic words.
+//!
+//! Marks, the hash index and `control` change under the eyes of other threads and processes. They are reached only
+//! through this type: every access is an atomic operation on an aligned `u64`, so no `&` or `&mut` to plain data ever
+//! covers bytes that someone else may store to, and every store passes one door where a [`StoreHook`] can see it.
+//!
+//! It relies on its keeper (a map or an allocation) to stay where it is while any clone lives. What a word means, and
+//! whether an index read from the disk is sane, is the caller's business: an index out of bounds panics.
+
+use std::any::Any;
+use std::fmt;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::MmapRaw;
+
+use super::block::Block;
+
+/// Sees every store made through a [`Words`] it was put on: how a simulated disk learns of what maps wrote.
+pub trait StoreHook: Send + Sync {
+    /// A word of file `file` at `byte_offset` changed from `old` to `new`. Called after the store took effect, by the
+    /// thread that made it; stores of several threads to one word may be told in another order than they happened.
+    fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64);
+}
+
+/// A shared writable run of atomic words: a map of a file, or memory of this process. Clones are handles on the same
+/// words and keep them alive.
+///
+/// Every method that takes an index panics if it is not below [`len`](Words::len), as a slice does.
+///
+/// ```
+/// use pongo_core::storage::Words;
+/// use std::sync::atomic::Ordering;
+///
+/// let words = Words::words_in_heap(16);
+/// let same = words.clone();
+/// words.store(9, 7, Ordering::Release);
+/// assert_eq!(same.load(9, Ordering::Acquire), 7);
+/// assert_eq!(same.line(8), [0, 7, 0, 0, 0, 0, 0, 0]);
+/// ```
+#[derive(Clone)]
+pub struct Words {
+    start: NonNull<AtomicU64>,
+    len: usize,
+    hook: Option<Arc<Hooked>>,
+    _keeper: Arc<dyn Any + Send + Sync>,
+}
+
+/// A hook, and where in which file the words lie.
+struct Hooked {
+    hook: Arc<dyn StoreHook>,
+    file: u64,
+    offset: u64,
+}
+
+// SAFETY: the only thing reached through `start` is `AtomicU64`, which is `Send` and `Sync`, and the keeper, which is
+// both as well, keeps it in place.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// Words at `start`, alive as long as `keeper`.
+    ///
+    /// # Safety
+    ///
+    /// `start` is aligned and valid for reads and writes of `len` words as long as `keeper` (or a clone of the `Arc`)
+    /// lives, and until then no reference to these bytes is made except as [`AtomicU64`]s.
+    pub(super) unsafe fn from_raw(
+        start: NonNull<AtomicU64>,
+        len: usize,
+        keeper: Arc<dyn Any + Send + Sync>,
+    ) -> Words {
+        Words { start, len, hook: None, _keeper: keeper }
+    }
+
+    /// All of a shared, writable map. A length that is not a multiple of 8 loses its last bytes.
+    pub(super) fn from_map(map: MmapRaw) -> Words {
+        let start = NonNull::new(map.as_mut_ptr()).expect("a map is not at address zero").cast::<AtomicU64>();
+        assert!(start.is_aligned(), "maps begin on a page");
+        let len = map.len() / size_of::<u64>();
+        // SAFETY: the map is readable and writable, is unmapped only when the keeper is dropped, and was moved in here, so
+        // nobody else has this mapping; other mappings of the file are at other addresses.
+        unsafe { Words::from_raw(start, len, Arc::new(map)) }
+    }
+
+    /// Zeroed words in this process's memory.
+    ///
+    /// # Panics
+    ///
+    /// If there is no memory for them.
+    pub fn words_in_heap(len_words: usize) -> Words {
+        let bytes = len_words.checked_mul(size_of::<u64>()).expect("a length in bytes that fits usize");
+        let block = Block::zeroed(bytes).expect("memory for the words");
+        let start = block.start();
+        // SAFETY: the block holds `len_words` aligned words, stays where it is until dropped, and hands out atomics only.
+        unsafe { Words::from_raw(start, len_words, Arc::new(block)) }
+    }
+
+    /// The same words with a hook on every store made through this handle and its clones. `file` and `offset` are what
+    /// the hook is told: the file, and the byte in it where word 0 lies.
+    #[must_use]
+    pub fn with_hook(mut self, file: u64, offset: u64, hook: Arc<dyn StoreHook>) -> Words {
+        self.hook = Some(Arc::new(Hooked { hook, file, offset }));
+        self
+    }
+
+    /// Number of words.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline]
+    fn all(&self) -> &[AtomicU64] {
+        // SAFETY: whoever made `self` promised `len` valid, aligned words at `start`, reached only as atomics, for as long as
+        // the keeper lives; `self` holds it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+
+    /// Reads a word. `o` is an ordering of loads.
+    #[inline]
+    pub fn load(&self, i: usize, o: Ordering) -> u64 {
+        self.all()[i].load(o)
+    }
+
+    /// Reads the eight words from `i` on, each by a relaxed load, with one bounds check: one cache line if `i` is a
+    /// multiple of 8, as it must be.
+    #[inline]
+    pub fn line(&self, i: usize) -> [u64; 8] {
+        debug_assert_eq!(i % 8, 0, "a line begins at a multiple of 8 words");
+        let line: &[AtomicU64; 8] = self.all()[i..].first_chunk().expect("a whole line inside the words");
+        [
+            line[0].load(Ordering::Relaxed),
+            line[1].load(Ordering::Relaxed),
+            line[2].load(Ordering::Relaxed),
+            line[3].load(Ordering::Relaxed),
+            line[4].load(Ordering::Relaxed),
+            line[5].load(Ordering::Relaxed),
+            line[6].load(Ordering::Relaxed),
+            line[7].load(Ordering::Relaxed),
+        ]
+    }
+
+    /// Asks the processor to fetch the cache line of word `i`. A hint: does nothing for an index out of bounds, nor on
+    /// processors other than x86-64.
+    #[inline]
+    pub fn prefetch(&self, i: usize) {
+        super::prefetch_line(self.start.as_ptr().wrapping_add(i).cast::<u8>());
+    }
+
+    /// Writes a word. `o` is an ordering of stores.
+    #[inline]
+    pub fn store(&self, i: usize, v: u64, o: Ordering) {
+        let word = &self.all()[i];
+        if self.hook.is_none() {
+            return word.store(v, o);
+        }
+        // The hook must be told what was replaced, and a load of its own could miss a store in between.
+        let old = word.swap(v, o);
+        self.tell(i, old, v);
+    }
+
+    /// Writes `new` if the word is `current`; gives what was there, `Ok` if it was written.
+    #[inline]
+    pub fn compare_exchange(
+        &self,
+        i: usize,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        let old = self.all()[i].compare_exchange(current, new, success, failure)?;
+        self.tell(i, old, new);
+        Ok(old)
+    }
+
+    /// Adds `v`, wrapping around; gives what was there before.
+    #[inline]
+    pub fn fetch_add(&self, i: usize, v: u64, o: Ordering) -> u64 {
+        let old = self.all()[i].fetch_add(v, o);
+        self.tell(i, old, old.wrapping_add(v));
+        old
+    }
+
+    /// Raises the word to at least `v`; gives what was there before.
+    #[inline]
+    pub fn fetch_max(&self, i: usize, v: u64, o: Ordering) -> u64 {
+        let old = self.all()[i].fetch_max(v, o);
+        self.tell(i, old, old.max(v));
+        old
+    }
+
+    /// Sets the bits of `v`; gives what was there before.
+    #[inline]
+    pub fn fetch_or(&self, i: usize, v: u64, o: Ordering) -> u64 {
+        let old = self.all()[i].fetch_or(v, o);
+        self.tell(i, old, old | v);
+        old
+    }
+
+    /// Keeps only the bits of `v`; gives what was there before.
+    #[inline]
+    pub fn fetch_and(&self, i: usize, v: u64, o: Ordering) -> u64 {
+        let old = self.all()[i].fetch_and(v, o);
+        self.tell(i, old, old & v);
+        old
+    }
+
+    /// The one door every store passes on its way out.
+    #[inline]
+    fn tell(&self, i: usize, old: u64, new: u64) {
+        if let Some(hooked) = &self.hook {
+            hooked.tell(i, old, new);
+        }
+    }
+}
+
+impl Hooked {
+    #[cold]
+    fn tell(&self, i: usize, old: u64, new: u64) {
+        self.hook.stored(self.file, self.offset + (i * size_of::<u64>()) as u64, old, new);
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Words")
+            .field("len", &self.len)
+            .field("hooked", &self.hook.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Mutex;
+
+    const O: Ordering = Ordering::SeqCst;
+
+    #[derive(Default)]
+    struct Journal(Mutex<Vec<(u64, u64, u64, u64)>>);
+
+    impl StoreHook for Journal {
+        fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64) {
+            self.0.lock().unwrap().push((file, byte_offset, old, new));
+        }
+    }
+
+    #[test]
+    fn operations_give_the_old_word_and_leave_the_new() {
+        let words = Words::words_in_heap(8);
+        words.store(3, 5, O);
+        assert_eq!(words.fetch_add(3, 2, O), 5);
+        assert_eq!(words.fetch_max(3, 9, O), 7);
+        assert_eq!(words.fetch_max(3, 1, O), 9);
+        assert_eq!(words.fetch_or(3, 6, O), 9);
+        assert_eq!(words.fetch_and(3, 3, O), 15);
+        assert_eq!(words.compare_exchange(3, 4, 8, O, O), Err(3));
+        assert_eq!(words.compare_exchange(3, 3, 8, O, O), Ok(3));
+        assert_eq!(words.line(0), [0, 0, 0, 8, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn the_hook_sees_each_store_with_its_place_in_the_file_and_no_failed_exchange() {
+        let journal = Arc::new(Journal::default());
+        let plain = Words::words_in_heap(16);
+        let words = plain.clone().with_hook(4, 4096, journal.clone());
+        words.store(1, 5, O);
+        words.fetch_add(1, u64::MAX, O);
+        words.fetch_max(1, 9, O);
+        words.fetch_or(1, 6, O);
+        words.clone().fetch_and(1, 3, O);
+        assert_eq!(words.compare_exchange(1, 4, 8, O, O), Err(3));
+        assert_eq!(words.compare_exchange(1, 3, 8, O, O), Ok(3));
+        plain.store(2, 1, O);
+        let at = 4096 + 8;
+        let expected = [(0, 5), (5, 4), (4, 9), (9, 15), (15, 3), (3, 8)].map(|(old, new)| (4, at, old, new));
+        assert_eq!(*journal.0.lock().unwrap(), expected);
+        assert_eq!(words.load(2, O), 1);
+    }
+
+    #[test]
+    fn bounds_are_those_of_a_slice() {
+        let words = Words::words_in_heap(15);
+        words.prefetch(usize::MAX);
+        let panics = |access: &dyn Fn()| catch_unwind(AssertUnwindSafe(access)).is_err();
+        for outside in [15, usize::MAX] {
+            assert!(panics(&|| _ = words.load(outside, O)));
+            assert!(panics(&|| words.store(outside, 1, O)));
+        }
+        assert!(panics(&|| _ = words.line(8)), "the line ends at word 16");
+        assert!(Words::words_in_heap(0).is_empty());
+    }
+
+    #[test]
+    fn threads_see_each_other() {
+        let words = Words::words_in_heap(8);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| _ = words.fetch_add(0, 1, O)));
+            }
+        });
+        assert_eq!(words.load(0, O), 400);
+    }
+}

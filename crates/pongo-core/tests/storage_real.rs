@@ -1,0 +1,126 @@
+//! What only real files can show: other processes, folders that move, and what else may stand in a folder.
+#![cfg(not(miri))]
+
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::process::{Command, Stdio};
+
+use pongo_core::storage::{FileError, LockMode, RealStorage, Storage};
+
+const STORE: &str = "PONGO_TEST_STORE";
+
+/// Run by `a_lock_goes_with_its_process` in a process of its own.
+#[test]
+#[ignore = "is the other process of a_lock_goes_with_its_process"]
+fn other_process_holds_a_lock() {
+    let storage = RealStorage::open(std::env::var_os(STORE).expect("started by the other test")).unwrap();
+    let control = storage.open("control").unwrap();
+    assert!(!control.try_lock(0, 1, LockMode::Shared).unwrap(), "the first process holds it alone");
+    assert!(control.try_lock(10, 10, LockMode::Exclusive).unwrap());
+    println!("locked");
+    // Until the other process kills this one.
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+#[test]
+fn a_lock_goes_with_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = RealStorage::open(folder.path()).unwrap();
+    let control = storage.create("control").unwrap();
+    assert!(control.try_lock(0, 1, LockMode::Exclusive).unwrap());
+    let mut other = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "--nocapture", "other_process_holds_a_lock"])
+        .env(STORE, folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(other.stdout.take().unwrap()).lines();
+    let locked = said.by_ref().map_while(Result::ok).any(|line| line.ends_with("locked"));
+    assert!(locked, "the other process did not get its lock");
+    assert!(control.is_locked(19, 1, LockMode::Shared).unwrap());
+    assert!(!control.is_locked(20, 1, LockMode::Exclusive).unwrap());
+    assert!(!control.try_lock(10, 1, LockMode::Shared).unwrap());
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| control.lock(10, 10, LockMode::Exclusive));
+        other.kill().unwrap();
+        waiting.join().unwrap().unwrap();
+    });
+    other.wait().unwrap();
+}
+
+#[test]
+fn a_store_goes_on_when_its_folder_is_renamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = (folder.path().join("before"), folder.path().join("after"));
+    let storage = RealStorage::create(&before).unwrap();
+    storage.create("a").unwrap().write_at(b"a", 0).unwrap();
+    let (cache, identity) = (storage.cache_identity(), storage.folder_identity().unwrap());
+    std::fs::rename(&before, &after).unwrap();
+    RealStorage::create(&before).unwrap().create("foreign").unwrap();
+    storage.create("b").unwrap();
+    storage.rename("b", "c").unwrap();
+    storage.sync_dir("").unwrap();
+    assert_eq!(storage.list("").unwrap(), ["a", "c"]);
+    assert!(after.join("c").exists());
+    let again = RealStorage::open(&after).unwrap();
+    assert_eq!(again.folder_identity().unwrap(), identity);
+    assert_eq!(again.cache_identity(), cache);
+}
+
+#[test]
+fn a_folder_put_in_the_place_of_another_is_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let token = || RealStorage::create(&path).unwrap().cache_identity();
+    let Some(first) = token() else {
+        eprintln!("this kernel has no unique mount numbers (Linux 6.8)");
+        return;
+    };
+    assert_eq!(token(), Some(first));
+    // The file system is likely to use the inode again, and tells times of birth apart by a tick of some milliseconds.
+    std::fs::remove_dir(&path).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    assert_ne!(token(), Some(first));
+}
+
+#[test]
+fn opening_tells_what_is_wrong_with_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("no/store");
+    let kind = |outcome: std::io::Result<RealStorage>| outcome.unwrap_err().kind();
+    assert_eq!(kind(RealStorage::open(&path)), ErrorKind::NotFound);
+    assert_eq!(kind(RealStorage::create(&path)), ErrorKind::NotFound, "the folder above is not made");
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    assert_eq!(kind(RealStorage::open(folder.path().join("file"))), ErrorKind::NotADirectory);
+    assert_eq!(kind(RealStorage::create(folder.path().join("file"))), ErrorKind::NotADirectory);
+    RealStorage::create(folder.path()).expect("a folder that is there is opened");
+}
+
+#[test]
+fn the_systems_number_for_an_error_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = RealStorage::open(folder.path()).unwrap().open("no").unwrap_err();
+    let detail = error.get_ref().unwrap().downcast_ref::<FileError>().unwrap();
+    assert_eq!(detail.raw_os_error(), Some(rustix::io::Errno::NOENT.raw_os_error()));
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("super"), rustix::fs::Mode::RWXU).unwrap();
+    let error = RealStorage::open(folder.path()).unwrap().open("super").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("expected a regular file"), "{error}");
+}
+
+#[test]
+fn descriptors_are_closed_on_exec() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = RealStorage::open(folder.path()).unwrap();
+    let file = storage.create("a").unwrap();
+    let pongo_core::storage::RawFile::Real(fd) = file.raw() else {
+        panic!("a real file has a descriptor");
+    };
+    let flags = rustix::io::fcntl_getfd(fd).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+}
