@@ -7,7 +7,7 @@
 use std::sync::atomic::{Ordering, fence};
 
 use super::HashIndex;
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::head::Head;
 use super::layout::{
     Kind, MAX_PIECES, Root, TopEntry, account_word, capacity, head_word, last_hash, segment_word,
@@ -41,13 +41,13 @@ impl Base<'_> {
 
 impl HashIndex {
     /// *Writer.*
-    pub(super) fn writer(&self) -> Result<Writer<'_>, HashError> {
+    pub(super) fn writer(&self) -> Result<Writer<'_>, Fault> {
         Ok(Writer { head: &self.head, view: self.view()?, live: true })
     }
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn damaged(&self, what: impl Into<String>) -> HashError {
+    pub(super) fn damaged(&self, what: impl Into<String>) -> Fault {
         self.view.maps.folder.damaged(what)
     }
 
@@ -60,7 +60,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Pieces and segments that the account counts, if it can be this epoch's.
-    pub(super) fn counts(&self) -> Result<(usize, u64), HashError> {
+    pub(super) fn counts(&self) -> Result<(usize, u64), Fault> {
         let [epoch, pieces, allocated] =
             [account_word::EPOCH, account_word::PIECES, account_word::ALLOCATED].map(|word| self.get(word));
         if epoch != u64::from(self.view.root.epoch) {
@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
 
     /// The base segment for a hash.
     #[inline]
-    pub(super) fn base(&self, hash: u64) -> Result<Base<'a>, HashError> {
+    pub(super) fn base(&self, hash: u64) -> Result<Base<'a>, Fault> {
         let (entry, segment) = self.view.locate(hash)?;
         let base = self.check_base(entry.segment(), segment)?;
         if hash < base.prefix || hash > base.last() {
@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
 
     /// Whether a segment's header says what a base segment's does.
     #[inline]
-    pub(super) fn check_base(&self, number: u32, segment: Segment<'a>) -> Result<Base<'a>, HashError> {
+    pub(super) fn check_base(&self, number: u32, segment: Segment<'a>) -> Result<Base<'a>, Fault> {
         let prefix = segment.get(segment_word::PREFIX);
         match segment.kind() {
             Some(Kind::Base { depth })
@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Sees to it that `count` segments can be taken. Fails without a trace if there is no space.
-    pub(super) fn ensure(&self, count: u64) -> Result<(), HashError> {
+    pub(super) fn ensure(&self, count: u64) -> Result<(), Fault> {
         loop {
             let (pieces, allocated) = self.counts()?;
             let free = self.get(account_word::FREE_COUNT).min(allocated);
@@ -120,7 +120,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Takes a segment that nothing names. Its words can be anything.
-    pub(super) fn take(&self) -> Result<(u32, Segment<'a>), HashError> {
+    pub(super) fn take(&self) -> Result<(u32, Segment<'a>), Fault> {
         let (pieces, allocated) = self.counts()?;
         if let Some(number) = self.get(account_word::FREE).checked_sub(1) {
             if number >= allocated {
@@ -161,17 +161,20 @@ impl<'a> Writer<'a> {
     }
 
     /// A generation that no top entry of this epoch ever carried.
-    pub(super) fn generation(&self) -> Result<u64, HashError> {
+    pub(super) fn generation(&self) -> Result<u64, Fault> {
         let next = self.get(account_word::GENERATION).saturating_add(1);
         if next > TopEntry::MAX_GENERATION {
-            return Err(HashError::Exhausted { dir: self.view.maps.folder.dir.clone(), what: "generations" });
+            return Err(Box::new(HashError::Exhausted {
+                dir: self.view.maps.folder.dir.clone(),
+                what: "generations",
+            }));
         }
         self.set(account_word::GENERATION, next);
         Ok(next)
     }
 
     /// Puts a top with more bits in force: a new file with every entry repeated, published by one store of the root.
-    pub(super) fn grow_top(&mut self, bits: u32) -> Result<(), HashError> {
+    pub(super) fn grow_top(&mut self, bits: u32) -> Result<(), Fault> {
         let old = self.view;
         let top = old.maps.make_top(bits)?;
         let repeat = bits - old.root.bits;

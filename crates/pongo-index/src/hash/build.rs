@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pongo_core::storage::Storage;
 
 use super::account::Writer;
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::head::Head;
 use super::layout::{
     Kind, MIN_TOP_BITS, PRESIZED, Root, TopEntry, account_word, entry, head_word, max_depth,
@@ -68,14 +68,16 @@ impl HashIndex {
         let head = Head::open(&folder, identity)?;
         let word = head.root_word();
         let Some(root) = Root::from_word(word) else {
-            return Err(folder.damaged(format!("the root is {word:#x}: the index was never finished")));
+            return Err(folder
+                .damaged(format!("the root is {word:#x}: the index was never finished"))
+                .into());
         };
         let index = HashIndex { head, first: Maps::new(folder, root.epoch) };
         index.check_opened()?;
         Ok(index)
     }
 
-    fn check_opened(&self) -> Result<(), HashError> {
+    fn check_opened(&self) -> Result<(), Fault> {
         loop {
             let view = self.view()?;
             let result = self.check_view(view);
@@ -86,7 +88,7 @@ impl HashIndex {
         }
     }
 
-    fn check_view(&self, view: View<'_>) -> Result<(), HashError> {
+    fn check_view(&self, view: View<'_>) -> Result<(), Fault> {
         let writer = Writer { head: &self.head, view, live: true };
         let (pieces, _) = writer.counts()?;
         for piece in 0..pieces {
@@ -141,7 +143,7 @@ impl HashIndex {
             Err(error) => {
                 // What is left of it is in nobody's way; the next build removes it.
                 let _ = remove_files(&folder, |of| of == epoch);
-                return Err(error);
+                return Err(error.into());
             }
         }
         let _ = remove_files(&folder, |of| of != epoch);
@@ -157,7 +159,7 @@ fn fill(
     expected_rows: u64,
     keys: &dyn KeyHashes,
     source: impl IntoIterator<Item = (u64, Candidate)>,
-) -> Result<Root, HashError> {
+) -> Result<Root, Fault> {
     let depth =
         (0..MAX_PRESIZED_BITS).find(|&depth| expected_rows <= PRESIZED << depth).unwrap_or(MAX_PRESIZED_BITS);
     let bits = depth.max(MIN_TOP_BITS);
@@ -196,7 +198,7 @@ fn fill(
         batch.clear();
         for (hash, Candidate { row, dead }) in source.by_ref().take(BATCH) {
             if row > entry::MAX_ROW {
-                return Err(HashError::RowTooLarge { row });
+                return Err(Box::new(HashError::RowTooLarge { row }));
             }
             hashes.push(hash);
             batch.push((hash, entry::pack(hash, row, dead)));
@@ -210,7 +212,7 @@ fn fill(
 }
 
 /// Makes the index's folder and those it lies in.
-fn make_folders(folder: &Folder) -> Result<(), HashError> {
+fn make_folders(folder: &Folder) -> Result<(), Fault> {
     let ends = folder.dir.match_indices('/').map(|(end, _)| end).chain([folder.dir.len()]);
     for end in ends {
         let path = &folder.dir[..end];
@@ -220,7 +222,7 @@ fn make_folders(folder: &Folder) -> Result<(), HashError> {
 }
 
 /// A number that neither the root nor any file has, so that no handle has maps of it.
-fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, HashError> {
+fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, Fault> {
     let names =
         folder.storage.list(&folder.dir).map_err(|error| HashError::io("list", &folder.dir, error))?;
     let mut taken: Vec<u32> = names.iter().filter_map(|name| Maps::epoch_of(name)).collect();
@@ -232,7 +234,7 @@ fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, HashError> {
 }
 
 /// Removes the files of epochs that `which` picks.
-fn remove_files(folder: &Folder, which: impl Fn(u32) -> bool) -> Result<(), HashError> {
+fn remove_files(folder: &Folder, which: impl Fn(u32) -> bool) -> Result<(), Fault> {
     let names =
         folder.storage.list(&folder.dir).map_err(|error| HashError::io("list", &folder.dir, error))?;
     for name in names.iter().filter(|name| Maps::epoch_of(name).is_some_and(&which)) {

@@ -85,13 +85,22 @@ pub enum HashError {
     },
 }
 
+/// The error inside the crate: one word, so that results of look-ups fit registers.
+pub(super) type Fault = Box<HashError>;
+
+impl From<Fault> for HashError {
+    fn from(fault: Fault) -> HashError {
+        *fault
+    }
+}
+
 impl HashError {
     /// An error of the storage; a full disk gets its own variant.
-    pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> HashError {
+    pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> Fault {
         let path = path.to_owned();
-        match source.kind() {
+        Box::new(match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HashError::Full { path, source },
             _ => HashError::Io { doing, path, source },
-        }
+        })
     }
 }

@@ -10,7 +10,7 @@ use pongo_core::storage::{File, PAGE, Words};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::Identity;
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::layout::{CAPACITY, LINE, Root, SEGMENT_WORDS, head_word};
 use super::maps::Folder;
 
@@ -44,7 +44,7 @@ fn check(words: &[u64; head_word::CHECK]) -> u64 {
 
 impl Head {
     /// Opens the file, whatever is in it. `None` if it is not there or too short to be one.
-    fn map(folder: &Folder) -> Result<Option<Head>, HashError> {
+    fn map(folder: &Folder) -> Result<Option<Head>, Fault> {
         let path = folder.path(NAME);
         let file = match folder.storage.open(&path) {
             Ok(file) => file,
@@ -59,13 +59,13 @@ impl Head {
     }
 
     /// Opens the head of an index that must be there and be `identity`'s.
-    pub(super) fn open(folder: &Folder, identity: Identity) -> Result<Head, HashError> {
+    pub(super) fn open(folder: &Folder, identity: Identity) -> Result<Head, Fault> {
         let head = Head::map(folder)?.ok_or_else(|| HashError::Missing { dir: folder.dir.clone() })?;
         head.check(folder, identity)?;
         Ok(head)
     }
 
-    fn check(&self, folder: &Folder, identity: Identity) -> Result<(), HashError> {
+    fn check(&self, folder: &Folder, identity: Identity) -> Result<(), Fault> {
         let dir = || folder.dir.clone();
         let found: [u64; head_word::CHECK] = std::array::from_fn(|i| self.get(i));
         if found[head_word::MAGIC] != MAGIC {
@@ -73,7 +73,7 @@ impl Head {
         }
         if found[head_word::VERSION] != VERSION {
             let found = found[head_word::VERSION];
-            return Err(HashError::Version { dir: dir(), expected: VERSION, found });
+            return Err(Box::new(HashError::Version { dir: dir(), expected: VERSION, found }));
         }
         let (sum, stored) = (check(&found), self.get(head_word::CHECK));
         if sum != stored {
@@ -83,7 +83,7 @@ impl Head {
         }
         if found[head_word::SHAPE] != SHAPE {
             let found = found[head_word::SHAPE];
-            return Err(HashError::Version { dir: dir(), expected: SHAPE, found });
+            return Err(Box::new(HashError::Version { dir: dir(), expected: SHAPE, found }));
         }
         let id = |low: usize| u128::from(found[low]) | u128::from(found[low + 1]) << 64;
         for (what, expected, found) in [
@@ -91,7 +91,7 @@ impl Head {
             ("table", identity.table, id(head_word::TABLE_LOW)),
         ] {
             if expected != found {
-                return Err(HashError::Foreign { dir: dir(), what, expected, found });
+                return Err(Box::new(HashError::Foreign { dir: dir(), what, expected, found }));
             }
         }
         Ok(())
@@ -99,7 +99,7 @@ impl Head {
 
     /// *Writer.* Opens or makes the head of an index that is about to be built. What was `identity`'s stays in force until
     /// the new root is stored; what was anyone else's is gone first, so that it can never pass for `identity`'s.
-    pub(super) fn prepare(folder: &Folder, identity: Identity) -> Result<Head, HashError> {
+    pub(super) fn prepare(folder: &Folder, identity: Identity) -> Result<Head, Fault> {
         let head = match Head::map(folder)? {
             Some(head) => head,
             None => Head::make(folder)?,
@@ -115,7 +115,7 @@ impl Head {
         Ok(head)
     }
 
-    fn make(folder: &Folder) -> Result<Head, HashError> {
+    fn make(folder: &Folder) -> Result<Head, Fault> {
         let (path, storage) = (folder.path(NAME), &folder.storage);
         match storage.remove(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -152,7 +152,7 @@ impl Head {
         self.set(head_word::ROOT, root.to_word());
     }
 
-    pub(super) fn sync(&self) -> Result<(), HashError> {
+    pub(super) fn sync(&self) -> Result<(), Fault> {
         self.file.sync().map_err(|error| HashError::io("sync", &self.path, error))
     }
 }

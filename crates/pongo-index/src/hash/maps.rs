@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use pongo_core::storage::{File, Storage, Words};
 
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::layout::{MAX_PIECES, MAX_TOP_BITS, SEGMENT_WORDS, piece_segments, place};
 use super::segment::Segment;
 
@@ -23,8 +23,8 @@ impl Folder {
         format!("{}/{name}", self.dir)
     }
 
-    pub(super) fn damaged(&self, what: impl Into<String>) -> HashError {
-        HashError::Damaged { dir: self.dir.clone(), what: what.into() }
+    pub(super) fn damaged(&self, what: impl Into<String>) -> Fault {
+        Box::new(HashError::Damaged { dir: self.dir.clone(), what: what.into() })
     }
 }
 
@@ -86,9 +86,23 @@ impl Maps {
         (size_of::<u64>() as u64) << bits
     }
 
+    /// The segment with this number, if its piece is mapped already.
+    #[inline]
+    pub(super) fn mapped_segment(&self, number: u32) -> Option<Segment<'_>> {
+        let (piece, offset) = place(number);
+        let mapped = self.pieces.get(piece)?.get()?;
+        Some(Segment { words: &mapped.words, base: offset * SEGMENT_WORDS })
+    }
+
+    /// The words of the top with `bits` bits, if it is mapped already.
+    #[inline]
+    pub(super) fn mapped_top(&self, bits: u32) -> Option<&Words> {
+        Some(&self.tops.get(bits as usize)?.get()?.words)
+    }
+
     /// The words of piece `piece`, all of it.
     #[inline]
-    pub(super) fn piece(&self, piece: usize) -> Result<&Words, HashError> {
+    pub(super) fn piece(&self, piece: usize) -> Result<&Words, Fault> {
         match self.pieces.get(piece).map(OnceLock::get) {
             Some(Some(mapped)) => Ok(&mapped.words),
             Some(None) => {
@@ -102,7 +116,7 @@ impl Maps {
 
     /// The words of the top with `bits` bits; at least `1 << bits` of them. `bits` comes from a checked root.
     #[inline]
-    pub(super) fn top(&self, bits: u32) -> Result<&Words, HashError> {
+    pub(super) fn top(&self, bits: u32) -> Result<&Words, Fault> {
         let cell = &self.tops[bits as usize];
         match cell.get() {
             Some(mapped) => Ok(&mapped.words),
@@ -112,13 +126,13 @@ impl Maps {
 
     /// The segment with this number. Its words can be anything.
     #[inline]
-    pub(super) fn segment(&self, number: u32) -> Result<Segment<'_>, HashError> {
+    pub(super) fn segment(&self, number: u32) -> Result<Segment<'_>, Fault> {
         let (piece, offset) = place(number);
         Ok(Segment { words: self.piece(piece)?, base: offset * SEGMENT_WORDS })
     }
 
     #[cold]
-    fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, HashError> {
+    fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
         let path = self.folder.path(&name);
         let file = match self.folder.storage.open(&path) {
             Ok(file) => file,
@@ -137,7 +151,7 @@ impl Maps {
 
     /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
     /// or another may have mapped it: whoever uses it stores every word first.
-    fn make(&self, name: &str, bytes: u64) -> Result<(), HashError> {
+    fn make(&self, name: &str, bytes: u64) -> Result<(), Fault> {
         let path = self.folder.path(name);
         let storage = &self.folder.storage;
         let (file, created) = match storage.create(&path) {
@@ -157,16 +171,16 @@ impl Maps {
     }
 
     /// *Writer.* Makes and maps piece `piece`, which no account counts yet.
-    pub(super) fn make_piece(&self, piece: usize) -> Result<(), HashError> {
+    pub(super) fn make_piece(&self, piece: usize) -> Result<(), Fault> {
         if piece >= MAX_PIECES {
-            return Err(HashError::Exhausted { dir: self.folder.dir.clone(), what: "segments" });
+            return Err(Box::new(HashError::Exhausted { dir: self.folder.dir.clone(), what: "segments" }));
         }
         self.make(&Self::piece_name(self.epoch, piece), Self::piece_bytes(piece))?;
         self.piece(piece).map(|_| ())
     }
 
     /// *Writer.* Makes and maps the top with `bits` bits, which no root names yet.
-    pub(super) fn make_top(&self, bits: u32) -> Result<&Words, HashError> {
+    pub(super) fn make_top(&self, bits: u32) -> Result<&Words, Fault> {
         self.make(&Self::top_name(self.epoch, bits), Self::top_bytes(bits))?;
         self.top(bits)
     }
@@ -178,7 +192,7 @@ impl Maps {
     }
 
     /// Syncs the first `pieces` pieces and the top with `bits` bits.
-    pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), HashError> {
+    pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
         let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
             Some(mapped) => {
                 mapped.file.sync().map_err(|error| HashError::io("sync", &self.folder.path(&name), error))

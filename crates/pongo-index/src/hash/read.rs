@@ -8,7 +8,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use pongo_core::storage::Words;
 
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::layout::{Root, TopEntry, segment_word, top_index};
 use super::maps::Maps;
 use super::segment::{Probe, Segment};
@@ -28,13 +28,13 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     /// The top entry for a hash and the segment it names.
     #[inline]
-    pub(super) fn locate(self, hash: u64) -> Result<(TopEntry, Segment<'a>), HashError> {
+    pub(super) fn locate(self, hash: u64) -> Result<(TopEntry, Segment<'a>), Fault> {
         let word = self.top.load(top_index(hash, self.root.bits), Ordering::Acquire);
         Ok((TopEntry(word), self.resolve(TopEntry(word))?))
     }
 
     #[inline]
-    pub(super) fn resolve(self, entry: TopEntry) -> Result<Segment<'a>, HashError> {
+    pub(super) fn resolve(self, entry: TopEntry) -> Result<Segment<'a>, Fault> {
         if entry.generation() == 0 {
             return Err(self
                 .maps
@@ -51,7 +51,7 @@ impl<'a> View<'a> {
         segment: Segment<'a>,
         hash: u64,
         mut f: impl FnMut(Segment<'a>, usize, Candidate) -> Option<R>,
-    ) -> Result<Option<R>, HashError> {
+    ) -> Result<Option<R>, Fault> {
         match segment.probe(hash, &mut |slot, candidate| f(segment, slot, candidate)) {
             Probe::Hit(found) => Ok(Some(found)),
             Probe::End => Ok(None),
@@ -65,7 +65,7 @@ impl<'a> View<'a> {
         segment: Segment<'a>,
         hash: u64,
         mut f: impl FnMut(Segment<'a>, usize, Candidate) -> Option<R>,
-    ) -> Result<Option<R>, HashError> {
+    ) -> Result<Option<R>, Fault> {
         for member in self.chain(segment) {
             let (_, member) = member?;
             let probe = member.probe(hash, &mut |slot, candidate| f(member, slot, candidate));
@@ -91,7 +91,7 @@ pub(super) struct Chain<'a> {
 }
 
 impl<'a> Iterator for Chain<'a> {
-    type Item = Result<(u32, Segment<'a>), HashError>;
+    type Item = Result<(u32, Segment<'a>), Fault>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let number = self.next.take()?;
@@ -118,7 +118,7 @@ impl<'a> Iterator for Chain<'a> {
 impl HashIndex {
     /// What the root names now.
     #[inline]
-    pub(super) fn view(&self) -> Result<View<'_>, HashError> {
+    pub(super) fn view(&self) -> Result<View<'_>, Fault> {
         loop {
             let word = self.head.root_word();
             let view = self.view_of(word);
@@ -130,20 +130,20 @@ impl HashIndex {
     }
 
     #[inline]
-    fn view_of(&self, word: u64) -> Result<View<'_>, HashError> {
+    fn view_of(&self, word: u64) -> Result<View<'_>, Fault> {
         let root = Root::from_word(word).ok_or_else(|| self.no_root(word))?;
         let maps = if self.first.epoch == root.epoch { &self.first } else { self.later(root.epoch)? };
         Ok(View { maps, top: maps.top(root.bits)?, root })
     }
 
     #[cold]
-    fn no_root(&self, word: u64) -> HashError {
+    fn no_root(&self, word: u64) -> Fault {
         self.first.folder.damaged(format!("the root is {word:#x}, which no index was built with"))
     }
 
     /// The maps of an epoch that began after this handle was opened.
     #[cold]
-    fn later(&self, epoch: u32) -> Result<&Maps, HashError> {
+    fn later(&self, epoch: u32) -> Result<&Maps, Fault> {
         let mut maps = &self.first;
         for _ in 0..MAX_EPOCHS {
             if epoch == maps.epoch {
@@ -197,6 +197,39 @@ impl HashIndex {
         hash: u64,
         mut f: impl FnMut(Candidate) -> Option<R>,
     ) -> Result<Option<R>, HashError> {
+        match self.find_mapped(hash, &mut f) {
+            Some(found) => Ok(found),
+            None => Ok(self.find_any(hash, f)?),
+        }
+    }
+
+    /// The look-up as it nearly always goes: everything is mapped, the home line has room, nobody is splitting.
+    #[inline]
+    fn find_mapped<R>(&self, hash: u64, f: &mut impl FnMut(Candidate) -> Option<R>) -> Option<Option<R>> {
+        let word = self.head.root_word();
+        let root = Root::from_word(word).filter(|root| root.epoch == self.first.epoch)?;
+        let top = self.first.mapped_top(root.bits)?;
+        let at = top_index(hash, root.bits);
+        let entry = TopEntry(top.load(at, Ordering::Acquire));
+        if entry.generation() == 0 {
+            return None;
+        }
+        match self.first.mapped_segment(entry.segment())?.probe(hash, &mut |_, candidate| f(candidate)) {
+            Probe::Hit(found) => Some(Some(found)),
+            Probe::Full => None,
+            Probe::End => {
+                // All loads of the segment come before the two that follow.
+                fence(Ordering::Acquire);
+                let same = top.load(at, Ordering::Relaxed) == entry.0 && self.head.root_word() == word;
+                same.then_some(None)
+            }
+        }
+    }
+
+    /// The look-up in all its cases.
+    #[cold]
+    #[inline(never)]
+    fn find_any<R>(&self, hash: u64, mut f: impl FnMut(Candidate) -> Option<R>) -> Result<Option<R>, Fault> {
         loop {
             let view = self.view()?;
             let at = top_index(hash, view.root.bits);
@@ -207,7 +240,6 @@ impl HashIndex {
             if let Ok(Some(_)) = result {
                 return result;
             }
-            // All loads of the segment come before the two that follow.
             fence(Ordering::Acquire);
             let same = view.top.load(at, Ordering::Relaxed) == entry;
             if same && self.head.root_word() == view.root.to_word() {
@@ -220,8 +252,11 @@ impl HashIndex {
     /// keys are faster if all are prefetched first.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        if let Ok(view) = self.view()
-            && let Ok((_, segment)) = view.locate(hash)
+        if let Some(root) = Root::from_word(self.head.root_word())
+            && root.epoch == self.first.epoch
+            && let Some(top) = self.first.mapped_top(root.bits)
+            && let entry = TopEntry(top.load(top_index(hash, root.bits), Ordering::Acquire))
+            && let Some(segment) = self.first.mapped_segment(entry.segment())
         {
             segment.prefetch(hash);
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::account::{Base, Writer};
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::layout::{
     CAPACITY, Kind, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry, segment_word,
 };
@@ -45,7 +45,7 @@ impl HashIndex {
     pub fn recover(&self) -> Result<(), HashError> {
         let writer = self.writer()?;
         writer.undo_split()?;
-        writer.find_free()
+        Ok(writer.find_free()?)
     }
 
     /// Gives `f` every entry, in no useful order. *Writer*: entries that change meanwhile may be given twice or not at all.
@@ -56,11 +56,11 @@ impl HashIndex {
     ///
     /// As [`recover`](Self::recover).
     pub fn for_each(&self, mut f: impl FnMut(Candidate)) -> Result<(), HashError> {
-        self.writer()?.for_each_segment(|_, _, segment| {
+        Ok(self.writer()?.for_each_segment(|_, _, segment| {
             for line in 0..LINES {
                 segment.line(line).into_iter().filter_map(entry::candidate).for_each(&mut f);
             }
-        })
+        })?)
     }
 
     /// Counts what is in the index. *Writer*, and as costly, as [`for_each`](Self::for_each).
@@ -105,13 +105,13 @@ impl HashIndex {
         writer.view.maps.sync(pieces, bits)?;
         self.head.sync()?;
         let folder = &self.first.folder;
-        folder.storage.sync_dir(&folder.dir).map_err(|error| HashError::io("sync", &folder.dir, error))
+        Ok(folder.storage.sync_dir(&folder.dir).map_err(|error| HashError::io("sync", &folder.dir, error))?)
     }
 }
 
 impl<'a> Writer<'a> {
     /// A split that was being published is taken back: the old segment is as it was, and nothing was inserted since.
-    fn undo_split(&self) -> Result<(), HashError> {
+    fn undo_split(&self) -> Result<(), Fault> {
         let Some(number) = self.get(account_word::INTENT).checked_sub(1) else { return Ok(()) };
         let (_, allocated) = self.counts()?;
         if number >= allocated {
@@ -131,7 +131,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Makes the free list anew: every segment that nothing names.
-    fn find_free(&self) -> Result<(), HashError> {
+    fn find_free(&self) -> Result<(), Fault> {
         let (pieces, allocated) = self.counts()?;
         for piece in 0..pieces {
             self.view.maps.piece(piece)?;
@@ -156,10 +156,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Every segment in force, each base segment followed by its chain.
-    pub(super) fn for_each_segment(
-        &self,
-        mut f: impl FnMut(Kind, u32, Segment<'a>),
-    ) -> Result<(), HashError> {
+    pub(super) fn for_each_segment(&self, mut f: impl FnMut(Kind, u32, Segment<'a>)) -> Result<(), Fault> {
         let bits = self.view.root.bits;
         let mut at = 0_usize;
         while at < 1 << bits {

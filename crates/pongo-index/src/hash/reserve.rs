@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use pongo_core::ids::RowId;
 
 use super::account::{Base, Writer};
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::layout::{
     CAPACITY, Kind, SPLIT_AT, TopEntry, account_word, entry, max_depth, segment_word, top_index,
 };
@@ -26,7 +26,7 @@ impl HashIndex {
     /// [`HashError::Full`] if the storage has no space: the index then holds what it held. [`HashError::Damaged`] if files
     /// and rows contradict each other, [`HashError::Exhausted`] after 2³⁸ splits.
     pub fn reserve(&self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
-        self.writer()?.reserve(hashes, keys)
+        Ok(self.writer()?.reserve(hashes, keys)?)
     }
 }
 
@@ -39,7 +39,7 @@ enum Room {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn reserve(&mut self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
+    pub(super) fn reserve(&mut self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
         if let &[hash] = hashes {
             return self.reserve_sorted(&[hash], keys);
         }
@@ -52,7 +52,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Whether every segment can take its share as it is. Only tried where counting is cheaper than sorting.
-    fn has_room(&self, hashes: &[u64]) -> Result<bool, HashError> {
+    fn has_room(&self, hashes: &[u64]) -> Result<bool, Fault> {
         let bits = self.view.root.bits;
         if hashes.len() < 1 << bits >> 3 {
             return Ok(false);
@@ -75,7 +75,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Sorted hashes lie segment by segment, for a segment is a range of hashes.
-    fn reserve_sorted(&mut self, sorted: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
+    fn reserve_sorted(&mut self, sorted: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
         let mut overflow = 0;
         let mut rest = sorted;
         while let Some(&first) = rest.first() {
@@ -93,7 +93,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Slots in use in a segment and its chain.
-    fn used(&self, base: Base<'a>) -> Result<usize, HashError> {
+    fn used(&self, base: Base<'a>) -> Result<usize, Fault> {
         let mut used = base.segment.used();
         for member in self.view.chain(base.segment) {
             used += member?.1.used();
@@ -103,7 +103,13 @@ impl<'a> Writer<'a> {
 
     /// `coming` are the sorted hashes of this segment's range that will be inserted, at least one; `all_coming` is how many
     /// there are for all segments.
-    fn make_room(&mut self, base: Base<'a>, coming: &[u64], keys: &dyn KeyHashes) -> Result<Room, HashError> {
+    fn make_room(
+        &mut self,
+        base: Base<'a>,
+        coming: &[u64],
+        all_coming: usize,
+        keys: &dyn KeyHashes,
+    ) -> Result<Room, Fault> {
         let used = self.used(base)?;
         if used + coming.len() <= SPLIT_AT {
             return Ok(Room::Made(0));
@@ -133,7 +139,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The entries of a segment and its chain with the hashes of their rows' keys.
-    fn hashed_entries(&self, base: Base<'a>, keys: &dyn KeyHashes) -> Result<Vec<(u64, u64)>, HashError> {
+    fn hashed_entries(&self, base: Base<'a>, keys: &dyn KeyHashes) -> Result<Vec<(u64, u64)>, Fault> {
         let mut words = Vec::with_capacity(CAPACITY);
         base.segment.entries(&mut words);
         for member in self.view.chain(base.segment) {
@@ -164,7 +170,7 @@ impl<'a> Writer<'a> {
         base: Base<'a>,
         entries: Vec<(u64, u64)>,
         split: bool,
-    ) -> Result<(), HashError> {
+    ) -> Result<(), Fault> {
         let depth = base.depth + u32::from(split);
         if depth > self.view.root.bits {
             self.grow_top(depth)?;
@@ -198,7 +204,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The places in the top that name `base`: all of its range, or the top is damaged.
-    pub(super) fn top_range(&self, base: Base<'a>) -> Result<std::ops::Range<usize>, HashError> {
+    pub(super) fn top_range(&self, base: Base<'a>) -> Result<std::ops::Range<usize>, Fault> {
         let bits = self.view.root.bits;
         let first = top_index(base.prefix, bits);
         let range = first..first + (1 << (bits - base.depth));
@@ -214,7 +220,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes a base segment with these entries, and its overflow chain if they are too many for one. Gives its number.
-    fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, HashError> {
+    fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, Fault> {
         let mut images: Vec<(u32, Segment<'a>, Image)> = Vec::new();
         for i in 0..chain_len(entries.len()) {
             let (number, segment) = self.take()?;

@@ -1,8 +1,8 @@
 //! A segment: one header line and 511 lines of eight entries.
 //!
 //! A key's entry lies in the first line from its home on (wrapping around) that had a vacancy when it was inserted. A slot
-//! that was filled never becomes empty again while the segment is in use, so **a line with an empty slot ends a probe**.
-//! Only when no line has one does the probe go on in the overflow chain, and a chain begins only behind a full segment.
+//! that was filled never becomes empty again while the segment is in use, and a line fills from its first slot to its last, so **an empty
+//! last slot ends a probe**. Only when no line has one does the probe go on in the overflow chain, and a chain begins only behind a full segment.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -89,10 +89,8 @@ impl<'a> Segment<'a> {
         for _ in 0..LINES {
             let line = self.line(at);
             let mut tagged = 0_u32;
-            let mut empty = false;
             for (i, &word) in line.iter().enumerate() {
                 tagged |= u32::from(entry::has_tag(word, tag)) << i;
-                empty |= word == entry::EMPTY;
             }
             if tagged != 0 {
                 // What was written before the entry was (the row, its previous row) is seen by whoever saw the entry.
@@ -107,7 +105,8 @@ impl<'a> Segment<'a> {
                     }
                 }
             }
-            if empty {
+            // A line fills from its first slot to its last.
+            if line[LINE - 1] == entry::EMPTY {
                 return Probe::End;
             }
             at = if at + 1 == LINES { 0 } else { at + 1 };

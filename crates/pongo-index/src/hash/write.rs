@@ -4,7 +4,7 @@
 use pongo_core::ids::RowId;
 
 use super::account::{Base, Writer};
-use super::error::HashError;
+use super::error::{Fault, HashError};
 use super::layout::{CAPACITY, Kind, entry, segment_word, top_index};
 use super::segment::{Image, Segment};
 use super::{Candidate, HashIndex};
@@ -38,7 +38,7 @@ impl HashIndex {
         let word = pack(hash, row)?;
         let mut writer = self.writer()?;
         let base = writer.base(hash)?;
-        writer.put(base, hash, word)
+        Ok(writer.put(base, hash, word)?)
     }
 
     /// *Writer.* Lets the entry that names `old` name `new`, alive. `false` if there is none.
@@ -48,7 +48,7 @@ impl HashIndex {
     /// As [`insert`](Self::insert), but never for want of space.
     pub fn replace(&self, hash: u64, old: RowId, new: RowId) -> Result<bool, HashError> {
         let word = pack(hash, new)?;
-        self.change(hash, old, word)
+        Ok(self.change(hash, old, word)?)
     }
 
     /// *Writer.* Marks the entry that names `row` as deleted; the row stays in it. `false` if there is none. Doing it twice
@@ -59,7 +59,7 @@ impl HashIndex {
     /// As [`replace`](Self::replace).
     pub fn set_dead(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
         let word = pack(hash, row)? | entry::DEAD;
-        self.change(hash, row, word)
+        Ok(self.change(hash, row, word)?)
     }
 
     /// *Writer.* Removes the entry that names `row`. `false` if there is none. The slot serves later inserts.
@@ -68,7 +68,7 @@ impl HashIndex {
     ///
     /// As [`replace`](Self::replace).
     pub fn remove(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
-        self.change(hash, row, entry::REMOVED)
+        Ok(self.change(hash, row, entry::REMOVED)?)
     }
 
     /// *Writer.* Brings the entry of a key up to `row`, whatever was done before: a journal entry that is applied twice
@@ -97,7 +97,10 @@ impl HashIndex {
                 segment.set_entry(slot, word);
                 Ok(Upsert::Replaced(older))
             }
-            None => writer.put(base, hash, word).map(|()| Upsert::Inserted),
+            None => {
+                writer.put(base, hash, word)?;
+                Ok(Upsert::Inserted)
+            }
         }
     }
 
@@ -119,7 +122,7 @@ impl HashIndex {
         Ok(())
     }
 
-    fn change(&self, hash: u64, row: RowId, word: u64) -> Result<bool, HashError> {
+    fn change(&self, hash: u64, row: RowId, word: u64) -> Result<bool, Fault> {
         let writer = self.writer()?;
         let base = writer.base(hash)?;
         let found =
@@ -133,13 +136,17 @@ impl HashIndex {
     }
 }
 
-fn pack(hash: u64, row: RowId) -> Result<u64, HashError> {
-    if row > entry::MAX_ROW { Err(HashError::RowTooLarge { row }) } else { Ok(entry::pack(hash, row, false)) }
+fn pack(hash: u64, row: RowId) -> Result<u64, Fault> {
+    if row > entry::MAX_ROW {
+        Err(Box::new(HashError::RowTooLarge { row }))
+    } else {
+        Ok(entry::pack(hash, row, false))
+    }
 }
 
 impl<'a> Writer<'a> {
     #[inline]
-    fn put(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), HashError> {
+    fn put(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
         // A segment that has a chain is full, and stays so.
         if base.segment.next().is_none()
             && let Some(slot) = base.segment.vacancy(hash)
@@ -151,7 +158,7 @@ impl<'a> Writer<'a> {
     }
 
     #[cold]
-    fn put_overflow(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), HashError> {
+    fn put_overflow(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
         let mut first: Option<Segment<'a>> = None;
         for member in self.view.chain(base.segment) {
             let (_, member) = member?;
@@ -179,7 +186,7 @@ impl<'a> Writer<'a> {
     pub(super) fn put_all(
         &mut self,
         items: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
-    ) -> Result<(), HashError> {
+    ) -> Result<(), Fault> {
         let sorted = sort_by_top(items, self.view.root.bits.min(SORT_BITS));
         let mut current: Option<Base<'a>> = None;
         for &(hash, word) in &sorted {
