@@ -12,7 +12,7 @@ use super::{Candidate, HashIndex};
 /// Items that are sorted by segment at a time: 16 MiB of them.
 pub(super) const BATCH: usize = 1 << 20;
 /// Bits by which a batch is sorted at most: the ends of so many runs stay in the second-level cache.
-const SORT_BITS: u32 = 12;
+pub(super) const SORT_BITS: u32 = 12;
 
 /// What [`HashIndex::upsert_checked`] found and did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,7 +187,7 @@ impl<'a> Writer<'a> {
         &mut self,
         items: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
     ) -> Result<(), Fault> {
-        let sorted = sort_by_top(items, self.view.root.bits.min(SORT_BITS));
+        let sorted = sort_by_top(items, |&(hash, _)| hash, self.view.root.bits.min(SORT_BITS));
         let mut current: Option<Base<'a>> = None;
         for &(hash, word) in &sorted {
             let base = match current {
@@ -201,19 +201,23 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Counting sort by the upper `bits` bits of the hash.
-fn sort_by_top(items: impl ExactSizeIterator<Item = (u64, u64)> + Clone, bits: u32) -> Vec<(u64, u64)> {
+/// Counting sort by the upper `bits` bits of each item's hash.
+pub(super) fn sort_by_top<T: Copy + Default>(
+    items: impl ExactSizeIterator<Item = T> + Clone,
+    hash: impl Fn(&T) -> u64,
+    bits: u32,
+) -> Vec<T> {
     let mut ends = vec![0_usize; 1 << bits];
-    for (hash, _) in items.clone() {
-        ends[top_index(hash, bits)] += 1;
+    for item in items.clone() {
+        ends[top_index(hash(&item), bits)] += 1;
     }
     let mut sum = 0;
     for end in &mut ends {
         sum += std::mem::replace(end, sum);
     }
-    let mut sorted = vec![(0, 0); items.len()];
+    let mut sorted = vec![T::default(); items.len()];
     for item in items {
-        let end = &mut ends[top_index(item.0, bits)];
+        let end = &mut ends[top_index(hash(&item), bits)];
         sorted[*end] = item;
         *end += 1;
     }

@@ -220,7 +220,6 @@ pub(crate) fn storage_of(files: &[(String, Vec<u8>)]) -> Arc<dyn Storage> {
     storage.create_dir(DIR).unwrap();
     for (name, bytes) in files {
         let file = storage.create(&format!("{DIR}/{name}")).unwrap();
-        file.allocate(0, bytes.len() as u64).unwrap();
         file.write_at(bytes, 0).unwrap();
     }
     storage
