@@ -163,7 +163,7 @@ impl HashIndex {
     /// Gives `f` every row that may have a key with this hash, until it gives a value, which is then the result. `None`
     /// says that no entry satisfied `f`, and that none of a key that was there all the while was missed.
     ///
-    /// `f` must look at the row: about one candidate in 65,536 entries of a line shares only the tag. If a writer was at work
+    /// `f` must look at the row: about one candidate in 65,536 entries of a line shares only the tag. If a writer is at work, or the key shares its hash with thousands,
     /// `f` can be given a row more than once.
     ///
     /// Costs one line of the index (a cache miss in a large one) and what `f` costs.
