@@ -163,8 +163,8 @@ impl HashIndex {
     /// Gives `f` every row that may have a key with this hash, until it gives a value, which is then the result. `None`
     /// says that no entry satisfied `f`, and that none of a key that was there all the while was missed.
     ///
-    /// `f` must look at the row: about one candidate in 65,536 entries of a line shares only the tag. If a writer is at work, or the key shares its hash with thousands,
-    /// `f` can be given a row more than once.
+    /// `f` must look at the row: one other key in 65,536 shares the tag. `f` can be given a row more than once, if a writer
+    /// is at work or the key shares its hash with thousands.
     ///
     /// Costs one line of the index (a cache miss in a large one) and what `f` costs.
     ///
