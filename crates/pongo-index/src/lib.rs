@@ -1,1 +1,14 @@
-//! The keys of PongoDB.
+//! The keys of PongoDB: how a key finds its row.
+//!
+//! In reading order:
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | [`hash`] | the hash index: key -> `RowId` for point look-ups, memory-mapped and shared by processes |
+//!
+//! The format and the proof that readers need no lock are in `docs/HASH.md`.
+#![forbid(unsafe_code)]
+
+pub mod hash;
+
+pub use hash::{Candidate, HashError, HashIndex, Identity, KeyHashes, Stats, Upsert, key_hash};

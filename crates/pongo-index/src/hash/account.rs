@@ -1,0 +1,191 @@
+//! The writer's account of an epoch: taking and freeing segments, adding pieces, numbering generations, a bigger top.
+//!
+//! Order is what makes a dead writer harmless: a number is used only after the account says that it is used, and a file is
+//! counted only after it is allocated. What is lost between two stores is at worst a segment that nothing names;
+//! [`recover`](super::HashIndex::recover) finds it.
+
+use std::sync::atomic::{Ordering, fence};
+
+use super::HashIndex;
+use super::error::{Fault, HashError};
+use super::head::Head;
+use super::layout::{
+    Kind, MAX_PIECES, Root, TopEntry, account_word, capacity, head_word, last_hash, segment_word,
+};
+use super::read::View;
+use super::segment::Segment;
+
+/// The one writer, at work on a published epoch or on one that is being built.
+pub(super) struct Writer<'a> {
+    pub(super) head: &'a Head,
+    pub(super) view: View<'a>,
+    /// Whether the root of `view` is published.
+    pub(super) live: bool,
+}
+
+/// A base segment whose header agrees with its place in the top.
+#[derive(Clone, Copy)]
+pub(super) struct Base<'a> {
+    pub(super) number: u32,
+    pub(super) segment: Segment<'a>,
+    pub(super) depth: u32,
+    pub(super) prefix: u64,
+}
+
+impl Base<'_> {
+    /// The highest hash whose entry belongs here.
+    pub(super) fn last(&self) -> u64 {
+        last_hash(self.prefix, self.depth)
+    }
+}
+
+impl HashIndex {
+    /// *Writer.*
+    pub(super) fn writer(&self) -> Result<Writer<'_>, Fault> {
+        Ok(Writer { head: &self.head, view: self.view()?, live: true })
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn damaged(&self, what: impl Into<String>) -> Fault {
+        self.view.maps.folder.damaged(what)
+    }
+
+    pub(super) fn get(&self, word: usize) -> u64 {
+        self.head.get(head_word::ACCOUNTS + self.view.root.account * head_word::ACCOUNT_WORDS + word)
+    }
+
+    pub(super) fn set(&self, word: usize, value: u64) {
+        self.head.set(head_word::ACCOUNTS + self.view.root.account * head_word::ACCOUNT_WORDS + word, value);
+    }
+
+    /// Pieces and segments that the account counts, if it can be this epoch's.
+    pub(super) fn counts(&self) -> Result<(usize, u64), Fault> {
+        let [epoch, pieces, allocated] =
+            [account_word::EPOCH, account_word::PIECES, account_word::ALLOCATED].map(|word| self.get(word));
+        if epoch != u64::from(self.view.root.epoch) {
+            let root = self.view.root.epoch;
+            return Err(self.damaged(format!("the account is epoch {epoch}'s, the root names {root}")));
+        }
+        if pieces > MAX_PIECES as u64 || allocated > capacity(pieces as usize) {
+            return Err(self.damaged(format!("the account counts {allocated} segments in {pieces} pieces")));
+        }
+        Ok((pieces as usize, allocated))
+    }
+
+    /// The base segment for a hash.
+    #[inline]
+    pub(super) fn base(&self, hash: u64) -> Result<Base<'a>, Fault> {
+        let (entry, segment) = self.view.locate(hash)?;
+        let base = self.check_base(entry.segment(), segment)?;
+        if hash < base.prefix || hash > base.last() {
+            return Err(self.damaged(format!(
+                "the top leads hash {hash:#x} to segment {}, which holds {:#x} and {} bits",
+                base.number, base.prefix, base.depth
+            )));
+        }
+        Ok(base)
+    }
+
+    /// Whether a segment's header says what a base segment's does.
+    #[inline]
+    pub(super) fn check_base(&self, number: u32, segment: Segment<'a>) -> Result<Base<'a>, Fault> {
+        let prefix = segment.get(segment_word::PREFIX);
+        match segment.kind() {
+            Some(Kind::Base { depth })
+                if depth <= self.view.root.bits
+                    && segment.get(segment_word::NUMBER) == u64::from(number)
+                    && prefix.checked_shl(depth).unwrap_or(0) == 0 =>
+            {
+                Ok(Base { number, segment, depth, prefix })
+            }
+            kind => Err(self.damaged(format!(
+                "segment {number} says of itself: {kind:?}, number {}, prefix {prefix:#x}; expected a base segment",
+                segment.get(segment_word::NUMBER)
+            ))),
+        }
+    }
+
+    /// Sees to it that `count` segments can be taken. Fails without a trace if there is no space.
+    pub(super) fn ensure(&self, count: u64) -> Result<(), Fault> {
+        loop {
+            let (pieces, allocated) = self.counts()?;
+            let free = self.get(account_word::FREE_COUNT).min(allocated);
+            if free + (capacity(pieces) - allocated) >= count {
+                return Ok(());
+            }
+            self.view.maps.make_piece(pieces)?;
+            self.set(account_word::PIECES, pieces as u64 + 1);
+        }
+    }
+
+    /// Takes a segment that nothing names. Its words can be anything.
+    pub(super) fn take(&self) -> Result<(u32, Segment<'a>), Fault> {
+        let (pieces, allocated) = self.counts()?;
+        if let Some(number) = self.get(account_word::FREE).checked_sub(1) {
+            if number >= allocated {
+                return Err(
+                    self.damaged(format!("segment {number} is on the free list, there are {allocated}"))
+                );
+            }
+            let segment = self.view.maps.segment(number as u32)?;
+            if segment.kind() != Some(Kind::Free) {
+                return Err(
+                    self.damaged(format!("segment {number} is on the free list and is {:?}", segment.kind()))
+                );
+            }
+            self.set(account_word::FREE, segment.get(segment_word::FREE_NEXT));
+            self.set(account_word::FREE_COUNT, self.get(account_word::FREE_COUNT).saturating_sub(1));
+            return Ok((number as u32, segment));
+        }
+        if allocated >= capacity(pieces) {
+            return Err(
+                self.damaged(format!("all {allocated} segments are in use, the account says some are free"))
+            );
+        }
+        self.set(account_word::ALLOCATED, allocated + 1);
+        Ok((allocated as u32, self.view.maps.segment(allocated as u32)?))
+    }
+
+    /// Frees segments whose names are gone. A reader may still be in one: its entries stay until it is written anew, and
+    /// header words that readers look at stay as well.
+    pub(super) fn free(&self, segments: &[(u32, Segment<'a>)]) {
+        // The stores below, like the ones that write the segment anew, come after those that took its names away.
+        fence(Ordering::Release);
+        for &(number, segment) in segments {
+            segment.set(segment_word::FREE_NEXT, self.get(account_word::FREE));
+            segment.set(segment_word::KIND, Kind::Free.to_word());
+            self.set(account_word::FREE, u64::from(number) + 1);
+            self.set(account_word::FREE_COUNT, self.get(account_word::FREE_COUNT) + 1);
+        }
+    }
+
+    /// A generation that no top entry of this epoch ever carried.
+    pub(super) fn generation(&self) -> Result<u64, Fault> {
+        let next = self.get(account_word::GENERATION).saturating_add(1);
+        if next > TopEntry::MAX_GENERATION {
+            return Err(Box::new(HashError::Exhausted {
+                dir: self.view.maps.folder.dir.clone(),
+                what: "generations",
+            }));
+        }
+        self.set(account_word::GENERATION, next);
+        Ok(next)
+    }
+
+    /// Puts a top with more bits in force: a new file with every entry repeated, published by one store of the root.
+    pub(super) fn grow_top(&mut self, bits: u32) -> Result<(), Fault> {
+        let old = self.view;
+        let top = old.maps.make_top(bits)?;
+        let repeat = bits - old.root.bits;
+        for at in 0..1_usize << bits {
+            top.store(at, old.top.load(at >> repeat, Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.view = View { root: Root { bits, ..old.root }, top, ..old };
+        if self.live {
+            self.head.publish(self.view.root);
+        }
+        old.maps.remove_top(old.root.bits);
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! What can go wrong with a hash index. It can always be rebuilt from the rows: every variant but [`HashError::Full`],
+//! [`HashError::Io`] and [`HashError::RowTooLarge`] is mended by that.
+
+use std::io;
+
+use pongo_core::ids::RowId;
+
+use super::layout::entry;
+
+/// Why an operation on a hash index failed. A failed operation leaves the index as right as it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HashError {
+    /// There is no index in this folder.
+    #[error("no hash index in {dir}: there is no file `head`; rebuild the index")]
+    Missing {
+        /// The index's folder, in the store.
+        dir: String,
+    },
+    /// The files belong to another store or to a table of another layout.
+    #[error(
+        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; rebuild the index"
+    )]
+    Foreign {
+        /// The index's folder, in the store.
+        dir: String,
+        /// `store` or `table`.
+        what: &'static str,
+        /// The identity that was asked for.
+        expected: u128,
+        /// The identity in the file.
+        found: u128,
+    },
+    /// The files have a format that this build does not write.
+    #[error(
+        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; rebuild the index with this version"
+    )]
+    Version {
+        /// The index's folder, in the store.
+        dir: String,
+        /// The format of this build.
+        expected: u64,
+        /// The format in the file.
+        found: u64,
+    },
+    /// The files contradict themselves or the rows.
+    #[error("the hash index in {dir} is damaged: {what}; rebuild the index")]
+    Damaged {
+        /// The index's folder, in the store.
+        dir: String,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// A counter of the format has no number left.
+    #[error("the hash index in {dir} has used up its {what}; rebuild the index")]
+    Exhausted {
+        /// The index's folder, in the store.
+        dir: String,
+        /// Which numbers.
+        what: &'static str,
+    },
+    /// There is no space for what is to come. Nothing was changed that a reader could see.
+    #[error("no space for {path}: {source}; free some space and try again")]
+    Full {
+        /// The file that could not be allocated.
+        path: String,
+        /// What the storage said.
+        source: io::Error,
+    },
+    /// The storage failed.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// `open`, `map`, …
+        doing: &'static str,
+        /// The file.
+        path: String,
+        /// What the storage said.
+        source: io::Error,
+    },
+    /// A row number that an entry has no bits for.
+    #[error("row {row} is beyond {max}, the last one a hash index can name", max = entry::MAX_ROW)]
+    RowTooLarge {
+        /// The row.
+        row: RowId,
+    },
+}
+
+/// The error inside the crate: one word, so that results of look-ups fit registers.
+pub(super) type Fault = Box<HashError>;
+
+impl From<Fault> for HashError {
+    fn from(fault: Fault) -> HashError {
+        *fault
+    }
+}
+
+impl HashError {
+    /// An error of the storage; a full disk gets its own variant.
+    pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> Fault {
+        let path = path.to_owned();
+        Box::new(match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HashError::Full { path, source },
+            _ => HashError::Io { doing, path, source },
+        })
+    }
+}

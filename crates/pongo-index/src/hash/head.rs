@@ -1,0 +1,158 @@
+//! The file `head`: whose index this is, the root word, and the accounts of which the root names one.
+//!
+//! It is one page, mapped by everyone, and is changed in place by single stores. The root is the last thing that a build
+//! stores: as long as it is zero there is no index.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pongo_core::storage::{File, PAGE, Words};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::build::Identity;
+use super::error::{Fault, HashError};
+use super::layout::{CAPACITY, LINE, Root, SEGMENT_WORDS, head_word};
+use super::maps::Folder;
+
+/// The format that this build reads and writes.
+pub(super) const VERSION: u64 = 1;
+const MAGIC: u64 = u64::from_le_bytes(*b"PONGOHSH");
+const SHAPE: u64 = (SEGMENT_WORDS as u64) << 32 | (CAPACITY as u64) << 8 | LINE as u64;
+const NAME: &str = "head";
+
+/// The mapped file.
+#[derive(Debug)]
+pub(super) struct Head {
+    words: Words,
+    file: Arc<dyn File>,
+    path: String,
+}
+
+fn identity_words(identity: Identity) -> [u64; head_word::CHECK] {
+    let halves = |id: u128| [id as u64, (id >> 64) as u64];
+    let [[store_low, store_high], [table_low, table_high]] = [halves(identity.store), halves(identity.table)];
+    [MAGIC, VERSION, store_low, store_high, table_low, table_high, SHAPE]
+}
+
+fn check(words: &[u64; head_word::CHECK]) -> u64 {
+    let mut bytes = [0; head_word::CHECK * 8];
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    xxh3_64(&bytes)
+}
+
+impl Head {
+    /// Opens the file, whatever is in it. `None` if it is not there or too short to be one.
+    fn map(folder: &Folder) -> Result<Option<Head>, Fault> {
+        let path = folder.path(NAME);
+        let file = match folder.storage.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(HashError::io("open", &path, error)),
+        };
+        if file.len().map_err(|error| HashError::io("measure", &path, error))? < PAGE {
+            return Ok(None);
+        }
+        let words = file.map_words(0, PAGE).map_err(|error| HashError::io("map", &path, error))?;
+        Ok(Some(Head { words, file, path }))
+    }
+
+    /// Opens the head of an index that must be there and be `identity`'s.
+    pub(super) fn open(folder: &Folder, identity: Identity) -> Result<Head, Fault> {
+        let head = Head::map(folder)?.ok_or_else(|| HashError::Missing { dir: folder.dir.clone() })?;
+        head.check(folder, identity)?;
+        Ok(head)
+    }
+
+    fn check(&self, folder: &Folder, identity: Identity) -> Result<(), Fault> {
+        let dir = || folder.dir.clone();
+        let found: [u64; head_word::CHECK] = std::array::from_fn(|i| self.get(i));
+        if found[head_word::MAGIC] != MAGIC {
+            return Err(folder.damaged(format!("`head` begins with {:#x}, expected {MAGIC:#x}", found[0])));
+        }
+        if found[head_word::VERSION] != VERSION {
+            let found = found[head_word::VERSION];
+            return Err(Box::new(HashError::Version { dir: dir(), expected: VERSION, found }));
+        }
+        let (sum, stored) = (check(&found), self.get(head_word::CHECK));
+        if sum != stored {
+            return Err(
+                folder.damaged(format!("the checksum in `head` is {stored:#x}, its words give {sum:#x}"))
+            );
+        }
+        if found[head_word::SHAPE] != SHAPE {
+            let found = found[head_word::SHAPE];
+            return Err(Box::new(HashError::Version { dir: dir(), expected: SHAPE, found }));
+        }
+        let id = |low: usize| u128::from(found[low]) | u128::from(found[low + 1]) << 64;
+        for (what, expected, found) in [
+            ("store", identity.store, id(head_word::STORE_LOW)),
+            ("table", identity.table, id(head_word::TABLE_LOW)),
+        ] {
+            if expected != found {
+                return Err(Box::new(HashError::Foreign { dir: dir(), what, expected, found }));
+            }
+        }
+        Ok(())
+    }
+
+    /// *Writer.* Opens or makes the head of an index that is about to be built. What was `identity`'s stays in force until
+    /// the new root is stored; what was anyone else's is gone first, so that it can never pass for `identity`'s.
+    pub(super) fn prepare(folder: &Folder, identity: Identity) -> Result<Head, Fault> {
+        let head = match Head::map(folder)? {
+            Some(head) => head,
+            None => Head::make(folder)?,
+        };
+        if head.check(folder, identity).is_err() {
+            head.set(head_word::ROOT, 0);
+            let words = identity_words(identity);
+            for (i, &word) in words.iter().enumerate() {
+                head.set(i, word);
+            }
+            head.set(head_word::CHECK, check(&words));
+        }
+        Ok(head)
+    }
+
+    fn make(folder: &Folder) -> Result<Head, Fault> {
+        let (path, storage) = (folder.path(NAME), &folder.storage);
+        match storage.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(HashError::io("remove", &path, error));
+            }
+            _ => {}
+        }
+        let made = storage.create(&path).and_then(|file| {
+            file.allocate(0, PAGE)?;
+            Ok((file.map_words(0, PAGE)?, file))
+        });
+        let (words, file) = made.map_err(|error| HashError::io("make", &path, error))?;
+        Ok(Head { words, file, path })
+    }
+
+    #[inline]
+    pub(super) fn get(&self, word: usize) -> u64 {
+        self.words.load(word, Ordering::Relaxed)
+    }
+
+    /// *Writer.*
+    pub(super) fn set(&self, word: usize, value: u64) {
+        self.words.store(word, value, Ordering::Release);
+    }
+
+    /// The root word. Acquire: what it names was written before it.
+    #[inline]
+    pub(super) fn root_word(&self) -> u64 {
+        self.words.load(head_word::ROOT, Ordering::Acquire)
+    }
+
+    /// *Writer.* Publishes a root.
+    pub(super) fn publish(&self, root: Root) {
+        self.set(head_word::ROOT, root.to_word());
+    }
+
+    pub(super) fn sync(&self) -> Result<(), Fault> {
+        self.file.sync().map_err(|error| HashError::io("sync", &self.path, error))
+    }
+}

@@ -1,0 +1,352 @@
+//! The numbers of the format: what each word means, which bits of a hash go where, which file a segment lies in.
+//! `docs/HASH.md` has the diagrams.
+//!
+//! Everything here is arithmetic on values that may be garbage: nothing panics, and what is out of range is `None` or
+//! masked.
+
+use pongo_core::ids::RowId;
+
+use super::Candidate;
+
+/// Words in a line, the unit that a look-up touches.
+pub(super) const LINE: usize = 8;
+/// Words in a segment: 32 KiB.
+pub(super) const SEGMENT_WORDS: usize = 4096;
+/// Lines of entries in a segment; the line before them is the header.
+pub(super) const LINES: usize = SEGMENT_WORDS / LINE - 1;
+/// Entries that fit a segment.
+pub(super) const CAPACITY: usize = LINES * LINE;
+/// A segment that would hold more than this splits, if it can: 7/8, where a miss still reads 1.2 lines.
+pub(super) const SPLIT_AT: usize = CAPACITY / 8 * 7;
+/// A presized segment is filled to at most this on average, so that chance fills few of them beyond [`SPLIT_AT`].
+pub(super) const PRESIZED: u64 = SPLIT_AT as u64 - 300;
+
+/// The smallest top is one page.
+pub(super) const MIN_TOP_BITS: u32 = 9;
+/// The largest top.
+pub(super) const MAX_TOP_BITS: u32 = 30;
+/// Piece files of one epoch, at most.
+pub(super) const MAX_PIECES: usize = 50;
+
+/// Where the words of the file `head` lie.
+pub(super) mod head_word {
+    /// `"PONGOHSH"`.
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 1;
+    /// The lower half of the store's uuid; the upper one follows.
+    pub(crate) const STORE_LOW: usize = 2;
+    /// The lower half of the table's fingerprint; the upper one follows.
+    pub(crate) const TABLE_LOW: usize = 4;
+    /// Words and lines of a segment, so that a build with other numbers refuses.
+    pub(crate) const SHAPE: usize = 6;
+    /// xxh3 of the seven words before it.
+    pub(crate) const CHECK: usize = 7;
+    /// Alone in its line: every look-up reads it.
+    pub(crate) const ROOT: usize = 8;
+    /// Two accounts, of which the root names one.
+    pub(crate) const ACCOUNTS: usize = 64;
+    pub(crate) const ACCOUNT_WORDS: usize = 64;
+    /// Words of the file.
+    pub(crate) const LEN: usize = 512;
+}
+
+/// Words of an account: what the writer of an epoch keeps.
+pub(super) mod account_word {
+    pub(crate) const EPOCH: usize = 0;
+    /// Piece files that are allocated.
+    pub(crate) const PIECES: usize = 1;
+    /// Segments that were ever handed out: those below it are in use or free.
+    pub(crate) const ALLOCATED: usize = 2;
+    /// The first free segment, plus one.
+    pub(crate) const FREE: usize = 3;
+    pub(crate) const FREE_COUNT: usize = 4;
+    /// The last generation that a top entry may carry.
+    pub(crate) const GENERATION: usize = 5;
+    /// The segment whose successors are being published, plus one.
+    pub(crate) const INTENT: usize = 6;
+}
+
+/// Words of a segment's header line.
+pub(super) mod segment_word {
+    /// Magic, kind and local depth.
+    pub(crate) const KIND: usize = 0;
+    /// The hash bits that all its entries begin with, at the upper end of the word.
+    pub(crate) const PREFIX: usize = 1;
+    /// Slots that are not empty; never less than there are.
+    pub(crate) const USED: usize = 2;
+    /// The next segment of an overflow chain, plus one. Readers look at this word and the next.
+    pub(crate) const NEXT: usize = 3;
+    /// Position in the chain, counted down to 1; 0 in a base segment.
+    pub(crate) const POSITION: usize = 4;
+    /// A split that could not separate the keys is tried again when this many slots are used.
+    pub(crate) const RETRY_AT: usize = 5;
+    /// The next free segment, plus one.
+    pub(crate) const FREE_NEXT: usize = 6;
+    /// The segment's own number.
+    pub(crate) const NUMBER: usize = 7;
+}
+
+/// What a segment is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// The top names it.
+    Base {
+        /// Hash bits that its keys share.
+        depth: u32,
+    },
+    /// A base segment, or another of this kind, names it.
+    Overflow,
+    /// The free list names it.
+    Free,
+}
+
+const KIND_MAGIC: u64 = 0x504F_4E47_5345_0000;
+
+impl Kind {
+    pub(super) const fn to_word(self) -> u64 {
+        KIND_MAGIC
+            | match self {
+                Kind::Base { depth } => 0x100 | depth as u64,
+                Kind::Overflow => 0x200,
+                Kind::Free => 0x300,
+            }
+    }
+
+    pub(super) fn from_word(word: u64) -> Option<Kind> {
+        let low = word & 0xFFFF;
+        match word & !0xFFFF {
+            KIND_MAGIC => match (low >> 8, (low & 0xFF) as u32) {
+                (1, depth @ 0..=MAX_TOP_BITS) => Some(Kind::Base { depth }),
+                (2, 0) => Some(Kind::Overflow),
+                (3, 0) => Some(Kind::Free),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// One slot of a segment.
+///
+/// ```text
+/// 63            48 47   46                              0
+/// +---------------+----+--------------------------------+
+/// | 16 bits of    |dead| RowId + 1; 0 names no row      |
+/// | the hash      |    |                                |
+/// +---------------+----+--------------------------------+
+/// ```
+/// All zero is empty; no row but the dead bit is a slot whose entry was removed.
+pub(super) mod entry {
+    use super::*;
+
+    pub(crate) const EMPTY: u64 = 0;
+    pub(crate) const DEAD: u64 = 1 << 47;
+    pub(crate) const REMOVED: u64 = DEAD;
+    const ROW: u64 = DEAD - 1;
+    /// The largest row that an entry can name.
+    pub(crate) const MAX_ROW: RowId = RowId(ROW - 1);
+
+    /// The tag of a hash, where it lies in the entry.
+    #[inline]
+    pub(crate) const fn tag(hash: u64) -> u64 {
+        hash << 48
+    }
+
+    #[inline]
+    pub(crate) const fn has_tag(word: u64, tag: u64) -> bool {
+        (word ^ tag) >> 48 == 0
+    }
+
+    /// `row` is at most [`MAX_ROW`].
+    #[inline]
+    pub(crate) const fn pack(hash: u64, row: RowId, dead: bool) -> u64 {
+        tag(hash) | (dead as u64) << 47 | ((row.0 + 1) & ROW)
+    }
+
+    /// Whether a new entry may take the slot.
+    #[inline]
+    pub(crate) const fn is_vacant(word: u64) -> bool {
+        word & ROW == 0
+    }
+
+    #[inline]
+    pub(crate) const fn candidate(word: u64) -> Option<Candidate> {
+        match word & ROW {
+            0 => None,
+            row => Some(Candidate { row: RowId(row - 1), dead: word & DEAD != 0 }),
+        }
+    }
+}
+
+/// The line where the probe for a hash begins. Its bits are neither the tag's nor, up to a depth of 32, the top's.
+#[inline]
+pub(super) const fn home(hash: u64) -> usize {
+    (((hash >> 16) & 0xFFFF) as usize * LINES) >> 16
+}
+
+/// The place of a hash in a top of `bits` bits, 1 to 64.
+#[inline]
+pub(super) const fn top_index(hash: u64, bits: u32) -> usize {
+    (hash >> (64 - bits)) as usize
+}
+
+/// The highest hash that begins with the `depth` bits of `prefix`.
+pub(super) const fn last_hash(prefix: u64, depth: u32) -> u64 {
+    match u64::MAX.checked_shr(depth) {
+        Some(below) => prefix | below,
+        None => prefix,
+    }
+}
+
+/// One word of the top: a segment, and a number that no other word of this epoch's tops ever had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TopEntry(pub(super) u64);
+
+impl TopEntry {
+    const SEGMENT_BITS: u32 = 26;
+    /// The largest generation.
+    pub(super) const MAX_GENERATION: u64 = u64::MAX >> Self::SEGMENT_BITS;
+
+    pub(super) const fn new(segment: u32, generation: u64) -> TopEntry {
+        TopEntry(generation << Self::SEGMENT_BITS | segment as u64)
+    }
+
+    #[inline]
+    pub(super) const fn segment(self) -> u32 {
+        self.0 as u32 & ((1 << Self::SEGMENT_BITS) - 1)
+    }
+
+    #[inline]
+    pub(super) const fn generation(self) -> u64 {
+        self.0 >> Self::SEGMENT_BITS
+    }
+}
+
+/// The root: which epoch's files, which account of the head, how many bits the top has.
+///
+/// ```text
+/// 63                     32 31         9    8    7        0
+/// +------------------------+------------+-------+---------+
+/// | epoch, from 1          | zero       |account| top bits|
+/// +------------------------+------------+-------+---------+
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Root {
+    pub(super) epoch: u32,
+    pub(super) account: usize,
+    pub(super) bits: u32,
+}
+
+impl Root {
+    pub(super) const fn to_word(self) -> u64 {
+        (self.epoch as u64) << 32 | (self.account as u64 & 1) << 8 | self.bits as u64
+    }
+
+    #[inline]
+    pub(super) const fn from_word(word: u64) -> Option<Root> {
+        let root =
+            Root { epoch: (word >> 32) as u32, account: (word >> 8) as usize & 1, bits: word as u32 & 0xFF };
+        let sane = word & 0xFFFF_FE00 == 0
+            && root.epoch > 0
+            && MIN_TOP_BITS <= root.bits
+            && root.bits <= MAX_TOP_BITS;
+        if sane { Some(root) } else { None }
+    }
+}
+
+/// The piece a segment lies in, and where in it, in segments.
+///
+/// Pieces hold 1, 1, 2, 2, 4, 4, 8, 8 … segments: few files, and never more than half of the space in vain.
+#[inline]
+pub(super) const fn place(segment: u32) -> (usize, usize) {
+    let shifted = segment as u64 + 2;
+    let size_bits = shifted.ilog2() - 1;
+    let piece = 2 * size_bits as usize + (shifted >> size_bits & 1) as usize;
+    (piece, (shifted & ((1 << size_bits) - 1)) as usize)
+}
+
+/// Segments in piece `piece`.
+pub(super) const fn piece_segments(piece: usize) -> u64 {
+    1 << (piece / 2)
+}
+
+/// Segments in the first `pieces` pieces.
+pub(super) const fn capacity(pieces: usize) -> u64 {
+    let half = pieces / 2;
+    2 * ((1_u64 << half) - 1) + (pieces as u64 & 1) * (1 << half)
+}
+
+/// The deepest that a segment may be split when there are so many: the top then costs at most 1/64 of the segments, whatever
+/// the hashes are.
+pub(super) fn max_depth(segments: u64) -> u32 {
+    (segments.max(1).ilog2() + 6).clamp(MIN_TOP_BITS, MAX_TOP_BITS)
+}
+
+const _: () = assert!(capacity(MAX_PIECES) < 1 << TopEntry::SEGMENT_BITS);
+const _: () = assert!(head_word::ACCOUNTS + 2 * head_word::ACCOUNT_WORDS <= head_word::LEN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_fill_the_pieces_without_gap() {
+        let mut expected = (0, 0);
+        for segment in 0..100_000 {
+            assert_eq!(place(segment), expected);
+            assert!(
+                u64::from(segment) < capacity(expected.0 + 1) && capacity(expected.0) <= u64::from(segment)
+            );
+            expected.1 += 1;
+            if expected.1 as u64 == piece_segments(expected.0) {
+                expected = (expected.0 + 1, 0);
+            }
+        }
+        assert_eq!(place(capacity(MAX_PIECES) as u32 - 1).0, MAX_PIECES - 1);
+        // A number that no piece holds still has a place, beyond the last piece.
+        assert_eq!(place(TopEntry(u64::MAX).segment()).0, MAX_PIECES);
+    }
+
+    #[test]
+    fn entries_keep_row_tag_and_dead_bit() {
+        for row in [RowId(0), RowId(1), RowId(77), entry::MAX_ROW] {
+            for dead in [false, true] {
+                let word = entry::pack(0xABCD, row, dead);
+                assert_eq!(entry::candidate(word), Some(Candidate { row, dead }));
+                assert!(entry::has_tag(word, entry::tag(0x1_ABCD)));
+                assert!(!entry::has_tag(word, entry::tag(0xABCC)));
+                assert!(!entry::is_vacant(word));
+            }
+        }
+        assert_eq!(entry::candidate(entry::REMOVED), None);
+        assert!(entry::is_vacant(entry::REMOVED) && entry::is_vacant(entry::EMPTY));
+    }
+
+    #[test]
+    fn roots_and_kinds_refuse_what_they_did_not_write() {
+        let root = Root { epoch: 7, account: 1, bits: 12 };
+        assert_eq!(Root::from_word(root.to_word()), Some(root));
+        for bit in 0..64 {
+            let word = root.to_word() ^ 1 << bit;
+            assert_ne!(Root::from_word(word), Some(root));
+            if let Some(other) = Root::from_word(word) {
+                assert_eq!(other.to_word(), word);
+            }
+        }
+        assert_eq!(Root::from_word(0), None);
+        for kind in [Kind::Base { depth: 0 }, Kind::Base { depth: 30 }, Kind::Overflow, Kind::Free] {
+            assert_eq!(Kind::from_word(kind.to_word()), Some(kind));
+        }
+        assert_eq!(Kind::from_word(Kind::Base { depth: 31 }.to_word()), None);
+        assert_eq!(Kind::from_word(0), None);
+    }
+
+    #[test]
+    fn ranges_of_hashes() {
+        assert_eq!(last_hash(0, 0), u64::MAX);
+        assert_eq!(last_hash(1 << 63, 1), u64::MAX);
+        assert_eq!(last_hash(5, 64), 5);
+        assert_eq!(home(u64::MAX), LINES - 1);
+        assert_eq!(home(0), 0);
+    }
+}

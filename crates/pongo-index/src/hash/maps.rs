@@ -1,0 +1,223 @@
+//! One epoch's files, mapped when something first names them.
+//!
+//! An epoch is one build of the index: its files carry its number and are never resized. What is mapped stays mapped as
+//! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows.
+
+use std::sync::{Arc, OnceLock};
+
+use pongo_core::storage::{File, Storage, Words};
+
+use super::error::{Fault, HashError};
+use super::layout::{MAX_PIECES, MAX_TOP_BITS, SEGMENT_WORDS, piece_segments, place};
+use super::segment::Segment;
+
+/// The folder of an index.
+#[derive(Clone, Debug)]
+pub(super) struct Folder {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) dir: String,
+}
+
+impl Folder {
+    pub(super) fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.dir)
+    }
+
+    pub(super) fn damaged(&self, what: impl Into<String>) -> Fault {
+        Box::new(HashError::Damaged { dir: self.dir.clone(), what: what.into() })
+    }
+}
+
+/// A mapped file, kept open so that a failed write-back reaches [`File::sync`].
+#[derive(Debug)]
+struct Mapped {
+    words: Words,
+    file: Arc<dyn File>,
+}
+
+/// The maps of one epoch.
+#[derive(Debug)]
+pub(super) struct Maps {
+    pub(super) folder: Folder,
+    pub(super) epoch: u32,
+    pieces: [OnceLock<Mapped>; MAX_PIECES],
+    tops: [OnceLock<Mapped>; MAX_TOP_BITS as usize + 1],
+    /// The next epoch that this handle has met.
+    later: OnceLock<Box<Maps>>,
+}
+
+impl Maps {
+    pub(super) fn new(folder: Folder, epoch: u32) -> Maps {
+        Maps {
+            folder,
+            epoch,
+            pieces: [const { OnceLock::new() }; MAX_PIECES],
+            tops: [const { OnceLock::new() }; MAX_TOP_BITS as usize + 1],
+            later: OnceLock::new(),
+        }
+    }
+
+    /// The epoch this handle met after this one, which becomes `epoch` if there is none yet.
+    pub(super) fn later(&self, epoch: u32) -> &Maps {
+        self.later.get_or_init(|| Box::new(Maps::new(self.folder.clone(), epoch)))
+    }
+
+    pub(super) fn piece_name(epoch: u32, piece: usize) -> String {
+        format!("{epoch}-{piece}.piece")
+    }
+
+    pub(super) fn top_name(epoch: u32, bits: u32) -> String {
+        format!("{epoch}-{bits}.top")
+    }
+
+    /// The epoch that a file name of an index carries.
+    pub(super) fn epoch_of(name: &str) -> Option<u32> {
+        let (epoch, rest) = name.split_once('-')?;
+        let (number, kind) = rest.split_once('.')?;
+        let known = matches!(kind, "piece" | "top") && number.parse::<u32>().is_ok();
+        if known { epoch.parse().ok() } else { None }
+    }
+
+    fn piece_bytes(piece: usize) -> u64 {
+        piece_segments(piece) * (SEGMENT_WORDS * size_of::<u64>()) as u64
+    }
+
+    fn top_bytes(bits: u32) -> u64 {
+        (size_of::<u64>() as u64) << bits
+    }
+
+    /// The segment with this number, if its piece is mapped already.
+    #[inline]
+    pub(super) fn mapped_segment(&self, number: u32) -> Option<Segment<'_>> {
+        let (piece, offset) = place(number);
+        let mapped = self.pieces.get(piece)?.get()?;
+        Some(Segment { words: &mapped.words, base: offset * SEGMENT_WORDS })
+    }
+
+    /// The words of the top with `bits` bits, if it is mapped already.
+    #[inline]
+    pub(super) fn mapped_top(&self, bits: u32) -> Option<&Words> {
+        Some(&self.tops.get(bits as usize)?.get()?.words)
+    }
+
+    /// The words of piece `piece`, all of it.
+    #[inline]
+    pub(super) fn piece(&self, piece: usize) -> Result<&Words, Fault> {
+        match self.pieces.get(piece).map(OnceLock::get) {
+            Some(Some(mapped)) => Ok(&mapped.words),
+            Some(None) => {
+                self.map(&self.pieces[piece], Self::piece_name(self.epoch, piece), Self::piece_bytes(piece))
+            }
+            None => Err(self
+                .folder
+                .damaged(format!("piece {piece} is named, {MAX_PIECES} are the most there can be"))),
+        }
+    }
+
+    /// The words of the top with `bits` bits; at least `1 << bits` of them. `bits` comes from a checked root.
+    #[inline]
+    pub(super) fn top(&self, bits: u32) -> Result<&Words, Fault> {
+        let cell = &self.tops[bits as usize];
+        match cell.get() {
+            Some(mapped) => Ok(&mapped.words),
+            None => self.map(cell, Self::top_name(self.epoch, bits), Self::top_bytes(bits)),
+        }
+    }
+
+    /// The segment with this number. Its words can be anything.
+    #[inline]
+    pub(super) fn segment(&self, number: u32) -> Result<Segment<'_>, Fault> {
+        let (piece, offset) = place(number);
+        Ok(Segment { words: self.piece(piece)?, base: offset * SEGMENT_WORDS })
+    }
+
+    #[cold]
+    fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
+        let path = self.folder.path(&name);
+        let file = match self.folder.storage.open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(self.folder.damaged(format!("the file {name} is named, and is not there")));
+            }
+            Err(error) => return Err(HashError::io("open", &path, error)),
+        };
+        let found = file.len().map_err(|error| HashError::io("measure", &path, error))?;
+        if found < bytes {
+            return Err(self.folder.damaged(format!("{name} has {found} bytes, expected {bytes}")));
+        }
+        let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
+        Ok(&cell.get_or_init(|| Mapped { words, file }).words)
+    }
+
+    /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
+    /// or another may have mapped it: whoever uses it stores every word first.
+    fn make(&self, name: &str, bytes: u64) -> Result<(), Fault> {
+        let path = self.folder.path(name);
+        let storage = &self.folder.storage;
+        let (file, created) = match storage.create(&path) {
+            Ok(file) => (file, true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                (storage.open(&path).map_err(|error| HashError::io("open", &path, error))?, false)
+            }
+            Err(error) => return Err(HashError::io("make", &path, error)),
+        };
+        file.allocate(0, bytes).map_err(|error| {
+            if created {
+                // In nobody's way; removing it only gives its space back.
+                let _ = storage.remove(&path);
+            }
+            HashError::io("allocate", &path, error)
+        })
+    }
+
+    /// *Writer.* Makes and maps piece `piece`, which no account counts yet.
+    pub(super) fn make_piece(&self, piece: usize) -> Result<(), Fault> {
+        if piece >= MAX_PIECES {
+            return Err(Box::new(HashError::Exhausted { dir: self.folder.dir.clone(), what: "segments" }));
+        }
+        self.make(&Self::piece_name(self.epoch, piece), Self::piece_bytes(piece))?;
+        self.piece(piece).map(|_| ())
+    }
+
+    /// *Writer.* Makes and maps the top with `bits` bits, which no root names yet.
+    pub(super) fn make_top(&self, bits: u32) -> Result<&Words, Fault> {
+        self.make(&Self::top_name(self.epoch, bits), Self::top_bytes(bits))?;
+        self.top(bits)
+    }
+
+    /// *Writer.* Unlinks a top that no root names any more. Whoever has it mapped keeps it; whoever is about to open it
+    /// finds the root changed.
+    pub(super) fn remove_top(&self, bits: u32) {
+        let _ = self.folder.storage.remove(&self.folder.path(&Self::top_name(self.epoch, bits)));
+    }
+
+    /// Syncs the first `pieces` pieces and the top with `bits` bits.
+    pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+        let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
+            Some(mapped) => {
+                mapped.file.sync().map_err(|error| HashError::io("sync", &self.folder.path(&name), error))
+            }
+            None => Ok(()),
+        };
+        for piece in 0..pieces {
+            self.piece(piece)?;
+            sync(&self.pieces[piece], Self::piece_name(self.epoch, piece))?;
+        }
+        self.top(bits)?;
+        sync(&self.tops[bits as usize], Self::top_name(self.epoch, bits))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_carry_their_epoch() {
+        assert_eq!(Maps::epoch_of(&Maps::piece_name(3, 12)), Some(3));
+        assert_eq!(Maps::epoch_of(&Maps::top_name(4_000_000_000, 9)), Some(4_000_000_000));
+        for other in ["head", "3-x.piece", "x-3.piece", "3.piece", "3-1.log", "99999999999-1.top"] {
+            assert_eq!(Maps::epoch_of(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Look-ups. No lock, no store: root, top entry, line, row.
+//!
+//! **A miss counts only if root and top entry read the same again** behind an acquire fence. Generations and roots never
+//! repeat, so the same words mean that the segment was in force all the while; if they differ, a writer made progress,
+//! and the look-up begins anew. The proof is in `docs/HASH.md`.
+
+use std::sync::atomic::{Ordering, fence};
+
+use pongo_core::storage::Words;
+
+use super::error::{Fault, HashError};
+use super::layout::{Root, TopEntry, segment_word, top_index};
+use super::maps::Maps;
+use super::segment::{Probe, Segment};
+use super::{Candidate, HashIndex};
+
+/// Epochs that one handle follows. Each was a rebuild of the whole index while the handle was open.
+const MAX_EPOCHS: usize = 1024;
+
+/// What a root word names.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) maps: &'a Maps,
+    pub(super) top: &'a Words,
+    pub(super) root: Root,
+}
+
+impl<'a> View<'a> {
+    /// The top entry for a hash and the segment it names.
+    #[inline]
+    pub(super) fn locate(self, hash: u64) -> Result<(TopEntry, Segment<'a>), Fault> {
+        let word = self.top.load(top_index(hash, self.root.bits), Ordering::Acquire);
+        Ok((TopEntry(word), self.resolve(TopEntry(word))?))
+    }
+
+    #[inline]
+    pub(super) fn resolve(self, entry: TopEntry) -> Result<Segment<'a>, Fault> {
+        if entry.generation() == 0 {
+            return Err(self
+                .maps
+                .folder
+                .damaged(format!("a top entry is {:#x}, which names nothing", entry.0)));
+        }
+        self.maps.segment(entry.segment())
+    }
+
+    /// Probes a segment and, behind a full one, its overflow chain.
+    #[inline]
+    pub(super) fn probe<R>(
+        self,
+        segment: Segment<'a>,
+        hash: u64,
+        mut f: impl FnMut(Segment<'a>, usize, Candidate) -> Option<R>,
+    ) -> Result<Option<R>, Fault> {
+        match segment.probe(hash, &mut |slot, candidate| f(segment, slot, candidate)) {
+            Probe::Hit(found) => Ok(Some(found)),
+            Probe::End => Ok(None),
+            Probe::Full => self.probe_chain(segment, hash, f),
+        }
+    }
+
+    #[cold]
+    fn probe_chain<R>(
+        self,
+        segment: Segment<'a>,
+        hash: u64,
+        mut f: impl FnMut(Segment<'a>, usize, Candidate) -> Option<R>,
+    ) -> Result<Option<R>, Fault> {
+        for member in self.chain(segment) {
+            let (_, member) = member?;
+            let probe = member.probe(hash, &mut |slot, candidate| f(member, slot, candidate));
+            if let Probe::Hit(found) = probe {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The overflow segments behind `segment`.
+    pub(super) fn chain(self, segment: Segment<'a>) -> Chain<'a> {
+        Chain { view: self, next: segment.next(), above: u64::MAX }
+    }
+}
+
+/// Numbers and words of an overflow chain. Positions fall from member to member, or it is no chain: this ends whatever
+/// the words are.
+pub(super) struct Chain<'a> {
+    view: View<'a>,
+    next: Option<u32>,
+    above: u64,
+}
+
+impl<'a> Iterator for Chain<'a> {
+    type Item = Result<(u32, Segment<'a>), Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let number = self.next.take()?;
+        let segment = match self.view.maps.segment(number) {
+            Ok(segment) => segment,
+            Err(error) => return Some(Err(error)),
+        };
+        // The words of the member were written before the word that names it was.
+        fence(Ordering::Acquire);
+        let position = segment.get(segment_word::POSITION);
+        if position == 0 || position >= self.above {
+            let what = format!(
+                "segment {number} has position {position} in a chain, expected 1 to {}",
+                self.above - 1
+            );
+            return Some(Err(self.view.maps.folder.damaged(what)));
+        }
+        self.above = position;
+        self.next = segment.next();
+        Some(Ok((number, segment)))
+    }
+}
+
+impl HashIndex {
+    /// What the root names now.
+    #[inline]
+    pub(super) fn view(&self) -> Result<View<'_>, Fault> {
+        loop {
+            let word = self.head.root_word();
+            let view = self.view_of(word);
+            // Files of a root that is no longer in force may be gone.
+            if view.is_ok() || self.head.root_word() == word {
+                return view;
+            }
+        }
+    }
+
+    #[inline]
+    fn view_of(&self, word: u64) -> Result<View<'_>, Fault> {
+        let root = Root::from_word(word).ok_or_else(|| self.no_root(word))?;
+        let maps = if self.first.epoch == root.epoch { &self.first } else { self.later(root.epoch)? };
+        Ok(View { maps, top: maps.top(root.bits)?, root })
+    }
+
+    #[cold]
+    fn no_root(&self, word: u64) -> Fault {
+        self.first.folder.damaged(format!("the root is {word:#x}, which no index was built with"))
+    }
+
+    /// The maps of an epoch that began after this handle was opened.
+    #[cold]
+    fn later(&self, epoch: u32) -> Result<&Maps, Fault> {
+        let mut maps = &self.first;
+        for _ in 0..MAX_EPOCHS {
+            if epoch == maps.epoch {
+                return Ok(maps);
+            }
+            if epoch < maps.epoch {
+                break;
+            }
+            maps = maps.later(epoch);
+        }
+        Err(self
+            .first
+            .folder
+            .damaged(format!("the root names epoch {epoch}, the last one met is {}", maps.epoch)))
+    }
+
+    /// Gives `f` every row that may have a key with this hash, until it gives a value, which is then the result. `None`
+    /// says that no entry satisfied `f`, and that none of a key that was there all the while was missed.
+    ///
+    /// `f` must look at the row: one other key in 65,536 shares the tag. `f` can be given a row more than once, if a writer
+    /// is at work or the key shares its hash with thousands.
+    ///
+    /// Costs one line of the index (a cache miss in a large one) and what `f` costs.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Damaged`] if the files name what is not there, [`HashError::Io`] if a file that another process made
+    /// cannot be opened or mapped. Never because of a writer at work.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use pongo_core::{ids::RowId, storage::{MemoryStorage, Storage}};
+    /// use pongo_index::{HashIndex, Identity, key_hash};
+    ///
+    /// let keys = [3_u64, 5, 8];
+    /// let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    /// let index = HashIndex::create(&storage, "hash/numbers", Identity { store: 1, table: 2 }, 0)?;
+    /// for (row, key) in keys.iter().enumerate() {
+    ///     index.insert(key_hash(&key.to_le_bytes()), RowId(row as u64))?;
+    /// }
+    /// let get = |key: u64| {
+    ///     index.find(key_hash(&key.to_le_bytes()), |c| (keys[c.row.0 as usize] == key).then_some(c.row))
+    /// };
+    /// assert_eq!(get(5)?, Some(RowId(1)));
+    /// assert_eq!(get(6)?, None);
+    /// # Ok::<(), pongo_index::HashError>(())
+    /// ```
+    #[inline]
+    pub fn find<R>(
+        &self,
+        hash: u64,
+        mut f: impl FnMut(Candidate) -> Option<R>,
+    ) -> Result<Option<R>, HashError> {
+        match self.find_mapped(hash, &mut f) {
+            Some(found) => Ok(found),
+            None => Ok(self.find_any(hash, f)?),
+        }
+    }
+
+    /// The look-up as it nearly always goes: everything is mapped, the home line has room, nobody is splitting.
+    #[inline]
+    fn find_mapped<R>(&self, hash: u64, f: &mut impl FnMut(Candidate) -> Option<R>) -> Option<Option<R>> {
+        let word = self.head.root_word();
+        let root = Root::from_word(word).filter(|root| root.epoch == self.first.epoch)?;
+        let top = self.first.mapped_top(root.bits)?;
+        let at = top_index(hash, root.bits);
+        let entry = TopEntry(top.load(at, Ordering::Acquire));
+        if entry.generation() == 0 {
+            return None;
+        }
+        match self.first.mapped_segment(entry.segment())?.probe(hash, &mut |_, candidate| f(candidate)) {
+            Probe::Hit(found) => Some(Some(found)),
+            Probe::Full => None,
+            Probe::End => {
+                // All loads of the segment come before the two that follow.
+                fence(Ordering::Acquire);
+                let same = top.load(at, Ordering::Relaxed) == entry.0 && self.head.root_word() == word;
+                same.then_some(None)
+            }
+        }
+    }
+
+    /// The look-up in all its cases.
+    #[cold]
+    #[inline(never)]
+    fn find_any<R>(&self, hash: u64, mut f: impl FnMut(Candidate) -> Option<R>) -> Result<Option<R>, Fault> {
+        loop {
+            let view = self.view()?;
+            let at = top_index(hash, view.root.bits);
+            let entry = view.top.load(at, Ordering::Acquire);
+            let result = view
+                .resolve(TopEntry(entry))
+                .and_then(|segment| view.probe(segment, hash, |_, _, candidate| f(candidate)));
+            if let Ok(Some(_)) = result {
+                return result;
+            }
+            fence(Ordering::Acquire);
+            let same = view.top.load(at, Ordering::Relaxed) == entry;
+            if same && self.head.root_word() == view.root.to_word() {
+                return result;
+            }
+        }
+    }
+
+    /// Asks the processor to fetch the line that [`find`](Self::find) will look at. Only a hint: look-ups of several
+    /// keys are faster if all are prefetched first.
+    #[inline]
+    pub fn prefetch(&self, hash: u64) {
+        if let Some(root) = Root::from_word(self.head.root_word())
+            && root.epoch == self.first.epoch
+            && let Some(top) = self.first.mapped_top(root.bits)
+            && let entry = TopEntry(top.load(top_index(hash, root.bits), Ordering::Acquire))
+            && let Some(segment) = self.first.mapped_segment(entry.segment())
+        {
+            segment.prefetch(hash);
+        }
+    }
+}

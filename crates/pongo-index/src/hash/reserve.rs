@@ -1,0 +1,268 @@
+//! Space first: [`HashIndex::reserve`] makes room for what is to come, so that no insert has to split or can fail for want
+//! of space. Splits happen here and nowhere else, before the commit is in the journal; if it never gets there, the index
+//! has more room than it needs and is as right as before.
+
+use std::sync::atomic::Ordering;
+
+use pongo_core::ids::RowId;
+
+use super::account::{Base, Writer};
+use super::error::{Fault, HashError};
+use super::layout::{
+    CAPACITY, Kind, SPLIT_AT, TopEntry, account_word, entry, max_depth, segment_word, top_index,
+};
+use super::segment::{Image, Segment};
+use super::write::{SORT_BITS, sort_by_top};
+use super::{HashIndex, KeyHashes};
+
+impl HashIndex {
+    /// *Writer.* Makes room for entries with these hashes. After `Ok`, inserting them (until the next `reserve`) does not
+    /// fail for want of space. Hashes of keys that are there already, and will only be replaced, may be left out.
+    ///
+    /// Costs some 10 ns a hash if there is room; a segment that has none splits, at some 100 µs with its 3,577 rows in
+    /// memory.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::Full`] if the storage has no space: the index then holds what it held. [`HashError::Damaged`] if files
+    /// and rows contradict each other, [`HashError::Exhausted`] after 2³⁸ splits.
+    pub fn reserve(&self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
+        Ok(self.writer()?.reserve(hashes, keys)?)
+    }
+}
+
+/// What [`Writer::make_room`] did.
+enum Room {
+    /// There is room, once so many more segments can be taken.
+    Made(u64),
+    /// The segment was replaced: look again.
+    Replaced,
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn reserve(&mut self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
+        if let &[hash] = hashes {
+            return self.reserve_sorted(&[hash], keys);
+        }
+        if self.has_room(hashes)? {
+            return Ok(());
+        }
+        // Many are dealt out first: runs that fit a cache are sorted several times as fast.
+        let bits = if hashes.len() < 1 << SORT_BITS { 1 } else { SORT_BITS };
+        let mut sorted = sort_by_top(hashes.iter().copied(), |&hash| hash, bits);
+        sorted
+            .chunk_by_mut(|&a, &b| top_index(a, bits) == top_index(b, bits))
+            .for_each(<[u64]>::sort_unstable);
+        self.reserve_sorted(&sorted, keys)
+    }
+
+    /// Whether every segment can take its share as it is. Only tried where counting is cheaper than sorting.
+    fn has_room(&self, hashes: &[u64]) -> Result<bool, Fault> {
+        let bits = self.view.root.bits;
+        if hashes.len() < 1 << bits >> 3 {
+            return Ok(false);
+        }
+        let mut shares = vec![0_u32; 1 << bits];
+        for &hash in hashes {
+            shares[top_index(hash, bits)] += 1;
+        }
+        let mut at = 0;
+        while at < shares.len() {
+            let base = self.base((at as u64) << (64 - bits))?;
+            let end = at + (1 << (bits - base.depth));
+            let share: u64 = shares[at..end].iter().map(|&n| u64::from(n)).sum();
+            if share > 0 && self.used(base)? as u64 + share > SPLIT_AT as u64 {
+                return Ok(false);
+            }
+            at = end;
+        }
+        Ok(true)
+    }
+
+    /// Sorted hashes lie segment by segment, for a segment is a range of hashes.
+    fn reserve_sorted(&mut self, sorted: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
+        let mut overflow = 0;
+        let mut rest = sorted;
+        while let Some(&first) = rest.first() {
+            let base = self.base(first)?;
+            let (mine, after) = rest.split_at(rest.partition_point(|&hash| hash <= base.last()));
+            match self.make_room(base, mine, sorted.len(), keys)? {
+                Room::Made(segments) => {
+                    overflow += segments;
+                    rest = after;
+                }
+                Room::Replaced => {}
+            }
+        }
+        if overflow > 0 { self.ensure(overflow) } else { Ok(()) }
+    }
+
+    /// Slots in use in a segment and its chain.
+    fn used(&self, base: Base<'a>) -> Result<usize, Fault> {
+        let mut used = base.segment.used();
+        for member in self.view.chain(base.segment) {
+            used += member?.1.used();
+        }
+        Ok(used)
+    }
+
+    /// `coming` are the sorted hashes of this segment's range that will be inserted, at least one; `all_coming` is how many
+    /// there are for all segments.
+    fn make_room(
+        &mut self,
+        base: Base<'a>,
+        coming: &[u64],
+        all_coming: usize,
+        keys: &dyn KeyHashes,
+    ) -> Result<Room, Fault> {
+        let used = self.used(base)?;
+        if used + coming.len() <= SPLIT_AT {
+            return Ok(Room::Made(0));
+        }
+        if used + coming.len() > base.segment.get(segment_word::RETRY_AT) as usize {
+            let entries = self.hashed_entries(base, keys)?;
+            let after = entries.len() + coming.len();
+            if after <= SPLIT_AT / 4 * 3 && entries.len() < used {
+                self.replace_segment(base, entries, false)?;
+                return Ok(Room::Replaced);
+            }
+            let (_, allocated) = self.counts()?;
+            let deepest = max_depth(allocated + (all_coming / CAPACITY) as u64);
+            if separable(base.depth, deepest, &entries, coming) {
+                self.replace_segment(base, entries, true)?;
+                return Ok(Room::Replaced);
+            }
+            // More of the same hashes would be looked at again at each step: wait until there are noticeably more.
+            let retry_at = used + coming.len() + (used / 8).max(CAPACITY / 8);
+            base.segment.set(segment_word::RETRY_AT, retry_at as u64);
+        }
+        let mut room = CAPACITY - base.segment.used();
+        for member in self.view.chain(base.segment) {
+            room += CAPACITY - member?.1.used();
+        }
+        Ok(Room::Made(coming.len().saturating_sub(room).div_ceil(CAPACITY) as u64))
+    }
+
+    /// The entries of a segment and its chain with the hashes of their rows' keys.
+    fn hashed_entries(&self, base: Base<'a>, keys: &dyn KeyHashes) -> Result<Vec<(u64, u64)>, Fault> {
+        let mut words = Vec::with_capacity(CAPACITY);
+        base.segment.entries(&mut words);
+        for member in self.view.chain(base.segment) {
+            member?.1.entries(&mut words);
+        }
+        let rows: Vec<RowId> =
+            words.iter().filter_map(|&word| entry::candidate(word)).map(|c| c.row).collect();
+        let mut hashes = Vec::with_capacity(rows.len());
+        keys.hashes(&rows, &mut hashes);
+        if hashes.len() != rows.len() {
+            return Err(self.damaged(format!("{} rows gave {} hashes", rows.len(), hashes.len())));
+        }
+        for ((&word, &hash), row) in words.iter().zip(&hashes).zip(&rows) {
+            if !entry::has_tag(word, entry::tag(hash)) || hash < base.prefix || hash > base.last() {
+                return Err(self.damaged(format!(
+                    "row {row} has a key with hash {hash:#x}, its entry {word:#x} is in segment {} of prefix {:#x}, {} bits",
+                    base.number, base.prefix, base.depth
+                )));
+            }
+        }
+        Ok(hashes.into_iter().zip(words).collect())
+    }
+
+    /// Puts one segment, or two that know one bit more, in the place of `base` and its chain. The old ones stay as they
+    /// are until nothing names them.
+    fn replace_segment(
+        &mut self,
+        base: Base<'a>,
+        entries: Vec<(u64, u64)>,
+        split: bool,
+    ) -> Result<(), Fault> {
+        let depth = base.depth + u32::from(split);
+        if depth > self.view.root.bits {
+            self.grow_top(depth)?;
+        }
+        let range = self.top_range(base)?;
+        let upper = base.prefix | 1_u64.checked_shl(64 - depth).unwrap_or(0);
+        let (high, low): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|&(hash, _)| split && hash >= upper);
+        let sides = if split { vec![(base.prefix, low), (upper, high)] } else { vec![(base.prefix, low)] };
+
+        self.ensure(sides.iter().map(|(_, entries)| chain_len(entries.len()) as u64).sum())?;
+        let mut old = vec![(base.number, base.segment)];
+        for member in self.view.chain(base.segment) {
+            old.push(member?);
+        }
+        let mut numbers = Vec::with_capacity(2);
+        for (prefix, entries) in &sides {
+            numbers.push(self.build(depth, *prefix, entries)?);
+        }
+
+        let generation = self.generation()?;
+        self.set(account_word::INTENT, u64::from(base.number) + 1);
+        let side_len = range.len() / sides.len();
+        for (i, at) in range.enumerate() {
+            let entry = TopEntry::new(numbers[i / side_len], generation);
+            self.view.top.store(at, entry.0, Ordering::Release);
+        }
+        self.set(account_word::INTENT, 0);
+        self.free(&old);
+        Ok(())
+    }
+
+    /// The places in the top that name `base`: all of its range, or the top is damaged.
+    pub(super) fn top_range(&self, base: Base<'a>) -> Result<std::ops::Range<usize>, Fault> {
+        let bits = self.view.root.bits;
+        let first = top_index(base.prefix, bits);
+        let range = first..first + (1 << (bits - base.depth));
+        let strays =
+            |&at: &usize| TopEntry(self.view.top.load(at, Ordering::Relaxed)).segment() != base.number;
+        match range.clone().find(strays) {
+            None => Ok(range),
+            Some(at) => Err(self.damaged(format!(
+                "top entry {at} does not name segment {}, in whose range it lies",
+                base.number
+            ))),
+        }
+    }
+
+    /// Writes a base segment with these entries, and its overflow chain if they are too many for one. Gives its number.
+    fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, Fault> {
+        let mut images: Vec<(u32, Segment<'a>, Image)> = Vec::new();
+        for i in 0..chain_len(entries.len()) {
+            let (number, segment) = self.take()?;
+            let kind = if i == 0 { Kind::Base { depth } } else { Kind::Overflow };
+            images.push((number, segment, Image::new(kind, number, prefix)));
+        }
+        let mut filling = 0;
+        for &(hash, word) in entries {
+            if images[filling].2.is_full() {
+                filling += 1;
+            }
+            images[filling].2.push(hash, word);
+        }
+        for i in 1..images.len() {
+            let number = images[i].0;
+            images[i - 1].2.set(segment_word::NEXT, u64::from(number) + 1);
+            let position = images.len() - i;
+            images[i].2.set(segment_word::POSITION, position as u64);
+        }
+        for (_, segment, image) in &images {
+            segment.write(image);
+        }
+        Ok(images[0].0)
+    }
+}
+
+/// Segments that so many entries need.
+fn chain_len(entries: usize) -> usize {
+    entries.div_ceil(CAPACITY).max(1)
+}
+
+/// Whether splitting a segment of `depth` bits, down to at most `max` bits, can part what is in it and what is to come.
+fn separable(depth: u32, max: u32, entries: &[(u64, u64)], coming: &[u64]) -> bool {
+    let hashes =
+        || entries.iter().map(|&(hash, _)| hash).chain(coming.first().copied()).chain(coming.last().copied());
+    match (hashes().min(), hashes().max()) {
+        (Some(low), Some(high)) if depth < max => (low ^ high) >> (64 - max) != 0,
+        _ => false,
+    }
+}

@@ -1,0 +1,225 @@
+//! Entries: what the writer does between two reservations. Each operation is one release store that readers can see (a
+//! new overflow segment is one more), so a writer may die after any of them.
+
+use pongo_core::ids::RowId;
+
+use super::account::{Base, Writer};
+use super::error::{Fault, HashError};
+use super::layout::{CAPACITY, Kind, entry, segment_word, top_index};
+use super::segment::{Image, Segment};
+use super::{Candidate, HashIndex};
+
+/// Items that are sorted by segment at a time: 16 MiB of them.
+pub(super) const BATCH: usize = 1 << 20;
+/// Bits by which a batch is sorted at most: the ends of so many runs stay in the second-level cache.
+pub(super) const SORT_BITS: u32 = 12;
+
+/// What [`HashIndex::upsert_checked`] found and did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Upsert {
+    /// There was no entry of the key; now there is.
+    Inserted,
+    /// The key's entry named this older row, and names the new one now.
+    Replaced(RowId),
+    /// The key's entry named this row already, the same or a newer one, and was left alone.
+    Kept(RowId),
+}
+
+impl HashIndex {
+    /// *Writer.* Adds an entry. Does not look whether the key has one.
+    ///
+    /// Does not fail for want of space if the hash was [reserved](Self::reserve). Without a reservation it may add an
+    /// overflow segment rather than split: right, but slow if done often.
+    ///
+    /// # Errors
+    ///
+    /// [`HashError::RowTooLarge`], [`HashError::Damaged`], and without a reservation [`HashError::Full`].
+    pub fn insert(&self, hash: u64, row: RowId) -> Result<(), HashError> {
+        let word = pack(hash, row)?;
+        let mut writer = self.writer()?;
+        let base = writer.base(hash)?;
+        Ok(writer.put(base, hash, word)?)
+    }
+
+    /// *Writer.* Lets the entry that names `old` name `new`, alive. `false` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert), but never for want of space.
+    pub fn replace(&self, hash: u64, old: RowId, new: RowId) -> Result<bool, HashError> {
+        let word = pack(hash, new)?;
+        Ok(self.change(hash, old, word)?)
+    }
+
+    /// *Writer.* Marks the entry that names `row` as deleted; the row stays in it. `false` if there is none. Doing it twice
+    /// is doing it once.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace).
+    pub fn set_dead(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
+        let word = pack(hash, row)? | entry::DEAD;
+        Ok(self.change(hash, row, word)?)
+    }
+
+    /// *Writer.* Removes the entry that names `row`. `false` if there is none. The slot serves later inserts.
+    ///
+    /// # Errors
+    ///
+    /// As [`replace`](Self::replace).
+    pub fn remove(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
+        Ok(self.change(hash, row, entry::REMOVED)?)
+    }
+
+    /// *Writer.* Brings the entry of a key up to `row`, whatever was done before: a journal entry that is applied twice
+    /// leaves what it left the first time. `same_key` says whether a candidate has the key.
+    ///
+    /// An entry of a newer row, or of `row` itself (dead or not), is left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert).
+    pub fn upsert_checked(
+        &self,
+        hash: u64,
+        row: RowId,
+        same_key: &mut dyn FnMut(RowId) -> bool,
+    ) -> Result<Upsert, HashError> {
+        let word = pack(hash, row)?;
+        let mut writer = self.writer()?;
+        let base = writer.base(hash)?;
+        let found = writer.view.probe(base.segment, hash, |segment, slot, candidate| {
+            same_key(candidate.row).then_some((segment, slot, candidate.row))
+        })?;
+        match found {
+            Some((_, _, present)) if present >= row => Ok(Upsert::Kept(present)),
+            Some((segment, slot, older)) => {
+                segment.set_entry(slot, word);
+                Ok(Upsert::Replaced(older))
+            }
+            None => {
+                writer.put(base, hash, word)?;
+                Ok(Upsert::Inserted)
+            }
+        }
+    }
+
+    /// *Writer.* Adds many entries, as [`insert`](Self::insert) adds one. They are sorted by segment first, so that what
+    /// one cache miss brings serves many; takes 16 MiB of memory at most.
+    ///
+    /// # Errors
+    ///
+    /// As [`insert`](Self::insert); entries before the one that failed may have been added.
+    pub fn insert_bulk(&self, entries: &[(u64, RowId)]) -> Result<(), HashError> {
+        if let Some(&(_, row)) = entries.iter().find(|(_, row)| *row > entry::MAX_ROW) {
+            return Err(HashError::RowTooLarge { row });
+        }
+        let mut writer = self.writer()?;
+        for batch in entries.chunks(BATCH) {
+            let words = batch.iter().map(|&(hash, row)| (hash, entry::pack(hash, row, false)));
+            writer.put_all(words)?;
+        }
+        Ok(())
+    }
+
+    fn change(&self, hash: u64, row: RowId, word: u64) -> Result<bool, Fault> {
+        let writer = self.writer()?;
+        let base = writer.base(hash)?;
+        let found =
+            writer.view.probe(base.segment, hash, |segment, slot, Candidate { row: named, .. }| {
+                (named == row).then_some((segment, slot))
+            })?;
+        if let Some((segment, slot)) = found {
+            segment.set_entry(slot, word);
+        }
+        Ok(found.is_some())
+    }
+}
+
+fn pack(hash: u64, row: RowId) -> Result<u64, Fault> {
+    if row > entry::MAX_ROW {
+        Err(Box::new(HashError::RowTooLarge { row }))
+    } else {
+        Ok(entry::pack(hash, row, false))
+    }
+}
+
+impl<'a> Writer<'a> {
+    #[inline]
+    fn put(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
+        // A segment that has a chain is full, and stays so.
+        if base.segment.next().is_none()
+            && let Some(slot) = base.segment.vacancy(hash)
+        {
+            base.segment.fill(slot, word);
+            return Ok(());
+        }
+        self.put_overflow(base, hash, word)
+    }
+
+    #[cold]
+    fn put_overflow(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
+        let mut first: Option<Segment<'a>> = None;
+        for member in self.view.chain(base.segment) {
+            let (_, member) = member?;
+            if member.used() < CAPACITY
+                && let Some(slot) = member.vacancy(hash)
+            {
+                member.fill(slot, word);
+                return Ok(());
+            }
+            first = first.or(Some(member));
+        }
+        self.ensure(1)?;
+        let (number, segment) = self.take()?;
+        let mut image = Image::new(Kind::Overflow, number, base.prefix);
+        image.set(segment_word::NEXT, base.segment.get(segment_word::NEXT));
+        let below = first.map_or(0, |first| first.get(segment_word::POSITION));
+        image.set(segment_word::POSITION, below.saturating_add(1));
+        image.push(hash, word);
+        segment.write(&image);
+        base.segment.set(segment_word::NEXT, u64::from(number) + 1);
+        Ok(())
+    }
+
+    /// Adds entries given with their hashes, at most [`BATCH`] of them.
+    pub(super) fn put_all(
+        &mut self,
+        items: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
+    ) -> Result<(), Fault> {
+        let sorted = sort_by_top(items, |&(hash, _)| hash, self.view.root.bits.min(SORT_BITS));
+        let mut current: Option<Base<'a>> = None;
+        for &(hash, word) in &sorted {
+            let base = match current {
+                Some(base) if base.prefix <= hash && hash <= base.last() => base,
+                _ => self.base(hash)?,
+            };
+            current = Some(base);
+            self.put(base, hash, word)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counting sort by the upper `bits` bits of each item's hash.
+pub(super) fn sort_by_top<T: Copy + Default>(
+    items: impl ExactSizeIterator<Item = T> + Clone,
+    hash: impl Fn(&T) -> u64,
+    bits: u32,
+) -> Vec<T> {
+    let mut ends = vec![0_usize; 1 << bits];
+    for item in items.clone() {
+        ends[top_index(hash(&item), bits)] += 1;
+    }
+    let mut sum = 0;
+    for end in &mut ends {
+        sum += std::mem::replace(end, sum);
+    }
+    let mut sorted = vec![T::default(); items.len()];
+    for item in items {
+        let end = &mut ends[top_index(hash(&item), bits)];
+        sorted[*end] = item;
+        *end += 1;
+    }
+    sorted
+}

@@ -1,0 +1,252 @@
+//! A writer dies right after its n-th store, for many n. Whoever looks finds every key at once; a successor makes good
+//! what was left, finds every key, loses no segment, and goes on.
+
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pongo_core::ids::RowId;
+use pongo_core::storage::{Storage, StoreHook};
+use pongo_index::{HashIndex, Upsert};
+use support::{DIR, Hooked, IDENTITY, Random, Rows, contents, mix, storage_of};
+
+/// Lets so many stores through, and panics right after the last one.
+struct Fuse(AtomicU64);
+
+impl StoreHook for Fuse {
+    fn stored(&self, _: u64, _: u64, _: u64, _: u64) {
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            // Not a panic with a message: thousands of them are expected.
+            std::panic::resume_unwind(Box::new("the writer died"));
+        }
+    }
+}
+
+type Files = Vec<(String, Vec<u8>)>;
+
+/// Runs `work` on a copy of the files and lets the writer die after store `n`. Gives the files, and whether it died.
+fn die_after(files: &Files, n: u64, work: &dyn Fn(&HashIndex)) -> (Arc<dyn Storage>, bool) {
+    let storage = storage_of(files);
+    let fuse = Arc::new(Fuse(AtomicU64::new(0)));
+    let hooked = Hooked::storage(&storage, fuse.clone());
+    let index = HashIndex::open(&hooked, DIR, IDENTITY).unwrap();
+    fuse.0.store(n, Ordering::Relaxed);
+    let died = catch_unwind(AssertUnwindSafe(|| work(&index))).is_err();
+    (storage, died)
+}
+
+fn stores_of(files: &Files, work: &dyn Fn(&HashIndex)) -> u64 {
+    let fuse = Arc::new(Fuse(AtomicU64::new(0)));
+    let hooked = Hooked::storage(&storage_of(files), fuse.clone());
+    let index = HashIndex::open(&hooked, DIR, IDENTITY).unwrap();
+    fuse.0.store(u64::MAX, Ordering::Relaxed);
+    work(&index);
+    u64::MAX - fuse.0.load(Ordering::Relaxed)
+}
+
+fn all_there(index: &HashIndex, rows: &Rows, keys: u64) {
+    for key in 0..keys {
+        let found = rows.find(index, key).map(|c| c.row);
+        assert_eq!(found, Some(RowId(key)), "key {key}");
+    }
+    assert_eq!(rows.find(index, keys + 1_000_000), None);
+}
+
+/// Lets a writer that makes room for `coming` die after each of many stores.
+fn die_while_making_room(files: &Files, rows: &Rows, keys: u64, coming: &[(u64, RowId)], every: u64) {
+    let hashes: Vec<u64> = coming.iter().map(|&(hash, _)| hash).collect();
+    let work = |index: &HashIndex| index.reserve(&hashes, rows).unwrap();
+    let stores = stores_of(files, &work);
+    assert!(stores > 2 * 4096, "there was something to split: {stores}");
+    let mut random = Random(stores);
+    let mut n = 1;
+    while n <= stores {
+        let (storage, died) = die_after(files, n, &work);
+        assert!(died);
+        let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+        all_there(&index, rows, keys);
+        index.recover().unwrap();
+        all_there(&index, rows, keys);
+        let entries = index.stats().unwrap().entries;
+        assert_eq!(entries, keys);
+        let recovered = contents(&storage);
+        index.recover().unwrap();
+        assert!(contents(&storage) == recovered, "recovering twice is recovering once");
+
+        index.reserve(&hashes, rows).unwrap();
+        index.insert_bulk(coming).unwrap();
+        all_there(&index, rows, keys + coming.len() as u64);
+        // The stores that publish come in runs of at least 256 behind the thousands that build: meet each kind often.
+        n += 1 + random.below(every);
+    }
+}
+
+#[test]
+fn a_split_that_is_cut_short_is_made_good() {
+    const KEYS: u64 = 3577;
+    let rows = Rows::of(0..KEYS + 1);
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
+    for key in 0..KEYS {
+        index.reserve(&[mix(key)], &rows).unwrap();
+        index.insert(mix(key), RowId(key)).unwrap();
+    }
+    assert_eq!(index.stats().unwrap().segments, 1);
+    let files = contents(&storage);
+    die_while_making_room(&files, &rows, KEYS, &[(mix(KEYS), RowId(KEYS))], 31);
+}
+
+#[test]
+fn splits_with_a_bigger_top_that_are_cut_short_are_made_good() {
+    const KEYS: u64 = 1000;
+    const COMING: u64 = 4000;
+    let mut rows = Rows::of(0..KEYS + COMING);
+    // What is to come shares eight bits; with 64 segments there are the splits may go down to twelve.
+    rows.same = (KEYS..KEYS + COMING).map(|key| (key, 0xAB << 56 | mix(key) >> 8)).collect();
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 200_000).unwrap();
+    for key in 0..KEYS {
+        index.reserve(&[mix(key)], &rows).unwrap();
+        index.insert(mix(key), RowId(key)).unwrap();
+    }
+    let depth = index.stats().unwrap().depth;
+    let files = contents(&storage);
+    let coming: Vec<_> = (KEYS..KEYS + COMING).map(|key| (rows.hash_of(key), RowId(key))).collect();
+    die_while_making_room(&files, &rows, KEYS, &coming, 400);
+    index.reserve(&coming.iter().map(|c| c.0).collect::<Vec<_>>(), &rows).unwrap();
+    assert!(index.stats().unwrap().depth >= depth);
+}
+
+#[test]
+fn the_bigger_top_is_published_by_one_store() {
+    // Sixteen segments, and more keys of one 9-bit prefix than a segment holds: the top has to grow beyond its page.
+    const COMING: u64 = 5000;
+    let mut rows = Rows::of(0..COMING);
+    rows.same = (0..COMING).map(|key| (key, 0x155 << 55 | mix(key) >> 9)).collect();
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 100_000).unwrap();
+    let files = contents(&storage);
+    assert_eq!(index.stats().unwrap().depth, 9);
+    let coming: Vec<_> = (0..COMING).map(|key| (rows.hash_of(key), RowId(key))).collect();
+    index.reserve(&coming.iter().map(|c| c.0).collect::<Vec<_>>(), &rows).unwrap();
+    assert!(index.stats().unwrap().depth > 9);
+    die_while_making_room(&files, &rows, 0, &coming, 600);
+}
+
+#[test]
+fn an_insert_that_is_cut_short_is_done_again() {
+    const KEYS: u64 = 500;
+    let rows = Rows::of(0..KEYS + 1);
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
+    (0..KEYS).for_each(|key| index.insert(mix(key), RowId(key)).unwrap());
+    let files = contents(&storage);
+    let insert = |index: &HashIndex| index.insert(mix(KEYS), RowId(KEYS)).unwrap();
+    let stores = stores_of(&files, &insert);
+    for n in 1..=stores {
+        let (storage, died) = die_after(&files, n, &insert);
+        assert!(died);
+        let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+        index.recover().unwrap();
+        let same = &mut |row| rows.key(row) == Some(KEYS);
+        let done = index.upsert_checked(mix(KEYS), RowId(KEYS), same).unwrap();
+        assert_eq!(done, if n == stores { Upsert::Kept(RowId(KEYS)) } else { Upsert::Inserted });
+        all_there(&index, &rows, KEYS + 1);
+        assert_eq!(index.stats().unwrap().entries, KEYS + 1);
+    }
+}
+
+#[test]
+fn an_overflow_segment_that_is_cut_short_is_made_good() {
+    const KEYS: u64 = 4088;
+    let hash = mix(1);
+    let mut rows = Rows::of(0..KEYS + 1);
+    rows.same = (0..KEYS + 1).map(|key| (key, hash)).collect();
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
+    for key in 0..KEYS {
+        index.reserve(&[hash], &rows).unwrap();
+        index.insert(hash, RowId(key)).unwrap();
+    }
+    index.reserve(&[hash], &rows).unwrap();
+    let files = contents(&storage);
+    let insert = |index: &HashIndex| index.insert(hash, RowId(KEYS)).unwrap();
+    let stores = stores_of(&files, &insert);
+    assert!(stores > 4096);
+    for n in (1..=stores).filter(|n| n % 97 == 0 || stores - n < 5 || *n < 5) {
+        let (storage, died) = die_after(&files, n, &insert);
+        assert!(died);
+        let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+        index.recover().unwrap();
+        let stats = index.stats().unwrap();
+        assert_eq!(stats.entries, KEYS + u64::from(n == stores));
+        assert_eq!(stats.segments + stats.free, 2, "{stats:?}");
+        let same = &mut |row: RowId| row == RowId(KEYS);
+        index.upsert_checked(hash, RowId(KEYS), same).unwrap();
+        assert_eq!(index.stats().unwrap().entries, KEYS + 1);
+        assert_eq!(rows.find(&index, KEYS).map(|c| c.row), Some(RowId(KEYS)));
+    }
+}
+
+#[test]
+fn writers_that_die_again_and_again_lose_no_space() {
+    const KEYS: u64 = 3577;
+    let rows = Rows::of(0..KEYS + 1);
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
+    (0..KEYS).for_each(|key| index.insert(mix(key), RowId(key)).unwrap());
+    let mut files = contents(&storage);
+    for n in (1..8000).step_by(400) {
+        let (storage, died) = die_after(&files, n, &|index| index.reserve(&[mix(KEYS)], &rows).unwrap());
+        assert!(died);
+        let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+        index.recover().unwrap();
+        let stats = index.stats().unwrap();
+        assert!(stats.segments + stats.free <= 3, "{stats:?}");
+        files = contents(&storage);
+    }
+}
+
+#[test]
+fn a_rebuild_that_is_cut_short_is_never_taken_for_good() {
+    const KEYS: u64 = 2000;
+    let rows = Rows::of(0..KEYS);
+    let entries =
+        |dead| (0..KEYS).map(move |key| (mix(key), pongo_index::Candidate { row: RowId(key), dead }));
+    let build = |storage: &Arc<dyn Storage>, dead| {
+        HashIndex::rebuild(storage, DIR, IDENTITY, KEYS, &rows, entries(dead)).unwrap()
+    };
+    let old = storage_of(&Vec::new());
+    drop(build(&old, false));
+    let files = contents(&old);
+    for (files, was_there) in [(files, true), (Vec::new(), false)] {
+        let mut n = 1;
+        loop {
+            let storage = storage_of(&files);
+            let fuse = Arc::new(Fuse(AtomicU64::new(n)));
+            let hooked = Hooked::storage(&storage, fuse);
+            let died = catch_unwind(AssertUnwindSafe(|| build(&hooked, true))).is_err();
+            match HashIndex::open(&storage, DIR, IDENTITY) {
+                Ok(index) => {
+                    // The old one, or the new one, whole.
+                    let dead = rows.find(&index, 0).unwrap().dead;
+                    assert!(dead || was_there);
+                    let stats = index.stats().unwrap();
+                    assert_eq!((stats.entries, stats.dead), (KEYS, if dead { KEYS } else { 0 }));
+                    all_there(&index, &rows, KEYS);
+                }
+                Err(error) => assert!(!was_there && died, "{error}"),
+            }
+            drop(build(&storage, true));
+            let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+            assert_eq!(index.stats().unwrap().dead, KEYS);
+            if !died {
+                break;
+            }
+            n += if n < 100 { 1 } else { 53 };
+        }
+        assert!(n > KEYS);
+    }
+}

@@ -1,0 +1,117 @@
+//! Look-ups that are overtaken in the middle, on purpose: the writer works inside the reader's closure, between two lines
+//! of one probe. The segment under the reader is retired and reused for other keys; its key must be found all the same.
+
+mod support;
+
+use std::cell::Cell;
+
+use pongo_core::ids::RowId;
+use pongo_index::{Candidate, HashIndex};
+use support::{DIR, IDENTITY, Rows, memory, mix};
+
+/// Keys 0 to 8 share this hash: eight fill the home line, the ninth lies in the next one.
+const HASH: u64 = 0xBEEF_CAFE;
+const LAST: u64 = 8;
+
+fn hashes(prefix: u64, bits: u32, n: u64) -> Vec<u64> {
+    (0..n).map(|i| prefix << (64 - bits) | mix(i ^ prefix << 32) >> bits).collect()
+}
+
+/// Sixty-four segments under a top of nine bits, and the nine keys.
+fn sample() -> (HashIndex, Rows) {
+    let mut rows = Rows::of(0..=LAST);
+    rows.same = (0..=LAST).map(|key| (key, HASH)).collect();
+    let index = HashIndex::create(&memory(), DIR, IDENTITY, 200_000).unwrap();
+    let stats = index.stats().unwrap();
+    assert_eq!((stats.segments, stats.depth), (64, 9));
+    (index, rows)
+}
+
+/// Looks for the last key, and lets the writer work when the first candidate is met. Gives what was found and how many
+/// candidates were met.
+fn overtaken(index: &HashIndex, work: impl Fn()) -> (Option<Candidate>, u32) {
+    let met = Cell::new(0);
+    let found = index.find(HASH, |c| {
+        met.set(met.get() + 1);
+        if met.get() == 1 {
+            work();
+        }
+        (c.row == RowId(LAST)).then_some(c)
+    });
+    (found.unwrap(), met.get())
+}
+
+#[test]
+fn a_segment_that_is_split_and_reused_under_a_reader() {
+    let (index, rows) = sample();
+    (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
+    let (found, met) = overtaken(&index, || {
+        index.reserve(&hashes(0, 6, 4000), &rows).unwrap();
+        index.reserve(&hashes(1, 6, 4000), &rows).unwrap();
+    });
+    assert_eq!(found, Some(Candidate { row: RowId(LAST), dead: false }));
+    assert!(met > LAST as u32 + 1, "the look-up began anew: {met} candidates");
+}
+
+#[test]
+fn a_segment_that_is_split_under_a_bigger_top_and_reused_under_a_reader() {
+    let (index, rows) = sample();
+    (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
+    // The segment comes to know nine bits: its next split leaves the old top, and so the entry the reader knows, alone.
+    index.reserve(&hashes(0, 6, 24_000), &rows).unwrap();
+    assert_eq!(index.stats().unwrap().depth, 9);
+    let (found, met) = overtaken(&index, || {
+        index.reserve(&hashes(0, 9, 4000), &rows).unwrap();
+        assert_eq!(index.stats().unwrap().depth, 10);
+        index.reserve(&hashes(1, 6, 4000), &rows).unwrap();
+    });
+    assert_eq!(found, Some(Candidate { row: RowId(LAST), dead: false }));
+    assert!(met > LAST as u32 + 1, "the look-up began anew: {met} candidates");
+}
+
+#[test]
+fn a_segment_that_was_retired_and_comes_back_to_its_place() {
+    // The entry of the top names the same segment again: only its generation tells the reader.
+    let (index, rows) = sample();
+    (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
+    (0..3000).for_each(|i| index.insert(HASH, RowId(1000 + i)).unwrap());
+    let (found, met) = overtaken(&index, || {
+        // The last key moves to the home line, behind the reader's back.
+        (0..LAST).for_each(|key| assert!(index.remove(HASH, RowId(key)).unwrap()));
+        // Twice, a segment with little but removed slots is renewed: into another one, and back into the first.
+        for round in 0..2 {
+            let others = |round: u64| (0..3000).map(move |i| RowId(1000 + 3000 * round + i));
+            others(round).for_each(|row| assert!(index.remove(HASH, row).unwrap()));
+            index.reserve(&hashes(0, 6, 1500), &rows).unwrap();
+            assert_eq!(index.stats().unwrap().removed, 0);
+            if round == 0 {
+                others(1).for_each(|row| index.insert(HASH, row).unwrap());
+            }
+        }
+        assert_eq!(index.stats().unwrap().free, 1);
+    });
+    assert_eq!(found, Some(Candidate { row: RowId(LAST), dead: false }));
+    assert!(met > LAST as u32, "{met}");
+}
+
+#[test]
+fn a_rebuild_under_a_reader() {
+    let rows = Rows { same: (0..=LAST).map(|key| (key, HASH)).collect(), ..Rows::of(0..=LAST) };
+    let storage = memory();
+    let entries = |dead| (0..=LAST).map(move |key| (HASH, Candidate { row: RowId(key), dead }));
+    let rebuild = |dead| HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &rows, entries(dead)).unwrap();
+    // The first look-up goes on from a handle's first epoch to its second, the next one from there to a third.
+    let index = rebuild(true);
+    for _ in 0..2 {
+        let met = Cell::new(0);
+        let found = index.find(HASH, |c| {
+            met.set(met.get() + 1);
+            if met.get() == 1 {
+                drop(rebuild(false));
+            }
+            (c.row == RowId(LAST) && !c.dead).then_some(c)
+        });
+        assert_eq!(found.unwrap(), Some(Candidate { row: RowId(LAST), dead: false }));
+        drop(rebuild(true));
+    }
+}
