@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn goals_go_by_size_and_by_what_was_measured() {
-        let mut numbers = Numbers { rows: 10_000_000, ..Numbers::default() };
+        let mut numbers = Numbers::new(10_000_000);
         numbers.add("pongo", Metric::Get, 100.0);
         numbers.add("lmdb", Metric::Get, 900.0);
         let of_10_m = figures(&numbers);

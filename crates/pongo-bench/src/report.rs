@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_table_has_a_row_for_each_engine_that_was_measured() {
-        let mut numbers = Numbers { rows: 7, ..Numbers::default() };
+        let mut numbers = Numbers::new(7);
         numbers.add("lmdb", Metric::Load, 1234.0);
         numbers.add("lmdb", Metric::VecScan, 2.0);
         numbers.add("bare", Metric::Sync1, 100_000.0);

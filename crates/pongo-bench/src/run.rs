@@ -60,13 +60,18 @@ pub(crate) enum Metric {
 }
 
 /// All numbers of one size, by engine and metric; several rounds are several numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Numbers {
     pub(crate) rows: u64,
     rounds: BTreeMap<(&'static str, Metric), Vec<f64>>,
 }
 
 impl Numbers {
+    /// None yet.
+    pub(crate) fn new(rows: u64) -> Numbers {
+        Numbers { rows, rounds: BTreeMap::new() }
+    }
+
     /// Sets one round's number down.
     pub(crate) fn add(&mut self, engine: &'static str, metric: Metric, number: f64) {
         self.rounds.entry((engine, metric)).or_default().push(number);
@@ -164,7 +169,7 @@ const COMPARED: [&str; 3] = ["pongo", "lmdb", "redb"];
 
 /// Measures all engines of one size. An engine that fails is named on standard error and left out.
 pub(crate) fn run(rows: u64, engines: &[&'static Entry], place: &Place, effort: Effort) -> Result<Numbers> {
-    let mut numbers = Numbers { rows, ..Numbers::default() };
+    let mut numbers = Numbers::new(rows);
     let stores = || engines.iter().copied().filter(|entry| entry.stores);
     let mut groups: Vec<Vec<&'static Entry>> =
         vec![stores().filter(|entry| COMPARED.contains(&entry.name)).collect()];
@@ -367,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_the_median_of_rounds_that_took_turns() {
-        let mut numbers = Numbers::default();
+        let mut numbers = Numbers::new(1);
         for (slow, fast) in [(10.0, 1.0), (30.0, 10.0), (8.0, 2.0)] {
             numbers.add("slow", Metric::Sync1, slow);
             numbers.add("fast", Metric::Sync1, fast);
