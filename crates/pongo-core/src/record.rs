@@ -11,15 +11,43 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use crate::schema::{Kind, Schema};
 
 /// A type that can be a field of a record.
-pub trait FieldType: TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static {
+///
+/// Implemented for the integers and floats of fixed size, `bool`, arrays, and the types in [`crate::fields`]; the
+/// macros implement it for structs and for enums without fields.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a field of a record",
+    label = "this type has no fixed bytes that PongoDB knows",
+    note = "take `u64` or `i64` for `usize` or `isize`, `Text` or `FixedStr<N>` for `String`, `Blob` or `[T; N]` for \
+            `Vec<T>`, `Maybe<T>` for `Option<T>`, `u32` for `char`",
+    note = "a struct or an enum of your own becomes a field type with `#[pongo::record]` above it"
+)]
+pub trait FieldType:
+    TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static
+{
     /// What the type is, as the schema file says it.
     const KIND: Kind;
+    /// What stands in the place of a value that is not there: all zeros wherever zeros are a value of the type.
+    const BLANK: Self;
 }
 
 /// A field type that can be part of a key: equal values have equal bytes and unequal values unequal ones.
-pub trait KeyField: FieldType + Eq {}
+///
+/// Floats are not (`0.0 == -0.0`, `NaN != NaN`), and neither are [`Text`](crate::fields::Text) and
+/// [`Blob`](crate::fields::Blob), whose bytes say where in the heap the contents lie.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a key or an index",
+    label = "equal values of this type need not have equal bytes",
+    note = "take an integer, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these, or an enum that is `Copy` and \
+            `Eq`: `FixedStr<N>` for `Text`, a scaled integer for a float, several key fields for a nested record"
+)]
+pub trait KeyField: FieldType + Copy + Eq {}
 
 /// A type whose values are the rows of a table. Implemented by `#[pongo::record]` or `#[derive(PongoRecord)]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a record with a key",
+    label = "no table can hold this type",
+    note = "write `#[pongo::record]` above the struct and `#[pongo(key)]` above at least one of its fields"
+)]
 pub trait PongoRecord: FieldType {
     /// What look-ups take: the key field's type, or a tuple of them.
     type Key;

@@ -1,5 +1,49 @@
 //! Schemas: what a table's rows are, as the type says it at compile time ([`Schema`]) and as the store says it on disk
 //! ([`StoredSchema`]).
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | here | the compile-time side, which the macros fill in, and the limits of both sides |
+//! | `kind` | [`StoredKind`]: a type's canonical name, read and written |
+//! | `stored` | [`StoredSchema`]: the owned side, its fingerprint, its heap fields and key ranges |
+//! | `text` | the schema file: `to_text` and `parse` |
+//! | `diff` | [`SchemaDiff`]: two layouts side by side |
+
+mod diff;
+mod kind;
+mod stored;
+mod text;
+
+pub use diff::SchemaDiff;
+pub use kind::StoredKind;
+pub use stored::{HeapField, StoredField, StoredIndex, StoredSchema};
+pub use text::{MAX_TEXT, SchemaParseError};
+
+/// A record is at most this many bytes; a chunk of 16 MiB then still holds one.
+pub const MAX_RECORD_SIZE: usize = 1 << 24;
+/// A record is aligned to at most this: rows begin at most on pages.
+pub const MAX_ALIGN: usize = 4096;
+/// Records, arrays and `Maybe`s are nested at most this deep in one another.
+pub const MAX_DEPTH: usize = 64;
+/// A table's name has at most this many characters.
+pub const MAX_TABLE_NAME: usize = 64;
+
+/// Whether `name` can be a table's: 1 to 64 of `a`–`z`, `0`–`9`, `_`, `-`, with a letter first. It names a folder.
+#[must_use]
+pub const fn is_table_name(name: &str) -> bool {
+    let name = name.as_bytes();
+    if name.is_empty() || name.len() > MAX_TABLE_NAME || !name[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut place = 0;
+    while place < name.len() {
+        if !matches!(name[place], b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-') {
+            return false;
+        }
+        place += 1;
+    }
+    true
+}
 
 /// What a field is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +91,7 @@ pub enum Kind {
         /// How many.
         len: usize,
     },
-    /// A nested record.
+    /// A nested record, aligned as its fields are.
     Record {
         /// The type's name.
         name: &'static str,

@@ -1,0 +1,39 @@
+//! What the macros' output names. No part of the public face: it changes without notice.
+
+pub use core;
+
+pub use zerocopy;
+
+pub use pongo_derive::PongoRecord as DerivePongoRecord;
+
+pub use crate::column::Column;
+pub use crate::fields::maybe::{Optional, OptionalCell, Tag, TagOf};
+pub use crate::layout;
+pub use crate::record::{FieldType, KeyField, PongoRecord};
+pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
+
+/// The description of one field.
+#[must_use]
+pub const fn field<F: FieldType>(name: &'static str, offset: usize) -> Field {
+    Field { name, kind: F::KIND, offset, size: size_of::<F>() }
+}
+
+/// Compiles only for a type that can be part of a key.
+pub const fn key_field<F: KeyField>() {}
+
+/// Writes one key field's bytes behind the `at` bytes that are there already. The compiler sees constants for `at` and
+/// the field's size and leaves a plain store.
+#[inline(always)]
+pub fn put_key_field<F: zerocopy::IntoBytes + zerocopy::Immutable>(bytes: &mut [u8], at: usize, field: &F) {
+    bytes[at..at + size_of::<F>()].copy_from_slice(field.as_bytes());
+}
+
+/// `Copy`, with a lifetime that says nothing. In the bound `for<'a> T: CopyFor<'a>` it keeps the compiler from deciding
+/// at the `impl` whether a type that is known there is `Copy`, so that the macros can write an `impl` that holds only
+/// if it is.
+pub trait CopyFor<'a>: Copy {}
+impl<T: Copy> CopyFor<'_> for T {}
+
+/// As [`CopyFor`], for what a key field must be.
+pub trait KeyFor<'a>: Copy + Eq {}
+impl<T: Copy + Eq> KeyFor<'_> for T {}

@@ -1,0 +1,54 @@
+//! A field of a record as a value: what `Flight::CARRIER` is.
+
+use core::fmt;
+
+/// The field `F` of the record `R`. The macros make one constant for each field of a table's record.
+///
+/// Costs nothing: a name, an offset and a function that borrows the field.
+pub struct Column<R, F> {
+    name: &'static str,
+    offset: usize,
+    project: fn(&R) -> &F,
+}
+
+impl<R, F> Column<R, F> {
+    /// For the macros: `name` and `offset` are those of the field that `project` borrows.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(name: &'static str, offset: usize, project: fn(&R) -> &F) -> Self {
+        Self { name, offset, project }
+    }
+
+    /// The field's name, as in the schema.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Bytes from the record's start to the field's.
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// The field of one row.
+    #[must_use]
+    #[inline]
+    pub fn of<'row>(&self, row: &'row R) -> &'row F {
+        (self.project)(row)
+    }
+}
+
+impl<R, F> Clone for Column<R, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R, F> Copy for Column<R, F> {}
+
+impl<R, F> fmt::Debug for Column<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Column").field("name", &self.name).field("offset", &self.offset).finish()
+    }
+}

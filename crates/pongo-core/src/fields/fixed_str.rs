@@ -1,0 +1,253 @@
+//! Short text that lies in the row itself.
+
+use core::cmp::Ordering;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::str::FromStr;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::fields::maybe::{Bytewise, Optional};
+use crate::record::{FieldType, KeyField};
+use crate::schema::Kind;
+
+/// UTF-8 of at most `N` bytes, filled up with zeros.
+///
+/// Compares, orders and hashes by its bytes, which is the order of the text. Any bytes are a value: what was not written
+/// by this type reads as the longest text at its start.
+///
+/// ```
+/// use pongo_core::fields::FixedStr;
+///
+/// let carrier: FixedStr<2> = "UA".try_into()?;
+/// assert_eq!(carrier, *"UA");
+/// assert!(FixedStr::<2>::try_from("UAL").is_err());
+/// # Ok::<(), pongo_core::fields::FixedStrError>(())
+/// ```
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(transparent)]
+pub struct FixedStr<const N: usize>([u8; N]);
+
+/// Why a text is no [`FixedStr`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FixedStrError {
+    /// The text is too long.
+    #[error(
+        "a text of {len} bytes does not fit into a FixedStr<{capacity}>: shorten it, take a larger N, or keep it as Text"
+    )]
+    TooLong {
+        /// The text's bytes.
+        len: usize,
+        /// The bytes there are.
+        capacity: usize,
+    },
+    /// The text has a zero byte, with which the unused bytes are filled.
+    #[error(
+        "byte {at} of the text is zero, which a FixedStr<{capacity}> ends with: remove it, or keep it as Text"
+    )]
+    ZeroByte {
+        /// Which byte.
+        at: usize,
+        /// The bytes there are.
+        capacity: usize,
+    },
+}
+
+impl<const N: usize> FixedStr<N> {
+    /// The empty text.
+    pub const EMPTY: Self = Self([0; N]);
+
+    /// The text, as a value of fixed size.
+    ///
+    /// # Errors
+    /// [`FixedStrError`] if it has more than `N` bytes or a zero byte.
+    pub fn new(text: &str) -> Result<Self, FixedStrError> {
+        let mut bytes = [0; N];
+        let Some(target) = bytes.get_mut(..text.len()) else {
+            return Err(FixedStrError::TooLong { len: text.len(), capacity: N });
+        };
+        target.copy_from_slice(text.as_bytes());
+        match text.bytes().position(|byte| byte == 0) {
+            Some(at) => Err(FixedStrError::ZeroByte { at, capacity: N }),
+            None => Ok(Self(bytes)),
+        }
+    }
+
+    /// The text: everything before the first zero byte, or before the first byte that is not UTF-8.
+    ///
+    /// Checks the bytes at each call, at most `N` of them.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(N);
+        let (text, _) = self.0.split_at(len);
+        text.utf8_chunks().next().map_or("", |chunk| chunk.valid())
+    }
+
+    /// All `N` bytes, the zeros included.
+    #[must_use]
+    #[inline]
+    pub const fn as_filled_bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+
+    /// Whether the text is empty.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.as_str().is_empty()
+    }
+}
+
+impl<const N: usize> Default for FixedStr<N> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<const N: usize> TryFrom<&str> for FixedStr<N> {
+    type Error = FixedStrError;
+
+    fn try_from(text: &str) -> Result<Self, FixedStrError> {
+        Self::new(text)
+    }
+}
+
+impl<const N: usize> FromStr for FixedStr<N> {
+    type Err = FixedStrError;
+
+    fn from_str(text: &str) -> Result<Self, FixedStrError> {
+        Self::new(text)
+    }
+}
+
+impl<const N: usize> PartialEq for FixedStr<N> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<const N: usize> Eq for FixedStr<N> {}
+
+impl<const N: usize> PartialOrd for FixedStr<N> {
+    #[inline]
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<const N: usize> Ord for FixedStr<N> {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp(&other.0)
+    }
+}
+
+impl<const N: usize> Hash for FixedStr<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl<const N: usize> PartialEq<str> for FixedStr<N> {
+    fn eq(&self, other: &str) -> bool {
+        self.as_str() == other
+    }
+}
+
+impl<const N: usize> PartialEq<&str> for FixedStr<N> {
+    fn eq(&self, other: &&str) -> bool {
+        self.as_str() == *other
+    }
+}
+
+impl<const N: usize> PartialEq<FixedStr<N>> for str {
+    fn eq(&self, other: &FixedStr<N>) -> bool {
+        self == other.as_str()
+    }
+}
+
+impl<const N: usize> PartialEq<FixedStr<N>> for &str {
+    fn eq(&self, other: &FixedStr<N>) -> bool {
+        *self == other.as_str()
+    }
+}
+
+impl<const N: usize> AsRef<str> for FixedStr<N> {
+    fn as_ref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl<const N: usize> fmt::Display for FixedStr<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.as_str(), f)
+    }
+}
+
+impl<const N: usize> fmt::Debug for FixedStr<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl<const N: usize> FieldType for FixedStr<N> {
+    const KIND: Kind = Kind::FixedStr(N);
+    const BLANK: Self = Self::EMPTY;
+}
+
+impl<const N: usize> KeyField for FixedStr<N> {}
+
+impl<const N: usize> Optional for FixedStr<N> {
+    type Cell = Bytewise<Self>;
+}
+
+impl<const M: usize, const N: usize> Optional for [FixedStr<M>; N] {
+    type Cell = Bytewise<Self>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn holds_what_fits() {
+        for text in ["", "a", "abcd", "äö", "日"] {
+            let fixed = FixedStr::<4>::new(text).unwrap();
+            assert_eq!(fixed, text);
+            assert_eq!(text, fixed);
+            assert_eq!(fixed.to_string(), text);
+            assert_eq!(format!("{fixed:?}"), format!("{text:?}"));
+            assert_eq!(fixed.is_empty(), text.is_empty());
+        }
+        assert_eq!(FixedStr::<4>::new("abcde"), Err(FixedStrError::TooLong { len: 5, capacity: 4 }));
+        assert_eq!(FixedStr::<4>::new("ab\0"), Err(FixedStrError::ZeroByte { at: 2, capacity: 4 }));
+    }
+
+    #[test]
+    fn any_bytes_read_as_some_text() {
+        for (bytes, text) in [
+            ([0xff, b'a', b'b', b'c'], ""),
+            ([b'a', 0xff, b'b', b'c'], "a"),
+            ([b'a', 0, b'b', 0xff], "a"),
+            ([b'a', b'b', b'c', 0xe6], "abc"),
+            ([0xe6, 0x97, 0xa5, 0xe6], "日"),
+        ] {
+            let fixed = FixedStr::<4>::read_from_bytes(&bytes).unwrap();
+            assert_eq!(fixed.as_str(), text);
+        }
+        for word in 0..=u16::MAX {
+            let fixed = FixedStr::<2>::read_from_bytes(&word.to_le_bytes()).unwrap();
+            assert!(fixed.as_str().len() <= 2);
+        }
+    }
+
+    #[test]
+    fn orders_as_its_text() {
+        let mut texts = ["b", "", "ab", "a", "ä", "abc"];
+        let mut fixed = texts.map(|text| FixedStr::<3>::new(text).unwrap());
+        texts.sort_unstable();
+        fixed.sort_unstable();
+        assert!(fixed.iter().zip(texts).all(|(fixed, text)| *fixed == text));
+    }
+}

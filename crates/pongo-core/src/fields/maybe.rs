@@ -1,0 +1,443 @@
+//! A value that may be missing, without padding for any type.
+//!
+//! An `Option<u32>` has three bytes of padding and no fixed layout. A [`Maybe<u32>`] is a *cell*: a tag as wide as the
+//! value's alignment, then the value.
+//!
+//! ```text
+//! tag    align_of::<T>() bytes: the first is 1 if the value is there, all others are 0
+//! value  size_of::<T>() bytes: T::BLANK if it is not
+//! ```
+//!
+//! The tag ends where the value may begin, and the cell's size is a multiple of the alignment, so there is no padding.
+//! On stable Rust no single generic struct can say "as many bytes as `T` is aligned to" in a way that `zerocopy` can
+//! prove, hence [`Optional`]: each type names its cell, and `zerocopy` checks each kind of cell.
+//!
+//! | cell | for | why it has no padding |
+//! | --- | --- | --- |
+//! | [`Single`], [`Repeated`] | numbers, `bool`, arrays of them | tag and value are of one type |
+//! | [`Bytewise`] | what is aligned to 1 | nothing is aligned to more than 1 |
+//! | `record_cell!` and the derive's | records, enums, `Timestamp`, `Text`, `Blob` | a concrete struct with a [`Tag`] |
+
+use core::fmt;
+use core::hash::{Hash, Hasher};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes, Unaligned};
+
+use crate::record::FieldType;
+use crate::schema::Kind;
+
+/// A field type that can stand in a [`Maybe`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot stand in a `Maybe`",
+    label = "there is no cell for this type",
+    note = "put the `Maybe` inside (`[Maybe<T>; N]`), or the value into a record of its own (`#[pongo::record]`) and that \
+            into the `Maybe`"
+)]
+pub trait Optional: FieldType {
+    /// Tag and value.
+    #[doc(hidden)]
+    type Cell: OptionalCell<Value = Self>;
+}
+
+/// Tag and value of a [`Maybe`].
+#[doc(hidden)]
+pub trait OptionalCell:
+    TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static
+{
+    /// The value's type.
+    type Value;
+    /// Tag and value are blank.
+    const ABSENT: Self;
+    /// A cell with a value.
+    fn present(value: Self::Value) -> Self;
+    /// What lies in the value's place.
+    fn value(&self) -> &Self::Value;
+    /// What lies in the value's place.
+    fn into_value(self) -> Self::Value;
+}
+
+/// A `T` or nothing: what `Option<T>` is to memory, this is to a record.
+///
+/// Takes the size of `T` plus its alignment. Nothing is missing in a row whose bytes are all zero but its `Maybe`s.
+///
+/// ```
+/// use pongo_core::fields::Maybe;
+///
+/// let delay = Maybe::some(2.5f32);
+/// assert_eq!(delay.get(), Some(&2.5));
+/// assert_eq!(size_of_val(&delay), 8);
+/// assert_eq!(Maybe::<f32>::from(None).to_option(), None);
+/// ```
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub struct Maybe<T: Optional>(T::Cell);
+
+impl<T: Optional> Maybe<T> {
+    /// Nothing.
+    pub const NONE: Self = Self(T::Cell::ABSENT);
+
+    /// Nothing.
+    #[must_use]
+    #[inline]
+    pub const fn none() -> Self {
+        Self::NONE
+    }
+
+    /// A value.
+    #[must_use]
+    #[inline]
+    pub fn some(value: T) -> Self {
+        Self(T::Cell::present(value))
+    }
+
+    /// Whether there is a value. Any tag whose first byte is not 0 says so.
+    #[must_use]
+    #[inline]
+    pub fn is_some(&self) -> bool {
+        self.0.as_bytes()[0] != 0
+    }
+
+    /// Whether there is no value.
+    #[must_use]
+    #[inline]
+    pub fn is_none(&self) -> bool {
+        !self.is_some()
+    }
+
+    /// The value, borrowed from where the record lies.
+    #[must_use]
+    #[inline]
+    pub fn get(&self) -> Option<&T> {
+        if self.is_some() { Some(self.0.value()) } else { None }
+    }
+
+    /// A copy of the value.
+    #[must_use]
+    #[inline]
+    pub fn to_option(&self) -> Option<T>
+    where
+        T: Copy,
+    {
+        self.get().copied()
+    }
+
+    /// The value itself.
+    #[must_use]
+    #[inline]
+    pub fn into_option(self) -> Option<T> {
+        if self.is_some() { Some(self.0.into_value()) } else { None }
+    }
+}
+
+impl<T: Optional> FieldType for Maybe<T> {
+    const KIND: Kind = Kind::Maybe(&T::KIND);
+    const BLANK: Self = Self::NONE;
+}
+
+impl<T: Optional> Default for Maybe<T> {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+impl<T: Optional> From<Option<T>> for Maybe<T> {
+    #[inline]
+    fn from(value: Option<T>) -> Self {
+        match value {
+            Some(value) => Self::some(value),
+            None => Self::NONE,
+        }
+    }
+}
+
+impl<T: Optional> From<T> for Maybe<T> {
+    #[inline]
+    fn from(value: T) -> Self {
+        Self::some(value)
+    }
+}
+
+impl<T: Optional> From<Maybe<T>> for Option<T> {
+    #[inline]
+    fn from(value: Maybe<T>) -> Self {
+        value.into_option()
+    }
+}
+
+impl<T: Optional> Clone for Maybe<T>
+where
+    T::Cell: Clone,
+{
+    #[inline]
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Optional> Copy for Maybe<T> where T::Cell: Copy {}
+
+impl<T: Optional + PartialEq> PartialEq for Maybe<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.get() == other.get()
+    }
+}
+
+impl<T: Optional + Eq> Eq for Maybe<T> {}
+
+impl<T: Optional + PartialOrd> PartialOrd for Maybe<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        self.get().partial_cmp(&other.get())
+    }
+}
+
+impl<T: Optional + Ord> Ord for Maybe<T> {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.get().cmp(&other.get())
+    }
+}
+
+impl<T: Optional + Hash> Hash for Maybe<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.get().hash(state);
+    }
+}
+
+impl<T: Optional + fmt::Debug> fmt::Debug for Maybe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// A type whose size is its alignment, so that it can be its own tag.
+#[doc(hidden)]
+pub trait Word: FieldType + Copy {
+    /// The value whose first byte is 1 and whose other bytes are 0.
+    const ONE: Self;
+}
+
+/// The cell of one [`Word`].
+#[doc(hidden)]
+#[derive(Clone, Copy, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Single<T> {
+    tag: T,
+    value: T,
+}
+
+impl<T: Word> OptionalCell for Single<T> {
+    type Value = T;
+    const ABSENT: Self = Self { tag: T::BLANK, value: T::BLANK };
+    #[inline]
+    fn present(value: T) -> Self {
+        Self { tag: T::ONE, value }
+    }
+    #[inline]
+    fn value(&self) -> &T {
+        &self.value
+    }
+    #[inline]
+    fn into_value(self) -> T {
+        self.value
+    }
+}
+
+/// The cell of an array of [`Word`]s.
+#[doc(hidden)]
+#[derive(Clone, Copy, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Repeated<T, const N: usize> {
+    tag: T,
+    value: [T; N],
+}
+
+impl<T: Word, const N: usize> OptionalCell for Repeated<T, N> {
+    type Value = [T; N];
+    const ABSENT: Self = Self { tag: T::BLANK, value: [T::BLANK; N] };
+    #[inline]
+    fn present(value: [T; N]) -> Self {
+        Self { tag: T::ONE, value }
+    }
+    #[inline]
+    fn value(&self) -> &[T; N] {
+        &self.value
+    }
+    #[inline]
+    fn into_value(self) -> [T; N] {
+        self.value
+    }
+}
+
+/// The cell of a type that may lie at any address.
+#[doc(hidden)]
+#[derive(Clone, Copy, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Bytewise<T> {
+    tag: u8,
+    value: T,
+}
+
+impl<T: FieldType + Unaligned> OptionalCell for Bytewise<T> {
+    type Value = T;
+    const ABSENT: Self = Self { tag: 0, value: T::BLANK };
+    #[inline]
+    fn present(value: T) -> Self {
+        Self { tag: 1, value }
+    }
+    #[inline]
+    fn value(&self) -> &T {
+        &self.value
+    }
+    #[inline]
+    fn into_value(self) -> T {
+        self.value
+    }
+}
+
+/// A tag of one width.
+#[doc(hidden)]
+pub trait Tag: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + Sync + 'static {
+    /// The value is not there.
+    const ABSENT: Self;
+    /// The value is there.
+    const PRESENT: Self;
+}
+
+/// `[(); A]` names the tag of width and alignment `A`.
+#[doc(hidden)]
+pub trait TagOf {
+    /// The tag.
+    type Tag: Tag;
+}
+
+macro_rules! tag {
+    ($($name:ident $align:literal)*) => {$(
+        #[doc(hidden)]
+        #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C, align($align))]
+        pub struct $name([u8; $align]);
+
+        const _: () = assert!(size_of::<$name>() == $align && align_of::<$name>() == $align);
+
+        impl Tag for $name {
+            const ABSENT: Self = Self([0; $align]);
+            const PRESENT: Self = {
+                let mut bytes = [0; $align];
+                bytes[0] = 1;
+                Self(bytes)
+            };
+        }
+
+        impl TagOf for [(); $align] {
+            type Tag = $name;
+        }
+    )*};
+}
+
+tag!(Tag1 1 Tag2 2 Tag4 4 Tag8 8 Tag16 16 Tag32 32 Tag64 64 Tag128 128 Tag256 256 Tag512 512 Tag1024 1024
+     Tag2048 2048 Tag4096 4096);
+
+/// Makes the cell of a type that is not generic, as the derive does.
+macro_rules! record_cell {
+    ($type:ty) => {
+        const _: () = {
+            #[doc(hidden)]
+            #[derive(
+                Clone,
+                Copy,
+                zerocopy::TryFromBytes,
+                zerocopy::IntoBytes,
+                zerocopy::Immutable,
+                zerocopy::KnownLayout,
+            )]
+            #[repr(C)]
+            pub struct Cell {
+                tag: <[(); align_of::<$type>()] as $crate::fields::maybe::TagOf>::Tag,
+                value: $type,
+            }
+
+            impl $crate::fields::maybe::OptionalCell for Cell {
+                type Value = $type;
+                const ABSENT: Self = Self {
+                    tag: $crate::fields::maybe::Tag::ABSENT,
+                    value: <$type as $crate::record::FieldType>::BLANK,
+                };
+                #[inline]
+                fn present(value: $type) -> Self {
+                    Self { tag: $crate::fields::maybe::Tag::PRESENT, value }
+                }
+                #[inline]
+                fn value(&self) -> &$type {
+                    &self.value
+                }
+                #[inline]
+                fn into_value(self) -> $type {
+                    self.value
+                }
+            }
+
+            impl $crate::fields::maybe::Optional for $type {
+                type Cell = Cell;
+            }
+        };
+    };
+}
+pub(crate) use record_cell;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fields::{Blob, FixedStr, Text, Timestamp, Uuid};
+
+    /// Layout, canonical bytes and both directions, for one value.
+    fn cell<T: Optional + Copy + PartialEq + fmt::Debug>(value: T) {
+        assert_eq!(size_of::<Maybe<T>>(), size_of::<T>() + align_of::<T>());
+        assert_eq!(align_of::<Maybe<T>>(), align_of::<T>());
+        let none = Maybe::<T>::none();
+        assert!(none.as_bytes().iter().all(|byte| *byte == 0), "an absent value is all zeros");
+        assert_eq!(none.get(), None);
+        let some = Maybe::some(value);
+        assert_eq!(some.get(), Some(&value));
+        let bytes = some.as_bytes();
+        assert_eq!(bytes[0], 1);
+        assert!(bytes[1..align_of::<T>()].iter().all(|byte| *byte == 0));
+        assert_eq!(&bytes[align_of::<T>()..], value.as_bytes());
+        let read = Maybe::<T>::try_read_from_bytes(bytes).ok().expect("its own bytes are valid");
+        assert_eq!(read.into_option(), Some(value));
+        assert_eq!(Maybe::from(Some(value)), some);
+        assert_ne!(some, none);
+    }
+
+    #[test]
+    fn every_cell_is_tag_then_value() {
+        cell(7u8);
+        cell(-7i16);
+        cell(7u32);
+        cell(u64::MAX);
+        cell(i128::MIN);
+        cell(1.5f32);
+        cell(-0.0f64);
+        cell(true);
+        cell([1u16, 2, 3]);
+        cell([0.5f64; 4]);
+        cell([false; 5]);
+        cell(FixedStr::<3>::try_from("abc").unwrap());
+        cell([FixedStr::<2>::try_from("ab").unwrap(); 2]);
+        cell(Uuid::from_bytes([9; 16]));
+        cell(Timestamp::from_micros(-1));
+        cell(Text::EMPTY);
+        cell(Blob::EMPTY);
+    }
+
+    #[test]
+    fn an_invalid_value_is_no_cell() {
+        assert!(Maybe::<bool>::try_read_from_bytes(&[1, 2]).is_err());
+        assert!(Maybe::<bool>::try_read_from_bytes(&[0, 3]).is_err(), "checked whether it is there or not");
+    }
+
+    #[test]
+    fn order_and_debug_are_those_of_option() {
+        let (none, one, two) = (Maybe::<u32>::none(), Maybe::some(1u32), Maybe::some(2u32));
+        assert!(none < one && one < two);
+        assert_eq!(format!("{none:?} {one:?}"), "None Some(1)");
+    }
+}

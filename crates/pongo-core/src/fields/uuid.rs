@@ -1,0 +1,130 @@
+//! 16 bytes of UUID.
+
+use core::fmt;
+use core::str::FromStr;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::fields::maybe::{Bytewise, Optional};
+use crate::record::{FieldType, KeyField};
+use crate::schema::Kind;
+
+/// A UUID: 16 bytes in the order in which they are written. Converts from and into [`uuid::Uuid`].
+///
+/// A type of our own, because that crate's `zerocopy` support is not a stable part of it.
+///
+/// ```
+/// use pongo_core::fields::Uuid;
+///
+/// let id: Uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse()?;
+/// assert_eq!(id.as_bytes()[0], 0x67);
+/// assert_eq!(id.to_string(), "67e55044-10b1-426f-9247-bb680e5fe0c8");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+    Unaligned,
+)]
+#[repr(transparent)]
+pub struct Uuid([u8; 16]);
+
+impl Uuid {
+    /// The UUID of zeros.
+    pub const NIL: Self = Self([0; 16]);
+
+    /// A random one (version 4).
+    #[must_use]
+    pub fn new_v4() -> Self {
+        uuid::Uuid::new_v4().into()
+    }
+
+    /// The UUID of these bytes.
+    #[must_use]
+    #[inline]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    #[inline]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<uuid::Uuid> for Uuid {
+    #[inline]
+    fn from(uuid: uuid::Uuid) -> Self {
+        Self(uuid.into_bytes())
+    }
+}
+
+impl From<Uuid> for uuid::Uuid {
+    #[inline]
+    fn from(uuid: Uuid) -> Self {
+        uuid::Uuid::from_bytes(uuid.0)
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        uuid::Uuid::parse_str(text).map(Self::from)
+    }
+}
+
+impl fmt::Display for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for Uuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FieldType for Uuid {
+    const KIND: Kind = Kind::Uuid;
+    const BLANK: Self = Self::NIL;
+}
+
+impl KeyField for Uuid {}
+
+impl Optional for Uuid {
+    type Cell = Bytewise<Self>;
+}
+
+impl<const N: usize> Optional for [Uuid; N] {
+    type Cell = Bytewise<Self>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn converts_both_ways() {
+        let theirs = uuid::Uuid::new_v4();
+        let ours = Uuid::from(theirs);
+        assert_eq!(uuid::Uuid::from(ours), theirs);
+        assert_eq!(ours.to_string(), theirs.to_string());
+        assert_eq!(ours.to_string().parse::<Uuid>().unwrap(), ours);
+        assert!("no uuid".parse::<Uuid>().is_err());
+        assert_ne!(Uuid::new_v4(), Uuid::NIL);
+    }
+}

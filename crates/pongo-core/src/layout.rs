@@ -1,0 +1,200 @@
+//! The checks of a record's layout that the macros run at compile time, each at the field it is about.
+//!
+//! They run in `const` items, where a message can only be a string: [`Message`] puts one together with the numbers in
+//! it. Nothing here runs in a program.
+
+use crate::schema::{Kind, MAX_ALIGN, MAX_DEPTH, MAX_RECORD_SIZE};
+
+/// Refuses padding between two fields: `end` is where `before` ends, `offset` where `field` begins.
+#[track_caller]
+pub const fn no_gap(record: &str, before: &str, end: usize, field: &str, offset: usize) {
+    if offset > end {
+        let gap = offset - end;
+        let message = padding(record, gap)
+            .text(" before `")
+            .text(field)
+            .text("`: move the fields with the larger alignment up, widen `")
+            .text(before)
+            .text("`, or put `_pad: [u8; ")
+            .number(gap)
+            .text("]` before `")
+            .text(field)
+            .text("`");
+        panic!("{}", message.as_str());
+    }
+}
+
+/// Refuses padding behind the last field, which ends at `end`.
+#[track_caller]
+pub const fn no_tail(record: &str, last: &str, end: usize, size: usize) {
+    if size > end {
+        let gap = size - end;
+        let message = padding(record, gap)
+            .text(" at its end, behind `")
+            .text(last)
+            .text("`: widen `")
+            .text(last)
+            .text("`, or put `_pad: [u8; ")
+            .number(gap)
+            .text("]` behind it");
+        panic!("{}", message.as_str());
+    }
+}
+
+/// Refuses a field that has no bytes.
+#[track_caller]
+pub const fn not_empty(record: &str, field: &str, size: usize) {
+    if size == 0 {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` has a field of size 0, `")
+            .text(field)
+            .text("`: give it at least one byte, or remove it");
+        panic!("{}", message.as_str());
+    }
+}
+
+/// Refuses a record that is too large, too strictly aligned or too deeply nested.
+#[track_caller]
+pub const fn within_limits(record: &str, size: usize, align: usize, kind: &Kind) {
+    if align > MAX_ALIGN {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` has alignment ")
+            .number(align)
+            .text(", and rows begin at most on pages of ")
+            .number(MAX_ALIGN)
+            .text(" bytes: lower the number in `repr(align)`");
+        panic!("{}", message.as_str());
+    }
+    if size > MAX_RECORD_SIZE {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` has ")
+            .number(size)
+            .text(" bytes, and a record has at most ")
+            .number(MAX_RECORD_SIZE)
+            .text(": keep large contents in a `Blob`");
+        panic!("{}", message.as_str());
+    }
+    let depth = depth(kind);
+    if depth > MAX_DEPTH {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` is nested ")
+            .number(depth)
+            .text(" deep, and a record is at most ")
+            .number(MAX_DEPTH)
+            .text(" deep: merge some of the records in it");
+        panic!("{}", message.as_str());
+    }
+}
+
+const fn depth(kind: &Kind) -> usize {
+    match kind {
+        Kind::Array { of, .. } => 1 + depth(of),
+        Kind::Maybe(of) => 1 + depth(of),
+        Kind::Record { fields, .. } => {
+            let mut deepest = 0;
+            let mut place = 0;
+            while place < fields.len() {
+                let here = depth(&fields[place].kind);
+                if here > deepest {
+                    deepest = here;
+                }
+                place += 1;
+            }
+            1 + deepest
+        }
+        _ => 0,
+    }
+}
+
+const fn padding(record: &str, bytes: usize) -> Message {
+    let plural = if bytes == 1 { " byte of padding" } else { " bytes of padding" };
+    Message::new().text("`").text(record).text("` has ").number(bytes).text(plural)
+}
+
+/// A string that is put together at compile time; what does not fit is cut.
+struct Message {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl Message {
+    const fn new() -> Self {
+        Self { bytes: [0; 1024], len: 0 }
+    }
+
+    const fn text(mut self, text: &str) -> Self {
+        let text = text.as_bytes();
+        let mut place = 0;
+        while place < text.len() && self.len < self.bytes.len() {
+            self.bytes[self.len] = text[place];
+            self.len += 1;
+            place += 1;
+        }
+        self
+    }
+
+    const fn number(self, number: usize) -> Self {
+        let rest = if number >= 10 { self.number(number / 10) } else { self };
+        let digit = [b'0' + (number % 10) as u8];
+        match core::str::from_utf8(&digit) {
+            Ok(digit) => rest.text(digit),
+            Err(_) => rest,
+        }
+    }
+
+    const fn as_str(&self) -> &str {
+        match core::str::from_utf8(self.bytes.split_at(self.len).0) {
+            Ok(text) => text,
+            Err(_) => "a record's layout is refused (and its name is too long for this message)",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(check: impl FnOnce() + std::panic::UnwindSafe) -> String {
+        let payload = std::panic::catch_unwind(check).expect_err("the check refuses");
+        *payload.downcast::<String>().expect("a message with text in it")
+    }
+
+    #[test]
+    fn a_gap_is_refused_with_its_size_and_the_mend() {
+        no_gap("R", "a", 8, "b", 8);
+        assert_eq!(
+            refusal(|| no_gap("R", "a", 1, "b", 16)),
+            "`R` has 15 bytes of padding before `b`: move the fields with the larger alignment up, widen `a`, or put \
+             `_pad: [u8; 15]` before `b`"
+        );
+        no_tail("R", "b", 16, 16);
+        assert_eq!(
+            refusal(|| no_tail("R", "b", 15, 16)),
+            "`R` has 1 byte of padding at its end, behind `b`: widen `b`, or put `_pad: [u8; 1]` behind it"
+        );
+    }
+
+    #[test]
+    fn limits_hold_at_their_edges() {
+        within_limits("R", MAX_RECORD_SIZE, MAX_ALIGN, &Kind::U8);
+        assert!(refusal(|| within_limits("R", MAX_RECORD_SIZE + 1, 1, &Kind::U8)).contains("16777217 bytes"));
+        assert!(refusal(|| within_limits("R", 1, 8192, &Kind::U8)).contains("alignment 8192"));
+        static INNER: Kind = Kind::Maybe(&Kind::Array { of: &Kind::U8, len: 2 });
+        assert_eq!(depth(&INNER), 2);
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_is_still_a_message() {
+        let name = "ß".repeat(2000);
+        assert!(!Message::new().text("x").text(&name).as_str().is_empty());
+        assert_eq!(Message::new().number(0).number(1234567890).as_str(), "01234567890");
+    }
+}

@@ -1,0 +1,392 @@
+//! The owned form of [`Kind`], with a canonical name that reads back.
+//!
+//! ```text
+//! kind    = "u8" … "i128" | "f32" | "f64" | "bool" | "uuid" | "timestamp" | "text" | "blob"
+//!         | "str<" length ">"
+//!         | "maybe<" kind ">"
+//!         | "[" kind "; " length "]"
+//!         | "enum " name ": " integer " {" variant " = " value {", " variant " = " value} "}"
+//!         | "record " name " {" field ": " kind {", " field ": " kind} "}"
+//! ```
+//!
+//! There is no padding, so sizes and the offsets inside nested records follow from the kinds.
+
+use core::fmt;
+
+use super::{Kind, MAX_DEPTH, MAX_RECORD_SIZE};
+
+/// What a field is, as the schema file says it. [`Display`](fmt::Display) gives the canonical name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StoredKind {
+    /// A type without parts: `u8` … `f64`, `bool`, `uuid`, `timestamp`, `text`, `blob`.
+    Plain(Kind),
+    /// An enum without fields.
+    Enum {
+        /// The type's name.
+        name: String,
+        /// The integer in which it lies.
+        repr: Kind,
+        /// Name and value of each variant.
+        variants: Vec<(String, i128)>,
+    },
+    /// `[of; len]`
+    Array {
+        /// The elements' kind.
+        of: Box<StoredKind>,
+        /// How many.
+        len: usize,
+    },
+    /// A nested record.
+    Record {
+        /// The type's name.
+        name: String,
+        /// Name and kind of each field, one behind the other.
+        fields: Vec<(String, StoredKind)>,
+    },
+    /// UTF-8 of at most so many bytes.
+    FixedStr(usize),
+    /// A value that may be missing: a tag as wide as the value's alignment, then the value.
+    Maybe(Box<StoredKind>),
+}
+
+/// Canonical name, size and alignment of every kind without parts.
+const PLAIN: [(&str, Kind, usize, usize); 17] = [
+    ("u8", Kind::U8, 1, 1),
+    ("u16", Kind::U16, 2, 2),
+    ("u32", Kind::U32, 4, 4),
+    ("u64", Kind::U64, 8, 8),
+    ("u128", Kind::U128, 16, 16),
+    ("i8", Kind::I8, 1, 1),
+    ("i16", Kind::I16, 2, 2),
+    ("i32", Kind::I32, 4, 4),
+    ("i64", Kind::I64, 8, 8),
+    ("i128", Kind::I128, 16, 16),
+    ("f32", Kind::F32, 4, 4),
+    ("f64", Kind::F64, 8, 8),
+    ("bool", Kind::Bool, 1, 1),
+    ("uuid", Kind::Uuid, 16, 1),
+    ("timestamp", Kind::Timestamp, 8, 8),
+    ("text", Kind::Text, 16, 8),
+    ("blob", Kind::Blob, 16, 8),
+];
+/// The first so many of [`PLAIN`] are integers.
+const INTEGERS: usize = 10;
+
+fn plain(kind: &Kind) -> (&'static str, Kind, usize, usize) {
+    PLAIN.into_iter().find(|row| row.1 == *kind).unwrap_or(("u8", Kind::U8, 1, 1))
+}
+
+impl From<&Kind> for StoredKind {
+    fn from(kind: &Kind) -> Self {
+        match kind {
+            Kind::Enum { name, repr, variants } => Self::Enum {
+                name: (*name).to_owned(),
+                repr: **repr,
+                variants: variants.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            },
+            Kind::Array { of, len } => Self::Array { of: Box::new(Self::from(*of)), len: *len },
+            Kind::Record { name, fields, .. } => Self::Record {
+                name: (*name).to_owned(),
+                fields: fields.iter().map(|field| (field.name.to_owned(), Self::from(&field.kind))).collect(),
+            },
+            Kind::FixedStr(len) => Self::FixedStr(*len),
+            Kind::Maybe(of) => Self::Maybe(Box::new(Self::from(*of))),
+            plain => Self::Plain(*plain),
+        }
+    }
+}
+
+impl StoredKind {
+    /// Its bytes; `usize::MAX` if they cannot be counted, which no parsed kind says.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Plain(kind) => plain(kind).2,
+            Self::Enum { repr, .. } => plain(repr).2,
+            Self::Array { of, len } => of.size().saturating_mul(*len),
+            Self::Record { fields, .. } => {
+                fields.iter().fold(0usize, |size, (_, kind)| size.saturating_add(kind.size()))
+            }
+            Self::FixedStr(len) => *len,
+            Self::Maybe(of) => of.size().saturating_add(of.align()),
+        }
+    }
+
+    /// The alignment that its parts give it. A type with `repr(align)` can be aligned more strictly.
+    #[must_use]
+    pub fn align(&self) -> usize {
+        match self {
+            Self::Plain(kind) => plain(kind).3,
+            Self::Enum { repr, .. } => plain(repr).3,
+            Self::Array { of, .. } | Self::Maybe(of) => of.align(),
+            Self::Record { fields, .. } => fields.iter().map(|(_, kind)| kind.align()).max().unwrap_or(1),
+            Self::FixedStr(_) => 1,
+        }
+    }
+
+    /// Writes the canonical name; without the names of nested types if `names` is false.
+    pub(super) fn write(&self, out: &mut impl fmt::Write, names: bool) -> fmt::Result {
+        let name_of = |name: &str| if names { format!(" {name}") } else { String::new() };
+        match self {
+            Self::Plain(kind) => out.write_str(plain(kind).0),
+            Self::FixedStr(len) => write!(out, "str<{len}>"),
+            Self::Maybe(of) => {
+                out.write_str("maybe<")?;
+                of.write(out, names)?;
+                out.write_str(">")
+            }
+            Self::Array { of, len } => {
+                out.write_str("[")?;
+                of.write(out, names)?;
+                write!(out, "; {len}]")
+            }
+            Self::Enum { name, repr, variants } => {
+                write!(out, "enum{}: {} {{", name_of(name), plain(repr).0)?;
+                for (place, (variant, value)) in variants.iter().enumerate() {
+                    write!(out, "{}{variant} = {value}", if place == 0 { "" } else { ", " })?;
+                }
+                out.write_str("}")
+            }
+            Self::Record { name, fields } => {
+                write!(out, "record{} {{", name_of(name))?;
+                for (place, (field, kind)) in fields.iter().enumerate() {
+                    write!(out, "{}{field}: ", if place == 0 { "" } else { ", " })?;
+                    kind.write(out, names)?;
+                }
+                out.write_str("}")
+            }
+        }
+    }
+
+    /// Reads a canonical name, all of it. `Err` has what was expected and the text that was found there.
+    pub(super) fn parse(text: &str) -> Result<Self, (&'static str, &str)> {
+        let mut reader = Reader { rest: text };
+        let kind = reader.kind(0)?;
+        if reader.rest.is_empty() { Ok(kind) } else { Err(("nothing behind the type", reader.rest)) }
+    }
+}
+
+impl fmt::Display for StoredKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, true)
+    }
+}
+
+/// Whether a name can stand in a schema file: every Rust identifier can.
+pub(super) fn is_name(name: &str) -> bool {
+    name.chars().all(in_name) && name.starts_with(|c: char| !c.is_ascii_digit())
+}
+
+fn in_name(c: char) -> bool {
+    if c.is_ascii() { c.is_ascii_alphanumeric() || c == '_' } else { !c.is_whitespace() && !c.is_control() }
+}
+
+/// What is left of a canonical name.
+struct Reader<'t> {
+    rest: &'t str,
+}
+
+type Read<'t, T> = Result<T, (&'static str, &'t str)>;
+
+impl<'t> Reader<'t> {
+    fn skip(&mut self, token: &'static str) -> Read<'t, ()> {
+        match self.rest.strip_prefix(token) {
+            Some(rest) => {
+                self.rest = rest;
+                Ok(())
+            }
+            None => Err((token, self.rest)),
+        }
+    }
+
+    fn accept(&mut self, token: &'static str) -> bool {
+        self.skip(token).is_ok()
+    }
+
+    fn word(&mut self) -> &'t str {
+        let end = self.rest.find(|c: char| !(in_name(c) || c == '-')).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
+    }
+
+    fn name(&mut self) -> Read<'t, String> {
+        let at = self.rest;
+        let word = self.word();
+        if is_name(word) { Ok(word.to_owned()) } else { Err(("a name", at)) }
+    }
+
+    /// A count without sign or leading zeros: each value has one spelling.
+    fn count(&mut self) -> Read<'t, usize> {
+        let at = self.rest;
+        canonical::<usize>(self.word()).ok_or(("a count", at))
+    }
+
+    fn kind(&mut self, depth: usize) -> Read<'t, StoredKind> {
+        let at = self.rest;
+        if depth > MAX_DEPTH {
+            return Err(("a type that is nested at most 64 deep", at));
+        }
+        let kind = self.kind_of_any_size(depth)?;
+        if (1..=MAX_RECORD_SIZE).contains(&kind.size()) {
+            Ok(kind)
+        } else {
+            Err(("a type of 1 to 16777216 bytes", at))
+        }
+    }
+
+    fn kind_of_any_size(&mut self, depth: usize) -> Read<'t, StoredKind> {
+        if self.accept("[") {
+            let of = Box::new(self.kind(depth + 1)?);
+            self.skip("; ")?;
+            let len = self.count()?;
+            self.skip("]")?;
+            return Ok(StoredKind::Array { of, len });
+        }
+        let at = self.rest;
+        match self.word() {
+            "str" => {
+                self.skip("<")?;
+                let len = self.count()?;
+                self.skip(">")?;
+                Ok(StoredKind::FixedStr(len))
+            }
+            "maybe" => {
+                self.skip("<")?;
+                let of = Box::new(self.kind(depth + 1)?);
+                self.skip(">")?;
+                Ok(StoredKind::Maybe(of))
+            }
+            "enum" => self.enumeration(),
+            "record" => {
+                self.skip(" ")?;
+                let name = self.name()?;
+                self.skip(" {")?;
+                let mut fields = Vec::new();
+                let mut size = 0usize;
+                loop {
+                    let at = self.rest;
+                    let field = self.name()?;
+                    self.skip(": ")?;
+                    let kind = self.kind(depth + 1)?;
+                    size = size.saturating_add(kind.size());
+                    if size > MAX_RECORD_SIZE {
+                        return Err(("a record of at most 16777216 bytes", at));
+                    }
+                    fields.push((field, kind));
+                    if self.accept("}") {
+                        return Ok(StoredKind::Record { name, fields });
+                    }
+                    self.skip(", ")?;
+                }
+            }
+            word => match PLAIN.iter().find(|row| row.0 == word) {
+                Some((_, kind, ..)) => Ok(StoredKind::Plain(*kind)),
+                None => Err(("a type", at)),
+            },
+        }
+    }
+
+    fn enumeration(&mut self) -> Read<'t, StoredKind> {
+        self.skip(" ")?;
+        let name = self.name()?;
+        self.skip(": ")?;
+        let at = self.rest;
+        let word = self.word();
+        let Some((_, repr, ..)) = PLAIN[..INTEGERS].iter().find(|row| row.0 == word) else {
+            return Err(("an integer type", at));
+        };
+        self.skip(" {")?;
+        let mut variants = Vec::new();
+        loop {
+            let variant = self.name()?;
+            self.skip(" = ")?;
+            let at = self.rest;
+            let value = canonical::<i128>(self.word()).ok_or(("an integer", at))?;
+            variants.push((variant, value));
+            if self.accept("}") {
+                return Ok(StoredKind::Enum { name, repr: *repr, variants });
+            }
+            self.skip(", ")?;
+        }
+    }
+}
+
+/// A number, if `word` is the one way to write it.
+pub(super) fn canonical<N: core::str::FromStr + fmt::Display>(word: &str) -> Option<N> {
+    if word.len() > 40 {
+        return None;
+    }
+    let number = word.parse::<N>().ok()?;
+    (number.to_string() == word).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_names_read_back() {
+        for name in [
+            "u8",
+            "i128",
+            "f32",
+            "uuid",
+            "blob",
+            "str<2>",
+            "maybe<f32>",
+            "[[u16; 3]; 2]",
+            "enum Cabin: u8 {Economy = 0, First = 7}",
+            "enum Sign: i16 {Minus = -1}",
+            "record Position {lat: f64, notes: [maybe<text>; 2], größe: record Inner {a: bool}}",
+        ] {
+            let kind = StoredKind::parse(name).expect(name);
+            assert_eq!(kind.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn sizes_follow_from_the_parts() {
+        for (name, size, align) in [
+            ("maybe<f32>", 8, 4),
+            ("maybe<str<5>>", 6, 1),
+            ("maybe<text>", 24, 8),
+            ("[maybe<u16>; 3]", 12, 2),
+            ("record R {a: u64, b: uuid, c: [u8; 8]}", 32, 8),
+            ("enum E: u32 {A = 0}", 4, 4),
+        ] {
+            let kind = StoredKind::parse(name).expect(name);
+            assert_eq!((kind.size(), kind.align()), (size, align), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_type_is_refused_where_it_ends() {
+        let deep = format!("{}u8{}", "maybe<".repeat(65), ">".repeat(65));
+        let very_deep = "[".repeat(1_000_000);
+        for (text, expected) in [
+            ("", "a type"),
+            ("u9", "a type"),
+            ("u8 ", "nothing behind the type"),
+            ("str<>", "a count"),
+            ("str<02>", "a count"),
+            ("str<+2>", "a count"),
+            ("str<0>", "a type of 1 to 16777216 bytes"),
+            ("[u8; 0]", "a type of 1 to 16777216 bytes"),
+            ("[u8; 16777217]", "a type of 1 to 16777216 bytes"),
+            ("[[u64; 1000000]; 99999999999999999]", "a type of 1 to 16777216 bytes"),
+            ("[u8;2]", "; "),
+            ("enum E: f32 {A = 0}", "an integer type"),
+            ("enum E: u8 {}", "a name"),
+            ("enum E: u8 {A = x}", "an integer"),
+            ("record R {}", "a name"),
+            ("record R {a: u8", ", "),
+            ("record 1 {a: u8}", "a name"),
+            (&deep, "a type that is nested at most 64 deep"),
+            (&very_deep, "a type that is nested at most 64 deep"),
+        ] {
+            assert_eq!(StoredKind::parse(text).map_err(|error| error.0), Err(expected), "{text:.40}");
+        }
+    }
+}

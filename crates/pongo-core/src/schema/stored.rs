@@ -1,0 +1,166 @@
+//! The owned form of a [`Schema`]: what a store knows about a table without the program's type.
+
+use super::kind::StoredKind;
+use super::{Kind, Schema};
+
+/// What a table's rows are, as a store's schema file says it.
+///
+/// Made from a program's [`Schema`] or read from the file with [`StoredSchema::parse`], which checks that all its parts
+/// agree: fields lie one behind the other without gaps, places are inside `fields`, sizes are those of the kinds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredSchema {
+    /// The table's name.
+    pub table: String,
+    /// The type's name.
+    pub record: String,
+    /// Which layout of this table it is, counted from 1.
+    pub version: u32,
+    /// The size of a row in bytes.
+    pub size: usize,
+    /// Its alignment.
+    pub align: usize,
+    /// Its fields, in the order of their offsets.
+    pub fields: Vec<StoredField>,
+    /// The key fields, as places in `fields`, in the key's order.
+    pub key: Vec<usize>,
+    /// The secondary indexes.
+    pub indexes: Vec<StoredIndex>,
+}
+
+/// One field of a stored record.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredField {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: StoredKind,
+    /// Bytes from the record's start.
+    pub offset: usize,
+    /// Its size in bytes.
+    pub size: usize,
+}
+
+/// A secondary index of a stored table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredIndex {
+    /// Its name.
+    pub name: String,
+    /// Its fields, as places in [`StoredSchema::fields`], in order.
+    pub fields: Vec<usize>,
+    /// Whether two live rows may not have the same value.
+    pub unique: bool,
+}
+
+/// A [`Text`](crate::fields::Text) or [`Blob`](crate::fields::Blob) somewhere in a row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HeapField {
+    /// Bytes from the row's start to its 16 bytes.
+    pub offset: usize,
+    /// Whether it is text, and so has to be UTF-8.
+    pub text: bool,
+}
+
+impl From<&Schema> for StoredSchema {
+    fn from(schema: &Schema) -> Self {
+        Self {
+            table: schema.table.to_owned(),
+            record: schema.record.to_owned(),
+            version: 1,
+            size: schema.size,
+            align: schema.align,
+            fields: schema
+                .fields
+                .iter()
+                .map(|field| StoredField {
+                    name: field.name.to_owned(),
+                    kind: StoredKind::from(&field.kind),
+                    offset: field.offset,
+                    size: field.size,
+                })
+                .collect(),
+            key: schema.key.to_vec(),
+            indexes: schema
+                .indexes
+                .iter()
+                .map(|index| StoredIndex {
+                    name: index.name.to_owned(),
+                    fields: index.fields.to_vec(),
+                    unique: index.unique,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl StoredSchema {
+    /// A number of the layout: equal for two schemas iff their rows' bytes mean the same (but for xxh3's collisions).
+    ///
+    /// Covers size, alignment, the fields' names, kinds and places, and the key. Not the indexes, which can be rebuilt,
+    /// nor the names of tables and types, which mean nothing to the bytes.
+    #[must_use]
+    pub fn fingerprint(&self) -> u128 {
+        use core::fmt::Write;
+        let mut layout = String::new();
+        // Writing into a `String` cannot fail.
+        let _ = write!(layout, "{} {}\n", self.size, self.align);
+        for field in &self.fields {
+            let _ = write!(layout, "{} {} {}: ", field.offset, field.size, field.name);
+            let _ = field.kind.write(&mut layout, false);
+            layout.push('\n');
+        }
+        let _ = write!(layout, "{:?}", self.key);
+        xxhash_rust::xxh3::xxh3_128(layout.as_bytes())
+    }
+
+    /// Every `Text` and `Blob` in a row, in arrays, nested records and `Maybe`s too, in the order of their offsets.
+    ///
+    /// At most one for each 16 bytes of a row. A `Maybe` without a value has an empty one.
+    #[must_use]
+    pub fn heap_fields(&self) -> Vec<HeapField> {
+        let mut found = Vec::new();
+        for field in &self.fields {
+            collect(&field.kind, field.offset, &mut found);
+        }
+        found
+    }
+
+    /// Where the key lies in a row: `(offset, length)` in the key's order, with ranges that touch merged.
+    #[must_use]
+    pub fn key_ranges(&self) -> Vec<(usize, usize)> {
+        let mut ranges: Vec<(usize, usize)> = Vec::new();
+        for field in self.key.iter().filter_map(|place| self.fields.get(*place)) {
+            match ranges.last_mut() {
+                Some((offset, len)) if *offset + *len == field.offset => *len += field.size,
+                _ => ranges.push((field.offset, field.size)),
+            }
+        }
+        ranges
+    }
+}
+
+fn collect(kind: &StoredKind, offset: usize, found: &mut Vec<HeapField>) {
+    match kind {
+        StoredKind::Plain(Kind::Text) => found.push(HeapField { offset, text: true }),
+        StoredKind::Plain(Kind::Blob) => found.push(HeapField { offset, text: false }),
+        StoredKind::Plain(_) | StoredKind::Enum { .. } | StoredKind::FixedStr(_) => {}
+        StoredKind::Maybe(of) => collect(of, offset + of.align(), found),
+        StoredKind::Array { of, len } => {
+            let mut first = Vec::new();
+            collect(of, 0, &mut first);
+            if first.is_empty() {
+                return;
+            }
+            for element in 0..*len {
+                let start = offset + element * of.size();
+                found.extend(first.iter().map(|field| HeapField { offset: start + field.offset, ..*field }));
+            }
+        }
+        StoredKind::Record { fields, .. } => {
+            let mut offset = offset;
+            for (_, kind) in fields {
+                collect(kind, offset, found);
+                offset += kind.size();
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What all generated code needs: the paths it names, the helper for missing values, and case changes.
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::quote;
+use syn::{LitStr, Path, Visibility};
+
+/// The paths of one expansion.
+pub(crate) struct Paths {
+    /// `::pongo::__private`
+    pub(crate) private: TokenStream,
+    /// The path of zerocopy, for its own attribute.
+    pub(crate) zerocopy: String,
+}
+
+impl Paths {
+    /// For the crate that `#[pongo(crate = "…")]` names. A path that is not expressly relative is taken from the extern
+    /// prelude, so that no module of the user's can stand in its way.
+    pub(crate) fn new(krate: Option<&LitStr>) -> Self {
+        let path = krate.and_then(|krate| krate.parse_with(Path::parse_mod_style).ok());
+        let mut path = path.unwrap_or_else(|| syn::parse_quote!(pongo));
+        let relative = path
+            .segments
+            .first()
+            .is_some_and(|first| ["crate", "self", "super"].iter().any(|keyword| first.ident == keyword));
+        if !relative {
+            path.leading_colon = Some(<syn::Token![::]>::default());
+        }
+        let zerocopy = quote!(#path::__private::zerocopy).to_string().replace(' ', "");
+        Self { private: quote!(#path::__private), zerocopy }
+    }
+
+    /// The traits that prove what a type's bytes are, as derives.
+    pub(crate) fn zerocopy_derives(&self) -> [(&'static str, TokenStream); 4] {
+        let private = &self.private;
+        ["TryFromBytes", "IntoBytes", "Immutable", "KnownLayout"].map(|name| {
+            let ident = Ident::new(name, Span::call_site());
+            (name, quote!(#private::zerocopy::#ident))
+        })
+    }
+
+    /// The path, so spanned that an error in what it calls shows at `span`.
+    pub(crate) fn at(&self, span: Span) -> TokenStream {
+        let span = span.resolved_at(Span::call_site());
+        let respan = |mut token: TokenTree| {
+            token.set_span(span);
+            token
+        };
+        self.private.clone().into_iter().map(respan).collect()
+    }
+}
+
+/// The type's `Optional`, with a cell of tag and value, so that it can stand in a `Maybe`.
+///
+/// The cell is as visible as the type: more would leak it, less would hide its own cell.
+pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenStream {
+    let private = &paths.private;
+    let zerocopy = &paths.zerocopy;
+    let derives = paths.zerocopy_derives().map(|(_, path)| path);
+    let value = Ident::new("value", Span::mixed_site());
+    quote! {
+        #[derive(#(#derives),*)]
+        #[zerocopy(crate = #zerocopy)]
+        #[repr(C)]
+        #[doc(hidden)]
+        #vis struct __PongoCell {
+            tag: <[(); #private::core::mem::align_of::<#ident>()] as #private::TagOf>::Tag,
+            value: #ident,
+        }
+
+        #[automatically_derived]
+        impl #private::core::clone::Clone for __PongoCell
+        where
+            for<'copy> #ident: #private::CopyFor<'copy>,
+        {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        #[automatically_derived]
+        impl #private::core::marker::Copy for __PongoCell where for<'copy> #ident: #private::CopyFor<'copy> {}
+
+        #[automatically_derived]
+        impl #private::OptionalCell for __PongoCell {
+            type Value = #ident;
+            const ABSENT: Self = Self {
+                tag: #private::Tag::ABSENT,
+                value: <#ident as #private::FieldType>::BLANK,
+            };
+            #[inline]
+            fn present(#value: #ident) -> Self {
+                Self { tag: #private::Tag::PRESENT, value: #value }
+            }
+            #[inline]
+            fn value(&self) -> &#ident {
+                &self.value
+            }
+            #[inline]
+            fn into_value(self) -> #ident {
+                self.value
+            }
+        }
+
+        #[automatically_derived]
+        impl #private::Optional for #ident {
+            type Cell = __PongoCell;
+        }
+    }
+}
+
+/// An identifier's text, without `r#`.
+pub(crate) fn plain(ident: &Ident) -> String {
+    let text = ident.to_string();
+    text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
+}
+
+/// `FlightLeg` -> `flight_leg`, `HTTPLog` -> `http_log`.
+pub(crate) fn snake_case(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    let mut snake = String::new();
+    for (place, c) in chars.iter().enumerate() {
+        let before = place.checked_sub(1).map(|before| chars[before]);
+        let begins_word = c.is_uppercase()
+            && before.is_some_and(|before| {
+                let in_capitals =
+                    before.is_uppercase() && chars.get(place + 1).is_some_and(|next| next.is_lowercase());
+                before.is_lowercase() || before.is_numeric() || in_capitals
+            });
+        if begins_word {
+            snake.push('_');
+        }
+        snake.extend(c.to_lowercase());
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snake_case_splits_where_a_reader_does() {
+        for (name, snake) in [
+            ("Flight", "flight"),
+            ("FlightLeg", "flight_leg"),
+            ("HTTPLog", "http_log"),
+            ("Route66Stop", "route66_stop"),
+            ("ABC", "abc"),
+            ("Already_Snake", "already_snake"),
+        ] {
+            assert_eq!(snake_case(name), snake);
+        }
+    }
+
+    #[test]
+    fn a_crate_is_taken_from_the_extern_prelude_unless_relative() {
+        let zerocopy = |path: &str| Paths::new(Some(&LitStr::new(path, Span::call_site()))).zerocopy;
+        assert_eq!(zerocopy("renamed"), "::renamed::__private::zerocopy");
+        assert_eq!(zerocopy("::renamed"), "::renamed::__private::zerocopy");
+        assert_eq!(zerocopy("crate"), "crate::__private::zerocopy");
+        assert_eq!(zerocopy("self::inner"), "self::inner::__private::zerocopy");
+        assert_eq!(Paths::new(None).zerocopy, "::pongo::__private::zerocopy");
+    }
+}

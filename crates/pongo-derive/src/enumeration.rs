@@ -1,0 +1,98 @@
+//! `#[derive(PongoRecord)]` on an enum without fields: a field type that lies in an integer.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::spanned::Spanned;
+use syn::{DataEnum, DeriveInput, Fields};
+
+use crate::attr::{self, Errors, Repr, TypeAttrs};
+use crate::context::{Paths, optional, plain};
+
+const INTEGERS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"];
+
+/// Refuses what cannot be, and gives the paths of the expansion.
+pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> syn::Result<Paths> {
+    let mut errors = Errors::default();
+    let attrs = TypeAttrs::read(&input.attrs, &mut errors);
+    if let Some(table) = &attrs.table {
+        errors.at(
+            table.span(),
+            "an enum is a field, not a table: remove `table`, or put the enum into a struct",
+        );
+    }
+    for index in &attrs.indexes {
+        errors
+            .at(index.span, "an enum is a field and has no index of its own: index the field that holds it");
+    }
+    if !input.generics.params.is_empty() {
+        errors.at(
+            input.generics.span(),
+            "a field type has one layout, so it cannot be generic: write the types out",
+        );
+    }
+    let repr = Repr::read(&input.attrs);
+    match &repr.integer {
+        Some(integer) if !INTEGERS.iter().any(|known| integer == known) => errors.at(
+            integer.span(),
+            format!("an enum cannot lie in a `{integer}`: write `u8`, or another integer of fixed size up to 64 bits"),
+        ),
+        Some(_) => {}
+        None if need_repr || repr.c => errors.at(
+            input.ident.span(),
+            format!("`{}` has no fixed integer to lie in: write `#[repr(u8)]` above it", input.ident),
+        ),
+        None => {}
+    }
+    if data.variants.is_empty() {
+        errors.at(input.ident.span(), format!("`{}` has no variants, so no value: give it one", input.ident));
+    }
+    for variant in &data.variants {
+        attr::none(&variant.attrs, &mut errors);
+        if !matches!(variant.fields, Fields::Unit) {
+            errors.at(
+                variant.fields.span(),
+                format!(
+                    "`{}` has fields, and an enum in a record has none: keep the data in fields of the record beside an enum \
+                     that says which of them count",
+                    variant.ident
+                ),
+            );
+        }
+    }
+    errors.into_result(Paths::new(attrs.krate.as_ref()))
+}
+
+pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenStream> {
+    let paths = check(input, data, true)?;
+    let private = &paths.private;
+    let ident = &input.ident;
+    let name = plain(ident);
+    let repr = Repr::read(&input.attrs).integer.map(|integer| integer.to_string().to_uppercase());
+    let repr = quote::format_ident!("{}", repr.unwrap_or_else(|| "U8".to_owned()));
+    let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
+    let names: Vec<_> = variants.iter().map(|variant| plain(variant)).collect();
+    let first = &variants[0];
+    let optional = optional(&paths, &input.vis, ident);
+    Ok(quote! {
+        #[doc(hidden)]
+        const _: () = {
+            #[automatically_derived]
+            impl #private::FieldType for #ident {
+                const KIND: #private::Kind = #private::Kind::Enum {
+                    name: #name,
+                    repr: &#private::Kind::#repr,
+                    variants: &[#((#names, #ident::#variants as #private::core::primitive::i128)),*],
+                };
+                const BLANK: Self = {
+                    #(if #ident::#variants as #private::core::primitive::i128 == 0 { #ident::#variants } else)*
+                    { #ident::#first }
+                };
+            }
+
+            #[automatically_derived]
+            impl #private::KeyField for #ident where for<'key> #ident: #private::KeyFor<'key> {}
+
+            #optional
+        };
+    })
+}

@@ -1,0 +1,210 @@
+//! The code for a struct: safe `impl`s, and checks that run at compile time at the field they are about.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use crate::context::optional;
+use crate::record::{Record, Table};
+
+pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
+    let private = &record.paths.private;
+    let ident = record.ident;
+    let name = &record.name;
+    let checks = checks(record);
+    let field_idents = record.fields.iter().map(|field| field.ident);
+    let field_types = record.fields.iter().map(|field| field.ty);
+    let descriptions = record.fields.iter().map(|field| {
+        let (ident_of, name_of, ty) = (field.ident, &field.name, field.ty);
+        quote_spanned! {at(ty.span())=>
+            #private::field::<#ty>(#name_of, #private::core::mem::offset_of!(#ident, #ident_of))
+        }
+    });
+    let face = match &record.table {
+        Some(table) => table_impls(record, table),
+        None => optional(&record.paths, record.vis, ident),
+    };
+    quote! {
+        #[doc(hidden)]
+        const _: () = {
+            const __PONGO_FIELDS: &'static [#private::Field] = &[#(#descriptions),*];
+
+            #[automatically_derived]
+            impl #private::FieldType for #ident {
+                const KIND: #private::Kind = #private::Kind::Record {
+                    name: #name,
+                    fields: __PONGO_FIELDS,
+                    size: #private::core::mem::size_of::<#ident>(),
+                };
+                const BLANK: Self = #ident {
+                    #(#field_idents: <#field_types as #private::FieldType>::BLANK),*
+                };
+            }
+
+            #face
+            #checks
+        };
+    }
+}
+
+/// The span for code that is shown there and means what it means where the macro was called.
+fn at(span: Span) -> Span {
+    span.resolved_at(Span::call_site())
+}
+
+/// Layout and key checks, each in a constant of its own so that each shows at its field.
+fn checks(record: &Record<'_>) -> TokenStream {
+    let ident = record.ident;
+    let name = &record.name;
+    let mut checks = TokenStream::new();
+    let mut before: Option<(&Ident, &str, &syn::Type)> = None;
+    for field in &record.fields {
+        let (ident_of, name_of, ty) = (field.ident, field.name.as_str(), field.ty);
+        let span = at(ident_of.span());
+        let private = record.paths.at(span);
+        checks.extend(quote_spanned! {span=>
+            const _: () = #private::layout::not_empty(#name, #name_of, #private::core::mem::size_of::<#ty>());
+        });
+        if let Some((before_ident, before_name, before_ty)) = before {
+            checks.extend(quote_spanned! {span=>
+                const _: () = #private::layout::no_gap(
+                    #name,
+                    #before_name,
+                    #private::core::mem::offset_of!(#ident, #before_ident) + #private::core::mem::size_of::<#before_ty>(),
+                    #name_of,
+                    #private::core::mem::offset_of!(#ident, #ident_of),
+                );
+            });
+        }
+        before = Some((ident_of, name_of, ty));
+    }
+    if let Some((last, last_name, last_ty)) = before {
+        let span = at(last.span());
+        let private = record.paths.at(span);
+        checks.extend(quote_spanned! {span=>
+            const _: () = #private::layout::no_tail(
+                #name,
+                #last_name,
+                #private::core::mem::offset_of!(#ident, #last) + #private::core::mem::size_of::<#last_ty>(),
+                #private::core::mem::size_of::<#ident>(),
+            );
+        });
+    }
+    let span = at(ident.span());
+    let private = record.paths.at(span);
+    checks.extend(quote_spanned! {span=>
+        const _: () = #private::layout::within_limits(
+            #name,
+            #private::core::mem::size_of::<#ident>(),
+            #private::core::mem::align_of::<#ident>(),
+            &<#ident as #private::FieldType>::KIND,
+        );
+    });
+    if let Some(table) = &record.table {
+        let mut places: Vec<usize> = table.indexes.iter().flat_map(|index| index.fields.clone()).collect();
+        places.extend(&table.key);
+        places.sort_unstable();
+        places.dedup();
+        for place in places {
+            let ty = record.fields[place].ty;
+            let span = at(ty.span());
+            let private = record.paths.at(span);
+            checks.extend(quote_spanned! {span=> const _: () = #private::key_field::<#ty>(); });
+        }
+    }
+    checks
+}
+
+fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
+    let private = &record.paths.private;
+    let ident = record.ident;
+    let name = &record.name;
+    let table_name = &table.name;
+    let key = &table.key;
+    let key_idents: Vec<_> = key.iter().map(|place| record.fields[*place].ident).collect();
+    let key_types: Vec<_> = key.iter().map(|place| record.fields[*place].ty).collect();
+    let indexes = table.indexes.iter().map(|index| {
+        let (name, fields, unique) = (&index.name, &index.fields, index.unique);
+        quote!(#private::IndexDef { name: #name, fields: &[#(#fields),*], unique: #unique })
+    });
+
+    let bytes = Ident::new("bytes", Span::mixed_site());
+    let key_name = Ident::new("key", Span::mixed_site());
+    let sizes: Vec<_> = key_types.iter().map(|ty| quote!(#private::core::mem::size_of::<#ty>())).collect();
+    let ats = (0..sizes.len()).map(|place| {
+        let before = &sizes[..place];
+        quote!(0 #(+ #before)*)
+    });
+    let ats: Vec<_> = ats.collect();
+    let (key_type, key_value, key_parts) = match (&key_idents[..], &key_types[..]) {
+        ([one], [ty]) => (quote!(#ty), quote!(self.#one), vec![quote!(#key_name)]),
+        _ => {
+            let parts = (0..key_idents.len()).map(syn::Index::from).map(|place| quote!(&#key_name.#place));
+            (quote!((#(#key_types),*)), quote!((#(self.#key_idents),*)), parts.collect())
+        }
+    };
+    let columns = columns(record);
+    quote! {
+        const _: () = #private::core::assert!(#private::is_table_name(#table_name));
+
+        #[automatically_derived]
+        impl #private::PongoRecord for #ident {
+            type Key = #key_type;
+            type KeyBytes = [#private::core::primitive::u8; 0 #(+ #sizes)*];
+            const SCHEMA: &'static #private::Schema = &#private::Schema {
+                table: #table_name,
+                record: #name,
+                size: #private::core::mem::size_of::<#ident>(),
+                align: #private::core::mem::align_of::<#ident>(),
+                fields: __PONGO_FIELDS,
+                key: &[#(#key),*],
+                indexes: &[#(#indexes),*],
+            };
+            #[inline]
+            fn key(&self) -> Self::Key {
+                #key_value
+            }
+            #[inline]
+            fn key_bytes(&self) -> Self::KeyBytes {
+                let mut #bytes = [0; 0 #(+ #sizes)*];
+                #(#private::put_key_field(&mut #bytes, #ats, &self.#key_idents);)*
+                #bytes
+            }
+            #[inline]
+            fn encode_key(#key_name: &Self::Key) -> Self::KeyBytes {
+                let mut #bytes = [0; 0 #(+ #sizes)*];
+                #(#private::put_key_field(&mut #bytes, #ats, #key_parts);)*
+                #bytes
+            }
+        }
+
+        #columns
+    }
+}
+
+/// `CARRIER` for `carrier`, as visible as the field. Fields that begin with `_` are padding and get none.
+fn columns(record: &Record<'_>) -> TokenStream {
+    let private = &record.paths.private;
+    let ident = record.ident;
+    let row = Ident::new("row", Span::mixed_site());
+    let columns = record.fields.iter().filter(|field| !field.name.starts_with('_')).map(|field| {
+        let (ident_of, name, ty, vis) = (field.ident, &field.name, field.ty, field.vis);
+        let constant = Ident::new(&name.to_uppercase(), at(ident_of.span()));
+        let doc = format!("The column `{name}`.");
+        quote! {
+            #[doc = #doc]
+            #[allow(dead_code, non_upper_case_globals)]
+            #vis const #constant: #private::Column<#ident, #ty> = #private::Column::new(
+                #name,
+                #private::core::mem::offset_of!(#ident, #ident_of),
+                |#row: &#ident| &#row.#ident_of,
+            );
+        }
+    });
+    quote! {
+        #[automatically_derived]
+        impl #ident {
+            #(#columns)*
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `#[derive(PongoRecord)]` on a struct: what it is made of, and what cannot be.
+
+use proc_macro2::Span;
+use syn::spanned::Spanned;
+use syn::{DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
+
+use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name};
+use crate::context::{Paths, plain, snake_case};
+use crate::refuse::refusal;
+
+/// A key is at most a tuple of so many fields: beyond that tuples have neither `Eq` nor `Debug`.
+const MAX_KEY_FIELDS: usize = 12;
+
+/// A struct that passed every check which can be made on its text.
+pub(crate) struct Record<'i> {
+    pub(crate) vis: &'i Visibility,
+    pub(crate) ident: &'i Ident,
+    pub(crate) name: String,
+    pub(crate) paths: Paths,
+    pub(crate) fields: Vec<RecordField<'i>>,
+    /// What makes it a table's record; `None` for one that is only a field of others.
+    pub(crate) table: Option<Table>,
+}
+
+pub(crate) struct RecordField<'i> {
+    pub(crate) ident: &'i Ident,
+    pub(crate) name: String,
+    pub(crate) ty: &'i Type,
+    pub(crate) vis: &'i Visibility,
+}
+
+pub(crate) struct Table {
+    pub(crate) name: String,
+    /// Places in the fields.
+    pub(crate) key: Vec<usize>,
+    pub(crate) indexes: Vec<Index>,
+}
+
+pub(crate) struct Index {
+    pub(crate) name: String,
+    /// Places in the fields.
+    pub(crate) fields: Vec<usize>,
+    pub(crate) unique: bool,
+}
+
+impl<'i> Record<'i> {
+    /// `need_repr` is false if the caller is about to add `repr(C)`.
+    pub(crate) fn read(input: &'i DeriveInput, data: &'i DataStruct, need_repr: bool) -> syn::Result<Self> {
+        let mut errors = Errors::default();
+        let attrs = TypeAttrs::read(&input.attrs, &mut errors);
+        let ident = &input.ident;
+        check_generics(input, &mut errors);
+        let repr = Repr::read(&input.attrs);
+        check_repr(ident, &repr, need_repr, &mut errors);
+
+        let named = match &data.fields {
+            Fields::Named(named) if !named.named.is_empty() => &named.named,
+            Fields::Unnamed(unnamed) => {
+                errors.at(
+                    unnamed.span(),
+                    "the schema names each field: give these names, as in `struct S { value: u64 }`",
+                );
+                return errors.into_result(()).and(Err(Error::new(ident.span(), "no named fields")));
+            }
+            _ => {
+                errors.at(ident.span(), format!("`{ident}` has no bytes: give it at least one field"));
+                return errors.into_result(()).and(Err(Error::new(ident.span(), "no fields")));
+            }
+        };
+
+        let mut fields = Vec::new();
+        let mut field_attrs = Vec::new();
+        for field in named {
+            field_attrs.push(FieldAttrs::read(&field.attrs, &mut errors));
+            if let Some(reason) = refusal(&field.ty) {
+                errors.at(field.ty.span(), reason);
+            }
+            if let Some(ident) = &field.ident {
+                fields.push(RecordField { ident, name: plain(ident), ty: &field.ty, vis: &field.vis });
+            }
+        }
+        let table = table(ident, &attrs, &fields, &field_attrs, &mut errors);
+        if let (None, Some(align)) = (&table, repr.align) {
+            errors.at(
+                align,
+                "a record without a key is a field of others and is aligned as its own fields are: remove `align`",
+            );
+        }
+        let record = Self {
+            vis: &input.vis,
+            ident,
+            name: plain(ident),
+            paths: Paths::new(attrs.krate.as_ref()),
+            fields,
+            table,
+        };
+        errors.into_result(record)
+    }
+}
+
+fn check_generics(input: &DeriveInput, errors: &mut Errors) {
+    let generics = &input.generics;
+    if !generics.params.is_empty() {
+        errors.at(
+            generics.span(),
+            "a table holds rows of one layout, so a record cannot be generic: write the types out, one struct for each",
+        );
+    } else if let Some(clause) = &generics.where_clause {
+        errors.at(clause.span(), "a record is not generic and needs no `where`: remove it");
+    }
+}
+
+fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, errors: &mut Errors) {
+    if let Some(span) = repr.packed {
+        errors.at(
+            span,
+            "fields of a packed struct cannot be borrowed: remove `packed`, and move the fields with the larger alignment up",
+        );
+    } else if let Some(span) = repr.transparent {
+        errors.at(
+            span,
+            "the layout of a record is that of C: write `#[repr(C)]`, which is the same for one field",
+        );
+    } else if need_repr && !repr.c {
+        errors.at(
+            ident.span(),
+            format!(
+                "`{ident}` has no fixed layout: write `#[repr(C)]` above it, or `#[pongo::record]` in place of the derive"
+            ),
+        );
+    }
+}
+
+/// Key, indexes and name, or `None` if no field is a key.
+fn table(
+    ident: &Ident,
+    attrs: &TypeAttrs,
+    fields: &[RecordField<'_>],
+    field_attrs: &[FieldAttrs],
+    errors: &mut Errors,
+) -> Option<Table> {
+    let key: Vec<usize> = (0..field_attrs.len()).filter(|place| field_attrs[*place].key.is_some()).collect();
+    if key.is_empty() {
+        no_key(attrs, field_attrs, errors);
+        return None;
+    }
+    if let Some(span) = key.get(MAX_KEY_FIELDS).and_then(|place| field_attrs[*place].key) {
+        errors.at(span, "a key has at most 12 fields: combine some of them into a `FixedStr` or an array");
+    }
+
+    let mut indexes: Vec<Index> = Vec::new();
+    let mut add = |places: Vec<usize>, unique, span: Span, errors: &mut Errors| {
+        if places == key {
+            errors.at(span, "the key has an index and is unique already: remove this one");
+        }
+        let name = places.iter().map(|place| fields[*place].name.as_str()).collect::<Vec<_>>().join("+");
+        if indexes.iter().any(|index| index.name == name) {
+            errors.at(span, format!("`{name}` has an index already: remove one of the two"));
+        }
+        indexes.push(Index { name, fields: places, unique });
+    };
+    for (place, attrs) in field_attrs.iter().enumerate() {
+        if let Some(span) = attrs.unique {
+            add(vec![place], true, span, errors);
+        } else if let Some(span) = attrs.index {
+            add(vec![place], false, span, errors);
+        }
+    }
+    for index in &attrs.indexes {
+        if let Some(places) = places_of(ident, index, fields, errors) {
+            add(places, index.unique, index.span, errors);
+        }
+    }
+
+    let name = match &attrs.table {
+        Some(name) => name.value(),
+        None => snake_case(&plain(ident)),
+    };
+    if attrs.table.is_none() && !is_table_name(&name) {
+        errors.at(
+            ident.span(),
+            format!(
+                "`{name}`, made from the type's name, cannot name a table (1 to 64 of a-z, 0-9, `_` and `-`, with a letter \
+                 first): write `#[pongo(table = \"…\")]` above the struct"
+            ),
+        );
+    }
+    Some(Table { name, key, indexes })
+}
+
+fn places_of(
+    ident: &Ident,
+    index: &IndexAttr,
+    fields: &[RecordField<'_>],
+    errors: &mut Errors,
+) -> Option<Vec<usize>> {
+    let mut places = Vec::new();
+    for wanted in &index.fields {
+        match fields.iter().position(|field| field.name == plain(wanted)) {
+            Some(place) => places.push(place),
+            None => {
+                errors.at(wanted.span(), format!("`{ident}` has no field `{wanted}`: name one that it has"))
+            }
+        }
+    }
+    (places.len() == index.fields.len()).then_some(places)
+}
+
+/// Without a key there is no table, so nothing that is said of one can stand.
+fn no_key(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
+    const MEND: &str = "write `#[pongo(key)]` above the field by which rows are found";
+    if let Some(table) = &attrs.table {
+        errors.at(table.span(), format!("a table has a key, and no field is one: {MEND}"));
+    }
+    let on_fields = field_attrs.iter().flat_map(|attrs| [attrs.index, attrs.unique]).flatten();
+    for span in on_fields.chain(attrs.indexes.iter().map(|index| index.span)) {
+        errors.at(span, format!("only a table has indexes, and a table has a key: {MEND}, or remove this"));
+    }
+}

@@ -1,0 +1,93 @@
+//! Field types that can be refused by how they are written, each with what to write in its place.
+//!
+//! Names are compared as they stand: a type of the user's own that is called `String` is written `self::String`. Whatever
+//! is missed here (an alias, say) is refused by the trait `FieldType`, with a mend for all of them.
+
+use syn::{GenericArgument, Path, PathArguments, Type};
+
+/// Why `ty` cannot be a field, and the mend.
+pub(crate) fn refusal(ty: &Type) -> Option<String> {
+    let reason = match ty {
+        Type::Array(array) => return refusal(&array.elem),
+        Type::Paren(paren) => return refusal(&paren.elem),
+        Type::Group(group) => return refusal(&group.elem),
+        Type::Path(path) if path.qself.is_none() => return path_refusal(&path.path),
+        Type::Reference(_) => {
+            "a reference points into the memory of one process: keep the value itself, `Text` or `Blob`"
+        }
+        Type::Ptr(_) => "a pointer means nothing in another process: keep the value itself, or its key",
+        Type::BareFn(_) => {
+            "a function's address differs from process to process: keep an enum that says which"
+        }
+        Type::Slice(_) => "a slice has no fixed size: keep an array, or `Blob`",
+        Type::Tuple(_) => "a tuple has no fixed layout: make it a struct with `#[pongo::record]`",
+        Type::TraitObject(_) => {
+            "a trait object points into the memory of one process: keep an enum and its data"
+        }
+        Type::Never(_) => "`!` has no values: remove this field",
+        _ => return None,
+    };
+    Some(reason.to_owned())
+}
+
+fn path_refusal(path: &Path) -> Option<String> {
+    let last = path.segments.last()?;
+    let first = path.segments.first()?.ident.to_string();
+    if path.segments.len() > 1 && !matches!(first.as_str(), "std" | "core" | "alloc" | "uuid") {
+        return None;
+    }
+    let argument = match &last.arguments {
+        PathArguments::AngleBracketed(arguments) => {
+            arguments.args.iter().find_map(|argument| match argument {
+                GenericArgument::Type(ty) => Some(ty),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    let of = |ty: Option<&Type>| {
+        ty.map_or_else(|| "T".to_owned(), |ty| quote::quote!(#ty).to_string().replace(' ', ""))
+    };
+    let name = last.ident.to_string();
+    let mend = match name.as_str() {
+        "usize" => "`usize` has another size on other machines: write `u64`".to_owned(),
+        "isize" => "`isize` has another size on other machines: write `i64`".to_owned(),
+        "char" => "most 32-bit numbers are no `char`: write `u32`, or `FixedStr<4>`".to_owned(),
+        "String" | "str" | "OsString" | "PathBuf" | "CString" => {
+            format!(
+                "the text of a `{name}` lies outside the record: write `Text` (in the heap) or `FixedStr<N>` (in the row)"
+            )
+        }
+        "Vec" | "VecDeque" => {
+            let of = of(argument);
+            format!(
+                "the elements of a `{name}` lie outside the record: write `[{of}; N]`, or `Blob` for bytes of any number"
+            )
+        }
+        "HashMap" | "BTreeMap" | "HashSet" | "BTreeSet" | "LinkedList" | "BinaryHeap" => {
+            format!(
+                "the elements of a `{name}` lie outside the record: make them rows of a table of their own"
+            )
+        }
+        "Option" => format!("`Option` has no fixed layout: write `Maybe<{}>`", of(argument)),
+        "Box" | "Rc" | "Arc" | "Cow" => {
+            format!(
+                "a `{name}` points into the memory of one process: write `{}` itself, or `Maybe` of it",
+                of(argument)
+            )
+        }
+        "Cell" | "RefCell" | "UnsafeCell" | "Mutex" | "RwLock" | "OnceCell" => {
+            format!("rows never change in place, so `{name}` has no use: write `{}`", of(argument))
+        }
+        "SystemTime" | "Instant" => format!("`{name}` has no fixed layout: write `Timestamp`"),
+        "Duration" => {
+            "`Duration` has no fixed layout: write `i64`, with the unit in the field's name".to_owned()
+        }
+        "Uuid" if first == "uuid" => {
+            "`uuid::Uuid` is not PongoDB's: write `pongo::Uuid`, which converts both ways".to_owned()
+        }
+        "Maybe" => return argument.and_then(refusal),
+        _ => return None,
+    };
+    Some(mend)
+}

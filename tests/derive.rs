@@ -1,0 +1,187 @@
+//! What the macros make of structs and enums: schema, keys, columns, cells.
+#![allow(missing_docs)] // The types are `pub` to show that the macros leak nothing.
+
+use pongo::prelude::*;
+use pongo::schema::{HeapField, Kind, StoredSchema};
+use pongo::zerocopy::{IntoBytes, TryFromBytes};
+
+#[pongo::record]
+#[pongo(table = "flights", index(carrier, origin), unique(tail_number, departs))]
+#[derive(Debug, PartialEq)]
+pub struct Flight {
+    #[pongo(key)]
+    pub day: u32,
+    pub number: Maybe<u32>,
+    #[pongo(key)]
+    pub carrier: FixedStr<2>,
+    #[pongo(index)]
+    pub origin: [u8; 3],
+    pub cabin: Cabin,
+    _pad: [u8; 6],
+    #[pongo(key)]
+    pub departs: Timestamp,
+    pub r#type: Position,
+    pub tail: Text,
+    #[pongo(unique)]
+    pub tail_number: u64,
+    pub notes: [Maybe<Position>; 2],
+}
+
+#[pongo::record]
+#[derive(Debug, PartialEq)]
+pub struct Position {
+    lat: f64,
+    lon: f64,
+    what: Blob,
+}
+
+#[pongo::record]
+#[derive(Debug, Hash, PartialOrd)]
+pub enum Cabin {
+    First = 1,
+    Economy = 0,
+    r#Type = 7,
+}
+
+#[pongo::record]
+#[repr(i16)]
+pub enum Sign {
+    Minus = -300,
+    Plus = 300,
+}
+
+fn flight() -> Flight {
+    Flight {
+        day: 0x0102,
+        number: Maybe::none(),
+        carrier: "UA".try_into().unwrap(),
+        origin: *b"EWR",
+        cabin: Cabin::Type,
+        _pad: [0; 6],
+        departs: Timestamp::from_micros(5),
+        r#type: Position { lat: 1.0, lon: 2.0, what: Blob::EMPTY },
+        tail: Text::EMPTY,
+        tail_number: 9,
+        notes: [Maybe::none(), Maybe::some(Position { lat: 3.0, lon: 4.0, what: Blob::EMPTY })],
+    }
+}
+
+#[test]
+fn the_schema_is_the_layout() {
+    let schema = Flight::SCHEMA;
+    assert_eq!((schema.table, schema.record), ("flights", "Flight"));
+    assert_eq!((schema.size, schema.align), (size_of::<Flight>(), 8));
+    let fields: Vec<_> = schema.fields.iter().map(|field| (field.name, field.offset, field.size)).collect();
+    assert_eq!(
+        fields,
+        [
+            ("day", 0, 4),
+            ("number", 4, 8),
+            ("carrier", 12, 2),
+            ("origin", 14, 3),
+            ("cabin", 17, 1),
+            ("_pad", 18, 6),
+            ("departs", 24, 8),
+            ("type", 32, 32),
+            ("tail", 64, 16),
+            ("tail_number", 80, 8),
+            ("notes", 88, 80),
+        ]
+    );
+    assert_eq!(schema.key, [0, 2, 6]);
+    let indexes: Vec<_> =
+        schema.indexes.iter().map(|index| (index.name, index.fields, index.unique)).collect();
+    assert_eq!(
+        indexes,
+        [
+            ("origin", &[3][..], false),
+            ("tail_number", &[9], true),
+            ("carrier+origin", &[2, 3], false),
+            ("tail_number+departs", &[9, 6], true),
+        ]
+    );
+    assert_eq!(
+        Cabin::KIND,
+        Kind::Enum { name: "Cabin", repr: &Kind::U8, variants: &[("First", 1), ("Economy", 0), ("Type", 7)] }
+    );
+}
+
+#[test]
+fn keys_are_bytes_in_field_order() {
+    let row = flight();
+    assert_eq!(row.key(), (0x0102, "UA".try_into().unwrap(), Timestamp::from_micros(5)));
+    let bytes: [u8; 14] = row.key_bytes();
+    assert_eq!(&bytes, b"\x02\x01\0\0UA\x05\0\0\0\0\0\0\0");
+    assert_eq!(Flight::encode_key(&row.key()), bytes);
+
+    let stored = StoredSchema::from(Flight::SCHEMA);
+    assert_eq!(stored.key_ranges(), [(0, 4), (12, 2), (24, 8)]);
+    let cut: Vec<u8> =
+        stored.key_ranges().iter().flat_map(|(at, len)| &row.as_bytes()[*at..*at + *len]).copied().collect();
+    assert_eq!(cut, bytes);
+}
+
+#[test]
+fn columns_borrow_their_field() {
+    let row = flight();
+    assert_eq!(Flight::CARRIER.of(&row), "UA");
+    assert_eq!((Flight::TYPE.name(), Flight::TYPE.offset()), ("type", 32));
+    assert!(std::ptr::eq(Flight::TAIL.of(&row), &raw const row.tail));
+}
+
+#[test]
+fn heap_fields_are_found_at_any_depth() {
+    let stored = StoredSchema::from(Flight::SCHEMA);
+    let blob = |offset| HeapField { offset, text: false };
+    assert_eq!(
+        stored.heap_fields(),
+        [blob(48), HeapField { offset: 64, text: true }, blob(88 + 24), blob(128 + 24)]
+    );
+    assert_eq!(StoredSchema::parse(&stored.to_text()).unwrap(), stored);
+}
+
+#[test]
+fn only_valid_bytes_are_a_row() {
+    let row = flight();
+    let mut bytes = row.as_bytes().to_vec();
+    assert_eq!(Flight::try_read_from_bytes(&bytes).unwrap(), row);
+    bytes[17] = 2;
+    assert!(Flight::try_read_from_bytes(&bytes).is_err(), "no cabin has the number 2");
+}
+
+#[test]
+fn enums_and_nested_records_can_be_missing() {
+    let none = Maybe::<Cabin>::none();
+    assert_eq!((none.get(), none.as_bytes()), (None, &[0, 0][..]));
+    assert_eq!(Maybe::some(Cabin::First).to_option(), Some(Cabin::First));
+    // No variant of `Sign` is zero: the first one stands in the place of a missing value.
+    let none = Maybe::<Sign>::none();
+    assert_eq!(none.as_bytes()[..2], [0, 0]);
+    assert!(Maybe::<Sign>::try_read_from_bytes(none.as_bytes()).unwrap().is_none());
+    assert_eq!(size_of::<Maybe<Position>>(), 40);
+    let blank = <Flight as FieldType>::BLANK;
+    assert_eq!(blank.cabin, Cabin::Economy);
+    assert!(blank.as_bytes().iter().all(|byte| *byte == 0));
+}
+
+/// A type that is neither `Copy` nor `Clone` is a record all the same, unless it is a key.
+#[pongo::record]
+#[derive(Clone)]
+struct Plain {
+    #[pongo(key)]
+    id: u64,
+}
+
+#[pongo::record]
+#[repr(u32)]
+#[derive(PartialEq)]
+enum NotCopyNotEq {
+    A,
+}
+
+#[test]
+fn names_come_from_the_type() {
+    assert_eq!(Plain::SCHEMA.table, "plain");
+    assert_eq!(Plain { id: 7 }.clone().key(), 7);
+    assert_eq!(NotCopyNotEq::A.as_bytes(), [0; 4]);
+}
