@@ -58,10 +58,12 @@ const ROUTES: [(&str, &str, u64); 10] = [
 
 fn check_answers<'a>(slices: impl Iterator<Item = &'a [Flight]> + Clone) {
     let carriers = queries::by_carrier(slices.clone());
-    let found: Vec<_> = carriers.iter().map(|(code, of)| (code.as_str(), of.flights, of.departed, of.delay)).collect();
+    let found: Vec<_> =
+        carriers.iter().map(|(code, of)| (code.as_str(), of.flights, of.departed, of.delay)).collect();
     assert_eq!(found, CARRIERS);
     let routes = queries::busiest(slices, 10);
-    let found: Vec<_> = routes.iter().map(|((from, to), count)| (from.as_str(), to.as_str(), *count)).collect();
+    let found: Vec<_> =
+        routes.iter().map(|((from, to), count)| (from.as_str(), to.as_str(), *count)).collect();
     assert_eq!(found, ROUTES);
 }
 
@@ -104,7 +106,10 @@ fn the_tables_give_the_answers() -> Result<(), Error> {
     assert_eq!(flight.time_hour.to_string(), "2013-01-01T10:00:00Z");
     let plane = snapshot.table::<Plane>()?.get(&flight.tailnum)?.ok_or("N14228 is not there")?;
     assert_eq!((plane.tailnum.as_str(), plane.year.get(), plane.seats), ("N14228", Some(&1999), 149));
-    assert_eq!((plane.manufacturer.as_str(&snapshot)?, plane.model.as_str(&snapshot)?), ("BOEING", "737-824"));
+    assert_eq!(
+        (plane.manufacturer.as_str(&snapshot)?, plane.model.as_str(&snapshot)?),
+        ("BOEING", "737-824")
+    );
     assert!(plane.kind == PlaneKind::FixedWingMultiEngine && plane.speed.is_none());
     let airline = snapshot.table::<Airline>()?.get(&flight.carrier)?.ok_or("UA is not there")?;
     assert_eq!(airline.name.as_str(), "United Air Lines Inc.");

@@ -12,10 +12,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use pongo::prelude::*;
 
 /// What the example's functions err with.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// One row of a CSV.
-pub struct Columns<'a> {
+pub(crate) struct Columns<'a> {
     header: &'a StringRecord,
     row: &'a StringRecord,
 }
@@ -25,7 +25,7 @@ impl<'a> Columns<'a> {
     ///
     /// # Errors
     /// If there is no such column.
-    pub fn text(&self, column: &str) -> Result<&'a str, Error> {
+    pub(crate) fn text(&self, column: &str) -> Result<&'a str, Error> {
         let place = self.header.iter().position(|name| name == column);
         let text = place.and_then(|place| self.row.get(place));
         text.ok_or_else(|| format!("there is no column `{column}`").into())
@@ -35,7 +35,7 @@ impl<'a> Columns<'a> {
     ///
     /// # Errors
     /// If there is no such column or its text is no such value.
-    pub fn get<T: FromStr<Err: fmt::Display>>(&self, column: &str) -> Result<T, Error> {
+    pub(crate) fn get<T: FromStr<Err: fmt::Display>>(&self, column: &str) -> Result<T, Error> {
         let text = self.text(column)?;
         text.parse().map_err(|error| format!("column `{column}`, value {text:?}: {error}").into())
     }
@@ -44,7 +44,7 @@ impl<'a> Columns<'a> {
     ///
     /// # Errors
     /// If there is no such column or its text is neither `NA` nor such a value.
-    pub fn maybe<T: FromStr<Err: fmt::Display>>(&self, column: &str) -> Result<Option<T>, Error> {
+    pub(crate) fn maybe<T: FromStr<Err: fmt::Display>>(&self, column: &str) -> Result<Option<T>, Error> {
         if self.text(column)? == "NA" { Ok(None) } else { self.get(column).map(Some) }
     }
 
@@ -52,7 +52,7 @@ impl<'a> Columns<'a> {
     ///
     /// # Errors
     /// If there is no such column or its text is no such moment.
-    pub fn moment(&self, column: &str) -> Result<Timestamp, Error> {
+    pub(crate) fn moment(&self, column: &str) -> Result<Timestamp, Error> {
         let text = self.text(column)?;
         seconds(text)
             .and_then(Timestamp::from_secs)
@@ -86,7 +86,7 @@ fn seconds(text: &str) -> Option<i64> {
 ///
 /// # Errors
 /// If the file cannot be read, or at the first row that does not parse.
-pub fn read<T>(
+pub(crate) fn read<T>(
     folder: &Path,
     name: &str,
     mut parse: impl FnMut(&Columns<'_>) -> Result<T, Error>,

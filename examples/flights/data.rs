@@ -10,62 +10,62 @@ use pongo::prelude::*;
 /// A flight number leaves twice on some days, from different airports, so the key has the origin too.
 #[pongo::record]
 #[pongo(table = "flights")]
-pub struct Flight {
+pub(crate) struct Flight {
     /// The hour of the scheduled departure; with `origin` the key of [`Weather`].
-    pub time_hour: Timestamp,
+    pub(crate) time_hour: Timestamp,
     #[pongo(key)]
-    pub year: u16,
+    pub(crate) year: u16,
     #[pongo(key)]
-    pub month: u8,
+    pub(crate) month: u8,
     #[pongo(key)]
-    pub day: u8,
+    pub(crate) day: u8,
     #[pongo(key)]
-    pub carrier: FixedStr<2>,
+    pub(crate) carrier: FixedStr<2>,
     #[pongo(key)]
-    pub flight: u16,
+    pub(crate) flight: u16,
     #[pongo(key)]
-    pub origin: FixedStr<3>,
-    pub dest: FixedStr<3>,
+    pub(crate) origin: FixedStr<3>,
+    pub(crate) dest: FixedStr<3>,
     /// Local time as HHMM, as all the times here.
-    pub sched_dep_time: u16,
-    pub sched_arr_time: u16,
+    pub(crate) sched_dep_time: u16,
+    pub(crate) sched_arr_time: u16,
     /// Miles.
-    pub distance: u16,
+    pub(crate) distance: u16,
     /// Missing if the flight was cancelled.
-    pub dep_time: Maybe<u16>,
+    pub(crate) dep_time: Maybe<u16>,
     /// Minutes; negative if early.
-    pub dep_delay: Maybe<i16>,
-    pub arr_time: Maybe<u16>,
-    pub arr_delay: Maybe<i16>,
+    pub(crate) dep_delay: Maybe<i16>,
+    pub(crate) arr_time: Maybe<u16>,
+    pub(crate) arr_delay: Maybe<i16>,
     /// Minutes.
-    pub air_time: Maybe<u16>,
-    pub hour: u8,
-    pub minute: u8,
+    pub(crate) air_time: Maybe<u16>,
+    pub(crate) hour: u8,
+    pub(crate) minute: u8,
     /// The key of [`Plane`]; empty if it is not known.
-    pub tailnum: FixedStr<6>,
+    pub(crate) tailnum: FixedStr<6>,
 }
 
 /// What is known of a plane.
 #[pongo::record]
 #[pongo(table = "planes")]
-pub struct Plane {
-    pub manufacturer: Text,
-    pub model: Text,
+pub(crate) struct Plane {
+    pub(crate) manufacturer: Text,
+    pub(crate) model: Text,
     #[pongo(key)]
-    pub tailnum: FixedStr<6>,
-    pub seats: u16,
+    pub(crate) tailnum: FixedStr<6>,
+    pub(crate) seats: u16,
     /// Of manufacture.
-    pub year: Maybe<u16>,
+    pub(crate) year: Maybe<u16>,
     /// Miles an hour, for cruising.
-    pub speed: Maybe<u16>,
-    pub engines: u8,
-    pub kind: PlaneKind,
-    pub engine: FixedStr<14>,
+    pub(crate) speed: Maybe<u16>,
+    pub(crate) engines: u8,
+    pub(crate) kind: PlaneKind,
+    pub(crate) engine: FixedStr<14>,
 }
 
 /// The column `type`.
 #[pongo::record]
-pub enum PlaneKind {
+pub(crate) enum PlaneKind {
     FixedWingSingleEngine,
     FixedWingMultiEngine,
     Rotorcraft,
@@ -74,57 +74,57 @@ pub enum PlaneKind {
 /// An airline.
 #[pongo::record]
 #[pongo(table = "airlines")]
-pub struct Airline {
+pub(crate) struct Airline {
     #[pongo(key)]
-    pub carrier: FixedStr<2>,
-    pub name: FixedStr<30>,
+    pub(crate) carrier: FixedStr<2>,
+    pub(crate) name: FixedStr<30>,
 }
 
 /// An airport.
 #[pongo::record]
 #[pongo(table = "airports")]
-pub struct Airport {
-    pub name: Text,
-    pub lat: f64,
-    pub lon: f64,
+pub(crate) struct Airport {
+    pub(crate) name: Text,
+    pub(crate) lat: f64,
+    pub(crate) lon: f64,
     #[pongo(key)]
-    pub faa: FixedStr<3>,
+    pub(crate) faa: FixedStr<3>,
     /// Daylight saving time: `A` as in the US, `U` unknown, `N` none.
-    pub dst: FixedStr<1>,
+    pub(crate) dst: FixedStr<1>,
     /// Feet.
-    pub alt: i16,
+    pub(crate) alt: i16,
     /// Hours from UTC.
-    pub tz: i8,
+    pub(crate) tz: i8,
     /// IANA's name of the time zone.
-    pub tzone: Maybe<FixedStr<24>>,
+    pub(crate) tzone: Maybe<FixedStr<24>>,
 }
 
 /// An hour's weather at one of the three airports.
 #[pongo::record]
 #[pongo(table = "weather")]
-pub struct Weather {
+pub(crate) struct Weather {
     #[pongo(key)]
-    pub origin: FixedStr<3>,
-    pub month: u8,
-    pub day: u8,
-    pub hour: u8,
-    pub year: u16,
+    pub(crate) origin: FixedStr<3>,
+    pub(crate) month: u8,
+    pub(crate) day: u8,
+    pub(crate) hour: u8,
+    pub(crate) year: u16,
     #[pongo(key)]
-    pub time_hour: Timestamp,
+    pub(crate) time_hour: Timestamp,
     /// °F, as `dewp`.
-    pub temp: Maybe<f32>,
-    pub dewp: Maybe<f32>,
+    pub(crate) temp: Maybe<f32>,
+    pub(crate) dewp: Maybe<f32>,
     /// Relative, in percent.
-    pub humid: Maybe<f32>,
+    pub(crate) humid: Maybe<f32>,
     /// Degrees.
-    pub wind_dir: Maybe<f32>,
+    pub(crate) wind_dir: Maybe<f32>,
     /// Miles an hour, as `wind_gust`.
-    pub wind_speed: Maybe<f32>,
-    pub wind_gust: Maybe<f32>,
+    pub(crate) wind_speed: Maybe<f32>,
+    pub(crate) wind_gust: Maybe<f32>,
     /// Millibars.
-    pub pressure: Maybe<f32>,
+    pub(crate) pressure: Maybe<f32>,
     /// Inches.
-    pub precip: f32,
+    pub(crate) precip: f32,
     /// Miles.
-    pub visib: f32,
+    pub(crate) visib: f32,
 }

@@ -14,7 +14,7 @@ use crate::steps::report;
 ///
 /// # Errors
 /// If a file cannot be read or parsed, or the store cannot take the rows. The store is as it was then.
-pub fn load(store: &Store, folder: &Path) -> Result<(), Error> {
+pub(crate) fn load(store: &Store, folder: &Path) -> Result<(), Error> {
     let mut tx = store.begin_write()?;
 
     let started = Instant::now();
@@ -47,7 +47,7 @@ pub fn load(store: &Store, folder: &Path) -> Result<(), Error> {
 ///
 /// # Errors
 /// Names the column that does not parse.
-pub fn flight(row: &Columns<'_>) -> Result<Flight, Error> {
+pub(crate) fn flight(row: &Columns<'_>) -> Result<Flight, Error> {
     Ok(Flight {
         time_hour: row.moment("time_hour")?,
         year: row.get("year")?,
@@ -75,7 +75,7 @@ pub fn flight(row: &Columns<'_>) -> Result<Flight, Error> {
 ///
 /// # Errors
 /// Names the column that does not parse.
-pub fn weather(row: &Columns<'_>) -> Result<Weather, Error> {
+pub(crate) fn weather(row: &Columns<'_>) -> Result<Weather, Error> {
     Ok(Weather {
         origin: row.get("origin")?,
         month: row.get("month")?,
@@ -99,7 +99,7 @@ pub fn weather(row: &Columns<'_>) -> Result<Weather, Error> {
 ///
 /// # Errors
 /// Names the column that does not parse.
-pub fn airline(row: &Columns<'_>) -> Result<Airline, Error> {
+pub(crate) fn airline(row: &Columns<'_>) -> Result<Airline, Error> {
     Ok(Airline { carrier: row.get("carrier")?, name: row.get("name")? })
 }
 

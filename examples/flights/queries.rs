@@ -9,24 +9,24 @@ use crate::data::{Airline, Flight, Plane};
 
 /// Flights of one carrier.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub struct OfCarrier {
+pub(crate) struct OfCarrier {
     /// All of them.
-    pub flights: u64,
+    pub(crate) flights: u64,
     /// Those that have a departure delay: the others were cancelled.
-    pub departed: u64,
+    pub(crate) departed: u64,
     /// The sum of their delays in minutes, early ones negative.
-    pub delay: i64,
+    pub(crate) delay: i64,
 }
 
 impl OfCarrier {
     /// In minutes; `None` if no flight departed.
-    pub fn mean_delay(&self) -> Option<f64> {
+    pub(crate) fn mean_delay(&self) -> Option<f64> {
         if self.departed == 0 { None } else { Some(self.delay as f64 / self.departed as f64) }
     }
 }
 
 /// For each carrier, in the order of their codes: flights, departures and delays.
-pub fn by_carrier<'a>(slices: impl Iterator<Item = &'a [Flight]>) -> Vec<(FixedStr<2>, OfCarrier)> {
+pub(crate) fn by_carrier<'a>(slices: impl Iterator<Item = &'a [Flight]>) -> Vec<(FixedStr<2>, OfCarrier)> {
     let mut carriers: HashMap<FixedStr<2>, OfCarrier> = HashMap::new();
     for flight in slices.flatten() {
         let carrier = carriers.entry(flight.carrier).or_default();
@@ -42,10 +42,10 @@ pub fn by_carrier<'a>(slices: impl Iterator<Item = &'a [Flight]>) -> Vec<(FixedS
 }
 
 /// Origin and destination.
-pub type Route = (FixedStr<3>, FixedStr<3>);
+pub(crate) type Route = (FixedStr<3>, FixedStr<3>);
 
 /// The `count` routes with the most flights, busiest first; routes with as many in the order of their codes.
-pub fn busiest<'a>(slices: impl Iterator<Item = &'a [Flight]>, count: usize) -> Vec<(Route, u64)> {
+pub(crate) fn busiest<'a>(slices: impl Iterator<Item = &'a [Flight]>, count: usize) -> Vec<(Route, u64)> {
     let mut routes: HashMap<Route, u64> = HashMap::new();
     for flight in slices.flatten() {
         *routes.entry((flight.origin, flight.dest)).or_default() += 1;
@@ -57,7 +57,9 @@ pub fn busiest<'a>(slices: impl Iterator<Item = &'a [Flight]>, count: usize) -> 
 }
 
 /// The keys of all flights, in an order that is not the table's: a look-up has nothing warm from the one before.
-pub fn shuffled_keys<'a>(slices: impl Iterator<Item = &'a [Flight]>) -> Vec<<Flight as PongoRecord>::Key> {
+pub(crate) fn shuffled_keys<'a>(
+    slices: impl Iterator<Item = &'a [Flight]>,
+) -> Vec<<Flight as PongoRecord>::Key> {
     let keys: Vec<_> = slices.flatten().map(PongoRecord::key).collect();
     // A prime that divides no table of flights: steps of it visit every place once.
     const STEP: usize = 7_368_787;
@@ -68,7 +70,10 @@ pub fn shuffled_keys<'a>(slices: impl Iterator<Item = &'a [Flight]>) -> Vec<<Fli
 ///
 /// # Errors
 /// If the table's rows do not check.
-pub fn look_up(snapshot: &Snapshot<'_>, keys: &[<Flight as PongoRecord>::Key]) -> Result<usize, Error> {
+pub(crate) fn look_up(
+    snapshot: &Snapshot<'_>,
+    keys: &[<Flight as PongoRecord>::Key],
+) -> Result<usize, Error> {
     let flights = snapshot.table::<Flight>()?;
     let mut found = 0;
     for key in keys {
@@ -81,7 +86,7 @@ pub fn look_up(snapshot: &Snapshot<'_>, keys: &[<Flight as PongoRecord>::Key]) -
 ///
 /// # Errors
 /// If the tables' rows do not check.
-pub fn follow(snapshot: &Snapshot<'_>) -> Result<(usize, usize), Error> {
+pub(crate) fn follow(snapshot: &Snapshot<'_>) -> Result<(usize, usize), Error> {
     let flights = snapshot.table::<Flight>()?;
     let planes = snapshot.table::<Plane>()?;
     let airlines = snapshot.table::<Airline>()?;

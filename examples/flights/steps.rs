@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Prints a step's name, its rows, its time and its rate.
-pub fn report(step: &str, rows: usize, started: Instant) {
+pub(crate) fn report(step: &str, rows: usize, started: Instant) {
     let seconds = started.elapsed().as_secs_f64();
     let rate = rows as f64 / seconds.max(1e-9);
     println!("{step:32} {rows:>9} rows {:>10.1} ms {:>10} rows/s", seconds * 1e3, short(rate));

@@ -80,9 +80,10 @@ struct RunArgs {
 }
 
 impl RunArgs {
-    fn measure(&self, place: &Place, engines: &[&'static Entry]) -> Result<Vec<Numbers>> {
+    /// The numbers of each size, measured as they are asked for.
+    fn measure(&self, place: &Place, engines: &[&'static Entry]) -> impl Iterator<Item = Result<Numbers>> {
         let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
-        self.rows.iter().map(|&rows| run::run(rows, engines, place, effort)).collect()
+        self.rows.iter().map(move |&rows| run::run(rows, engines, place, effort))
     }
 }
 
@@ -109,19 +110,21 @@ fn main() -> Result<()> {
             };
             let place = Place::take(&run.dir)?;
             println!("{}\n", machine::facts(place.folder()));
-            let all = run.measure(&place, &engines)?;
-            for numbers in &all {
-                println!("{}", report::table(numbers));
+            let mut figures = Vec::new();
+            for numbers in run.measure(&place, &engines) {
+                let numbers = numbers?;
+                println!("{}", report::table(&numbers));
+                figures.extend(figures::figures(&numbers));
             }
-            for figure in all.iter().flat_map(figures::figures) {
+            for figure in figures {
                 println!("{figure}");
             }
         }
         What::Run { engine, run } => {
             let entry = engine::find(&engine)?;
             let place = Place::take(&run.dir)?;
-            for numbers in run.measure(&place, &[entry])? {
-                print!("{}", numbers.json_lines()?);
+            for numbers in run.measure(&place, &[entry]) {
+                print!("{}", numbers?.json_lines()?);
             }
         }
         What::Serve { engine, dir } => child::serve(engine::find(&engine)?, &dir)?,
