@@ -1,0 +1,397 @@
+//! One run: which engine measures what, in which order, and against whom in turns.
+//!
+//! Engines with a goal between them (PongoDB, LMDB, redb) are one group: their stores stand side by side, each in its
+//! process, and every round of look-ups and commits goes through all of them, so that a ratio is of one moment of the
+//! machine. The latency of `fdatasync` drifts within minutes, so the bare file takes part in each group's commits, and
+//! dirty data are written out (`sync`) before. The other engines are groups of one, so that at most three stores are on
+//! the disk.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::child::{Child, Order};
+use crate::engine::{self, Durability, Entry};
+use crate::machine;
+use crate::measure::median;
+
+/// What is measured.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
+pub(crate) enum Metric {
+    /// ns a row, in random key order, synced at the end.
+    Load,
+    /// ns a key that is there.
+    Get,
+    /// ns a key that is not.
+    Missing,
+    /// ns a row.
+    Scan,
+    /// ns a row of a `Vec` of the same rows, in turns with `Scan`.
+    VecScan,
+    /// The median ratio of the two.
+    ScanOfVec,
+    /// ns a transaction of one row.
+    Sync1,
+    /// The bare file's ns of the same round over it.
+    Sync1OfBare,
+    /// ns a transaction of 1000 rows.
+    Sync1000,
+    /// ns a transaction of one row that does not wait for the disk.
+    Relaxed1,
+    /// Transactions of one row that 8 threads commit in the time in which one thread commits one.
+    Threads8,
+    /// ns to begin and end one.
+    Snapshot,
+    /// ns to open a store that was closed in order.
+    OpenClean,
+    /// ns to open a store whose process was killed during a commit.
+    OpenKilled,
+    /// Bytes of journal that this open had.
+    Journal,
+    /// ns to open a store as a power cut leaves it.
+    OpenCut,
+    /// Bytes after the load.
+    Disk,
+    /// Bytes of anonymous memory after look-ups.
+    Memory,
+}
+
+/// All numbers of one size, by engine and metric; several rounds are several numbers.
+#[derive(Debug)]
+pub(crate) struct Numbers {
+    pub(crate) rows: u64,
+    rounds: BTreeMap<(&'static str, Metric), Vec<f64>>,
+}
+
+impl Numbers {
+    /// None yet.
+    pub(crate) fn new(rows: u64) -> Numbers {
+        Numbers { rows, rounds: BTreeMap::new() }
+    }
+
+    /// Sets one round's number down.
+    pub(crate) fn add(&mut self, engine: &'static str, metric: Metric, number: f64) {
+        self.rounds.entry((engine, metric)).or_default().push(number);
+    }
+
+    /// The median over the rounds, if it was measured.
+    pub(crate) fn get(&self, engine: &str, metric: Metric) -> Option<f64> {
+        let rounds = self.rounds.iter().find(|((name, of), _)| *name == engine && *of == metric)?.1;
+        Some(median(&mut rounds.clone()))
+    }
+
+    /// How many times `slow` takes what `fast` takes: the median over rounds that took turns.
+    pub(crate) fn ratio(&self, slow: &str, fast: &str, metric: Metric) -> Option<f64> {
+        let of = |engine: &str| {
+            self.rounds
+                .iter()
+                .find(|((name, m), _)| *name == engine && *m == metric)
+                .map(|(_, rounds)| rounds)
+        };
+        let mut ratios: Vec<f64> = of(slow)?.iter().zip(of(fast)?).map(|(slow, fast)| slow / fast).collect();
+        Some(median(&mut ratios))
+    }
+
+    /// Every median as one JSON object a line.
+    pub(crate) fn json_lines(&self) -> Result<String> {
+        let mut lines = String::new();
+        for ((engine, metric), rounds) in &self.rounds {
+            let median = median(&mut rounds.clone());
+            let line = serde_json::json!({
+                "rows": self.rows, "engine": engine, "metric": metric, "median": median, "rounds": rounds,
+            });
+            lines.push_str(&line.to_string());
+            lines.push('\n');
+        }
+        Ok(lines)
+    }
+}
+
+/// How much is done a round.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    rounds: usize,
+    keys: usize,
+    commits: u64,
+    kill_after: Duration,
+}
+
+impl Effort {
+    /// What the figures are measured with.
+    pub(crate) const FULL: Effort =
+        Effort { rounds: 5, keys: 400_000, commits: 300, kill_after: Duration::from_secs(2) };
+    /// To see that everything runs.
+    pub(crate) const QUICK: Effort =
+        Effort { rounds: 2, keys: 20_000, commits: 20, kill_after: Duration::from_millis(300) };
+}
+
+/// The folder of a run, held by one run at a time; what an interrupted run left in it goes at the next.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: PathBuf,
+    _lock: File,
+}
+
+impl Place {
+    /// Takes `parent/pongo-bench-run`, empty.
+    pub(crate) fn take(parent: &Path) -> Result<Place> {
+        fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+        let lock = File::create(parent.join("pongo-bench.lock"))?;
+        if lock.try_lock().is_err() {
+            bail!("another run uses {}: wait for it, or give another folder with --dir", parent.display());
+        }
+        let folder = parent.join("pongo-bench-run");
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir(&folder)?;
+        Ok(Place { folder: folder.canonicalize()?, _lock: lock })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // If it cannot be removed now, the next run does it.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Engines whose numbers are compared round by round.
+const COMPARED: [&str; 3] = ["pongo", "lmdb", "redb"];
+
+/// Measures all engines of one size. An engine that fails is named on standard error and left out.
+pub(crate) fn run(rows: u64, engines: &[&'static Entry], place: &Place, effort: Effort) -> Result<Numbers> {
+    let mut numbers = Numbers::new(rows);
+    let stores = || engines.iter().copied().filter(|entry| entry.stores);
+    let mut groups: Vec<Vec<&'static Entry>> =
+        vec![stores().filter(|entry| COMPARED.contains(&entry.name)).collect()];
+    groups.extend(stores().filter(|entry| !COMPARED.contains(&entry.name)).map(|entry| vec![entry]));
+    for group in groups.into_iter().filter(|group| !group.is_empty()) {
+        let names: Vec<_> = group.iter().map(|entry| entry.name).collect();
+        if let Err(error) = (Group { rows, effort, place, numbers: &mut numbers }).run(&group) {
+            eprintln!("{}: left out from here on: {error:#}", names.join(", "));
+        }
+        for name in names {
+            let folder = place.folder().join(name);
+            if folder.exists() {
+                fs::remove_dir_all(folder)?;
+            }
+        }
+    }
+    Ok(numbers)
+}
+
+struct Group<'a> {
+    rows: u64,
+    effort: Effort,
+    place: &'a Place,
+    numbers: &'a mut Numbers,
+}
+
+impl Group<'_> {
+    fn run(&mut self, group: &[&'static Entry]) -> Result<()> {
+        let needed = (self.rows * 400) * group.len() as u64 + (1 << 30);
+        let free = machine::free_bytes(self.place.folder())?;
+        if free < needed {
+            bail!(
+                "{} MiB of free disk are needed, {} has {}: make room, or give another folder with --dir",
+                needed >> 20,
+                self.place.folder().display(),
+                free >> 20
+            );
+        }
+        for entry in group {
+            self.load(entry)?;
+        }
+        let mut children = Vec::new();
+        for entry in group {
+            let (child, took) = self.open(entry)?;
+            self.numbers.add(entry.name, Metric::OpenClean, took);
+            children.push(child);
+        }
+        self.reads(&mut children)?;
+        self.commits(&mut children)?;
+        for child in children {
+            child.end()?;
+        }
+        for entry in group {
+            self.reopen(entry)?;
+        }
+        Ok(())
+    }
+
+    fn folder(&self, entry: &Entry) -> PathBuf {
+        self.place.folder().join(entry.name)
+    }
+
+    /// A process with the store open, and how long the open took.
+    fn open(&self, entry: &'static Entry) -> Result<(Child, f64)> {
+        let folder = self.folder(entry);
+        fs::create_dir_all(&folder)?;
+        let mut child = Child::start(entry, &folder)?;
+        let took = child.number(Order::Open)?;
+        Ok((child, took))
+    }
+
+    fn load(&mut self, entry: &'static Entry) -> Result<()> {
+        quiesce();
+        let (mut child, _) = self.open(entry)?;
+        let took = child.number(Order::Load { rows: self.rows })?;
+        child.end()?;
+        self.numbers.add(entry.name, Metric::Load, took);
+        self.numbers.add(entry.name, Metric::Disk, machine::disk_bytes(&self.folder(entry))? as f64);
+        progress(entry.name, self.rows, &format!("loaded, {took:.0} ns a row"));
+        Ok(())
+    }
+
+    fn reads(&mut self, children: &mut [Child]) -> Result<()> {
+        quiesce();
+        let (rows, count) = (self.rows, self.effort.keys);
+        // Round 0 warms the caches and is not counted.
+        for round in 0..=self.effort.rounds as u64 {
+            for (metric, missing) in [(Metric::Get, false), (Metric::Missing, true)] {
+                for child in &mut *children {
+                    let took = child.number(Order::Get { rows, count, seed: round, missing })?;
+                    if round > 0 {
+                        self.numbers.add(child.entry.name, metric, took);
+                    }
+                }
+            }
+        }
+        for child in children {
+            let name = child.entry.name;
+            self.numbers.add(name, Metric::Memory, child.number(Order::Memory)?);
+            self.numbers.add(name, Metric::Snapshot, child.number(Order::Snapshots { times: 1_000_000 })?);
+            let scans = child.ask(Order::Scan { rows, rounds: self.effort.rounds })?;
+            for (metric, number) in [Metric::Scan, Metric::VecScan, Metric::ScanOfVec].into_iter().zip(scans)
+            {
+                self.numbers.add(name, metric, number);
+            }
+            progress(name, rows, "read");
+        }
+        Ok(())
+    }
+
+    fn commits(&mut self, children: &mut Vec<Child>) -> Result<()> {
+        let (bare, _) = self.open(engine::find("bare")?)?;
+        children.push(bare);
+        let mut next = self.rows;
+        let commits = self.effort.commits;
+        quiesce();
+        for _ in 0..self.effort.rounds + 2 {
+            let mut took = Vec::new();
+            for child in &mut *children {
+                took.push(child.number(commit(&mut next, 1, commits, 1, Durability::Sync))?);
+            }
+            let bare = took.last().copied().unwrap_or(f64::NAN);
+            for (child, took) in children.iter().zip(took) {
+                self.numbers.add(child.entry.name, Metric::Sync1, took);
+                self.numbers.add(child.entry.name, Metric::Sync1OfBare, bare / took);
+            }
+        }
+        for _ in 0..self.effort.rounds {
+            for child in &mut *children {
+                let one = child.number(commit(&mut next, 1, commits, 1, Durability::Sync))?;
+                let eight = child.number(commit(&mut next, 1, commits * 8, 8, Durability::Sync))?;
+                self.numbers.add(child.entry.name, Metric::Threads8, one / eight);
+            }
+        }
+        for _ in 0..self.effort.rounds {
+            quiesce();
+            for child in &mut *children {
+                let took = child.number(commit(&mut next, 1000, commits / 20, 1, Durability::Sync))?;
+                self.numbers.add(child.entry.name, Metric::Sync1000, took);
+            }
+        }
+        for _ in 0..self.effort.rounds {
+            quiesce();
+            for child in children.iter_mut().filter(|child| child.entry.relaxed) {
+                let took = child.number(commit(&mut next, 1, commits * 20, 1, Durability::Relaxed))?;
+                self.numbers.add(child.entry.name, Metric::Relaxed1, took);
+            }
+        }
+        progress("all of the group", self.rows, "committed");
+        Ok(())
+    }
+
+    /// Opens after a kill, and after what stands for a power cut.
+    fn reopen(&mut self, entry: &'static Entry) -> Result<()> {
+        quiesce();
+        let (mut child, _) = self.open(entry)?;
+        child.ask(Order::CommitForever { first: self.rows * 2 })?;
+        std::thread::sleep(self.effort.kill_after);
+        child.kill()?;
+        if let Some(journal_bytes) = entry.journal_bytes {
+            self.numbers.add(entry.name, Metric::Journal, journal_bytes(&self.folder(entry))? as f64);
+        }
+        let (mut child, took) = self.open(entry)?;
+        child.ask(Order::Get { rows: self.rows, count: 1000, seed: 9, missing: false })?;
+        child.end()?;
+        self.numbers.add(entry.name, Metric::OpenKilled, took);
+        if let Some(cut_power) = entry.cut_power {
+            cut_power(&self.folder(entry))?;
+            let (mut child, took) = self.open(entry)?;
+            child.ask(Order::Get { rows: self.rows, count: 1000, seed: 9, missing: false })?;
+            child.end()?;
+            self.numbers.add(entry.name, Metric::OpenCut, took);
+        }
+        progress(entry.name, self.rows, "opened again");
+        Ok(())
+    }
+}
+
+/// The order for commits of rows that were never given before.
+fn commit(next: &mut u64, rows: u64, commits: u64, threads: u64, durability: Durability) -> Order {
+    let commits = commits.max(threads);
+    let first = *next;
+    *next += rows * commits;
+    Order::Commit { first, rows, commits, threads, durability }
+}
+
+/// Writes all dirty data out, so that a sync that is timed has only its own to write.
+fn quiesce() {
+    rustix::fs::sync();
+}
+
+fn progress(who: &str, rows: u64, what: &str) {
+    static STARTED: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    eprintln!("{:6.1} s  {rows} rows  {who}: {what}", STARTED.elapsed().as_secs_f64());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_the_median_of_rounds_that_took_turns() {
+        let mut numbers = Numbers::new(1);
+        for (slow, fast) in [(10.0, 1.0), (30.0, 10.0), (8.0, 2.0)] {
+            numbers.add("slow", Metric::Sync1, slow);
+            numbers.add("fast", Metric::Sync1, fast);
+        }
+        assert_eq!(numbers.ratio("slow", "fast", Metric::Sync1), Some(4.0));
+        assert_eq!(numbers.get("slow", Metric::Sync1), Some(10.0));
+        assert_eq!(numbers.ratio("slow", "absent", Metric::Sync1), None);
+    }
+
+    #[test]
+    fn a_place_is_taken_once_and_emptied() {
+        let parent = tempfile::tempdir().unwrap();
+        let stale = parent.path().join("pongo-bench-run");
+        fs::create_dir(&stale).unwrap();
+        fs::write(stale.join("left"), "over").unwrap();
+        let place = Place::take(parent.path()).unwrap();
+        assert!(!stale.join("left").exists());
+        assert!(Place::take(parent.path()).unwrap_err().to_string().contains("another run"));
+        drop(place);
+        assert!(!stale.exists());
+    }
+}
