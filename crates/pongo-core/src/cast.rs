@@ -9,7 +9,7 @@ use zerocopy::{Immutable, IntoBytes, TryFromBytes};
 pub(crate) unsafe fn slice_unchecked<T: TryFromBytes + IntoBytes + Immutable>(bytes: &[u8]) -> Option<&[T]> {
     let size = core::mem::size_of::<T>();
     let pointer = bytes.as_ptr().cast::<T>();
-    if size == 0 || bytes.len() % size != 0 || !pointer.is_aligned() {
+    if size == 0 || !bytes.len().is_multiple_of(size) || !pointer.is_aligned() {
         return None;
     }
     // SAFETY: the pointer is aligned and covers `bytes`, which is borrowed for the result's lifetime; its length is a

@@ -111,9 +111,7 @@ impl Control {
     /// After recovery: others may join.
     pub(crate) fn admit_others(&self) -> Result<(), Fault> {
         self.words.store(word::READY, READY, Ordering::Release);
-        self.presence
-            .try_lock(lock::PRESENCE, 1, LockMode::Shared)
-            .map_err(Fault::io("locking", PATH))?;
+        self.presence.try_lock(lock::PRESENCE, 1, LockMode::Shared).map_err(Fault::io("locking", PATH))?;
         Ok(())
     }
 

@@ -34,7 +34,9 @@ fn mend(error: &io::Error) -> &'static str {
 
 /// Bytes on disk that are not what they must be.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup")]
+#[error(
+    "{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup"
+)]
 pub struct Corruption {
     /// The file, relative to the store's folder.
     pub file: String,
@@ -114,12 +116,26 @@ impl Fault {
     }
 }
 
+/// A table's rows in the store are laid out otherwise than the program's type says.
+#[derive(Debug, Error)]
+#[error(
+    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout, or another table name, or rebuild the table from its rows:\n{diff}"
+)]
+pub struct SchemaMismatch {
+    /// The table.
+    pub table: String,
+    /// The two layouts side by side.
+    pub diff: crate::schema::SchemaDiff,
+}
+
 /// Why a store could not be opened.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The folder holds something else.
-    #[error("{path} is not a PongoDB store: expected an empty folder or one with a `super` file, found {found}; name another folder")]
+    #[error(
+        "{path} is not a PongoDB store: expected an empty folder or one with a `super` file, found {found}; name another folder"
+    )]
     NotAStore {
         /// The folder.
         path: String,
@@ -127,7 +143,9 @@ pub enum OpenError {
         found: String,
     },
     /// The store was written by another version of the format.
-    #[error("{path} has format version {found}, this library reads version {expected}; open it with the version of PongoDB that wrote it and load its rows into a new store")]
+    #[error(
+        "{path} has format version {found}, this library reads version {expected}; open it with the version of PongoDB that wrote it and load its rows into a new store"
+    )]
     Version {
         /// The folder.
         path: String,
@@ -137,7 +155,9 @@ pub enum OpenError {
         found: u32,
     },
     /// The store was written on a machine of the other byte order.
-    #[error("{path} was written with {found} byte order, this machine and the format are {expected}; move the rows by exporting them there")]
+    #[error(
+        "{path} was written with {found} byte order, this machine and the format are {expected}; move the rows by exporting them there"
+    )]
     ByteOrder {
         /// The folder.
         path: String,
@@ -156,7 +176,9 @@ pub enum OpenError {
         source: io::Error,
     },
     /// This process has the store open with other options.
-    #[error("{path} is open in this process already with other options ({differs}); a process has a store open once: clone that handle, or open with the same options")]
+    #[error(
+        "{path} is open in this process already with other options ({differs}); a process has a store open once: clone that handle, or open with the same options"
+    )]
     AlreadyOpen {
         /// The folder.
         path: String,
@@ -183,9 +205,11 @@ pub enum ReadError {
     Forked,
     /// There is no table of that type in the snapshot's store, or it has another layout.
     #[error(transparent)]
-    Schema(#[from] Box<crate::schema::SchemaMismatch>),
+    Schema(#[from] Box<SchemaMismatch>),
     /// A row's bytes are not a value of its type.
-    #[error("row {row} of table {table} holds bytes that are not a valid `{record}`: a bool, enum or other restricted field has a forbidden value; the file was changed from outside, restore it from a backup")]
+    #[error(
+        "row {row} of table {table} holds bytes that are not a valid `{record}`: a bool, enum or other restricted field has a forbidden value; the file was changed from outside, restore it from a backup"
+    )]
     InvalidRow {
         /// The table.
         table: String,
@@ -207,19 +231,23 @@ pub enum WriteError {
     #[error("this store handle was inherited through fork(): a child process opens the store anew")]
     Forked,
     /// An earlier write or sync of this store failed.
-    #[error("the store is poisoned: a write or sync failed earlier ({reason}), so what the disk holds is not known; close it in every process and open it again, which recovers every acknowledged commit")]
+    #[error(
+        "the store is poisoned: a write or sync failed earlier ({reason}), so what the disk holds is not known; close it in every process and open it again, which recovers every acknowledged commit"
+    )]
     Poisoned {
         /// What failed, as far as this process knows.
         reason: String,
     },
     /// The table has another layout than the type.
     #[error(transparent)]
-    Schema(#[from] Box<crate::schema::SchemaMismatch>),
+    Schema(#[from] Box<SchemaMismatch>),
     /// A read inside the transaction failed.
     #[error(transparent)]
     Read(#[from] ReadError),
     /// `insert` met a row with the same key.
-    #[error("table {table} already has a row with key {key} (row {row}); use `put` to replace it or `update` to change it")]
+    #[error(
+        "table {table} already has a row with key {key} (row {row}); use `put` to replace it or `update` to change it"
+    )]
     KeyExists {
         /// The table.
         table: String,
@@ -229,7 +257,9 @@ pub enum WriteError {
         row: String,
     },
     /// A `Text` or `Blob` field does not name bytes of this store.
-    #[error("field {field} of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store")]
+    #[error(
+        "field {field} of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
+    )]
     HeapField {
         /// The table.
         table: String,
@@ -253,7 +283,9 @@ pub enum CommitError {
     Refused(#[from] WriteError),
     /// The write or sync of the journal failed midway: after the next recovery the transaction is there as a whole, or
     /// not at all, and no one can say which.
-    #[error("the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and look whether the transaction is there")]
+    #[error(
+        "the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and look whether the transaction is there"
+    )]
     OutcomeUnknown {
         /// What failed.
         reason: String,

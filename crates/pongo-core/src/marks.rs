@@ -183,7 +183,9 @@ impl Marks {
         let mut cleared = false;
         for row in self.extent.first.0..self.extent.first.0 + self.extent.rows {
             let row = RowId(row);
-            let (Some(died), Some(previous)) = (self.died_word(row), self.previous_word(row)) else { continue };
+            let (Some(died), Some(previous)) = (self.died_word(row), self.previous_word(row)) else {
+                continue;
+            };
             let beyond = row.0 >= len;
             let died_at = self.words.load(died, Ordering::Relaxed);
             if died_at > seq.0 || (beyond && died_at != 0) {
@@ -201,10 +203,5 @@ impl Marks {
     /// `fdatasync` of the marks file.
     pub(crate) fn sync(&self) -> Result<(), Fault> {
         self.file.sync().map_err(Fault::io("syncing", self.path.as_str()))
-    }
-
-    /// Which rows this is about.
-    pub(crate) fn extent(&self) -> Extent {
-        self.extent
     }
 }

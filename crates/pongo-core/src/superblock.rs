@@ -78,8 +78,7 @@ impl Superblock {
         let _ = storage.remove(temporary);
         let file = storage.create(temporary).map_err(Fault::io("making", temporary))?;
         file.allocate(0, 2 * PAGE).map_err(Fault::io("allocating", temporary))?;
-        file.write_at(&slot.encode(), slot.generation % 2 * PAGE)
-            .map_err(Fault::io("writing", temporary))?;
+        file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", temporary))?;
         file.sync().map_err(Fault::io("syncing", temporary))?;
         storage.rename(temporary, PATH).map_err(Fault::io("renaming", temporary))?;
         storage.sync_dir("").map_err(Fault::io("syncing", "the store's folder"))?;
@@ -134,11 +133,6 @@ impl Superblock {
         }
     }
 
-    /// The newest slot that is known to be durable.
-    pub(crate) fn newest(&self) -> Slot {
-        self.newest
-    }
-
     /// Makes `slot` one that counts (after a fallback to the older slot at open).
     pub(crate) fn settle_on(&mut self, slot: Slot) {
         self.newest = slot;
@@ -148,9 +142,7 @@ impl Superblock {
     pub(crate) fn advance(&mut self, mut slot: Slot) -> Result<(), Fault> {
         slot.generation = self.newest.generation + 1;
         slot.store = self.newest.store;
-        self.file
-            .write_at(&slot.encode(), slot.generation % 2 * PAGE)
-            .map_err(Fault::io("writing", PATH))?;
+        self.file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", PATH))?;
         self.file.sync().map_err(Fault::io("syncing", PATH))?;
         self.newest = slot;
         Ok(())
@@ -202,11 +194,11 @@ mod tests {
         let mut superblock = Superblock::create(&storage, slot(0)).unwrap();
         superblock.advance(slot(0)).unwrap();
         superblock.advance(slot(0)).unwrap();
-        assert_eq!(superblock.newest().generation, 2);
+        assert_eq!(superblock.newest.generation, 2);
         let file = storage.open(PATH).unwrap();
         file.write_at(&[0xff; 512], 0).unwrap();
         let (reopened, slots) = Superblock::open(&storage).unwrap();
-        assert_eq!(reopened.newest().generation, 1);
+        assert_eq!(reopened.newest.generation, 1);
         assert_eq!(slots.len(), 1);
     }
 

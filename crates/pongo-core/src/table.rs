@@ -12,7 +12,7 @@ use zerocopy::TryFromBytes;
 
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
-use crate::ids::{Location, RowId, Seq, TableId};
+use crate::ids::{ChunkId, Location, RowId, Seq, TableId};
 use crate::marks::{Extent, Marks};
 use crate::record::PongoRecord;
 use crate::schema::StoredSchema;
@@ -59,6 +59,18 @@ impl TableCore {
             marks_seen: AtomicU64::new(u64::MAX),
             marks_lock: Mutex::default(),
         })
+    }
+
+    /// The storage that it lives in.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// The number of its store.
+    #[must_use]
+    pub fn store_id(&self) -> u128 {
+        self.space.identity().store
     }
 
     /// The table's number in its store.
@@ -181,10 +193,10 @@ impl TableCore {
     pub(crate) fn clear_marks_above(&self, seq: Seq, len: u64) -> Result<(), Fault> {
         self.refresh_marks()?;
         for chunk in self.space.chunks() {
-            if let Some(marks) = chunk.marks.get() {
-                if marks.clear_above(seq, len) {
-                    marks.sync()?;
-                }
+            if let Some(marks) = chunk.marks.get()
+                && marks.clear_above(seq, len)
+            {
+                marks.sync()?;
             }
         }
         Ok(())
@@ -194,6 +206,20 @@ impl TableCore {
     pub(crate) fn sync_marks(&self) -> Result<(), Fault> {
         self.refresh_marks()?;
         self.space.chunks().iter().filter_map(|chunk| chunk.marks.get()).try_for_each(Marks::sync)
+    }
+}
+
+impl TableCore {
+    /// `fdatasync` of the marks of these chunks.
+    pub(crate) fn sync_marks_of(&self, ids: impl Iterator<Item = ChunkId>) -> Result<(), Fault> {
+        let chunks = self.space.chunks();
+        for id in ids {
+            let chunk = chunks.iter().find(|chunk| chunk.id == id);
+            if let Some(marks) = chunk.and_then(|chunk| chunk.marks.get()) {
+                marks.sync()?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -276,11 +302,7 @@ impl TableView {
 
     #[cold]
     fn invalid<T: PongoRecord>(&self, row: RowId) -> ReadError {
-        ReadError::InvalidRow {
-            table: self.core.schema.table.clone(),
-            record: T::SCHEMA.record,
-            row,
-        }
+        ReadError::InvalidRow { table: self.core.schema.table.clone(), record: T::SCHEMA.record, row }
     }
 
     /// Rows as a slice of their type: one contiguous `&[T]`. A type without forbidden bit patterns costs nothing; for
@@ -289,14 +311,14 @@ impl TableView {
         let bytes = self.rows_bytes(rows.clone())?;
         let known = self.view.valid_blocks::<T>();
         let size = self.core.row_size;
-        if let Some(known) = known {
-            if known.all(rows.start.0 * size, rows.end.0 * size) {
-                // SAFETY: every block in which a row of the range begins was looked through as `T` by this view: the
-                // bytes are valid, and, being below the length, have not changed since.
-                let slice = unsafe { crate::cast::slice_unchecked::<T>(bytes) };
-                if let Some(slice) = slice {
-                    return Ok(slice);
-                }
+        if let Some(known) = known
+            && known.all(rows.start.0 * size, rows.end.0 * size)
+        {
+            // SAFETY: every block in which a row of the range begins was looked through as `T` by this view: the
+            // bytes are valid, and, being below the length, have not changed since.
+            let slice = unsafe { crate::cast::slice_unchecked::<T>(bytes) };
+            if let Some(slice) = slice {
+                return Ok(slice);
             }
         }
         let slice = <[T]>::try_ref_from_bytes(bytes).map_err(|_| self.first_invalid::<T>(&rows))?;

@@ -53,7 +53,7 @@ impl Header {
             seq: Seq(reader.u64()?),
             checksum: reader.u64()?,
         };
-        (header.len >= HEADER as u64 && header.len % 8 == 0).then_some(header)
+        (header.len >= HEADER as u64 && header.len.is_multiple_of(8)).then_some(header)
     }
 
     /// Whether `entry`, the whole of it, has the checksum that the header states.
@@ -87,7 +87,7 @@ pub(crate) fn seal(
     durable: JournalPos,
     seq: Seq,
 ) -> u64 {
-    debug_assert!(entry.len() % 8 == 0 && entry.len() >= HEADER);
+    debug_assert!(entry.len().is_multiple_of(8) && entry.len() >= HEADER);
     let mut header = Vec::with_capacity(HEADER);
     for word in [MAGIC, entry.len() as u64, kind, salt.0, pos.0, durable.0, seq.0, 0] {
         header.put_u64(word);

@@ -14,7 +14,7 @@ mod scan;
 mod segment;
 
 pub(crate) use entry::{
-    CHECKPOINT, COMMIT, Checkpoint, CheckpointHeap, CheckpointTable, Commit, Header, HeapPart, NewTable, RowsPart,
+    CHECKPOINT, COMMIT, Checkpoint, CheckpointHeap, CheckpointTable, Commit, HeapPart, NewTable, RowsPart,
     seal,
 };
 pub(crate) use scan::{Found, Scanner};

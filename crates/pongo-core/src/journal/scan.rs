@@ -92,6 +92,11 @@ impl Scanner {
         self.next
     }
 
+    /// The segment in which the next entry would stand; the scanner goes on.
+    pub(crate) fn clone_segment(&self) -> Segment {
+        self.segment.clone()
+    }
+
     /// The segment in which the next entry would stand.
     pub(crate) fn into_segment(self) -> Segment {
         self.segment

@@ -241,7 +241,7 @@ impl Journal {
             let path = path_of(older);
             let spare = format!("{DIR}/{older}.spare");
             let size = self.storage.open(&path).and_then(|file| file.len()).unwrap_or(0);
-            let usable = size >= HEADER + SMALLEST && size <= HEADER + LARGEST && self.spare.len() < SPARE;
+            let usable = (HEADER + SMALLEST..=HEADER + LARGEST).contains(&size) && self.spare.len() < SPARE;
             if usable && self.storage.rename(&path, &spare).is_ok() {
                 self.spare.push((spare, size - HEADER));
             } else {
@@ -261,13 +261,6 @@ impl Journal {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of the files, spares included.
-    pub(crate) fn disk_bytes(&self) -> u64 {
-        let names = self.storage.list(DIR).unwrap_or_default();
-        let len = |name: &String| self.storage.open(&format!("{DIR}/{name}")).and_then(|file| file.len());
-        names.iter().filter_map(|name| len(name).ok()).sum()
     }
 }
 

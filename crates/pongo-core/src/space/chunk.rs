@@ -123,7 +123,7 @@ impl Chunk {
                 "the header of another store, table, layout or place",
             ));
         }
-        if len == 0 || len % BLOCK != 0 || start.checked_add(len).is_none_or(|end| end > 1 << 62) {
+        if len == 0 || !len.is_multiple_of(BLOCK) || start.checked_add(len).is_none_or(|end| end > 1 << 62) {
             return Err(Fault::corrupt(path, 0, "a length in whole blocks", format!("{len}")));
         }
         if actual != HEADER + len {

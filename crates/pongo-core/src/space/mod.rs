@@ -129,7 +129,7 @@ impl Space {
         }
         let mut view = self.view();
         if known_end > view.capacity_end() {
-            let capacity = (known_end * 4).next_power_of_two();
+            let capacity = (known_end * 4).next_power_of_two().max(view.reserved_end());
             let larger = View::new(&self.storage, 0, capacity, &self.dir)?;
             larger.inherit(&view);
             view = Arc::new(larger);
@@ -170,25 +170,28 @@ impl Space {
         known.chunks.get(index).filter(|chunk| chunk.start <= at).cloned()
     }
 
-    /// Forgets chunks this process made but did not settle, and finds what others made since.
+    /// Finds what others made since. Nothing is pending: whoever gives the writer lock up forgets that first.
     pub(crate) fn refresh(&self) -> Result<(), Fault> {
         let mut known = self.known();
-        if known.pending > 0 {
-            let keep = known.chunks.len() - known.pending;
-            known.chunks.truncate(keep);
-            known.pending = 0;
-            // A view may have mapped them: start a new one, the old one lives on with its snapshots.
-            let old = self.view();
-            if old.chunks.len() > keep {
-                let fresh = View::new(&self.storage, 0, old.capacity_end(), &self.dir)?;
-                for chunk in &known.chunks {
-                    fresh.map(chunk)?;
-                }
-                fresh.inherit(&old);
-                *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
-            }
-        }
+        debug_assert_eq!(known.pending, 0);
         self.discover(&mut known, u64::MAX)
+    }
+
+    /// Forgets chunks that this process made and did not settle, and removes their files. The caller has the writer lock:
+    /// the next writer may make other chunks in their place, which views of this process must find.
+    pub(crate) fn forget_pending(&self) {
+        let mut known = self.known();
+        if known.pending == 0 {
+            return;
+        }
+        let keep = known.chunks.len() - known.pending;
+        for chunk in known.chunks.drain(keep..) {
+            // What cannot be removed has a temporary name, and is swept by the next recovery.
+            let _ = self.storage.remove(&format!("{}.new", chunk.path));
+        }
+        known.pending = 0;
+        // The newest range may have a forgotten chunk mapped: the next view needs a fresh one.
+        self.view().limit(known.end(0));
     }
 
     /// Removes chunk files under temporary names, and named ones that lie wholly above `end` and do not check: both
@@ -213,6 +216,15 @@ impl Space {
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them.
+    pub(crate) fn clear(&self) -> Result<(), Fault> {
+        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
+            let path = format!("{}/{name}", self.dir);
+            self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+        }
+        Ok(())
     }
 
     /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as
@@ -312,7 +324,7 @@ impl Space {
     /// Computes and stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them.
     /// `bytes` gives a block's bytes, which are final.
     pub(crate) fn write_sums(&self, from: u64, to: u64, view: &View) -> Result<(), Fault> {
-        debug_assert!(from % BLOCK == 0 && to % BLOCK == 0);
+        debug_assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
         for chunk in self.chunks_of(&(from..to)) {
             let (first, last) = (from.max(chunk.start), to.min(chunk.end()));
             let mut sums = Vec::with_capacity(((last - first) / BLOCK) as usize);

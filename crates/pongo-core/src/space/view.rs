@@ -6,13 +6,11 @@
 //! (where they have one) once in this process.
 
 use std::any::TypeId;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use zerocopy::FromZeros;
-
-use super::chunk::{Chunk, HEADER, sum_of};
 use super::BLOCK;
+use super::chunk::{Chunk, HEADER, sum_of};
 use crate::append_vec::AppendVec;
 use crate::error::Fault;
 use crate::storage::{Reservation, Storage};
@@ -30,15 +28,16 @@ pub(crate) struct View {
     blocks: Box<[AtomicU32]>,
     pub(crate) chunks: AppendVec<Arc<Chunk>>,
     summed: AtomicU64,
+    /// What is mapped at and behind this byte of the space is not part of it any more; [`u64::MAX`] if all is.
+    limit: AtomicU64,
     valid: OnceLock<ValidBlocks>,
 }
 
 impl View {
     pub(crate) fn new(storage: &Arc<dyn Storage>, origin: u64, len: u64, name: &str) -> Result<Self, Fault> {
-        let reservation = storage.reserve(len as usize).map_err(Fault::io("reserving address space for", name))?;
-        let blocks = <[AtomicU32]>::new_box_zeroed_with_elems((len / BLOCK) as usize).map_err(|_| {
-            Fault::io("allocating block states for", name)(std::io::ErrorKind::OutOfMemory.into())
-        })?;
+        let reservation =
+            storage.reserve(len as usize).map_err(Fault::io("reserving address space for", name))?;
+        let blocks = (0..len / BLOCK).map(|_| AtomicU32::new(0)).collect();
         Ok(Self {
             storage: Arc::clone(storage),
             reservation,
@@ -46,21 +45,33 @@ impl View {
             blocks,
             chunks: AppendVec::new(),
             summed: AtomicU64::new(0),
+            limit: AtomicU64::new(u64::MAX),
             valid: OnceLock::new(),
         })
     }
 
+    /// Up to where chunks can be mapped.
     pub(crate) fn capacity_end(&self) -> u64 {
+        self.reserved_end().min(self.limit.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn reserved_end(&self) -> u64 {
         self.origin + self.reservation.len() as u64
     }
 
     /// The end of the mapped chunks.
+    #[inline]
     pub(crate) fn mapped_end(&self) -> u64 {
-        self.origin + self.reservation.mapped().end as u64
+        let mapped = self.origin + self.reservation.mapped().end as u64;
+        mapped.min(self.limit.load(Ordering::Acquire))
     }
 
-    pub(crate) fn origin(&self) -> u64 {
-        self.origin
+    /// A chunk that begins at or behind byte `end` was forgotten: it is not to be seen here, and nothing more is to be
+    /// mapped.
+    pub(crate) fn limit(&self, end: u64) {
+        if self.origin + self.reservation.mapped().end as u64 > end {
+            self.limit.fetch_min(end, Ordering::AcqRel);
+        }
     }
 
     /// Maps the next chunk. The caller holds the space's lock and checked that it fits and follows.
@@ -199,7 +210,8 @@ impl View {
 
     /// Takes over what another view of the same space knows of its blocks.
     pub(crate) fn inherit(&self, old: &Self) {
-        for (new, old) in self.blocks.iter().zip(&old.blocks) {
+        let count = (old.mapped_end() / BLOCK) as usize;
+        for (new, old) in self.blocks.iter().zip(&old.blocks).take(count) {
             new.fetch_or(old.load(Ordering::Relaxed) & VERIFIED, Ordering::Relaxed);
         }
         self.note_summed(old.summed.load(Ordering::Relaxed));

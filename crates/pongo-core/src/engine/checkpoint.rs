@@ -1,0 +1,182 @@
+//! A checkpoint: everything up to a `Seq` is on disk in chunks and marks, and the super file points to a journal entry
+//! that says so. Recovery replays from there.
+//!
+//! Order: pipeline empty; block checksums; chunks and marks synced; the entry written and synced; the super slot written
+//! and synced; only then are older segments used again.
+
+use super::Engine;
+use super::commit::index_fault;
+use super::writer::Writer;
+use crate::codec::checksum;
+use crate::error::{Fault, WriteError};
+use crate::ids::Salt;
+use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, CheckpointTable, seal};
+use crate::space::{BLOCK, Space};
+use crate::state::State;
+use crate::superblock::Slot;
+
+impl Engine {
+    /// Makes a checkpoint of everything applied. `clean`: the index is synced too, and this is the last thing that
+    /// happens.
+    pub(crate) fn checkpoint(&self, writer: &mut Writer, clean: bool) -> Result<(), WriteError> {
+        self.drain()?;
+        let salt = writer.journal.salt;
+        self.write_checkpoint(writer, clean, salt).map_err(|fault| {
+            if !fault.is_full() {
+                self.poison(&format!("a checkpoint failed: {fault}"));
+            }
+            WriteError::Fault(fault)
+        })?;
+        self.control.set_clean(clean);
+        self.control.publish(&writer.state);
+        Ok(())
+    }
+
+    /// The work of a checkpoint; used by recovery as well, with the next salt.
+    pub(crate) fn write_checkpoint(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<(), Fault> {
+        let entry = self.settle_spaces(writer, clean)?;
+        let mut entry = entry.encode();
+        if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
+            writer.journal.salt = salt;
+            let mut sync_failed = false;
+            writer.journal.roll(entry.len() as u64, &mut sync_failed)?;
+        }
+        let (pos, segment) = (writer.journal.end(), writer.journal.segment_number());
+        let sum = seal(&mut entry, CHECKPOINT, salt, pos, pos, writer.state.seq);
+        writer.journal.append(&entry)?;
+        writer.journal.file().sync().map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
+        writer.superblock.advance(Slot {
+            store: self.store,
+            generation: 0,
+            salt,
+            segment,
+            checkpoint: pos,
+            checkpoint_checksum: sum,
+        })?;
+        let end = writer.journal.end();
+        self.pipeline.note_durable(end);
+        self.control.note_durable(end);
+        self.control.set_checkpoint(end);
+        self.control.set_foreign_dirty(false);
+        writer.state.segment = segment;
+        writer.state.journal_end = end;
+        writer.journal.retire_before(segment);
+        writer.checkpoint = writer.state.clone();
+        writer.dirty_marks.clear();
+        Ok(())
+    }
+
+    /// Sums and syncs every chunk and mark that changed since the last checkpoint.
+    fn settle_spaces(&self, writer: &mut Writer, clean: bool) -> Result<Checkpoint, Fault> {
+        let mut checkpoint = Checkpoint { clean, ..Checkpoint::default() };
+        let foreign = self.control.is_foreign_dirty();
+        let tables = self.tables_to(writer.state.tables.len())?;
+        for (table, now) in tables.iter().zip(&mut writer.state.tables) {
+            let size = table.row_size();
+            let before = writer.checkpoint.tables.get(table.id().0 as usize).copied().unwrap_or_default();
+            let end = now.len * size;
+            let tail_sum = settle_space(&table.space, before.len * size, end, &mut now.summed)?;
+            if foreign {
+                table.sync_marks()?;
+            } else {
+                table.sync_marks_of(
+                    writer.dirty_marks.iter().filter(|(id, _)| *id == table.id()).map(|(_, c)| *c),
+                )?;
+            }
+            if clean {
+                self.indexer.sync(table).map_err(index_fault(table))?;
+            }
+            checkpoint.tables.push(CheckpointTable {
+                state: *now,
+                fingerprint: table.fingerprint(),
+                tail_sum,
+            });
+        }
+        let heap = &mut writer.state.heap;
+        let tail_sum = settle_space(&self.heap, writer.checkpoint.heap.len, heap.len, &mut heap.summed)?;
+        checkpoint.heap = CheckpointHeap { state: *heap, tail_sum };
+        Ok(checkpoint)
+    }
+
+    /// Checks the bytes behind the last summed block of each space against the checkpoint that names them.
+    pub(crate) fn check_tails(&self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+        let tables = self.tables_to(checkpoint.tables.len())?;
+        for (table, stored) in tables.iter().zip(&checkpoint.tables) {
+            check_tail(
+                &table.space,
+                stored.state.summed,
+                stored.state.len * table.row_size(),
+                stored.tail_sum,
+            )?;
+        }
+        let heap = &checkpoint.heap;
+        check_tail(&self.heap, heap.state.summed, heap.state.len, heap.tail_sum)
+    }
+
+    /// Begins the next segment if an entry of `len` bytes does not fit the current one.
+    pub(crate) fn roll_if_needed(&self, writer: &mut Writer, len: u64) -> Result<(), WriteError> {
+        if writer.journal.fits(len) {
+            return Ok(());
+        }
+        let end = writer.journal.end();
+        let mut sync_failed = false;
+        match writer.journal.roll(len, &mut sync_failed) {
+            Ok(()) => {
+                self.pipeline.note_durable(end);
+                Ok(())
+            }
+            Err(fault) => {
+                if sync_failed {
+                    self.poison(&fault.to_string());
+                }
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// The state that a checkpoint entry describes.
+    pub(crate) fn state_of(checkpoint: &Checkpoint) -> State {
+        State {
+            heap: checkpoint.heap.state,
+            tables: checkpoint.tables.iter().map(|table| table.state).collect(),
+            ..State::default()
+        }
+    }
+}
+
+/// Stores the checksums of newly complete blocks, syncs what was written since `before`, and returns the checksum of the
+/// rest.
+fn settle_space(space: &Space, before: u64, end: u64, summed: &mut u64) -> Result<u64, Fault> {
+    let view = space.view_to(end, *summed)?;
+    let complete = end / BLOCK * BLOCK;
+    if complete > *summed {
+        space.write_sums(*summed, complete, &view)?;
+        *summed = complete;
+    }
+    if end > before {
+        space.sync(&(before..end))?;
+    }
+    tail_sum(space, *summed, end)
+}
+
+fn tail_sum(space: &Space, summed: u64, end: u64) -> Result<u64, Fault> {
+    let view = space.view_to(end, summed)?;
+    // SAFETY: below the applied length, under the writer lock or alone with the store: written, not written again while
+    // this runs.
+    let bytes = if end > summed { unsafe { view.bytes(summed, end - summed) }? } else { &[] };
+    Ok(checksum(bytes))
+}
+
+fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(), Fault> {
+    let bad = summed > end || !summed.is_multiple_of(BLOCK) || end - summed >= BLOCK;
+    let found = if bad { !expected } else { tail_sum(space, summed, end)? };
+    if found == expected {
+        return Ok(());
+    }
+    Err(Fault::corrupt(
+        space.dir(),
+        summed,
+        format!("bytes {summed}..{end} of the space with checksum {expected:016x}"),
+        format!("checksum {found:016x}"),
+    ))
+}

@@ -1,0 +1,295 @@
+//! One transaction's way from staged bytes to acknowledged: space first, then cited bytes, then the journal entry, then
+//! the stores it describes, then the sync, then publishing.
+//!
+//! Before the entry is written everything may fail and nothing has changed; after it nothing may fail for want of
+//! space, and a failure of another kind poisons the store.
+
+use std::sync::Arc;
+
+use super::indexer::Change;
+use super::replay::{advance, reserve_marks, store_marks};
+use super::writer::WriteGuard;
+use super::{SCHEMA_DIR, schema_path};
+use crate::error::{CommitError, Fault, WriteError};
+use crate::ids::{HeapAddr, RowId, Seq, TableId};
+use crate::journal::{COMMIT, Commit, HeapPart, NewTable, RowsPart, seal};
+use crate::schema::StoredSchema;
+use crate::state::{MAX_TABLES, TableState};
+use crate::table::TableCore;
+
+/// When a commit is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Durability {
+    /// Once it is on the disk: it survives a power cut. Commits of several threads share syncs.
+    #[default]
+    Sync,
+    /// Once the kernel has it: it survives the end of the process, however violent, but a power cut may take it (and all
+    /// after it, never one before it without those after).
+    Relaxed,
+}
+
+/// What a transaction does to one table.
+#[derive(Debug)]
+pub struct TableBatch<'a> {
+    /// The table.
+    pub table: Arc<TableCore>,
+    /// New rows, one behind the other. They follow those that were [appended](WriteGuard::append).
+    pub rows: &'a [u8],
+    /// Hashes of the keys of all new rows, appended ones first.
+    pub hashes: &'a [u64],
+    /// Pairs of a new row and the row it replaced, new rows numbered as they will be.
+    pub previous: Vec<(RowId, RowId)>,
+    /// Rows that die, those replaced included.
+    pub deaths: Vec<RowId>,
+}
+
+/// What a transaction does.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    /// To tables, each at most once.
+    pub tables: Vec<TableBatch<'a>>,
+    /// New heap bytes, items by [`WriteGuard::stage_heap`].
+    pub heap: &'a [u8],
+}
+
+/// More row or heap bytes than this go to the chunks before the entry, which then cites them.
+const CARRY: usize = 1 << 20;
+
+/// What must hold of one table's part.
+struct Part<'a> {
+    batch: &'a TableBatch<'a>,
+    first: RowId,
+    /// Rows in the chunks before the entry.
+    cited: u64,
+    carried: &'a [u8],
+    state: TableState,
+}
+
+impl WriteGuard {
+    /// Makes a table for `schema` in this transaction: its schema file and folder are durable when this returns, but
+    /// only the commit makes it exist.
+    pub fn create_table(&mut self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
+        let engine = Arc::clone(&self.engine);
+        let storage = &*engine.storage;
+        let count = self.applied().tables.len() + self.new_tables.len();
+        if count >= MAX_TABLES {
+            return Err(Fault::Limit {
+                what: format!("table {} is one too many for a store", schema.table),
+                limit: MAX_TABLES as u64,
+            }
+            .into());
+        }
+        let id = TableId(count as u32);
+        let path = schema_path(id, 1);
+        let temporary = format!("{path}.new");
+        let _ = storage.remove(&temporary);
+        let write = || {
+            let file = storage.create(&temporary)?;
+            file.write_at(schema.to_text().as_bytes(), 0)?;
+            file.sync()
+        };
+        write().map_err(Fault::io("writing", temporary.as_str()))?;
+        storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
+        storage.sync_dir(SCHEMA_DIR).map_err(Fault::io("syncing", SCHEMA_DIR))?;
+        let dir = format!("tables/{}", schema.table);
+        storage.create_dir(&dir).map_err(Fault::io("making", dir.as_str()))?;
+        storage.sync_dir("tables").map_err(Fault::io("syncing", "tables"))?;
+        let table = Arc::new(engine.table_core(id, schema)?);
+        // A folder of that name may have the chunks of a transaction that never was.
+        table.space.clear()?;
+        engine.indexer.create(&table).map_err(index_fault(&table))?;
+        self.new_tables.push(Arc::clone(&table));
+        Ok(table)
+    }
+
+    /// Writes rows to the chunks beyond the applied length: they become part of this transaction, which will cite them.
+    pub fn append(&mut self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
+        let size = table.row_size();
+        assert!((rows.len() as u64).is_multiple_of(size), "whole rows");
+        let len = self.table_state(table.id()).len;
+        let from = (len + self.appended_rows(table.id())) * size;
+        let to = from + rows.len() as u64;
+        table.space.reserve_to(to)?;
+        table.space.write_at(from, rows)?;
+        table.space.start_writeback(&(from..to));
+        self.note_appended(table, rows.len() as u64 / size);
+        Ok(())
+    }
+
+    /// Commits. On `Ok` the transaction is published, and durable as asked for.
+    pub fn commit(mut self, batch: &Batch<'_>, durability: Durability) -> Result<Seq, CommitError> {
+        let engine = Arc::clone(&self.engine);
+        engine.refuse_poisoned()?;
+        if batch.tables.is_empty() && batch.heap.is_empty() && self.new_tables.is_empty() {
+            return Ok(self.applied().seq);
+        }
+        let seq = self.applied().seq.next();
+        let parts = self.make_room(batch)?;
+        let (heap_first, heap_cited, heap_carried) = self.place_heap(batch.heap)?;
+
+        let mut entry = Commit {
+            new_tables: self
+                .new_tables
+                .iter()
+                .map(|table| NewTable { table: table.id(), fingerprint: table.fingerprint() })
+                .collect(),
+            rows: parts
+                .iter()
+                .map(|part| RowsPart {
+                    table: part.batch.table.id(),
+                    row_size: part.batch.table.row_size(),
+                    first: part.first,
+                    cited: part.cited,
+                    carried: part.carried,
+                    previous: part.batch.previous.clone(),
+                    deaths: part.batch.deaths.clone(),
+                })
+                .collect(),
+            heap: (!batch.heap.is_empty()).then_some(HeapPart {
+                first: heap_first,
+                cited: heap_cited,
+                carried: heap_carried,
+            }),
+        }
+        .encode();
+        self.append_entry(&mut entry, seq)?;
+        self.committed = true;
+
+        // The point of no return: the entry is in the journal, and a successor would roll it forward.
+        if let Err(fault) = self.apply(&parts, heap_first.0 + heap_cited, heap_carried, batch, seq) {
+            let reason = format!("applying a commit failed: {fault}");
+            engine.poison(&reason);
+            return Err(CommitError::OutcomeUnknown { reason });
+        }
+        drop(parts);
+        let writer = self.writer_mut();
+        writer.state.seq = seq;
+        writer.state.segment = writer.journal.segment_number();
+        writer.state.journal_end = writer.journal.end();
+        let (state, file) = (writer.state.clone(), writer.journal.file());
+        self.appended.clear();
+        engine.pipeline.push(state, durability == Durability::Relaxed, file);
+        let result = self.checkpoint_if_due();
+        drop(self);
+        let waited = engine.pipeline.wait(seq);
+        engine.let_go_if_idle();
+        if let Err(reason) = waited {
+            return Err(CommitError::OutcomeUnknown { reason });
+        }
+        // A checkpoint that failed says nothing about this commit: if it poisoned the store, the next one will hear.
+        let _ = result;
+        Ok(seq)
+    }
+
+    /// Space first: chunks, marks and index; then what is cited is written and synced.
+    fn make_room<'a>(&self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
+        let mut parts = Vec::with_capacity(batch.tables.len());
+        for table_batch in &batch.tables {
+            let table = &table_batch.table;
+            let size = table.row_size();
+            let mut state = self.table_state(table.id());
+            let first = RowId(state.len);
+            let appended = self.appended_rows(table.id());
+            let staged = table_batch.rows.len() as u64 / size;
+            let end = (first.0 + appended + staged) * size;
+            table.space.reserve_to(end)?;
+            reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
+            let view = table.at(state, self.applied().seq)?;
+            self.engine.indexer.reserve(&view, table_batch.hashes).map_err(index_fault(table))?;
+            let (cited, carried) = if table_batch.rows.len() > CARRY {
+                table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
+                (appended + staged, &[][..])
+            } else {
+                (appended, table_batch.rows)
+            };
+            table.space.settle()?;
+            if cited > 0 {
+                table.space.sync(&(first.0 * size..(first.0 + cited) * size))?;
+            }
+            advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
+            parts.push(Part { batch: table_batch, first, cited, carried, state });
+        }
+        Ok(parts)
+    }
+
+    fn place_heap<'a>(&self, bytes: &'a [u8]) -> Result<(HeapAddr, u64, &'a [u8]), WriteError> {
+        let first = self.heap_len();
+        let heap = &self.engine.heap;
+        let end = first + bytes.len() as u64;
+        heap.reserve_to(end)?;
+        heap.settle()?;
+        if bytes.len() <= CARRY {
+            return Ok((HeapAddr(first), 0, bytes));
+        }
+        heap.write_at(first, bytes)?;
+        heap.sync(&(first..end))?;
+        Ok((HeapAddr(first), bytes.len() as u64, &[]))
+    }
+
+    fn append_entry(&mut self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
+        let engine = Arc::clone(&self.engine);
+        let durable = engine.pipeline.durable();
+        let writer = self.writer_mut();
+        engine.roll_if_needed(writer, entry.len() as u64)?;
+        let durable = durable.max(engine.pipeline.durable());
+        seal(entry, COMMIT, writer.journal.salt, writer.journal.end(), durable, seq);
+        writer.journal.append(entry).map_err(|fault| {
+            // Part of it may be in the file; a successor must not take what follows for a tail.
+            let reason = format!("writing the journal failed: {fault}");
+            engine.poison(&reason);
+            CommitError::OutcomeUnknown { reason }
+        })
+    }
+
+    fn apply(
+        &mut self,
+        parts: &[Part<'_>],
+        heap_at: u64,
+        heap_carried: &[u8],
+        batch: &Batch<'_>,
+        seq: Seq,
+    ) -> Result<(), Fault> {
+        let engine = Arc::clone(&self.engine);
+        let new_tables = std::mem::take(&mut self.new_tables);
+        let writer = self.writer_mut();
+        if !new_tables.is_empty() {
+            writer.state.tables.resize(writer.state.tables.len() + new_tables.len(), TableState::default());
+            engine.adopt_tables(new_tables);
+        }
+        engine.heap.write_at(heap_at, heap_carried)?;
+        writer.state.heap.len += batch.heap.len() as u64;
+        for part in parts {
+            let table = &part.batch.table;
+            let at = (part.first.0 + part.cited) * table.row_size();
+            table.space.write_at(at, part.carried)?;
+            store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
+            let change = Change {
+                table,
+                view: table.at(part.state, seq)?,
+                rows: part.first..RowId(part.state.len),
+                hashes: part.batch.hashes,
+                previous: &part.batch.previous,
+                deaths: &part.batch.deaths,
+            };
+            engine.indexer.apply(&change, false).map_err(index_fault(table))?;
+            writer.state.tables[table.id().0 as usize] = part.state;
+        }
+        Ok(())
+    }
+
+    fn checkpoint_if_due(&mut self) -> Result<(), WriteError> {
+        let engine = Arc::clone(&self.engine);
+        let writer = self.writer_mut();
+        if writer.journal.end().0.saturating_sub(engine.control.checkpoint().0)
+            < engine.options.checkpoint_bytes
+        {
+            return Ok(());
+        }
+        engine.checkpoint(writer, false)
+    }
+}
+
+pub(crate) fn index_fault(table: &TableCore) -> impl FnOnce(super::IndexError) -> Fault + use<> {
+    let table = table.schema().table.clone();
+    move |source| Fault::Index { table, source }
+}

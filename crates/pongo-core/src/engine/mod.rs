@@ -1,0 +1,235 @@
+//! The engine: one open store in one process.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | here | the parts together; read transactions; which tables there are |
+//! | `open` | making a store, opening it, joining others, closing |
+//! | `recover` | from the newest checkpoint to the last whole entry |
+//! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
+//! | `writer` | the writer lock, in this process and between processes |
+//! | `commit` | one transaction's way from staged bytes to acknowledged |
+//! | `pipeline` | syncs shared by those that wait; publishing in order |
+//! | `checkpoint` | the point from which recovery replays |
+//! | `indexer` | what is asked of the layer that knows keys |
+
+mod checkpoint;
+mod commit;
+mod indexer;
+mod open;
+mod pipeline;
+mod recover;
+mod replay;
+mod writer;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+pub use commit::{Batch, Durability, TableBatch};
+pub use indexer::{Change, IndexError, Indexer};
+pub use writer::WriteGuard;
+
+use crate::control::Control;
+use crate::error::{Fault, ReadError};
+use crate::fork::ForkGuard;
+use crate::ids::TableId;
+use crate::pins::{Pin, Pins};
+use crate::schema::StoredSchema;
+use crate::snapshot::Snapshot;
+use crate::space::{Sizes, Space, View};
+use crate::state::{HeapState, State};
+use crate::storage::Storage;
+use crate::table::TableCore;
+use pipeline::Pipeline;
+use writer::Gate;
+
+/// How a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EngineOptions {
+    /// Sizes of chunks and address ranges.
+    pub sizes: Sizes,
+    /// Journal bytes after which a commit makes a checkpoint (default 64 MiB): more means fewer checkpoints and longer
+    /// recovery.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { sizes: Sizes::default(), checkpoint_bytes: 64 << 20 }
+    }
+}
+
+/// One open store in one process.
+pub struct Engine {
+    storage: Arc<dyn Storage>,
+    options: EngineOptions,
+    store: u128,
+    control: Arc<Control>,
+    pins: Pins,
+    fork: ForkGuard,
+    heap: Space,
+    tables: RwLock<Vec<Arc<TableCore>>>,
+    gate: Gate,
+    pipeline: Pipeline,
+    /// This open store's number among all that write to the store.
+    owner: u64,
+    indexer: Arc<dyn Indexer>,
+    /// The newest published state this process has seen, with the number of its record.
+    latest: RwLock<(u64, Arc<State>)>,
+}
+
+impl core::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Engine").field("store", &self.storage.name()).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The store's number, drawn when it was made.
+    #[must_use]
+    pub fn store_id(&self) -> u128 {
+        self.store
+    }
+
+    /// The storage it lives in.
+    #[must_use]
+    pub fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// How it was opened.
+    #[must_use]
+    pub fn options(&self) -> &EngineOptions {
+        &self.options
+    }
+
+    /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
+    pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+        if self.fork.is_child() {
+            return Err(ReadError::Forked);
+        }
+        loop {
+            let state = self.newest();
+            let pin = self.pins.pin(state.seq);
+            if self.control.horizon() <= state.seq {
+                return Ok(Snapshot::new(Arc::clone(self), state, pin));
+            }
+            self.pins.unpin(&pin);
+        }
+    }
+
+    fn newest(&self) -> Arc<State> {
+        let counter = self.control.published_counter();
+        {
+            let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+            if latest.0 == counter {
+                return Arc::clone(&latest.1);
+            }
+        }
+        let (counter, state) = self.control.published();
+        let state = Arc::new(state);
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        if counter > latest.0 {
+            *latest = (counter, Arc::clone(&state));
+        }
+        state
+    }
+
+    pub(crate) fn unpin(&self, pin: &Pin) {
+        if !self.fork.is_child() {
+            self.pins.unpin(pin);
+        }
+    }
+
+    /// The table of that name among the first `count`.
+    pub(crate) fn table_named(&self, name: &str, count: usize) -> Result<Option<Arc<TableCore>>, ReadError> {
+        let find = |tables: &[Arc<TableCore>]| {
+            tables.iter().take(count).find(|table| table.schema().table == name).cloned()
+        };
+        {
+            let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(table) = find(&tables) {
+                return Ok(Some(table));
+            }
+            if tables.len() >= count {
+                return Ok(None);
+            }
+        }
+        self.load_tables(count)?;
+        Ok(find(&self.tables.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// All tables among the first `count`.
+    pub(crate) fn tables_to(&self, count: usize) -> Result<Vec<Arc<TableCore>>, Fault> {
+        self.load_tables(count)?;
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(tables.iter().take(count).cloned().collect())
+    }
+
+    fn table(&self, id: TableId) -> Option<Arc<TableCore>> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(id.0 as usize).cloned()
+    }
+
+    /// Reads the schema files of tables that others made, until `count` are known.
+    fn load_tables(&self, count: usize) -> Result<(), Fault> {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        while tables.len() < count {
+            let id = TableId(tables.len() as u32);
+            let schema = read_schema(&*self.storage, id)?;
+            tables.push(Arc::new(self.table_core(id, schema)?));
+        }
+        Ok(())
+    }
+
+    fn table_core(&self, id: TableId, schema: StoredSchema) -> Result<TableCore, Fault> {
+        TableCore::new(&self.storage, &self.control, self.store, id, schema, self.options.sizes)
+    }
+
+    pub(crate) fn heap_view(&self, state: HeapState) -> Result<Arc<View>, Fault> {
+        self.heap.view_to(state.len, state.summed)
+    }
+
+    /// Bytes on disk: rows, heap, journal.
+    #[must_use]
+    pub fn disk_usage(&self) -> DiskUsage {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        DiskUsage {
+            rows: tables.iter().map(|table| table.space.disk_bytes()).sum(),
+            heap: self.heap.disk_bytes(),
+        }
+    }
+}
+
+/// Bytes of the files that this process knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskUsage {
+    /// Of the tables' chunks.
+    pub rows: u64,
+    /// Of the heap's chunks.
+    pub heap: u64,
+}
+
+const SCHEMA_DIR: &str = "schema";
+/// A schema file larger than this is not one of ours.
+const LARGEST_SCHEMA: u64 = 4 << 20;
+
+fn schema_path(id: TableId, version: u32) -> String {
+    format!("{SCHEMA_DIR}/{}.{version}.schema", id.0)
+}
+
+/// Reads the schema of table `id`.
+fn read_schema(storage: &dyn Storage, id: TableId) -> Result<StoredSchema, Fault> {
+    let path = schema_path(id, 1);
+    let file = match storage.open(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Fault::corrupt(path, 0, "the schema of a table that was committed", "no such file"));
+        }
+        opened => opened.map_err(Fault::io("opening", path.as_str()))?,
+    };
+    let len = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+    if len > LARGEST_SCHEMA {
+        return Err(Fault::corrupt(path, 0, "a schema file", format!("a file of {len} bytes")));
+    }
+    let mut bytes = vec![0; len as usize];
+    file.read_at(&mut bytes, 0).map_err(Fault::io("reading", path.as_str()))?;
+    StoredSchema::parse_bytes(&bytes)
+        .map_err(|error| Fault::corrupt(path, 0, "a schema file with a right checksum", error.to_string()))
+}

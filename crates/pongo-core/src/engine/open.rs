@@ -1,0 +1,273 @@
+//! Making a store, opening it, joining others who have it open, and closing it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::pipeline::Pipeline;
+use super::writer::{Gate, Writer};
+use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
+use crate::control::{self, Control};
+use crate::error::{Fault, OpenError, WriteError};
+use crate::fork::ForkGuard;
+use crate::ids::{JournalPos, Salt, Seq, TableId};
+use crate::journal::{CHECKPOINT, Checkpoint, Journal, Scanner, seal};
+use crate::pins::Pins;
+use crate::space::{Space, SpaceIdentity};
+use crate::state::State;
+use crate::storage::Storage;
+use crate::superblock::{self, Slot, Superblock};
+use crate::table::TableCore;
+
+/// Folders of a store.
+const DIRS: [&str; 5] = ["journal", "tables", "heap", SCHEMA_DIR, "hash"];
+
+impl Engine {
+    /// Opens the store in `storage`, or makes one if the folder is empty.
+    ///
+    /// # Errors
+    /// [`OpenError`]: nothing was changed in a folder that is not a store.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        options: EngineOptions,
+        indexer: Arc<dyn Indexer>,
+    ) -> Result<Arc<Self>, OpenError> {
+        if cfg!(not(all(target_pointer_width = "64", target_endian = "little"))) {
+            return Err(OpenError::Machine {
+                found: format!("{} with {}-bit pointers", std::env::consts::ARCH, usize::BITS),
+            });
+        }
+        refuse_foreign(&*storage)?;
+        let control = Arc::new(Control::open(&*storage)?);
+        if control.enter()? {
+            let result = Self::open_alone(&storage, options, indexer, &control);
+            if result.is_err() {
+                control.leave();
+            }
+            return result;
+        }
+        let result = Self::join(&storage, options, indexer, &control);
+        if result.is_err() {
+            control.leave();
+        }
+        result
+    }
+
+    fn open_alone(
+        storage: &Arc<dyn Storage>,
+        options: EngineOptions,
+        indexer: Arc<dyn Indexer>,
+        control: &Arc<Control>,
+    ) -> Result<Arc<Self>, OpenError> {
+        // A `super` that is missing: nothing was ever committed here.
+        if !list(&**storage)?.iter().any(|name| name == superblock::PATH) {
+            create(storage)?;
+        }
+        let (superblock, slots) = Superblock::open(&**storage)?;
+        let engine = Self::recover(storage, options, indexer, control, superblock, &slots)?;
+        control.admit_others().map_err(OpenError::Fault)?;
+        Ok(engine)
+    }
+
+    /// Others have the store open: `control` says what is published.
+    fn join(
+        storage: &Arc<dyn Storage>,
+        options: EngineOptions,
+        indexer: Arc<dyn Indexer>,
+        control: &Arc<Control>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let (superblock, slots) = Superblock::open(&**storage)?;
+        let store = slots[0].store;
+        let (_, state) = control.published();
+        let scanner = Scanner::begin(storage, store, control.salt(), state.segment, state.journal_end)?;
+        let journal =
+            Journal::resume(storage, store, control.salt(), scanner.into_segment(), state.journal_end)?;
+        let count = state.tables.len();
+        let writer = Writer {
+            checkpoint: State::default(),
+            state,
+            journal,
+            superblock,
+            dirty_marks: std::collections::BTreeSet::new(),
+        };
+        let engine = Self::assemble(storage, options, indexer, control, store, writer)?;
+        engine.load_tables(count)?;
+        Ok(Arc::new(engine))
+    }
+
+    pub(super) fn assemble(
+        storage: &Arc<dyn Storage>,
+        options: EngineOptions,
+        indexer: Arc<dyn Indexer>,
+        control: &Arc<Control>,
+        store: u128,
+        writer: Writer,
+    ) -> Result<Self, Fault> {
+        let identity = SpaceIdentity { store, table: None, row_size: 1, fingerprint: 0 };
+        Ok(Self {
+            storage: Arc::clone(storage),
+            options,
+            store,
+            control: Arc::clone(control),
+            pins: Pins::new(control)?,
+            fork: ForkGuard::new(),
+            heap: Space::open(storage, "heap".to_owned(), identity, options.sizes)?,
+            tables: RwLock::default(),
+            gate: Gate::new(writer),
+            pipeline: Pipeline::new(control),
+            // Never zero: that is what a new control file says.
+            owner: uuid::Uuid::new_v4().as_u64_pair().0 | 1,
+            indexer,
+            latest: RwLock::new((0, Arc::default())),
+        })
+    }
+
+    /// Takes tables made by a committed transaction into the list.
+    pub(super) fn adopt_tables(&self, new: Vec<Arc<TableCore>>) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        for table in new {
+            debug_assert_eq!(table.id(), TableId(tables.len() as u32));
+            tables.push(table);
+        }
+    }
+
+    /// Another process wrote last: reads what it published and rolls forward what it left in the journal. Never writes
+    /// below a published length.
+    pub(super) fn take_over(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        let (superblock, _) = Superblock::open(&*self.storage).map_err(|error| {
+            Fault::corrupt(superblock::PATH, 0, "a readable super file", error.to_string())
+        })?;
+        writer.superblock = superblock;
+        let (_, mut state) = self.control.published();
+        let salt = self.control.salt();
+        let tables = self.tables_to(state.tables.len())?;
+        self.heap.refresh()?;
+        for table in &tables {
+            table.space.refresh()?;
+            self.indexer.take_over(table).map_err(super::commit::index_fault(table))?;
+        }
+        let mut scanner = Scanner::begin(&self.storage, self.store, salt, state.segment, state.journal_end)?;
+        let before = state.seq;
+        while let Some(found) = scanner.next()? {
+            if found.header.kind == CHECKPOINT {
+                continue;
+            }
+            self.replay(&found, &mut state, &mut writer.dirty_marks)?;
+            self.replay_index(&found, &state)?;
+        }
+        let end = scanner.position();
+        let segment = scanner.into_segment();
+        if state.seq > before {
+            segment.file.sync().map_err(Fault::io("syncing", "the journal"))?;
+            self.control.note_durable(end);
+        }
+        state.journal_end = end;
+        state.segment = segment.header.number;
+        writer.journal = Journal::resume(&self.storage, self.store, salt, segment, end)?;
+        self.pipeline.reset(state.seq, self.control.durable());
+        if state.seq > before {
+            self.control.publish(&state);
+        }
+        // What others dirtied since the last checkpoint is not in this process's lists: the next one syncs everything.
+        self.control.set_foreign_dirty(true);
+        writer.checkpoint = State::default();
+        writer.state = state;
+        Ok(())
+    }
+
+    /// Closes the store as far as this process is concerned: if no other has it open, everything is made durable and
+    /// marked clean, so that the next open is quick. Called when the last handle goes; errors then have no one to hear
+    /// them, and cost only a slower open.
+    pub fn close(&self) -> Result<(), WriteError> {
+        if self.fork.is_child() || !self.control.try_be_alone()? {
+            return Ok(());
+        }
+        let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
+        let result = self.close_alone(&mut writer);
+        self.give_back(writer);
+        result
+    }
+
+    fn close_alone(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        self.refuse_poisoned()?;
+        if self.control.is_clean() {
+            return Ok(());
+        }
+        if self.control.owner() != self.owner {
+            self.take_over(writer)?;
+            self.control.set_owner(self.owner);
+        }
+        self.checkpoint(writer, true)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !self.fork.is_child() {
+            let _ = self.close();
+            self.control.leave();
+        }
+    }
+}
+
+fn list(storage: &dyn Storage) -> Result<Vec<String>, OpenError> {
+    storage.list("").map_err(|source| OpenError::Folder { path: storage.name(), source })
+}
+
+/// A folder with other things in it is left as it is.
+fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
+    let names = list(storage)?;
+    if names.iter().any(|name| name == superblock::PATH) {
+        return Ok(());
+    }
+    let ours = |name: &String| {
+        DIRS.contains(&name.as_str()) || name == control::PATH || name == "super.new" || name == "ordered"
+    };
+    if let Some(other) = names.iter().find(|name| !ours(name)) {
+        let found = format!("`{other}` and no `super` file");
+        return Err(OpenError::NotAStore { path: storage.name(), found });
+    }
+    // Rows without a super file: not a store that was never finished, but one that lost it.
+    let tables = storage.list("tables").unwrap_or_default();
+    if names.iter().any(|name| name == "tables") && !tables.is_empty() {
+        return Err(Fault::corrupt(
+            superblock::PATH,
+            0,
+            "the super file of a store that has tables",
+            "no such file",
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// Makes an empty store; the super file comes last.
+fn create(storage: &Arc<dyn Storage>) -> Result<(), Fault> {
+    for dir in DIRS {
+        storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+    }
+    storage.sync_dir("").map_err(Fault::io("syncing", "the store's folder"))?;
+    // What an earlier attempt left.
+    Journal::sweep(&**storage, |_| false)?;
+    let store = uuid::Uuid::new_v4().as_u128();
+    let salt = Salt(1);
+    let mut journal = Journal::create(storage, store, salt)?;
+    let mut entry = Checkpoint::default().encode();
+    let sum = seal(&mut entry, CHECKPOINT, salt, JournalPos(0), JournalPos(0), Seq(0));
+    journal.append(&entry)?;
+    journal.file().sync().map_err(Fault::io("syncing", "the journal"))?;
+    let slot =
+        Slot { store, generation: 0, salt, segment: 0, checkpoint: JournalPos(0), checkpoint_checksum: sum };
+    Superblock::create(&**storage, slot).map(|_| ())
+}
+
+/// Removes schema files of tables that were never committed.
+pub(super) fn sweep_schemas(storage: &dyn Storage, count: usize) -> Result<(), Fault> {
+    for name in storage.list(SCHEMA_DIR).map_err(Fault::io("listing", SCHEMA_DIR))? {
+        let id: Option<usize> = name.split('.').next().and_then(|id| id.parse().ok());
+        if id.is_none_or(|id| id >= count) || name.ends_with(".new") {
+            let path = format!("{SCHEMA_DIR}/{name}");
+            // The chunks of such a table stay until the name is used again: they are nobody's.
+            storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+        }
+    }
+    Ok(())
+}

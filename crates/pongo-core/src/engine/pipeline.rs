@@ -1,0 +1,155 @@
+//! The pipeline of commits: written and applied, waiting to be durable, then published in the order of their `Seq`.
+//!
+//! Whoever waits first syncs for all that wait ("group commit"). Publishing is done under the pipeline's lock, so that it
+//! is in order whoever does it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::control::Control;
+use crate::ids::{JournalPos, Seq};
+use crate::state::State;
+use crate::storage::File;
+
+/// A commit that is applied and not published.
+#[derive(Debug)]
+struct Pending {
+    state: State,
+    /// Whether it may be published before it is durable.
+    relaxed: bool,
+    /// The segment with its entry.
+    file: Arc<dyn File>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    pending: VecDeque<Pending>,
+    published: Seq,
+    durable: JournalPos,
+    syncing: bool,
+    failed: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    control: Arc<Control>,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+impl Pipeline {
+    pub(crate) fn new(control: &Arc<Control>) -> Self {
+        Self { control: Arc::clone(control), queue: Mutex::default(), changed: Condvar::new() }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins anew behind what another writer published. Nothing is pending.
+    pub(crate) fn reset(&self, published: Seq, durable: JournalPos) {
+        let mut queue = self.queue();
+        debug_assert!(queue.pending.is_empty());
+        queue.published = published;
+        queue.durable = durable;
+    }
+
+    /// The journal position known to be on disk.
+    pub(crate) fn durable(&self) -> JournalPos {
+        self.queue().durable
+    }
+
+    /// The whole journal up to `pos` is on disk (a segment was rolled).
+    pub(crate) fn note_durable(&self, pos: JournalPos) {
+        let mut queue = self.queue();
+        self.advance(&mut queue, pos);
+        self.changed.notify_all();
+    }
+
+    /// Adds an applied commit. The caller holds the writer, so commits come in order.
+    pub(crate) fn push(&self, state: State, relaxed: bool, file: Arc<dyn File>) {
+        let mut queue = self.queue();
+        queue.pending.push_back(Pending { state, relaxed, file });
+        if relaxed {
+            let durable = queue.durable;
+            self.advance(&mut queue, durable);
+        }
+    }
+
+    /// Publishes what may be published now.
+    fn advance(&self, queue: &mut Queue, durable: JournalPos) {
+        if durable > queue.durable {
+            queue.durable = durable;
+            self.control.note_durable(durable);
+        }
+        let mut newest = None;
+        while let Some(first) = queue.pending.front() {
+            if !first.relaxed && first.state.journal_end > queue.durable {
+                break;
+            }
+            newest = queue.pending.pop_front();
+        }
+        if let Some(newest) = newest {
+            debug_assert!(newest.state.seq > queue.published);
+            queue.published = newest.state.seq;
+            self.control.publish(&newest.state);
+        }
+    }
+
+    /// Waits until `seq` is published, syncing for everyone if no one else does. `Err`: a sync failed, now or before.
+    pub(crate) fn wait(&self, seq: Seq) -> Result<(), String> {
+        let mut queue = self.queue();
+        loop {
+            if queue.published >= seq {
+                return Ok(());
+            }
+            if let Some(reason) = &queue.failed {
+                return Err(reason.clone());
+            }
+            if queue.syncing {
+                queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let Some(last) = queue.pending.back() else {
+                return Err("the commit is not in the pipeline".into());
+            };
+            // All pending entries lie in the segment of the last one: a segment is synced before the next begins.
+            let (file, end) = (Arc::clone(&last.file), last.state.journal_end);
+            queue.syncing = true;
+            drop(queue);
+            let result = file.sync();
+            queue = self.queue();
+            queue.syncing = false;
+            match result {
+                Ok(()) => self.advance(&mut queue, end),
+                Err(error) => {
+                    self.control.poison();
+                    queue.failed = Some(format!("syncing the journal failed: {error}"));
+                }
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Everything pending stays unpublished for good.
+    pub(crate) fn fail(&self, reason: &str) {
+        self.control.poison();
+        let mut queue = self.queue();
+        queue.failed.get_or_insert_with(|| reason.to_owned());
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.queue().failed.clone()
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue().pending.is_empty()
+    }
+
+    /// The newest published commit of this process's view.
+    pub(crate) fn last_pending(&self) -> Option<Seq> {
+        self.queue().pending.back().map(|pending| pending.state.seq)
+    }
+}

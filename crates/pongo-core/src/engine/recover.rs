@@ -1,0 +1,234 @@
+//! Recovery, alone with the store: from the newest checkpoint that checks, through the journal, to the last whole entry.
+//!
+//! It always ends in a checkpoint with the next salt before anyone is let in, so that nothing that was lost can come
+//! back. A store that was closed cleanly needs none of it. Running it twice gives the same bytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::commit::index_fault;
+use super::indexer::Change;
+use super::open::sweep_schemas;
+use super::writer::Writer;
+use super::{Engine, EngineOptions, Indexer};
+use crate::control::Control;
+use crate::error::{Fault, OpenError};
+use crate::ids::{RowId, Seq};
+use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Scanner};
+use crate::state::State;
+use crate::storage::Storage;
+use crate::superblock::{Slot, Superblock};
+
+impl Engine {
+    pub(super) fn recover(
+        storage: &Arc<dyn Storage>,
+        options: EngineOptions,
+        indexer: Arc<dyn Indexer>,
+        control: &Arc<Control>,
+        mut superblock: Superblock,
+        slots: &[Slot],
+    ) -> Result<Arc<Self>, OpenError> {
+        let (slot, checkpoint, mut scanner) = newest_checkpoint(storage, slots)?;
+        superblock.settle_on(slot);
+        let cache_identity = storage.cache_identity();
+        // What was published before, if nothing was lost since: then the hash index is as good as it was.
+        let survived = control.survived(slot.store, cache_identity).then(|| control.published().1.seq);
+
+        let mut state = Self::state_of(&checkpoint);
+        state.seq = scanner.seq;
+        let base = state.clone();
+        control.rebuild(slot.store, cache_identity, slot.salt);
+        let journal = Journal::resume(
+            storage,
+            slot.store,
+            slot.salt,
+            scanner.inner.clone_segment(),
+            scanner.inner.position(),
+        )?;
+        let writer = Writer {
+            state: State::default(),
+            journal,
+            superblock,
+            checkpoint: base,
+            dirty_marks: BTreeSet::new(),
+        };
+        let engine = Self::assemble(storage, options, indexer, control, slot.store, writer)?;
+        let mut writer = engine.take_idle_writer().expect("nobody else knows this engine");
+        let result = engine.recover_into(&mut writer, state, &checkpoint, &mut scanner.inner, survived);
+        engine.give_back(writer);
+        match result {
+            Ok(()) => Ok(Arc::new(engine)),
+            Err(fault) => {
+                // What was read must not be closed as if it were well.
+                control.poison();
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn recover_into(
+        &self,
+        writer: &mut Writer,
+        mut state: State,
+        checkpoint: &Checkpoint,
+        scanner: &mut Scanner,
+        survived: Option<Seq>,
+    ) -> Result<(), Fault> {
+        self.load_tables(checkpoint.tables.len())?;
+        let tables = self.tables_to(checkpoint.tables.len())?;
+        for (table, stored) in tables.iter().zip(&checkpoint.tables) {
+            if table.fingerprint() != stored.fingerprint {
+                return Err(Fault::corrupt(
+                    format!("schema/{}.1.schema", table.id().0),
+                    0,
+                    format!("the layout with fingerprint {:032x}", stored.fingerprint),
+                    format!("one with fingerprint {:032x}", table.fingerprint()),
+                ));
+            }
+            table.space.sweep(stored.state.len * table.row_size())?;
+        }
+        self.heap.sweep(checkpoint.heap.state.len)?;
+        self.check_tails(checkpoint)?;
+        if survived.is_some() {
+            for table in &tables {
+                // An index that cannot be adopted is rebuilt below.
+                let _ = self.indexer.adopt(table);
+            }
+        }
+        let mut entries = 0u64;
+        let mut index_ok = survived.is_some();
+        while let Some(found) = scanner.next()? {
+            if found.header.kind == COMMIT {
+                entries += 1;
+                self.replay(&found, &mut state, &mut writer.dirty_marks)?;
+                if index_ok && survived.is_some_and(|seq| found.header.seq > seq) {
+                    index_ok = self.replay_index(&found, &state).is_ok();
+                }
+            }
+        }
+        state.journal_end = scanner.position();
+        state.segment = scanner.clone_segment().header.number;
+        writer.journal = Journal::resume(
+            &self.storage,
+            self.store,
+            writer.journal.salt,
+            scanner.clone_segment(),
+            scanner.position(),
+        )?;
+        writer.state = state;
+        self.pipeline.reset(writer.state.seq, writer.journal.end());
+        let clean = checkpoint.clean && entries == 0;
+        self.recover_indexes(writer, clean || index_ok)?;
+        if clean {
+            self.control.set_checkpoint(writer.journal.end());
+            self.control.note_durable(writer.journal.end());
+            self.control.set_clean(true);
+        } else {
+            self.end_recovery(writer, survived.is_none())?;
+        }
+        self.control.set_owner(self.owner);
+        self.control.publish(&writer.state);
+        Ok(())
+    }
+
+    /// Clears what was lost, and makes the checkpoint with the next salt.
+    fn end_recovery(&self, writer: &mut Writer, lost: bool) -> Result<(), Fault> {
+        let tables = self.tables_to(writer.state.tables.len())?;
+        if lost {
+            for (table, state) in tables.iter().zip(&writer.state.tables) {
+                table.clear_marks_above(writer.state.seq, state.len)?;
+            }
+        }
+        sweep_schemas(&*self.storage, tables.len())?;
+        // Every mark may be on disk in another version than in memory: sync them all, whoever changed them.
+        self.control.set_foreign_dirty(true);
+        let salt = writer.journal.salt.next();
+        self.write_checkpoint(writer, false, salt)?;
+        self.control.set_salt(salt);
+        let keep = writer.journal.segment_number();
+        Journal::sweep(&*self.storage, |number| number == keep)
+    }
+
+    fn recover_indexes(&self, writer: &Writer, trusted: bool) -> Result<(), Fault> {
+        let tables = self.tables_to(writer.state.tables.len())?;
+        for (table, state) in tables.iter().zip(&writer.state.tables) {
+            if trusted && self.indexer.adopt(table).is_ok() {
+                continue;
+            }
+            let view = table.at(*state, writer.state.seq)?;
+            self.indexer.rebuild(&view).map_err(index_fault(table))?;
+        }
+        Ok(())
+    }
+
+    /// Brings the indexes up to one journal entry that they may have seen before.
+    pub(super) fn replay_index(&self, found: &Found, state: &State) -> Result<(), Fault> {
+        let Some(commit) = Commit::decode(&found.bytes) else { return Ok(()) };
+        for new in &commit.new_tables {
+            if let Some(table) = self.table(new.table)
+                && self.indexer.adopt(&table).is_err()
+            {
+                self.indexer.create(&table).map_err(index_fault(&table))?;
+            }
+        }
+        for part in &commit.rows {
+            let Some(table) = self.table(part.table) else { continue };
+            let mut table_state = state.tables[part.table.0 as usize];
+            table_state.len = part.first.0 + part.count();
+            let change = Change {
+                table: &table,
+                view: table.at(table_state, found.header.seq)?,
+                rows: part.first..RowId(table_state.len),
+                hashes: &[],
+                previous: &part.previous,
+                deaths: &part.deaths,
+            };
+            self.indexer.apply(&change, true).map_err(index_fault(&table))?;
+        }
+        Ok(())
+    }
+}
+
+/// A scanner behind a checkpoint, with the checkpoint's `Seq`.
+struct Behind {
+    inner: Scanner,
+    seq: Seq,
+}
+
+/// The newest slot whose checkpoint checks.
+fn newest_checkpoint(
+    storage: &Arc<dyn Storage>,
+    slots: &[Slot],
+) -> Result<(Slot, Checkpoint, Behind), Fault> {
+    let mut first_error = None;
+    for slot in slots {
+        match read_checkpoint(storage, slot) {
+            Ok((checkpoint, behind)) => return Ok((*slot, checkpoint, behind)),
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or_else(|| Fault::corrupt("super", 0, "a slot", "none")))
+}
+
+fn read_checkpoint(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<(Checkpoint, Behind), Fault> {
+    let mut scanner = Scanner::begin(storage, slot.store, slot.salt, slot.segment, slot.checkpoint)?;
+    let wrong = || {
+        Fault::corrupt(
+            format!("journal/{}.log", slot.segment),
+            slot.checkpoint.0,
+            "the checkpoint that the super file names",
+            "another entry, or a damaged one",
+        )
+    };
+    let found = scanner.next()?.ok_or_else(wrong)?;
+    if found.header.kind != CHECKPOINT
+        || found.header.pos != slot.checkpoint
+        || found.header.checksum != slot.checkpoint_checksum
+    {
+        return Err(wrong());
+    }
+    let checkpoint = Checkpoint::decode(&found.bytes).ok_or_else(wrong)?;
+    Ok((checkpoint, Behind { inner: scanner, seq: found.header.seq }))
+}

@@ -1,0 +1,160 @@
+//! Applying a journal entry: the stores that recovery, take-over and commit have in common. Pure stores that consult no
+//! index: doing them twice gives the same bytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::Engine;
+use crate::error::Fault;
+use crate::ids::{ChunkId, RowId, Seq, TableId};
+use crate::journal::{Commit, Found, HeapPart, RowsPart};
+use crate::state::{MAX_TABLES, State, TableState};
+use crate::table::TableCore;
+
+/// Sets space aside for every mark that a commit will store. The chunks are there.
+pub(crate) fn reserve_marks(
+    table: &TableCore,
+    previous: &[(RowId, RowId)],
+    deaths: &[RowId],
+) -> Result<(), Fault> {
+    let mut done = BTreeSet::new();
+    let mut reserve = |row: RowId, died: bool| {
+        let chunk = table.marked_chunk(row)?;
+        let Some(marks) = chunk.marks.get() else { return Ok(()) };
+        let (died_page, previous_page) = marks.pages(row);
+        let page = if died { died_page } else { previous_page };
+        if done.insert((chunk.id, page)) {
+            marks.allocate(row, died, !died)?;
+        }
+        Ok::<(), Fault>(())
+    };
+    for &(row, _) in previous {
+        reserve(row, false)?;
+    }
+    for &row in deaths {
+        reserve(row, true)?;
+    }
+    Ok(())
+}
+
+/// Stores the marks of a commit and notes which chunks' marks changed.
+pub(crate) fn store_marks(
+    table: &TableCore,
+    previous: &[(RowId, RowId)],
+    deaths: &[RowId],
+    seq: Seq,
+    dirty: &mut BTreeSet<(TableId, ChunkId)>,
+) -> Result<(), Fault> {
+    for &(row, before) in previous {
+        let chunk = table.marked_chunk(row)?;
+        if let Some(marks) = chunk.marks.get() {
+            marks.set_previous(row, before);
+        }
+        dirty.insert((table.id(), chunk.id));
+    }
+    for &row in deaths {
+        let chunk = table.marked_chunk(row)?;
+        if let Some(marks) = chunk.marks.get() {
+            marks.set_died(row, seq);
+        }
+        dirty.insert((table.id(), chunk.id));
+    }
+    Ok(())
+}
+
+/// What a commit adds to a table's state.
+pub(crate) fn advance(state: &mut TableState, added: u64, deaths: u64) {
+    state.len += added;
+    state.live = (state.live + added).saturating_sub(deaths);
+}
+
+impl Engine {
+    /// Applies a commit that was found in the journal to the chunks, the marks and `state`. The index is left to the
+    /// caller.
+    pub(crate) fn replay(
+        &self,
+        found: &Found,
+        state: &mut State,
+        dirty: &mut BTreeSet<(TableId, ChunkId)>,
+    ) -> Result<(), Fault> {
+        let nonsense = |what: &str| {
+            Fault::corrupt(
+                format!("journal/{}.log", found.segment),
+                found.header.pos.0,
+                "a commit that fits the store",
+                format!("an entry with a right checksum, but {what}"),
+            )
+        };
+        if found.header.seq != state.seq.next() {
+            return Err(nonsense(&format!("Seq {} behind Seq {}", found.header.seq, state.seq)));
+        }
+        let commit = Commit::decode(&found.bytes).ok_or_else(|| nonsense("sections that do not decode"))?;
+        for new in &commit.new_tables {
+            if new.table.0 as usize != state.tables.len() || state.tables.len() >= MAX_TABLES {
+                return Err(nonsense("a table out of turn"));
+            }
+            state.tables.push(TableState::default());
+            self.load_tables(state.tables.len())?;
+            if self.table(new.table).is_none_or(|table| table.fingerprint() != new.fingerprint) {
+                return Err(nonsense("a table whose schema file says another layout"));
+            }
+        }
+        if let Some(heap) = &commit.heap {
+            self.replay_heap(heap, state)
+                .map_err(|fault| fault.unwrap_or_else(|| nonsense("heap bytes out of turn")))?;
+        }
+        for part in &commit.rows {
+            let known = state.tables.get(part.table.0 as usize).copied();
+            let table = self.table(part.table).filter(|_| known.is_some());
+            let (Some(table), Some(known)) = (table, known) else { return Err(nonsense("rows of no table")) };
+            if part.row_size != table.row_size() || part.first.0 != known.len {
+                return Err(nonsense("rows out of turn"));
+            }
+            let end = part.first.0 + part.count();
+            let fits = |&(row, before): &(RowId, RowId)| row.0 < end && row >= part.first && before < row;
+            if !part.previous.iter().all(fits) || part.deaths.iter().any(|row| row.0 >= end) {
+                return Err(nonsense("marks of rows that do not exist"));
+            }
+            self.replay_rows(&table, part, found.header.seq, dirty)?;
+            advance(&mut state.tables[part.table.0 as usize], part.count(), part.deaths.len() as u64);
+        }
+        state.seq = found.header.seq;
+        state.segment = found.segment;
+        state.journal_end = crate::ids::JournalPos(found.header.pos.0 + found.header.len);
+        Ok(())
+    }
+
+    fn replay_rows(
+        &self,
+        table: &Arc<TableCore>,
+        part: &RowsPart<'_>,
+        seq: Seq,
+        dirty: &mut BTreeSet<(TableId, ChunkId)>,
+    ) -> Result<(), Fault> {
+        let size = part.row_size;
+        let end = (part.first.0 + part.count()) * size;
+        if end > 0 && table.space.find_chunk(end - 1).is_none() {
+            return Err(Fault::corrupt(
+                table.space.dir(),
+                end,
+                "the chunk that a commit wrote to",
+                "no such file",
+            ));
+        }
+        table.space.write_at((part.first.0 + part.cited) * size, part.carried)?;
+        reserve_marks(table, &part.previous, &part.deaths)?;
+        store_marks(table, &part.previous, &part.deaths, seq, dirty)
+    }
+
+    fn replay_heap(&self, part: &HeapPart<'_>, state: &mut State) -> Result<(), Option<Fault>> {
+        let end =
+            part.first.0.checked_add(part.cited).and_then(|end| end.checked_add(part.carried.len() as u64));
+        let Some(end) = end.filter(|_| part.first.0 == state.heap.len) else { return Err(None) };
+        if end > 0 && self.heap.find_chunk(end - 1).is_none() {
+            return Err(None);
+        }
+        self.heap.write_at(part.first.0 + part.cited, part.carried).map_err(Some)?;
+        state.heap.len = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! A snapshot: the store at one `Seq`. Everything it returns borrows from it.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::engine::Engine;
+use crate::error::ReadError;
+use crate::fields::{HeapError, HeapRead};
+use crate::heap;
+use crate::ids::{HeapAddr, Seq};
+use crate::pins::Pin;
+use crate::space::View;
+use crate::state::State;
+use crate::table::{TableCore, TableView};
+
+/// A read transaction. Begins and ends without a system call; holds nothing but a pin.
+#[derive(Debug)]
+pub struct Snapshot {
+    engine: Arc<Engine>,
+    state: Arc<State>,
+    heap: OnceLock<Arc<View>>,
+    /// What was looked at, by `TableId`: rows that are given out borrow from these.
+    views: OnceLock<Box<[OnceLock<TableView>]>>,
+    pin: Pin,
+}
+
+impl Snapshot {
+    pub(crate) fn new(engine: Arc<Engine>, state: Arc<State>, pin: Pin) -> Self {
+        Self { engine, state, heap: OnceLock::new(), views: OnceLock::new(), pin }
+    }
+
+    /// The commit that this shows.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.state.seq
+    }
+
+    /// The engine behind it.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The table of that name, if it exists in this snapshot.
+    pub fn table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
+        self.engine.table_named(name, self.state.tables.len())
+    }
+
+    /// A table in this snapshot; `None` for one that came later.
+    pub fn view(&self, table: &Arc<TableCore>) -> Result<Option<&TableView>, ReadError> {
+        let place = table.id().0 as usize;
+        let Some(state) = self.state.tables.get(place) else { return Ok(None) };
+        let views = self.views.get_or_init(|| self.state.tables.iter().map(|_| OnceLock::new()).collect());
+        if let Some(view) = views[place].get() {
+            return Ok(Some(view));
+        }
+        let view = table.at(*state, self.state.seq)?;
+        Ok(Some(views[place].get_or_init(|| view)))
+    }
+}
+
+impl HeapRead for Snapshot {
+    fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
+        let view = match self.heap.get() {
+            Some(view) => view,
+            None => {
+                let view =
+                    self.engine.heap_view(self.state.heap).map_err(|fault| heap::chunk_error(addr, fault))?;
+                self.heap.get_or_init(|| view)
+            }
+        };
+        heap::read(view, self.state.heap.len, addr, len, hash)
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.engine.unpin(&self.pin);
+    }
+}
