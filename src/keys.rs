@@ -167,7 +167,7 @@ mod tests {
             let mut hashes: Vec<u64> = (0..len).map(hash).collect();
             assert!(!has_twins(&hashes), "{len}");
             if len > 1 {
-                hashes[len as usize / 2] = hashes[len as usize - 1];
+                hashes[len as usize / 3] = hashes[len as usize - 1];
                 assert!(has_twins(&hashes), "{len}");
             }
         }
