@@ -10,7 +10,7 @@ use pongo_core::ids::{HeapAddr, Location, RowId, Seq};
 use pongo_core::record::PongoRecord;
 use pongo_core::snapshot;
 use pongo_core::table::TableView;
-use pongo_index::{Candidate, HashIndex, key_hash};
+use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::indexes;
 use crate::store::Shared;
@@ -110,6 +110,9 @@ impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
 }
 
 /// Finds the row of a key that a view sees.
+///
+/// What nearly always happens takes few instructions and no memory but the index line and the row: then the processor is
+/// already at the next look-up while it waits for the row of this one.
 #[inline]
 pub(crate) fn find<'v, T: PongoRecord>(
     view: &'v TableView,
@@ -117,35 +120,56 @@ pub(crate) fn find<'v, T: PongoRecord>(
     hash: u64,
     key: &T::KeyBytes,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    let found = index.find(hash, |candidate| check::<T>(view, candidate, key).transpose());
-    match found {
-        Ok(Some(Ok(Seen::Alive(row, value)))) => Ok(Some((row, value))),
-        Ok(Some(Ok(Seen::Dead)) | None) => Ok(None),
-        Ok(Some(Err(error))) => Err(error),
-        Err(error) => Err(indexes::fault(view.core(), error).into()),
+    let mut alive = None;
+    let mut failed = None;
+    let found = index.find(hash, |candidate| match view.glance::<T>(candidate.row) {
+        Some((value, false)) => (value.key_bytes() == *key).then(|| alive = Some((candidate.row, value))),
+        _ => match check::<T>(view, candidate, key) {
+            Ok(Some(seen)) => {
+                alive = seen;
+                Some(())
+            }
+            Ok(None) => None,
+            Err(error) => {
+                failed = Some(error);
+                Some(())
+            }
+        },
+    });
+    if found.is_err() || failed.is_some() {
+        return Err(why(view, found, failed));
+    }
+    Ok(alive)
+}
+
+#[cold]
+fn why(view: &TableView, found: Result<Option<()>, HashError>, failed: Option<Box<ReadError>>) -> ReadError {
+    match (found, failed) {
+        (Err(error), _) => indexes::fault(view.core(), error).into(),
+        (_, Some(error)) => *error,
+        (Ok(_), None) => unreachable!("only asked if something failed"),
     }
 }
 
-/// A row with the key that is looked for.
-enum Seen<'v, T> {
-    Alive(RowId, &'v T),
-    /// Deleted or replaced: older versions died before.
-    Dead,
-}
+/// A row that a view sees, with its number.
+type Seen<'v, T> = Option<(RowId, &'v T)>;
 
-/// What a candidate is to a view; `None` if it has another key, or no version that old.
-#[inline]
+/// What a candidate is to a view: `None` if it has another key, or no version that old; else the row if it is alive. If it
+/// is not, older versions died before.
+#[inline(never)]
 fn check<'v, T: PongoRecord>(
     view: &'v TableView,
     candidate: Candidate,
     key: &T::KeyBytes,
-) -> Result<Option<Seen<'v, T>>, ReadError> {
-    let Some(row) = view.resolve(candidate.row)? else { return Ok(None) };
-    let value = view.row::<T>(row)?;
+) -> Result<Option<Seen<'v, T>>, Box<ReadError>> {
+    let Some(row) = view.resolve(candidate.row).map_err(|fault| Box::new(fault.into()))? else {
+        return Ok(None);
+    };
+    let value = view.row::<T>(row).map_err(Box::new)?;
     if value.key_bytes() != *key {
         return Ok(None);
     }
-    Ok(Some(if view.is_live(row) { Seen::Alive(row, value) } else { Seen::Dead }))
+    Ok(Some(view.is_live(row).then_some((row, value))))
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
