@@ -1,22 +1,70 @@
-//! PongoDB.
+//! PongoDB: your structs, on disk, as they are.
+//!
+//! `#[pongo::record]` turns a struct into a record; records of one type are a table; tables live in a store, a folder of
+//! memory-mapped files that any number of processes can have open. Look-ups give `&T` and scans `&[T]`, straight from the
+//! map; commits are transactions that survive power cuts.
+//!
+//! ```
+//! use pongo::prelude::*;
+//!
+//! #[pongo::record]
+//! #[pongo(table = "flights")]
+//! struct Flight {
+//!     #[pongo(key)]
+//!     id: u64,
+//!     tail: Text,
+//!     delay: f32,
+//!     carrier: FixedStr<4>,
+//! }
+//!
+//! let store = Store::in_memory()?; // on disk: unsafe { Store::open("flights.pongo")? }
+//! let mut tx = store.begin_write()?;
+//! let tail = tx.text("N14228")?;
+//! tx.table::<Flight>()?.put(&Flight { id: 1545, tail, delay: 2.0, carrier: "UA".parse()? })?;
+//! tx.commit()?;
+//!
+//! let snapshot = store.begin_read()?;
+//! let flight = snapshot.table::<Flight>()?.get(&1545)?.ok_or("it was put")?;
+//! assert_eq!((flight.delay, flight.tail.as_str(&snapshot)?), (2.0, "N14228"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; the field
+//! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`].
+#![deny(unsafe_code)]
 
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod indexes;
+mod keys;
+mod read;
+mod store;
+mod write;
+
 pub use pongo_core::column::Column;
+pub use pongo_core::engine::Durability;
+pub use pongo_core::error::{
+    CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
+};
 pub use pongo_core::fields::{
     Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
 };
+pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_derive::{PongoRecord, record};
+pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
+pub use store::{Options, Store};
+pub use write::{TableMut, WriteTransaction};
 /// The crate whose traits say what a record's bytes may be.
 pub use zerocopy;
 
 /// What most programs name: `use pongo::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Blob, Column, FieldType, FixedStr, HeapRead, KeyField, Maybe, PongoRecord, Text, Timestamp, Uuid,
+        Blob, Column, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
+        PongoRecord, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
     };
 }
 

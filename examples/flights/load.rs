@@ -103,7 +103,7 @@ pub(crate) fn airline(row: &Columns<'_>) -> Result<Airline, Error> {
     Ok(Airline { carrier: row.get("carrier")?, name: row.get("name")? })
 }
 
-fn plane(row: &Columns<'_>, tx: &mut WriteTransaction<'_>) -> Result<Plane, Error> {
+fn plane(row: &Columns<'_>, tx: &mut WriteTransaction) -> Result<Plane, Error> {
     Ok(Plane {
         manufacturer: tx.text(row.text("manufacturer")?)?,
         model: tx.text(row.text("model")?)?,
@@ -117,7 +117,7 @@ fn plane(row: &Columns<'_>, tx: &mut WriteTransaction<'_>) -> Result<Plane, Erro
     })
 }
 
-fn airport(row: &Columns<'_>, tx: &mut WriteTransaction<'_>) -> Result<Airport, Error> {
+fn airport(row: &Columns<'_>, tx: &mut WriteTransaction) -> Result<Airport, Error> {
     Ok(Airport {
         name: tx.text(row.text("name")?)?,
         lat: row.get("lat")?,

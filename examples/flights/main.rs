@@ -61,7 +61,7 @@ fn run(path: &Path) -> Result<(), Error> {
 }
 
 /// Looks one flight up and follows it to all it refers to.
-fn one_flight(snapshot: &Snapshot<'_>) -> Result<(), Error> {
+fn one_flight(snapshot: &Snapshot) -> Result<(), Error> {
     let key = (2013, 1, 1, "UA".parse()?, 1545, "EWR".parse()?);
     println!("\nUA 1545 from EWR on 2013-01-01");
     let Some(flight) = snapshot.table::<Flight>()?.get(&key)? else {
@@ -89,9 +89,9 @@ fn one_flight(snapshot: &Snapshot<'_>) -> Result<(), Error> {
 }
 
 /// How fast rows are found by key.
-fn rates(snapshot: &Snapshot<'_>) -> Result<(), Error> {
+fn rates(snapshot: &Snapshot) -> Result<(), Error> {
     println!();
-    let keys = queries::shuffled_keys(snapshot.table::<Flight>()?.slices());
+    let keys = queries::shuffled_keys(snapshot.table::<Flight>()?.slices())?;
     let started = Instant::now();
     let found = queries::look_up(snapshot, &keys)?;
     report("look every flight up by its key", found, started);
@@ -102,10 +102,10 @@ fn rates(snapshot: &Snapshot<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn carriers(snapshot: &Snapshot<'_>) -> Result<(), Error> {
+fn carriers(snapshot: &Snapshot) -> Result<(), Error> {
     let flights = snapshot.table::<Flight>()?;
     let started = Instant::now();
-    let carriers = queries::by_carrier(flights.slices());
+    let carriers = queries::by_carrier(flights.slices())?;
     println!();
     report("flights and delays by carrier", flights.len() as usize, started);
     println!("  {:2} {:28} {:>8} {:>9} {:>10}", "", "", "flights", "departed", "mean delay");
@@ -118,10 +118,10 @@ fn carriers(snapshot: &Snapshot<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn routes(snapshot: &Snapshot<'_>) -> Result<(), Error> {
+fn routes(snapshot: &Snapshot) -> Result<(), Error> {
     let flights = snapshot.table::<Flight>()?;
     let started = Instant::now();
-    let routes = queries::busiest(flights.slices(), 10);
+    let routes = queries::busiest(flights.slices(), 10)?;
     println!();
     report("the ten busiest routes", flights.len() as usize, started);
     let airports = snapshot.table::<Airport>()?;

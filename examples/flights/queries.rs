@@ -7,6 +7,9 @@ use pongo::prelude::*;
 use crate::csv_rows::Error;
 use crate::data::{Airline, Flight, Plane};
 
+/// A run of flights, as [`pongo::Table::slices`] gives it.
+pub(crate) type Run<'a> = Result<&'a [Flight], pongo::ReadError>;
+
 /// Flights of one carrier.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct OfCarrier {
@@ -26,54 +29,72 @@ impl OfCarrier {
 }
 
 /// For each carrier, in the order of their codes: flights, departures and delays.
-pub(crate) fn by_carrier<'a>(slices: impl Iterator<Item = &'a [Flight]>) -> Vec<(FixedStr<2>, OfCarrier)> {
+///
+/// # Errors
+/// If the table's rows do not check.
+pub(crate) fn by_carrier<'a>(
+    runs: impl Iterator<Item = Run<'a>>,
+) -> Result<Vec<(FixedStr<2>, OfCarrier)>, Error> {
     let mut carriers: HashMap<FixedStr<2>, OfCarrier> = HashMap::new();
-    for flight in slices.flatten() {
-        let carrier = carriers.entry(flight.carrier).or_default();
-        carrier.flights += 1;
-        if let Some(delay) = flight.dep_delay.get() {
-            carrier.departed += 1;
-            carrier.delay += i64::from(*delay);
+    for run in runs {
+        for flight in run? {
+            let carrier = carriers.entry(flight.carrier).or_default();
+            carrier.flights += 1;
+            if let Some(delay) = flight.dep_delay.get() {
+                carrier.departed += 1;
+                carrier.delay += i64::from(*delay);
+            }
         }
     }
     let mut carriers: Vec<_> = carriers.into_iter().collect();
     carriers.sort_unstable_by_key(|(carrier, _)| *carrier);
-    carriers
+    Ok(carriers)
 }
 
 /// Origin and destination.
 pub(crate) type Route = (FixedStr<3>, FixedStr<3>);
 
 /// The `count` routes with the most flights, busiest first; routes with as many in the order of their codes.
-pub(crate) fn busiest<'a>(slices: impl Iterator<Item = &'a [Flight]>, count: usize) -> Vec<(Route, u64)> {
+///
+/// # Errors
+/// If the table's rows do not check.
+pub(crate) fn busiest<'a>(
+    runs: impl Iterator<Item = Run<'a>>,
+    count: usize,
+) -> Result<Vec<(Route, u64)>, Error> {
     let mut routes: HashMap<Route, u64> = HashMap::new();
-    for flight in slices.flatten() {
-        *routes.entry((flight.origin, flight.dest)).or_default() += 1;
+    for run in runs {
+        for flight in run? {
+            *routes.entry((flight.origin, flight.dest)).or_default() += 1;
+        }
     }
     let mut routes: Vec<_> = routes.into_iter().collect();
     routes.sort_unstable_by_key(|(route, flights)| (std::cmp::Reverse(*flights), *route));
     routes.truncate(count);
-    routes
+    Ok(routes)
 }
 
 /// The keys of all flights, in an order that is not the table's: a look-up has nothing warm from the one before.
+///
+/// # Errors
+/// If the table's rows do not check.
 pub(crate) fn shuffled_keys<'a>(
-    slices: impl Iterator<Item = &'a [Flight]>,
-) -> Vec<<Flight as PongoRecord>::Key> {
-    let keys: Vec<_> = slices.flatten().map(PongoRecord::key).collect();
+    runs: impl Iterator<Item = Run<'a>>,
+) -> Result<Vec<<Flight as PongoRecord>::Key>, Error> {
+    let mut keys = Vec::new();
+    for run in runs {
+        keys.extend(run?.iter().map(PongoRecord::key));
+    }
     // A prime that divides no table of flights: steps of it visit every place once.
     const STEP: usize = 7_368_787;
-    (0..keys.len()).map(|place| keys[place * STEP % keys.len()]).collect()
+    Ok((0..keys.len()).map(|place| keys[place * STEP % keys.len()]).collect())
 }
 
 /// Looks each key up; how many were found.
 ///
 /// # Errors
 /// If the table's rows do not check.
-pub(crate) fn look_up(
-    snapshot: &Snapshot<'_>,
-    keys: &[<Flight as PongoRecord>::Key],
-) -> Result<usize, Error> {
+pub(crate) fn look_up(snapshot: &Snapshot, keys: &[<Flight as PongoRecord>::Key]) -> Result<usize, Error> {
     let flights = snapshot.table::<Flight>()?;
     let mut found = 0;
     for key in keys {
@@ -86,12 +107,13 @@ pub(crate) fn look_up(
 ///
 /// # Errors
 /// If the tables' rows do not check.
-pub(crate) fn follow(snapshot: &Snapshot<'_>) -> Result<(usize, usize), Error> {
+pub(crate) fn follow(snapshot: &Snapshot) -> Result<(usize, usize), Error> {
     let flights = snapshot.table::<Flight>()?;
     let planes = snapshot.table::<Plane>()?;
     let airlines = snapshot.table::<Airline>()?;
     let mut found = (0, 0);
-    for flight in flights.slices().flatten() {
+    for flight in flights.rows() {
+        let flight = flight?;
         found.0 += usize::from(planes.get(&flight.tailnum)?.is_some());
         found.1 += usize::from(airlines.get(&flight.carrier)?.is_some());
     }

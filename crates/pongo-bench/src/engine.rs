@@ -76,7 +76,6 @@ pub(crate) struct Entry {
 
 /// All engines, in the order of the table.
 pub(crate) const ENGINES: &[Entry] = &[
-    #[cfg(feature = "engine")]
     engines::pongo::ENTRY,
     engines::lmdb::ENTRY,
     engines::redb::ENTRY,

@@ -12,12 +12,12 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub(crate) type Key = [u8; 16];
 
 /// One record.
-#[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[cfg_attr(feature = "engine", derive(pongo::PongoRecord), pongo(table = "trades"))]
+#[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout, pongo::PongoRecord)]
+#[pongo(table = "trades")]
 #[repr(C)]
 pub(crate) struct Trade {
     /// Random.
-    #[cfg_attr(feature = "engine", pongo(key))]
+    #[pongo(key)]
     pub(crate) id: Key,
     /// A multiple of ¼.
     pub(crate) price: f64,

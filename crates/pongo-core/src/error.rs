@@ -246,15 +246,37 @@ pub enum WriteError {
     Read(#[from] ReadError),
     /// `insert` met a row with the same key.
     #[error(
-        "table {table} already has a row with key {key} (row {row}); use `put` to replace it or `update` to change it"
+        "table {table} has a row with key {key} already; use `put` to replace it or `update` to change it"
     )]
     KeyExists {
         /// The table.
         table: String,
-        /// The key, as text.
+        /// The key, field by field.
         key: String,
-        /// The row in the way.
-        row: String,
+    },
+    /// The closure of `update` changed the row's key.
+    #[error(
+        "a row of table {table} had key {before} and came back from `update` with key {after}; a row keeps its key: delete \
+         the old one and put the new one"
+    )]
+    KeyChanged {
+        /// The table.
+        table: String,
+        /// The key before.
+        before: String,
+        /// And after.
+        after: String,
+    },
+    /// One transaction changes one table as two types.
+    #[error(
+        "this transaction changes table {table} as another type than `{record}`; use one type for a table in a transaction, \
+         or commit in between"
+    )]
+    TwoTypes {
+        /// The table.
+        table: String,
+        /// The second type.
+        record: &'static str,
     },
     /// A `Text` or `Blob` field does not name bytes of this store.
     #[error(

@@ -305,6 +305,20 @@ impl TableView {
         ReadError::InvalidRow { table: self.core.schema.table.clone(), record: T::SCHEMA.record, row }
     }
 
+    /// A row as its type, with whether its chunk has marks, if that takes a few instructions: the row is below the length
+    /// and its block was looked at before. `None` says nothing; ask [`row`](Self::row).
+    #[inline]
+    #[must_use]
+    pub fn glance<T: PongoRecord>(&self, row: RowId) -> Option<(&T, bool)> {
+        let size = size_of::<T>() as u64;
+        if row.0 >= self.state.len || size != self.core.row_size {
+            return None;
+        }
+        // SAFETY: as in `rows_bytes`: the row is below the length.
+        let (bytes, marked) = unsafe { self.view.glance(row.0 * size, size) }?;
+        Some((T::try_ref_from_bytes(bytes).ok()?, marked))
+    }
+
     /// Rows as a slice of their type: one contiguous `&[T]`. A type without forbidden bit patterns costs nothing; for
     /// another, each block of 64 KiB is looked through once a process.
     pub fn rows<T: PongoRecord>(&self, rows: Range<RowId>) -> Result<&[T], ReadError> {

@@ -4,7 +4,6 @@ pub(crate) mod bare;
 pub(crate) mod fjall;
 pub(crate) mod lmdb;
 pub(crate) mod native_db;
-#[cfg(feature = "engine")]
 pub(crate) mod pongo;
 pub(crate) mod redb;
 pub(crate) mod sled;

@@ -79,7 +79,7 @@ impl Engine for Pongo {
         let snapshot = self.store.begin_read()?;
         let mut found = Found::default();
         for rows in snapshot.table::<Trade>()?.slices() {
-            for trade in rows {
+            for trade in rows? {
                 found.add(trade.value());
             }
         }

@@ -230,6 +230,11 @@ impl WriteGuard {
         if let Some(new) = self.new_tables.iter().find(|table| table.schema().table == name) {
             return Ok(Some(Arc::clone(new)));
         }
+        self.committed_table_named(name)
+    }
+
+    /// The table of that name, if a commit before this transaction made it.
+    pub fn committed_table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
         self.engine.table_named(name, self.applied().tables.len())
     }
 

@@ -1,0 +1,66 @@
+//! A row's key as a person would write it: for messages.
+
+use core::fmt::Write;
+
+use super::{Kind, StoredKind, StoredSchema};
+use crate::fields::{Timestamp, Uuid};
+
+impl StoredSchema {
+    /// The key fields of a row, `name = value`, with commas between. Bytes that are not of the row's size give what can be
+    /// read of them.
+    #[must_use]
+    pub fn describe_key(&self, row: &[u8]) -> String {
+        let mut out = String::new();
+        for field in self.key.iter().filter_map(|place| self.fields.get(*place)) {
+            let separator = if out.is_empty() { "" } else { ", " };
+            let bytes = row.get(field.offset..field.offset + field.size).unwrap_or_default();
+            // Writing into a `String` cannot fail.
+            let _ = write!(out, "{separator}{} = {}", field.name, describe(&field.kind, bytes));
+        }
+        out
+    }
+}
+
+fn describe(kind: &StoredKind, bytes: &[u8]) -> String {
+    match kind {
+        StoredKind::Plain(plain) => plain_value(plain.kind(), bytes),
+        StoredKind::FixedStr(_) => {
+            let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+            format!("{:?}", String::from_utf8_lossy(&bytes[..end]))
+        }
+        StoredKind::Enum { repr, variants, .. } => {
+            let value = plain_value(repr.kind(), bytes);
+            let name = variants.iter().find(|(_, number)| number.to_string() == value);
+            name.map_or(value, |(name, _)| name.clone())
+        }
+        StoredKind::Array { of, len } if of.size() > 0 => {
+            let parts: Vec<_> = bytes.chunks(of.size()).take(*len).map(|part| describe(of, part)).collect();
+            format!("[{}]", parts.join(", "))
+        }
+        _ => hex(bytes),
+    }
+}
+
+fn plain_value(kind: Kind, bytes: &[u8]) -> String {
+    let mut wide = [0; 16];
+    let len = bytes.len().min(16);
+    wide[..len].copy_from_slice(&bytes[..len]);
+    let unsigned = u128::from_le_bytes(wide);
+    let unused = 128 - 8 * len as u32;
+    let signed = if len == 0 { 0 } else { (unsigned << unused) as i128 >> unused };
+    match kind {
+        Kind::U8 | Kind::U16 | Kind::U32 | Kind::U64 | Kind::U128 => unsigned.to_string(),
+        Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 => signed.to_string(),
+        Kind::Bool => (unsigned != 0).to_string(),
+        Kind::Timestamp => Timestamp::from_micros(signed as i64).to_string(),
+        Kind::Uuid => Uuid::from_bytes(wide).to_string(),
+        _ => hex(bytes),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold("0x".to_owned(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

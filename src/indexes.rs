@@ -1,0 +1,300 @@
+//! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use pongo_core::engine::{Change, IndexError, Indexer};
+use pongo_core::error::Fault;
+use pongo_core::ids::RowId;
+use pongo_core::table::{TableCore, TableView};
+use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, key_hash};
+
+/// The open indexes of one store in one process, by table.
+#[derive(Default)]
+pub(crate) struct Indexes {
+    open: RwLock<Vec<(Arc<TableCore>, Arc<HashIndex>)>>,
+}
+
+/// Rows that are prefetched before their keys are hashed.
+const AHEAD: usize = 16;
+/// Bytes of rows that are looked at together.
+const BATCH: u64 = 1 << 20;
+
+fn dir(table: &TableCore) -> String {
+    format!("hash/{}", table.schema().table)
+}
+
+fn identity(table: &TableCore) -> Identity {
+    Identity { store: table.store_id(), table: table.fingerprint().wrapping_add(u128::from(table.id().0)) }
+}
+
+pub(crate) fn fault(table: &TableCore, source: HashError) -> Fault {
+    Fault::Index { table: table.schema().table.clone(), source: Box::new(source) }
+}
+
+impl Indexes {
+    /// The index of a table, opened if it is not open yet.
+    pub(crate) fn of(&self, table: &Arc<TableCore>) -> Result<Arc<HashIndex>, HashError> {
+        if let Some(index) = self.known(table) {
+            return Ok(index);
+        }
+        let index = HashIndex::open(table.storage(), &dir(table), identity(table))?;
+        Ok(self.keep(table, index))
+    }
+
+    fn known(&self, table: &Arc<TableCore>) -> Option<Arc<HashIndex>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().find(|(known, _)| Arc::ptr_eq(known, table)).map(|(_, index)| Arc::clone(index))
+    }
+
+    fn keep(&self, table: &Arc<TableCore>, index: HashIndex) -> Arc<HashIndex> {
+        let index = Arc::new(index);
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        // A table of the same number that never was committed is forgotten here.
+        open.retain(|(known, _)| known.id() != table.id());
+        open.push((Arc::clone(table), Arc::clone(&index)));
+        index
+    }
+
+    /// Makes the index of a table from its rows. With `dead`, keys whose row is deleted keep an entry, for snapshots that
+    /// still see it.
+    pub(crate) fn rebuild_from(&self, view: &TableView, dead: bool) -> Result<(), IndexError> {
+        let table = view.core();
+        let keys = RowKeys::new(view);
+        let failed = RefCell::new(None);
+        let newest_dead = if dead { newest_dead(view)? } else { Vec::new() };
+        let live = LiveHashes {
+            keys: &keys,
+            run: 0..0,
+            from: RowId(0),
+            batch: Vec::new().into_iter(),
+            failed: &failed,
+        };
+        let dead = newest_dead.iter().map(|&row| (keys.hash(row), Candidate { row, dead: true }));
+        let index = HashIndex::rebuild(
+            table.storage(),
+            &dir(table),
+            identity(table),
+            view.live(),
+            &keys,
+            live.chain(dead),
+        )?;
+        if let Some(fault) = failed.take() {
+            return Err(Box::new(fault));
+        }
+        if self.known(table).is_none() {
+            self.keep(table, index);
+        }
+        Ok(())
+    }
+}
+
+/// Rows that died and were not replaced: the last version of a deleted key.
+fn newest_dead(view: &TableView) -> Result<Vec<RowId>, Fault> {
+    if view.live() == view.len() {
+        return Ok(Vec::new());
+    }
+    let mut replaced = HashSet::new();
+    for row in 0..view.len() {
+        replaced.extend(view.previous(RowId(row))?);
+    }
+    Ok((0..view.len()).map(RowId).filter(|&row| !view.is_live(row) && !replaced.contains(&row)).collect())
+}
+
+/// Hashes of the keys of a table's rows, taken from their bytes.
+struct RowKeys<'a> {
+    view: &'a TableView,
+    ranges: Vec<(usize, usize)>,
+}
+
+impl<'a> RowKeys<'a> {
+    fn new(view: &'a TableView) -> Self {
+        Self { view, ranges: view.core().schema().key_ranges() }
+    }
+
+    fn hash_of(&self, row: &[u8]) -> u64 {
+        match self.ranges[..] {
+            [(offset, len)] => key_hash(&row[offset..offset + len]),
+            _ => key_hash(&self.key_of(row)),
+        }
+    }
+
+    fn key_of(&self, row: &[u8]) -> Vec<u8> {
+        self.ranges.iter().flat_map(|&(offset, len)| &row[offset..offset + len]).copied().collect()
+    }
+
+    fn same_key(&self, a: RowId, b: RowId) -> bool {
+        let (Ok(a), Ok(b)) = (self.view.row_bytes(a), self.view.row_bytes(b)) else { return false };
+        self.ranges.iter().all(|&(offset, len)| a[offset..offset + len] == b[offset..offset + len])
+    }
+}
+
+impl KeyHashes for RowKeys<'_> {
+    fn hash(&self, row: RowId) -> u64 {
+        self.view.row_bytes(row).map_or(0, |bytes| self.hash_of(bytes))
+    }
+
+    fn hashes(&self, rows: &[RowId], out: &mut Vec<u64>) {
+        for (place, &row) in rows.iter().enumerate() {
+            if let Some(&ahead) = rows.get(place + AHEAD) {
+                self.view.prefetch(ahead);
+            }
+            out.push(self.hash(row));
+        }
+    }
+}
+
+/// All live rows with the hashes of their keys. Ends at the first row that cannot be read, with the reason in `failed`.
+struct LiveHashes<'a> {
+    keys: &'a RowKeys<'a>,
+    run: std::ops::Range<u64>,
+    from: RowId,
+    batch: std::vec::IntoIter<u64>,
+    failed: &'a RefCell<Option<Fault>>,
+}
+
+impl LiveHashes<'_> {
+    /// Hashes the next rows; `None` at the end.
+    fn fill(&mut self) -> Option<()> {
+        let view = self.keys.view;
+        if self.run.is_empty() {
+            let run = view.next_run(self.from)?;
+            self.run = run.start.0..run.end.0;
+            self.from = run.end;
+        }
+        let size = view.core().row_size();
+        let end = self.run.end.min(self.run.start + (BATCH / size).max(1));
+        match view.rows_bytes(RowId(self.run.start)..RowId(end)) {
+            Ok(bytes) => {
+                let hashes: Vec<u64> =
+                    bytes.chunks_exact(size as usize).map(|row| self.keys.hash_of(row)).collect();
+                self.batch = hashes.into_iter();
+                Some(())
+            }
+            Err(fault) => {
+                *self.failed.borrow_mut() = Some(fault);
+                None
+            }
+        }
+    }
+}
+
+impl Iterator for LiveHashes<'_> {
+    type Item = (u64, Candidate);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(hash) = self.batch.next() {
+                let row = RowId(self.run.start);
+                self.run.start += 1;
+                return Some((hash, Candidate { row, dead: false }));
+            }
+            self.fill()?;
+        }
+    }
+}
+
+impl Indexer for Indexes {
+    fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        // What a process that was killed left half done is mended here; nobody else is at work.
+        Ok(self.of(table)?.recover()?)
+    }
+
+    fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
+        self.rebuild_from(view, false)
+    }
+
+    fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        let index = HashIndex::create(table.storage(), &dir(table), identity(table), 0)?;
+        self.keep(table, index);
+        Ok(())
+    }
+
+    fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError> {
+        Ok(self.of(view.core())?.reserve(hashes, &RowKeys::new(view))?)
+    }
+
+    fn apply(&self, change: &Change<'_>, again: bool) -> Result<(), IndexError> {
+        let index = self.of(change.table)?;
+        let keys = RowKeys::new(&change.view);
+        if again { apply_again(&index, change, &keys) } else { apply_once(&index, change, &keys) }
+    }
+
+    fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        Ok(self.of(table)?.recover()?)
+    }
+
+    fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        Ok(self.of(table)?.sync()?)
+    }
+}
+
+/// A commit that the index has not seen: nothing is searched for but what is replaced.
+fn apply_once(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
+    let first = change.rows.start.0;
+    let computed: Vec<u64>;
+    let hashes = if change.hashes.len() as u64 == change.rows.end.0 - first {
+        change.hashes
+    } else {
+        computed = (first..change.rows.end.0).map(|row| keys.hash(RowId(row))).collect();
+        &computed
+    };
+    let hash_of = |row: RowId| hashes[(row.0 - first) as usize];
+    match (hashes, change.previous) {
+        ([], _) => {}
+        (&[hash], []) => index.insert(hash, change.rows.start)?,
+        (&[hash], &[(row, before)]) => replace(index, hash, before, row)?,
+        _ => {
+            let replacing: HashSet<RowId> = change.previous.iter().map(|&(row, _)| row).collect();
+            let new = |row: &RowId| !replacing.contains(row);
+            let entries: Vec<(u64, RowId)> = if replacing.is_empty() {
+                hashes.iter().zip(first..).map(|(&hash, row)| (hash, RowId(row))).collect()
+            } else {
+                (first..change.rows.end.0).map(RowId).filter(new).map(|row| (hash_of(row), row)).collect()
+            };
+            index.insert_bulk(&entries)?;
+            let mut pairs = change.previous.to_vec();
+            pairs.sort_unstable();
+            for (row, before) in pairs {
+                replace(index, hash_of(row), before, row)?;
+            }
+        }
+    }
+    bury(index, change, keys)
+}
+
+fn replace(index: &HashIndex, hash: u64, before: RowId, row: RowId) -> Result<(), IndexError> {
+    if !index.replace(hash, before, row)? {
+        index.insert(hash, row)?;
+    }
+    Ok(())
+}
+
+/// Marks the entries of rows that died and were not replaced.
+fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
+    if change.deaths.len() == change.previous.len() && change.deaths.len() < 2 {
+        if let (&[dead], &[(_, before)]) = (change.deaths, change.previous)
+            && dead != before
+        {
+            index.set_dead(keys.hash(dead), dead)?;
+        }
+        return Ok(());
+    }
+    let replaced: HashSet<RowId> = change.previous.iter().map(|&(_, before)| before).collect();
+    for &row in change.deaths.iter().filter(|row| !replaced.contains(row)) {
+        index.set_dead(keys.hash(row), row)?;
+    }
+    Ok(())
+}
+
+/// A commit that the index may have seen, whole or in part, and later ones too.
+fn apply_again(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
+    let hashes: Vec<u64> =
+        (change.rows.start.0..change.rows.end.0).map(|row| keys.hash(RowId(row))).collect();
+    index.reserve(&hashes, keys)?;
+    for (row, &hash) in (change.rows.start.0..).map(RowId).zip(&hashes) {
+        index.upsert_checked(hash, row, &mut |other| keys.same_key(other, row))?;
+    }
+    bury(index, change, keys)
+}

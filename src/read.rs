@@ -1,0 +1,457 @@
+//! Read transactions: [`Snapshot`], a table in it ([`Table`]), and the ways through its rows.
+
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use pongo_core::error::ReadError;
+use pongo_core::fields::{HeapError, HeapRead};
+use pongo_core::ids::{HeapAddr, Location, RowId, Seq};
+use pongo_core::record::PongoRecord;
+use pongo_core::snapshot;
+use pongo_core::table::TableView;
+use pongo_index::{Candidate, HashError, HashIndex, key_hash};
+
+use crate::indexes;
+use crate::store::Shared;
+
+/// A read transaction: the store as it was at one commit, whatever is written meanwhile. Everything it gives borrows from
+/// it. Can be sent to other threads and shared by them; keeps the store open.
+///
+/// Rows that a live snapshot can see are not reclaimed: one that is kept for hours costs disk space.
+#[derive(Debug)]
+pub struct Snapshot {
+    inner: snapshot::Snapshot,
+    shared: Arc<Shared>,
+}
+
+impl Snapshot {
+    pub(crate) fn new(inner: snapshot::Snapshot, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// The number of the commit that this shows. Later commits have higher ones.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        self.inner.seq()
+    }
+
+    /// The table of `T`. One that was not made yet at this snapshot is empty.
+    ///
+    /// The first call for a table compares its layout with `T`'s and maps what is not mapped; later ones take some 20 ns.
+    ///
+    /// # Errors
+    /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
+    pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
+        let empty = Table { parts: None, record: PhantomData };
+        let Some(handle) = self.shared.handle::<T>(|name| self.inner.table_named(name))? else {
+            return Ok(empty);
+        };
+        let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
+        Ok(Table { parts: Some((view, Arc::clone(&handle.index))), record: PhantomData })
+    }
+}
+
+impl HeapRead for Snapshot {
+    fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
+        self.inner.read_heap(addr, len, hash)
+    }
+}
+
+/// A table in a [`Snapshot`], whose rows are `T`s. What it gives borrows from the snapshot, not from this.
+///
+/// ```
+/// use pongo::prelude::*;
+///
+/// #[pongo::record]
+/// #[pongo(table = "trades")]
+/// struct Trade {
+///     #[pongo(key)]
+///     id: u64,
+///     price: f64,
+///     qty: f64,
+/// }
+///
+/// let store = Store::in_memory()?;
+/// let mut tx = store.begin_write()?;
+/// tx.table::<Trade>()?.extend((0..1000).map(|id| Trade { id, price: 2.0, qty: 0.5 }))?;
+/// tx.commit()?;
+///
+/// let snapshot = store.begin_read()?;
+/// let trades = snapshot.table::<Trade>()?;
+/// assert_eq!(trades.len(), 1000);
+/// assert!(trades.contains(&999)? && !trades.contains(&1000)?);
+///
+/// let mut sum = 0.0;
+/// for rows in trades.slices() {
+///     for trade in rows? {
+///         sum += trade.price * trade.qty;
+///     }
+/// }
+/// assert_eq!(sum, 1000.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Table<'s, T> {
+    /// `None`: the table did not exist yet.
+    parts: Option<(&'s TableView, Arc<HashIndex>)>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Table<'_, T> {
+    fn clone(&self) -> Self {
+        Self { parts: self.parts.clone(), record: PhantomData }
+    }
+}
+
+impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Table").field("table", &T::SCHEMA.table).field("len", &self.len()).finish()
+    }
+}
+
+/// Finds the row of a key that a view sees.
+///
+/// What nearly always happens takes few instructions and no memory but the index line and the row: then the processor is
+/// already at the next look-up while it waits for the row of this one.
+#[inline]
+pub(crate) fn find<'v, T: PongoRecord>(
+    view: &'v TableView,
+    index: &HashIndex,
+    hash: u64,
+    key: &T::KeyBytes,
+) -> Result<Option<(RowId, &'v T)>, ReadError> {
+    let mut alive = None;
+    let mut failed = None;
+    let found = index.find(hash, |candidate| match view.glance::<T>(candidate.row) {
+        Some((value, false)) => (value.key_bytes() == *key).then(|| alive = Some((candidate.row, value))),
+        _ => match check::<T>(view, candidate, key) {
+            Ok(Some(seen)) => {
+                alive = seen;
+                Some(())
+            }
+            Ok(None) => None,
+            Err(error) => {
+                failed = Some(error);
+                Some(())
+            }
+        },
+    });
+    if found.is_err() || failed.is_some() {
+        return Err(why(view, found, failed));
+    }
+    Ok(alive)
+}
+
+#[cold]
+fn why(view: &TableView, found: Result<Option<()>, HashError>, failed: Option<Box<ReadError>>) -> ReadError {
+    match (found, failed) {
+        (Err(error), _) => indexes::fault(view.core(), error).into(),
+        (_, Some(error)) => *error,
+        (Ok(_), None) => unreachable!("only asked if something failed"),
+    }
+}
+
+/// A row that a view sees, with its number.
+type Seen<'v, T> = Option<(RowId, &'v T)>;
+
+/// What a candidate is to a view: `None` if it has another key, or no version that old; else the row if it is alive. If it
+/// is not, older versions died before.
+#[inline(never)]
+fn check<'v, T: PongoRecord>(
+    view: &'v TableView,
+    candidate: Candidate,
+    key: &T::KeyBytes,
+) -> Result<Option<Seen<'v, T>>, Box<ReadError>> {
+    let Some(row) = view.resolve(candidate.row).map_err(|fault| Box::new(fault.into()))? else {
+        return Ok(None);
+    };
+    let value = view.row::<T>(row).map_err(Box::new)?;
+    if value.key_bytes() != *key {
+        return Ok(None);
+    }
+    Ok(Some(view.is_live(row).then_some((row, value))))
+}
+
+impl<'s, T: PongoRecord> Table<'s, T> {
+    /// How many rows there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.parts.as_ref().map_or(0, |(view, _)| view.live())
+    }
+
+    /// Whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The row with this key, where it lies in the map. Costs a cache miss in the index and one in the rows.
+    ///
+    /// # Errors
+    /// [`ReadError::Fault`] if the index or the row's block is damaged, [`ReadError::InvalidRow`] if the row's bytes are no
+    /// `T`.
+    #[inline]
+    pub fn get(&self, key: &T::Key) -> Result<Option<&'s T>, ReadError> {
+        Ok(self.get_row(key)?.map(|(_, value)| value))
+    }
+
+    /// As [`get`](Self::get), with the row's number.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn get_row(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
+        let Some((view, index)) = &self.parts else { return Ok(None) };
+        let key = T::encode_key(key);
+        find::<T>(view, index, key_hash(key.as_ref()), &key)
+    }
+
+    /// Whether there is a row with this key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    #[inline]
+    pub fn contains(&self, key: &T::Key) -> Result<bool, ReadError> {
+        Ok(self.get_row(key)?.is_some())
+    }
+
+    /// Looks many keys up, in their order. Their cache misses overlap: about half of what as many [`get`](Self::get)s cost
+    /// in a large table.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "trades")]
+    /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let found = snapshot.table::<Trade>()?.get_many(&[3, 77]).collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(found.iter().map(|trade| trade.map(|t| t.id)).collect::<Vec<_>>(), [Some(3), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_many<'k>(&self, keys: &'k [T::Key]) -> GetMany<'s, 'k, T> {
+        GetMany { table: self.clone(), keys, group: [(); GROUP].map(|()| None), at: GROUP }
+    }
+
+    /// All rows, in the order in which they were written, in slices: as many in one as lie together with no deleted or
+    /// replaced row between them, at most a chunk's.
+    ///
+    /// The first look at a block of 64 KiB in a process compares its checksum, and its values if `T` has forbidden ones;
+    /// after that a slice costs nothing per row. Not affected by what is written meanwhile.
+    ///
+    /// An item is an error if a block is damaged; what follows is behind it.
+    #[must_use]
+    pub fn slices(&self) -> Slices<'s, T> {
+        Slices { view: self.parts.as_ref().map(|(view, _)| *view), next: RowId(0), record: PhantomData }
+    }
+
+    /// All rows, in the order in which they were written. [`slices`](Self::slices) is quicker where it fits.
+    #[must_use]
+    pub fn rows(&self) -> Rows<'s, T> {
+        Rows { entries: self.entries() }
+    }
+
+    /// All rows with their numbers, in the order in which they were written.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'s, T> {
+        Entries { slices: self.slices(), row: RowId(0), slice: [].iter() }
+    }
+
+    /// A row by its number; `None` if there is none that this snapshot sees.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn row(&self, row: RowId) -> Result<Option<&'s T>, ReadError> {
+        match &self.parts {
+            Some((view, _)) if row.0 < view.len() && view.is_live(row) => view.row(row).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// In which chunk file of the table, and where in it, a row begins; `None` for a row that was not written yet.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "trades")]
+    /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let trades = snapshot.table::<Trade>()?;
+    /// let (row, _) = trades.get_row(&3)?.ok_or("trade 3 is there")?;
+    /// let place = trades.locate(row).ok_or("and was written")?;
+    /// assert_eq!(place.offset, 3 * 16);
+    /// assert_eq!(trades.row_at(place), Some(row));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn locate(&self, row: RowId) -> Option<Location> {
+        self.parts.as_ref()?.0.locate(row)
+    }
+
+    /// The row that begins at a place: the way back from [`locate`](Self::locate).
+    #[must_use]
+    pub fn row_at(&self, location: Location) -> Option<RowId> {
+        self.parts.as_ref()?.0.row_at(location)
+    }
+}
+
+impl<'s, T: PongoRecord> IntoIterator for &Table<'s, T> {
+    type Item = Result<&'s T, ReadError>;
+    type IntoIter = Rows<'s, T>;
+
+    fn into_iter(self) -> Rows<'s, T> {
+        self.rows()
+    }
+}
+
+/// Slices of a table's rows: see [`Table::slices`].
+#[derive(Debug)]
+pub struct Slices<'s, T> {
+    view: Option<&'s TableView>,
+    next: RowId,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Slices<'_, T> {
+    fn clone(&self) -> Self {
+        Self { view: self.view, next: self.next, record: PhantomData }
+    }
+}
+
+impl<'s, T: PongoRecord> Slices<'s, T> {
+    /// The next slice with the number of its first row.
+    fn next_run(&mut self) -> Option<Result<(RowId, &'s [T]), ReadError>> {
+        let view = self.view?;
+        let run = view.next_run(self.next)?;
+        self.next = run.end;
+        Some(view.rows(run.clone()).map(|rows| (run.start, rows)))
+    }
+}
+
+impl<'s, T: PongoRecord> Iterator for Slices<'s, T> {
+    type Item = Result<&'s [T], ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.next_run()?.map(|(_, rows)| rows))
+    }
+}
+
+impl<T: PongoRecord> FusedIterator for Slices<'_, T> {}
+
+/// A table's rows: see [`Table::rows`].
+#[derive(Debug)]
+pub struct Rows<'s, T> {
+    entries: Entries<'s, T>,
+}
+
+impl<'s, T: PongoRecord> Iterator for Rows<'s, T> {
+    type Item = Result<&'s T, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.entries.next()?.map(|(_, value)| value))
+    }
+}
+
+impl<T: PongoRecord> FusedIterator for Rows<'_, T> {}
+
+/// A table's rows with their numbers: see [`Table::entries`].
+#[derive(Debug)]
+pub struct Entries<'s, T> {
+    slices: Slices<'s, T>,
+    /// The number of the next row of `slice`.
+    row: RowId,
+    slice: core::slice::Iter<'s, T>,
+}
+
+impl<'s, T: PongoRecord> Iterator for Entries<'s, T> {
+    type Item = Result<(RowId, &'s T), ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(value) = self.slice.next() {
+                let row = self.row;
+                self.row = row.next();
+                return Some(Ok((row, value)));
+            }
+            match self.slices.next_run()? {
+                Ok((row, rows)) => (self.row, self.slice) = (row, rows.iter()),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl<T: PongoRecord> FusedIterator for Entries<'_, T> {}
+
+/// Keys whose lines are fetched together.
+const GROUP: usize = 16;
+
+/// Rows of many keys: see [`Table::get_many`].
+pub struct GetMany<'s, 'k, T: PongoRecord> {
+    table: Table<'s, T>,
+    keys: &'k [T::Key],
+    /// Keys of the group at work, taken off the front of `keys`.
+    group: [Option<(u64, T::KeyBytes)>; GROUP],
+    at: usize,
+}
+
+impl<T: PongoRecord> GetMany<'_, '_, T> {
+    /// Takes the next keys and asks for their lines, then for their rows.
+    fn prefetch(&mut self) {
+        let Some((view, index)) = &self.table.parts else { return };
+        let (group, rest) = self.keys.split_at(self.keys.len().min(GROUP));
+        self.keys = rest;
+        self.group = [(); GROUP].map(|()| None);
+        for (place, key) in self.group.iter_mut().zip(group) {
+            let key = T::encode_key(key);
+            let hash = key_hash(key.as_ref());
+            index.prefetch(hash);
+            *place = Some((hash, key));
+        }
+        for (hash, _) in self.group.iter().flatten() {
+            // An error here is one of the look-up as well.
+            let _ = index.find(*hash, |candidate| {
+                view.prefetch(candidate.row);
+                Some(())
+            });
+        }
+        self.at = 0;
+    }
+}
+
+impl<'s, T: PongoRecord> Iterator for GetMany<'s, '_, T> {
+    type Item = Result<Option<&'s T>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.table.parts.is_none() {
+            let (_, rest) = self.keys.split_first()?;
+            self.keys = rest;
+            return Some(Ok(None));
+        }
+        if self.at >= GROUP {
+            if self.keys.is_empty() {
+                return None;
+            }
+            self.prefetch();
+        }
+        let (hash, key) = self.group.get(self.at).copied().flatten()?;
+        self.at += 1;
+        let (view, index) = self.table.parts.as_ref()?;
+        Some(find::<T>(view, index, hash, &key).map(|found| found.map(|(_, value)| value)))
+    }
+}
+
+impl<T: PongoRecord> core::fmt::Debug for GetMany<'_, '_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("GetMany").field("table", &self.table).field("keys_left", &self.keys.len()).finish()
+    }
+}

@@ -1,0 +1,307 @@
+//! Stores: opening, sharing and closing them, and how transactions begin.
+
+use std::any::TypeId;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+
+use pongo_core::engine::{Durability, Engine, EngineOptions};
+use pongo_core::error::{OpenError, ReadError, SchemaMismatch, WriteError};
+use pongo_core::record::PongoRecord;
+use pongo_core::schema::{SchemaDiff, StoredSchema};
+use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
+use pongo_core::table::TableCore;
+use pongo_index::HashIndex;
+
+use crate::indexes::{self, Indexes};
+use crate::{Snapshot, WriteTransaction};
+
+/// How a store is opened.
+///
+/// ```
+/// use pongo::prelude::*;
+///
+/// let store = Options::new().chunk_size(1 << 20).checkpoint_bytes(8 << 20).in_memory()?;
+/// # drop(store);
+/// # Ok::<(), pongo::OpenError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    engine: EngineOptions,
+    must_exist: bool,
+}
+
+impl Options {
+    /// What [`Store::open`] takes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The largest chunk file of a table that is not large itself, in bytes: default 16 MiB, at least 64 KiB, rounded up to
+    /// whole blocks of 64 KiB. Smaller chunks waste less space in small tables, larger ones need fewer files.
+    #[must_use]
+    pub fn chunk_size(mut self, bytes: u64) -> Self {
+        self.engine.sizes.chunk = bytes.clamp(64 << 10, 1 << 40).next_multiple_of(64 << 10);
+        self
+    }
+
+    /// Journal bytes after which a commit makes a checkpoint: default 64 MiB, at least 1 MiB. More of them means fewer
+    /// checkpoints and a longer recovery (about a second a GiB).
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
+        self.engine.checkpoint_bytes = bytes.max(1 << 20);
+        self
+    }
+
+    /// Whether [`open`](Self::open) makes a store where there is none: default `true`.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.must_exist = !create;
+        self
+    }
+
+    /// Opens the store in folder `path`, or makes one. See [`Store::open`].
+    ///
+    /// # Errors
+    /// [`OpenError`]. A folder that is no store is left as it is.
+    ///
+    /// # Safety
+    /// As for [`Store::open`].
+    #[allow(unsafe_code, reason = "the promise is the caller's, see Store::open")]
+    pub unsafe fn open(self, path: impl AsRef<Path>) -> Result<Store, OpenError> {
+        let path = path.as_ref();
+        let folder = |source| OpenError::Folder { path: path.display().to_string(), source };
+        let storage = if self.must_exist {
+            let storage = RealStorage::open(path).map_err(folder)?;
+            if !path.join("super").exists() {
+                let found = "no `super` file in it".to_owned();
+                return Err(OpenError::NotAStore { path: path.display().to_string(), found });
+            }
+            storage
+        } else {
+            RealStorage::create(path).map_err(folder)?
+        };
+        self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>))
+    }
+
+    /// A store in memory, gone with its last handle: same code, same behaviour, no files. Its `Sync` is as quick as its
+    /// `Relaxed`.
+    ///
+    /// # Errors
+    /// [`OpenError`], if the system has no memory for it.
+    pub fn in_memory(self) -> Result<Store, OpenError> {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        Ok(Store { shared: Arc::new(Shared::open(storage, self.engine)?) })
+    }
+
+    /// A process has a store open once: a second open shares the first.
+    fn open_shared(self, storage: &Arc<dyn Storage>) -> Result<Store, OpenError> {
+        let folder =
+            storage.folder_identity().map_err(|source| OpenError::Folder { path: storage.name(), source })?;
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|(_, shared)| shared.strong_count() > 0);
+        if let Some(shared) =
+            open.iter().find(|(known, _)| *known == folder).and_then(|(_, shared)| shared.upgrade())
+        {
+            return if *shared.engine.options() == self.engine {
+                Ok(Store { shared })
+            } else {
+                let differs = format!("open with {:?}, asked for {:?}", shared.engine.options(), self.engine);
+                Err(OpenError::AlreadyOpen { path: storage.name(), differs })
+            };
+        }
+        let shared = Arc::new(Shared::open(Arc::clone(storage), self.engine)?);
+        open.push((folder, Arc::downgrade(&shared)));
+        Ok(Store { shared })
+    }
+}
+
+/// The stores that are open in this process, by device and inode of their folders.
+type Open = Vec<((u64, u64), Weak<Shared>)>;
+static OPEN: Mutex<Open> = Mutex::new(Vec::new());
+
+/// What the handles of one store share.
+pub(crate) struct Shared {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) indexes: Arc<Indexes>,
+    /// Tables whose layout was compared with a type's, by type.
+    typed: RwLock<Vec<(TypeId, Arc<Handle>)>>,
+}
+
+impl core::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.engine.fmt(f)
+    }
+}
+
+/// A table that is known to have a type's layout, with its index.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) core: Arc<TableCore>,
+    pub(crate) index: Arc<HashIndex>,
+}
+
+impl Shared {
+    fn open(storage: Arc<dyn Storage>, options: EngineOptions) -> Result<Self, OpenError> {
+        let indexes = Arc::new(Indexes::default());
+        let engine = Engine::open(storage, options, Arc::clone(&indexes) as _)?;
+        Ok(Self { engine, indexes, typed: RwLock::default() })
+    }
+
+    /// The table of `T`, if `find` has one of its name. Only committed tables may be asked for.
+    pub(crate) fn handle<T: PongoRecord>(
+        &self,
+        find: impl FnOnce(&str) -> Result<Option<Arc<TableCore>>, ReadError>,
+    ) -> Result<Option<Arc<Handle>>, ReadError> {
+        let kind = TypeId::of::<T>();
+        {
+            let typed = self.typed.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some((_, handle)) = typed.iter().find(|(known, _)| *known == kind) {
+                return Ok(Some(Arc::clone(handle)));
+            }
+        }
+        let Some(core) = find(T::SCHEMA.table)? else { return Ok(None) };
+        compare::<T>(&core)?;
+        let index = self.indexes.of(&core).map_err(|error| indexes::fault(&core, error))?;
+        let handle = Arc::new(Handle { core, index });
+        let mut typed = self.typed.write().unwrap_or_else(PoisonError::into_inner);
+        if !typed.iter().any(|(known, _)| *known == kind) {
+            typed.push((kind, Arc::clone(&handle)));
+        }
+        Ok(Some(handle))
+    }
+}
+
+/// Errs with both layouts, field by field, if a table's rows are not `T`s.
+pub(crate) fn compare<T: PongoRecord>(core: &TableCore) -> Result<(), Box<SchemaMismatch>> {
+    let diff = SchemaDiff::compare(core.schema(), &StoredSchema::from(T::SCHEMA));
+    if diff.is_same_layout() {
+        return Ok(());
+    }
+    Err(Box::new(SchemaMismatch { table: core.schema().table.clone(), diff }))
+}
+
+/// A store: a folder of tables, open in this process. Clones share it; the last one that goes closes it.
+///
+/// ```
+/// use pongo::prelude::*;
+///
+/// #[pongo::record]
+/// #[pongo(table = "trades")]
+/// struct Trade {
+///     #[pongo(key)]
+///     id: u64,
+///     price: f64,
+/// }
+///
+/// let store = Store::in_memory()?;
+/// let mut tx = store.begin_write()?;
+/// tx.table::<Trade>()?.put(&Trade { id: 7, price: 1.5 })?;
+/// tx.commit()?;
+///
+/// let snapshot = store.begin_read()?;
+/// let trades = snapshot.table::<Trade>()?;
+/// assert_eq!(trades.get(&7)?.map(|trade| trade.price), Some(1.5));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+impl Store {
+    /// Opens the store in folder `path` with default [`Options`], or makes one there if the folder is empty or missing
+    /// (the folder it lies in must exist). A second open in the same process shares the first; other processes may have
+    /// it open at the same time.
+    ///
+    /// Costs a few milliseconds after a clean close. After a crash the journal is replayed (about a second a GiB), and
+    /// after a power cut the hash indexes are rebuilt from the rows (some million rows a second).
+    ///
+    /// # Errors
+    /// [`OpenError`]: the folder holds something else, another version, damaged files, or cannot be read and written.
+    /// Whatever it is, the files are left as they are.
+    ///
+    /// # Safety
+    /// Rows are read straight from mapped files, as `&T`. The caller promises that as long as the store is open, in this
+    /// process or another, its files are changed by PongoDB only: not truncated, overwritten or copied over by other
+    /// programs, and not on a file system that does so by itself (a network share that others write to). Reading them,
+    /// for a backup, is fine. What is on the disk when the store is opened may be anything: it is checked.
+    ///
+    /// ```no_run
+    /// use pongo::prelude::*;
+    ///
+    /// // SAFETY: this program's own folder; nothing else writes to it.
+    /// let store = unsafe { Store::open("trades.pongo")? };
+    /// # Ok::<(), pongo::OpenError>(())
+    /// ```
+    #[allow(unsafe_code, reason = "only the caller can promise that no other program changes the files")]
+    pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        // SAFETY: the promise is passed on as it is.
+        unsafe { Options::new().open(path) }
+    }
+
+    /// A store in memory with default [`Options`].
+    ///
+    /// # Errors
+    /// As for [`Options::in_memory`].
+    pub fn in_memory() -> Result<Self, OpenError> {
+        Options::new().in_memory()
+    }
+
+    /// Begins a read transaction at the newest published commit, of whatever process. Takes some 100 ns and no lock that a
+    /// writer holds; a snapshot neither blocks nor is blocked by anything.
+    ///
+    /// # Errors
+    /// [`ReadError::Forked`] in a child made by `fork`.
+    pub fn begin_read(&self) -> Result<Snapshot, ReadError> {
+        Ok(Snapshot::new(self.shared.engine.begin_read()?, Arc::clone(&self.shared)))
+    }
+
+    /// Begins a write transaction whose commit is durable: [`begin_write_with`](Self::begin_write_with) of
+    /// [`Durability::Sync`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_write(&self) -> Result<WriteTransaction, WriteError> {
+        self.begin_write_with(Durability::Sync)
+    }
+
+    /// Begins a write transaction, when no other is at work in this store: waits for those of other threads and
+    /// processes. Beginning a second one in a thread that has one waits for ever.
+    ///
+    /// # Errors
+    /// [`WriteError::Poisoned`] after a failed write or sync, [`WriteError::Forked`] in a child made by `fork`.
+    pub fn begin_write_with(&self, durability: Durability) -> Result<WriteTransaction, WriteError> {
+        Ok(WriteTransaction::new(self.shared.engine.begin_write()?, Arc::clone(&self.shared), durability))
+    }
+
+    /// Makes the hash index of `T`'s table anew from its rows, in place of a damaged one. Readers go on meanwhile. Costs
+    /// about a second for five million rows.
+    ///
+    /// # Errors
+    /// As for [`begin_write`](Self::begin_write); [`WriteError::Fault`] if a row cannot be read or the disk is full: the
+    /// old index is still in force then.
+    pub fn rebuild_index<T: PongoRecord>(&self) -> Result<(), WriteError> {
+        let guard = self.shared.engine.begin_write()?;
+        let Some(core) = guard.table_named(T::SCHEMA.table)? else { return Ok(()) };
+        compare::<T>(&core)?;
+        let view = guard.view(&core)?;
+        self.shared.indexes.rebuild_from(&view, true).map_err(|source| pongo_core::error::Fault::Index {
+            table: core.schema().table.clone(),
+            source,
+        })?;
+        Ok(())
+    }
+
+    /// Closes the store if this is its last handle and no transaction is open: makes everything durable, so that the next
+    /// open is quick. Dropping the last handle does the same, but has nobody to tell if it fails.
+    ///
+    /// # Errors
+    /// [`WriteError`]: what was committed is safe all the same, and the next open recovers it.
+    pub fn close(self) -> Result<(), WriteError> {
+        match Arc::try_unwrap(self.shared) {
+            Ok(shared) if Arc::strong_count(&shared.engine) == 1 => shared.engine.close(),
+            _ => Ok(()),
+        }
+    }
+}
