@@ -15,6 +15,7 @@ mod disk;
 mod image;
 mod indexer;
 mod life;
+mod power;
 mod model;
 
 
