@@ -45,9 +45,11 @@ impl Engine {
         if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
             writer.journal.salt = salt;
             writer.journal.roll(entry.len() as u64)?;
+            self.pipeline.note_durable(writer.journal.end());
         }
         let (pos, segment) = (writer.journal.end(), writer.journal.segment_number());
-        let sum = seal(&mut entry, CHECKPOINT, salt, pos, pos, writer.state.seq);
+        // Not `pos`: relaxed commits before it may be in the kernel only.
+        let sum = seal(&mut entry, CHECKPOINT, salt, pos, self.pipeline.durable(), writer.state.seq);
         writer.journal.append(&entry)?;
         writer.journal.file().sync().map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
         writer.superblock.advance(Slot {

@@ -106,6 +106,11 @@ impl Engine {
                 }
             }
         }
+        let all = self.tables_to(state.tables.len())?;
+        for (table, state) in all.iter().zip(&state.tables).skip(tables.len()) {
+            // Made since the checkpoint: lost commits may have left chunks and marks here too.
+            table.space.sweep(state.len * table.row_size())?;
+        }
         if let Some(published) = survived.filter(|&published| published > state.seq) {
             return Err(Fault::corrupt(
                 format!("journal/{}.log", scanner.clone_segment().header.number),
