@@ -243,7 +243,6 @@ fn apply_once(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Res
     let hash_of = |row: RowId| hashes[(row.0 - first) as usize];
     match (hashes, change.previous) {
         ([], _) => {}
-        (&[hash], []) => index.insert(hash, change.rows.start)?,
         (&[hash], &[(row, before)]) => replace(index, hash, before, row)?,
         _ => {
             let replacing: HashSet<RowId> = change.previous.iter().map(|&(row, _)| row).collect();

@@ -105,11 +105,22 @@ impl Fault {
         })
     }
 
-    /// Whether this is a full disk or quota, which a caller can mend and try again.
+    /// Whether a sync failed: then no one can say what the disk holds, and no later sync will tell.
+    #[must_use]
+    pub fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io(failure) if failure.what == Self::SYNCING)
+    }
+
+    /// What [`IoFailure::what`] says of every sync, and of nothing else.
+    pub(crate) const SYNCING: &str = "syncing";
+
+    /// Whether this is a full disk or quota, which a caller can mend and try again. A sync that met a full disk is not:
+    /// what it should have written may be lost.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let Self::Io(failure) = self else { return false };
-        matches!(
+        let sync = self.is_failed_sync();
+        !sync && matches!(
             failure.source.kind(),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
         )

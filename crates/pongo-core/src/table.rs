@@ -30,8 +30,9 @@ pub struct TableCore {
     storage: Arc<dyn Storage>,
     control: Arc<Control>,
     pub(crate) space: Space,
-    /// The marks epoch up to which all marks files are known.
+    /// The marks epoch up to which the marks files of the first `marks_chunks` chunks are known.
     marks_seen: AtomicU64,
+    marks_chunks: AtomicU64,
     marks_lock: Mutex<()>,
 }
 
@@ -57,6 +58,7 @@ impl TableCore {
             control: Arc::clone(control),
             space,
             marks_seen: AtomicU64::new(u64::MAX),
+            marks_chunks: AtomicU64::new(0),
             marks_lock: Mutex::default(),
         })
     }
@@ -104,10 +106,17 @@ impl TableCore {
             limit: u64::MAX / self.row_size,
         })?;
         let view = self.space.view_to(end, state.summed)?;
-        if self.marks_seen.load(Ordering::Acquire) != self.control.marks_epoch(self.id) {
+        if !self.knows_marks(view.chunks.len() as u64) {
             self.refresh_marks()?;
         }
         Ok(TableView { core: Arc::clone(self), view, state, seq })
+    }
+
+    /// Whether the marks files of the first `chunks` chunks are known. A chunk that another process made may have come
+    /// into sight after its marks did.
+    fn knows_marks(&self, chunks: u64) -> bool {
+        chunks <= self.marks_chunks.load(Ordering::Acquire)
+            && self.marks_seen.load(Ordering::Acquire) == self.control.marks_epoch(self.id)
     }
 
     /// Looks for marks files of all known chunks that have none in this process.
@@ -117,19 +126,20 @@ impl TableCore {
         let epoch = self.control.marks_epoch(self.id);
         let dir = self.space.dir();
         let names = self.storage.list(dir).map_err(Fault::io("listing", dir))?;
-        let view = self.space.view();
-        for chunk in self.space.chunks() {
+        let chunks = self.space.chunks();
+        for chunk in &chunks {
             let name = format!("{}.marks", chunk.id);
             if chunk.marks.get().is_none() && names.binary_search(&name).is_ok() {
-                self.adopt_marks(&view, &chunk, false)?;
+                self.adopt_marks(chunk, false)?;
             }
         }
+        self.marks_chunks.store(chunks.len() as u64, Ordering::Release);
         self.marks_seen.store(epoch, Ordering::Release);
         Ok(())
     }
 
     /// Maps the marks of a chunk, making the file if asked to. The caller holds `marks_lock`.
-    fn adopt_marks(&self, view: &View, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
+    fn adopt_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
         let marks = match Marks::open(&*self.storage, path.clone(), extent)? {
@@ -142,7 +152,7 @@ impl TableCore {
             None => return Ok(()),
         };
         let _ = chunk.marks.set(marks);
-        view.note_marks(chunk);
+        self.space.note_marks(chunk);
         Ok(())
     }
 
@@ -172,7 +182,7 @@ impl TableCore {
         if chunk.marks.get().is_none() {
             let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
             if chunk.marks.get().is_none() {
-                self.adopt_marks(&self.space.view(), &chunk, true)?;
+                self.adopt_marks(&chunk, true)?;
             }
         }
         Ok(chunk)
@@ -181,9 +191,7 @@ impl TableCore {
     /// The row that `row` replaced, for rows that may lie above any length this process has seen.
     fn previous_above(&self, row: RowId) -> Result<Option<RowId>, Fault> {
         let Some(chunk) = self.chunk_of(row) else { return Ok(None) };
-        if chunk.marks.get().is_none()
-            && self.marks_seen.load(Ordering::Acquire) != self.control.marks_epoch(self.id)
-        {
+        if chunk.marks.get().is_none() && !self.knows_marks(chunk.id.0 + 1) {
             self.refresh_marks()?;
         }
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
@@ -202,9 +210,10 @@ impl TableCore {
         Ok(())
     }
 
-    /// `fdatasync` of every marks file.
+    /// `fdatasync` of every marks file, whoever made it, and of their names.
     pub(crate) fn sync_marks(&self) -> Result<(), Fault> {
         self.refresh_marks()?;
+        self.space.sync_dir()?;
         self.space.chunks().iter().filter_map(|chunk| chunk.marks.get()).try_for_each(Marks::sync)
     }
 }

@@ -21,6 +21,10 @@ impl Engine {
     pub(crate) fn checkpoint(&self, writer: &mut Writer, clean: bool) -> Result<(), WriteError> {
         self.drain()?;
         let salt = writer.journal.salt;
+        if clean {
+            // Before the super file says so: whoever writes next must take it back, also if this process dies in between.
+            self.control.set_clean(true);
+        }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
             if !fault.is_full() {
                 self.poison(&format!("a checkpoint failed: {fault}"));
@@ -28,7 +32,9 @@ impl Engine {
             WriteError::Fault(fault)
         })?;
         self.control.set_clean(clean);
+        // Who takes over begins in the published segment, so it is given up only after this.
         self.control.publish(&writer.state);
+        writer.journal.retire_before(writer.state.segment);
         Ok(())
     }
 
@@ -38,11 +44,12 @@ impl Engine {
         let mut entry = entry.encode();
         if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
             writer.journal.salt = salt;
-            let mut sync_failed = false;
-            writer.journal.roll(entry.len() as u64, &mut sync_failed)?;
+            writer.journal.roll(entry.len() as u64)?;
+            self.pipeline.note_durable(writer.journal.end());
         }
         let (pos, segment) = (writer.journal.end(), writer.journal.segment_number());
-        let sum = seal(&mut entry, CHECKPOINT, salt, pos, pos, writer.state.seq);
+        // Not `pos`: relaxed commits before it may be in the kernel only.
+        let sum = seal(&mut entry, CHECKPOINT, salt, pos, self.pipeline.durable(), writer.state.seq);
         writer.journal.append(&entry)?;
         writer.journal.file().sync().map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
         writer.superblock.advance(Slot {
@@ -60,7 +67,6 @@ impl Engine {
         self.control.set_foreign_dirty(false);
         writer.state.segment = segment;
         writer.state.journal_end = end;
-        writer.journal.retire_before(segment);
         writer.checkpoint = writer.state.clone();
         writer.dirty_marks.clear();
         Ok(())
@@ -118,20 +124,12 @@ impl Engine {
         if writer.journal.fits(len) {
             return Ok(());
         }
+        // Of two syncs of one file at the same time only one may hear of a failure: here there is one.
+        self.drain()?;
         let end = writer.journal.end();
-        let mut sync_failed = false;
-        match writer.journal.roll(len, &mut sync_failed) {
-            Ok(()) => {
-                self.pipeline.note_durable(end);
-                Ok(())
-            }
-            Err(fault) => {
-                if sync_failed {
-                    self.poison(&fault.to_string());
-                }
-                Err(fault.into())
-            }
-        }
+        writer.journal.roll(len)?;
+        self.pipeline.note_durable(end);
+        Ok(())
     }
 
     /// The state that a checkpoint entry describes.

@@ -68,8 +68,19 @@ struct Part<'a> {
 impl WriteGuard {
     /// Makes a table for `schema` in this transaction: its schema file and folder are durable when this returns, but
     /// only the commit makes it exist.
+    ///
+    /// # Errors
+    /// [`Fault::Limit`] if there is a table of that name, or if there are as many tables as a store can have.
     pub fn create_table(&mut self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
         let engine = Arc::clone(&self.engine);
+        self.try_create_table(schema).map_err(|error| engine.heed(error))
+    }
+
+    fn try_create_table(&mut self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
+        let engine = Arc::clone(&self.engine);
+        if self.table_named(&schema.table)?.is_some() {
+            return Err(Fault::Limit { what: format!("a second table `{}`", schema.table), limit: 1 }.into());
+        }
         let storage = &*engine.storage;
         let count = self.applied().tables.len() + self.new_tables.len();
         if count >= MAX_TABLES {
@@ -124,8 +135,9 @@ impl WriteGuard {
             return Ok(self.applied().seq);
         }
         let seq = self.applied().seq.next();
-        let parts = self.make_room(batch)?;
-        let (heap_first, heap_cited, heap_carried) = self.place_heap(batch.heap)?;
+        let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
+        let (heap_first, heap_cited, heap_carried) =
+            self.place_heap(batch.heap).map_err(|error| engine.heed(error))?;
 
         let mut entry = Commit {
             new_tables: self
@@ -153,7 +165,6 @@ impl WriteGuard {
         }
         .encode();
         self.append_entry(&mut entry, seq)?;
-        self.committed = true;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
         if let Err(fault) = self.apply(&parts, heap_first.0 + heap_cited, heap_carried, batch, seq) {
@@ -167,7 +178,10 @@ impl WriteGuard {
         writer.state.segment = writer.journal.segment_number();
         writer.state.journal_end = writer.journal.end();
         let (state, file) = (writer.state.clone(), writer.journal.file());
-        self.appended.clear();
+        for appended in self.appended.drain(..) {
+            // Nothing, unless rows were appended to a table that the batch does not name: they are not committed.
+            appended.table.space.forget_pending();
+        }
         engine.pipeline.push(state, durability == Durability::Relaxed, file);
         let result = self.checkpoint_if_due();
         drop(self);
@@ -230,8 +244,11 @@ impl WriteGuard {
         let engine = Arc::clone(&self.engine);
         let durable = engine.pipeline.durable();
         let writer = self.writer_mut();
-        engine.roll_if_needed(writer, entry.len() as u64)?;
+        engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
         let durable = durable.max(engine.pipeline.durable());
+        // From here on the entry may be in the journal: what it speaks of stays.
+        self.committed = true;
+        let writer = self.writer_mut();
         seal(entry, COMMIT, writer.journal.salt, writer.journal.end(), durable, seq);
         writer.journal.append(entry).map_err(|fault| {
             // Part of it may be in the file; a successor must not take what follows for a tail.

@@ -10,7 +10,7 @@ use crate::control::{self, Control};
 use crate::error::{Fault, OpenError, WriteError};
 use crate::fork::ForkGuard;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
-use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scanner, seal};
+use crate::journal::{self, CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scanner, seal};
 use crate::pins::Pins;
 use crate::space::{Space, SpaceIdentity};
 use crate::state::State;
@@ -77,8 +77,14 @@ impl Engine {
     ) -> Result<Arc<Self>, OpenError> {
         let (superblock, slots) = Superblock::open(&**storage)?;
         let store = slots[0].store;
-        let (_, state) = control.published();
-        let scanner = Scanner::begin(storage, store, control.salt(), state.segment, state.journal_end)?;
+        let (state, scanner) = loop {
+            let (counter, state) = control.published();
+            match Scanner::begin(storage, store, control.salt(), state.segment, state.journal_end) {
+                // A checkpoint gave the segment up meanwhile.
+                Err(_) if control.published_counter() != counter => {}
+                begun => break (state, begun?),
+            }
+        };
         let journal =
             Journal::resume(storage, store, control.salt(), scanner.into_segment(), state.journal_end)?;
         let count = state.tables.len();
@@ -145,7 +151,8 @@ impl Engine {
             table.space.refresh()?;
             self.indexer.take_over(table).map_err(super::commit::index_fault(table))?;
         }
-        let mut scanner = Scanner::begin(&self.storage, self.store, salt, state.segment, state.journal_end)?;
+        let mut scanner = Scanner::begin(&self.storage, self.store, salt, state.segment, state.journal_end)?
+            .behind_published();
         let before = state.seq;
         while let Some(found) = scanner.next()? {
             if found.header.kind == CHECKPOINT {
@@ -156,8 +163,12 @@ impl Engine {
         }
         let end = scanner.position();
         let segment = scanner.into_segment();
+        if segment.header.number != state.segment || end != state.journal_end {
+            // Whoever began the segment may have died before its name was durable.
+            self.storage.sync_dir(journal::DIR).map_err(Fault::io(Fault::SYNCING, journal::DIR))?;
+        }
         if state.seq > before {
-            segment.file.sync().map_err(Fault::io("syncing", "the journal"))?;
+            segment.file.sync().map_err(Fault::io(Fault::SYNCING, "the journal"))?;
             self.control.note_durable(end);
         }
         state.journal_end = end;
@@ -184,6 +195,7 @@ impl Engine {
         let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
         let result = self.close_alone(&mut writer);
         self.give_back(writer);
+        self.control.admit_others()?;
         result
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::control::Control;
 use crate::ids::{JournalPos, Seq};
@@ -27,6 +28,10 @@ struct Queue {
     published: Seq,
     durable: JournalPos,
     syncing: bool,
+    /// Commits that the last sync made durable.
+    last_batch: usize,
+    /// How many commits the next leader waits for; 0 if none does.
+    gathering: usize,
     failed: Option<String>,
 }
 
@@ -36,11 +41,21 @@ pub(crate) struct Pipeline {
     control: Arc<Control>,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// As many commits are pending as the leader waits for.
+    gathered: Condvar,
 }
+
+/// How long a leader waits for as many commits as shared the last sync: less than a sync takes.
+const GATHER: Duration = Duration::from_micros(30);
 
 impl Pipeline {
     pub(crate) fn new(control: &Arc<Control>) -> Self {
-        Self { control: Arc::clone(control), queue: Mutex::default(), changed: Condvar::new() }
+        Self {
+            control: Arc::clone(control),
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            gathered: Condvar::new(),
+        }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -71,6 +86,9 @@ impl Pipeline {
     pub(crate) fn push(&self, state: State, relaxed: bool, file: Arc<dyn File>) {
         let mut queue = self.queue();
         queue.pending.push_back(Pending { state, relaxed, file });
+        if queue.gathering > 0 && queue.pending.len() >= queue.gathering {
+            self.gathered.notify_one();
+        }
         if relaxed {
             let durable = queue.durable;
             self.advance(&mut queue, durable);
@@ -97,6 +115,20 @@ impl Pipeline {
         }
     }
 
+    /// Threads that the last sync woke are on their way with their next commits: if it was shared, its leader's successor
+    /// waits a moment for as many, rather than sync for itself alone and let all others wait for that.
+    fn gather<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
+        if queue.pending.len() >= queue.last_batch {
+            return queue;
+        }
+        queue.gathering = queue.last_batch;
+        let few = |queue: &mut Queue| queue.pending.len() < queue.gathering && queue.failed.is_none();
+        let (mut queue, _) =
+            self.gathered.wait_timeout_while(queue, GATHER, few).unwrap_or_else(PoisonError::into_inner);
+        queue.gathering = 0;
+        queue
+    }
+
     /// Waits until `seq` is published, syncing for everyone if no one else does. `Err`: a sync failed, now or before.
     pub(crate) fn wait(&self, seq: Seq) -> Result<(), String> {
         let mut queue = self.queue();
@@ -111,12 +143,18 @@ impl Pipeline {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let Some(last) = queue.pending.back() else {
-                return Err("the commit is not in the pipeline".into());
+            queue.syncing = true;
+            queue = self.gather(queue);
+            let last = queue.pending.back().filter(|_| queue.failed.is_none());
+            let Some(last) = last else {
+                // Meanwhile a segment was rolled, which syncs it, or something failed.
+                queue.syncing = false;
+                self.changed.notify_all();
+                continue;
             };
             // All pending entries lie in the segment of the last one: a segment is synced before the next begins.
             let (file, end) = (Arc::clone(&last.file), last.state.journal_end);
-            queue.syncing = true;
+            queue.last_batch = queue.pending.len();
             drop(queue);
             let result = file.sync();
             queue = self.queue();

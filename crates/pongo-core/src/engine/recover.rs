@@ -106,6 +106,19 @@ impl Engine {
                 }
             }
         }
+        let all = self.tables_to(state.tables.len())?;
+        for (table, state) in all.iter().zip(&state.tables).skip(tables.len()) {
+            // Made since the checkpoint: lost commits may have left chunks and marks here too.
+            table.space.sweep(state.len * table.row_size())?;
+        }
+        if let Some(published) = survived.filter(|&published| published > state.seq) {
+            return Err(Fault::corrupt(
+                format!("journal/{}.log", scanner.clone_segment().header.number),
+                scanner.position().0,
+                format!("the entries up to commit {published}, which was published since the system started"),
+                format!("whole ones only up to commit {}", state.seq),
+            ));
+        }
         state.journal_end = scanner.position();
         state.segment = scanner.clone_segment().header.number;
         writer.journal = Journal::resume(
@@ -120,6 +133,8 @@ impl Engine {
         let clean = checkpoint.clean && entries == 0;
         self.recover_indexes(writer, clean || index_ok)?;
         if clean {
+            let needed = writer.journal.segment_number();
+            Journal::sweep(&*self.storage, |number| number >= needed)?;
             self.control.set_checkpoint(writer.journal.end());
             self.control.note_durable(writer.journal.end());
             self.control.set_clean(true);
@@ -140,13 +155,14 @@ impl Engine {
             }
         }
         sweep_schemas(&*self.storage, tables.len())?;
+        // Whoever made the store may have died before the names in it were durable.
+        self.storage.sync_dir("").map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
         // Every mark may be on disk in another version than in memory: sync them all, whoever changed them.
         self.control.set_foreign_dirty(true);
         let salt = writer.journal.salt.next();
         self.write_checkpoint(writer, false, salt)?;
         self.control.set_salt(salt);
-        let keep = writer.journal.segment_number();
-        Journal::sweep(&*self.storage, |number| number == keep)
+        writer.journal.forget_others()
     }
 
     fn recover_indexes(&self, writer: &Writer, trusted: bool) -> Result<(), Fault> {

@@ -82,7 +82,7 @@ pub struct WriteGuard {
 /// Rows of one table that a transaction wrote beyond the applied length.
 #[derive(Debug)]
 pub(crate) struct Appended {
-    table: Arc<TableCore>,
+    pub(crate) table: Arc<TableCore>,
     rows: u64,
     /// The table with these rows. Never leaves the guard: once the guard is gone the rows may be written over.
     view: OnceLock<TableView>,
@@ -195,6 +195,17 @@ impl Engine {
             gate.locked = None;
             self.control.unlock_writer();
         }
+    }
+
+    /// Before the journal's point of no return a failure changes nothing, with one exception: a sync that failed may have
+    /// lost what earlier commits wrote to the same file, and no later sync will tell.
+    pub(crate) fn heed(&self, error: WriteError) -> WriteError {
+        if let WriteError::Fault(fault) = &error
+            && fault.is_failed_sync()
+        {
+            self.poison(&fault.to_string());
+        }
+        error
     }
 
     /// The first failed write or sync behind the journal's point of no return.

@@ -18,4 +18,4 @@ pub(crate) use entry::{
     seal,
 };
 pub(crate) use scan::{Found, Scanner};
-pub(crate) use segment::Journal;
+pub(crate) use segment::{DIR, Journal};

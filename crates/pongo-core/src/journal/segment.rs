@@ -156,11 +156,21 @@ impl Journal {
             older: Vec::new(),
             spare: Vec::new(),
         };
-        for number in journal.numbers()? {
-            if number < journal.segment.header.number {
-                journal.older.push(number);
+        let names = storage.list(DIR).map_err(Fault::io("listing", DIR))?;
+        for name in &names {
+            if let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) {
+                if number < journal.segment.header.number {
+                    journal.older.push(number);
+                }
+            } else if name.ends_with(".spare") && journal.spare.len() < SPARE {
+                let path = format!("{DIR}/{name}");
+                // Others may be using it up meanwhile.
+                if let Ok(size) = storage.open(&path).and_then(|file| file.len()) {
+                    journal.spare.push((path, size.saturating_sub(HEADER)));
+                }
             }
         }
+        journal.older.sort_unstable();
         Ok(journal)
     }
 
@@ -170,15 +180,6 @@ impl Journal {
         let header = SegmentHeader { store, number: 0, salt, start: JournalPos(0), len: SMALLEST };
         let segment = make_segment(&**storage, header, None)?;
         Self::resume(storage, store, salt, segment, JournalPos(0))
-    }
-
-    /// Numbers of the segment files, in order. A spare's name has no number.
-    fn numbers(&self) -> Result<Vec<u64>, Fault> {
-        let names = self.storage.list(DIR).map_err(Fault::io("listing", DIR))?;
-        let mut numbers: Vec<u64> =
-            names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
-        numbers.sort_unstable();
-        Ok(numbers)
     }
 
     pub(crate) fn end(&self) -> JournalPos {
@@ -199,9 +200,8 @@ impl Journal {
     }
 
     /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes. After this the
-    /// whole journal so far is durable. `sync_failed` tells a failed sync of the current segment (which poisons) from a
-    /// failure to make the next one (which changes nothing).
-    pub(crate) fn roll(&mut self, len: u64, sync_failed: &mut bool) -> Result<(), Fault> {
+    /// whole journal so far is durable. `Err` leaves the current segment the current one.
+    pub(crate) fn roll(&mut self, len: u64) -> Result<(), Fault> {
         let wanted = (self.segment.header.len * 4).clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
         let header = SegmentHeader {
             store: self.store,
@@ -213,10 +213,7 @@ impl Journal {
         let fits = |&(_, size): &(String, u64)| size >= wanted && size <= wanted.max(LARGEST);
         let recycled = self.spare.iter().position(fits).map(|at| self.spare.swap_remove(at));
         // First the sync: a next segment that is there proves that this one is whole.
-        if let Err(error) = self.segment.file.sync() {
-            *sync_failed = true;
-            return Err(Fault::io("syncing", path_of(self.segment.header.number))(error));
-        }
+        self.segment.file.sync().map_err(Fault::io("syncing", path_of(self.segment.header.number)))?;
         let next = make_segment(&*self.storage, header, recycled)?;
         self.older.push(self.segment.header.number);
         self.segment = next;
@@ -251,6 +248,14 @@ impl Journal {
         }
     }
 
+    /// Recovery replaced the whole journal but for the current segment.
+    pub(crate) fn forget_others(&mut self) -> Result<(), Fault> {
+        self.older.clear();
+        self.spare.clear();
+        let current = self.segment.header.number;
+        Self::sweep(&*self.storage, |number| number == current)
+    }
+
     /// Removes spare and temporary files, and segments that `keep` does not want. The caller is alone.
     pub(crate) fn sweep(storage: &dyn Storage, keep: impl Fn(u64) -> bool) -> Result<(), Fault> {
         for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
@@ -273,9 +278,10 @@ fn make_segment(
 ) -> Result<Segment, Fault> {
     let path = path_of(header.number);
     let temporary = format!("{DIR}/{}.new", header.number);
-    let file = if let Some((spare, len)) = recycled {
+    // A spare that is gone is no loss.
+    let recycled = recycled.filter(|(spare, _)| storage.rename(spare, &temporary).is_ok());
+    let file = if let Some((_, len)) = recycled {
         header.len = len;
-        storage.rename(&spare, &temporary).map_err(Fault::io("recycling", spare.as_str()))?;
         let file = storage.open(&temporary).map_err(Fault::io("opening", temporary.as_str()))?;
         file.write_at(&header.encode(), 0).map_err(Fault::io("writing", temporary.as_str()))?;
         file

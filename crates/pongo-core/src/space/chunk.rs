@@ -69,7 +69,10 @@ impl Chunk {
     ) -> Result<Self, Fault> {
         let path = format!("{dir}/{id}.chunk");
         let temporary = format!("{path}.new");
-        let _ = storage.remove(&temporary);
+        // There is no chunk of this number: what is here beside it belonged to one that never got its name.
+        for leftover in [temporary.clone(), format!("{dir}/{id}.marks"), format!("{dir}/{id}.sums")] {
+            let _ = storage.remove(&leftover);
+        }
         let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
         let filled = file
             .allocate(0, HEADER + len)

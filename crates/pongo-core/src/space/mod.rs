@@ -14,7 +14,7 @@ mod chunk;
 mod view;
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub(crate) use chunk::{Chunk, SpaceIdentity};
 pub(crate) use view::View;
@@ -61,6 +61,10 @@ struct Known {
     chunks: Vec<Arc<Chunk>>,
     /// How many of them, at the end, have only their temporary name.
     pending: usize,
+    /// Whether there are chunks that another process named, which perhaps died before it made their names durable.
+    foreign: bool,
+    /// Every view that anyone holds.
+    views: Vec<Weak<View>>,
 }
 
 impl Known {
@@ -81,14 +85,15 @@ impl Space {
         identity: SpaceIdentity,
         sizes: Sizes,
     ) -> Result<Self, Fault> {
-        let view = View::new(storage, 0, sizes.reservation.next_multiple_of(BLOCK), &dir)?;
+        let view = Arc::new(View::new(storage, 0, sizes.reservation.next_multiple_of(BLOCK), &dir)?);
+        let known = Known { views: vec![Arc::downgrade(&view)], ..Known::default() };
         Ok(Self {
             storage: Arc::clone(storage),
             dir,
             identity,
             sizes,
-            known: Mutex::default(),
-            view: RwLock::new(Arc::new(view)),
+            known: Mutex::new(known),
+            view: RwLock::new(view),
         })
     }
 
@@ -133,6 +138,8 @@ impl Space {
             let larger = View::new(&self.storage, 0, capacity, &self.dir)?;
             larger.inherit(&view);
             view = Arc::new(larger);
+            known.views.retain(|view| view.strong_count() > 0);
+            known.views.push(Arc::downgrade(&view));
         }
         let mapped = view.chunks.len();
         for chunk in &known.chunks[mapped..] {
@@ -152,11 +159,23 @@ impl Space {
         while known.end(0) < end {
             let (id, start) = (known.next_id(), known.end(0));
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start)? {
-                Some(chunk) => known.chunks.push(Arc::new(chunk)),
+                Some(chunk) => {
+                    known.chunks.push(Arc::new(chunk));
+                    known.foreign = true;
+                }
                 None => break,
             }
         }
         Ok(())
+    }
+
+    /// A chunk has marks now: its rows are looked up in them in every view that has it mapped, and will be in those
+    /// that map it later.
+    pub(crate) fn note_marks(&self, chunk: &Chunk) {
+        let known = self.known();
+        for view in known.views.iter().filter_map(Weak::upgrade) {
+            view.note_marks(chunk);
+        }
     }
 
     /// The chunk that byte `at` of the space lies in, whether mapped or not; `None` if no chunk file covers it.
@@ -194,8 +213,8 @@ impl Space {
         self.view().limit(known.end(0));
     }
 
-    /// Removes chunk files under temporary names, and named ones that lie wholly above `end` and do not check: both
-    /// are what a crash left of chunks that nothing refers to. The caller is alone with the store.
+    /// Removes chunk files under temporary names, and named ones that lie wholly above `end` and do not check or do not
+    /// follow the others: that is what a crash left of chunks that nothing refers to. The caller is alone with the store.
     pub(crate) fn sweep(&self, end: u64) -> Result<(), Fault> {
         let io = |what| Fault::io(what, self.dir.as_str());
         for name in self.storage.list(&self.dir).map_err(io("listing"))? {
@@ -207,15 +226,28 @@ impl Space {
         loop {
             let (id, start) = (known.next_id(), known.end(0));
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start) {
-                Ok(Some(chunk)) => known.chunks.push(Arc::new(chunk)),
-                Ok(None) => return Ok(()),
-                Err(Fault::Corrupt(_)) if start >= end => {
-                    let path = format!("{}/{id}.chunk", self.dir);
-                    return self.storage.remove(&path).map_err(Fault::io("sweeping", path));
+                Ok(Some(chunk)) => {
+                    known.chunks.push(Arc::new(chunk));
+                    known.foreign = true;
                 }
+                Ok(None) | Err(Fault::Corrupt(_)) if start >= end => return self.sweep_from(id),
+                // A chunk that is missing below `end` is reported by whoever needs it.
+                Ok(None) => return Ok(()),
                 Err(other) => return Err(other),
             }
         }
+    }
+
+    /// Removes every file of chunk `first` and those behind it.
+    fn sweep_from(&self, first: ChunkId) -> Result<(), Fault> {
+        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
+            let number = name.split_once('.').and_then(|(number, _)| number.parse().ok());
+            if number.is_some_and(|number: u64| number >= first.0) {
+                let path = format!("{}/{name}", self.dir);
+                self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them.
@@ -254,16 +286,22 @@ impl Space {
     /// Gives new chunks their names, durably.
     pub(crate) fn settle(&self) -> Result<(), Fault> {
         let mut known = self.known();
-        if known.pending == 0 {
+        if known.pending == 0 && !known.foreign {
             return Ok(());
         }
         let first = known.chunks.len() - known.pending;
         for chunk in &known.chunks[first..] {
             chunk.settle(&*self.storage)?;
         }
-        self.storage.sync_dir(&self.dir).map_err(Fault::io("syncing", self.dir.as_str()))?;
+        self.sync_dir()?;
         known.pending = 0;
+        known.foreign = false;
         Ok(())
+    }
+
+    /// Makes the names in the folder durable.
+    pub(crate) fn sync_dir(&self) -> Result<(), Fault> {
+        self.storage.sync_dir(&self.dir).map_err(Fault::io(Fault::SYNCING, self.dir.as_str()))
     }
 
     fn chunks_of(&self, range: &Range<u64>) -> Vec<Arc<Chunk>> {
@@ -321,7 +359,8 @@ impl Space {
         }
     }
 
-    /// Computes and stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them.
+    /// Computes and stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them and their
+    /// files' names.
     /// `bytes` gives a block's bytes, which are final.
     pub(crate) fn write_sums(&self, from: u64, to: u64, view: &View) -> Result<(), Fault> {
         debug_assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
@@ -335,7 +374,8 @@ impl Space {
             }
             chunk.write_sums(&*self.storage, (first - chunk.start) / BLOCK, &sums)?;
         }
-        Ok(())
+        // Also of a file that was there: whoever made it may have died before it got here.
+        self.sync_dir()
     }
 
     /// Bytes of all chunk files.

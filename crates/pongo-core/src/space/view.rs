@@ -146,8 +146,12 @@ impl View {
     /// written by this process under the writer lock, which nobody else has taken since.
     #[inline]
     pub(crate) unsafe fn bytes(&self, at: u64, len: u64) -> Result<&[u8], Fault> {
+        if len == 0 {
+            // Perhaps behind everything that is mapped: there is no block to look at.
+            return Ok(&[]);
+        }
         let first = at.wrapping_sub(self.origin) / BLOCK;
-        let last = at.wrapping_sub(self.origin).wrapping_add(len.max(1) - 1) / BLOCK;
+        let last = at.wrapping_sub(self.origin).wrapping_add(len - 1) / BLOCK;
         let verified = self
             .blocks
             .get(first as usize..=last as usize)
@@ -206,7 +210,7 @@ impl View {
             return Err(self.unmapped(at, len));
         }
         let mut block = at - (at - self.origin) % BLOCK;
-        while block < at + len.max(1) {
+        while block < at + len {
             let Some(state) = self.state(block) else { return Err(self.unmapped(at, len)) };
             if state.load(Ordering::Relaxed) & VERIFIED == 0 {
                 if block + BLOCK <= self.summed.load(Ordering::Relaxed) {

@@ -1,0 +1,567 @@
+//! A storage as several processes see it, each of which can be killed, over a disk whose power can be cut and whose
+//! operations can fail, each at any operation.
+//!
+//! Operations are counted: every change of a folder, write, allocation, sync, and every store into mapped words. A
+//! process that is killed is left with handles that err, locks that are gone, and stores that have no effect.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+
+use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
+
+use crate::image::{Image, Leave};
+use crate::model::Random;
+
+/// What is going to happen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Plan {
+    Nothing,
+    /// The process that does this operation is killed before it.
+    Kill(u64),
+    /// The power goes while this operation is done.
+    Cut(u64),
+    /// This operation fails with this error, and, if asked for, so do all later ones of its kind.
+    Fail(u64, io::ErrorKind, bool),
+}
+
+/// What an operation is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Name,
+    SyncDir,
+    Write,
+    Allocate,
+    Sync,
+    Store,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk(Arc<Shared>);
+
+struct Shared {
+    inner: Arc<dyn Storage>,
+    operations: AtomicU64,
+    quiet: AtomicBool,
+    state: Mutex<State>,
+    processes: Mutex<Vec<Weak<Process>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+struct State {
+    plan: Plan,
+    /// What failed, if something did.
+    failed: Option<(Kind, String)>,
+    random: Random,
+    files: HashMap<u64, (Arc<dyn File>, Image)>,
+    /// Names that are on the disk for sure: files by number, folders as `None`.
+    names: BTreeMap<String, Option<u64>>,
+    pending: Vec<Renaming>,
+}
+
+/// A change of names that no `sync_dir` has made durable.
+#[derive(Clone, Debug)]
+struct Renaming {
+    dir: String,
+    gone: Option<String>,
+    new: Option<(String, Option<u64>)>,
+}
+
+fn parent(path: &str) -> String {
+    path.rsplit_once('/').map_or(String::new(), |(dir, _)| dir.to_owned())
+}
+
+impl Renaming {
+    fn apply(self, names: &mut BTreeMap<String, Option<u64>>) {
+        if let Some(gone) = self.gone {
+            names.remove(&gone);
+        }
+        if let Some((name, what)) = self.new {
+            names.insert(name, what);
+        }
+    }
+
+    fn touches(&self, other: &Self) -> bool {
+        let names = |renaming: &Self| {
+            [renaming.gone.clone(), renaming.new.as_ref().map(|(name, _)| name.clone())]
+        };
+        names(self).into_iter().flatten().any(|name| names(other).into_iter().flatten().any(|o| o == name))
+    }
+}
+
+impl Disk {
+    /// An empty disk.
+    pub(crate) fn new() -> Self {
+        Self::over(Arc::new(MemoryStorage::new()))
+    }
+
+    /// A disk that is empty now.
+    pub(crate) fn over(inner: Arc<dyn Storage>) -> Self {
+        let state = State {
+            plan: Plan::Nothing,
+            failed: None,
+            random: Random(0),
+            files: HashMap::new(),
+            names: BTreeMap::new(),
+            pending: Vec::new(),
+        };
+        Self(Arc::new(Shared {
+            inner,
+            operations: AtomicU64::new(0),
+            quiet: AtomicBool::new(false),
+            state: Mutex::new(state),
+            processes: Mutex::default(),
+        }))
+    }
+
+    /// A process that sees the disk.
+    pub(crate) fn process(&self) -> Arc<Process> {
+        let process = Arc::new(Process {
+            disk: Arc::clone(&self.0),
+            dead: AtomicBool::new(false),
+            files: Mutex::default(),
+        });
+        self.0.processes.lock().unwrap().push(Arc::downgrade(&process));
+        process
+    }
+
+    /// What happens at the operation `after` from now.
+    pub(crate) fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan) {
+        let mut state = self.0.state.lock().unwrap();
+        state.plan = plan(self.0.operations.load(Ordering::SeqCst));
+        state.random = Random(seed);
+    }
+
+    /// Does something that neither counts nor is hit by the plan.
+    pub(crate) fn quietly(&self, something: impl FnOnce()) {
+        self.0.quiet.store(true, Ordering::SeqCst);
+        something();
+        self.0.quiet.store(false, Ordering::SeqCst);
+    }
+
+    /// Operations so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.0.operations.load(Ordering::SeqCst)
+    }
+
+    /// What the plan made fail.
+    pub(crate) fn failed(&self) -> Option<(Kind, String)> {
+        self.0.state.lock().unwrap().failed.clone()
+    }
+
+    /// The bytes of a file, to be looked at or damaged.
+    pub(crate) fn inner(&self) -> &Arc<dyn Storage> {
+        &self.0.inner
+    }
+
+    fn kill_all(shared: &Shared) {
+        for process in shared.processes.lock().unwrap().iter().filter_map(Weak::upgrade) {
+            process.kill();
+        }
+    }
+
+    /// The power goes now, if it has not yet, and comes back: the disk as it is then.
+    pub(crate) fn reboot(&self, random: &mut Random) -> Self {
+        Self::kill_all(&self.0);
+        let mut state = self.0.state.lock().unwrap();
+        let leave = [Leave::Oldest, Leave::Newest, Leave::Any, Leave::Any][random.below(4) as usize];
+        let names = names_left(&state, random, leave);
+        let storage = MemoryStorage::new();
+        let mut files: HashMap<u64, Vec<u8>> = HashMap::new();
+        let mut tracked = (HashMap::new(), BTreeMap::new());
+        for (path, what) in names {
+            match what {
+                None => {
+                    if storage.create_dir(&path).is_ok() {
+                        tracked.1.insert(path, None);
+                    }
+                }
+                Some(number) => {
+                    let content = files.entry(number).or_insert_with(|| {
+                        state.files.get_mut(&number).map_or_else(Vec::new, |(_, image)| {
+                            image.settle(random, leave);
+                            image.durable().to_vec()
+                        })
+                    });
+                    // A folder that is gone takes its files along.
+                    if let Ok(file) = storage.create(&path) {
+                        if !content.is_empty() {
+                            file.allocate(0, content.len() as u64).unwrap();
+                        }
+                        file.write_at(content, 0).unwrap();
+                        let id = file.id();
+                        tracked.0.insert(id, (file, Image::holding(content.clone())));
+                        tracked.1.insert(path, Some(id));
+                    }
+                }
+            }
+        }
+        let disk = Self::over(Arc::new(storage));
+        {
+            let mut new = disk.0.state.lock().unwrap();
+            (new.files, new.names) = tracked;
+        }
+        disk
+    }
+}
+
+/// The names that a power cut leaves: a change may be lost, and then so is every later one of the same names.
+fn names_left(state: &State, random: &mut Random, leave: Leave) -> BTreeMap<String, Option<u64>> {
+    let mut names = state.names.clone();
+    let mut lost: Vec<&Renaming> = Vec::new();
+    for renaming in &state.pending {
+        let keep = match leave {
+            Leave::Oldest => false,
+            Leave::Newest => true,
+            Leave::Any => !random.one_in(3),
+        };
+        if keep && !lost.iter().any(|other| other.touches(renaming)) {
+            renaming.clone().apply(&mut names);
+        } else {
+            lost.push(renaming);
+        }
+    }
+    names
+}
+
+/// One process's view of a disk.
+pub(crate) struct Process {
+    disk: Arc<Shared>,
+    dead: AtomicBool,
+    files: Mutex<Vec<Weak<Handle>>>,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("dead", &self.dead).finish_non_exhaustive()
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("this process was killed")
+}
+
+impl Process {
+    /// What the engine is given.
+    pub(crate) fn storage(self: &Arc<Self>) -> Arc<dyn Storage> {
+        Arc::new(Seen(Arc::clone(self)))
+    }
+
+    /// From now on nothing that this process does has any effect; its locks go.
+    pub(crate) fn kill(&self) {
+        self.dead.store(true, Ordering::SeqCst);
+        for handle in self.files.lock().unwrap().drain(..).filter_map(|handle| handle.upgrade()) {
+            handle.file.lock().unwrap().take();
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    fn alive(&self) -> io::Result<()> {
+        if self.is_dead() { Err(dead()) } else { Ok(()) }
+    }
+
+    /// Does an operation, or what is planned instead. `note` takes it into the books.
+    fn run<T>(
+        &self,
+        kind: Kind,
+        name: &str,
+        operation: impl FnOnce() -> io::Result<T>,
+        note: impl FnOnce(&mut State, &T),
+    ) -> io::Result<T> {
+        self.alive()?;
+        let mut state = self.disk.state.lock().unwrap();
+        if self.disk.quiet.load(Ordering::SeqCst) {
+            let done = operation()?;
+            note(&mut state, &done);
+            return Ok(done);
+        }
+        let number = self.disk.operations.fetch_add(1, Ordering::SeqCst);
+        match state.plan {
+            Plan::Kill(at) if at == number => {
+                drop(state);
+                self.kill();
+                return Err(dead());
+            }
+            Plan::Cut(at) if at == number => {
+                if kind != Kind::Sync && kind != Kind::SyncDir && let Ok(done) = operation() {
+                    note(&mut state, &done);
+                }
+                drop(state);
+                Disk::kill_all(&self.disk);
+                return Err(dead());
+            }
+            Plan::Fail(at, error, on) if at == number || (on && at < number && is_kind(&state, kind)) => {
+                state.failed.get_or_insert((kind, name.to_owned()));
+                return Err(error.into());
+            }
+            _ => {}
+        }
+        let done = operation()?;
+        note(&mut state, &done);
+        Ok(done)
+    }
+
+    fn handle(self: &Arc<Self>, file: Arc<dyn File>, path: &str) -> Arc<dyn File> {
+        let handle = Arc::new(Handle {
+            process: Arc::clone(self),
+            id: file.id(),
+            path: path.to_owned(),
+            file: Mutex::new(Some(file)),
+        });
+        let mut files = self.files.lock().unwrap();
+        files.retain(|handle| handle.strong_count() > 0);
+        files.push(Arc::downgrade(&handle));
+        handle
+    }
+}
+
+fn is_kind(state: &State, kind: Kind) -> bool {
+    state.failed.as_ref().is_some_and(|(failed, _)| *failed == kind)
+}
+
+#[derive(Debug)]
+struct Seen(Arc<Process>);
+
+impl Seen {
+    fn inner(&self) -> &Arc<dyn Storage> {
+        &self.0.disk.inner
+    }
+}
+
+impl Storage for Seen {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        let file = self.0.run(Kind::Name, path, || self.inner().create(path), |state, file| {
+            state.files.insert(file.id(), (Arc::clone(file), Image::default()));
+            let new = Some((path.to_owned(), Some(file.id())));
+            state.pending.push(Renaming { dir: parent(path), gone: None, new });
+        })?;
+        // A handle of its own: locks belong to handles, and the books keep theirs.
+        let file = self.inner().open(path).unwrap_or(file);
+        Ok(self.0.handle(file, path))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.0.alive()?;
+        Ok(self.0.handle(self.inner().open(path)?, path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let id = self.inner().open(from).map(|file| file.id());
+        self.0.run(Kind::Name, from, || self.inner().rename(from, to), |state, ()| {
+            let new = Some((to.to_owned(), id.ok()));
+            state.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
+        })
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        // Most removals are of what is not there.
+        self.0.alive()?;
+        self.inner().open(path)?;
+        self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| {
+            state.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
+        })
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.0.alive()?;
+        if self.inner().list(path).is_ok() {
+            return Ok(());
+        }
+        self.0.run(Kind::Name, path, || self.inner().create_dir(path), |state, ()| {
+            state.pending.push(Renaming { dir: parent(path), gone: None, new: Some((path.to_owned(), None)) });
+        })
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.0.alive()?;
+        self.inner().list(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.0.run(Kind::SyncDir, path, || self.inner().sync_dir(path), |state, ()| {
+            for renaming in std::mem::take(&mut state.pending) {
+                if renaming.dir == path {
+                    renaming.apply(&mut state.names);
+                } else {
+                    state.pending.push(renaming);
+                }
+            }
+        })
+    }
+
+    fn reserve(&self, len: usize) -> io::Result<Reservation> {
+        self.inner().reserve(len)
+    }
+
+    fn cache_identity(&self) -> Option<[u8; 32]> {
+        self.inner().cache_identity()
+    }
+
+    fn folder_identity(&self) -> io::Result<(u64, u64)> {
+        self.inner().folder_identity()
+    }
+
+    fn name(&self) -> String {
+        self.inner().name()
+    }
+}
+
+/// A process's handle on a file, until the process is killed.
+#[derive(Debug)]
+struct Handle {
+    process: Arc<Process>,
+    id: u64,
+    path: String,
+    file: Mutex<Option<Arc<dyn File>>>,
+}
+
+impl Handle {
+    fn file(&self) -> io::Result<Arc<dyn File>> {
+        self.process.alive()?;
+        self.file.lock().unwrap().clone().ok_or_else(dead)
+    }
+
+    fn note(&self, state: &mut State, from: u64, to: u64) {
+        note_range(state, self.id, from, to);
+    }
+}
+
+/// Looks at what lies in a range of a file now.
+fn note_range(state: &mut State, id: u64, from: u64, to: u64) {
+    let Some((file, image)) = state.files.get_mut(&id) else { return };
+    let len = file.len().unwrap();
+    image.note_len(len);
+    let (from, to) = (from / 512 * 512, to.next_multiple_of(512).min(len));
+    let mut bytes = vec![0; to.saturating_sub(from) as usize];
+    file.read_at(&mut bytes, from).unwrap();
+    image.note_bytes(from, &bytes);
+}
+
+impl File for Handle {
+    fn len(&self) -> io::Result<u64> {
+        self.file()?.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file()?.read_at(buf, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let file = self.file()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let end = offset + bytes.len() as u64;
+        self.process.run(
+            Kind::Write,
+            &self.path,
+            || file.write_at(bytes, offset),
+            |state, ()| self.note(state, offset, end),
+        )
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let file = self.file()?;
+        self.process.run(
+            Kind::Allocate,
+            &self.path,
+            || file.allocate(offset, len),
+            |state, ()| self.note(state, 0, 0),
+        )
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let file = self.file()?;
+        self.process.run(Kind::Write, &self.path, || file.set_len(len), |state, ()| self.note(state, 0, 0))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let file = self.file()?;
+        let done = self.process.run(
+            Kind::Sync,
+            &self.path,
+            || file.sync(),
+            |state, ()| {
+                if let Some((_, image)) = state.files.get_mut(&self.id) {
+                    image.synced();
+                }
+            },
+        );
+        if done.is_err() && !self.process.is_dead() {
+            // The kernel takes the pages for clean, and no later sync writes them.
+            let mut state = self.process.disk.state.lock().unwrap();
+            let state = &mut *state;
+            if let Some((_, image)) = state.files.get_mut(&self.id) {
+                image.settle(&mut state.random, Leave::Any);
+            }
+        }
+        done
+    }
+
+    fn start_writeback(&self, _offset: u64, _len: u64) {}
+
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+        let words = self.file()?.map_words(offset, len)?;
+        let hook = Hook { process: Arc::clone(&self.process), words: words.clone(), offset };
+        Ok(words.with_hook(self.id, offset, Arc::new(hook)))
+    }
+
+    fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {
+        self.file()?.map_into(offset, len, reservation, at)
+    }
+
+    fn try_lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool> {
+        self.file()?.try_lock(start, len, mode)
+    }
+
+    fn lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<()> {
+        self.file()?.lock(start, len, mode)
+    }
+
+    fn unlock(&self, start: u64, len: u64) -> io::Result<()> {
+        self.file()?.unlock(start, len)
+    }
+
+    fn is_locked(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool> {
+        self.file()?.is_locked(start, len, mode)
+    }
+
+    fn raw(&self) -> RawFile<'_> {
+        RawFile::Memory
+    }
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// Counts stores into words, and undoes those of a dead process.
+struct Hook {
+    process: Arc<Process>,
+    words: Words,
+    offset: u64,
+}
+
+impl StoreHook for Hook {
+    fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64) {
+        if old == new {
+            return;
+        }
+        let undo = || self.words.store(((byte_offset - self.offset) / 8) as usize, old, Ordering::SeqCst);
+        let note = |state: &mut State, (): &()| note_range(state, file, byte_offset, byte_offset + 8);
+        if self.process.run(Kind::Store, "words", || Ok(()), note).is_err() {
+            // A cut may leave it all the same: it was noted.
+            undo();
+        }
+    }
+}

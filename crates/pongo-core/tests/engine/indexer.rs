@@ -1,0 +1,86 @@
+//! A test's index: for each table, the live rows by their first eight bytes, in memory only.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use pongo_core::engine::{Change, IndexError, Indexer};
+use pongo_core::ids::RowId;
+use pongo_core::table::{TableCore, TableView};
+
+type Keys = HashMap<u64, RowId>;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct MapIndexer {
+    /// `None`: another process wrote, and the map is not known any more.
+    tables: Mutex<HashMap<String, Option<Keys>>>,
+}
+
+pub(crate) fn key_of(row: &[u8]) -> u64 {
+    u64::from_le_bytes(row[..8].try_into().unwrap())
+}
+
+impl MapIndexer {
+    /// The live rows of a table by key; `None` if this index lost track.
+    pub(crate) fn keys(&self, table: &str) -> Option<Keys> {
+        self.tables.lock().unwrap().get(table)?.clone()
+    }
+}
+
+fn name(table: &TableCore) -> String {
+    table.schema().table.clone()
+}
+
+impl Indexer for MapIndexer {
+    fn adopt(&self, _table: &Arc<TableCore>) -> Result<(), IndexError> {
+        Err("nothing on disk".into())
+    }
+
+    fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
+        let mut keys = Keys::new();
+        let mut from = RowId(0);
+        while let Some(run) = view.next_run(from) {
+            for row in run.start.0..run.end.0 {
+                if keys.insert(key_of(view.row_bytes(RowId(row))?), RowId(row)).is_some() {
+                    return Err(format!("two live rows with the key of row {row}").into());
+                }
+            }
+            from = run.end;
+        }
+        self.tables.lock().unwrap().insert(name(view.core()), Some(keys));
+        Ok(())
+    }
+
+    fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.tables.lock().unwrap().insert(name(table), Some(Keys::new()));
+        Ok(())
+    }
+
+    fn reserve(&self, _view: &TableView, _hashes: &[u64]) -> Result<(), IndexError> {
+        Ok(())
+    }
+
+    fn apply(&self, change: &Change<'_>, _again: bool) -> Result<(), IndexError> {
+        let mut tables = self.tables.lock().unwrap();
+        let Some(keys) = tables.entry(name(change.table)).or_default() else { return Ok(()) };
+        for row in change.rows.start.0..change.rows.end.0 {
+            keys.insert(key_of(change.view.row_bytes(RowId(row))?), RowId(row));
+        }
+        for &row in change.deaths {
+            let key = key_of(change.view.row_bytes(row)?);
+            if keys.get(&key) == Some(&row) {
+                keys.remove(&key);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.tables.lock().unwrap().insert(name(table), None);
+        Ok(())
+    }
+
+    fn sync(&self, _table: &Arc<TableCore>) -> Result<(), IndexError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,141 @@
+//! The life of a store on storages that do as told.
+
+use std::sync::Arc;
+
+use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
+use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
+
+use crate::disk::Disk;
+use crate::indexer::MapIndexer;
+use crate::model::{Model, Random, Row, schema};
+use crate::work::{SMALL, make_up, options};
+
+fn on_both(check: impl Fn(&Arc<dyn Storage>)) {
+    check(&(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>));
+    let folder = tempfile::tempdir().unwrap();
+    let real = RealStorage::create(folder.path().join("store")).unwrap();
+    check(&(Arc::new(real) as Arc<dyn Storage>));
+}
+
+fn open(storage: &Arc<dyn Storage>) -> (Arc<Engine>, Arc<MapIndexer>) {
+    let indexer = Arc::new(MapIndexer::default());
+    (Engine::open(Arc::clone(storage), options(), Arc::clone(&indexer) as _).unwrap(), indexer)
+}
+
+#[test]
+fn rows_and_heap_are_there_again_after_a_clean_close() {
+    on_both(|storage| {
+        let mut random = Random(1);
+        let mut model = Model::default();
+        for round in 0..6 {
+            let (engine, indexer) = open(storage);
+            model.check_engine(&engine, &indexer);
+            for _ in 0..round * 8 {
+                let transaction = make_up(&model, &mut random, SMALL);
+                transaction.commit(&engine).unwrap();
+                model = transaction.after;
+                model.check_engine(&engine, &indexer);
+            }
+        }
+    });
+}
+
+#[test]
+fn snapshots_keep_their_view_while_commits_go_on() {
+    on_both(|storage| {
+        let (engine, _) = open(storage);
+        let mut random = Random(2);
+        let mut model = Model::default();
+        let mut kept = Vec::new();
+        for round in 0..60 {
+            let transaction = make_up(&model, &mut random, SMALL);
+            transaction.commit(&engine).unwrap();
+            model = transaction.after;
+            if round % 4 == 0 {
+                kept.push((engine.begin_read().unwrap(), model.clone()));
+            }
+            // One that is looked at for the first time long after.
+            if round % 20 == 19 {
+                kept.iter().for_each(|(snapshot, model)| model.check(snapshot));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_killed_process_loses_nothing_that_was_acknowledged() {
+    on_both(|storage| {
+        let disk = Disk::over(Arc::clone(storage));
+        let mut random = Random(3);
+        let mut model = Model::default();
+        for _ in 0..5 {
+            let process = disk.process();
+            let (engine, indexer) = open(&process.storage());
+            model.check_engine(&engine, &indexer);
+            for _ in 0..12 {
+                let transaction = make_up(&model, &mut random, SMALL);
+                transaction.commit(&engine).unwrap();
+                model = transaction.after;
+            }
+            model.check_engine(&engine, &indexer);
+            process.kill();
+            assert!(engine.begin_write().is_err(), "a dead process writes nothing");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_committed_leaves_no_trace() {
+    on_both(|storage| {
+        let (engine, indexer) = open(storage);
+        let mut random = Random(4);
+        let mut model = Model::default();
+        for round in 0..40u64 {
+            let transaction = make_up(&model, &mut random, SMALL);
+            if round % 2 == 0 {
+                transaction.commit(&engine).unwrap();
+                model = transaction.after;
+            } else {
+                let mut guard = engine.begin_write().unwrap();
+                let table = guard.create_table(schema("never", 4104)).unwrap();
+                let row = Row { key: round, seed: round, previous: None, dead: false };
+                for _ in 0..round {
+                    guard.append(&table, &row.bytes(4104)).unwrap();
+                }
+                if let Some(known) = guard.table_named("table0").unwrap() {
+                    guard.append(&known, &vec![7; 24 * 5000]).unwrap();
+                    assert_eq!(guard.appended_rows(known.id()), 5000);
+                }
+            }
+            model.check_engine(&engine, &indexer);
+        }
+        drop(engine);
+        let (engine, indexer) = open(storage);
+        model.check_engine(&engine, &indexer);
+    });
+}
+
+#[test]
+fn a_large_batch_is_cited_and_a_large_row_fits() {
+    on_both(|storage| {
+        let (engine, _) = open(storage);
+        let size = 3 << 20;
+        let rows: Vec<u8> = crate::model::bytes(9, size);
+        let mut guard = engine.begin_write().unwrap();
+        let table = guard.create_table(schema("large", size)).unwrap();
+        let item = guard.stage_heap(&mut Vec::new(), &rows);
+        let mut staged = Vec::new();
+        assert_eq!(guard.stage_heap(&mut staged, &rows), item);
+        let part =
+            TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+        guard.commit(&Batch { tables: vec![part], heap: &staged }, Durability::Sync).unwrap();
+        drop(engine);
+        let (engine, _) = open(storage);
+        let snapshot = engine.begin_read().unwrap();
+        let table = snapshot.table_named("large").unwrap().unwrap();
+        let view = snapshot.view(&table).unwrap().unwrap();
+        assert!(view.row_bytes(pongo_core::ids::RowId(0)).unwrap() == rows);
+        use pongo_core::fields::{HeapRead, content_hash};
+        assert!(snapshot.read_heap(item, size as u32, content_hash(&rows)).unwrap() == rows);
+    });
+}

@@ -1,0 +1,208 @@
+//! A process killed, or the power cut, at every operation of short workloads and at some of long ones: what was
+//! acknowledged is there, what is there is a prefix of whole commits, and recovering twice gives the same.
+
+use std::sync::Arc;
+
+use pongo_core::engine::{Durability, Engine};
+use pongo_core::error::CommitError;
+
+use crate::disk::{Disk, Plan, Process};
+use crate::indexer::MapIndexer;
+use crate::model::{Model, Random};
+use crate::work::{Mix, SMALL, make_up, options};
+
+/// What may be found after a crash: every state that was tried, oldest first, and from which on they must be there.
+struct Tried {
+    states: Vec<Model>,
+    /// Acknowledged, and the process died.
+    killed: u64,
+    /// Acknowledged as durable, and the power went.
+    cut: u64,
+}
+
+impl Tried {
+    fn from(model: Model) -> Self {
+        let seq = model.seq;
+        Self { states: vec![model], killed: seq, cut: seq }
+    }
+
+    fn newest(&self) -> &Model {
+        self.states.last().unwrap()
+    }
+}
+
+fn open(process: &Arc<Process>) -> Option<(Arc<Engine>, Arc<MapIndexer>)> {
+    let indexer = Arc::new(MapIndexer::default());
+    match Engine::open(process.storage(), options(), Arc::clone(&indexer) as _) {
+        Ok(engine) => Some((engine, indexer)),
+        Err(error) if process.is_dead() => {
+            drop(error);
+            None
+        }
+        Err(error) => panic!("opening: {error:?}"),
+    }
+}
+
+/// Opens the store and commits until the process is dead or there were enough commits.
+fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Random, commits: u64, mix: Mix) {
+    let Some((engine, indexer)) = open(process) else { return };
+    disk.quietly(|| {
+        settle(&engine, tried);
+        tried.newest().check_engine(&engine, &indexer);
+    });
+    for _ in 0..commits {
+        let transaction = make_up(tried.newest(), random, mix);
+        let result = transaction.commit(&engine);
+        tried.states.push(transaction.after);
+        match result {
+            Ok(seq) => {
+                tried.killed = seq.0;
+                if transaction.durability == Durability::Sync {
+                    tried.cut = seq.0;
+                }
+            }
+            Err(CommitError::Refused(_)) if process.is_dead() => {
+                // Nothing of it may ever be seen, but a process that was killed cannot be believed.
+                return;
+            }
+            Err(CommitError::OutcomeUnknown { .. }) if process.is_dead() => return,
+            Err(error) => panic!("commit: {error:?}"),
+        }
+        if process.is_dead() {
+            return;
+        }
+    }
+    disk.quietly(|| tried.newest().check_engine(&engine, &indexer));
+    if random.one_in(2) {
+        drop(engine);
+    } else {
+        process.kill();
+    }
+}
+
+/// Finds out which of the states that were tried the store is in, and forgets the others.
+fn settle(engine: &Arc<Engine>, tried: &mut Tried) {
+    let seq = engine.begin_read().unwrap().seq().0;
+    let found = tried.states.iter().find(|model| model.seq == seq);
+    let found = found.unwrap_or_else(|| panic!("found Seq {seq}, tried {}", tried.newest().seq)).clone();
+    *tried = Tried::from(found);
+}
+
+/// Opens what a crash left, twice, and compares; the power may go once more in between.
+fn recover(disk: Disk, tried: &mut Tried, random: &mut Random, lost_power: bool) -> Disk {
+    let mut disk = disk;
+    let mut lost_power = lost_power;
+    if random.one_in(2) {
+        lost_power = true;
+        let at = random.below(60);
+        disk.plan(random.next(), |now| Plan::Cut(now + at));
+        drop(open(&disk.process()));
+        disk.plan(0, |_| Plan::Nothing);
+        disk = disk.reboot(random);
+    }
+    let must = if lost_power { tried.cut } else { tried.killed };
+    let process = disk.process();
+    let (engine, indexer) = open(&process).expect("nothing kills it");
+    let seq = engine.begin_read().unwrap().seq().0;
+    assert!(seq >= must, "commit {must} was acknowledged, found {seq}");
+    settle(&engine, tried);
+    tried.newest().check_engine(&engine, &indexer);
+    process.kill();
+    let disk = if random.one_in(2) { disk.reboot(random) } else { disk };
+    let (engine, indexer) = open(&disk.process()).unwrap();
+    tried.newest().check_engine(&engine, &indexer);
+    disk
+}
+
+fn seeded(seed: u64) -> (Random, Tried) {
+    (Random(seed), Tried::from(Model::default()))
+}
+
+/// How many operations a workload takes.
+fn length(seed: u64, commits: u64) -> u64 {
+    let (mut random, mut tried) = seeded(seed);
+    let disk = Disk::new();
+    work(&disk, &disk.process(), &mut tried, &mut random, commits, SMALL);
+    disk.operations()
+}
+
+fn run(seed: u64, commits: u64, plan: Plan) {
+    let (mut random, mut tried) = seeded(seed);
+    let disk = Disk::new();
+    disk.plan(seed, |_| plan);
+    let process = disk.process();
+    work(&disk, &process, &mut tried, &mut random, commits, SMALL);
+    disk.plan(0, |_| Plan::Nothing);
+    let cut = matches!(plan, Plan::Cut(_));
+    let number = if let Plan::Cut(at) | Plan::Kill(at) = plan { at } else { 0 };
+    let mut random = Random(seed ^ number << 20);
+    let disk = if cut { disk.reboot(&mut random) } else { disk };
+    process.kill();
+    let disk = recover(disk, &mut tried, &mut random, cut);
+    // And it can be written again.
+    work(&disk, &disk.process(), &mut tried, &mut random, 3, SMALL);
+}
+
+fn at_every_operation(seed: u64, commits: u64, step: u64, plan: impl Fn(u64) -> Plan) {
+    let all = length(seed, commits);
+    assert!(all > 100, "a workload of {all} operations");
+    for at in (seed % step..all).step_by(step as usize) {
+        let plan = plan(at);
+        let result = std::panic::catch_unwind(|| run(seed, commits, plan));
+        assert!(result.is_ok(), "seed {seed}, {commits} commits, {plan:?}");
+    }
+}
+
+#[test]
+fn killed_at_every_operation() {
+    at_every_operation(11, 8, 1, Plan::Kill);
+}
+
+#[test]
+fn power_cut_at_every_operation() {
+    at_every_operation(12, 8, 1, Plan::Cut);
+}
+
+#[test]
+fn killed_at_some_operations_of_longer_workloads() {
+    for seed in 100..106 {
+        at_every_operation(seed, 40, 97, Plan::Kill);
+    }
+}
+
+#[test]
+fn power_cut_at_some_operations_of_longer_workloads() {
+    for seed in 200..206 {
+        at_every_operation(seed, 40, 89, Plan::Cut);
+    }
+}
+
+/// One store through many crashes of both kinds.
+#[test]
+fn a_store_survives_a_hard_life() {
+    for seed in 300..304 {
+        let (mut random, mut tried) = seeded(seed);
+        let mut disk = Disk::new();
+        for round in 0..25 {
+            let cut = random.one_in(2);
+            let at = random.below(400);
+            disk.plan(random.next(), |now| if cut { Plan::Cut(now + at) } else { Plan::Kill(now + at) });
+            let process = disk.process();
+            work(&disk, &process, &mut tried, &mut random, 1 + round % 12, SMALL);
+            disk.plan(0, |_| Plan::Nothing);
+            process.kill();
+            if cut {
+                disk = disk.reboot(&mut random);
+            }
+            disk = recover(disk, &mut tried, &mut random, cut);
+        }
+    }
+}
+
+#[test]
+fn debug_one() {
+    let args: Vec<u64> = std::env::var("ONE").unwrap_or("0,0,0,0".into()).split(',').map(|x| x.parse().unwrap()).collect();
+    if args[0] == 0 { return; }
+    let plan = if args[2] == 0 { Plan::Kill(args[3]) } else { Plan::Cut(args[3]) };
+    run(args[0], args[1], plan);
+}
