@@ -15,9 +15,7 @@ mod disk;
 mod image;
 mod indexer;
 mod life;
-mod power;
 mod model;
-
-
+mod power;
 
 mod work;

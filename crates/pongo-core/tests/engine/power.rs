@@ -201,8 +201,11 @@ fn a_store_survives_a_hard_life() {
 
 #[test]
 fn debug_one() {
-    let args: Vec<u64> = std::env::var("ONE").unwrap_or("0,0,0,0".into()).split(',').map(|x| x.parse().unwrap()).collect();
-    if args[0] == 0 { return; }
+    let args: Vec<u64> =
+        std::env::var("ONE").unwrap_or("0,0,0,0".into()).split(',').map(|x| x.parse().unwrap()).collect();
+    if args[0] == 0 {
+        return;
+    }
     let plan = if args[2] == 0 { Plan::Kill(args[3]) } else { Plan::Cut(args[3]) };
     run(args[0], args[1], plan);
 }

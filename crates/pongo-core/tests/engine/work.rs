@@ -70,7 +70,8 @@ pub(crate) fn make_up(before: &Model, random: &mut Random, mix: Mix) -> Transact
         }
     }
     let mut heap = Vec::new();
-    let mut addr = before.heap.last().map_or(0, |item| item.addr.0 + 8 + (item.len as u64).next_multiple_of(8));
+    let mut addr =
+        before.heap.last().map_or(0, |item| item.addr.0 + 8 + (item.len as u64).next_multiple_of(8));
     for _ in 0..random.below(3) {
         let most = if bulk { 90_000 } else { 60 };
         let (len, seed) = (random.below(most) as usize, random.next());
