@@ -14,10 +14,11 @@ mod disk;
 
 mod image;
 mod indexer;
+mod failing;
 mod life;
 mod power;
+mod processes;
 mod model;
 
-
-
+mod rot;
 mod work;
