@@ -134,6 +134,11 @@ impl Superblock {
         }
     }
 
+    /// The segment that the newest slot names.
+    pub(crate) fn segment(&self) -> u64 {
+        self.newest.segment
+    }
+
     /// Writes the newest slot over the older one too.
     pub(crate) fn repeat(&mut self) -> Result<(), Fault> {
         self.advance(self.newest)

@@ -148,9 +148,10 @@ impl Engine {
     /// Clears what was lost, and makes the checkpoint with the next salt.
     fn end_recovery(&self, writer: &mut Writer, lost: bool) -> Result<(), Fault> {
         let tables = self.tables_to(writer.state.tables.len())?;
-        if lost {
+        if lost || cfg!(debug_assertions) {
             for (table, state) in tables.iter().zip(&writer.state.tables) {
-                table.clear_marks_above(writer.state.seq, state.len)?;
+                let cleared = table.clear_marks_above(writer.state.seq, state.len)?;
+                debug_assert!(lost || !cleared, "marks are stored after their entry, and no entry was lost");
             }
         }
         sweep_schemas(&*self.storage, tables.len())?;

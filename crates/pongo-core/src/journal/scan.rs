@@ -86,7 +86,15 @@ impl Scanner {
         if segment.header.salt != salt || pos < segment.header.start || pos > segment.end() {
             return Err(missing());
         }
-        Ok(Self { storage: Arc::clone(storage), store, salt, segment, next: pos, window: Window::default(), sound: false })
+        Ok(Self {
+            storage: Arc::clone(storage),
+            store,
+            salt,
+            segment,
+            next: pos,
+            window: Window::default(),
+            sound: false,
+        })
     }
 
     /// Everything that was acknowledged lies before where this begins, and no byte was lost since: what does not check is

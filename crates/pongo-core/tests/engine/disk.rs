@@ -95,9 +95,8 @@ impl Renaming {
     }
 
     fn touches(&self, other: &Self) -> bool {
-        let names = |renaming: &Self| {
-            [renaming.gone.clone(), renaming.new.as_ref().map(|(name, _)| name.clone())]
-        };
+        let names =
+            |renaming: &Self| [renaming.gone.clone(), renaming.new.as_ref().map(|(name, _)| name.clone())];
         names(self).into_iter().flatten().any(|name| names(other).into_iter().flatten().any(|o| o == name))
     }
 }
@@ -311,7 +310,10 @@ impl Process {
                 return Err(dead());
             }
             Plan::Cut(at) if at == number => {
-                if kind != Kind::Sync && kind != Kind::SyncDir && let Ok(done) = operation() {
+                if kind != Kind::Sync
+                    && kind != Kind::SyncDir
+                    && let Ok(done) = operation()
+                {
                     note(&mut state, &done);
                 }
                 drop(state);
@@ -319,7 +321,9 @@ impl Process {
                 return Err(dead());
             }
             // A store into memory cannot fail.
-            Plan::Fail(at, error, on) if kind != Kind::Store && (at == number || (on && at < number && is_kind(&state, kind))) => {
+            Plan::Fail(at, error, on)
+                if kind != Kind::Store && (at == number || (on && at < number && is_kind(&state, kind))) =>
+            {
                 state.failed.get_or_insert((kind, name.to_owned()));
                 return Err(error.into());
             }
@@ -363,11 +367,16 @@ impl Seen {
 
 impl Storage for Seen {
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.0.run(Kind::Name, path, || self.inner().create(path), |state, file| {
-            state.files.insert(file.id(), (Arc::clone(file), Image::default()));
-            let new = Some((path.to_owned(), Some(file.id())));
-            state.pending.push(Renaming { dir: parent(path), gone: None, new });
-        })?;
+        let file = self.0.run(
+            Kind::Name,
+            path,
+            || self.inner().create(path),
+            |state, file| {
+                state.files.insert(file.id(), (Arc::clone(file), Image::default()));
+                let new = Some((path.to_owned(), Some(file.id())));
+                state.pending.push(Renaming { dir: parent(path), gone: None, new });
+            },
+        )?;
         // A handle of its own: locks belong to handles, and the books keep theirs.
         let file = self.inner().open(path).unwrap_or(file);
         Ok(self.0.handle(file, path))
@@ -380,19 +389,29 @@ impl Storage for Seen {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let id = self.inner().open(from).map(|file| file.id());
-        self.0.run(Kind::Name, from, || self.inner().rename(from, to), |state, ()| {
-            let new = Some((to.to_owned(), id.ok()));
-            state.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
-        })
+        self.0.run(
+            Kind::Name,
+            from,
+            || self.inner().rename(from, to),
+            |state, ()| {
+                let new = Some((to.to_owned(), id.ok()));
+                state.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
+            },
+        )
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
         // Most removals are of what is not there.
         self.0.alive()?;
         self.inner().open(path)?;
-        self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| {
-            state.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
-        })
+        self.0.run(
+            Kind::Name,
+            path,
+            || self.inner().remove(path),
+            |state, ()| {
+                state.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
+            },
+        )
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -400,9 +419,18 @@ impl Storage for Seen {
         if self.inner().list(path).is_ok() {
             return Ok(());
         }
-        self.0.run(Kind::Name, path, || self.inner().create_dir(path), |state, ()| {
-            state.pending.push(Renaming { dir: parent(path), gone: None, new: Some((path.to_owned(), None)) });
-        })
+        self.0.run(
+            Kind::Name,
+            path,
+            || self.inner().create_dir(path),
+            |state, ()| {
+                state.pending.push(Renaming {
+                    dir: parent(path),
+                    gone: None,
+                    new: Some((path.to_owned(), None)),
+                });
+            },
+        )
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -411,15 +439,20 @@ impl Storage for Seen {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.0.run(Kind::SyncDir, path, || self.inner().sync_dir(path), |state, ()| {
-            for renaming in std::mem::take(&mut state.pending) {
-                if renaming.dir == path {
-                    renaming.apply(&mut state.names);
-                } else {
-                    state.pending.push(renaming);
+        self.0.run(
+            Kind::SyncDir,
+            path,
+            || self.inner().sync_dir(path),
+            |state, ()| {
+                for renaming in std::mem::take(&mut state.pending) {
+                    if renaming.dir == path {
+                        renaming.apply(&mut state.names);
+                    } else {
+                        state.pending.push(renaming);
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     fn reserve(&self, len: usize) -> io::Result<Reservation> {

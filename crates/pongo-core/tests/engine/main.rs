@@ -12,13 +12,13 @@
 
 mod disk;
 
+mod failing;
 mod image;
 mod indexer;
-mod failing;
 mod life;
+mod model;
 mod power;
 mod processes;
-mod model;
 
 mod rot;
 mod work;
