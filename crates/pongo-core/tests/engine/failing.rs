@@ -107,14 +107,14 @@ fn fail_at(seed: u64, at: u64, kind: ErrorKind, on: bool) -> Option<(Kind, Strin
 #[test]
 fn whatever_operation_fails() {
     let mut hit = 0;
-    for at in 0..1200 {
+    for at in (0..400).chain((400..1200).step_by(3)) {
         let kind = if at % 2 == 0 { EIO } else { FULL };
         let on = at % 3 == 0;
         let result = std::panic::catch_unwind(|| fail_at(21, at, kind, on));
         assert!(result.is_ok(), "operation {at}, {kind:?}, on {on}");
         hit += usize::from(result.unwrap().is_some());
     }
-    assert!(hit > 100, "{hit} operations failed");
+    assert!(hit > 60, "{hit} operations failed");
 }
 
 fn prepared(seed: u64) -> (Run, Arc<Engine>, Arc<MapIndexer>) {

@@ -169,23 +169,40 @@ const SIZE: usize = 64;
 
 /// Commits `count` pairs of rows with keys of its own; returns the `Seq`s.
 fn write_pairs(engine: &Arc<Engine>, writer: u64, count: u64, durability: Durability) -> Vec<u64> {
+    let (seqs, all) = try_write_pairs(engine, writer, count, durability);
+    assert!(all);
+    seqs
+}
+
+/// The same, until something fails; returns the `Seq`s that were acknowledged, and whether all were.
+fn try_write_pairs(
+    engine: &Arc<Engine>,
+    writer: u64,
+    count: u64,
+    durability: Durability,
+) -> (Vec<u64>, bool) {
     let mut seqs = Vec::new();
     for i in 0..count {
-        let guard = engine.begin_write().unwrap();
-        let table = guard.table_named("pairs").unwrap().unwrap();
+        let Ok(guard) = engine.begin_write() else { return (seqs, false) };
+        let Ok(table) = guard.table_named("pairs") else { return (seqs, false) };
+        let table = table.unwrap();
         let mut rows = Vec::new();
         for half in 0..2 {
             let row = Row { key: writer << 32 | i << 1 | half, seed: i, previous: None, dead: false };
             rows.extend_from_slice(&row.bytes(SIZE));
         }
         // The pair before dies with this one's birth.
-        let first = guard.view(&table).unwrap().len();
+        let Ok(view) = guard.view(&table) else { return (seqs, false) };
+        let first = view.len();
         let deaths = if first > 0 { vec![RowId(first - 2), RowId(first - 1)] } else { Vec::new() };
         let previous = deaths.iter().map(|old| (RowId(old.0 + 2), *old)).collect();
         let part = TableBatch { table, rows: &rows, hashes: &[], previous, deaths };
-        seqs.push(guard.commit(&Batch { tables: vec![part], heap: &[] }, durability).unwrap().0);
+        match guard.commit(&Batch { tables: vec![part], heap: &[] }, durability) {
+            Ok(seq) => seqs.push(seq.0),
+            Err(_) => return (seqs, false),
+        }
     }
-    seqs
+    (seqs, true)
 }
 
 /// Exactly one pair is alive in every snapshot, the last one, and nothing else.
@@ -281,4 +298,48 @@ fn relaxed_commits_of_threads_and_processes() {
         create_pairs(&engines[0]);
         storm(&engines, 4, 100, Durability::Relaxed);
     });
+}
+
+/// The power goes while threads of two processes write: what any of them was told is durable is there, and nothing is
+/// half there.
+#[test]
+fn power_cut_under_threads_and_processes() {
+    let mut cut = 0;
+    for seed in 0..25 {
+        let disk = Disk::new();
+        let mut random = Random(seed);
+        let processes = [disk.process(), disk.process()];
+        let engines = processes.each_ref().map(|process| open(process.storage()));
+        create_pairs(&engines[0]);
+        let at = random.below(1500);
+        disk.plan(seed, |now| Plan::Cut(now + at));
+        let mut acknowledged = 1;
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (number, engine) in engines.iter().enumerate() {
+                for writer in 0..3 {
+                    let writer = number as u64 * 3 + writer;
+                    threads.push(scope.spawn(move || try_write_pairs(engine, writer, 30, Durability::Sync)));
+                }
+            }
+            for thread in threads {
+                let (seqs, all) = thread.join().unwrap();
+                acknowledged = acknowledged.max(seqs.last().copied().unwrap_or(0));
+                cut += u64::from(!all);
+            }
+        });
+        disk.plan(0, |_| Plan::Nothing);
+        let after = disk.reboot(&mut random);
+        drop(engines);
+        let engine = open(after.process().storage());
+        assert!(check_pairs(&engine).max(1) >= acknowledged, "seed {seed}: {acknowledged} was acknowledged");
+        write_on(&engine);
+    }
+    assert!(cut > 20, "{cut} threads were cut off");
+}
+
+fn write_on(engine: &Arc<Engine>) {
+    let before = engine.begin_read().unwrap().seq();
+    write_pairs(engine, 99, 3, Durability::Sync);
+    assert_eq!(check_pairs(engine), before.0 + 3);
 }
