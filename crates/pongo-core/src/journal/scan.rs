@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::entry::{self, Header};
-use super::segment::{Segment, path_of};
+use super::segment::{Segment, numbers, path_of};
 use crate::error::Fault;
 use crate::ids::{JournalPos, Salt};
 use crate::storage::Storage;
@@ -181,12 +181,15 @@ impl Scanner {
             };
         }
         // A segment is begun only after the one before it was synced, so its header alone is a witness.
-        match Segment::open(&*self.storage, self.store, self.segment.header.number + 1)? {
-            Some(next) if next.header.salt == self.salt && next.header.start > tail => {
-                Err(damaged(format!("segment {} begins behind it", next.header.number)))
+        for number in numbers(&*self.storage)?.into_iter().filter(|&n| n > self.segment.header.number) {
+            if let Some(later) = Segment::open(&*self.storage, self.store, number)?
+                && later.header.salt == self.salt
+                && later.header.start > tail
+            {
+                return Err(damaged(format!("segment {number} begins behind it")));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// The next place at or behind `pos` where the magic word stands, in steps of eight bytes.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
 
@@ -24,6 +25,8 @@ pub(crate) enum Plan {
     Cut(u64),
     /// This operation fails with this error, and, if asked for, so do all later ones of its kind.
     Fail(u64, io::ErrorKind, bool),
+    /// Every operation of this kind on files whose name has this in it fails.
+    FailOn(Kind, &'static str, io::ErrorKind),
 }
 
 /// What an operation is.
@@ -45,6 +48,9 @@ struct Shared {
     inner: Arc<dyn Storage>,
     operations: AtomicU64,
     quiet: AtomicBool,
+    /// Syncs of journal segments, and how long each takes, in microseconds.
+    journal_syncs: AtomicU64,
+    sync_micros: AtomicU64,
     state: Mutex<State>,
     processes: Mutex<Vec<Weak<Process>>>,
 }
@@ -115,6 +121,8 @@ impl Disk {
             inner,
             operations: AtomicU64::new(0),
             quiet: AtomicBool::new(false),
+            journal_syncs: AtomicU64::new(0),
+            sync_micros: AtomicU64::new(0),
             state: Mutex::new(state),
             processes: Mutex::default(),
         }))
@@ -143,6 +151,16 @@ impl Disk {
         self.0.quiet.store(true, Ordering::SeqCst);
         something();
         self.0.quiet.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on a sync of the journal takes this long.
+    pub(crate) fn slow_down(&self, micros: u64) {
+        self.0.sync_micros.store(micros, Ordering::SeqCst);
+    }
+
+    /// Syncs of the journal so far.
+    pub(crate) fn journal_syncs(&self) -> u64 {
+        self.0.journal_syncs.load(Ordering::SeqCst)
     }
 
     /// Operations so far.
@@ -302,7 +320,14 @@ impl Process {
                 Disk::kill_all(&self.disk);
                 return Err(dead());
             }
-            Plan::Fail(at, error, on) if at == number || (on && at < number && is_kind(&state, kind)) => {
+            // A store into memory cannot fail.
+            Plan::Fail(at, error, on)
+                if kind != Kind::Store && (at == number || (on && at < number && is_kind(&state, kind))) =>
+            {
+                state.failed.get_or_insert((kind, name.to_owned()));
+                return Err(error.into());
+            }
+            Plan::FailOn(wanted, part, error) if wanted == kind && name.contains(part) => {
                 state.failed.get_or_insert((kind, name.to_owned()));
                 return Err(error.into());
             }
@@ -518,6 +543,14 @@ impl File for Handle {
 
     fn sync(&self) -> io::Result<()> {
         let file = self.file()?;
+        let disk = &self.process.disk;
+        if self.path.starts_with("journal/") {
+            disk.journal_syncs.fetch_add(1, Ordering::SeqCst);
+            match disk.sync_micros.load(Ordering::SeqCst) {
+                0 => {}
+                micros => std::thread::sleep(Duration::from_micros(micros)),
+            }
+        }
         let done = self.process.run(
             Kind::Sync,
             &self.path,
@@ -530,7 +563,7 @@ impl File for Handle {
         );
         if done.is_err() && !self.process.is_dead() {
             // The kernel takes the pages for clean, and no later sync writes them.
-            let mut state = self.process.disk.state.lock().unwrap();
+            let mut state = disk.state.lock().unwrap();
             let state = &mut *state;
             if let Some((_, image)) = state.files.get_mut(&self.id) {
                 image.settle(&mut state.random, Leave::Any);

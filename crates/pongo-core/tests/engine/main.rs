@@ -12,10 +12,13 @@
 
 mod disk;
 
+mod failing;
 mod image;
 mod indexer;
 mod life;
 mod model;
 mod power;
+mod processes;
 
+mod rot;
 mod work;

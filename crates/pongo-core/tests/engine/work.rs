@@ -98,8 +98,8 @@ fn make_part(place: usize, table: &mut Table, random: &mut Random, mix: Mix, bul
     for _ in 0..appended + staged {
         let id = table.rows.len() as u64;
         let mut row = Row { key: random.next(), seed: random.next(), previous: None, dead: false };
-        // Replaces a live row, perhaps one of this very transaction.
-        if random.one_in(3) && id > 0 {
+        // Replaces a live row, perhaps one of this very transaction. Each is a store or two that a crash can come before.
+        if random.one_in(if appended > 100 { 60 } else { 3 }) && id > 0 {
             let old = random.below(id);
             if !table.rows[old as usize].dead {
                 table.rows[old as usize].dead = true;
