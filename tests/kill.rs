@@ -1,0 +1,159 @@
+//! `kill -9` in the middle of commits, of bulk loads and of recovery, in a loop over one store: every acknowledged commit
+//! is there, no half of one is, and whatever way one looks, the same rows are found.
+//!
+//! The child does transactions 1, 2, 3, …; what transaction n does follows from n and its kind alone. So the parent can
+//! redo them in a model and compare the store, whole, with the model after as many transactions as the store has.
+
+#[path = "support/child.rs"]
+mod child;
+#[path = "support/rng.rs"]
+mod rng;
+#[path = "kill/work.rs"]
+mod work;
+
+use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use child::Running;
+use pongo::prelude::*;
+use rng::Rng;
+use work::{Model, Works};
+
+const NAME: &str = "kill_9_loses_no_acknowledged_commit";
+const ROUNDS: u64 = 44;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn open(path: &Path) -> Result<Store, pongo::OpenError> {
+    // Small chunks and checkpoints, so that there are many of both.
+    let options = Options::new().chunk_size(1 << 20).checkpoint_bytes(2 << 20);
+    // SAFETY: the folder is this test's own; only PongoDB writes to it.
+    unsafe { options.open(path) }
+}
+
+/// The child: opens the store and goes on where it ended, until it is killed.
+fn work_until_killed(role: &str) -> Outcome {
+    let (bulk, path) = role.split_once(' ').ok_or("a role is two words")?;
+    child::say("opening");
+    let store = open(Path::new(path))?;
+    let done = store.begin_read()?.table::<Works>()?.len();
+    child::say("open");
+    for number in done + 1.. {
+        let kind = work::kind_of(number, bulk == "bulk" && (number - done) % 8 == 1);
+        child::say(&format!("begin {number}"));
+        let tx = work::perform(&store, number, kind, || child::say("loading"))?;
+        child::say("committing");
+        tx.commit()?;
+        child::say(&format!("acknowledged {number}"));
+    }
+    Ok(())
+}
+
+/// When a child is killed: so many microseconds after it said a word for the first time.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    bulk: bool,
+    word: &'static str,
+    delay: u64,
+}
+
+impl Moment {
+    fn draw(round: u64, rng: &mut Rng) -> Self {
+        let (bulk, word, longest) = match round % 4 {
+            // Mostly while it recovers from the last kill.
+            0 => (false, "opening", 6_000),
+            1 => (false, "open", 60_000),
+            2 => (true, "loading", 60_000),
+            _ => (true, "committing", 120_000),
+        };
+        Self { bulk, word, delay: rng.below(longest) }
+    }
+}
+
+/// What a child had said when it was killed.
+#[derive(Default, Debug)]
+struct Said {
+    opened: bool,
+    /// Numbers of the last transactions.
+    begun: u64,
+    acknowledged: u64,
+}
+
+impl Said {
+    fn note(&mut self, line: &str) {
+        match line.split_once(' ') {
+            Some(("begin", number)) => self.begun = number.parse().expect("a number"),
+            Some(("acknowledged", number)) => self.acknowledged = number.parse().expect("a number"),
+            _ => self.opened |= line == "open",
+        }
+    }
+}
+
+fn run_and_kill(path: &Path, moment: Moment) -> Said {
+    let role = format!("{} {}", if moment.bulk { "bulk" } else { "small" }, path.display());
+    let mut running = Running::start(&mut child::command(NAME, &role));
+    let mut said = Said::default();
+    let mut kill_at = None;
+    loop {
+        let left = kill_at.map_or(Duration::from_secs(60), |at: Instant| at.duration_since(Instant::now()));
+        match running.lines.recv_timeout(left) {
+            Ok(line) => {
+                said.note(&line);
+                if line == moment.word && kill_at.is_none() {
+                    kill_at = Some(Instant::now() + Duration::from_micros(moment.delay));
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => panic!("the child ended by itself: {moment:?}, {said:?}"),
+        }
+    }
+    assert!(kill_at.is_some(), "the child hangs: {moment:?}, {said:?}");
+    running.kill();
+    // What it said in its last moments counts.
+    running.lines.iter().for_each(|line| said.note(&line));
+    said
+}
+
+#[test]
+fn kill_9_loses_no_acknowledged_commit() -> Outcome {
+    if let Some(role) = child::role() {
+        return work_until_killed(&role);
+    }
+    let mut rng = Rng::seeded(NAME);
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("killed.pongo");
+    let mut model = Model::new();
+    let (mut acknowledged, mut begun, mut never_opened, mut unacknowledged) = (0, 0, 0, 0);
+    for round in 0..ROUNDS {
+        let moment = Moment::draw(round, &mut rng);
+        let said = run_and_kill(&path, moment);
+        acknowledged = said.acknowledged.max(acknowledged);
+        begun = said.begun.max(begun);
+        never_opened += u64::from(!said.opened);
+        // Some stores are left to the next child as they are, so that it recovers, and is killed in doing so.
+        if round % 4 == 3 && rng.below(4) != 0 {
+            continue;
+        }
+        let store = open(&path)?;
+        let snapshot = store.begin_read()?;
+        let works = snapshot.table::<Works>()?;
+        let done = works.len();
+        assert!(acknowledged <= done, "{acknowledged} were acknowledged, {done} are there: {moment:?}");
+        assert!(done <= begun, "{begun} were begun, {done} are there: {moment:?}");
+        unacknowledged += u64::from(acknowledged < done);
+        while model.done() < done {
+            let work = works.get(&(model.done() + 1))?;
+            model.perform(work.ok_or("a transaction is missing between others")?.kind);
+        }
+        model.compare(&snapshot)?;
+        // What is there is kept, whether or not it was acknowledged.
+        acknowledged = done;
+    }
+    println!(
+        "{ROUNDS} kills: {acknowledged} transactions, {never_opened} kills while opening, {unacknowledged} behind the \
+         journal and before the answer"
+    );
+    assert!(acknowledged > ROUNDS, "too little was done to say anything");
+    Ok(())
+}
