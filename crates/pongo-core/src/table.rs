@@ -333,9 +333,12 @@ impl TableView {
     /// Rows as a slice of their type: one contiguous `&[T]`. A type without forbidden bit patterns costs nothing; for
     /// another, each block of 64 KiB is looked through once a process.
     pub fn rows<T: PongoRecord>(&self, rows: Range<RowId>) -> Result<&[T], ReadError> {
+        let size = self.core.row_size;
+        if size_of::<T>() as u64 != size {
+            return Err(self.invalid::<T>(rows.start));
+        }
         let bytes = self.rows_bytes(rows.clone())?;
         let known = self.view.valid_blocks::<T>();
-        let size = self.core.row_size;
         if let Some(known) = known
             && known.all(rows.start.0 * size, rows.end.0 * size)
         {
