@@ -206,7 +206,7 @@ impl TableCore {
                 && marks.clear_above(seq, len)
             {
                 any = true;
-                marks.sync()?;
+                marks.sync(&*self.storage)?;
             }
         }
         Ok(any)
@@ -216,7 +216,11 @@ impl TableCore {
     pub(crate) fn sync_marks(&self) -> Result<(), Fault> {
         self.refresh_marks()?;
         self.space.sync_dir()?;
-        self.space.chunks().iter().filter_map(|chunk| chunk.marks.get()).try_for_each(Marks::sync)
+        self.space
+            .chunks()
+            .iter()
+            .filter_map(|chunk| chunk.marks.get())
+            .try_for_each(|marks| marks.sync(&*self.storage))
     }
 }
 
@@ -227,7 +231,7 @@ impl TableCore {
         for id in ids {
             let chunk = chunks.iter().find(|chunk| chunk.id == id);
             if let Some(marks) = chunk.and_then(|chunk| chunk.marks.get()) {
-                marks.sync()?;
+                marks.sync(&*self.storage)?;
             }
         }
         Ok(())

@@ -212,10 +212,12 @@ impl Journal {
         self.end.0.checked_add(len).is_some_and(|end| end <= self.segment.end().0)
     }
 
-    /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes. After this the
+    /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes and, to `grow`,
+    /// larger than the last. After this the
     /// whole journal so far is durable. `Err` leaves the current segment the current one.
-    pub(crate) fn roll(&mut self, len: u64) -> Result<(), Fault> {
-        let wanted = (self.segment.header.len * 4).clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
+    pub(crate) fn roll(&mut self, len: u64, grow: bool) -> Result<(), Fault> {
+        let larger = if grow { self.segment.header.len.saturating_mul(4) } else { SMALLEST };
+        let wanted = larger.clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
         let header = SegmentHeader {
             store: self.store,
             number: self.segment.header.number + 1,
