@@ -384,8 +384,8 @@ fn names_that_the_dead_left_are_made_durable() {
             assert!([written / 600 + 1, written / 600 + 2].contains(&seq), "{seq} after {written} rows");
             let written = (seq - 1) * 600;
             // Too few for a checkpoint, which would make names durable too, and too many for the chunks before.
-            assert!(write_large(&two, written, 150));
-            let written = written + 150;
+            assert!(write_large(&two, written, 190));
+            let written = written + 190;
             let after = disk.reboot(&mut Random(seed));
             let engine = open(after.process().storage());
             let snapshot = engine.begin_read().unwrap();
