@@ -70,3 +70,8 @@ pub mod prelude {
 
 #[doc(hidden)]
 pub use pongo_core::__private;
+
+/// So that the README's program compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -294,6 +294,9 @@ impl Control {
 
     /// Publishes a state. The caller is the only publisher: it holds the writer lock, or its process does.
     pub(crate) fn publish(&self, state: &State) {
+        if cfg!(debug_assertions) {
+            self.assert_grows(state);
+        }
         let counter = self.words.load(word::PUBLISHED, Ordering::Relaxed) + 1;
         let at = Self::record(counter);
         // Whoever sees a word of this record sees that the record before it was published.
@@ -312,6 +315,17 @@ impl Control {
             put(at + 2, table.summed);
         }
         self.words.store(word::PUBLISHED, counter, Ordering::Release);
+    }
+
+    /// Published `Seq` and lengths never decrease while anyone holds presence.
+    fn assert_grows(&self, state: &State) {
+        let (_, before) = self.published();
+        assert!(before.seq <= state.seq, "{} was published, now {}", before.seq, state.seq);
+        assert!(before.heap.len <= state.heap.len && before.heap.summed <= state.heap.summed);
+        assert!(before.tables.len() <= state.tables.len());
+        for (before, now) in before.tables.iter().zip(&state.tables) {
+            assert!(before.len <= now.len && before.summed <= now.summed && now.live <= now.len);
+        }
     }
 
     /// Number of the newest published record: changes whenever something is published.

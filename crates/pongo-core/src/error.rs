@@ -120,10 +120,11 @@ impl Fault {
     pub fn is_full(&self) -> bool {
         let Self::Io(failure) = self else { return false };
         let sync = self.is_failed_sync();
-        !sync && matches!(
-            failure.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-        )
+        !sync
+            && matches!(
+                failure.source.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+            )
     }
 }
 

@@ -174,6 +174,7 @@ impl Marks {
     /// Notes what a row replaced. Plain store: the row is not published yet.
     pub(crate) fn set_previous(&self, row: RowId, previous: RowId) {
         let Some(word) = self.previous_word(row) else { return };
+        debug_assert!(previous < row, "row {row} replaces a later one, {previous}");
         self.words.store(word, previous.0 + 1, Ordering::Release);
     }
 

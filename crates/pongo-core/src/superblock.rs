@@ -85,11 +85,12 @@ impl Superblock {
         Ok(Self { file, newest: slot })
     }
 
-    /// Reads both slots: those that check, newest first.
-    pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Vec<Slot>), OpenError> {
+    /// Reads both slots and takes the newer of those that check. The older one counts only where the newer is torn: then
+    /// it was never durable.
+    pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Slot), OpenError> {
         let file = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
         let len = file.len().map_err(Fault::io("measuring", PATH))?;
-        let mut slots = Vec::new();
+        let mut slots: Vec<Slot> = Vec::new();
         let mut foreign = None;
         for index in 0..2 {
             let mut page = vec![0; PAGE as usize];
@@ -106,10 +107,10 @@ impl Superblock {
                 None => foreign = foreign.or(identify(&page).err()),
             }
         }
-        slots.sort_by_key(|slot| core::cmp::Reverse(slot.generation));
+        let newest = slots.into_iter().max_by_key(|slot| slot.generation);
         let path = storage.name();
-        match (slots.first(), foreign) {
-            (Some(&newest), _) => Ok((Self { file, newest }, slots)),
+        match (newest, foreign) {
+            (Some(newest), _) => Ok((Self { file, newest }, newest)),
             (None, Some(Foreign::Magic(found))) => Err(OpenError::NotAStore {
                 path,
                 found: format!("a `super` file that begins with {found:02x?} where {MAGIC:02x?} is expected"),
@@ -133,9 +134,14 @@ impl Superblock {
         }
     }
 
-    /// Makes `slot` one that counts (after a fallback to the older slot at open).
-    pub(crate) fn settle_on(&mut self, slot: Slot) {
-        self.newest = slot;
+    /// The segment that the newest slot names.
+    pub(crate) fn segment(&self) -> u64 {
+        self.newest.segment
+    }
+
+    /// Writes the newest slot over the older one too.
+    pub(crate) fn repeat(&mut self) -> Result<(), Fault> {
+        self.advance(self.newest)
     }
 
     /// Writes the next slot over the older one and syncs it.
@@ -197,9 +203,9 @@ mod tests {
         assert_eq!(superblock.newest.generation, 2);
         let file = storage.open(PATH).unwrap();
         file.write_at(&[0xff; 512], 0).unwrap();
-        let (reopened, slots) = Superblock::open(&storage).unwrap();
+        let (reopened, slot) = Superblock::open(&storage).unwrap();
         assert_eq!(reopened.newest.generation, 1);
-        assert_eq!(slots.len(), 1);
+        assert_eq!(slot.generation, 1);
     }
 
     #[test]

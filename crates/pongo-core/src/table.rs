@@ -197,17 +197,19 @@ impl TableCore {
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
     }
 
-    /// Clears what lost commits left in the marks, and syncs those that changed.
-    pub(crate) fn clear_marks_above(&self, seq: Seq, len: u64) -> Result<(), Fault> {
+    /// Clears what lost commits left in the marks, and syncs those that changed. Returns whether any did.
+    pub(crate) fn clear_marks_above(&self, seq: Seq, len: u64) -> Result<bool, Fault> {
+        let mut any = false;
         self.refresh_marks()?;
         for chunk in self.space.chunks() {
             if let Some(marks) = chunk.marks.get()
                 && marks.clear_above(seq, len)
             {
+                any = true;
                 marks.sync()?;
             }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// `fdatasync` of every marks file, whoever made it, and of their names.

@@ -34,6 +34,11 @@ impl Engine {
         self.control.set_clean(clean);
         // Who takes over begins in the published segment, so it is given up only after this.
         self.control.publish(&writer.state);
+        debug_assert_eq!(
+            writer.superblock.segment(),
+            writer.state.segment,
+            "what the super file names stays"
+        );
         writer.journal.retire_before(writer.state.segment);
         Ok(())
     }

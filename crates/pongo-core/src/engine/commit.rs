@@ -120,6 +120,7 @@ impl WriteGuard {
         let len = self.table_state(table.id()).len;
         let from = (len + self.appended_rows(table.id())) * size;
         let to = from + rows.len() as u64;
+        assert_above_published(&self.engine, table.id(), len);
         table.space.reserve_to(to)?;
         table.space.write_at(from, rows)?;
         table.space.start_writeback(&(from..to));
@@ -206,6 +207,7 @@ impl WriteGuard {
             let appended = self.appended_rows(table.id());
             let staged = table_batch.rows.len() as u64 / size;
             let end = (first.0 + appended + staged) * size;
+            assert_above_published(&self.engine, table.id(), first.0);
             table.space.reserve_to(end)?;
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = table.at(state, self.applied().seq)?;
@@ -246,6 +248,7 @@ impl WriteGuard {
         let writer = self.writer_mut();
         engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
         let durable = durable.max(engine.pipeline.durable());
+        debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
         // From here on the entry may be in the journal: what it speaks of stays.
         self.committed = true;
         let writer = self.writer_mut();
@@ -303,6 +306,15 @@ impl WriteGuard {
             return Ok(());
         }
         engine.checkpoint(writer, false)
+    }
+}
+
+/// In debug builds: rows from `first` on lie above everything published, and so may be written.
+fn assert_above_published(engine: &super::Engine, table: TableId, first: u64) {
+    if cfg!(debug_assertions) {
+        let (_, published) = engine.control.published();
+        let len = published.tables.get(table.0 as usize).map_or(0, |table| table.len);
+        assert!(len <= first, "no write below a published length: {len} rows, writing row {first}");
     }
 }
 

@@ -62,8 +62,8 @@ impl Engine {
         if !list(&**storage)?.iter().any(|name| name == superblock::PATH) {
             create(storage)?;
         }
-        let (superblock, slots) = Superblock::open(&**storage)?;
-        let engine = Self::recover(storage, options, indexer, control, superblock, &slots)?;
+        let (superblock, slot) = Superblock::open(&**storage)?;
+        let engine = Self::recover(storage, options, indexer, control, superblock, slot)?;
         control.admit_others().map_err(OpenError::Fault)?;
         Ok(engine)
     }
@@ -75,8 +75,8 @@ impl Engine {
         indexer: Arc<dyn Indexer>,
         control: &Arc<Control>,
     ) -> Result<Arc<Self>, OpenError> {
-        let (superblock, slots) = Superblock::open(&**storage)?;
-        let store = slots[0].store;
+        let (superblock, slot) = Superblock::open(&**storage)?;
+        let store = slot.store;
         let (state, scanner) = loop {
             let (counter, state) = control.published();
             match Scanner::begin(storage, store, control.salt(), state.segment, state.journal_end) {

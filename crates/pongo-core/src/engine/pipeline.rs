@@ -85,6 +85,8 @@ impl Pipeline {
     /// Adds an applied commit. The caller holds the writer, so commits come in order.
     pub(crate) fn push(&self, state: State, relaxed: bool, file: Arc<dyn File>) {
         let mut queue = self.queue();
+        let before = queue.pending.back().map_or(queue.published, |pending| pending.state.seq);
+        debug_assert_eq!(state.seq, before.next(), "commits come in the order of their `Seq`");
         queue.pending.push_back(Pending { state, relaxed, file });
         if queue.gathering > 0 && queue.pending.len() >= queue.gathering {
             self.gathered.notify_one();

@@ -25,11 +25,10 @@ impl Engine {
         options: EngineOptions,
         indexer: Arc<dyn Indexer>,
         control: &Arc<Control>,
-        mut superblock: Superblock,
-        slots: &[Slot],
+        superblock: Superblock,
+        slot: Slot,
     ) -> Result<Arc<Self>, OpenError> {
-        let (slot, checkpoint, mut scanner) = newest_checkpoint(storage, slots)?;
-        superblock.settle_on(slot);
+        let (checkpoint, mut scanner) = read_checkpoint(storage, &slot)?;
         let cache_identity = storage.cache_identity();
         // What was published before, if nothing was lost since: then the hash index is as good as it was.
         let survived = control.survived(slot.store, cache_identity).then(|| control.published().1.seq);
@@ -149,9 +148,10 @@ impl Engine {
     /// Clears what was lost, and makes the checkpoint with the next salt.
     fn end_recovery(&self, writer: &mut Writer, lost: bool) -> Result<(), Fault> {
         let tables = self.tables_to(writer.state.tables.len())?;
-        if lost {
+        if lost || cfg!(debug_assertions) {
             for (table, state) in tables.iter().zip(&writer.state.tables) {
-                table.clear_marks_above(writer.state.seq, state.len)?;
+                let cleared = table.clear_marks_above(writer.state.seq, state.len)?;
+                debug_assert!(lost || !cleared, "marks are stored after their entry, and no entry was lost");
             }
         }
         sweep_schemas(&*self.storage, tables.len())?;
@@ -161,6 +161,8 @@ impl Engine {
         self.control.set_foreign_dirty(true);
         let salt = writer.journal.salt.next();
         self.write_checkpoint(writer, false, salt)?;
+        // The other slot as well: should this one rot, the other must not lead back to the generation before.
+        writer.superblock.repeat()?;
         self.control.set_salt(salt);
         writer.journal.forget_others()
     }
@@ -211,23 +213,8 @@ struct Behind {
     seq: Seq,
 }
 
-/// The newest slot whose checkpoint checks.
-fn newest_checkpoint(
-    storage: &Arc<dyn Storage>,
-    slots: &[Slot],
-) -> Result<(Slot, Checkpoint, Behind), Fault> {
-    let mut first_error = None;
-    for slot in slots {
-        match read_checkpoint(storage, slot) {
-            Ok((checkpoint, behind)) => return Ok((*slot, checkpoint, behind)),
-            Err(error) => {
-                first_error.get_or_insert(error);
-            }
-        }
-    }
-    Err(first_error.unwrap_or_else(|| Fault::corrupt("super", 0, "a slot", "none")))
-}
-
+/// The checkpoint that a slot names, and a scanner behind it. A slot is written only once its checkpoint is durable: one
+/// that does not check is rot, and going back to the older slot would quietly lose every commit since.
 fn read_checkpoint(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<(Checkpoint, Behind), Fault> {
     let mut scanner = Scanner::begin(storage, slot.store, slot.salt, slot.segment, slot.checkpoint)?;
     let wrong = || {

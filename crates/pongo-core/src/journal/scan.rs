@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::entry::{self, Header};
-use super::segment::{Segment, path_of};
+use super::segment::{Segment, numbers, path_of};
 use crate::error::Fault;
 use crate::ids::{JournalPos, Salt};
 use crate::storage::Storage;
@@ -86,7 +86,15 @@ impl Scanner {
         if segment.header.salt != salt || pos < segment.header.start || pos > segment.end() {
             return Err(missing());
         }
-        Ok(Self { storage: Arc::clone(storage), store, salt, segment, next: pos, window: Window::default(), sound: false })
+        Ok(Self {
+            storage: Arc::clone(storage),
+            store,
+            salt,
+            segment,
+            next: pos,
+            window: Window::default(),
+            sound: false,
+        })
     }
 
     /// Everything that was acknowledged lies before where this begins, and no byte was lost since: what does not check is
@@ -173,12 +181,15 @@ impl Scanner {
             };
         }
         // A segment is begun only after the one before it was synced, so its header alone is a witness.
-        match Segment::open(&*self.storage, self.store, self.segment.header.number + 1)? {
-            Some(next) if next.header.salt == self.salt && next.header.start > tail => {
-                Err(damaged(format!("segment {} begins behind it", next.header.number)))
+        for number in numbers(&*self.storage)?.into_iter().filter(|&n| n > self.segment.header.number) {
+            if let Some(later) = Segment::open(&*self.storage, self.store, number)?
+                && later.header.salt == self.salt
+                && later.header.start > tail
+            {
+                return Err(damaged(format!("segment {number} begins behind it")));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// The next place at or behind `pos` where the magic word stands, in steps of eight bytes.

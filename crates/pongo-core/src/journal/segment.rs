@@ -78,6 +78,15 @@ pub(crate) fn path_of(number: u64) -> String {
     format!("{DIR}/{number}.log")
 }
 
+/// Numbers of the segment files, in order. A spare's name has no number.
+pub(crate) fn numbers(storage: &dyn Storage) -> Result<Vec<u64>, Fault> {
+    let names = storage.list(DIR).map_err(Fault::io("listing", DIR))?;
+    let mut numbers: Vec<u64> =
+        names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 impl Segment {
     /// Opens segment `number` of a store; `None` if there is no such file or its header is not that segment's.
     pub(crate) fn open(storage: &dyn Storage, store: u128, number: u64) -> Result<Option<Self>, Fault> {
@@ -156,13 +165,10 @@ impl Journal {
             older: Vec::new(),
             spare: Vec::new(),
         };
-        let names = storage.list(DIR).map_err(Fault::io("listing", DIR))?;
-        for name in &names {
-            if let Some(number) = name.strip_suffix(".log").and_then(|number| number.parse().ok()) {
-                if number < journal.segment.header.number {
-                    journal.older.push(number);
-                }
-            } else if name.ends_with(".spare") && journal.spare.len() < SPARE {
+        let current = journal.segment.header.number;
+        journal.older = numbers(&**storage)?.into_iter().filter(|&number| number < current).collect();
+        for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
+            if name.ends_with(".spare") && journal.spare.len() < SPARE {
                 let path = format!("{DIR}/{name}");
                 // Others may be using it up meanwhile.
                 if let Ok(size) = storage.open(&path).and_then(|file| file.len()) {
@@ -170,7 +176,6 @@ impl Journal {
                 }
             }
         }
-        journal.older.sort_unstable();
         Ok(journal)
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
 
@@ -24,6 +25,8 @@ pub(crate) enum Plan {
     Cut(u64),
     /// This operation fails with this error, and, if asked for, so do all later ones of its kind.
     Fail(u64, io::ErrorKind, bool),
+    /// Every operation of this kind on files whose name has this in it fails.
+    FailOn(Kind, &'static str, io::ErrorKind),
 }
 
 /// What an operation is.
@@ -45,6 +48,9 @@ struct Shared {
     inner: Arc<dyn Storage>,
     operations: AtomicU64,
     quiet: AtomicBool,
+    /// Syncs of journal segments, and how long each takes, in microseconds.
+    journal_syncs: AtomicU64,
+    sync_micros: AtomicU64,
     state: Mutex<State>,
     processes: Mutex<Vec<Weak<Process>>>,
 }
@@ -89,9 +95,8 @@ impl Renaming {
     }
 
     fn touches(&self, other: &Self) -> bool {
-        let names = |renaming: &Self| {
-            [renaming.gone.clone(), renaming.new.as_ref().map(|(name, _)| name.clone())]
-        };
+        let names =
+            |renaming: &Self| [renaming.gone.clone(), renaming.new.as_ref().map(|(name, _)| name.clone())];
         names(self).into_iter().flatten().any(|name| names(other).into_iter().flatten().any(|o| o == name))
     }
 }
@@ -116,6 +121,8 @@ impl Disk {
             inner,
             operations: AtomicU64::new(0),
             quiet: AtomicBool::new(false),
+            journal_syncs: AtomicU64::new(0),
+            sync_micros: AtomicU64::new(0),
             state: Mutex::new(state),
             processes: Mutex::default(),
         }))
@@ -144,6 +151,16 @@ impl Disk {
         self.0.quiet.store(true, Ordering::SeqCst);
         something();
         self.0.quiet.store(false, Ordering::SeqCst);
+    }
+
+    /// From now on a sync of the journal takes this long.
+    pub(crate) fn slow_down(&self, micros: u64) {
+        self.0.sync_micros.store(micros, Ordering::SeqCst);
+    }
+
+    /// Syncs of the journal so far.
+    pub(crate) fn journal_syncs(&self) -> u64 {
+        self.0.journal_syncs.load(Ordering::SeqCst)
     }
 
     /// Operations so far.
@@ -293,14 +310,24 @@ impl Process {
                 return Err(dead());
             }
             Plan::Cut(at) if at == number => {
-                if kind != Kind::Sync && kind != Kind::SyncDir && let Ok(done) = operation() {
+                if kind != Kind::Sync
+                    && kind != Kind::SyncDir
+                    && let Ok(done) = operation()
+                {
                     note(&mut state, &done);
                 }
                 drop(state);
                 Disk::kill_all(&self.disk);
                 return Err(dead());
             }
-            Plan::Fail(at, error, on) if at == number || (on && at < number && is_kind(&state, kind)) => {
+            // A store into memory cannot fail.
+            Plan::Fail(at, error, on)
+                if kind != Kind::Store && (at == number || (on && at < number && is_kind(&state, kind))) =>
+            {
+                state.failed.get_or_insert((kind, name.to_owned()));
+                return Err(error.into());
+            }
+            Plan::FailOn(wanted, part, error) if wanted == kind && name.contains(part) => {
                 state.failed.get_or_insert((kind, name.to_owned()));
                 return Err(error.into());
             }
@@ -340,11 +367,16 @@ impl Seen {
 
 impl Storage for Seen {
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.0.run(Kind::Name, path, || self.inner().create(path), |state, file| {
-            state.files.insert(file.id(), (Arc::clone(file), Image::default()));
-            let new = Some((path.to_owned(), Some(file.id())));
-            state.pending.push(Renaming { dir: parent(path), gone: None, new });
-        })?;
+        let file = self.0.run(
+            Kind::Name,
+            path,
+            || self.inner().create(path),
+            |state, file| {
+                state.files.insert(file.id(), (Arc::clone(file), Image::default()));
+                let new = Some((path.to_owned(), Some(file.id())));
+                state.pending.push(Renaming { dir: parent(path), gone: None, new });
+            },
+        )?;
         // A handle of its own: locks belong to handles, and the books keep theirs.
         let file = self.inner().open(path).unwrap_or(file);
         Ok(self.0.handle(file, path))
@@ -357,19 +389,29 @@ impl Storage for Seen {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let id = self.inner().open(from).map(|file| file.id());
-        self.0.run(Kind::Name, from, || self.inner().rename(from, to), |state, ()| {
-            let new = Some((to.to_owned(), id.ok()));
-            state.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
-        })
+        self.0.run(
+            Kind::Name,
+            from,
+            || self.inner().rename(from, to),
+            |state, ()| {
+                let new = Some((to.to_owned(), id.ok()));
+                state.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
+            },
+        )
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
         // Most removals are of what is not there.
         self.0.alive()?;
         self.inner().open(path)?;
-        self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| {
-            state.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
-        })
+        self.0.run(
+            Kind::Name,
+            path,
+            || self.inner().remove(path),
+            |state, ()| {
+                state.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
+            },
+        )
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -377,9 +419,18 @@ impl Storage for Seen {
         if self.inner().list(path).is_ok() {
             return Ok(());
         }
-        self.0.run(Kind::Name, path, || self.inner().create_dir(path), |state, ()| {
-            state.pending.push(Renaming { dir: parent(path), gone: None, new: Some((path.to_owned(), None)) });
-        })
+        self.0.run(
+            Kind::Name,
+            path,
+            || self.inner().create_dir(path),
+            |state, ()| {
+                state.pending.push(Renaming {
+                    dir: parent(path),
+                    gone: None,
+                    new: Some((path.to_owned(), None)),
+                });
+            },
+        )
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
@@ -388,15 +439,20 @@ impl Storage for Seen {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.0.run(Kind::SyncDir, path, || self.inner().sync_dir(path), |state, ()| {
-            for renaming in std::mem::take(&mut state.pending) {
-                if renaming.dir == path {
-                    renaming.apply(&mut state.names);
-                } else {
-                    state.pending.push(renaming);
+        self.0.run(
+            Kind::SyncDir,
+            path,
+            || self.inner().sync_dir(path),
+            |state, ()| {
+                for renaming in std::mem::take(&mut state.pending) {
+                    if renaming.dir == path {
+                        renaming.apply(&mut state.names);
+                    } else {
+                        state.pending.push(renaming);
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     fn reserve(&self, len: usize) -> io::Result<Reservation> {
@@ -487,6 +543,14 @@ impl File for Handle {
 
     fn sync(&self) -> io::Result<()> {
         let file = self.file()?;
+        let disk = &self.process.disk;
+        if self.path.starts_with("journal/") {
+            disk.journal_syncs.fetch_add(1, Ordering::SeqCst);
+            match disk.sync_micros.load(Ordering::SeqCst) {
+                0 => {}
+                micros => std::thread::sleep(Duration::from_micros(micros)),
+            }
+        }
         let done = self.process.run(
             Kind::Sync,
             &self.path,
@@ -499,7 +563,7 @@ impl File for Handle {
         );
         if done.is_err() && !self.process.is_dead() {
             // The kernel takes the pages for clean, and no later sync writes them.
-            let mut state = self.process.disk.state.lock().unwrap();
+            let mut state = disk.state.lock().unwrap();
             let state = &mut *state;
             if let Some((_, image)) = state.files.get_mut(&self.id) {
                 image.settle(&mut state.random, Leave::Any);

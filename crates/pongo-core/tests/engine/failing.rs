@@ -1,1 +1,180 @@
-//! x
+//! Operations that fail: the error has the right variant, nothing is half done, and opening the store anew finds every
+//! acknowledged commit.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use pongo_core::engine::Engine;
+use pongo_core::error::{CommitError, WriteError};
+
+use crate::disk::{Disk, Kind, Plan};
+use crate::indexer::MapIndexer;
+use crate::model::{Model, Random};
+use crate::work::{Mix, Transaction, make_up, options};
+
+const EIO: ErrorKind = ErrorKind::Other;
+const FULL: ErrorKind = ErrorKind::StorageFull;
+/// Only durable commits: what is acknowledged must be there whatever happens.
+const DURABLE: Mix = Mix { rows: 6, bulk: 5, relaxed: u64::MAX };
+
+fn open(disk: &Disk) -> Result<(Arc<Engine>, Arc<MapIndexer>), pongo_core::error::OpenError> {
+    let indexer = Arc::new(MapIndexer::default());
+    let engine = Engine::open(disk.process().storage(), options(), Arc::clone(&indexer) as _)?;
+    Ok((engine, indexer))
+}
+
+/// One store, the states it may be in, and the newest that was acknowledged.
+struct Run {
+    disk: Disk,
+    random: Random,
+    acknowledged: Model,
+    unknown: Vec<Model>,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        Self { disk: Disk::new(), random: Random(seed), acknowledged: Model::default(), unknown: Vec::new() }
+    }
+
+    fn next(&mut self) -> Transaction {
+        make_up(&self.acknowledged, &mut self.random, DURABLE)
+    }
+
+    /// Commits, and looks whether store and answer agree. `false`: the store is poisoned.
+    fn commit(&mut self, engine: &Arc<Engine>, indexer: &MapIndexer) -> bool {
+        let transaction = self.next();
+        let result = transaction.commit(engine);
+        match &result {
+            Ok(_) => self.acknowledged = transaction.after,
+            Err(CommitError::OutcomeUnknown { .. }) => {
+                self.unknown.push(transaction.after);
+                let begun = engine.begin_write();
+                assert!(matches!(begun, Err(WriteError::Poisoned { .. })), "{begun:?} after {result:?}");
+            }
+            Err(CommitError::Refused(_)) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+        if matches!(result, Err(CommitError::OutcomeUnknown { .. })) {
+            // The index may have been told of it.
+            self.acknowledged.check(&engine.begin_read().unwrap());
+            return false;
+        }
+        let Err(error) = result else { return true };
+        self.disk.quietly(|| self.acknowledged.check_engine(engine, indexer));
+        let full = matches!(&error, CommitError::Refused(WriteError::Fault(fault)) if fault.is_full());
+        let poisoned = matches!(engine.begin_write(), Err(WriteError::Poisoned { .. }));
+        assert!(!(full && poisoned), "a full disk before the entry poisons nothing: {error:?}");
+        !poisoned
+    }
+
+    /// Opens the store, perhaps after a power cut, and looks that it is in one of the states it may be in.
+    fn reopen(&mut self) -> (Arc<Engine>, Arc<MapIndexer>) {
+        self.disk.plan(0, |_| Plan::Nothing);
+        if self.random.one_in(2) {
+            self.disk = self.disk.reboot(&mut self.random);
+        }
+        let (engine, indexer) = open(&self.disk).unwrap();
+        let seq = engine.begin_read().unwrap().seq().0;
+        if seq != self.acknowledged.seq {
+            let found = self.unknown.iter().find(|model| model.seq == seq);
+            self.acknowledged = found.unwrap_or_else(|| panic!("Seq {seq}")).clone();
+        }
+        self.unknown.clear();
+        self.acknowledged.check_engine(&engine, &indexer);
+        (engine, indexer)
+    }
+}
+
+fn fail_at(seed: u64, at: u64, kind: ErrorKind, on: bool) -> Option<(Kind, String)> {
+    let mut run = Run::new(seed);
+    run.disk.plan(seed, |_| Plan::Fail(at, kind, on));
+    if let Ok((engine, indexer)) = open(&run.disk) {
+        for _ in 0..8 {
+            if !run.commit(&engine, &indexer) {
+                break;
+            }
+        }
+    }
+    let failed = run.disk.failed();
+    let (engine, indexer) = run.reopen();
+    for _ in 0..2 {
+        assert!(run.commit(&engine, &indexer));
+    }
+    run.acknowledged.check_engine(&engine, &indexer);
+    failed
+}
+
+#[test]
+fn whatever_operation_fails() {
+    let mut hit = 0;
+    for at in (0..400).chain((400..1200).step_by(3)) {
+        let kind = if at % 2 == 0 { EIO } else { FULL };
+        let on = at % 3 == 0;
+        let result = std::panic::catch_unwind(|| fail_at(21, at, kind, on));
+        assert!(result.is_ok(), "operation {at}, {kind:?}, on {on}");
+        hit += usize::from(result.unwrap().is_some());
+    }
+    assert!(hit > 60, "{hit} operations failed");
+}
+
+fn prepared(seed: u64) -> (Run, Arc<Engine>, Arc<MapIndexer>) {
+    let mut run = Run::new(seed);
+    let (engine, indexer) = open(&run.disk).unwrap();
+    for _ in 0..6 {
+        assert!(run.commit(&engine, &indexer));
+    }
+    (run, engine, indexer)
+}
+
+#[test]
+fn a_full_disk_before_the_entry_changes_nothing() {
+    let (mut run, engine, indexer) = prepared(31);
+    run.disk.plan(0, |_| Plan::FailOn(Kind::Allocate, "", FULL));
+    let mut refused = 0;
+    for _ in 0..20 {
+        let before = run.acknowledged.seq;
+        assert!(run.commit(&engine, &indexer), "not poisoned");
+        refused += u64::from(run.acknowledged.seq == before);
+    }
+    assert!(refused > 0);
+    run.disk.plan(0, |_| Plan::Nothing);
+    for _ in 0..6 {
+        let before = run.acknowledged.seq;
+        assert!(run.commit(&engine, &indexer));
+        assert_eq!(run.acknowledged.seq, before + 1, "there is space again");
+    }
+    run.acknowledged.check_engine(&engine, &indexer);
+}
+
+#[test]
+fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
+    for (kind, error) in [(Kind::Write, EIO), (Kind::Sync, EIO), (Kind::Sync, FULL), (Kind::Write, FULL)] {
+        let mut unknown = 0;
+        for seed in 40..50 {
+            let (mut run, engine, indexer) = prepared(seed);
+            let (other, _) = open(&run.disk).unwrap();
+            run.disk.plan(seed, |_| Plan::FailOn(kind, "journal/", error));
+            let transaction = run.next();
+            let result = transaction.commit(&engine);
+            run.unknown.push(transaction.after);
+            run.disk.plan(seed, |_| Plan::Nothing);
+            match result {
+                Err(CommitError::OutcomeUnknown { .. }) => {
+                    unknown += 1;
+                    for engine in [&engine, &other] {
+                        let begun = engine.begin_write();
+                        assert!(matches!(begun, Err(WriteError::Poisoned { .. })), "{begun:?}");
+                        run.acknowledged.check(&engine.begin_read().unwrap());
+                    }
+                }
+                // The next segment could not be made: that is before the entry.
+                Err(CommitError::Refused(_)) => run.unknown.clear(),
+                other => panic!("{other:?}"),
+            }
+            drop((engine, other, indexer));
+            let (engine, indexer) = run.reopen();
+            assert!(run.commit(&engine, &indexer));
+        }
+        assert!(unknown > 0, "{kind:?} {error:?}");
+    }
+}

@@ -126,8 +126,7 @@ fn a_large_batch_is_cited_and_a_large_row_fits() {
         let item = guard.stage_heap(&mut Vec::new(), &rows);
         let mut staged = Vec::new();
         assert_eq!(guard.stage_heap(&mut staged, &rows), item);
-        let part =
-            TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+        let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
         guard.commit(&Batch { tables: vec![part], heap: &staged }, Durability::Sync).unwrap();
         drop(engine);
         let (engine, _) = open(storage);

@@ -12,12 +12,13 @@
 
 mod disk;
 
+mod failing;
 mod image;
 mod indexer;
 mod life;
-mod power;
 mod model;
+mod power;
+mod processes;
 
-
-
+mod rot;
 mod work;

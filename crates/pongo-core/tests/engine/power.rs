@@ -55,6 +55,8 @@ fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Ran
         let result = transaction.commit(&engine);
         tried.states.push(transaction.after);
         match result {
+            // The dead acknowledge nothing: their stores had no effect.
+            Ok(_) if process.is_dead() => return,
             Ok(seq) => {
                 tried.killed = seq.0;
                 if transaction.durability == Durability::Sync {
@@ -67,9 +69,6 @@ fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Ran
             }
             Err(CommitError::OutcomeUnknown { .. }) if process.is_dead() => return,
             Err(error) => panic!("commit: {error:?}"),
-        }
-        if process.is_dead() {
-            return;
         }
     }
     disk.quietly(|| tried.newest().check_engine(&engine, &indexer));
@@ -143,7 +142,13 @@ fn run(seed: u64, commits: u64, plan: Plan) {
     work(&disk, &disk.process(), &mut tried, &mut random, 3, SMALL);
 }
 
+/// `PONGO_TEST_SEED=n` makes other workloads of all these.
+fn other_seed() -> u64 {
+    std::env::var("PONGO_TEST_SEED").map_or(0, |seed| seed.parse::<u64>().unwrap() * 1000)
+}
+
 fn at_every_operation(seed: u64, commits: u64, step: u64, plan: impl Fn(u64) -> Plan) {
+    let seed = seed + other_seed();
     let all = length(seed, commits);
     assert!(all > 100, "a workload of {all} operations");
     for at in (seed % step..all).step_by(step as usize) {
@@ -165,14 +170,14 @@ fn power_cut_at_every_operation() {
 
 #[test]
 fn killed_at_some_operations_of_longer_workloads() {
-    for seed in 100..106 {
+    for seed in 100..104 {
         at_every_operation(seed, 40, 97, Plan::Kill);
     }
 }
 
 #[test]
 fn power_cut_at_some_operations_of_longer_workloads() {
-    for seed in 200..206 {
+    for seed in 200..204 {
         at_every_operation(seed, 40, 89, Plan::Cut);
     }
 }
@@ -181,6 +186,7 @@ fn power_cut_at_some_operations_of_longer_workloads() {
 #[test]
 fn a_store_survives_a_hard_life() {
     for seed in 300..304 {
+        let seed = seed + other_seed();
         let (mut random, mut tried) = seeded(seed);
         let mut disk = Disk::new();
         for round in 0..25 {
@@ -197,12 +203,4 @@ fn a_store_survives_a_hard_life() {
             disk = recover(disk, &mut tried, &mut random, cut);
         }
     }
-}
-
-#[test]
-fn debug_one() {
-    let args: Vec<u64> = std::env::var("ONE").unwrap_or("0,0,0,0".into()).split(',').map(|x| x.parse().unwrap()).collect();
-    if args[0] == 0 { return; }
-    let plan = if args[2] == 0 { Plan::Kill(args[3]) } else { Plan::Cut(args[3]) };
-    run(args[0], args[1], plan);
 }

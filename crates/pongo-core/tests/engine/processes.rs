@@ -1,1 +1,345 @@
-//! x
+//! Several engines on one store, as several processes have it, and several threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
+use pongo_core::ids::RowId;
+use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
+
+use crate::disk::{Disk, Plan, Process};
+use crate::indexer::MapIndexer;
+use crate::model::{Model, Random, Row, schema};
+use crate::work::{SMALL, make_up, options};
+
+fn open(storage: Arc<dyn Storage>) -> Arc<Engine> {
+    Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap()
+}
+
+/// Storages of as many processes as are asked for, on one folder in memory and on one on the disk.
+fn on_both(check: impl Fn(&dyn Fn() -> Arc<dyn Storage>)) {
+    let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    check(&|| Arc::clone(&memory));
+    let folder = tempfile::tempdir().unwrap();
+    check(&|| Arc::new(RealStorage::create(folder.path().join("store")).unwrap()));
+}
+
+#[test]
+fn processes_write_in_turn_and_see_each_other() {
+    on_both(|storage| {
+        let mut random = Random(51);
+        let mut model = Model::default();
+        let mut engines = vec![open(storage())];
+        let mut kept = Vec::new();
+        for round in 0..90 {
+            if round % 20 == 7 {
+                engines.push(open(storage()));
+            }
+            if round == 70 {
+                engines.remove(0);
+            }
+            let writer = random.below(engines.len() as u64) as usize;
+            let transaction = make_up(&model, &mut random, SMALL);
+            transaction.commit(&engines[writer]).unwrap();
+            model = transaction.after;
+            for engine in &engines {
+                model.check(&engine.begin_read().unwrap());
+            }
+            if round % 10 == 0 {
+                kept.extend(engines.iter().map(|engine| (engine.begin_read().unwrap(), model.clone())));
+            }
+        }
+        kept.iter().for_each(|(snapshot, model)| model.check(snapshot));
+        drop((engines, kept));
+        model.check(&open(storage()).begin_read().unwrap());
+    });
+}
+
+/// A reader that looks at nothing for long must see the deaths in chunks that it has not met.
+#[test]
+fn marks_of_chunks_that_another_process_made_are_seen() {
+    on_both(|storage| {
+        let (writer, reader) = (open(storage()), open(storage()));
+        let mut random = Random(52);
+        let mut model = Model::default();
+        for _ in 0..3 {
+            let transaction = make_up(&model, &mut random, SMALL);
+            transaction.commit(&writer).unwrap();
+            model = transaction.after;
+        }
+        let mut old = Vec::new();
+        for round in 0..60 {
+            if round % 5 == 0 {
+                old.push((reader.begin_read().unwrap(), model.clone()));
+            }
+            let bulk = crate::work::Mix { bulk: 2, ..SMALL };
+            let transaction = make_up(&model, &mut random, bulk);
+            transaction.commit(&writer).unwrap();
+            model = transaction.after;
+            if round % 5 == 4 {
+                // First the older snapshot, looked at for the first time, then a new one.
+                let (snapshot, at) = old.last().unwrap();
+                at.check(snapshot);
+                model.check(&reader.begin_read().unwrap());
+            }
+        }
+    });
+}
+
+fn take_over_at(seed: u64, at: u64, cut_later: bool) -> bool {
+    let disk = Disk::new();
+    let mut random = Random(seed);
+    let mut model = Model::default();
+    let (first, second) = (disk.process(), disk.process());
+    let (one, two) = (open(first.storage()), open(second.storage()));
+    for engine in [&one, &two, &one] {
+        let transaction = make_up(&model, &mut random, SMALL);
+        transaction.commit(engine).unwrap();
+        model = transaction.after;
+    }
+    let mut tried = vec![model.clone()];
+    disk.plan(0, |now| Plan::Kill(now + at));
+    for _ in 0..4 {
+        let transaction = make_up(&model, &mut random, SMALL);
+        let result = transaction.commit(&one);
+        tried.push(transaction.after.clone());
+        // The dead acknowledge nothing: their stores had no effect.
+        if result.is_err() || first.is_dead() {
+            break;
+        }
+        model = transaction.after;
+        tried = vec![model.clone()];
+    }
+    let died = first.is_dead();
+    disk.plan(0, |_| Plan::Nothing);
+    first.kill();
+    drop(one);
+    model = after_take_over(&two, &tried);
+    for _ in 0..2 {
+        let mut transaction = make_up(&model, &mut random, SMALL);
+        transaction.durability = Durability::Sync;
+        transaction.commit(&two).unwrap();
+        model = transaction.after;
+        model.check(&two.begin_read().unwrap());
+    }
+    let third = open_or_reboot(&disk, &second, two, cut_later, &mut random);
+    model.check(&third.begin_read().unwrap());
+    died
+}
+
+/// The state that the store is in once another process has rolled it forward.
+fn after_take_over(engine: &Arc<Engine>, tried: &[Model]) -> Model {
+    let seen = engine.begin_read().unwrap().seq().0;
+    assert!(tried.iter().any(|model| model.seq == seen), "Seq {seen} is seen before the take-over");
+    drop(engine.begin_write().unwrap());
+    let snapshot = engine.begin_read().unwrap();
+    assert!(snapshot.seq().0 >= seen);
+    let found = tried.iter().find(|model| model.seq == snapshot.seq().0).expect("a state that was tried");
+    found.check(&snapshot);
+    found.clone()
+}
+
+fn open_or_reboot(
+    disk: &Disk,
+    second: &Arc<Process>,
+    two: Arc<Engine>,
+    cut: bool,
+    random: &mut Random,
+) -> Arc<Engine> {
+    if !cut {
+        return open(disk.process().storage());
+    }
+    second.kill();
+    drop(two);
+    open(disk.reboot(random).process().storage())
+}
+
+#[test]
+fn a_process_that_dies_at_any_operation_is_succeeded() {
+    let mut died = 0;
+    for at in 0..150 {
+        let result = std::panic::catch_unwind(|| take_over_at(61 + at % 3, at, at % 2 == 0));
+        assert!(result.is_ok(), "operation {at}");
+        died += u64::from(result.unwrap());
+    }
+    assert!(died > 80, "{died} died");
+}
+
+const SIZE: usize = 64;
+
+/// Commits `count` pairs of rows with keys of its own; returns the `Seq`s.
+fn write_pairs(engine: &Arc<Engine>, writer: u64, count: u64, durability: Durability) -> Vec<u64> {
+    let (seqs, all) = try_write_pairs(engine, writer, count, durability);
+    assert!(all);
+    seqs
+}
+
+/// The same, until something fails; returns the `Seq`s that were acknowledged, and whether all were.
+fn try_write_pairs(
+    engine: &Arc<Engine>,
+    writer: u64,
+    count: u64,
+    durability: Durability,
+) -> (Vec<u64>, bool) {
+    let mut seqs = Vec::new();
+    for i in 0..count {
+        let Ok(guard) = engine.begin_write() else { return (seqs, false) };
+        let Ok(table) = guard.table_named("pairs") else { return (seqs, false) };
+        let table = table.unwrap();
+        let mut rows = Vec::new();
+        for half in 0..2 {
+            let row = Row { key: writer << 32 | i << 1 | half, seed: i, previous: None, dead: false };
+            rows.extend_from_slice(&row.bytes(SIZE));
+        }
+        // The pair before dies with this one's birth.
+        let Ok(view) = guard.view(&table) else { return (seqs, false) };
+        let first = view.len();
+        let deaths = if first > 0 { vec![RowId(first - 2), RowId(first - 1)] } else { Vec::new() };
+        let previous = deaths.iter().map(|old| (RowId(old.0 + 2), *old)).collect();
+        let part = TableBatch { table, rows: &rows, hashes: &[], previous, deaths };
+        match guard.commit(&Batch { tables: vec![part], heap: &[] }, durability) {
+            Ok(seq) => seqs.push(seq.0),
+            Err(_) => return (seqs, false),
+        }
+    }
+    (seqs, true)
+}
+
+/// Exactly one pair is alive in every snapshot, the last one, and nothing else.
+fn check_pairs(engine: &Arc<Engine>) -> u64 {
+    let snapshot = engine.begin_read().unwrap();
+    let table = snapshot.table_named("pairs").unwrap().unwrap();
+    let view = snapshot.view(&table).unwrap().unwrap();
+    assert_eq!(view.len(), 2 * (snapshot.seq().0 - 1));
+    if view.is_empty() {
+        return 0;
+    }
+    assert_eq!(view.live(), 2);
+    let last = view.len() - 2;
+    assert_eq!(view.next_run(RowId(0)), Some(RowId(last)..RowId(last + 2)));
+    let key = |row| u64::from_le_bytes(view.row_bytes(RowId(row)).unwrap()[..8].try_into().unwrap());
+    assert_eq!(key(last) | 1, key(last + 1));
+    if last > 0 {
+        assert_eq!(view.previous(RowId(last)).unwrap(), Some(RowId(last - 2)));
+        assert!(!view.is_live(RowId(last - 1)));
+    }
+    snapshot.seq().0
+}
+
+fn create_pairs(engine: &Arc<Engine>) {
+    let mut guard = engine.begin_write().unwrap();
+    guard.create_table(schema("pairs", SIZE)).unwrap();
+    guard.commit(&Batch::default(), Durability::Sync).unwrap();
+}
+
+/// `engines` are written by `writers` threads each, and read meanwhile.
+fn storm(engines: &[Arc<Engine>], writers: u64, count: u64, durability: Durability) {
+    let done = AtomicBool::new(false);
+    let reads = AtomicU64::new(0);
+    let mut seqs = std::thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for (number, engine) in engines.iter().enumerate() {
+            for writer in 0..writers {
+                let writer = number as u64 * writers + writer;
+                threads.push(scope.spawn(move || write_pairs(engine, writer, count, durability)));
+            }
+            scope.spawn(|| {
+                let mut last = 0;
+                while !done.load(Ordering::Relaxed) {
+                    let seq = check_pairs(engine);
+                    assert!(seq >= last, "published `Seq`s never decrease");
+                    last = seq;
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let seqs: Vec<Vec<u64>> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        done.store(true, Ordering::Relaxed);
+        seqs
+    });
+    assert!(reads.load(Ordering::Relaxed) > 0);
+    for seqs in &seqs {
+        assert!(seqs.is_sorted(), "one thread's commits come in their order");
+    }
+    let mut all: Vec<u64> = seqs.drain(..).flatten().collect();
+    all.sort_unstable();
+    let total = engines.len() as u64 * writers * count;
+    assert_eq!(all, (2..total + 2).collect::<Vec<_>>(), "every `Seq` once");
+    engines.iter().for_each(|engine| assert_eq!(check_pairs(engine), total + 1));
+}
+
+#[test]
+fn threads_share_syncs() {
+    let disk = Disk::new();
+    let engine = open(disk.process().storage());
+    create_pairs(&engine);
+    disk.slow_down(2000);
+    let before = disk.journal_syncs();
+    storm(std::slice::from_ref(&engine), 8, 15, Durability::Sync);
+    let syncs = disk.journal_syncs() - before;
+    assert!(syncs < 8 * 15 / 2, "{syncs} syncs for {} commits", 8 * 15);
+}
+
+#[test]
+fn threads_and_processes_at_once() {
+    on_both(|storage| {
+        let engines: Vec<_> = (0..3).map(|_| open(storage())).collect();
+        create_pairs(&engines[0]);
+        storm(&engines, 3, 60, Durability::Sync);
+        drop(engines);
+        check_pairs(&open(storage()));
+    });
+}
+
+#[test]
+fn relaxed_commits_of_threads_and_processes() {
+    on_both(|storage| {
+        let engines: Vec<_> = (0..2).map(|_| open(storage())).collect();
+        create_pairs(&engines[0]);
+        storm(&engines, 4, 100, Durability::Relaxed);
+    });
+}
+
+/// The power goes while threads of two processes write: what any of them was told is durable is there, and nothing is
+/// half there.
+#[test]
+fn power_cut_under_threads_and_processes() {
+    let mut cut = 0;
+    for seed in 0..25 {
+        let disk = Disk::new();
+        let mut random = Random(seed);
+        let processes = [disk.process(), disk.process()];
+        let engines = processes.each_ref().map(|process| open(process.storage()));
+        create_pairs(&engines[0]);
+        let at = random.below(1500);
+        disk.plan(seed, |now| Plan::Cut(now + at));
+        let mut acknowledged = 1;
+        std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (number, engine) in engines.iter().enumerate() {
+                for writer in 0..3 {
+                    let writer = number as u64 * 3 + writer;
+                    threads.push(scope.spawn(move || try_write_pairs(engine, writer, 30, Durability::Sync)));
+                }
+            }
+            for thread in threads {
+                let (seqs, all) = thread.join().unwrap();
+                acknowledged = acknowledged.max(seqs.last().copied().unwrap_or(0));
+                cut += u64::from(!all);
+            }
+        });
+        disk.plan(0, |_| Plan::Nothing);
+        let after = disk.reboot(&mut random);
+        drop(engines);
+        let engine = open(after.process().storage());
+        assert!(check_pairs(&engine).max(1) >= acknowledged, "seed {seed}: {acknowledged} was acknowledged");
+        write_on(&engine);
+    }
+    assert!(cut > 20, "{cut} threads were cut off");
+}
+
+fn write_on(engine: &Arc<Engine>) {
+    let before = engine.begin_read().unwrap().seq();
+    write_pairs(engine, 99, 3, Durability::Sync);
+    assert_eq!(check_pairs(engine), before.0 + 3);
+}

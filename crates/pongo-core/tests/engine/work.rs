@@ -70,7 +70,8 @@ pub(crate) fn make_up(before: &Model, random: &mut Random, mix: Mix) -> Transact
         }
     }
     let mut heap = Vec::new();
-    let mut addr = before.heap.last().map_or(0, |item| item.addr.0 + 8 + (item.len as u64).next_multiple_of(8));
+    let mut addr =
+        before.heap.last().map_or(0, |item| item.addr.0 + 8 + (item.len as u64).next_multiple_of(8));
     for _ in 0..random.below(3) {
         let most = if bulk { 90_000 } else { 60 };
         let (len, seed) = (random.below(most) as usize, random.next());
@@ -97,8 +98,8 @@ fn make_part(place: usize, table: &mut Table, random: &mut Random, mix: Mix, bul
     for _ in 0..appended + staged {
         let id = table.rows.len() as u64;
         let mut row = Row { key: random.next(), seed: random.next(), previous: None, dead: false };
-        // Replaces a live row, perhaps one of this very transaction.
-        if random.one_in(3) && id > 0 {
+        // Replaces a live row, perhaps one of this very transaction. Each is a store or two that a crash can come before.
+        if random.one_in(if appended > 100 { 60 } else { 3 }) && id > 0 {
             let old = random.below(id);
             if !table.rows[old as usize].dead {
                 table.rows[old as usize].dead = true;
