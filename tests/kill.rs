@@ -50,24 +50,25 @@ fn work_until_killed(role: &str) -> Outcome {
     Ok(())
 }
 
-/// When a child is killed: so many microseconds after it said a word for the first time.
+/// When a child is killed: so many microseconds after it said a word for the nth time.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     bulk: bool,
     word: &'static str,
+    nth: u64,
     delay: u64,
 }
 
 impl Moment {
     fn draw(round: u64, rng: &mut Rng) -> Self {
-        let (bulk, word, longest) = match round % 4 {
+        let (bulk, word, nth, longest) = match round % 4 {
             // Mostly while it recovers from the last kill.
-            0 => (false, "opening", 6_000),
-            1 => (false, "open", 60_000),
-            2 => (true, "loading", 60_000),
-            _ => (true, "committing", 120_000),
+            0 => (false, "opening", 1, 6_000),
+            1 => (false, "acknowledged", 1 + rng.below(100), 2_000),
+            2 => (true, "loading", 1, 60_000),
+            _ => (true, "committing", 1, 120_000),
         };
-        Self { bulk, word, delay: rng.below(longest) }
+        Self { bulk, word, nth, delay: rng.below(longest) }
     }
 }
 
@@ -95,12 +96,14 @@ fn run_and_kill(path: &Path, moment: Moment) -> Said {
     let mut running = Running::start(&mut child::command(NAME, &role));
     let mut said = Said::default();
     let mut kill_at = None;
+    let mut times = 0;
     loop {
         let left = kill_at.map_or(Duration::from_secs(60), |at: Instant| at.duration_since(Instant::now()));
         match running.lines.recv_timeout(left) {
             Ok(line) => {
                 said.note(&line);
-                if line == moment.word && kill_at.is_none() {
+                times += u64::from(line.split(' ').next() == Some(moment.word));
+                if times == moment.nth && kill_at.is_none() {
                     kill_at = Some(Instant::now() + Duration::from_micros(moment.delay));
                 }
             }

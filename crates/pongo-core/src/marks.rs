@@ -125,7 +125,7 @@ impl Marks {
             return Err(Fault::corrupt(
                 path,
                 0,
-                format!("the header of marks for {extent:?}"),
+                format!("the header of the marks of {} rows from row {}", extent.rows, extent.first),
                 "another header, or one whose checksum is wrong",
             ));
         }

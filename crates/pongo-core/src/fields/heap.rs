@@ -97,7 +97,7 @@ pub enum HeapError {
         source: core::str::Utf8Error,
     },
     /// The heap chunk with the bytes cannot be read.
-    #[error("the heap chunk with address {addr} cannot be read")]
+    #[error("the text or blob at heap address {addr} cannot be read: {source}")]
     Chunk {
         /// Where the bytes begin.
         addr: HeapAddr,

@@ -1,0 +1,193 @@
+//! A second process that does what the first tells it, line by line, and answers each line with one.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use pongo::prelude::*;
+
+use crate::child::{self, Running};
+
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+#[pongo::record]
+#[pongo(table = "accounts")]
+#[derive(Debug, PartialEq)]
+pub(crate) struct Account {
+    #[pongo(key)]
+    pub(crate) number: u64,
+    pub(crate) cents: i64,
+    pub(crate) owner: Text,
+}
+
+/// A table that is made when both processes have the store open.
+#[pongo::record]
+#[pongo(table = "late")]
+#[derive(Debug, PartialEq)]
+pub(crate) struct Late {
+    #[pongo(key)]
+    pub(crate) id: u64,
+    pub(crate) square: u64,
+}
+
+pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
+    // SAFETY: the folder is the test's own; only PongoDB writes to it.
+    unsafe { Options::new().chunk_size(256 << 10).checkpoint_bytes(2 << 20).open(path) }
+}
+
+pub(crate) fn put(store: &Store, number: u64, cents: i64, owner: &str) -> Outcome<u64> {
+    let mut tx = store.begin_write()?;
+    let owner = tx.text(owner)?;
+    tx.table::<Account>()?.put(&Account { number, cents, owner })?;
+    Ok(tx.commit()?.0)
+}
+
+pub(crate) fn put_late(store: &Store, id: u64) -> Outcome {
+    let mut tx = store.begin_write_with(Durability::Relaxed)?;
+    tx.table::<Late>()?.insert(&Late { id, square: id * id })?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// All a snapshot says of the accounts, by every way of looking: rows, sum, and an owner.
+pub(crate) fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
+    let accounts = snapshot.table::<Account>()?;
+    let mut sum = 0;
+    let mut rows = 0;
+    for slice in accounts.slices() {
+        for account in slice? {
+            rows += 1;
+            sum += account.cents;
+            assert_eq!(accounts.get(&account.number)?, Some(account));
+        }
+    }
+    assert_eq!(rows, accounts.len());
+    let account = accounts.get(&number)?;
+    assert_eq!(accounts.contains(&number)?, account.is_some());
+    let owner = account.map_or(Ok("nobody"), |account| account.owner.as_str(snapshot))?;
+    let cents = account.map_or(0, |account| account.cents);
+    Ok(format!("{rows} rows, {sum} cents, account {number}: {cents} of {owner}"))
+}
+
+/// What [`describe`] says of `late`.
+pub(crate) fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
+    let late = snapshot.table::<Late>()?;
+    for id in 0..late.len() {
+        assert_eq!(late.get(&id)?, Some(&Late { id, square: id * id }));
+    }
+    assert_eq!(late.rows().count() as u64, late.len());
+    Ok(format!("{} late", late.len()))
+}
+
+/// Moves cents from one account to another, so that the sum stays; a new text each time.
+pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability) -> Outcome {
+    let mut tx = store.begin_write_with(durability)?;
+    let owner = tx.text(&format!("owner of {from}, who gave to {to}"))?;
+    let mut accounts = tx.table::<Account>()?;
+    accounts.update(&from, |account| (account.cents, account.owner) = (account.cents - 1, owner))?;
+    accounts.update(&to, |account| account.cents += 1)?;
+    tx.commit()?;
+    Ok(())
+}
+
+/// The second process's life: opens the store and obeys, until its stdin ends.
+pub(crate) fn obey(path: &str) -> Outcome {
+    let store = open(Path::new(path))?;
+    child::say("open");
+    let mut pinned: HashMap<String, Snapshot> = HashMap::new();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let words: Vec<&str> = line.split(' ').collect();
+        let number = |place: usize| -> Outcome<u64> { Ok(words.get(place).ok_or("too few words")?.parse()?) };
+        let answer = match words[0] {
+            "pin" => {
+                let snapshot = store.begin_read()?;
+                let seq = snapshot.seq().to_string();
+                pinned.insert(words[1].to_owned(), snapshot);
+                seq
+            }
+            "pinned" => describe(pinned.get(words[1]).ok_or("no such pin")?, number(2)?)?,
+            "now" => describe(&store.begin_read()?, number(1)?)?,
+            "late" => describe_late(&store.begin_read()?)?,
+            "put" => put(&store, number(1)?, words[2].parse()?, words[3])?.to_string(),
+            "put-late" => put_late(&store, number(1)?).map(|()| "put".to_owned())?,
+            "hold" => {
+                let mut tx = store.begin_write()?;
+                let owner = tx.text("a thief")?;
+                let stolen = |number| Account { number, cents: 1 << 40, owner };
+                tx.table::<Account>()?.put(&stolen(1))?;
+                tx.table::<Account>()?.extend((0..50_000).map(stolen))?;
+                child::say("held");
+                std::thread::sleep(Duration::from_secs(60));
+                return Err("nobody killed the holder".into());
+            }
+            "transfer" => {
+                // Until killed.
+                child::say("begun");
+                for step in number(1)?.. {
+                    let durability = if step % 3 == 0 { Durability::Sync } else { Durability::Relaxed };
+                    transfer(&store, step % 8, (step + 1) % 8, durability)?;
+                }
+                unreachable!("the numbers do not end");
+            }
+            "watch" => {
+                // Until account 99 is there: every snapshot has the same sum, and none is older than the last.
+                let (mut last, mut seen) = (0, 0_u64);
+                loop {
+                    let snapshot = store.begin_read()?;
+                    let seq = snapshot.seq().0;
+                    assert!(seq >= last, "snapshot {seq} behind {last}");
+                    seen += u64::from(seq > last);
+                    last = seq;
+                    if snapshot.table::<Account>()?.contains(&99)? {
+                        break seen.to_string();
+                    }
+                    let described = describe(&snapshot, 3)?;
+                    assert!(described.starts_with("8 rows, 800 cents"), "{described}");
+                }
+            }
+            other => return Err(format!("told to {other}").into()),
+        };
+        child::say(&answer);
+    }
+    store.close()?;
+    child::say("closed");
+    Ok(())
+}
+
+/// The second process as the first sees it.
+pub(crate) struct Agent {
+    pub(crate) running: Running,
+}
+
+impl Agent {
+    /// Starts one that has the store open when this returns.
+    pub(crate) fn start(test: &str, path: &Path) -> Self {
+        let mut agent =
+            Self { running: Running::start(&mut child::command(test, &path.display().to_string())) };
+        assert_eq!(agent.hear(), "open");
+        agent
+    }
+
+    pub(crate) fn tell(&mut self, line: &str) {
+        let stdin = self.running.process.stdin.as_mut().expect("stdin is open");
+        writeln!(stdin, "{line}").expect("the other process listens");
+    }
+
+    pub(crate) fn hear(&mut self) -> String {
+        self.running.lines.recv_timeout(Duration::from_secs(60)).expect("the other process answers")
+    }
+
+    pub(crate) fn ask(&mut self, line: &str) -> String {
+        self.tell(line);
+        self.hear()
+    }
+
+    /// Lets it close the store and end.
+    pub(crate) fn end(mut self) {
+        drop(self.running.process.stdin.take());
+        assert_eq!(self.hear(), "closed");
+        assert!(self.running.process.wait().expect("it ends").success());
+    }
+}
