@@ -26,6 +26,30 @@ pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
+/// What one random read of memory costs if the next address depends on it, in nanoseconds: the lines of `bytes` bytes, each
+/// with the number of the next, in a random ring. A look-up in an index and then in the rows is two of these at least.
+pub(crate) fn dependent_read(bytes: u64) -> f64 {
+    const STEPS: usize = 1 << 20;
+    let lines = (bytes / 64).max(2) as usize;
+    let mut order: Vec<u32> = (0..lines as u32).collect();
+    fastrand::Rng::with_seed(1).shuffle(&mut order);
+    let mut ring = vec![[0_u64; 8]; lines];
+    for (place, &line) in order.iter().enumerate() {
+        ring[line as usize][0] = u64::from(order[(place + 1) % lines]);
+    }
+    let mut at = 0;
+    let mut walk = || {
+        let started = std::time::Instant::now();
+        for _ in 0..STEPS {
+            at = ring[at as usize][0];
+        }
+        std::hint::black_box(at);
+        started.elapsed().as_nanos() as f64 / STEPS as f64
+    };
+    walk();
+    walk()
+}
+
 /// Bytes free to this user on the disk of a folder.
 pub(crate) fn free_bytes(folder: &Path) -> Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;

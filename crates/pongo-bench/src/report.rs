@@ -48,6 +48,12 @@ pub(crate) fn table(numbers: &Numbers) -> String {
         }
         text.push('\n');
     }
+    if let Some(read) = numbers.get("machine", Metric::DependentRead) {
+        text.push_str(&format!(
+            "\nA random read of memory on which the next one depends, in as many bytes as the rows take: {} ns.\n",
+            short(read)
+        ));
+    }
     if let Some(cut) = numbers.get("pongo", Metric::OpenCut) {
         text.push_str(&format!("\nPongoDB opens after a power cut in {} ms", short(cut / 1e6)));
         if let Some(journal) = numbers.get("pongo", Metric::Journal) {

@@ -41,6 +41,8 @@ pub(crate) enum Metric {
     Sync1000,
     /// ns a transaction of one row that does not wait for the disk.
     Relaxed1,
+    /// A random read of memory on whose result the next one depends.
+    DependentRead,
     /// Transactions of one row that 8 threads commit in the time in which one thread commits one.
     Threads8,
     /// ns to begin and end one.
@@ -255,6 +257,7 @@ impl Group<'_> {
     fn reads(&mut self, children: &mut [Child]) -> Result<()> {
         quiesce();
         let (rows, count) = (self.rows, self.effort.keys);
+        self.numbers.add("machine", Metric::DependentRead, machine::dependent_read(rows * 64));
         // Round 0 warms the caches and is not counted.
         for round in 0..=self.effort.rounds as u64 {
             for (metric, missing) in [(Metric::Get, false), (Metric::Missing, true)] {
