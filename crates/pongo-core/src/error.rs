@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::storage::FileError;
+
 /// An operation of the file system that failed.
 #[derive(Debug, Error)]
 #[error("{what} {path} failed: {source}{}", mend(.source))]
@@ -29,6 +31,23 @@ fn mend(error: &io::Error) -> &'static str {
             "; the file system is mounted read-only: a store needs to write its control file even to be read, so copy it elsewhere or remount"
         }
         _ => "",
+    }
+}
+
+/// As [`mend`], for the folder of a store.
+fn mend_folder(error: &io::Error) -> &'static str {
+    let tried = error.get_ref().and_then(|error| error.downcast_ref::<FileError>()).map(FileError::operation);
+    match error.kind() {
+        io::ErrorKind::NotFound if tried == Some("open folder") => {
+            "; name the folder of a store that is there, or let it be made (`Options::create(true)`)"
+        }
+        io::ErrorKind::NotFound => {
+            "; a store makes its own folder, not those above it: make the folder it is to lie in first, or mend the path"
+        }
+        io::ErrorKind::NotADirectory => {
+            "; a store is a folder: name one, or a path in a folder where nothing is yet"
+        }
+        _ => mend(error),
     }
 }
 
@@ -179,7 +198,7 @@ pub enum OpenError {
         found: &'static str,
     },
     /// The path is not a folder that can be read and written.
-    #[error("{path} cannot be opened as a store: {source}{}", mend(.source))]
+    #[error("{path} cannot be opened as a store: {source}{}", mend_folder(.source))]
     Folder {
         /// The path.
         path: String,
