@@ -37,7 +37,8 @@ fn with_a_disk(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     }
     let output = command.output()?;
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    let complains = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
     assert!(said.contains("1 passed"), "the test was not run: {said}");
     Ok(())
 }
