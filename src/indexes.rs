@@ -1,6 +1,5 @@
 //! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
 
-use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -62,27 +61,17 @@ impl Indexes {
     pub(crate) fn rebuild_from(&self, view: &TableView, dead: bool) -> Result<(), IndexError> {
         let table = view.core();
         let keys = RowKeys::new(view);
-        let failed = RefCell::new(None);
         let newest_dead = if dead { newest_dead(view)? } else { Vec::new() };
-        let live = LiveHashes {
-            keys: &keys,
-            run: 0..0,
-            from: RowId(0),
-            batch: Vec::new().into_iter(),
-            failed: &failed,
-        };
+        let live = LiveHashes { keys: &keys, run: 0..0, from: RowId(0), batch: Vec::new().into_iter() };
         let dead = newest_dead.iter().map(|&row| (keys.hash(row), Candidate { row, dead: true }));
-        let index = HashIndex::rebuild(
+        let index = HashIndex::try_rebuild::<IndexError>(
             table.storage(),
             &dir(table),
             identity(table),
             view.live(),
             &keys,
-            live.chain(dead),
+            live.chain(dead.map(Ok)),
         )?;
-        if let Some(fault) = failed.take() {
-            return Err(Box::new(fault));
-        }
         if self.known(table).is_none() {
             self.keep(table, index);
         }
@@ -145,52 +134,51 @@ impl KeyHashes for RowKeys<'_> {
     }
 }
 
-/// All live rows with the hashes of their keys. Ends at the first row that cannot be read, with the reason in `failed`.
+/// All live rows with the hashes of their keys. An error, and the end, at the first run that cannot be read.
 struct LiveHashes<'a> {
     keys: &'a RowKeys<'a>,
     run: std::ops::Range<u64>,
     from: RowId,
     batch: std::vec::IntoIter<u64>,
-    failed: &'a RefCell<Option<Fault>>,
 }
 
 impl LiveHashes<'_> {
-    /// Hashes the next rows; `None` at the end.
-    fn fill(&mut self) -> Option<()> {
+    /// Hashes the next rows; `false` at the end.
+    fn fill(&mut self) -> Result<bool, Fault> {
         let view = self.keys.view;
         if self.run.is_empty() {
-            let run = view.next_run(self.from)?;
+            let Some(run) = view.next_run(self.from) else { return Ok(false) };
             self.run = run.start.0..run.end.0;
             self.from = run.end;
         }
         let size = view.core().row_size();
         let end = self.run.end.min(self.run.start + (BATCH / size).max(1));
-        match view.rows_bytes(RowId(self.run.start)..RowId(end)) {
-            Ok(bytes) => {
-                let hashes: Vec<u64> =
-                    bytes.chunks_exact(size as usize).map(|row| self.keys.hash_of(row)).collect();
-                self.batch = hashes.into_iter();
-                Some(())
-            }
-            Err(fault) => {
-                *self.failed.borrow_mut() = Some(fault);
-                None
-            }
-        }
+        let bytes = view.rows_bytes(RowId(self.run.start)..RowId(end))?;
+        let hashes: Vec<u64> = bytes.chunks_exact(size as usize).map(|row| self.keys.hash_of(row)).collect();
+        self.batch = hashes.into_iter();
+        Ok(true)
     }
 }
 
 impl Iterator for LiveHashes<'_> {
-    type Item = (u64, Candidate);
+    type Item = Result<(u64, Candidate), IndexError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             if let Some(hash) = self.batch.next() {
                 let row = RowId(self.run.start);
                 self.run.start += 1;
-                return Some((hash, Candidate { row, dead: false }));
+                return Some(Ok((hash, Candidate { row, dead: false })));
             }
-            self.fill()?;
+            match self.fill() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(fault) => {
+                    self.from = RowId(self.keys.view.len());
+                    self.run = 0..0;
+                    return Some(Err(Box::new(fault)));
+                }
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Little-endian numbers in byte slices: the one place that encodes and decodes them. Decoding never panics: what is
 //! not there is `None`.
 
+/// No counter or length on disk reaches this: sums and products of a few never overflow.
+pub(crate) const LIMIT: u64 = 1 << 62;
+
 /// Reads numbers one after another.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {

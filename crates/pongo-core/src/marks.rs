@@ -5,8 +5,9 @@
 //! chunk has died or replaced another. A word goes from 0 to its value once; recovery clears what a lost commit left.
 //! Only pages that [`Marks::allocate`] set space aside for are ever stored to.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
 use crate::error::Fault;
@@ -59,8 +60,27 @@ impl Extent {
 pub(crate) struct Marks {
     extent: Extent,
     path: String,
-    file: Arc<dyn File>,
     words: Words,
+    space: Mutex<FileSpace>,
+}
+
+/// The file of a map, as far as it is needed: to set space aside and to sync.
+#[derive(Debug, Default)]
+struct FileSpace {
+    /// Let go at each sync: a process has few descriptors and may have many marks files.
+    file: Option<Arc<dyn File>>,
+    /// Pages that this process knows to be set aside.
+    pages: HashSet<u64>,
+}
+
+impl FileSpace {
+    fn file(&mut self, storage: &dyn Storage, path: &str) -> Result<Arc<dyn File>, Fault> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
+        }
+        let file = storage.open(path).map_err(Fault::io("opening", path))?;
+        Ok(Arc::clone(self.file.insert(file)))
+    }
 }
 
 impl Marks {
@@ -79,7 +99,7 @@ impl Marks {
         file.sync().map_err(Fault::io("syncing", &temporary))?;
         storage.rename(&temporary, &path).map_err(Fault::io("renaming", &temporary))?;
         storage.sync_dir(dir).map_err(Fault::io("syncing", dir))?;
-        Self::map(file, path, extent)
+        Self::map(&file, path, extent)
     }
 
     /// Opens the file of a chunk, if it is there.
@@ -109,13 +129,13 @@ impl Marks {
                 "another header, or one whose checksum is wrong",
             ));
         }
-        Self::map(file, path, extent).map(Some)
+        Self::map(&file, path, extent).map(Some)
     }
 
-    fn map(file: Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
+    fn map(file: &Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
         let words =
             file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
-        Ok(Self { extent, path, file, words })
+        Ok(Self { extent, path, words, space: Mutex::default() })
     }
 
     fn died_word(&self, row: RowId) -> Option<usize> {
@@ -146,14 +166,25 @@ impl Marks {
     }
 
     /// Sets space aside for the marks of one row. `Err` leaves everything as it was.
-    pub(crate) fn allocate(&self, row: RowId, died: bool, previous: bool) -> Result<(), Fault> {
+    pub(crate) fn allocate(
+        &self,
+        storage: &dyn Storage,
+        row: RowId,
+        died: bool,
+        previous: bool,
+    ) -> Result<(), Fault> {
         let places = [
             died.then(|| self.died_word(row)).flatten(),
             previous.then(|| self.previous_word(row)).flatten(),
         ];
         for word in places.into_iter().flatten() {
             let page = PAGE + (word as u64 / WORDS_PER_PAGE) * PAGE;
-            self.file.allocate(page, PAGE).map_err(Fault::io("allocating", self.path.as_str()))?;
+            let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+            if !space.pages.contains(&page) {
+                let file = space.file(storage, &self.path)?;
+                file.allocate(page, PAGE).map_err(Fault::io("allocating", self.path.as_str()))?;
+                space.pages.insert(page);
+            }
         }
         Ok(())
     }
@@ -202,7 +233,11 @@ impl Marks {
     }
 
     /// `fdatasync` of the marks file.
-    pub(crate) fn sync(&self) -> Result<(), Fault> {
-        self.file.sync().map_err(Fault::io("syncing", self.path.as_str()))
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), Fault> {
+        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = space.file(storage, &self.path)?;
+        file.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))?;
+        space.file = None;
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
+use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
 use crate::error::{Fault, OpenError};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
@@ -53,14 +53,16 @@ impl Slot {
         }
         let mut reader = Reader::new(page);
         reader.take(16)?;
-        Some(Self {
+        let slot = Self {
             store: reader.u128()?,
             generation: reader.u64()?,
             salt: Salt(reader.u64()?),
             segment: reader.u64()?,
             checkpoint: JournalPos(reader.u64()?),
             checkpoint_checksum: reader.u64()?,
-        })
+        };
+        let sane = [slot.generation, slot.salt.0, slot.segment, slot.checkpoint.0].iter().all(|&n| n < LIMIT);
+        sane.then_some(slot)
     }
 }
 

@@ -206,7 +206,7 @@ impl TableCore {
                 && marks.clear_above(seq, len)
             {
                 any = true;
-                marks.sync()?;
+                marks.sync(&*self.storage)?;
             }
         }
         Ok(any)
@@ -216,7 +216,11 @@ impl TableCore {
     pub(crate) fn sync_marks(&self) -> Result<(), Fault> {
         self.refresh_marks()?;
         self.space.sync_dir()?;
-        self.space.chunks().iter().filter_map(|chunk| chunk.marks.get()).try_for_each(Marks::sync)
+        self.space
+            .chunks()
+            .iter()
+            .filter_map(|chunk| chunk.marks.get())
+            .try_for_each(|marks| marks.sync(&*self.storage))
     }
 }
 
@@ -227,7 +231,7 @@ impl TableCore {
         for id in ids {
             let chunk = chunks.iter().find(|chunk| chunk.id == id);
             if let Some(marks) = chunk.and_then(|chunk| chunk.marks.get()) {
-                marks.sync()?;
+                marks.sync(&*self.storage)?;
             }
         }
         Ok(())
@@ -333,9 +337,12 @@ impl TableView {
     /// Rows as a slice of their type: one contiguous `&[T]`. A type without forbidden bit patterns costs nothing; for
     /// another, each block of 64 KiB is looked through once a process.
     pub fn rows<T: PongoRecord>(&self, rows: Range<RowId>) -> Result<&[T], ReadError> {
+        let size = self.core.row_size;
+        if size_of::<T>() as u64 != size {
+            return Err(self.invalid::<T>(rows.start));
+        }
         let bytes = self.rows_bytes(rows.clone())?;
         let known = self.view.valid_blocks::<T>();
-        let size = self.core.row_size;
         if let Some(known) = known
             && known.all(rows.start.0 * size, rows.end.0 * size)
         {

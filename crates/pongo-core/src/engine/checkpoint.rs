@@ -49,8 +49,10 @@ impl Engine {
         let entry = self.settle_spaces(writer, clean)?;
         let mut entry = entry.encode();
         if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
+            // A recovery makes a small one: it may be there because the disk is full.
+            let grow = salt == writer.journal.salt;
             writer.journal.salt = salt;
-            writer.journal.roll(entry.len() as u64)?;
+            writer.journal.roll(entry.len() as u64, grow)?;
             self.pipeline.note_durable(writer.journal.end());
         }
         let (pos, segment) = (writer.journal.end(), writer.journal.segment_number());
@@ -133,7 +135,7 @@ impl Engine {
         // Of two syncs of one file at the same time only one may hear of a failure: here there is one.
         self.drain()?;
         let end = writer.journal.end();
-        writer.journal.roll(len)?;
+        writer.journal.roll(len, true)?;
         self.pipeline.note_durable(end);
         Ok(())
     }

@@ -12,7 +12,7 @@ use super::writer::WriteGuard;
 use super::{SCHEMA_DIR, schema_path};
 use crate::error::{CommitError, Fault, WriteError};
 use crate::ids::{HeapAddr, RowId, Seq, TableId};
-use crate::journal::{COMMIT, Commit, HeapPart, NewTable, RowsPart, seal};
+use crate::journal::{COMMIT, Commit, HeapPart, LONGEST, NewTable, RowsPart, seal};
 use crate::schema::StoredSchema;
 use crate::state::{MAX_TABLES, TableState};
 use crate::table::TableCore;
@@ -73,6 +73,7 @@ impl WriteGuard {
     /// [`Fault::Limit`] if there is a table of that name, or if there are as many tables as a store can have.
     pub fn create_table(&mut self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
         let engine = Arc::clone(&self.engine);
+        self.refuse_forked()?;
         self.try_create_table(schema).map_err(|error| engine.heed(error))
     }
 
@@ -117,6 +118,7 @@ impl WriteGuard {
     pub fn append(&mut self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
         let size = table.row_size();
         assert!((rows.len() as u64).is_multiple_of(size), "whole rows");
+        self.refuse_forked()?;
         let len = self.table_state(table.id()).len;
         let from = (len + self.appended_rows(table.id())) * size;
         let to = from + rows.len() as u64;
@@ -131,10 +133,19 @@ impl WriteGuard {
     /// Commits. On `Ok` the transaction is published, and durable as asked for.
     pub fn commit(mut self, batch: &Batch<'_>, durability: Durability) -> Result<Seq, CommitError> {
         let engine = Arc::clone(&self.engine);
+        self.refuse_forked()?;
         engine.refuse_poisoned()?;
         if batch.tables.is_empty() && batch.heap.is_empty() && self.new_tables.is_empty() {
             return Ok(self.applied().seq);
         }
+        debug_assert!(
+            batch
+                .tables
+                .iter()
+                .enumerate()
+                .all(|(i, a)| batch.tables[..i].iter().all(|b| !Arc::ptr_eq(&a.table, &b.table))),
+            "a table stands once in a batch"
+        );
         let seq = self.applied().seq.next();
         let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
         let (heap_first, heap_cited, heap_carried) =
@@ -165,6 +176,16 @@ impl WriteGuard {
             }),
         }
         .encode();
+        if entry.len() as u64 > LONGEST {
+            return Err(Fault::Limit {
+                what: format!(
+                    "a transaction whose journal entry takes {} bytes replaces or deletes too many rows",
+                    entry.len()
+                ),
+                limit: LONGEST,
+            }
+            .into());
+        }
         self.append_entry(&mut entry, seq)?;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
@@ -184,6 +205,7 @@ impl WriteGuard {
             appended.table.space.forget_pending();
         }
         engine.pipeline.push(state, durability == Durability::Relaxed, file);
+        self.settled = true;
         let result = self.checkpoint_if_due();
         drop(self);
         let waited = engine.pipeline.wait(seq);

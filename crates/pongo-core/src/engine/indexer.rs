@@ -14,7 +14,7 @@ use crate::table::{TableCore, TableView};
 pub struct Change<'a> {
     /// The table.
     pub table: &'a Arc<TableCore>,
-    /// The table with this commit applied.
+    /// The table with this commit applied, and, if this is done again, all later ones that are in the journal.
     pub view: TableView,
     /// The new rows.
     pub rows: Range<RowId>,

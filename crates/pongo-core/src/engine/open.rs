@@ -151,16 +151,17 @@ impl Engine {
             table.space.refresh()?;
             self.indexer.take_over(table).map_err(super::commit::index_fault(table))?;
         }
-        let mut scanner = Scanner::begin(&self.storage, self.store, salt, state.segment, state.journal_end)?
-            .behind_published();
+        let start = (state.segment, state.journal_end);
+        let mut scanner =
+            Scanner::begin(&self.storage, self.store, salt, start.0, start.1)?.behind_published();
         let before = state.seq;
         while let Some(found) = scanner.next()? {
             if found.header.kind == CHECKPOINT {
                 continue;
             }
             self.replay(&found, &mut state, &mut writer.dirty_marks)?;
-            self.replay_index(&found, &state)?;
         }
+        self.replay_indexes(salt, start, &state)?;
         let end = scanner.position();
         let segment = scanner.into_segment();
         if segment.header.number != state.segment || end != state.journal_end {
@@ -238,6 +239,14 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
         let found = format!("`{other}` and no `super` file");
         return Err(OpenError::NotAStore { path: storage.name(), found });
     }
+    for dir in DIRS.iter().filter(|&&dir| dir != "tables" && names.iter().any(|name| name == dir)) {
+        let files = storage.list(dir).map_err(|source| OpenError::Folder { path: storage.name(), source })?;
+        let begun = |file: &String| *dir == "journal" && Journal::is_file_name(file);
+        if let Some(other) = files.iter().find(|file| !begun(file)) {
+            let found = format!("`{dir}/{other}` and no `super` file");
+            return Err(OpenError::NotAStore { path: storage.name(), found });
+        }
+    }
     // Rows without a super file: not a store that was never finished, but one that lost it.
     let tables = storage.list("tables").unwrap_or_default();
     if names.iter().any(|name| name == "tables") && !tables.is_empty() {
@@ -276,8 +285,10 @@ fn create(storage: &Arc<dyn Storage>) -> Result<(), Fault> {
 /// Removes schema files of tables that were never committed.
 pub(super) fn sweep_schemas(storage: &dyn Storage, count: usize) -> Result<(), Fault> {
     for name in storage.list(SCHEMA_DIR).map_err(Fault::io("listing", SCHEMA_DIR))? {
-        let id: Option<usize> = name.split('.').next().and_then(|id| id.parse().ok());
-        if id.is_none_or(|id| id >= count) || name.ends_with(".new") {
+        // Other files are somebody's.
+        let Some((id, rest)) = name.split_once('.') else { continue };
+        let Ok(id) = id.parse::<usize>() else { continue };
+        if (id >= count && rest.ends_with(".schema")) || rest.ends_with(".schema.new") {
             let path = format!("{SCHEMA_DIR}/{name}");
             // The chunks of such a table stay until the name is used again: they are nobody's.
             storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;

@@ -141,6 +141,9 @@ impl Pipeline {
             if let Some(reason) = &queue.failed {
                 return Err(reason.clone());
             }
+            if queue.pending.is_empty() {
+                return Err(format!("commit {seq} is not among those that wait to be published"));
+            }
             if queue.syncing {
                 queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 continue;

@@ -11,9 +11,10 @@ use super::indexer::Change;
 use super::open::sweep_schemas;
 use super::writer::Writer;
 use super::{Engine, EngineOptions, Indexer};
+use crate::codec::LIMIT;
 use crate::control::Control;
 use crate::error::{Fault, OpenError};
-use crate::ids::{RowId, Seq};
+use crate::ids::{JournalPos, RowId, Salt, Seq};
 use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Scanner};
 use crate::state::State;
 use crate::storage::Storage;
@@ -84,6 +85,14 @@ impl Engine {
                     format!("one with fingerprint {:032x}", table.fingerprint()),
                 ));
             }
+            if stored.state.len.checked_mul(table.row_size()).is_none_or(|end| end >= LIMIT) {
+                return Err(Fault::corrupt(
+                    "the newest checkpoint",
+                    0,
+                    format!("a length that table {} can have", table.schema().table),
+                    format!("{} rows", stored.state.len),
+                ));
+            }
             table.space.sweep(stored.state.len * table.row_size())?;
         }
         self.heap.sweep(checkpoint.heap.state.len)?;
@@ -95,13 +104,13 @@ impl Engine {
             }
         }
         let mut entries = 0u64;
-        let mut index_ok = survived.is_some();
+        let mut first_unseen = None;
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
                 entries += 1;
                 self.replay(&found, &mut state, &mut writer.dirty_marks)?;
-                if index_ok && survived.is_some_and(|seq| found.header.seq > seq) {
-                    index_ok = self.replay_index(&found, &state).is_ok();
+                if survived.is_some_and(|seq| found.header.seq > seq) {
+                    first_unseen.get_or_insert((found.segment, found.header.pos));
                 }
             }
         }
@@ -118,6 +127,9 @@ impl Engine {
                 format!("whole ones only up to commit {}", state.seq),
             ));
         }
+        let index_ok = survived.is_some()
+            && first_unseen
+                .is_none_or(|start| self.replay_indexes(writer.journal.salt, start, &state).is_ok());
         state.journal_end = scanner.position();
         state.segment = scanner.clone_segment().header.number;
         writer.journal = Journal::resume(
@@ -179,8 +191,24 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings the indexes up to one journal entry that they may have seen before.
-    pub(super) fn replay_index(&self, found: &Found, state: &State) -> Result<(), Fault> {
+    /// Brings the indexes up to the entries from a place in the journal to its tail, which they may have seen before. All
+    /// are replayed: an index may name rows of the last one while it is brought up to the first.
+    pub(super) fn replay_indexes(
+        &self,
+        salt: Salt,
+        (segment, pos): (u64, JournalPos),
+        state: &State,
+    ) -> Result<(), Fault> {
+        let mut scanner = Scanner::begin(&self.storage, self.store, salt, segment, pos)?.behind_published();
+        while let Some(found) = scanner.next()? {
+            if found.header.kind == COMMIT {
+                self.replay_index(&found, state)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replay_index(&self, found: &Found, state: &State) -> Result<(), Fault> {
         let Some(commit) = Commit::decode(&found.bytes) else { return Ok(()) };
         for new in &commit.new_tables {
             if let Some(table) = self.table(new.table)
@@ -191,12 +219,10 @@ impl Engine {
         }
         for part in &commit.rows {
             let Some(table) = self.table(part.table) else { continue };
-            let mut table_state = state.tables[part.table.0 as usize];
-            table_state.len = part.first.0 + part.count();
             let change = Change {
                 table: &table,
-                view: table.at(table_state, found.header.seq)?,
-                rows: part.first..RowId(table_state.len),
+                view: table.at(state.tables[part.table.0 as usize], state.seq)?,
+                rows: part.first..RowId(part.first.0 + part.count()),
                 hashes: &[],
                 previous: &part.previous,
                 deaths: &part.deaths,

@@ -24,7 +24,7 @@ pub(crate) fn reserve_marks(
         let (died_page, previous_page) = marks.pages(row);
         let page = if died { died_page } else { previous_page };
         if done.insert((chunk.id, page)) {
-            marks.allocate(row, died, !died)?;
+            marks.allocate(&**table.storage(), row, died, !died)?;
         }
         Ok::<(), Fault>(())
     };

@@ -77,6 +77,8 @@ pub struct WriteGuard {
     heap: OnceLock<Arc<View>>,
     /// Whether the journal has the transaction.
     pub(crate) committed: bool,
+    /// Whether it was applied and is on its way to be published.
+    pub(crate) settled: bool,
 }
 
 /// Rows of one table that a transaction wrote beyond the applied length.
@@ -103,8 +105,10 @@ impl Engine {
                 appended: Vec::new(),
                 heap: OnceLock::new(),
                 committed: false,
+                settled: false,
             }),
             Err(error) => {
+                let error = self.heed(error);
                 self.give_back(writer);
                 Err(error)
             }
@@ -216,6 +220,10 @@ impl Engine {
 }
 
 impl WriteGuard {
+    pub(crate) fn refuse_forked(&self) -> Result<(), WriteError> {
+        if self.engine.fork.is_child() { Err(WriteError::Forked) } else { Ok(()) }
+    }
+
     pub(crate) fn writer(&self) -> &Writer {
         self.writer.as_ref().expect("present until the guard is spent")
     }
@@ -361,8 +369,15 @@ impl WriteGuard {
 impl Drop for WriteGuard {
     fn drop(&mut self) {
         let Some(writer) = self.writer.take() else { return };
+        if self.engine.fork.is_child() {
+            // The parent still has it, and the lock too: nothing of it may be touched, not even closed.
+            std::mem::forget(writer);
+            return;
+        }
         if !self.committed {
             self.undo();
+        } else if !self.settled {
+            self.engine.poison("a commit was broken off between the journal and its publication");
         }
         self.engine.give_back(writer);
     }

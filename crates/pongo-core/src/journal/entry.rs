@@ -8,13 +8,17 @@
 //!
 //! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
 
-use crate::codec::{Put, Reader, checksum};
+use crate::codec::{LIMIT, Put, Reader, checksum};
 use crate::ids::{HeapAddr, JournalPos, RowId, Salt, Seq, TableId};
 use crate::state::{HeapState, MAX_TABLES, TableState};
 
 pub(crate) const HEADER: usize = 64;
 const MAGIC: u64 = u64::from_le_bytes(*b"PJENTRY1");
 const CHECKSUM_AT: usize = 56;
+
+/// The longest entry, in bytes. Rows and heap bytes beyond a megabyte are cited, so what grows is the list of rows that died
+/// or were replaced: tens of millions in one transaction.
+pub(crate) const LONGEST: u64 = 1 << 30;
 
 /// A transaction.
 pub(crate) const COMMIT: u64 = 1;
@@ -53,7 +57,8 @@ impl Header {
             seq: Seq(reader.u64()?),
             checksum: reader.u64()?,
         };
-        (header.len >= HEADER as u64 && header.len.is_multiple_of(8)).then_some(header)
+        let sane = header.len >= HEADER as u64 && header.len.is_multiple_of(8) && header.len <= LONGEST;
+        sane.then_some(header)
     }
 
     /// Whether `entry`, the whole of it, has the checksum that the header states.
@@ -325,7 +330,11 @@ impl Checkpoint {
                 fingerprint: reader.u128()?,
             });
         }
-        reader.is_empty().then_some(Self { clean, heap, tables })
+        let sane = |state: &TableState| state.len < LIMIT && state.live <= state.len && state.summed < LIMIT;
+        let sane = tables.iter().all(|table| sane(&table.state))
+            && heap.state.len < LIMIT
+            && heap.state.summed < LIMIT;
+        (reader.is_empty() && sane).then_some(Self { clean, heap, tables })
     }
 }
 

@@ -63,6 +63,14 @@ impl Window {
         let at = (pos.0 - self.start.0) as usize;
         Ok(Some(&self.bytes[at..at + len as usize]))
     }
+
+    /// As many bytes at `pos` as are in memory or can be had at once: at least a word, unless the segment ends there.
+    fn some(&mut self, segment: &Segment, pos: JournalPos) -> Result<Option<&[u8]>, Fault> {
+        let end = self.start.0 + self.bytes.len() as u64;
+        let here = self.segment == segment.header.number && pos >= self.start && pos.0 + 8 <= end;
+        let len = if here { end - pos.0 } else { WINDOW.min(segment.end().0.saturating_sub(pos.0)) };
+        self.get(segment, pos, len)
+    }
 }
 
 impl Scanner {
@@ -196,8 +204,8 @@ impl Scanner {
     fn next_magic(&mut self, mut pos: JournalPos) -> Result<Option<JournalPos>, Fault> {
         let end = self.segment.end();
         while pos < end {
-            let len = WINDOW.min(end.0 - pos.0);
-            let Some(bytes) = self.window.get(&self.segment, pos, len)? else { return Ok(None) };
+            let Some(bytes) = self.window.some(&self.segment, pos)? else { return Ok(None) };
+            let len = bytes.len() as u64;
             if let Some(index) = bytes.chunks_exact(8).position(|word| word == b"PJENTRY1") {
                 return Ok(Some(JournalPos(pos.0 + 8 * index as u64)));
             }

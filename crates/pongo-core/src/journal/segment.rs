@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
+use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
 use crate::error::Fault;
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
@@ -57,13 +57,16 @@ impl SegmentHeader {
         if reader.u64()? != VERSION {
             return None;
         }
-        Some(Self {
+        let header = Self {
             store: reader.u128()?,
             number: reader.u64()?,
             salt: Salt(reader.u64()?),
             start: JournalPos(reader.u64()?),
             len: reader.u64()?,
-        })
+        };
+        // What counts up can be counted up.
+        let sane = [header.number, header.salt.0, header.start.0, header.len].iter().all(|&n| n < LIMIT);
+        sane.then_some(header)
     }
 }
 
@@ -88,7 +91,8 @@ pub(crate) fn numbers(storage: &dyn Storage) -> Result<Vec<u64>, Fault> {
 }
 
 impl Segment {
-    /// Opens segment `number` of a store; `None` if there is no such file or its header is not that segment's.
+    /// Opens segment `number` of a store; `None` if there is no such file. A segment gets its name after its header was
+    /// synced, so a file of that name with another header is damaged.
     pub(crate) fn open(storage: &dyn Storage, store: u128, number: u64) -> Result<Option<Self>, Fault> {
         let path = path_of(number);
         let file = match storage.open(&path) {
@@ -97,14 +101,18 @@ impl Segment {
             Err(error) => return Err(Fault::io("opening", path)(error)),
         };
         let actual = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+        let damaged = |found: &str| {
+            Fault::corrupt(path.as_str(), 0, format!("the header of segment {number} of this store"), found)
+        };
         if actual < PAGE {
-            return Ok(None);
+            return Err(damaged("a file that is shorter than a header"));
         }
         let mut page = vec![0; PAGE as usize];
         file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
-        let Some(mut header) = SegmentHeader::decode(&page) else { return Ok(None) };
+        let mut header = SegmentHeader::decode(&page)
+            .ok_or_else(|| damaged("another header, or one whose checksum is wrong"))?;
         if header.number != number || header.store != store {
-            return Ok(None);
+            return Err(damaged("the header of another segment or store"));
         }
         header.len = header.len.min(actual - HEADER);
         Ok(Some(Self { header, file }))
@@ -204,10 +212,12 @@ impl Journal {
         self.end.0.checked_add(len).is_some_and(|end| end <= self.segment.end().0)
     }
 
-    /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes. After this the
+    /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes and, to `grow`,
+    /// larger than the last. After this the
     /// whole journal so far is durable. `Err` leaves the current segment the current one.
-    pub(crate) fn roll(&mut self, len: u64) -> Result<(), Fault> {
-        let wanted = (self.segment.header.len * 4).clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
+    pub(crate) fn roll(&mut self, len: u64, grow: bool) -> Result<(), Fault> {
+        let larger = if grow { self.segment.header.len.saturating_mul(4) } else { SMALLEST };
+        let wanted = larger.clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
         let header = SegmentHeader {
             store: self.store,
             number: self.segment.header.number + 1,
@@ -261,9 +271,20 @@ impl Journal {
         Self::sweep(&*self.storage, |number| number == current)
     }
 
+    /// Whether a file in the journal's folder is one of its own: a segment, a spare, or one that was being made.
+    pub(crate) fn is_file_name(name: &str) -> bool {
+        let ours = |(number, kind): (&str, &str)| {
+            number.parse::<u64>().is_ok() && ["log", "spare", "new"].contains(&kind)
+        };
+        name.split_once('.').is_some_and(ours)
+    }
+
     /// Removes spare and temporary files, and segments that `keep` does not want. The caller is alone.
     pub(crate) fn sweep(storage: &dyn Storage, keep: impl Fn(u64) -> bool) -> Result<(), Fault> {
         for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
+            if !Self::is_file_name(&name) {
+                continue;
+            }
             let wanted = name.strip_suffix(".log").and_then(|number| number.parse().ok()).is_some_and(&keep);
             if !wanted {
                 let path = format!("{DIR}/{name}");

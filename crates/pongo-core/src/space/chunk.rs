@@ -164,15 +164,16 @@ impl Chunk {
         format!("{}.sums", self.path.trim_end_matches(".chunk"))
     }
 
-    /// The stored checksum of block `index` of this chunk.
-    pub(crate) fn block_sum(&self, storage: &dyn Storage, index: u64) -> Result<u64, Fault> {
+    /// The stored checksum of block `index` of this chunk, whose first `summed` blocks have one. What lies behind those in
+    /// the file is being written, or was written by someone who died.
+    pub(crate) fn block_sum(&self, storage: &dyn Storage, index: u64, summed: u64) -> Result<u64, Fault> {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let index = index as usize;
         if sums.len() <= index {
             let path = self.sums_path();
             let file = storage.open(&path).map_err(Fault::io("opening", path.as_str()))?;
             let len = file.len().map_err(Fault::io("measuring", path.as_str()))?;
-            let blocks = (len / 8).min(self.len / BLOCK) as usize;
+            let blocks = (len / 8).min(summed) as usize;
             if blocks <= index {
                 return Err(Fault::corrupt(path, len, "the checksum of a block", "the end of the file"));
             }

@@ -28,6 +28,9 @@ use crate::storage::Storage;
 /// Bytes with one checksum; chunks are whole blocks.
 pub(crate) const BLOCK: u64 = 64 << 10;
 
+/// The largest address range: beyond it a range grows to what is there.
+const LARGEST: u64 = 1 << 45;
+
 /// How large chunks and address ranges are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
@@ -70,6 +73,15 @@ struct Known {
 impl Known {
     fn end(&self, origin: u64) -> u64 {
         self.chunks.last().map_or(origin, |chunk| chunk.end())
+    }
+
+    /// Adds a chunk that was found. Only the last one keeps its descriptor: a process has few.
+    fn push_found(&mut self, chunk: Chunk) {
+        if let Some(last) = self.chunks.last() {
+            last.release_file();
+        }
+        self.chunks.push(Arc::new(chunk));
+        self.foreign = true;
     }
 
     fn next_id(&self) -> ChunkId {
@@ -134,7 +146,8 @@ impl Space {
         }
         let mut view = self.view();
         if known_end > view.capacity_end() {
-            let capacity = (known_end * 4).next_power_of_two().max(view.reserved_end());
+            let capacity =
+                known_end.saturating_mul(4).min(LARGEST).next_power_of_two().max(view.reserved_end());
             let larger = View::new(&self.storage, 0, capacity, &self.dir)?;
             larger.inherit(&view);
             view = Arc::new(larger);
@@ -160,8 +173,7 @@ impl Space {
             let (id, start) = (known.next_id(), known.end(0));
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start)? {
                 Some(chunk) => {
-                    known.chunks.push(Arc::new(chunk));
-                    known.foreign = true;
+                    known.push_found(chunk);
                 }
                 None => break,
             }
@@ -226,10 +238,7 @@ impl Space {
         loop {
             let (id, start) = (known.next_id(), known.end(0));
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start) {
-                Ok(Some(chunk)) => {
-                    known.chunks.push(Arc::new(chunk));
-                    known.foreign = true;
-                }
+                Ok(Some(chunk)) => known.push_found(chunk),
                 Ok(None) | Err(Fault::Corrupt(_)) if start >= end => return self.sweep_from(id),
                 // A chunk that is missing below `end` is reported by whoever needs it.
                 Ok(None) => return Ok(()),

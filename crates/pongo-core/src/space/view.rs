@@ -6,7 +6,7 @@
 //! (where they have one) once in this process.
 
 use std::any::TypeId;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
 use super::BLOCK;
@@ -28,6 +28,8 @@ pub(crate) struct View {
     blocks: Box<[AtomicU32]>,
     pub(crate) chunks: AppendVec<Arc<Chunk>>,
     summed: AtomicU64,
+    /// The end of what is mapped and described in `blocks`.
+    ready: AtomicU64,
     /// What is mapped at and behind this byte of the space is not part of it any more; [`u64::MAX`] if all is.
     limit: AtomicU64,
     valid: OnceLock<ValidBlocks>,
@@ -45,6 +47,7 @@ impl View {
             blocks,
             chunks: AppendVec::new(),
             summed: AtomicU64::new(0),
+            ready: AtomicU64::new(origin),
             limit: AtomicU64::new(u64::MAX),
             valid: OnceLock::new(),
         })
@@ -62,14 +65,13 @@ impl View {
     /// The end of the mapped chunks.
     #[inline]
     pub(crate) fn mapped_end(&self) -> u64 {
-        let mapped = self.origin + self.reservation.mapped().end as u64;
-        mapped.min(self.limit.load(Ordering::Acquire))
+        self.ready.load(Ordering::Acquire).min(self.limit.load(Ordering::Acquire))
     }
 
     /// A chunk that begins at or behind byte `end` was forgotten: it is not to be seen here, and nothing more is to be
     /// mapped.
     pub(crate) fn limit(&self, end: u64) {
-        if self.origin + self.reservation.mapped().end as u64 > end {
+        if self.ready.load(Ordering::Acquire) > end {
             self.limit.fetch_min(end, Ordering::AcqRel);
         }
     }
@@ -85,9 +87,21 @@ impl View {
             block.fetch_or(ordinal << ORDINAL_SHIFT, Ordering::Release);
         }
         if chunk.marks.get().is_some() {
-            self.note_marks(chunk);
+            self.set_marks(chunk);
+        }
+        self.ready.store(chunk.end(), Ordering::SeqCst);
+        // Marks that came meanwhile: either whoever brought them sees the chunk here, or this sees them.
+        fence(Ordering::SeqCst);
+        if chunk.marks.get().is_some() {
+            self.set_marks(chunk);
         }
         Ok(())
+    }
+
+    fn set_marks(&self, chunk: &Chunk) {
+        for block in self.blocks_of(chunk) {
+            block.fetch_or(MARKS, Ordering::Release);
+        }
     }
 
     fn blocks_of(&self, chunk: &Chunk) -> &[AtomicU32] {
@@ -97,10 +111,9 @@ impl View {
 
     /// From now on rows of this chunk are looked up in its marks.
     pub(crate) fn note_marks(&self, chunk: &Chunk) {
+        fence(Ordering::SeqCst);
         if chunk.start >= self.origin && chunk.end() <= self.mapped_end() {
-            for block in self.blocks_of(chunk) {
-                block.fetch_or(MARKS, Ordering::Release);
-            }
+            self.set_marks(chunk);
         }
     }
 
@@ -216,7 +229,8 @@ impl View {
                 if block + BLOCK <= self.summed.load(Ordering::Relaxed) {
                     let Some(chunk) = self.chunk_at(block) else { return Err(self.unmapped(at, len)) };
                     let index = (block - chunk.start) / BLOCK;
-                    let expected = chunk.block_sum(&*self.storage, index)?;
+                    let summed = self.summed.load(Ordering::Relaxed).min(chunk.end()) - chunk.start;
+                    let expected = chunk.block_sum(&*self.storage, index, summed / BLOCK)?;
                     let place = (block - self.origin) as usize;
                     // SAFETY: a block below `summed` is below a published length: written, and not written again.
                     let bytes = unsafe { self.reservation.slice(place, BLOCK as usize) };

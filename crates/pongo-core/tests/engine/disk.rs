@@ -25,6 +25,8 @@ pub(crate) enum Plan {
     Cut(u64),
     /// This operation fails with this error, and, if asked for, so do all later ones of its kind.
     Fail(u64, io::ErrorKind, bool),
+    /// The process that first does an operation of this kind on a name with this in it is killed before it.
+    KillOn(Kind, &'static str),
     /// Every operation of this kind on files whose name has this in it fails.
     FailOn(Kind, &'static str, io::ErrorKind),
 }
@@ -304,6 +306,12 @@ impl Process {
         }
         let number = self.disk.operations.fetch_add(1, Ordering::SeqCst);
         match state.plan {
+            Plan::KillOn(wanted, part) if wanted == kind && name.contains(part) => {
+                state.plan = Plan::Nothing;
+                drop(state);
+                self.kill();
+                return Err(dead());
+            }
             Plan::Kill(at) if at == number => {
                 drop(state);
                 self.kill();

@@ -7,7 +7,7 @@ use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 
-use crate::disk::{Disk, Plan, Process};
+use crate::disk::{Disk, Kind, Plan, Process};
 use crate::indexer::MapIndexer;
 use crate::model::{Model, Random, Row, schema};
 use crate::work::{SMALL, make_up, options};
@@ -342,4 +342,59 @@ fn write_on(engine: &Arc<Engine>) {
     let before = engine.begin_read().unwrap().seq();
     write_pairs(engine, 99, 3, Durability::Sync);
     assert_eq!(check_pairs(engine), before.0 + 3);
+}
+
+/// Commits rows of 1000 bytes, `first` and following.
+fn write_large(engine: &Arc<Engine>, first: u64, count: u64) -> bool {
+    let rows: Vec<u8> = (first..first + count).flat_map(|key| large(key).bytes(1000)).collect();
+    let Ok(guard) = engine.begin_write() else { return false };
+    let table = guard.table_named("large").unwrap().unwrap();
+    let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).is_ok()
+}
+
+fn large(key: u64) -> Row {
+    Row { key, seed: key, previous: None, dead: false }
+}
+
+/// A process dies after it gave a file its name and before that name is durable. The next one uses the file, and then
+/// the power goes.
+#[test]
+fn names_that_the_dead_left_are_made_durable() {
+    for (dir, recovered) in [("tables/large", false), ("tables/large", true), ("journal", false)] {
+        for seed in 0..12 {
+            let disk = Disk::new();
+            let first = disk.process();
+            let one = open(first.storage());
+            let mut two = (!recovered).then(|| open(disk.process().storage()));
+            let mut guard = one.begin_write().unwrap();
+            guard.create_table(schema("large", 1000)).unwrap();
+            guard.commit(&Batch::default(), Durability::Sync).unwrap();
+            assert!(write_large(&one, 0, 600));
+            disk.plan(0, |_| Plan::KillOn(Kind::SyncDir, dir));
+            let mut written = 600;
+            while write_large(&one, written, 600) && !first.is_dead() {
+                written += 600;
+            }
+            assert!(first.is_dead());
+            let two = two.take().unwrap_or_else(|| open(disk.process().storage()));
+            drop(two.begin_write().unwrap());
+            let seq = two.begin_read().unwrap().seq().0;
+            // All that was acknowledged, and perhaps the last one.
+            assert!([written / 600 + 1, written / 600 + 2].contains(&seq), "{seq} after {written} rows");
+            let written = (seq - 1) * 600;
+            // Too few for a checkpoint, which would make names durable too, and too many for the chunks before.
+            assert!(write_large(&two, written, 190));
+            let written = written + 190;
+            let after = disk.reboot(&mut Random(seed));
+            let engine = open(after.process().storage());
+            let snapshot = engine.begin_read().unwrap();
+            let table = snapshot.table_named("large").unwrap().unwrap();
+            let view = snapshot.view(&table).unwrap().unwrap();
+            assert_eq!(view.len(), written, "{dir}, recovered {recovered}, seed {seed}");
+            for key in 0..written {
+                assert!(view.row_bytes(RowId(key)).unwrap() == large(key).bytes(1000));
+            }
+        }
+    }
 }

@@ -16,12 +16,16 @@ const DURABLE: Mix = Mix { rows: 6, bulk: 4, relaxed: u64::MAX };
 
 /// A store with a checkpoint somewhere in the middle, and every state it was in.
 fn store(seed: u64, clean: bool) -> (Disk, Vec<Model>) {
+    store_of(14, seed, clean)
+}
+
+fn store_of(commits: usize, seed: u64, clean: bool) -> (Disk, Vec<Model>) {
     let disk = Disk::new();
     let process = disk.process();
     let engine = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default())).unwrap();
     let mut random = Random(seed);
     let mut models = vec![Model::default()];
-    for _ in 0..14 {
+    for _ in 0..commits {
         let transaction = make_up(models.last().unwrap(), &mut random, DURABLE);
         transaction.commit(&engine).unwrap();
         models.push(transaction.after);
@@ -150,6 +154,25 @@ fn rot(wanted: impl Fn(&str) -> bool, reboot: bool, clean: bool, newest_only: bo
 fn the_super_file() {
     let outcomes = rot(|path| path == "super", false, true, true, 60);
     assert!(outcomes.refused + outcomes.harmless == 60 && outcomes.harmless > 0, "{outcomes:?}");
+}
+
+/// Each slot in turn, after a power cut that brings back the journal of the generation before.
+#[test]
+fn a_slot_of_the_super_file_after_a_power_cut() {
+    let mut outcomes = Outcomes::default();
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let (disk, models) = store_of(2, 91 + seed % 7, false);
+        let disk = disk.reboot(&mut random);
+        let file = disk.inner().open("super").unwrap();
+        let at = seed % 2 * 4096 + random.below(80);
+        let mut byte = [0];
+        file.read_at(&mut byte, at).unwrap();
+        file.write_at(&[byte[0] ^ 4], at).unwrap();
+        open_damaged(&disk, &models, true, &mut outcomes);
+    }
+    assert_eq!((outcomes.unreadable, outcomes.tail), (0, 0), "{outcomes:?}");
+    assert!(outcomes.harmless > 0, "{outcomes:?}");
 }
 
 #[test]

@@ -130,22 +130,47 @@ impl HashIndex {
         keys: &dyn KeyHashes,
         source: impl IntoIterator<Item = (u64, Candidate)>,
     ) -> Result<HashIndex, HashError> {
+        HashIndex::try_rebuild(storage, dir, identity, expected_rows, keys, source.into_iter().map(Ok))
+    }
+
+    /// *Writer.* As [`rebuild`](Self::rebuild) from a source that can fail, at its first error.
+    ///
+    /// # Errors
+    ///
+    /// As [`rebuild`](Self::rebuild), and the source's: the index that was in the folder is still in force then too.
+    pub fn try_rebuild<E: From<HashError>>(
+        storage: &Arc<dyn Storage>,
+        dir: &str,
+        identity: Identity,
+        expected_rows: u64,
+        keys: &dyn KeyHashes,
+        source: impl IntoIterator<Item = Result<(u64, Candidate), E>>,
+    ) -> Result<HashIndex, E> {
+        let mut failed = None;
+        let source = source.into_iter().map_while(|item| item.map_err(|error| failed = Some(error)).ok());
         let folder = Folder { storage: storage.clone(), dir: dir.to_owned() };
-        make_folders(&folder)?;
-        let head = Head::prepare(&folder, identity)?;
-        let before = Root::from_word(head.root_word());
-        let epoch = new_epoch(&folder, before)?;
-        remove_files(&folder, |of| Some(of) != before.map(|root| root.epoch))?;
+        let prepare = || {
+            make_folders(&folder)?;
+            let head = Head::prepare(&folder, identity)?;
+            let before = Root::from_word(head.root_word());
+            let epoch = new_epoch(&folder, before)?;
+            remove_files(&folder, |of| Some(of) != before.map(|root| root.epoch))?;
+            Ok((head, before, epoch))
+        };
+        let (head, before, epoch) = prepare().map_err(|fault: Fault| HashError::from(fault))?;
         let account = before.map_or(0, |root| 1 - root.account);
         let maps = Maps::new(folder.clone(), epoch);
-        match fill(&head, &maps, account, expected_rows, keys, source) {
-            Ok(root) => head.publish(root),
-            Err(error) => {
+        let filled = fill(&head, &maps, account, expected_rows, keys, source);
+        let root = match (filled, failed) {
+            (Ok(root), None) => root,
+            (filled, failed) => {
                 // What is left of it is in nobody's way; the next build removes it.
                 let _ = remove_files(&folder, |of| of == epoch);
-                return Err(error.into());
+                let fault = filled.err().map(|fault| HashError::from(fault).into());
+                return Err(failed.or(fault).expect("one of them is why this arm was taken"));
             }
-        }
+        };
+        head.publish(root);
         let _ = remove_files(&folder, |of| of != epoch);
         Ok(HashIndex { head, first: maps })
     }
