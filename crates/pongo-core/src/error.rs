@@ -22,7 +22,7 @@ pub struct IoFailure {
 fn mend(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "; the disk (or quota) is full: nothing of this transaction was kept, free some space and try again"
+            "; the disk (or quota) is full: what was committed is safe, free some space and try again"
         }
         io::ErrorKind::PermissionDenied => {
             "; a store is opened for reading and writing by everyone who shares it: give this user write permission on the folder and its files"
