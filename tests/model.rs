@@ -232,6 +232,37 @@ fn on_a_copy_of_an_open_store() -> Outcome {
     Ok(())
 }
 
+/// Recovery leaves deleted keys out of the index that it rebuilds: rows put later have no link to the dead ones.
+#[test]
+fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let leg = |minutes| Leg { from: 1, to: 2, closed: false, _pad: 0, minutes };
+    let store = open(&folder.path().join("before.pongo"))?;
+    for minutes in 0..3 {
+        let mut tx = store.begin_write()?;
+        tx.table::<Leg>()?.put(&leg(minutes))?;
+        tx.commit()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Leg>()?.delete(&(2, 1))?;
+        tx.commit()?;
+    }
+    oracle::copy(&folder.path().join("before.pongo"), &folder.path().join("after.pongo"))?;
+    let store = open(&folder.path().join("after.pongo"))?;
+    let mut tx = store.begin_write()?;
+    assert!(!tx.table::<Leg>()?.put(&leg(7))?);
+    tx.commit()?;
+    store.rebuild_index::<Leg>()?;
+    let put = store.begin_read()?;
+    assert_eq!(put.table::<Leg>()?.get(&(2, 1))?, Some(&leg(7)));
+    let mut tx = store.begin_write()?;
+    assert!(tx.table::<Leg>()?.delete(&(2, 1))?);
+    tx.commit()?;
+    store.rebuild_index::<Leg>()?;
+    assert_eq!(put.table::<Leg>()?.get(&(2, 1))?, Some(&leg(7)));
+    assert_eq!(store.begin_read()?.table::<Leg>()?.get(&(2, 1))?, None);
+    Ok(())
+}
+
 /// Old snapshots are looked at by other threads while commits and rebuilds go on.
 #[test]
 fn snapshots_in_other_threads() -> Outcome {
