@@ -119,7 +119,7 @@ fn a_changed_struct() -> Outcome {
         "!    32   2 floor: u16",
         "32   4 floor: u32",
         "40   8 price: u64",
-        "give the type its old layout, or another table name",
+        "give the type its old layout; or name another table",
     ];
     let words: Vec<&str> = words.iter().map(|word| word.trim_start_matches('!').trim_start()).collect();
     let snapshot = store.begin_read()?;
@@ -184,7 +184,7 @@ fn a_text_of_another_store_or_of_an_aborted_transaction() -> Outcome {
     for text in [foreign, aborted] {
         let mut tx = store.begin_write()?;
         let error = tx.table::<Room>()?.put(&Room::new(6, 1.0, text)).unwrap_err();
-        let error = says(error, &["table rooms", "tx.text(", "of this transaction"]);
+        let error = says(error, &["field `name`", "table rooms", "tx.text(", "of this transaction"]);
         assert!(matches!(error, WriteError::HeapField { .. }));
         let rooms = [Room::new(7, 1.0, Text::EMPTY), Room::new(8, 1.0, text)];
         let error = tx.table::<Room>()?.extend(rooms).unwrap_err();

@@ -30,13 +30,32 @@ fn mend(error: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             "; the file system is mounted read-only: a store needs to write its control file even to be read, so copy it elsewhere or remount"
         }
+        io::ErrorKind::NotFound => {
+            "; a file of the store is missing: restore it, or the whole store, from a backup"
+        }
+        io::ErrorKind::IsADirectory => {
+            "; a file of the store is expected there: move the folder out of the store and restore the file from a backup"
+        }
+        io::ErrorKind::OutOfMemory => {
+            "; the system has no memory for it, or no more maps for this process (`vm.max_map_count`)"
+        }
+        _ if detail(error).and_then(FileError::raw_os_error) == Some(TOO_MANY_FILES) => {
+            "; this process has too many files open: raise its limit (`ulimit -n`)"
+        }
         _ => "",
     }
 }
 
+/// `EMFILE`.
+const TOO_MANY_FILES: i32 = 24;
+
+fn detail(error: &io::Error) -> Option<&FileError> {
+    error.get_ref()?.downcast_ref()
+}
+
 /// As [`mend`], for the folder of a store.
 fn mend_folder(error: &io::Error) -> &'static str {
-    let tried = error.get_ref().and_then(|error| error.downcast_ref::<FileError>()).map(FileError::operation);
+    let tried = detail(error).map(FileError::operation);
     match error.kind() {
         io::ErrorKind::NotFound if tried == Some("open folder") => {
             "; name the folder of a store that is there, or let it be made (`Options::create(true)`)"
@@ -150,7 +169,7 @@ impl Fault {
 /// A table's rows in the store are laid out otherwise than the program's type says.
 #[derive(Debug, Error)]
 #[error(
-    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout, or another table name, or rebuild the table from its rows:\n{diff}"
+    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout; or name another table in the new one, and copy the rows over with both types:\n{diff}"
 )]
 pub struct SchemaMismatch {
     /// The table.
@@ -311,13 +330,13 @@ pub enum WriteError {
     },
     /// A `Text` or `Blob` field does not name bytes of this store.
     #[error(
-        "field {field} of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
+        "field `{field}` of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
     )]
     HeapField {
         /// The table.
         table: String,
-        /// Byte offset of the field in the row.
-        field: usize,
+        /// The row's field, or the one in which it is nested.
+        field: String,
         /// Why it is refused.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
