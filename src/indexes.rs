@@ -1,6 +1,6 @@
 //! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -119,28 +119,33 @@ fn forget(rows: &mut HashTable<(u64, RowId)>, hash: u64, same_key: impl Fn(RowId
 /// Hashes of the keys of a table's rows, taken from their bytes.
 struct RowKeys<'a> {
     view: &'a TableView,
-    ranges: Vec<(usize, usize)>,
+    /// Where the key lies in a row, once someone asks.
+    ranges: OnceCell<Vec<(usize, usize)>>,
 }
 
 impl<'a> RowKeys<'a> {
     fn new(view: &'a TableView) -> Self {
-        Self { view, ranges: view.core().schema().key_ranges() }
+        Self { view, ranges: OnceCell::new() }
+    }
+
+    fn ranges(&self) -> &[(usize, usize)] {
+        self.ranges.get_or_init(|| self.view.core().schema().key_ranges())
     }
 
     fn hash_of(&self, row: &[u8]) -> u64 {
-        match self.ranges[..] {
+        match *self.ranges() {
             [(offset, len)] => key_hash(&row[offset..offset + len]),
             _ => key_hash(&self.key_of(row)),
         }
     }
 
     fn key_of(&self, row: &[u8]) -> Vec<u8> {
-        self.ranges.iter().flat_map(|&(offset, len)| &row[offset..offset + len]).copied().collect()
+        self.ranges().iter().flat_map(|&(offset, len)| &row[offset..offset + len]).copied().collect()
     }
 
     fn same_key(&self, a: RowId, b: RowId) -> bool {
         let (Ok(a), Ok(b)) = (self.view.row_bytes(a), self.view.row_bytes(b)) else { return false };
-        self.ranges.iter().all(|&(offset, len)| a[offset..offset + len] == b[offset..offset + len])
+        self.ranges().iter().all(|&(offset, len)| a[offset..offset + len] == b[offset..offset + len])
     }
 }
 

@@ -136,19 +136,16 @@ pub(crate) fn find<'v, T: PongoRecord>(
             }
         },
     });
-    if found.is_err() || failed.is_some() {
-        return Err(why(view, found, failed));
+    match (found, failed) {
+        (Ok(_), None) => Ok(alive),
+        (Err(error), _) => Err(in_index(view, error)),
+        (Ok(_), Some(error)) => Err(*error),
     }
-    Ok(alive)
 }
 
 #[cold]
-fn why(view: &TableView, found: Result<Option<()>, HashError>, failed: Option<Box<ReadError>>) -> ReadError {
-    match (found, failed) {
-        (Err(error), _) => indexes::fault(view.core(), error).into(),
-        (_, Some(error)) => *error,
-        (Ok(_), None) => unreachable!("only asked if something failed"),
-    }
+fn in_index(view: &TableView, error: HashError) -> ReadError {
+    indexes::fault(view.core(), error).into()
 }
 
 /// A row that a view sees, with its number.

@@ -123,9 +123,9 @@ pub enum Fault {
 
 impl Fault {
     /// Wraps an I/O error with what was being done to which file.
-    pub fn io(what: &'static str, path: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Io(IoFailure { what, path, source })
+    pub fn io<P: Into<String>>(what: &'static str, path: P) -> impl FnOnce(io::Error) -> Self {
+        // The path becomes a `String` only if there is an error.
+        move |source| Self::Io(IoFailure { what, path: path.into(), source })
     }
 
     /// A damaged place.

@@ -158,4 +158,28 @@ mod tests {
     fn tables_are_named_after_their_types() {
         ::std::assert_eq!(crate::tables(), ["single", "several", "written"]);
     }
+
+    /// A program in a crate of its own: only what the renamed crate exports.
+    #[test]
+    fn a_store_keeps_what_another_crate_defines()
+    -> ::std::result::Result<(), ::std::boxed::Box<dyn ::std::error::Error>> {
+        use crate::Written;
+        use ::std::iter::{IntoIterator, Iterator};
+        use ::std::option::Option::Some;
+
+        let store = ::renamed::Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Written>()?.extend((0..100).map(|id| Written { id, price: 0.5, count: 2 }))?;
+        tx.table::<Written>()?.update(&7, |row| row.count = 3)?;
+        tx.commit()?;
+        let snapshot = store.begin_read()?;
+        let rows = snapshot.table::<Written>()?;
+        ::std::assert_eq!(rows.get(&7)?.map(|row| row.count), Some(3));
+        let mut sum = 0;
+        for run in rows.slices() {
+            sum += IntoIterator::into_iter(run?).map(|row| row.count).sum::<i64>();
+        }
+        ::std::assert_eq!((rows.len(), sum), (100, 201));
+        ::std::result::Result::Ok(())
+    }
 }

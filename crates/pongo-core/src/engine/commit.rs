@@ -340,7 +340,6 @@ fn assert_above_published(engine: &super::Engine, table: TableId, first: u64) {
     }
 }
 
-pub(crate) fn index_fault(table: &TableCore) -> impl FnOnce(super::IndexError) -> Fault + use<> {
-    let table = table.schema().table.clone();
-    move |source| Fault::Index { table, source }
+pub(crate) fn index_fault(table: &TableCore) -> impl FnOnce(super::IndexError) -> Fault {
+    |source| Fault::Index { table: table.schema().table.clone(), source }
 }

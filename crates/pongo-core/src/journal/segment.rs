@@ -135,7 +135,7 @@ impl Segment {
         let mut bytes = vec![0; len as usize];
         self.file
             .read_at(&mut bytes, self.offset(pos))
-            .map_err(Fault::io("reading", path_of(self.header.number)))?;
+            .map_err(|error| Fault::io("reading", path_of(self.header.number))(error))?;
         Ok(Some(bytes))
     }
 }
@@ -241,7 +241,7 @@ impl Journal {
         self.segment
             .file
             .write_at(entry, self.segment.offset(self.end))
-            .map_err(Fault::io("writing", path_of(self.segment.header.number)))?;
+            .map_err(|error| Fault::io("writing", path_of(self.segment.header.number))(error))?;
         self.end.0 += entry.len() as u64;
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use pongo_core::storage::Words;
+use pongo_core::storage::{Words, same_upper};
 
 use super::Candidate;
 use super::layout::{CAPACITY, Kind, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, entry, home, segment_word};
@@ -88,25 +88,23 @@ impl<'a> Segment<'a> {
         let mut at = home(hash);
         for _ in 0..LINES {
             let line = self.line(at);
-            let mut tagged = 0_u32;
-            for (i, &word) in line.iter().enumerate() {
-                tagged |= u32::from(entry::has_tag(word, tag)) << i;
-            }
-            if tagged != 0 {
-                // What was written before the entry was (the row, its previous row) is seen by whoever saw the entry.
-                fence(Ordering::Acquire);
-                while tagged != 0 {
-                    let i = tagged.trailing_zeros() as usize % LINE;
-                    tagged &= tagged - 1;
-                    if let Some(candidate) = entry::candidate(line[i])
-                        && let Some(found) = f(at * LINE + i, candidate)
-                    {
-                        return Probe::Hit(found);
-                    }
+            let last = line[LINE - 1];
+            let mut tagged = same_upper(line, (tag >> 48) as u16);
+            while tagged != 0 {
+                let slot = at * LINE + tagged.trailing_zeros() as usize % LINE;
+                tagged &= tagged - 1;
+                // Read again, now in order: what was written before the entry was (the row, its previous row) is seen by
+                // whoever sees the entry. It may be another one by now, with the same tag or without a row.
+                let word = self.words.load(self.base + LINE + slot, Ordering::Acquire);
+                if entry::has_tag(word, tag)
+                    && let Some(candidate) = entry::candidate(word)
+                    && let Some(found) = f(slot, candidate)
+                {
+                    return Probe::Hit(found);
                 }
             }
             // A line fills from its first slot to its last.
-            if line[LINE - 1] == entry::EMPTY {
+            if last == entry::EMPTY {
                 return Probe::End;
             }
             at = if at + 1 == LINES { 0 } else { at + 1 };
