@@ -1,9 +1,10 @@
 //! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use hashbrown::HashTable;
 use pongo_core::engine::{Change, IndexError, Indexer};
 use pongo_core::error::Fault;
 use pongo_core::ids::RowId;
@@ -62,9 +63,16 @@ impl Indexes {
     pub(crate) fn rebuild_from(&self, view: &TableView, dead: bool) -> Result<(), IndexError> {
         let table = view.core();
         let keys = RowKeys::new(view);
-        let newest_dead = if dead { newest_dead(view)? } else { Vec::new() };
+        let dead = RefCell::new(if dead { newest_dead(view, &keys)? } else { HashTable::new() });
         let live = LiveHashes { keys: &keys, run: 0..0, from: RowId(0), batch: Vec::new().into_iter() };
-        let dead = newest_dead.iter().map(|&row| (keys.hash(row), Candidate { row, dead: true }));
+        let live = live.inspect(|item| {
+            if let Ok((hash, candidate)) = item {
+                // A key that was put anew in a row without a link to the dead one.
+                forget(&mut dead.borrow_mut(), *hash, |row| keys.same_key(row, candidate.row));
+            }
+        });
+        let dead = std::iter::once_with(|| dead.take()).flatten();
+        let dead = dead.map(|(hash, row)| (hash, Candidate { row, dead: true }));
         let index = HashIndex::try_rebuild::<IndexError>(
             table.storage(),
             &dir(table),
@@ -80,16 +88,32 @@ impl Indexes {
     }
 }
 
-/// Rows that died and were not replaced: the last version of a deleted key.
-fn newest_dead(view: &TableView) -> Result<Vec<RowId>, Fault> {
+/// The last version of each deleted key, with the key's hash.
+///
+/// A dead row that no other replaced need not be the last one of its key: recovery leaves deleted keys out of the index it
+/// rebuilds, so that a row put later has no link to them. No snapshot lives that saw them; the newest row counts.
+fn newest_dead(view: &TableView, keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+    let mut newest = HashTable::new();
     if view.live() == view.len() {
-        return Ok(Vec::new());
+        return Ok(newest);
     }
     let mut replaced = HashSet::new();
     for row in 0..view.len() {
         replaced.extend(view.previous(RowId(row))?);
     }
-    Ok((0..view.len()).map(RowId).filter(|&row| !view.is_live(row) && !replaced.contains(&row)).collect())
+    for row in (0..view.len()).map(RowId).filter(|&row| !view.is_live(row) && !replaced.contains(&row)) {
+        let hash = keys.hash(row);
+        forget(&mut newest, hash, |older| keys.same_key(older, row));
+        newest.insert_unique(hash, (hash, row), |&(hash, _)| hash);
+    }
+    Ok(newest)
+}
+
+/// Takes the row with a key out, if there is one.
+fn forget(rows: &mut HashTable<(u64, RowId)>, hash: u64, same_key: impl Fn(RowId) -> bool) {
+    if let Ok(entry) = rows.find_entry(hash, |&(known, row)| known == hash && same_key(row)) {
+        entry.remove();
+    }
 }
 
 /// Hashes of the keys of a table's rows, taken from their bytes.

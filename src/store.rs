@@ -74,7 +74,7 @@ impl Options {
         let storage = if self.must_exist {
             let storage = RealStorage::open(path).map_err(folder)?;
             if !path.join("super").exists() {
-                let found = "no `super` file in it".to_owned();
+                let found = "none, and is not to make it (`Options::create(false)`)".to_owned();
                 return Err(OpenError::NotAStore { path: path.display().to_string(), found });
             }
             storage
@@ -106,7 +106,7 @@ impl Options {
             return if *shared.engine.options() == self.engine {
                 Ok(Store { shared })
             } else {
-                let differs = format!("open with {:?}, asked for {:?}", shared.engine.options(), self.engine);
+                let differs = differs(shared.engine.options(), &self.engine);
                 Err(OpenError::AlreadyOpen { path: storage.name(), differs })
             };
         }
@@ -114,6 +114,17 @@ impl Options {
         open.push((folder, Arc::downgrade(&shared)));
         Ok(Store { shared })
     }
+}
+
+/// The options that differ, by the names of their methods.
+fn differs(open: &EngineOptions, asked: &EngineOptions) -> String {
+    let differing = [
+        ("chunk_size", open.sizes.chunk, asked.sizes.chunk),
+        ("checkpoint_bytes", open.checkpoint_bytes, asked.checkpoint_bytes),
+    ];
+    let differing = differing.iter().filter(|(_, open, asked)| open != asked);
+    let say = |(name, open, asked): &(&str, u64, u64)| format!("{name} is {open}, asked for {asked}");
+    differing.map(say).collect::<Vec<_>>().join("; ")
 }
 
 /// The stores that are open in this process, by device and inode of their folders.

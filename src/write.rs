@@ -363,6 +363,15 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
+    /// The name of the field that the byte at `offset` of a row belongs to.
+    fn field_at(&self, offset: usize) -> String {
+        let fields = &self.core.schema().fields;
+        fields
+            .iter()
+            .rfind(|field| field.offset <= offset)
+            .map_or_else(String::new, |field| field.name.clone())
+    }
+
     /// Errs if a `Text` or `Blob` of the row does not name bytes that are there.
     fn check_heap(&self, guard: &WriteGuard, heap: &[u8], row: &T) -> Result<(), WriteError> {
         for field in &self.heap_fields {
@@ -373,7 +382,7 @@ impl<T: PongoRecord> Staging<T> {
             }
             let refuse = |source: Box<dyn std::error::Error + Send + Sync>| WriteError::HeapField {
                 table: self.core.schema().table.clone(),
-                field: field.offset,
+                field: self.field_at(field.offset),
                 source,
             };
             let bytes = guard

@@ -8,6 +8,8 @@
 mod child;
 #[path = "support/rng.rs"]
 mod rng;
+#[path = "support/running.rs"]
+mod running;
 #[path = "kill/work.rs"]
 mod work;
 
@@ -15,9 +17,9 @@ use std::path::Path;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use child::Running;
 use pongo::prelude::*;
 use rng::Rng;
+use running::{Running, say};
 use work::{Model, Works};
 
 const NAME: &str = "kill_9_loses_no_acknowledged_commit";
@@ -35,17 +37,17 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 /// The child: opens the store and goes on where it ended, until it is killed.
 fn work_until_killed(role: &str) -> Outcome {
     let (bulk, path) = role.split_once(' ').ok_or("a role is two words")?;
-    child::say("opening");
+    say("opening");
     let store = open(Path::new(path))?;
     let done = store.begin_read()?.table::<Works>()?.len();
-    child::say("open");
+    say("open");
     for number in done + 1.. {
         let kind = work::kind_of(number, bulk == "bulk" && (number - done) % 8 == 1);
-        child::say(&format!("begin {number}"));
-        let tx = work::perform(&store, number, kind, || child::say("loading"))?;
-        child::say("committing");
+        say(&format!("begin {number}"));
+        let tx = work::perform(&store, number, kind, || say("loading"))?;
+        say("committing");
         tx.commit()?;
-        child::say(&format!("acknowledged {number}"));
+        say(&format!("acknowledged {number}"));
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 mod agent;
 #[path = "support/child.rs"]
 mod child;
+#[path = "support/running.rs"]
+mod running;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

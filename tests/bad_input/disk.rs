@@ -1,1 +1,311 @@
-//! x
+//! Disks that are full, read-only, or someone else's. They are mounted by a child in a mount namespace of its own, so that
+//! they are gone with it; where that is not allowed, the tests say so and stop.
+
+use std::error::Error;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::process::Command;
+
+use pongo::prelude::*;
+use pongo::{CommitError, OpenError, WriteError};
+
+use crate::child;
+use crate::house::{self, Guest, Outcome, Room, says};
+
+/// Runs `test` in a process that may mount things, in a folder that is mounted by it: a tmpfs.
+fn with_a_disk(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    if let Some(folder) = child::role() {
+        mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", &folder])?;
+        return test(Path::new(&folder));
+    }
+    // As root, or as a user who is root in a namespace of users.
+    let allowed = |flags: &str| {
+        let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+        mounts.is_ok_and(|output| output.status.success())
+    };
+    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
+        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
+        return Ok(());
+    };
+    let folder = tempfile::tempdir()?;
+    let inner = child::command(&format!("disk::{name}"), &folder.path().display().to_string());
+    let mut command = Command::new("unshare");
+    command.arg(flags).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let complains = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
+    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    Ok(())
+}
+
+fn mount(arguments: &[&str]) -> Outcome {
+    let output = Command::new("mount").args(arguments).output()?;
+    if !output.status.success() {
+        return Err(format!("mount {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(())
+}
+
+/// Takes all space that is left but `spare` bytes. Removing the file gives it back.
+fn fill(disk: &Path, spare: u64) -> Outcome<std::path::PathBuf> {
+    let filler = disk.join("filler");
+    let mut size = 0_u64;
+    let mut step = 8 << 20;
+    while step >= 4096 {
+        let more = vec![0xee; step as usize];
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(&filler)?;
+        match std::os::unix::fs::FileExt::write_all_at(&file, &more, size) {
+            Ok(()) => size += step,
+            Err(_) => step /= 2,
+        }
+        file.set_len(size)?;
+    }
+    fs::OpenOptions::new().write(true).open(&filler)?.set_len(size.saturating_sub(spare) / 4096 * 4096)?;
+    Ok(filler)
+}
+
+/// Asserts that an error is about a full disk: in its message, and in an [`std::io::Error`] among its sources.
+#[track_caller]
+fn is_full<E: Error + 'static>(error: E) {
+    let error = says(error, &["free some space"]);
+    let mut source: Option<&dyn Error> = Some(&error);
+    while let Some(at) = source {
+        if let Some(io) = at.downcast_ref::<std::io::Error>()
+            && io.kind() == ErrorKind::StorageFull
+        {
+            return;
+        }
+        source = at.source();
+    }
+    panic!("no source says that the disk is full: {error:?}");
+}
+
+#[test]
+fn commits_on_a_full_disk() -> Outcome {
+    with_a_disk("commits_on_a_full_disk", |disk| {
+        let path = disk.join("full.pongo");
+        let store = house::build(&path)?;
+        for (spare, rows) in [(0, 1), (256 << 10, 1), (0, 500), (512 << 10, 500), (1 << 20, 100)] {
+            let filler = fill(disk, spare)?;
+            let mut refused = false;
+            let mut done = store.begin_read()?.table::<Guest>()?.len();
+            // Without any space some commits may still fit what is allocated.
+            for _ in 0..100_000 {
+                let mut tx = store.begin_write_with(Durability::Relaxed)?;
+                let name = tx.text(&"x".repeat(300))?;
+                let staged = (0..rows).try_for_each(|number| -> Result<(), WriteError> {
+                    let number = 1_000_000 + done * rows + number;
+                    tx.table::<Room>()?.insert(&Room::new(number, 0.0, name))
+                });
+                staged?;
+                let guest = FixedStr::try_from(format!("guest {done}").as_str())?;
+                tx.table::<Guest>()?.insert(&Guest { name: guest, room: done })?;
+                match tx.commit() {
+                    Ok(_) => done += 1,
+                    Err(error) => {
+                        assert!(matches!(error, CommitError::Refused(_)), "{error:?}");
+                        is_full(error);
+                        refused = true;
+                        break;
+                    }
+                }
+            }
+            assert!(refused, "the disk did not get full");
+            // Reading goes on, the acknowledged commits are there, the refused one is not.
+            assert_eq!(store.begin_read()?.table::<Guest>()?.len(), done);
+            assert!(!store.begin_read()?.table::<Room>()?.contains(&(1_000_000 + done * rows))?);
+            fs::remove_file(filler)?;
+            // With space, writing goes on as if nothing had been. What was loaded goes again, to keep the disk large.
+            let mut tx = store.begin_write()?;
+            let mut rooms = tx.table::<Room>()?;
+            let numbers: Vec<u64> = store
+                .begin_read()?
+                .table::<Room>()?
+                .rows()
+                .filter_map(|room| room.map(|room| room.number).ok())
+                .filter(|number| *number >= 1_000_000)
+                .collect();
+            for number in numbers {
+                assert!(rooms.delete(&number)?);
+            }
+            tx.commit()?;
+            let guests = store.begin_read()?.table::<Guest>()?.len();
+            assert_eq!(guests, done);
+        }
+        drop(store);
+        house::assert_whole(&house::open(&path)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_bulk_load_on_a_full_disk() -> Outcome {
+    with_a_disk("a_bulk_load_on_a_full_disk", |disk| {
+        let path = disk.join("full.pongo");
+        let store = house::build(&path)?;
+        let load = || (0..400_000).map(|number| Room::new(1_000_000 + number, 0.0, Text::EMPTY));
+        for spare in [0, 100 << 10, 1 << 20, 9 << 20, 17 << 20] {
+            let filler = fill(disk, spare)?;
+            let mut tx = store.begin_write()?;
+            match tx.table::<Room>()?.extend(load()) {
+                Err(error) => is_full(error),
+                Ok(_) => is_full(tx.commit().expect_err("the disk has no space for it")),
+            }
+            house::assert_whole(&store);
+            fs::remove_file(filler)?;
+        }
+        // With space, the same load goes through.
+        let mut tx = store.begin_write()?;
+        assert_eq!(tx.table::<Room>()?.extend(load())?, 400_000);
+        tx.commit()?;
+        drop(store);
+        let store = house::open(&path)?;
+        let snapshot = store.begin_read()?;
+        let rooms = snapshot.table::<Room>()?;
+        assert_eq!(rooms.len(), 400_000 + house::rooms_after(&house::history()).len() as u64);
+        assert!(rooms.contains(&1_399_999)?);
+        Ok(())
+    })
+}
+
+#[pongo::record]
+#[pongo(table = "late")]
+struct Late {
+    #[pongo(key)]
+    id: u64,
+}
+
+#[test]
+fn making_a_table_on_a_full_disk() -> Outcome {
+    with_a_disk("making_a_table_on_a_full_disk", |disk| {
+        let path = disk.join("full.pongo");
+        let store = house::build(&path)?;
+        let mut refused = 0;
+        // With a little more space each time, until it is enough.
+        for spare in (0..).step_by(8 << 10) {
+            let filler = fill(disk, spare)?;
+            let mut tx = store.begin_write()?;
+            let error = match tx.table::<Late>().and_then(|mut late| late.put(&Late { id: 1 })) {
+                Err(error) => CommitError::Refused(error),
+                Ok(_) => match tx.commit() {
+                    Err(error) => error,
+                    Ok(_) => break,
+                },
+            };
+            is_full(error);
+            refused += 1;
+            assert!(store.begin_read()?.table::<Late>()?.is_empty());
+            house::assert_whole(&store);
+            fs::remove_file(filler)?;
+        }
+        assert!(refused > 3, "a table was made with hardly any space");
+        drop(store);
+        let store = house::open(&path)?;
+        house::assert_whole(&store);
+        assert!(store.begin_read()?.table::<Late>()?.contains(&1)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn opening_on_a_full_disk() -> Outcome {
+    with_a_disk("opening_on_a_full_disk", |disk| {
+        // A new store, with more and more space.
+        let path = disk.join("new.pongo");
+        let mut refused = 0;
+        for spare in (0..2_000).step_by(100) {
+            let filler = fill(disk, spare << 10)?;
+            let opened = house::open(&path);
+            fs::remove_file(filler)?;
+            match opened {
+                Err(error) => {
+                    refused += 1;
+                    is_full(error);
+                }
+                Ok(_) => break,
+            }
+        }
+        assert!(refused > 1, "nothing was refused");
+        house::open(&path)?.close()?;
+        // One that is there, closed or not.
+        let made = disk.join("made.pongo");
+        let store = house::build(&made)?;
+        house::copy(&made, &disk.join("cut.pongo"))?;
+        store.close()?;
+        for name in ["made.pongo", "cut.pongo"] {
+            let path = disk.join(name);
+            let filler = fill(disk, 0)?;
+            match house::open(&path) {
+                Ok(store) => {
+                    house::assert_whole(&store);
+                    drop(store);
+                }
+                Err(error) => is_full(error),
+            }
+            fs::remove_file(filler)?;
+            house::assert_whole(&house::open(&path)?);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_read_only_disk() -> Outcome {
+    with_a_disk("a_read_only_disk", |disk| {
+        let path = disk.join("kept.pongo");
+        house::build(&path)?.close()?;
+        let at = disk.display().to_string();
+        mount(&["-o", "remount,ro", &at])?;
+        for path in [path.clone(), disk.join("new.pongo")] {
+            let name = path.display().to_string();
+            let error = says(house::open(&path).unwrap_err(), &[&name, "read-only", "remount"]);
+            assert!(matches!(error, OpenError::Folder { .. } | OpenError::Fault(_)), "{error:?}");
+        }
+        mount(&["-o", "remount,rw", &at])?;
+        house::assert_whole(&house::open(&path)?);
+        Ok(())
+    })
+}
+
+#[test]
+fn files_of_another_user() -> Outcome {
+    const NAME: &str = "files_of_another_user";
+    if let Some(path) = child::role() {
+        let error = says(house::open(Path::new(&path)).unwrap_err(), &[&path, "write permission"]);
+        assert!(matches!(error, OpenError::Folder { .. } | OpenError::Fault(_)), "{error:?}");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let made = folder.path().join("mine.pongo");
+    house::build(&made)?.close()?;
+    // Others may see the folder, and nothing more; the test's program lies where they can start it.
+    let everyone =
+        |path: &Path, mode| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode));
+    everyone(folder.path(), 0o755)?;
+    let program = folder.path().join("program");
+    fs::copy(std::env::current_exe()?, &program)?;
+    everyone(&program, 0o755)?;
+    for path in [made.clone(), folder.path().join("new.pongo")] {
+        let inner = child::command(&format!("disk::{NAME}"), &path.display().to_string());
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+        command.arg(&program).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if !said.contains("running 1 test") {
+            println!("{NAME}: skipped, since `setpriv` cannot start a program as another user here");
+            return Ok(());
+        }
+        assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    house::assert_whole(&house::open(&made)?);
+    Ok(())
+}

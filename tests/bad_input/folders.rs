@@ -1,1 +1,265 @@
-//! x
+//! Folders that are no store, or not one for this program: refused, and left as they are.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use pongo::prelude::*;
+use pongo::{Fault, OpenError};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::house::{self, Outcome, says};
+
+/// What a folder holds, to see that nothing was changed in it.
+fn all_bytes(folder: &Path) -> Outcome<Vec<(String, Vec<u8>)>> {
+    let read = |file: String| Ok((file.clone(), fs::read(folder.join(file))?));
+    // Locks live in `control`, which is made by whoever looks: it is volatile.
+    house::files(folder)?.into_iter().filter(|file| file != "control").map(read).collect()
+}
+
+/// Opens a folder that must be refused, and looks whether it is as it was.
+#[track_caller]
+fn refused(path: &Path) -> Outcome<OpenError> {
+    let before = all_bytes(path)?;
+    let error = house::open(path).expect_err("it is no store");
+    assert!(all_bytes(path)? == before, "the folder was changed");
+    Ok(error)
+}
+
+/// Changes a field of both slots of `super`, and seals them anew (docs/FORMAT.md).
+fn forge(path: &Path, at: usize, field: [u8; 4]) -> Outcome {
+    let file = path.join("super");
+    let mut bytes = fs::read(&file)?;
+    for slot in bytes.chunks_mut(4096) {
+        slot[at..at + 4].copy_from_slice(&field);
+        let sum = xxh3_64_with_seed(&slot[..72], 0x504f_4e47_4f44_4201);
+        slot[72..80].copy_from_slice(&sum.to_le_bytes());
+    }
+    Ok(fs::write(file, bytes)?)
+}
+
+fn closed_store(path: &Path) -> Outcome {
+    Ok(house::build(path)?.close()?)
+}
+
+#[test]
+fn a_store_of_another_version() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("newer.pongo");
+    closed_store(&path)?;
+    for version in [2_u32, 0, 77] {
+        forge(&path, 12, version.to_le_bytes())?;
+        let error = refused(&path)?;
+        let found = format!("version {version}");
+        let error = says(error, &["newer.pongo", &found, "version 1", "wrote it", "load its rows"]);
+        assert!(
+            matches!(error, OpenError::Version { expected: 1, found, .. } if found == version),
+            "{error:?}"
+        );
+    }
+    // Nothing was lost: with the right version it is all there.
+    forge(&path, 12, 1_u32.to_le_bytes())?;
+    house::assert_whole(&house::open(&path)?);
+    Ok(())
+}
+
+#[test]
+fn a_store_of_another_byte_order() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("big.pongo");
+    closed_store(&path)?;
+    forge(&path, 8, 0x0102_0304_u32.to_be_bytes())?;
+    let error = says(refused(&path)?, &["big.pongo", "big-endian", "little-endian", "exporting"]);
+    assert!(
+        matches!(error, OpenError::ByteOrder { expected: "little-endian", found: "big-endian", .. }),
+        "{error:?}"
+    );
+    forge(&path, 8, 0x0102_0304_u32.to_le_bytes())?;
+    house::assert_whole(&house::open(&path)?);
+    Ok(())
+}
+
+#[test]
+fn a_super_file_of_something_else() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("sqlite.pongo");
+    fs::create_dir(&path)?;
+    fs::write(path.join("super"), b"SQLite format 3\0".repeat(600))?;
+    let error =
+        says(refused(&path)?, &["sqlite.pongo", "not a PongoDB store", "`SQLite f`", "another folder"]);
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
+    // Our magic number, and random bytes behind it.
+    let mut bytes = b"PONGODB\n".to_vec();
+    bytes.resize(8192, 0xa5);
+    fs::write(path.join("super"), bytes)?;
+    let error = says(refused(&path)?, &["super", "checksum", "backup"]);
+    assert!(matches!(error, OpenError::Fault(Fault::Corrupt(_))), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn a_folder_with_other_things_in_it() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("photos");
+    fs::create_dir(&path)?;
+    fs::write(path.join("cat.jpg"), b"\xff\xd8\xff")?;
+    let error = says(refused(&path)?, &["photos", "not a PongoDB store", "cat.jpg", "another folder"]);
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
+    assert_eq!(house::files(&path)?, ["cat.jpg"], "something was made beside the photo");
+    // Something else beside a store's own files is nobody's business.
+    let path = folder.path().join("store.pongo");
+    closed_store(&path)?;
+    fs::write(path.join("NOTES.txt"), b"mine")?;
+    house::assert_whole(&house::open(&path)?);
+    assert_eq!(fs::read(path.join("NOTES.txt"))?, b"mine");
+    Ok(())
+}
+
+#[test]
+fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (one, two) = (folder.path().join("one.pongo"), folder.path().join("two.pongo"));
+    closed_store(&one)?;
+    closed_store(&two)?;
+    for (file, rebuilt) in [
+        ("tables/rooms/0.chunk", false),
+        ("tables/rooms/0.marks", false),
+        ("heap/1.chunk", false),
+        ("journal/1.log", false),
+        ("hash/rooms/head", true),
+        ("control", true),
+    ] {
+        let mixed = folder.path().join("mixed.pongo");
+        house::copy(&one, &mixed)?;
+        // Whatever the journal's newest segment is called.
+        let file = if file.starts_with("journal") {
+            let files = house::files(&mixed)?;
+            files.into_iter().rfind(|file| file.ends_with(".log")).ok_or("a store has a journal")?
+        } else {
+            file.to_owned()
+        };
+        fs::copy(two.join(&file), mixed.join(&file))?;
+        match house::open(&mixed) {
+            Ok(store) => {
+                let read = || -> Outcome {
+                    let snapshot = store.begin_read()?;
+                    let contents = house::read(&snapshot)?;
+                    assert_eq!(house::missed(&snapshot, &contents)?, []);
+                    Ok(())
+                };
+                match read() {
+                    Ok(()) => {
+                        assert!(rebuilt, "{file} of another store was taken for one's own");
+                        house::assert_whole(&store);
+                    }
+                    Err(error) => {
+                        let message = error.to_string();
+                        let stem = file.rsplit_once('.').map_or("hash/rooms", |(stem, _)| stem);
+                        assert!(message.contains(stem), "{file}: {message}");
+                    }
+                }
+            }
+            Err(error) => {
+                let stem = file.rsplit_once('.').map_or(file.as_str(), |(stem, _)| stem);
+                says(error, &[stem, "damaged", "backup"]);
+            }
+        }
+        fs::remove_dir_all(&mixed)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_path_that_is_no_folder() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("a-file");
+    fs::write(&file, b"text")?;
+    let error = says(house::open(&file).unwrap_err(), &["a-file", "a store is a folder"]);
+    assert!(
+        matches!(&error, OpenError::Folder { source, .. } if source.kind() == ErrorKind::NotADirectory),
+        "{error:?}"
+    );
+    assert_eq!(fs::read(&file)?, b"text");
+
+    let orphan = folder.path().join("missing").join("store.pongo");
+    let error =
+        says(house::open(&orphan).unwrap_err(), &["missing/store.pongo", "make the folder it is to lie in"]);
+    assert!(
+        matches!(&error, OpenError::Folder { source, .. } if source.kind() == ErrorKind::NotFound),
+        "{error:?}"
+    );
+    assert!(!folder.path().join("missing").exists());
+
+    // Below a file.
+    let error = says(house::open(&file.join("store.pongo")).unwrap_err(), &["a-file/store.pongo"]);
+    assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn a_store_that_must_exist() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("none.pongo");
+    let open = |path: &Path| {
+        // SAFETY: nobody else knows the folder.
+        unsafe { Options::new().create(false).open(path) }
+    };
+    let error = says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create(true)"]);
+    assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
+    assert!(!path.exists(), "a folder was made");
+    fs::create_dir(&path)?;
+    let error = says(open(&path).unwrap_err(), &["none.pongo", "not a PongoDB store", "create(false)"]);
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
+    assert_eq!(house::files(&path)?, [""; 0]);
+    Ok(())
+}
+
+#[test]
+fn a_second_open_in_one_process() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("twice.pongo");
+    let store = house::build(&path)?;
+    // By another name of the same folder, too.
+    let link = folder.path().join("link.pongo");
+    std::os::unix::fs::symlink(&path, &link)?;
+    for name in [&path, &link] {
+        let again = house::open(name)?;
+        house::perform(&again, &vec![(3, Some(7.0))], false)?;
+        assert_eq!(store.begin_read()?.seq(), again.begin_read()?.seq());
+        // SAFETY: as in `house::open`.
+        let error = unsafe { Options::new().chunk_size(128 << 10).open(name) }.unwrap_err();
+        let name = name.display().to_string();
+        let error = says(error, &[&name, "open in this process", "same options"]);
+        let error =
+            says(error, &["chunk_size is 65536, asked for 131072; checkpoint_bytes is 1048576, asked"]);
+        assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error:?}");
+    }
+    // The refused open took nothing away, and closing one handle does not close the other.
+    house::open(&path)?.close()?;
+    house::perform(&store, &vec![(3, Some(8.0))], false)?;
+    store.close()?;
+    // SAFETY: as in `house::open`.
+    let other = unsafe { Options::new().chunk_size(128 << 10).open(&path) }?;
+    assert_eq!(house::read(&other.begin_read()?)?.rooms.get(&3), Some(&8.0));
+    Ok(())
+}
+
+#[test]
+fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let made = folder.path().join("made.pongo");
+    closed_store(&made)?;
+    for file in ["super", "tables/rooms/1.chunk", "heap/0.chunk", "schema/0.1.schema"] {
+        let path = folder.path().join("odd.pongo");
+        house::copy(&made, &path)?;
+        fs::remove_file(path.join(file))?;
+        fs::create_dir(path.join(file))?;
+        let error = says(house::open(&path).unwrap_err(), &[file, "move the folder out", "backup"]);
+        assert!(matches!(error, OpenError::Fault(_)), "{error:?}");
+        fs::remove_dir(path.join(file))?;
+        std::os::unix::fs::symlink("/nowhere/at/all", path.join(file))?;
+        says(house::open(&path).unwrap_err(), &[file, "backup"]);
+        fs::remove_dir_all(&path)?;
+    }
+    Ok(())
+}

@@ -23,7 +23,7 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new(number: u64, area: f64, name: Text) -> Self {
-        Self { number, area, name, floor: (number % 7) as u16, taken: number % 3 == 0, _pad: [0; 5] }
+        Self { number, area, name, floor: (number % 7) as u16, taken: number.is_multiple_of(3), _pad: [0; 5] }
     }
 }
 
@@ -47,6 +47,8 @@ pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 #[track_caller]
 pub(crate) fn says<E: Error>(error: E, words: &[&str]) -> E {
     let message = error.to_string();
+    // For people who judge the messages: `--nocapture`.
+    println!("{message}");
     for word in words {
         assert!(message.contains(word), "`{word}` is missing in: {message}");
     }

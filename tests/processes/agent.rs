@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use pongo::prelude::*;
 
-use crate::child::{self, Running};
+use crate::child;
+use crate::running::{Running, say};
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
@@ -94,7 +95,7 @@ pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability
 /// The second process's life: opens the store and obeys, until its stdin ends.
 pub(crate) fn obey(path: &str) -> Outcome {
     let store = open(Path::new(path))?;
-    child::say("open");
+    say("open");
     let mut pinned: HashMap<String, Snapshot> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -118,13 +119,13 @@ pub(crate) fn obey(path: &str) -> Outcome {
                 let stolen = |number| Account { number, cents: 1 << 40, owner };
                 tx.table::<Account>()?.put(&stolen(1))?;
                 tx.table::<Account>()?.extend((0..50_000).map(stolen))?;
-                child::say("held");
+                say("held");
                 std::thread::sleep(Duration::from_secs(60));
                 return Err("nobody killed the holder".into());
             }
             "transfer" => {
                 // Until killed.
-                child::say("begun");
+                say("begun");
                 for step in number(1)?.. {
                     let durability = if step % 3 == 0 { Durability::Sync } else { Durability::Relaxed };
                     transfer(&store, step % 8, (step + 1) % 8, durability)?;
@@ -149,10 +150,10 @@ pub(crate) fn obey(path: &str) -> Outcome {
             }
             other => return Err(format!("told to {other}").into()),
         };
-        child::say(&answer);
+        say(&answer);
     }
     store.close()?;
-    child::say("closed");
+    say("closed");
     Ok(())
 }
 

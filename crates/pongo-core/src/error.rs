@@ -4,6 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::storage::FileError;
+
 /// An operation of the file system that failed.
 #[derive(Debug, Error)]
 #[error("{what} {path} failed: {source}{}", mend(.source))]
@@ -20,7 +22,7 @@ pub struct IoFailure {
 fn mend(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "; the disk (or quota) is full: nothing of this transaction was kept, free some space and try again"
+            "; the disk (or quota) is full: what was committed is safe, free some space and try again"
         }
         io::ErrorKind::PermissionDenied => {
             "; a store is opened for reading and writing by everyone who shares it: give this user write permission on the folder and its files"
@@ -28,7 +30,43 @@ fn mend(error: &io::Error) -> &'static str {
         io::ErrorKind::ReadOnlyFilesystem => {
             "; the file system is mounted read-only: a store needs to write its control file even to be read, so copy it elsewhere or remount"
         }
+        io::ErrorKind::NotFound => {
+            "; a file of the store is missing: restore it, or the whole store, from a backup"
+        }
+        io::ErrorKind::IsADirectory => {
+            "; a file of the store is expected there: move the folder out of the store and restore the file from a backup"
+        }
+        io::ErrorKind::OutOfMemory => {
+            "; the system has no memory for it, or no more maps for this process (`vm.max_map_count`)"
+        }
+        _ if detail(error).and_then(FileError::raw_os_error) == Some(TOO_MANY_FILES) => {
+            "; this process has too many files open: raise its limit (`ulimit -n`)"
+        }
         _ => "",
+    }
+}
+
+/// `EMFILE`.
+const TOO_MANY_FILES: i32 = 24;
+
+fn detail(error: &io::Error) -> Option<&FileError> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// As [`mend`], for the folder of a store.
+fn mend_folder(error: &io::Error) -> &'static str {
+    let tried = detail(error).map(FileError::operation);
+    match error.kind() {
+        io::ErrorKind::NotFound if tried == Some("open folder") => {
+            "; name the folder of a store that is there, or let it be made (`Options::create(true)`)"
+        }
+        io::ErrorKind::NotFound => {
+            "; a store makes its own folder, not those above it: make the folder it is to lie in first, or mend the path"
+        }
+        io::ErrorKind::NotADirectory => {
+            "; a store is a folder: name one, or a path in a folder where nothing is yet"
+        }
+        _ => mend(error),
     }
 }
 
@@ -131,7 +169,7 @@ impl Fault {
 /// A table's rows in the store are laid out otherwise than the program's type says.
 #[derive(Debug, Error)]
 #[error(
-    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout, or another table name, or rebuild the table from its rows:\n{diff}"
+    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout; or name another table in the new one, and copy the rows over with both types:\n{diff}"
 )]
 pub struct SchemaMismatch {
     /// The table.
@@ -179,7 +217,7 @@ pub enum OpenError {
         found: &'static str,
     },
     /// The path is not a folder that can be read and written.
-    #[error("{path} cannot be opened as a store: {source}{}", mend(.source))]
+    #[error("{path} cannot be opened as a store: {source}{}", mend_folder(.source))]
     Folder {
         /// The path.
         path: String,
@@ -292,13 +330,13 @@ pub enum WriteError {
     },
     /// A `Text` or `Blob` field does not name bytes of this store.
     #[error(
-        "field {field} of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
+        "field `{field}` of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
     )]
     HeapField {
         /// The table.
         table: String,
-        /// Byte offset of the field in the row.
-        field: usize,
+        /// The row's field, or the one in which it is nested.
+        field: String,
         /// Why it is refused.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -99,7 +99,7 @@ impl Marks {
         file.sync().map_err(Fault::io("syncing", &temporary))?;
         storage.rename(&temporary, &path).map_err(Fault::io("renaming", &temporary))?;
         storage.sync_dir(dir).map_err(Fault::io("syncing", dir))?;
-        Self::map(&file, path, extent)
+        Self::map(storage, &file, path, extent)
     }
 
     /// Opens the file of a chunk, if it is there.
@@ -129,10 +129,13 @@ impl Marks {
                 "another header, or one whose checksum is wrong",
             ));
         }
-        Self::map(&file, path, extent).map(Some)
+        Self::map(storage, &file, path, extent).map(Some)
     }
 
-    fn map(file: &Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
+    fn map(storage: &dyn Storage, file: &Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
+        if storage.reading_holes_takes_space() {
+            file.allocate(0, extent.file_len()).map_err(Fault::io("allocating", path.as_str()))?;
+        }
         let words =
             file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
         Ok(Self { extent, path, words, space: Mutex::default() })

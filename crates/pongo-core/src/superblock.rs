@@ -94,6 +94,8 @@ impl Superblock {
         let len = file.len().map_err(Fault::io("measuring", PATH))?;
         let mut slots: Vec<Slot> = Vec::new();
         let mut foreign = None;
+        // A page that says what it should, and only does not check: a damaged store, not something else.
+        let mut ours = false;
         for index in 0..2 {
             let mut page = vec![0; PAGE as usize];
             if len < (index + 1) * PAGE {
@@ -106,16 +108,23 @@ impl Superblock {
                     Err(other) => foreign = Some(other),
                 },
                 None if page.iter().all(|&byte| byte == 0) => {}
-                None => foreign = foreign.or(identify(&page).err()),
+                None => match identify(&page) {
+                    Ok(()) => ours = true,
+                    Err(other) => foreign = foreign.or(Some(other)),
+                },
             }
         }
         let newest = slots.into_iter().max_by_key(|slot| slot.generation);
         let path = storage.name();
         match (newest, foreign) {
             (Some(newest), _) => Ok((Self { file, newest }, newest)),
-            (None, Some(Foreign::Magic(found))) => Err(OpenError::NotAStore {
+            (None, Some(Foreign::Magic(found))) if !ours => Err(OpenError::NotAStore {
                 path,
-                found: format!("a `super` file that begins with {found:02x?} where {MAGIC:02x?} is expected"),
+                found: format!(
+                    "a `super` file that begins with `{}` instead of `{}`",
+                    found.escape_ascii(),
+                    MAGIC.escape_ascii()
+                ),
             }),
             (None, Some(Foreign::ByteOrder)) => {
                 Err(OpenError::ByteOrder { path, expected: "little-endian", found: "big-endian" })
@@ -130,7 +139,7 @@ impl Superblock {
                 format!("a file of {len} bytes without one"),
             )
             .into()),
-            (None, None) => {
+            (None, _) => {
                 Err(Fault::corrupt(PATH, 0, "a slot whose checksum is right", "none in either page").into())
             }
         }

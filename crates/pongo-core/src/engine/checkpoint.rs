@@ -13,6 +13,7 @@ use crate::ids::Salt;
 use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, CheckpointTable, seal};
 use crate::space::{BLOCK, Space};
 use crate::state::State;
+use crate::storage::PAGE;
 use crate::superblock::Slot;
 
 impl Engine {
@@ -178,10 +179,17 @@ fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(),
     if found == expected {
         return Ok(());
     }
+    let (file, offset) = match space.find_chunk(summed) {
+        Some(chunk) => (chunk.path.clone(), PAGE + summed - chunk.start),
+        None => (space.dir().to_owned(), summed),
+    };
     Err(Fault::corrupt(
-        space.dir(),
-        summed,
-        format!("bytes {summed}..{end} of the space with checksum {expected:016x}"),
+        file,
+        offset,
+        format!(
+            "{} bytes with checksum {expected:016x}, as the last checkpoint says",
+            end.saturating_sub(summed)
+        ),
         format!("checksum {found:016x}"),
     ))
 }

@@ -82,6 +82,11 @@ pub trait Storage: Send + Sync + Debug {
     /// A token that is equal at two moments only if no page of this folder's files can have been lost between them
     /// except by a failed write-back: same boot, same mount. `None` if the system cannot say.
     fn cache_identity(&self) -> Option<[u8; 32]>;
+    /// Whether to read a hole of a mapped file takes space on the disk, as on tmpfs: then a full disk turns the read into a
+    /// signal, so that what is mapped must have no holes.
+    fn reading_holes_takes_space(&self) -> bool {
+        false
+    }
     /// Identity of the folder among all open ones of this process: equal for two handles on the same folder.
     fn folder_identity(&self) -> io::Result<(u64, u64)>;
     /// What to call this storage in messages: the folder's path.

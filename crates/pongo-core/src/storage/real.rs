@@ -23,6 +23,9 @@ use super::{File, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
 const MNT_ID_UNIQUE: u32 = 0x4000;
 
+/// What `fstatfs` says of a tmpfs.
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
 /// A folder of the file system, held open.
 ///
 /// ```
@@ -202,6 +205,11 @@ impl Storage for RealStorage {
         token[..16].copy_from_slice(boot.as_bytes());
         token[16..].copy_from_slice(&xxhash_rust::xxh3::xxh3_128(&folder).to_le_bytes());
         Some(token)
+    }
+
+    fn reading_holes_takes_space(&self) -> bool {
+        // If it cannot be told, space is the cheaper thing to lose.
+        rustix::fs::fstatfs(&self.folder).map_or(true, |system| system.f_type as u64 == TMPFS_MAGIC)
     }
 
     fn folder_identity(&self) -> io::Result<(u64, u64)> {

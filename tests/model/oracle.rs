@@ -1,0 +1,151 @@
+//! The two tables of the model test, the maps that say what they must hold, and the comparison.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::Path;
+
+use pongo::prelude::*;
+
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+#[pongo::record]
+#[pongo(table = "stops")]
+#[derive(Debug, PartialEq)]
+pub(crate) struct Stop {
+    #[pongo(key)]
+    pub(crate) id: u64,
+    pub(crate) visits: i64,
+    /// Says `visits` in words, so that a text of another row shows.
+    pub(crate) name: Text,
+}
+
+/// Two key fields, not in the order of the fields, and a field with forbidden values. Rows straddle chunks.
+#[pongo::record]
+#[pongo(table = "legs")]
+#[derive(Debug, PartialEq)]
+pub(crate) struct Leg {
+    #[pongo(key)]
+    pub(crate) to: u16,
+    pub(crate) closed: bool,
+    pub(crate) _pad: u8,
+    #[pongo(key)]
+    pub(crate) from: u32,
+    pub(crate) minutes: i64,
+}
+
+/// What the tables must hold.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub(crate) struct Maps {
+    pub(crate) stops: BTreeMap<u64, i64>,
+    pub(crate) legs: BTreeMap<(u16, u32), (bool, i64)>,
+}
+
+pub(crate) fn name_of(visits: i64) -> String {
+    match visits % 7 {
+        0 => String::new(),
+        times => format!("visited {visits} times; ").repeat(times as usize),
+    }
+}
+
+/// Looks at one table in every way there is, and compares all that is seen with the expected rows.
+fn check_table<'s, T>(
+    table: &Table<'s, T>,
+    keys: &[T::Key],
+    expected: impl Fn(&T::Key) -> bool,
+) -> Outcome<Vec<&'s T>>
+where
+    T: PongoRecord + PartialEq + std::fmt::Debug,
+    T::Key: std::fmt::Debug,
+{
+    let rows: Vec<&T> = table.rows().collect::<Result<_, _>>()?;
+    assert_eq!(rows.len() as u64, table.len());
+    assert_eq!(table.is_empty(), rows.is_empty());
+    let slices: Vec<&[T]> = table.slices().collect::<Result<_, _>>()?;
+    assert!(slices.iter().all(|slice| !slice.is_empty()));
+    assert!(slices.into_iter().flatten().eq(rows.iter().copied()), "slices and rows differ");
+    let mut last = None;
+    for (entry, row) in table.entries().zip(&rows) {
+        let (number, value) = entry?;
+        assert!(std::ptr::eq(value, *row));
+        assert!(last < Some(number), "row {number} comes behind {last:?}");
+        last = Some(number);
+        assert!(table.row(number)?.is_some_and(|found| std::ptr::eq(found, value)));
+        let place = table.locate(number).ok_or("a row has a place")?;
+        assert_eq!(table.row_at(place), Some(number));
+    }
+    let beyond = last.map_or(RowId(0), RowId::next);
+    assert_eq!(table.row(RowId(beyond.0 + 1_000_000))?, None);
+    assert_eq!(table.locate(RowId(u64::MAX)), None);
+    let mut found = 0;
+    for (key, many) in keys.iter().zip(table.get_many(keys)) {
+        let one = table.get(key)?;
+        assert_eq!(one.is_some(), expected(key), "key {key:?}");
+        assert_eq!(one.map(std::ptr::from_ref), many?.map(std::ptr::from_ref), "key {key:?}");
+        assert_eq!(table.contains(key)?, one.is_some());
+        if let Some((number, row)) = table.get_row(key)? {
+            assert!(one.is_some_and(|one| std::ptr::eq(one, row)));
+            assert!(table.row(number)?.is_some_and(|found| std::ptr::eq(found, row)));
+            found += 1;
+        }
+    }
+    assert_eq!(found, rows.len(), "rows that no key finds");
+    Ok(rows)
+}
+
+/// Compares a snapshot with what it must show.
+pub(crate) fn check_snapshot(snapshot: &Snapshot, maps: &Maps, stops: u64, legs: u32) -> Outcome {
+    let keys: Vec<u64> = (0..stops + 3).collect();
+    let rows = check_table(&snapshot.table::<Stop>()?, &keys, |id| maps.stops.contains_key(id))?;
+    for stop in &rows {
+        assert_eq!(stop.name.as_str(snapshot)?, name_of(stop.visits));
+    }
+    let found: BTreeMap<u64, i64> = rows.iter().map(|stop| (stop.id, stop.visits)).collect();
+    assert_eq!(found, maps.stops);
+
+    let keys: Vec<(u16, u32)> =
+        (0..=legs as u16).flat_map(|to| (0..=legs).map(move |from| (to, from))).collect();
+    let rows = check_table(&snapshot.table::<Leg>()?, &keys, |key| maps.legs.contains_key(key))?;
+    let found: BTreeMap<_, _> =
+        rows.iter().map(|leg| ((leg.to, leg.from), (leg.closed, leg.minutes))).collect();
+    assert_eq!(found, maps.legs);
+    Ok(())
+}
+
+/// Compares what a write transaction sees of itself with what it did.
+pub(crate) fn check_transaction(tx: &mut WriteTransaction, maps: &Maps) -> Outcome {
+    let mut texts = Vec::new();
+    let stops = tx.table::<Stop>()?;
+    assert_eq!(stops.len()?, maps.stops.len() as u64);
+    assert_eq!(stops.is_empty()?, maps.stops.is_empty());
+    let last = maps.stops.last_key_value().map_or(0, |(id, _)| *id);
+    for id in 0..=last + 1 {
+        let stop = stops.get(&id)?;
+        assert_eq!(stop.map(|stop| stop.visits), maps.stops.get(&id).copied(), "stop {id}");
+        assert_eq!(stops.contains(&id)?, stop.is_some());
+        texts.extend(stop.map(|stop| (stop.name, stop.visits)));
+    }
+    for (text, visits) in texts {
+        assert_eq!(text.as_str(tx)?, name_of(visits));
+    }
+    let legs = tx.table::<Leg>()?;
+    assert_eq!(legs.len()?, maps.legs.len() as u64);
+    for (key, expected) in &maps.legs {
+        assert_eq!(legs.get(key)?.map(|leg| (leg.closed, leg.minutes)), Some(*expected), "leg {key:?}");
+    }
+    Ok(())
+}
+
+/// Copies a folder as it is.
+pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            std::fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
