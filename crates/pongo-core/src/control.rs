@@ -3,7 +3,7 @@
 //!
 //! | words | what |
 //! | --- | --- |
-//! | 0..64 | identity, state, poison, writer's word, durable position, published counter |
+//! | 0..64 | identity, state, poison, writer's words, durable position, published counter, count of processes |
 //! | 64..512 | live count of marks files for each table |
 //! | 512.. | reader slots: groups of 64, one group a process |
 //! | after | the snapshot ring: records of 1,024 words |
@@ -12,7 +12,8 @@
 //! copies the record that the word names and believes the copy if the word has not moved on by a whole ring since.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::time::Duration;
 
 use crate::error::Fault;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
@@ -37,6 +38,8 @@ mod word {
     pub(super) const CLEAN: usize = 11;
     pub(super) const CHECKPOINT: usize = 12;
     pub(super) const FOREIGN_DIRTY: usize = 13;
+    pub(super) const PROCESSES: usize = 14;
+    pub(super) const BUSY: usize = 15;
     pub(super) const CACHE_IDENTITY: usize = 16;
     pub(super) const MARKS_EPOCH: usize = 64;
     pub(super) const SLOTS: usize = 512;
@@ -74,7 +77,25 @@ pub(crate) struct Control {
     presence: Arc<dyn File>,
     /// Holds the writer lock, on a description of its own.
     writer: Arc<dyn File>,
+    /// Whether this process is counted among those that have the store open.
+    counted: AtomicBool,
 }
+
+/// How a process has the right to write.
+///
+/// A process that is the only one with the store open needs no system call for it: it says in a word that it is busy, and
+/// then looks whether another one has come. Whoever comes is counted first, and looks at that word once it has the
+/// lock. Both words are stored and loaded in one order for all (`SeqCst`), so at least one of the two sees the other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// It is the only process; its word says that it is busy.
+    Alone,
+    /// It has the lock.
+    Lock,
+}
+
+/// How often someone who has the lock looks whether a process that had no need for it is still busy.
+const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
 impl Control {
     /// Opens the file, making it if it is not there, and maps it. Takes no lock.
@@ -90,7 +111,7 @@ impl Control {
         let writer = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
         presence.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
         let words = presence.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
-        Ok(Self { words, presence, writer })
+        Ok(Self { words, presence, writer, counted: AtomicBool::new(false) })
     }
 
     /// Waits until this process is alone (`true`) or has joined others who have made the store ready (`false`).
@@ -102,6 +123,7 @@ impl Control {
             }
             self.presence.lock(lock::PRESENCE, 1, LockMode::Shared).map_err(io())?;
             if self.words.load(word::READY, Ordering::Acquire) == READY {
+                self.count();
                 return Ok(false);
             }
             self.presence.unlock(lock::PRESENCE, 1).map_err(io())?;
@@ -120,8 +142,17 @@ impl Control {
         self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))
     }
 
+    /// From here on the others know of this process.
+    fn count(&self) {
+        self.counted.store(true, Ordering::Relaxed);
+        self.words.fetch_add(word::PROCESSES, 1, Ordering::SeqCst);
+    }
+
     /// Gives presence up.
     pub(crate) fn leave(&self) {
+        if self.counted.swap(false, Ordering::Relaxed) {
+            self.words.fetch_add(word::PROCESSES, u64::MAX, Ordering::SeqCst);
+        }
         let _ = self.presence.unlock(lock::PRESENCE, 1);
     }
 
@@ -163,14 +194,48 @@ impl Control {
         self.words.store(word::SALT, salt.0, Ordering::Relaxed);
         self.words.store(word::VERSION, VERSION, Ordering::Relaxed);
         self.words.store(word::MAGIC, MAGIC, Ordering::Release);
+        self.count();
     }
 
-    pub(crate) fn lock_writer(&self) -> Result<(), Fault> {
-        self.writer.lock(lock::WRITER, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))
+    /// Waits for the right to write. `group` is this process's group of reader slots.
+    pub(crate) fn lock_writer(&self, group: usize) -> Result<Hold, Fault> {
+        let io = || Fault::io("locking", PATH);
+        let mine = group as u64 + 1;
+        let swap = |from, to| {
+            self.words.compare_exchange(word::BUSY, from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        if self.is_lone() && swap(0, mine) {
+            // Whoever was counted before this load is seen by it; whoever is counted after it sees the word above.
+            if self.is_lone() {
+                return Ok(Hold::Alone);
+            }
+            swap(mine, 0);
+        }
+        self.writer.lock(lock::WRITER, 1, LockMode::Exclusive).map_err(io())?;
+        while let Some(busy) = self.words.load(word::BUSY, Ordering::SeqCst).checked_sub(1) {
+            // It goes on while its process lives, which its lock on its group says.
+            if !self.writer.is_locked(lock::GROUPS + busy, 1, LockMode::Exclusive).map_err(io())? {
+                break;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(Hold::Lock)
     }
 
-    pub(crate) fn unlock_writer(&self) {
-        let _ = self.writer.unlock(lock::WRITER, 1);
+    /// Gives the right to write up.
+    pub(crate) fn unlock_writer(&self, hold: Hold) {
+        match hold {
+            Hold::Alone => self.words.store(word::BUSY, 0, Ordering::SeqCst),
+            Hold::Lock => {
+                let _ = self.writer.unlock(lock::WRITER, 1);
+            }
+        }
+    }
+
+    /// Whether no other process has the store open, as far as is known: one that was killed may still be counted.
+    #[inline]
+    pub(crate) fn is_lone(&self) -> bool {
+        self.words.load(word::PROCESSES, Ordering::SeqCst) == 1
     }
 
     /// Claims a group of reader slots for this process.
@@ -181,6 +246,10 @@ impl Control {
                 for slot in 0..GROUP_SLOTS {
                     self.words.store(word::SLOTS + group * GROUP_SLOTS + slot, 0, Ordering::Release);
                 }
+                // Whoever had it and died busy is busy no more.
+                let stale = group as u64 + 1;
+                let _ =
+                    self.words.compare_exchange(word::BUSY, stale, 0, Ordering::SeqCst, Ordering::Relaxed);
                 return Ok(Some(group));
             }
         }

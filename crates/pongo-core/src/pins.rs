@@ -52,6 +52,11 @@ impl Pins {
         Ok(Self { control: Arc::clone(control), group, shared: Mutex::default() })
     }
 
+    /// The group of slots, which this process holds as long as it has the store open.
+    pub(crate) fn group(&self) -> usize {
+        self.group
+    }
+
     #[inline]
     pub(crate) fn pin(&self, seq: Seq) -> Pin {
         let start = hint();

@@ -1,5 +1,6 @@
 //! The writer lock: one write transaction at a time, first among the threads of this process, then, by an OFD lock that
-//! goes with its process, among all.
+//! goes with its process, among all. A process that is the only one with the store open does without the latter
+//! ([`Hold`]).
 //!
 //! What only the writer touches travels in a [`Writer`]: whoever takes it out of the gate is the writer. The lock between
 //! processes is held while a writer is out, while threads wait for it, and until the pipeline is empty; a process that
@@ -10,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Engine, schema_path};
+use crate::control::Hold;
 use crate::error::{Fault, ReadError, WriteError};
 use crate::fields::{HeapError, HeapRead};
 use crate::heap;
@@ -40,7 +42,7 @@ struct GateState {
     writer: Option<Box<Writer>>,
     waiting: usize,
     /// Since when this process has held the lock between processes.
-    locked: Option<Instant>,
+    locked: Option<(Instant, Hold)>,
 }
 
 /// See the module.
@@ -115,7 +117,7 @@ impl Engine {
         }
     }
 
-    fn take_writer(&self) -> (Box<Writer>, Option<Instant>) {
+    fn take_writer(&self) -> (Box<Writer>, Option<(Instant, Hold)>) {
         let mut gate = self.gate.state();
         gate.waiting += 1;
         loop {
@@ -128,18 +130,21 @@ impl Engine {
     }
 
     /// Gets the lock between processes, and what others wrote since this process last had it.
-    fn enter(&self, writer: &mut Writer, locked: Option<Instant>) -> Result<(), WriteError> {
+    fn enter(&self, writer: &mut Writer, locked: Option<(Instant, Hold)>) -> Result<(), WriteError> {
         self.refuse_poisoned()?;
-        let held_long = locked.is_some_and(|since| since.elapsed() > LONGEST_HOLD);
-        if held_long {
+        let enough = locked.filter(|(since, hold)| match hold {
+            Hold::Alone => !self.control.is_lone(),
+            Hold::Lock => since.elapsed() > LONGEST_HOLD,
+        });
+        if let Some((_, hold)) = enough {
             self.drain()?;
             self.gate.state().locked = None;
-            self.control.unlock_writer();
+            self.control.unlock_writer(hold);
             std::thread::yield_now();
         }
-        if held_long || locked.is_none() {
-            self.control.lock_writer()?;
-            self.gate.state().locked = Some(Instant::now());
+        if enough.is_some() || locked.is_none() {
+            let hold = self.control.lock_writer(self.pins.group())?;
+            self.gate.state().locked = Some((Instant::now(), hold));
             self.refuse_poisoned()?;
         }
         if self.control.owner() != self.owner {
@@ -195,9 +200,9 @@ impl Engine {
     fn let_go(&self, gate: &mut GateState) {
         // A poisoned pipeline never drains; what is in it is nobody's.
         let idle = self.pipeline.is_idle() || self.control.is_poisoned();
-        if gate.locked.is_some() && idle {
+        if let Some((_, hold)) = gate.locked.filter(|_| idle) {
             gate.locked = None;
-            self.control.unlock_writer();
+            self.control.unlock_writer(hold);
         }
     }
 

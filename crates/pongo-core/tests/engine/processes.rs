@@ -398,3 +398,62 @@ fn names_that_the_dead_left_are_made_durable() {
         }
     }
 }
+
+/// A process that is alone writes without the lock: whoever joins while it does has to wait all the same.
+#[test]
+fn a_process_that_joins_waits_for_the_one_that_was_alone() {
+    on_both(|storage| {
+        let first = open(storage());
+        let guard = first.begin_write().unwrap();
+        let second = open(storage());
+        let entered = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let guard = second.begin_write().unwrap();
+                entered.store(true, Ordering::SeqCst);
+                guard.applied().seq
+            });
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!entered.load(Ordering::SeqCst), "two write at the same time");
+            let heap = [0; 16];
+            let seq = guard.commit(&Batch { heap: &heap, ..Batch::default() }, Durability::Sync).unwrap();
+            assert_eq!(waits.join().unwrap(), seq);
+        });
+        // From now on both know of each other.
+        let guard = first.begin_write().unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| second.begin_write().map(|guard| guard.applied().seq));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waits.is_finished(), "two write at the same time");
+            drop(guard);
+            waits.join().unwrap().unwrap();
+        });
+    });
+}
+
+/// The word that says that a lone process is busy stays when it dies: the lock on its slots says that it is dead.
+#[test]
+fn a_lone_writer_that_dies_busy_holds_nobody_up() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let disk = Disk::over(storage);
+    for late in [false, true] {
+        let first = disk.process();
+        let engine = open(first.storage());
+        let guard = engine.begin_write().unwrap();
+        let second = open(disk.process().storage());
+        let third = std::thread::scope(|scope| {
+            let waits = scope.spawn(|| drop(second.begin_write().unwrap()));
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(!waits.is_finished(), "two write at the same time");
+            first.kill();
+            // Takes the dead one's slots.
+            let third = late.then(|| open(disk.process().storage()));
+            waits.join().unwrap();
+            third
+        });
+        if let Some(third) = third {
+            drop(third.begin_write().unwrap());
+        }
+        drop((guard, engine));
+    }
+}
