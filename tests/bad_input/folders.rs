@@ -263,3 +263,18 @@ fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
     }
     Ok(())
 }
+
+/// A folder that has names like a store's, with somebody's files in them.
+#[test]
+fn folders_that_are_called_like_a_stores() -> Outcome {
+    for file in ["journal/2024.md", "journal/notes.log", "heap/of-things.txt", "schema/1.sql", "hash/pepper"]
+    {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join(file);
+        fs::create_dir(path.parent().ok_or("a folder")?)?;
+        fs::write(&path, "precious")?;
+        let error = says(refused(folder.path())?, &[file, "no `super` file", "name another folder"]);
+        assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
+    }
+    Ok(())
+}

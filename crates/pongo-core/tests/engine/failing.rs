@@ -4,13 +4,15 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use pongo_core::engine::Engine;
+use pongo_core::engine::{Change, Engine, IndexError, Indexer};
 use pongo_core::error::{CommitError, WriteError};
+use pongo_core::storage::{MemoryStorage, Storage};
+use pongo_core::table::{TableCore, TableView};
 
 use crate::disk::{Disk, Kind, Plan};
 use crate::indexer::MapIndexer;
 use crate::model::{Model, Random};
-use crate::work::{Mix, Transaction, make_up, options};
+use crate::work::{Mix, SMALL, Transaction, make_up, options};
 
 const EIO: ErrorKind = ErrorKind::Other;
 const FULL: ErrorKind = ErrorKind::StorageFull;
@@ -177,4 +179,62 @@ fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
         }
         assert!(unknown > 0, "{kind:?} {error:?}");
     }
+}
+
+/// An index that panics when it is told of a commit.
+struct Panics(MapIndexer);
+
+impl Indexer for Panics {
+    fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.adopt(table)
+    }
+
+    fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
+        self.0.rebuild(view)
+    }
+
+    fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.create(table)
+    }
+
+    fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError> {
+        self.0.reserve(view, hashes)
+    }
+
+    fn apply(&self, _: &Change<'_>, _: bool) -> Result<(), IndexError> {
+        panic!("on purpose")
+    }
+
+    fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.take_over(table)
+    }
+
+    fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.sync(table)
+    }
+}
+
+/// The entry is in the journal and the commit was never published: nobody may write behind it.
+#[test]
+fn a_panic_behind_the_entry_poisons() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let mut model = Model::default();
+    let mut random = Random(77);
+    let transaction = make_up(&model, &mut random, SMALL);
+    {
+        let engine =
+            Engine::open(Arc::clone(&storage), options(), Arc::new(Panics(MapIndexer::default()))).unwrap();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| transaction.commit(&engine)));
+        assert!(result.is_err(), "the index panics");
+        let error = engine.begin_write().expect_err("the store is poisoned");
+        assert!(matches!(error, WriteError::Poisoned { .. }), "{error:?}");
+        model.check(&engine.begin_read().unwrap());
+    }
+    // What is in the journal is there after a recovery.
+    model = transaction.after;
+    let engine = Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap();
+    model.check(&engine.begin_read().unwrap());
+    let transaction = make_up(&model, &mut random, SMALL);
+    transaction.commit(&engine).unwrap();
+    transaction.after.check(&engine.begin_read().unwrap());
 }
