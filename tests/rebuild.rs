@@ -29,7 +29,7 @@ fn a_rebuild_that_meets_a_damaged_row_changes_nothing() -> Result<(), Box<dyn st
     store.close()?;
 
     // A bit in the second block of a chunk that is full of rows.
-    let damaged_file = path.join("tables/rows/3.chunk");
+    let damaged_file = path.join("tables/rows/0.chunk");
     let file = OpenOptions::new().read(true).write(true).open(&damaged_file)?;
     let at = 4096 + (64 << 10) + 100;
     let mut byte = [0];
@@ -38,7 +38,7 @@ fn a_rebuild_that_meets_a_damaged_row_changes_nothing() -> Result<(), Box<dyn st
 
     let store = open()?;
     let error = store.rebuild_index::<Row>().expect_err("a block does not check");
-    let name = "3.chunk";
+    let name = "0.chunk";
     assert!(error.to_string().contains(name), "{error}");
     for _ in 0..2 {
         let snapshot = store.begin_read()?;
