@@ -81,10 +81,44 @@ impl Put for Vec<u8> {
     }
 }
 
+const SEED: u64 = 0x504f_4e47_4f44_4201;
+
 /// The checksum of everything small on disk: xxh3, 64 bits, with the store's own seed so that a file from elsewhere
 /// does not check by chance.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
-    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, 0x504f_4e47_4f44_4201)
+    xxhash_rust::xxh3::xxh3_64_with_seed(bytes, SEED)
+}
+
+/// [`checksum`] of numbers that come one after another and are not held in memory together.
+pub(crate) struct Summing {
+    hasher: xxhash_rust::xxh3::Xxh3,
+    /// Handed over in pieces: the hasher takes longer to be called than to take eight bytes in.
+    waiting: Vec<u8>,
+}
+
+impl Summing {
+    const PIECE: usize = 4096;
+
+    pub(crate) fn new() -> Self {
+        Self {
+            hasher: xxhash_rust::xxh3::Xxh3::with_seed(SEED),
+            waiting: Vec::with_capacity(Self::PIECE + 8),
+        }
+    }
+
+    pub(crate) fn add(&mut self, value: u64) {
+        self.waiting.put_u64(value);
+        if self.waiting.len() >= Self::PIECE {
+            self.hasher.update(&self.waiting);
+            self.waiting.clear();
+        }
+    }
+
+    /// The checksum of all that was added, little-endian and without gaps.
+    pub(crate) fn sum(mut self) -> u64 {
+        self.hasher.update(&self.waiting);
+        self.hasher.digest()
+    }
 }
 
 /// Fills a page with `content`, its checksum behind it, and zeros.
@@ -101,4 +135,23 @@ pub(crate) fn page_is_sealed(page: &[u8], len: usize) -> bool {
     let mut reader = Reader::new(page);
     let Some(content) = reader.take(len) else { return false };
     reader.u64() == Some(checksum(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_in_pieces_is_the_sum_of_the_whole() {
+        for count in [0, 1, 511, 512, 513, 5000] {
+            let mut whole = Vec::new();
+            let mut summing = Summing::new();
+            for i in 0..count {
+                let value = i * 0x9e37_79b9;
+                whole.put_u64(value);
+                summing.add(value);
+            }
+            assert_eq!(summing.sum(), checksum(&whole), "{count} numbers");
+        }
+    }
 }

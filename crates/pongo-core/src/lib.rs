@@ -1,14 +1,15 @@
 //! The bytes of PongoDB: storage, chunks, maps, journal, checkpoint, snapshots. Knows rows, knows no keys.
 //!
 //! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (where the newest checkpoint
-//! is), `journal` (the redo log), `space` (rows and heap in chunk files), `marks` (deaths and previous rows), `heap`
-//! (items), `control` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
+//! is), `journal` (the redo log), `space` (rows and heap in chunk files), `marks` (deaths and previous rows), `baseline`
+//! (what a checkpoint says of them), `heap` (items), `control` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
 //! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
 //! Unsafe code is in `storage`, `space::view` and its callers that promise what it asks, `cast`, `fork` and `heap`; see
 //! `docs/UNSAFE.md`.
 
 mod append_vec;
+mod baseline;
 mod cast;
 mod codec;
 mod control;

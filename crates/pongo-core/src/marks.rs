@@ -3,13 +3,18 @@
 //!
 //! They are atomic words in a shared writable map, in a sparse file beside the chunk that exists once a row in the
 //! chunk has died or replaced another. A word goes from 0 to its value once; recovery clears what a lost commit left.
-//! Only pages that [`Marks::allocate`] set space aside for are ever stored to.
+//! Only pages that [`Marks::allocate`] set space aside for are ever stored to; only pages that were stored to are read in
+//! bulk, for a page of a hole that is read takes memory.
+//!
+//! A checkpoint keeps a checksum of the words that it found ([`Marks::sum`]); whoever opened the store alone compares it
+//! when it first maps the file.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::codec::{Put, Reader, page_is_sealed, sealed_page};
+use crate::baseline::{Baseline, Bound, no_marks};
+use crate::codec::{Put, Reader, Summing, page_is_sealed, sealed_page};
 use crate::error::Fault;
 use crate::ids::{ChunkId, RowId, Seq, TableId};
 use crate::storage::{File, PAGE, Storage, Words};
@@ -102,8 +107,14 @@ impl Marks {
         Self::map(storage, &file, path, extent)
     }
 
-    /// Opens the file of a chunk, if it is there.
-    pub(crate) fn open(storage: &dyn Storage, path: String, extent: Extent) -> Result<Option<Self>, Fault> {
+    /// Opens the file of a chunk, if it is there, and compares its words with what the checkpoint says of them, if that is
+    /// known. Cost of that: reading all pages of the file that were ever stored to.
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        path: String,
+        extent: Extent,
+        baseline: Option<&Baseline>,
+    ) -> Result<Option<Self>, Fault> {
         let file = match storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -129,7 +140,11 @@ impl Marks {
                 "another header, or one whose checksum is wrong",
             ));
         }
-        Self::map(storage, &file, path, extent).map(Some)
+        let marks = Self::map(storage, &file, path, extent)?;
+        if let Some(baseline) = baseline {
+            marks.verify(&*file, baseline)?;
+        }
+        Ok(Some(marks))
     }
 
     fn map(storage: &dyn Storage, file: &Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
@@ -139,6 +154,77 @@ impl Marks {
         let words =
             file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
         Ok(Self { extent, path, words, space: Mutex::default() })
+    }
+
+    fn verify(&self, file: &dyn File, baseline: &Baseline) -> Result<(), Fault> {
+        let (bound, expected) = (baseline.bound(), baseline.sum_of(self.extent.chunk));
+        let found = self.sum_in(file, bound)?;
+        if found == expected {
+            return Ok(());
+        }
+        Err(Fault::corrupt(
+            self.path.as_str(),
+            PAGE,
+            format!("the marks that checkpoint {} found, with checksum {expected:016x}", bound.seq),
+            format!("checksum {found:016x}: a row is wrongly dead or alive, or has a wrong previous row"),
+        ))
+    }
+
+    /// The checksum of the marks that were there at `bound`: of each word that counts, in order, its place in the file and
+    /// its value.
+    pub(crate) fn sum(&self, storage: &dyn Storage, bound: Bound) -> Result<u64, Fault> {
+        self.sum_in(&*self.file(storage)?, bound)
+    }
+
+    fn sum_in(&self, file: &dyn File, bound: Bound) -> Result<u64, Fault> {
+        if self.extent.first.0 >= bound.len {
+            return Ok(no_marks());
+        }
+        let mut summing = Summing::new();
+        self.for_each_set(file, |word, value| {
+            if self.is_within(word, value, bound).unwrap_or(false) {
+                summing.add(word as u64);
+                summing.add(value);
+            }
+        })?;
+        Ok(summing.sum())
+    }
+
+    /// Calls `each` with place and value of every word that is not zero, in order.
+    fn for_each_set(&self, file: &dyn File, mut each: impl FnMut(usize, u64)) -> Result<(), Fault> {
+        const LINE: usize = 8;
+        let mut from = PAGE;
+        while let Some(data) = file.next_data(from).map_err(Fault::io("reading", self.path.as_str()))? {
+            from = data.end.max(from + 1);
+            let first = (data.start.max(PAGE) - PAGE) as usize / 8;
+            let end = (data.end.max(PAGE) - PAGE).div_ceil(8) as usize;
+            let lines = first / LINE * LINE..end.next_multiple_of(LINE).min(self.words.len());
+            for at in lines.step_by(LINE) {
+                let line = self.words.line(at);
+                for (i, &value) in line.iter().enumerate().filter(|(_, value)| **value != 0) {
+                    each(at + i, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a word that is not zero was there at `bound`; `None` for those that only fill a page up.
+    fn is_within(&self, word: usize, value: u64, bound: Bound) -> Option<bool> {
+        let row = |index: u64| (index < self.extent.rows).then(|| RowId(self.extent.first.0 + index));
+        match (word as u64).checked_sub(self.extent.array_words()) {
+            None => row(word as u64).map(|row| bound.has_death(row, value)),
+            Some(index) => row(index).map(|row| bound.has_previous(row)),
+        }
+    }
+
+    /// A handle to read by. Not kept: all marks may be read before any is synced.
+    fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
+        let kept = self.space.lock().unwrap_or_else(PoisonError::into_inner).file.clone();
+        match kept {
+            Some(file) => Ok(file),
+            None => storage.open(&self.path).map_err(Fault::io("opening", self.path.as_str())),
+        }
     }
 
     fn died_word(&self, row: RowId) -> Option<usize> {
@@ -198,10 +284,10 @@ impl Marks {
         (died / WORDS_PER_PAGE, (died + self.extent.array_words()) / WORDS_PER_PAGE)
     }
 
-    /// Notes a death. A pure store, so that a commit can be applied again.
+    /// Notes a death. A pure store, so that a commit can be applied again; what is there may be rot from above the
+    /// checkpoint, or of a commit that was lost.
     pub(crate) fn set_died(&self, row: RowId, seq: Seq) {
         let Some(word) = self.died_word(row) else { return };
-        debug_assert!([0, seq.0].contains(&self.words.load(word, Ordering::Relaxed)), "a row dies once");
         self.words.store(word, seq.0, Ordering::Release);
     }
 
@@ -212,27 +298,17 @@ impl Marks {
         self.words.store(word, previous.0 + 1, Ordering::Release);
     }
 
-    /// Clears what lost commits left: deaths after `seq`, and both marks of rows at or above `len`. Returns whether
+    /// Clears what lost commits left: deaths after the bound, and both marks of rows at or above its length. Returns whether
     /// anything was there.
-    pub(crate) fn clear_above(&self, seq: Seq, len: u64) -> bool {
+    pub(crate) fn clear_above(&self, storage: &dyn Storage, bound: Bound) -> Result<bool, Fault> {
         let mut cleared = false;
-        for row in self.extent.first.0..self.extent.first.0 + self.extent.rows {
-            let row = RowId(row);
-            let (Some(died), Some(previous)) = (self.died_word(row), self.previous_word(row)) else {
-                continue;
-            };
-            let beyond = row.0 >= len;
-            let died_at = self.words.load(died, Ordering::Relaxed);
-            if died_at > seq.0 || (beyond && died_at != 0) {
-                self.words.store(died, 0, Ordering::Relaxed);
+        self.for_each_set(&*self.file(storage)?, |word, value| {
+            if !self.is_within(word, value, bound).unwrap_or(true) {
+                self.words.store(word, 0, Ordering::Relaxed);
                 cleared = true;
             }
-            if beyond && self.words.load(previous, Ordering::Relaxed) != 0 {
-                self.words.store(previous, 0, Ordering::Relaxed);
-                cleared = true;
-            }
-        }
-        cleared
+        })?;
+        Ok(cleared)
     }
 
     /// `fdatasync` of the marks file.

@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use zerocopy::TryFromBytes;
 
+use crate::baseline::{Baseline, Bound};
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
 use crate::ids::{ChunkId, Location, RowId, Seq, TableId};
@@ -34,6 +35,9 @@ pub struct TableCore {
     marks_seen: AtomicU64,
     marks_chunks: AtomicU64,
     marks_lock: Mutex<()>,
+    /// What the marks must be, known to the process that opened the store alone: it compares each file when it first maps
+    /// it. Who joins others maps what is in use already.
+    baseline: OnceLock<Baseline>,
 }
 
 impl TableCore {
@@ -60,6 +64,7 @@ impl TableCore {
             marks_seen: AtomicU64::new(u64::MAX),
             marks_chunks: AtomicU64::new(0),
             marks_lock: Mutex::default(),
+            baseline: OnceLock::new(),
         })
     }
 
@@ -119,6 +124,12 @@ impl TableCore {
             && self.marks_seen.load(Ordering::Acquire) == self.control.marks_epoch(self.id)
     }
 
+    /// What the newest checkpoint says of the marks. Called before any is looked at, by whoever is alone with the store.
+    pub(crate) fn expect_marks(&self, baseline: Baseline) {
+        debug_assert!(self.space.chunks().iter().all(|chunk| chunk.marks.get().is_none()));
+        let _ = self.baseline.set(baseline);
+    }
+
     /// Looks for marks files of all known chunks that have none in this process.
     #[cold]
     fn refresh_marks(&self) -> Result<(), Fault> {
@@ -129,7 +140,8 @@ impl TableCore {
         let chunks = self.space.chunks();
         for chunk in &chunks {
             let name = format!("{}.marks", chunk.id);
-            if chunk.marks.get().is_none() && names.binary_search(&name).is_ok() {
+            let wanted = || names.binary_search(&name).is_ok() || self.must_have_marks(chunk);
+            if chunk.marks.get().is_none() && wanted() {
                 self.adopt_marks(chunk, false)?;
             }
         }
@@ -138,12 +150,26 @@ impl TableCore {
         Ok(())
     }
 
+    /// Whether the checkpoint says that the chunk has marks.
+    fn must_have_marks(&self, chunk: &Chunk) -> bool {
+        self.baseline.get().is_some_and(|baseline| baseline.lists(chunk.id))
+    }
+
     /// Maps the marks of a chunk, making the file if asked to. The caller holds `marks_lock`.
     fn adopt_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
-        let marks = match Marks::open(&*self.storage, path.clone(), extent)? {
+        let marks = match Marks::open(&*self.storage, path.clone(), extent, self.baseline.get())? {
             Some(marks) => marks,
+            // To make it anew would bring dead rows back to life.
+            None if self.must_have_marks(chunk) => {
+                return Err(Fault::corrupt(
+                    path,
+                    0,
+                    "the marks that the newest checkpoint lists: which rows of the chunk are dead",
+                    "no such file",
+                ));
+            }
             None if create => {
                 let marks = Marks::create(&*self.storage, self.space.dir(), path, extent)?;
                 self.control.advance_marks_epoch(self.id);
@@ -197,44 +223,50 @@ impl TableCore {
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
     }
 
-    /// Clears what lost commits left in the marks, and syncs those that changed. Returns whether any did.
-    pub(crate) fn clear_marks_above(&self, seq: Seq, len: u64) -> Result<bool, Fault> {
-        let mut any = false;
+    /// Clears what lost commits left in the marks, and syncs those that changed.
+    pub(crate) fn clear_marks_above(&self, bound: Bound) -> Result<(), Fault> {
         self.refresh_marks()?;
         for chunk in self.space.chunks() {
             if let Some(marks) = chunk.marks.get()
-                && marks.clear_above(seq, len)
+                && marks.clear_above(&*self.storage, bound)?
             {
-                any = true;
-                marks.sync(&*self.storage)?;
-            }
-        }
-        Ok(any)
-    }
-
-    /// `fdatasync` of every marks file, whoever made it, and of their names.
-    pub(crate) fn sync_marks(&self) -> Result<(), Fault> {
-        self.refresh_marks()?;
-        self.space.sync_dir()?;
-        self.space
-            .chunks()
-            .iter()
-            .filter_map(|chunk| chunk.marks.get())
-            .try_for_each(|marks| marks.sync(&*self.storage))
-    }
-}
-
-impl TableCore {
-    /// `fdatasync` of the marks of these chunks.
-    pub(crate) fn sync_marks_of(&self, ids: impl Iterator<Item = ChunkId>) -> Result<(), Fault> {
-        let chunks = self.space.chunks();
-        for id in ids {
-            let chunk = chunks.iter().find(|chunk| chunk.id == id);
-            if let Some(marks) = chunk.and_then(|chunk| chunk.marks.get()) {
                 marks.sync(&*self.storage)?;
             }
         }
         Ok(())
+    }
+
+    /// Sums and syncs every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
+    pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
+        self.refresh_marks()?;
+        self.space.sync_dir()?;
+        let chunks = self.space.chunks();
+        self.settle_each(chunks.iter(), bound)
+    }
+
+    /// The same for the marks of these chunks, whose names are durable.
+    pub(crate) fn settle_marks_of(
+        &self,
+        ids: impl Iterator<Item = ChunkId>,
+        bound: Bound,
+    ) -> Result<Vec<(ChunkId, u64)>, Fault> {
+        let chunks = self.space.chunks();
+        let chunk_of = |id| chunks.binary_search_by_key(&id, |chunk| chunk.id).ok();
+        self.settle_each(ids.filter_map(|id| Some(&chunks[chunk_of(id)?])), bound)
+    }
+
+    fn settle_each<'a>(
+        &self,
+        chunks: impl Iterator<Item = &'a Arc<Chunk>>,
+        bound: Bound,
+    ) -> Result<Vec<(ChunkId, u64)>, Fault> {
+        let mut sums = Vec::new();
+        for chunk in chunks {
+            let Some(marks) = chunk.marks.get() else { continue };
+            sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
+            marks.sync(&*self.storage)?;
+        }
+        Ok(sums)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::process::{Command, Stdio};
 
-use pongo_core::storage::{FileError, LockMode, RealStorage, Storage};
+use pongo_core::storage::{File, FileError, LockMode, PAGE, RealStorage, Storage};
 
 const STORE: &str = "PONGO_TEST_STORE";
 
@@ -123,4 +123,38 @@ fn descriptors_are_closed_on_exec() {
     };
     let flags = rustix::io::fcntl_getfd(fd).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+}
+
+/// Holes are passed over; what was written, by whatever way, is not.
+#[test]
+fn data_is_found_between_holes() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = RealStorage::open(folder.path()).unwrap();
+    let file = storage.create("sparse").unwrap();
+    file.set_len(64 * PAGE).unwrap();
+    assert_eq!(file.next_data(64 * PAGE).unwrap(), None);
+    let found = |file: &dyn File| {
+        let (mut pages, mut from) = (Vec::new(), 0);
+        while let Some(data) = file.next_data(from).unwrap() {
+            assert!(data.start >= from && data.end > data.start, "{data:?} from {from}");
+            pages.extend(data.start / PAGE..data.end.div_ceil(PAGE));
+            from = data.end;
+        }
+        pages
+    };
+    let holes_are_known = found(&*file).is_empty();
+    file.write_at(&[1], 5 * PAGE + 3).unwrap();
+    file.allocate(20 * PAGE, PAGE).unwrap();
+    file.allocate(30 * PAGE, PAGE).unwrap();
+    let words = file.map_words(0, 64 * PAGE).unwrap();
+    words.store(20 * 512, 7, std::sync::atomic::Ordering::Relaxed);
+    // Before they are written back, and after.
+    for _ in 0..2 {
+        let pages = found(&*file);
+        assert!(pages.contains(&5) && pages.contains(&20), "{pages:?}");
+        assert!(!holes_are_known || pages.len() < 20, "{pages:?}");
+        file.sync().unwrap();
+    }
+    // Found from the middle of a page as well.
+    assert_eq!(file.next_data(20 * PAGE + 8).unwrap().unwrap().start, 20 * PAGE + 8);
 }

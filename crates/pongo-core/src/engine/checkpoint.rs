@@ -7,9 +7,10 @@
 use super::Engine;
 use super::commit::index_fault;
 use super::writer::Writer;
+use crate::baseline::{Bound, no_marks};
 use crate::codec::checksum;
 use crate::error::{Fault, WriteError};
-use crate::ids::Salt;
+use crate::ids::{ChunkId, Salt};
 use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, CheckpointTable, seal};
 use crate::space::{BLOCK, Space};
 use crate::state::State;
@@ -80,7 +81,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Sums and syncs every chunk and mark that changed since the last checkpoint.
+    /// Sums and syncs every chunk and mark that changed since the last checkpoint. Cost: marks files that changed are read
+    /// whole, where they have pages.
     fn settle_spaces(&self, writer: &mut Writer, clean: bool) -> Result<Checkpoint, Fault> {
         let mut checkpoint = Checkpoint { clean, ..Checkpoint::default() };
         let foreign = self.control.is_foreign_dirty();
@@ -90,13 +92,16 @@ impl Engine {
             let before = writer.checkpoint.tables.get(table.id().0 as usize).copied().unwrap_or_default();
             let end = now.len * size;
             let tail_sum = settle_space(&table.space, before.len * size, end, &mut now.summed)?;
-            if foreign {
-                table.sync_marks()?;
+            let bound = Bound { seq: writer.state.seq, len: now.len };
+            let of_table = (table.id(), ChunkId(0))..=(table.id(), ChunkId(u64::MAX));
+            let settled = if foreign {
+                writer.marks_sums.retain(|(id, _), _| *id != table.id());
+                table.settle_marks(bound)?
             } else {
-                table.sync_marks_of(
-                    writer.dirty_marks.iter().filter(|(id, _)| *id == table.id()).map(|(_, c)| *c),
-                )?;
-            }
+                let dirty = writer.dirty_marks.range(of_table.clone()).map(|&(_, chunk)| chunk);
+                table.settle_marks_of(dirty, bound)?
+            };
+            writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));
             if clean {
                 self.indexer.sync(table).map_err(index_fault(table))?;
             }
@@ -104,6 +109,12 @@ impl Engine {
                 state: *now,
                 fingerprint: table.fingerprint(),
                 tail_sum,
+                marks: writer
+                    .marks_sums
+                    .range(of_table)
+                    .map(|(&(_, chunk), &sum)| (chunk, sum))
+                    .filter(|&(_, sum)| sum != no_marks())
+                    .collect(),
             });
         }
         let heap = &mut writer.state.heap;

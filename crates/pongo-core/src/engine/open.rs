@@ -94,6 +94,7 @@ impl Engine {
             journal,
             superblock,
             dirty_marks: std::collections::BTreeSet::new(),
+            marks_sums: std::collections::BTreeMap::new(),
         };
         let engine = Self::assemble(storage, options, indexer, control, store, writer)?;
         engine.load_tables(count)?;

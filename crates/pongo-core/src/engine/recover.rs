@@ -3,7 +3,7 @@
 //! It always ends in a checkpoint with the next salt before anyone is let in, so that nothing that was lost can come
 //! back. A store that was closed cleanly needs none of it. Running it twice gives the same bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::commit::index_fault;
@@ -11,10 +11,11 @@ use super::indexer::Change;
 use super::open::sweep_schemas;
 use super::writer::Writer;
 use super::{Engine, EngineOptions, Indexer};
+use crate::baseline::{Baseline, Bound};
 use crate::codec::LIMIT;
 use crate::control::Control;
 use crate::error::{Fault, OpenError};
-use crate::ids::{JournalPos, RowId, Salt, Seq};
+use crate::ids::{ChunkId, JournalPos, RowId, Salt, Seq, TableId};
 use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Scanner};
 use crate::state::State;
 use crate::storage::Storage;
@@ -51,6 +52,7 @@ impl Engine {
             superblock,
             checkpoint: base,
             dirty_marks: BTreeSet::new(),
+            marks_sums: marks_sums(&checkpoint),
         };
         let engine = Self::assemble(storage, options, indexer, control, slot.store, writer)?;
         let mut writer = engine.take_idle_writer().expect("nobody else knows this engine");
@@ -94,6 +96,8 @@ impl Engine {
                 ));
             }
             table.space.sweep(stored.state.len * table.row_size())?;
+            let bound = Bound { seq: state.seq, len: stored.state.len };
+            table.expect_marks(Baseline::new(bound, stored.marks.clone()));
         }
         self.heap.sweep(checkpoint.heap.state.len)?;
         self.check_tails(checkpoint)?;
@@ -150,7 +154,7 @@ impl Engine {
             self.control.note_durable(writer.journal.end());
             self.control.set_clean(true);
         } else {
-            self.end_recovery(writer, survived.is_none())?;
+            self.end_recovery(writer)?;
         }
         self.control.set_owner(self.owner);
         self.control.publish(&writer.state);
@@ -158,13 +162,11 @@ impl Engine {
     }
 
     /// Clears what was lost, and makes the checkpoint with the next salt.
-    fn end_recovery(&self, writer: &mut Writer, lost: bool) -> Result<(), Fault> {
+    fn end_recovery(&self, writer: &mut Writer) -> Result<(), Fault> {
         let tables = self.tables_to(writer.state.tables.len())?;
-        if lost || cfg!(debug_assertions) {
-            for (table, state) in tables.iter().zip(&writer.state.tables) {
-                let cleared = table.clear_marks_above(writer.state.seq, state.len)?;
-                debug_assert!(lost || !cleared, "marks are stored after their entry, and no entry was lost");
-            }
+        for (table, state) in tables.iter().zip(&writer.state.tables) {
+            // Also if no entry was lost: what is there then is rot, which a later checkpoint would take for a mark.
+            table.clear_marks_above(Bound { seq: writer.state.seq, len: state.len })?;
         }
         sweep_schemas(&*self.storage, tables.len())?;
         // Whoever made the store may have died before the names in it were durable.
@@ -231,6 +233,14 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+fn marks_sums(checkpoint: &Checkpoint) -> BTreeMap<(TableId, ChunkId), u64> {
+    let mut all = BTreeMap::new();
+    for (id, table) in (0..).map(TableId).zip(&checkpoint.tables) {
+        all.extend(table.marks.iter().map(|&(chunk, sum)| ((id, chunk), sum)));
+    }
+    all
 }
 
 /// A scanner behind a checkpoint, with the checkpoint's `Seq`.

@@ -6,7 +6,7 @@
 //! processes is held while a writer is out, while threads wait for it, and until the pipeline is empty; a process that
 //! has held it for a while drains its pipeline and lets go for a moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(crate) struct Writer {
     pub(crate) checkpoint: State,
     /// Marks that changed since.
     pub(crate) dirty_marks: BTreeSet<(TableId, ChunkId)>,
+    /// The checksums of all others; what it says counts only if no other process wrote since.
+    pub(crate) marks_sums: BTreeMap<(TableId, ChunkId), u64>,
 }
 
 #[derive(Debug, Default)]

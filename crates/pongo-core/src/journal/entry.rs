@@ -9,7 +9,7 @@
 //! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
 
 use crate::codec::{LIMIT, Put, Reader, checksum};
-use crate::ids::{HeapAddr, JournalPos, RowId, Salt, Seq, TableId};
+use crate::ids::{ChunkId, HeapAddr, JournalPos, RowId, Salt, Seq, TableId};
 use crate::state::{HeapState, MAX_TABLES, TableState};
 
 pub(crate) const HEADER: usize = 64;
@@ -267,12 +267,14 @@ fn decode_rows<'a>(section: &mut Reader<'a>) -> Option<RowsPart<'a>> {
 }
 
 /// A table in a checkpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct CheckpointTable {
     pub(crate) state: TableState,
     pub(crate) fingerprint: u128,
     /// Checksum of the row bytes from `state.summed` to the table's end.
     pub(crate) tail_sum: u64,
+    /// Chunks that have marks, in order, with the checksum of those marks ([`crate::baseline`]).
+    pub(crate) marks: Vec<(ChunkId, u64)>,
 }
 
 /// The heap in a checkpoint.
@@ -306,6 +308,11 @@ impl Checkpoint {
             out.put_u64(table.state.summed);
             out.put_u64(table.tail_sum);
             out.put_u128(table.fingerprint);
+            out.put_u64(table.marks.len() as u64);
+            for &(chunk, sum) in &table.marks {
+                out.put_u64(chunk.0);
+                out.put_u64(sum);
+            }
         }
         out
     }
@@ -328,6 +335,7 @@ impl Checkpoint {
                 state: TableState { len: reader.u64()?, live: reader.u64()?, summed: reader.u64()? },
                 tail_sum: reader.u64()?,
                 fingerprint: reader.u128()?,
+                marks: decode_marks(&mut reader)?,
             });
         }
         let sane = |state: &TableState| state.len < LIMIT && state.live <= state.len && state.summed < LIMIT;
@@ -336,6 +344,18 @@ impl Checkpoint {
             && heap.state.summed < LIMIT;
         (reader.is_empty() && sane).then_some(Self { clean, heap, tables })
     }
+}
+
+fn decode_marks(reader: &mut Reader<'_>) -> Option<Vec<(ChunkId, u64)>> {
+    let count = usize::try_from(reader.u64()?).ok()?;
+    if count.checked_mul(16)? > reader.remaining() {
+        return None;
+    }
+    let mut marks = Vec::with_capacity(count);
+    for _ in 0..count {
+        marks.push((ChunkId(reader.u64()?), reader.u64()?));
+    }
+    marks.is_sorted_by(|a, b| a.0 < b.0).then_some(marks)
 }
 
 #[cfg(test)]
@@ -369,6 +389,28 @@ mod tests {
         assert_eq!((header.seq, header.pos, header.kind), (Seq(9), JournalPos(4096), COMMIT));
         assert_eq!(Commit::decode(&entry).unwrap(), commit);
         assert_eq!(commit.rows[0].count(), 5);
+    }
+
+    #[test]
+    fn a_checkpoint_that_is_written_is_read_and_nonsense_is_not() {
+        let table = |chunks: &[u64]| CheckpointTable {
+            state: TableState { len: 9, live: 4, summed: 65536 },
+            fingerprint: 77,
+            tail_sum: 5,
+            marks: chunks.iter().map(|&chunk| (ChunkId(chunk), chunk * 3)).collect(),
+        };
+        let checkpoint = |tables| Checkpoint { clean: true, tables, ..Checkpoint::default() };
+        let right = checkpoint(vec![table(&[]), table(&[0, 1, 9]), table(&[4])]);
+        let entry = right.encode();
+        assert!(entry.len().is_multiple_of(8));
+        assert_eq!(Checkpoint::decode(&entry), Some(right));
+        for twice_or_out_of_order in [[1, 1], [2, 1]] {
+            assert_eq!(Checkpoint::decode(&checkpoint(vec![table(&twice_or_out_of_order)]).encode()), None);
+        }
+        let mut endless = checkpoint(vec![table(&[])]).encode();
+        let count = endless.len() - 8;
+        endless[count..].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(Checkpoint::decode(&endless), None);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod words;
 
 use std::fmt::Debug;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use error::FileError;
@@ -112,6 +113,13 @@ pub trait File: Send + Sync + Debug {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Sets the length without setting space aside (holes read as zero).
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// The first run of bytes at or behind `from` that may hold something else than zeros; all before it are zeros. `None`:
+    /// there is none up to the file's end. What was never written costs no memory to find out; a storage that cannot tell
+    /// gives everything to the end.
+    fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        let len = self.len()?;
+        Ok((from < len).then_some(from..len))
+    }
     /// `fdatasync`: everything written to the file, by `write_at` or through a [`Words`] map, is on the disk.
     fn sync(&self) -> io::Result<()>;
     /// Asks the kernel to begin writing `[offset, offset + len)` back, without waiting. Only a hint.

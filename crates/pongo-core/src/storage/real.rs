@@ -7,6 +7,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -272,6 +273,25 @@ impl File for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.file.set_len(len).map_err(|e| self.error("set the length of", e))
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        let len = self.len()?;
+        if from >= len {
+            return Ok(None);
+        }
+        // The kernel counts space that is set aside as a hole until a page of it is in memory, stored to or only read.
+        let start = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(None),
+            // A file system that cannot tell has no holes.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(from..len)),
+            Err(errno) => return Err(self.error("look for data in", errno)),
+        };
+        match rustix::fs::seek(&self.file, SeekFrom::Hole(start)) {
+            Ok(end) => Ok(Some(start..end)),
+            Err(errno) => Err(self.error("look for holes in", errno)),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -16,6 +16,7 @@ mod failing;
 mod image;
 mod indexer;
 mod life;
+mod marks;
 mod model;
 mod power;
 mod processes;

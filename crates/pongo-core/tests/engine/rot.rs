@@ -12,14 +12,14 @@ use crate::indexer::MapIndexer;
 use crate::model::{Model, Random, bytes};
 use crate::work::{Mix, make_up, options};
 
-const DURABLE: Mix = Mix { rows: 6, bulk: 4, relaxed: u64::MAX };
+pub(crate) const DURABLE: Mix = Mix { rows: 6, bulk: 4, relaxed: u64::MAX };
 
 /// A store with a checkpoint somewhere in the middle, and every state it was in.
 fn store(seed: u64, clean: bool) -> (Disk, Vec<Model>) {
     store_of(14, seed, clean)
 }
 
-fn store_of(commits: usize, seed: u64, clean: bool) -> (Disk, Vec<Model>) {
+pub(crate) fn store_of(commits: usize, seed: u64, clean: bool) -> (Disk, Vec<Model>) {
     let disk = Disk::new();
     let process = disk.process();
     let engine = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default())).unwrap();
@@ -38,7 +38,7 @@ fn store_of(commits: usize, seed: u64, clean: bool) -> (Disk, Vec<Model>) {
 }
 
 /// Everything that can be read is what it must be; what cannot be read is an error. Gives the number of errors.
-fn check_readable(model: &Model, engine: &Arc<Engine>) -> usize {
+pub(crate) fn check_readable(model: &Model, engine: &Arc<Engine>) -> usize {
     let mut errors = 0;
     let snapshot = engine.begin_read().unwrap();
     for table in &model.tables {
@@ -53,17 +53,27 @@ fn check_readable(model: &Model, engine: &Arc<Engine>) -> usize {
         };
         let view = view.expect("a table of this snapshot");
         assert_eq!(view.len(), table.rows.len() as u64);
+        let dead = table.rows.iter().filter(|row| row.dead).count() as u64;
+        assert_eq!(view.live(), table.rows.len() as u64 - dead);
         for (id, row) in table.rows.iter().enumerate() {
+            assert_eq!(view.is_live(RowId(id as u64)), !row.dead, "row {id} of {}", table.name);
+            match view.previous(RowId(id as u64)) {
+                Ok(found) => assert_eq!(found, row.previous.map(RowId), "row {id} of {}", table.name),
+                Err(_) => errors += 1,
+            }
             match view.row_bytes(RowId(id as u64)) {
                 Ok(found) => assert!(found == row.bytes(table.size), "row {id} of {}", table.name),
                 Err(_) => errors += 1,
             }
         }
         let mut from = RowId(0);
+        let mut live = 0;
         while let Some(run) = view.next_run(from) {
             assert!(run.end > run.start && run.start >= from);
+            live += run.end.0 - run.start.0;
             from = run.end;
         }
+        assert_eq!(live, view.live());
     }
     for item in &model.heap {
         let expected = bytes(item.seed, item.len);
@@ -104,7 +114,7 @@ fn open_damaged(disk: &Disk, models: &[Model], newest_only: bool, outcomes: &mut
     process.kill();
 }
 
-fn files(storage: &dyn Storage, dir: &str, found: &mut Vec<String>) {
+pub(crate) fn files(storage: &dyn Storage, dir: &str, found: &mut Vec<String>) {
     for name in storage.list(dir).unwrap() {
         let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
         if storage.list(&path).is_ok() { files(storage, &path, found) } else { found.push(path) }
@@ -197,12 +207,6 @@ fn chunks_and_their_checksums() {
 }
 
 #[test]
-fn headers_of_marks() {
-    let outcomes = rot(|path| path.ends_with(".marks"), false, true, true, 60);
-    assert!(outcomes.refused + outcomes.harmless + outcomes.unreadable == 60, "{outcomes:?}");
-}
-
-#[test]
 fn schemas() {
     let outcomes = rot(|path| path.ends_with(".schema"), false, true, true, 60);
     assert_eq!(outcomes.refused, 60, "{outcomes:?}");
@@ -226,9 +230,6 @@ fn files_that_are_short_or_missing() {
         files(&**disk.inner(), "", &mut all);
         all.retain(|path| path != "control" && !path.ends_with(".spare"));
         let path = &all[random.below(all.len() as u64) as usize];
-        if path.ends_with(".marks") {
-            continue;
-        }
         if random.one_in(2) {
             disk.inner().remove(path).unwrap();
         } else {

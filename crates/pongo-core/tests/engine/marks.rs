@@ -1,0 +1,260 @@
+//! Rotten, short and missing marks files: what the newest checkpoint found in them is there, or it is an error.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use pongo_core::engine::Engine;
+use pongo_core::storage::Storage;
+
+use crate::disk::{Disk, Plan};
+use crate::indexer::MapIndexer;
+use crate::model::{Model, Random};
+use crate::rot::{DURABLE, check_readable, files, store_of};
+use crate::work::{make_up, options};
+
+const HEADER: u64 = 4096;
+
+/// One word of a marks file, and what it is about.
+#[derive(Clone, Debug)]
+struct Word {
+    path: String,
+    at: u64,
+    /// Its row; `None` for words that fill a page up.
+    row: Option<u64>,
+    died: bool,
+    value: u64,
+}
+
+fn read(storage: &dyn Storage, path: &str) -> Vec<u64> {
+    let file = storage.open(path).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut bytes, 0).unwrap();
+    bytes.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap())).collect()
+}
+
+fn marks_files(disk: &Disk) -> Vec<String> {
+    let mut all = Vec::new();
+    files(&**disk.inner(), "", &mut all);
+    all.retain(|path| path.ends_with(".marks"));
+    assert!(!all.is_empty());
+    all
+}
+
+/// All words of all marks files.
+fn words(disk: &Disk) -> Vec<Word> {
+    let mut words = Vec::new();
+    for path in marks_files(disk) {
+        let content = read(&**disk.inner(), &path);
+        let (first, rows) = (content[6], content[7]);
+        let array = rows.next_multiple_of(512);
+        for (i, &value) in content[HEADER as usize / 8..].iter().enumerate() {
+            let i = i as u64;
+            let row = (i % array < rows).then_some(first + i % array);
+            words.push(Word { path: path.clone(), at: HEADER + i * 8, row, died: i < array, value });
+        }
+    }
+    words
+}
+
+impl Word {
+    fn write(&self, disk: &Disk, value: u64) {
+        disk.inner().open(&self.path).unwrap().write_at(&value.to_le_bytes(), self.at).unwrap();
+    }
+
+    /// Whether a checkpoint at this state speaks of the word, were its value `value`.
+    fn counts(&self, value: u64, checkpoint: &Model) -> bool {
+        let name = self.path.split('/').nth(1).unwrap();
+        let table = checkpoint.tables.iter().find(|table| table.name == name);
+        let len = table.map_or(0, |table| table.rows.len() as u64);
+        value != 0 && self.row.is_some_and(|row| row < len) && (!self.died || value <= checkpoint.seq)
+    }
+}
+
+/// Opens the store and reads everything; whether there was an error. A wrong value panics.
+fn errs(disk: &Disk, model: &Model) -> bool {
+    let process = disk.process();
+    let opened = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default()));
+    let Ok(engine) = opened else { return true };
+    let errors = check_readable(model, &engine);
+    process.kill();
+    errors > 0
+}
+
+/// Does a damage, looks, and says where a wrong value was seen.
+fn errs_after(case: &dyn std::fmt::Debug, disk: &Disk, model: &Model) -> bool {
+    let result = catch_unwind(AssertUnwindSafe(|| errs(disk, model)));
+    result.unwrap_or_else(|_| panic!("{case:?}: a wrong value, see above"))
+}
+
+/// Values that a word may rot to: single bits, and numbers as they stand in such words.
+fn rotten(word: &Word, seq: u64, random: &mut Random) -> Vec<u64> {
+    let mut values = vec![word.value ^ 1 << random.below(64), word.value ^ 1 << random.below(5), 0];
+    values.extend([1 + random.below(seq), random.next()]);
+    values.retain(|&value| value != word.value);
+    values
+}
+
+#[test]
+fn every_rotten_word_of_a_closed_store_is_noticed() {
+    let mut noticed = 0;
+    for seed in 0..3 {
+        let mut random = Random(seed);
+        let (disk, models) = store_of(10, 71 + seed, true);
+        let newest = models.last().unwrap();
+        assert!(!errs(&disk, newest));
+        let all = words(&disk);
+        // All words that are set, and as many others.
+        let set = all.iter().filter(|word| word.value != 0).count() as u64;
+        let few = all.iter().filter(|word| word.value != 0 || random.below(all.len() as u64) < set);
+        let few: Vec<_> = few.cloned().collect();
+        for word in few {
+            for value in rotten(&word, newest.seq, &mut random) {
+                word.write(&disk, value);
+                let found = errs_after(&(&word, value), &disk, newest);
+                let counts = word.counts(word.value, newest) || word.counts(value, newest);
+                assert_eq!(found, counts, "{word:?} to {value}");
+                noticed += u64::from(found);
+            }
+            word.write(&disk, word.value);
+        }
+        assert!(!errs(&disk, newest), "all is as it was");
+    }
+    assert!(noticed > 300, "{noticed}");
+}
+
+/// A store that was closed, written again and killed: its newest checkpoint is some commits back.
+fn behind(seed: u64, commits: usize, reboot: bool) -> (Disk, Vec<Model>, usize) {
+    let (disk, mut models) = store_of(9, seed, true);
+    let checkpoint = models.len() - 1;
+    let process = disk.process();
+    let engine = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default())).unwrap();
+    // Not the numbers that the rows before were made of.
+    let mut random = Random(!seed);
+    for _ in 0..commits {
+        let small = crate::work::Mix { bulk: u64::MAX, ..DURABLE };
+        let transaction = make_up(models.last().unwrap(), &mut random, small);
+        transaction.commit(&engine).unwrap();
+        models.push(transaction.after);
+    }
+    process.kill();
+    drop(engine);
+    let disk = if reboot { disk.reboot(&mut random) } else { disk };
+    (disk, models, checkpoint)
+}
+
+#[test]
+fn a_rotten_word_below_the_checkpoint_is_noticed_and_one_above_it_is_replayed() {
+    let (mut noticed, mut replayed) = (0, 0);
+    for round in 0..160 {
+        let mut random = Random(round);
+        let (disk, models, checkpoint) = behind(31 + round % 4, 4, round % 2 == 0);
+        let (newest, checkpoint) = (models.last().unwrap(), &models[checkpoint]);
+        let mut all = words(&disk);
+        if round % 4 < 3 {
+            all.retain(|word| word.value != 0);
+        }
+        let word = &all[random.below(all.len() as u64) as usize];
+        let values = rotten(word, newest.seq, &mut random);
+        let value = values[random.below(values.len() as u64) as usize];
+        word.write(&disk, value);
+        if word.counts(word.value, checkpoint) || word.counts(value, checkpoint) {
+            assert!(errs_after(&(word, value), &disk, newest), "{word:?} to {value}");
+            noticed += 1;
+        } else if word.value != 0 || !word.counts(value, newest) {
+            // The journal has it, or it lies beyond all that was committed.
+            assert!(!errs_after(&(word, value), &disk, newest), "{word:?} to {value}");
+            replayed += 1;
+        }
+    }
+    assert!(noticed > 60 && replayed > 10, "{noticed} noticed, {replayed} replayed");
+}
+
+/// Whether a file's marks were there at a checkpoint.
+fn listed(disk: &Disk, path: &str, checkpoint: &Model) -> bool {
+    words(disk).iter().any(|word| word.path == path && word.counts(word.value, checkpoint))
+}
+
+#[test]
+fn short_and_missing_files_are_noticed() {
+    let (mut missing, mut made_anew) = (0, 0);
+    for round in 0..80 {
+        let mut random = Random(round);
+        let (disk, models, checkpoint) = match round % 2 {
+            0 => {
+                let (disk, models) = store_of(10, 71 + round % 5, true);
+                let newest = models.len() - 1;
+                (disk, models, newest)
+            }
+            _ => behind(31 + round % 5, 5, round % 4 == 1),
+        };
+        let newest = models.last().unwrap();
+        let paths = marks_files(&disk);
+        let path = &paths[random.below(paths.len() as u64) as usize];
+        let file = disk.inner().open(path).unwrap();
+        if random.one_in(2) {
+            file.set_len(random.below(file.len().unwrap())).unwrap();
+            assert!(errs_after(path, &disk, newest), "{path} cut short");
+            continue;
+        }
+        let listed = listed(&disk, path, &models[checkpoint]);
+        disk.inner().remove(path).unwrap();
+        // What no checkpoint lists the journal has; an empty one is nothing.
+        assert_eq!(errs_after(path, &disk, newest), listed, "{path} removed");
+        missing += u64::from(listed);
+        made_anew += u64::from(!listed);
+    }
+    assert!(missing > 20 && made_anew > 0, "{missing} missing, {made_anew} made anew");
+}
+
+/// A store that is only read, or written, after it lost a marks file errs, names the file, and keeps saying so: the file
+/// is not made anew.
+#[test]
+fn a_missing_file_is_named_and_stays_missing() {
+    let (disk, models) = store_of(12, 72, true);
+    let newest = models.last().unwrap();
+    let gone = marks_files(&disk).into_iter().find(|path| listed(&disk, path, newest)).unwrap();
+    let name = gone.split('/').nth(1).unwrap();
+    disk.inner().remove(&gone).unwrap();
+    for _ in 0..3 {
+        let process = disk.process();
+        // The test's index reads all rows when the store is opened.
+        let opened = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default()));
+        let message = opened.expect_err(name).to_string();
+        assert!(message.contains(&gone), "{message}");
+        process.kill();
+        assert!(disk.inner().open(&gone).is_err());
+    }
+}
+
+/// The list is carried from checkpoint to checkpoint, by several processes in turn, and through power cuts.
+#[test]
+fn sums_hold_through_checkpoints_take_overs_and_cuts() {
+    for seed in 0..6 {
+        let mut random = Random(seed);
+        let mut model = Model::default();
+        let mut disk = Disk::new();
+        for round in 0..6 {
+            let processes = [disk.process(), disk.process()];
+            let engines = processes.each_ref().map(|process| {
+                Engine::open(process.storage(), options(), Arc::new(MapIndexer::default())).unwrap()
+            });
+            for _ in 0..12 {
+                let engine = &engines[random.below(2) as usize];
+                let transaction = make_up(&model, &mut random, DURABLE);
+                transaction.commit(engine).unwrap();
+                model = transaction.after;
+            }
+            if round % 2 == 0 {
+                processes.iter().for_each(|process| process.kill());
+            }
+            drop(engines);
+            if round % 3 == 0 {
+                disk.plan(seed, |_| Plan::Nothing);
+                disk = disk.reboot(&mut random);
+            }
+            assert!(!errs(&disk, &model), "seed {seed}, round {round}");
+        }
+        let set: Vec<_> = words(&disk).into_iter().filter(|word| word.counts(word.value, &model)).collect();
+        assert!(!set.is_empty());
+    }
+}
