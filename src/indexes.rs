@@ -2,6 +2,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hashbrown::HashTable;
@@ -14,7 +15,15 @@ use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, key_hash
 /// The open indexes of one store in one process, by table.
 #[derive(Default)]
 pub(crate) struct Indexes {
-    open: RwLock<Vec<(Arc<TableCore>, Arc<HashIndex>)>>,
+    open: RwLock<Vec<Open>>,
+}
+
+/// An open index.
+struct Open {
+    table: Arc<TableCore>,
+    index: Arc<HashIndex>,
+    /// Whether it was compared with its checksum, or made by this process.
+    known_good: AtomicBool,
 }
 
 /// Rows that are prefetched before their keys are hashed.
@@ -40,21 +49,47 @@ impl Indexes {
         if let Some(index) = self.known(table) {
             return Ok(index);
         }
-        let index = HashIndex::open(table.storage(), &dir(table), identity(table))?;
-        Ok(self.keep(table, index))
+        let index = match self.opened(table) {
+            Some(index) => index,
+            None => self.keep(table, HashIndex::open(table.storage(), &dir(table), identity(table))?, false),
+        };
+        self.verify(table, &index)?;
+        Ok(index)
+    }
+
+    /// As long as nobody wrote since the store was closed, an index is what its checksum says: compared once a process.
+    fn verify(&self, table: &Arc<TableCore>, index: &HashIndex) -> Result<(), HashError> {
+        if table.is_clean()
+            && let Err(error) = index.verify()
+            && table.is_clean()
+        {
+            return Err(error);
+        }
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = open.iter().find(|known| Arc::ptr_eq(&known.table, table)) {
+            known.known_good.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn opened(&self, table: &Arc<TableCore>) -> Option<Arc<HashIndex>> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.iter().find(|known| Arc::ptr_eq(&known.table, table)).map(|known| Arc::clone(&known.index))
     }
 
     fn known(&self, table: &Arc<TableCore>) -> Option<Arc<HashIndex>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.iter().find(|(known, _)| Arc::ptr_eq(known, table)).map(|(_, index)| Arc::clone(index))
+        let known = open.iter().find(|known| Arc::ptr_eq(&known.table, table))?;
+        known.known_good.load(Ordering::Acquire).then(|| Arc::clone(&known.index))
     }
 
-    fn keep(&self, table: &Arc<TableCore>, index: HashIndex) -> Arc<HashIndex> {
+    fn keep(&self, table: &Arc<TableCore>, index: HashIndex, good: bool) -> Arc<HashIndex> {
         let index = Arc::new(index);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // A table of the same number that never was committed is forgotten here.
-        open.retain(|(known, _)| known.id() != table.id());
-        open.push((Arc::clone(table), Arc::clone(&index)));
+        open.retain(|known| known.table.id() != table.id());
+        let known_good = AtomicBool::new(good);
+        open.push(Open { table: Arc::clone(table), index: Arc::clone(&index), known_good });
         index
     }
 
@@ -81,8 +116,9 @@ impl Indexes {
             &keys,
             live.chain(dead.map(Ok)),
         )?;
+        // Handles of the old one go over to the new one by themselves.
         if self.known(table).is_none() {
-            self.keep(table, index);
+            self.keep(table, index, true);
         }
         Ok(())
     }
@@ -215,8 +251,16 @@ impl Iterator for LiveHashes<'_> {
 
 impl Indexer for Indexes {
     fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        let index = HashIndex::open(table.storage(), &dir(table), identity(table))?;
         // What a process that was killed left half done is mended here; nobody else is at work.
-        Ok(self.of(table)?.recover()?)
+        index.recover()?;
+        self.keep(table, index, false);
+        Ok(())
+    }
+
+    fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.of(table)?;
+        Ok(())
     }
 
     fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
@@ -225,7 +269,7 @@ impl Indexer for Indexes {
 
     fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
         let index = HashIndex::create(table.storage(), &dir(table), identity(table), 0)?;
-        self.keep(table, index);
+        self.keep(table, index, true);
         Ok(())
     }
 

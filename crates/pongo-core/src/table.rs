@@ -74,6 +74,12 @@ impl TableCore {
         &self.storage
     }
 
+    /// Whether nobody wrote to the store since it was closed in order.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.control.is_clean()
+    }
+
     /// The number of its store.
     #[must_use]
     pub fn store_id(&self) -> u128 {

@@ -33,7 +33,10 @@ pub type IndexError = Box<dyn Error + Send + Sync>;
 pub trait Indexer: Send + Sync {
     /// The process is alone with the store: the index of this table, as it lies on disk, is as good as the rows.
     fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
-    /// The process is alone: the index is lost or cannot be trusted, make it from the live rows.
+    /// Somebody is about to write, for the first time since the store was closed: errs if the index is not what was synced
+    /// then, and is then rebuilt.
+    fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
+    /// The process is alone, or has the writer lock: the index is lost or cannot be trusted, make it from the live rows.
     fn rebuild(&self, view: &TableView) -> Result<(), IndexError>;
     /// A table was made: make its empty index.
     fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::commit::index_fault;
 use super::{Engine, schema_path};
 use crate::control::Hold;
 use crate::error::{Fault, ReadError, WriteError};
@@ -154,6 +155,12 @@ impl Engine {
             self.control.set_owner(self.owner);
         }
         if self.control.is_clean() {
+            for table in self.tables_to(writer.state.tables.len())? {
+                if self.indexer.check(&table).is_err() {
+                    let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
+                    self.indexer.rebuild(&view).map_err(index_fault(&table))?;
+                }
+            }
             // From here on the index on disk is not as good as the rows.
             self.checkpoint(writer, false)?;
         }

@@ -189,6 +189,10 @@ impl Indexer for Panics {
         self.0.adopt(table)
     }
 
+    fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.check(table)
+    }
+
     fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
         self.0.rebuild(view)
     }

@@ -17,6 +17,7 @@ use super::layout::{
 use super::maps::{Folder, Maps};
 use super::read::View;
 use super::segment::Image;
+use super::sum;
 use super::write::BATCH;
 use super::{Candidate, HashIndex, KeyHashes};
 
@@ -155,6 +156,7 @@ impl HashIndex {
             let before = Root::from_word(head.root_word());
             let epoch = new_epoch(&folder, before)?;
             remove_files(&folder, |of| Some(of) != before.map(|root| root.epoch))?;
+            sum::prepare(&folder)?;
             Ok((head, before, epoch))
         };
         let (head, before, epoch) = prepare().map_err(|fault: Fault| HashError::from(fault))?;

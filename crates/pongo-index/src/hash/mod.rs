@@ -13,6 +13,7 @@
 //! | `reserve` | space first: splits, renewals |
 //! | `write` | entries: insert, replace, dead, remove, bulk |
 //! | `recover` | what a successor does after a writer died; the walk over all entries |
+//! | `sum` | the checksum of a closed index |
 //! | `build` | [`HashIndex::create`], [`HashIndex::open`], [`HashIndex::rebuild`] |
 //!
 //! It relies on the caller for three things: that writer methods are called under the store's writer lock only, that
@@ -29,6 +30,7 @@ mod read;
 mod recover;
 mod reserve;
 mod segment;
+mod sum;
 mod write;
 
 use pongo_core::ids::RowId;

@@ -93,7 +93,8 @@ impl HashIndex {
         Ok(stats)
     }
 
-    /// Makes everything durable: after `Ok`, and if no writer was at work since, the files are on the disk as they are.
+    /// Makes everything durable: after `Ok`, and if no writer was at work since, the files are on the disk as they are, with
+    /// a checksum for [`verify`](Self::verify). Costs reading the whole index.
     ///
     /// # Errors
     ///
@@ -104,6 +105,7 @@ impl HashIndex {
         let Root { bits, .. } = writer.view.root;
         writer.view.maps.sync(pieces, bits)?;
         self.head.sync()?;
+        self.write_sum(&writer)?;
         let folder = &self.first.folder;
         Ok(folder.storage.sync_dir(&folder.dir).map_err(|error| HashError::io("sync", &folder.dir, error))?)
     }
