@@ -14,6 +14,7 @@ use crate::ids::{ChunkId, Salt};
 use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, CheckpointTable, seal};
 use crate::space::{BLOCK, Space};
 use crate::state::State;
+use crate::storage::PAGE;
 use crate::superblock::Slot;
 
 impl Engine {
@@ -189,9 +190,15 @@ fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(),
     if found == expected {
         return Ok(());
     }
+    // Less than a block: it lies in one chunk.
+    let chunk = space.find_chunk(summed);
+    let (file, at) = chunk.map_or_else(
+        || (space.dir().to_owned(), summed),
+        |chunk| (chunk.path.clone(), PAGE + summed - chunk.start),
+    );
     Err(Fault::corrupt(
-        space.dir(),
-        summed,
+        file,
+        at,
         format!("bytes {summed}..{end} of the space with checksum {expected:016x}"),
         format!("checksum {found:016x}"),
     ))
