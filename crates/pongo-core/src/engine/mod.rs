@@ -103,9 +103,7 @@ impl Engine {
 
     /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
-        if self.fork.is_child() {
-            return Err(ReadError::Forked);
-        }
+        self.refuse_reader_forked()?;
         loop {
             let state = self.newest();
             let pin = self.pins.pin(state.seq);
@@ -114,6 +112,17 @@ impl Engine {
             }
             self.pins.unpin(&pin);
         }
+    }
+
+    pub(crate) fn refuse_reader_forked(&self) -> Result<(), ReadError> {
+        if self.fork.is_child() { Err(ReadError::Forked) } else { Ok(()) }
+    }
+
+    /// Whether this process is a child, made by `fork`, of the one that opened the store: then this handle does nothing any
+    /// more, and the store must be opened anew.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.fork.is_child()
     }
 
     fn newest(&self) -> Arc<State> {
