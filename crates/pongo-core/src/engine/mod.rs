@@ -12,13 +12,21 @@
 //! | `checkpoint` | the point from which recovery replays |
 //! | `indexer` | what is asked of the layer that knows keys |
 
+#[allow(unsafe_code, reason = "sums bytes below the applied length")]
 mod checkpoint;
+#[forbid(unsafe_code)]
 mod commit;
+#[forbid(unsafe_code)]
 mod indexer;
+#[forbid(unsafe_code)]
 mod open;
+#[forbid(unsafe_code)]
 mod pipeline;
+#[forbid(unsafe_code)]
 mod recover;
+#[forbid(unsafe_code)]
 mod replay;
+#[forbid(unsafe_code)]
 mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock};
