@@ -99,7 +99,10 @@ impl Options {
         let folder =
             storage.folder_identity().map_err(|source| OpenError::Folder { path: storage.name(), source })?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|(_, shared)| shared.strong_count() > 0);
+        // Stores that a parent had open when it forked are not this process's.
+        let ours =
+            |shared: &Weak<Shared>| shared.upgrade().is_some_and(|shared| !shared.engine.is_inherited());
+        open.retain(|(_, shared)| ours(shared));
         if let Some(shared) =
             open.iter().find(|(known, _)| *known == folder).and_then(|(_, shared)| shared.upgrade())
         {
@@ -237,6 +240,9 @@ impl Store {
     /// process or another, its files are changed by PongoDB only: not truncated, overwritten or copied over by other
     /// programs, and not on a file system that does so by itself (a network share that others write to). Reading them,
     /// for a backup, is fine. What is on the disk when the store is opened may be anything: it is checked.
+    ///
+    /// And: a child made by `fork` (not by `std::process::Command`) uses nothing that it had borrowed from a store before
+    /// the fork once its parent has closed that store or ended. Its inherited handles err; it can open the store anew.
     ///
     /// ```no_run
     /// use pongo::prelude::*;

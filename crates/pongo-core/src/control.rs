@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use crate::error::Fault;
+use crate::fork::LockDescriptor;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
 use crate::state::{HeapState, MAX_TABLES, State, TableState};
 use crate::storage::{File, LockMode, PAGE, Storage, Words};
@@ -73,6 +74,8 @@ mod lock {
 #[derive(Debug)]
 pub(crate) struct Control {
     words: Words,
+    /// Stand before the files, so that they are dropped before those are closed.
+    _noted: [LockDescriptor; 2],
     /// Holds presence and the reader group.
     presence: Arc<dyn File>,
     /// Holds the writer lock, on a description of its own.
@@ -100,7 +103,7 @@ const LOOK_AGAIN: Duration = Duration::from_micros(50);
 impl Control {
     /// Opens the file, making it if it is not there, and maps it. Takes no lock.
     pub(crate) fn open(storage: &dyn Storage) -> Result<Self, Fault> {
-        let presence = match storage.open(PATH) {
+        let file = match storage.open(PATH) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match storage.create(PATH) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => storage.open(PATH),
                 made => made,
@@ -108,10 +111,15 @@ impl Control {
             opened => opened,
         }
         .map_err(Fault::io("opening", PATH))?;
-        let writer = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
-        presence.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
-        let words = presence.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
-        Ok(Self { words, presence, writer, counted: AtomicBool::new(false) })
+        file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        // Through a description that no lock is ever held on: the map lives on in a child made by `fork`, and would keep
+        // the lock.
+        let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
+        let open = || storage.open(PATH).map_err(Fault::io("opening", PATH));
+        let (presence_noted, presence) = LockDescriptor::open(open)?;
+        let (writer_noted, writer) = LockDescriptor::open(open)?;
+        let counted = AtomicBool::new(false);
+        Ok(Self { words, _noted: [presence_noted, writer_noted], presence, writer, counted })
     }
 
     /// Waits until this process is alone (`true`) or has joined others who have made the store ready (`false`).
@@ -148,12 +156,14 @@ impl Control {
         self.words.fetch_add(word::PROCESSES, 1, Ordering::SeqCst);
     }
 
-    /// Gives presence up.
+    /// Gives presence and everything else up that this process has locked. To close the files would not do: a child that is
+    /// being made by `fork` may have them too.
     pub(crate) fn leave(&self) {
         if self.counted.swap(false, Ordering::Relaxed) {
             self.words.fetch_add(word::PROCESSES, u64::MAX, Ordering::SeqCst);
         }
-        let _ = self.presence.unlock(lock::PRESENCE, 1);
+        let _ = self.writer.unlock(lock::WRITER, 1);
+        let _ = self.presence.unlock(lock::PRESENCE, lock::GROUPS + GROUPS as u64 - lock::PRESENCE);
     }
 
     /// Whether what the last holder left was written under this cache identity for this store, unpoisoned: then every

@@ -5,37 +5,61 @@
 //! (what a checkpoint says of them), `heap` (items), `control` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
 //! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
-//! Unsafe code is in `storage`, `space::view` and its callers that promise what it asks, `cast`, `fork` and `heap`; see
-//! `docs/UNSAFE.md`.
+//! Unsafe code is in the modules that allow it by name: in `storage`, `space::view` and its callers that promise what it
+//! asks, `cast`, `fork` and `heap`; see `docs/UNSAFE.md`. All others forbid it.
 
+#![deny(unsafe_code)]
+
+#[forbid(unsafe_code)]
 mod append_vec;
+#[forbid(unsafe_code)]
 mod baseline;
+#[allow(unsafe_code, reason = "the cast of bytes that were looked through")]
 mod cast;
+#[forbid(unsafe_code)]
 mod codec;
+#[forbid(unsafe_code)]
 mod control;
 pub mod engine;
+#[forbid(unsafe_code)]
 pub mod error;
+#[allow(unsafe_code, reason = "system calls, and handlers that run in a child")]
 mod fork;
+#[allow(unsafe_code, reason = "reads items below the heap's length")]
 mod heap;
+#[forbid(unsafe_code)]
 mod journal;
+#[forbid(unsafe_code)]
 mod marks;
+#[forbid(unsafe_code)]
 mod pins;
+#[forbid(unsafe_code)]
 pub mod snapshot;
 mod space;
+#[forbid(unsafe_code)]
 pub mod state;
+#[forbid(unsafe_code)]
 mod superblock;
+#[allow(unsafe_code, reason = "reads rows below the table's length")]
 pub mod table;
 
 pub use space::Sizes;
 pub use superblock::FORMAT_VERSION;
 
 #[doc(hidden)]
+#[forbid(unsafe_code)]
 pub mod __private;
+#[forbid(unsafe_code)]
 pub mod column;
+#[forbid(unsafe_code)]
 pub mod fields;
+#[forbid(unsafe_code)]
 pub mod ids;
 #[doc(hidden)]
+#[forbid(unsafe_code)]
 pub mod layout;
+#[forbid(unsafe_code)]
 pub mod record;
+#[forbid(unsafe_code)]
 pub mod schema;
 pub mod storage;

@@ -41,12 +41,21 @@ impl Snapshot {
     }
 
     /// The table of that name, if it exists in this snapshot.
+    ///
+    /// # Errors
+    /// [`ReadError::Forked`] in a child made by `fork`; [`ReadError::Fault`] if its schema cannot be read.
     pub fn table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
+        self.engine.refuse_reader_forked()?;
         self.engine.table_named(name, self.state.tables.len())
     }
 
     /// A table in this snapshot; `None` for one that came later.
+    ///
+    /// # Errors
+    /// [`ReadError::Forked`] in a child made by `fork`, where nothing keeps the rows from being written over;
+    /// [`ReadError::Fault`] if chunks or marks are damaged.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<Option<&TableView>, ReadError> {
+        self.engine.refuse_reader_forked()?;
         let place = table.id().0 as usize;
         let Some(state) = self.state.tables.get(place) else { return Ok(None) };
         let views = self.views.get_or_init(|| self.state.tables.iter().map(|_| OnceLock::new()).collect());

@@ -12,13 +12,21 @@
 //! | `checkpoint` | the point from which recovery replays |
 //! | `indexer` | what is asked of the layer that knows keys |
 
+#[allow(unsafe_code, reason = "sums bytes below the applied length")]
 mod checkpoint;
+#[forbid(unsafe_code)]
 mod commit;
+#[forbid(unsafe_code)]
 mod indexer;
+#[forbid(unsafe_code)]
 mod open;
+#[forbid(unsafe_code)]
 mod pipeline;
+#[forbid(unsafe_code)]
 mod recover;
+#[forbid(unsafe_code)]
 mod replay;
+#[forbid(unsafe_code)]
 mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -103,9 +111,7 @@ impl Engine {
 
     /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
-        if self.fork.is_child() {
-            return Err(ReadError::Forked);
-        }
+        self.refuse_reader_forked()?;
         loop {
             let state = self.newest();
             let pin = self.pins.pin(state.seq);
@@ -114,6 +120,17 @@ impl Engine {
             }
             self.pins.unpin(&pin);
         }
+    }
+
+    pub(crate) fn refuse_reader_forked(&self) -> Result<(), ReadError> {
+        if self.fork.is_child() { Err(ReadError::Forked) } else { Ok(()) }
+    }
+
+    /// Whether this process is a child, made by `fork`, of the one that opened the store: then this handle does nothing any
+    /// more, and the store must be opened anew.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.fork.is_child()
     }
 
     fn newest(&self) -> Arc<State> {

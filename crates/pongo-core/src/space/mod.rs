@@ -10,7 +10,9 @@
 //! its space set aside; [`Space::settle`] syncs it, gives it its name and syncs the folder, before anything refers to
 //! it. Chunks are only ever unlinked: never truncated or rewritten.
 
+#[forbid(unsafe_code)]
 mod chunk;
+#[allow(unsafe_code, reason = "slices of what is mapped")]
 mod view;
 
 use std::ops::Range;
@@ -371,6 +373,7 @@ impl Space {
     /// Computes and stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them and their
     /// files' names.
     /// `bytes` gives a block's bytes, which are final.
+    #[allow(unsafe_code, reason = "sums bytes below the applied length")]
     pub(crate) fn write_sums(&self, from: u64, to: u64, view: &View) -> Result<(), Fault> {
         debug_assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
         for chunk in self.chunks_of(&(from..to)) {

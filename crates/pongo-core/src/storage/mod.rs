@@ -19,16 +19,27 @@
 //! bytes; an `Ok` from [`File::sync`] means the kernel said the data are on the disk; nothing here retries a failed
 //! sync.
 
+#[forbid(unsafe_code)]
 mod arguments;
+#[allow(unsafe_code, reason = "memory with words in it")]
 mod block;
+#[forbid(unsafe_code)]
 mod error;
+#[forbid(unsafe_code)]
 mod extents;
+#[allow(unsafe_code, reason = "system calls")]
 mod linux;
+#[forbid(unsafe_code)]
 mod locks;
+#[allow(unsafe_code, reason = "words that live in a block")]
 mod memory;
+#[forbid(unsafe_code)]
 mod real;
+#[allow(unsafe_code, reason = "address ranges")]
 mod reservation;
+#[forbid(unsafe_code)]
 mod space;
+#[allow(unsafe_code, reason = "words that are shared")]
 mod words;
 
 use std::fmt::Debug;
@@ -47,6 +58,7 @@ pub const PAGE: u64 = 4096;
 
 /// Asks the processor to fetch a cache line; never faults, whatever the address.
 #[inline]
+#[allow(unsafe_code, reason = "one instruction")]
 fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: the instruction is a hint that reads nothing and faults nowhere; every x86-64 processor has it.
@@ -186,6 +198,7 @@ pub enum LockMode {
 /// ```
 #[must_use]
 #[inline]
+#[allow(unsafe_code, reason = "instructions that every processor of this kind has")]
 pub fn same_upper(words: [u64; 8], upper: u16) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {

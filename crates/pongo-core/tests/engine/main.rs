@@ -13,6 +13,7 @@
 mod disk;
 
 mod failing;
+mod fork;
 mod image;
 mod indexer;
 mod life;
