@@ -7,6 +7,8 @@ mod child;
 mod damage;
 #[path = "bad_input/disk.rs"]
 mod disk;
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "bad_input/folders.rs"]
 mod folders;
 #[path = "bad_input/house.rs"]

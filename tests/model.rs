@@ -1,6 +1,8 @@
 //! Random transactions on two tables, beside a `BTreeMap` of each: after every commit each live snapshot shows what the
 //! maps were at its commit, by every way of looking.
 
+#[path = "support/folder.rs"]
+mod folder;
 #[path = "model/oracle.rs"]
 mod oracle;
 #[path = "support/rng.rs"]
@@ -224,7 +226,7 @@ fn on_a_copy_of_an_open_store() -> Outcome {
         tx.commit()?;
         run.maps.stops.insert(stop.id, stop.visits);
         let (from, to) = (format!("{round}.pongo"), format!("{}.pongo", round + 1));
-        oracle::copy(&folder.path().join(from), &folder.path().join(&to))?;
+        folder::copy(&folder.path().join(from), &folder.path().join(&to))?;
         let Run { maps, rng, clock, .. } = run;
         run = Run { store: open(&folder.path().join(to))?, maps, pinned: Vec::new(), rng, clock };
         run.check()?;
@@ -246,7 +248,7 @@ fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
         tx.table::<Leg>()?.delete(&(2, 1))?;
         tx.commit()?;
     }
-    oracle::copy(&folder.path().join("before.pongo"), &folder.path().join("after.pongo"))?;
+    folder::copy(&folder.path().join("before.pongo"), &folder.path().join("after.pongo"))?;
     let store = open(&folder.path().join("after.pongo"))?;
     let mut tx = store.begin_write()?;
     assert!(!tx.table::<Leg>()?.put(&leg(7))?);

@@ -21,11 +21,11 @@ fn template(folder: &Path, end: End) -> Outcome {
     let store = house::build(&made)?;
     if end == End::Cut {
         // The copy has other inodes, so that nothing is believed that a power cut would have taken.
-        house::copy(&made, &folder.join("template"))?;
+        crate::folder::copy(&made, &folder.join("template"))?;
         return Ok(());
     }
     store.close()?;
-    house::copy(&made, &folder.join("template"))?;
+    crate::folder::copy(&made, &folder.join("template"))?;
     Ok(())
 }
 
@@ -139,7 +139,7 @@ fn try_damages(end: End, damages: impl Fn(&str, &mut Rng) -> Vec<Damage>) -> Out
     for file in house::files(&template)? {
         for damage in damages(&file, &mut rng) {
             let path = folder.path().join("damaged.pongo");
-            house::copy(&template, &path)?;
+            crate::folder::copy(&template, &path)?;
             if fs::metadata(path.join(&file))?.len() == 0 {
                 continue;
             }

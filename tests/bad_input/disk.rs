@@ -235,7 +235,7 @@ fn opening_on_a_full_disk() -> Outcome {
         // One that is there, closed or not.
         let made = disk.join("made.pongo");
         let store = house::build(&made)?;
-        house::copy(&made, &disk.join("cut.pongo"))?;
+        crate::folder::copy(&made, &disk.join("cut.pongo"))?;
         store.close()?;
         for name in ["made.pongo", "cut.pongo"] {
             let path = disk.join(name);

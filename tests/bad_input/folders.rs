@@ -130,7 +130,7 @@ fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
         ("control", true),
     ] {
         let mixed = folder.path().join("mixed.pongo");
-        house::copy(&one, &mixed)?;
+        crate::folder::copy(&one, &mixed)?;
         // Whatever the journal's newest segment is called.
         let file = if file.starts_with("journal") {
             let files = house::files(&mixed)?;
@@ -251,7 +251,7 @@ fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
     closed_store(&made)?;
     for file in ["super", "tables/rooms/1.chunk", "heap/0.chunk", "schema/0.1.schema"] {
         let path = folder.path().join("odd.pongo");
-        house::copy(&made, &path)?;
+        crate::folder::copy(&made, &path)?;
         fs::remove_file(path.join(file))?;
         fs::create_dir(path.join(file))?;
         let error = says(house::open(&path).unwrap_err(), &[file, "move the folder out", "backup"]);

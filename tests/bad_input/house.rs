@@ -189,21 +189,6 @@ pub(crate) fn assert_whole(store: &Store) {
     assert_eq!(missed(&snapshot, &contents).expect("the index can be read"), []);
 }
 
-/// Copies a folder as it is.
-pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let to = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy(&entry.path(), &to)?;
-        } else {
-            std::fs::copy(entry.path(), to)?;
-        }
-    }
-    Ok(())
-}
-
 /// All files of a folder, by their paths in it.
 pub(crate) fn files(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
