@@ -9,7 +9,7 @@
 //! A checkpoint keeps a checksum of the words that it found ([`Marks::sum`]); whoever opened the store alone compares it
 //! when it first maps the file.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -59,6 +59,16 @@ impl Extent {
         out
     }
 }
+
+/// How many marks of a chunk commits stored.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Stored {
+    pub(crate) deaths: u64,
+    pub(crate) previous: u64,
+}
+
+/// Chunks whose marks changed since the last checkpoint.
+pub(crate) type DirtyMarks = BTreeMap<(TableId, ChunkId), Stored>;
 
 /// The marks of one chunk, mapped.
 #[derive(Debug)]
@@ -298,17 +308,41 @@ impl Marks {
         self.words.store(word, previous.0 + 1, Ordering::Release);
     }
 
-    /// Clears what lost commits left: deaths after the bound, and both marks of rows at or above its length. Returns whether
+    /// Clears what lost commits left: deaths after `now`, and both marks of rows at or above its length. Returns whether
     /// anything was there.
-    pub(crate) fn clear_above(&self, storage: &dyn Storage, bound: Bound) -> Result<bool, Fault> {
+    ///
+    /// # Errors
+    /// If there are other marks between `before` and `now` than the deaths and previous rows that were `stored` since.
+    pub(crate) fn clear_above(
+        &self,
+        storage: &dyn Storage,
+        before: Bound,
+        now: Bound,
+        stored: Stored,
+    ) -> Result<bool, Fault> {
         let mut cleared = false;
+        let mut found = Stored::default();
         self.for_each_set(&*self.file(storage)?, |word, value| {
-            if !self.is_within(word, value, bound).unwrap_or(true) {
+            if !self.is_within(word, value, now).unwrap_or(true) {
                 self.words.store(word, 0, Ordering::Relaxed);
                 cleared = true;
+            } else if !self.is_within(word, value, before).unwrap_or(true) {
+                let is_death = (word as u64) < self.extent.array_words();
+                *(if is_death { &mut found.deaths } else { &mut found.previous }) += 1;
             }
         })?;
-        Ok(cleared)
+        if found == stored {
+            return Ok(cleared);
+        }
+        let say = |stored: Stored| {
+            format!("{} deaths and {} previous rows since the checkpoint", stored.deaths, stored.previous)
+        };
+        Err(Fault::corrupt(
+            self.path.as_str(),
+            PAGE,
+            format!("{}, as the journal has them", say(stored)),
+            say(found),
+        ))
     }
 
     /// `fdatasync` of the marks file.

@@ -14,7 +14,7 @@ use crate::baseline::{Baseline, Bound};
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
 use crate::ids::{ChunkId, Location, RowId, Seq, TableId};
-use crate::marks::{Extent, Marks};
+use crate::marks::{DirtyMarks, Extent, Marks};
 use crate::record::PongoRecord;
 use crate::schema::StoredSchema;
 use crate::space::{BLOCK, Chunk, Space, SpaceIdentity, View};
@@ -229,12 +229,18 @@ impl TableCore {
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
     }
 
-    /// Clears what lost commits left in the marks, and syncs those that changed.
-    pub(crate) fn clear_marks_above(&self, bound: Bound) -> Result<(), Fault> {
+    /// Clears what lost commits left in the marks, and syncs those that changed. `stored` is what was stored since `before`.
+    pub(crate) fn clear_marks_above(
+        &self,
+        before: Bound,
+        now: Bound,
+        stored: &DirtyMarks,
+    ) -> Result<(), Fault> {
         self.refresh_marks()?;
         for chunk in self.space.chunks() {
+            let stored = stored.get(&(self.id, chunk.id)).copied().unwrap_or_default();
             if let Some(marks) = chunk.marks.get()
-                && marks.clear_above(&*self.storage, bound)?
+                && marks.clear_above(&*self.storage, before, now, stored)?
             {
                 marks.sync(&*self.storage)?;
             }

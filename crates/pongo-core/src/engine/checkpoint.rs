@@ -98,7 +98,7 @@ impl Engine {
                 writer.marks_sums.retain(|(id, _), _| *id != table.id());
                 table.settle_marks(bound)?
             } else {
-                let dirty = writer.dirty_marks.range(of_table.clone()).map(|&(_, chunk)| chunk);
+                let dirty = writer.dirty_marks.range(of_table.clone()).map(|(&(_, chunk), _)| chunk);
                 table.settle_marks_of(dirty, bound)?
             };
             writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));

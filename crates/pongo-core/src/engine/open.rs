@@ -11,6 +11,7 @@ use crate::error::{Fault, OpenError, WriteError};
 use crate::fork::ForkGuard;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
 use crate::journal::{self, CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scanner, seal};
+use crate::marks::DirtyMarks;
 use crate::pins::Pins;
 use crate::space::{Space, SpaceIdentity};
 use crate::state::State;
@@ -93,7 +94,7 @@ impl Engine {
             state,
             journal,
             superblock,
-            dirty_marks: std::collections::BTreeSet::new(),
+            dirty_marks: DirtyMarks::new(),
             marks_sums: std::collections::BTreeMap::new(),
         };
         let engine = Self::assemble(storage, options, indexer, control, store, writer)?;

@@ -3,7 +3,7 @@
 //! It always ends in a checkpoint with the next salt before anyone is let in, so that nothing that was lost can come
 //! back. A store that was closed cleanly needs none of it. Running it twice gives the same bytes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commit::index_fault;
@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::error::{Fault, OpenError};
 use crate::ids::{ChunkId, JournalPos, RowId, Salt, Seq, TableId};
 use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Scanner};
+use crate::marks::DirtyMarks;
 use crate::state::State;
 use crate::storage::Storage;
 use crate::superblock::{Slot, Superblock};
@@ -51,7 +52,7 @@ impl Engine {
             journal,
             superblock,
             checkpoint: base,
-            dirty_marks: BTreeSet::new(),
+            dirty_marks: DirtyMarks::new(),
             marks_sums: marks_sums(&checkpoint),
         };
         let engine = Self::assemble(storage, options, indexer, control, slot.store, writer)?;
@@ -166,7 +167,10 @@ impl Engine {
         let tables = self.tables_to(writer.state.tables.len())?;
         for (table, state) in tables.iter().zip(&writer.state.tables) {
             // Also if no entry was lost: what is there then is rot, which a later checkpoint would take for a mark.
-            table.clear_marks_above(Bound { seq: writer.state.seq, len: state.len })?;
+            let base = writer.checkpoint.tables.get(table.id().0 as usize).map_or(0, |state| state.len);
+            let before = Bound { seq: writer.checkpoint.seq, len: base };
+            let now = Bound { seq: writer.state.seq, len: state.len };
+            table.clear_marks_above(before, now, &writer.dirty_marks)?;
         }
         sweep_schemas(&*self.storage, tables.len())?;
         // Whoever made the store may have died before the names in it were durable.

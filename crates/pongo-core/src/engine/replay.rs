@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::error::Fault;
-use crate::ids::{ChunkId, RowId, Seq, TableId};
+use crate::ids::{RowId, Seq};
 use crate::journal::{Commit, Found, HeapPart, RowsPart};
+use crate::marks::DirtyMarks;
 use crate::state::{MAX_TABLES, State, TableState};
 use crate::table::TableCore;
 
@@ -43,21 +44,21 @@ pub(crate) fn store_marks(
     previous: &[(RowId, RowId)],
     deaths: &[RowId],
     seq: Seq,
-    dirty: &mut BTreeSet<(TableId, ChunkId)>,
+    dirty: &mut DirtyMarks,
 ) -> Result<(), Fault> {
     for &(row, before) in previous {
         let chunk = table.marked_chunk(row)?;
         if let Some(marks) = chunk.marks.get() {
             marks.set_previous(row, before);
         }
-        dirty.insert((table.id(), chunk.id));
+        dirty.entry((table.id(), chunk.id)).or_default().previous += 1;
     }
     for &row in deaths {
         let chunk = table.marked_chunk(row)?;
         if let Some(marks) = chunk.marks.get() {
             marks.set_died(row, seq);
         }
-        dirty.insert((table.id(), chunk.id));
+        dirty.entry((table.id(), chunk.id)).or_default().deaths += 1;
     }
     Ok(())
 }
@@ -75,7 +76,7 @@ impl Engine {
         &self,
         found: &Found,
         state: &mut State,
-        dirty: &mut BTreeSet<(TableId, ChunkId)>,
+        dirty: &mut DirtyMarks,
     ) -> Result<(), Fault> {
         let nonsense = |what: &str| {
             Fault::corrupt(
@@ -129,7 +130,7 @@ impl Engine {
         table: &Arc<TableCore>,
         part: &RowsPart<'_>,
         seq: Seq,
-        dirty: &mut BTreeSet<(TableId, ChunkId)>,
+        dirty: &mut DirtyMarks,
     ) -> Result<(), Fault> {
         let size = part.row_size;
         let end = (part.first.0 + part.count()) * size;

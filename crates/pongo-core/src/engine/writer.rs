@@ -6,7 +6,7 @@
 //! processes is held while a writer is out, while threads wait for it, and until the pipeline is empty; a process that
 //! has held it for a while drains its pipeline and lets go for a moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::fields::{HeapError, HeapRead};
 use crate::heap;
 use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
+use crate::marks::DirtyMarks;
 use crate::record::PongoRecord;
 use crate::space::View;
 use crate::state::{State, TableState};
@@ -34,7 +35,7 @@ pub(crate) struct Writer {
     /// The state at the newest checkpoint: what lies below is on disk.
     pub(crate) checkpoint: State,
     /// Marks that changed since.
-    pub(crate) dirty_marks: BTreeSet<(TableId, ChunkId)>,
+    pub(crate) dirty_marks: DirtyMarks,
     /// The checksums of all others; what it says counts only if no other process wrote since.
     pub(crate) marks_sums: BTreeMap<(TableId, ChunkId), u64>,
 }
