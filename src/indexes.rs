@@ -288,7 +288,12 @@ impl Indexer for Indexes {
     }
 
     fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        Ok(self.of(table)?.sync()?)
+        // Not compared with the checksum of the last close: this makes the next one.
+        let index = match self.opened(table) {
+            Some(index) => index,
+            None => self.keep(table, HashIndex::open(table.storage(), &dir(table), identity(table))?, false),
+        };
+        Ok(index.sync()?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! PongoDB: your structs, on disk, as they are.
 //!
 //! `#[pongo::record]` turns a struct into a record; records of one type are a table; tables live in a store, a folder of
-//! memory-mapped files that any number of processes can have open. Look-ups give `&T` and scans `&[T]`, straight from the
+//! memory-mapped files that many processes can have open. Look-ups give `&T` and scans `&[T]`, straight from the
 //! map; commits are transactions that survive power cuts.
 //!
 //! ```

@@ -233,7 +233,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         GetMany { table: self.clone(), keys, group: [(); GROUP].map(|()| None), at: GROUP }
     }
 
-    /// All rows, in the order in which they were written, in slices: as many in one as lie together with no deleted or
+    /// All rows, commit by commit and in each as they were put (a row that is deleted in the transaction that put it leaves its
+    /// place to the last one), in slices: as many in one as lie together with no deleted or
     /// replaced row between them, at most a chunk's.
     ///
     /// The first look at a block of 64 KiB in a process compares its checksum, and its values if `T` has forbidden ones;
@@ -245,13 +246,13 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         Slices { view: self.parts.as_ref().map(|(view, _)| *view), next: RowId(0), record: PhantomData }
     }
 
-    /// All rows, in the order in which they were written. [`slices`](Self::slices) is quicker where it fits.
+    /// All rows, in the order of [`slices`](Self::slices), which is quicker where it fits.
     #[must_use]
     pub fn rows(&self) -> Rows<'s, T> {
         Rows { entries: self.entries() }
     }
 
-    /// All rows with their numbers, in the order in which they were written.
+    /// All rows with their numbers, which rise.
     #[must_use]
     pub fn entries(&self) -> Entries<'s, T> {
         Entries { slices: self.slices(), row: RowId(0), slice: [].iter() }

@@ -242,7 +242,12 @@ impl Store {
     /// for a backup, is fine. What is on the disk when the store is opened may be anything: it is checked.
     ///
     /// And: a child made by `fork` (not by `std::process::Command`) uses nothing that it had borrowed from a store before
-    /// the fork once its parent has closed that store or ended. Its inherited handles err; it can open the store anew.
+    /// the fork once its parent has closed that store or ended, and nothing at all that it had borrowed from a write
+    /// transaction. Its inherited handles err; it can open the store anew.
+    ///
+    /// # Limits
+    /// 64 processes at a time; 255 tables; 16 MiB a row; 4 GiB a text or blob. Under a limit of file sizes (`ulimit -f`) the
+    /// kernel ends a process that does not ignore `SIGXFSZ`; what was committed is safe.
     ///
     /// ```no_run
     /// use pongo::prelude::*;
@@ -284,7 +289,8 @@ impl Store {
     }
 
     /// Begins a write transaction, when no other is at work in this store: waits for those of other threads and
-    /// processes. Beginning a second one in a thread that has one waits for ever.
+    /// processes, as long as they take. Beginning a second one in a thread that has one waits for ever, as it does if one was
+    /// given to [`std::mem::forget`], or if another process is stopped in the middle of one.
     ///
     /// # Errors
     /// [`WriteError::Poisoned`] after a failed write or sync, [`WriteError::Forked`] in a child made by `fork`.

@@ -50,6 +50,7 @@ impl WriteTransaction {
     /// [`WriteError::TwoTypes`] if this transaction changes the table as another type; [`WriteError::Fault`] if the table's
     /// files cannot be made or read.
     pub fn table<T: PongoRecord>(&mut self) -> Result<TableMut<'_, T>, WriteError> {
+        self.guard.refuse_forked()?;
         let kind = TypeId::of::<T>();
         let place = match self.tables.iter().position(|(known, _)| *known == kind) {
             Some(place) => place,
@@ -94,6 +95,7 @@ impl WriteTransaction {
             staged: Vec::new(),
             hashes: Vec::new(),
             keys: RefCell::default(),
+            loading: false,
         })
     }
 
@@ -173,6 +175,8 @@ struct Staging<T> {
     /// Of the keys of all written rows; in the end of the staged ones, too.
     hashes: Vec<u64>,
     keys: RefCell<Keys>,
+    /// A bulk load is at work, or was broken off.
+    loading: bool,
 }
 
 trait AnyStaging: Send {
@@ -194,6 +198,9 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     }
 
     fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+        if self.loading {
+            return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
+        }
         let written = self.hashes.len() as u64;
         self.resolve_all(guard)?;
         let first = self.view.len() + written;
@@ -664,16 +671,19 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// rows loaded so far, at some 100 ns and 20 bytes a row.
     ///
     /// # Errors
-    /// As for [`put`](Self::put), or if the disk is full: rows before the one that failed are in the transaction, which can
-    /// be aborted.
+    /// As for [`put`](Self::put): rows before the one that was refused are in the transaction. [`WriteError::Fault`] if they
+    /// cannot be written, for want of space say; after that, and after a panic in the iterator that is caught, the
+    /// transaction can only be aborted.
     pub fn extend(&mut self, rows: impl IntoIterator<Item = T>) -> Result<u64, WriteError> {
         self.staging.write_staged(self.guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);
         let mut batch: Vec<T> = Vec::with_capacity(at_once);
         let before = self.staging.hashes.len();
+        self.staging.loading = true;
         for row in rows {
             if let Err(error) = self.staging.check_heap(self.guard, self.heap, &row) {
                 self.write(&mut batch)?;
+                self.staging.loading = false;
                 return Err(error);
             }
             batch.push(row);
@@ -682,6 +692,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
             }
         }
         self.write(&mut batch)?;
+        self.staging.loading = false;
         Ok((self.staging.hashes.len() - before) as u64)
     }
 

@@ -222,3 +222,31 @@ fn many_readers_see_whole_commits_only() -> Outcome {
         Ok(())
     })
 }
+
+/// An index that was adopted after a kill and never looked at is as good as any: closing says nothing else.
+#[test]
+fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
+    if let Some(path) = child::role() {
+        let store = agent::open(&PathBuf::from(path))?;
+        agent::put(&store, 1, 100, "ada")?;
+        running::say("put");
+        loop {
+            std::thread::park();
+        }
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("killed.pongo");
+    // Closed in order once, so that there is a checksum of an older state.
+    agent::open(&path)?.close()?;
+    let role = path.to_str().ok_or("a path")?;
+    let name = "a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order";
+    for _ in 0..2 {
+        let mut other = running::Running::start(&mut child::command(name, role));
+        assert_eq!(other.lines.recv_timeout(Duration::from_secs(20))?, "put");
+        other.kill();
+        agent::open(&path)?.close()?;
+    }
+    let store = agent::open(&path)?;
+    assert!(agent::describe(&store.begin_read()?, 1)?.ends_with("account 1: 100 of ada"));
+    Ok(())
+}

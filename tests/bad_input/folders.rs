@@ -278,3 +278,22 @@ fn folders_that_are_called_like_a_stores() -> Outcome {
     }
     Ok(())
 }
+
+/// Programs that copy stores drop folders that have nothing in them.
+#[test]
+fn empty_folders_that_were_dropped() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("copied.pongo");
+    let store = house::open(&path)?;
+    let mut tx = store.begin_write()?;
+    tx.table::<house::Guest>()?;
+    tx.commit()?;
+    store.close()?;
+    for empty in ["heap", "tables/guests"] {
+        fs::remove_dir(path.join(empty))?;
+    }
+    let store = house::open(&path)?;
+    assert!(store.begin_read()?.table::<house::Guest>()?.is_empty());
+    house::perform(&store, &house::history()[0], false)?;
+    Ok(())
+}

@@ -49,6 +49,8 @@ mod word {
 const MAGIC: u64 = u64::from_le_bytes(*b"PONGOCTL");
 const VERSION: u64 = 1;
 const READY: u64 = u64::from_le_bytes(*b"READY..!");
+/// As ready as it was, but whoever is alone has not recovered yet.
+const CLAIMED: u64 = u64::from_le_bytes(*b"CLAIMED!");
 /// Processes that can have a store open for reading at the same time with pins of their own.
 pub(crate) const GROUPS: usize = 64;
 /// Pins of one process before it has to share.
@@ -116,21 +118,33 @@ impl Control {
         // the lock.
         let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
         let open = || storage.open(PATH).map_err(Fault::io("opening", PATH));
-        let (presence_noted, presence) = LockDescriptor::open(open)?;
-        let (writer_noted, writer) = LockDescriptor::open(open)?;
+        // Should the second fail, the first's note goes before its file: a number that is noted is open.
+        let (presence, presence_noted) = LockDescriptor::open(open)?;
+        let (writer, writer_noted) = LockDescriptor::open(open)?;
         let counted = AtomicBool::new(false);
         Ok(Self { words, _noted: [presence_noted, writer_noted], presence, writer, counted })
     }
 
     /// Waits until this process is alone (`true`) or has joined others who have made the store ready (`false`).
-    pub(crate) fn enter(&self) -> Result<bool, Fault> {
+    /// `identity` says which boot and mount this is: what an earlier one left ready is not.
+    pub(crate) fn enter(&self, identity: Option<[u8; 32]>) -> Result<bool, Fault> {
         let io = || Fault::io("locking", PATH);
         loop {
             if self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(io())? {
+                // Whoever waits for this process to be done must not take what another one left for its work, should it
+                // die before.
+                let _ = self.words.compare_exchange(
+                    word::READY,
+                    READY,
+                    CLAIMED,
+                    Ordering::SeqCst,
+                    Ordering::Relaxed,
+                );
                 return Ok(true);
             }
             self.presence.lock(lock::PRESENCE, 1, LockMode::Shared).map_err(io())?;
-            if self.words.load(word::READY, Ordering::Acquire) == READY {
+            let ready = self.words.load(word::READY, Ordering::Acquire) == READY;
+            if ready && identity.is_none_or(|identity| self.has_identity(&identity)) {
                 self.count();
                 return Ok(false);
             }
@@ -141,6 +155,11 @@ impl Control {
     /// After recovery: others may join.
     pub(crate) fn admit_others(&self) -> Result<(), Fault> {
         self.words.store(word::READY, READY, Ordering::Release);
+        self.share()
+    }
+
+    /// Others may have the store open too, if it is ready.
+    pub(crate) fn share(&self) -> Result<(), Fault> {
         self.presence.try_lock(lock::PRESENCE, 1, LockMode::Shared).map_err(Fault::io("locking", PATH))?;
         Ok(())
     }
@@ -173,12 +192,16 @@ impl Control {
         self.words.load(word::MAGIC, Ordering::Acquire) == MAGIC
             && self.words.load(word::VERSION, Ordering::Relaxed) == VERSION
             && self.store() == store
-            && self.words.load(word::READY, Ordering::Relaxed) == READY
+            && [READY, CLAIMED].contains(&self.words.load(word::READY, Ordering::Relaxed))
             && self.words.load(word::POISON, Ordering::Relaxed) == 0
-            && (0..4).all(|i| {
-                let bytes: [u8; 8] = identity[i * 8..][..8].try_into().expect("eight bytes");
-                self.words.load(word::CACHE_IDENTITY + i, Ordering::Relaxed) == u64::from_le_bytes(bytes)
-            })
+            && self.has_identity(&identity)
+    }
+
+    fn has_identity(&self, identity: &[u8; 32]) -> bool {
+        identity.chunks_exact(8).enumerate().all(|(i, bytes)| {
+            let expected = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+            self.words.load(word::CACHE_IDENTITY + i, Ordering::Relaxed) == expected
+        })
     }
 
     /// The store's number, as the file says it.
@@ -435,7 +458,7 @@ impl Control {
             fence(Ordering::Acquire);
             // The record is written again only for `counter + RECORDS`, which begins after `counter + RECORDS - 1` was
             // published.
-            if self.words.load(word::PUBLISHED, Ordering::Relaxed) < counter + RECORDS - 1 {
+            if self.words.load(word::PUBLISHED, Ordering::Relaxed).wrapping_sub(counter) < RECORDS - 1 {
                 return (counter, state);
             }
         }

@@ -6,6 +6,27 @@ use thiserror::Error;
 
 use crate::storage::FileError;
 
+/// What a program prints that returns an error from `main`: the message, not the enum around it.
+macro_rules! debug_is_display {
+    ($($error:ty),*) => {$(
+        impl core::fmt::Debug for $error {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                core::fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+
+debug_is_display!(
+    Fault,
+    SchemaMismatch,
+    OpenError,
+    ReadError,
+    WriteError,
+    CommitError,
+    crate::fields::HeapError
+);
+
 /// An operation of the file system that failed.
 #[derive(Debug, Error)]
 #[error("{what} {path} failed: {source}{}", mend(.source))]
@@ -53,6 +74,16 @@ fn detail(error: &io::Error) -> Option<&FileError> {
     error.get_ref()?.downcast_ref()
 }
 
+/// The error of the file system below another one, if that is what it comes from.
+fn io_below<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
+/// As [`mend`], for an error of another layer.
+fn mend_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
+    io_below(error).map_or("", mend)
+}
+
 /// As [`mend`], for the folder of a store.
 fn mend_folder(error: &io::Error) -> &'static str {
     let tried = detail(error).map(FileError::operation);
@@ -87,7 +118,7 @@ pub struct Corruption {
 }
 
 /// What the layers below the store can meet: every operation's error wraps it.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum Fault {
     /// The file system said no.
@@ -111,7 +142,7 @@ pub enum Fault {
         limit: u64,
     },
     /// The index layer failed.
-    #[error("index of table {table}: {source}")]
+    #[error("index of table {table}: {source}{}", mend_below(&**.source))]
     Index {
         /// Which table's.
         table: String,
@@ -156,18 +187,18 @@ impl Fault {
     /// what it should have written may be lost.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let Self::Io(failure) = self else { return false };
-        let sync = self.is_failed_sync();
-        !sync
-            && matches!(
-                failure.source.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-            )
+        let error = match self {
+            Self::Io(failure) => Some(&failure.source),
+            Self::Index { source, .. } => io_below(&**source),
+            _ => None,
+        };
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
+        !self.is_failed_sync() && error.is_some_and(|error| full.contains(&error.kind()))
     }
 }
 
 /// A table's rows in the store are laid out otherwise than the program's type says.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[error(
     "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout; or name another table in the new one, and copy the rows over with both types:\n{diff}"
 )]
@@ -179,7 +210,7 @@ pub struct SchemaMismatch {
 }
 
 /// Why a store could not be opened.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The folder holds something else.
@@ -227,7 +258,7 @@ pub enum OpenError {
     },
     /// This process has the store open with other options.
     #[error(
-        "{path} is open in this process already with other options ({differs}); a process has a store open once: clone that handle, or open with the same options"
+        "{path} is open in this process already with other options ({differs}); a process has a store open once, as long as a handle, a snapshot or a transaction of it lives: clone that handle, or open with the same options"
     )]
     AlreadyOpen {
         /// The folder.
@@ -247,7 +278,7 @@ pub enum OpenError {
 }
 
 /// Why something could not be read.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The handle was inherited through `fork`.
@@ -274,7 +305,7 @@ pub enum ReadError {
 }
 
 /// Why a write transaction could not begin or go on. Nothing was changed.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The handle was inherited through `fork`.
@@ -317,6 +348,14 @@ pub enum WriteError {
         /// And after.
         after: String,
     },
+    /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost.
+    #[error(
+        "a bulk load into table {table} was broken off (a write failed, or its iterator panicked): some of its rows are lost; abort this transaction and load again"
+    )]
+    BrokenOff {
+        /// The table.
+        table: String,
+    },
     /// One transaction changes one table as two types.
     #[error(
         "this transaction changes table {table} as another type than `{record}`; use one type for a table in a transaction, \
@@ -347,7 +386,7 @@ pub enum WriteError {
 }
 
 /// Why a commit was not acknowledged.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// Refused before anything durable was written: the store is as it was, the transaction is gone.

@@ -137,19 +137,19 @@ impl LockDescriptor {
     /// What `open` says; [`Fault::Limit`] if this process has too many stores open.
     pub(crate) fn open(
         open: impl Fn() -> Result<Arc<dyn File>, Fault>,
-    ) -> Result<(Self, Arc<dyn File>), Fault> {
+    ) -> Result<(Arc<dyn File>, Self), Fault> {
         loop {
             let installed = INSTALLED.get().is_some();
             let forked = FORKED.load(Ordering::SeqCst);
             let file = open()?;
-            let RawFile::Real(descriptor) = file.raw() else { return Ok((Self { place: None }, file)) };
+            let RawFile::Real(descriptor) = file.raw() else { return Ok((file, Self { place: None })) };
             if !installed {
                 install()?;
                 continue;
             }
             let noted = Self::note(descriptor)?;
             if FORKING.load(Ordering::SeqCst) == 0 && FORKED.load(Ordering::SeqCst) == forked {
-                return Ok((noted, file));
+                return Ok((file, noted));
             }
             // A child may have been made in between, with the descriptor and without the note: it keeps a description that
             // this process does not use.
@@ -219,7 +219,7 @@ mod tests {
         // The first one of the process makes the handlers known.
         drop(LockDescriptor::open(|| open(false)).unwrap());
         opened.set(0);
-        let (noted, file) = LockDescriptor::open(|| open(true)).unwrap();
+        let (file, noted) = LockDescriptor::open(|| open(true)).unwrap();
         assert_eq!(opened.get(), 2);
         let RawFile::Real(descriptor) = file.raw() else { panic!("a real file") };
         let noted_as = |place: usize| LOCKED[place].load(Ordering::SeqCst) - 1;

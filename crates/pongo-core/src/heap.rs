@@ -9,7 +9,7 @@
 use std::io;
 
 use crate::codec::{Put, Reader};
-use crate::error::Fault;
+use crate::error::{Fault, ReadError};
 use crate::fields::{HeapError, content_hash};
 use crate::ids::HeapAddr;
 use crate::space::View;
@@ -58,4 +58,8 @@ pub(crate) fn check(item: &[u8], addr: HeapAddr, len: u32, hash: u32) -> Result<
 
 pub(crate) fn chunk_error(addr: HeapAddr, fault: Fault) -> HeapError {
     HeapError::Chunk { addr, source: io::Error::other(fault) }
+}
+
+pub(crate) fn forked(addr: HeapAddr, error: ReadError) -> HeapError {
+    HeapError::Chunk { addr, source: io::Error::other(error) }
 }

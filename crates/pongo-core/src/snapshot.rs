@@ -69,6 +69,7 @@ impl Snapshot {
 
 impl HeapRead for Snapshot {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
+        self.engine.refuse_reader_forked().map_err(|error| heap::forked(addr, error))?;
         let view = match self.heap.get() {
             Some(view) => view,
             None => {

@@ -82,8 +82,8 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | attribute | on | meaning |
 /// | --- | --- | --- |
 /// | `#[pongo(key)]` | a field | part of the key; several make a tuple in the fields' order |
-/// | `#[pongo(index)]` | a field | keep a secondary index |
-/// | `#[pongo(unique)]` | a field | keep one, and refuse a second live row with the same value |
+/// | `#[pongo(index)]` | a field | a secondary index: **not kept yet**, only written into the schema |
+/// | `#[pongo(unique)]` | a field | as `index`, and no two live rows may have the same value: **not enforced yet** |
 /// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in this order |
 /// | `#[pongo(table = "name")]` | the struct | the table's name; else the type's in snake case |
 /// | `#[pongo(crate = "path")]` | the type | where the crate `pongo` is, if it has another name |

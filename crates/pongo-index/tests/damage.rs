@@ -183,7 +183,8 @@ fn short_and_missing_files_are_refused() {
         opened
     };
     open(&files).unwrap();
-    for i in 0..files.len() {
+    // The checksum is asked for by `verify` alone.
+    for i in (0..files.len()).filter(|&i| !files[i].0.ends_with("sum")) {
         let mut less = files.clone();
         less.remove(i);
         let error = open(&less).unwrap_err();

@@ -28,7 +28,9 @@ impl Engine {
             self.control.set_clean(true);
         }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
-            if !fault.is_full() {
+            if fault.is_full() {
+                self.control.set_clean(false);
+            } else {
                 self.poison(&format!("a checkpoint failed: {fault}"));
             }
             WriteError::Fault(fault)

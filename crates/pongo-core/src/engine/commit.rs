@@ -86,7 +86,10 @@ impl WriteGuard {
         let count = self.applied().tables.len() + self.new_tables.len();
         if count >= MAX_TABLES {
             return Err(Fault::Limit {
-                what: format!("table {} is one too many for a store", schema.table),
+                what: format!(
+                    "table {} is one too many for a store: put some tables into another store",
+                    schema.table
+                ),
                 limit: MAX_TABLES as u64,
             }
             .into());

@@ -39,7 +39,7 @@ impl Engine {
         }
         refuse_foreign(&*storage)?;
         let control = Arc::new(Control::open(&*storage)?);
-        if control.enter()? {
+        if control.enter(storage.cache_identity())? {
             let result = Self::open_alone(&storage, options, indexer, &control);
             if result.is_err() {
                 control.leave();
@@ -64,6 +64,10 @@ impl Engine {
             create(storage)?;
         }
         let (superblock, slot) = Superblock::open(&**storage)?;
+        // Programs that copy stores drop folders with nothing in them.
+        for dir in DIRS {
+            storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+        }
         let engine = Self::recover(storage, options, indexer, control, superblock, slot)?;
         control.admit_others().map_err(OpenError::Fault)?;
         Ok(engine)
@@ -195,10 +199,15 @@ impl Engine {
         if self.fork.is_child() || !self.control.try_be_alone()? {
             return Ok(());
         }
-        let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
-        let result = self.close_alone(&mut writer);
-        self.give_back(writer);
-        self.control.admit_others()?;
+        let result = match self.take_idle_writer() {
+            Some(mut writer) => {
+                let result = self.close_alone(&mut writer);
+                self.give_back(writer);
+                result
+            }
+            None => Ok(()),
+        };
+        self.control.share()?;
         result
     }
 
@@ -241,14 +250,6 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
         let found = format!("`{other}` and no `super` file");
         return Err(OpenError::NotAStore { path: storage.name(), found });
     }
-    for dir in DIRS.iter().filter(|&&dir| dir != "tables" && names.iter().any(|name| name == dir)) {
-        let files = storage.list(dir).map_err(|source| OpenError::Folder { path: storage.name(), source })?;
-        let begun = |file: &String| *dir == "journal" && Journal::is_file_name(file);
-        if let Some(other) = files.iter().find(|file| !begun(file)) {
-            let found = format!("`{dir}/{other}` and no `super` file");
-            return Err(OpenError::NotAStore { path: storage.name(), found });
-        }
-    }
     // Rows without a super file: not a store that was never finished, but one that lost it.
     let tables = storage.list("tables").unwrap_or_default();
     if names.iter().any(|name| name == "tables") && !tables.is_empty() {
@@ -259,6 +260,14 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
             "no such file",
         )
         .into());
+    }
+    for dir in DIRS.iter().filter(|&&dir| dir != "tables" && names.iter().any(|name| name == dir)) {
+        let files = storage.list(dir).map_err(|source| OpenError::Folder { path: storage.name(), source })?;
+        let begun = |file: &String| *dir == "journal" && Journal::is_file_name(file);
+        if let Some(other) = files.iter().find(|file| !begun(file)) {
+            let found = format!("`{dir}/{other}` and no `super` file");
+            return Err(OpenError::NotAStore { path: storage.name(), found });
+        }
     }
     Ok(())
 }

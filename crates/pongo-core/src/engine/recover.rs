@@ -96,6 +96,11 @@ impl Engine {
                     format!("{} rows", stored.state.len),
                 ));
             }
+            if stored.state.len == 0 {
+                // Programs that copy stores drop folders with nothing in them.
+                let dir = table.space.dir();
+                self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+            }
             table.space.sweep(stored.state.len * table.row_size())?;
             let bound = Bound { seq: state.seq, len: stored.state.len };
             table.expect_marks(Baseline::new(bound, stored.marks.clone()));
@@ -128,7 +133,10 @@ impl Engine {
             return Err(Fault::corrupt(
                 format!("journal/{}.log", scanner.clone_segment().header.number),
                 scanner.position().0,
-                format!("the entries up to commit {published}, which was published since the system started"),
+                format!(
+                    "the entries up to commit {published}, which `control` says was published since the system started (`control` \
+                     can be deleted while the store is closed)"
+                ),
                 format!("whole ones only up to commit {}", state.seq),
             ));
         }

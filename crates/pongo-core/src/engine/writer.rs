@@ -235,7 +235,8 @@ impl Engine {
 }
 
 impl WriteGuard {
-    pub(crate) fn refuse_forked(&self) -> Result<(), WriteError> {
+    /// Errs in a child made by `fork`.
+    pub fn refuse_forked(&self) -> Result<(), WriteError> {
         if self.engine.fork.is_child() { Err(WriteError::Forked) } else { Ok(()) }
     }
 
@@ -269,11 +270,13 @@ impl WriteGuard {
 
     /// The table of that name, if a commit before this transaction made it.
     pub fn committed_table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
+        self.engine.refuse_reader_forked()?;
         self.engine.table_named(name, self.applied().tables.len())
     }
 
     /// A table as applied so far.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<TableView, ReadError> {
+        self.engine.refuse_reader_forked()?;
         Ok(table.at(self.table_state(table.id()), self.applied().seq)?)
     }
 
@@ -282,6 +285,8 @@ impl WriteGuard {
     /// # Errors
     /// If there is no such row.
     pub fn appended_row<T: PongoRecord>(&self, table: &Arc<TableCore>, row: RowId) -> Result<&T, ReadError> {
+        // In a child nothing keeps the parent from writing over it.
+        self.engine.refuse_reader_forked()?;
         let missing =
             || Fault::corrupt(table.space.dir(), 0, format!("a row {row} of this transaction"), "none such");
         let appended =
@@ -352,6 +357,7 @@ impl WriteGuard {
 
 impl HeapRead for WriteGuard {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
+        self.engine.refuse_reader_forked().map_err(|error| heap::forked(addr, error))?;
         let state = self.applied().heap;
         let view = match self.heap.get() {
             Some(view) => view,

@@ -38,13 +38,13 @@ pub trait HeapRead {
 }
 
 /// Why a [`Text`] or [`Blob`] cannot be read.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum HeapError {
     /// The bytes would lie outside the heap.
     #[error(
-        "{len} bytes at heap address {addr} are expected, but the heap ends at {end} in this snapshot: the row is damaged, \
-         or the text comes from another store or from a transaction that was not committed"
+        "{len} bytes at heap address {addr} are expected, but the heap ends at {end} in this snapshot: the text \
+         was committed after it, or comes from another store or from a transaction that was not committed, or the row is damaged"
     )]
     Outside {
         /// Where they should begin.

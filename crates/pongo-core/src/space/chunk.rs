@@ -126,7 +126,7 @@ impl Chunk {
                 "the header of another store, table, layout or place",
             ));
         }
-        if len == 0 || !len.is_multiple_of(BLOCK) || start.checked_add(len).is_none_or(|end| end > 1 << 62) {
+        if len == 0 || !len.is_multiple_of(BLOCK) || start.checked_add(len).is_none_or(|end| end > 1 << 45) {
             return Err(Fault::corrupt(path, 0, "a length in whole blocks", format!("{len}")));
         }
         if actual != HEADER + len {

@@ -30,7 +30,7 @@ use crate::storage::Storage;
 /// Bytes with one checksum; chunks are whole blocks.
 pub(crate) const BLOCK: u64 = 64 << 10;
 
-/// The largest address range: beyond it a range grows to what is there.
+/// The largest address range.
 const LARGEST: u64 = 1 << 45;
 
 /// How large chunks and address ranges are.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
 use pongo_core::ids::RowId;
-use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
+use pongo_core::storage::{LockMode, MemoryStorage, RealStorage, Storage};
 
 use crate::disk::{Disk, Kind, Plan, Process};
 use crate::indexer::MapIndexer;
@@ -428,6 +428,30 @@ fn a_process_that_joins_waits_for_the_one_that_was_alone() {
             drop(guard);
             waits.join().unwrap().unwrap();
         });
+    });
+}
+
+/// What an earlier boot left in `control` says that the store is ready; whoever waits for the process that has it to itself,
+/// and sees that one die before it did anything, must not believe it.
+#[test]
+fn nobody_joins_what_an_earlier_boot_left_ready() {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let mut random = Random(78);
+    let transaction = make_up(&Model::default(), &mut random, SMALL);
+    transaction.commit(&open(Arc::clone(&storage))).unwrap();
+    let control = storage.open("control").unwrap();
+    // Another identity, and a ring that says that nothing was ever published.
+    let words = control.map_words(0, 8 * 12_800).unwrap();
+    (16..20).for_each(|word| words.store(word, 77, Ordering::SeqCst));
+    (4608..12_800).for_each(|word| words.store(word, 0, Ordering::SeqCst));
+    let presence = (1 << 32, 1);
+    assert!(control.try_lock(presence.0, presence.1, LockMode::Exclusive).unwrap());
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| open(Arc::clone(&storage)));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(!waits.is_finished(), "somebody has the store alone");
+        control.unlock(presence.0, presence.1).unwrap();
+        transaction.after.check(&waits.join().unwrap().begin_read().unwrap());
     });
 }
 

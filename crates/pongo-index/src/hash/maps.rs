@@ -145,6 +145,8 @@ impl Maps {
         if found < bytes {
             return Err(self.folder.damaged(format!("{name} has {found} bytes, expected {bytes}")));
         }
+        // A copy of a store has holes where this one had zeros; a store into a hole of a full disk is a signal.
+        file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
         let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
         Ok(&cell.get_or_init(|| Mapped { words, file }).words)
     }
