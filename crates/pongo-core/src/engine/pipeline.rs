@@ -46,7 +46,7 @@ pub(crate) struct Pipeline {
 }
 
 /// How long a leader waits for as many commits as shared the last sync: less than a sync takes.
-const GATHER: Duration = Duration::from_micros(30);
+const GATHER: Duration = Duration::from_micros(50);
 
 impl Pipeline {
     pub(crate) fn new(control: &Arc<Control>) -> Self {

@@ -56,6 +56,9 @@ pub(crate) struct Gate {
     free: Condvar,
 }
 
+/// How often a thread looks whether the writer is free before it sleeps.
+const PATIENCE: usize = 20;
+
 /// After this long a process lets others in.
 const LONGEST_HOLD: Duration = Duration::from_millis(5);
 
@@ -122,6 +125,15 @@ impl Engine {
     }
 
     fn take_writer(&self) -> (Box<Writer>, Option<(Instant, Hold)>) {
+        // A transaction takes a few microseconds, going to sleep and being woken takes longer.
+        for _ in 0..PATIENCE {
+            let mut gate = self.gate.state();
+            if let Some(writer) = gate.writer.take() {
+                return (writer, gate.locked);
+            }
+            drop(gate);
+            std::thread::yield_now();
+        }
         let mut gate = self.gate.state();
         gate.waiting += 1;
         loop {
