@@ -250,10 +250,12 @@ impl Iterator for LiveHashes<'_> {
 }
 
 impl Indexer for Indexes {
-    fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError> {
         let index = HashIndex::open(table.storage(), &dir(table), identity(table))?;
         // What a process that was killed left half done is mended here; nobody else is at work.
-        index.recover()?;
+        if !clean {
+            index.recover()?;
+        }
         self.keep(table, index, false);
         Ok(())
     }

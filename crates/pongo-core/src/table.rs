@@ -120,7 +120,7 @@ impl TableCore {
         if !self.knows_marks(view.chunks.len() as u64) {
             self.refresh_marks()?;
         }
-        Ok(TableView { core: Arc::clone(self), view, state, seq })
+        Ok(TableView { core: Arc::clone(self), view, state, seq, row_size: self.row_size })
     }
 
     /// Whether the marks files of the first `chunks` chunks are known. A chunk that another process made may have come
@@ -289,6 +289,8 @@ pub struct TableView {
     view: Arc<View>,
     state: TableState,
     seq: Seq,
+    /// The table's, at hand.
+    row_size: u64,
 }
 
 impl TableView {
@@ -370,7 +372,7 @@ impl TableView {
     #[must_use]
     pub fn glance<T: PongoRecord>(&self, row: RowId) -> Option<(&T, bool)> {
         let size = size_of::<T>() as u64;
-        if row.0 >= self.state.len || size != self.core.row_size {
+        if row.0 >= self.state.len || size != self.row_size {
             return None;
         }
         // SAFETY: as in `rows_bytes`: the row is below the length.

@@ -31,8 +31,9 @@ pub type IndexError = Box<dyn Error + Send + Sync>;
 
 /// The layer that knows keys.
 pub trait Indexer: Send + Sync {
-    /// The process is alone with the store: the index of this table, as it lies on disk, is as good as the rows.
-    fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
+    /// The process is alone with the store: the index of this table, as it lies on disk, is as good as the rows. Not
+    /// `clean`: somebody may have died while he wrote to it.
+    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError>;
     /// Somebody is about to write, for the first time since the store was closed: errs if the index is not what was synced
     /// then, and is then rebuilt.
     fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;

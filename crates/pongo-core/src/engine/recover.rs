@@ -107,12 +107,6 @@ impl Engine {
         }
         self.heap.sweep(checkpoint.heap.state.len)?;
         self.check_tails(checkpoint)?;
-        if survived.is_some() {
-            for table in &tables {
-                // An index that cannot be adopted is rebuilt below.
-                let _ = self.indexer.adopt(table);
-            }
-        }
         let mut entries = 0u64;
         let mut first_unseen = None;
         while let Some(found) = scanner.next()? {
@@ -141,8 +135,10 @@ impl Engine {
             ));
         }
         let index_ok = survived.is_some()
-            && first_unseen
-                .is_none_or(|start| self.replay_indexes(writer.journal.salt, start, &state).is_ok());
+            && first_unseen.is_none_or(|start| {
+                tables.iter().all(|table| self.indexer.adopt(table, false).is_ok())
+                    && self.replay_indexes(writer.journal.salt, start, &state).is_ok()
+            });
         state.journal_end = scanner.position();
         state.segment = scanner.clone_segment().header.number;
         writer.journal = Journal::resume(
@@ -155,7 +151,7 @@ impl Engine {
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());
         let clean = checkpoint.clean && entries == 0;
-        self.recover_indexes(writer, clean || index_ok)?;
+        self.recover_indexes(writer, clean || index_ok, clean)?;
         if clean {
             let needed = writer.journal.segment_number();
             Journal::sweep(&*self.storage, |number| number >= needed)?;
@@ -193,10 +189,10 @@ impl Engine {
         writer.journal.forget_others()
     }
 
-    fn recover_indexes(&self, writer: &Writer, trusted: bool) -> Result<(), Fault> {
+    fn recover_indexes(&self, writer: &Writer, trusted: bool, clean: bool) -> Result<(), Fault> {
         let tables = self.tables_to(writer.state.tables.len())?;
         for (table, state) in tables.iter().zip(&writer.state.tables) {
-            if trusted && self.indexer.adopt(table).is_ok() {
+            if trusted && self.indexer.adopt(table, clean).is_ok() {
                 continue;
             }
             let view = table.at(*state, writer.state.seq)?;
@@ -226,7 +222,7 @@ impl Engine {
         let Some(commit) = Commit::decode(&found.bytes) else { return Ok(()) };
         for new in &commit.new_tables {
             if let Some(table) = self.table(new.table)
-                && self.indexer.adopt(&table).is_err()
+                && self.indexer.adopt(&table, false).is_err()
             {
                 self.indexer.create(&table).map_err(index_fault(&table))?;
             }

@@ -185,8 +185,8 @@ fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
 struct Panics(MapIndexer);
 
 impl Indexer for Panics {
-    fn adopt(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        self.0.adopt(table)
+    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError> {
+        self.0.adopt(table, clean)
     }
 
     fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {

@@ -32,7 +32,7 @@ fn name(table: &TableCore) -> String {
 }
 
 impl Indexer for MapIndexer {
-    fn adopt(&self, _table: &Arc<TableCore>) -> Result<(), IndexError> {
+    fn adopt(&self, _table: &Arc<TableCore>, _clean: bool) -> Result<(), IndexError> {
         Err("nothing on disk".into())
     }
 

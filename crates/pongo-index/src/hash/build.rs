@@ -5,6 +5,7 @@
 //! nothing names, which the next build removes.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use pongo_core::storage::Storage;
 
@@ -73,7 +74,7 @@ impl HashIndex {
                 .damaged(format!("the root is {word:#x}: the index was never finished"))
                 .into());
         };
-        let index = HashIndex { head, first: Maps::new(folder, root.epoch) };
+        let index = HashIndex { head, first: Maps::new(folder, root.epoch), checked: AtomicU64::new(0) };
         index.check_opened()?;
         Ok(index)
     }
@@ -174,7 +175,7 @@ impl HashIndex {
         };
         head.publish(root);
         let _ = remove_files(&folder, |of| of != epoch);
-        Ok(HashIndex { head, first: maps })
+        Ok(HashIndex { head, first: maps, checked: AtomicU64::new(0) })
     }
 }
 

@@ -242,6 +242,12 @@ impl Root {
         (self.epoch as u64) << 32 | (self.account as u64 & 1) << 8 | self.bits as u64
     }
 
+    /// The bits of a word that is a root's.
+    #[inline]
+    pub(super) const fn bits_of(word: u64) -> u32 {
+        word as u32 & 0xFF
+    }
+
     #[inline]
     pub(super) const fn from_word(word: u64) -> Option<Root> {
         let root =

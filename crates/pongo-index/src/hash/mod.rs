@@ -33,6 +33,8 @@ mod segment;
 mod sum;
 mod write;
 
+use std::sync::atomic::AtomicU64;
+
 use pongo_core::ids::RowId;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -92,4 +94,6 @@ pub struct HashIndex {
     head: Head,
     /// The epoch this handle began with; later ones hang behind it.
     first: Maps,
+    /// The root word that was looked at last, found sane and of that epoch: most look-ups meet it again.
+    checked: AtomicU64,
 }

@@ -207,9 +207,12 @@ impl HashIndex {
     #[inline]
     fn find_mapped<R>(&self, hash: u64, f: &mut impl FnMut(Candidate) -> Option<R>) -> Option<Option<R>> {
         let word = self.head.root_word();
-        let root = Root::from_word(word).filter(|root| root.epoch == self.first.epoch)?;
-        let top = self.first.mapped_top(root.bits)?;
-        let at = top_index(hash, root.bits);
+        if word != self.checked.load(Ordering::Relaxed) {
+            return None;
+        }
+        let bits = Root::bits_of(word);
+        let top = self.first.mapped_top(bits)?;
+        let at = top_index(hash, bits);
         let entry = TopEntry(top.load(at, Ordering::Acquire));
         if entry.generation() == 0 {
             return None;
@@ -232,6 +235,9 @@ impl HashIndex {
     fn find_any<R>(&self, hash: u64, mut f: impl FnMut(Candidate) -> Option<R>) -> Result<Option<R>, Fault> {
         loop {
             let view = self.view()?;
+            if view.root.epoch == self.first.epoch {
+                self.checked.store(view.root.to_word(), Ordering::Relaxed);
+            }
             let at = top_index(hash, view.root.bits);
             let entry = view.top.load(at, Ordering::Acquire);
             let result = view
