@@ -181,9 +181,10 @@ impl Disk {
     }
 
     fn kill_all(shared: &Shared) {
-        for process in shared.processes.lock().unwrap().iter().filter_map(Weak::upgrade) {
-            process.kill();
-        }
+        let processes: Vec<_> = shared.processes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        // All at once: none may get the locks of another, and write, while the first one's threads still run here.
+        processes.iter().for_each(|process| process.dead.store(true, Ordering::SeqCst));
+        processes.iter().for_each(|process| process.kill());
     }
 
     /// The power goes now, if it has not yet, and comes back: the disk as it is then.

@@ -339,8 +339,7 @@ fn power_cut_under_threads_and_processes() {
         assert!(check_pairs(&engine).max(1) >= acknowledged, "seed {seed}: {acknowledged} was acknowledged");
         write_on(&engine);
     }
-    // Most of them on an idle machine; how many does not matter, as long as it happens.
-    assert!(cut > 0, "no thread was cut off");
+    assert!(cut > 20, "{cut} threads were cut off");
 }
 
 fn write_on(engine: &Arc<Engine>) {
