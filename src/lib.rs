@@ -39,7 +39,9 @@ extern crate self as pongo;
 mod indexes;
 mod keys;
 mod read;
+mod staging;
 mod store;
+mod table_mut;
 mod write;
 
 pub use pongo_core::column::Column;
@@ -56,7 +58,8 @@ pub use pongo_core::schema;
 pub use pongo_derive::{PongoRecord, record};
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use store::{Options, Store};
-pub use write::{TableMut, WriteTransaction};
+pub use table_mut::TableMut;
+pub use write::WriteTransaction;
 /// The crate whose traits say what a record's bytes may be.
 pub use zerocopy;
 
