@@ -4,11 +4,14 @@
 //!
 //! | module | what it owns |
 //! | --- | --- |
+//! | [`encoding`] | keys as bytes that are compared byte by byte |
 //! | [`hash`] | the hash index: key -> `RowId` for point look-ups, memory-mapped and shared by processes |
 //!
 //! The format and the proof that readers need no lock are in `docs/HASH.md`.
 #![forbid(unsafe_code)]
 
+pub mod encoding;
 pub mod hash;
 
+pub use encoding::{Encoding, after_prefix};
 pub use hash::{Candidate, HashError, HashIndex, Identity, KeyHashes, Stats, Upsert, key_hash};

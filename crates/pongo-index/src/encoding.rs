@@ -1,0 +1,282 @@
+//! Order-preserving key encoding: the bytes of key fields, put so that comparing them byte by byte is comparing the values.
+//!
+//! Every key field has a fixed size, and its encoding has the same one: unsigned integers big-endian, signed ones too and with
+//! the sign bit turned over, `bool` and enums by their number, `FixedStr`, `Uuid` and arrays of bytes as they are, other
+//! arrays element by element. A key of several fields is their encodings one behind the other, so that a key that begins
+//! with given fields begins with their encodings. (The method is that of FoundationDB's tuples and of many others.)
+
+use pongo_core::schema::{Kind, StoredKind, StoredSchema};
+
+/// Where an index's fields lie in a row, and how their bytes are put in order.
+///
+/// ```
+/// use pongo_core::schema::StoredSchema;
+/// use pongo_index::Encoding;
+///
+/// # let text = "pongo schema 1\ntable t\nrecord T\nversion 1\nsize 6\nalign 2\nfield 0 4 name: str<4>\n\
+/// # field 4 2 level: i16\nkey name, level\n";
+/// # let sum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+/// # let schema = StoredSchema::parse(&format!("{text}checksum {sum:016x}\n"))?;
+/// // of a record with the fields `name: FixedStr<4>` and `level: i16`
+/// let encoding = Encoding::new(&schema, &[1, 0]).ok_or("both can be put in order")?;
+/// let mut key = Vec::new();
+/// encoding.encode_row(b"JFK\0\xff\xff", &mut key); // level -1
+/// assert_eq!(key, b"\x7f\xffJFK\0");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Encoding {
+    parts: Vec<Part>,
+    len: usize,
+}
+
+/// Bytes that are treated alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Part {
+    /// Where they lie in a row.
+    row: usize,
+    /// Where they lie in the fields' bytes one behind the other, and in the encoding.
+    at: usize,
+    len: usize,
+    order: Order,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Order {
+    /// As they are.
+    Bytes,
+    /// Unsigned integers of so many bytes.
+    Unsigned(usize),
+    /// Signed ones.
+    Signed(usize),
+}
+
+impl Encoding {
+    /// For fields of a schema, by their places, in the index's order. `None` if one of them has no order by its bytes (floats,
+    /// texts, nested records), or is not there.
+    #[must_use]
+    pub fn new(schema: &StoredSchema, fields: &[usize]) -> Option<Self> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut len = 0;
+        for &place in fields {
+            let field = schema.fields.get(place)?;
+            let order = order(&field.kind)?;
+            match parts.last_mut() {
+                Some(last) if last.order == order && last.row + last.len == field.offset => {
+                    last.len += field.size
+                }
+                _ => parts.push(Part { row: field.offset, at: len, len: field.size, order }),
+            }
+            len += field.size;
+        }
+        Some(Self { parts, len })
+    }
+
+    /// Bytes of an encoded key, which are as many as the fields have.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no field.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends the encoded key of a row, given as its bytes.
+    ///
+    /// # Panics
+    /// If the row is shorter than the schema says.
+    #[inline]
+    pub fn encode_row(&self, row: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.resize(start + self.len, 0);
+        self.encode_row_to(row, &mut out[start..]);
+    }
+
+    /// As [`encode_row`](Self::encode_row), into a buffer of [`len`](Self::len) bytes.
+    ///
+    /// # Panics
+    /// If the row is shorter than the schema says, or the buffer than the key.
+    #[inline]
+    pub fn encode_row_to(&self, row: &[u8], out: &mut [u8]) {
+        for part in &self.parts {
+            part.order.put(&row[part.row..part.row + part.len], &mut out[part.at..part.at + part.len]);
+        }
+    }
+
+    /// Appends the encoded key of the fields' bytes one behind the other: of the first of them, if `bytes` ends with one of them.
+    #[inline]
+    pub fn encode_fields(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        let len = bytes.len().min(self.len);
+        out.resize(start + len, 0);
+        for part in &self.parts {
+            let end = (part.at + part.len).min(len);
+            if part.at < end {
+                part.order.put(&bytes[part.at..end], &mut out[start + part.at..start + end]);
+            }
+        }
+    }
+}
+
+impl Order {
+    #[inline]
+    fn put(self, from: &[u8], to: &mut [u8]) {
+        match self {
+            Self::Bytes => to.copy_from_slice(from),
+            Self::Unsigned(width) => reverse(width, 0, from, to),
+            Self::Signed(width) => reverse(width, 0x80, from, to),
+        }
+    }
+}
+
+#[inline]
+fn reverse(width: usize, sign: u8, from: &[u8], to: &mut [u8]) {
+    // The usual width, in one instruction.
+    if let (8, Ok(bytes)) = (width, <[u8; 8]>::try_from(from)) {
+        let value = u64::from_le_bytes(bytes) ^ u64::from(sign) << 56;
+        to.copy_from_slice(&value.to_be_bytes());
+        return;
+    }
+    for (from, to) in from.chunks_exact(width).zip(to.chunks_exact_mut(width)) {
+        for (from, to) in from.iter().rev().zip(&mut *to) {
+            *to = *from;
+        }
+        to[0] ^= sign;
+    }
+}
+
+fn order(kind: &StoredKind) -> Option<Order> {
+    match kind {
+        StoredKind::Plain(plain) => match plain.kind() {
+            Kind::U8 | Kind::Bool | Kind::Uuid => Some(Order::Bytes),
+            Kind::U16 | Kind::U32 | Kind::U64 | Kind::U128 => Some(Order::Unsigned(kind.size())),
+            Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 | Kind::Timestamp => {
+                Some(Order::Signed(kind.size()))
+            }
+            _ => None,
+        },
+        StoredKind::Enum { repr, .. } => order(&StoredKind::Plain(*repr)),
+        StoredKind::FixedStr(_) => Some(Order::Bytes),
+        StoredKind::Array { of, .. } => order(of),
+        _ => None,
+    }
+}
+
+/// The least key that is greater than every key that begins with `prefix`; `None` if there is none.
+///
+/// ```
+/// use pongo_index::after_prefix;
+/// assert_eq!(after_prefix(b"UA"), Some(b"UB".to_vec()));
+/// assert_eq!(after_prefix(b"U\xff"), Some(b"V".to_vec()));
+/// assert_eq!(after_prefix(b"\xff"), None);
+/// ```
+#[must_use]
+pub fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|&byte| byte != 0xff)?;
+    let mut after = prefix[..=last].to_vec();
+    after[last] += 1;
+    Some(after)
+}
+
+#[cfg(test)]
+mod tests {
+    use pongo_core::schema::StoredField;
+
+    use super::*;
+
+    fn schema(kinds: &[Kind]) -> StoredSchema {
+        let mut offset = 0;
+        let mut fields = Vec::new();
+        for (place, kind) in kinds.iter().enumerate() {
+            let kind = StoredKind::from(kind);
+            let size = kind.size();
+            fields.push(StoredField { name: format!("f{place}"), kind, offset, size });
+            offset += size;
+        }
+        StoredSchema {
+            table: "t".into(),
+            record: "T".into(),
+            version: 1,
+            size: offset,
+            align: 1,
+            fields,
+            key: vec![0],
+            indexes: Vec::new(),
+        }
+    }
+
+    fn encoded(kinds: &[Kind], fields: &[usize], row: &[u8]) -> Vec<u8> {
+        let encoding = Encoding::new(&schema(kinds), fields).expect("kinds with an order");
+        let mut by_row = Vec::new();
+        encoding.encode_row(row, &mut by_row);
+        let schema = schema(kinds);
+        let raw: Vec<u8> = fields
+            .iter()
+            .flat_map(|&place| &row[schema.fields[place].offset..][..schema.fields[place].size])
+            .copied()
+            .collect();
+        let mut by_fields = Vec::new();
+        encoding.encode_fields(&raw, &mut by_fields);
+        assert_eq!(by_row, by_fields);
+        by_row
+    }
+
+    fn rises<T: Ord + Copy + core::fmt::Debug, const N: usize>(
+        kind: Kind,
+        values: &mut [T],
+        bytes: impl Fn(T) -> [u8; N],
+    ) {
+        values.sort_unstable();
+        for pair in values.windows(2) {
+            let (a, b) = (encoded(&[kind], &[0], &bytes(pair[0])), encoded(&[kind], &[0], &bytes(pair[1])));
+            assert_eq!(a.cmp(&b), pair[0].cmp(&pair[1]), "{pair:?}: {a:x?} {b:x?}");
+        }
+    }
+
+    #[test]
+    fn encoded_integers_are_in_the_order_of_the_values() {
+        rises(Kind::U8, &mut [0, 1, 127, 128, 255_u8], u8::to_le_bytes);
+        rises(Kind::U16, &mut [0, 1, 255, 256, 0x7fff, 0x8000, u16::MAX], u16::to_le_bytes);
+        rises(Kind::U32, &mut [0, 1, 256, 0x1_0000, u32::MAX], u32::to_le_bytes);
+        rises(Kind::U64, &mut [0, 1, 255, 256, 1 << 32, u64::MAX - 1, u64::MAX], u64::to_le_bytes);
+        rises(Kind::U128, &mut [0, 1, 1 << 64, 1 << 120, u128::MAX], u128::to_le_bytes);
+        rises(Kind::I8, &mut [-128, -1, 0, 1, 127_i8], i8::to_le_bytes);
+        rises(Kind::I16, &mut [i16::MIN, -256, -1, 0, 1, 255, 256, i16::MAX], i16::to_le_bytes);
+        rises(Kind::I32, &mut [i32::MIN, -70_000, -1, 0, 1, i32::MAX], i32::to_le_bytes);
+        rises(Kind::Timestamp, &mut [i64::MIN, -1 << 40, -1, 0, 1, i64::MAX], i64::to_le_bytes);
+        rises(Kind::I128, &mut [i128::MIN, -1 << 70, -1, 0, 1, i128::MAX], i128::to_le_bytes);
+        let repr = Kind::Enum { name: "E", repr: &Kind::I8, variants: &[("A", -1), ("B", 3)] };
+        rises(repr, &mut [-1, 3_i8], i8::to_le_bytes);
+    }
+
+    #[test]
+    fn fields_are_compared_one_after_the_other_wherever_they_lie() {
+        let kinds = [Kind::I16, Kind::FixedStr(2), Kind::Array { of: &Kind::U16, len: 2 }];
+        let row = |level: i16, name: &[u8; 2], pair: [u16; 2]| {
+            [&level.to_le_bytes()[..], name, &pair[0].to_le_bytes(), &pair[1].to_le_bytes()].concat()
+        };
+        let key = |fields: &[usize], row: &[u8]| encoded(&kinds, fields, row);
+        let (low, high) = (row(-5, b"ZZ", [0, 9]), row(3, b"AA", [1, 0]));
+        assert!(key(&[0, 1], &low) < key(&[0, 1], &high));
+        assert!(key(&[1, 0], &low) > key(&[1, 0], &high));
+        assert!(key(&[2], &low) < key(&[2], &high));
+        assert!(key(&[2, 1, 0], &row(1, b"A\0", [7, 255])) < key(&[2, 1, 0], &row(0, b"A\0", [7, 256])));
+        // The first fields alone are a prefix.
+        let encoding = Encoding::new(&schema(&kinds), &[1, 0, 2]).expect("all have an order");
+        let (mut whole, mut first) = (Vec::new(), Vec::new());
+        encoding.encode_row(&low, &mut whole);
+        encoding.encode_fields(&[&b"ZZ"[..], &(-5_i16).to_le_bytes()].concat(), &mut first);
+        assert_eq!(first, whole[..4]);
+    }
+
+    #[test]
+    fn what_has_no_order_by_its_bytes_has_no_encoding() {
+        for kind in [Kind::F32, Kind::F64, Kind::Text, Kind::Blob, Kind::Maybe(&Kind::U8)] {
+            assert_eq!(Encoding::new(&schema(&[kind]), &[0]), None);
+        }
+        assert_eq!(Encoding::new(&schema(&[Kind::U8]), &[1]), None);
+    }
+}
