@@ -24,6 +24,9 @@ pub const fn field_type<F: FieldType>() {}
 /// Compiles only for a type that can be part of a key.
 pub const fn key_field<F: KeyField>() {}
 
+/// Compiles only for a type that can be part of an index.
+pub const fn index_field<F: crate::search::IndexField>() {}
+
 /// Writes one key field's bytes behind the `at` bytes that are there already. The compiler sees constants for `at` and
 /// the field's size and leaves a plain store.
 #[inline(always)]

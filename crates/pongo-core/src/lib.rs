@@ -62,4 +62,6 @@ pub mod layout;
 pub mod record;
 #[forbid(unsafe_code)]
 pub mod schema;
+#[forbid(unsafe_code)]
+pub mod search;
 pub mod storage;

@@ -71,13 +71,22 @@ fn checks(record: &Record<'_>) -> TokenStream {
         check(ty.span(), &|span, private| quote_spanned!(span=> #private::field_type::<#ty>()));
     }
     if let Some(table) = &record.table {
-        let mut places: Vec<usize> = table.indexes.iter().flat_map(|index| index.fields.clone()).collect();
-        places.extend(&table.key);
-        places.sort_unstable();
-        places.dedup();
-        for place in places {
+        let unique = table.indexes.iter().filter(|index| index.unique);
+        let mut keys: Vec<usize> = unique.flat_map(|index| index.fields.clone()).collect();
+        keys.extend(&table.key);
+        let mut indexed: Vec<usize> = table.indexes.iter().flat_map(|index| index.fields.clone()).collect();
+        indexed.retain(|place| !keys.contains(place));
+        for places in [&mut keys, &mut indexed] {
+            places.sort_unstable();
+            places.dedup();
+        }
+        for place in keys {
             let ty = record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::key_field::<#ty>()));
+        }
+        for place in indexed {
+            let ty = record.fields[place].ty;
+            check(ty.span(), &|span, private| quote_spanned!(span=> #private::index_field::<#ty>()));
         }
     }
     let mut before: Option<&RecordField<'_>> = None;

@@ -1,8 +1,8 @@
 //! Order-preserving key encoding: the bytes of key fields, put so that comparing them byte by byte is comparing the values.
 //!
 //! Every key field has a fixed size, and its encoding has the same one: unsigned integers big-endian, signed ones too and with
-//! the sign bit turned over, `bool` and enums by their number, `FixedStr`, `Uuid` and arrays of bytes as they are, other
-//! arrays element by element. A key of several fields is their encodings one behind the other, so that a key that begins
+//! the sign bit turned over, floats with their sign bit or all bits turned over, `bool` and enums by their number, `FixedStr`,
+//! `Uuid` and arrays of bytes as they are, other arrays element by element, a `Maybe` behind its tag. A key of several fields is their encodings one behind the other, so that a key that begins
 //! with given fields begins with their encodings. (The method is that of FoundationDB's tuples and of many others.)
 
 use pongo_core::schema::{Kind, StoredKind, StoredSchema};
@@ -38,6 +38,8 @@ struct Part {
     /// Where they lie in the fields' bytes one behind the other, and in the encoding.
     at: usize,
     len: usize,
+    /// Bytes of a `Maybe`'s tag before the value; 0 if it is none. An absent value is all zeros.
+    tag: usize,
     order: Order,
 }
 
@@ -49,23 +51,27 @@ enum Order {
     Unsigned(usize),
     /// Signed ones.
     Signed(usize),
+    /// Floats of so many bytes: `-0.0` as `0.0`, every NaN as one, behind infinity.
+    Float(usize),
 }
 
 impl Encoding {
-    /// For fields of a schema, by their places, in the index's order. `None` if one of them has no order by its bytes (floats,
-    /// texts, nested records), or is not there.
+    /// For fields of a schema, by their places, in the index's order. `None` if one of them has no order by its bytes (texts,
+    /// nested records), or is not there.
     #[must_use]
     pub fn new(schema: &StoredSchema, fields: &[usize]) -> Option<Self> {
         let mut parts: Vec<Part> = Vec::new();
         let mut len = 0;
         for &place in fields {
             let field = schema.fields.get(place)?;
-            let order = order(&field.kind)?;
+            let (tag, order) = match &field.kind {
+                StoredKind::Maybe(of) => (of.align(), order(of)?),
+                kind => (0, order(kind)?),
+            };
+            let part = Part { row: field.offset, at: len, len: field.size, tag, order };
             match parts.last_mut() {
-                Some(last) if last.order == order && last.row + last.len == field.offset => {
-                    last.len += field.size
-                }
-                _ => parts.push(Part { row: field.offset, at: len, len: field.size, order }),
+                Some(last) if last.goes_on_with(part) => last.len += part.len,
+                _ => parts.push(part),
             }
             len += field.size;
         }
@@ -102,7 +108,7 @@ impl Encoding {
     #[inline]
     pub fn encode_row_to(&self, row: &[u8], out: &mut [u8]) {
         for part in &self.parts {
-            part.order.put(&row[part.row..part.row + part.len], &mut out[part.at..part.at + part.len]);
+            part.put(&row[part.row..part.row + part.len], &mut out[part.at..part.at + part.len]);
         }
     }
 
@@ -115,8 +121,28 @@ impl Encoding {
         for part in &self.parts {
             let end = (part.at + part.len).min(len);
             if part.at < end {
-                part.order.put(&bytes[part.at..end], &mut out[start + part.at..start + end]);
+                part.put(&bytes[part.at..end], &mut out[start + part.at..start + end]);
             }
+        }
+    }
+}
+
+impl Part {
+    /// Whether another part can be put together with this one as one.
+    fn goes_on_with(self, next: Self) -> bool {
+        let plain = self.tag == 0 && next.tag == 0 && !matches!(self.order, Order::Float(_));
+        plain && self.order == next.order && self.row + self.len == next.row
+    }
+
+    #[inline]
+    fn put(self, from: &[u8], to: &mut [u8]) {
+        if self.tag == 0 {
+            return self.order.put(from, to);
+        }
+        // What is in the place of an absent value says nothing.
+        if from[..self.tag].iter().any(|&byte| byte != 0) {
+            to[..self.tag].fill(1);
+            self.order.put(&from[self.tag..], &mut to[self.tag..]);
         }
     }
 }
@@ -128,6 +154,7 @@ impl Order {
             Self::Bytes => to.copy_from_slice(from),
             Self::Unsigned(width) => reverse(width, 0, from, to),
             Self::Signed(width) => reverse(width, 0x80, from, to),
+            Self::Float(_) => float(from, to),
         }
     }
 }
@@ -148,6 +175,23 @@ fn reverse(width: usize, sign: u8, from: &[u8], to: &mut [u8]) {
     }
 }
 
+/// As `total_cmp` orders them, but for the values that are equal.
+fn float(from: &[u8], to: &mut [u8]) {
+    if let Ok(bytes) = <[u8; 4]>::try_from(from) {
+        let value = f32::from_le_bytes(bytes);
+        let value = if value.is_nan() { f32::NAN.abs() } else { value + 0.0 };
+        let bits = value.to_bits();
+        let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+        to.copy_from_slice(&ordered.to_be_bytes());
+    } else if let Ok(bytes) = <[u8; 8]>::try_from(from) {
+        let value = f64::from_le_bytes(bytes);
+        let value = if value.is_nan() { f64::NAN.abs() } else { value + 0.0 };
+        let bits = value.to_bits();
+        let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+        to.copy_from_slice(&ordered.to_be_bytes());
+    }
+}
+
 fn order(kind: &StoredKind) -> Option<Order> {
     match kind {
         StoredKind::Plain(plain) => match plain.kind() {
@@ -156,11 +200,12 @@ fn order(kind: &StoredKind) -> Option<Order> {
             Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 | Kind::Timestamp => {
                 Some(Order::Signed(kind.size()))
             }
+            Kind::F32 | Kind::F64 => Some(Order::Float(kind.size())),
             _ => None,
         },
         StoredKind::Enum { repr, .. } => order(&StoredKind::Plain(*repr)),
         StoredKind::FixedStr(_) => Some(Order::Bytes),
-        StoredKind::Array { of, .. } => order(of),
+        StoredKind::Array { of, .. } => order(of).filter(|order| !matches!(order, Order::Float(_))),
         _ => None,
     }
 }
@@ -253,6 +298,32 @@ mod tests {
     }
 
     #[test]
+    fn encoded_floats_are_in_the_order_of_the_values() {
+        let values =
+            [f64::NEG_INFINITY, -1e300, -1.5, -1e-310, 0.0, 1e-310, 1.0, 1.5, 1e300, f64::INFINITY, f64::NAN];
+        let key = |value: f64| encoded(&[Kind::F64], &[0], &value.to_le_bytes());
+        assert!(values.windows(2).all(|pair| key(pair[0]) < key(pair[1])));
+        assert_eq!(key(-0.0), key(0.0));
+        assert_eq!(key(-f64::NAN), key(f64::from_bits(0x7ff8_0000_0000_1234)));
+        let key = |value: f32| encoded(&[Kind::F32], &[0], &value.to_le_bytes());
+        assert!(
+            values
+                .windows(2)
+                .filter(|pair| pair[0].abs() != 1e-310 && pair[1].abs() != 1e-310)
+                .all(|pair| { key(pair[0] as f32) <= key(pair[1] as f32) })
+        );
+        assert!(key(1.0) < key(1.5) && key(-1.5) < key(-1.0) && key(-0.0) == key(0.0));
+    }
+
+    #[test]
+    fn an_absent_value_comes_first_whatever_lies_in_its_place() {
+        let key = |tag: u8, value: i16| {
+            encoded(&[Kind::Maybe(&Kind::I16)], &[0], &[tag, 0, value as u8, (value >> 8) as u8])
+        };
+        assert!(key(0, 7) == key(0, 0) && key(0, 7) < key(1, i16::MIN) && key(1, -1) < key(1, 0));
+    }
+
+    #[test]
     fn fields_are_compared_one_after_the_other_wherever_they_lie() {
         let kinds = [Kind::I16, Kind::FixedStr(2), Kind::Array { of: &Kind::U16, len: 2 }];
         let row = |level: i16, name: &[u8; 2], pair: [u16; 2]| {
@@ -274,7 +345,8 @@ mod tests {
 
     #[test]
     fn what_has_no_order_by_its_bytes_has_no_encoding() {
-        for kind in [Kind::F32, Kind::F64, Kind::Text, Kind::Blob, Kind::Maybe(&Kind::U8)] {
+        for kind in [Kind::Text, Kind::Blob, Kind::Maybe(&Kind::Text), Kind::Array { of: &Kind::F32, len: 2 }]
+        {
             assert_eq!(Encoding::new(&schema(&[kind]), &[0]), None);
         }
         assert_eq!(Encoding::new(&schema(&[Kind::U8]), &[1]), None);

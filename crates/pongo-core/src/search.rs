@@ -1,0 +1,202 @@
+//! What is looked for in an index, as values: the columns that name it, the values and the prefixes that stand for a place in
+//! its order.
+
+use zerocopy::{Immutable, IntoBytes};
+
+use crate::column::Column;
+use crate::fields::{FixedStr, Maybe, Uuid};
+use crate::record::{FieldType, KeyField};
+
+/// A field type that an index can put in order: what can be part of a key, floats, and [`Maybe`]s of both.
+///
+/// Integers, [`Timestamp`](crate::fields::Timestamp)s and floats are in the order of their values, `FixedStr` in that of its UTF-8
+/// bytes, which is that of code points; `false` comes before `true`; enums are in the order of their numbers, arrays in that of their
+/// elements. Of floats `-0.0` and `0.0` are one value, and every NaN is one value, behind infinity. An absent value comes before all
+/// others.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of an index",
+    label = "values of this type have no order by their bytes",
+    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array or a `Maybe` of these, or an enum that is \
+            `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a nested record"
+)]
+pub trait IndexField: FieldType {}
+
+impl<F: KeyField> IndexField for F {}
+impl IndexField for f32 {}
+impl IndexField for f64 {}
+impl<F: IndexField + crate::fields::maybe::Optional> IndexField for Maybe<F> {}
+
+/// The columns of an index: one, or a tuple of two to six in the index's order, or the first of them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not name an index of `{R}`",
+    label = "expected a column of `{R}`, as in `by(Flight::CARRIER)`, or a tuple of some",
+    note = "a field is put in order by `#[pongo(index)]` above it, several by `#[pongo(index(a, b))]` above the struct"
+)]
+pub trait IndexColumns<R> {
+    /// What is looked for: the field's type, or a tuple of them.
+    type Value;
+    /// The columns' names.
+    fn names(&self) -> Vec<&'static str>;
+    /// Appends the bytes of a value as they would lie in a row, one field behind the other.
+    fn bytes(value: &Self::Value, out: &mut Vec<u8>);
+}
+
+impl<R, F: IndexField> IndexColumns<R> for Column<R, F> {
+    type Value = F;
+
+    fn names(&self) -> Vec<&'static str> {
+        vec![self.name()]
+    }
+
+    fn bytes(value: &F, out: &mut Vec<u8>) {
+        put(value, out);
+    }
+}
+
+fn put<F: IntoBytes + Immutable>(value: &F, out: &mut Vec<u8>) {
+    out.extend_from_slice(value.as_bytes());
+}
+
+/// A value given where one of type `F` is looked for: an `F`, a `&str` for a [`FixedStr`], or a tuple of such.
+#[diagnostic::on_unimplemented(
+    message = "a value of type `{Self}` cannot be looked for in a column of type `{F}`",
+    label = "expected `{F}`"
+)]
+pub trait IntoValue<F> {
+    /// The value; `None` if no value of the type is equal to it: a string that is too long.
+    fn into_value(self) -> Option<F>;
+}
+
+impl<F: IndexField> IntoValue<F> for F {
+    fn into_value(self) -> Option<F> {
+        Some(self)
+    }
+}
+
+impl<const N: usize> IntoValue<FixedStr<N>> for &str {
+    fn into_value(self) -> Option<FixedStr<N>> {
+        self.try_into().ok()
+    }
+}
+
+/// What all keys in a range begin with: a `&str` for a [`FixedStr`], `&[u8]` for an array of bytes or a [`Uuid`], the tuple of the
+/// first fields for a key of several, as in `(airport,)`.
+#[diagnostic::on_unimplemented(
+    message = "keys of type `{K}` have no prefix of type `{Self}`",
+    label = "expected a `&str` for `FixedStr`, `&[u8]` for bytes, or a tuple of the first fields, as in `(airport,)`"
+)]
+pub trait KeyPrefix<K> {
+    /// Appends its bytes, as they would lie in a row; `false` if no key begins with it.
+    fn prefix(&self, out: &mut Vec<u8>) -> bool;
+}
+
+impl<const N: usize> KeyPrefix<FixedStr<N>> for &str {
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(self.as_bytes());
+        self.len() <= N && !self.contains('\0')
+    }
+}
+
+impl<const N: usize> KeyPrefix<[u8; N]> for &[u8] {
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(self);
+        self.len() <= N
+    }
+}
+
+impl KeyPrefix<Uuid> for &[u8] {
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(self);
+        self.len() <= size_of::<Uuid>()
+    }
+}
+
+macro_rules! tuples {
+    ($(($($part:ident $given:ident $place:tt),+)),+) => {$(
+        impl<R, $($part: IndexField),+> IndexColumns<R> for ($(Column<R, $part>,)+) {
+            type Value = ($($part,)+);
+
+            fn names(&self) -> Vec<&'static str> {
+                vec![$(self.$place.name()),+]
+            }
+
+            fn bytes(value: &Self::Value, out: &mut Vec<u8>) {
+                $(put(&value.$place, out);)+
+            }
+        }
+
+        impl<$($part, $given: IntoValue<$part>),+> IntoValue<($($part,)+)> for ($($given,)+) {
+            fn into_value(self) -> Option<($($part,)+)> {
+                Some(($(self.$place.into_value()?,)+))
+            }
+        }
+    )+};
+}
+
+tuples!(
+    (A GivenA 0, B GivenB 1),
+    (A GivenA 0, B GivenB 1, C GivenC 2),
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3),
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3, E GivenE 4),
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3, E GivenE 4, F GivenF 5)
+);
+
+macro_rules! prefixes {
+    ($(($($part:ident $given:ident $place:tt),+; $($rest:ident),+)),+) => {$(
+        impl<$($part: IndexField, $given: IntoValue<$part> + Clone,)+ $($rest: IndexField),+> KeyPrefix<($($part,)+ $($rest,)+)>
+            for ($($given,)+)
+        {
+            fn prefix(&self, out: &mut Vec<u8>) -> bool {
+                $(
+                    let Some(value) = self.$place.clone().into_value() else { return false };
+                    put(&value, out);
+                )+
+                true
+            }
+        }
+    )+};
+}
+
+prefixes!(
+    (A GivenA 0; B),
+    (A GivenA 0; B, C),
+    (A GivenA 0, B GivenB 1; C),
+    (A GivenA 0; B, C, D),
+    (A GivenA 0, B GivenB 1; C, D),
+    (A GivenA 0, B GivenB 1, C GivenC 2; D),
+    (A GivenA 0; B, C, D, E),
+    (A GivenA 0, B GivenB 1; C, D, E),
+    (A GivenA 0, B GivenB 1, C GivenC 2; D, E),
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3; E)
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value<F>(value: impl IntoValue<F>) -> Option<F> {
+        value.into_value()
+    }
+
+    fn prefix<K>(prefix: impl KeyPrefix<K>) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        prefix.prefix(&mut out).then_some(out)
+    }
+
+    #[test]
+    fn values_are_taken_as_they_are_written() {
+        assert_eq!(value::<u16>(5), Some(5));
+        assert_eq!(value::<f64>(0.5), Some(0.5));
+        assert_eq!(value::<FixedStr<2>>("UA"), "UA".try_into().ok());
+        assert_eq!(value::<FixedStr<2>>("UAL"), None);
+        assert_eq!(value::<(FixedStr<2>, u16)>(("UA", 7)), Some(("UA".try_into().expect("it fits"), 7)));
+    }
+
+    #[test]
+    fn a_prefix_is_the_bytes_of_the_first_fields() {
+        assert_eq!(prefix::<FixedStr<4>>("KJ"), Some(b"KJ".to_vec()));
+        assert_eq!(prefix::<FixedStr<4>>("KJFKX"), None);
+        assert_eq!(prefix::<(FixedStr<4>, u32)>(("KJ",)), Some(b"KJ\0\0".to_vec()));
+        assert_eq!(prefix::<(u8, u16, u32)>((1, 2)), Some(vec![1, 2, 0]));
+    }
+}
