@@ -38,6 +38,8 @@ extern crate self as pongo;
 
 mod indexes;
 mod keys;
+mod ordered;
+mod range;
 mod read;
 mod staging;
 mod store;
@@ -55,7 +57,9 @@ pub use pongo_core::fields::{
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
+pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
 pub use pongo_derive::{PongoRecord, record};
+pub use range::{By, Cursor, Range, RangeEntries};
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use store::{Options, Store};
 pub use table_mut::TableMut;
@@ -66,7 +70,7 @@ pub use zerocopy;
 /// What most programs name: `use pongo::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Blob, Column, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
+        Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
         PongoRecord, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
     };
 }

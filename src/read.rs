@@ -43,12 +43,13 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
-        let empty = Table { parts: None, record: PhantomData };
+        let empty = Table { parts: None, shared: &self.shared, record: PhantomData };
         let Some(handle) = self.shared.handle::<T>(|name| self.inner.table_named(name))? else {
             return Ok(empty);
         };
         let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
-        Ok(Table { parts: Some((view, Arc::clone(&handle.index))), record: PhantomData })
+        let parts = Some((view, Arc::clone(&handle.index)));
+        Ok(Table { parts, shared: &self.shared, record: PhantomData })
     }
 }
 
@@ -94,12 +95,13 @@ impl HeapRead for Snapshot {
 pub struct Table<'s, T> {
     /// `None`: the table did not exist yet.
     parts: Option<(&'s TableView, Arc<HashIndex>)>,
+    shared: &'s Arc<Shared>,
     record: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Table<'_, T> {
     fn clone(&self) -> Self {
-        Self { parts: self.parts.clone(), record: PhantomData }
+        Self { parts: self.parts.clone(), shared: self.shared, record: PhantomData }
     }
 }
 
@@ -170,6 +172,14 @@ fn check<'v, T: PongoRecord>(
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
+    pub(crate) fn view(&self) -> Option<&'s TableView> {
+        self.parts.as_ref().map(|(view, _)| *view)
+    }
+
+    pub(crate) fn shared(&self) -> &'s Arc<Shared> {
+        self.shared
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> u64 {

@@ -42,6 +42,8 @@ pub(crate) trait AnyStaging: Send {
     fn core(&self) -> &Arc<TableCore>;
     /// Everything is staged: what replaces what is settled.
     fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError>;
+    /// Rows of the table once it is committed, dead ones included.
+    fn len(&self) -> u64;
     /// What the commit is to do; `None` if nothing.
     fn batch(&self) -> Option<TableBatch<'_>>;
 }
@@ -65,6 +67,10 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         self.keys.get_mut().settle(|place| RowId(first + place as u64));
         self.hashes.extend(self.staged.iter().map(hash_of));
         Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        self.view.len() + self.hashes.len() as u64
     }
 
     fn batch(&self) -> Option<TableBatch<'_>> {

@@ -13,6 +13,7 @@ use pongo_core::table::TableCore;
 use pongo_index::HashIndex;
 
 use crate::indexes::{self, Indexes};
+use crate::ordered::{Home, Keeper, Ordered, Worth, catch_up_all};
 use crate::{Snapshot, WriteTransaction};
 
 /// How a store is opened.
@@ -28,6 +29,7 @@ use crate::{Snapshot, WriteTransaction};
 pub struct Options {
     engine: EngineOptions,
     must_exist: bool,
+    unordered: bool,
 }
 
 impl Options {
@@ -60,6 +62,14 @@ impl Options {
         self
     }
 
+    /// Whether this process keeps the ordered indexes of the store: default `true`. Without, ranges are answered from the
+    /// rows, which costs memory or time, and nothing is written to the folder `ordered`; other processes may keep them.
+    #[must_use]
+    pub fn ordered(mut self, keep: bool) -> Self {
+        self.unordered = !keep;
+        self
+    }
+
     /// Opens the store in folder `path`, or makes one. See [`Store::open`].
     ///
     /// # Errors
@@ -81,7 +91,13 @@ impl Options {
         } else {
             RealStorage::create(path).map_err(folder)?
         };
-        self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>))
+        // Resolved now: the process may change its current folder.
+        let home = if self.unordered {
+            Home::Nowhere
+        } else {
+            Home::Folder(path.canonicalize().map_err(folder)?.join("ordered"))
+        };
+        self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>), home)
     }
 
     /// A store in memory, gone with its last handle: same code, same behaviour, no files. Its `Sync` is as quick as its
@@ -91,11 +107,12 @@ impl Options {
     /// [`OpenError`], if the system has no memory for it.
     pub fn in_memory(self) -> Result<Store, OpenError> {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-        Ok(Store { shared: Arc::new(Shared::open(storage, self.engine)?) })
+        let home = if self.unordered { Home::Nowhere } else { Home::Memory };
+        Ok(Store { shared: Arc::new(Shared::open(storage, self.engine, home)?) })
     }
 
     /// A process has a store open once: a second open shares the first.
-    fn open_shared(self, storage: &Arc<dyn Storage>) -> Result<Store, OpenError> {
+    fn open_shared(self, storage: &Arc<dyn Storage>, home: Home) -> Result<Store, OpenError> {
         let folder =
             storage.folder_identity().map_err(|source| OpenError::Folder { path: storage.name(), source })?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +130,7 @@ impl Options {
                 Err(OpenError::AlreadyOpen { path: storage.name(), differs })
             };
         }
-        let shared = Arc::new(Shared::open(Arc::clone(storage), self.engine)?);
+        let shared = Arc::new(Shared::open(Arc::clone(storage), self.engine, home)?);
         open.push((folder, Arc::downgrade(&shared)));
         Ok(Store { shared })
     }
@@ -138,6 +155,8 @@ static OPEN: Mutex<Open> = Mutex::new(Vec::new());
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) indexes: Arc<Indexes>,
+    pub(crate) ordered: Arc<Ordered>,
+    keeper: Keeper,
     /// Tables whose layout was compared with a type's, by type.
     typed: RwLock<Vec<(TypeId, Arc<Handle>)>>,
 }
@@ -156,10 +175,35 @@ pub(crate) struct Handle {
 }
 
 impl Shared {
-    fn open(storage: Arc<dyn Storage>, options: EngineOptions) -> Result<Self, OpenError> {
+    fn open(storage: Arc<dyn Storage>, options: EngineOptions, home: Home) -> Result<Self, OpenError> {
         let indexes = Arc::new(Indexes::default());
         let engine = Engine::open(storage, options, Arc::clone(&indexes) as _)?;
-        Ok(Self { engine, indexes, typed: RwLock::default() })
+        let ordered = Arc::new(Ordered::new(home));
+        Ok(Self { engine, indexes, ordered, keeper: Keeper::default(), typed: RwLock::default() })
+    }
+
+    /// A commit left a table with so many rows: if an index lags, the keeper hears of it.
+    pub(crate) fn note_rows(&self, core: &Arc<TableCore>, len: u64) {
+        if self.ordered.has_home()
+            && let Some(index) = self.ordered.index(core, &core.schema().key)
+            && index.is_due(len)
+        {
+            self.keeper.ring(&self.engine, &self.ordered, beside);
+        }
+    }
+
+    /// What is left to do before the store is closed: ordered indexes that lag, or are open anyway, are brought up.
+    fn finish(&self) {
+        if self.engine.is_inherited() {
+            self.keeper.forget();
+            self.ordered.forget();
+            return;
+        }
+        self.keeper.end();
+        let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
+        // An index that is not brought up now will be when it is asked.
+        let _ = catch_up_all(&self.engine, &self.ordered, worth, beside);
+        self.ordered.close();
     }
 
     /// The table of `T`, if `find` has one of its name. Only committed tables may be asked for.
@@ -193,6 +237,17 @@ pub(crate) fn compare<T: PongoRecord>(core: &TableCore) -> Result<(), Box<Schema
         return Ok(());
     }
     Err(Box::new(SchemaMismatch { table: core.schema().table.clone(), diff }))
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// What the keeper does for a table beside its indexes.
+fn beside(_: &Arc<Engine>, _: &Arc<TableCore>) -> Result<(), ReadError> {
+    Ok(())
 }
 
 /// A store: a folder of tables, open in this process. Clones share it; the last one that goes closes it.
@@ -316,6 +371,19 @@ impl Store {
         Ok(())
     }
 
+    /// Brings the ordered indexes of all tables up to the newest commit, now and in this thread: after a bulk load, say, so that
+    /// the first range does not have to. Otherwise they are brought up in the background when they lag by an eighth of the table, when a
+    /// range needs them, and when the store is closed.
+    ///
+    /// Costs some 0.3 µs a new row and index. Does nothing where another process has the indexes open.
+    ///
+    /// # Errors
+    /// [`ReadError`] if rows cannot be read; if the index cannot be written, for want of space say: ranges are answered from the rows
+    /// then.
+    pub fn settle(&self) -> Result<(), ReadError> {
+        catch_up_all(&self.shared.engine, &self.shared.ordered, Worth::Always, beside)
+    }
+
     /// Closes the store if this is its last handle and no transaction is open: makes everything durable, so that the next
     /// open is quick. Dropping the last handle does the same, but has nobody to tell if it fails.
     ///
@@ -323,7 +391,10 @@ impl Store {
     /// [`WriteError`]: what was committed is safe all the same, and the next open recovers it.
     pub fn close(self) -> Result<(), WriteError> {
         match Arc::try_unwrap(self.shared) {
-            Ok(shared) if Arc::strong_count(&shared.engine) == 1 => shared.engine.close(),
+            Ok(shared) => {
+                shared.finish();
+                if Arc::strong_count(&shared.engine) == 1 { shared.engine.close() } else { Ok(()) }
+            }
             _ => Ok(()),
         }
     }

@@ -130,7 +130,11 @@ impl WriteTransaction {
             staging.finish(&self.guard)?;
         }
         let tables = self.tables.iter().filter_map(|(_, staging)| staging.batch()).collect();
-        self.guard.commit(&Batch { tables, heap: &self.heap }, self.durability)
+        let seq = self.guard.commit(&Batch { tables, heap: &self.heap }, self.durability)?;
+        for (_, staging) in &self.tables {
+            self.shared.note_rows(staging.core(), staging.len());
+        }
+        Ok(seq)
     }
 
     /// Ends the transaction without a trace, as dropping it does.

@@ -299,6 +299,32 @@ pub enum ReadError {
         /// The row.
         row: crate::ids::RowId,
     },
+    /// No index begins with the columns that were asked for.
+    #[error(
+        "table {table} has no index that begins with `{asked}`: it has its key and `{known}`; write `#[pongo(index)]` above the field, or `#[pongo(index({asked}))]` above the struct"
+    )]
+    NoIndex {
+        /// The table.
+        table: &'static str,
+        /// The columns.
+        asked: String,
+        /// The indexes that there are, divided by "`, `".
+        known: String,
+    },
+    /// A range whose start is behind its end.
+    #[error("a range of table {table} starts behind its end: exchange its bounds")]
+    StartAfterEnd {
+        /// The table.
+        table: &'static str,
+    },
+    /// A cursor that belongs to another table or index.
+    #[error(
+        "the cursor was not made by this index of table {table}: give it to a range of the index that made it"
+    )]
+    Cursor {
+        /// The table.
+        table: &'static str,
+    },
     /// Something below failed.
     #[error(transparent)]
     Fault(#[from] Fault),

@@ -40,6 +40,19 @@ impl Snapshot {
         &self.engine
     }
 
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// All tables of this snapshot.
+    ///
+    /// # Errors
+    /// As for [`table_named`](Self::table_named).
+    pub fn tables(&self) -> Result<Vec<Arc<TableCore>>, ReadError> {
+        self.engine.refuse_reader_forked()?;
+        Ok(self.engine.tables_to(self.state.tables.len())?)
+    }
+
     /// The table of that name, if it exists in this snapshot.
     ///
     /// # Errors

@@ -122,6 +122,51 @@ impl Engine {
         }
     }
 
+    /// Begins a read transaction at a commit that is durable, whatever its durability was: syncs the journal if need be.
+    ///
+    /// # Errors
+    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which poisons the store.
+    pub fn begin_durable_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+        let snapshot = self.begin_read()?;
+        self.make_durable(snapshot.state())?;
+        Ok(snapshot)
+    }
+
+    fn make_durable(&self, state: &State) -> Result<(), Fault> {
+        let is_durable = || state.journal_end <= self.control.durable();
+        if is_durable() {
+            return Ok(());
+        }
+        let path = crate::journal::path_of(state.segment);
+        let file = match self.storage.open(&path) {
+            // A segment is synced before the next begins, and goes only when a checkpoint is durable.
+            Err(_) if is_durable() => return Ok(()),
+            opened => opened.map_err(Fault::io("opening", path.as_str()))?,
+        };
+        file.sync().map_err(|error| {
+            let fault = Fault::io("syncing", path.as_str())(error);
+            self.poison(&fault.to_string());
+            fault
+        })?;
+        // One whose failure another descriptor was told of answers "done" to this one.
+        if !self.control.is_poisoned() {
+            self.control.note_durable(state.journal_end);
+        }
+        Ok(())
+    }
+
+    /// The recovery generation in force.
+    #[must_use]
+    pub fn salt(&self) -> u64 {
+        self.control.salt().0
+    }
+
+    /// Whether a write or sync of the store failed, in whatever process.
+    #[must_use]
+    pub fn is_poisoned(&self) -> bool {
+        self.control.is_poisoned()
+    }
+
     pub(crate) fn refuse_reader_forked(&self) -> Result<(), ReadError> {
         if self.fork.is_child() { Err(ReadError::Forked) } else { Ok(()) }
     }

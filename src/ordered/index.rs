@@ -1,0 +1,362 @@
+//! One ordered index of one table: the part in blocks, up to its watermark, and the rows behind that, sorted in memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pongo_core::engine::Engine;
+use pongo_core::error::{Fault, ReadError};
+use pongo_core::ids::{RowId, Seq};
+use pongo_core::table::{TableCore, TableView};
+use pongo_index::ordered::{FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Run, Sorted, Watermark};
+use pongo_index::{Encoding, key_hash};
+
+use super::{Ordered, lock};
+
+/// A table with fewer rows is put in order in memory: it is not worth a file.
+const SMALL: u64 = 16_384;
+/// Rows of a table whose blocks this process cannot have that are put in order in memory. Of a larger one, each range is
+/// looked for among the rows.
+const IN_MEMORY: u64 = 1 << 20;
+/// Rows that are merged at a time: what is sorted takes 40 bytes and its key a row.
+const SLICE: u64 = 4 << 20;
+/// Bytes of rows at the watermark that are hashed into its digest.
+const DIGEST: u64 = 4096;
+
+/// How many rows an index of a table of `len` rows may lag before it is brought up.
+pub(super) fn allowed_lag(len: u64) -> u64 {
+    (len / 8).clamp(SMALL, SLICE)
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct OrderedIndex {
+    core: Arc<TableCore>,
+    fields: Vec<usize>,
+    encoding: Encoding,
+    id: IndexId,
+    state: Mutex<State>,
+    /// Held by whoever brings the blocks up to date.
+    merging: Mutex<()>,
+    /// The table's length at which the keeper is to look at it again.
+    look_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What lies in blocks, and the store it lies in.
+    sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
+    /// The rows behind, one behind the other, older and larger ones first.
+    runs: Vec<Arc<Recent>>,
+}
+
+/// Sorted rows of a part of the table.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    from: u64,
+    to: u64,
+    pub(super) run: Run,
+}
+
+/// What answers for an index at one view.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    pub(super) sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
+    pub(super) runs: Vec<Arc<Recent>>,
+    /// Nothing is sorted: the rows are to be looked through.
+    pub(super) scan: bool,
+}
+
+/// Whether a catch-up goes on to the last row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Worth {
+    /// Only if the index lags more than allowed.
+    IfLagging,
+    /// In any case.
+    Always,
+}
+
+/// Keys of a view's rows, as an index has them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ViewKeys<'a> {
+    pub(super) view: &'a TableView,
+    pub(super) encoding: &'a Encoding,
+}
+
+impl FullKeys for ViewKeys<'_> {
+    fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        out.clear();
+        self.encoding.encode_row(self.view.row_bytes(row)?, out);
+        Ok(())
+    }
+
+    fn prefetch(&self, row: RowId) {
+        self.view.prefetch(row);
+    }
+}
+
+impl OrderedIndex {
+    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], encoding: Encoding) -> Self {
+        let mut name = core.id().0.to_le_bytes().to_vec();
+        name.extend(fields.iter().flat_map(|&field| (field as u32).to_le_bytes()));
+        name.extend(core.fingerprint().to_le_bytes());
+        Self {
+            core: Arc::clone(core),
+            fields: fields.to_vec(),
+            encoding,
+            id: IndexId(key_hash(&name)),
+            state: Mutex::default(),
+            merging: Mutex::default(),
+            look_at: AtomicU64::new(SMALL + 1),
+        }
+    }
+
+    pub(super) fn is(&self, core: &Arc<TableCore>, fields: &[usize]) -> bool {
+        Arc::ptr_eq(&self.core, core) && self.fields == fields
+    }
+
+    pub(crate) fn core(&self) -> &Arc<TableCore> {
+        &self.core
+    }
+
+    pub(crate) fn encoding(&self) -> &Encoding {
+        &self.encoding
+    }
+
+    /// What a cursor through this index carries.
+    pub(crate) fn cursor_id(&self) -> u64 {
+        self.id.0
+    }
+
+    /// The fields' places in the schema, in order.
+    pub(crate) fn fields(&self) -> &[usize] {
+        &self.fields
+    }
+
+    /// The blocks are doubtful, or gone.
+    pub(super) fn forget_blocks(&self) {
+        let mut state = lock(&self.state);
+        state.sorted = None;
+        state.runs.clear();
+    }
+
+    /// Rows below this are in blocks, as far as this process knows.
+    pub(crate) fn watermark(&self) -> u64 {
+        lock(&self.state).sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row)
+    }
+
+    /// Whether the keeper is to look, now that the table has so many rows.
+    pub(crate) fn is_due(&self, len: u64) -> bool {
+        len >= self.look_at.load(Ordering::Relaxed)
+    }
+
+    /// The keeper looked.
+    pub(super) fn note_kept(&self, engine: &Arc<Engine>) -> Result<(), ReadError> {
+        let snapshot = engine.begin_read()?;
+        let len = snapshot.view(&self.core)?.map_or(0, TableView::len);
+        let lag = len.saturating_sub(self.watermark());
+        // What could not be brought up now is not asked for at each commit.
+        let from = if lag > allowed_lag(len) { len } else { self.watermark() };
+        self.look_at.store((from + allowed_lag(len)).max(SMALL) + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What lies in blocks, if it is known by now.
+    pub(crate) fn sorted(&self) -> Option<Arc<Sorted>> {
+        lock(&self.state).sorted.as_ref().map(|(_, sorted)| Arc::clone(sorted))
+    }
+
+    /// What answers at a view.
+    pub(crate) fn sources(
+        &self,
+        ordered: &Ordered,
+        engine: &Arc<Engine>,
+        view: &TableView,
+    ) -> Result<Sources, ReadError> {
+        let held = if view.len() > SMALL { ordered.store() } else { None };
+        if let Some(store) = &held {
+            self.load(ordered, store, engine)?;
+            if view.len().saturating_sub(self.watermark()) > 2 * allowed_lag(view.len()) {
+                // Whoever is at it already, or this thread. If it fails the rows are sorted in memory.
+                let _ = self.catch_up(ordered, engine, Worth::IfLagging, &AtomicBool::new(false));
+            }
+        }
+        let mut state = lock(&self.state);
+        let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
+        if held.is_none() && view.len() - watermark.min(view.len()) > IN_MEMORY {
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
+        }
+        self.extend_runs(&mut state, view)?;
+        Ok(Sources { sorted: state.sorted.clone(), runs: state.runs.clone(), scan: false })
+    }
+
+    /// Takes the index's newest version from the store, if it has one that fits the rows.
+    fn load(
+        &self,
+        ordered: &Ordered,
+        store: &Arc<OrderedStore>,
+        engine: &Arc<Engine>,
+    ) -> Result<(), ReadError> {
+        let is_known = |state: &State| matches!(&state.sorted, Some((known, _)) if Arc::ptr_eq(known, store));
+        if is_known(&lock(&self.state)) {
+            return Ok(());
+        }
+        let sorted = match store.index(self.id) {
+            Ok(Some(sorted)) => sorted,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                ordered.doubt(store, &error);
+                return Ok(());
+            }
+        };
+        let snapshot = engine.begin_read()?;
+        let Some(view) = snapshot.view(&self.core)? else { return Ok(()) };
+        if let Some(what) = self.contradiction(sorted.watermark(), view, engine)? {
+            ordered.doubt(store, &OrderedError::Damaged { what });
+            return Ok(());
+        }
+        let mut state = lock(&self.state);
+        if !is_known(&state) {
+            state.sorted = Some((Arc::clone(store), sorted));
+        }
+        Ok(())
+    }
+
+    /// In what a watermark contradicts the store and its rows.
+    fn contradiction(
+        &self,
+        watermark: &Watermark,
+        view: &TableView,
+        engine: &Arc<Engine>,
+    ) -> Result<Option<String>, Fault> {
+        let table = &self.core.schema().table;
+        let said = |expected: String, found: String| {
+            Ok(Some(format!("an index of table {table}: expected {expected}, found {found}")))
+        };
+        if watermark.store != self.core.store_id() {
+            return said("one of this store".to_owned(), format!("one of store {:032x}", watermark.store));
+        }
+        if watermark.salt > engine.salt() || Seq(watermark.seq) > view.seq() {
+            return said(
+                format!("one made by commit {} of generation {} or before", view.seq(), engine.salt()),
+                format!("commit {} of generation {}", watermark.seq, watermark.salt),
+            );
+        }
+        if watermark.row > view.len() {
+            return said(format!("at most {} rows", view.len()), format!("{}", watermark.row));
+        }
+        let digest = digest(view, watermark.row)?;
+        if watermark.digest != digest {
+            return said(
+                format!("rows before {} with digest {:016x}", watermark.row, watermark.digest),
+                format!("{digest:016x}"),
+            );
+        }
+        Ok(None)
+    }
+
+    /// Sorts what came since the last time.
+    fn extend_runs(&self, state: &mut State, view: &TableView) -> Result<(), ReadError> {
+        let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
+        state.runs.retain(|run| run.to > watermark);
+        let known = state.runs.last().map_or(watermark, |run| run.to);
+        if known >= view.len() {
+            return Ok(());
+        }
+        let mut new = self.run_of(view, known..view.len())?;
+        // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
+        while let Some(last) = state.runs.pop_if(|last| (last.run.len()) < 2 * new.run.len()) {
+            let mut pairs = Pairs::with_capacity(last.run.len() + new.run.len(), self.encoding.len());
+            for (key, row) in last.run.iter().chain(new.run.iter()) {
+                pairs.push(key, row).map_err(|error| self.fault(error))?;
+            }
+            new = Recent { from: last.from, to: new.to, run: pairs.sort() };
+        }
+        state.runs.push(Arc::new(new));
+        Ok(())
+    }
+
+    fn run_of(&self, view: &TableView, rows: std::ops::Range<u64>) -> Result<Recent, ReadError> {
+        let mut pairs = Pairs::with_capacity((rows.end - rows.start) as usize, self.encoding.len());
+        let size = self.core.row_size();
+        let at_once = ((1 << 20) / size).max(1);
+        let mut key = vec![0; self.encoding.len()];
+        let mut from = rows.start;
+        while from < rows.end {
+            let to = rows.end.min(from + at_once);
+            let bytes = view.rows_bytes(RowId(from)..RowId(to))?;
+            for (row, bytes) in (from..to).zip(bytes.chunks_exact(size as usize)) {
+                self.encoding.encode_row_to(bytes, &mut key);
+                pairs.push(&key, RowId(row)).map_err(|error| self.fault(error))?;
+            }
+            from = to;
+        }
+        Ok(Recent { from: rows.start, to: rows.end, run: pairs.sort() })
+    }
+
+    pub(super) fn fault(&self, error: OrderedError) -> ReadError {
+        Fault::Index { table: self.core.schema().table.clone(), source: Box::new(error) }.into()
+    }
+
+    /// Brings the blocks up to the newest durable commit. `Ok(false)`: there are none to be had.
+    pub(crate) fn catch_up(
+        &self,
+        ordered: &Ordered,
+        engine: &Arc<Engine>,
+        worth: Worth,
+        stop: &AtomicBool,
+    ) -> Result<bool, ReadError> {
+        if engine.is_poisoned() {
+            return Ok(false);
+        }
+        let _merging = lock(&self.merging);
+        let Some(store) = ordered.store() else { return Ok(false) };
+        self.load(ordered, &store, engine)?;
+        let snapshot = engine.begin_durable_read()?;
+        let Some(view) = snapshot.view(&self.core)? else { return Ok(true) };
+        loop {
+            let from = self.watermark();
+            let lag = view.len().saturating_sub(from);
+            if lag == 0 || (worth == Worth::IfLagging && lag <= allowed_lag(view.len())) {
+                return Ok(true);
+            }
+            let to = view.len().min(from + SLICE);
+            let recent = self.run_of(view, from..to)?;
+            let watermark = Watermark {
+                store: self.core.store_id(),
+                salt: engine.salt(),
+                seq: view.seq().0,
+                row: to,
+                digest: digest(view, to)?,
+            };
+            let keys = ViewKeys { view, encoding: &self.encoding };
+            let dropped = |row: RowId| self.is_forgotten(row, view, engine);
+            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, stop) {
+                Ok(sorted) => {
+                    let mut state = lock(&self.state);
+                    state.sorted = Some((Arc::clone(&store), sorted));
+                    state.runs.retain(|run| run.to > to);
+                }
+                Err(OrderedError::Stopped) => return Ok(true),
+                Err(error) => {
+                    ordered.doubt(&store, &error);
+                    return Err(self.fault(error));
+                }
+            }
+        }
+    }
+
+    /// Whether no snapshot, now or later, can see a row, also after a power cut.
+    fn is_forgotten(&self, row: RowId, view: &TableView, engine: &Arc<Engine>) -> bool {
+        let _ = (row, view, engine);
+        false
+    }
+}
+
+/// A number that rows below a watermark hardly share with others: a hash of the last of their bytes.
+fn digest(view: &TableView, row: u64) -> Result<u64, Fault> {
+    let size = view.core().row_size();
+    let rows = DIGEST.div_ceil(size).min(row);
+    let bytes = view.rows_bytes(RowId(row - rows)..RowId(row))?;
+    let from = bytes.len().saturating_sub(DIGEST as usize);
+    Ok(key_hash(&bytes[from..]))
+}

@@ -1,0 +1,271 @@
+//! The ordered indexes of a store: where their blocks lie, and which of them are known.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | here | [`Ordered`]: the blocks, opened when first needed; set aside when doubtful |
+//! | `index` | [`OrderedIndex`]: one index: what lies in blocks, the rows behind it in memory, bringing the one up to the other |
+//! | `stream` | pairs of both in order, from both ends |
+//! | `scan` | the same from the rows alone |
+//! | `keeper` | the thread that keeps indexes from lagging |
+//!
+//! What an index says is never believed by itself: `docs/ORDERED.md`.
+
+mod index;
+mod keeper;
+mod scan;
+mod stream;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use pongo_core::table::TableCore;
+use pongo_index::Encoding;
+use pongo_index::ordered::{
+    BlockStore, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, set_aside,
+};
+
+pub(crate) use index::{OrderedIndex, Worth};
+pub(crate) use keeper::Keeper;
+pub(crate) use stream::{Limits, Stream};
+
+/// Where the blocks of a store's ordered indexes lie.
+#[derive(Clone, Debug)]
+pub(crate) enum Home {
+    /// In memory, with the store.
+    Memory,
+    /// In this folder, in sled.
+    Folder(PathBuf),
+    /// Nowhere: ranges are answered from the rows.
+    Nowhere,
+}
+
+/// What became of the blocks in this process.
+#[derive(Debug)]
+enum Held {
+    NotYet,
+    Here(Arc<OrderedStore>),
+    /// Not to be had now: asked for again after a while.
+    Refused {
+        reason: String,
+        at: Instant,
+    },
+    /// Inherited through `fork`, or the store is being closed.
+    Gone,
+}
+
+/// How long a refusal is believed.
+const REFUSED_FOR: Duration = Duration::from_secs(2);
+
+/// The ordered indexes of one store in one process.
+#[derive(Debug)]
+pub(crate) struct Ordered {
+    home: Home,
+    held: Mutex<Held>,
+    indexes: RwLock<Vec<Arc<OrderedIndex>>>,
+    /// How often the blocks were set aside.
+    set_aside: AtomicU64,
+    /// Why the last time.
+    last_doubt: Mutex<Option<String>>,
+}
+
+/// What [`Ordered::state`] says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct OrderedState {
+    /// Whether this process has the blocks open.
+    pub(crate) held: bool,
+    /// Why not, if it tried.
+    pub(crate) refused: Option<String>,
+    pub(crate) set_aside: u64,
+    pub(crate) last_doubt: Option<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Ordered {
+    pub(crate) fn new(home: Home) -> Self {
+        Self {
+            home,
+            held: Mutex::new(Held::NotYet),
+            indexes: RwLock::default(),
+            set_aside: AtomicU64::new(0),
+            last_doubt: Mutex::default(),
+        }
+    }
+
+    /// Whether there is a place for blocks at all.
+    pub(crate) fn has_home(&self) -> bool {
+        !matches!(self.home, Home::Nowhere)
+    }
+
+    /// The index of a table over these fields, if they can be put in order.
+    pub(crate) fn index(&self, core: &Arc<TableCore>, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
+        let is_it = |known: &&Arc<OrderedIndex>| known.is(core, fields);
+        if let Some(known) = self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter().find(is_it) {
+            return Some(Arc::clone(known));
+        }
+        let encoding = Encoding::new(core.schema(), fields)?;
+        let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = indexes.iter().find(is_it) {
+            return Some(Arc::clone(known));
+        }
+        let index = Arc::new(OrderedIndex::new(core, fields, encoding));
+        indexes.push(Arc::clone(&index));
+        Some(index)
+    }
+
+    /// The index of a table's key, and those that its schema asks for.
+    pub(crate) fn indexes_of(&self, core: &Arc<TableCore>) -> Vec<Arc<OrderedIndex>> {
+        let schema = core.schema();
+        let mut found: Vec<_> = self.index(core, &schema.key).into_iter().collect();
+        found.extend(schema.indexes.iter().filter_map(|index| self.index(core, &index.fields)));
+        // Those that only a program's type asks for.
+        for known in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
+            if Arc::ptr_eq(known.core(), core) && !found.iter().any(|index| Arc::ptr_eq(index, known)) {
+                found.push(Arc::clone(known));
+            }
+        }
+        found
+    }
+
+    /// The blocks, if this process has them open.
+    pub(crate) fn open_store(&self) -> Option<Arc<OrderedStore>> {
+        match &*lock(&self.held) {
+            Held::Here(store) => Some(Arc::clone(store)),
+            _ => None,
+        }
+    }
+
+    /// The blocks, opened if they are not; `None` if they cannot be had, because another process has them, say.
+    pub(crate) fn store(&self) -> Option<Arc<OrderedStore>> {
+        let mut held = lock(&self.held);
+        match &*held {
+            Held::Here(store) => return Some(Arc::clone(store)),
+            Held::Gone => return None,
+            Held::Refused { at, .. } if at.elapsed() < REFUSED_FOR => return None,
+            Held::NotYet | Held::Refused { .. } => {}
+        }
+        match self.open() {
+            Ok(Some(store)) => {
+                let store = Arc::new(store);
+                *held = Held::Here(Arc::clone(&store));
+                Some(store)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                *held = Held::Refused { reason: error.to_string(), at: Instant::now() };
+                None
+            }
+        }
+    }
+
+    fn open(&self) -> Result<Option<OrderedStore>, OrderedError> {
+        let path = match &self.home {
+            Home::Nowhere => return Ok(None),
+            Home::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
+            Home::Folder(path) => path,
+        };
+        let open = || {
+            let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open(path)?);
+            OrderedStore::open(blocks)
+        };
+        match open() {
+            Err(OrderedError::Damaged { what }) => {
+                self.note_doubt(&what);
+                set_aside(path)?;
+                open().map(Some)
+            }
+            opened => opened.map(Some),
+        }
+    }
+
+    fn note_doubt(&self, what: &str) {
+        self.set_aside.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.last_doubt) = Some(what.to_owned());
+    }
+
+    /// After an error in reading or merging blocks: those that are doubtful are set aside and begun anew; what failed for
+    /// want of space is tried again later. `store` is the one that erred: what came after it is left alone.
+    pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) {
+        if matches!(error, OrderedError::Stopped | OrderedError::Keys { .. }) {
+            return;
+        }
+        let mut held = lock(&self.held);
+        if !matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
+            return;
+        }
+        store.close();
+        let damaged = matches!(error, OrderedError::Damaged { .. } | OrderedError::KeyTooLong { .. });
+        *held = if damaged {
+            self.note_doubt(&error.to_string());
+            match &self.home {
+                Home::Folder(path) => match set_aside(path) {
+                    Ok(()) => Held::NotYet,
+                    Err(error) => Held::Refused { reason: error.to_string(), at: Instant::now() },
+                },
+                _ => Held::NotYet,
+            }
+        } else {
+            Held::Refused { reason: error.to_string(), at: Instant::now() }
+        };
+        for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
+            index.forget_blocks();
+        }
+    }
+
+    /// Sets all blocks aside, sound or not: they are made anew.
+    pub(crate) fn discard(&self) -> Result<(), StoreError> {
+        let mut held = lock(&self.held);
+        if let Held::Here(store) = &*held {
+            store.close();
+            *held = Held::NotYet;
+        }
+        for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
+            index.forget_blocks();
+        }
+        match &self.home {
+            Home::Folder(path) if path.exists() => {
+                // Another process that has it open goes on with what it has.
+                SledBlocks::open(path).and_then(|blocks| blocks.close())?;
+                set_aside(path)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What became of the blocks.
+    pub(crate) fn state(&self) -> OrderedState {
+        let held = lock(&self.held);
+        OrderedState {
+            held: matches!(&*held, Held::Here(_)),
+            refused: match &*held {
+                Held::Refused { reason, .. } => Some(reason.clone()),
+                _ => None,
+            },
+            set_aside: self.set_aside.load(Ordering::Relaxed),
+            last_doubt: lock(&self.last_doubt).clone(),
+        }
+    }
+
+    /// Lets go of the blocks for good.
+    pub(crate) fn close(&self) {
+        let before = std::mem::replace(&mut *lock(&self.held), Held::Gone);
+        if let Held::Here(store) = before {
+            store.close();
+        }
+    }
+
+    /// In a child made by `fork`: the blocks are the parent's, and are not touched.
+    pub(crate) fn forget(&self) {
+        // A thread of the parent may have held the lock: then nobody will ever give it up.
+        if let Ok(mut held) = self.held.try_lock()
+            && let Held::Here(store) = std::mem::replace(&mut *held, Held::Gone)
+        {
+            store.forget();
+            std::mem::forget(store);
+        }
+    }
+}

@@ -1,0 +1,499 @@
+//! Rows in the order of their keys: ranges of a table's key and of its secondary indexes.
+
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use pongo_core::error::{Fault, ReadError};
+use pongo_core::ids::RowId;
+use pongo_core::record::PongoRecord;
+use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
+use pongo_core::table::TableView;
+use pongo_index::after_prefix;
+
+use crate::ordered::{Limits, OrderedIndex, Pair, Stream};
+use crate::read::Table;
+use crate::store::Shared;
+
+/// Rows of a [`Snapshot`](crate::Snapshot) in the order of a key, from both ends: what [`Table::range`] and
+/// [`By`] give.
+///
+/// Exact for the snapshot, whatever is written meanwhile. Items are `Result<&T, ReadError>`; an error is the last item.
+/// A row costs some 10 ns where rows came in key order, and a cache miss, several of which overlap, where they did not.
+///
+/// ```
+/// use pongo::prelude::*;
+///
+/// # #[pongo::record]
+/// # #[pongo(table = "trades")]
+/// # struct Trade { #[pongo(key)] id: u64, price: f64 }
+/// # let store = Store::in_memory()?;
+/// # let mut tx = store.begin_write()?;
+/// # tx.table::<Trade>()?.extend([5, 1, 4, 2, 3].map(|id| Trade { id, price: 0.5 }))?;
+/// # tx.commit()?;
+/// let snapshot = store.begin_read()?;
+/// let trades = snapshot.table::<Trade>()?;
+/// let ids = trades.range(2..5)?.map(|trade| Ok(trade?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()?;
+/// assert_eq!(ids, [2, 3, 4]);
+/// let last = trades.range(..)?.next_back().ok_or("there are some")??;
+/// assert_eq!(last.id, 5);
+///
+/// // A page at a time: the cursor can be kept, sent, and used on a later snapshot.
+/// let mut page = trades.range(..)?;
+/// assert_eq!(page.by_ref().take(2).count(), 2);
+/// let cursor = page.cursor()?.ok_or("two rows were given")?.to_bytes();
+/// let rest = trades.range(..)?.after(&Cursor::from_bytes(&cursor).ok_or("as it was kept")?)?;
+/// assert_eq!(rest.map(|trade| trade.map_or(0, |t| t.id)).collect::<Vec<_>>(), [3, 4, 5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Range<'s, T> {
+    /// `None`: there is nothing in it.
+    stream: Option<Stream<'s>>,
+    /// Which index it goes through, for cursors.
+    index: u64,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<T: PongoRecord> core::fmt::Debug for Range<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Range").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+/// The place of one row in the order of an index, to go on behind it later, in another snapshot or process.
+///
+/// It stays good when the row is changed or deleted: what comes behind it is what would have come. In an index in which many
+/// rows have the same value, these stand in the order in which they were put last: one that is changed moves to their end.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Cursor {
+    index: u64,
+    key: Vec<u8>,
+    row: u64,
+}
+
+impl Cursor {
+    /// The cursor as bytes: 16, and those of the key.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&self.index.to_le_bytes()[..], &self.row.to_le_bytes(), &self.key].concat()
+    }
+
+    /// The cursor that these bytes are. `None` if they are too few to be one; others that never were one lead somewhere, or
+    /// are an error of [`Range::after`].
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (index, rest) = bytes.split_first_chunk()?;
+        let (row, key) = rest.split_first_chunk()?;
+        Some(Self { index: u64::from_le_bytes(*index), row: u64::from_le_bytes(*row), key: key.to_vec() })
+    }
+}
+
+impl<'s, T: PongoRecord> Range<'s, T> {
+    fn empty(index: u64) -> Self {
+        Self { stream: None, index, record: PhantomData }
+    }
+
+    fn new(shared: &'s Arc<Shared>, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
+        let id = index.cursor_id();
+        Self { stream: Some(Stream::new(shared, view, index, limits)), index: id, record: PhantomData }
+    }
+
+    /// Goes on behind a cursor: what it and all before it gave is left out.
+    ///
+    /// # Errors
+    /// [`ReadError::Cursor`] if it is of another table or index.
+    pub fn after(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
+        if cursor.index != self.index && self.stream.is_some() {
+            return Err(ReadError::Cursor { table: T::SCHEMA.table });
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.begin_after(Pair { key: cursor.key.clone(), row: RowId(cursor.row) });
+        }
+        Ok(self)
+    }
+
+    /// The place of the row that [`next`](Iterator::next) gave last; `None` if it gave none and was not begun behind one.
+    ///
+    /// # Errors
+    /// [`ReadError::Fault`] if the row can no longer be read.
+    pub fn cursor(&self) -> Result<Option<Cursor>, ReadError> {
+        let Some(stream) = &self.stream else { return Ok(None) };
+        let place = stream.front_place()?;
+        Ok(place.map(|pair| Cursor { index: self.index, key: pair.key, row: pair.row.0 }))
+    }
+
+    /// How many rows are left in it. Costs a look at the marks of each, and no look at its bytes where the index is
+    /// up to date.
+    ///
+    /// # Errors
+    /// As for the items.
+    pub fn count_rows(mut self) -> Result<u64, ReadError> {
+        let mut rows = 0;
+        while self.step(true)?.is_some() {
+            rows += 1;
+        }
+        Ok(rows)
+    }
+
+    /// The same rows with their numbers.
+    #[must_use]
+    pub fn entries(self) -> RangeEntries<'s, T> {
+        RangeEntries { range: self }
+    }
+
+    fn step(&mut self, forward: bool) -> Result<Option<RowId>, ReadError> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        let row = if forward { stream.next() } else { stream.next_back() };
+        if row.is_err() {
+            self.stream = None;
+        }
+        row
+    }
+
+    fn entry(&mut self, forward: bool) -> Option<Result<(RowId, &'s T), ReadError>> {
+        let view = self.stream.as_ref()?.view();
+        match self.step(forward) {
+            Ok(None) => None,
+            Ok(Some(row)) => {
+                let value = match view.glance::<T>(row) {
+                    Some((value, _)) => Ok(value),
+                    None => view.row::<T>(row),
+                };
+                if value.is_err() {
+                    self.stream = None;
+                }
+                Some(value.map(|value| (row, value)))
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl<'s, T: PongoRecord> Iterator for Range<'s, T> {
+    type Item = Result<&'s T, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.entry(true)?.map(|(_, value)| value))
+    }
+}
+
+impl<T: PongoRecord> DoubleEndedIterator for Range<'_, T> {
+    #[inline]
+    fn next_back(&mut self) -> Option<Self::Item> {
+        Some(self.entry(false)?.map(|(_, value)| value))
+    }
+}
+
+impl<T: PongoRecord> FusedIterator for Range<'_, T> {}
+
+/// Rows of a range with their numbers: see [`Range::entries`].
+#[derive(Debug)]
+pub struct RangeEntries<'s, T: PongoRecord> {
+    range: Range<'s, T>,
+}
+
+impl<'s, T: PongoRecord> Iterator for RangeEntries<'s, T> {
+    type Item = Result<(RowId, &'s T), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.range.entry(true)
+    }
+}
+
+impl<T: PongoRecord> DoubleEndedIterator for RangeEntries<'_, T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.range.entry(false)
+    }
+}
+
+impl<T: PongoRecord> FusedIterator for RangeEntries<'_, T> {}
+
+/// Bounds on values as limits on keys. A value stands for all keys that begin with it, so that bounds can be on the
+/// first fields of an index. `None`: nothing lies within.
+fn limits(
+    index: &OrderedIndex,
+    start: Bound<Vec<u8>>,
+    end: Bound<Vec<u8>>,
+    table: &'static str,
+) -> Result<Option<Limits>, ReadError> {
+    let encode = |raw: Vec<u8>| {
+        let mut key = Vec::with_capacity(raw.len());
+        index.encoding().encode_fields(&raw, &mut key);
+        key
+    };
+    let (start, end) = (start.map(encode), end.map(encode));
+    if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
+        (&start, &end)
+        && from > to
+    {
+        return Err(ReadError::StartAfterEnd { table });
+    }
+    let mut limits = Limits::default();
+    match start {
+        Bound::Unbounded => {}
+        Bound::Included(from) => limits.from = Some(from),
+        Bound::Excluded(from) => match after_prefix(&from) {
+            Some(after) => limits.from = Some(after),
+            None => return Ok(None),
+        },
+    }
+    match end {
+        Bound::Unbounded => {}
+        Bound::Included(to) => limits.below = after_prefix(&to),
+        Bound::Excluded(to) => limits.below = Some(to),
+    }
+    Ok(Some(limits))
+}
+
+impl<'s, T: PongoRecord> Table<'s, T> {
+    /// Rows whose keys lie within bounds, in key order. Of a key of several fields the first is compared first.
+    ///
+    /// Costs a search in the index, some microseconds, and then what [`Range`] says a row. The first range over many new rows sorts
+    /// them first, or brings the index up to date: see [`Store::settle`](crate::Store::settle).
+    ///
+    /// # Errors
+    /// [`ReadError::StartAfterEnd`]; [`ReadError::Fault`] if rows are damaged.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// use std::ops::Bound;
+    ///
+    /// # #[pongo::record]
+    /// # #[pongo(table = "readings")]
+    /// # struct Reading { #[pongo(key)] station: FixedStr<4>, #[pongo(key)] hour: u32, wind: f64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # let key = |name: &str| FixedStr::<4>::try_from(name);
+    /// # for (station, hour) in [("KJFK", 7), ("KEWR", 9), ("KJFK", 2), ("KLGA", 1)] {
+    /// #     tx.table::<Reading>()?.put(&Reading { station: key(station)?, hour, wind: 1.0 })?;
+    /// # }
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let readings = snapshot.table::<Reading>()?; // of the key (station, hour)
+    /// let jfk = key("KJFK")?;
+    /// let hours = |range: pongo::Range<'_, Reading>| range.map(|r| Ok(r?.hour)).collect::<Result<Vec<_>, pongo::ReadError>>();
+    /// assert_eq!(hours(readings.range((jfk, 0)..=(jfk, 5))?)?, [2]);
+    /// assert_eq!(hours(readings.range((Bound::Excluded((jfk, 2)), Bound::Unbounded))?)?, [7, 1]);
+    /// assert_eq!(hours(readings.prefix((jfk,))?)?, [2, 7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn range(&self, bounds: impl RangeBounds<T::Key>) -> Result<Range<'s, T>, ReadError> {
+        let raw = |key: &T::Key| T::encode_key(key).as_ref().to_vec();
+        self.range_of(T::SCHEMA.key, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
+    }
+
+    /// Rows whose keys begin with a prefix, in key order: a `&str` for a [`FixedStr`](crate::FixedStr), `&[u8]` for an array
+    /// of bytes or a [`Uuid`](crate::Uuid), the first fields as a tuple for a key of several.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn prefix(&self, prefix: impl KeyPrefix<T::Key>) -> Result<Range<'s, T>, ReadError> {
+        self.prefix_of(T::SCHEMA.key, &prefix)
+    }
+
+    /// The row with the lowest key.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn first(&self) -> Result<Option<&'s T>, ReadError> {
+        self.range(..)?.next().transpose()
+    }
+
+    /// The row with the highest key.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn last(&self) -> Result<Option<&'s T>, ReadError> {
+        self.range(..)?.next_back().transpose()
+    }
+
+    /// How many rows have keys within bounds. Costs some nanoseconds a row.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn count(&self, bounds: impl RangeBounds<T::Key>) -> Result<u64, ReadError> {
+        self.range(bounds)?.count_rows()
+    }
+
+    /// The index over a column, or a tuple of columns: one that `#[pongo(index)]` or `#[pongo(unique)]` asks for, or the key, or the
+    /// first columns of one.
+    ///
+    /// ```
+    /// use pongo::prelude::*;
+    ///
+    /// #[pongo::record]
+    /// #[pongo(table = "flights")]
+    /// #[pongo(index(carrier, delay))]
+    /// struct Flight {
+    ///     #[pongo(key)]
+    ///     id: u64,
+    ///     #[pongo(index)]
+    ///     delay: f64,
+    ///     carrier: FixedStr<8>,
+    /// }
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut tx = store.begin_write()?;
+    /// for (id, carrier, delay) in [(1, "UA", 2.0), (2, "AA", 77.5), (3, "UA", -3.0)] {
+    ///     tx.table::<Flight>()?.put(&Flight { id, delay, carrier: carrier.parse()? })?;
+    /// }
+    /// tx.commit()?;
+    ///
+    /// let snapshot = store.begin_read()?;
+    /// let flights = snapshot.table::<Flight>()?;
+    /// let ids = |rows: pongo::Range<'_, Flight>| rows.map(|row| Ok(row?.id)).collect::<Result<Vec<_>, pongo::ReadError>>();
+    /// assert_eq!(ids(flights.by(Flight::DELAY).range(0.0..)?)?, [1, 2]);
+    /// assert_eq!(ids(flights.by(Flight::CARRIER).equal("UA")?)?, [3, 1]);
+    /// assert_eq!(ids(flights.by((Flight::CARRIER, Flight::DELAY)).equal(("AA", 77.5))?)?, [2]);
+    /// let longest = flights.by(Flight::DELAY).rev()?.next().ok_or("there are some")??;
+    /// assert_eq!(longest.id, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> By<'s, T, C> {
+        By { table: self.clone(), columns }
+    }
+
+    fn range_of(
+        &self,
+        fields: &[usize],
+        start: Bound<Vec<u8>>,
+        end: Bound<Vec<u8>>,
+    ) -> Result<Range<'s, T>, ReadError> {
+        let Some((shared, view, index)) = self.ordered(fields)? else { return Ok(Range::empty(0)) };
+        let Some(limits) = limits(&index, start, end, T::SCHEMA.table)? else {
+            return Ok(Range::empty(index.cursor_id()));
+        };
+        Ok(Range::new(shared, view, index, limits))
+    }
+
+    fn prefix_of<K>(&self, fields: &[usize], prefix: &impl KeyPrefix<K>) -> Result<Range<'s, T>, ReadError> {
+        let mut raw = Vec::new();
+        if !prefix.prefix(&mut raw) {
+            return Ok(Range::empty(0));
+        }
+        self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
+    }
+
+    fn ordered(
+        &self,
+        fields: &[usize],
+    ) -> Result<Option<(&'s Arc<Shared>, &'s TableView, Arc<OrderedIndex>)>, ReadError> {
+        let Some(view) = self.view() else { return Ok(None) };
+        let shared = self.shared();
+        match shared.ordered.index(view.core(), fields) {
+            Some(index) => Ok(Some((shared, view, index))),
+            // No derive lets such a field be a key or in an index.
+            None => Err(Fault::Limit {
+                what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),
+                limit: 0,
+            }
+            .into()),
+        }
+    }
+}
+
+/// A table by one of its indexes: see [`Table::by`].
+pub struct By<'s, T, C> {
+    table: Table<'s, T>,
+    columns: C,
+}
+
+impl<T: PongoRecord, C: IndexColumns<T>> core::fmt::Debug for By<'_, T, C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("By").field("table", &T::SCHEMA.table).field("columns", &self.columns.names()).finish()
+    }
+}
+
+impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
+    /// The fields of the index whose first ones are these columns: the one with the fewest.
+    fn fields(&self) -> Result<&'static [usize], ReadError> {
+        let names = self.columns.names();
+        let name_of = |&place: &usize| T::SCHEMA.fields.get(place).map(|field| field.name);
+        let begins = |fields: &&'static [usize]| {
+            fields.len() >= names.len()
+                && fields.iter().zip(&names).all(|(place, name)| name_of(place) == Some(*name))
+        };
+        let all = std::iter::once(T::SCHEMA.key).chain(T::SCHEMA.indexes.iter().map(|index| index.fields));
+        all.filter(begins).min_by_key(|fields| fields.len()).ok_or_else(|| ReadError::NoIndex {
+            table: T::SCHEMA.table,
+            asked: names.join(", "),
+            known: T::SCHEMA.indexes.iter().map(|index| index.name).collect::<Vec<_>>().join("`, `"),
+        })
+    }
+
+    fn raw(value: &C::Value) -> Vec<u8> {
+        let mut raw = Vec::new();
+        C::bytes(value, &mut raw);
+        raw
+    }
+
+    /// Rows with this value. A string that is too long for its column equals none.
+    ///
+    /// # Errors
+    /// [`ReadError::NoIndex`] if no index begins with these columns; [`ReadError::Fault`] if rows are damaged.
+    pub fn equal(&self, value: impl IntoValue<C::Value>) -> Result<Range<'s, T>, ReadError> {
+        let fields = self.fields()?;
+        let Some(value) = value.into_value() else { return Ok(Range::empty(0)) };
+        let raw = Self::raw(&value);
+        self.table.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
+    }
+
+    /// Rows with values within bounds, in the order of the values; equal ones in the order in which they were put.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal), and [`ReadError::StartAfterEnd`].
+    pub fn range(&self, bounds: impl RangeBounds<C::Value>) -> Result<Range<'s, T>, ReadError> {
+        let (start, end) = (bounds.start_bound().map(Self::raw), bounds.end_bound().map(Self::raw));
+        self.table.range_of(self.fields()?, start, end)
+    }
+
+    /// Rows whose values begin with a prefix, as in [`Table::prefix`].
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn prefix(&self, prefix: impl KeyPrefix<C::Value>) -> Result<Range<'s, T>, ReadError> {
+        self.table.prefix_of(self.fields()?, &prefix)
+    }
+
+    /// All rows in the order of the index.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn all(&self) -> Result<Range<'s, T>, ReadError> {
+        self.range(..)
+    }
+
+    /// All rows from the highest value down: `all()?.rev()`.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn rev(&self) -> Result<std::iter::Rev<Range<'s, T>>, ReadError> {
+        Ok(self.all()?.rev())
+    }
+
+    /// The row with the lowest value.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn first(&self) -> Result<Option<&'s T>, ReadError> {
+        self.all()?.next().transpose()
+    }
+
+    /// The row with the highest value.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn last(&self) -> Result<Option<&'s T>, ReadError> {
+        self.all()?.next_back().transpose()
+    }
+
+    /// How many rows have values within bounds.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn count(&self, bounds: impl RangeBounds<C::Value>) -> Result<u64, ReadError> {
+        self.range(bounds)?.count_rows()
+    }
+}
