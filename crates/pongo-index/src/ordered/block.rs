@@ -1,0 +1,404 @@
+//! A block: some hundreds of pairs, their keys cut to what tells them apart. See `docs/ORDERED.md` for the bytes.
+//!
+//! Cut keys keep the order: of two keys, the lower one never has the higher cut. Where two cuts are equal and the block
+//! does not say that they are whole, the rows are asked.
+
+use std::cmp::Ordering;
+
+use pongo_core::ids::RowId;
+
+use super::edge::At;
+use super::{Block, FullKeys, OrderedError};
+
+/// The most pairs of a block that is written. Larger ones read no faster, and cost more where one pair changes.
+pub(super) const FULL: usize = 1024;
+/// The most pairs of a block that is believed.
+const MAX_PAIRS: usize = 4096;
+/// No more bytes than this tell neighbours apart: keys that agree longer are looked up in their rows.
+const MAX_WIDTH: usize = 64;
+/// One neighbour in so many may go untold where that saves every pair a byte.
+const UNTOLD: usize = 64;
+
+const HEADER: usize = 24;
+
+/// One pair on its way into a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item<'a> {
+    /// The whole key, or as much of it as is known: zeros behind it are as good as the key.
+    pub(super) key: &'a [u8],
+    pub(super) row: u64,
+    /// Not all of the key is known.
+    pub(super) cut: bool,
+    /// A row was asked, and its neighbour there has the same key.
+    pub(super) same: bool,
+}
+
+/// The byte at which two keys differ first, with zeros behind the shorter one; `None` if below `limit` there is none.
+#[inline]
+fn differ(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
+    let shared = a.len().min(b.len()).min(limit);
+    let mut at = 0;
+    while at + 8 <= shared {
+        let (Some(x), Some(y)) = (a[at..].first_chunk::<8>(), b[at..].first_chunk::<8>()) else { break };
+        let differing = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differing != 0 {
+            return Some(at + (differing.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    while at < shared {
+        if a[at] != b[at] {
+            return Some(at);
+        }
+        at += 1;
+    }
+    let longer = if a.len() > b.len() { a } else { b };
+    let end = longer.len().min(limit);
+    longer[shared..end].iter().position(|&byte| byte != 0).map(|more| shared + more)
+}
+
+/// Encodes pairs in order. `known` says how many bytes of every key are known, `None` that all keys are whole; `untold`
+/// counts neighbours among those pairs that were not told apart before.
+///
+/// There is at least one item, and at most [`MAX_PAIRS`].
+pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) -> Vec<u8> {
+    let (first, last) = (items[0], items[items.len() - 1]);
+    let limit = known.unwrap_or(usize::MAX);
+    let longest = first.key.len().max(last.key.len()).min(limit);
+    let one_length = known.is_none() && items.iter().all(|item| item.key.len() == first.key.len());
+    let prefix = differ(first.key, last.key, limit).unwrap_or(longest);
+    // How many neighbours differ first at which byte behind the prefix.
+    let mut differs_at = [0_u16; MAX_WIDTH + 1];
+    let mut never = untold;
+    for pair in items.windows(2) {
+        match differ(pair[0].key, pair[1].key, limit) {
+            Some(at) => differs_at[at.saturating_sub(prefix).min(MAX_WIDTH)] += 1,
+            None if pair[0].cut && pair[1].cut => {} // in `untold`, unless they are the same
+            None if pair[1].same => {}
+            None if !pair[0].cut && !pair[1].cut && pair[0].key == pair[1].key => {}
+            None => never += 1,
+        }
+    }
+    let mut width = MAX_WIDTH.min(limit.saturating_sub(prefix));
+    let mut blind: usize = differs_at[width..].iter().map(|&n| usize::from(n)).sum();
+    while width > 0 && blind + usize::from(differs_at[width - 1]) <= items.len() / UNTOLD {
+        width -= 1;
+        blind += usize::from(differs_at[width]);
+    }
+    let mut whole = false;
+    if one_length && first.key.len() - prefix <= width + 1 {
+        width = first.key.len() - prefix;
+        whole = true;
+        blind = 0;
+        never = 0;
+    }
+    let least = items.iter().map(|item| item.row).min().unwrap_or(0);
+    let most = items.iter().map(|item| item.row).max().unwrap_or(0);
+    let row_width = (64 - (most - least).leading_zeros() as usize).div_ceil(8);
+
+    let mut bytes = Vec::with_capacity(HEADER + prefix + items.len() * (width + row_width));
+    bytes.extend_from_slice(&(items.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(prefix as u16).to_le_bytes());
+    bytes.extend_from_slice(&(width as u16).to_le_bytes());
+    bytes.push(row_width as u8);
+    bytes.push(u8::from(whole));
+    bytes.extend_from_slice(&((blind + never).min(usize::from(u16::MAX)) as u16).to_le_bytes());
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(&least.to_le_bytes());
+    push_padded(&mut bytes, first.key, 0, prefix);
+    for item in items {
+        push_padded(&mut bytes, item.key, prefix, width);
+    }
+    for item in items {
+        bytes.extend_from_slice(&(item.row - least).to_le_bytes()[..row_width]);
+    }
+    bytes
+}
+
+/// Appends `len` bytes of a key from `from` on, zeros where it has none.
+#[inline]
+fn push_padded(bytes: &mut Vec<u8>, key: &[u8], from: usize, len: usize) {
+    match key.get(from..from + len) {
+        Some(part) => bytes.extend_from_slice(part),
+        None => {
+            let part = key.get(from..).unwrap_or(&[]);
+            bytes.extend_from_slice(part);
+            bytes.resize(bytes.len() + len - part.len(), 0);
+        }
+    }
+}
+
+/// A block that was read and believed.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    block: Block,
+    count: usize,
+    prefix: usize,
+    width: usize,
+    row_width: usize,
+    whole: bool,
+    untold: usize,
+    least: u64,
+}
+
+impl Leaf {
+    /// Reads a block's header and sees that all its parts are there. The caller compared its checksum.
+    pub(super) fn read(block: Block) -> Result<Leaf, OrderedError> {
+        let bytes = block.as_ref();
+        let Some(header) = bytes.first_chunk::<HEADER>() else {
+            return Err(OrderedError::damaged(format!("a block of {} bytes has no header", bytes.len())));
+        };
+        let u16_at = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
+        let count = u32::from_le_bytes([header[0], header[1], header[2], header[3]]) as usize;
+        let (prefix, width) = (u16_at(4), u16_at(6));
+        let (row_width, whole) = (usize::from(header[8]), header[9] == 1);
+        let least = header.last_chunk::<8>().map_or(0, |eight| u64::from_le_bytes(*eight));
+        let len = HEADER + prefix + count.saturating_mul(width + row_width);
+        if count == 0 || count > MAX_PAIRS || row_width > 8 || len != bytes.len() {
+            return Err(OrderedError::damaged(format!(
+                "a block of {count} pairs, prefix {prefix}, width {width}, row width {row_width} takes {len} bytes, \
+                 found {}",
+                bytes.len()
+            )));
+        }
+        Ok(Leaf { count, prefix, width, row_width, whole, untold: u16_at(10), least, block })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.block.as_ref().len()
+    }
+
+    /// How many bytes of each key are known.
+    pub(super) fn depth(&self) -> usize {
+        self.prefix + self.width
+    }
+
+    /// Whether these are all bytes of each key.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// How many unequal neighbours were not told apart, at most.
+    pub(super) fn untold(&self) -> usize {
+        self.untold
+    }
+
+    fn prefix(&self) -> &[u8] {
+        &self.block.as_ref()[HEADER..HEADER + self.prefix]
+    }
+
+    fn cuts(&self) -> &[u8] {
+        let from = HEADER + self.prefix;
+        &self.block.as_ref()[from..from + self.count * self.width]
+    }
+
+    fn row_bytes(&self) -> &[u8] {
+        &self.block.as_ref()[HEADER + self.prefix + self.count * self.width..]
+    }
+
+    /// Appends what is known of the `i`th key.
+    pub(super) fn push_key(&self, i: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix());
+        out.extend_from_slice(&self.cuts()[i * self.width..(i + 1) * self.width]);
+    }
+
+    /// The row of the `i`th pair.
+    #[inline]
+    pub(super) fn row(&self, i: usize) -> u64 {
+        row_at(self.row_bytes(), i, self.row_width, self.least)
+    }
+
+    /// Appends the rows of the pairs `range`, in their order, or in the opposite one.
+    pub(super) fn push_rows(&self, range: std::ops::Range<usize>, forward: bool, out: &mut Vec<RowId>) {
+        let (bytes, width, least) = (self.row_bytes(), self.row_width, self.least);
+        if width == 0 {
+            out.resize(out.len() + range.len(), RowId(least));
+            return;
+        }
+        let bytes = &bytes[range.start * width..range.end * width];
+        // Where the width is a constant, one load takes the place of a loop.
+        match width {
+            1 => extend::<1>(bytes, least, forward, out),
+            2 => extend::<2>(bytes, least, forward, out),
+            3 => extend::<3>(bytes, least, forward, out),
+            4 => extend::<4>(bytes, least, forward, out),
+            5 => extend::<5>(bytes, least, forward, out),
+            6 => extend::<6>(bytes, least, forward, out),
+            7 => extend::<7>(bytes, least, forward, out),
+            _ => extend::<8>(bytes, least, forward, out),
+        }
+    }
+
+    /// How many pairs lie before `at`. `scratch` is space for a key.
+    pub(super) fn rank(
+        &self,
+        at: At<'_>,
+        keys: &dyn FullKeys,
+        scratch: &mut Vec<u8>,
+    ) -> Result<usize, OrderedError> {
+        match cmp_padded(at.key, 0, self.prefix()) {
+            Ordering::Less => return Ok(0),
+            Ordering::Greater => return Ok(self.count),
+            Ordering::Equal => {}
+        }
+        let (cuts, width) = (self.cuts(), self.width);
+        let (mut low, mut high) = (0, self.count);
+        if width > 0 {
+            let mut target = [0_u8; MAX_WIDTH];
+            let padded;
+            let target = if width <= MAX_WIDTH {
+                let part = at.key.get(self.prefix..).unwrap_or(&[]);
+                let n = part.len().min(width);
+                target[..n].copy_from_slice(&part[..n]);
+                &target[..width]
+            } else {
+                let mut bytes = Vec::new();
+                push_padded(&mut bytes, at.key, self.prefix, width);
+                padded = bytes;
+                &padded[..]
+            };
+            low = partition(cuts, width, 0, self.count, |cut| cut < target);
+            high = partition(cuts, width, low, self.count, |cut| cut == target);
+        }
+        if self.whole {
+            let len = self.depth();
+            return Ok(match at.key.len().cmp(&len) {
+                // All keys here are the longer ones, or the shorter ones, with the same bytes as far as both go.
+                Ordering::Less => low,
+                Ordering::Greater => high,
+                Ordering::Equal => {
+                    while low < high {
+                        let middle = low.midpoint(high);
+                        if at.rows_before(self.row(middle)) { low = middle + 1 } else { high = middle }
+                    }
+                    low
+                }
+            });
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            let row = self.row(middle);
+            full_key(keys, row, scratch)?;
+            let before = match scratch.as_slice().cmp(at.key) {
+                Ordering::Less => true,
+                Ordering::Equal => at.rows_before(row),
+                Ordering::Greater => false,
+            };
+            if before { low = middle + 1 } else { high = middle }
+        }
+        Ok(low)
+    }
+}
+
+/// Puts the whole key of a row into `out`.
+pub(super) fn full_key(keys: &dyn FullKeys, row: u64, out: &mut Vec<u8>) -> Result<(), OrderedError> {
+    out.clear();
+    keys.key(RowId(row), out).map_err(|source| OrderedError::Keys { row: RowId(row), source })
+}
+
+/// Compares a key from `from` on with `part`, with zeros behind the key.
+pub(super) fn cmp_padded(key: &[u8], from: usize, part: &[u8]) -> Ordering {
+    let key = key.get(from..).unwrap_or(&[]);
+    let shared = key.len().min(part.len());
+    key[..shared].cmp(&part[..shared]).then_with(|| {
+        if part[shared..].iter().any(|&byte| byte != 0) { Ordering::Less } else { Ordering::Equal }
+    })
+}
+
+/// The first of the cuts from `low` up to `high` that is not `before`.
+fn partition(
+    cuts: &[u8],
+    width: usize,
+    mut low: usize,
+    mut high: usize,
+    before: impl Fn(&[u8]) -> bool,
+) -> usize {
+    while low < high {
+        let middle = low.midpoint(high);
+        if before(&cuts[middle * width..(middle + 1) * width]) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+#[inline]
+fn row_at(bytes: &[u8], i: usize, width: usize, least: u64) -> u64 {
+    let mut eight = [0; 8];
+    eight[..width].copy_from_slice(&bytes[i * width..(i + 1) * width]);
+    // A block with a checksum that holds can still say anything.
+    least.wrapping_add(u64::from_le_bytes(eight))
+}
+
+fn extend<const W: usize>(bytes: &[u8], least: u64, forward: bool, out: &mut Vec<RowId>) {
+    let row = |part: &[u8; W]| {
+        let mut eight = [0; 8];
+        eight[..W].copy_from_slice(part);
+        RowId(least.wrapping_add(u64::from_le_bytes(eight)))
+    };
+    let (parts, _) = bytes.as_chunks::<W>();
+    if forward { out.extend(parts.iter().map(row)) } else { out.extend(parts.iter().rev().map(row)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_differ_with_zeros_behind_the_shorter() {
+        assert_eq!(differ(b"abc", b"abd", 99), Some(2));
+        assert_eq!(differ(b"abcdefghij", b"abcdefghxj", 99), Some(8));
+        assert_eq!(differ(b"abcdefgh-ij", b"abcdefgh-ij", 99), None);
+        assert_eq!(differ(b"ab", b"ab\0\0", 99), None);
+        assert_eq!(differ(b"ab", b"ab\0\x01", 99), Some(3));
+        assert_eq!(differ(b"ab\0\x01", b"ab", 3), None);
+        assert_eq!(differ(b"abc", b"abd", 2), None);
+    }
+
+    #[test]
+    fn padded_keys_compare_as_far_as_the_part_goes() {
+        assert_eq!(cmp_padded(b"ab", 0, b"ab\0"), Ordering::Equal);
+        assert_eq!(cmp_padded(b"ab", 0, b"ab\x01"), Ordering::Less);
+        assert_eq!(cmp_padded(b"ab", 0, b"aa\x01"), Ordering::Greater);
+        assert_eq!(cmp_padded(b"abz", 0, b"ab"), Ordering::Equal);
+        assert_eq!(cmp_padded(b"ab", 5, b"\0\0"), Ordering::Equal);
+    }
+
+    #[test]
+    fn no_bytes_make_a_leaf_panic() {
+        let items: Vec<[u8; 4]> = (0..50_u32).map(|n| (n * n * 99).to_be_bytes()).collect();
+        let items: Vec<Item<'_>> =
+            items.iter().zip(7..).map(|(key, row)| Item { key, row, cut: false, same: false }).collect();
+        let bytes = encode(&items, None, 0);
+        for at in 0..HEADER {
+            for bit in 0..8 {
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 1 << bit;
+                let Ok(leaf) = Leaf::read(Block::new(bytes)) else { continue };
+                let mut rows = Vec::new();
+                leaf.push_rows(0..leaf.len(), false, &mut rows);
+                assert_eq!(rows.len(), leaf.len());
+                let at = At { key: &[0, 1, 2], below: 3 };
+                struct None;
+                impl FullKeys for None {
+                    fn key(
+                        &self,
+                        _: RowId,
+                        _: &mut Vec<u8>,
+                    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+                        Err("no rows".into())
+                    }
+                }
+                if let Ok(rank) = leaf.rank(at, &None, &mut Vec::new()) {
+                    assert!(rank <= leaf.len());
+                }
+            }
+        }
+        for len in 0..bytes.len() {
+            assert!(Leaf::read(Block::new(bytes[..len].to_vec())).is_err());
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! The directory: which blocks an index has, in order, with their first pairs and checksums. It comes in parts of some
+//! hundreds of entries, so that a merge that touches few blocks writes few parts, and versions share the others.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::edge::{At, Parts};
+use super::{Edge, OrderedError};
+
+/// The most entries of a part that is written.
+pub(super) const PART_FULL: usize = 256;
+/// A part with fewer is joined with its neighbour when either is written.
+pub(super) const PART_LOW: usize = 64;
+/// First keys of more bytes than this make a part full before its time.
+const PART_BYTES: usize = 64 << 10;
+
+const HEADER: usize = 8;
+const ENTRY: usize = 32;
+
+/// A block, as the directory knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Its number in the store.
+    pub(super) number: u64,
+    /// xxh3 of its bytes.
+    pub(super) sum: u64,
+    /// The first pair.
+    pub(super) first_key: Vec<u8>,
+    pub(super) first_row: u64,
+    pub(super) bytes: u32,
+    pub(super) pairs: u16,
+}
+
+/// What [`Part::entry`] gives out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EntryRef<'a> {
+    pub(super) number: u64,
+    pub(super) sum: u64,
+    pub(super) first_key: &'a [u8],
+    pub(super) first_row: u64,
+    pub(super) bytes: u32,
+    pub(super) pairs: u16,
+}
+
+impl EntryRef<'_> {
+    pub(super) fn to_entry(self) -> Entry {
+        let EntryRef { number, sum, first_key, first_row, bytes, pairs } = self;
+        Entry { number, sum, first_key: first_key.to_vec(), first_row, bytes, pairs }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Fixed {
+    number: u64,
+    sum: u64,
+    first_row: u64,
+    bytes: u32,
+    pairs: u16,
+    /// Where its first key ends.
+    key_end: u32,
+    /// Pairs of the blocks before it in this part.
+    before: u64,
+}
+
+/// A part of a directory: a run of entries, at least one.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// Its number in the store.
+    pub(super) number: u64,
+    /// xxh3 of its bytes.
+    pub(super) sum: u64,
+    /// Pairs in all its blocks.
+    pub(super) pairs: u64,
+    entries: Vec<Fixed>,
+    keys: Vec<u8>,
+}
+
+impl Part {
+    /// Splits entries evenly into as few parts as take them.
+    pub(super) fn split(entries: &[Entry]) -> Vec<&[Entry]> {
+        let parts = entries.len().div_ceil(PART_FULL);
+        let mut all = Vec::with_capacity(parts);
+        let mut rest = entries;
+        for part in 0..parts {
+            let take = rest.len().div_ceil(parts - part);
+            let (mut these, others) = rest.split_at(take);
+            rest = others;
+            while !these.is_empty() {
+                let mut bytes = 0;
+                let fits = |entry: &&Entry| {
+                    bytes += entry.first_key.len();
+                    bytes <= PART_BYTES
+                };
+                let n = these.iter().take_while(fits).count().max(1);
+                let (piece, behind) = these.split_at(n);
+                all.push(piece);
+                these = behind;
+            }
+        }
+        all
+    }
+
+    /// The bytes of a part.
+    pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
+        for entry in entries {
+            bytes.extend_from_slice(&entry.number.to_le_bytes());
+            bytes.extend_from_slice(&entry.sum.to_le_bytes());
+            bytes.extend_from_slice(&entry.first_row.to_le_bytes());
+            bytes.extend_from_slice(&entry.bytes.to_le_bytes());
+            bytes.extend_from_slice(&entry.pairs.to_le_bytes());
+            bytes.extend_from_slice(&(entry.first_key.len() as u16).to_le_bytes());
+        }
+        for entry in entries {
+            bytes.extend_from_slice(&entry.first_key);
+        }
+        bytes
+    }
+
+    /// Reads a part, whose bytes must have the checksum `sum`.
+    pub(super) fn read(number: u64, sum: u64, bytes: &[u8]) -> Result<Part, OrderedError> {
+        let found = xxh3_64(bytes);
+        if found != sum {
+            return Err(OrderedError::damaged(format!(
+                "directory part {number} has the checksum {found:016x}, expected {sum:016x}"
+            )));
+        }
+        Part::decode(number, sum, bytes)
+            .ok_or_else(|| OrderedError::damaged(format!("directory part {number} contradicts itself")))
+    }
+
+    fn decode(number: u64, sum: u64, bytes: &[u8]) -> Option<Part> {
+        let count = usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
+        let fixed = bytes.get(HEADER..HEADER.checked_add(count.checked_mul(ENTRY)?)?)?;
+        let keys = bytes[HEADER + fixed.len()..].to_vec();
+        let mut part = Part { number, sum, pairs: 0, entries: Vec::with_capacity(count), keys };
+        let mut key_end = 0_u32;
+        let (fixed, _) = fixed.as_chunks::<ENTRY>();
+        for entry in fixed {
+            let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(*entry[at..].first_chunk()?)) };
+            let sizes = word(24)?;
+            let pairs = (sizes >> 32) as u16;
+            key_end = key_end.checked_add((sizes >> 48) as u32)?;
+            part.entries.push(Fixed {
+                number: word(0)?,
+                sum: word(8)?,
+                first_row: word(16)?,
+                bytes: sizes as u32,
+                pairs,
+                key_end,
+                before: part.pairs,
+            });
+            part.pairs += u64::from(pairs);
+        }
+        let whole = key_end as usize == part.keys.len() && count > 0;
+        let ascending = whole && (1..count).all(|i| part.first(i - 1) < part.first(i));
+        (ascending && part.entries.iter().all(|entry| entry.pairs > 0)).then_some(part)
+    }
+
+    /// How many entries it has.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The first pair of the `i`th block.
+    pub(super) fn first(&self, i: usize) -> (&[u8], u64) {
+        let start = if i == 0 { 0 } else { self.entries[i - 1].key_end };
+        let entry = &self.entries[i];
+        (&self.keys[start as usize..entry.key_end as usize], entry.first_row)
+    }
+
+    /// The `i`th block.
+    pub(super) fn entry(&self, i: usize) -> EntryRef<'_> {
+        let (first_key, first_row) = self.first(i);
+        let Fixed { number, sum, bytes, pairs, .. } = self.entries[i];
+        EntryRef { number, sum, first_key, first_row, bytes, pairs }
+    }
+
+    /// Pairs of the blocks before the `i`th one, in this part.
+    pub(super) fn pairs_before(&self, i: usize) -> u64 {
+        self.entries.get(i).map_or(self.pairs, |entry| entry.before)
+    }
+
+    /// Memory that it takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Part>() + self.entries.capacity() * size_of::<Fixed>() + self.keys.capacity()
+    }
+
+    /// How many blocks have their first pair before `at`.
+    fn rank(&self, at: At<'_>) -> usize {
+        self.partition(|first| before(first, at))
+    }
+
+    fn partition(&self, before: impl Fn((&[u8], u64)) -> bool) -> usize {
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = low.midpoint(high);
+            if before(self.first(middle)) { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+}
+
+fn before((key, row): (&[u8], u64), at: At<'_>) -> bool {
+    match key.cmp(at.key) {
+        std::cmp::Ordering::Less => true,
+        std::cmp::Ordering::Equal => at.rows_before(row),
+        std::cmp::Ordering::Greater => false,
+    }
+}
+
+/// A block's place in the directory.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Spot {
+    pub(super) part: usize,
+    pub(super) block: usize,
+}
+
+/// All parts of an index, in order.
+#[derive(Debug, Default)]
+pub(super) struct Directory {
+    pub(super) parts: Vec<std::sync::Arc<Part>>,
+    /// Pairs of the parts before each one.
+    before: Vec<u64>,
+    pairs: u64,
+}
+
+impl Directory {
+    /// Takes parts, which must be in order one to the other.
+    pub(super) fn new(parts: Vec<std::sync::Arc<Part>>) -> Result<Directory, OrderedError> {
+        if let Some(two) = parts.windows(2).find(|two| two[0].first(two[0].len() - 1) >= two[1].first(0)) {
+            return Err(OrderedError::damaged(format!(
+                "directory part {} does not lie behind part {}",
+                two[1].number, two[0].number
+            )));
+        }
+        let mut pairs = 0;
+        let mut before = Vec::with_capacity(parts.len());
+        for part in &parts {
+            before.push(pairs);
+            pairs += part.pairs;
+        }
+        Ok(Directory { parts, before, pairs })
+    }
+
+    pub(super) fn pairs(&self) -> u64 {
+        self.pairs
+    }
+
+    /// Pairs before a block.
+    pub(super) fn pairs_before(&self, spot: Spot) -> u64 {
+        match self.parts.get(spot.part) {
+            Some(part) => self.before[spot.part] + part.pairs_before(spot.block),
+            None => self.pairs,
+        }
+    }
+
+    pub(super) fn entry(&self, spot: Spot) -> Option<EntryRef<'_>> {
+        let part = self.parts.get(spot.part)?;
+        (spot.block < part.len()).then(|| part.entry(spot.block))
+    }
+
+    /// The block behind this one, which must be there.
+    pub(super) fn next(&self, spot: Spot) -> Spot {
+        if spot.block + 1 < self.parts[spot.part].len() {
+            Spot { part: spot.part, block: spot.block + 1 }
+        } else {
+            Spot { part: spot.part + 1, block: 0 }
+        }
+    }
+
+    /// The block before this one.
+    pub(super) fn previous(&self, spot: Spot) -> Option<Spot> {
+        if spot.block > 0 {
+            return Some(Spot { part: spot.part, block: spot.block - 1 });
+        }
+        let part = spot.part.checked_sub(1)?;
+        Some(Spot { part, block: self.parts[part].len() - 1 })
+    }
+
+    /// Behind the last block.
+    pub(super) fn end(&self) -> Spot {
+        Spot { part: self.parts.len(), block: 0 }
+    }
+
+    /// The first block whose first pair does not lie before the edge.
+    pub(super) fn first_not_before(&self, edge: Edge<'_>) -> Spot {
+        let at = match edge.parts() {
+            Parts::Start => return Spot { part: 0, block: 0 },
+            Parts::End => return self.end(),
+            Parts::At(at) => at,
+        };
+        let behind = self.parts.partition_point(|part| before(part.first(0), at));
+        let Some(part) = behind.checked_sub(1) else { return Spot { part: 0, block: 0 } };
+        let block = self.parts[part].rank(at);
+        if block < self.parts[part].len() { Spot { part, block } } else { Spot { part: behind, block: 0 } }
+    }
+
+    /// All entries in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.parts.iter().flat_map(|part| (0..part.len()).map(|i| part.entry(i)))
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.parts.iter().map(|part| part.memory() + size_of::<usize>() * 2).sum()
+    }
+}

@@ -1,0 +1,282 @@
+//! A merge: a version and a run make the next version. Blocks and parts that nothing falls into are taken over as they
+//! are. Nothing here makes anything durable, or true: see `store`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pongo_core::ids::RowId;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::block::{FULL, Item, encode, full_key};
+use super::cache::Shared;
+use super::directory::{Directory, Entry, EntryRef, PART_FULL, PART_LOW, Part, Spot};
+use super::gather::Gathered;
+use super::{FullKeys, OrderedError, Run};
+
+/// A block that would have fewer pairs is joined with the next one.
+const LOW: usize = FULL / 4;
+/// With keys longer than this, blocks take fewer pairs, so that what a merge holds in memory is bounded.
+const BLOCK_KEY_BYTES: usize = 1 << 20;
+const FEWEST: usize = 16;
+/// Blocks go to the store in batches of about this many bytes.
+const BATCH: usize = 1 << 20;
+
+/// Which blocks a merge rewrites.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rewrite {
+    /// Those that pairs of the run fall into.
+    Touched,
+    /// All: every pair is offered to `drop`, and no block stays half empty.
+    All,
+}
+
+/// What a merge is told, beside the pairs.
+pub(super) struct Merge<'a> {
+    shared: &'a Shared,
+    keys: &'a dyn FullKeys,
+    drop: &'a (dyn Fn(RowId) -> bool + Sync),
+    stop: &'a AtomicBool,
+    rewrite: Rewrite,
+    /// The next free number.
+    pub(super) next: u64,
+    /// Numbers that the new version does not name and the old one did.
+    pub(super) retired: Vec<u64>,
+    /// The parts of the new version.
+    parts: Vec<Arc<Part>>,
+    /// Entries behind the last part that are in none yet.
+    pending: Vec<Entry>,
+    batch: Vec<(u64, Vec<u8>)>,
+    batched: usize,
+    /// The most pairs a block takes with keys of this length.
+    full: usize,
+    scratch: Vec<u8>,
+}
+
+impl<'a> Merge<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        keys: &'a dyn FullKeys,
+        drop: &'a (dyn Fn(RowId) -> bool + Sync),
+        stop: &'a AtomicBool,
+        rewrite: Rewrite,
+        next: u64,
+    ) -> Merge<'a> {
+        Merge {
+            shared,
+            keys,
+            drop,
+            stop,
+            rewrite,
+            next,
+            retired: Vec::new(),
+            parts: Vec::new(),
+            pending: Vec::new(),
+            batch: Vec::new(),
+            batched: 0,
+            full: FULL,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Writes the blocks and parts of the next version.
+    pub(super) fn run(&mut self, old: &Directory, run: &Run) -> Result<Directory, OrderedError> {
+        self.full = (BLOCK_KEY_BYTES / run.key_len_bound().max(1)).clamp(FEWEST, FULL);
+        let mut gathered = Gathered::default();
+        let mut taken = 0;
+        let mut spot = Spot { part: 0, block: 0 };
+        let mut entered = None;
+        if old.parts.is_empty() {
+            gathered.clear();
+            self.emit(&gathered, None, run, 0..run.len(), true)?;
+        }
+        while let Some(part) = old.parts.get(spot.part) {
+            if spot.block == 0 && self.rewrite == Rewrite::Touched {
+                let upto = upto(old, Spot { part: spot.part + 1, block: 0 }, run, taken);
+                if upto == taken {
+                    self.take_over(part)?;
+                    spot = Spot { part: spot.part + 1, block: 0 };
+                    continue;
+                }
+            }
+            let enter = |this: &mut Self, entered: &mut Option<usize>, index: usize| {
+                if *entered != Some(index) {
+                    *entered = Some(index);
+                    this.retired.push(old.parts[index].number);
+                }
+            };
+            enter(self, &mut entered, spot.part);
+            let began = spot.part;
+            let first = part.entry(spot.block);
+            let mut next = old.next(spot);
+            let mut end = upto(old, next, run, taken);
+            if end == taken && self.rewrite == Rewrite::Touched {
+                self.pending.push(first.to_entry());
+            } else {
+                gathered.clear();
+                self.gather(&mut gathered, first)?;
+                while gathered.len() + (end - taken) < LOW {
+                    let Some(more) = old.entry(next) else { break };
+                    enter(self, &mut entered, next.part);
+                    self.gather(&mut gathered, more)?;
+                    next = old.next(next);
+                    end = upto(old, next, run, taken);
+                }
+                gathered.learn(self.keys)?;
+                let is_last = old.entry(next).is_none();
+                self.emit(&gathered, Some(first), run, taken..end, is_last)?;
+                taken = end;
+            }
+            spot = next;
+            if spot.part != began && spot.block == 0 && self.pending.len() >= PART_LOW {
+                self.write_parts()?;
+            }
+        }
+        self.write_parts()?;
+        self.flush()?;
+        Directory::new(std::mem::take(&mut self.parts))
+    }
+
+    /// Takes a part of the old version over, by name, or, if what lies before it is too short to be a part, by its entries.
+    fn take_over(&mut self, part: &Arc<Part>) -> Result<(), OrderedError> {
+        if self.pending.is_empty() || self.pending.len() >= PART_LOW {
+            self.write_parts()?;
+            self.parts.push(part.clone());
+        } else {
+            self.retired.push(part.number);
+            self.pending.extend((0..part.len()).map(|i| part.entry(i).to_entry()));
+        }
+        Ok(())
+    }
+
+    fn gather(&mut self, gathered: &mut Gathered, entry: EntryRef<'_>) -> Result<(), OrderedError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(OrderedError::Stopped);
+        }
+        gathered.absorb(&self.shared.read(entry)?, self.drop);
+        self.retired.push(entry.number);
+        Ok(())
+    }
+
+    /// Writes the blocks of what was gathered and the pairs `range` of the run. `first` is what the directory knew of the
+    /// first block.
+    fn emit(
+        &mut self,
+        gathered: &Gathered,
+        first: Option<EntryRef<'_>>,
+        run: &Run,
+        range: std::ops::Range<usize>,
+        is_last: bool,
+    ) -> Result<(), OrderedError> {
+        let total = gathered.len() + range.len();
+        if total == 0 {
+            return Ok(());
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut old = 0;
+        let mut upcoming = None;
+        let mut fresh = range.clone();
+        // Where pairs come in key order, the last block is the only one that ever grows: it is filled.
+        let appended = is_last
+            && match range.clone().next() {
+                Some(i) => {
+                    let (key, row) = run.get(i);
+                    gathered.before(0, key, row.0, self.keys, &mut scratch)?.0 == gathered.len()
+                }
+                None => false,
+            };
+        let blocks = total.div_ceil(self.full);
+        let mut left = total;
+        for block in 0..blocks {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(OrderedError::Stopped);
+            }
+            let size = if appended { self.full.min(left) } else { left.div_ceil(blocks - block) };
+            left -= size;
+            let mut items: Vec<Item<'_>> = Vec::with_capacity(size);
+            let old_before = old;
+            while items.len() < size {
+                if upcoming.is_none()
+                    && let Some(i) = fresh.next()
+                {
+                    let (key, row) = run.get(i);
+                    let (at, same) = gathered.before(old, key, row.0, self.keys, &mut scratch)?;
+                    upcoming = Some((at, Item { key, row: row.0, cut: false, same }));
+                }
+                let upto = upcoming.map_or(gathered.len(), |(at, _)| at).min(old + size - items.len());
+                items.extend((old..upto).map(|i| gathered.item(i)));
+                old = upto;
+                if items.len() < size
+                    && let Some((_, item)) = upcoming.take()
+                {
+                    items.push(item);
+                }
+            }
+            let first_key = match (items[0].cut, first) {
+                (false, _) => items[0].key.to_vec(),
+                (true, Some(first)) if block == 0 && first.first_row == items[0].row => {
+                    first.first_key.to_vec()
+                }
+                (true, _) => {
+                    full_key(self.keys, items[0].row, &mut scratch)?;
+                    scratch.clone()
+                }
+            };
+            let untold = (gathered.untold() * (old - old_before)).div_ceil(gathered.len().max(1));
+            let known = if old > old_before { gathered.known() } else { None };
+            let bytes = encode(&items, known, untold);
+            let entry = Entry {
+                number: self.next,
+                sum: xxh3_64(&bytes),
+                first_key,
+                first_row: items[0].row,
+                bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+                pairs: items.len() as u16,
+            };
+            self.pending.push(entry);
+            self.put(bytes)?;
+            if self.pending.len() >= 2 * PART_FULL {
+                let rest = self.pending.split_off(PART_FULL);
+                self.write_parts()?;
+                self.pending = rest;
+            }
+        }
+        self.scratch = scratch;
+        Ok(())
+    }
+
+    /// Puts the pending entries into parts.
+    fn write_parts(&mut self) -> Result<(), OrderedError> {
+        let pending = std::mem::take(&mut self.pending);
+        for entries in Part::split(&pending) {
+            let bytes = Part::encode(entries);
+            // Read as it will be read: what could not be is not written.
+            let part = Part::read(self.next, xxh3_64(&bytes), &bytes)?;
+            self.parts.push(Arc::new(part));
+            self.put(bytes)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, bytes: Vec<u8>) -> Result<(), OrderedError> {
+        self.batched += bytes.len();
+        self.batch.push((self.next, bytes));
+        self.next += 1;
+        if self.batched >= BATCH {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), OrderedError> {
+        self.batched = 0;
+        Ok(self.shared.blocks.put(std::mem::take(&mut self.batch))?)
+    }
+}
+
+/// How many pairs of the run lie before the block at `spot`.
+fn upto(old: &Directory, spot: Spot, run: &Run, taken: usize) -> usize {
+    match old.entry(spot) {
+        Some(entry) => run.before(taken, entry.first_key, entry.first_row),
+        None => run.len(),
+    }
+}

@@ -1,0 +1,361 @@
+//! [`OrderedStore`]: the ordered indexes of a store, their roots, and which blocks are still needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use pongo_core::ids::RowId;
+
+use super::cache::Shared;
+use super::directory::{Directory, Part};
+use super::merge::{Merge, Rewrite};
+use super::root::{self, Root, Roots};
+use super::sorted::Sorted;
+use super::{BlockStore, FullKeys, IndexId, OrderedError, Run, StoreError, Watermark};
+
+/// Bytes of blocks kept verified in memory, unless told otherwise: all of 10 M random keys.
+pub const CACHE_BYTES: usize = 96 << 20;
+
+/// The ordered indexes of one store. All of it can be lost: it is made from the rows, and can be made again.
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+/// use pongo_core::ids::RowId;
+/// use pongo_index::ordered::{
+///     Edge, FullKeys, IndexId, MemoryBlocks, OrderedStore, Pairs, Rewrite, Watermark,
+/// };
+///
+/// struct Names;
+/// impl FullKeys for Names {
+///     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+///         out.extend_from_slice(["pear", "apple", "fig"][row.0 as usize].as_bytes());
+///         Ok(())
+///     }
+/// }
+///
+/// let store = OrderedStore::open(Box::new(MemoryBlocks::default()))?;
+/// let mut pairs = Pairs::new();
+/// for (row, key) in ["pear", "apple", "fig"].iter().enumerate() {
+///     pairs.push(key.as_bytes(), RowId(row as u64))?;
+/// }
+/// let watermark = Watermark { row: 3, ..Watermark::default() };
+/// let never = AtomicBool::new(false);
+/// let sorted =
+///     store.merge(IndexId(1), watermark, &pairs.sort(), &Names, &|_| false, Rewrite::Touched, &never)?;
+///
+/// let mut rows = Vec::new();
+/// let mut cursor = sorted.forward(Edge::Before(b"b"), &Names)?;
+/// while cursor.fill(&mut rows, 100)? {}
+/// assert_eq!(rows, [RowId(2), RowId(0)]);
+/// # Ok::<(), pongo_index::ordered::OrderedError>(())
+/// ```
+#[derive(Debug)]
+pub struct OrderedStore {
+    shared: Arc<Shared>,
+    /// One merge at a time: numbers ascend, and those at and above the roots' `next` are nobody's.
+    writer: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    indexes: BTreeMap<u64, Held>,
+    retired: Vec<Retired>,
+    poisoned: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    root: Root,
+    sorted: Option<Arc<Sorted>>,
+}
+
+/// Numbers that `version` was the last one to name.
+#[derive(Debug)]
+struct Retired {
+    id: IndexId,
+    version: Weak<Sorted>,
+    numbers: Vec<u64>,
+}
+
+/// What the ordered indexes take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct OrderedStats {
+    /// Pairs in all indexes.
+    pub pairs: u64,
+    /// Their blocks.
+    pub blocks: u64,
+    /// Bytes in those blocks.
+    pub block_bytes: u64,
+    /// Bytes on disk, with what is not yet given back.
+    pub disk_bytes: u64,
+    /// Memory that directories take.
+    pub directory_bytes: u64,
+    /// Memory that blocks read lately take.
+    pub cache_bytes: u64,
+    /// Blocks and parts that only older versions name.
+    pub retired: u64,
+}
+
+impl OrderedStore {
+    /// Takes a store of blocks, reads the roots and removes what no root names. Costs one block, and what a merge left
+    /// that did not end.
+    ///
+    /// # Errors
+    /// [`OrderedError::Damaged`], [`OrderedError::Store`].
+    pub fn open(blocks: Box<dyn BlockStore>) -> Result<OrderedStore, OrderedError> {
+        OrderedStore::open_with(blocks, CACHE_BYTES)
+    }
+
+    /// [`open`](OrderedStore::open) with a bound for the blocks that are kept in memory.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(blocks: Box<dyn BlockStore>, cache_bytes: usize) -> Result<OrderedStore, OrderedError> {
+        let roots = match blocks.get_named(root::NAME)? {
+            Some(bytes) => Roots::read(bytes.as_ref())?,
+            None => Roots::default(),
+        };
+        // Numbers ascend: what a merge wrote before it was cut short lies at and above `next`.
+        let mut swept = blocks.numbers(roots.next)?;
+        swept.extend(&roots.retired);
+        if !swept.is_empty() {
+            blocks.remove(&swept)?;
+        }
+        let indexes =
+            roots.indexes.into_iter().map(|root| (root.id.0, Held { root, sorted: None })).collect();
+        let state = State { next: roots.next, indexes, ..State::default() };
+        Ok(OrderedStore {
+            shared: Arc::new(Shared::new(blocks, cache_bytes)),
+            writer: Mutex::new(()),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// The newest version of an index, if there is one. The first call reads its directory.
+    ///
+    /// # Errors
+    /// [`OrderedError::Damaged`], [`OrderedError::Store`].
+    pub fn index(&self, id: IndexId) -> Result<Option<Arc<Sorted>>, OrderedError> {
+        let mut state = self.state();
+        let Some(held) = state.indexes.get_mut(&id.0) else { return Ok(None) };
+        if let Some(sorted) = &held.sorted {
+            return Ok(Some(sorted.clone()));
+        }
+        let mut parts = Vec::with_capacity(held.root.parts.len());
+        for &(number, sum) in &held.root.parts {
+            let Some(bytes) = self.shared.blocks.get(number)? else {
+                return Err(OrderedError::damaged(format!("directory part {number} is missing")));
+            };
+            parts.push(Arc::new(Part::read(number, sum, bytes.as_ref())?));
+        }
+        let directory = Directory::new(parts)?;
+        if directory.pairs() != held.root.pairs {
+            return Err(OrderedError::damaged(format!(
+                "the directory of index {} has {} pairs, its root says {}",
+                id.0,
+                directory.pairs(),
+                held.root.pairs
+            )));
+        }
+        let watermark = held.root.watermark;
+        let sorted = Arc::new(Sorted { id, watermark, directory, shared: self.shared.clone() });
+        held.sorted = Some(sorted.clone());
+        Ok(Some(sorted))
+    }
+
+    /// The indexes there are.
+    #[must_use]
+    pub fn indexes(&self) -> Vec<IndexId> {
+        self.state().indexes.keys().map(|&id| IndexId(id)).collect()
+    }
+
+    /// Merges a run into an index, or makes the index from it, and returns once the result is durable. No pair of the
+    /// run is in the index already.
+    ///
+    /// Readers go on with the versions they have. `drop` says which pairs of rewritten blocks to leave out; rows that it
+    /// names are not asked for their keys. Costs about 0.1 µs a pair where many go into each block, the blocks that are
+    /// rewritten, and two syncs.
+    ///
+    /// # Errors
+    /// All kinds. None changes a version; after [`OrderedError::Damaged`] and [`OrderedError::Store`] further merges
+    /// answer [`OrderedError::Poisoned`].
+    #[expect(clippy::too_many_arguments, reason = "each is of another kind, none has a default")]
+    pub fn merge(
+        &self,
+        id: IndexId,
+        watermark: Watermark,
+        run: &Run,
+        keys: &dyn FullKeys,
+        drop: &(dyn Fn(RowId) -> bool + Sync),
+        rewrite: Rewrite,
+        stop: &AtomicBool,
+    ) -> Result<Arc<Sorted>, OrderedError> {
+        let _writer = self.write()?;
+        self.remove_retired()?;
+        let old = self.index(id)?;
+        let next = self.state().next;
+        let nothing = Directory::default();
+        let directory = old.as_ref().map_or(&nothing, |old| &old.directory);
+        let mut merge = Merge::new(&self.shared, keys, drop, stop, rewrite, next);
+        let merged = merge.run(directory, run);
+        let (next, numbers) = (merge.next, std::mem::take(&mut merge.retired));
+        let directory = merged.inspect_err(|error| self.undo(error, self.state().next..next))?;
+        let sorted = Arc::new(Sorted { id, watermark, directory, shared: self.shared.clone() });
+        let parts = sorted.directory.parts.iter().map(|part| (part.number, part.sum)).collect();
+        let root = Root { id, watermark, pairs: sorted.len(), parts };
+        self.publish(next, id, Some(Held { root, sorted: Some(sorted.clone()) }), numbers)?;
+        std::mem::drop(old);
+        self.remove_retired()?;
+        Ok(sorted)
+    }
+
+    /// Removes an index. Versions of it that someone has can be read on. Costs two syncs.
+    ///
+    /// # Errors
+    /// As [`merge`](OrderedStore::merge).
+    pub fn remove(&self, id: IndexId) -> Result<(), OrderedError> {
+        let _writer = self.write()?;
+        let Some(sorted) = self.index(id)? else { return Ok(()) };
+        let next = self.state().next;
+        self.publish(next, id, None, sorted.numbers())?;
+        std::mem::drop(sorted);
+        self.remove_retired()
+    }
+
+    /// Removes the blocks that only versions named which no one reads any more. Merges do it too.
+    ///
+    /// # Errors
+    /// [`OrderedError::Store`], [`OrderedError::Poisoned`].
+    pub fn tidy(&self) -> Result<(), OrderedError> {
+        let _writer = self.write()?;
+        self.remove_retired()
+    }
+
+    /// What the indexes take. Reads all directories.
+    ///
+    /// # Errors
+    /// [`OrderedError::Damaged`], [`OrderedError::Store`].
+    pub fn stats(&self) -> Result<OrderedStats, OrderedError> {
+        let mut stats = OrderedStats {
+            disk_bytes: self.shared.blocks.disk_bytes()?,
+            cache_bytes: self.shared.cached_bytes() as u64,
+            ..OrderedStats::default()
+        };
+        for id in self.indexes() {
+            let Some(sorted) = self.index(id)? else { continue };
+            stats.pairs += sorted.len();
+            stats.directory_bytes += sorted.directory.memory() as u64;
+            for entry in sorted.directory.iter() {
+                stats.blocks += 1;
+                stats.block_bytes += u64::from(entry.bytes);
+            }
+        }
+        stats.retired = self.state().retired.iter().map(|retired| retired.numbers.len() as u64).sum();
+        Ok(stats)
+    }
+
+    /// Lets go of files and locks. Cursors that are still there answer [`StoreError::Closed`] at their next block.
+    ///
+    /// # Errors
+    /// [`OrderedError::Store`]. What was merged before is durable whether this fails or not.
+    pub fn close(&self) -> Result<(), OrderedError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state().poisoned = true;
+        self.shared.clear();
+        Ok(self.shared.blocks.close()?)
+    }
+
+    /// Forgets files and locks without touching them: for a child made by `fork`.
+    pub fn forget(&self) {
+        self.shared.blocks.forget();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> Result<MutexGuard<'_, ()>, OrderedError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.state().poisoned { Err(OrderedError::Poisoned) } else { Ok(writer) }
+    }
+
+    /// A merge failed before it changed a root: what it wrote goes, or, if the store is at fault, all trust in it.
+    fn undo(&self, error: &OrderedError, numbers: std::ops::Range<u64>) {
+        let store_is_well = !matches!(error, OrderedError::Damaged { .. } | OrderedError::Store(_));
+        let removed = store_is_well && self.shared.blocks.remove(&numbers.collect::<Vec<_>>()).is_ok();
+        if !removed {
+            self.state().poisoned = true;
+        }
+    }
+
+    /// Makes what was written durable, then the root that names it, then says so in memory.
+    fn publish(
+        &self,
+        next: u64,
+        id: IndexId,
+        version: Option<Held>,
+        numbers: Vec<u64>,
+    ) -> Result<(), OrderedError> {
+        let mut roots = Roots { next, ..Roots::default() };
+        {
+            let state = self.state();
+            let others = state.indexes.values().map(|held| &held.root).filter(|root| root.id != id);
+            roots.indexes.extend(others.cloned());
+            roots.indexes.extend(version.as_ref().map(|held| held.root.clone()));
+            roots.retired.extend(state.retired.iter().flat_map(|retired| &retired.numbers));
+            roots.retired.extend(&numbers);
+        }
+        let blocks = &self.shared.blocks;
+        let written = (|| -> Result<(), StoreError> {
+            blocks.sync()?;
+            blocks.put_named(root::NAME, &roots.encode())?;
+            blocks.sync()
+        })();
+        let mut state = self.state();
+        if let Err(error) = written {
+            // Which root the disk has is unknown now.
+            state.poisoned = true;
+            return Err(error.into());
+        }
+        state.next = next;
+        let before = match version {
+            Some(held) => state.indexes.insert(id.0, held),
+            None => state.indexes.remove(&id.0),
+        };
+        let version =
+            before.and_then(|held| held.sorted).map_or_else(Weak::new, |sorted| Arc::downgrade(&sorted));
+        state.retired.push(Retired { id, version, numbers });
+        Ok(())
+    }
+
+    /// Removes blocks that no living version names. The writer's lock is held. What is removed here is left out of the
+    /// next root, whose first sync covers the removal.
+    fn remove_retired(&self) -> Result<(), OrderedError> {
+        let mut numbers = Vec::new();
+        {
+            let mut state = self.state();
+            // A version that lives keeps what it and all later ones of its index were the last to name.
+            let mut living = BTreeSet::new();
+            state.retired.retain_mut(|retired| {
+                if retired.version.strong_count() > 0 {
+                    living.insert(retired.id.0);
+                }
+                let kept = living.contains(&retired.id.0);
+                if !kept {
+                    numbers.append(&mut retired.numbers);
+                }
+                kept
+            });
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        self.shared.forget(&numbers);
+        self.shared.blocks.remove(&numbers).map_err(|error| {
+            self.state().poisoned = true;
+            error.into()
+        })
+    }
+}
