@@ -95,7 +95,7 @@ impl Options {
         let home = if self.unordered {
             Home::Nowhere
         } else {
-            Home::Folder(path.canonicalize().map_err(folder)?.join("ordered"))
+            Home::Folder(path.canonicalize().map_err(folder)?.join("ordered/sled"))
         };
         self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>), home)
     }

@@ -7,7 +7,9 @@ use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::table::{TableCore, TableView};
-use pongo_index::ordered::{FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Run, Sorted, Watermark};
+use pongo_index::ordered::{
+    FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
+};
 use pongo_index::{Encoding, key_hash};
 
 use super::{Ordered, lock};
@@ -172,7 +174,7 @@ impl OrderedIndex {
         engine: &Arc<Engine>,
         view: &TableView,
     ) -> Result<Sources, ReadError> {
-        let held = if view.len() > SMALL { ordered.store() } else { None };
+        let held = if view.len() > SMALL { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
             self.load(ordered, store, engine)?;
             if view.len().saturating_sub(self.watermark()) > 2 * allowed_lag(view.len()) {
@@ -224,7 +226,7 @@ impl OrderedIndex {
     /// In what a watermark contradicts the store and its rows.
     fn contradiction(
         &self,
-        watermark: &Watermark,
+        watermark: Watermark,
         view: &TableView,
         engine: &Arc<Engine>,
     ) -> Result<Option<String>, Fault> {
@@ -330,7 +332,7 @@ impl OrderedIndex {
             };
             let keys = ViewKeys { view, encoding: &self.encoding };
             let dropped = |row: RowId| self.is_forgotten(row, view, engine);
-            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, stop) {
+            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, stop) {
                 Ok(sorted) => {
                     let mut state = lock(&self.state);
                     state.sorted = Some((Arc::clone(&store), sorted));

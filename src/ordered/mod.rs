@@ -15,7 +15,7 @@ mod keeper;
 mod scan;
 mod stream;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ use pongo_index::ordered::{
 };
 
 pub(crate) use index::{OrderedIndex, Worth};
-pub(crate) use keeper::Keeper;
-pub(crate) use stream::{Limits, Stream};
+pub(crate) use keeper::{Keeper, catch_up_all};
+pub(crate) use stream::{Limits, Pair, Stream};
 
 /// Where the blocks of a store's ordered indexes lie.
 #[derive(Clone, Debug)]
@@ -83,6 +83,12 @@ pub(crate) struct OrderedState {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Moves the blocks out of the way.
+fn put_aside(path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io { doing: "set aside", path: path.display().to_string(), source };
+    set_aside(path).map(|_| ()).map_err(failed)
 }
 
 impl Ordered {
@@ -175,7 +181,7 @@ impl Ordered {
         match open() {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
-                set_aside(path)?;
+                put_aside(path)?;
                 open().map(Some)
             }
             opened => opened.map(Some),
@@ -197,12 +203,12 @@ impl Ordered {
         if !matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
             return;
         }
-        store.close();
+        let _ = store.close();
         let damaged = matches!(error, OrderedError::Damaged { .. } | OrderedError::KeyTooLong { .. });
         *held = if damaged {
             self.note_doubt(&error.to_string());
             match &self.home {
-                Home::Folder(path) => match set_aside(path) {
+                Home::Folder(path) => match put_aside(path) {
                     Ok(()) => Held::NotYet,
                     Err(error) => Held::Refused { reason: error.to_string(), at: Instant::now() },
                 },
@@ -220,7 +226,7 @@ impl Ordered {
     pub(crate) fn discard(&self) -> Result<(), StoreError> {
         let mut held = lock(&self.held);
         if let Held::Here(store) = &*held {
-            store.close();
+            let _ = store.close();
             *held = Held::NotYet;
         }
         for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
@@ -230,7 +236,7 @@ impl Ordered {
             Home::Folder(path) if path.exists() => {
                 // Another process that has it open goes on with what it has.
                 SledBlocks::open(path).and_then(|blocks| blocks.close())?;
-                set_aside(path)
+                put_aside(path)
             }
             _ => Ok(()),
         }
@@ -254,7 +260,7 @@ impl Ordered {
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *lock(&self.held), Held::Gone);
         if let Held::Here(store) = before {
-            store.close();
+            let _ = store.close();
         }
     }
 

@@ -7,7 +7,6 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use pongo_core::engine::Engine;
 use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
 use pongo_core::snapshot::Snapshot;

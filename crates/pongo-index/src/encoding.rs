@@ -143,6 +143,8 @@ impl Part {
         if from[..self.tag].iter().any(|&byte| byte != 0) {
             to[..self.tag].fill(1);
             self.order.put(&from[self.tag..], &mut to[self.tag..]);
+        } else {
+            to.fill(0);
         }
     }
 }

@@ -1,0 +1,406 @@
+//! Ranges beside `BTreeMap`s: random operations, snapshots of all ages, both ends, cursors, secondary indexes, reopening, and
+//! sled's folder lost, damaged and put back in between. Whatever becomes of the index, answers are the same.
+
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "support/rng.rs"]
+mod rng;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::path::Path;
+
+use pongo::ReadError;
+use pongo::prelude::*;
+use rng::{Rng, mix};
+
+/// A row with a key of two fields, and indexes of every kind of field.
+#[pongo::record]
+#[pongo(table = "cars")]
+#[pongo(index(town, seats))]
+#[derive(Debug, PartialEq)]
+struct Car {
+    #[pongo(key)]
+    maker: FixedStr<4>,
+    #[pongo(key)]
+    number: i32,
+    #[pongo(index)]
+    price: f64,
+    #[pongo(index)]
+    town: FixedStr<4>,
+    seats: u16,
+    _pad: [u8; 2],
+    #[pongo(index)]
+    owner: Maybe<u64>,
+}
+
+type Key = (String, i32);
+type Map = BTreeMap<Key, Car>;
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn name(number: u64) -> FixedStr<4> {
+    let names = ["", "A", "AB", "ABBA", "B", "BMW", "F", "VW", "ZZZZ", "\u{e9}"];
+    names[number as usize % names.len()].parse().unwrap_or_default()
+}
+
+fn car(rng: &mut Rng, keys: u64) -> Car {
+    let (key, value) = (mix(rng.below(keys)), rng.next());
+    Car {
+        maker: name(key),
+        number: (key >> 40) as i32 % 300 - 150,
+        price: [0.0, -0.0, 1.5, -3.25, f64::INFINITY, f64::NAN, 1e-300, 7.0][value as usize % 8],
+        town: name(value >> 8),
+        seats: (value >> 16) as u16 % 5,
+        _pad: [0; 2],
+        owner: Maybe::from((value >> 24 & 3 != 0).then_some(value >> 60)),
+    }
+}
+
+fn key_of(car: &Car) -> Key {
+    (car.maker.as_str().to_owned(), car.number)
+}
+
+/// What the rows of an index are sorted by, as the test says it.
+fn by_price(car: &Car) -> (u8, i64) {
+    // `total_cmp`, with one zero and one NaN.
+    let value = if car.price.is_nan() { return (1, 0) } else { car.price + 0.0 };
+    let bits = value.to_bits() as i64;
+    (0, bits ^ (((bits >> 63) as u64) >> 1) as i64)
+}
+
+/// Same bytes: of floats too, so that NaN is NaN.
+fn same(a: &[&Car], b: &[&Car]) -> bool {
+    use pongo::zerocopy::IntoBytes;
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.as_bytes() == b.as_bytes())
+}
+
+fn rows<'s>(range: impl Iterator<Item = Result<&'s Car, ReadError>>) -> Vec<&'s Car> {
+    range.map(|row| row.expect("the rows are sound")).collect()
+}
+
+struct Run {
+    store: Option<Store>,
+    map: Map,
+    pinned: Vec<(Snapshot, Map)>,
+    rng: Rng,
+    keys: u64,
+}
+
+impl Run {
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("it is open")
+    }
+
+    fn commit(&mut self) -> Outcome {
+        let relaxed = self.rng.below(2) == 0;
+        let durability = if relaxed { Durability::Relaxed } else { Durability::Sync };
+        let mut tx = self.store().begin_write_with(durability)?;
+        let mut map = self.map.clone();
+        let bulk = self.rng.below(4) == 0;
+        if bulk {
+            let cars: Vec<Car> = (0..self.rng.below(600)).map(|_| car(&mut self.rng, self.keys)).collect();
+            map.extend(cars.iter().map(|car| (key_of(car), *car)));
+            tx.table::<Car>()?.extend(cars)?;
+        }
+        for _ in 0..self.rng.below(40) {
+            let car = car(&mut self.rng, self.keys);
+            let mut table = tx.table::<Car>()?;
+            if self.rng.below(3) == 0 {
+                assert_eq!(table.delete(&(car.maker, car.number))?, map.remove(&key_of(&car)).is_some());
+            } else {
+                assert_eq!(table.put(&car)?, map.insert(key_of(&car), car).is_some());
+            }
+        }
+        if self.rng.below(8) == 0 {
+            tx.abort();
+        } else {
+            tx.commit()?;
+            self.map = map;
+        }
+        if self.rng.below(3) == 0 && self.pinned.len() < 6 {
+            self.pinned.push((self.store().begin_read()?, self.map.clone()));
+        }
+        Ok(())
+    }
+
+    fn check_all(&mut self) -> Outcome {
+        let newest = self.store().begin_read()?;
+        check(&newest, &self.map, &mut self.rng)?;
+        for (snapshot, map) in &self.pinned {
+            check(snapshot, map, &mut self.rng)?;
+        }
+        Ok(())
+    }
+}
+
+fn bound<T>(kind: u64, value: T) -> Bound<T> {
+    match kind % 3 {
+        0 => Bound::Included(value),
+        1 => Bound::Excluded(value),
+        _ => Bound::Unbounded,
+    }
+}
+
+fn within<T: Ord>(value: &T, start: &Bound<T>, end: &Bound<T>) -> bool {
+    let above = match start {
+        Bound::Included(start) => value >= start,
+        Bound::Excluded(start) => value > start,
+        Bound::Unbounded => true,
+    };
+    above
+        && match end {
+            Bound::Included(end) => value <= end,
+            Bound::Excluded(end) => value < end,
+            Bound::Unbounded => true,
+        }
+}
+
+/// Every way of looking, at one snapshot.
+fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
+    let cars = snapshot.table::<Car>()?;
+    let all: Vec<&Car> = map.values().collect();
+    assert!(same(&rows(cars.range(..)?), &all), "all rows in key order");
+    assert!(same(&rows(cars.range(..)?.rev()), &all.iter().rev().copied().collect::<Vec<_>>()));
+    assert_eq!(cars.first()?.map(key_of), map.keys().next().cloned());
+    assert_eq!(cars.last()?.map(key_of), map.keys().next_back().cloned());
+
+    // Bounds of all kinds, with both ends taken in turns.
+    let (mut from, mut to) =
+        ((name(rng.next()), rng.below(300) as i32 - 150), (name(rng.next()), rng.below(300) as i32 - 150));
+    if (from.0.as_str(), from.1) > (to.0.as_str(), to.1) {
+        std::mem::swap(&mut from, &mut to);
+    }
+    let (from_kind, to_kind) = (rng.next(), rng.next());
+    let own = |key: (FixedStr<4>, i32)| (key.0.as_str().to_owned(), key.1);
+    let (start, end) = (bound(from_kind, own(from)), bound(to_kind, own(to)));
+    let wanted: Vec<&Car> =
+        map.iter().filter(|(key, _)| within(*key, &start, &end)).map(|(_, car)| car).collect();
+    let bounds = (bound(from_kind, from), bound(to_kind, to));
+    let mut range = cars.range(bounds)?;
+    let (mut front, mut back) = (Vec::new(), Vec::new());
+    while front.len() + back.len() <= wanted.len() {
+        let take_back = rng.below(3) == 0;
+        match if take_back { range.next_back() } else { range.next() } {
+            None => break,
+            Some(row) if take_back => back.push(row?),
+            Some(row) => front.push(row?),
+        }
+    }
+    assert!(range.next().is_none() && range.next_back().is_none());
+    front.extend(back.into_iter().rev());
+    assert!(same(&front, &wanted), "{bounds:?}: {front:?}, wanted {wanted:?}");
+    assert_eq!(cars.count(bounds)?, wanted.len() as u64);
+
+    // In pages.
+    let mut paged = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    loop {
+        let range = cars.range(bounds)?;
+        let mut range = match &cursor {
+            Some(cursor) => range.after(cursor)?,
+            None => range,
+        };
+        let before = paged.len();
+        paged.extend(rows(range.by_ref().take(1 + rng.below(40) as usize)));
+        if paged.len() == before {
+            break;
+        }
+        cursor = range.cursor()?.and_then(|cursor| Cursor::from_bytes(&cursor.to_bytes()));
+    }
+    assert!(same(&paged, &wanted), "pages");
+
+    // Prefixes of the key.
+    let maker = name(rng.next());
+    let wanted: Vec<&Car> = map.values().filter(|car| car.maker == maker).collect();
+    assert!(same(&rows(cars.prefix((maker,))?), &wanted));
+    for (row, car) in cars.prefix((maker,))?.entries().collect::<Result<Vec<_>, _>>()? {
+        assert_eq!(cars.row(row)?.map(key_of), Some(key_of(car)));
+    }
+    check_secondary(&cars, map, rng)
+}
+
+/// Secondary indexes: the values are in order, and the rows those of the map.
+fn check_secondary(cars: &Table<'_, Car>, map: &Map, rng: &mut Rng) -> Outcome {
+    let keys = |rows: &[&Car]| rows.iter().map(|car| key_of(car)).collect::<BTreeSet<Key>>();
+    let wanted = |keep: &dyn Fn(&Car) -> bool| {
+        map.iter().filter(|(_, car)| keep(car)).map(|(key, _)| key.clone()).collect::<BTreeSet<Key>>()
+    };
+    let by = |found: Vec<&Car>, keep: &dyn Fn(&Car) -> bool, what: &str| {
+        assert_eq!(keys(&found), wanted(keep), "{what}");
+        assert_eq!(keys(&found).len(), found.len(), "{what}: each once");
+    };
+    let prices = rows(cars.by(Car::PRICE).all()?);
+    assert!(prices.windows(2).all(|pair| by_price(pair[0]) <= by_price(pair[1])));
+    by(prices, &|_| true, "all by price");
+    by(rows(cars.by(Car::PRICE).equal(0.0)?), &|car| car.price == 0.0, "both zeros");
+    by(rows(cars.by(Car::PRICE).equal(f64::NAN)?), &|car| car.price.is_nan(), "every NaN");
+    by(rows(cars.by(Car::PRICE).range(0.0..7.0)?), &|car| (0.0..7.0).contains(&car.price), "a range");
+    let last = cars.by(Car::PRICE).rev()?.next().transpose()?;
+    assert_eq!(last.map(by_price), map.values().map(by_price).max());
+    let town = name(rng.next());
+    by(rows(cars.by(Car::TOWN).equal(town.as_str())?), &|car| car.town == town, "a town");
+    by(rows(cars.by(Car::TOWN).prefix("AB")?), &|car| car.town.as_str().starts_with("AB"), "a prefix");
+    by(rows(cars.by(Car::TOWN).equal("TOO LONG")?), &|_| false, "no such value");
+    let seats = rng.below(5) as u16;
+    let both = cars.by((Car::TOWN, Car::SEATS));
+    by(rows(both.equal((town.as_str(), seats))?), &|car| car.town == town && car.seats == seats, "both");
+    by(rows(both.prefix((town,))?), &|car| car.town == town, "the first of two");
+    by(
+        rows(both.range((town, seats)..)?.rev()),
+        &|car| (car.town.as_str(), car.seats) >= (town.as_str(), seats),
+        "from a pair on",
+    );
+    by(rows(cars.by(Car::OWNER).equal(Maybe::none())?), &|car| car.owner.get().is_none(), "without an owner");
+    by(
+        rows(cars.by(Car::OWNER).range(Maybe::some(3)..)?),
+        &|car| car.owner.get().is_some_and(|&owner| owner >= 3),
+        "with one",
+    );
+    assert_eq!(cars.by(Car::TOWN).count(town..=town)?, wanted(&|car| car.town == town).len() as u64);
+    Ok(())
+}
+
+fn run(store: Store, seed: &str, commits: u64) -> Outcome {
+    let mut run =
+        Run { store: Some(store), map: Map::new(), pinned: Vec::new(), rng: Rng::seeded(seed), keys: 3000 };
+    for _ in 0..commits {
+        run.commit()?;
+        if run.rng.below(3) == 0 {
+            run.store().settle()?;
+        }
+        if run.rng.below(3) == 0 {
+            run.check_all()?;
+        }
+        if run.rng.below(4) == 0 && !run.pinned.is_empty() {
+            let gone = run.rng.below(run.pinned.len() as u64) as usize;
+            run.pinned.swap_remove(gone);
+        }
+    }
+    run.check_all()
+}
+
+#[test]
+fn ranges_in_memory_agree_with_maps() -> Outcome {
+    run(Store::in_memory()?, "ranges_in_memory", 60)
+}
+
+#[test]
+fn ranges_without_an_ordered_index_agree_with_maps() -> Outcome {
+    run(Options::new().ordered(false).in_memory()?, "ranges_without", 40)
+}
+
+fn open(path: &Path) -> Outcome<Store> {
+    // SAFETY: a folder of this test.
+    Ok(unsafe { Options::new().chunk_size(64 << 10).open(path)? })
+}
+
+/// What may happen to sled's folder between two opens.
+fn harm(ordered: &Path, kept: &Path, rng: &mut Rng) -> Outcome<&'static str> {
+    let files = || -> Vec<std::path::PathBuf> {
+        let mut folders = vec![ordered.to_path_buf()];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(folder) else { continue };
+            for entry in entries.flatten() {
+                match entry.path() {
+                    path if path.is_dir() => folders.push(path),
+                    path => files.push(path),
+                }
+            }
+        }
+        files.sort();
+        files
+    };
+    Ok(match rng.below(7) {
+        0 => {
+            let _ = std::fs::remove_dir_all(ordered);
+            "deleted"
+        }
+        1 | 2 => {
+            for file in files() {
+                let mut bytes = std::fs::read(&file)?;
+                if bytes.is_empty() {
+                    continue;
+                }
+                for _ in 0..1 + rng.below(20) {
+                    let at = rng.below(bytes.len() as u64) as usize;
+                    bytes[at] ^= 1 << rng.below(8);
+                }
+                std::fs::write(&file, bytes)?;
+            }
+            "bits flipped"
+        }
+        3 => {
+            for file in files() {
+                let len = std::fs::metadata(&file)?.len();
+                std::fs::File::options().write(true).open(&file)?.set_len(rng.below(len + 1))?;
+            }
+            "cut short"
+        }
+        4 if kept.exists() => {
+            let _ = std::fs::remove_dir_all(ordered);
+            folder::copy(kept, ordered)?;
+            "an older one put back"
+        }
+        5 if ordered.exists() => {
+            let _ = std::fs::remove_dir_all(kept);
+            folder::copy(ordered, kept)?;
+            "kept for later"
+        }
+        _ => "left alone",
+    })
+}
+
+#[test]
+fn ranges_on_disk_agree_with_maps_whatever_becomes_of_sled() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("cars.pongo");
+    let mut rng = Rng::seeded("ranges_on_disk");
+    let mut state = Run {
+        store: Some(open(&path)?),
+        map: Map::new(),
+        pinned: Vec::new(),
+        rng: Rng::seeded("inner"),
+        keys: 3000,
+    };
+    for round in 0..14 {
+        for _ in 0..1 + rng.below(5) {
+            state.commit()?;
+        }
+        if rng.below(2) == 0 {
+            state.store().settle()?;
+        }
+        state.check_all()?;
+        state.pinned.clear();
+        state.store.take().expect("it is open").close()?;
+        let harm = harm(&path.join("ordered"), &folder.path().join("kept"), &mut rng)?;
+        println!("round {round}: {harm}");
+        state.store = Some(open(&path)?);
+        // Opened here, so that what was harmed is met.
+        state.store().settle().map_or_else(|error| println!("settle: {error}"), |()| ());
+        state.check_all()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn bad_ranges_are_refused_in_words() -> Outcome {
+    let store = Store::in_memory()?;
+    let mut tx = store.begin_write()?;
+    tx.table::<Car>()?.put(&car(&mut Rng::seeded("bad"), 10))?;
+    tx.commit()?;
+    let snapshot = store.begin_read()?;
+    let cars = snapshot.table::<Car>()?;
+    let error = cars.range((name(5), 1)..(name(1), 1)).map(|_| ()).expect_err("its start is behind its end");
+    assert_eq!(error.to_string(), "a range of table cars starts behind its end: exchange its bounds");
+    let error = cars.by(Car::SEATS).equal(4).map(|_| ()).expect_err("seats have no index of their own");
+    assert!(matches!(&error, ReadError::NoIndex { .. }), "{error}");
+    assert!(error.to_string().contains("#[pongo(index)]"), "{error}");
+    let mut by_town = cars.by(Car::TOWN).all()?;
+    by_town.next();
+    let cursor = by_town.cursor()?.ok_or("a row was given")?;
+    let error = cars.range(..)?.after(&cursor).map(|_| ()).expect_err("a cursor of another index");
+    assert!(matches!(error, ReadError::Cursor { .. }), "{error}");
+    assert_eq!(Cursor::from_bytes(b"short"), None);
+    Ok(())
+}
