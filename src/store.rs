@@ -13,7 +13,7 @@ use pongo_core::table::TableCore;
 use pongo_index::HashIndex;
 
 use crate::indexes::{self, Indexes};
-use crate::ordered::{Home, Keeper, Ordered, Worth, catch_up_all};
+use crate::ordered::{Home, Keeper, Ordered, Tuning, Worth, catch_up_all};
 use crate::{Snapshot, WriteTransaction};
 
 /// How a store is opened.
@@ -30,6 +30,7 @@ pub struct Options {
     engine: EngineOptions,
     must_exist: bool,
     unordered: bool,
+    tuning: Tuning,
 }
 
 impl Options {
@@ -67,6 +68,15 @@ impl Options {
     #[must_use]
     pub fn ordered(mut self, keep: bool) -> Self {
         self.unordered = !keep;
+        self
+    }
+
+    /// For tests: how many rows make a table worth a file, how many are put in order in memory without one, how many are merged
+    /// at a time, and how many one pass over the rows keeps.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn ordered_tuning(mut self, small: u64, in_memory: u64, slice: u64, kept: usize) -> Self {
+        self.tuning = Tuning { small, in_memory, slice, kept };
         self
     }
 
@@ -108,7 +118,7 @@ impl Options {
     pub fn in_memory(self) -> Result<Store, OpenError> {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let home = if self.unordered { Home::Nowhere } else { Home::Memory };
-        Ok(Store { shared: Arc::new(Shared::open(storage, self.engine, home)?) })
+        Ok(Store { shared: Arc::new(Shared::open(storage, self, home)?) })
     }
 
     /// A process has a store open once: a second open shares the first.
@@ -130,7 +140,7 @@ impl Options {
                 Err(OpenError::AlreadyOpen { path: storage.name(), differs })
             };
         }
-        let shared = Arc::new(Shared::open(Arc::clone(storage), self.engine, home)?);
+        let shared = Arc::new(Shared::open(Arc::clone(storage), self, home)?);
         open.push((folder, Arc::downgrade(&shared)));
         Ok(Store { shared })
     }
@@ -175,10 +185,10 @@ pub(crate) struct Handle {
 }
 
 impl Shared {
-    fn open(storage: Arc<dyn Storage>, options: EngineOptions, home: Home) -> Result<Self, OpenError> {
+    fn open(storage: Arc<dyn Storage>, options: Options, home: Home) -> Result<Self, OpenError> {
         let indexes = Arc::new(Indexes::default());
-        let engine = Engine::open(storage, options, Arc::clone(&indexes) as _)?;
-        let ordered = Arc::new(Ordered::new(home));
+        let engine = Engine::open(storage, options.engine, Arc::clone(&indexes) as _)?;
+        let ordered = Arc::new(Ordered::new(home, options.tuning));
         Ok(Self { engine, indexes, ordered, keeper: Keeper::default(), typed: RwLock::default() })
     }
 

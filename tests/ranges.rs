@@ -285,13 +285,23 @@ fn ranges_in_memory_agree_with_maps() -> Outcome {
 }
 
 #[test]
+fn ranges_agree_with_maps_while_a_thread_keeps_the_index() -> Outcome {
+    run(Options::new().ordered_tuning(50, 1 << 20, 100, 1 << 18).in_memory()?, "ranges_kept", 60)
+}
+
+#[test]
+fn ranges_from_the_rows_alone_agree_with_maps() -> Outcome {
+    run(Options::new().ordered(false).ordered_tuning(50, 100, 100, 16).in_memory()?, "ranges_scanned", 25)
+}
+
+#[test]
 fn ranges_without_an_ordered_index_agree_with_maps() -> Outcome {
     run(Options::new().ordered(false).in_memory()?, "ranges_without", 40)
 }
 
 fn open(path: &Path) -> Outcome<Store> {
     // SAFETY: a folder of this test.
-    Ok(unsafe { Options::new().chunk_size(64 << 10).open(path)? })
+    Ok(unsafe { Options::new().chunk_size(64 << 10).ordered_tuning(200, 1 << 20, 300, 64).open(path)? })
 }
 
 /// What may happen to sled's folder between two opens.

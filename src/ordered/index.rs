@@ -12,22 +12,10 @@ use pongo_index::ordered::{
 };
 use pongo_index::{Encoding, key_hash};
 
-use super::{Ordered, lock};
+use super::{Ordered, Tuning, lock};
 
-/// A table with fewer rows is put in order in memory: it is not worth a file.
-const SMALL: u64 = 16_384;
-/// Rows of a table whose blocks this process cannot have that are put in order in memory. Of a larger one, each range is
-/// looked for among the rows.
-const IN_MEMORY: u64 = 1 << 20;
-/// Rows that are merged at a time: what is sorted takes 40 bytes and its key a row.
-const SLICE: u64 = 4 << 20;
 /// Bytes of rows at the watermark that are hashed into its digest.
 const DIGEST: u64 = 4096;
-
-/// How many rows an index of a table of `len` rows may lag before it is brought up.
-pub(super) fn allowed_lag(len: u64) -> u64 {
-    (len / 8).clamp(SMALL, SLICE)
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -37,6 +25,7 @@ pub(crate) struct OrderedIndex {
     encoding: Encoding,
     id: IndexId,
     state: Mutex<State>,
+    tuning: Tuning,
     /// Held by whoever brings the blocks up to date.
     merging: Mutex<()>,
     /// The table's length at which the keeper is to look at it again.
@@ -97,7 +86,7 @@ impl FullKeys for ViewKeys<'_> {
 }
 
 impl OrderedIndex {
-    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], encoding: Encoding) -> Self {
+    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], encoding: Encoding, tuning: Tuning) -> Self {
         let mut name = core.id().0.to_le_bytes().to_vec();
         name.extend(fields.iter().flat_map(|&field| (field as u32).to_le_bytes()));
         name.extend(core.fingerprint().to_le_bytes());
@@ -108,7 +97,8 @@ impl OrderedIndex {
             id: IndexId(key_hash(&name)),
             state: Mutex::default(),
             merging: Mutex::default(),
-            look_at: AtomicU64::new(SMALL + 1),
+            look_at: AtomicU64::new(tuning.small + 1),
+            tuning,
         }
     }
 
@@ -118,6 +108,10 @@ impl OrderedIndex {
 
     pub(crate) fn core(&self) -> &Arc<TableCore> {
         &self.core
+    }
+
+    pub(super) fn tuning(&self) -> &Tuning {
+        &self.tuning
     }
 
     pub(crate) fn encoding(&self) -> &Encoding {
@@ -157,8 +151,9 @@ impl OrderedIndex {
         let len = snapshot.view(&self.core)?.map_or(0, TableView::len);
         let lag = len.saturating_sub(self.watermark());
         // What could not be brought up now is not asked for at each commit.
-        let from = if lag > allowed_lag(len) { len } else { self.watermark() };
-        self.look_at.store((from + allowed_lag(len)).max(SMALL) + 1, Ordering::Relaxed);
+        let from = if lag > self.tuning.allowed_lag(len) { len } else { self.watermark() };
+        self.look_at
+            .store((from + self.tuning.allowed_lag(len)).max(self.tuning.small) + 1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -174,17 +169,17 @@ impl OrderedIndex {
         engine: &Arc<Engine>,
         view: &TableView,
     ) -> Result<Sources, ReadError> {
-        let held = if view.len() > SMALL { ordered.store() } else { ordered.open_store() };
+        let held = if view.len() > self.tuning.small { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
             self.load(ordered, store, engine)?;
-            if view.len().saturating_sub(self.watermark()) > 2 * allowed_lag(view.len()) {
+            if view.len().saturating_sub(self.watermark()) > 2 * self.tuning.allowed_lag(view.len()) {
                 // Whoever is at it already, or this thread. If it fails the rows are sorted in memory.
                 let _ = self.catch_up(ordered, engine, Worth::IfLagging, &AtomicBool::new(false));
             }
         }
         let mut state = lock(&self.state);
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
-        if held.is_none() && view.len() - watermark.min(view.len()) > IN_MEMORY {
+        if held.is_none() && view.len() - watermark.min(view.len()) > self.tuning.in_memory {
             return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
         }
         self.extend_runs(&mut state, view)?;
@@ -318,10 +313,10 @@ impl OrderedIndex {
         loop {
             let from = self.watermark();
             let lag = view.len().saturating_sub(from);
-            if lag == 0 || (worth == Worth::IfLagging && lag <= allowed_lag(view.len())) {
+            if lag == 0 || (worth == Worth::IfLagging && lag <= self.tuning.allowed_lag(view.len())) {
                 return Ok(true);
             }
-            let to = view.len().min(from + SLICE);
+            let to = view.len().min(from + self.tuning.slice);
             let recent = self.run_of(view, from..to)?;
             let watermark = Watermark {
                 store: self.core.store_id(),

@@ -41,6 +41,33 @@ pub(crate) enum Home {
     Nowhere,
 }
 
+/// How much of what. Tests take less of all of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Tuning {
+    /// A table with fewer rows is put in order in memory: it is not worth a file.
+    pub(crate) small: u64,
+    /// Rows that are put in order in memory if the blocks cannot be had. Of a larger table each range is looked for among the
+    /// rows.
+    pub(crate) in_memory: u64,
+    /// Rows that are merged at a time: what is sorted takes 40 bytes and its key a row.
+    pub(crate) slice: u64,
+    /// Pairs that one pass over the rows keeps.
+    pub(crate) kept: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { small: 16_384, in_memory: 1 << 20, slice: 4 << 20, kept: 1 << 18 }
+    }
+}
+
+impl Tuning {
+    /// How many rows an index of a table of `len` rows may lag before it is brought up.
+    fn allowed_lag(&self, len: u64) -> u64 {
+        (len / 8).clamp(self.small, self.slice.max(self.small))
+    }
+}
+
 /// What became of the blocks in this process.
 #[derive(Debug)]
 enum Held {
@@ -62,6 +89,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Ordered {
     home: Home,
+    tuning: Tuning,
     held: Mutex<Held>,
     indexes: RwLock<Vec<Arc<OrderedIndex>>>,
     /// How often the blocks were set aside.
@@ -92,9 +120,10 @@ fn put_aside(path: &Path) -> Result<(), StoreError> {
 }
 
 impl Ordered {
-    pub(crate) fn new(home: Home) -> Self {
+    pub(crate) fn new(home: Home, tuning: Tuning) -> Self {
         Self {
             home,
+            tuning,
             held: Mutex::new(Held::NotYet),
             indexes: RwLock::default(),
             set_aside: AtomicU64::new(0),
@@ -118,7 +147,7 @@ impl Ordered {
         if let Some(known) = indexes.iter().find(is_it) {
             return Some(Arc::clone(known));
         }
-        let index = Arc::new(OrderedIndex::new(core, fields, encoding));
+        let index = Arc::new(OrderedIndex::new(core, fields, encoding, self.tuning));
         indexes.push(Arc::clone(&index));
         Some(index)
     }

@@ -10,9 +10,6 @@ use pongo_core::table::TableView;
 use super::index::OrderedIndex;
 use super::stream::{Limits, Pair};
 
-/// Pairs that one pass keeps.
-const KEPT: usize = 1 << 18;
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -57,7 +54,7 @@ impl Scan {
                 (None, _) => {}
             }
             let kept = pass(view, index, &limits, self.forward)?;
-            self.ended = kept.len() < KEPT;
+            self.ended = kept.len() < index.tuning().kept;
             self.kept = kept.into_iter();
         }
         Ok(())
@@ -75,6 +72,7 @@ fn pass(
     let at_once = ((1 << 20) / size).max(1);
     let by_order = |a: &Pair, b: &Pair| if forward { a.cmp(b) } else { b.cmp(a) };
     let mut key = vec![0; index.encoding().len()];
+    let most = index.tuning().kept;
     let mut kept: Vec<Pair> = Vec::new();
     let mut from = RowId(0);
     while let Some(run) = view.next_run(from) {
@@ -87,12 +85,12 @@ fn pass(
                 kept.push(Pair { key: key.clone(), row });
             }
         }
-        if kept.len() >= 2 * KEPT {
-            kept.select_nth_unstable_by(KEPT, by_order);
-            kept.truncate(KEPT);
+        if kept.len() >= 2 * most {
+            kept.select_nth_unstable_by(most, by_order);
+            kept.truncate(most);
         }
     }
     kept.sort_unstable_by(by_order);
-    kept.truncate(KEPT);
+    kept.truncate(most);
     Ok(kept)
 }
