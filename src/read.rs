@@ -30,6 +30,10 @@ impl Snapshot {
         Self { inner, shared }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The number of the commit that this shows. Later commits have higher ones.
     #[must_use]
     pub fn seq(&self) -> Seq {
@@ -43,13 +47,13 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
-        let empty = Table { parts: None, shared: &self.shared, record: PhantomData };
+        let empty = Table { parts: None, snapshot: self, record: PhantomData };
         let Some(handle) = self.shared.handle::<T>(|name| self.inner.table_named(name))? else {
             return Ok(empty);
         };
         let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
         let parts = Some((view, Arc::clone(&handle.index)));
-        Ok(Table { parts, shared: &self.shared, record: PhantomData })
+        Ok(Table { parts, snapshot: self, record: PhantomData })
     }
 }
 
@@ -95,13 +99,13 @@ impl HeapRead for Snapshot {
 pub struct Table<'s, T> {
     /// `None`: the table did not exist yet.
     parts: Option<(&'s TableView, Arc<HashIndex>)>,
-    shared: &'s Arc<Shared>,
+    snapshot: &'s Snapshot,
     record: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Table<'_, T> {
     fn clone(&self) -> Self {
-        Self { parts: self.parts.clone(), shared: self.shared, record: PhantomData }
+        Self { parts: self.parts.clone(), snapshot: self.snapshot, record: PhantomData }
     }
 }
 
@@ -176,8 +180,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.parts.as_ref().map(|(view, _)| *view)
     }
 
-    pub(crate) fn shared(&self) -> &'s Arc<Shared> {
-        self.shared
+    pub(crate) fn snapshot(&self) -> &'s Snapshot {
+        self.snapshot
     }
 
     /// How many rows there are.
