@@ -478,6 +478,20 @@ impl TableView {
         None
     }
 
+    /// Compares the blocks with these rows with their checksums, whether that was done before or not. Rows behind the last
+    /// checkpoint have none yet.
+    ///
+    /// # Errors
+    /// [`Fault`] with the first block that differs.
+    pub fn compare(&self, rows: Range<RowId>) -> Result<(), Fault> {
+        if rows.end.0 > self.state.len || rows.start > rows.end {
+            return Err(self.beyond(&rows));
+        }
+        let size = self.core.row_size;
+        // SAFETY: as in `rows_bytes`: the rows are below the length.
+        unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
+    }
+
     /// Where a row lies.
     #[must_use]
     pub fn locate(&self, row: RowId) -> Option<Location> {
