@@ -36,12 +36,18 @@
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod enforce;
+mod holders;
 mod indexes;
 mod keys;
+mod ranges;
 mod read;
+mod savepoint;
 mod staging;
 mod store;
 mod table_mut;
+mod undo;
+mod unique;
 mod write;
 
 pub use pongo_core::column::Column;
@@ -57,6 +63,7 @@ pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_derive::{PongoRecord, record};
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
+pub use savepoint::Savepoint;
 pub use store::{Options, Store};
 pub use table_mut::TableMut;
 pub use write::WriteTransaction;
@@ -67,7 +74,8 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
+        PongoRecord, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+        WriteTransaction,
     };
 }
 
