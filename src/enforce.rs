@@ -16,17 +16,22 @@ use crate::holders::New;
 use crate::indexes::fault;
 use crate::keys::{Base, Spot, Touched, has_twins};
 use crate::staging::{AHEAD, Staging};
+use crate::unique::Unique;
 
 impl<T: PongoRecord> Staging<T> {
+    fn unique(&self) -> &[Unique] {
+        &self.handle.unique
+    }
+
     /// Errs if a row that is to be put at `spot` has a unique value of another one.
     pub(crate) fn check_unique(&mut self, guard: &WriteGuard, spot: Spot, row: &T) -> Result<(), WriteError> {
-        if self.unique.is_empty() {
+        if self.unique().is_empty() {
             return Ok(());
         }
         self.check_written(guard)?;
         let before = self.value(guard, spot)?;
-        for place in 0..self.unique.len() {
-            let ranges = &self.unique[place].ranges;
+        for place in 0..self.unique().len() {
+            let ranges = &self.unique()[place].ranges;
             if before.is_some_and(|before| ranges.same(before.as_bytes(), row.as_bytes())) {
                 continue;
             }
@@ -39,7 +44,7 @@ impl<T: PongoRecord> Staging<T> {
 
     /// Compares rows of bulk loads with all others, those that are still alive.
     pub(crate) fn check_written(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
-        if self.unique.is_empty() {
+        if self.unique().is_empty() {
             return Ok(());
         }
         self.resolve(guard)?;
@@ -56,7 +61,7 @@ impl<T: PongoRecord> Staging<T> {
 
     fn check_one(&mut self, guard: &WriteGuard, number: RowId) -> Result<(), WriteError> {
         let written = New::Written(number);
-        for place in 0..self.unique.len() {
+        for place in 0..self.unique().len() {
             let hash = self.holders[place].hashes[self.checked];
             let row = self.row(guard, number)?;
             match self.in_the_way(guard, place, hash, row)? {
@@ -90,7 +95,7 @@ impl<T: PongoRecord> Staging<T> {
         hash: u64,
         row: &T,
     ) -> Result<Option<New>, ReadError> {
-        let ranges = &self.unique[place].ranges;
+        let ranges = &self.unique()[place].ranges;
         let mut failed = None;
         let new = self.holders[place].find(hash, |new| match self.new_row(guard, new) {
             Ok(other) => ranges.same(other.as_bytes(), row.as_bytes()),
@@ -116,7 +121,7 @@ impl<T: PongoRecord> Staging<T> {
         if self.view.is_empty() {
             return Ok(None);
         }
-        let unique = &self.unique[place];
+        let unique = &self.unique()[place];
         let mut failed = None;
         let found = unique.index.find(hash, |candidate| {
             let other = candidate.row;
@@ -182,13 +187,13 @@ impl<T: PongoRecord> Staging<T> {
             });
             sorted.binary_search(&row).is_ok()
         };
-        for place in 0..self.unique.len() {
+        for place in 0..self.unique().len() {
             let hashes = &self.holders[place].hashes;
             // Pairs are in the order of their new rows.
             let mut replaced = keys.previous.iter().peekable();
             for (at, &hash) in hashes.iter().enumerate() {
                 if let Some(&ahead) = hashes.get(at + AHEAD) {
-                    self.unique[place].index.prefetch(ahead);
+                    self.unique()[place].index.prefetch(ahead);
                 }
                 let number = RowId(self.view.len() + at as u64);
                 while replaced.next_if(|&&(new, _)| new < number).is_some() {}
@@ -210,7 +215,7 @@ impl<T: PongoRecord> Staging<T> {
     /// A row was staged.
     pub(crate) fn hold_staged(&mut self, place: usize) {
         let row = self.staged[place].as_bytes();
-        for (unique, holders) in self.unique.iter().zip(&mut self.holders) {
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
             holders.add(unique.ranges.hash(row), New::Staged(place));
         }
     }
@@ -218,7 +223,7 @@ impl<T: PongoRecord> Staging<T> {
     /// A staged row is about to go.
     pub(crate) fn drop_staged(&mut self, place: usize) {
         let row = self.staged[place].as_bytes();
-        for (unique, holders) in self.unique.iter().zip(&mut self.holders) {
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
             holders.remove(unique.ranges.hash(row), New::Staged(place));
         }
     }
@@ -226,7 +231,7 @@ impl<T: PongoRecord> Staging<T> {
     #[cold]
     fn not_unique(&self, guard: &WriteGuard, place: usize, row: &T, other: New) -> WriteError {
         let schema = self.core.schema();
-        let fields = &schema.indexes[self.unique[place].place].fields;
+        let fields = &schema.indexes[self.unique()[place].place].fields;
         let in_the_way = match self.new_row(guard, other) {
             Ok(other) => schema.describe_key(other.as_bytes()),
             Err(error) => return error.into(),

@@ -102,9 +102,10 @@ impl TableIndexes {
 
     /// Hashes as [`Change::hashes`] has them: the key's, and those of each unique index.
     fn split<'h>(&self, hashes: &'h [u64]) -> (&'h [u64], impl Iterator<Item = (&Unique, &'h [u64])>) {
-        let rows = hashes.len() / (1 + self.unique.len());
+        let rows = if self.unique.is_empty() { hashes.len() } else { hashes.len() / (1 + self.unique.len()) };
         let (of_key, others) = hashes.split_at(rows);
-        (of_key, self.unique.iter().zip(others.chunks_exact(rows.max(1))))
+        let of_unique = move |place| &others[place * rows..(place + 1) * rows];
+        (of_key, self.unique.iter().enumerate().map(move |(place, unique)| (unique, of_unique(place))))
     }
 }
 

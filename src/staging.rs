@@ -12,14 +12,14 @@ use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::HeapField;
 use pongo_core::table::{TableCore, TableView};
-use pongo_index::{HashIndex, key_hash};
+use pongo_index::key_hash;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::holders::Holders;
 use crate::indexes;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
+use crate::store::Handle;
 use crate::undo::Log;
-use crate::unique::Unique;
 
 /// Index lines that are fetched ahead in bulk look-ups.
 pub(crate) const AHEAD: usize = 16;
@@ -27,8 +27,7 @@ pub(crate) const AHEAD: usize = 16;
 /// What a transaction does to one table, as `T`s.
 pub(crate) struct Staging<T> {
     pub(crate) core: Arc<TableCore>,
-    index: Arc<HashIndex>,
-    pub(crate) unique: Arc<[Unique]>,
+    pub(crate) handle: Arc<Handle>,
     /// The table as applied before this transaction.
     pub(crate) view: TableView,
     heap_fields: Vec<HeapField>,
@@ -190,18 +189,12 @@ pub(crate) fn copy<T: PongoRecord>(row: &T) -> T {
 }
 
 impl<T: PongoRecord> Staging<T> {
-    pub(crate) fn new(
-        core: Arc<TableCore>,
-        index: Arc<HashIndex>,
-        unique: Arc<[Unique]>,
-        view: TableView,
-    ) -> Self {
+    pub(crate) fn new(handle: Arc<Handle>, view: TableView) -> Self {
         Self {
-            heap_fields: core.schema().heap_fields(),
-            core,
-            index,
-            holders: unique.iter().map(|_| Holders::default()).collect(),
-            unique,
+            heap_fields: handle.core.schema().heap_fields(),
+            core: Arc::clone(&handle.core),
+            holders: handle.unique.iter().map(|_| Holders::default()).collect(),
+            handle,
             view,
             staged: Vec::new(),
             hashes: Vec::new(),
@@ -273,7 +266,7 @@ impl<T: PongoRecord> Staging<T> {
         if len == 0 {
             return Ok(None);
         }
-        let found = self.index.find(hash, |candidate| {
+        let found = self.handle.index.find(hash, |candidate| {
             let row = candidate.row;
             (row.0 < len && has_key(row)).then(|| Base { row, alive: self.view.is_live(row) })
         });
@@ -315,7 +308,7 @@ impl<T: PongoRecord> Staging<T> {
         if !self.view.is_empty() {
             for (place, &hash) in self.hashes.iter().enumerate() {
                 if let Some(&ahead) = self.hashes.get(place + AHEAD) {
-                    self.index.prefetch(ahead);
+                    self.handle.index.prefetch(ahead);
                 }
                 self.resolve_alone(guard, RowId(self.view.len() + place as u64), hash, &mut found)?;
             }
@@ -338,7 +331,7 @@ impl<T: PongoRecord> Staging<T> {
         found: &mut Vec<(RowId, Base)>,
     ) -> Result<(), ReadError> {
         let mut failed = None;
-        let base = self.index.find(hash, |candidate| {
+        let base = self.handle.index.find(hash, |candidate| {
             if candidate.row.0 >= self.view.len() {
                 return None;
             }
@@ -418,7 +411,7 @@ impl<T: PongoRecord> Staging<T> {
         if place < last {
             let moved = &self.staged[place];
             self.keys.get_mut().move_staged(hash_of(moved), last, place);
-            for (unique, holders) in self.unique.iter().zip(&mut self.holders) {
+            for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
                 holders.move_staged(unique.ranges.hash(moved.as_bytes()), last, place);
             }
         }
@@ -448,7 +441,7 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     fn hash_values_of_staged(&mut self) {
-        for (unique, holders) in self.unique.iter().zip(&mut self.holders) {
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
             holders.hashes.extend(self.staged.iter().map(|row| unique.ranges.hash(row.as_bytes())));
         }
     }
@@ -460,7 +453,7 @@ impl<T: PongoRecord> Staging<T> {
         }
         guard.append(&self.core, rows.as_bytes())?;
         self.hashes.extend(rows.iter().map(hash_of));
-        for (unique, holders) in self.unique.iter().zip(&mut self.holders) {
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
             holders.hashes.extend(rows.iter().map(|row| unique.ranges.hash(row.as_bytes())));
         }
         Ok(())

@@ -12,7 +12,7 @@ use pongo_core::schema::StoredSchema;
 
 use crate::savepoint::{Savepoint, Savepoints};
 use crate::staging::{AnyStaging, Staging};
-use crate::store::{Handle, Shared, compare};
+use crate::store::{Shared, compare};
 use crate::table_mut::TableMut;
 
 /// A write transaction: the only one in its store, in whatever process, until it ends. It sees what was committed before it
@@ -62,7 +62,7 @@ impl WriteTransaction {
             Some(place) => place,
             None => {
                 let staging = self.stage::<T>()?;
-                self.tables.push((kind, Box::new(staging)));
+                self.tables.push((kind, staging));
                 self.tables.len() - 1
             }
         };
@@ -71,7 +71,7 @@ impl WriteTransaction {
         Ok(TableMut { staging, guard: &mut self.guard, heap: &self.heap })
     }
 
-    fn stage<T: PongoRecord>(&mut self) -> Result<Staging<T>, WriteError> {
+    fn stage<T: PongoRecord>(&mut self) -> Result<Box<Staging<T>>, WriteError> {
         let guard = &mut self.guard;
         let known = self.shared.handle::<T>(|name| guard.committed_table_named(name)).map_err(as_schema)?;
         let handle = match known {
@@ -85,7 +85,7 @@ impl WriteTransaction {
                 Arc::new(self.shared.open_handle(core)?)
             }
         };
-        let Handle { core, index, unique } = &*handle;
+        let core = &handle.core;
         refuse_missing_unique::<T>(core.schema())?;
         if self.tables.iter().any(|(_, staging)| Arc::ptr_eq(staging.core(), core)) {
             return Err(WriteError::TwoTypes {
@@ -94,7 +94,7 @@ impl WriteTransaction {
             });
         }
         let view = guard.view(core)?;
-        Ok(Staging::new(Arc::clone(core), Arc::clone(index), Arc::clone(unique), view))
+        Ok(Box::new(Staging::new(handle, view)))
     }
 
     /// Stages text for a row of this transaction. Its bytes are written with the commit, whether or not a row names them.
