@@ -36,14 +36,20 @@
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod enforce;
+mod holders;
 mod indexes;
 mod keys;
 mod ordered;
 mod range;
+mod ranges;
 mod read;
+mod savepoint;
 mod staging;
 mod store;
 mod table_mut;
+mod undo;
+mod unique;
 mod write;
 
 pub use pongo_core::column::Column;
@@ -61,6 +67,7 @@ pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
 pub use pongo_derive::{PongoRecord, record};
 pub use range::{By, Cursor, Range, RangeEntries};
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
+pub use savepoint::Savepoint;
 pub use store::{Options, Store};
 pub use table_mut::TableMut;
 pub use write::WriteTransaction;
@@ -71,7 +78,8 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
+        PongoRecord, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+        WriteTransaction,
     };
 }
 

@@ -80,6 +80,14 @@ impl TableCore {
         self.control.is_clean()
     }
 
+    /// For the writer: rows that died at or before this commit are seen by no snapshot of any process, now or later.
+    ///
+    /// Costs a look at the pins of all processes, some microseconds.
+    #[must_use]
+    pub fn seen_from(&self) -> Seq {
+        self.control.seen_from()
+    }
+
     /// The number of its store.
     #[must_use]
     pub fn store_id(&self) -> u128 {
@@ -424,6 +432,13 @@ impl TableView {
             None => true,
             Some(chunk) => !died(chunk, row, self.seq),
         }
+    }
+
+    /// The commit at which a row below the length died, also if that is behind this view.
+    #[must_use]
+    pub fn died(&self, row: RowId) -> Option<Seq> {
+        let chunk = self.view.marked_chunk_at(row.0.wrapping_mul(self.core.row_size))?;
+        chunk.marks.get()?.died(row)
     }
 
     /// From a candidate that an index gave, which may be newer than this view or nonsense, down the chain of previous

@@ -8,7 +8,7 @@
 //! | `stored` | [`StoredSchema`]: the owned side, its fingerprint, its heap fields and key ranges |
 //! | `text` | the schema file: `to_text` and `parse` |
 //! | `check` | whether bytes can be a row |
-//! | `describe` | a row's key, for messages |
+//! | `describe` | a row's key or other fields, for messages |
 //! | `diff` | [`SchemaDiff`]: two layouts side by side |
 
 mod check;
