@@ -262,7 +262,7 @@ impl OrderedIndex {
         if known >= view.len() {
             return Ok(());
         }
-        let mut new = self.run_of(view, heap, known..view.len())?;
+        let mut new = self.run_of(view, heap, known..view.len(), &|_| false)?;
         // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
         while let Some(last) = state.runs.pop_if(|last| (last.run.len()) < 2 * new.run.len()) {
             let mut pairs =
@@ -281,6 +281,7 @@ impl OrderedIndex {
         view: &TableView,
         heap: &dyn HeapRead,
         rows: std::ops::Range<u64>,
+        dropped: &dyn Fn(RowId) -> bool,
     ) -> Result<Recent, ReadError> {
         let mut pairs =
             Pairs::with_capacity((rows.end - rows.start) as usize, self.keys.fixed_len().unwrap_or(0));
@@ -293,6 +294,9 @@ impl OrderedIndex {
             let to = rows.end.min(from + at_once);
             let bytes = view.rows_bytes(RowId(from)..RowId(to))?;
             for (row, bytes) in (from..to).zip(bytes.chunks_exact(size as usize)) {
+                if dropped(RowId(row)) {
+                    continue;
+                }
                 key.clear();
                 self.keys.put(table, bytes, heap, &mut key)?;
                 pairs.push(&key, RowId(row)).map_err(|error| self.fault(error))?;
@@ -329,7 +333,10 @@ impl OrderedIndex {
                 return Ok(true);
             }
             let to = view.len().min(from + self.tuning.slice);
-            let recent = self.run_of(view, &snapshot, from..to)?;
+            // Seen by no snapshot, now or later, also after a power cut.
+            let forgotten = self.core.seen_from().min(view.seq());
+            let dropped = |row: RowId| view.died(row).is_some_and(|died| died <= forgotten);
+            let recent = self.run_of(view, &snapshot, from..to, &dropped)?;
             let watermark = Watermark {
                 store: self.core.store_id(),
                 salt: engine.salt(),
@@ -338,7 +345,6 @@ impl OrderedIndex {
                 digest: digest(view, to)?,
             };
             let keys = ViewKeys { view, heap: &snapshot, keys: &self.keys };
-            let dropped = |row: RowId| self.is_forgotten(row, view, engine);
             match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, stop) {
                 Ok(sorted) => {
                     let mut state = lock(&self.state);
@@ -352,12 +358,6 @@ impl OrderedIndex {
                 }
             }
         }
-    }
-
-    /// Whether no snapshot, now or later, can see a row, also after a power cut.
-    fn is_forgotten(&self, row: RowId, view: &TableView, engine: &Arc<Engine>) -> bool {
-        let _ = (row, view, engine);
-        false
     }
 }
 

@@ -318,7 +318,7 @@ impl Control {
         Seq(self.words.load(word::HORIZON, Ordering::SeqCst))
     }
 
-    /// For the writer: the lowest `Seq` that any snapshot shows, of those there are and those that will begin.
+    /// The lowest `Seq` that any snapshot shows, of those there are and those that will begin.
     ///
     /// The horizon goes to the newest published `Seq` first, and the pins are looked at behind it. A reader pins first and
     /// looks at the horizon behind that; all four are in one order for all (`SeqCst`). So a pin that is not seen here
@@ -326,7 +326,8 @@ impl Control {
     pub(crate) fn seen_from(&self) -> Seq {
         let (_, published) = self.published();
         let newest = published.seq.max(self.horizon());
-        self.words.store(word::HORIZON, newest.0, Ordering::SeqCst);
+        // Of several that ask at once none takes it back.
+        self.words.fetch_max(word::HORIZON, newest.0, Ordering::SeqCst);
         let mut oldest = newest.0;
         for group in 0..GROUPS {
             let pins =

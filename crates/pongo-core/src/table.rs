@@ -80,7 +80,7 @@ impl TableCore {
         self.control.is_clean()
     }
 
-    /// For the writer: rows that died at or before this commit are seen by no snapshot of any process, now or later.
+    /// Rows that died at or before this commit are seen by no snapshot of any process, now or later.
     ///
     /// Costs a look at the pins of all processes, some microseconds.
     #[must_use]
