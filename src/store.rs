@@ -370,24 +370,6 @@ impl Store {
         Ok(WriteTransaction::new(self.shared.engine.begin_write()?, Arc::clone(&self.shared), durability))
     }
 
-    /// Makes the hash indexes of `T`'s table, of its key and of its unique fields, anew from its rows, in place of damaged
-    /// ones. Readers go on meanwhile. Costs about a second for five million rows and an index.
-    ///
-    /// # Errors
-    /// As for [`begin_write`](Self::begin_write); [`WriteError::Fault`] if a row cannot be read or the disk is full: the
-    /// old index is still in force then.
-    pub fn rebuild_index<T: PongoRecord>(&self) -> Result<(), WriteError> {
-        let guard = self.shared.engine.begin_write()?;
-        let Some(core) = guard.table_named(T::SCHEMA.table)? else { return Ok(()) };
-        compare::<T>(&core)?;
-        let view = guard.view(&core)?;
-        self.shared
-            .indexes
-            .rebuild_from(&view, true)
-            .map_err(|source| Fault::Index { table: core.schema().table.clone(), source })?;
-        Ok(())
-    }
-
     /// Brings the ordered indexes of all tables up to the newest commit, now and in this thread: after a bulk load, say, so that
     /// the first range does not have to. Otherwise they are brought up in the background when they lag by an eighth of the table, when a
     /// range needs them, and when the store is closed.

@@ -159,9 +159,28 @@ impl OrderedIndex {
         Ok(())
     }
 
-    /// What lies in blocks, if it is known by now.
-    pub(crate) fn sorted(&self) -> Option<Arc<Sorted>> {
-        lock(&self.state).sorted.as_ref().map(|(_, sorted)| Arc::clone(sorted))
+    /// What lies in blocks, if it is known by now, and where.
+    pub(crate) fn in_blocks(&self) -> Option<(Arc<OrderedStore>, Arc<Sorted>)> {
+        lock(&self.state).sorted.clone()
+    }
+
+    /// The keys of a view's rows, as this index has them.
+    pub(crate) fn keys_of<'a>(&'a self, view: &'a TableView, heap: &'a dyn HeapRead) -> impl FullKeys + 'a {
+        ViewKeys { view, heap, keys: &self.keys }
+    }
+
+    /// Makes the blocks anew from all rows, if they can be had.
+    pub(crate) fn rebuild(&self, ordered: &Ordered, engine: &Arc<Engine>) -> Result<(), ReadError> {
+        {
+            let _merging = lock(&self.merging);
+            let Some(store) = ordered.store() else { return Ok(()) };
+            self.forget_blocks();
+            // Blocks that cannot be removed are doubtful, and set aside as a whole.
+            if let Err(error) = store.remove(self.id) {
+                ordered.doubt(&store, &error);
+            }
+        }
+        self.catch_up(ordered, engine, Worth::Always, &AtomicBool::new(false)).map(|_| ())
     }
 
     /// What answers at a view.
@@ -322,10 +341,13 @@ impl OrderedIndex {
             return Ok(false);
         }
         let _merging = lock(&self.merging);
-        let Some(store) = ordered.store() else { return Ok(false) };
-        self.load(ordered, &store, engine)?;
         let snapshot = engine.begin_durable_read()?;
         let Some(view) = snapshot.view(&self.core)? else { return Ok(true) };
+        if view.is_empty() {
+            return Ok(true);
+        }
+        let Some(store) = ordered.store() else { return Ok(false) };
+        self.load(ordered, &store, engine)?;
         loop {
             let from = self.watermark();
             let lag = view.len().saturating_sub(from);

@@ -206,11 +206,22 @@ impl Ordered {
             Home::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
             Home::Folder(path) => path,
         };
+        // Nothing is opened that nothing is merged into.
+        let was_there = path.join("db").exists();
         let open = || {
             let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open(path)?);
             OrderedStore::open(blocks)
         };
-        match open() {
+        let opened = open().and_then(|store| {
+            if was_there && store.indexes().is_empty() {
+                // Sled can open what is damaged with less in it.
+                let _ = store.close();
+                let what = format!("{}: expected at least one index, found none", path.display());
+                return Err(OrderedError::Damaged { what });
+            }
+            Ok(store)
+        });
+        match opened {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
                 put_aside(path)?;
