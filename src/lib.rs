@@ -29,19 +29,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; the field
+//! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; [`Table::filter`] and the
+//! conditions of [`Column`]; the field
 //! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`].
 #![deny(unsafe_code)]
 
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod explain;
+mod filter;
 mod indexes;
 mod keys;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod read;
 mod store;
 mod write;
 
+pub use explain::{ConditionShare, Explain, Share};
+pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
@@ -51,9 +58,13 @@ pub use pongo_core::fields::{
     Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
+pub use pongo_core::predicate::{self, Predicate};
 pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_derive::{PongoRecord, record};
+/// The crate whose parallel iterators [`Table::par_slices`], [`Table::par_rows`] and [`Filtered::par`] give.
+#[cfg(feature = "rayon")]
+pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use store::{Options, Store};
 pub use write::{TableMut, WriteTransaction};
@@ -64,7 +75,8 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
+        PongoRecord, Predicate, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+        WriteTransaction,
     };
 }
 

@@ -5,6 +5,8 @@ use core::fmt;
 /// The field `F` of the record `R`. The macros make one constant for each field of a table's record.
 ///
 /// Costs nothing: a name, an offset and a function that borrows the field.
+///
+/// Its comparisons make conditions ([`Predicate`](crate::predicate::Predicate)) for `Table::filter`.
 pub struct Column<R, F> {
     name: &'static str,
     offset: usize,
