@@ -89,11 +89,15 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
     /// Not through the column's function, which the processor would have to call for each row.
     #[inline(always)]
     fn read<T>(&self, row: &R, take: impl FnOnce(&F) -> T) -> T {
-        let bytes = row.as_bytes().get(self.offset()..).and_then(|bytes| bytes.get(..size_of::<F>()));
-        match bytes.map(F::try_read_from_bytes) {
-            Some(Ok(field)) => take(&field),
-            _ => take(self.of(row)),
+        let (offset, size) = (self.offset(), size_of::<F>());
+        // One comparison, the same for each row.
+        if size <= size_of::<R>() && offset <= size_of::<R>() - size {
+            let bytes = &row.as_bytes()[offset..offset + size];
+            if let Ok(field) = F::try_read_from_bytes(bytes) {
+                return take(&field);
+            }
         }
+        take(self.of(row))
     }
 }
 
@@ -128,6 +132,11 @@ impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Predicate<R> for Compar
     #[inline(always)]
     fn matches(&self, row: &R) -> bool {
         self.column.read(row, |field| field.value().is_some_and(|found| O::holds(&found, &self.value)))
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        size_of::<F>() <= QUICK
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
@@ -177,6 +186,11 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
             from & to
         };
         self.column.read(row, |field| field.value().is_some_and(holds))
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        size_of::<F>() <= QUICK
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
@@ -269,6 +283,8 @@ impl<R: FieldType, F: Comparable> Condition for IsIn<R, F> {
     }
 }
 
+/// Fields of at most so many bytes are compared by a few instructions.
+const QUICK: usize = 16;
 /// Values of a list that are shown.
 const SHOWN: usize = 4;
 
@@ -300,6 +316,11 @@ impl<R: FieldType, F: Optional> Predicate<R> for Presence<R, F> {
             Some(tag) => (*tag != 0) == self.wanted,
             None => self.column.of(row).is_some() == self.wanted,
         }
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        true
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {

@@ -42,12 +42,19 @@ pub trait Predicate<R>: Send + Sync {
         Verdict::Some
     }
 
+    /// Whether [`matches`](Self::matches) takes a few instructions: then both sides of an [`and`](Self::and) are looked at,
+    /// which is quicker than to guess whether the second one has to be.
+    fn is_quick(&self) -> bool {
+        false
+    }
+
     /// Shows each single condition in turn, with whether it stands under a [`not`](Self::not).
     fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
         let _ = (negated, show);
     }
 
     /// Both this and another one.
+    #[inline]
     fn and<Q: Predicate<R>>(self, other: Q) -> And<Self, Q>
     where
         Self: Sized,
@@ -56,6 +63,7 @@ pub trait Predicate<R>: Send + Sync {
     }
 
     /// This or another one, or both.
+    #[inline]
     fn or<Q: Predicate<R>>(self, other: Q) -> Or<Self, Q>
     where
         Self: Sized,
@@ -65,6 +73,7 @@ pub trait Predicate<R>: Send + Sync {
 
     /// Not this one. A comparison with a missing value is false, so its opposite is true: `not(a.gt(1))` has the rows
     /// without a value, `a.le(1)` has not.
+    #[inline]
     fn not(self) -> Not<Self>
     where
         Self: Sized,
@@ -75,7 +84,7 @@ pub trait Predicate<R>: Send + Sync {
 
 macro_rules! pointer {
     ($($pointer:ty)*) => {$(
-        impl<R, P: Predicate<R>> Predicate<R> for $pointer {
+        impl<R, P: Predicate<R> + ?Sized> Predicate<R> for $pointer {
             #[inline]
             fn matches(&self, row: &R) -> bool {
                 (**self).matches(row)
@@ -85,6 +94,11 @@ macro_rules! pointer {
                 (**self).judge(zone)
             }
 
+            #[inline]
+            fn is_quick(&self) -> bool {
+                (**self).is_quick()
+            }
+
             fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
                 (**self).each(negated, show);
             }
@@ -92,7 +106,7 @@ macro_rules! pointer {
     )*};
 }
 
-pointer!(&P Arc<P>);
+pointer!(&P Box<P> Arc<P>);
 
 /// A single condition on one column. [`Display`](fmt::Display) says it in a few words.
 pub trait Condition: fmt::Display {
@@ -105,9 +119,18 @@ pub trait Condition: fmt::Display {
 pub struct And<P, Q>(P, Q);
 
 impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for And<P, Q> {
-    #[inline]
+    #[inline(always)]
     fn matches(&self, row: &R) -> bool {
-        self.0.matches(row) && self.1.matches(row)
+        if self.1.is_quick() {
+            self.0.matches(row) & self.1.matches(row)
+        } else {
+            self.0.matches(row) && self.1.matches(row)
+        }
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        self.0.is_quick() & self.1.is_quick()
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
@@ -129,9 +152,18 @@ impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for And<P, Q> {
 pub struct Or<P, Q>(P, Q);
 
 impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for Or<P, Q> {
-    #[inline]
+    #[inline(always)]
     fn matches(&self, row: &R) -> bool {
-        self.0.matches(row) || self.1.matches(row)
+        if self.1.is_quick() {
+            self.0.matches(row) | self.1.matches(row)
+        } else {
+            self.0.matches(row) || self.1.matches(row)
+        }
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        self.0.is_quick() & self.1.is_quick()
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
@@ -153,9 +185,14 @@ impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for Or<P, Q> {
 pub struct Not<P>(P);
 
 impl<R, P: Predicate<R>> Predicate<R> for Not<P> {
-    #[inline]
+    #[inline(always)]
     fn matches(&self, row: &R) -> bool {
         !self.0.matches(row)
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        self.0.is_quick()
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
