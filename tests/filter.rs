@@ -171,7 +171,7 @@ fn trade(id: u64) -> Trade {
         fee: if id / 1024 == 5 { Maybe::none() } else { Maybe::some(id as f32) },
         who: format!("t{id:08}").parse().unwrap_or_default(),
         day: (id / 1024) as u32,
-        side: if id % 2 == 0 { 1 } else { -1 },
+        side: if id.is_multiple_of(2) { 1 } else { -1 },
     }
 }
 

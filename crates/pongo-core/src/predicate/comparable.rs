@@ -5,7 +5,7 @@ use crate::fields::{FixedStr, Maybe, Timestamp, Uuid};
 use crate::record::{FieldType, KeyField};
 
 /// A field type whose values can be told to be equal by `eq`, `ne` and `is_in`: whatever can be a key, floats, and a `Maybe` of
-/// these.
+/// these. The macros implement it for enums that are `Copy` and `Eq`.
 #[diagnostic::on_unimplemented(
     message = "a column of `{Self}` cannot be compared with a value",
     label = "equal values of this type need not have equal bytes",
@@ -31,30 +31,26 @@ pub trait Comparable: FieldType {
 )]
 pub trait Ordered: Comparable<Value: PartialOrd> {}
 
-#[diagnostic::do_not_recommend]
-impl<F: KeyField> Comparable for F {
-    type Value = F;
-
-    #[inline(always)]
-    fn value(&self) -> Option<F> {
-        Some(*self)
-    }
-}
-
-macro_rules! float {
-    ($($type:ty)*) => {$(
-        impl Comparable for $type {
-            type Value = $type;
+macro_rules! comparable {
+    ($([$($parameters:tt)*] $type:ty;)*) => {$(
+        impl<$($parameters)*> Comparable for $type {
+            type Value = Self;
 
             #[inline(always)]
-            fn value(&self) -> Option<$type> {
+            fn value(&self) -> Option<Self> {
                 Some(*self)
             }
         }
     )*};
 }
 
-float!(f32 f64);
+comparable! {
+    [] u8; [] u16; [] u32; [] u64; [] u128;
+    [] i8; [] i16; [] i32; [] i64; [] i128;
+    [] f32; [] f64; [] bool; [] Timestamp; [] Uuid;
+    [const N: usize] FixedStr<N>;
+    [F: KeyField, const N: usize] [F; N];
+}
 
 #[diagnostic::do_not_recommend]
 impl<F: Optional + Comparable<Value = F> + Copy + PartialEq> Comparable for Maybe<F> {
