@@ -15,9 +15,14 @@ pub struct Column<R, F> {
 
 impl<R, F> Column<R, F> {
     /// For the macros: `name` and `offset` are those of the field that `project` borrows.
+    ///
+    /// # Panics
+    /// If no `F` fits there.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(name: &'static str, offset: usize, project: fn(&R) -> &F) -> Self {
+        assert!(size_of::<F>() <= size_of::<R>(), "a field is not larger than its record");
+        assert!(offset <= size_of::<R>() - size_of::<F>(), "a field lies in its record");
         Self { name, offset, project }
     }
 
