@@ -233,9 +233,9 @@ pub struct FilteredEntries<'s, T, P> {
     runs: Runs<'s, T>,
     /// Whether its rows are to be tested.
     tested: bool,
-    /// What is left of the run at work, and its first row's number.
+    /// What is left of the run at work, and the row behind it.
     slice: core::slice::Iter<'s, T>,
-    row: RowId,
+    end: RowId,
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
@@ -247,7 +247,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
             runs: Runs::new(view, RowId(0)..RowId(0)),
             tested: false,
             slice: [].iter(),
-            row: RowId(0),
+            end: RowId(0),
         }
     }
 
@@ -257,7 +257,9 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
         let view = self.runs.view?;
         loop {
             if let Some(run) = self.runs.next() {
-                return Some(run.map(|(row, rows)| (self.row, self.slice) = (row, rows.iter())));
+                return Some(run.map(|(row, rows)| {
+                    (self.end, self.slice) = (RowId(row.0 + rows.len() as u64), rows.iter());
+                }));
             }
             match self.spans.next() {
                 Some(span) => (self.runs.rows, self.tested) = (span.rows, span.tested),
@@ -273,12 +275,13 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P>
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            for value in self.slice.by_ref() {
-                let row = self.row;
-                self.row = row.next();
-                if !self.tested || self.predicate.matches(value) {
-                    return Some(Ok((row, value)));
-                }
+            let found = if self.tested {
+                self.slice.find(|value| self.predicate.matches(value))
+            } else {
+                self.slice.next()
+            };
+            if let Some(value) = found {
+                return Some(Ok((RowId(self.end.0 - self.slice.len() as u64 - 1), value)));
             }
             if let Err(error) = self.advance()? {
                 return Some(Err(error));
@@ -321,7 +324,10 @@ impl<T: PongoRecord, P: Predicate<T>> fmt::Debug for FilteredEntries<'_, T, P> {
             conditions.push(format!("{}{condition}", if negated { "not " } else { "" }));
         });
         let mut out = f.debug_struct("Filtered");
-        out.field("table", &T::SCHEMA.table).field("conditions", &conditions).field("at", &self.row).finish()
+        out.field("table", &T::SCHEMA.table)
+            .field("conditions", &conditions)
+            .field("before", &self.end)
+            .finish()
     }
 }
 
