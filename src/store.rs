@@ -215,7 +215,8 @@ impl Shared {
         self.keeper.end();
         let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
         // An index that is not brought up now will be when it is asked.
-        let _ = catch_up_all(&self.engine, &self.ordered, worth, beside);
+        // Minima and maxima in memory are of no more use.
+        let _ = catch_up_all(&self.engine, &self.ordered, worth, |_, _| Ok(()));
         self.ordered.close();
     }
 
@@ -262,8 +263,12 @@ impl Drop for Shared {
     }
 }
 
-/// What the keeper does for a table beside its indexes.
-fn beside(_: &Arc<Engine>, _: &Arc<TableCore>) -> Result<(), ReadError> {
+/// What the keeper does for a table beside its indexes: minima and maxima of chunks that are full.
+fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> {
+    let snapshot = engine.begin_read()?;
+    if let Some(view) = snapshot.view(core)? {
+        view.seal_zones();
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::{RowId, Seq};
+use pongo_core::schema::{Kind, StoredKind};
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use pongo_index::ordered::{
@@ -123,6 +124,18 @@ impl OrderedIndex {
     /// What a cursor through this index carries.
     pub(crate) fn cursor_id(&self) -> u64 {
         self.id.0
+    }
+
+    /// Where the first field lies in a row, if minima and maxima of it are bounds on keys: of floats and of what may be missing they
+    /// leave values out.
+    pub(super) fn bounded_field(&self) -> Option<usize> {
+        let field = self.core.schema().fields.get(*self.fields.first()?)?;
+        let is_bounded = match &field.kind {
+            StoredKind::Maybe(_) => false,
+            StoredKind::Plain(plain) => !matches!(plain.kind(), Kind::F32 | Kind::F64),
+            _ => true,
+        };
+        is_bounded.then_some(field.offset)
     }
 
     /// The fields' places in the schema, in order.
