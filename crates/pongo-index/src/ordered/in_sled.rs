@@ -128,7 +128,9 @@ impl BlockStore for SledBlocks {
             for (number, bytes) in blocks {
                 db.insert(block_key(number), bytes)?;
             }
-            Ok(())
+            // Not for safety: what is not flushed keeps sled from using space again (2 M pairs at once took 39 MB
+            // without this, 24 MB with it).
+            db.flush().map(|_| ())
         })
     }
 
