@@ -227,7 +227,7 @@ pub(crate) fn compare<T: PongoRecord>(core: &TableCore) -> Result<(), Box<Schema
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Store {

@@ -17,7 +17,7 @@ use pongo_core::table::TableView;
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
 use crate::indexes::fault;
-use crate::ranges::{Ranges, RowKeys};
+use crate::ranges::{AHEAD, Ranges, RowKeys};
 
 /// An open unique index.
 #[derive(Debug)]
@@ -101,7 +101,10 @@ pub(crate) fn apply(
         Ok(pairs.binary_search_by_key(&row, |&(row, _)| row).ok().map(|at| pairs[at].1))
     };
     let mut update = Update { unique, keys, seen_from: None };
-    for (row, hash) in new() {
+    for (at, (row, hash)) in new().enumerate() {
+        if let Some(&ahead) = hashes.get(at + AHEAD) {
+            unique.index.prefetch(ahead);
+        }
         // What died in its own transaction, or in one that is applied as well, nobody will see.
         if change.view.is_live(row) && !(again && update.names(hash, row)?) {
             update.extend_run(hash, row, if again { RowId(u64::MAX) } else { first }, before)?;
@@ -200,6 +203,8 @@ pub(crate) fn dead_runs(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, F
 #[cfg(test)]
 mod tests {
     use pongo::prelude::*;
+    use pongo_core::engine::{Change, Indexer};
+    use pongo_index::key_hash;
 
     #[pongo::record]
     #[pongo(table = "seats")]
@@ -293,6 +298,96 @@ mod tests {
         assert!(entries(&store)? <= 2);
         store.rebuild_index::<Seat>()?;
         assert!(entries(&store)? <= 2);
+        Ok(())
+    }
+
+    /// What is in the journal can be applied again, wholly or from somewhere on, and to an index that never saw it.
+    #[test]
+    fn commits_applied_again_leave_the_entries_that_are_there() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.extend((0..20).map(|id| Seat { id, who: id }))?;
+        tx.commit()?;
+        for id in 0..30 {
+            go(&store, if id < 20 { id } else { id + 80 }, 100 + id)?;
+        }
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.extend((120..130).map(|id| Seat { id, who: id - 100 + 1 }))?;
+        tx.commit()?;
+        let find_all = || -> Result<Vec<Option<u64>>, pongo::ReadError> {
+            let now = store.begin_read()?;
+            (0..32).map(|who| seat_of(&now, who)).collect()
+        };
+        let expected = find_all()?;
+        assert_eq!(expected.iter().flatten().count(), 20);
+        let guard = store.shared.engine.begin_write()?;
+        let core = guard.table_named("seats")?.ok_or("the table is there")?;
+        let view = guard.view(&core)?;
+        let index = &store.shared.indexes.of(&core)?.unique[0].index;
+        for empty in [false, true] {
+            if empty {
+                let named = std::cell::RefCell::new(Vec::new());
+                index.for_each(|candidate| named.borrow_mut().push(candidate.row))?;
+                for row in named.take() {
+                    let hash = key_hash(&view.row::<Seat>(row)?.who.to_le_bytes());
+                    assert!(index.remove(hash, row)?);
+                }
+            }
+            for first in [0, 7, 0] {
+                let before = index.stats()?.entries;
+                let rows = RowId(first)..RowId(view.len());
+                let previous: Vec<(RowId, RowId)> = (first..view.len())
+                    .filter_map(|row| Some((RowId(row), view.previous(RowId(row)).ok()??)))
+                    .collect();
+                let deaths: Vec<RowId> =
+                    (0..view.len()).map(RowId).filter(|&row| !view.is_live(row)).collect();
+                let change = Change {
+                    table: &core,
+                    view: view.clone(),
+                    rows,
+                    hashes: &[],
+                    previous: &previous,
+                    deaths: &deaths,
+                };
+                store.shared.indexes.apply(&change, true).map_err(|error| error.to_string())?;
+                let after = index.stats()?.entries;
+                assert_eq!(after, if before == 0 { 20 } else { before });
+                assert_eq!(find_all()?, expected);
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that someone has in every commit is found in every snapshot, also in those that begin while its entries
+    /// are taken over.
+    #[test]
+    fn snapshots_that_begin_while_a_value_goes_round_find_it() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;
+        tx.commit()?;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| -> Outcome {
+            let readers = [(); 2].map(|()| {
+                scope.spawn(|| -> Result<u64, pongo::ReadError> {
+                    let (mut looks, mut last) = (0, 0);
+                    while !done.load(std::sync::atomic::Ordering::Acquire) {
+                        let snapshot = store.begin_read()?;
+                        let seat = seat_of(&snapshot, 5)?.expect("someone has it in every commit");
+                        assert!(seat >= last && snapshot.table::<Seat>()?.contains(&seat)?);
+                        (looks, last) = (looks + 1, seat);
+                    }
+                    Ok(looks)
+                })
+            });
+            let went = (0..4000).try_for_each(|id| go(&store, id, id + 1));
+            done.store(true, std::sync::atomic::Ordering::Release);
+            for reader in readers {
+                assert!(reader.join().expect("a reader finds it")? > 0);
+            }
+            went
+        })?;
+        assert_eq!(seat_of(&store.begin_read()?, 5)?, Some(4000));
         Ok(())
     }
 }
