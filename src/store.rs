@@ -297,7 +297,7 @@ fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> 
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Store {
