@@ -36,14 +36,17 @@
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod alloc;
 mod indexes;
 mod keys;
+mod large;
 mod read;
 mod staging;
 mod store;
 mod table_mut;
 mod write;
 
+pub use alloc::{RowMut, RowsMut};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{

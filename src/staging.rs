@@ -33,8 +33,10 @@ pub(crate) struct Staging<T> {
     /// Of the keys of all written rows; in the end of the staged ones, too.
     pub(crate) hashes: Vec<u64>,
     pub(crate) keys: RefCell<Keys>,
-    /// A bulk load is at work, or was broken off.
+    /// A bulk load is at work, or was broken off; so for rows of `alloc` that are given out.
     pub(crate) loading: bool,
+    /// Why rows of `alloc` were not added when they came back: the commit's error.
+    pub(crate) refused: Option<WriteError>,
 }
 
 pub(crate) trait AnyStaging: Send {
@@ -56,9 +58,10 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     }
 
     fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
-        if self.loading {
-            return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
+        if let Some(error) = self.refused.take() {
+            return Err(error);
         }
+        self.refuse_broken()?;
         let written = self.hashes.len() as u64;
         self.resolve_all(guard)?;
         let first = self.view.len() + written;
@@ -103,7 +106,16 @@ impl<T: PongoRecord> Staging<T> {
             hashes: Vec::new(),
             keys: RefCell::default(),
             loading: false,
+            refused: None,
         }
+    }
+
+    /// Errs if a bulk load was broken off, or rows of `alloc` never came back.
+    pub(crate) fn refuse_broken(&self) -> Result<(), WriteError> {
+        if self.loading {
+            return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
+        }
+        Ok(())
     }
 
     /// The row with a number: of before, or written by this transaction.

@@ -1,5 +1,7 @@
 //! A table in a write transaction: [`TableMut`].
 
+use core::borrow::Borrow;
+
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::record::PongoRecord;
@@ -7,6 +9,7 @@ use pongo_index::key_hash;
 use zerocopy::IntoBytes;
 
 use crate::keys::{Base, Spot, Touched};
+use crate::large::is_large;
 use crate::staging::{Staging, copy, hash_of};
 
 /// Bytes that a bulk load writes at once.
@@ -112,8 +115,18 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
         let was_there = self.value(spot)?.is_some();
-        self.put_at(spot, hash, copy(row));
+        self.put_copy(spot, hash, row)?;
         Ok(was_there)
+    }
+
+    fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+        if is_large::<T>() { self.put_large(spot, hash, row) } else { Ok(self.stage_copy(spot, hash, row)) }
+    }
+
+    /// Apart, so that a large row's type has no place on the stack of those that never call it.
+    #[inline(never)]
+    fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) {
+        self.put_at(spot, hash, copy(row));
     }
 
     fn put_at(&mut self, spot: Spot, hash: u64, row: T) {
@@ -148,11 +161,10 @@ impl<T: PongoRecord> TableMut<'_, T> {
                 key: self.describe_key(row),
             });
         }
-        self.put_at(spot, hash, copy(row));
-        Ok(())
+        self.put_copy(spot, hash, row)
     }
 
-    fn describe_key(&self, row: &T) -> String {
+    pub(crate) fn describe_key(&self, row: &T) -> String {
         self.staging.core.schema().describe_key(row.as_bytes())
     }
 
@@ -188,10 +200,26 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let key = T::encode_key(key);
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
+        if is_large::<T>() {
+            self.update_large(spot, hash, &key, change)
+        } else {
+            self.update_staged(spot, hash, &key, change)
+        }
+    }
+
+    /// Apart, as [`stage_copy`](Self::stage_copy) is.
+    #[inline(never)]
+    fn update_staged<R>(
+        &mut self,
+        spot: Spot,
+        hash: u64,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
         let Some(before) = self.value(spot)? else { return Ok(None) };
         let mut row = copy(before);
         let result = change(&mut row);
-        if row.key_bytes() != key {
+        if row.key_bytes() != *key {
             return Err(WriteError::KeyChanged {
                 table: T::SCHEMA.table.to_owned(),
                 before: self.describe_key(before),
@@ -238,7 +266,8 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(true)
     }
 
-    /// Takes a staged row out; the last one takes its place.
+    /// Takes a staged row out; the last one takes its place. Apart, as [`stage_copy`](Self::stage_copy) is.
+    #[inline(never)]
     fn unstage(&mut self, place: usize) {
         let last = self.staging.staged.len() - 1;
         self.staging.staged.swap_remove(place);
@@ -251,43 +280,56 @@ impl<T: PongoRecord> TableMut<'_, T> {
         }
     }
 
-    /// Puts many rows in, straight to the table's chunks: the way to load a table. As with [`put`](Self::put), a row takes
-    /// the place of one with the same key, also of an earlier one of the load. Returns how many rows there were.
+    /// Puts many rows in, given as values or as references, straight to the table's chunks: the way to load a table. As with
+    /// [`put`](Self::put), a row takes the place of one with the same key, also of an earlier one of the load. Returns how many
+    /// rows there were.
     ///
     /// Costs two copies a row here and some 100 ns a row at the commit, which syncs what was written; needs eight bytes of
     /// memory a row until then. Reading or changing rows by key in the same transaction makes it compare the keys of all
-    /// rows loaded so far, at some 100 ns and 20 bytes a row.
+    /// rows loaded so far, at some 100 ns and 20 bytes a row. An iterator of values has each on the stack for a moment, one of
+    /// references does not: rows that are too large for that are given as references, or filled in place
+    /// ([`alloc_slice`](Self::alloc_slice)).
     ///
     /// # Errors
     /// As for [`put`](Self::put): rows before the one that was refused are in the transaction. [`WriteError::Fault`] if they
     /// cannot be written, for want of space say; after that, and after a panic in the iterator that is caught, the
-    /// transaction can only be aborted.
-    pub fn extend(&mut self, rows: impl IntoIterator<Item = T>) -> Result<u64, WriteError> {
+    /// transaction can only be aborted: this and the commit answer [`WriteError::BrokenOff`].
+    pub fn extend<R: Borrow<T>>(&mut self, rows: impl IntoIterator<Item = R>) -> Result<u64, WriteError> {
+        self.staging.refuse_broken()?;
         self.staging.write_staged(self.guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);
-        let mut batch: Vec<T> = Vec::with_capacity(at_once);
+        // Not as `T`s: what is passed by value may lie on the stack.
+        let mut batch: Vec<u8> = Vec::with_capacity(if at_once > 1 { at_once * size_of::<T>() } else { 0 });
+        let mut hashes: Vec<u64> = Vec::with_capacity(at_once);
         let before = self.staging.hashes.len();
         self.staging.loading = true;
         for row in rows {
-            if let Err(error) = self.staging.check_heap(self.guard, self.heap, &row) {
-                self.write(&mut batch)?;
+            let row = row.borrow();
+            if let Err(error) = self.staging.check_heap(self.guard, self.heap, row) {
+                self.write(&mut batch, &mut hashes)?;
                 self.staging.loading = false;
                 return Err(error);
             }
-            batch.push(row);
-            if batch.len() == at_once {
-                self.write(&mut batch)?;
+            hashes.push(hash_of(row));
+            if at_once == 1 {
+                self.guard.append(&self.staging.core, row.as_bytes())?;
+                self.staging.hashes.append(&mut hashes);
+                continue;
+            }
+            batch.extend_from_slice(row.as_bytes());
+            if hashes.len() == at_once {
+                self.write(&mut batch, &mut hashes)?;
             }
         }
-        self.write(&mut batch)?;
+        self.write(&mut batch, &mut hashes)?;
         self.staging.loading = false;
         Ok((self.staging.hashes.len() - before) as u64)
     }
 
-    fn write(&mut self, batch: &mut Vec<T>) -> Result<(), WriteError> {
+    fn write(&mut self, batch: &mut Vec<u8>, hashes: &mut Vec<u64>) -> Result<(), WriteError> {
         if !batch.is_empty() {
-            self.guard.append(&self.staging.core, batch.as_slice().as_bytes())?;
-            self.staging.hashes.extend(batch.iter().map(hash_of));
+            self.guard.append(&self.staging.core, batch)?;
+            self.staging.hashes.append(hashes);
             batch.clear();
         }
         Ok(())
