@@ -4,7 +4,6 @@
 use pongo_core::error::WriteError;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
-use zerocopy::IntoBytes;
 
 use crate::keys::{Base, Spot, Touched};
 use crate::staging::Staging;

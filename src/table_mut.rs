@@ -6,7 +6,6 @@ use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::record::PongoRecord;
 use pongo_index::key_hash;
-use zerocopy::IntoBytes;
 
 use crate::keys::{Base, Spot, Touched};
 use crate::large::is_large;
@@ -120,7 +119,11 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
-        if is_large::<T>() { self.put_large(spot, hash, row) } else { Ok(self.stage_copy(spot, hash, row)) }
+        if is_large::<T>() {
+            return self.put_large(spot, hash, row);
+        }
+        self.stage_copy(spot, hash, row);
+        Ok(())
     }
 
     /// Apart, so that a large row's type has no place on the stack of those that never call it.
