@@ -14,7 +14,7 @@ use crate::staging::{Staging, copy, hash_of};
 /// Bytes that a bulk load writes at once.
 const WRITE: usize = 1 << 20;
 
-/// A table in a [`WriteTransaction`].
+/// A table in a [`WriteTransaction`](crate::WriteTransaction).
 ///
 /// ```
 /// use pongo::prelude::*;

@@ -360,6 +360,33 @@ fn a_type_that_may_not_be_zero_is_refused() -> Outcome {
 }
 
 #[test]
+fn threads_fill_rows_together() -> Outcome {
+    both(|store| {
+        let mut tx = store.begin_write()?;
+        let mut odd = tx.table::<Odd>()?;
+        let mut rows = odd.alloc_slice(240)?;
+        std::thread::scope(|scope| {
+            for (part, rows) in (0..).zip(rows.chunks_mut(60)) {
+                scope.spawn(move || {
+                    for (row, id) in rows.iter_mut().zip(part * 60..) {
+                        *row = Odd { id, bytes: [part; 1020] };
+                    }
+                });
+            }
+        });
+        // And it may end in another thread than it began in.
+        std::thread::scope(|scope| scope.spawn(|| rows.finish()).join()).map_err(|_| "a panic")??;
+        tx.commit()?;
+        let snapshot = store.begin_read()?;
+        let odd = snapshot.table::<Odd>()?;
+        for id in 0..240 {
+            assert_eq!(odd.get(&id)?, Some(&Odd { id, bytes: [id / 60; 1020] }));
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn too_many_rows_are_refused() -> Outcome {
     both(|store| {
         let mut tx = store.begin_write()?;

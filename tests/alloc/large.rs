@@ -29,7 +29,7 @@ impl std::ops::Deref for InMemory {
 }
 
 impl Large {
-    fn new(id: u64, number: u64) -> InMemory {
+    fn filled(id: u64, number: u64) -> InMemory {
         let mut words = vec![number; size_of::<Self>() / 8];
         words[0] = id;
         InMemory(words)
@@ -68,10 +68,10 @@ fn every_method_takes_a_large_row() -> Outcome {
     both(|store| {
         let mut tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
-        assert!(!table.put(&Large::new(1, 10))?);
-        assert!(table.put(&Large::new(1, 11))?, "in the same transaction");
-        table.insert(&Large::new(2, 20))?;
-        assert!(matches!(table.insert(&Large::new(2, 21)), Err(WriteError::KeyExists { .. })));
+        assert!(!table.put(&Large::filled(1, 10))?);
+        assert!(table.put(&Large::filled(1, 11))?, "in the same transaction");
+        table.insert(&Large::filled(2, 20))?;
+        assert!(matches!(table.insert(&Large::filled(2, 21)), Err(WriteError::KeyExists { .. })));
         assert_eq!(table.get(&1)?.map(Large::number), Some(11));
         assert!(table.delete(&1)? && !table.delete(&1)?);
         assert_eq!((table.len()?, table.contains(&1)?), (1, false));
@@ -81,7 +81,7 @@ fn every_method_takes_a_large_row() -> Outcome {
 
         let mut tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
-        let boxes = [Large::new(3, 30), Large::new(4, 40), Large::new(3, 31)];
+        let boxes = [Large::filled(3, 30), Large::filled(4, 40), Large::filled(3, 31)];
         assert_eq!(table.extend(boxes.iter().map(|row| &**row))?, 3);
         let update = |row: &mut Large| {
             let before = row.number();
@@ -108,11 +108,11 @@ fn every_method_takes_a_large_row() -> Outcome {
 fn an_update_of_a_large_row_that_fails_changes_nothing() -> Outcome {
     both(|store| {
         let mut tx = store.begin_write()?;
-        tx.table::<Large>()?.put(&Large::new(1, 10))?;
+        tx.table::<Large>()?.put(&Large::filled(1, 10))?;
         tx.commit()?;
         let mut tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
-        table.put(&Large::new(2, 20))?;
+        table.put(&Large::filled(2, 20))?;
         for id in [1, 2] {
             let error = table.update(&id, |row| row.id = 77).expect_err("a row keeps its key").to_string();
             assert!(
@@ -142,7 +142,7 @@ fn large_rows_that_were_aborted_leave_no_trace() -> Outcome {
     for round in 0..4 {
         let mut tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
-        table.put(&Large::new(1, 77))?;
+        table.put(&Large::filled(1, 77))?;
         table.alloc()?.fill(88);
         tx.abort();
         let mut tx = store.begin_write()?;

@@ -21,15 +21,8 @@ impl<const N: usize> FieldType for Bytes<N> {
 impl<const N: usize> PongoRecord for Bytes<N> {
     type Key = ();
     type KeyBytes = [u8; 0];
-    const SCHEMA: &'static Schema = &Schema {
-        table: "bytes",
-        record: "Bytes",
-        size: N,
-        align: 1,
-        fields: &[],
-        key: &[],
-        indexes: &[],
-    };
+    const SCHEMA: &'static Schema =
+        &Schema { table: "bytes", record: "Bytes", size: N, align: 1, fields: &[], key: &[], indexes: &[] };
 
     fn key(&self) {}
 
