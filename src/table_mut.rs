@@ -119,15 +119,15 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
-        if is_large::<T>() {
+        if const { is_large::<T>() } {
             return self.put_large(spot, hash, row);
         }
         self.stage_copy(spot, hash, row);
         Ok(())
     }
 
-    /// Apart, so that a large row's type has no place on the stack of those that never call it.
-    #[inline(never)]
+    /// Apart, so that a large row has no place on the stack of those that never call it.
+    #[inline]
     fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) {
         self.put_at(spot, hash, copy(row));
     }
@@ -203,7 +203,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let key = T::encode_key(key);
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
-        if is_large::<T>() {
+        if const { is_large::<T>() } {
             self.update_large(spot, hash, &key, change)
         } else {
             self.update_staged(spot, hash, &key, change)
@@ -211,7 +211,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     /// Apart, as [`stage_copy`](Self::stage_copy) is.
-    #[inline(never)]
+    #[inline]
     fn update_staged<R>(
         &mut self,
         spot: Spot,
@@ -269,7 +269,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(true)
     }
 
-    /// Takes a staged row out; the last one takes its place. Apart, as [`stage_copy`](Self::stage_copy) is.
+    /// Takes a staged row out; the last one takes its place. Apart, so that [`delete`](Self::delete) has no row on its stack.
     #[inline(never)]
     fn unstage(&mut self, place: usize) {
         let last = self.staging.staged.len() - 1;
