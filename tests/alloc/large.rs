@@ -183,10 +183,7 @@ struct Huge {
 fn three_hundred_mebibytes_are_a_row() -> Outcome {
     assert!(size_of::<Huge>() > 300 << 20);
     let folder = tempfile::tempdir()?;
-    let open = || {
-        // SAFETY: the folder is the test's own; only PongoDB writes to it.
-        unsafe { Store::open(folder.path().join("huge.pongo")) }
-    };
+    let open = || open(folder.path());
     let number = |row: usize, place: usize| (row << 20 | place) as u64;
     let store = open()?;
     let mut tx = store.begin_write()?;
