@@ -39,7 +39,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// Until then the transaction is borrowed; texts and blobs for the row are made before. Nobody else sees the row
     /// before the commit.
     ///
-    /// Costs a map, some microseconds, and a page fault for every 4 KiB that are filled; at the commit as with
+    /// Costs a map, ten microseconds or so, and a page fault (1 to 4 µs) for every 4 KiB that are filled; at the commit as with
     /// [`extend`](Self::extend). For many small rows, take [`alloc_slice`](Self::alloc_slice). In a store in memory the row is
     /// filled beside the store and copied to it.
     ///
