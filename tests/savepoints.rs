@@ -130,7 +130,16 @@ impl Run {
                 seats.push(seat);
             }
         }
-        tx.table::<Seat>()?.extend(seats)?;
+        if self.rng.below(2) == 0 {
+            let mut table = tx.table::<Seat>()?;
+            let mut rows = table.alloc_slice(seats.len())?;
+            rows.copy_from_slice(&seats);
+            // Asked for and given back.
+            rows.finish()?;
+            table.alloc_slice(3)?.discard();
+        } else {
+            tx.table::<Seat>()?.extend(seats)?;
+        }
         Ok(())
     }
 

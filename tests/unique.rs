@@ -139,7 +139,11 @@ impl Run {
             map.extend([(a, of_b), (b, of_a)]);
             rows.extend([person(a, of_b), person(b, of_a)]);
         }
-        tx.table::<Person>()?.extend(rows)?;
+        if self.rng.below(2) == 0 {
+            tx.table::<Person>()?.alloc_slice(rows.len())?.copy_from_slice(&rows);
+        } else {
+            tx.table::<Person>()?.extend(rows)?;
+        }
         Ok(map.iter().all(|(&id, &of)| in_the_way(map, id, of).is_none()))
     }
 
