@@ -57,6 +57,9 @@ pub struct Range<'s, T> {
     record: PhantomData<fn() -> T>,
 }
 
+/// What a range goes through.
+type Ordered<'s> = (&'s Snapshot, &'s TableView, Arc<OrderedIndex>);
+
 /// The one row that a unique index gave, without a look at the ordered index.
 struct One<'s> {
     view: &'s TableView,
@@ -424,10 +427,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    fn ordered(
-        &self,
-        fields: &[usize],
-    ) -> Result<Option<(&'s Snapshot, &'s TableView, Arc<OrderedIndex>)>, ReadError> {
+    fn ordered(&self, fields: &[usize]) -> Result<Option<Ordered<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
         let snapshot = self.snapshot();
         match snapshot.shared().ordered.index(view.core(), fields) {
