@@ -29,16 +29,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; the field
+//! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; [`Table::filter`] and the
+//! conditions of [`Column`]; the field
 //! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`].
 #![deny(unsafe_code)]
 
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod explain;
+mod filter;
 mod indexes;
 mod keys;
 mod ordered;
+#[cfg(feature = "rayon")]
+mod parallel;
 mod range;
 mod read;
 mod staging;
@@ -46,6 +51,8 @@ mod store;
 mod table_mut;
 mod write;
 
+pub use explain::{ConditionShare, Explain, Share};
+pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
@@ -55,11 +62,15 @@ pub use pongo_core::fields::{
     Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
+pub use pongo_core::predicate::{self, Predicate};
 pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
 pub use pongo_derive::{PongoRecord, record};
 pub use range::{By, Cursor, Range, RangeEntries};
+/// The crate whose parallel iterators [`Table::par_slices`], [`Table::par_rows`] and [`Filtered::par`] give.
+#[cfg(feature = "rayon")]
+pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use store::{Options, Store};
 pub use table_mut::TableMut;
@@ -71,7 +82,8 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
+        PongoRecord, Predicate, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+        WriteTransaction,
     };
 }
 

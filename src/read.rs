@@ -172,6 +172,7 @@ fn check<'v, T: PongoRecord>(
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
+    /// What stands behind it; `None`: the table did not exist yet.
     pub(crate) fn view(&self) -> Option<&'s TableView> {
         self.parts.as_ref().map(|(view, _)| *view)
     }
@@ -253,7 +254,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// An item is an error if a block is damaged; what follows is behind it.
     #[must_use]
     pub fn slices(&self) -> Slices<'s, T> {
-        Slices { view: self.parts.as_ref().map(|(view, _)| *view), next: RowId(0), record: PhantomData }
+        Slices { view: self.view(), next: RowId(0), record: PhantomData }
     }
 
     /// All rows, in the order of [`slices`](Self::slices), which is quicker where it fits.

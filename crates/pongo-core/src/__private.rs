@@ -9,6 +9,7 @@ pub use pongo_derive::PongoRecord as DerivePongoRecord;
 pub use crate::column::Column;
 pub use crate::fields::maybe::{Optional, OptionalCell, Tag, TagOf};
 pub use crate::layout;
+pub use crate::predicate::Comparable;
 pub use crate::record::{FieldType, KeyField, PongoRecord};
 pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
 

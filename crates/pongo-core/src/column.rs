@@ -5,6 +5,8 @@ use core::fmt;
 /// The field `F` of the record `R`. The macros make one constant for each field of a table's record.
 ///
 /// Costs nothing: a name, an offset and a function that borrows the field.
+///
+/// Its comparisons make conditions ([`Predicate`](crate::predicate::Predicate)) for `Table::filter`.
 pub struct Column<R, F> {
     name: &'static str,
     offset: usize,
@@ -13,9 +15,14 @@ pub struct Column<R, F> {
 
 impl<R, F> Column<R, F> {
     /// For the macros: `name` and `offset` are those of the field that `project` borrows.
+    ///
+    /// # Panics
+    /// If no `F` fits there.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(name: &'static str, offset: usize, project: fn(&R) -> &F) -> Self {
+        assert!(size_of::<F>() <= size_of::<R>(), "a field is not larger than its record");
+        assert!(offset <= size_of::<R>() - size_of::<F>(), "a field lies in its record");
         Self { name, offset, project }
     }
 

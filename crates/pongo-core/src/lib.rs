@@ -3,6 +3,7 @@
 //! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (where the newest checkpoint
 //! is), `journal` (the redo log), `space` (rows and heap in chunk files), `marks` (deaths and previous rows), `baseline`
 //! (what a checkpoint says of them), `heap` (items), `control` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
+//! [`zones`] (bounds of fields, by which scans skip), [`predicate`] (conditions on columns).
 //! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
 //! Unsafe code is in the modules that allow it by name: in `storage`, `space::view` and its callers that promise what it
@@ -42,6 +43,8 @@ pub mod state;
 mod superblock;
 #[allow(unsafe_code, reason = "reads rows below the table's length")]
 pub mod table;
+#[forbid(unsafe_code)]
+pub mod zones;
 
 pub use space::Sizes;
 pub use superblock::FORMAT_VERSION;
@@ -58,6 +61,8 @@ pub mod ids;
 #[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod layout;
+#[forbid(unsafe_code)]
+pub mod predicate;
 #[forbid(unsafe_code)]
 pub mod record;
 #[forbid(unsafe_code)]

@@ -20,6 +20,7 @@ use crate::schema::StoredSchema;
 use crate::space::{BLOCK, Chunk, Space, SpaceIdentity, View};
 use crate::state::TableState;
 use crate::storage::Storage;
+use crate::zones::Plan;
 
 /// A table as one process knows it, whatever the `Seq`.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct TableCore {
     storage: Arc<dyn Storage>,
     control: Arc<Control>,
     pub(crate) space: Space,
+    zone_plan: Arc<Plan>,
     /// The marks epoch up to which the marks files of the first `marks_chunks` chunks are known.
     marks_seen: AtomicU64,
     marks_chunks: AtomicU64,
@@ -57,6 +59,7 @@ impl TableCore {
             id,
             fingerprint,
             row_size,
+            zone_plan: Arc::new(Plan::new(&schema)),
             schema,
             storage: Arc::clone(storage),
             control: Arc::clone(control),
@@ -102,6 +105,17 @@ impl TableCore {
     #[must_use]
     pub fn fingerprint(&self) -> u128 {
         self.fingerprint
+    }
+
+    /// Which of its fields have bounds.
+    pub(crate) fn zone_plan(&self) -> &Arc<Plan> {
+        &self.zone_plan
+    }
+
+    /// Rows of a zone: see [`crate::zones`].
+    #[must_use]
+    pub fn zone_rows(&self) -> u64 {
+        self.zone_plan.zone_rows()
     }
 
     /// Bytes of a row.
@@ -456,11 +470,18 @@ impl TableView {
     /// The next run of live rows at or behind `from`: no dead row inside, at most one chunk long.
     #[must_use]
     pub fn next_run(&self, from: RowId) -> Option<Range<RowId>> {
+        self.next_run_in(from..RowId(self.state.len))
+    }
+
+    /// The first run of live rows in a range: as [`next_run`](Self::next_run), and none outside it is looked at.
+    #[must_use]
+    pub fn next_run_in(&self, rows: Range<RowId>) -> Option<Range<RowId>> {
         let size = self.core.row_size;
-        let mut start = from.0;
-        while start < self.state.len {
+        let mut start = rows.start.0;
+        let last = rows.end.0.min(self.state.len);
+        while start < last {
             let chunk = self.view.chunk_at(start * size)?;
-            let end = chunk.end().div_ceil(size).min(self.state.len);
+            let end = chunk.end().div_ceil(size).min(last);
             if chunk.marks.get().is_none() {
                 return Some(RowId(start)..RowId(end));
             }
@@ -476,6 +497,41 @@ impl TableView {
             }
         }
         None
+    }
+
+    /// The chunks in which rows below the length begin, in order.
+    pub fn chunks(&self) -> impl Iterator<Item = ChunkRows> + '_ {
+        (0..).map_while(|place| self.chunk_rows(place)).filter(|chunk| chunk.rows.start < chunk.rows.end)
+    }
+
+    /// Which rows begin in the chunk at a place in the view; `None` behind the last one that has any.
+    fn chunk_rows(&self, place: usize) -> Option<ChunkRows> {
+        let chunk = self.view.chunks.get(place)?;
+        let first = chunk.start.div_ceil(self.row_size);
+        let end = chunk.end().div_ceil(self.row_size);
+        if first >= self.state.len {
+            return None;
+        }
+        let full = end <= self.state.len;
+        // The last row may end in another chunk.
+        let blocks_end = (end * self.row_size).next_multiple_of(BLOCK);
+        Some(ChunkRows {
+            place,
+            id: chunk.id,
+            rows: RowId(first)..RowId(end.min(self.state.len)),
+            full,
+            durable: full && blocks_end <= self.state.summed,
+        })
+    }
+
+    /// What [`chunks`](Self::chunks) listed.
+    pub(crate) fn chunk(&self, rows: &ChunkRows) -> Option<&Arc<Chunk>> {
+        self.view.chunks.get(rows.place)
+    }
+
+    /// The checksum of the checksums of the blocks that these rows touch, all below a durable checkpoint.
+    pub(crate) fn sum_of_sums(&self, rows: Range<RowId>) -> Result<u64, Fault> {
+        self.view.sum_of_sums(rows.start.0 * self.row_size, rows.end.0 * self.row_size)
     }
 
     /// Where a row lies.
@@ -503,6 +559,21 @@ impl TableView {
     pub fn prefetch(&self, row: RowId) {
         self.view.prefetch(row.0.wrapping_mul(self.core.row_size));
     }
+}
+
+/// The rows of a view that begin in one chunk.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChunkRows {
+    /// Among the view's chunks.
+    place: usize,
+    /// The chunk.
+    pub id: ChunkId,
+    /// The rows below the view's length that begin in it, dead ones included.
+    pub rows: Range<RowId>,
+    /// Whether these are all that will ever begin in it.
+    pub full: bool,
+    /// Whether they are, and a durable checkpoint covers every byte of theirs: no crash can change them.
+    pub durable: bool,
 }
 
 #[inline]

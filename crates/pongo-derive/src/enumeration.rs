@@ -91,6 +91,15 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
             #[automatically_derived]
             impl #private::KeyField for #ident where for<'key> #ident: #private::KeyFor<'key> {}
 
+            #[automatically_derived]
+            impl #private::Comparable for #ident where for<'key> #ident: #private::KeyFor<'key> {
+                type Value = Self;
+                #[inline(always)]
+                fn value(&self) -> #private::core::option::Option<Self> {
+                    #private::core::option::Option::Some(*self)
+                }
+            }
+
             #optional
         };
     })

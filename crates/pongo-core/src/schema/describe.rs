@@ -1,4 +1,4 @@
-//! A row's key as a person would write it: for messages.
+//! A row's key, or one value, as a person would write it: for messages.
 
 use core::fmt::Write;
 
@@ -19,6 +19,11 @@ impl StoredSchema {
         }
         out
     }
+}
+
+/// A value of a field.
+pub(crate) fn describe_value(kind: &Kind, bytes: &[u8]) -> String {
+    describe(&StoredKind::from(kind), bytes)
 }
 
 fn describe(kind: &StoredKind, bytes: &[u8]) -> String {
@@ -51,6 +56,8 @@ fn plain_value(kind: Kind, bytes: &[u8]) -> String {
     match kind {
         Kind::U8 | Kind::U16 | Kind::U32 | Kind::U64 | Kind::U128 => unsigned.to_string(),
         Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 => signed.to_string(),
+        Kind::F32 => f32::from_bits(unsigned as u32).to_string(),
+        Kind::F64 => f64::from_bits(unsigned as u64).to_string(),
         Kind::Bool => (unsigned != 0).to_string(),
         Kind::Timestamp => Timestamp::from_micros(signed as i64).to_string(),
         Kind::Uuid => Uuid::from_bytes(wide).to_string(),

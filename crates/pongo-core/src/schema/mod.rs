@@ -16,6 +16,7 @@ mod kind;
 mod stored;
 mod text;
 
+pub(crate) use describe::describe_value;
 pub use diff::SchemaDiff;
 pub use kind::{PlainKind, StoredKind};
 pub use stored::{HeapField, StoredField, StoredIndex, StoredSchema};

@@ -1,4 +1,5 @@
-//! One chunk file: its header, its block checksums, and its marks once a row in it has died.
+//! One chunk file: its header, its block checksums, its marks once a row in it has died, and its zones once a filter has
+//! asked for them.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -8,6 +9,7 @@ use crate::error::Fault;
 use crate::ids::{ChunkId, TableId};
 use crate::marks::Marks;
 use crate::storage::{File, PAGE, Storage};
+use crate::zones::ZoneSlot;
 
 const MAGIC: [u8; 8] = *b"PONGOCHK";
 const VERSION: u64 = 1;
@@ -39,6 +41,7 @@ pub(crate) struct Chunk {
     file: Mutex<Option<Arc<dyn File>>>,
     sums: Mutex<Vec<u64>>,
     pub(crate) marks: OnceLock<Marks>,
+    pub(crate) zones: ZoneSlot,
 }
 
 impl Chunk {
@@ -51,6 +54,7 @@ impl Chunk {
             file: Mutex::new(Some(file)),
             sums: Mutex::default(),
             marks: OnceLock::new(),
+            zones: ZoneSlot::default(),
         }
     }
 
@@ -70,8 +74,9 @@ impl Chunk {
         let path = format!("{dir}/{id}.chunk");
         let temporary = format!("{path}.new");
         // There is no chunk of this number: what is here beside it belonged to one that never got its name.
-        for leftover in [temporary.clone(), format!("{dir}/{id}.marks"), format!("{dir}/{id}.sums")] {
-            let _ = storage.remove(&leftover);
+        let _ = storage.remove(&temporary);
+        for leftover in ["marks", "sums", "zones"] {
+            let _ = storage.remove(&format!("{dir}/{id}.{leftover}"));
         }
         let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
         let filled = file

@@ -12,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use super::BLOCK;
 use super::chunk::{Chunk, HEADER, sum_of};
 use crate::append_vec::AppendVec;
+use crate::codec::Summing;
 use crate::error::Fault;
 use crate::storage::{Reservation, Storage};
 
@@ -249,6 +250,19 @@ impl View {
             block += BLOCK;
         }
         Ok(())
+    }
+
+    /// The checksum of the stored checksums of the blocks that `[from, to)` touches: as good as one of all their bytes.
+    /// They lie below `summed`.
+    pub(crate) fn sum_of_sums(&self, from: u64, to: u64) -> Result<u64, Fault> {
+        let summed = self.summed.load(Ordering::Relaxed);
+        let mut sums = Summing::new();
+        for block in (from - (from - self.origin) % BLOCK..to).step_by(BLOCK as usize) {
+            let Some(chunk) = self.chunk_at(block) else { return Err(self.unmapped(from, to - from)) };
+            let blocks = summed.min(chunk.end()).saturating_sub(chunk.start) / BLOCK;
+            sums.add(chunk.block_sum(&*self.storage, (block - chunk.start) / BLOCK, blocks)?);
+        }
+        Ok(sums.sum())
     }
 
     /// Takes over what another view of the same space knows of its blocks.

@@ -1,0 +1,76 @@
+//! Which fields can be compared with a value, and what that value is.
+
+use crate::fields::maybe::Optional;
+use crate::fields::{FixedStr, Maybe, Timestamp, Uuid};
+use crate::record::{FieldType, KeyField};
+
+/// A field type whose values can be told to be equal by `eq`, `ne` and `is_in`: whatever can be a key, floats, and a `Maybe` of
+/// these. The macros implement it for enums that are `Copy` and `Eq`.
+#[diagnostic::on_unimplemented(
+    message = "a column of `{Self}` cannot be compared with a value",
+    label = "equal values of this type need not have equal bytes",
+    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of bytes, an enum that is `Copy` \
+            and `Eq`, or a `Maybe` of one of these",
+    note = "a `Text` or `Blob` lies in the heap: look at it in `Iterator::filter` on the rows, or keep a `FixedStr<N>` of \
+            its start in the row"
+)]
+pub trait Comparable: FieldType {
+    /// What it is compared with: the type itself, or what the `Maybe` is of.
+    type Value: FieldType + Copy + PartialEq;
+    /// The value, if there is one.
+    fn value(&self) -> Option<Self::Value>;
+}
+
+/// A field type whose values have an order that `lt`, `le`, `gt`, `ge` and `between` go by: integers, floats, `bool`,
+/// `Timestamp`, and by their bytes `Uuid`, `FixedStr<N>` and `[u8; N]`; a `Maybe` of one of these.
+#[diagnostic::on_unimplemented(
+    message = "the values of a column of `{Self}` have no order",
+    label = "no order of this type's values is known",
+    note = "take an integer, a float, `bool`, `Timestamp`, `Uuid`, `FixedStr<N>`, `[u8; N]`, or a `Maybe` of one of these",
+    note = "an enum can be asked for with `eq`, `ne` and `is_in`"
+)]
+pub trait Ordered: Comparable<Value: PartialOrd> {}
+
+macro_rules! comparable {
+    ($([$($parameters:tt)*] $type:ty;)*) => {$(
+        impl<$($parameters)*> Comparable for $type {
+            type Value = Self;
+
+            #[inline(always)]
+            fn value(&self) -> Option<Self> {
+                Some(*self)
+            }
+        }
+    )*};
+}
+
+comparable! {
+    [] u8; [] u16; [] u32; [] u64; [] u128;
+    [] i8; [] i16; [] i32; [] i64; [] i128;
+    [] f32; [] f64; [] bool; [] Timestamp; [] Uuid;
+    [const N: usize] FixedStr<N>;
+    [F: KeyField, const N: usize] [F; N];
+}
+
+#[diagnostic::do_not_recommend]
+impl<F: Optional + Comparable<Value = F> + Copy + PartialEq> Comparable for Maybe<F> {
+    type Value = F;
+
+    #[inline(always)]
+    fn value(&self) -> Option<F> {
+        self.get().copied()
+    }
+}
+
+macro_rules! ordered {
+    ($($type:ty)*) => {$( impl Ordered for $type {} )*};
+}
+
+ordered!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool Timestamp Uuid);
+
+impl<const N: usize> Ordered for FixedStr<N> {}
+
+impl<const N: usize> Ordered for [u8; N] {}
+
+#[diagnostic::do_not_recommend]
+impl<F: Optional + Ordered + Comparable<Value = F> + Copy + PartialOrd> Ordered for Maybe<F> {}

@@ -1,0 +1,366 @@
+//! The methods of [`Column`] that make conditions, and the conditions they make.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use zerocopy::IntoBytes;
+
+use super::judge::{
+    EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator, Verdict, ends, judge,
+};
+use super::{Comparable, Condition, Ordered, Predicate};
+use crate::column::Column;
+use crate::fields::maybe::{Maybe, Optional};
+use crate::record::FieldType;
+use crate::schema::describe_value;
+use crate::zones::Zone;
+
+/// Conditions. A comparison with the value of a `Maybe` that is missing is not true, whichever it is; floats compare as
+/// IEEE 754 says: with what is not a number, only `ne` is true.
+impl<R: FieldType, F: FieldType> Column<R, F> {
+    /// Rows whose value is less.
+    pub fn lt(self, value: F::Value) -> Compare<R, F, LessThan>
+    where
+        F: Ordered,
+    {
+        Compare::new(self, value)
+    }
+
+    /// Rows whose value is less or equal.
+    pub fn le(self, value: F::Value) -> Compare<R, F, NotGreaterThan>
+    where
+        F: Ordered,
+    {
+        Compare::new(self, value)
+    }
+
+    /// Rows whose value is greater.
+    pub fn gt(self, value: F::Value) -> Compare<R, F, GreaterThan>
+    where
+        F: Ordered,
+    {
+        Compare::new(self, value)
+    }
+
+    /// Rows whose value is greater or equal.
+    pub fn ge(self, value: F::Value) -> Compare<R, F, NotLessThan>
+    where
+        F: Ordered,
+    {
+        Compare::new(self, value)
+    }
+
+    /// Rows with this value.
+    pub fn eq(self, value: F::Value) -> Compare<R, F, EqualTo>
+    where
+        F: Comparable,
+    {
+        Compare::new(self, value)
+    }
+
+    /// Rows with another value. Not those whose value is missing.
+    pub fn ne(self, value: F::Value) -> Compare<R, F, NotEqualTo>
+    where
+        F: Comparable,
+    {
+        Compare::new(self, value)
+    }
+
+    /// Rows whose value lies in a range, with its ends as the range says. One that ends before it starts has none.
+    pub fn between(self, range: impl RangeBounds<F::Value>) -> Between<R, F>
+    where
+        F: Ordered,
+    {
+        Between { column: self, start: range.start_bound().cloned(), end: range.end_bound().cloned() }
+    }
+
+    /// Rows with one of these values. They are compared one after another.
+    pub fn is_in(self, values: &[F::Value]) -> IsIn<R, F>
+    where
+        F: Comparable,
+    {
+        IsIn { column: self, values: values.into() }
+    }
+
+    /// The field of a row, copied out.
+    ///
+    /// Not by the column's function: a call in the loop over the rows, even one that is never made, would cost more than
+    /// the comparison.
+    #[inline(always)]
+    fn read(&self, row: &R) -> F {
+        let (offset, size) = (self.offset(), size_of::<F>());
+        // `Column::new` saw to it that the field lies in the row.
+        let bytes = &row.as_bytes()[offset..offset + size];
+        // The row is an `R`, so its field is an `F`, unless the column was made by hand for another place.
+        F::try_read_from_bytes(bytes).unwrap_or(F::BLANK)
+    }
+}
+
+/// Conditions on whether there is a value.
+impl<R: FieldType, F: Optional> Column<R, Maybe<F>> {
+    /// Rows with a value.
+    pub fn is_some(self) -> Presence<R, F> {
+        Presence { column: self, wanted: true }
+    }
+
+    /// Rows without one.
+    pub fn is_none(self) -> Presence<R, F> {
+        Presence { column: self, wanted: false }
+    }
+}
+
+/// A column compared with one value: [`Column::lt`], `le`, `gt`, `ge`, `eq`, `ne`.
+#[must_use]
+pub struct Compare<R, F: Comparable, O> {
+    column: Column<R, F>,
+    value: F::Value,
+    operator: PhantomData<fn() -> O>,
+}
+
+impl<R, F: Comparable, O> Compare<R, F, O> {
+    fn new(column: Column<R, F>, value: F::Value) -> Self {
+        Self { column, value, operator: PhantomData }
+    }
+}
+
+impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Predicate<R> for Compare<R, F, O> {
+    #[inline(always)]
+    fn matches(&self, row: &R) -> bool {
+        self.column.read(row).value().is_some_and(|found| O::holds(&found, &self.value))
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        size_of::<F>() <= QUICK
+    }
+
+    fn judge(&self, zone: &Zone<'_>) -> Verdict {
+        let asked = self.value.as_bytes();
+        judge(zone.facts(self.column.offset()), asked.len(), O::OF_NAN, |facts| O::among(ends(&facts, asked)))
+    }
+
+    fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
+        show(self, negated);
+    }
+}
+
+impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Condition for Compare<R, F, O> {
+    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
+        self.judge(zone)
+    }
+}
+
+impl<R, F: Comparable, O: Operator<F::Value>> fmt::Display for Compare<R, F, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.column.name(), O::SIGN, said(&self.value))
+    }
+}
+
+/// A column compared with a range: [`Column::between`].
+#[must_use]
+pub struct Between<R, F: Comparable> {
+    column: Column<R, F>,
+    start: Bound<F::Value>,
+    end: Bound<F::Value>,
+}
+
+impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
+    #[inline(always)]
+    fn matches(&self, row: &R) -> bool {
+        let holds = |found: F::Value| {
+            let from = match &self.start {
+                Bound::Included(start) => found >= *start,
+                Bound::Excluded(start) => found > *start,
+                Bound::Unbounded => true,
+            };
+            let to = match &self.end {
+                Bound::Included(end) => found <= *end,
+                Bound::Excluded(end) => found < *end,
+                Bound::Unbounded => true,
+            };
+            from & to
+        };
+        self.column.read(row).value().is_some_and(holds)
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        size_of::<F>() <= QUICK
+    }
+
+    fn judge(&self, zone: &Zone<'_>) -> Verdict {
+        let open = matches!((&self.start, &self.end), (Bound::Unbounded, Bound::Unbounded));
+        let of_nan = if open { Verdict::All } else { Verdict::None };
+        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), of_nan, |facts| {
+            let ends = |value: &F::Value| ends(&facts, value.as_bytes());
+            let from = match &self.start {
+                Bound::Included(start) => <NotLessThan as Operator<F::Value>>::among(ends(start)),
+                Bound::Excluded(start) => <GreaterThan as Operator<F::Value>>::among(ends(start)),
+                Bound::Unbounded => Verdict::All,
+            };
+            let to = match &self.end {
+                Bound::Included(end) => <NotGreaterThan as Operator<F::Value>>::among(ends(end)),
+                Bound::Excluded(end) => <LessThan as Operator<F::Value>>::among(ends(end)),
+                Bound::Unbounded => Verdict::All,
+            };
+            match (from, to) {
+                (Verdict::None, _) | (_, Verdict::None) => Verdict::None,
+                (Verdict::All, Verdict::All) => Verdict::All,
+                _ => Verdict::Some,
+            }
+        })
+    }
+
+    fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
+        show(self, negated);
+    }
+}
+
+impl<R: FieldType, F: Ordered> Condition for Between<R, F> {
+    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
+        self.judge(zone)
+    }
+}
+
+impl<R, F: Comparable> fmt::Display for Between<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in ", self.column.name())?;
+        match &self.start {
+            Bound::Included(start) => write!(f, "{}", said(start))?,
+            Bound::Excluded(start) => write!(f, "(above {})", said(start))?,
+            Bound::Unbounded => {}
+        }
+        match &self.end {
+            Bound::Included(end) => write!(f, "..={}", said(end)),
+            Bound::Excluded(end) => write!(f, "..{}", said(end)),
+            Bound::Unbounded => write!(f, ".."),
+        }
+    }
+}
+
+/// A column compared with a list of values: [`Column::is_in`].
+#[must_use]
+pub struct IsIn<R, F: Comparable> {
+    column: Column<R, F>,
+    values: Arc<[F::Value]>,
+}
+
+impl<R: FieldType, F: Comparable> Predicate<R> for IsIn<R, F> {
+    #[inline]
+    fn matches(&self, row: &R) -> bool {
+        self.column.read(row).value().is_some_and(|found| self.values.contains(&found))
+    }
+
+    fn judge(&self, zone: &Zone<'_>) -> Verdict {
+        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), Verdict::None, |facts| {
+            let each =
+                |value: &F::Value| <EqualTo as Operator<F::Value>>::among(ends(&facts, value.as_bytes()));
+            let mut found = Verdict::None;
+            for verdict in self.values.iter().map(each) {
+                match verdict {
+                    Verdict::All => return Verdict::All,
+                    Verdict::Some => found = Verdict::Some,
+                    Verdict::None => {}
+                }
+            }
+            found
+        })
+    }
+
+    fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
+        show(self, negated);
+    }
+}
+
+impl<R: FieldType, F: Comparable> Condition for IsIn<R, F> {
+    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
+        self.judge(zone)
+    }
+}
+
+/// Fields of at most so many bytes are compared by a few instructions.
+const QUICK: usize = 16;
+/// Values of a list that are shown.
+const SHOWN: usize = 4;
+
+impl<R, F: Comparable> fmt::Display for IsIn<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in [", self.column.name())?;
+        for (place, value) in self.values.iter().take(SHOWN).enumerate() {
+            write!(f, "{}{}", if place == 0 { "" } else { ", " }, said(value))?;
+        }
+        match self.values.len().checked_sub(SHOWN) {
+            Some(more @ 1..) => write!(f, " and {more} more]"),
+            _ => write!(f, "]"),
+        }
+    }
+}
+
+/// Whether a `Maybe` has a value: [`Column::is_some`], [`Column::is_none`].
+#[must_use]
+pub struct Presence<R, F: Optional> {
+    column: Column<R, Maybe<F>>,
+    wanted: bool,
+}
+
+impl<R: FieldType, F: Optional> Predicate<R> for Presence<R, F> {
+    #[inline(always)]
+    fn matches(&self, row: &R) -> bool {
+        // The first byte of the tag alone: the value need not be looked at.
+        (row.as_bytes()[self.column.offset()] != 0) == self.wanted
+    }
+
+    #[inline(always)]
+    fn is_quick(&self) -> bool {
+        true
+    }
+
+    fn judge(&self, zone: &Zone<'_>) -> Verdict {
+        let Some(facts) = zone.facts(self.column.offset()) else { return Verdict::Some };
+        let verdict = match (facts.some_present(), facts.some_absent()) {
+            (true, false) => Verdict::All,
+            (false, true) => Verdict::None,
+            _ => Verdict::Some,
+        };
+        if self.wanted { verdict } else { verdict.opposite() }
+    }
+
+    fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
+        show(self, negated);
+    }
+}
+
+impl<R: FieldType, F: Optional> Condition for Presence<R, F> {
+    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
+        self.judge(zone)
+    }
+}
+
+impl<R, F: Optional> fmt::Display for Presence<R, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}", self.column.name(), if self.wanted { "there" } else { "missing" })
+    }
+}
+
+fn said<V: FieldType>(value: &V) -> String {
+    describe_value(&V::KIND, value.as_bytes())
+}
+
+macro_rules! plain {
+    ($($name:ident<R, F $(: $bound:ident)?, $($operator:ident)?> { $($field:ident),* })*) => {$(
+        impl<R, F: $($bound)?, $($operator)?> Clone for $name<R, F, $($operator)?> {
+            fn clone(&self) -> Self {
+                Self { $($field: self.$field.clone()),* }
+            }
+        }
+    )*};
+}
+
+plain! {
+    Compare<R, F: Comparable, O> { column, value, operator }
+    Between<R, F: Comparable,> { column, start, end }
+    IsIn<R, F: Comparable,> { column, values }
+    Presence<R, F: Optional,> { column, wanted }
+}

@@ -1,0 +1,92 @@
+//! `C.zones`: the zones of chunk C, kept so that the next process need not look its rows through.
+//!
+//! Written only for a chunk whose rows a durable checkpoint covers, and bound to the checksums of its blocks: a file
+//! that does not belong to these very bytes is not believed. It is not synced: what a power cut leaves of it does not
+//! check, and it is made anew.
+
+use std::sync::Arc;
+
+use super::{Plan, Zones};
+use crate::codec::{Put, Reader, checksum};
+use crate::ids::{ChunkId, RowId};
+use crate::space::SpaceIdentity;
+use crate::storage::Storage;
+
+const MAGIC: [u8; 8] = *b"PONGOZON";
+const VERSION: u64 = 1;
+const HEAD: usize = 8 + 8 + 16 + 8 + 8 + 16 + 8 * 5;
+
+/// What a zones file must be about to be believed.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    pub(super) plan: &'a Arc<Plan>,
+    pub(super) identity: &'a SpaceIdentity,
+    pub(super) chunk: ChunkId,
+    /// The first row that begins in the chunk.
+    pub(super) first: RowId,
+    /// How many begin in it.
+    pub(super) rows: u64,
+    /// The checksum of the checksums of the blocks that these rows touch.
+    pub(super) sums: u64,
+}
+
+impl Subject<'_> {
+    fn head(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEAD);
+        out.extend_from_slice(&MAGIC);
+        out.put_u64(VERSION);
+        out.put_u128(self.identity.store);
+        out.put_u64(self.identity.table.map_or(u64::MAX, |table| u64::from(table.0)));
+        out.put_u64(self.chunk.0);
+        out.put_u128(self.identity.fingerprint);
+        out.put_u64(self.first.0);
+        out.put_u64(self.rows);
+        out.put_u64(self.plan.zone_rows);
+        out.put_u64(self.plan.stride as u64);
+        out.put_u64(self.sums);
+        debug_assert_eq!(out.len(), HEAD);
+        out
+    }
+
+    fn zones(&self) -> usize {
+        self.rows.div_ceil(self.plan.zone_rows) as usize
+    }
+}
+
+/// Writes the file under a temporary name and renames it. Whether it worked is of no consequence, so an error is not told:
+/// the next process looks the rows through again.
+pub(super) fn save(storage: &dyn Storage, path: &str, subject: &Subject<'_>, zones: &Zones) {
+    let mut bytes = subject.head();
+    bytes.extend_from_slice(&zones.entries);
+    let sum = checksum(&bytes);
+    bytes.put_u64(sum);
+    let temporary = format!("{path}.new");
+    // One that is there belongs to another process that is at it, or to one that died and is swept by recovery.
+    let Ok(file) = storage.create(&temporary) else { return };
+    let written = file.write_at(&bytes, 0).and_then(|()| storage.rename(&temporary, path));
+    if written.is_err() {
+        let _ = storage.remove(&temporary);
+    }
+}
+
+/// Reads the file, if it is there and right in every byte.
+pub(super) fn load(storage: &dyn Storage, path: &str, subject: &Subject<'_>) -> Option<Zones> {
+    let file = storage.open(path).ok()?;
+    let entries = (subject.zones() + 1) * subject.plan.stride;
+    let len = HEAD + entries + 8;
+    if file.len().ok()? != len as u64 {
+        return None;
+    }
+    let mut bytes = vec![0; len];
+    file.read_at(&mut bytes, 0).ok()?;
+    let (content, sum) = bytes.split_at(HEAD + entries);
+    if Reader::new(sum).u64() != Some(checksum(content)) || content[..HEAD] != subject.head() {
+        return None;
+    }
+    let entries = content[HEAD..].to_vec();
+    let plan = subject.plan;
+    if plan.stride > 0 && !entries.chunks_exact(plan.stride).all(|entry| plan.is_sound(entry)) {
+        return None;
+    }
+    Some(Zones { plan: Arc::clone(plan), first: subject.first, rows: subject.rows, entries })
+}

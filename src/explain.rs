@@ -1,0 +1,148 @@
+//! What a filter passes over, and why: [`Explain`].
+
+use core::fmt;
+use core::ops::Range;
+
+use pongo_core::error::ReadError;
+use pongo_core::ids::RowId;
+use pongo_core::predicate::{Predicate, Verdict};
+use pongo_core::table::TableView;
+use pongo_core::zones::Zone;
+
+/// What a filter has to look at: see [`Filtered::explain`](crate::Filtered::explain). Rows are counted with those that are
+/// dead; a chunk's zones are its parts of a fixed number of rows.
+///
+/// [`Display`](fmt::Display) says it in a few lines.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Explain {
+    /// All there is.
+    pub all: Share,
+    /// What is passed over. A chunk is counted if all its rows are.
+    pub skipped: Share,
+    /// What is taken without a test, since every row matches.
+    pub taken: Share,
+    /// What is tested, row by row.
+    pub tested: Share,
+    /// Each single condition, in the order in which it was written.
+    pub conditions: Vec<ConditionShare>,
+}
+
+/// A part of a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Share {
+    /// Chunks that are wholly in it.
+    pub chunks: u64,
+    /// Zones.
+    pub zones: u64,
+    /// Rows, dead ones included.
+    pub rows: u64,
+}
+
+/// What one condition of a filter rules out by itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct ConditionShare {
+    /// The condition, such as `dep_delay > 60`.
+    pub condition: String,
+    /// What it rules out. Under an [`or`](Predicate::or) that is skipped only if the other side rules it out too.
+    pub ruled_out: Share,
+}
+
+impl Share {
+    fn add(&mut self, rows: &Range<RowId>) {
+        self.zones += 1;
+        self.rows += rows.end.0 - rows.start.0;
+    }
+}
+
+impl Explain {
+    pub(crate) fn new<T, P: Predicate<T>>(
+        view: Option<&TableView>,
+        predicate: &P,
+    ) -> Result<Self, ReadError> {
+        let mut explain = Self::default();
+        predicate.each(false, &mut |condition, negated| {
+            let condition = format!("{}{condition}", if negated { "not " } else { "" });
+            explain.conditions.push(ConditionShare { condition, ruled_out: Share::default() });
+        });
+        let Some(view) = view else { return Ok(explain) };
+        for chunk in view.chunks() {
+            let before = explain.clone();
+            let mut known = chunk.rows.start;
+            if let Some(zones) = view.zones(&chunk) {
+                for zone in zones.iter().filter(|zone| zone.rows().start < chunk.rows.end) {
+                    explain.add(&zone, chunk.rows.end, predicate);
+                }
+                known = zones.rows().end;
+            }
+            let step = view.core().zone_rows();
+            while known < chunk.rows.end {
+                let rows = known..RowId((known.0 + step).min(chunk.rows.end.0));
+                if chunk.full {
+                    // A full chunk without zones has rows that cannot be read.
+                    view.rows_bytes(rows.clone())?;
+                }
+                explain.all.add(&rows);
+                explain.tested.add(&rows);
+                known = rows.end;
+            }
+            explain.count_chunk(&before);
+        }
+        Ok(explain)
+    }
+
+    fn add<T, P: Predicate<T>>(&mut self, zone: &Zone<'_>, end: RowId, predicate: &P) {
+        let rows = zone.rows().start..zone.rows().end.min(end);
+        self.all.add(&rows);
+        match predicate.judge(zone) {
+            Verdict::None => self.skipped.add(&rows),
+            Verdict::Some => self.tested.add(&rows),
+            Verdict::All => self.taken.add(&rows),
+        }
+        let mut conditions = self.conditions.iter_mut();
+        predicate.each(false, &mut |condition, negated| {
+            let rules_out = if negated { Verdict::All } else { Verdict::None };
+            if let Some(known) = conditions.next()
+                && condition.verdict(zone) == rules_out
+            {
+                known.ruled_out.add(&rows);
+            }
+        });
+    }
+
+    /// Counts a chunk where all its rows went.
+    fn count_chunk(&mut self, before: &Self) {
+        let rows = self.all.rows - before.all.rows;
+        self.all.chunks += 1;
+        let count = |now: &mut Share, before: &Share| now.chunks += u64::from(now.rows - before.rows == rows);
+        count(&mut self.skipped, &before.skipped);
+        count(&mut self.taken, &before.taken);
+        count(&mut self.tested, &before.tested);
+        for (now, before) in self.conditions.iter_mut().zip(&before.conditions) {
+            count(&mut now.ruled_out, &before.ruled_out);
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+        let (chunks, zones) = (counted(self.chunks, "chunk"), counted(self.zones, "zone"));
+        write!(f, "{chunks}, {zones}, {}", counted(self.rows, "row"))
+    }
+}
+
+impl fmt::Display for Explain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "in all: {}", self.all)?;
+        writeln!(f, "passed over: {}", self.skipped)?;
+        writeln!(f, "taken untested: {}", self.taken)?;
+        write!(f, "tested: {}", self.tested)?;
+        for part in &self.conditions {
+            write!(f, "\n`{}` rules out {}", part.condition, part.ruled_out)?;
+        }
+        Ok(())
+    }
+}

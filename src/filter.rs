@@ -1,0 +1,315 @@
+//! Filtered scans: [`Table::filter`] passes over the chunks and zones in which no row can match, and tests the others row by
+//! row. What is known of them: [`pongo_core::zones`]. What can be asked: [`Predicate`].
+
+use core::fmt;
+use core::iter::FusedIterator;
+use core::marker::PhantomData;
+use core::ops::Range;
+use std::vec;
+
+use pongo_core::error::ReadError;
+use pongo_core::ids::RowId;
+use pongo_core::predicate::{Predicate, Verdict};
+use pongo_core::record::PongoRecord;
+use pongo_core::table::{ChunkRows, TableView};
+
+use crate::explain::Explain;
+use crate::read::Table;
+
+impl<'s, T: PongoRecord> Table<'s, T> {
+    /// The rows that meet a condition, in the order of [`rows`](Self::rows).
+    ///
+    /// Of each chunk, and of each 64 KiB in it, the least and the greatest value of every number, time, `bool`, enum, `Uuid` and
+    /// short fixed string is known: where the condition cannot hold, no row is looked at, and where it must, none is tested. So
+    /// a condition on what rises with the rows, such as a time, costs what it finds.
+    ///
+    /// The first filter over a chunk looks all its rows through, some nanoseconds a field and row, and keeps what it found
+    /// beside the chunk for later ones and other processes. [`Filtered::explain`] says what is skipped.
+    ///
+    /// An item is an error if a block is damaged, as with [`slices`](Self::slices). What is skipped is not checked.
+    ///
+    /// ```
+    /// use pongo::prelude::*;
+    ///
+    /// #[pongo::record]
+    /// #[pongo(table = "flights")]
+    /// struct Flight {
+    ///     #[pongo(key)]
+    ///     id: u64,
+    ///     delay: Maybe<f32>,
+    ///     carrier: FixedStr<2>,
+    ///     month: u16,
+    ///     _pad: [u8; 4],
+    /// }
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut tx = store.begin_write()?;
+    /// tx.table::<Flight>()?.extend((0..1200u16).map(|i| Flight {
+    ///     id: i.into(),
+    ///     delay: if i % 7 == 0 { Maybe::none() } else { Maybe::some(f32::from(i % 100)) },
+    ///     carrier: if i % 2 == 0 { "UA" } else { "AA" }.parse().unwrap_or_default(),
+    ///     month: 1 + i / 100,
+    ///     _pad: [0; 4],
+    /// }))?;
+    /// tx.commit()?;
+    ///
+    /// let snapshot = store.begin_read()?;
+    /// let flights = snapshot.table::<Flight>()?;
+    /// let late = Flight::MONTH.between(6..=7).and(Flight::DELAY.gt(60.0)).and(Flight::CARRIER.eq("UA".parse()?));
+    /// for flight in flights.filter(&late) {
+    ///     assert!(flight?.delay.to_option() > Some(60.0));
+    /// }
+    /// assert_eq!(flights.filter(&late).count(), 34);
+    /// assert_eq!(flights.filter(Flight::DELAY.is_none()).count(), 172);
+    /// // One commit: the rows lie in key order.
+    /// println!("{}", flights.filter(&late).explain()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// A value of another type, and a type that cannot be compared, do not compile:
+    /// ```compile_fail
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "flights")]
+    /// # struct Flight { #[pongo(key)] id: u64, tail: Text }
+    /// let _ = Flight::TAIL.eq("N14228");
+    /// ```
+    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Filtered<'s, T, P> {
+        let chunks: Vec<_> = self.view().map(|view| view.chunks().collect()).unwrap_or_default();
+        Filtered { entries: FilteredEntries::new(self.view(), predicate, chunks, Vec::new()) }
+    }
+}
+
+/// Rows of one chunk that are to be looked at, one behind the other.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    pub(crate) rows: Range<RowId>,
+    /// Whether each is to be tested; all match if not.
+    pub(crate) tested: bool,
+}
+
+/// The rows of a chunk that can match.
+pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, predicate: &P) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    let mut add = |rows: Range<RowId>, verdict| {
+        let rows = rows.start..rows.end.min(chunk.rows.end);
+        let tested = match verdict {
+            Verdict::None => return,
+            Verdict::Some => true,
+            Verdict::All => false,
+        };
+        match spans.last_mut() {
+            _ if rows.start >= rows.end => {}
+            Some(last) if last.tested == tested && last.rows.end == rows.start => last.rows.end = rows.end,
+            _ => spans.push(Span { rows, tested }),
+        }
+    };
+    let mut known = chunk.rows.start;
+    if let Some(zones) = view.zones(chunk) {
+        match predicate.judge(&zones.whole()) {
+            Verdict::Some => zones.iter().for_each(|zone| add(zone.rows(), predicate.judge(&zone))),
+            verdict => add(zones.rows(), verdict),
+        }
+        known = zones.rows().end;
+    }
+    // What came behind the last complete zone.
+    add(known..chunk.rows.end, Verdict::Some);
+    spans
+}
+
+/// Runs of live rows in a range of row numbers.
+pub(crate) struct Runs<'s, T> {
+    view: Option<&'s TableView>,
+    rows: Range<RowId>,
+    record: PhantomData<fn() -> T>,
+}
+
+impl<'s, T: PongoRecord> Runs<'s, T> {
+    pub(crate) fn new(view: Option<&'s TableView>, rows: Range<RowId>) -> Self {
+        Self { view, rows, record: PhantomData }
+    }
+}
+
+impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
+    type Item = Result<(RowId, &'s [T]), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let view = self.view?;
+        let run = view.next_run_in(self.rows.clone())?;
+        self.rows.start = run.end;
+        Some(view.rows(run.clone()).map(|rows| (run.start, rows)))
+    }
+}
+
+/// The rows that meet a condition: see [`Table::filter`].
+#[must_use]
+pub struct Filtered<'s, T, P> {
+    entries: FilteredEntries<'s, T, P>,
+}
+
+impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
+    /// The same with the rows' numbers, which rise.
+    pub fn entries(self) -> FilteredEntries<'s, T, P> {
+        self.entries
+    }
+
+    /// How many chunks, zones and rows there are, how many are passed over, and because of which condition. Costs what the
+    /// first filter over the table costs, or some microseconds a chunk.
+    ///
+    /// # Errors
+    /// [`ReadError::Fault`] if a chunk's rows are damaged, so that nothing is known of them: the filter reads them all.
+    pub fn explain(&self) -> Result<Explain, ReadError> {
+        Explain::new(self.entries.runs.view, &self.entries.predicate)
+    }
+
+    #[cfg(feature = "rayon")]
+    pub(crate) fn into_parts(self) -> (Option<&'s TableView>, P) {
+        (self.entries.runs.view, self.entries.predicate)
+    }
+
+    /// The rows of one span.
+    #[cfg(feature = "rayon")]
+    pub(crate) fn of_span(view: Option<&'s TableView>, predicate: P, span: Span) -> Self {
+        Self { entries: FilteredEntries::new(view, predicate, Vec::new(), vec![span]) }
+    }
+}
+
+impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
+    type Item = Result<&'s T, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.entries.next()?.map(|(_, value)| value))
+    }
+
+    #[inline]
+    fn count(self) -> usize {
+        self.entries.count()
+    }
+
+    /// As quick as a loop over the slices: `sum` and `for_each` come here.
+    #[inline]
+    fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
+        let mut entries = self.entries;
+        let mut all = init;
+        loop {
+            let rows = core::mem::take(&mut entries.slice);
+            all = if entries.tested {
+                rows.filter(|value| entries.predicate.matches(value)).fold(all, |all, row| f(all, Ok(row)))
+            } else {
+                rows.fold(all, |all, row| f(all, Ok(row)))
+            };
+            match entries.advance() {
+                Some(Ok(())) => {}
+                Some(Err(error)) => all = f(all, Err(error)),
+                None => return all,
+            }
+        }
+    }
+}
+
+impl<T: PongoRecord, P: Predicate<T>> FusedIterator for Filtered<'_, T, P> {}
+
+/// The rows that meet a condition, with their numbers: see [`Filtered::entries`].
+#[must_use]
+pub struct FilteredEntries<'s, T, P> {
+    predicate: P,
+    /// Chunks that were not looked at yet.
+    chunks: vec::IntoIter<ChunkRows>,
+    /// Spans of the chunk at work.
+    spans: vec::IntoIter<Span>,
+    /// Runs of the span at work.
+    runs: Runs<'s, T>,
+    /// Whether its rows are to be tested.
+    tested: bool,
+    /// What is left of the run at work, and its first row's number.
+    slice: core::slice::Iter<'s, T>,
+    row: RowId,
+}
+
+impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
+    fn new(view: Option<&'s TableView>, predicate: P, chunks: Vec<ChunkRows>, spans: Vec<Span>) -> Self {
+        Self {
+            predicate,
+            chunks: chunks.into_iter(),
+            spans: spans.into_iter(),
+            runs: Runs::new(view, RowId(0)..RowId(0)),
+            tested: false,
+            slice: [].iter(),
+            row: RowId(0),
+        }
+    }
+
+    /// Puts the next run to work.
+    #[inline(never)]
+    fn advance(&mut self) -> Option<Result<(), ReadError>> {
+        let view = self.runs.view?;
+        loop {
+            if let Some(run) = self.runs.next() {
+                return Some(run.map(|(row, rows)| (self.row, self.slice) = (row, rows.iter())));
+            }
+            match self.spans.next() {
+                Some(span) => (self.runs.rows, self.tested) = (span.rows, span.tested),
+                None => self.spans = spans_of(view, &self.chunks.next()?, &self.predicate).into_iter(),
+            }
+        }
+    }
+}
+
+impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P> {
+    type Item = Result<(RowId, &'s T), ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            for value in self.slice.by_ref() {
+                let row = self.row;
+                self.row = row.next();
+                if !self.tested || self.predicate.matches(value) {
+                    return Some(Ok((row, value)));
+                }
+            }
+            if let Err(error) = self.advance()? {
+                return Some(Err(error));
+            }
+        }
+    }
+
+    /// Without a jump for each row, which the processor would have to guess.
+    #[inline]
+    fn count(mut self) -> usize {
+        let mut all = 0;
+        loop {
+            let rows = core::mem::take(&mut self.slice);
+            all += if self.tested {
+                rows.filter(|value| self.predicate.matches(value)).count()
+            } else {
+                rows.len()
+            };
+            match self.advance() {
+                Some(Ok(())) => {}
+                Some(Err(_)) => all += 1,
+                None => return all,
+            }
+        }
+    }
+}
+
+impl<T: PongoRecord, P: Predicate<T>> FusedIterator for FilteredEntries<'_, T, P> {}
+
+impl<T: PongoRecord, P: Predicate<T>> fmt::Debug for Filtered<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.entries.fmt(f)
+    }
+}
+
+impl<T: PongoRecord, P: Predicate<T>> fmt::Debug for FilteredEntries<'_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut conditions = Vec::new();
+        self.predicate.each(false, &mut |condition, negated| {
+            conditions.push(format!("{}{condition}", if negated { "not " } else { "" }));
+        });
+        let mut out = f.debug_struct("Filtered");
+        out.field("table", &T::SCHEMA.table).field("conditions", &conditions).field("at", &self.row).finish()
+    }
+}

@@ -1,0 +1,116 @@
+//! Scans by several threads: rayon's parallel iterators over a table's slices and rows, and over those that meet a
+//! condition. Work is handed out in zones (64 KiB or so), so that threads get equal shares of it.
+
+use core::ops::Range;
+use std::sync::Arc;
+
+use pongo_core::error::ReadError;
+use pongo_core::ids::RowId;
+use pongo_core::predicate::Predicate;
+use pongo_core::record::PongoRecord;
+use pongo_core::table::{ChunkRows, TableView};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
+
+use crate::filter::{Filtered, Runs, Span, spans_of};
+use crate::read::Table;
+
+/// Cuts rows at zones, of which the first one begins at `start`.
+fn pieces(rows: &Range<RowId>, start: RowId, zone_rows: u64) -> impl Iterator<Item = Range<RowId>> + use<> {
+    let (mut at, end) = (rows.start.0, rows.end.0);
+    core::iter::from_fn(move || {
+        let zone_end = start.0 + ((at - start.0) / zone_rows + 1) * zone_rows;
+        let piece = RowId(at)..RowId(zone_end.min(end));
+        at = piece.end.0;
+        (piece.start < piece.end).then_some(piece)
+    })
+}
+
+/// All rows of a table, in pieces.
+fn all_pieces(view: Option<&TableView>) -> Vec<Range<RowId>> {
+    let Some(view) = view else { return Vec::new() };
+    let zone_rows = view.core().zone_rows();
+    view.chunks().flat_map(|chunk| pieces(&chunk.rows, chunk.rows.start, zone_rows)).collect()
+}
+
+impl<'s, T: PongoRecord> Table<'s, T> {
+    /// As [`slices`](Self::slices), by as many threads as rayon's pool has; slices have at most some 64 KiB, or 256 rows.
+    ///
+    /// ```
+    /// use pongo::prelude::*;
+    /// use pongo::rayon::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "trades")]
+    /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # tx.table::<Trade>()?.extend((0..10_000).map(|id| Trade { id, price: 0.5 }))?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let trades = snapshot.table::<Trade>()?;
+    /// let sums = trades.par_slices().map(|rows| Ok(rows?.iter().map(|trade| trade.price).sum::<f64>()));
+    /// assert_eq!(sums.sum::<Result<f64, pongo::ReadError>>()?, 5000.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn par_slices(&self) -> impl ParallelIterator<Item = Result<&'s [T], ReadError>> + use<'s, T> {
+        let view = self.view();
+        let runs = move |rows| Runs::<T>::new(view, rows).map(|run| run.map(|(_, rows)| rows));
+        all_pieces(view).into_par_iter().flat_map_iter(runs)
+    }
+
+    /// As [`rows`](Self::rows), by as many threads as rayon's pool has. [`par_slices`](Self::par_slices) is quicker where it
+    /// fits.
+    pub fn par_rows(&self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T> {
+        let view = self.view();
+        let rows = move |rows| Filtered::of_span(view, Everything, Span { rows, tested: false });
+        all_pieces(view).into_par_iter().flat_map_iter(rows)
+    }
+}
+
+impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
+    /// The same rows, by as many threads as rayon's pool has. What was taken from this before is given again.
+    ///
+    /// ```
+    /// use pongo::prelude::*;
+    /// use pongo::rayon::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "trades")]
+    /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # tx.table::<Trade>()?.extend((0..10_000).map(|id| Trade { id, price: 0.5 }))?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let late = snapshot.table::<Trade>()?.filter(Trade::ID.ge(9_000)).par();
+    /// assert_eq!(late.map(|trade| trade.map(|t| t.price)).sum::<Result<f64, _>>()?, 500.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn par(self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T, P> {
+        let (view, predicate) = self.into_parts();
+        let predicate = Arc::new(predicate);
+        let chunks: Vec<_> = view.map(|view| view.chunks().collect()).unwrap_or_default();
+        let judged = Arc::clone(&predicate);
+        let spans = move |chunk: ChunkRows| {
+            let Some(view) = view else { return Vec::new().into_par_iter() };
+            let cut = |span: &Span| {
+                let tested = span.tested;
+                pieces(&span.rows, chunk.rows.start, view.core().zone_rows())
+                    .map(move |rows| Span { rows, tested })
+                    .collect::<Vec<_>>()
+            };
+            spans_of(view, &chunk, &judged).iter().flat_map(cut).collect::<Vec<_>>().into_par_iter()
+        };
+        chunks
+            .into_par_iter()
+            .flat_map(spans)
+            .flat_map_iter(move |span| Filtered::of_span(view, Arc::clone(&predicate), span))
+    }
+}
+
+/// The condition that every row meets.
+struct Everything;
+
+impl<T> Predicate<T> for Everything {
+    fn matches(&self, _: &T) -> bool {
+        true
+    }
+}

@@ -1,0 +1,437 @@
+//! Filters: whatever is skipped, the rows are those that a plain look at each row gives. And that something is skipped.
+
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "filter/mix.rs"]
+mod mix;
+#[path = "support/rng.rs"]
+mod rng;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+use mix::{Mix, condition};
+use pongo::prelude::*;
+use pongo::rayon::prelude::*;
+use pongo::{Durability, ReadError, RowId};
+use rng::Rng;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Looks with random conditions, in every way there is.
+fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
+    let table = snapshot.table::<Mix>()?;
+    let all: Vec<(RowId, &Mix)> = table.entries().collect::<Result<_, _>>()?;
+    for _ in 0..conditions {
+        let (predicate, plain) = condition(rng, 6000, 2);
+        let expected: Vec<_> = all.iter().filter(|(_, row)| plain(row)).map(|(number, _)| *number).collect();
+        let filter = table.filter(&predicate);
+        let what = format!("{filter:?}");
+        let explain = filter.explain()?;
+        let found: Vec<_> =
+            filter.entries().map(|entry| entry.map(|(row, _)| row)).collect::<Result<_, _>>()?;
+        assert_eq!(found, expected, "{what}");
+        let mut folded = Vec::new();
+        table.filter(&predicate).for_each(|row| folded.push(row.map(|row| row.id)));
+        let folded: Vec<_> = folded.into_iter().collect::<Result<_, _>>()?;
+        let ids: Vec<_> = all.iter().filter(|(_, row)| plain(row)).map(|(_, row)| row.id).collect();
+        assert_eq!(folded, ids, "{what}");
+        assert_eq!(table.filter(&predicate).count(), ids.len(), "{what}");
+        let mut halves = table.filter(&predicate);
+        let first = halves.by_ref().take(ids.len() / 2).count();
+        assert_eq!(first + halves.count(), ids.len(), "{what}");
+        let parallel: Vec<_> =
+            table.filter(&predicate).par().map(|row| row.map(|row| row.id)).collect::<Result<_, _>>()?;
+        assert_eq!(parallel, ids, "{what}");
+
+        let rows = explain.skipped.rows + explain.taken.rows + explain.tested.rows;
+        assert_eq!(rows, explain.all.rows, "{what}");
+        assert!(explain.taken.rows + explain.tested.rows >= ids.len() as u64, "{what}\n{explain}");
+    }
+    let ids: Vec<_> = all.iter().map(|(_, row)| row.id).collect();
+    let parallel: Vec<_> = table.par_rows().map(|row| row.map(|row| row.id)).collect::<Result<_, _>>()?;
+    assert_eq!(parallel, ids);
+    let slices: Vec<&[Mix]> = table.par_slices().collect::<Result<_, _>>()?;
+    assert_eq!(slices.concat().iter().map(|row| row.id).collect::<Vec<_>>(), ids);
+    Ok(())
+}
+
+/// One transaction of random changes.
+fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
+    let mut tx =
+        store.begin_write_with(if rng.below(4) == 0 { Durability::Sync } else { Durability::Relaxed })?;
+    let mut table = tx.table::<Mix>()?;
+    if rng.below(3) != 0 {
+        let new = rng.below(900);
+        let rows: Vec<_> = (*next..*next + new).map(|id| mix::mix(id, rng)).collect();
+        table.extend(rows)?;
+        *next += new;
+    }
+    for _ in 0..rng.below(60) {
+        let id = rng.below(*next + 1);
+        if rng.below(2) == 0 {
+            table.delete(&id)?;
+        } else {
+            let wanted = rng.below(*next + 1);
+            let row = Mix { id, ..mix::mix(wanted, rng) };
+            table.put(&row)?;
+            *next = (*next).max(id + 1);
+        }
+    }
+    if rng.below(4) == 0 {
+        let from = rng.below(*next + 1);
+        for id in from..(from + rng.below(700)).min(*next) {
+            table.delete(&id)?;
+        }
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+fn random_life(store: &Store, rng: &mut Rng, next: &mut u64, steps: u64) -> Outcome {
+    let mut pinned: Vec<Snapshot> = Vec::new();
+    for _ in 0..steps {
+        change(store, rng, next)?;
+        pinned.push(store.begin_read()?);
+        if pinned.len() > 3 {
+            let old = rng.below(pinned.len() as u64) as usize;
+            pinned.swap_remove(old);
+        }
+        let place = rng.below(pinned.len() as u64) as usize;
+        check(&pinned[place], rng, 4)?;
+    }
+    pinned.iter().try_for_each(|snapshot| check(snapshot, rng, 6))
+}
+
+#[test]
+fn a_filter_gives_what_a_look_at_each_row_gives() -> Outcome {
+    let mut rng = Rng::seeded("a_filter_gives_what_a_look_at_each_row_gives");
+    for chunk in [64 << 10, 192 << 10, 1 << 20] {
+        let store = Options::new().chunk_size(chunk).in_memory()?;
+        random_life(&store, &mut rng, &mut 0, 12)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_same_from_files_that_are_closed_and_opened() -> Outcome {
+    let mut rng = Rng::seeded("the_same_from_files_that_are_closed_and_opened");
+    let folder = tempfile::tempdir()?;
+    let mut next = 0;
+    for _ in 0..4 {
+        let store = open(folder.path(), 128 << 10)?;
+        check(&store.begin_read()?, &mut rng, 8)?;
+        random_life(&store, &mut rng, &mut next, 5)?;
+        store.close()?;
+    }
+    assert!(!zones_files(folder.path())?.is_empty());
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "a folder of the test's own")]
+fn open(path: &Path, chunk: u64) -> Outcome<Store> {
+    // SAFETY: nobody else knows the folder.
+    Ok(unsafe { Options::new().chunk_size(chunk).open(path) }?)
+}
+
+fn zones_files(store: &Path) -> Outcome<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for table in std::fs::read_dir(store.join("tables"))? {
+        for file in std::fs::read_dir(table?.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "zones") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// 64 bytes: a zone is 1024 rows.
+#[pongo::record]
+#[pongo(table = "trades")]
+#[derive(Debug, PartialEq)]
+struct Trade {
+    #[pongo(key)]
+    id: u64,
+    at: Timestamp,
+    price: f64,
+    fee: Maybe<f32>,
+    who: FixedStr<24>,
+    day: u32,
+    side: i32,
+}
+
+fn trade(id: u64) -> Trade {
+    Trade {
+        id,
+        at: Timestamp::from_micros(id as i64 * 10),
+        price: if id / 1024 == 3 { f64::NAN } else { (id % 4096) as f64 },
+        fee: if id / 1024 == 5 { Maybe::none() } else { Maybe::some(id as f32) },
+        who: format!("t{id:08}").parse().unwrap_or_default(),
+        day: (id / 1024) as u32,
+        side: if id.is_multiple_of(2) { 1 } else { -1 },
+    }
+}
+
+fn trades(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
+    let mut tx = store.begin_write()?;
+    tx.table::<Trade>()?.extend(ids.map(trade))?;
+    tx.commit()?;
+    Ok(())
+}
+
+#[test]
+fn what_is_skipped_is_what_can_be() -> Outcome {
+    assert_eq!(size_of::<Trade>(), 64);
+    let store = Options::new().chunk_size(1 << 20).in_memory()?;
+    trades(&store, 0..32 * 1024 + 100)?;
+    let snapshot = store.begin_read()?;
+    let table = snapshot.table::<Trade>()?;
+    let chunk_of = |row| table.locate(RowId(row)).map(|place| place.chunk);
+    let mut chunks: Vec<_> = (0..33).filter_map(|zone| chunk_of(zone * 1024)).collect();
+    chunks.dedup();
+    let numbers = |explain: &pongo::Explain| {
+        let share = |share: &pongo::Share| (share.zones, share.rows);
+        [share(&explain.skipped), share(&explain.taken), share(&explain.tested)]
+    };
+    let rest = (1, 100);
+
+    // Half of one zone, all of the next, half of a third; and the rows behind the last whole zone.
+    let late = Trade::ID.between(1536..3584);
+    let explain = table.filter(&late).explain()?;
+    assert_eq!(numbers(&explain), [(29, 29 * 1024), (1, 1024), (2 + rest.0, 2048 + rest.1)]);
+    assert_eq!((explain.all.zones, explain.all.rows), (33, 32 * 1024 + 100));
+    assert_eq!(explain.all.chunks, chunks.len() as u64);
+    let touched = [1024, 2048, 3072, 32 * 1024].map(chunk_of);
+    let untouched = chunks.iter().filter(|chunk| !touched.contains(&Some(**chunk))).count();
+    assert!(untouched > 0);
+    assert_eq!(explain.skipped.chunks, untouched as u64);
+    assert_eq!(explain.conditions[0].ruled_out.rows, 29 * 1024);
+    assert_eq!(table.filter(&late).count(), 2048);
+    let said = explain.to_string();
+    assert!(said.contains("33 zones, 32868 rows") && said.contains("`id in 1536..3584` rules out"), "{said}");
+
+    // The zone without a number, and the one without a value.
+    let explain = table.filter(Trade::PRICE.ge(0.0)).explain()?;
+    assert_eq!(numbers(&explain), [(1, 1024), (31, 31 * 1024), rest]);
+    let explain = table.filter(Trade::PRICE.ge(0.0).not()).explain()?;
+    assert_eq!(numbers(&explain), [(31, 31 * 1024), (1, 1024), rest]);
+    assert_eq!(explain.conditions[0].condition, "not price >= 0");
+    let explain = table.filter(Trade::FEE.is_none()).explain()?;
+    assert_eq!(numbers(&explain), [(31, 31 * 1024), (1, 1024), rest]);
+    let explain = table.filter(Trade::FEE.ge(0.0)).explain()?;
+    assert_eq!(numbers(&explain), [(1, 1024), (31, 31 * 1024), rest]);
+
+    // Two conditions that nothing meets both of; strings; one that nothing is known of; a list.
+    let explain = table.filter(Trade::DAY.eq(2).and(Trade::WHO.gt("t00004096".parse()?))).explain()?;
+    assert_eq!(numbers(&explain), [(32, 32 * 1024), (0, 0), rest]);
+    assert_eq!(explain.conditions.iter().map(|part| part.ruled_out.zones).collect::<Vec<_>>(), [31, 4]);
+    let explain = table.filter(Trade::SIDE.eq(1)).explain()?;
+    assert_eq!(numbers(&explain), [(0, 0), (0, 0), (33, 32 * 1024 + 100)]);
+    let explain = table.filter(Trade::DAY.is_in(&[0, 31, 77]).or(Trade::ID.lt(2048))).explain()?;
+    assert_eq!(numbers(&explain), [(29, 29 * 1024), (3, 3 * 1024), rest]);
+    Ok(())
+}
+
+#[test]
+fn dead_rows_are_left_out_also_where_nothing_is_tested() -> Outcome {
+    let store = Options::new().chunk_size(1 << 20).in_memory()?;
+    trades(&store, 0..8192)?;
+    let before = store.begin_read()?;
+    assert_eq!(before.table::<Trade>()?.filter(Trade::DAY.eq(2)).count(), 1024);
+    let mut tx = store.begin_write()?;
+    for id in 2048..2100 {
+        tx.table::<Trade>()?.delete(&id)?;
+    }
+    tx.table::<Trade>()?.put(&Trade { day: 7, ..trade(3000) })?;
+    tx.commit()?;
+    let after = store.begin_read()?;
+    let table = after.table::<Trade>()?;
+    let filter = table.filter(Trade::DAY.eq(2));
+    assert_eq!(filter.explain()?.taken.rows, 1024);
+    assert_eq!(filter.count(), 1024 - 53);
+    assert_eq!(table.filter(Trade::DAY.eq(2)).par().count(), 1024 - 53);
+    assert_eq!(before.table::<Trade>()?.filter(Trade::DAY.eq(2)).count(), 1024);
+    Ok(())
+}
+
+#[test]
+fn a_table_that_is_not_there_has_no_row_that_matches() -> Outcome {
+    let store = Store::in_memory()?;
+    let snapshot = store.begin_read()?;
+    let table = snapshot.table::<Trade>()?;
+    assert_eq!(table.filter(Trade::DAY.ge(0)).count(), 0);
+    assert_eq!(table.par_rows().count() + table.par_slices().count(), 0);
+    assert_eq!(table.filter(Trade::DAY.ge(0)).explain()?.all, pongo::Share::default());
+    Ok(())
+}
+
+#[test]
+fn zones_are_kept_for_rows_that_a_checkpoint_covers_only() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let store = open(folder.path(), 256 << 10)?;
+    trades(&store, 0..20_000)?;
+    let skipped = |store: &Store| -> Outcome<u64> {
+        let snapshot = store.begin_read()?;
+        let filter = snapshot.table::<Trade>()?.filter(Trade::DAY.eq(2));
+        let explain = filter.explain()?;
+        assert_eq!(filter.count(), 1024);
+        Ok(explain.skipped.rows)
+    };
+    assert_eq!(skipped(&store)?, 18 * 1024);
+    // What a power cut may take back leaves nothing behind that could speak of what comes in its place.
+    assert_eq!(zones_files(folder.path())?, Vec::<PathBuf>::new());
+    store.close()?;
+
+    let store = open(folder.path(), 256 << 10)?;
+    assert_eq!(skipped(&store)?, 18 * 1024);
+    let snapshot = store.begin_read()?;
+    let tail = snapshot.table::<Trade>()?.locate(RowId(19_999)).ok_or("it was written")?.chunk;
+    let files = zones_files(folder.path())?;
+    assert_eq!(files.len() as u64, tail.0);
+    assert!(!files.iter().any(|file| file.ends_with(format!("{tail}.zones"))));
+    Ok(())
+}
+
+/// Stores that are the same up to a point and differ behind it: files of one that lie in the other.
+#[test]
+fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    let store = open(&path("a"), 64 << 10)?;
+    trades(&store, 0..1000)?;
+    store.close()?;
+    folder::copy(&path("a"), &path("b"))?;
+    let other = open(&path("c"), 64 << 10)?;
+    trades(&other, 0..1000)?;
+    other.close()?;
+
+    let look = |store: &Store, day: u32| -> Result<usize, ReadError> {
+        let snapshot = store.begin_read()?;
+        let table = snapshot.table::<Trade>()?;
+        let plain = table.rows().filter(|row| row.as_ref().is_ok_and(|row| row.day == day)).count();
+        assert_eq!(table.filter(Trade::DAY.eq(day)).count(), plain, "day {day}");
+        Ok(plain)
+    };
+    for (name, day) in [("a", 1000), ("b", 2000), ("c", 3000)] {
+        let store = open(&path(name), 64 << 10)?;
+        let mut tx = store.begin_write()?;
+        let rows = (1000..9000).map(|id| Trade { day: day + (id / 1024) as u32, ..trade(id) });
+        tx.table::<Trade>()?.extend(rows)?;
+        tx.commit()?;
+        store.close()?;
+        let store = open(&path(name), 64 << 10)?;
+        assert_eq!(look(&store, day + 4)?, 1024);
+        store.close()?;
+    }
+    let own = zones_files(&path("a"))?;
+    assert!(own.len() > 5);
+    let right: Vec<_> = own.iter().map(std::fs::read).collect::<Result<_, _>>()?;
+    // Of the same store with other rows, of another store, of another chunk: each is put right by the filter.
+    for from in ["b", "c", "a"] {
+        let foreign: Vec<_> =
+            zones_files(&path(from))?.iter().map(std::fs::read).collect::<Result<_, _>>()?;
+        for (place, file) in own.iter().enumerate() {
+            let shift = if from == "a" { 1 } else { 0 };
+            std::fs::write(file, &foreign[(place + shift) % foreign.len()])?;
+        }
+        let store = open(&path("a"), 64 << 10)?;
+        for day in [1000, 1004, 1008, 2004, 3004, 0] {
+            look(&store, day)?;
+        }
+        store.close()?;
+        for (file, right) in own.iter().zip(&right) {
+            assert_eq!(std::fs::read(file)?, *right, "{from}: {}", file.display());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_zones_file_is_made_anew() -> Outcome {
+    let mut rng = Rng::seeded("a_damaged_zones_file_is_made_anew");
+    let folder = tempfile::tempdir()?;
+    let store = open(folder.path(), 64 << 10)?;
+    trades(&store, 0..5000)?;
+    store.close()?;
+    let days = || -> Outcome<Vec<usize>> {
+        let store = open(folder.path(), 64 << 10)?;
+        let snapshot = store.begin_read()?;
+        let table = snapshot.table::<Trade>()?;
+        let counts = (0..6).map(|day| table.filter(Trade::DAY.eq(day)).count()).collect();
+        assert!(table.filter(Trade::DAY.eq(2)).explain()?.skipped.rows >= 3 * 1024);
+        drop(snapshot);
+        store.close()?;
+        Ok(counts)
+    };
+    assert_eq!(days()?, [1024, 1024, 1024, 1024, 904, 0]);
+    let files = zones_files(folder.path())?;
+    let right: Vec<_> = files.iter().map(std::fs::read).collect::<Result<_, _>>()?;
+    for round in 0..40 {
+        for (file, right) in files.iter().zip(&right) {
+            let mut bytes = right.clone();
+            let at = rng.below(bytes.len() as u64) as usize;
+            match round % 4 {
+                0..2 => bytes[at] ^= 1 << rng.below(8),
+                2 => bytes.truncate(at),
+                _ => bytes.extend_from_slice(&[0; 8]),
+            }
+            std::fs::write(file, bytes)?;
+        }
+        assert_eq!(days()?, [1024, 1024, 1024, 1024, 904, 0]);
+        for (file, right) in files.iter().zip(&right) {
+            assert_eq!(std::fs::read(file)?, *right);
+        }
+    }
+    // One who died while it wrote: no file is made while what it left is there, and nobody minds.
+    let leftover = files[0].with_extension("zones.new");
+    std::fs::remove_file(&files[0])?;
+    let store = open(folder.path(), 64 << 10)?;
+    std::fs::write(&leftover, &right[0][..50])?;
+    assert_eq!(store.begin_read()?.table::<Trade>()?.filter(Trade::DAY.eq(0)).count(), 1024);
+    assert!(!files[0].exists());
+    store.close()?;
+    assert_eq!(days()?, [1024, 1024, 1024, 1024, 904, 0]);
+    assert!(files[0].exists() && !leftover.exists());
+    Ok(())
+}
+
+#[test]
+fn a_filter_tells_of_damaged_rows_that_it_looks_at() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let store = open(folder.path(), 1 << 20)?;
+    trades(&store, 0..8192)?;
+    store.close()?;
+    let chunk = folder.path().join("tables/trades/0.chunk");
+    let mut bytes = std::fs::read(&chunk)?;
+    bytes[4096 + 64 * 1024 + 5] ^= 1;
+    std::fs::write(&chunk, bytes)?;
+    let store = open(folder.path(), 1 << 20)?;
+    let snapshot = store.begin_read()?;
+    let table = snapshot.table::<Trade>()?;
+    let damaged = |row: Result<&Trade, ReadError>| matches!(row, Err(ReadError::Fault(_)));
+    assert!(table.filter(Trade::DAY.eq(1)).any(damaged));
+    assert!(table.filter(Trade::DAY.eq(1)).par().any(damaged));
+    assert!(matches!(table.filter(Trade::DAY.eq(1)).explain(), Err(ReadError::Fault(_))));
+    Ok(())
+}
+
+/// A condition in code of one's own, together with one that skips.
+#[test]
+fn a_condition_of_ones_own_can_stand_beside_others() -> Outcome {
+    struct Odd;
+    impl Predicate<Trade> for Odd {
+        fn matches(&self, row: &Trade) -> bool {
+            row.id % 2 == 1
+        }
+    }
+    let store = Options::new().chunk_size(1 << 20).in_memory()?;
+    trades(&store, 0..8192)?;
+    let snapshot = store.begin_read()?;
+    let filter = snapshot.table::<Trade>()?.filter(Odd.and(Trade::DAY.eq(2)));
+    assert_eq!(filter.explain()?.skipped.rows, 7168);
+    assert_eq!(filter.count(), 512);
+    Ok(())
+}
