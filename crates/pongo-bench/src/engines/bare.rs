@@ -23,6 +23,8 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "bare",
     title: "bare pwrite + fdatasync",
     open,
+    open_indexed: None,
+    drop_ordered: None,
     stores: false,
     relaxed: true,
     journal_bytes: None,

@@ -20,6 +20,8 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "fjall",
     title: "fjall 3.1",
     open,
+    open_indexed: None,
+    drop_ordered: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,

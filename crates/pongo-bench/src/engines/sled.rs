@@ -20,6 +20,8 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "sled",
     title: "sled 0.34.7",
     open,
+    open_indexed: None,
+    drop_ordered: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,
