@@ -1,6 +1,6 @@
 //! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,55 +12,121 @@ use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, key_hash};
 
+use crate::ranges::{Ranges, RowKeys};
+use crate::unique::{self, Unique};
+
 /// The open indexes of one store in one process, by table.
 #[derive(Default)]
 pub(crate) struct Indexes {
     open: RwLock<Vec<Open>>,
 }
 
-/// An open index.
+/// The hash indexes of one table.
+#[derive(Debug)]
+pub(crate) struct TableIndexes {
+    /// Of the key.
+    pub(crate) key: Arc<HashIndex>,
+    key_ranges: Ranges,
+    /// One for each unique index of the stored schema, in its order.
+    pub(crate) unique: Arc<[Unique]>,
+}
+
+/// Open indexes.
 struct Open {
     table: Arc<TableCore>,
-    index: Arc<HashIndex>,
-    /// Whether it was compared with its checksum, or made by this process.
+    indexes: Arc<TableIndexes>,
+    /// Whether they were compared with their checksums, or made by this process.
     known_good: AtomicBool,
 }
 
-/// Rows that are prefetched before their keys are hashed.
-const AHEAD: usize = 16;
 /// Bytes of rows that are looked at together.
 const BATCH: u64 = 1 << 20;
-
-fn dir(table: &TableCore) -> String {
-    format!("hash/{}", table.schema().table)
-}
-
-fn identity(table: &TableCore) -> Identity {
-    Identity { store: table.store_id(), table: table.fingerprint().wrapping_add(u128::from(table.id().0)) }
-}
 
 pub(crate) fn fault(table: &TableCore, source: HashError) -> Fault {
     Fault::Index { table: table.schema().table.clone(), source: Box::new(source) }
 }
 
+/// Where one index of a table lies, and whose it is.
+struct Place {
+    dir: String,
+    identity: Identity,
+    ranges: Ranges,
+}
+
+/// The index of the key.
+fn key_place(table: &TableCore) -> Place {
+    let schema = table.schema();
+    let of = table.fingerprint().wrapping_add(u128::from(table.id().0));
+    Place {
+        dir: format!("hash/{}", schema.table),
+        identity: Identity { store: table.store_id(), table: of },
+        ranges: Ranges::new(schema.key_ranges()),
+    }
+}
+
+/// The unique indexes, with their places in the stored schema.
+fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
+    let key = key_place(table);
+    table.schema().uniques().map(move |(place, index)| {
+        // Over other fields of the same table it is another one's.
+        let fields = u128::from(key_hash(index.name.as_bytes())) << 64 | place as u128 + 1;
+        let identity = Identity { table: key.identity.table ^ fields, ..key.identity };
+        let ranges = Ranges::new(table.schema().ranges_of(&index.fields));
+        (place, Place { dir: format!("{}.u{place}", key.dir), identity, ranges })
+    })
+}
+
+impl TableIndexes {
+    /// All indexes of a table, each as `make` has it.
+    fn gather<E>(
+        table: &TableCore,
+        mut make: impl FnMut(&Place, bool) -> Result<HashIndex, E>,
+    ) -> Result<Self, E> {
+        let place = key_place(table);
+        let key = Arc::new(make(&place, false)?);
+        let unique = unique_places(table).map(|(at, place)| {
+            let index = make(&place, true)?;
+            Ok(Unique { place: at, ranges: place.ranges, index })
+        });
+        Ok(Self { key, key_ranges: place.ranges, unique: unique.collect::<Result<_, E>>()? })
+    }
+
+    fn open(table: &TableCore) -> Result<Self, HashError> {
+        Self::gather(table, |place, _| HashIndex::open(table.storage(), &place.dir, place.identity))
+    }
+
+    fn for_each(&self, mut f: impl FnMut(&HashIndex) -> Result<(), HashError>) -> Result<(), HashError> {
+        f(&self.key)?;
+        self.unique.iter().try_for_each(|unique| f(&unique.index))
+    }
+
+    /// Hashes as [`Change::hashes`] has them: the key's, and those of each unique index.
+    fn split<'h>(&self, hashes: &'h [u64]) -> (&'h [u64], impl Iterator<Item = (&Unique, &'h [u64])>) {
+        let rows = if self.unique.is_empty() { hashes.len() } else { hashes.len() / (1 + self.unique.len()) };
+        let (of_key, others) = hashes.split_at(rows);
+        let of_unique = move |place| &others[place * rows..(place + 1) * rows];
+        (of_key, self.unique.iter().enumerate().map(move |(place, unique)| (unique, of_unique(place))))
+    }
+}
+
 impl Indexes {
-    /// The index of a table, opened if it is not open yet.
-    pub(crate) fn of(&self, table: &Arc<TableCore>) -> Result<Arc<HashIndex>, HashError> {
-        if let Some(index) = self.known(table) {
-            return Ok(index);
+    /// The indexes of a table, opened if they are not open yet.
+    pub(crate) fn of(&self, table: &Arc<TableCore>) -> Result<Arc<TableIndexes>, HashError> {
+        if let Some(indexes) = self.known(table) {
+            return Ok(indexes);
         }
-        let index = match self.opened(table) {
-            Some(index) => index,
-            None => self.keep(table, HashIndex::open(table.storage(), &dir(table), identity(table))?, false),
+        let indexes = match self.opened(table) {
+            Some(indexes) => indexes,
+            None => self.keep(table, TableIndexes::open(table)?, false),
         };
-        self.verify(table, &index)?;
-        Ok(index)
+        self.verify(table, &indexes)?;
+        Ok(indexes)
     }
 
     /// As long as nobody wrote since the store was closed, an index is what its checksum says: compared once a process.
-    fn verify(&self, table: &Arc<TableCore>, index: &HashIndex) -> Result<(), HashError> {
+    fn verify(&self, table: &Arc<TableCore>, indexes: &TableIndexes) -> Result<(), HashError> {
         if table.is_clean()
-            && let Err(error) = index.verify()
+            && let Err(error) = indexes.for_each(HashIndex::verify)
             && table.is_clean()
         {
             return Err(error);
@@ -72,63 +138,83 @@ impl Indexes {
         Ok(())
     }
 
-    fn opened(&self, table: &Arc<TableCore>) -> Option<Arc<HashIndex>> {
+    fn opened(&self, table: &Arc<TableCore>) -> Option<Arc<TableIndexes>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        open.iter().find(|known| Arc::ptr_eq(&known.table, table)).map(|known| Arc::clone(&known.index))
+        open.iter().find(|known| Arc::ptr_eq(&known.table, table)).map(|known| Arc::clone(&known.indexes))
     }
 
-    fn known(&self, table: &Arc<TableCore>) -> Option<Arc<HashIndex>> {
+    fn known(&self, table: &Arc<TableCore>) -> Option<Arc<TableIndexes>> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let known = open.iter().find(|known| Arc::ptr_eq(&known.table, table))?;
-        known.known_good.load(Ordering::Acquire).then(|| Arc::clone(&known.index))
+        known.known_good.load(Ordering::Acquire).then(|| Arc::clone(&known.indexes))
     }
 
-    fn keep(&self, table: &Arc<TableCore>, index: HashIndex, good: bool) -> Arc<HashIndex> {
-        let index = Arc::new(index);
+    fn keep(&self, table: &Arc<TableCore>, indexes: TableIndexes, good: bool) -> Arc<TableIndexes> {
+        let indexes = Arc::new(indexes);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // A table of the same number that never was committed is forgotten here.
         open.retain(|known| known.table.id() != table.id());
         let known_good = AtomicBool::new(good);
-        open.push(Open { table: Arc::clone(table), index: Arc::clone(&index), known_good });
-        index
+        open.push(Open { table: Arc::clone(table), indexes: Arc::clone(&indexes), known_good });
+        indexes
     }
 
-    /// Makes the index of a table from its rows. With `dead`, keys whose row is deleted keep an entry, for snapshots that
-    /// still see it.
+    /// Makes the indexes of a table from its rows. With `dead`, rows that died keep what entries they need for snapshots
+    /// that still see them.
     pub(crate) fn rebuild_from(&self, view: &TableView, dead: bool) -> Result<(), IndexError> {
         let table = view.core();
-        let keys = RowKeys::new(view);
-        let dead = RefCell::new(if dead { newest_dead(view, &keys)? } else { HashTable::new() });
-        let live = LiveHashes { keys: &keys, run: 0..0, from: RowId(0), batch: Vec::new().into_iter() };
-        let live = live.inspect(|item| {
-            if let Ok((hash, candidate)) = item {
-                // A key that was put anew in a row without a link to the dead one.
-                forget(&mut dead.borrow_mut(), *hash, |row| keys.same_key(row, candidate.row));
-            }
-        });
-        let dead = std::iter::once_with(|| dead.take()).flatten();
-        let dead = dead.map(|(hash, row)| (hash, Candidate { row, dead: true }));
-        let index = HashIndex::try_rebuild::<IndexError>(
-            table.storage(),
-            &dir(table),
-            identity(table),
-            view.live(),
-            &keys,
-            live.chain(dead.map(Ok)),
-        )?;
-        // Handles of the old one go over to the new one by themselves.
+        let made = TableIndexes::gather(table, |place, unique| {
+            let keys = RowKeys { view, ranges: &place.ranges };
+            let dead = match (dead, unique) {
+                (false, _) => HashTable::new(),
+                (true, false) => newest_dead(&keys)?,
+                (true, true) => unique::dead_runs(&keys)?,
+            };
+            rebuild_one(place, &keys, dead, unique)
+        })?;
+        // Handles of the old ones go over to the new ones by themselves.
         if self.known(table).is_none() {
-            self.keep(table, index, true);
+            self.keep(table, made, true);
         }
         Ok(())
     }
+}
+
+/// Makes one index from all live rows and some dead ones.
+fn rebuild_one(
+    place: &Place,
+    keys: &RowKeys<'_>,
+    dead: HashTable<(u64, RowId)>,
+    unique: bool,
+) -> Result<HashIndex, IndexError> {
+    let dead = RefCell::new(dead);
+    let live = LiveHashes { keys, run: 0..0, from: RowId(0), batch: Vec::new().into_iter() };
+    let live = live.inspect(|item| {
+        if let Ok((hash, candidate)) = item
+            && !unique
+        {
+            // A key that was put anew in a row without a link to the dead one.
+            forget(&mut dead.borrow_mut(), *hash, |row| keys.same(row, candidate.row));
+        }
+    });
+    let dead = std::iter::once_with(|| dead.take()).flatten();
+    let dead = dead.map(|(hash, row)| (hash, Candidate { row, dead: true }));
+    HashIndex::try_rebuild::<IndexError>(
+        keys.view.core().storage(),
+        &place.dir,
+        place.identity,
+        keys.view.live(),
+        keys,
+        live.chain(dead.map(Ok)),
+    )
 }
 
 /// The last version of each deleted key, with the key's hash.
 ///
 /// A dead row that no other replaced need not be the last one of its key: recovery leaves deleted keys out of the index it
 /// rebuilds, so that a row put later has no link to them. No snapshot lives that saw them; the newest row counts.
-fn newest_dead(view: &TableView, keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+fn newest_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+    let view = keys.view;
     let mut newest = HashTable::new();
     if view.live() == view.len() {
         return Ok(newest);
@@ -139,7 +225,7 @@ fn newest_dead(view: &TableView, keys: &RowKeys<'_>) -> Result<HashTable<(u64, R
     }
     for row in (0..view.len()).map(RowId).filter(|&row| !view.is_live(row) && !replaced.contains(&row)) {
         let hash = keys.hash(row);
-        forget(&mut newest, hash, |older| keys.same_key(older, row));
+        forget(&mut newest, hash, |older| keys.same(older, row));
         newest.insert_unique(hash, (hash, row), |&(hash, _)| hash);
     }
     Ok(newest)
@@ -149,54 +235,6 @@ fn newest_dead(view: &TableView, keys: &RowKeys<'_>) -> Result<HashTable<(u64, R
 fn forget(rows: &mut HashTable<(u64, RowId)>, hash: u64, same_key: impl Fn(RowId) -> bool) {
     if let Ok(entry) = rows.find_entry(hash, |&(known, row)| known == hash && same_key(row)) {
         entry.remove();
-    }
-}
-
-/// Hashes of the keys of a table's rows, taken from their bytes.
-struct RowKeys<'a> {
-    view: &'a TableView,
-    /// Where the key lies in a row, once someone asks.
-    ranges: OnceCell<Vec<(usize, usize)>>,
-}
-
-impl<'a> RowKeys<'a> {
-    fn new(view: &'a TableView) -> Self {
-        Self { view, ranges: OnceCell::new() }
-    }
-
-    fn ranges(&self) -> &[(usize, usize)] {
-        self.ranges.get_or_init(|| self.view.core().schema().key_ranges())
-    }
-
-    fn hash_of(&self, row: &[u8]) -> u64 {
-        match *self.ranges() {
-            [(offset, len)] => key_hash(&row[offset..offset + len]),
-            _ => key_hash(&self.key_of(row)),
-        }
-    }
-
-    fn key_of(&self, row: &[u8]) -> Vec<u8> {
-        self.ranges().iter().flat_map(|&(offset, len)| &row[offset..offset + len]).copied().collect()
-    }
-
-    fn same_key(&self, a: RowId, b: RowId) -> bool {
-        let (Ok(a), Ok(b)) = (self.view.row_bytes(a), self.view.row_bytes(b)) else { return false };
-        self.ranges().iter().all(|&(offset, len)| a[offset..offset + len] == b[offset..offset + len])
-    }
-}
-
-impl KeyHashes for RowKeys<'_> {
-    fn hash(&self, row: RowId) -> u64 {
-        self.view.row_bytes(row).map_or(0, |bytes| self.hash_of(bytes))
-    }
-
-    fn hashes(&self, rows: &[RowId], out: &mut Vec<u64>) {
-        for (place, &row) in rows.iter().enumerate() {
-            if let Some(&ahead) = rows.get(place + AHEAD) {
-                self.view.prefetch(ahead);
-            }
-            out.push(self.hash(row));
-        }
     }
 }
 
@@ -220,7 +258,8 @@ impl LiveHashes<'_> {
         let size = view.core().row_size();
         let end = self.run.end.min(self.run.start + (BATCH / size).max(1));
         let bytes = view.rows_bytes(RowId(self.run.start)..RowId(end))?;
-        let hashes: Vec<u64> = bytes.chunks_exact(size as usize).map(|row| self.keys.hash_of(row)).collect();
+        let hashes: Vec<u64> =
+            bytes.chunks_exact(size as usize).map(|row| self.keys.ranges.hash(row)).collect();
         self.batch = hashes.into_iter();
         Ok(true)
     }
@@ -251,12 +290,12 @@ impl Iterator for LiveHashes<'_> {
 
 impl Indexer for Indexes {
     fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError> {
-        let index = HashIndex::open(table.storage(), &dir(table), identity(table))?;
+        let indexes = TableIndexes::open(table)?;
         // What a process that was killed left half done is mended here; nobody else is at work.
         if !clean {
-            index.recover()?;
+            indexes.for_each(HashIndex::recover)?;
         }
-        self.keep(table, index, false);
+        self.keep(table, indexes, false);
         Ok(())
     }
 
@@ -270,45 +309,78 @@ impl Indexer for Indexes {
     }
 
     fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        let index = HashIndex::create(table.storage(), &dir(table), identity(table), 0)?;
-        self.keep(table, index, true);
+        let empty = |place: &Place, _| HashIndex::create(table.storage(), &place.dir, place.identity, 0);
+        self.keep(table, TableIndexes::gather::<HashError>(table, empty)?, true);
         Ok(())
     }
 
     fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError> {
-        Ok(self.of(view.core())?.reserve(hashes, &RowKeys::new(view))?)
+        let indexes = self.of(view.core())?;
+        let (of_key, others) = indexes.split(hashes);
+        indexes.key.reserve(of_key, &RowKeys { view, ranges: &indexes.key_ranges })?;
+        for (unique, hashes) in others {
+            unique.index.reserve(hashes, &RowKeys { view, ranges: &unique.ranges })?;
+        }
+        Ok(())
     }
 
     fn apply(&self, change: &Change<'_>, again: bool) -> Result<(), IndexError> {
-        let index = self.of(change.table)?;
-        let keys = RowKeys::new(&change.view);
-        if again { apply_again(&index, change, &keys) } else { apply_once(&index, change, &keys) }
+        let indexes = self.of(change.table)?;
+        let keys = RowKeys { view: &change.view, ranges: &indexes.key_ranges };
+        let rows = change.rows.end.0 - change.rows.start.0;
+        let computed: Vec<u64>;
+        let hashes = if !again && change.hashes.len() as u64 == rows * (1 + indexes.unique.len() as u64) {
+            change.hashes
+        } else {
+            computed = hashes_of(&indexes, change);
+            &computed
+        };
+        let (of_key, others) = indexes.split(hashes);
+        if again {
+            apply_again(&indexes.key, change, of_key, &keys)?;
+        } else {
+            apply_once(&indexes.key, change, of_key, &keys)?;
+        }
+        for (unique, hashes) in others {
+            unique::apply(unique, change, hashes, again)?;
+        }
+        Ok(())
     }
 
     fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        Ok(self.of(table)?.recover()?)
+        Ok(self.of(table)?.for_each(HashIndex::recover)?)
     }
 
     fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
         // Not compared with the checksum of the last close: this makes the next one.
-        let index = match self.opened(table) {
-            Some(index) => index,
-            None => self.keep(table, HashIndex::open(table.storage(), &dir(table), identity(table))?, false),
+        let indexes = match self.opened(table) {
+            Some(indexes) => indexes,
+            None => self.keep(table, TableIndexes::open(table)?, false),
         };
-        Ok(index.sync()?)
+        Ok(indexes.for_each(HashIndex::sync)?)
     }
 }
 
+/// What [`Change::hashes`] would be.
+fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
+    let of_unique = indexes.unique.iter().map(|unique| &unique.ranges);
+    let all = std::iter::once(&indexes.key_ranges).chain(of_unique);
+    let rows = change.rows.start.0..change.rows.end.0;
+    all.flat_map(|ranges| {
+        let keys = RowKeys { view: &change.view, ranges };
+        rows.clone().map(move |row| keys.hash(RowId(row)))
+    })
+    .collect()
+}
+
 /// A commit that the index has not seen: nothing is searched for but what is replaced.
-fn apply_once(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
+fn apply_once(
+    index: &HashIndex,
+    change: &Change<'_>,
+    hashes: &[u64],
+    keys: &RowKeys<'_>,
+) -> Result<(), IndexError> {
     let first = change.rows.start.0;
-    let computed: Vec<u64>;
-    let hashes = if change.hashes.len() as u64 == change.rows.end.0 - first {
-        change.hashes
-    } else {
-        computed = (first..change.rows.end.0).map(|row| keys.hash(RowId(row))).collect();
-        &computed
-    };
     let hash_of = |row: RowId| hashes[(row.0 - first) as usize];
     match (hashes, change.previous) {
         ([], _) => {}
@@ -357,12 +429,15 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
 }
 
 /// A commit that the index may have seen, whole or in part, and later ones too.
-fn apply_again(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
-    let hashes: Vec<u64> =
-        (change.rows.start.0..change.rows.end.0).map(|row| keys.hash(RowId(row))).collect();
-    index.reserve(&hashes, keys)?;
-    for (row, &hash) in (change.rows.start.0..).map(RowId).zip(&hashes) {
-        index.upsert_checked(hash, row, &mut |other| keys.same_key(other, row))?;
+fn apply_again(
+    index: &HashIndex,
+    change: &Change<'_>,
+    hashes: &[u64],
+    keys: &RowKeys<'_>,
+) -> Result<(), IndexError> {
+    index.reserve(hashes, keys)?;
+    for (row, &hash) in (change.rows.start.0..).map(RowId).zip(hashes) {
+        index.upsert_checked(hash, row, &mut |other| keys.same(other, row))?;
     }
     bury(index, change, keys)
 }

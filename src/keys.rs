@@ -8,6 +8,8 @@
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
 
+use crate::undo::Log;
+
 /// A row that the next version of its key replaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Base {
@@ -38,6 +40,22 @@ pub(crate) enum Spot {
     Nowhere,
 }
 
+/// A change to [`Keys`]: what was there, what came in its place.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Touched { before: Option<Touched>, now: Option<Touched> },
+    Written { hash: u64, before: Option<RowId>, now: RowId },
+}
+
+/// A place to come back to with [`Keys::rewind`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeysMark {
+    steps: usize,
+    resolved: u64,
+    previous: usize,
+    deaths: usize,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
@@ -49,25 +67,106 @@ pub(crate) struct Keys {
     /// Pairs of a row and the one it replaced.
     pub(crate) previous: Vec<(RowId, RowId)>,
     pub(crate) deaths: Vec<RowId>,
+    log: Log<Step>,
 }
 
 impl Keys {
     /// Notes what was done to a key that was found at `spot`.
     pub(crate) fn touch(&mut self, spot: Spot, now: Touched) {
-        if let Spot::Touched(before) = spot
-            && let Some(place) = self.touched.find_mut(before.hash, |known| *known == before)
-        {
-            *place = now;
-            return;
-        }
-        self.touched.insert_unique(now.hash, now, |known| known.hash);
+        let before = match spot {
+            Spot::Touched(before) => Some(before),
+            _ => None,
+        };
+        self.change_touched(before, Some(now));
     }
 
     /// Forgets a key that was put and deleted again, and had no row before.
     pub(crate) fn forget(&mut self, touched: Touched) {
-        if let Ok(entry) = self.touched.find_entry(touched.hash, |known| *known == touched) {
-            entry.remove();
+        self.change_touched(Some(touched), None);
+    }
+
+    /// The staged row of the key with this hash has another place now.
+    pub(crate) fn move_staged(&mut self, hash: u64, from: usize, to: usize) {
+        if let Some(&before) = self.touched.find(hash, |known| known.staged == Some(from)) {
+            self.change_touched(Some(before), Some(Touched { staged: Some(to), ..before }));
         }
+    }
+
+    fn change_touched(&mut self, before: Option<Touched>, now: Option<Touched>) {
+        self.swap_touched(before, now);
+        self.log.note(|| Step::Touched { before, now });
+    }
+
+    /// Puts `to`, of the same key, in the place of `from`.
+    fn swap_touched(&mut self, from: Option<Touched>, to: Option<Touched>) {
+        match (from, to) {
+            (Some(from), Some(to)) => match self.touched.find_mut(from.hash, |known| *known == from) {
+                Some(place) => *place = to,
+                None => self.swap_touched(None, Some(to)),
+            },
+            (Some(from), None) => {
+                if let Ok(entry) = self.touched.find_entry(from.hash, |known| *known == from) {
+                    entry.remove();
+                }
+            }
+            (None, Some(to)) => {
+                self.touched.insert_unique(to.hash, to, |known| known.hash);
+            }
+            (None, None) => {}
+        }
+    }
+
+    fn swap_written(
+        &mut self,
+        hash: u64,
+        from: Option<RowId>,
+        to: Option<RowId>,
+        hash_of: impl Fn(RowId) -> u64,
+    ) {
+        match (from, to) {
+            (Some(from), Some(to)) => {
+                if let Some(place) = self.written.find_mut(hash, |known| *known == from) {
+                    *place = to;
+                }
+            }
+            (Some(from), None) => {
+                if let Ok(entry) = self.written.find_entry(hash, |known| *known == from) {
+                    entry.remove();
+                }
+            }
+            (None, Some(to)) => {
+                self.written.insert_unique(hash, to, |known| hash_of(*known));
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// A place to come back to.
+    pub(crate) fn mark(&mut self) -> KeysMark {
+        KeysMark {
+            steps: self.log.keep(),
+            resolved: self.resolved,
+            previous: self.previous.len(),
+            deaths: self.deaths.len(),
+        }
+    }
+
+    /// Takes back what was done since a mark. `hash_of` knows all rows that were written, those given up too.
+    pub(crate) fn rewind(&mut self, mark: KeysMark, hash_of: impl Fn(RowId) -> u64) {
+        while let Some(step) = self.log.pop_to(mark.steps) {
+            match step {
+                Step::Touched { before, now } => self.swap_touched(now, before),
+                Step::Written { hash, before, now } => self.swap_written(hash, Some(now), before, &hash_of),
+            }
+        }
+        self.resolved = mark.resolved;
+        self.previous.truncate(mark.previous);
+        self.deaths.truncate(mark.deaths);
+    }
+
+    /// No mark is left.
+    pub(crate) fn forget_marks(&mut self) {
+        self.log.end();
     }
 
     /// The next version of a key is there, or the key is deleted: the last one dies. Returns what the next one replaces.
@@ -95,26 +194,29 @@ impl Keys {
                 let now = Touched { staged: None, base: Some(Base { row, alive: true }), ..touched };
                 self.touch(spot, now);
             }
-            Spot::Written(before) => {
-                if let Some(place) = self.written.find_mut(hash, |known| *known == before) {
-                    *place = row;
-                }
-            }
-            Spot::Applied(_) | Spot::Nowhere => {
-                self.written.insert_unique(hash, row, |known| hash_of(*known));
+            Spot::Written(_) | Spot::Applied(_) | Spot::Nowhere => {
+                let before = match spot {
+                    Spot::Written(before) => Some(before),
+                    _ => None,
+                };
+                self.swap_written(hash, before, Some(row), hash_of);
+                self.log.note(|| Step::Written { hash, before, now: row });
             }
         }
     }
 
     /// The staged rows get their numbers: what they replace is noted, and from now on they are rows like others.
     pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId) {
-        for touched in self.touched.iter_mut() {
+        let Self { touched, previous, log, .. } = self;
+        for touched in touched.iter_mut() {
+            let before = *touched;
             let Some(place) = touched.staged.take() else { continue };
             let row = number(place);
             if let Some(base) = touched.base {
-                self.previous.push((row, base.row));
+                previous.push((row, base.row));
             }
             touched.base = Some(Base { row, alive: true });
+            log.note(|| Step::Touched { before: Some(before), now: Some(*touched) });
         }
     }
 }
@@ -188,5 +290,35 @@ mod tests {
         keys.settle(|place| RowId(10 + place as u64));
         assert_eq!((&keys.deaths[..], &keys.previous[..]), (&[RowId(3)][..], &[(RowId(11), RowId(3))][..]));
         assert_eq!(keys.touched.len(), 1);
+    }
+
+    #[test]
+    fn what_was_done_since_a_mark_is_taken_back() {
+        let mut keys = Keys::default();
+        let hash_of = |row: RowId| row.0 % 4;
+        let first = Touched { hash: 9, staged: Some(0), base: None };
+        keys.touch(Spot::Nowhere, first);
+        keys.note_written(Spot::Nowhere, 1, RowId(21), hash_of);
+        let state = |keys: &Keys| {
+            let mut touched: Vec<_> = keys.touched.iter().copied().collect();
+            touched.sort_by_key(|touched| touched.hash);
+            let mut written: Vec<_> = keys.written.iter().copied().collect();
+            written.sort_unstable();
+            (touched, written, keys.previous.clone(), keys.deaths.clone(), keys.resolved)
+        };
+        let before = state(&keys);
+        let mark = keys.mark();
+        for _ in 0..3 {
+            keys.touch(Spot::Nowhere, Touched { hash: 7, staged: Some(1), base: None });
+            keys.forget(first);
+            keys.move_staged(7, 1, 0);
+            keys.note_written(Spot::Written(RowId(21)), 1, RowId(25), hash_of);
+            keys.note_written(Spot::Nowhere, 2, RowId(26), hash_of);
+            keys.settle(|place| RowId(30 + place as u64));
+            keys.resolved = 5;
+            assert_ne!(state(&keys), before);
+            keys.rewind(mark, hash_of);
+            assert_eq!(state(&keys), before);
+        }
     }
 }

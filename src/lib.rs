@@ -37,18 +37,27 @@
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+<<<<<<< HEAD
 mod explain;
 mod filter;
+=======
+mod enforce;
+mod holders;
+>>>>>>> face
 mod indexes;
 mod keys;
 mod ordered;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod range;
+mod ranges;
 mod read;
+mod savepoint;
 mod staging;
 mod store;
 mod table_mut;
+mod undo;
+mod unique;
 mod write;
 
 pub use explain::{ConditionShare, Explain, Share};
@@ -72,6 +81,7 @@ pub use range::{By, Cursor, Range, RangeEntries};
 #[cfg(feature = "rayon")]
 pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
+pub use savepoint::Savepoint;
 pub use store::{Options, Store};
 pub use table_mut::TableMut;
 pub use write::WriteTransaction;
@@ -82,7 +92,11 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
+<<<<<<< HEAD
         PongoRecord, Predicate, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+=======
+        PongoRecord, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+>>>>>>> face
         WriteTransaction,
     };
 }

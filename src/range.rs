@@ -13,8 +13,7 @@ use pongo_core::table::TableView;
 use pongo_index::after_prefix;
 
 use crate::ordered::{Limits, OrderedIndex, Pair, Stream};
-use crate::read::Table;
-use crate::store::Shared;
+use crate::read::{Snapshot, Table};
 
 /// Rows of a [`Snapshot`](crate::Snapshot) in the order of a key, from both ends: what [`Table::range`] and
 /// [`By`] give.
@@ -94,9 +93,13 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self { stream: None, index, record: PhantomData }
     }
 
-    fn new(shared: &'s Arc<Shared>, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
+    fn new(snapshot: &'s Snapshot, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
         let id = index.cursor_id();
-        Self { stream: Some(Stream::new(shared, view, index, limits)), index: id, record: PhantomData }
+        Self {
+            stream: Some(Stream::new(snapshot.shared(), view, snapshot, index, limits)),
+            index: id,
+            record: PhantomData,
+        }
     }
 
     /// Goes on behind a cursor: what it and all before it gave is left out.
@@ -218,12 +221,8 @@ fn limits(
     end: Bound<Vec<u8>>,
     table: &'static str,
 ) -> Result<Option<Limits>, ReadError> {
-    let encode = |raw: Vec<u8>| {
-        let mut key = Vec::with_capacity(raw.len());
-        index.encoding().encode_fields(&raw, &mut key);
-        key
-    };
-    let (start, end) = (start.map(encode), end.map(encode));
+    let bound = |raw| index.keys().bound(raw);
+    let (start, end) = (start.map(bound), end.map(bound));
     if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
         (&start, &end)
         && from > to
@@ -361,11 +360,11 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         start: Bound<Vec<u8>>,
         end: Bound<Vec<u8>>,
     ) -> Result<Range<'s, T>, ReadError> {
-        let Some((shared, view, index)) = self.ordered(fields)? else { return Ok(Range::empty(0)) };
+        let Some((snapshot, view, index)) = self.ordered(fields)? else { return Ok(Range::empty(0)) };
         let Some(limits) = limits(&index, start, end, T::SCHEMA.table)? else {
             return Ok(Range::empty(index.cursor_id()));
         };
-        Ok(Range::new(shared, view, index, limits))
+        Ok(Range::new(snapshot, view, index, limits))
     }
 
     fn prefix_of<K>(&self, fields: &[usize], prefix: &impl KeyPrefix<K>) -> Result<Range<'s, T>, ReadError> {
@@ -379,11 +378,11 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     fn ordered(
         &self,
         fields: &[usize],
-    ) -> Result<Option<(&'s Arc<Shared>, &'s TableView, Arc<OrderedIndex>)>, ReadError> {
+    ) -> Result<Option<(&'s Snapshot, &'s TableView, Arc<OrderedIndex>)>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
-        let shared = self.shared();
-        match shared.ordered.index(view.core(), fields) {
-            Some(index) => Ok(Some((shared, view, index))),
+        let snapshot = self.snapshot();
+        match snapshot.shared().ordered.index(view.core(), fields) {
+            Some(index) => Ok(Some((snapshot, view, index))),
             // No derive lets such a field be a key or in an index.
             None => Err(Fault::Limit {
                 what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),

@@ -13,7 +13,8 @@ use pongo_core::table::TableView;
 use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::indexes;
-use crate::store::Shared;
+use crate::store::{Handle, Shared};
+use crate::unique::find_unique;
 
 /// A read transaction: the store as it was at one commit, whatever is written meanwhile. Everything it gives borrows from
 /// it. Can be sent to other threads and shared by them; keeps the store open.
@@ -30,6 +31,10 @@ impl Snapshot {
         Self { inner, shared }
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// The number of the commit that this shows. Later commits have higher ones.
     #[must_use]
     pub fn seq(&self) -> Seq {
@@ -43,13 +48,33 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
-        let empty = Table { parts: None, shared: &self.shared, record: PhantomData };
-        let Some(handle) = self.shared.handle::<T>(|name| self.inner.table_named(name))? else {
-            return Ok(empty);
-        };
+        let empty = Table { parts: None, snapshot: self, record: PhantomData };
+        let Some(handle) = self.handle::<T>()? else { return Ok(empty) };
         let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
         let parts = Some((view, Arc::clone(&handle.index)));
-        Ok(Table { parts, shared: &self.shared, record: PhantomData })
+        Ok(Table { parts, snapshot: self, record: PhantomData })
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<Handle>>, ReadError> {
+        self.shared.handle::<T>(|name| self.inner.table_named(name))
+    }
+
+    /// For tests: the row with a value in the unique index at `place` of the stored schema. `value` has the bytes of the
+    /// index's fields, one behind the other.
+    #[doc(hidden)]
+    pub fn find_unique<T: PongoRecord>(
+        &self,
+        place: usize,
+        value: &[u8],
+    ) -> Result<Option<(RowId, &T)>, ReadError> {
+        let Some(handle) = self.handle::<T>()? else { return Ok(None) };
+        let Some(view) = self.inner.view(&handle.core)? else { return Ok(None) };
+        match handle.unique.iter().find(|unique| unique.place == place) {
+            Some(unique) => find_unique(view, unique, key_hash(value), value),
+            None => Ok(None),
+        }
     }
 }
 
@@ -95,13 +120,13 @@ impl HeapRead for Snapshot {
 pub struct Table<'s, T> {
     /// `None`: the table did not exist yet.
     parts: Option<(&'s TableView, Arc<HashIndex>)>,
-    shared: &'s Arc<Shared>,
+    snapshot: &'s Snapshot,
     record: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for Table<'_, T> {
     fn clone(&self) -> Self {
-        Self { parts: self.parts.clone(), shared: self.shared, record: PhantomData }
+        Self { parts: self.parts.clone(), snapshot: self.snapshot, record: PhantomData }
     }
 }
 
@@ -177,8 +202,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.parts.as_ref().map(|(view, _)| *view)
     }
 
-    pub(crate) fn shared(&self) -> &'s Arc<Shared> {
-        self.shared
+    pub(crate) fn snapshot(&self) -> &'s Snapshot {
+        self.snapshot
     }
 
     /// How many rows there are.

@@ -12,19 +12,22 @@ use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::HeapField;
 use pongo_core::table::{TableCore, TableView};
-use pongo_index::{HashIndex, key_hash};
+use pongo_index::key_hash;
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::holders::Holders;
 use crate::indexes;
-use crate::keys::{Base, Keys, Spot, has_twins};
+use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
+use crate::store::Handle;
+use crate::undo::Log;
 
 /// Index lines that are fetched ahead in bulk look-ups.
-const AHEAD: usize = 16;
+pub(crate) const AHEAD: usize = 16;
 
 /// What a transaction does to one table, as `T`s.
 pub(crate) struct Staging<T> {
     pub(crate) core: Arc<TableCore>,
-    index: Arc<HashIndex>,
+    pub(crate) handle: Arc<Handle>,
     /// The table as applied before this transaction.
     pub(crate) view: TableView,
     heap_fields: Vec<HeapField>,
@@ -33,8 +36,41 @@ pub(crate) struct Staging<T> {
     /// Of the keys of all written rows; in the end of the staged ones, too.
     pub(crate) hashes: Vec<u64>,
     pub(crate) keys: RefCell<Keys>,
+    /// One for each of `unique`.
+    pub(crate) holders: Vec<Holders>,
+    /// How many of the written rows were compared by their unique values.
+    pub(crate) checked: usize,
+    /// How many of the deaths the holders know.
+    pub(crate) buried: usize,
     /// A bulk load is at work, or was broken off.
     pub(crate) loading: bool,
+    steps: Log<Step<T>>,
+    /// Savepoints, the last one at the end, by their numbers.
+    marks: Vec<(u64, Mark)>,
+}
+
+/// What was done to the staged rows.
+#[derive(Debug)]
+enum Step<T> {
+    Pushed,
+    /// What lay there before.
+    Replaced(usize, T),
+    /// What was taken out; the last row went there.
+    Taken(usize, T),
+    /// All were written to the chunks.
+    Written(Vec<T>),
+}
+
+/// The staging at a savepoint.
+#[derive(Debug)]
+struct Mark {
+    keys: KeysMark,
+    holders: Vec<usize>,
+    steps: usize,
+    written: usize,
+    checked: usize,
+    buried: usize,
+    loading: bool,
 }
 
 pub(crate) trait AnyStaging: Send {
@@ -46,6 +82,13 @@ pub(crate) trait AnyStaging: Send {
     fn len(&self) -> u64;
     /// What the commit is to do; `None` if nothing.
     fn batch(&self) -> Option<TableBatch<'_>>;
+    /// A savepoint begins.
+    fn mark(&mut self, savepoint: u64);
+    /// Everything is as it was when this savepoint began; those behind it end. One that began before this staging leaves
+    /// it as it is.
+    fn rewind(&mut self, savepoint: u64, guard: &mut WriteGuard);
+    /// This savepoint ends, and those behind it.
+    fn release(&mut self, savepoint: u64);
 }
 
 impl<T: PongoRecord> AnyStaging for Staging<T> {
@@ -66,6 +109,10 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         let first = self.view.len() + written;
         self.keys.get_mut().settle(|place| RowId(first + place as u64));
         self.hashes.extend(self.staged.iter().map(hash_of));
+        self.hash_values_of_staged();
+        for holders in &self.holders {
+            self.hashes.extend(&holders.hashes);
+        }
         Ok(())
     }
 
@@ -86,6 +133,55 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
             deaths: keys.deaths.clone(),
         })
     }
+
+    fn mark(&mut self, savepoint: u64) {
+        let mark = Mark {
+            keys: self.keys.get_mut().mark(),
+            holders: self.holders.iter_mut().map(Holders::mark).collect(),
+            steps: self.steps.keep(),
+            written: self.hashes.len(),
+            checked: self.checked,
+            buried: self.buried,
+            loading: self.loading,
+        };
+        self.marks.push((savepoint, mark));
+    }
+
+    fn rewind(&mut self, savepoint: u64, guard: &mut WriteGuard) {
+        let Some(at) = self.marks.iter().position(|&(known, _)| known == savepoint) else { return };
+        self.marks.truncate(at + 1);
+        let mark = &self.marks[at].1;
+        let (first, hashes) = (self.view.len(), &self.hashes);
+        self.keys.get_mut().rewind(mark.keys, |row| hashes[(row.0 - first) as usize]);
+        for (holders, &place) in self.holders.iter_mut().zip(&mark.holders) {
+            holders.rewind(place, mark.written);
+        }
+        while let Some(step) = self.steps.pop_to(mark.steps) {
+            match step {
+                Step::Pushed => drop(self.staged.pop()),
+                Step::Replaced(place, row) => self.staged[place] = row,
+                Step::Taken(place, row) => {
+                    self.staged.push(row);
+                    let last = self.staged.len() - 1;
+                    self.staged.swap(place, last);
+                }
+                Step::Written(rows) => self.staged = rows,
+            }
+        }
+        self.hashes.truncate(mark.written);
+        (self.checked, self.buried, self.loading) = (mark.checked, mark.buried, mark.loading);
+        guard.keep_appended(&self.core, mark.written as u64);
+    }
+
+    fn release(&mut self, savepoint: u64) {
+        // This staging may be younger than the savepoint and older than those behind it: their numbers are higher.
+        self.marks.retain(|&(known, _)| known < savepoint);
+        if self.marks.is_empty() {
+            self.keys.get_mut().forget_marks();
+            self.holders.iter_mut().for_each(Holders::forget_marks);
+            self.steps.end();
+        }
+    }
 }
 
 pub(crate) fn hash_of<T: PongoRecord>(row: &T) -> u64 {
@@ -99,22 +195,38 @@ pub(crate) fn copy<T: PongoRecord>(row: &T) -> T {
 }
 
 impl<T: PongoRecord> Staging<T> {
-    pub(crate) fn new(core: Arc<TableCore>, index: Arc<HashIndex>, view: TableView) -> Self {
+    pub(crate) fn new(handle: Arc<Handle>, view: TableView) -> Self {
         Self {
-            heap_fields: core.schema().heap_fields(),
-            core,
-            index,
+            heap_fields: handle.core.schema().heap_fields(),
+            core: Arc::clone(&handle.core),
+            holders: handle.unique.iter().map(|_| Holders::default()).collect(),
+            handle,
             view,
             staged: Vec::new(),
             hashes: Vec::new(),
             keys: RefCell::default(),
+            checked: 0,
+            buried: 0,
             loading: false,
+            steps: Log::default(),
+            marks: Vec::new(),
         }
     }
 
     /// The row with a number: of before, or written by this transaction.
     pub(crate) fn row<'a>(&'a self, guard: &'a WriteGuard, row: RowId) -> Result<&'a T, ReadError> {
         if row.0 < self.view.len() { self.view.row(row) } else { guard.appended_row(&self.core, row) }
+    }
+
+    /// The row that is there now for a key that was found at `spot`.
+    pub(crate) fn value<'a>(&'a self, guard: &'a WriteGuard, spot: Spot) -> Result<Option<&'a T>, ReadError> {
+        match spot {
+            Spot::Touched(Touched { staged: Some(place), .. }) => Ok(Some(&self.staged[place])),
+            Spot::Touched(Touched { base: Some(Base { row, alive: true }), .. })
+            | Spot::Written(row)
+            | Spot::Applied(Base { row, alive: true }) => self.row(guard, row).map(Some),
+            Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => Ok(None),
+        }
     }
 
     /// Where a key is. Written rows beyond `keys.resolved` are not looked at.
@@ -160,7 +272,7 @@ impl<T: PongoRecord> Staging<T> {
         if len == 0 {
             return Ok(None);
         }
-        let found = self.index.find(hash, |candidate| {
+        let found = self.handle.index.find(hash, |candidate| {
             let row = candidate.row;
             (row.0 < len && has_key(row)).then(|| Base { row, alive: self.view.is_live(row) })
         });
@@ -187,19 +299,22 @@ impl<T: PongoRecord> Staging<T> {
 
     /// As [`resolve`](Self::resolve), for the last time: if no key comes twice among the written rows, which is what their
     /// hashes say, only rows of before need to be looked for, and nothing is kept.
-    fn resolve_all(&mut self, guard: &WriteGuard) -> Result<(), ReadError> {
+    fn resolve_all(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         let keys = self.keys.get_mut();
         let unresolved = keys.resolved as usize;
-        let alone =
-            keys.touched.is_empty() && keys.written.is_empty() && !has_twins(&self.hashes[unresolved..]);
+        let alone = keys.touched.is_empty()
+            && keys.written.is_empty()
+            && !has_twins(&self.hashes[unresolved..])
+            && self.values_are_alone();
         if !alone {
-            return self.resolve(guard);
+            self.resolve(guard)?;
+            return self.check_written(guard);
         }
         let mut found = Vec::new();
         if !self.view.is_empty() {
             for (place, &hash) in self.hashes.iter().enumerate() {
                 if let Some(&ahead) = self.hashes.get(place + AHEAD) {
-                    self.index.prefetch(ahead);
+                    self.handle.index.prefetch(ahead);
                 }
                 self.resolve_alone(guard, RowId(self.view.len() + place as u64), hash, &mut found)?;
             }
@@ -211,7 +326,7 @@ impl<T: PongoRecord> Staging<T> {
             }
         }
         keys.resolved = self.hashes.len() as u64;
-        Ok(())
+        self.check_alone(guard)
     }
 
     fn resolve_alone(
@@ -222,7 +337,7 @@ impl<T: PongoRecord> Staging<T> {
         found: &mut Vec<(RowId, Base)>,
     ) -> Result<(), ReadError> {
         let mut failed = None;
-        let base = self.index.find(hash, |candidate| {
+        let base = self.handle.index.find(hash, |candidate| {
             if candidate.row.0 >= self.view.len() {
                 return None;
             }
@@ -279,6 +394,36 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
+    /// Stages a row.
+    pub(crate) fn push_staged(&mut self, row: T) {
+        self.staged.push(row);
+        self.hold_staged(self.staged.len() - 1);
+        self.steps.note(|| Step::Pushed);
+    }
+
+    /// Stages a row in the place of another version of it.
+    pub(crate) fn replace_staged(&mut self, place: usize, row: T) {
+        self.drop_staged(place);
+        let before = std::mem::replace(&mut self.staged[place], row);
+        self.hold_staged(place);
+        self.steps.note(|| Step::Replaced(place, before));
+    }
+
+    /// Takes a staged row out; the last one takes its place.
+    pub(crate) fn take_staged(&mut self, place: usize) {
+        self.drop_staged(place);
+        let row = self.staged.swap_remove(place);
+        let last = self.staged.len();
+        if place < last {
+            let moved = &self.staged[place];
+            self.keys.get_mut().move_staged(hash_of(moved), last, place);
+            for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
+                holders.move_staged(unique.ranges.hash(moved.as_bytes()), last, place);
+            }
+        }
+        self.steps.note(|| Step::Taken(place, row));
+    }
+
     /// Writes the staged rows to the chunks, so that what comes behind them is newer.
     pub(crate) fn write_staged(&mut self, guard: &mut WriteGuard) -> Result<(), WriteError> {
         if self.staged.is_empty() {
@@ -288,10 +433,35 @@ impl<T: PongoRecord> Staging<T> {
         guard.append(&self.core, self.staged.as_slice().as_bytes())?;
         let first = self.view.len() + self.hashes.len() as u64;
         self.hashes.extend(self.staged.iter().map(hash_of));
-        self.staged.clear();
+        self.hash_values_of_staged();
+        // Rows are not staged before all that were written are compared.
+        self.checked = self.hashes.len();
+        let staged = std::mem::take(&mut self.staged);
+        self.steps.note(|| Step::Written(staged));
+        let number = |place: usize| RowId(first + place as u64);
         let keys = self.keys.get_mut();
-        keys.settle(|place| RowId(first + place as u64));
+        keys.settle(number);
         keys.resolved = self.hashes.len() as u64;
+        self.holders.iter_mut().for_each(|holders| holders.settle(number));
+        Ok(())
+    }
+
+    fn hash_values_of_staged(&mut self) {
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
+            holders.hashes.extend(self.staged.iter().map(|row| unique.ranges.hash(row.as_bytes())));
+        }
+    }
+
+    /// Writes rows of a bulk load to the chunks, behind what was written before.
+    pub(crate) fn write(&mut self, guard: &mut WriteGuard, rows: &[T]) -> Result<(), WriteError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        guard.append(&self.core, rows.as_bytes())?;
+        self.hashes.extend(rows.iter().map(hash_of));
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
+            holders.hashes.extend(rows.iter().map(|row| unique.ranges.hash(row.as_bytes())));
+        }
         Ok(())
     }
 }

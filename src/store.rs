@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use pongo_core::engine::{Durability, Engine, EngineOptions};
-use pongo_core::error::{OpenError, ReadError, SchemaMismatch, WriteError};
+use pongo_core::error::{Fault, OpenError, ReadError, SchemaMismatch, WriteError};
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::{SchemaDiff, StoredSchema};
 use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
@@ -14,6 +14,7 @@ use pongo_index::HashIndex;
 
 use crate::indexes::{self, Indexes};
 use crate::ordered::{Home, Keeper, Ordered, Tuning, Worth, catch_up_all};
+use crate::unique::Unique;
 use crate::{Snapshot, WriteTransaction};
 
 /// How a store is opened.
@@ -177,11 +178,13 @@ impl core::fmt::Debug for Shared {
     }
 }
 
-/// A table that is known to have a type's layout, with its index.
+/// A table that is known to have a type's layout, with its indexes.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) core: Arc<TableCore>,
     pub(crate) index: Arc<HashIndex>,
+    /// The unique indexes of the table's stored schema.
+    pub(crate) unique: Arc<[Unique]>,
 }
 
 impl Shared {
@@ -230,13 +233,17 @@ impl Shared {
         }
         let Some(core) = find(T::SCHEMA.table)? else { return Ok(None) };
         compare::<T>(&core)?;
-        let index = self.indexes.of(&core).map_err(|error| indexes::fault(&core, error))?;
-        let handle = Arc::new(Handle { core, index });
+        let handle = Arc::new(self.open_handle(core)?);
         let mut typed = self.typed.write().unwrap_or_else(PoisonError::into_inner);
         if !typed.iter().any(|(known, _)| *known == kind) {
             typed.push((kind, Arc::clone(&handle)));
         }
         Ok(Some(handle))
+    }
+
+    pub(crate) fn open_handle(&self, core: Arc<TableCore>) -> Result<Handle, Fault> {
+        let open = self.indexes.of(&core).map_err(|error| indexes::fault(&core, error))?;
+        Ok(Handle { core, index: Arc::clone(&open.key), unique: Arc::clone(&open.unique) })
     }
 }
 
@@ -363,8 +370,8 @@ impl Store {
         Ok(WriteTransaction::new(self.shared.engine.begin_write()?, Arc::clone(&self.shared), durability))
     }
 
-    /// Makes the hash index of `T`'s table anew from its rows, in place of a damaged one. Readers go on meanwhile. Costs
-    /// about a second for five million rows.
+    /// Makes the hash indexes of `T`'s table, of its key and of its unique fields, anew from its rows, in place of damaged
+    /// ones. Readers go on meanwhile. Costs about a second for five million rows and an index.
     ///
     /// # Errors
     /// As for [`begin_write`](Self::begin_write); [`WriteError::Fault`] if a row cannot be read or the disk is full: the
@@ -374,10 +381,10 @@ impl Store {
         let Some(core) = guard.table_named(T::SCHEMA.table)? else { return Ok(()) };
         compare::<T>(&core)?;
         let view = guard.view(&core)?;
-        self.shared.indexes.rebuild_from(&view, true).map_err(|source| pongo_core::error::Fault::Index {
-            table: core.schema().table.clone(),
-            source,
-        })?;
+        self.shared
+            .indexes
+            .rebuild_from(&view, true)
+            .map_err(|source| Fault::Index { table: core.schema().table.clone(), source })?;
         Ok(())
     }
 

@@ -4,10 +4,9 @@ use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::record::PongoRecord;
 use pongo_index::key_hash;
-use zerocopy::IntoBytes;
 
 use crate::keys::{Base, Spot, Touched};
-use crate::staging::{Staging, copy, hash_of};
+use crate::staging::{Staging, copy};
 
 /// Bytes that a bulk load writes at once.
 const WRITE: usize = 1 << 20;
@@ -57,13 +56,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     fn value(&self, spot: Spot) -> Result<Option<&T>, ReadError> {
-        match spot {
-            Spot::Touched(Touched { staged: Some(place), .. }) => Ok(Some(&self.staging.staged[place])),
-            Spot::Touched(Touched { base: Some(Base { row, alive: true }), .. })
-            | Spot::Written(row)
-            | Spot::Applied(Base { row, alive: true }) => self.staging.row(self.guard, row).map(Some),
-            Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => Ok(None),
-        }
+        self.staging.value(self.guard, spot)
     }
 
     /// The row with this key, as this transaction has it.
@@ -104,22 +97,49 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// Puts a row in, in the place of the one with the same key if there is one: whether there was.
     ///
     /// # Errors
-    /// [`WriteError::HeapField`] if a text or blob of the row does not name bytes of this store or transaction. Nothing is
-    /// changed then.
+    /// [`WriteError::HeapField`] if a text or blob of the row does not name bytes of this store or transaction;
+    /// [`WriteError::NotUnique`] if another row has its value in a field that is unique, and that row was neither deleted
+    /// nor changed earlier in this transaction. Nothing is changed then.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// #[pongo::record]
+    /// #[pongo(table = "users", unique(team, seat))]
+    /// struct User {
+    ///     #[pongo(key)]
+    ///     id: u64,
+    ///     #[pongo(unique)]
+    ///     mail: FixedStr<16>,
+    ///     team: u32,
+    ///     seat: u32,
+    /// }
+    ///
+    /// # let store = Store::in_memory()?;
+    /// let mut tx = store.begin_write()?;
+    /// let mut users = tx.table::<User>()?;
+    /// users.put(&User { id: 1, mail: "ada@x.org".parse()?, team: 3, seat: 1 })?;
+    /// let error = users.put(&User { id: 2, mail: "ada@x.org".parse()?, team: 3, seat: 2 }).unwrap_err();
+    /// assert!(error.to_string().contains("found mail = \"ada@x.org\" in the row with key id = 1"));
+    /// users.put(&User { id: 2, mail: "bob@x.org".parse()?, team: 3, seat: 2 })?;
+    /// assert!(users.update(&2, |user| user.seat = 1).is_err());
+    /// users.delete(&1)?;
+    /// assert!(users.update(&2, |user| user.seat = 1)?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn put(&mut self, row: &T) -> Result<bool, WriteError> {
         self.staging.check_heap(self.guard, self.heap, row)?;
         let key = row.key_bytes();
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
         let was_there = self.value(spot)?.is_some();
+        self.staging.check_unique(self.guard, spot, row)?;
         self.put_at(spot, hash, copy(row));
         Ok(was_there)
     }
 
     fn put_at(&mut self, spot: Spot, hash: u64, row: T) {
         if let Spot::Touched(Touched { staged: Some(place), .. }) = spot {
-            self.staging.staged[place] = row;
-            return;
+            return self.staging.replace_staged(place, row);
         }
         let base = match spot {
             Spot::Touched(touched) => touched.base,
@@ -130,7 +150,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let keys = self.staging.keys.get_mut();
         let base = keys.bury(base);
         keys.touch(spot, Touched { hash, staged: Some(self.staging.staged.len()), base });
-        self.staging.staged.push(row);
+        self.staging.push_staged(row);
     }
 
     /// Puts a row in whose key is new.
@@ -148,6 +168,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
                 key: self.describe_key(row),
             });
         }
+        self.staging.check_unique(self.guard, spot, row)?;
         self.put_at(spot, hash, copy(row));
         Ok(())
     }
@@ -199,6 +220,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
             });
         }
         self.staging.check_heap(self.guard, self.heap, &row)?;
+        self.staging.check_unique(self.guard, spot, &row)?;
         self.put_at(spot, hash, row);
         Ok(Some(result))
     }
@@ -223,7 +245,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
                 } else {
                     keys.forget(touched)
                 }
-                self.unstage(place);
+                self.staging.take_staged(place);
             }
             Spot::Touched(Touched { base: Some(base), .. }) | Spot::Applied(base) => {
                 let base = keys.bury(Some(base));
@@ -238,19 +260,6 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(true)
     }
 
-    /// Takes a staged row out; the last one takes its place.
-    fn unstage(&mut self, place: usize) {
-        let last = self.staging.staged.len() - 1;
-        self.staging.staged.swap_remove(place);
-        if place < last {
-            let hash = hash_of(&self.staging.staged[place]);
-            let keys = self.staging.keys.get_mut();
-            if let Some(moved) = keys.touched.find_mut(hash, |known| known.staged == Some(last)) {
-                moved.staged = Some(place);
-            }
-        }
-    }
-
     /// Puts many rows in, straight to the table's chunks: the way to load a table. As with [`put`](Self::put), a row takes
     /// the place of one with the same key, also of an earlier one of the load. Returns how many rows there were.
     ///
@@ -259,9 +268,12 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// rows loaded so far, at some 100 ns and 20 bytes a row.
     ///
     /// # Errors
-    /// As for [`put`](Self::put): rows before the one that was refused are in the transaction. [`WriteError::Fault`] if they
-    /// cannot be written, for want of space say; after that, and after a panic in the iterator that is caught, the
-    /// transaction can only be aborted.
+    /// As for [`put`](Self::put), but for [`WriteError::NotUnique`]: rows before the one that was refused are in the
+    /// transaction. Unique values are compared when the next row is put, or at the commit, as the rows are then: two rows of
+    /// a load may exchange their values. Whoever finds two rows with one value errs, until one of them is deleted.
+    ///
+    /// [`WriteError::Fault`] if rows cannot be written, for want of space say; after that, and after a panic in the iterator
+    /// that is caught, the transaction can only be aborted, or rolled back to a savepoint.
     pub fn extend(&mut self, rows: impl IntoIterator<Item = T>) -> Result<u64, WriteError> {
         self.staging.write_staged(self.guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);
@@ -285,11 +297,8 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     fn write(&mut self, batch: &mut Vec<T>) -> Result<(), WriteError> {
-        if !batch.is_empty() {
-            self.guard.append(&self.staging.core, batch.as_slice().as_bytes())?;
-            self.staging.hashes.extend(batch.iter().map(hash_of));
-            batch.clear();
-        }
+        self.staging.write(self.guard, batch)?;
+        batch.clear();
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use pongo_core::ids::{HeapAddr, Seq};
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::StoredSchema;
 
-use crate::indexes;
+use crate::savepoint::{Savepoint, Savepoints};
 use crate::staging::{AnyStaging, Staging};
 use crate::store::{Shared, compare};
 use crate::table_mut::TableMut;
@@ -27,6 +27,7 @@ pub struct WriteTransaction {
     /// Heap bytes to come.
     heap: Vec<u8>,
     tables: Vec<(TypeId, Box<dyn AnyStaging>)>,
+    savepoints: Savepoints,
 }
 
 impl core::fmt::Debug for WriteTransaction {
@@ -37,15 +38,23 @@ impl core::fmt::Debug for WriteTransaction {
 
 impl WriteTransaction {
     pub(crate) fn new(guard: WriteGuard, shared: Arc<Shared>, durability: Durability) -> Self {
-        Self { guard, shared, durability, heap: Vec::new(), tables: Vec::new() }
+        Self {
+            guard,
+            shared,
+            durability,
+            heap: Vec::new(),
+            tables: Vec::new(),
+            savepoints: Savepoints::default(),
+        }
     }
 
     /// The table of `T`, to read and change. Makes it, with this transaction, if the store has none.
     ///
     /// # Errors
     /// [`WriteError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says;
-    /// [`WriteError::TwoTypes`] if this transaction changes the table as another type; [`WriteError::Fault`] if the table's
-    /// files cannot be made or read.
+    /// [`WriteError::UniqueMissing`] if `T` says that fields are unique and the table was made without that (the other way
+    /// round is fine: what the table says is enforced); [`WriteError::TwoTypes`] if this transaction changes the table as
+    /// another type; [`WriteError::Fault`] if the table's files cannot be made or read.
     pub fn table<T: PongoRecord>(&mut self) -> Result<TableMut<'_, T>, WriteError> {
         self.guard.refuse_forked()?;
         let kind = TypeId::of::<T>();
@@ -53,7 +62,7 @@ impl WriteTransaction {
             Some(place) => place,
             None => {
                 let staging = self.stage::<T>()?;
-                self.tables.push((kind, Box::new(staging)));
+                self.tables.push((kind, staging));
                 self.tables.len() - 1
             }
         };
@@ -62,29 +71,30 @@ impl WriteTransaction {
         Ok(TableMut { staging, guard: &mut self.guard, heap: &self.heap })
     }
 
-    fn stage<T: PongoRecord>(&mut self) -> Result<Staging<T>, WriteError> {
+    fn stage<T: PongoRecord>(&mut self) -> Result<Box<Staging<T>>, WriteError> {
         let guard = &mut self.guard;
         let known = self.shared.handle::<T>(|name| guard.committed_table_named(name)).map_err(as_schema)?;
-        let (core, index) = match known {
-            Some(handle) => (Arc::clone(&handle.core), Arc::clone(&handle.index)),
+        let handle = match known {
+            Some(handle) => handle,
             None => {
                 let core = match guard.table_named(T::SCHEMA.table)? {
                     Some(core) => core,
                     None => guard.create_table(StoredSchema::from(T::SCHEMA))?,
                 };
                 compare::<T>(&core)?;
-                let index = self.shared.indexes.of(&core).map_err(|error| indexes::fault(&core, error))?;
-                (core, index)
+                Arc::new(self.shared.open_handle(core)?)
             }
         };
-        if self.tables.iter().any(|(_, staging)| Arc::ptr_eq(staging.core(), &core)) {
+        let core = &handle.core;
+        refuse_missing_unique::<T>(core.schema())?;
+        if self.tables.iter().any(|(_, staging)| Arc::ptr_eq(staging.core(), core)) {
             return Err(WriteError::TwoTypes {
                 table: core.schema().table.clone(),
                 record: T::SCHEMA.record,
             });
         }
-        let view = guard.view(&core)?;
-        Ok(Staging::new(core, index, view))
+        let view = guard.view(core)?;
+        Ok(Box::new(Staging::new(handle, view)))
     }
 
     /// Stages text for a row of this transaction. Its bytes are written with the commit, whether or not a row names them.
@@ -117,6 +127,80 @@ impl WriteTransaction {
         Ok((addr, len, content_hash(bytes)))
     }
 
+    /// Marks a place to come back to with [`rollback_to`](Self::rollback_to): savepoints can be nested, at any depth.
+    ///
+    /// While one lives, each row that is put, changed or deleted costs a note of what was there before, and so memory for
+    /// the row; one that is no longer needed should be [released](Self::release).
+    ///
+    /// # Errors
+    /// [`WriteError::Forked`] in a child made by `fork`.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "orders")]
+    /// # struct Order { #[pongo(key)] id: u64, cents: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let mut tx = store.begin_write()?;
+    /// tx.table::<Order>()?.put(&Order { id: 1, cents: 500 })?;
+    /// for id in 2..5 {
+    ///     let savepoint = tx.savepoint()?;
+    ///     tx.table::<Order>()?.put(&Order { id, cents: 100 * id })?;
+    ///     if id == 3 {
+    ///         tx.rollback_to(&savepoint)?;
+    ///     }
+    ///     tx.release(savepoint)?;
+    /// }
+    /// tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let orders = snapshot.table::<Order>()?;
+    /// assert_eq!(orders.rows().map(|order| Ok(order?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()?, [1, 2, 4]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn savepoint(&mut self) -> Result<Savepoint, WriteError> {
+        self.guard.refuse_forked()?;
+        let savepoint = self.savepoints.begin(&self.guard, self.heap.len(), self.tables.len());
+        if let Some(number) = self.savepoints.numbers().last() {
+            self.tables.iter_mut().for_each(|(_, staging)| staging.mark(number));
+        }
+        Ok(savepoint)
+    }
+
+    /// Takes back everything that was done since a savepoint: rows put, changed, deleted and loaded, texts and blobs,
+    /// tables made. It can be rolled back to again; savepoints made since end.
+    ///
+    /// A [`Text`] or [`Blob`] that was made since does not name bytes of this transaction any more: a row with it is refused.
+    /// A bulk load that was broken off since is mended by this.
+    ///
+    /// Costs what was done since: a step for each row put, changed or deleted. Bytes that [`TableMut::extend`] wrote are
+    /// written over by what comes next.
+    ///
+    /// # Errors
+    /// [`WriteError::Savepoint`] if it is one of another transaction, or ended: nothing is changed then.
+    pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<(), WriteError> {
+        self.guard.refuse_forked()?;
+        let point = self.savepoints.go_back(savepoint, &mut self.guard)?;
+        for (_, staging) in self.tables.drain(point.tables..) {
+            self.guard.keep_appended(staging.core(), 0);
+        }
+        for (_, staging) in &mut self.tables {
+            staging.rewind(point.number, &mut self.guard);
+        }
+        self.heap.truncate(point.heap);
+        Ok(())
+    }
+
+    /// Ends a savepoint and those made since: what was done stays part of the transaction, or of what an outer savepoint
+    /// takes back.
+    ///
+    /// # Errors
+    /// As for [`rollback_to`](Self::rollback_to).
+    pub fn release(&mut self, savepoint: Savepoint) -> Result<(), WriteError> {
+        let number = self.savepoints.end(&savepoint)?;
+        self.tables.iter_mut().for_each(|(_, staging)| staging.release(number));
+        Ok(())
+    }
+
     /// Commits: from now on every new snapshot, in every process, sees the transaction as a whole. With
     /// [`Durability::Sync`] it is on the disk when this returns.
     ///
@@ -139,6 +223,24 @@ impl WriteTransaction {
 
     /// Ends the transaction without a trace, as dropping it does.
     pub fn abort(self) {}
+}
+
+/// What is unique is the table's to say, whichever program writes to it: a type that says more cannot be kept to.
+fn refuse_missing_unique<T: PongoRecord>(stored: &StoredSchema) -> Result<(), WriteError> {
+    let asked = T::SCHEMA.indexes.iter().filter(|index| index.unique);
+    // Fields have the same places: the layouts are the same.
+    let missing = |fields: &[usize]| !stored.uniques().any(|(_, index)| index.fields == fields);
+    let Some(index) = asked.map(|index| index.fields).find(|fields| missing(fields)) else { return Ok(()) };
+    let found: Vec<String> = stored
+        .uniques()
+        .map(|(_, index)| format!("`unique {}`", stored.field_names(&index.fields)))
+        .collect();
+    Err(WriteError::UniqueMissing {
+        table: stored.table.clone(),
+        record: T::SCHEMA.record,
+        index: stored.field_names(index),
+        found: if found.is_empty() { "none".to_owned() } else { found.join(", ") },
+    })
 }
 
 /// Keeps a wrong layout apart from other faults, as [`WriteError`] does.

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
+use pongo_core::fields::HeapRead;
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::table::{TableCore, TableView};
+use pongo_index::key_hash;
 use pongo_index::ordered::{
     FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
 };
-use pongo_index::{Encoding, key_hash};
 
-use super::{Ordered, Tuning, lock};
+use super::{KeySource, Ordered, Tuning, lock};
 
 /// Bytes of rows at the watermark that are hashed into its digest.
 const DIGEST: u64 = 4096;
@@ -22,7 +23,7 @@ const DIGEST: u64 = 4096;
 pub(crate) struct OrderedIndex {
     core: Arc<TableCore>,
     fields: Vec<usize>,
-    encoding: Encoding,
+    keys: KeySource,
     id: IndexId,
     state: Mutex<State>,
     tuning: Tuning,
@@ -67,17 +68,18 @@ pub(crate) enum Worth {
 }
 
 /// Keys of a view's rows, as an index has them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct ViewKeys<'a> {
     pub(super) view: &'a TableView,
-    pub(super) encoding: &'a Encoding,
+    pub(super) heap: &'a dyn HeapRead,
+    pub(super) keys: &'a KeySource,
 }
 
 impl FullKeys for ViewKeys<'_> {
     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         out.clear();
-        self.encoding.encode_row(self.view.row_bytes(row)?, out);
-        Ok(())
+        let table = &self.view.core().schema().table;
+        Ok(self.keys.put(table, self.view.row_bytes(row)?, self.heap, out)?)
     }
 
     fn prefetch(&self, row: RowId) {
@@ -86,14 +88,14 @@ impl FullKeys for ViewKeys<'_> {
 }
 
 impl OrderedIndex {
-    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], encoding: Encoding, tuning: Tuning) -> Self {
+    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], keys: KeySource, tuning: Tuning) -> Self {
         let mut name = core.id().0.to_le_bytes().to_vec();
         name.extend(fields.iter().flat_map(|&field| (field as u32).to_le_bytes()));
         name.extend(core.fingerprint().to_le_bytes());
         Self {
             core: Arc::clone(core),
             fields: fields.to_vec(),
-            encoding,
+            keys,
             id: IndexId(key_hash(&name)),
             state: Mutex::default(),
             merging: Mutex::default(),
@@ -114,8 +116,8 @@ impl OrderedIndex {
         &self.tuning
     }
 
-    pub(crate) fn encoding(&self) -> &Encoding {
-        &self.encoding
+    pub(crate) fn keys(&self) -> &KeySource {
+        &self.keys
     }
 
     /// What a cursor through this index carries.
@@ -168,6 +170,7 @@ impl OrderedIndex {
         ordered: &Ordered,
         engine: &Arc<Engine>,
         view: &TableView,
+        heap: &dyn HeapRead,
     ) -> Result<Sources, ReadError> {
         let held = if view.len() > self.tuning.small { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
@@ -182,7 +185,7 @@ impl OrderedIndex {
         if held.is_none() && view.len() - watermark.min(view.len()) > self.tuning.in_memory {
             return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
         }
-        self.extend_runs(&mut state, view)?;
+        self.extend_runs(&mut state, view, heap)?;
         Ok(Sources { sorted: state.sorted.clone(), runs: state.runs.clone(), scan: false })
     }
 
@@ -252,17 +255,18 @@ impl OrderedIndex {
     }
 
     /// Sorts what came since the last time.
-    fn extend_runs(&self, state: &mut State, view: &TableView) -> Result<(), ReadError> {
+    fn extend_runs(&self, state: &mut State, view: &TableView, heap: &dyn HeapRead) -> Result<(), ReadError> {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         state.runs.retain(|run| run.to > watermark);
         let known = state.runs.last().map_or(watermark, |run| run.to);
         if known >= view.len() {
             return Ok(());
         }
-        let mut new = self.run_of(view, known..view.len())?;
+        let mut new = self.run_of(view, heap, known..view.len(), &|_| false)?;
         // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
         while let Some(last) = state.runs.pop_if(|last| (last.run.len()) < 2 * new.run.len()) {
-            let mut pairs = Pairs::with_capacity(last.run.len() + new.run.len(), self.encoding.len());
+            let mut pairs =
+                Pairs::with_capacity(last.run.len() + new.run.len(), self.keys.fixed_len().unwrap_or(0));
             for (key, row) in last.run.iter().chain(new.run.iter()) {
                 pairs.push(key, row).map_err(|error| self.fault(error))?;
             }
@@ -272,17 +276,29 @@ impl OrderedIndex {
         Ok(())
     }
 
-    fn run_of(&self, view: &TableView, rows: std::ops::Range<u64>) -> Result<Recent, ReadError> {
-        let mut pairs = Pairs::with_capacity((rows.end - rows.start) as usize, self.encoding.len());
+    fn run_of(
+        &self,
+        view: &TableView,
+        heap: &dyn HeapRead,
+        rows: std::ops::Range<u64>,
+        dropped: &dyn Fn(RowId) -> bool,
+    ) -> Result<Recent, ReadError> {
+        let mut pairs =
+            Pairs::with_capacity((rows.end - rows.start) as usize, self.keys.fixed_len().unwrap_or(0));
         let size = self.core.row_size();
         let at_once = ((1 << 20) / size).max(1);
-        let mut key = vec![0; self.encoding.len()];
+        let mut key = Vec::new();
+        let table = &self.core.schema().table;
         let mut from = rows.start;
         while from < rows.end {
             let to = rows.end.min(from + at_once);
             let bytes = view.rows_bytes(RowId(from)..RowId(to))?;
             for (row, bytes) in (from..to).zip(bytes.chunks_exact(size as usize)) {
-                self.encoding.encode_row_to(bytes, &mut key);
+                if dropped(RowId(row)) {
+                    continue;
+                }
+                key.clear();
+                self.keys.put(table, bytes, heap, &mut key)?;
                 pairs.push(&key, RowId(row)).map_err(|error| self.fault(error))?;
             }
             from = to;
@@ -317,7 +333,10 @@ impl OrderedIndex {
                 return Ok(true);
             }
             let to = view.len().min(from + self.tuning.slice);
-            let recent = self.run_of(view, from..to)?;
+            // Seen by no snapshot, now or later, also after a power cut.
+            let forgotten = self.core.seen_from().min(view.seq());
+            let dropped = |row: RowId| view.died(row).is_some_and(|died| died <= forgotten);
+            let recent = self.run_of(view, &snapshot, from..to, &dropped)?;
             let watermark = Watermark {
                 store: self.core.store_id(),
                 salt: engine.salt(),
@@ -325,8 +344,7 @@ impl OrderedIndex {
                 row: to,
                 digest: digest(view, to)?,
             };
-            let keys = ViewKeys { view, encoding: &self.encoding };
-            let dropped = |row: RowId| self.is_forgotten(row, view, engine);
+            let keys = ViewKeys { view, heap: &snapshot, keys: &self.keys };
             match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, stop) {
                 Ok(sorted) => {
                     let mut state = lock(&self.state);
@@ -340,12 +358,6 @@ impl OrderedIndex {
                 }
             }
         }
-    }
-
-    /// Whether no snapshot, now or later, can see a row, also after a power cut.
-    fn is_forgotten(&self, row: RowId, view: &TableView, engine: &Arc<Engine>) -> bool {
-        let _ = (row, view, engine);
-        false
     }
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | here | [`Ordered`]: the blocks, opened when first needed; set aside when doubtful |
 //! | `index` | [`OrderedIndex`]: one index: what lies in blocks, the rows behind it in memory, bringing the one up to the other |
+//! | `keys` | where a row's key comes from |
 //! | `stream` | pairs of both in order, from both ends |
 //! | `scan` | the same from the rows alone |
 //! | `keeper` | the thread that keeps indexes from lagging |
@@ -12,6 +13,7 @@
 
 mod index;
 mod keeper;
+mod keys;
 mod scan;
 mod stream;
 
@@ -28,6 +30,7 @@ use pongo_index::ordered::{
 
 pub(crate) use index::{OrderedIndex, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
+pub(crate) use keys::KeySource;
 pub(crate) use stream::{Limits, Pair, Stream};
 
 /// Where the blocks of a store's ordered indexes lie.
@@ -142,12 +145,12 @@ impl Ordered {
         if let Some(known) = self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter().find(is_it) {
             return Some(Arc::clone(known));
         }
-        let encoding = Encoding::new(core.schema(), fields)?;
+        let keys = KeySource::Fields(Encoding::new(core.schema(), fields)?);
         let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = indexes.iter().find(is_it) {
             return Some(Arc::clone(known));
         }
-        let index = Arc::new(OrderedIndex::new(core, fields, encoding, self.tuning));
+        let index = Arc::new(OrderedIndex::new(core, fields, keys, self.tuning));
         indexes.push(Arc::clone(&index));
         Some(index)
     }

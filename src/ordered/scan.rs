@@ -4,6 +4,7 @@
 //! pass begins behind them. So memory is bounded, and a short range costs one pass.
 
 use pongo_core::error::ReadError;
+use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 
@@ -39,6 +40,7 @@ impl Scan {
     pub(super) fn fill(
         &mut self,
         view: &TableView,
+        heap: &dyn HeapRead,
         index: &OrderedIndex,
         limits: &Limits,
     ) -> Result<(), ReadError> {
@@ -53,7 +55,7 @@ impl Scan {
                 (Some(last), false) => limits.before = Some(last.clone()),
                 (None, _) => {}
             }
-            let kept = pass(view, index, &limits, self.forward)?;
+            let kept = pass(view, heap, index, &limits, self.forward)?;
             self.ended = kept.len() < index.tuning().kept;
             self.kept = kept.into_iter();
         }
@@ -64,6 +66,7 @@ impl Scan {
 /// The first pairs within the limits, in order.
 fn pass(
     view: &TableView,
+    heap: &dyn HeapRead,
     index: &OrderedIndex,
     limits: &Limits,
     forward: bool,
@@ -71,7 +74,8 @@ fn pass(
     let size = view.core().row_size();
     let at_once = ((1 << 20) / size).max(1);
     let by_order = |a: &Pair, b: &Pair| if forward { a.cmp(b) } else { b.cmp(a) };
-    let mut key = vec![0; index.encoding().len()];
+    let table = &view.core().schema().table;
+    let mut key = Vec::new();
     let most = index.tuning().kept;
     let mut kept: Vec<Pair> = Vec::new();
     let mut from = RowId(0);
@@ -80,7 +84,8 @@ fn pass(
         from = RowId(end);
         let bytes = view.rows_bytes(run.start..from)?;
         for (row, bytes) in (run.start.0..end).map(RowId).zip(bytes.chunks_exact(size as usize)) {
-            index.encoding().encode_row_to(bytes, &mut key);
+            key.clear();
+            index.keys().put(table, bytes, heap, &mut key)?;
             if limits.contain(&key, row) {
                 kept.push(Pair { key: key.clone(), row });
             }

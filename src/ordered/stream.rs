@@ -8,10 +8,10 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use pongo_core::error::ReadError;
+use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::snapshot::Snapshot;
 use pongo_core::table::TableView;
-use pongo_index::Encoding;
 use pongo_index::ordered::{Cursor, Edge, OrderedError, OrderedStore};
 
 use super::index::{OrderedIndex, Recent, Sources, ViewKeys};
@@ -82,6 +82,7 @@ impl Limits {
 /// What all sides look at.
 struct Context<'s> {
     view: &'s TableView,
+    heap: &'s dyn HeapRead,
     index: Arc<OrderedIndex>,
     shared: &'s Arc<Shared>,
     /// A newer view, where the index goes beyond this one: a search may need the keys of rows that this one does not see.
@@ -89,14 +90,10 @@ struct Context<'s> {
 }
 
 impl Context<'_> {
-    fn encoding(&self) -> &Encoding {
-        self.index.encoding()
-    }
-
     /// The row's key, behind what is in `out`.
     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), ReadError> {
-        self.encoding().encode_row(self.view.row_bytes(row)?, out);
-        Ok(())
+        let bytes = self.view.row_bytes(row)?;
+        self.index.keys().put(&self.view.core().schema().table, bytes, self.heap, out)
     }
 
     #[inline]
@@ -118,8 +115,11 @@ struct BlockSide {
     /// Rows of this batch that the view sees, with their keys one behind the other.
     rows: Vec<RowId>,
     keys: Vec<u8>,
-    /// The last key of the batch before.
+    /// Where each key ends.
+    ends: Vec<usize>,
+    /// The last key of the batch before, if there was any.
     last: Vec<u8>,
+    any: bool,
     at: usize,
     batch: usize,
     ended: bool,
@@ -157,41 +157,51 @@ impl BlockSide {
     }
 
     fn take_keys(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) -> Result<(), SideError> {
-        let len = context.encoding().len();
         self.keys.clear();
-        self.keys.resize(self.rows.len() * len, 0);
+        self.ends.clear();
+        let (source, table) = (context.index.keys(), &context.view.core().schema().table);
         for (place, &row) in self.rows.iter().enumerate() {
             let bytes = context.view.row_bytes(row).map_err(ReadError::from)?;
-            let (before, key) = self.keys.split_at_mut(place * len);
-            let key = &mut key[..len];
-            context.encoding().encode_row_to(bytes, key);
-            let last = if place == 0 { &self.last[..] } else { &before[(place - 1) * len..] };
-            let disorder = if forward { *key < *last } else { *key > *last };
-            if disorder && last.len() == len {
+            let from = self.keys.len();
+            source.put(table, bytes, context.heap, &mut self.keys)?;
+            self.ends.push(self.keys.len());
+            let (before, key) = self.keys.split_at(from);
+            let last = match place {
+                0 if !self.any => continue,
+                0 => &self.last[..],
+                1 => before,
+                _ => &before[self.ends[place - 2]..],
+            };
+            if if forward { key < last } else { key > last } {
                 let what = format!("row {row} in another order than that of its key");
                 return Err(SideError::Blocks(Arc::clone(&self.store), OrderedError::Damaged { what }));
             }
         }
-        if !self.rows.is_empty() {
-            self.last.clear();
-            self.last.extend_from_slice(&self.keys[(self.rows.len() - 1) * len..]);
-        }
+        let Some(last) = self.rows.len().checked_sub(1) else { return Ok(()) };
+        self.any = true;
+        let key = self.keys[self.start_of(last)..].to_vec();
         // The last batch goes beyond the limit.
-        if let Some(&last) = self.rows.last()
-            && !limits.admits(forward, &self.keys[(self.rows.len() - 1) * len..], last)
-        {
-            let within = (0..self.rows.len())
-                .take_while(|&i| limits.admits(forward, &self.keys[i * len..(i + 1) * len], self.rows[i]))
-                .count();
+        if !limits.admits(forward, &key, self.rows[last]) {
+            let admitted = |&place: &usize| limits.admits(forward, self.key(place), self.rows[place]);
+            let within = (0..self.rows.len()).take_while(admitted).count();
             self.rows.truncate(within);
             self.ended = true;
         }
+        self.last = key;
         Ok(())
     }
 
-    fn current(&self, len: usize) -> Option<(&[u8], RowId)> {
+    fn start_of(&self, place: usize) -> usize {
+        if place == 0 { 0 } else { self.ends[place - 1] }
+    }
+
+    fn key(&self, place: usize) -> &[u8] {
+        &self.keys[self.start_of(place)..self.ends[place]]
+    }
+
+    fn current(&self) -> Option<(&[u8], RowId)> {
         let &row = self.rows.get(self.at)?;
-        Some((&self.keys[self.at * len..(self.at + 1) * len], row))
+        Some((self.key(self.at), row))
     }
 }
 
@@ -274,7 +284,11 @@ impl Flow {
                     Some(snapshot) => snapshot.view(context.index.core())?,
                     None => None,
                 };
-                let keys = ViewKeys { view: wide.unwrap_or(context.view), encoding: context.encoding() };
+                let heap = match &context.wide {
+                    Some(snapshot) => snapshot as &dyn HeapRead,
+                    None => context.heap,
+                };
+                let keys = ViewKeys { view: wide.unwrap_or(context.view), heap, keys: context.index.keys() };
                 let (from, until) = if forward { (start, end) } else { (end, start) };
                 let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
                 let cursor = cursor.map_err(|error| match error {
@@ -286,7 +300,9 @@ impl Flow {
                     cursor: cursor.until(until),
                     rows: Vec::new(),
                     keys: Vec::new(),
+                    ends: Vec::new(),
                     last: Vec::new(),
+                    any: false,
                     at: 0,
                     batch: FIRST_BATCH,
                     ended: false,
@@ -315,18 +331,17 @@ impl Flow {
             run.fill(context, self.forward);
         }
         if let Some(scan) = &mut self.scan {
-            scan.fill(context.view, &context.index, &self.limits)?;
+            scan.fill(context.view, context.heap, &context.index, &self.limits)?;
         }
-        let len = context.encoding().len();
         let mut first = None;
         if let Some(blocks) = &self.blocks
-            && blocks.current(len).is_some()
+            && blocks.current().is_some()
         {
             first = Some(Next::Blocks);
         }
         for (place, run) in self.runs.iter().enumerate() {
             let Some(pair) = run.current(self.forward) else { continue };
-            let sooner = first.and_then(|first| self.current(first, len)).is_none_or(|best| {
+            let sooner = first.and_then(|first| self.current(first)).is_none_or(|best| {
                 pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
             });
             if sooner {
@@ -341,9 +356,9 @@ impl Flow {
         Ok(first)
     }
 
-    fn current(&self, next: Next, len: usize) -> Option<(&[u8], RowId)> {
+    fn current(&self, next: Next) -> Option<(&[u8], RowId)> {
         match next {
-            Next::Blocks => self.blocks.as_ref()?.current(len),
+            Next::Blocks => self.blocks.as_ref()?.current(),
             Next::Run(place) => self.runs[place].current(self.forward),
             Next::Scan => self.scan.as_ref()?.current(),
         }
@@ -387,10 +402,11 @@ impl<'s> Stream<'s> {
     pub(crate) fn new(
         shared: &'s Arc<Shared>,
         view: &'s TableView,
+        heap: &'s dyn HeapRead,
         index: Arc<OrderedIndex>,
         limits: Limits,
     ) -> Self {
-        let context = Context { view, index, shared, wide: None };
+        let context = Context { view, heap, index, shared, wide: None };
         Self {
             context,
             limits,
@@ -426,7 +442,7 @@ impl<'s> Stream<'s> {
             return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
         }
         let shared = self.context.shared;
-        self.context.index.sources(&shared.ordered, &shared.engine, self.context.view)
+        self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)
     }
 
     fn open(&mut self, forward: bool) -> Result<Flow, ReadError> {
@@ -500,7 +516,7 @@ impl<'s> Stream<'s> {
 
     fn advance(&mut self, flow: &mut Flow) -> Result<Option<RowId>, SideError> {
         let Some(next) = flow.ready(&self.context)? else { return Ok(None) };
-        let Some((key, row)) = flow.current(next, self.context.encoding().len()) else { return Ok(None) };
+        let Some((key, row)) = flow.current(next) else { return Ok(None) };
         if flow.forward {
             if self.back_pair.as_ref().is_some_and(|back| (key, row) >= (&back.key[..], back.row)) {
                 return Ok(None);

@@ -318,6 +318,33 @@ impl Control {
         Seq(self.words.load(word::HORIZON, Ordering::SeqCst))
     }
 
+    /// The lowest `Seq` that any snapshot shows, of those there are and those that will begin.
+    ///
+    /// The horizon goes to the newest published `Seq` first, and the pins are looked at behind it. A reader pins first and
+    /// looks at the horizon behind that; all four are in one order for all (`SeqCst`). So a pin that is not seen here
+    /// belongs to a reader that sees the horizon, and begins anew if it is below.
+    pub(crate) fn seen_from(&self) -> Seq {
+        let (_, published) = self.published();
+        let newest = published.seq.max(self.horizon());
+        // Of several that ask at once none takes it back.
+        self.words.fetch_max(word::HORIZON, newest.0, Ordering::SeqCst);
+        let mut oldest = newest.0;
+        for group in 0..GROUPS {
+            let pins =
+                (0..GROUP_SLOTS).map(|slot| self.words.load(Self::slot(group, slot), Ordering::SeqCst));
+            let Some(lowest) = pins.filter_map(|word| word.checked_sub(1)).min() else { continue };
+            if lowest < oldest && self.is_group_held(group) {
+                oldest = lowest;
+            }
+        }
+        Seq(oldest)
+    }
+
+    /// Whether a group of reader slots is some living process's. If that cannot be said, it is.
+    fn is_group_held(&self, group: usize) -> bool {
+        self.writer.is_locked(lock::GROUPS + group as u64, 1, LockMode::Exclusive).unwrap_or(true)
+    }
+
     #[inline]
     pub(crate) fn is_poisoned(&self) -> bool {
         self.words.load(word::POISON, Ordering::Acquire) != 0

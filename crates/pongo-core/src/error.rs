@@ -330,6 +330,10 @@ pub enum ReadError {
     Fault(#[from] Fault),
 }
 
+fn numbered(row: &Option<crate::ids::RowId>) -> String {
+    row.map_or_else(String::new, |row| format!(" (row {row})"))
+}
+
 /// Why a write transaction could not begin or go on. Nothing was changed.
 #[derive(Error)]
 #[non_exhaustive]
@@ -361,6 +365,49 @@ pub enum WriteError {
         /// The key, field by field.
         key: String,
     },
+    /// Another row has the same value in a field, or fields, that are unique.
+    #[error(
+        "table {table} takes one row for each `{index}`: expected a new value, found {value} in the row with key \
+         {in_the_way}{}; change or delete that row first, or give this one another value",
+        numbered(.row)
+    )]
+    NotUnique {
+        /// The table.
+        table: String,
+        /// The names of the index's fields.
+        index: String,
+        /// The value, field by field.
+        value: String,
+        /// The key of the row that has it, field by field.
+        in_the_way: String,
+        /// Its number; a row that was put by this transaction has none yet.
+        row: Option<crate::ids::RowId>,
+    },
+    /// The type says `unique` of fields of which the table does not know it.
+    #[error(
+        "`{record}` says that `{index}` is unique, and table {table} was made without that: expected an index `unique \
+         {index}`, found {found}; take `unique` off the type, or name another table in it, which is then made with \
+         the index, and copy the rows over"
+    )]
+    UniqueMissing {
+        /// The table.
+        table: String,
+        /// The type.
+        record: &'static str,
+        /// The names of the index's fields.
+        index: String,
+        /// The table's unique indexes.
+        found: String,
+    },
+    /// A savepoint is not one that this transaction can go back to.
+    #[error(
+        "expected a savepoint of this transaction that has not ended, found {found}; a savepoint ends with its transaction, \
+         when it is released, and when an outer one is released or rolled back to: make another with `tx.savepoint()`"
+    )]
+    Savepoint {
+        /// Whose it is.
+        found: &'static str,
+    },
     /// The closure of `update` changed the row's key.
     #[error(
         "a row of table {table} had key {before} and came back from `update` with key {after}; a row keeps its key: delete \
@@ -376,7 +423,7 @@ pub enum WriteError {
     },
     /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost.
     #[error(
-        "a bulk load into table {table} was broken off (a write failed, or its iterator panicked): some of its rows are lost; abort this transaction and load again"
+        "a bulk load into table {table} was broken off (a write failed, or its iterator panicked): some of its rows are lost; abort this transaction, or roll it back to a savepoint from before, and load again"
     )]
     BrokenOff {
         /// The table.

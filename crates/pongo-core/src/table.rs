@@ -83,6 +83,14 @@ impl TableCore {
         self.control.is_clean()
     }
 
+    /// Rows that died at or before this commit are seen by no snapshot of any process, now or later.
+    ///
+    /// Costs a look at the pins of all processes, some microseconds.
+    #[must_use]
+    pub fn seen_from(&self) -> Seq {
+        self.control.seen_from()
+    }
+
     /// The number of its store.
     #[must_use]
     pub fn store_id(&self) -> u128 {
@@ -440,6 +448,13 @@ impl TableView {
         }
     }
 
+    /// The commit at which a row below the length died, also if that is behind this view.
+    #[must_use]
+    pub fn died(&self, row: RowId) -> Option<Seq> {
+        let chunk = self.view.marked_chunk_at(row.0.wrapping_mul(self.core.row_size))?;
+        chunk.marks.get()?.died(row)
+    }
+
     /// From a candidate that an index gave, which may be newer than this view or nonsense, down the chain of previous
     /// rows to the one that this view could see: below the length. Says nothing about key or life.
     #[inline]
@@ -532,6 +547,20 @@ impl TableView {
     /// The checksum of the checksums of the blocks that these rows touch, all below a durable checkpoint.
     pub(crate) fn sum_of_sums(&self, rows: Range<RowId>) -> Result<u64, Fault> {
         self.view.sum_of_sums(rows.start.0 * self.row_size, rows.end.0 * self.row_size)
+    }
+
+    /// Compares the blocks with these rows with their checksums, whether that was done before or not. Rows behind the last
+    /// checkpoint have none yet.
+    ///
+    /// # Errors
+    /// [`Fault`] with the first block that differs.
+    pub fn compare(&self, rows: Range<RowId>) -> Result<(), Fault> {
+        if rows.end.0 > self.state.len || rows.start > rows.end {
+            return Err(self.beyond(&rows));
+        }
+        let size = self.core.row_size;
+        // SAFETY: as in `rows_bytes`: the rows are below the length.
+        unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
     }
 
     /// Where a row lies.

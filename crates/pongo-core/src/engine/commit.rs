@@ -35,7 +35,8 @@ pub struct TableBatch<'a> {
     pub table: Arc<TableCore>,
     /// New rows, one behind the other. They follow those that were [appended](WriteGuard::append).
     pub rows: &'a [u8],
-    /// Hashes of the keys of all new rows, appended ones first.
+    /// Hashes of the keys of all new rows, appended ones first, and behind them those of their values in each unique index,
+    /// index by index.
     pub hashes: &'a [u64],
     /// Pairs of a new row and the row it replaced, new rows numbered as they will be.
     pub previous: Vec<(RowId, RowId)>,

@@ -18,7 +18,8 @@ pub struct Change<'a> {
     pub view: TableView,
     /// The new rows.
     pub rows: Range<RowId>,
-    /// Hashes of the new rows' keys, in order; empty if the committer did not know them.
+    /// Hashes of the new rows' keys, in order, and behind them those of their values in each unique index, index by index;
+    /// empty if the committer did not know them.
     pub hashes: &'a [u64],
     /// Pairs of a new row and the row it replaced.
     pub previous: &'a [(RowId, RowId)],
@@ -41,8 +42,8 @@ pub trait Indexer: Send + Sync {
     fn rebuild(&self, view: &TableView) -> Result<(), IndexError>;
     /// A table was made: make its empty index.
     fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
-    /// Space first: after `Ok`, `apply` of new rows with these hashes cannot fail for want of space. `view` is the
-    /// table as applied so far.
+    /// Space first: after `Ok`, `apply` of new rows with these hashes, given as in [`Change::hashes`], cannot fail for want
+    /// of space. `view` is the table as applied so far.
     fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError>;
     /// Brings the index up to a commit that is in the journal and in the chunks. `again`: it may have been applied
     /// before, in part or whole, and so may later ones.

@@ -332,6 +332,40 @@ impl WriteGuard {
         }
     }
 
+    /// Gives rows up that [`WriteGuard::append`] wrote, all but the first so many: whatever is appended next goes there.
+    pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
+        if let Some(known) = self.appended.iter_mut().find(|known| Arc::ptr_eq(&known.table, table))
+            && known.rows > rows
+        {
+            known.rows = rows;
+            known.view = OnceLock::new();
+            if rows == 0 {
+                table.space.forget_pending();
+            }
+        }
+    }
+
+    /// How many tables this transaction made.
+    #[must_use]
+    pub fn made_tables(&self) -> usize {
+        self.new_tables.len()
+    }
+
+    /// Takes away the tables that this transaction made, all but the first so many.
+    pub fn keep_made_tables(&mut self, count: usize) {
+        while self.new_tables.len() > count {
+            let table = self.new_tables.pop().expect("there are more than that");
+            self.appended.retain(|known| !Arc::ptr_eq(&known.table, &table));
+            self.unmake(&table);
+        }
+    }
+
+    /// What cannot be removed is nobody's, and is swept by the next recovery.
+    fn unmake(&self, table: &TableCore) {
+        let _ = table.space.clear();
+        let _ = self.engine.storage.remove(&schema_path(table.id(), 1));
+    }
+
     pub(crate) fn table_state(&self, table: TableId) -> TableState {
         self.applied().tables.get(table.0 as usize).copied().unwrap_or_default()
     }
@@ -383,15 +417,10 @@ impl HeapRead for WriteGuard {
 }
 
 impl WriteGuard {
-    /// Takes away what the transaction made on the way to a commit that never was. Whatever cannot be removed is nobody's,
-    /// and is swept by the next recovery.
+    /// Takes away what the transaction made on the way to a commit that never was.
     fn undo(&mut self) {
         self.appended.clear();
-        let storage = &*self.engine.storage;
-        for table in self.new_tables.drain(..) {
-            let _ = table.space.clear();
-            let _ = storage.remove(&schema_path(table.id(), 1));
-        }
+        self.keep_made_tables(0);
         for table in self.engine.tables.read().unwrap_or_else(PoisonError::into_inner).iter() {
             table.space.forget_pending();
         }

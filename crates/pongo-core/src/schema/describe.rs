@@ -1,4 +1,4 @@
-//! A row's key, or one value, as a person would write it: for messages.
+//! A row's key, or other fields of it, as a person would write them: for messages.
 
 use core::fmt::Write;
 
@@ -10,8 +10,14 @@ impl StoredSchema {
     /// read of them.
     #[must_use]
     pub fn describe_key(&self, row: &[u8]) -> String {
+        self.describe_fields(&self.key, row)
+    }
+
+    /// The same for some fields, given as places in `fields`.
+    #[must_use]
+    pub fn describe_fields(&self, fields: &[usize], row: &[u8]) -> String {
         let mut out = String::new();
-        for field in self.key.iter().filter_map(|place| self.fields.get(*place)) {
+        for field in fields.iter().filter_map(|place| self.fields.get(*place)) {
             let separator = if out.is_empty() { "" } else { ", " };
             let bytes = row.get(field.offset..field.offset + field.size).unwrap_or_default();
             // Writing into a `String` cannot fail.

@@ -7,9 +7,11 @@
 //! | `kind` | [`StoredKind`]: a type's canonical name, read and written |
 //! | `stored` | [`StoredSchema`]: the owned side, its fingerprint, its heap fields and key ranges |
 //! | `text` | the schema file: `to_text` and `parse` |
-//! | `describe` | a row's key, for messages |
+//! | `check` | whether bytes can be a row |
+//! | `describe` | a row's key or other fields, for messages |
 //! | `diff` | [`SchemaDiff`]: two layouts side by side |
 
+mod check;
 mod describe;
 mod diff;
 mod kind;

@@ -137,14 +137,33 @@ impl StoredSchema {
     /// Where the key lies in a row: `(offset, length)` in the key's order, with ranges that touch merged.
     #[must_use]
     pub fn key_ranges(&self) -> Vec<(usize, usize)> {
+        self.ranges_of(&self.key)
+    }
+
+    /// Where some fields, given as places in `fields`, lie in a row: as [`key_ranges`](Self::key_ranges) says it of the key.
+    #[must_use]
+    pub fn ranges_of(&self, fields: &[usize]) -> Vec<(usize, usize)> {
         let mut ranges: Vec<(usize, usize)> = Vec::new();
-        for field in self.key.iter().filter_map(|place| self.fields.get(*place)) {
+        for field in fields.iter().filter_map(|place| self.fields.get(*place)) {
             match ranges.last_mut() {
                 Some((offset, len)) if *offset + *len == field.offset => *len += field.size,
                 _ => ranges.push((field.offset, field.size)),
             }
         }
         ranges
+    }
+
+    /// The unique indexes, each with its place in `indexes`.
+    pub fn uniques(&self) -> impl Iterator<Item = (usize, &StoredIndex)> {
+        self.indexes.iter().enumerate().filter(|(_, index)| index.unique)
+    }
+
+    /// The names of an index's fields, with commas between.
+    #[must_use]
+    pub fn field_names(&self, fields: &[usize]) -> String {
+        let names: Vec<&str> =
+            fields.iter().filter_map(|place| self.fields.get(*place)).map(|field| &*field.name).collect();
+        names.join(", ")
     }
 }
 

@@ -172,7 +172,7 @@ impl View {
             .is_some_and(|blocks| blocks.iter().all(|block| block.load(Ordering::Relaxed) & VERIFIED != 0));
         if !verified {
             // SAFETY: the caller's promise is the callee's.
-            unsafe { self.verify(at, len) }?;
+            unsafe { self.verify(at, len, false) }?;
         }
         // SAFETY: the caller's promise: written, and not written again while the reservation (owned by self) lives.
         let slice = unsafe { self.reservation.slice((at - self.origin) as usize, len as usize) };
@@ -214,19 +214,30 @@ impl View {
         )
     }
 
-    /// Checks the blocks that the range touches against their stored checksums, where they have one.
+    /// Compares the blocks that the range touches with their stored checksums, where they have one, whether that was done before
+    /// or not.
+    ///
+    /// # Safety
+    /// As for [`View::bytes`].
+    pub(crate) unsafe fn compare(&self, at: u64, len: u64) -> Result<(), Fault> {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { self.verify(at, len, true) }
+    }
+
+    /// Checks the blocks that the range touches against their stored checksums, where they have one; with `again`, those that were
+    /// checked before too.
     ///
     /// # Safety
     /// As for [`View::bytes`]. Blocks below `summed` lie wholly below a published length.
     #[cold]
-    unsafe fn verify(&self, at: u64, len: u64) -> Result<(), Fault> {
+    unsafe fn verify(&self, at: u64, len: u64, again: bool) -> Result<(), Fault> {
         if at < self.origin || at.checked_add(len).is_none_or(|end| end > self.mapped_end()) {
             return Err(self.unmapped(at, len));
         }
         let mut block = at - (at - self.origin) % BLOCK;
         while block < at + len {
             let Some(state) = self.state(block) else { return Err(self.unmapped(at, len)) };
-            if state.load(Ordering::Relaxed) & VERIFIED == 0 {
+            if again || state.load(Ordering::Relaxed) & VERIFIED == 0 {
                 if block + BLOCK <= self.summed.load(Ordering::Relaxed) {
                     let Some(chunk) = self.chunk_at(block) else { return Err(self.unmapped(at, len)) };
                     let index = (block - chunk.start) / BLOCK;

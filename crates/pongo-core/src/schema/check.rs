@@ -1,0 +1,93 @@
+//! Whether a row's bytes can be one, by what the schema file says: for whoever looks through a store without the program's types.
+
+use super::kind::StoredKind;
+use super::{Kind, StoredSchema};
+
+impl StoredSchema {
+    /// What is wrong with a row's bytes, if anything: a `bool` that is neither, an enum's number that no variant has, a tag of a
+    /// [`Maybe`](crate::fields::Maybe) that says neither. Names the field. `Text` and `Blob` are not followed.
+    #[must_use]
+    pub fn invalid_field(&self, row: &[u8]) -> Option<String> {
+        self.fields.iter().find_map(|field| {
+            let bytes = row.get(field.offset..field.offset + field.size)?;
+            let what = invalid(&field.kind, bytes)?;
+            Some(format!("field {} of type {}: {what}", field.name, field.kind))
+        })
+    }
+
+    /// Whether every pattern of bytes is a row.
+    #[must_use]
+    pub fn takes_all_bytes(&self) -> bool {
+        self.fields.iter().all(|field| takes_all(&field.kind))
+    }
+}
+
+fn takes_all(kind: &StoredKind) -> bool {
+    match kind {
+        StoredKind::Plain(plain) => plain.kind() != Kind::Bool,
+        StoredKind::Enum { .. } | StoredKind::Maybe(_) => false,
+        StoredKind::FixedStr(_) => true,
+        StoredKind::Array { of, .. } => takes_all(of),
+        StoredKind::Record { fields, .. } => fields.iter().all(|(_, kind)| takes_all(kind)),
+    }
+}
+
+fn invalid(kind: &StoredKind, bytes: &[u8]) -> Option<String> {
+    match kind {
+        _ if takes_all(kind) => None,
+        StoredKind::Plain(_) => {
+            let byte = *bytes.first()?;
+            (byte > 1).then(|| format!("expected 0 or 1, found {byte}"))
+        }
+        StoredKind::Enum { repr, variants, .. } => {
+            let mut wide = [0; 16];
+            wide[..bytes.len().min(16)].copy_from_slice(&bytes[..bytes.len().min(16)]);
+            let unused = 128 - 8 * bytes.len().min(16) as u32;
+            let unsigned = u128::from_le_bytes(wide);
+            let signed = matches!(repr.kind(), Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128);
+            let value = if signed { (unsigned << unused) as i128 >> unused } else { unsigned as i128 };
+            let known = variants.iter().any(|(_, number)| *number == value);
+            (!known).then(|| format!("expected the number of a variant, found {value}"))
+        }
+        StoredKind::Maybe(of) => {
+            let (tag, value) = bytes.split_at_checked(of.align())?;
+            if tag[0] > 1 || tag[1..].iter().any(|&byte| byte != 0) {
+                return Some(format!("expected a tag of 0 or 1, found {tag:x?}"));
+            }
+            invalid(of, value)
+        }
+        StoredKind::Array { of, .. } => {
+            bytes.chunks_exact(of.size().max(1)).find_map(|element| invalid(of, element))
+        }
+        StoredKind::Record { fields, .. } => {
+            let mut at = 0;
+            fields.iter().find_map(|(name, kind)| {
+                let part = bytes.get(at..at + kind.size())?;
+                at += kind.size();
+                invalid(kind, part).map(|what| format!("{name}: {what}"))
+            })
+        }
+        StoredKind::FixedStr(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_type_forbids_is_found_by_its_kind() {
+        let variants: &[(&str, i128)] = &[("A", -1), ("B", 3)];
+        let of = |kind: &Kind, bytes: &[u8]| invalid(&StoredKind::from(kind), bytes);
+        assert_eq!(of(&Kind::Bool, &[1]), None);
+        assert!(of(&Kind::Bool, &[2]).is_some());
+        let repr = Kind::Enum { name: "E", repr: &Kind::I16, variants };
+        assert_eq!(of(&repr, &[0xff, 0xff]), None);
+        assert!(of(&repr, &[0xff, 0]).is_some());
+        let maybe = Kind::Maybe(&Kind::U16);
+        assert_eq!(of(&maybe, &[1, 0, 7, 7]), None);
+        assert!(of(&maybe, &[1, 1, 7, 7]).is_some() && of(&maybe, &[2, 0, 0, 0]).is_some());
+        assert!(of(&Kind::Array { of: &Kind::Bool, len: 3 }, &[0, 1, 4]).is_some());
+        assert_eq!(of(&Kind::F64, &[0xff; 8]), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! Unique values in a transaction: no two rows that are alive have the same, whichever program put them.
+//!
+//! A row that is put is compared at once with the applied rows, by the unique index, and with the transaction's own
+//! ([`Holders`](crate::holders::Holders)). Rows of a bulk load are compared when the next row is put, or at the commit, as
+//! they are then: two rows of one load may exchange their values.
+
+use std::cell::OnceCell;
+
+use pongo_core::engine::WriteGuard;
+use pongo_core::error::{ReadError, WriteError};
+use pongo_core::ids::RowId;
+use pongo_core::record::PongoRecord;
+use pongo_index::key_hash;
+
+use crate::holders::New;
+use crate::indexes::fault;
+use crate::keys::{Base, Spot, Touched, has_twins};
+use crate::staging::{AHEAD, Staging};
+use crate::unique::Unique;
+
+impl<T: PongoRecord> Staging<T> {
+    fn unique(&self) -> &[Unique] {
+        &self.handle.unique
+    }
+
+    /// Errs if a row that is to be put at `spot` has a unique value of another one.
+    pub(crate) fn check_unique(&mut self, guard: &WriteGuard, spot: Spot, row: &T) -> Result<(), WriteError> {
+        if self.unique().is_empty() {
+            return Ok(());
+        }
+        self.check_written(guard)?;
+        let before = self.value(guard, spot)?;
+        for place in 0..self.unique().len() {
+            let ranges = &self.unique()[place].ranges;
+            if before.is_some_and(|before| ranges.same(before.as_bytes(), row.as_bytes())) {
+                continue;
+            }
+            if let Some(other) = self.in_the_way(guard, place, ranges.hash(row.as_bytes()), row)? {
+                return Err(self.not_unique(guard, place, row, other));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares rows of bulk loads with all others, those that are still alive.
+    pub(crate) fn check_written(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+        if self.unique().is_empty() {
+            return Ok(());
+        }
+        self.resolve(guard)?;
+        self.bury_holders();
+        while self.checked < self.hashes.len() {
+            let number = RowId(self.view.len() + self.checked as u64);
+            if self.is_alive(guard, number)? {
+                self.check_one(guard, number)?;
+            }
+            self.checked += 1;
+        }
+        Ok(())
+    }
+
+    fn check_one(&mut self, guard: &WriteGuard, number: RowId) -> Result<(), WriteError> {
+        let written = New::Written(number);
+        for place in 0..self.unique().len() {
+            let hash = self.holders[place].hashes[self.checked];
+            let row = self.row(guard, number)?;
+            match self.in_the_way(guard, place, hash, row)? {
+                None => self.holders[place].add(hash, written),
+                // It was compared before, and another of its values was in the way.
+                Some(other) if other == written => {}
+                Some(other) => return Err(self.not_unique(guard, place, row, other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// New rows that died since have no values any more.
+    fn bury_holders(&mut self) {
+        let keys = self.keys.get_mut();
+        for &row in &keys.deaths[self.buried..] {
+            if let Some(at) = row.0.checked_sub(self.view.len()) {
+                for holders in &mut self.holders {
+                    holders.remove(holders.hashes[at as usize], New::Written(row));
+                }
+            }
+        }
+        self.buried = keys.deaths.len();
+    }
+
+    /// The row, new or applied, that is alive and has the same value as `row` in a unique index.
+    fn in_the_way(
+        &self,
+        guard: &WriteGuard,
+        place: usize,
+        hash: u64,
+        row: &T,
+    ) -> Result<Option<New>, ReadError> {
+        let ranges = &self.unique()[place].ranges;
+        let mut failed = None;
+        let new = self.holders[place].find(hash, |new| match self.new_row(guard, new) {
+            Ok(other) => ranges.same(other.as_bytes(), row.as_bytes()),
+            Err(error) => {
+                failed.get_or_insert(error);
+                false
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if new.is_some() {
+            return Ok(new);
+        }
+        match self.applied_with(place, hash, row)? {
+            Some(other) if self.is_alive(guard, other)? => Ok(Some(New::Written(other))),
+            _ => Ok(None),
+        }
+    }
+
+    /// The row of before this transaction that was alive and had the same value.
+    fn applied_with(&self, place: usize, hash: u64, row: &T) -> Result<Option<RowId>, ReadError> {
+        if self.view.is_empty() {
+            return Ok(None);
+        }
+        let unique = &self.unique()[place];
+        let mut failed = None;
+        let found = unique.index.find(hash, |candidate| {
+            let other = candidate.row;
+            if other.0 >= self.view.len() || !self.view.is_live(other) {
+                return None;
+            }
+            match self.view.row_bytes(other) {
+                Ok(bytes) => unique.ranges.same(bytes, row.as_bytes()).then_some(other),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    None
+                }
+            }
+        });
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(found.map_err(|error| fault(&self.core, error))?),
+        }
+    }
+
+    fn new_row<'a>(&'a self, guard: &'a WriteGuard, new: New) -> Result<&'a T, ReadError> {
+        match new {
+            New::Staged(place) => Ok(&self.staged[place]),
+            New::Written(row) => self.row(guard, row),
+        }
+    }
+
+    /// Whether a row that has a number is alive as the transaction has it.
+    fn is_alive(&self, guard: &WriteGuard, row: RowId) -> Result<bool, ReadError> {
+        let key = self.row(guard, row)?.key_bytes();
+        let spot = self.locate(guard, &self.keys.borrow(), key_hash(key.as_ref()), &key)?;
+        Ok(match spot {
+            Spot::Touched(Touched { staged: None, base: Some(base), .. }) | Spot::Applied(base) => {
+                base == Base { row, alive: true }
+            }
+            Spot::Written(newest) => newest == row,
+            Spot::Touched(_) | Spot::Nowhere => false,
+        })
+    }
+
+    /// Whether no unique value comes twice among the rows of bulk loads, as far as their hashes say, and none of another
+    /// new row is known.
+    pub(crate) fn values_are_alone(&self) -> bool {
+        let alone = |holders: &crate::holders::Holders| {
+            holders.is_empty() && !has_twins(&holders.hashes[self.checked..])
+        };
+        self.holders.iter().all(alone)
+    }
+
+    /// For the last time, if [`values_are_alone`](Self::values_are_alone) and no key comes twice: only rows of before need to
+    /// be looked for.
+    pub(crate) fn check_alone(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+        if self.view.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys.borrow();
+        let dead = OnceCell::new();
+        let dies = |row: RowId| {
+            let sorted = dead.get_or_init(|| {
+                let mut dead = keys.deaths.clone();
+                dead.sort_unstable();
+                dead
+            });
+            sorted.binary_search(&row).is_ok()
+        };
+        for place in 0..self.unique().len() {
+            let hashes = &self.holders[place].hashes;
+            // Pairs are in the order of their new rows.
+            let mut replaced = keys.previous.iter().peekable();
+            for (at, &hash) in hashes.iter().enumerate() {
+                if let Some(&ahead) = hashes.get(at + AHEAD) {
+                    self.unique()[place].index.prefetch(ahead);
+                }
+                let number = RowId(self.view.len() + at as u64);
+                while replaced.next_if(|&&(new, _)| new < number).is_some() {}
+                let before = replaced.next_if(|&&(new, _)| new == number).map(|&(_, before)| before);
+                let row = self.row(guard, number)?;
+                match self.applied_with(place, hash, row)? {
+                    Some(other) if before != Some(other) && !dies(other) => {
+                        return Err(self.not_unique(guard, place, row, New::Written(other)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        drop(keys);
+        self.checked = self.hashes.len();
+        Ok(())
+    }
+
+    /// A row was staged.
+    pub(crate) fn hold_staged(&mut self, place: usize) {
+        let row = self.staged[place].as_bytes();
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
+            holders.add(unique.ranges.hash(row), New::Staged(place));
+        }
+    }
+
+    /// A staged row is about to go.
+    pub(crate) fn drop_staged(&mut self, place: usize) {
+        let row = self.staged[place].as_bytes();
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
+            holders.remove(unique.ranges.hash(row), New::Staged(place));
+        }
+    }
+
+    #[cold]
+    fn not_unique(&self, guard: &WriteGuard, place: usize, row: &T, other: New) -> WriteError {
+        let schema = self.core.schema();
+        let fields = &schema.indexes[self.unique()[place].place].fields;
+        let in_the_way = match self.new_row(guard, other) {
+            Ok(other) => schema.describe_key(other.as_bytes()),
+            Err(error) => return error.into(),
+        };
+        WriteError::NotUnique {
+            table: schema.table.clone(),
+            index: schema.field_names(fields),
+            value: schema.describe_fields(fields, row.as_bytes()),
+            in_the_way,
+            row: match other {
+                New::Staged(_) => None,
+                New::Written(row) => (row.0 < self.view.len()).then_some(row),
+            },
+        }
+    }
+}

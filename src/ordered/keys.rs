@@ -1,0 +1,63 @@
+//! [`KeySource`]: where the ordered key of a row comes from.
+
+use pongo_core::error::{Fault, ReadError};
+use pongo_core::fields::{Blob, HeapRead};
+use pongo_index::Encoding;
+use zerocopy::FromBytes;
+
+/// Where an index's keys come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum KeySource {
+    /// Fields of the row, all of fixed size.
+    Fields(Encoding),
+    /// Bytes in the heap, which the row names at this offset: the key of a table whose keys are not in its records.
+    Heap {
+        /// Where in a row the 16 bytes of a [`Blob`] lie.
+        offset: usize,
+    },
+}
+
+impl KeySource {
+    /// Bytes of a key, if all have as many.
+    pub(crate) fn fixed_len(&self) -> Option<usize> {
+        match self {
+            Self::Fields(encoding) => Some(encoding.len()),
+            Self::Heap { .. } => None,
+        }
+    }
+
+    /// Appends the key of a row, given as its bytes.
+    #[inline]
+    pub(crate) fn put(
+        &self,
+        table: &str,
+        row: &[u8],
+        heap: &dyn HeapRead,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        match self {
+            Self::Fields(encoding) => encoding.encode_row(row, out),
+            Self::Heap { offset } => {
+                let blob = row.get(*offset..offset + size_of::<Blob>());
+                let blob = blob.and_then(|bytes| Blob::read_from_bytes(bytes).ok()).unwrap_or(Blob::EMPTY);
+                let key = blob
+                    .as_bytes(heap)
+                    .map_err(|error| Fault::Index { table: table.to_owned(), source: Box::new(error) })?;
+                out.extend_from_slice(key);
+            }
+        }
+        Ok(())
+    }
+
+    /// A bound on values, as bytes of fields one behind the other, as a bound on keys.
+    pub(crate) fn bound(&self, raw: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::Fields(encoding) => {
+                let mut key = Vec::with_capacity(raw.len());
+                encoding.encode_fields(&raw, &mut key);
+                key
+            }
+            Self::Heap { .. } => raw,
+        }
+    }
+}

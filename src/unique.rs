@@ -1,0 +1,298 @@
+//! Unique indexes: a hash index each, from the value to the row that has it.
+//!
+//! There is one entry for a run of versions of one record that have the same value, and it names the newest of them: a
+//! snapshot that is older finds its version down the `previous` chain, as with a key. A row that takes a value over from
+//! another record gets an entry of its own, and the one of the row that had it stays while a snapshot may see that row;
+//! then a later entry of the same value takes its slot. Why this is right is in `docs/HASH.md`.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use hashbrown::HashTable;
+use pongo_core::engine::{Change, IndexError};
+use pongo_core::error::{Fault, ReadError};
+use pongo_core::ids::{RowId, Seq};
+use pongo_core::record::PongoRecord;
+use pongo_core::table::TableView;
+use pongo_index::{HashError, HashIndex, KeyHashes};
+
+use crate::indexes::fault;
+use crate::ranges::{Ranges, RowKeys};
+
+/// An open unique index.
+#[derive(Debug)]
+pub(crate) struct Unique {
+    /// Its place among the indexes of the table's stored schema.
+    pub(crate) place: usize,
+    /// Where the value lies in a row.
+    pub(crate) ranges: Ranges,
+    pub(crate) index: HashIndex,
+}
+
+/// Finds the row with a unique value that a view sees. `value` has the bytes of the index's fields, one behind the other;
+/// `hash` is their [`key_hash`](pongo_index::key_hash).
+///
+/// Costs what a look-up of a key costs, and a row more for each record that had the value while some snapshot lived.
+pub(crate) fn find_unique<'v, T: PongoRecord>(
+    view: &'v TableView,
+    unique: &Unique,
+    hash: u64,
+    value: &[u8],
+) -> Result<Option<(RowId, &'v T)>, ReadError> {
+    let mut failed = None;
+    let found = unique.index.find(hash, |candidate| {
+        seen_with::<T>(view, candidate.row, |row| unique.ranges.is(row, value)).unwrap_or_else(|error| {
+            failed.get_or_insert(error);
+            None
+        })
+    });
+    match (found, failed) {
+        (Err(error), _) => Err(fault(view.core(), error).into()),
+        (Ok(Some(found)), _) => Ok(Some(found)),
+        (Ok(None), Some(error)) => Err(error),
+        (Ok(None), None) => Ok(None),
+    }
+}
+
+/// The version of a candidate that a view sees, if it has the value.
+fn seen_with<T: PongoRecord>(
+    view: &TableView,
+    candidate: RowId,
+    has_value: impl Fn(&[u8]) -> bool,
+) -> Result<Option<(RowId, &T)>, ReadError> {
+    let Some(row) = view.resolve(candidate)? else { return Ok(None) };
+    if !view.is_live(row) {
+        return Ok(None);
+    }
+    let value = view.row::<T>(row)?;
+    Ok(has_value(value.as_bytes()).then_some((row, value)))
+}
+
+/// Brings a unique index up to a commit. `again`: it may have seen this commit and later ones, in part or whole; the view
+/// then shows all that are in the journal, and nobody will see the store between them.
+pub(crate) fn apply(
+    unique: &Unique,
+    change: &Change<'_>,
+    hashes: &[u64],
+    again: bool,
+) -> Result<(), IndexError> {
+    let keys = RowKeys { view: &change.view, ranges: &unique.ranges };
+    let first = change.rows.start;
+    let new = || (first.0..change.rows.end.0).map(RowId).zip(hashes.iter().copied());
+    // Where no row ever died there is no entry to be replaced.
+    if !again && change.view.live() == change.view.len() {
+        match hashes {
+            &[hash] => unique.index.insert(hash, first)?,
+            _ => unique.index.insert_bulk(&new().map(|(row, hash)| (hash, row)).collect::<Vec<_>>())?,
+        }
+        return Ok(());
+    }
+    if again {
+        unique.index.reserve(hashes, &keys)?;
+    }
+    let mut pairs = Cow::Borrowed(change.previous);
+    if !pairs.is_sorted() {
+        pairs.to_mut().sort_unstable();
+    }
+    let before = |row: RowId| -> Result<Option<RowId>, Fault> {
+        if again {
+            return change.view.previous(row);
+        }
+        Ok(pairs.binary_search_by_key(&row, |&(row, _)| row).ok().map(|at| pairs[at].1))
+    };
+    let mut update = Update { unique, keys, seen_from: None };
+    for (row, hash) in new() {
+        // What died in its own transaction, or in one that is applied as well, nobody will see.
+        if change.view.is_live(row) && !(again && update.names(hash, row)?) {
+            update.extend_run(hash, row, if again { RowId(u64::MAX) } else { first }, before)?;
+        }
+    }
+    Ok(())
+}
+
+/// A unique index that is brought up to a commit.
+struct Update<'a> {
+    unique: &'a Unique,
+    keys: RowKeys<'a>,
+    /// See [`TableCore::seen_from`](pongo_core::table::TableCore::seen_from); asked for once it is needed.
+    seen_from: Option<Seq>,
+}
+
+impl Update<'_> {
+    fn names(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
+        let found = self.unique.index.find(hash, |candidate| (candidate.row == row).then_some(()))?;
+        Ok(found.is_some())
+    }
+
+    /// Row `row` is the newest version of its record. The entry of the last one before it that has the same value is its
+    /// from now on; versions from `new` on have none yet.
+    fn extend_run(
+        &mut self,
+        hash: u64,
+        row: RowId,
+        new: RowId,
+        before: impl Fn(RowId) -> Result<Option<RowId>, Fault>,
+    ) -> Result<(), IndexError> {
+        let mut last = before(row)?;
+        while let Some(older) = last
+            && self.keys.same(older, row)
+        {
+            let has_entry = new.0 == u64::MAX || older < new;
+            if has_entry && self.unique.index.replace(hash, older, row)? {
+                return Ok(());
+            }
+            last = before(older)?;
+        }
+        self.add(hash, row)
+    }
+
+    /// Adds an entry, in the slot of one of the same value whose row nobody sees any more if there is such a one.
+    fn add(&mut self, hash: u64, row: RowId) -> Result<(), IndexError> {
+        let view = self.keys.view;
+        let mut dead = Vec::new();
+        self.unique.index.find(hash, |candidate| {
+            let other = candidate.row;
+            if other.0 < view.len() && !view.is_live(other) && self.keys.same(other, row) {
+                dead.push(other);
+            }
+            None::<()>
+        })?;
+        if !dead.is_empty() {
+            let seen_from = *self.seen_from.get_or_insert_with(|| view.core().seen_from());
+            dead.retain(|&other| view.died(other).is_some_and(|died| died <= seen_from));
+        }
+        let mut unseen = dead.into_iter();
+        let taken = match unseen.next() {
+            Some(other) => self.unique.index.replace(hash, other, row)?,
+            None => false,
+        };
+        if !taken {
+            self.unique.index.insert(hash, row)?;
+        }
+        for other in unseen {
+            self.unique.index.remove(hash, other)?;
+        }
+        Ok(())
+    }
+}
+
+/// The last rows of those runs of versions that are dead and that a snapshot may see, with the hashes of their values:
+/// what a rebuilt index has beside the live rows.
+pub(crate) fn dead_runs(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+    let view = keys.view;
+    let mut runs = HashTable::new();
+    if view.live() == view.len() {
+        return Ok(runs);
+    }
+    let seen_from = view.core().seen_from();
+    let is_seen = |row: RowId| view.died(row).is_some_and(|died| died > seen_from);
+    let mut covered = HashSet::new();
+    for row in (0..view.len()).map(RowId) {
+        covered.extend(view.previous(row)?.filter(|&older| is_seen(older) && keys.same(older, row)));
+    }
+    for row in (0..view.len()).map(RowId).filter(|&row| is_seen(row) && !covered.contains(&row)) {
+        let hash = keys.hash(row);
+        runs.insert_unique(hash, (hash, row), |&(hash, _)| hash);
+    }
+    Ok(runs)
+}
+
+#[cfg(test)]
+mod tests {
+    use pongo::prelude::*;
+
+    #[pongo::record]
+    #[pongo(table = "seats")]
+    struct Seat {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(unique)]
+        who: u64,
+    }
+
+    type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+    fn entries(store: &Store) -> Result<u64, Box<dyn std::error::Error>> {
+        let snapshot = store.begin_read()?;
+        let handle = snapshot.handle::<Seat>()?.ok_or("the table is there")?;
+        Ok(handle.unique[0].index.stats()?.entries)
+    }
+
+    /// Who sits at `id` goes, and sits down at `to`.
+    fn go(store: &Store, id: u64, to: u64) -> Outcome {
+        let mut tx = store.begin_write_with(Durability::Relaxed)?;
+        let mut seats = tx.table::<Seat>()?;
+        let who = seats.get(&id)?.ok_or("someone sits there")?.who;
+        seats.delete(&id)?;
+        seats.insert(&Seat { id: to, who })?;
+        tx.commit()?;
+        Ok(())
+    }
+
+    fn seat_of(snapshot: &Snapshot, who: u64) -> Result<Option<u64>, pongo::ReadError> {
+        Ok(snapshot.find_unique::<Seat>(0, &who.to_le_bytes())?.map(|(_, seat)| seat.id))
+    }
+
+    #[test]
+    fn a_value_that_goes_round_keeps_few_entries() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.extend((0..3).map(|id| Seat { id, who: id }))?;
+        tx.commit()?;
+        // A new key each time: no chain of previous rows leads from one to the next.
+        for id in 0..5000 {
+            go(&store, if id == 0 { 0 } else { 9 + id }, 10 + id)?;
+        }
+        // And back and forth between two, and two values of one row.
+        for _ in 0..1250 {
+            go(&store, 1, 4)?;
+            go(&store, 4, 1)?;
+            for who in [7, 2] {
+                let mut tx = store.begin_write_with(Durability::Relaxed)?;
+                tx.table::<Seat>()?.update(&2, |seat| seat.who = who)?;
+                tx.commit()?;
+            }
+        }
+        assert!(entries(&store)? <= 8, "{} entries of 3 rows", entries(&store)?);
+        let now = store.begin_read()?;
+        assert_eq!([0, 1, 2, 7].map(|who| seat_of(&now, who).unwrap()), [Some(5009), Some(1), Some(2), None]);
+        Ok(())
+    }
+
+    /// What snapshots see is kept, and what none sees any more goes once there is another entry to be made.
+    #[test]
+    fn entries_stay_as_long_as_a_snapshot_sees_their_rows() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;
+        tx.commit()?;
+        let mut pinned = Vec::new();
+        for id in 0..100 {
+            pinned.push((store.begin_read()?, id));
+            go(&store, id, id + 1)?;
+        }
+        assert_eq!(entries(&store)?, 101);
+        for _ in 0..2 {
+            for (snapshot, id) in &pinned {
+                assert_eq!(seat_of(snapshot, 5)?, Some(*id));
+            }
+            // Made anew, they are the same.
+            store.rebuild_index::<Seat>()?;
+            assert_eq!(entries(&store)?, 101);
+        }
+        // The oldest one that is left keeps all that died behind it.
+        pinned.drain(..60);
+        go(&store, 100, 101)?;
+        // 40, the one that died last, and the live one.
+        assert_eq!(entries(&store)?, 42);
+        for (snapshot, id) in &pinned {
+            assert_eq!(seat_of(snapshot, 5)?, Some(*id));
+        }
+        pinned.clear();
+        go(&store, 101, 102)?;
+        assert!(entries(&store)? <= 2);
+        store.rebuild_index::<Seat>()?;
+        assert!(entries(&store)? <= 2);
+        Ok(())
+    }
+}

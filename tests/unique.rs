@@ -1,0 +1,533 @@
+//! `#[pongo(unique)]`: random transactions beside a map, with snapshots of all ages that must find by a unique value what
+//! they saw; what is refused, what frees a value, several processes, kills.
+
+#[path = "support/child.rs"]
+mod child;
+#[path = "unique/people.rs"]
+mod people;
+#[path = "support/rng.rs"]
+mod rng;
+#[path = "support/running.rs"]
+mod running;
+
+use std::path::Path;
+use std::time::Duration;
+
+use people::{Map, Of, Outcome, Person, by_mail, by_seat, check, in_the_way, mail, person};
+use pongo::prelude::*;
+use pongo::{CommitError, WriteError};
+use rng::Rng;
+use running::{Running, say};
+
+const IDS: u64 = 30;
+const MAILS: u64 = 40;
+const SEATS: u32 = 9;
+const TEAMS: u16 = 5;
+
+struct Run {
+    store: Store,
+    map: Map,
+    pinned: Vec<(Snapshot, Map)>,
+    rng: Rng,
+    version: u64,
+    refused: u32,
+    refused_at_commit: u32,
+}
+
+fn options() -> Options {
+    Options::new().chunk_size(64 << 10).checkpoint_bytes(1 << 20)
+}
+
+fn open(path: &Path) -> Result<Store, pongo::OpenError> {
+    // SAFETY: the folder is the test's own; only PongoDB writes to it.
+    unsafe { options().open(path) }
+}
+
+impl Run {
+    fn new(store: Store, rng: Rng) -> Self {
+        Self { store, map: Map::new(), pinned: Vec::new(), rng, version: 0, refused: 0, refused_at_commit: 0 }
+    }
+
+    fn draw(&mut self) -> (u64, Of) {
+        self.version += 1;
+        let rng = &mut self.rng;
+        let of = Of {
+            mail: rng.below(MAILS),
+            seat: rng.below(u64::from(SEATS)) as u32,
+            team: rng.below(u64::from(TEAMS)) as u16,
+            version: self.version,
+        };
+        (rng.below(IDS), of)
+    }
+
+    /// Keeps one or both of the values that a person has: most changes are of something else.
+    fn draw_near(&mut self, map: &Map) -> (u64, Of) {
+        let (id, mut of) = self.draw();
+        if let Some(known) = map.get(&id) {
+            if self.rng.below(2) == 0 {
+                of.mail = known.mail;
+            }
+            if self.rng.below(2) == 0 {
+                (of.seat, of.team) = (known.seat, known.team);
+            }
+        }
+        (id, of)
+    }
+
+    fn note(&mut self, result: Result<(), WriteError>, map: &Map, id: u64, of: Of) -> Outcome<bool> {
+        let other = in_the_way(map, id, of);
+        match result {
+            Ok(()) => assert_eq!(other, None, "{id}: {of:?} was taken"),
+            Err(WriteError::NotUnique { table, in_the_way, .. }) => {
+                assert!(other.is_some(), "{id}: {of:?} was refused for {in_the_way}");
+                assert_eq!(table, "people");
+                let known = in_the_way.strip_prefix("id = ").ok_or("a key in words")?.parse()?;
+                assert_eq!(people::in_the_way(&[(known, map[&known])].into(), id, of), Some(known));
+                self.refused += 1;
+            }
+            Err(other) => return Err(other.into()),
+        }
+        Ok(other.is_none())
+    }
+
+    fn change(&mut self, tx: &mut WriteTransaction, map: &mut Map) -> Outcome {
+        let (id, of) = self.draw_near(map);
+        let mut people = tx.table::<Person>()?;
+        match self.rng.below(8) {
+            0..4 => {
+                let result = people.put(&person(id, of)).map(drop);
+                if self.note(result, map, id, of)? {
+                    map.insert(id, of);
+                }
+            }
+            4 => match people.insert(&person(id, of)) {
+                Err(WriteError::KeyExists { .. }) => assert!(map.contains_key(&id)),
+                result => {
+                    if self.note(result, map, id, of)? {
+                        assert_eq!(map.insert(id, of), None);
+                    }
+                }
+            },
+            5 => match people.update(&id, |known| *known = person(id, of)) {
+                Ok(None) => assert!(!map.contains_key(&id)),
+                result => {
+                    if self.note(result.map(drop), map, id, of)? {
+                        assert!(map.insert(id, of).is_some());
+                    }
+                }
+            },
+            _ => assert_eq!(people.delete(&id)?, map.remove(&id).is_some()),
+        }
+        assert_eq!(tx.table::<Person>()?.get(&id)?.copied(), map.get(&id).map(|&of| person(id, of)));
+        Ok(())
+    }
+
+    /// A bulk load: as its rows are in the end they fit, mostly. `false` if they do not.
+    fn load(&mut self, tx: &mut WriteTransaction, map: &mut Map) -> Outcome<bool> {
+        let any = self.rng.below(4) == 0;
+        let mut rows = Vec::new();
+        for _ in 0..self.rng.below(20) {
+            let (id, of) = self.draw_near(map);
+            if any || in_the_way(map, id, of).is_none() {
+                map.insert(id, of);
+                rows.push(person(id, of));
+            }
+        }
+        // Two exchange what they have.
+        let two: Vec<(u64, Of)> = map.iter().take(2).map(|(&id, &of)| (id, of)).collect();
+        if let (&[(a, of_a), (b, of_b)], 0) = (&two[..], self.rng.below(3)) {
+            map.extend([(a, of_b), (b, of_a)]);
+            rows.extend([person(a, of_b), person(b, of_a)]);
+        }
+        tx.table::<Person>()?.extend(rows)?;
+        Ok(map.iter().all(|(&id, &of)| in_the_way(map, id, of).is_none()))
+    }
+
+    fn transaction(&mut self) -> Outcome {
+        let mut tx = self.store.begin_write_with(Durability::Relaxed)?;
+        let mut map = self.map.clone();
+        let mut fits = true;
+        for _ in 0..self.rng.below(12) {
+            if self.rng.below(6) == 0 {
+                fits = self.load(&mut tx, &mut map)?;
+                if !fits {
+                    break;
+                }
+            } else {
+                self.change(&mut tx, &mut map)?;
+            }
+        }
+        if !fits {
+            // Refused when the next row is put, or at the commit.
+            if self.rng.below(2) == 0 {
+                let error = tx.table::<Person>()?.put(&person(IDS, Of { mail: MAILS, ..of_nobody() }));
+                assert!(matches!(error, Err(WriteError::NotUnique { .. })), "{error:?}");
+            }
+            let error = tx.commit().expect_err("two rows have one value");
+            assert!(matches!(error, CommitError::Refused(WriteError::NotUnique { .. })), "{error:?}");
+            self.refused_at_commit += 1;
+        } else if self.rng.below(6) == 0 {
+            tx.abort();
+        } else {
+            tx.commit()?;
+            self.map = map;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Outcome {
+        check(&self.store.begin_read()?, &self.map, MAILS, SEATS, TEAMS)?;
+        for (snapshot, map) in &self.pinned {
+            check(snapshot, map, MAILS, SEATS, TEAMS)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Outcome {
+        match self.rng.below(12) {
+            0 => self.pinned.push((self.store.begin_read()?, self.map.clone())),
+            1 if !self.pinned.is_empty() => {
+                let place = self.rng.below(self.pinned.len() as u64) as usize;
+                self.pinned.swap_remove(place);
+            }
+            2 if self.rng.below(4) == 0 => self.store.rebuild_index::<Person>()?,
+            _ => self.transaction()?,
+        }
+        if self.pinned.len() > 5 {
+            self.pinned.remove(0);
+        }
+        self.check()
+    }
+}
+
+fn of_nobody() -> Of {
+    Of { mail: MAILS + 1, seat: SEATS, team: TEAMS, version: 0 }
+}
+
+#[test]
+fn in_memory() -> Outcome {
+    let mut run = Run::new(options().in_memory()?, Rng::seeded("in_memory"));
+    for _ in 0..1500 {
+        run.step()?;
+    }
+    assert!(run.refused > 100 && run.refused_at_commit > 10, "{} {}", run.refused, run.refused_at_commit);
+    Ok(())
+}
+
+/// Closed and opened, copied without being closed, and with its hash folder, or a part of it, deleted.
+#[test]
+fn on_disk() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("unique.pongo");
+    let mut run = Run::new(open(&path)?, Rng::seeded("on_disk"));
+    for round in 0..12 {
+        for _ in 0..30 {
+            run.step()?;
+        }
+        run.pinned.clear();
+        let Run { store, map, rng, version, .. } = run;
+        store.close()?;
+        match round % 4 {
+            1 => std::fs::remove_dir_all(path.join("hash"))?,
+            2 => {
+                let mut removed = 0;
+                for entry in std::fs::read_dir(path.join("hash"))? {
+                    let entry = entry?;
+                    if entry.file_name().to_string_lossy().starts_with("people.u") {
+                        std::fs::remove_dir_all(entry.path())?;
+                        removed += 1;
+                    }
+                }
+                assert_eq!(removed, 2);
+            }
+            3 => std::fs::remove_file(path.join("control"))?,
+            _ => {}
+        }
+        run = Run { map, version, ..Run::new(open(&path)?, rng) };
+        run.check()?;
+    }
+    Ok(())
+}
+
+fn of(number: u64) -> Of {
+    Of { mail: number, seat: number as u32, team: 0, version: number }
+}
+
+#[test]
+fn what_is_refused_says_what_is_in_the_way() -> Outcome {
+    let store = Store::in_memory()?;
+    let mut tx = store.begin_write()?;
+    tx.table::<Person>()?.extend((0..4).map(|id| person(id, of(id))))?;
+    tx.commit()?;
+    let mut tx = store.begin_write()?;
+    let mut people = tx.table::<Person>()?;
+    let error = people.put(&person(9, Of { seat: 77, ..of(3) })).expect_err("mail 3 is taken");
+    assert_eq!(
+        error.to_string(),
+        "table people takes one row for each `mail`: expected a new value, found mail = \"3@pongo\" in the row with key \
+         id = 3 (row 3); change or delete that row first, or give this one another value"
+    );
+    let WriteError::NotUnique { row, .. } = error else { return Err(error.into()) };
+    assert_eq!(row, Some(RowId(3)));
+    assert!(people.put(&person(8, of(8))).is_ok_and(|was_there| !was_there));
+    let error = people.insert(&person(9, Of { mail: 9, ..of(8) })).expect_err("seat 8 of team 0 is taken");
+    assert!(error.to_string().contains("found seat = 8, team = 0 in the row with key id = 8;"), "{error}");
+    assert_eq!((people.len()?, people.get(&9)?), (5, None));
+    // A row is not in its own way, and what goes makes room.
+    assert!(people.put(&person(3, Of { version: 4, ..of(3) }))?);
+    assert!(people.put(&person(3, Of { mail: 33, ..of(3) }))?);
+    people.insert(&person(9, Of { seat: 9, ..of(3) }))?;
+    assert!(people.delete(&2)? && !people.put(&person(20, of(2)))?);
+    assert!(people.delete(&20)? && !people.put(&person(2, of(2)))?);
+    tx.commit()?;
+    let snapshot = store.begin_read()?;
+    assert_eq!(by_mail(&snapshot, 3)?.map(|found| found.id), Some(9));
+    assert_eq!(by_mail(&snapshot, 33)?.map(|found| found.id), Some(3));
+    assert_eq!(by_seat(&snapshot, 2, 0)?.map(|found| found.id), Some(2));
+    Ok(())
+}
+
+#[test]
+fn two_rows_exchange_their_values_through_a_third() -> Outcome {
+    let store = Store::in_memory()?;
+    let mut tx = store.begin_write()?;
+    tx.table::<Person>()?.extend([person(1, of(1)), person(2, of(2))])?;
+    tx.commit()?;
+    let before = store.begin_read()?;
+    let mut tx = store.begin_write()?;
+    let mut people = tx.table::<Person>()?;
+    assert!(people.put(&person(1, of(2))).is_err());
+    people.put(&person(1, of(3)))?;
+    people.put(&person(2, of(1)))?;
+    people.put(&person(1, of(2)))?;
+    tx.commit()?;
+    let after = store.begin_read()?;
+    for (snapshot, ids) in [(&before, [Some(1), Some(2), None]), (&after, [Some(2), Some(1), None])] {
+        for (number, id) in (1..4).zip(ids) {
+            assert_eq!(by_mail(snapshot, number)?.map(|found| found.id), id);
+        }
+    }
+    Ok(())
+}
+
+/// What a load leaves behind can be mended before it is committed.
+#[test]
+fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
+    let store = Store::in_memory()?;
+    for mended in [false, true] {
+        let mut tx = store.begin_write()?;
+        let mut people = tx.table::<Person>()?;
+        people.extend((0..5000).map(|id| person(id, of(id % 4999))))?;
+        let error = people.put(&person(6000, of(6000))).expect_err("0 and 4999 have one mail");
+        assert!(error.to_string().contains("with key id = 0;"), "{error}");
+        assert_eq!(people.get(&4999)?.map(|found| found.version), Some(0));
+        if mended {
+            assert!(people.delete(&0)? && !people.put(&person(6000, of(6000)))?);
+            tx.commit()?;
+        } else {
+            let error = tx.commit().expect_err("the same");
+            assert!(matches!(error, CommitError::Refused(WriteError::NotUnique { .. })), "{error}");
+        }
+    }
+    assert_eq!(by_mail(&store.begin_read()?, 0)?.map(|found| found.id), Some(4999));
+    // Rows of before are in the way as well, also if the load is all the transaction does.
+    let load = |tx: &mut WriteTransaction, first: u64| {
+        tx.table::<Person>()?.extend((first..first + 100).map(|id| person(id, of(id - 50))))
+    };
+    let mut tx = store.begin_write()?;
+    load(&mut tx, 6020)?;
+    let error = tx.commit().expect_err("6000 has its mail");
+    assert!(error.to_string().contains("found mail = \"6000@pongo\""), "{error}");
+    assert!(error.to_string().contains("id = 6000 (row "), "{error}");
+    // The whole table moves by one: each value goes from one row to the next.
+    let mut tx = store.begin_write()?;
+    tx.table::<Person>()?.extend((1..5000).map(|id| person(id, of(id % 4999 + 1))))?;
+    tx.commit()?;
+    assert_eq!(by_mail(&store.begin_read()?, 17)?.map(|found| found.id), Some(16));
+    Ok(())
+}
+
+/// As the table of people, but that nothing is said to be unique, or something else.
+mod others {
+    use pongo::prelude::*;
+
+    #[pongo::record]
+    #[pongo(table = "people")]
+    pub(super) struct Plain {
+        #[pongo(key)]
+        pub(super) id: u64,
+        pub(super) team: u16,
+        pub(super) _pad: [u8; 2],
+        pub(super) seat: u32,
+        pub(super) mail: FixedStr<16>,
+        pub(super) version: u64,
+    }
+
+    #[pongo::record]
+    #[pongo(table = "people")]
+    pub(super) struct More {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(index)]
+        team: u16,
+        _pad: [u8; 2],
+        seat: u32,
+        mail: FixedStr<16>,
+        #[pongo(unique)]
+        version: u64,
+    }
+}
+
+#[test]
+fn what_the_table_says_counts() -> Outcome {
+    let store = Store::in_memory()?;
+    let mut tx = store.begin_write()?;
+    tx.table::<Person>()?.put(&person(1, of(1)))?;
+    tx.commit()?;
+    let plain =
+        |id, number| others::Plain { id, team: 0, _pad: [0; 2], seat: 50, mail: mail(number), version: 0 };
+    let mut tx = store.begin_write()?;
+    let error = tx.table::<others::Plain>()?.put(&plain(2, 1)).expect_err("the table says it is unique");
+    assert!(matches!(error, WriteError::NotUnique { .. }), "{error}");
+    tx.table::<others::Plain>()?.put(&plain(2, 2))?;
+    tx.commit()?;
+    let error =
+        store.begin_write()?.table::<others::More>().map(drop).expect_err("the table has no such index");
+    assert_eq!(
+        error.to_string(),
+        "`More` says that `version` is unique, and table people was made without that: expected an index `unique \
+         version`, found `unique mail`, `unique seat, team`; take `unique` off the type, or name another table in it, \
+         which is then made with the index, and copy the rows over"
+    );
+    // To read them it takes no index.
+    assert_eq!(store.begin_read()?.table::<others::More>()?.len(), 2);
+    assert_eq!(by_mail(&store.begin_read()?, 2)?.map(|found| found.id), Some(2));
+    Ok(())
+}
+
+/// Whoever puts in another process meets the same values.
+#[test]
+fn two_processes() -> Outcome {
+    const NAME: &str = "two_processes";
+    if let Some(path) = child::role() {
+        let store = open(Path::new(&path))?;
+        for number in 1.. {
+            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            // One value that both want, one of its own; every third row lets them go.
+            let id = 1_000_000 + number % 50;
+            let result = tx.table::<Person>()?.put(&person(id, Of { mail: 7, ..of(id) }));
+            match result {
+                Ok(_) if number % 3 == 0 => drop(tx.table::<Person>()?.delete(&id)?),
+                Ok(_) | Err(WriteError::NotUnique { .. }) => {}
+                Err(other) => return Err(other.into()),
+            }
+            tx.commit()?;
+            if number % 64 == 0 {
+                say("on");
+            }
+        }
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("shared.pongo");
+    let store = open(&path)?;
+    let mut rng = Rng::seeded(NAME);
+    let mut held = 0;
+    for _ in 0..4 {
+        let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));
+        other.lines.recv_timeout(Duration::from_secs(60))?;
+        let mut pinned = None;
+        for number in 0..150 {
+            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let mut people = tx.table::<Person>()?;
+            match people.put(&person(1, Of { mail: 7, ..of(number % 3) })) {
+                Ok(_) => held += 1,
+                Err(WriteError::NotUnique { in_the_way, .. }) => {
+                    let id = in_the_way.strip_prefix("id = ").ok_or("a key")?.parse()?;
+                    assert!(people.delete(&id)? && id >= 1_000_000);
+                }
+                Err(other) => return Err(other.into()),
+            }
+            if rng.below(2) == 0 {
+                people.delete(&1)?;
+            }
+            tx.commit()?;
+            let snapshot = store.begin_read()?;
+            everyone_is_found(&snapshot)?;
+            if number % 20 == 0 {
+                let now = by_mail(&snapshot, 7)?.map(|found| found.id);
+                pinned = Some((snapshot, now));
+            }
+            if let Some((snapshot, id)) = &pinned {
+                assert_eq!(by_mail(snapshot, 7)?.map(|found| found.id), *id);
+            }
+        }
+        // In whatever it was doing.
+        other.kill();
+        everyone_is_found(&store.begin_read()?)?;
+    }
+    assert!(held > 50, "the other process had the value nearly always");
+    Ok(())
+}
+
+/// Every row is found by its unique values, and none has another one's.
+fn everyone_is_found(snapshot: &Snapshot) -> Outcome {
+    for found in snapshot.table::<Person>()?.rows() {
+        let found = found?;
+        let mail = found.mail.as_str().split_once('@').ok_or("a mail")?.0.parse()?;
+        assert_eq!(by_mail(snapshot, mail)?, Some(found));
+        assert_eq!(by_seat(snapshot, found.seat, found.team)?, Some(found));
+    }
+    Ok(())
+}
+
+/// The child exchanges values among people for ever; the parent kills it and looks.
+#[test]
+fn kill_9_leaves_every_row_to_be_found() -> Outcome {
+    const NAME: &str = "kill_9_leaves_every_row_to_be_found";
+    const PEOPLE: u64 = 40;
+    if let Some(path) = child::role() {
+        let store = open(Path::new(&path))?;
+        let mut rng = Rng::seeded(NAME);
+        say("open");
+        for number in 1_u64.. {
+            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let mut people = tx.table::<Person>()?;
+            let by = number % 7 + 1;
+            if number % 16 == 0 {
+                // All at once, each the values of another.
+                people.extend((0..PEOPLE).map(|id| person(id, of((id + by) % PEOPLE))))?;
+            } else {
+                let ids = [rng.below(PEOPLE), rng.below(PEOPLE)];
+                let [Some(&a), Some(&b)] = [people.get(&ids[0])?, people.get(&ids[1])?] else {
+                    people.extend((0..PEOPLE).map(|id| person(id, of(id))))?;
+                    tx.commit()?;
+                    continue;
+                };
+                people.delete(&b.id)?;
+                people.put(&Person { id: a.id, ..b })?;
+                people.put(&Person { id: b.id, ..a })?;
+            }
+            tx.commit()?;
+        }
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("killed.pongo");
+    let mut rng = Rng::seeded(NAME);
+    for round in 0..16 {
+        let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));
+        assert_eq!(other.lines.recv_timeout(Duration::from_secs(60))?, "open");
+        std::thread::sleep(Duration::from_micros(rng.below(30_000)));
+        other.kill();
+        // Every second time the next child recovers, and has to live with what it finds.
+        if round % 2 == 0 {
+            let store = open(&path)?;
+            let snapshot = store.begin_read()?;
+            everyone_is_found(&snapshot)?;
+            let len = snapshot.table::<Person>()?.len();
+            assert!(len == 0 || len == PEOPLE, "{len} people");
+        }
+    }
+    let store = open(&path)?;
+    assert_eq!(store.begin_read()?.table::<Person>()?.len(), PEOPLE);
+    everyone_is_found(&store.begin_read()?)
+}

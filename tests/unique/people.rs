@@ -1,0 +1,87 @@
+//! The table of the tests about unique values, the map that says what it must hold, and the comparison.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use pongo::prelude::*;
+use pongo::zerocopy::IntoBytes;
+
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Two unique indexes: one field, and two that do not lie together, in another order than they have in the row.
+#[pongo::record]
+#[pongo(table = "people", unique(seat, team))]
+#[derive(Debug, PartialEq)]
+pub(crate) struct Person {
+    #[pongo(key)]
+    pub(crate) id: u64,
+    pub(crate) team: u16,
+    pub(crate) _pad: [u8; 2],
+    #[pongo(index)]
+    pub(crate) seat: u32,
+    #[pongo(unique)]
+    pub(crate) mail: FixedStr<16>,
+    pub(crate) version: u64,
+}
+
+/// What of a person is unique, and the version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Of {
+    pub(crate) mail: u64,
+    pub(crate) seat: u32,
+    pub(crate) team: u16,
+    pub(crate) version: u64,
+}
+
+pub(crate) type Map = BTreeMap<u64, Of>;
+
+pub(crate) fn mail(number: u64) -> FixedStr<16> {
+    format!("{number}@pongo").parse().expect("short enough")
+}
+
+pub(crate) fn person(id: u64, of: Of) -> Person {
+    let Of { seat, team, version, .. } = of;
+    Person { id, team, _pad: [0; 2], seat, mail: mail(of.mail), version }
+}
+
+/// The person in whose way a row would be: another one with the same mail or place.
+pub(crate) fn in_the_way(map: &Map, id: u64, of: Of) -> Option<u64> {
+    let same = |other: &Of| other.mail == of.mail || (other.seat, other.team) == (of.seat, of.team);
+    map.iter().find(|&(&other, known)| other != id && same(known)).map(|(&other, _)| other)
+}
+
+/// The place of a unique index in the schema.
+fn place(name: &str) -> usize {
+    let indexes = Person::SCHEMA.indexes;
+    indexes.iter().position(|index| index.unique && index.name == name).expect("an index of that name")
+}
+
+pub(crate) fn by_mail(snapshot: &Snapshot, number: u64) -> Outcome<Option<&Person>> {
+    let found = snapshot.find_unique::<Person>(place("mail"), mail(number).as_bytes())?;
+    Ok(found.map(|(_, person)| person))
+}
+
+pub(crate) fn by_seat(snapshot: &Snapshot, seat: u32, team: u16) -> Outcome<Option<&Person>> {
+    let value = [&seat.to_le_bytes()[..], &team.to_le_bytes()].concat();
+    let found = snapshot.find_unique::<Person>(place("seat+team"), &value)?;
+    Ok(found.map(|(_, person)| person))
+}
+
+/// Compares a snapshot with a map: by key, and by every value there can be.
+pub(crate) fn check(snapshot: &Snapshot, map: &Map, mails: u64, seats: u32, teams: u16) -> Outcome {
+    let people = snapshot.table::<Person>()?;
+    assert_eq!(people.len(), map.len() as u64);
+    for (&id, &of) in map {
+        assert_eq!(people.get(&id)?, Some(&person(id, of)));
+    }
+    let expected = |of: Option<(&u64, &Of)>| of.map(|(&id, &of)| person(id, of));
+    for number in 0..mails + 2 {
+        let of = map.iter().find(|(_, of)| of.mail == number);
+        assert_eq!(by_mail(snapshot, number)?.copied(), expected(of), "mail {number}");
+    }
+    for (seat, team) in (0..seats + 1).flat_map(|seat| (0..teams + 1).map(move |team| (seat, team))) {
+        let of = map.iter().find(|(_, of)| (of.seat, of.team) == (seat, team));
+        assert_eq!(by_seat(snapshot, seat, team)?.copied(), expected(of), "seat {seat} of team {team}");
+    }
+    Ok(())
+}
