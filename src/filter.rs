@@ -194,11 +194,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
         let mut all = init;
         loop {
             let rows = core::mem::take(&mut entries.slice);
-            all = if entries.tested {
-                rows.filter(|value| entries.predicate.matches(value)).fold(all, |all, row| f(all, Ok(row)))
-            } else {
-                rows.fold(all, |all, row| f(all, Ok(row)))
-            };
+            all = fold_run(rows, entries.tested.then_some(&entries.predicate), all, &mut f);
             match entries.advance() {
                 Some(Ok(())) => {}
                 Some(Err(error)) => all = f(all, Err(error)),
@@ -209,6 +205,21 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
 }
 
 impl<T: PongoRecord, P: Predicate<T>> FusedIterator for Filtered<'_, T, P> {}
+
+/// A loop over one run, of rows that are tested or all match. In a function of its own, so that the registers are its own:
+/// what is called between the runs would have the sum kept in memory.
+#[inline(never)]
+fn fold_run<'s, T: PongoRecord, P: Predicate<T>, B>(
+    rows: core::slice::Iter<'s, T>,
+    test: Option<&P>,
+    all: B,
+    f: &mut impl FnMut(B, Result<&'s T, ReadError>) -> B,
+) -> B {
+    match test {
+        Some(predicate) => rows.filter(|row| predicate.matches(row)).fold(all, |all, row| f(all, Ok(row))),
+        None => rows.fold(all, |all, row| f(all, Ok(row))),
+    }
+}
 
 /// The rows that meet a condition, with their numbers: see [`Filtered::entries`].
 #[must_use]
@@ -222,9 +233,9 @@ pub struct FilteredEntries<'s, T, P> {
     runs: Runs<'s, T>,
     /// Whether its rows are to be tested.
     tested: bool,
-    /// What is left of the run at work, and its first row's number.
+    /// What is left of the run at work, and the row behind it.
     slice: core::slice::Iter<'s, T>,
-    row: RowId,
+    end: RowId,
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
@@ -236,7 +247,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
             runs: Runs::new(view, RowId(0)..RowId(0)),
             tested: false,
             slice: [].iter(),
-            row: RowId(0),
+            end: RowId(0),
         }
     }
 
@@ -246,7 +257,9 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
         let view = self.runs.view?;
         loop {
             if let Some(run) = self.runs.next() {
-                return Some(run.map(|(row, rows)| (self.row, self.slice) = (row, rows.iter())));
+                return Some(run.map(|(row, rows)| {
+                    (self.end, self.slice) = (RowId(row.0 + rows.len() as u64), rows.iter());
+                }));
             }
             match self.spans.next() {
                 Some(span) => (self.runs.rows, self.tested) = (span.rows, span.tested),
@@ -262,12 +275,13 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P>
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            for value in self.slice.by_ref() {
-                let row = self.row;
-                self.row = row.next();
-                if !self.tested || self.predicate.matches(value) {
-                    return Some(Ok((row, value)));
-                }
+            let found = if self.tested {
+                self.slice.find(|value| self.predicate.matches(value))
+            } else {
+                self.slice.next()
+            };
+            if let Some(value) = found {
+                return Some(Ok((RowId(self.end.0 - self.slice.len() as u64 - 1), value)));
             }
             if let Err(error) = self.advance()? {
                 return Some(Err(error));
@@ -310,6 +324,106 @@ impl<T: PongoRecord, P: Predicate<T>> fmt::Debug for FilteredEntries<'_, T, P> {
             conditions.push(format!("{}{condition}", if negated { "not " } else { "" }));
         });
         let mut out = f.debug_struct("Filtered");
-        out.field("table", &T::SCHEMA.table).field("conditions", &conditions).field("at", &self.row).finish()
+        out.field("table", &T::SCHEMA.table)
+            .field("conditions", &conditions)
+            .field("before", &self.end)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[crate::record]
+    #[pongo(table = "points")]
+    struct Point {
+        #[pongo(key)]
+        id: u64,
+        height: f32,
+        level: Maybe<i16>,
+    }
+
+    fn point(id: u64) -> Point {
+        let height = if id.is_multiple_of(9) { f32::NAN } else { (id % 5000) as f32 - 100.0 };
+        let level = if id < 30_000 { Maybe::none() } else { Maybe::some((id % 77) as i16 - 40) };
+        Point { id, height, level }
+    }
+
+    fn values<V>(zone: Option<(&[u8], &[u8])>, read: impl Fn(&[u8]) -> V) -> Option<(V, V)> {
+        zone.map(|(min, max)| (read(min), read(max)))
+    }
+
+    #[test]
+    fn bounds_are_the_least_and_greatest_of_the_rows() {
+        let store = Options::new().chunk_size(256 << 10).in_memory().unwrap();
+        let mut tx = store.begin_write().unwrap();
+        tx.table::<Point>().unwrap().extend((0..50_000).map(point)).unwrap();
+        tx.commit().unwrap();
+        let snapshot = store.begin_read().unwrap();
+        let view = snapshot.table::<Point>().unwrap().view().unwrap();
+        let mut looked_at = 0;
+        for chunk in view.chunks() {
+            let Some(zones) = view.zones(&chunk) else { continue };
+            assert!(!chunk.full || zones.rows() == chunk.rows);
+            for zone in zones.iter().chain([zones.whole()]) {
+                let rows = || (zone.rows().start.0..zone.rows().end.0).map(point);
+                let ids = values(zone.bounds(0), |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+                assert_eq!(ids, Some((zone.rows().start.0, zone.rows().end.0 - 1)));
+                let heights = values(zone.bounds(8), |bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+                let least = rows().map(|row| row.height).fold(f32::INFINITY, f32::min);
+                let greatest = rows().map(|row| row.height).fold(f32::NEG_INFINITY, f32::max);
+                assert_eq!(heights, Some((least, greatest)));
+                let levels = values(zone.bounds(12), |bytes| i16::from_le_bytes(bytes.try_into().unwrap()));
+                let there: Vec<_> = rows().filter_map(|row| row.level.to_option()).collect();
+                assert_eq!(levels, there.iter().copied().min().zip(there.iter().copied().max()));
+                looked_at += 1;
+            }
+        }
+        assert!(looked_at > 12, "{looked_at}");
+    }
+
+    #[test]
+    fn zones_are_sealed_for_what_a_checkpoint_covers_and_memory_keeps_the_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || open(folder.path());
+        let files = || {
+            let names = std::fs::read_dir(folder.path().join("tables/points")).unwrap();
+            names.filter(|name| name.as_ref().unwrap().path().extension() == Some("zones".as_ref())).count()
+        };
+        let load = |store: &Store, rows: Range<u64>| {
+            let mut tx = store.begin_write().unwrap();
+            tx.table::<Point>().unwrap().extend(rows.map(point)).unwrap();
+            tx.commit().unwrap();
+        };
+        let seal = |store: &Store| {
+            let snapshot = store.begin_read().unwrap();
+            let view = snapshot.table::<Point>().unwrap().view().unwrap();
+            let full = view.chunks().filter(|chunk| chunk.full).count();
+            assert_eq!(view.seal_zones(), full);
+            (full, view.chunks().filter(|chunk| chunk.durable).count())
+        };
+        let store = open();
+        load(&store, 0..40_000);
+        let (full, durable) = seal(&store);
+        assert!(full > 1);
+        assert_eq!((durable, files()), (0, 0));
+        store.close().unwrap();
+
+        let store = open();
+        let (again, durable) = seal(&store);
+        assert_eq!((again, durable, files()), (full, full, full));
+        // New rows are not covered before the next checkpoint.
+        load(&store, 40_000..90_000);
+        let (more, durable) = seal(&store);
+        assert!(more > full);
+        assert_eq!((durable, files()), (full, full));
+    }
+
+    #[allow(unsafe_code, reason = "a folder of the test's own")]
+    fn open(folder: &std::path::Path) -> Store {
+        // SAFETY: nobody else knows the folder.
+        unsafe { Options::new().chunk_size(256 << 10).open(folder) }.unwrap()
     }
 }

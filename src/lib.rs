@@ -37,13 +37,10 @@
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
-<<<<<<< HEAD
+mod enforce;
 mod explain;
 mod filter;
-=======
-mod enforce;
 mod holders;
->>>>>>> face
 mod indexes;
 mod keys;
 mod ordered;
@@ -92,11 +89,8 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-<<<<<<< HEAD
         PongoRecord, Predicate, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
-=======
         PongoRecord, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
->>>>>>> face
         WriteTransaction,
     };
 }

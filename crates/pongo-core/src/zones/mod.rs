@@ -6,7 +6,7 @@
 //! | `scalar` | how bytes of a field are ordered; looking the rows of a zone through |
 //! | `file` | `C.zones`: written, read back and doubted |
 //! | `find` | the zones of a chunk in a view: from memory, the file or the rows |
-//! | here | which fields have a place ([`Plan`]), and what is known of them ([`Zones`], [`Zone`], [`Facts`]) |
+//! | here | which fields have a place (`Plan`), and what is known of them ([`Zones`], [`Zone`], [`Facts`]) |
 //!
 //! Relied on: published rows never change. Dead rows count as well: that makes a zone say "perhaps" where it could say
 //! "none", never the other way round. So zones hold for every snapshot, whatever died since.
