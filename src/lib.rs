@@ -89,8 +89,7 @@ pub use zerocopy;
 pub mod prelude {
     pub use crate::{
         Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, Predicate, RowId, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
-        PongoRecord, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
+        PongoRecord, Predicate, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
         WriteTransaction,
     };
 }

@@ -120,7 +120,7 @@ fn main() -> Result<()> {
             let mut figures = Vec::new();
             for numbers in run.measure(&place, &engines) {
                 let numbers = numbers?;
-                println!("{}", report::table(&numbers));
+                println!("{}\n{}", report::table(&numbers), report::ordered(&numbers));
                 figures.extend(figures::figures(&numbers));
             }
             for figure in figures {
