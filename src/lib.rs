@@ -51,10 +51,12 @@ mod ranges;
 mod read;
 mod savepoint;
 mod staging;
+mod stats;
 mod store;
 mod table_mut;
 mod undo;
 mod unique;
+mod verify;
 mod write;
 
 pub use explain::{ConditionShare, Explain, Share};
@@ -79,8 +81,10 @@ pub use range::{By, Cursor, Range, RangeEntries};
 pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use savepoint::Savepoint;
+pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::{Options, Store};
 pub use table_mut::TableMut;
+pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyStep};
 pub use write::WriteTransaction;
 /// The crate whose traits say what a record's bytes may be.
 pub use zerocopy;

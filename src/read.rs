@@ -31,6 +31,10 @@ impl Snapshot {
         Self { inner, shared }
     }
 
+    pub(crate) fn inner(&self) -> &snapshot::Snapshot {
+        &self.inner
+    }
+
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }

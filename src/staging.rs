@@ -18,11 +18,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::holders::Holders;
 use crate::indexes;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
+use crate::ranges::AHEAD;
 use crate::store::Handle;
 use crate::undo::Log;
-
-/// Index lines that are fetched ahead in bulk look-ups.
-pub(crate) const AHEAD: usize = 16;
 
 /// What a transaction does to one table, as `T`s.
 pub(crate) struct Staging<T> {
@@ -110,8 +108,8 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         self.keys.get_mut().settle(|place| RowId(first + place as u64));
         self.hashes.extend(self.staged.iter().map(hash_of));
         self.hash_values_of_staged();
-        for holders in &self.holders {
-            self.hashes.extend(&holders.hashes);
+        for holders in &mut self.holders {
+            self.hashes.append(&mut holders.hashes);
         }
         Ok(())
     }

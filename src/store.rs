@@ -215,7 +215,8 @@ impl Shared {
         self.keeper.end();
         let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
         // An index that is not brought up now will be when it is asked.
-        let _ = catch_up_all(&self.engine, &self.ordered, worth, beside);
+        // Minima and maxima in memory are of no more use.
+        let _ = catch_up_all(&self.engine, &self.ordered, worth, |_, _| Ok(()));
         self.ordered.close();
     }
 
@@ -262,8 +263,12 @@ impl Drop for Shared {
     }
 }
 
-/// What the keeper does for a table beside its indexes.
-fn beside(_: &Arc<Engine>, _: &Arc<TableCore>) -> Result<(), ReadError> {
+/// What the keeper does for a table beside its indexes: minima and maxima of chunks that are full.
+fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> {
+    let snapshot = engine.begin_read()?;
+    if let Some(view) = snapshot.view(core)? {
+        view.seal_zones();
+    }
     Ok(())
 }
 
@@ -292,7 +297,7 @@ fn beside(_: &Arc<Engine>, _: &Arc<TableCore>) -> Result<(), ReadError> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Store {
@@ -368,24 +373,6 @@ impl Store {
     /// [`WriteError::Poisoned`] after a failed write or sync, [`WriteError::Forked`] in a child made by `fork`.
     pub fn begin_write_with(&self, durability: Durability) -> Result<WriteTransaction, WriteError> {
         Ok(WriteTransaction::new(self.shared.engine.begin_write()?, Arc::clone(&self.shared), durability))
-    }
-
-    /// Makes the hash indexes of `T`'s table, of its key and of its unique fields, anew from its rows, in place of damaged
-    /// ones. Readers go on meanwhile. Costs about a second for five million rows and an index.
-    ///
-    /// # Errors
-    /// As for [`begin_write`](Self::begin_write); [`WriteError::Fault`] if a row cannot be read or the disk is full: the
-    /// old index is still in force then.
-    pub fn rebuild_index<T: PongoRecord>(&self) -> Result<(), WriteError> {
-        let guard = self.shared.engine.begin_write()?;
-        let Some(core) = guard.table_named(T::SCHEMA.table)? else { return Ok(()) };
-        compare::<T>(&core)?;
-        let view = guard.view(&core)?;
-        self.shared
-            .indexes
-            .rebuild_from(&view, true)
-            .map_err(|source| Fault::Index { table: core.schema().table.clone(), source })?;
-        Ok(())
     }
 
     /// Brings the ordered indexes of all tables up to the newest commit, now and in this thread: after a bulk load, say, so that

@@ -11,7 +11,7 @@ use crate::staging::{Staging, copy};
 /// Bytes that a bulk load writes at once.
 const WRITE: usize = 1 << 20;
 
-/// A table in a [`WriteTransaction`].
+/// A table in a [`WriteTransaction`](crate::WriteTransaction).
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -264,7 +264,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// the place of one with the same key, also of an earlier one of the load. Returns how many rows there were.
     ///
     /// Costs two copies a row here and some 100 ns a row at the commit, which syncs what was written; needs eight bytes of
-    /// memory a row until then. Reading or changing rows by key in the same transaction makes it compare the keys of all
+    /// memory a row until then, and as many and as much time again for each unique index. Reading or changing rows by key in the same transaction makes it compare the keys of all
     /// rows loaded so far, at some 100 ns and 20 bytes a row.
     ///
     /// # Errors

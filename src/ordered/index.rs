@@ -7,6 +7,7 @@ use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::{RowId, Seq};
+use pongo_core::schema::{Kind, StoredKind};
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use pongo_index::ordered::{
@@ -125,6 +126,18 @@ impl OrderedIndex {
         self.id.0
     }
 
+    /// Where the first field lies in a row, if minima and maxima of it are bounds on keys: of floats and of what may be missing they
+    /// leave values out.
+    pub(super) fn bounded_field(&self) -> Option<usize> {
+        let field = self.core.schema().fields.get(*self.fields.first()?)?;
+        let is_bounded = match &field.kind {
+            StoredKind::Maybe(_) => false,
+            StoredKind::Plain(plain) => !matches!(plain.kind(), Kind::F32 | Kind::F64),
+            _ => true,
+        };
+        is_bounded.then_some(field.offset)
+    }
+
     /// The fields' places in the schema, in order.
     pub(crate) fn fields(&self) -> &[usize] {
         &self.fields
@@ -159,9 +172,28 @@ impl OrderedIndex {
         Ok(())
     }
 
-    /// What lies in blocks, if it is known by now.
-    pub(crate) fn sorted(&self) -> Option<Arc<Sorted>> {
-        lock(&self.state).sorted.as_ref().map(|(_, sorted)| Arc::clone(sorted))
+    /// What lies in blocks, if it is known by now, and where.
+    pub(crate) fn in_blocks(&self) -> Option<(Arc<OrderedStore>, Arc<Sorted>)> {
+        lock(&self.state).sorted.clone()
+    }
+
+    /// The keys of a view's rows, as this index has them.
+    pub(crate) fn keys_of<'a>(&'a self, view: &'a TableView, heap: &'a dyn HeapRead) -> impl FullKeys + 'a {
+        ViewKeys { view, heap, keys: &self.keys }
+    }
+
+    /// Makes the blocks anew from all rows, if they can be had.
+    pub(crate) fn rebuild(&self, ordered: &Ordered, engine: &Arc<Engine>) -> Result<(), ReadError> {
+        {
+            let _merging = lock(&self.merging);
+            let Some(store) = ordered.store() else { return Ok(()) };
+            self.forget_blocks();
+            // Blocks that cannot be removed are doubtful, and set aside as a whole.
+            if let Err(error) = store.remove(self.id) {
+                ordered.doubt(&store, &error);
+            }
+        }
+        self.catch_up(ordered, engine, Worth::Always, &AtomicBool::new(false)).map(|_| ())
     }
 
     /// What answers at a view.
@@ -322,10 +354,13 @@ impl OrderedIndex {
             return Ok(false);
         }
         let _merging = lock(&self.merging);
-        let Some(store) = ordered.store() else { return Ok(false) };
-        self.load(ordered, &store, engine)?;
         let snapshot = engine.begin_durable_read()?;
         let Some(view) = snapshot.view(&self.core)? else { return Ok(true) };
+        if view.is_empty() {
+            return Ok(true);
+        }
+        let Some(store) = ordered.store() else { return Ok(false) };
+        self.load(ordered, &store, engine)?;
         loop {
             let from = self.watermark();
             let lag = view.len().saturating_sub(from);

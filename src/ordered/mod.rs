@@ -60,7 +60,7 @@ pub(crate) struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { small: 16_384, in_memory: 1 << 20, slice: 4 << 20, kept: 1 << 18 }
+        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18 }
     }
 }
 
@@ -206,11 +206,22 @@ impl Ordered {
             Home::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
             Home::Folder(path) => path,
         };
+        // Nothing is opened that nothing is merged into.
+        let was_there = path.join("db").exists();
         let open = || {
             let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open(path)?);
             OrderedStore::open(blocks)
         };
-        match open() {
+        let opened = open().and_then(|store| {
+            if was_there && store.indexes().is_empty() {
+                // Sled can open what is damaged with less in it.
+                let _ = store.close();
+                let what = format!("{}: expected at least one index, found none", path.display());
+                return Err(OrderedError::Damaged { what });
+            }
+            Ok(store)
+        });
+        match opened {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
                 put_aside(path)?;
@@ -251,26 +262,6 @@ impl Ordered {
         };
         for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
             index.forget_blocks();
-        }
-    }
-
-    /// Sets all blocks aside, sound or not: they are made anew.
-    pub(crate) fn discard(&self) -> Result<(), StoreError> {
-        let mut held = lock(&self.held);
-        if let Held::Here(store) = &*held {
-            let _ = store.close();
-            *held = Held::NotYet;
-        }
-        for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
-            index.forget_blocks();
-        }
-        match &self.home {
-            Home::Folder(path) if path.exists() => {
-                // Another process that has it open goes on with what it has.
-                SledBlocks::open(path).and_then(|blocks| blocks.close())?;
-                put_aside(path)
-            }
-            _ => Ok(()),
         }
     }
 

@@ -3,11 +3,14 @@
 //! One pass looks at every row that the view sees and keeps the first so many keys of the range; once these are used up the next
 //! pass begins behind them. So memory is bounded, and a short range costs one pass.
 
+use std::ops::Range;
+
 use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 
+use super::KeySource;
 use super::index::OrderedIndex;
 use super::stream::{Limits, Pair};
 
@@ -78,24 +81,70 @@ fn pass(
     let mut key = Vec::new();
     let most = index.tuning().kept;
     let mut kept: Vec<Pair> = Vec::new();
-    let mut from = RowId(0);
-    while let Some(run) = view.next_run(from) {
-        let end = run.end.0.min(run.start.0 + at_once);
-        from = RowId(end);
-        let bytes = view.rows_bytes(run.start..from)?;
-        for (row, bytes) in (run.start.0..end).map(RowId).zip(bytes.chunks_exact(size as usize)) {
-            key.clear();
-            index.keys().put(table, bytes, heap, &mut key)?;
-            if limits.contain(&key, row) {
-                kept.push(Pair { key: key.clone(), row });
+    for rows in candidates(view, index, limits) {
+        let mut from = rows.start;
+        while let Some(run) = view.next_run_in(from..rows.end) {
+            let end = run.end.0.min(run.start.0 + at_once);
+            from = RowId(end);
+            let bytes = view.rows_bytes(run.start..from)?;
+            for (row, bytes) in (run.start.0..end).map(RowId).zip(bytes.chunks_exact(size as usize)) {
+                key.clear();
+                index.keys().put(table, bytes, heap, &mut key)?;
+                if limits.contain(&key, row) {
+                    kept.push(Pair { key: key.clone(), row });
+                }
             }
-        }
-        if kept.len() >= 2 * most {
-            kept.select_nth_unstable_by(most, by_order);
-            kept.truncate(most);
+            if kept.len() >= 2 * most {
+                kept.select_nth_unstable_by(most, by_order);
+                kept.truncate(most);
+            }
         }
     }
     kept.sort_unstable_by(by_order);
     kept.truncate(most);
     Ok(kept)
+}
+
+/// Rows among which those within the limits are: zones whose least and greatest value of the first field lie outside are
+/// left out.
+fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Range<RowId>> {
+    let all = vec![RowId(0)..RowId(view.len())];
+    let (Some(field), KeySource::Fields(encoding)) = (index.bounded_field(), index.keys()) else {
+        return all;
+    };
+    if limits.from.is_none() && limits.below.is_none() {
+        return all;
+    }
+    let mut found: Vec<Range<RowId>> = Vec::new();
+    let mut add = |rows: Range<RowId>| match found.last_mut() {
+        Some(last) if last.end == rows.start => last.end = rows.end,
+        _ if rows.start < rows.end => found.push(rows),
+        _ => {}
+    };
+    let outside = |(least, greatest): (&[u8], &[u8])| {
+        let (mut low, mut high) = (Vec::new(), Vec::new());
+        encoding.encode_fields(least, &mut low);
+        encoding.encode_fields(greatest, &mut high);
+        // Bounds are of the first field, limits of all or of some: as much of both is compared as both have.
+        let below = |a: &[u8], b: &[u8]| {
+            let len = a.len().min(b.len());
+            a[..len] < b[..len]
+        };
+        limits.from.as_ref().is_some_and(|from| below(&high, from))
+            || limits.below.as_ref().is_some_and(|end| below(end, &low))
+    };
+    for chunk in view.chunks() {
+        let Some(zones) = view.zones(&chunk) else {
+            add(chunk.rows);
+            continue;
+        };
+        let known = zones.rows();
+        for zone in zones.iter() {
+            if !zone.bounds(field).is_some_and(outside) {
+                add(zone.rows());
+            }
+        }
+        add(known.end..chunk.rows.end);
+    }
+    found
 }

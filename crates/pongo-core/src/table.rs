@@ -514,6 +514,20 @@ impl TableView {
         None
     }
 
+    /// Compares the blocks with these rows with their checksums, whether that was done before or not. Rows behind the last
+    /// checkpoint have none yet.
+    ///
+    /// # Errors
+    /// [`Fault`] with the first block that differs.
+    pub fn compare(&self, rows: Range<RowId>) -> Result<(), Fault> {
+        if rows.end.0 > self.state.len || rows.start > rows.end {
+            return Err(self.beyond(&rows));
+        }
+        let size = self.core.row_size;
+        // SAFETY: as in `rows_bytes`: the rows are below the length.
+        unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
+    }
+
     /// The chunks in which rows below the length begin, in order.
     pub fn chunks(&self) -> impl Iterator<Item = ChunkRows> + '_ {
         (0..).map_while(|place| self.chunk_rows(place)).filter(|chunk| chunk.rows.start < chunk.rows.end)
@@ -547,20 +561,6 @@ impl TableView {
     /// The checksum of the checksums of the blocks that these rows touch, all below a durable checkpoint.
     pub(crate) fn sum_of_sums(&self, rows: Range<RowId>) -> Result<u64, Fault> {
         self.view.sum_of_sums(rows.start.0 * self.row_size, rows.end.0 * self.row_size)
-    }
-
-    /// Compares the blocks with these rows with their checksums, whether that was done before or not. Rows behind the last
-    /// checkpoint have none yet.
-    ///
-    /// # Errors
-    /// [`Fault`] with the first block that differs.
-    pub fn compare(&self, rows: Range<RowId>) -> Result<(), Fault> {
-        if rows.end.0 > self.state.len || rows.start > rows.end {
-            return Err(self.beyond(&rows));
-        }
-        let size = self.core.row_size;
-        // SAFETY: as in `rows_bytes`: the rows are below the length.
-        unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
     }
 
     /// Where a row lies.

@@ -206,3 +206,49 @@ fn pairs_that_came_in_any_order_are_sorted() {
     assert!(matches!(pairs.push(&too_long, RowId(0)), Err(OrderedError::KeyTooLong { len: 65_536 })));
     pairs.push(&too_long[1..], RowId(0)).unwrap();
 }
+
+#[test]
+fn readers_go_on_while_versions_come() {
+    let mut random = Random::new("readers_go_on_while_versions_come");
+    let folder = tempfile::tempdir().unwrap();
+    let store = OrderedStore::open_with(Box::new(SledBlocks::open(folder.path()).unwrap()), 100_000).unwrap();
+    let (mut rows, mut runs) = (Rows::default(), Vec::new());
+    for _ in 0..12 {
+        runs.push(grow(&mut random, Shape::Random16, &mut rows, 1500));
+    }
+    merge(&store, 1, 1, &runs[0], &rows).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|n| {
+                let (store, rows, done) = (&store, &rows, &done);
+                let mut random = Random::new(["one reader", "another reader"][n]);
+                scope.spawn(move || {
+                    let mut versions = BTreeSet::new();
+                    loop {
+                        let last = done.load(std::sync::atomic::Ordering::Acquire);
+                        let sorted = store.index(IndexId(1)).unwrap().unwrap();
+                        let version = sorted.watermark().row;
+                        let all = support::all(&sorted, rows, n == 0, &mut random).unwrap();
+                        assert_eq!(all.len() as u64, 1500 * version);
+                        let keys: Vec<_> = all.iter().map(|row| (&rows.0[row], row)).collect();
+                        assert!(keys.windows(2).all(|two| (two[0] < two[1]) == (n == 0)));
+                        versions.insert(version);
+                        if last {
+                            return versions;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for (version, run) in (1..).zip(&runs).skip(1) {
+            merge(&store, 1, version, run, &rows).unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Release);
+        for reader in readers {
+            assert!(reader.join().unwrap().contains(&12));
+        }
+    });
+    store.tidy().unwrap();
+    assert_eq!(store.stats().unwrap().retired, 0);
+}

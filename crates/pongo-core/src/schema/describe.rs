@@ -1,4 +1,4 @@
-//! A row's key, or other fields of it, as a person would write them: for messages.
+//! A row's key, other fields of it, or one value, as a person would write them: for messages.
 
 use core::fmt::Write;
 

@@ -12,6 +12,9 @@ use super::{Block, FullKeys, OrderedError};
 
 /// The most pairs of a block that is written. Larger ones read no faster, and cost more where one pair changes.
 pub(super) const FULL: usize = 1024;
+/// The most bytes of a block's pairs, unless they are few. sled keeps up to 17 values in one node, and writes a node of
+/// more than 128 KiB to a file of its own.
+pub(super) const FULL_BYTES: usize = 7 << 10;
 /// The most pairs of a block that is believed.
 const MAX_PAIRS: usize = 4096;
 /// No more bytes than this tell neighbours apart: keys that agree longer are looked up in their rows.
@@ -60,8 +63,8 @@ fn differ(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
 /// Encodes pairs in order. `known` says how many bytes of every key are known, `None` that all keys are whole; `untold`
 /// counts neighbours among those pairs that were not told apart before.
 ///
-/// There is at least one item, and at most [`MAX_PAIRS`].
-pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) -> Vec<u8> {
+/// There is at least one item, and at most [`MAX_PAIRS`]. Returns the block, and how many bytes each pair takes in it.
+pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) -> (Vec<u8>, usize) {
     let (first, last) = (items[0], items[items.len() - 1]);
     let limit = known.unwrap_or(usize::MAX);
     let longest = first.key.len().max(last.key.len()).min(limit);
@@ -112,7 +115,7 @@ pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) ->
     for item in items {
         bytes.extend_from_slice(&(item.row - least).to_le_bytes()[..row_width]);
     }
-    bytes
+    (bytes, width + row_width)
 }
 
 /// Appends `len` bytes of a key from `from` on, zeros where it has none.
@@ -372,7 +375,7 @@ mod tests {
         let items: Vec<[u8; 4]> = (0..50_u32).map(|n| (n * n * 99).to_be_bytes()).collect();
         let items: Vec<Item<'_>> =
             items.iter().zip(7..).map(|(key, row)| Item { key, row, cut: false, same: false }).collect();
-        let bytes = encode(&items, None, 0);
+        let (bytes, _) = encode(&items, None, 0);
         for at in 0..HEADER {
             for bit in 0..8 {
                 let mut bytes = bytes.clone();

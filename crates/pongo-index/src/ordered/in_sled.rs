@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 
 use super::{Block, BlockStore, StoreError};
 
-/// Blocks are kept by [`super::OrderedStore`] once they were read: sled's own cache is for its tree.
-const SLED_CACHE: u64 = 8 << 20;
+/// Blocks are kept by [`super::OrderedStore`] once they were read. sled takes what it likes whatever this says; a low
+/// number makes it take less after merges (measured at 10 M pairs: 120 MB, 190 MB with sixteen times as much).
+const SLED_CACHE: u64 = 2 << 20;
 /// How long a sled that is dropped may take to write what it has and to let go of its lock.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,11 +40,7 @@ impl SledBlocks {
     pub fn open(path: impl Into<PathBuf>) -> Result<SledBlocks, StoreError> {
         let path = path.into();
         let name = || path.display().to_string();
-        let config = sled::Config::new()
-            .path(&path)
-            .cache_capacity(SLED_CACHE)
-            .flush_every_ms(None)
-            .mode(sled::Mode::HighThroughput);
+        let config = sled::Config::new().path(&path).cache_capacity(SLED_CACHE).flush_every_ms(None);
         let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(db)) => db,
             Ok(Err(error)) => return Err(store_error("open", name(), error)),
@@ -131,7 +128,9 @@ impl BlockStore for SledBlocks {
             for (number, bytes) in blocks {
                 db.insert(block_key(number), bytes)?;
             }
-            Ok(())
+            // Not for safety: what is not flushed keeps sled from using space again (2 M pairs at once took 39 MB
+            // without this, 24 MB with it).
+            db.flush().map(|_| ())
         })
     }
 

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pongo_core::ids::RowId;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::block::{FULL, Item, encode, full_key};
+use super::block::{FULL, FULL_BYTES, Item, encode, full_key};
 use super::cache::Shared;
 use super::directory::{Directory, Entry, EntryRef, PART_FULL, PART_LOW, Part, Spot};
 use super::gather::Gathered;
 use super::{FullKeys, OrderedError, Run};
 
 /// A block that would have fewer pairs is joined with the next one.
-const LOW: usize = FULL / 4;
+const LOW: usize = FULL / 8;
 /// With keys longer than this, blocks take fewer pairs, so that what a merge holds in memory is bounded.
 const BLOCK_KEY_BYTES: usize = 1 << 20;
 const FEWEST: usize = 16;
@@ -211,29 +211,9 @@ impl<'a> Merge<'a> {
                     items.push(item);
                 }
             }
-            let first_key = match (items[0].cut, first) {
-                (false, _) => items[0].key.to_vec(),
-                (true, Some(first)) if block == 0 && first.first_row == items[0].row => {
-                    first.first_key.to_vec()
-                }
-                (true, _) => {
-                    full_key(self.keys, items[0].row, &mut scratch)?;
-                    scratch.clone()
-                }
-            };
             let untold = (gathered.untold() * (old - old_before)).div_ceil(gathered.len().max(1));
             let known = if old > old_before { gathered.known() } else { None };
-            let bytes = encode(&items, known, untold);
-            let entry = Entry {
-                number: self.next,
-                sum: xxh3_64(&bytes),
-                first_key,
-                first_row: items[0].row,
-                bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-                pairs: items.len() as u16,
-            };
-            self.pending.push(entry);
-            self.put(bytes)?;
+            self.write_block(&items, known, untold, first.filter(|_| block == 0), &mut scratch)?;
             if self.pending.len() >= 2 * PART_FULL {
                 let rest = self.pending.split_off(PART_FULL);
                 self.write_parts()?;
@@ -242,6 +222,43 @@ impl<'a> Merge<'a> {
         }
         self.scratch = scratch;
         Ok(())
+    }
+
+    /// Writes these pairs as a block, or as several if they take too many bytes for one.
+    fn write_block(
+        &mut self,
+        items: &[Item<'_>],
+        known: Option<usize>,
+        untold: usize,
+        first: Option<EntryRef<'_>>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<(), OrderedError> {
+        let (bytes, each) = encode(items, known, untold);
+        let pieces = (each * items.len()).div_ceil(FULL_BYTES).min(items.len() / FEWEST);
+        if pieces > 1 {
+            for (i, piece) in items.chunks(items.len().div_ceil(pieces)).enumerate() {
+                let untold = (untold * piece.len()).div_ceil(items.len());
+                self.write_block(piece, known, untold, first.filter(|_| i == 0), scratch)?;
+            }
+            return Ok(());
+        }
+        let first_key = match (items[0].cut, first) {
+            (false, _) => items[0].key.to_vec(),
+            (true, Some(first)) if first.first_row == items[0].row => first.first_key.to_vec(),
+            (true, _) => {
+                full_key(self.keys, items[0].row, scratch)?;
+                scratch.clone()
+            }
+        };
+        self.pending.push(Entry {
+            number: self.next,
+            sum: xxh3_64(&bytes),
+            first_key,
+            first_row: items[0].row,
+            bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            pairs: items.len() as u16,
+        });
+        self.put(bytes)
     }
 
     /// Puts the pending entries into parts.

@@ -136,7 +136,7 @@ impl Pairs {
             }
         }
         if in_order {
-            return Run { pairs: self, order: None };
+            return Run { pairs: self };
         }
         // The eight bytes behind what all keys share decide nearly always.
         let mut order: Vec<u128> =
@@ -156,7 +156,35 @@ impl Pairs {
                 from = to;
             }
         }
-        Run { order: Some(order.into_iter().map(|o| o as u32).collect()), pairs: self }
+        let order: Vec<u32> = order.into_iter().map(|o| o as u32).collect();
+        Run { pairs: self.in_order(&order) }
+    }
+
+    /// The same pairs in this order: whoever goes through them meets them one behind the other in memory.
+    fn in_order(self, order: &[u32]) -> Pairs {
+        let mut keys = Vec::with_capacity(self.keys.len());
+        for &i in order {
+            keys.extend_from_slice(self.pair(i as usize).0);
+        }
+        let Pairs { keys: before, lengths, rows } = self;
+        drop(before);
+        let lengths = match lengths {
+            Lengths::One(len) => Lengths::One(len),
+            Lengths::Many(ends) => {
+                let mut end = 0;
+                let len = |i: u32| match i {
+                    0 => ends[0],
+                    i => ends[i as usize] - ends[i as usize - 1],
+                };
+                let moved = order.iter().map(|&i| {
+                    end += len(i);
+                    end
+                });
+                Lengths::Many(moved.collect())
+            }
+        };
+        let rows = order.iter().map(|&i| rows[i as usize]).collect();
+        Pairs { keys, lengths, rows }
     }
 }
 
@@ -177,8 +205,6 @@ fn head(tail: &[u8]) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pairs: Pairs,
-    /// Where each pair lies, if not in its place.
-    order: Option<Vec<u32>>,
 }
 
 impl Run {
@@ -201,10 +227,6 @@ impl Run {
     #[must_use]
     #[inline]
     pub fn get(&self, i: usize) -> (&[u8], RowId) {
-        let i = match &self.order {
-            None => i,
-            Some(order) => order[i] as usize,
-        };
         let (key, row) = self.pairs.pair(i);
         (key, RowId(row))
     }

@@ -86,6 +86,8 @@ pub struct OrderedStats {
     pub pairs: u64,
     /// Their blocks.
     pub blocks: u64,
+    /// The parts of their directories.
+    pub parts: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
     /// Bytes on disk, with what is not yet given back.
@@ -195,13 +197,13 @@ impl OrderedStore {
         let _writer = self.write()?;
         self.remove_retired()?;
         let old = self.index(id)?;
-        let next = self.state().next;
+        let began = self.state().next;
         let nothing = Directory::default();
         let directory = old.as_ref().map_or(&nothing, |old| &old.directory);
-        let mut merge = Merge::new(&self.shared, keys, drop, stop, rewrite, next);
+        let mut merge = Merge::new(&self.shared, keys, drop, stop, rewrite, began);
         let merged = merge.run(directory, run);
         let (next, numbers) = (merge.next, std::mem::take(&mut merge.retired));
-        let directory = merged.inspect_err(|error| self.undo(error, self.state().next..next))?;
+        let directory = merged.inspect_err(|error| self.undo(error, began..next))?;
         let sorted = Arc::new(Sorted { id, watermark, directory, shared: self.shared.clone() });
         let parts = sorted.directory.parts.iter().map(|part| (part.number, part.sum)).collect();
         let root = Root { id, watermark, pairs: sorted.len(), parts };
@@ -246,6 +248,7 @@ impl OrderedStore {
         for id in self.indexes() {
             let Some(sorted) = self.index(id)? else { continue };
             stats.pairs += sorted.len();
+            stats.parts += sorted.directory.parts.len() as u64;
             stats.directory_bytes += sorted.directory.memory() as u64;
             for entry in sorted.directory.iter() {
                 stats.blocks += 1;

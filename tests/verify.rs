@@ -1,0 +1,171 @@
+//! `verify`, `stats` and `rebuild_index`: what is sound is said to be, what is not is named, and made anew where it can be.
+
+use std::path::Path;
+
+use pongo::VerifyStep;
+use pongo::prelude::*;
+
+#[pongo::record]
+#[pongo(table = "books")]
+struct Book {
+    #[pongo(key)]
+    id: u64,
+    title: Text,
+    #[pongo(unique)]
+    isbn: u64,
+    #[pongo(index)]
+    year: u16,
+    lent: bool,
+    _pad: [u8; 5],
+}
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn open(path: &Path) -> Outcome<Store> {
+    // SAFETY: a folder of this test.
+    Ok(unsafe { Store::open(path)? })
+}
+
+/// 20,000 books, a tenth of them replaced and another tenth deleted; everything on disk.
+fn fill(path: &Path) -> Outcome {
+    let store = open(path)?;
+    let book = |id: u64, title| Book {
+        id,
+        title,
+        isbn: id ^ 0x5555,
+        year: 1900 + (id % 120) as u16,
+        lent: id % 3 == 0,
+        _pad: [0; 5],
+    };
+    let mut tx = store.begin_write()?;
+    let titles = (0..20_000_u64).map(|id| tx.text(&format!("book {id}"))).collect::<Result<Vec<_>, _>>()?;
+    tx.table::<Book>()?.extend((0..20_000).map(|id| book(id, titles[id as usize])))?;
+    tx.commit()?;
+    let mut tx = store.begin_write()?;
+    for id in 0..2000 {
+        tx.table::<Book>()?.update(&(id * 10), |book| book.year += 1)?;
+        tx.table::<Book>()?.delete(&(id * 10 + 1))?;
+    }
+    tx.commit()?;
+    store.settle()?;
+    let report = store.verify(|_| ())?;
+    assert!(report.is_sound(), "{report}");
+    assert_eq!((report.rows, report.heap_items), (22_000, 18_000));
+    store.close()?;
+    Ok(())
+}
+
+fn flip(path: &Path, at: u64) -> Outcome {
+    let mut bytes = std::fs::read(path)?;
+    bytes[at as usize] ^= 1;
+    std::fs::write(path, bytes)?;
+    Ok(())
+}
+
+#[test]
+fn a_sound_store_is_sound_and_progress_is_told() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("books.pongo");
+    fill(&path)?;
+    let store = open(&path)?;
+    let mut steps = Vec::new();
+    let report = store.verify(|progress| {
+        assert!(progress.done <= progress.rows || progress.step == VerifyStep::Ordered);
+        if steps.last() != Some(&progress.step) {
+            steps.push(progress.step);
+        }
+    })?;
+    assert!(report.is_sound(), "{report}");
+    assert_eq!(steps, [VerifyStep::Rows, VerifyStep::Hash, VerifyStep::Ordered]);
+    assert!(report.to_string().ends_with("sound"), "{report}");
+    Ok(())
+}
+
+#[test]
+fn a_flipped_bit_in_a_row_is_named() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("books.pongo");
+    fill(&path)?;
+    flip(&path.join("tables/books/0.chunk"), 4096 + 3 * 48 + 30)?;
+    let store = open(&path)?;
+    let report = store.verify(|_| ())?;
+    assert!(!report.is_sound());
+    let first = &report.problems[0];
+    assert_eq!((&first.table[..], first.step), ("books", VerifyStep::Rows));
+    assert!(first.what.contains("0.chunk") && first.what.contains("checksum"), "{report}");
+    Ok(())
+}
+
+#[test]
+fn a_flipped_bit_in_the_heap_is_named() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("books.pongo");
+    fill(&path)?;
+    flip(&path.join("heap/0.chunk"), 4096 + 70_000)?;
+    let store = open(&path)?;
+    let report = store.verify(|_| ())?;
+    assert!(report.problems.iter().any(|problem| problem.what.contains("heap")), "{report}");
+    Ok(())
+}
+
+#[test]
+fn indexes_are_made_anew_while_the_store_is_open() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("books.pongo");
+    fill(&path)?;
+    let store = open(&path)?;
+    let old = store.begin_read()?;
+    let mut tx = store.begin_write()?;
+    tx.table::<Book>()?.delete(&2)?;
+    tx.commit()?;
+    store.rebuild_index::<Book>()?;
+    store.rebuild_indexes()?;
+    let report = store.verify(|_| ())?;
+    assert!(report.is_sound(), "{report}");
+    // What an older snapshot sees is in the new indexes too.
+    let books = old.table::<Book>()?;
+    assert!(books.get(&2)?.is_some());
+    assert_eq!(books.count(..)?, 18_000);
+    assert!(books.by(Book::ISBN).equal(2 ^ 0x5555)?.next().is_some());
+    let stats = store.stats()?;
+    let table = &stats.tables[0];
+    assert_eq!((table.rows, table.live, table.dead), (22_000, 17_999, 4001));
+    assert!(table.indexes.iter().all(|index| index.lag == 0 && index.pairs >= table.live), "{stats}");
+    let names: Vec<_> = table.indexes.iter().map(|index| &index.fields[..]).collect();
+    assert_eq!(names, ["id", "isbn", "year"]);
+    assert!(stats.bytes.rows > 22_000 * 48 && stats.bytes.hash > 0 && stats.bytes.ordered > 0, "{stats}");
+    Ok(())
+}
+
+#[test]
+fn a_damaged_ordered_index_is_set_aside_and_stats_says_so() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("books.pongo");
+    fill(&path)?;
+    let mut harmed = false;
+    for entry in std::fs::read_dir(path.join("ordered/sled"))? {
+        let file = entry?.path();
+        if file.is_file() {
+            let mut bytes = std::fs::read(&file)?;
+            for byte in bytes.iter_mut().skip(64).step_by(97) {
+                *byte ^= 0x5a;
+                harmed = true;
+            }
+            std::fs::write(&file, bytes)?;
+        }
+    }
+    assert!(harmed);
+    let store = open(&path)?;
+    let snapshot = store.begin_read()?;
+    let books = snapshot.table::<Book>()?;
+    let years =
+        books.by(Book::YEAR).all()?.map(|book| book.map(|book| book.year)).collect::<Result<Vec<_>, _>>()?;
+    assert!(years.len() == 18_000 && years.is_sorted());
+    let stats = store.stats()?;
+    assert!(stats.ordered.set_aside > 0, "{stats}");
+    assert!(stats.to_string().contains("set aside"), "{stats}");
+    store.settle()?;
+    assert!(store.verify(|_| ())?.is_sound());
+    assert!(path.join("ordered/sled.aside").exists());
+    Ok(())
+}
