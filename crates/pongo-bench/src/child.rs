@@ -51,7 +51,7 @@ pub(crate) enum Order {
     /// A sum by one thread and by two, in turns: median ns a row of both and the median ratio, of the store
     /// and then of a `Vec`.
     Threads { rows: u64, rounds: usize },
-    /// Make the look-up index anew; ns.
+    /// Make all indexes anew; ns.
     Rebuild,
     /// Open a store of postings; ns.
     OpenIndexed,

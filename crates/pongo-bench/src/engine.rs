@@ -84,8 +84,6 @@ pub(crate) struct Entry {
     pub(crate) open: fn(&Path) -> Result<Box<dyn Engine>>,
     /// The same for a store of postings, if those are measured.
     pub(crate) open_indexed: Option<OpenIndexed>,
-    /// Takes the ordered indexes away from a closed store.
-    pub(crate) drop_ordered: Option<fn(&Path) -> Result<()>>,
     /// Whether it stores rows at all; `bare` only commits.
     pub(crate) stores: bool,
     /// Whether commits that do not wait for the disk can be had.

@@ -34,7 +34,7 @@ pub(crate) trait Scans {
     fn looked_through(&self, times: Range<i64>) -> Result<Found>;
     /// [`Engine::scan`](crate::engine::Engine::scan) by several threads.
     fn scan_by(&self, threads: &pongo::rayon::ThreadPool) -> Result<Found>;
-    /// Makes the look-up index anew from the rows.
+    /// Makes all indexes anew from the rows.
     fn rebuild(&self) -> Result<()>;
 }
 

@@ -109,11 +109,10 @@ pub(crate) fn ordered(numbers: &Numbers) -> String {
         " ---: |".repeat(ORDERED_COLUMNS.len())
     );
     let mib = 1048576.0;
-    let lines: [(&str, &str, Metric, f64, &str); 19] = [
+    let lines: [(&str, &str, Metric, f64, &str); 18] = [
         ("pongo", "ordered index brought up right after a load", Metric::Settle, 1.0, "ns a row"),
         ("pongo", "the same, of a store that had none", Metric::SettleClosed, 1.0, "ns a row"),
-        ("pongo", "look-up index made anew", Metric::RebuildHash, 1e6, "ms"),
-        ("pongo", "ordered index made anew", Metric::RebuildOrdered, 1e6, "ms"),
+        ("pongo", "both indexes made anew", Metric::Rebuild, 1e6, "ms"),
         ("pongo", "anonymous memory after load, settling, a walk", Metric::OrderedMemory, mib, "MiB"),
         ("pongo", "after open, look-ups, a walk", Metric::OrderedMemoryReopened, mib, "MiB"),
         ("pongo_unordered", "without ordered indexes, after look-ups", Metric::Memory, mib, "MiB"),

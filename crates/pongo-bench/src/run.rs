@@ -66,9 +66,7 @@ pub(crate) enum Metric {
     Settle,
     /// The same in a process that opened the store, which had none.
     SettleClosed,
-    /// ns to make the look-up index anew, the ordered one, and both.
-    RebuildHash,
-    RebuildOrdered,
+    /// ns to make both indexes anew.
     Rebuild,
     /// Bytes of anonymous memory after load, settling and a walk in key order in one process.
     OrderedMemory,

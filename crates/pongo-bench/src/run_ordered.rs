@@ -122,24 +122,13 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    /// Both indexes anew. The look-up index has a call for it; the ordered one is taken away and brought up again: once one call
-    /// makes both, this is the place to use it.
+    /// Both indexes anew, in a process that has used neither.
     fn rebuild(&mut self, pongo: &'static Entry) -> Result<()> {
         for _ in 0..self.effort.loads {
             quiesce();
             let mut child = self.open(pongo)?;
-            let of_hash = child.number(Order::Rebuild)?;
+            self.numbers.add(pongo.name, Metric::Rebuild, child.number(Order::Rebuild)?);
             child.end()?;
-            if let Some(drop_ordered) = pongo.drop_ordered {
-                drop_ordered(&self.folder(pongo))?;
-            }
-            quiesce();
-            let mut child = self.open(pongo)?;
-            let of_ordered = child.number(Order::Settle)?;
-            child.end()?;
-            self.numbers.add(pongo.name, Metric::RebuildHash, of_hash);
-            self.numbers.add(pongo.name, Metric::RebuildOrdered, of_ordered);
-            self.numbers.add(pongo.name, Metric::Rebuild, of_hash + of_ordered);
         }
         Ok(())
     }

@@ -24,7 +24,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "bare pwrite + fdatasync",
     open,
     open_indexed: None,
-    drop_ordered: None,
     stores: false,
     relaxed: true,
     journal_bytes: None,

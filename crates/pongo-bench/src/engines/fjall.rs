@@ -21,7 +21,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "fjall 3.1",
     open,
     open_indexed: None,
-    drop_ordered: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,

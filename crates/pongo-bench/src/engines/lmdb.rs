@@ -28,7 +28,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "LMDB (heed 0.22)",
     open,
     open_indexed: Some(open_indexed),
-    drop_ordered: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,

@@ -22,7 +22,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "native_db 0.8",
     open,
     open_indexed: None,
-    drop_ordered: None,
     stores: true,
     relaxed: false,
     journal_bytes: None,

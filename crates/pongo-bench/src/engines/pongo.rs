@@ -27,7 +27,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "**PongoDB**",
     open,
     open_indexed: Some(open_indexed),
-    drop_ordered: Some(drop_ordered),
     stores: true,
     relaxed: true,
     journal_bytes: Some(journal_bytes),
@@ -40,7 +39,6 @@ pub(crate) const UNORDERED: Entry = Entry {
     title: "PongoDB without ordered indexes",
     open: open_unordered,
     open_indexed: None,
-    drop_ordered: None,
     ..ENTRY
 };
 
@@ -62,10 +60,6 @@ fn open_unordered(folder: &Path) -> Result<Box<dyn Engine>> {
     // SAFETY: as for `open`.
     let store = unsafe { Options::new().ordered(false).open(place(folder)) }?;
     Ok(Box::new(Pongo { store }))
-}
-
-fn drop_ordered(folder: &Path) -> Result<()> {
-    fs::remove_dir_all(place(folder).join("ordered")).context("taking the ordered indexes away")
 }
 
 /// The journal's size: recovery reads at most that.

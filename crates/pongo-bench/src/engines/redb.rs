@@ -22,7 +22,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "redb 4.4",
     open,
     open_indexed: Some(open_indexed),
-    drop_ordered: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,

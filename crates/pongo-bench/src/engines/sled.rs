@@ -21,7 +21,6 @@ pub(crate) const ENTRY: Entry = Entry {
     title: "sled 0.34.7",
     open,
     open_indexed: None,
-    drop_ordered: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,
