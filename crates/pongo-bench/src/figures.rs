@@ -149,6 +149,27 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_two_numbers_need_both() {
+        let mib = f64::from(1 << 20);
+        let mut numbers = Numbers::new(2_000_000);
+        numbers.add("pongo", Metric::OrderedMemory, 310.0 * mib);
+        numbers.add("pongo", Metric::DiskSettled, 80.0);
+        numbers.add("pongo", Metric::Rebuild, 2e9);
+        assert_eq!(figures(&numbers).len(), 1);
+        numbers.add("pongo_unordered", Metric::Memory, 6.0 * mib);
+        numbers.add("lmdb", Metric::DiskSettled, 100.0);
+        let lines: Vec<_> = figures(&numbers).iter().map(Figure::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "figure rebuild_both_rows_2m 1M/s >=1.5M/s missed",
+                "figure disk_settled_of_lmdb_2m 0.8x <=0.9x ok",
+                "figure ordered_memory_2m 304MiB <=300MiB missed",
+            ]
+        );
+    }
+
+    #[test]
     fn numbers_are_short() {
         assert_eq!(["0", "1.5", "12.3", "1235", "0.01"], [0.0, 1.5, 12.34, 1234.6, 0.01].map(short));
         assert_eq!(["2m", "500k", "1500k", "7"], [2_000_000, 500_000, 1_500_000, 7].map(size));
