@@ -37,11 +37,11 @@ pub(crate) enum Order {
     /// Leave nothing to do for ranges; ns.
     Settle,
     /// Load rows `0..rows` in key order; ns a row.
-    LoadInOrder { rows: u64 },
+    LoadSorted { rows: u64 },
     /// Ranges of so many rows each from random places on; ns a range, how many rows were given, their sum.
     Ranges { count: usize, each: usize, seed: u64 },
     /// All rows one by one in key order; ns a row, how many, their sum.
-    InOrder { rows: u64 },
+    Walk { rows: u64 },
     /// Look the same keys up one by one and many at a time, in turns: median ns a key of the one, of the other, and the
     /// median of the rounds' ratios.
     GetMany { rows: u64, count: usize, seed: u64, rounds: usize },

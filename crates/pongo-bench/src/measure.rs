@@ -100,7 +100,7 @@ impl Bench {
                 self.ordered()?.settle()?;
                 vec![ns(started)]
             }
-            Order::LoadInOrder { rows } => {
+            Order::LoadSorted { rows } => {
                 let numbers = ordered::numbers_in_key_order(rows);
                 let started = Instant::now();
                 self.ordered()?.load_in_order(&mut numbers.into_iter().map(trade::trade))?;
@@ -112,7 +112,7 @@ impl Bench {
                 let found = self.ordered()?.ranges(&starts, each)?;
                 vec![ns(started) / count as f64, found.rows as f64, found.sum]
             }
-            Order::InOrder { rows } => {
+            Order::Walk { rows } => {
                 let started = Instant::now();
                 let found = self.ordered()?.in_order()?;
                 let took = ns(started);

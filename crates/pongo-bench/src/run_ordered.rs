@@ -111,7 +111,7 @@ impl<'a> Part<'a> {
                 child.ask(Order::Load { rows })?;
                 let settled = child.number(Order::Settle)?;
                 self.numbers.add(pongo.name, Metric::Settle, settled / rows as f64);
-                child.ask(Order::InOrder { rows })?;
+                child.ask(Order::Walk { rows })?;
                 self.numbers.add(pongo.name, Metric::OrderedMemory, child.number(Order::Memory)?);
                 child.end()?;
             }
@@ -141,7 +141,7 @@ impl<'a> Part<'a> {
             self.numbers.add(entry.name, Metric::OpenClean, child.number(Order::Open)?);
             child.ask(Order::Get { rows, count, seed: 1, missing: false })?;
             if entry.name == pongo.name {
-                child.ask(Order::InOrder { rows })?;
+                child.ask(Order::Walk { rows })?;
                 self.numbers.add(entry.name, Metric::OrderedMemoryReopened, child.number(Order::Memory)?);
             } else {
                 self.numbers.add(entry.name, Metric::Memory, child.number(Order::Memory)?);
@@ -167,7 +167,7 @@ impl<'a> Part<'a> {
         let (rows, count) = (self.rows, self.effort.keys / 100);
         for round in 0..=self.effort.rounds as u64 {
             let ranges = Order::Ranges { count, each: RANGE, seed: round };
-            let whole = Order::InOrder { rows };
+            let whole = Order::Walk { rows };
             // Walks take seconds where rows lie in another order.
             for (metric, order, counts) in
                 [(range, ranges, round > 0), (walk, whole, (1..=3).contains(&round))]
@@ -237,7 +237,7 @@ impl<'a> Part<'a> {
         let mut children = Vec::new();
         for entry in self.among(&["pongo", "lmdb"]) {
             let mut child = self.open(entry)?;
-            let took = child.number(Order::LoadInOrder { rows })?;
+            let took = child.number(Order::LoadSorted { rows })?;
             let took = took + child.number(Order::Close)? / rows as f64;
             child.end()?;
             self.numbers.add(entry.name, Metric::LoadSorted, took);
