@@ -15,9 +15,9 @@ use std::time::Duration;
 use pongo::prelude::*;
 use running::{Running, say};
 
-const ROWS: u64 = 1_500_000;
-/// A quarter of the rows' bytes.
-const LIMIT: u64 = 24 << 20;
+const ROWS: u64 = 2_500_000;
+/// Less than a third of the bytes of the rows.
+const LIMIT: u64 = 48 << 20;
 
 #[pongo::record]
 #[pongo(table = "samples")]

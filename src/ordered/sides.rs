@@ -103,10 +103,10 @@ impl BlockSide {
             let more = self.cursor.fill(&mut self.rows, self.batch);
             self.ended = !more.map_err(|error| SideError::Blocks(Arc::clone(&self.store), error))?;
             self.batch = (self.batch * 2).min(LARGEST_BATCH);
+            for &row in &self.rows {
+                context.view.prefetch(row);
+            }
             if !self.is_live_run(context) {
-                for &row in &self.rows {
-                    context.view.prefetch(row);
-                }
                 self.rows.retain(|&row| context.sees(row));
             }
             self.check_batch(context, limits, forward)?;

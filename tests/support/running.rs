@@ -42,6 +42,7 @@ impl Running {
         Self { process, lines }
     }
 
+    #[allow(dead_code, reason = "not every test kills")]
     /// Kills it with SIGKILL, and waits until it is gone.
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("the child can be killed");
