@@ -15,7 +15,8 @@ use pongo_index::key_hash;
 use crate::holders::New;
 use crate::indexes::fault;
 use crate::keys::{Base, Spot, Touched, has_twins};
-use crate::staging::{AHEAD, Staging};
+use crate::ranges::AHEAD;
+use crate::staging::Staging;
 use crate::unique::Unique;
 
 impl<T: PongoRecord> Staging<T> {

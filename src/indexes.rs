@@ -69,7 +69,7 @@ fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
     let key = key_place(table);
     table.schema().uniques().map(move |(place, index)| {
         // Over other fields of the same table it is another one's.
-        let fields = u128::from(key_hash(index.name.as_bytes())) << 64 | place as u128 + 1;
+        let fields = (u128::from(key_hash(index.name.as_bytes())) << 64) | (place as u128 + 1);
         let identity = Identity { table: key.identity.table ^ fields, ..key.identity };
         let ranges = Ranges::new(table.schema().ranges_of(&index.fields));
         (place, Place { dir: format!("{}.u{place}", key.dir), identity, ranges })
@@ -168,7 +168,7 @@ impl Indexes {
             let dead = match (dead, unique) {
                 (false, _) => HashTable::new(),
                 (true, false) => newest_dead(&keys)?,
-                (true, true) => unique::dead_runs(&keys)?,
+                (true, true) => unique::seen_dead(&keys)?,
             };
             rebuild_one(place, &keys, dead, unique)
         })?;

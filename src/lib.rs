@@ -37,12 +37,14 @@
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
+mod alloc;
 mod enforce;
 mod explain;
 mod filter;
 mod holders;
 mod indexes;
 mod keys;
+mod large;
 mod ordered;
 #[cfg(feature = "rayon")]
 mod parallel;
@@ -59,6 +61,7 @@ mod unique;
 mod verify;
 mod write;
 
+pub use alloc::{RowMut, RowsMut};
 pub use explain::{ConditionShare, Explain, Share};
 pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;

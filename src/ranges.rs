@@ -58,8 +58,8 @@ impl Ranges {
     }
 }
 
-/// Rows that are prefetched before their keys are hashed.
-const AHEAD: usize = 16;
+/// How many rows, or index lines, are fetched ahead where many are looked at one after the other.
+pub(crate) const AHEAD: usize = 16;
 
 /// The hashes of one index, taken from the bytes of a table's rows.
 pub(crate) struct RowKeys<'a> {

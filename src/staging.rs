@@ -18,11 +18,9 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::holders::Holders;
 use crate::indexes;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
+use crate::ranges::AHEAD;
 use crate::store::Handle;
 use crate::undo::Log;
-
-/// Index lines that are fetched ahead in bulk look-ups.
-pub(crate) const AHEAD: usize = 16;
 
 /// What a transaction does to one table, as `T`s.
 pub(crate) struct Staging<T> {
@@ -42,8 +40,10 @@ pub(crate) struct Staging<T> {
     pub(crate) checked: usize,
     /// How many of the deaths the holders know.
     pub(crate) buried: usize,
-    /// A bulk load is at work, or was broken off.
+    /// A bulk load is at work, or was broken off; so for rows of `alloc` that are given out.
     pub(crate) loading: bool,
+    /// Why rows of `alloc` were not added when they came back: the commit's error.
+    pub(crate) refused: Option<WriteError>,
     steps: Log<Step<T>>,
     /// Savepoints, the last one at the end, by their numbers.
     marks: Vec<(u64, Mark)>,
@@ -101,17 +101,18 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     }
 
     fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
-        if self.loading {
-            return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
+        if let Some(error) = self.refused.take() {
+            return Err(error);
         }
+        self.refuse_broken()?;
         let written = self.hashes.len() as u64;
         self.resolve_all(guard)?;
         let first = self.view.len() + written;
         self.keys.get_mut().settle(|place| RowId(first + place as u64));
         self.hashes.extend(self.staged.iter().map(hash_of));
         self.hash_values_of_staged();
-        for holders in &self.holders {
-            self.hashes.extend(&holders.hashes);
+        for holders in &mut self.holders {
+            self.hashes.append(&mut holders.hashes);
         }
         Ok(())
     }
@@ -156,21 +157,16 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         for (holders, &place) in self.holders.iter_mut().zip(&mark.holders) {
             holders.rewind(place, mark.written);
         }
-        while let Some(step) = self.steps.pop_to(mark.steps) {
-            match step {
-                Step::Pushed => drop(self.staged.pop()),
-                Step::Replaced(place, row) => self.staged[place] = row,
-                Step::Taken(place, row) => {
-                    self.staged.push(row);
-                    let last = self.staged.len() - 1;
-                    self.staged.swap(place, last);
-                }
-                Step::Written(rows) => self.staged = rows,
-            }
-        }
-        self.hashes.truncate(mark.written);
+        let (steps, written) = (mark.steps, mark.written);
         (self.checked, self.buried, self.loading) = (mark.checked, mark.buried, mark.loading);
-        guard.keep_appended(&self.core, mark.written as u64);
+        if self.steps.len() > steps {
+            self.unstage_to(steps);
+        }
+        self.hashes.truncate(written);
+        if !self.loading {
+            self.refused = None;
+        }
+        guard.keep_appended(&self.core, written as u64);
     }
 
     fn release(&mut self, savepoint: u64) {
@@ -210,7 +206,16 @@ impl<T: PongoRecord> Staging<T> {
             loading: false,
             steps: Log::default(),
             marks: Vec::new(),
+            refused: None,
         }
+    }
+
+    /// Errs if a bulk load was broken off, or rows of `alloc` never came back.
+    pub(crate) fn refuse_broken(&self) -> Result<(), WriteError> {
+        if self.loading {
+            return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
+        }
+        Ok(())
     }
 
     /// The row with a number: of before, or written by this transaction.
@@ -409,7 +414,26 @@ impl<T: PongoRecord> Staging<T> {
         self.steps.note(|| Step::Replaced(place, before));
     }
 
-    /// Takes a staged row out; the last one takes its place.
+    /// Takes back what was done to staged rows behind the first so many steps. Apart, so that large rows, which are never
+    /// staged, have no place on the stack of those that need not call it.
+    #[inline(never)]
+    fn unstage_to(&mut self, steps: usize) {
+        while let Some(step) = self.steps.pop_to(steps) {
+            match step {
+                Step::Pushed => drop(self.staged.pop()),
+                Step::Replaced(place, row) => self.staged[place] = row,
+                Step::Taken(place, row) => {
+                    self.staged.push(row);
+                    let last = self.staged.len() - 1;
+                    self.staged.swap(place, last);
+                }
+                Step::Written(rows) => self.staged = rows,
+            }
+        }
+    }
+
+    /// Takes a staged row out; the last one takes its place. Apart, as `unstage_to` is.
+    #[inline(never)]
     pub(crate) fn take_staged(&mut self, place: usize) {
         self.drop_staged(place);
         let row = self.staged.swap_remove(place);
@@ -426,9 +450,12 @@ impl<T: PongoRecord> Staging<T> {
 
     /// Writes the staged rows to the chunks, so that what comes behind them is newer.
     pub(crate) fn write_staged(&mut self, guard: &mut WriteGuard) -> Result<(), WriteError> {
-        if self.staged.is_empty() {
-            return Ok(());
-        }
+        if self.staged.is_empty() { Ok(()) } else { self.write_all_staged(guard) }
+    }
+
+    /// Apart, as `unstage_to` is.
+    #[inline(never)]
+    fn write_all_staged(&mut self, guard: &mut WriteGuard) -> Result<(), WriteError> {
         self.resolve(guard)?;
         guard.append(&self.core, self.staged.as_slice().as_bytes())?;
         let first = self.view.len() + self.hashes.len() as u64;
@@ -452,16 +479,35 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// Writes rows of a bulk load to the chunks, behind what was written before.
-    pub(crate) fn write(&mut self, guard: &mut WriteGuard, rows: &[T]) -> Result<(), WriteError> {
+    /// Writes rows of a bulk load to the chunks, behind what was written before. `hashes` are those of their keys, and are
+    /// taken.
+    pub(crate) fn write(
+        &mut self,
+        guard: &mut WriteGuard,
+        rows: &[u8],
+        hashes: &mut Vec<u64>,
+    ) -> Result<(), WriteError> {
         if rows.is_empty() {
             return Ok(());
         }
-        guard.append(&self.core, rows.as_bytes())?;
-        self.hashes.extend(rows.iter().map(hash_of));
-        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
-            holders.hashes.extend(rows.iter().map(|row| unique.ranges.hash(row.as_bytes())));
-        }
+        guard.append(&self.core, rows)?;
+        self.hashes.append(hashes);
+        self.hash_values(rows);
         Ok(())
+    }
+
+    /// Notes the unique values of rows that come behind those that were written.
+    pub(crate) fn hash_values(&mut self, rows: &[u8]) {
+        for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
+            holders.hashes.extend(rows.chunks_exact(size_of::<T>()).map(|row| unique.ranges.hash(row)));
+        }
+    }
+
+    /// Forgets what is known of written rows behind the first so many.
+    pub(crate) fn forget_written(&mut self, rows: usize) {
+        self.hashes.truncate(rows);
+        for holders in &mut self.holders {
+            holders.hashes.truncate(rows);
+        }
     }
 }

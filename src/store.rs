@@ -297,7 +297,7 @@ fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> 
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Store {
@@ -323,7 +323,7 @@ impl Store {
     /// transaction. Its inherited handles err; it can open the store anew.
     ///
     /// # Limits
-    /// 64 processes at a time; 255 tables; 16 MiB a row; 4 GiB a text or blob. Under a limit of file sizes (`ulimit -f`) the
+    /// 64 processes at a time; 255 tables; 1 GiB a row; 4 GiB a text or blob. Under a limit of file sizes (`ulimit -f`) the
     /// kernel ends a process that does not ignore `SIGXFSZ`; what was committed is safe.
     ///
     /// ```no_run

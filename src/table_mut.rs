@@ -1,17 +1,20 @@
 //! A table in a write transaction: [`TableMut`].
 
+use core::borrow::Borrow;
+
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::record::PongoRecord;
 use pongo_index::key_hash;
 
 use crate::keys::{Base, Spot, Touched};
-use crate::staging::{Staging, copy};
+use crate::large::is_large;
+use crate::staging::{Staging, copy, hash_of};
 
 /// Bytes that a bulk load writes at once.
 const WRITE: usize = 1 << 20;
 
-/// A table in a [`WriteTransaction`].
+/// A table in a [`WriteTransaction`](crate::WriteTransaction).
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -133,8 +136,22 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let spot = self.spot(hash, &key)?;
         let was_there = self.value(spot)?.is_some();
         self.staging.check_unique(self.guard, spot, row)?;
-        self.put_at(spot, hash, copy(row));
+        self.put_copy(spot, hash, row)?;
         Ok(was_there)
+    }
+
+    fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+        if const { is_large::<T>() } {
+            return self.put_large(spot, hash, row);
+        }
+        self.stage_copy(spot, hash, row);
+        Ok(())
+    }
+
+    /// Apart, so that a large row has no place on the stack of those that never call it.
+    #[inline]
+    fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) {
+        self.put_at(spot, hash, copy(row));
     }
 
     fn put_at(&mut self, spot: Spot, hash: u64, row: T) {
@@ -169,11 +186,10 @@ impl<T: PongoRecord> TableMut<'_, T> {
             });
         }
         self.staging.check_unique(self.guard, spot, row)?;
-        self.put_at(spot, hash, copy(row));
-        Ok(())
+        self.put_copy(spot, hash, row)
     }
 
-    fn describe_key(&self, row: &T) -> String {
+    pub(crate) fn describe_key(&self, row: &T) -> String {
         self.staging.core.schema().describe_key(row.as_bytes())
     }
 
@@ -209,10 +225,26 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let key = T::encode_key(key);
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
+        if const { is_large::<T>() } {
+            self.update_large(spot, hash, &key, change)
+        } else {
+            self.update_staged(spot, hash, &key, change)
+        }
+    }
+
+    /// Apart, as [`stage_copy`](Self::stage_copy) is.
+    #[inline]
+    fn update_staged<R>(
+        &mut self,
+        spot: Spot,
+        hash: u64,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
         let Some(before) = self.value(spot)? else { return Ok(None) };
         let mut row = copy(before);
         let result = change(&mut row);
-        if row.key_bytes() != key {
+        if row.key_bytes() != *key {
             return Err(WriteError::KeyChanged {
                 table: T::SCHEMA.table.to_owned(),
                 before: self.describe_key(before),
@@ -260,12 +292,15 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(true)
     }
 
-    /// Puts many rows in, straight to the table's chunks: the way to load a table. As with [`put`](Self::put), a row takes
-    /// the place of one with the same key, also of an earlier one of the load. Returns how many rows there were.
+    /// Puts many rows in, given as values or as references, straight to the table's chunks: the way to load a table. As with
+    /// [`put`](Self::put), a row takes the place of one with the same key, also of an earlier one of the load. Returns how many
+    /// rows there were.
     ///
     /// Costs two copies a row here and some 100 ns a row at the commit, which syncs what was written; needs eight bytes of
-    /// memory a row until then. Reading or changing rows by key in the same transaction makes it compare the keys of all
-    /// rows loaded so far, at some 100 ns and 20 bytes a row.
+    /// memory a row until then, and as many and as much time again for each unique index. Reading or changing rows by key in the
+    /// same transaction makes it compare the keys of all rows loaded so far, at some 100 ns and 20 bytes a row. An iterator of
+    /// values has each on the stack for a moment, one of references does not: rows that are too large for that are given as
+    /// references, or filled in place ([`alloc_slice`](Self::alloc_slice)).
     ///
     /// # Errors
     /// As for [`put`](Self::put), but for [`WriteError::NotUnique`]: rows before the one that was refused are in the
@@ -273,31 +308,41 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// a load may exchange their values. Whoever finds two rows with one value errs, until one of them is deleted.
     ///
     /// [`WriteError::Fault`] if rows cannot be written, for want of space say; after that, and after a panic in the iterator
-    /// that is caught, the transaction can only be aborted, or rolled back to a savepoint.
-    pub fn extend(&mut self, rows: impl IntoIterator<Item = T>) -> Result<u64, WriteError> {
+    /// that is caught, the transaction can only be aborted, or rolled back to a savepoint: this and the commit answer
+    /// [`WriteError::BrokenOff`].
+    pub fn extend<R: Borrow<T>>(&mut self, rows: impl IntoIterator<Item = R>) -> Result<u64, WriteError> {
+        self.staging.refuse_broken()?;
         self.staging.write_staged(self.guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);
-        let mut batch: Vec<T> = Vec::with_capacity(at_once);
+        // Not as `T`s: what is passed by value may lie on the stack.
+        let mut batch: Vec<u8> = Vec::with_capacity(if at_once > 1 { at_once * size_of::<T>() } else { 0 });
+        let mut hashes: Vec<u64> = Vec::with_capacity(at_once);
         let before = self.staging.hashes.len();
         self.staging.loading = true;
         for row in rows {
-            if let Err(error) = self.staging.check_heap(self.guard, self.heap, &row) {
-                self.write(&mut batch)?;
+            let row = row.borrow();
+            if let Err(error) = self.staging.check_heap(self.guard, self.heap, row) {
+                self.write(&mut batch, &mut hashes)?;
                 self.staging.loading = false;
                 return Err(error);
             }
-            batch.push(row);
-            if batch.len() == at_once {
-                self.write(&mut batch)?;
+            hashes.push(hash_of(row));
+            if at_once == 1 {
+                self.staging.write(self.guard, row.as_bytes(), &mut hashes)?;
+                continue;
+            }
+            batch.extend_from_slice(row.as_bytes());
+            if hashes.len() == at_once {
+                self.write(&mut batch, &mut hashes)?;
             }
         }
-        self.write(&mut batch)?;
+        self.write(&mut batch, &mut hashes)?;
         self.staging.loading = false;
         Ok((self.staging.hashes.len() - before) as u64)
     }
 
-    fn write(&mut self, batch: &mut Vec<T>) -> Result<(), WriteError> {
-        self.staging.write(self.guard, batch)?;
+    fn write(&mut self, batch: &mut Vec<u8>, hashes: &mut Vec<u64>) -> Result<(), WriteError> {
+        self.staging.write(self.guard, batch, hashes)?;
         batch.clear();
         Ok(())
     }

@@ -28,6 +28,11 @@ impl<S> Log<S> {
         self.steps.len()
     }
 
+    /// How many steps are kept.
+    pub(crate) fn len(&self) -> usize {
+        self.steps.len()
+    }
+
     /// The last step, if there are more than `len`.
     pub(crate) fn pop_to(&mut self, len: usize) -> Option<S> {
         if self.steps.len() > len { self.steps.pop() } else { None }

@@ -1,9 +1,9 @@
 //! Unique indexes: a hash index each, from the value to the row that has it.
 //!
-//! There is one entry for a run of versions of one record that have the same value, and it names the newest of them: a
-//! snapshot that is older finds its version down the `previous` chain, as with a key. A row that takes a value over from
-//! another record gets an entry of its own, and the one of the row that had it stays while a snapshot may see that row;
-//! then a later entry of the same value takes its slot. Why this is right is in `docs/HASH.md`.
+//! An entry names the newest version of a record that has the value: a snapshot that is older finds its version down the
+//! `previous` chain, as with a key. A row that takes a value over from another record gets an entry of its own, and the one
+//! of the row that had it stays while a snapshot may see that row; then a later entry of the same value takes its slot. Why
+//! this is right is in `docs/HASH.md`.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -17,7 +17,10 @@ use pongo_core::table::TableView;
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
 use crate::indexes::fault;
-use crate::ranges::{Ranges, RowKeys};
+use crate::ranges::{AHEAD, Ranges, RowKeys};
+
+/// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
+const NEAR: usize = 4;
 
 /// An open unique index.
 #[derive(Debug)]
@@ -95,16 +98,20 @@ pub(crate) fn apply(
         pairs.to_mut().sort_unstable();
     }
     let before = |row: RowId| -> Result<Option<RowId>, Fault> {
-        if again {
+        if again || row < first {
             return change.view.previous(row);
         }
         Ok(pairs.binary_search_by_key(&row, |&(row, _)| row).ok().map(|at| pairs[at].1))
     };
     let mut update = Update { unique, keys, seen_from: None };
-    for (row, hash) in new() {
+    for (at, (row, hash)) in new().enumerate() {
+        if let Some(&ahead) = hashes.get(at + AHEAD) {
+            unique.index.prefetch(ahead);
+        }
         // What died in its own transaction, or in one that is applied as well, nobody will see.
         if change.view.is_live(row) && !(again && update.names(hash, row)?) {
-            update.extend_run(hash, row, if again { RowId(u64::MAX) } else { first }, before)?;
+            let named = |older: RowId| again || older < first;
+            update.name(hash, row, named, before)?;
         }
     }
     Ok(())
@@ -124,24 +131,23 @@ impl Update<'_> {
         Ok(found.is_some())
     }
 
-    /// Row `row` is the newest version of its record. The entry of the last one before it that has the same value is its
-    /// from now on; versions from `new` on have none yet.
-    fn extend_run(
+    /// Row `row` is the newest version of its record: the entry of an older one with the same value is its from now on.
+    /// Only those that are `named` can have one.
+    fn name(
         &mut self,
         hash: u64,
         row: RowId,
-        new: RowId,
+        named: impl Fn(RowId) -> bool,
         before: impl Fn(RowId) -> Result<Option<RowId>, Fault>,
     ) -> Result<(), IndexError> {
-        let mut last = before(row)?;
-        while let Some(older) = last
-            && self.keys.same(older, row)
-        {
-            let has_entry = new.0 == u64::MAX || older < new;
-            if has_entry && self.unique.index.replace(hash, older, row)? {
+        let mut last = row;
+        for _ in 0..NEAR {
+            let Some(older) = before(last)? else { break };
+            // Two values can have one hash.
+            if named(older) && self.keys.same(older, row) && self.unique.index.replace(hash, older, row)? {
                 return Ok(());
             }
-            last = before(older)?;
+            last = older;
         }
         self.add(hash, row)
     }
@@ -176,30 +182,40 @@ impl Update<'_> {
     }
 }
 
-/// The last rows of those runs of versions that are dead and that a snapshot may see, with the hashes of their values:
-/// what a rebuilt index has beside the live rows.
-pub(crate) fn dead_runs(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+/// Dead rows that a snapshot may see, with the hashes of their values: what a rebuilt index has beside the live rows. Those
+/// that a newer version of their record leads to are left out.
+pub(crate) fn seen_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
     let view = keys.view;
-    let mut runs = HashTable::new();
+    let mut dead = HashTable::new();
     if view.live() == view.len() {
-        return Ok(runs);
+        return Ok(dead);
     }
     let seen_from = view.core().seen_from();
     let is_seen = |row: RowId| view.died(row).is_some_and(|died| died > seen_from);
-    let mut covered = HashSet::new();
+    let mut led_to = HashSet::new();
     for row in (0..view.len()).map(RowId) {
-        covered.extend(view.previous(row)?.filter(|&older| is_seen(older) && keys.same(older, row)));
+        let mut last = row;
+        for _ in 0..NEAR {
+            let Some(older) = view.previous(last)?.filter(|&older| is_seen(older)) else { break };
+            if keys.same(older, row) {
+                led_to.insert(older);
+                break;
+            }
+            last = older;
+        }
     }
-    for row in (0..view.len()).map(RowId).filter(|&row| is_seen(row) && !covered.contains(&row)) {
+    for row in (0..view.len()).map(RowId).filter(|&row| is_seen(row) && !led_to.contains(&row)) {
         let hash = keys.hash(row);
-        runs.insert_unique(hash, (hash, row), |&(hash, _)| hash);
+        dead.insert_unique(hash, (hash, row), |&(hash, _)| hash);
     }
-    Ok(runs)
+    Ok(dead)
 }
 
 #[cfg(test)]
 mod tests {
     use pongo::prelude::*;
+    use pongo_core::engine::{Change, Indexer};
+    use pongo_index::key_hash;
 
     #[pongo::record]
     #[pongo(table = "seats")]
@@ -293,6 +309,117 @@ mod tests {
         assert!(entries(&store)? <= 2);
         store.rebuild_index::<Seat>()?;
         assert!(entries(&store)? <= 2);
+        Ok(())
+    }
+
+    /// Two values of one record, exchanged again and again, have an entry each, whatever snapshots there are.
+    #[test]
+    fn a_record_between_two_values_keeps_two_entries() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut pinned = Vec::new();
+        for who in 0..400 {
+            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            tx.table::<Seat>()?.put(&Seat { id: 1, who: who % 2 })?;
+            tx.commit()?;
+            pinned.push(store.begin_read()?);
+            if who == 300 {
+                store.rebuild_index::<Seat>()?;
+            }
+        }
+        assert_eq!(entries(&store)?, 2);
+        for (who, snapshot) in (0..400).zip(&pinned) {
+            assert_eq!([seat_of(snapshot, who % 2)?, seat_of(snapshot, 1 - who % 2)?], [Some(1), None]);
+        }
+        Ok(())
+    }
+
+    /// What is in the journal can be applied again, wholly or from somewhere on, and to an index that never saw it.
+    #[test]
+    fn commits_applied_again_leave_the_entries_that_are_there() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.extend((0..20).map(|id| Seat { id, who: id }))?;
+        tx.commit()?;
+        for id in 0..30 {
+            go(&store, if id < 20 { id } else { id + 80 }, 100 + id)?;
+        }
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.extend((120..130).map(|id| Seat { id, who: id - 100 + 1 }))?;
+        tx.commit()?;
+        let find_all = || -> Result<Vec<Option<u64>>, pongo::ReadError> {
+            let now = store.begin_read()?;
+            (0..32).map(|who| seat_of(&now, who)).collect()
+        };
+        let expected = find_all()?;
+        assert_eq!(expected.iter().flatten().count(), 20);
+        let guard = store.shared.engine.begin_write()?;
+        let core = guard.table_named("seats")?.ok_or("the table is there")?;
+        let view = guard.view(&core)?;
+        let index = &store.shared.indexes.of(&core)?.unique[0].index;
+        for empty in [false, true] {
+            if empty {
+                let named = std::cell::RefCell::new(Vec::new());
+                index.for_each(|candidate| named.borrow_mut().push(candidate.row))?;
+                for row in named.take() {
+                    let hash = key_hash(&view.row::<Seat>(row)?.who.to_le_bytes());
+                    assert!(index.remove(hash, row)?);
+                }
+            }
+            for first in [0, 7, 0] {
+                let before = index.stats()?.entries;
+                let rows = RowId(first)..RowId(view.len());
+                let previous: Vec<(RowId, RowId)> = (first..view.len())
+                    .filter_map(|row| Some((RowId(row), view.previous(RowId(row)).ok()??)))
+                    .collect();
+                let deaths: Vec<RowId> =
+                    (0..view.len()).map(RowId).filter(|&row| !view.is_live(row)).collect();
+                let change = Change {
+                    table: &core,
+                    view: view.clone(),
+                    rows,
+                    hashes: &[],
+                    previous: &previous,
+                    deaths: &deaths,
+                };
+                store.shared.indexes.apply(&change, true).map_err(|error| error.to_string())?;
+                let after = index.stats()?.entries;
+                assert_eq!(after, if before == 0 { 20 } else { before });
+                assert_eq!(find_all()?, expected);
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that someone has in every commit is found in every snapshot, also in those that begin while its entries
+    /// are taken over.
+    #[test]
+    fn snapshots_that_begin_while_a_value_goes_round_find_it() -> Outcome {
+        let store = Store::in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;
+        tx.commit()?;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| -> Outcome {
+            let readers = [(); 2].map(|()| {
+                scope.spawn(|| -> Result<u64, pongo::ReadError> {
+                    let (mut looks, mut last) = (0, 0);
+                    while !done.load(std::sync::atomic::Ordering::Acquire) {
+                        let snapshot = store.begin_read()?;
+                        let seat = seat_of(&snapshot, 5)?.expect("someone has it in every commit");
+                        assert!(seat >= last && snapshot.table::<Seat>()?.contains(&seat)?);
+                        (looks, last) = (looks + 1, seat);
+                    }
+                    Ok(looks)
+                })
+            });
+            let went = (0..4000).try_for_each(|id| go(&store, id, id + 1));
+            done.store(true, std::sync::atomic::Ordering::Release);
+            for reader in readers {
+                assert!(reader.join().expect("a reader finds it")? > 0);
+            }
+            went
+        })?;
+        assert_eq!(seat_of(&store.begin_read()?, 5)?, Some(4000));
         Ok(())
     }
 }

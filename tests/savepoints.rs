@@ -130,7 +130,16 @@ impl Run {
                 seats.push(seat);
             }
         }
-        tx.table::<Seat>()?.extend(seats)?;
+        if self.rng.below(2) == 0 {
+            let mut table = tx.table::<Seat>()?;
+            let mut rows = table.alloc_slice(seats.len())?;
+            rows.copy_from_slice(&seats);
+            // Asked for and given back.
+            rows.finish()?;
+            table.alloc_slice(3)?.discard();
+        } else {
+            tx.table::<Seat>()?.extend(seats)?;
+        }
         Ok(())
     }
 
@@ -375,6 +384,47 @@ fn of_another_transaction_or_ended() -> Outcome {
     assert!(tx.release(inner).is_err());
     tx.commit()?;
     assert_eq!(store.begin_read()?.table::<Late>()?.len(), 0);
+    Ok(())
+}
+
+/// The table `late` in another layout.
+#[pongo::record]
+#[pongo(table = "late")]
+struct Later {
+    #[pongo(key)]
+    id: u32,
+    #[pongo(unique)]
+    version: u32,
+}
+
+#[test]
+fn a_table_made_since_was_never_made() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("tables.pongo");
+    let store = open(&path)?;
+    let mut tx = store.begin_write()?;
+    let outer = tx.savepoint()?;
+    tx.table::<Late>()?.put(&Late { id: 1, version: 1 })?;
+    let inner = tx.savepoint()?;
+    tx.table::<Seat>()?.put(&Seat { row: 1, place: 1, version: 1, who: 1 })?;
+    tx.table::<Late>()?.extend([Late { id: 2, version: 2 }])?;
+    tx.rollback_to(&inner)?;
+    assert_eq!(tx.table::<Late>()?.len()?, 1);
+    tx.rollback_to(&outer)?;
+    tx.table::<Later>()?.extend([Later { id: 3, version: 3 }])?;
+    assert!(tx.table::<Late>().is_err());
+    tx.commit()?;
+    let snapshot = store.begin_read()?;
+    assert_eq!(
+        snapshot.table::<Later>()?.rows().map(|row| row.map(|row| row.id)).collect::<Result<Vec<_>, _>>()?,
+        [3]
+    );
+    assert_eq!(snapshot.find_unique::<Later>(0, &3_u32.to_le_bytes())?.map(|(_, row)| row.id), Some(3));
+    assert_eq!(std::fs::read_dir(path.join("schema"))?.count(), 1);
+    drop(snapshot);
+    store.close()?;
+    let store = open(&path)?;
+    assert_eq!(store.begin_read()?.table::<Later>()?.get(&3)?.map(|row| row.version), Some(3));
     Ok(())
 }
 

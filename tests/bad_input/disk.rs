@@ -173,6 +173,64 @@ fn a_bulk_load_on_a_full_disk() -> Outcome {
     })
 }
 
+/// Asks for many rooms, takes all space that is left, and fills them; whether there was space for them.
+fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
+    let mut rows = match rooms.alloc_slice(100_000) {
+        Ok(rows) => rows,
+        Err(error) => {
+            is_full(error);
+            return Ok(false);
+        }
+    };
+    fill(disk, 0)?;
+    for (number, row) in (1_000_000..).zip(rows.iter_mut()) {
+        *row = Room::new(number, 0.0, Text::EMPTY);
+    }
+    rows.finish()?;
+    Ok(true)
+}
+
+/// Rows that are filled in place: where there is no space they are refused when they are asked for; what was given out can
+/// be stored to, however full the disk gets.
+#[test]
+fn filling_rows_in_place_on_a_full_disk() -> Outcome {
+    with_a_disk("filling_rows_in_place_on_a_full_disk", |disk| {
+        let path = disk.join("full.pongo");
+        let store = house::build(&path)?;
+        let mut filled = 0;
+        for spare in [0, 100 << 10, 1 << 20, 9 << 20, 17 << 20] {
+            let lower = disk.join("lower");
+            fs::rename(fill(disk, spare)?, &lower)?;
+            let mut tx = store.begin_write()?;
+            let mut rooms = tx.table::<Room>()?;
+            let is_filled = fill_rooms(&mut rooms, disk)?;
+            filled += u32::from(is_filled);
+            if is_filled {
+                assert!(rooms.contains(&1_099_999)?);
+                // Index, journal and marks have no space.
+                is_full(tx.commit().expect_err("the disk has no space for it"));
+            }
+            fs::remove_file(lower)?;
+            let _ = fs::remove_file(disk.join("filler"));
+            house::assert_whole(&store);
+        }
+        assert!((1..5).contains(&filled), "filled {filled} times of 5");
+        let mut tx = store.begin_write()?;
+        let mut rooms = tx.table::<Room>()?;
+        let mut rows = rooms.alloc_slice(100_000)?;
+        for (number, row) in (1_000_000..).zip(rows.iter_mut()) {
+            assert_eq!((row.number, row.area), (0, 0.0), "what was refused before shines through");
+            *row = Room::new(number, 0.5, Text::EMPTY);
+        }
+        drop(rows);
+        tx.commit()?;
+        drop(store);
+        let store = house::open(&path)?;
+        assert_eq!(store.begin_read()?.table::<Room>()?.get(&1_099_999)?.map(|room| room.area), Some(0.5));
+        Ok(())
+    })
+}
+
 #[pongo::record]
 #[pongo(table = "late")]
 struct Late {

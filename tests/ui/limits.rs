@@ -13,7 +13,7 @@ struct Aligned {
 struct Large {
     #[pongo(key)]
     id: u64,
-    image: [[u64; 1024]; 4096],
+    image: [[u64; 1024]; 131_072],
 }
 
 fn main() {}

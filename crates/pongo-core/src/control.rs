@@ -491,3 +491,40 @@ impl Control {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    #[test]
+    fn what_may_still_be_seen() -> Result<(), Fault> {
+        let storage = MemoryStorage::new();
+        let control = Control::open(&storage)?;
+        assert!(control.enter(None)?);
+        control.rebuild(1, None, Salt(1));
+        control.admit_others()?;
+        let group = control.claim_group()?.expect("all are free");
+        assert_eq!(control.seen_from(), Seq(0));
+        control.publish(&State { seq: Seq(7), ..State::default() });
+        assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(7)));
+        // Whoever read the `Seq` before, and pins now, sees the horizon above it.
+        assert!(control.try_pin(group, 3, Seq(5)) && control.horizon() > Seq(5));
+        control.unpin(group, 3);
+        assert!(control.try_pin(group, 3, Seq(7)));
+        control.publish(&State { seq: Seq(9), ..State::default() });
+        assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(9)));
+        // Another process pins, and ends without taking its pin away.
+        let other = Control::open(&storage)?;
+        assert!(!other.enter(None)?);
+        let group_of_other = other.claim_group()?.expect("there are others");
+        assert!(other.try_pin(group_of_other, 0, Seq(6)));
+        assert_eq!(control.seen_from(), Seq(6));
+        assert_eq!(other.seen_from(), Seq(6));
+        other.leave();
+        assert_eq!(control.seen_from(), Seq(7));
+        control.unpin(group, 3);
+        assert_eq!(control.seen_from(), Seq(9));
+        Ok(())
+    }
+}

@@ -421,13 +421,24 @@ pub enum WriteError {
         /// And after.
         after: String,
     },
-    /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost.
+    /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost. Or rows of
+    /// `alloc` were forgotten, or dropped by a panic, and nobody knows how far they were filled.
     #[error(
-        "a bulk load into table {table} was broken off (a write failed, or its iterator panicked): some of its rows are lost; abort this transaction, or roll it back to a savepoint from before, and load again"
+        "a bulk load into table {table} was broken off (a write failed, its iterator panicked, or rows of `alloc` were forgotten or dropped by a panic): some of its rows are lost; abort this transaction, or roll it back to a savepoint from before, and load again"
     )]
     BrokenOff {
         /// The table.
         table: String,
+    },
+    /// `alloc` was asked for rows of a type of which all zeros are no value.
+    #[error(
+        "table {table} cannot give out zeroed rows: a `{record}` whose bytes are all zero has a forbidden value in some field; give its enums a variant of value 0 and put what may not be zero into a `Maybe`, or build the rows and use `put` or `extend`"
+    )]
+    NoZeroValue {
+        /// The table.
+        table: String,
+        /// The type.
+        record: &'static str,
     },
     /// One transaction changes one table as two types.
     #[error(

@@ -6,8 +6,8 @@
 //! [`zones`] (bounds of fields, by which scans skip), [`predicate`] (conditions on columns).
 //! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
-//! Unsafe code is in the modules that allow it by name: in `storage`, `space::view` and its callers that promise what it
-//! asks, `cast`, `fork` and `heap`; see `docs/UNSAFE.md`. All others forbid it.
+//! Unsafe code is in the modules that allow it by name: in `storage`, `space::{view, room}` and their callers that
+//! promise what they ask, `cast`, `fork` and `heap`; see `docs/UNSAFE.md`. All others forbid it.
 
 #![deny(unsafe_code)]
 

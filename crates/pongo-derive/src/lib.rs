@@ -83,10 +83,13 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | --- | --- | --- |
 /// | `#[pongo(key)]` | a field | part of the key; several make a tuple in the fields' order |
 /// | `#[pongo(index)]` | a field | a secondary index: **not kept yet**, only written into the schema |
-/// | `#[pongo(unique)]` | a field | as `index`, and no two live rows may have the same value: **not enforced yet** |
+/// | `#[pongo(unique)]` | a field | as `index`, and no two live rows may have the same value: a second one is refused |
 /// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in this order |
 /// | `#[pongo(table = "name")]` | the struct | the table's name; else the type's in snake case |
 /// | `#[pongo(crate = "path")]` | the type | where the crate `pongo` is, if it has another name |
+///
+/// What is unique is written into the table's schema when the table is made, and holds for whoever writes to it, whatever the
+/// type says. A type that says `unique` of a table that was made without it can read it and not write to it.
 ///
 /// A struct without a key can only be a field of others. Each field `carrier` of a struct with one gets the constant
 /// `CARRIER: Column<Self, _>`, as visible as the field; fields that begin with `_` do not.

@@ -76,7 +76,8 @@ fn path_refusal(path: &Path) -> Option<String> {
                 of(argument)
             )
         }
-        "Cell" | "RefCell" | "UnsafeCell" | "Mutex" | "RwLock" | "OnceCell" => {
+        // Without an argument it is a type of the user's own: a map has cells.
+        "Cell" | "RefCell" | "UnsafeCell" | "Mutex" | "RwLock" | "OnceCell" if argument.is_some() => {
             format!("rows never change in place, so `{name}` has no use: write `{}`", of(argument))
         }
         "SystemTime" | "Instant" => format!("`{name}` has no fixed layout: write `Timestamp`"),

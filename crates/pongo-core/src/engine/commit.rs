@@ -336,7 +336,7 @@ impl WriteGuard {
 }
 
 /// In debug builds: rows from `first` on lie above everything published, and so may be written.
-fn assert_above_published(engine: &super::Engine, table: TableId, first: u64) {
+pub(super) fn assert_above_published(engine: &super::Engine, table: TableId, first: u64) {
     if cfg!(debug_assertions) {
         let (_, published) = engine.control.published();
         let len = published.tables.get(table.0 as usize).map_or(0, |table| table.len);

@@ -8,10 +8,13 @@
 //! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
 //! | `writer` | the writer lock, in this process and between processes |
 //! | `commit` | one transaction's way from staged bytes to acknowledged |
+//! | `alloc` | rows that a transaction fills in place |
 //! | `pipeline` | syncs shared by those that wait; publishing in order |
 //! | `checkpoint` | the point from which recovery replays |
 //! | `indexer` | what is asked of the layer that knows keys |
 
+#[allow(unsafe_code, reason = "gives out bytes behind everything that is applied")]
+mod alloc;
 #[allow(unsafe_code, reason = "sums bytes below the applied length")]
 mod checkpoint;
 #[forbid(unsafe_code)]
@@ -31,6 +34,7 @@ mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use alloc::NewRows;
 pub use commit::{Batch, Durability, TableBatch};
 pub use indexer::{Change, IndexError, Indexer};
 pub use writer::WriteGuard;

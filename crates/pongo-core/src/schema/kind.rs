@@ -258,7 +258,7 @@ impl<'t> Reader<'t> {
         if (1..=MAX_RECORD_SIZE).contains(&kind.size()) {
             Ok(kind)
         } else {
-            Err(("a type of 1 to 16777216 bytes", at))
+            Err(("a type of 1 to 1073741824 bytes", at))
         }
     }
 
@@ -298,7 +298,7 @@ impl<'t> Reader<'t> {
                     let kind = self.kind(depth + 1)?;
                     size = size.saturating_add(kind.size());
                     if size > MAX_RECORD_SIZE {
-                        return Err(("a record of at most 16777216 bytes", at));
+                        return Err(("a record of at most 1073741824 bytes", at));
                     }
                     fields.push((field, kind));
                     if self.accept("}") {
@@ -398,10 +398,10 @@ mod tests {
             ("str<>", "a count"),
             ("str<02>", "a count"),
             ("str<+2>", "a count"),
-            ("str<0>", "a type of 1 to 16777216 bytes"),
-            ("[u8; 0]", "a type of 1 to 16777216 bytes"),
-            ("[u8; 16777217]", "a type of 1 to 16777216 bytes"),
-            ("[[u64; 1000000]; 99999999999999999]", "a type of 1 to 16777216 bytes"),
+            ("str<0>", "a type of 1 to 1073741824 bytes"),
+            ("[u8; 0]", "a type of 1 to 1073741824 bytes"),
+            ("[u8; 1073741825]", "a type of 1 to 1073741824 bytes"),
+            ("[[u64; 1000000]; 99999999999999999]", "a type of 1 to 1073741824 bytes"),
             ("[u8;2]", "; "),
             ("enum E: f32 {A = 0}", "an integer type"),
             ("enum E: u8 {}", "a name"),

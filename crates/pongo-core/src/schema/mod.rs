@@ -24,8 +24,8 @@ pub use kind::{PlainKind, StoredKind};
 pub use stored::{HeapField, StoredField, StoredIndex, StoredSchema};
 pub use text::{MAX_TEXT, SchemaParseError};
 
-/// A record is at most this many bytes; a chunk of 16 MiB then still holds one.
-pub const MAX_RECORD_SIZE: usize = 1 << 24;
+/// A record is at most this many bytes: a GiB. It may be larger than a chunk: rows straddle chunks.
+pub const MAX_RECORD_SIZE: usize = 1 << 30;
 /// A record is aligned to at most this: rows begin at most on pages.
 pub const MAX_ALIGN: usize = 4096;
 /// Records, arrays and `Maybe`s are nested at most this deep in one another.

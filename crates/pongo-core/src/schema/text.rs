@@ -219,7 +219,7 @@ impl<'t> Lines<'t> {
         let record = self.expect("record", "a type's name", |name| is_name(name).then(|| name.to_owned()))?;
         let version = self
             .expect("version", "a number from 1", |n| canonical::<u32>(n).filter(|version| *version > 0))?;
-        let size = self.expect("size", "1 to 16777216", |n| {
+        let size = self.expect("size", "1 to 1073741824", |n| {
             canonical::<usize>(n).filter(|size| (1..=MAX_RECORD_SIZE).contains(size))
         })?;
         let align = self.expect("align", "a power of two up to 4096 that divides the size", |n| {

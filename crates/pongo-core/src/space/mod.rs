@@ -3,6 +3,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `chunk` | one chunk file: header, block checksums |
+//! | `room` | bytes behind the end, zeroed and writable |
 //! | `view` | one address range with the chunks mapped in it |
 //! | here | the list of chunks, how they are made, found and written |
 //!
@@ -12,6 +13,8 @@
 
 #[forbid(unsafe_code)]
 mod chunk;
+#[allow(unsafe_code, reason = "hands the caller's promise to the writable map")]
+mod room;
 #[allow(unsafe_code, reason = "slices of what is mapped")]
 mod view;
 
@@ -31,7 +34,7 @@ use crate::storage::Storage;
 pub(crate) const BLOCK: u64 = 64 << 10;
 
 /// The largest address range.
-const LARGEST: u64 = 1 << 45;
+pub(crate) const LARGEST: u64 = 1 << 45;
 
 /// How large chunks and address ranges are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -286,9 +289,9 @@ impl Space {
     }
 
     /// As large as all before it together, at least a block, at most `sizes.chunk`; larger once there would be more
-    /// than about 512 chunks, or when one row needs more.
+    /// than about 512 chunks, for which one large row is enough.
     fn next_len(&self, start: u64, end: u64) -> u64 {
-        let largest = self.sizes.chunk.max(start / 512).next_multiple_of(BLOCK);
+        let largest = self.sizes.chunk.max(end / 512).next_multiple_of(BLOCK);
         let wanted = start.clamp(BLOCK, largest).next_multiple_of(BLOCK);
         let missing = (end - start).next_multiple_of(BLOCK);
         wanted.max(missing.min(largest)).max(BLOCK)

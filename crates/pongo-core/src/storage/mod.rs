@@ -13,6 +13,7 @@
 //! | `locks`, `space` | a memory file's byte-range locks, and its share of a limited disk |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map that holds nothing but atomic words, with the hook for its stores |
+//! | `writable` | bytes that one transaction fills in place, before anyone else sees them |
 //! | `arguments`, `error` | what both refuse, and what a failure says |
 //!
 //! Promise to the rest of the crate: a path is relative to the store's folder and uses `/`; offsets and lengths are
@@ -41,6 +42,8 @@ mod reservation;
 mod space;
 #[allow(unsafe_code, reason = "words that are shared")]
 mod words;
+#[allow(unsafe_code, reason = "slices of a writable map")]
+mod writable;
 
 use std::fmt::Debug;
 use std::io;
@@ -52,6 +55,7 @@ pub use memory::MemoryStorage;
 pub use real::RealStorage;
 pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
+pub(crate) use writable::{Piece, WritableMap};
 
 /// Maps, allocations and chunk bounds are multiples of this.
 pub const PAGE: u64 = 4096;

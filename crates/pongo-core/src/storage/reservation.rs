@@ -113,6 +113,11 @@ impl Reservation {
         self.base.as_ptr()
     }
 
+    /// The same, to write through, for [`WritableMap`](super::WritableMap).
+    pub(super) fn start(&self) -> NonNull<u8> {
+        self.base
+    }
+
     /// The bytes that are mapped.
     #[inline]
     pub fn mapped(&self) -> Range<usize> {
@@ -217,6 +222,28 @@ impl Reservation {
 
     /// Maps `[offset, offset + len)` of the file behind `fd` read-only at `at`. The caller has checked them against the file.
     pub(super) fn map_file(&self, fd: BorrowedFd<'_>, offset: u64, len: usize, at: usize) -> io::Result<()> {
+        self.map_file_for(ProtFlags::READ, fd, offset, len, at)
+    }
+
+    /// The same for reading and writing: for [`WritableMap`](super::WritableMap), which gives nobody else this reservation.
+    pub(super) fn map_file_writable(
+        &self,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        at: usize,
+    ) -> io::Result<()> {
+        self.map_file_for(ProtFlags::READ | ProtFlags::WRITE, fd, offset, len, at)
+    }
+
+    fn map_file_for(
+        &self,
+        access: ProtFlags,
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+        at: usize,
+    ) -> io::Result<()> {
         self.extend(at, len, |region| {
             if matches!(region.backing, Backing::Heap(_)) {
                 return Err(invalid(
@@ -226,9 +253,8 @@ impl Reservation {
             let flags = MapFlags::SHARED | MapFlags::FIXED;
             // SAFETY: `extend` made sure that the range lies inside this reservation, at or above everything that was ever
             // mapped in it, so no reference to any of it exists and nothing but our own empty reservation is replaced.
-            let mapped = unsafe {
-                rustix::mm::mmap(region.address(at).cast(), len, ProtFlags::READ, flags, fd, offset)
-            };
+            let mapped =
+                unsafe { rustix::mm::mmap(region.address(at).cast(), len, access, flags, fd, offset) };
             match mapped {
                 Ok(_) => Ok(()),
                 Err(error) => {
@@ -237,6 +263,11 @@ impl Reservation {
                 }
             }
         })
+    }
+
+    /// Makes `len` bytes at `at` zeroed memory, readable and writable.
+    pub(super) fn map_zeroed(&self, at: usize, len: usize) -> io::Result<()> {
+        self.extend(at, len, |region| region.make_writable(at, len))
     }
 
     /// Makes `len` bytes at `at` readable memory that begins as what `read(buf, position)` gives, for a file of the memory

@@ -13,6 +13,7 @@
 mod disk;
 
 mod failing;
+mod filled;
 mod fork;
 mod image;
 mod indexer;

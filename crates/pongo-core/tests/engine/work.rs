@@ -7,6 +7,7 @@ use pongo_core::error::{CommitError, WriteError};
 use pongo_core::ids::{HeapAddr, RowId, Seq};
 use pongo_core::{Sizes, fields::content_hash};
 
+use crate::filled;
 use crate::model::{Item, Model, Random, Row, Table, bytes, schema};
 
 /// Small enough that a short workload rolls segments, makes several chunks and outgrows address ranges.
@@ -40,7 +41,7 @@ pub(crate) struct Transaction {
 #[derive(Debug)]
 struct Part {
     table: usize,
-    /// How many of the new rows are appended, and in how many calls.
+    /// How many of the new rows are appended, and in how many calls, every other one of which fills them in place.
     appended: usize,
     calls: usize,
     rows: Vec<u8>,
@@ -150,8 +151,13 @@ impl Transaction {
             let found = guard.table_named(&model.name).map_err(WriteError::from)?;
             let table = found.expect("a table of the model");
             let (appended, rest) = part.rows.split_at(part.appended * model.size);
-            for rows in appended.chunks(part.appended.div_ceil(part.calls).max(1) * model.size) {
-                guard.append(&table, rows)?;
+            let calls = appended.chunks(part.appended.div_ceil(part.calls).max(1) * model.size);
+            for (call, rows) in calls.enumerate() {
+                if (call + part.calls).is_multiple_of(2) {
+                    filled::append(&mut guard, &table, rows)?;
+                } else {
+                    guard.append(&table, rows)?;
+                }
             }
             batch.tables.push(TableBatch {
                 table,

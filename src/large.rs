@@ -1,0 +1,83 @@
+//! Rows that are too large for the stack, and for memory to hold many: they never pass over the one, and go straight to the
+//! chunks instead of waiting in the other.
+
+use pongo_core::error::WriteError;
+use pongo_core::ids::RowId;
+use pongo_core::record::PongoRecord;
+
+use crate::keys::{Base, Spot, Touched};
+use crate::staging::Staging;
+use crate::table_mut::TableMut;
+
+/// Rows with more bytes than this are never staged.
+const LARGE: usize = 64 << 10;
+
+/// Whether rows of this type are written to the chunks one by one.
+pub(crate) const fn is_large<T>() -> bool {
+    size_of::<T>() > LARGE
+}
+
+impl<T: PongoRecord> Staging<T> {
+    /// Hashes of a row's unique values.
+    fn value_hashes(&self, row: &T) -> Vec<u64> {
+        self.handle.unique.iter().map(|unique| unique.ranges.hash(row.as_bytes())).collect()
+    }
+
+    /// A row of a key that was found at `spot` was just appended. All written rows before it are resolved, and none is staged.
+    fn note_appended(&mut self, spot: Spot, hash: u64, unique: &[u64]) {
+        let first = self.view.len();
+        let row = RowId(first + self.hashes.len() as u64);
+        self.hashes.push(hash);
+        // They are compared with all others when the next row is.
+        for (holders, &hash) in self.holders.iter_mut().zip(unique) {
+            holders.hashes.push(hash);
+        }
+        let hashes = &self.hashes;
+        let keys = self.keys.get_mut();
+        keys.note_written(spot, hash, row, |row| hashes[(row.0 - first) as usize]);
+        keys.resolved = hashes.len() as u64;
+    }
+}
+
+impl<T: PongoRecord> TableMut<'_, T> {
+    /// Writes a row of a key that was found at `spot`.
+    pub(crate) fn put_large(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+        self.guard.append(&self.staging.core, row.as_bytes())?;
+        let unique = self.staging.value_hashes(row);
+        self.staging.note_appended(spot, hash, &unique);
+        Ok(())
+    }
+
+    /// Changes a copy of the row at `spot`, where it will lie.
+    pub(crate) fn update_large<R>(
+        &mut self,
+        spot: Spot,
+        hash: u64,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        let before = match spot {
+            Spot::Touched(Touched { base: Some(Base { row, alive: true }), .. })
+            | Spot::Written(row)
+            | Spot::Applied(Base { row, alive: true }) => row,
+            Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => return Ok(None),
+        };
+        let mut rows = self.guard.alloc_copy::<T>(&self.staging.core, before)?;
+        let result = change(&mut rows[0]);
+        if rows[0].key_bytes() != *key {
+            let schema = self.staging.core.schema();
+            return Err(WriteError::KeyChanged {
+                table: T::SCHEMA.table.to_owned(),
+                before: schema.describe_key(self.staging.row(rows.guard(), before)?.as_bytes()),
+                after: schema.describe_key(rows[0].as_bytes()),
+            });
+        }
+        self.staging.check_heap(rows.guard(), self.heap, &rows[0])?;
+        self.staging.check_unique(rows.guard(), spot, &rows[0])?;
+        let unique = self.staging.value_hashes(&rows[0]);
+        rows.keep()?;
+        drop(rows);
+        self.staging.note_appended(spot, hash, &unique);
+        Ok(Some(result))
+    }
+}
