@@ -13,6 +13,40 @@ use data::{Customer, Line, Order, Product};
 use shop::{Error, Placed};
 
 const TOLD: &str = "\
+Customers
+  1  Ada <ada@example.org>
+  2  Bob <bob@example.org>
+  3  Ada again is refused: table customers takes one row for each `mail`: expected a new value, found mail = \"ada@example.org\" in the row with key id = 1 (row 0); change or delete that row first, or give this one another value
+
+Orders
+  1  of customer 1, 47.90
+  2  of customer 2, 21.60
+     without 1 pot: 0 left
+  3  of customer 1, 18.00
+  -  of customer 2: nothing could be had
+     without 1 jug: no such product
+     without 9 cup: 5 left
+  4  of customer 1, 7.20
+
+Customer 1 until 21 March
+  1  2026-03-02T00:00:00Z  47.90  2 tea, 1 cup, 1 pot
+  3  2026-03-16T00:00:00Z  18.00  4 cup
+
+After order 3 was cancelled
+  1  2026-03-02T00:00:00Z  47.90  2 tea, 1 cup, 1 pot
+
+As seen from before
+  1  2026-03-02T00:00:00Z  47.90  2 tea, 1 cup, 1 pot
+  3  2026-03-16T00:00:00Z  18.00  4 cup
+
+On the shelf
+    9 cup
+    0 pot
+   34 tea
+
+In all
+   55.10  Ada
+   21.60  Bob
 ";
 
 fn tell(store: &Store) -> Result<String, Error> {
@@ -48,17 +82,26 @@ fn what_is_refused_leaves_the_shelf_as_it_was() -> Result<(), Error> {
     assert_eq!(shelf()?, [3, 1]);
     assert_eq!(store.begin_read()?.table::<Line>()?.len(), 0);
 
-    let placed = shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup", "pot"], 2), (&["pot"], 1), (&["cup"], 3)])?;
+    let placed =
+        shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup", "pot"], 2), (&["pot"], 1), (&["cup"], 3)])?;
     assert_eq!((placed.id, placed.cents, placed.refused.len()), (Some(1), 2900 + 3 * 450, 1));
     assert_eq!(shelf()?, [0, 0]);
     let snapshot = store.begin_read()?;
-    let lines = shop::lines_of(&snapshot, 1)?.map(|line| Ok(line?.line)).collect::<Result<Vec<_>, Error>>()?;
+    let lines =
+        shop::lines_of(&snapshot, 1)?.map(|line| Ok(line?.line)).collect::<Result<Vec<_>, Error>>()?;
     assert_eq!(lines, [0, 1]);
 
     assert!(shop::cancel(&store, 1)? && !shop::cancel(&store, 1)?);
     assert_eq!(shelf()?, [3, 1]);
     assert!(store.begin_read()?.table::<Order>()?.is_empty());
     assert!(store.begin_read()?.table::<Line>()?.is_empty());
+
+    // A number is free again only if it was the last.
+    for id in 1..=3 {
+        assert_eq!(shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup"], 1)])?.id, Some(id));
+    }
+    assert!(shop::cancel(&store, 2)?);
+    assert_eq!(shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup"], 1)])?.id, Some(4));
     Ok(())
 }
 

@@ -166,7 +166,9 @@ fn line(flight: &Flight) {
     let delay = flight.dep_delay.get().map_or("cancelled".into(), |minutes| format!("{minutes:>5} min"));
     let Flight { month, day, carrier, flight: number, origin, dest, sched_dep_time, .. } = flight;
     let (hour, minute) = (sched_dep_time / 100, sched_dep_time % 100);
-    println!("  {month:02}-{day:02} {hour:02}:{minute:02}  {carrier} {number:<4}  {origin} -> {dest}  {delay}");
+    println!(
+        "  {month:02}-{day:02} {hour:02}:{minute:02}  {carrier} {number:<4}  {origin} -> {dest}  {delay}"
+    );
 }
 
 fn late_in_july(snapshot: &Snapshot) -> Result<(), Error> {

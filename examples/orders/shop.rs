@@ -65,7 +65,8 @@ pub(crate) fn place(
     wishes: &[Wanted<'_>],
 ) -> Result<Placed, Error> {
     let mut tx = store.begin_write()?;
-    let id = u32::try_from(tx.table::<Order>()?.len()?)? + 1;
+    // Nobody else writes until `tx` ends: what a snapshot shows now is what there is.
+    let id = store.begin_read()?.table::<Order>()?.last()?.map_or(1, |order| order.id + 1);
     let (mut lines, mut cents, mut refused) = (0, 0, Vec::new());
     for wish in wishes {
         let savepoint = tx.savepoint()?;
