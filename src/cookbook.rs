@@ -220,8 +220,8 @@
 //! ```
 //!
 //! # How do I count a range?
-//! [`Table::count`](crate::Table::count), and [`By::count`](crate::By::count) for an index. Both go through the index and look at no row,
-//! which takes some nanoseconds a row counted. [`Table::len`](crate::Table::len) is there at once.
+//! [`Table::count`](crate::Table::count), and [`By::count`](crate::By::count) for an index. Both go through the index, some nanoseconds a row
+//! counted; rows are not read once it is up to date. [`Table::len`](crate::Table::len) is there at once.
 //!
 //! ```
 //! # use pongo::prelude::*;
