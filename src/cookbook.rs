@@ -17,7 +17,7 @@
 //! [own writes](#do-i-see-my-own-writes-before-the-commit) ·
 //! [taking a part back](#how-do-i-take-back-a-part-of-a-transaction) ·
 //! [bulk loads](#how-do-i-load-millions-of-rows) ·
-//! [deleting many](#how-do-i-delete-many-rows) ·
+//! [many at once](#how-do-i-change-or-delete-many-rows) ·
 //! [crashes](#what-is-left-after-a-crash)
 //!
 //! **Values**:
@@ -191,7 +191,7 @@
 //!
 //! # How do I get the newest row, or the next free number?
 //! [`Table::last`](crate::Table::last) gives the row with the highest key, [`By::last`](crate::By::last) that with the highest value of
-//! an index. Take the next number inside the write transaction: as long as it is open nobody else writes, so what a snapshot
+//! an index, and every range can be read from its end, with `rev()`. Take the next number inside the write transaction: as long as it is open nobody else writes, so what a snapshot
 //! shows that was begun after it is what there is.
 //!
 //! ```
@@ -387,9 +387,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I delete many rows?
-//! Go through them in a snapshot and delete their keys in a write transaction; nothing that the snapshot gives is disturbed by that.
-//! Begin the transaction first if no row may come in between.
+//! # How do I change or delete many rows?
+//! Go through them in a snapshot and change them by their keys in a write transaction; the loop is not disturbed by that. Begin the
+//! transaction first if nothing may come in between.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -406,8 +406,13 @@
 //! for cheap in snapshot.table::<Trade>()?.by(Trade::PRICE).range(..400.0)? {
 //!     trades.delete(&cheap?.id)?;
 //! }
+//! for dear in snapshot.table::<Trade>()?.range(990..)? {
+//!     trades.update(&dear?.id, |trade| trade.price += 1000.0)?;
+//! }
 //! tx.commit()?;
-//! assert_eq!(store.begin_read()?.table::<Trade>()?.len(), 600);
+//! let snapshot = store.begin_read()?;
+//! assert_eq!(snapshot.table::<Trade>()?.len(), 600);
+//! assert_eq!(snapshot.table::<Trade>()?.by(Trade::PRICE).count(1990.0..)?, 10);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
