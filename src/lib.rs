@@ -46,6 +46,7 @@ mod holders;
 mod indexes;
 mod keys;
 mod large;
+mod modify;
 mod ordered;
 #[cfg(feature = "rayon")]
 mod parallel;

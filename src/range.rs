@@ -6,14 +6,16 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use pongo_core::error::{Fault, ReadError};
-use pongo_core::ids::RowId;
+use pongo_core::fields::{HeapError, HeapRead};
+use pongo_core::ids::{HeapAddr, RowId};
 use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 use pongo_core::table::TableView;
-use pongo_index::after_prefix;
+use pongo_index::{after_prefix, key_hash};
 
 use crate::ordered::{Limits, OrderedIndex, Pair, Stream};
 use crate::read::{Snapshot, Table};
+use crate::unique::{Unique, find_unique};
 
 /// Rows of a [`Snapshot`](crate::Snapshot) in the order of a key, from both ends: what [`Table::range`] and
 /// [`By`] give.
@@ -47,11 +49,43 @@ use crate::read::{Snapshot, Table};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Range<'s, T> {
-    /// `None`: there is nothing in it.
+    /// `None`: there is nothing in it, or one row.
     stream: Option<Stream<'s>>,
+    one: Option<One<'s>>,
     /// Which index it goes through, for cursors.
     index: u64,
     record: PhantomData<fn() -> T>,
+}
+
+/// The one row that a unique index gave, without a look at the ordered index.
+struct One<'s> {
+    view: &'s TableView,
+    index: Arc<OrderedIndex>,
+    row: RowId,
+    given: bool,
+}
+
+impl One<'_> {
+    fn pair(&self) -> Result<Pair, ReadError> {
+        let mut key = Vec::new();
+        // Values of unique fields lie in the row.
+        self.index.keys().put(
+            &self.view.core().schema().table,
+            self.view.row_bytes(self.row)?,
+            &NoHeap,
+            &mut key,
+        )?;
+        Ok(Pair { key, row: self.row })
+    }
+}
+
+/// Where nothing of the heap is needed.
+struct NoHeap;
+
+impl HeapRead for NoHeap {
+    fn read_heap(&self, addr: HeapAddr, len: u32, _: u32) -> Result<&[u8], HeapError> {
+        Err(HeapError::Outside { addr, len, end: HeapAddr(0) })
+    }
 }
 
 impl<T: PongoRecord> core::fmt::Debug for Range<'_, T> {
@@ -90,13 +124,14 @@ impl Cursor {
 
 impl<'s, T: PongoRecord> Range<'s, T> {
     fn empty(index: u64) -> Self {
-        Self { stream: None, index, record: PhantomData }
+        Self { stream: None, one: None, index, record: PhantomData }
     }
 
     fn new(snapshot: &'s Snapshot, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
         let id = index.cursor_id();
         Self {
             stream: Some(Stream::new(snapshot.shared(), view, snapshot, index, limits)),
+            one: None,
             index: id,
             record: PhantomData,
         }
@@ -107,8 +142,11 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// # Errors
     /// [`ReadError::Cursor`] if it is of another table or index.
     pub fn after(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
-        if cursor.index != self.index && self.stream.is_some() {
+        if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
+        }
+        if let Some(one) = &mut self.one {
+            one.given = one.given || one.pair()? <= Pair { key: cursor.key.clone(), row: RowId(cursor.row) };
         }
         if let Some(stream) = &mut self.stream {
             stream.begin_after(Pair { key: cursor.key.clone(), row: RowId(cursor.row) });
@@ -121,8 +159,11 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// # Errors
     /// [`ReadError::Fault`] if the row can no longer be read.
     pub fn cursor(&self) -> Result<Option<Cursor>, ReadError> {
-        let Some(stream) = &self.stream else { return Ok(None) };
-        let place = stream.front_place()?;
+        let place = match (&self.stream, &self.one) {
+            (Some(stream), _) => stream.front_place()?,
+            (None, Some(one)) if one.given => Some(one.pair()?),
+            (None, _) => None,
+        };
         Ok(place.map(|pair| Cursor { index: self.index, key: pair.key, row: pair.row.0 }))
     }
 
@@ -146,6 +187,10 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     }
 
     fn step(&mut self, forward: bool) -> Result<Option<RowId>, ReadError> {
+        if let Some(one) = self.one.as_mut().filter(|one| !one.given) {
+            one.given = true;
+            return Ok(Some(one.row));
+        }
         let Some(stream) = &mut self.stream else { return Ok(None) };
         let row = if forward { stream.next() } else { stream.next_back() };
         if row.is_err() {
@@ -155,7 +200,11 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     }
 
     fn entry(&mut self, forward: bool) -> Option<Result<(RowId, &'s T), ReadError>> {
-        let view = self.stream.as_ref()?.view();
+        let view = match (&self.stream, &self.one) {
+            (Some(stream), _) => stream.view(),
+            (None, Some(one)) => one.view,
+            (None, None) => return None,
+        };
         match self.step(forward) {
             Ok(None) => None,
             Ok(Some(row)) => {
@@ -215,7 +264,7 @@ impl<T: PongoRecord> FusedIterator for RangeEntries<'_, T> {}
 
 /// Bounds on values as limits on keys. A value stands for all keys that begin with it, so that bounds can be on the
 /// first fields of an index. `None`: nothing lies within.
-fn limits(
+pub(crate) fn limits(
     index: &OrderedIndex,
     start: Bound<Vec<u8>>,
     end: Bound<Vec<u8>>,
@@ -422,6 +471,25 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         })
     }
 
+    /// The row with a value of all fields of a unique index, from its hash index.
+    fn unique(&self, fields: &[usize], raw: &[u8]) -> Result<Option<Range<'s, T>>, ReadError> {
+        let snapshot = self.table.snapshot();
+        if self.columns.names().len() != fields.len() {
+            return Ok(None);
+        }
+        let (Some(handle), Some(view)) = (snapshot.handle::<T>()?, self.table.view()) else {
+            return Ok(None);
+        };
+        let is_it = |unique: &&Unique| view.core().schema().indexes[unique.place].fields == fields;
+        let Some(unique) = handle.unique.iter().find(is_it) else { return Ok(None) };
+        let Some(index) = snapshot.shared().ordered.index(view.core(), fields) else { return Ok(None) };
+        let mut range = Range::empty(index.cursor_id());
+        if let Some((row, _)) = find_unique::<T>(view, unique, key_hash(raw), raw)? {
+            range.one = Some(One { view, index, row, given: false });
+        }
+        Ok(Some(range))
+    }
+
     fn raw(value: &C::Value) -> Vec<u8> {
         let mut raw = Vec::new();
         C::bytes(value, &mut raw);
@@ -436,6 +504,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         let fields = self.fields()?;
         let Some(value) = value.into_value() else { return Ok(Range::empty(0)) };
         let raw = Self::raw(&value);
+        if let Some(found) = self.unique(fields, &raw)? {
+            return Ok(found);
+        }
         self.table.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 

@@ -14,7 +14,6 @@ use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::indexes;
 use crate::store::{Handle, Shared};
-use crate::unique::find_unique;
 
 /// A read transaction: the store as it was at one commit, whatever is written meanwhile. Everything it gives borrows from
 /// it. Can be sent to other threads and shared by them; keeps the store open.
@@ -63,22 +62,6 @@ impl Snapshot {
 impl Snapshot {
     pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<Handle>>, ReadError> {
         self.shared.handle::<T>(|name| self.inner.table_named(name))
-    }
-
-    /// For tests: the row with a value in the unique index at `place` of the stored schema. `value` has the bytes of the
-    /// index's fields, one behind the other.
-    #[doc(hidden)]
-    pub fn find_unique<T: PongoRecord>(
-        &self,
-        place: usize,
-        value: &[u8],
-    ) -> Result<Option<(RowId, &T)>, ReadError> {
-        let Some(handle) = self.handle::<T>()? else { return Ok(None) };
-        let Some(view) = self.inner.view(&handle.core)? else { return Ok(None) };
-        match handle.unique.iter().find(|unique| unique.place == place) {
-            Some(unique) => find_unique(view, unique, key_hash(value), value),
-            None => Ok(None),
-        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use core::borrow::Borrow;
 
+use std::sync::Arc;
+
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::record::PongoRecord;
@@ -10,6 +12,7 @@ use pongo_index::key_hash;
 use crate::keys::{Base, Spot, Touched};
 use crate::large::is_large;
 use crate::staging::{Staging, copy, hash_of};
+use crate::store::Shared;
 
 /// Bytes that a bulk load writes at once.
 const WRITE: usize = 1 << 20;
@@ -44,6 +47,7 @@ pub struct TableMut<'t, T> {
     pub(crate) staging: &'t mut Staging<T>,
     pub(crate) guard: &'t mut WriteGuard,
     pub(crate) heap: &'t [u8],
+    pub(crate) shared: &'t Arc<Shared>,
 }
 
 impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
@@ -222,13 +226,20 @@ impl<T: PongoRecord> TableMut<'_, T> {
         key: &T::Key,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        let key = T::encode_key(key);
+        self.update_bytes(&T::encode_key(key), change)
+    }
+
+    pub(crate) fn update_bytes<R>(
+        &mut self,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
         let hash = key_hash(key.as_ref());
-        let spot = self.spot(hash, &key)?;
+        let spot = self.spot(hash, key)?;
         if const { is_large::<T>() } {
-            self.update_large(spot, hash, &key, change)
+            self.update_large(spot, hash, key, change)
         } else {
-            self.update_staged(spot, hash, &key, change)
+            self.update_staged(spot, hash, key, change)
         }
     }
 
@@ -262,9 +273,12 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn delete(&mut self, key: &T::Key) -> Result<bool, WriteError> {
-        let key = T::encode_key(key);
+        self.delete_bytes(&T::encode_key(key))
+    }
+
+    pub(crate) fn delete_bytes(&mut self, key: &T::KeyBytes) -> Result<bool, WriteError> {
         let hash = key_hash(key.as_ref());
-        let spot = self.spot(hash, &key)?;
+        let spot = self.spot(hash, key)?;
         if self.value(spot)?.is_none() {
             return Ok(false);
         }

@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn seat_of(snapshot: &Snapshot, who: u64) -> Result<Option<u64>, pongo::ReadError> {
-        Ok(snapshot.find_unique::<Seat>(0, &who.to_le_bytes())?.map(|(_, seat)| seat.id))
+        Ok(snapshot.table::<Seat>()?.by(Seat::WHO).equal(who)?.next().transpose()?.map(|seat| seat.id))
     }
 
     #[test]

@@ -256,6 +256,9 @@ impl Work<'_> {
                     self.say(VerifyStep::Hash, row.0, view.len());
                 }
                 let found = index.find(keys.hash(row), |candidate| (candidate.row == row).then_some(()));
+                if !is_key {
+                    self.twin(view, index, ranges, row, name);
+                }
                 match found {
                     Ok(Some(())) => {}
                     Ok(None) => self.problem(
@@ -292,6 +295,22 @@ impl Work<'_> {
         wrong.extend(walked.err().map(|error| error.to_string()));
         for what in wrong {
             self.problem(VerifyStep::Hash, what);
+        }
+    }
+
+    /// No other live row has the same unique value: a table can be older than this rule.
+    fn twin(&mut self, view: &TableView, index: &HashIndex, ranges: &Ranges, row: RowId, name: &str) {
+        let Ok(bytes) = view.row_bytes(row) else { return };
+        let twin = index.find(ranges.hash(bytes), |candidate| {
+            let other = candidate.row;
+            let is_other = other < row && view.is_live(other);
+            (is_other && view.row_bytes(other).is_ok_and(|other| ranges.same(other, bytes))).then_some(other)
+        });
+        if let Ok(Some(other)) = twin {
+            self.problem(
+                VerifyStep::Hash,
+                format!("rows {other} and {row} have the same {name}, which is unique"),
+            );
         }
     }
 

@@ -68,7 +68,7 @@ impl WriteTransaction {
         };
         let staging = self.tables[place].1.as_any().downcast_mut();
         let staging = staging.expect("the place of a type has its staging");
-        Ok(TableMut { staging, guard: &mut self.guard, heap: &self.heap })
+        Ok(TableMut { staging, guard: &mut self.guard, heap: &self.heap, shared: &self.shared })
     }
 
     fn stage<T: PongoRecord>(&mut self) -> Result<Box<Staging<T>>, WriteError> {

@@ -111,6 +111,35 @@ impl Run {
                 assert_eq!(table.put(&car)?, map.insert(key_of(&car), car).is_some());
             }
         }
+        if self.rng.below(3) == 0 {
+            let (from, to) = (name(self.rng.next()), name(self.rng.next()));
+            let bounds = (Bound::Included((from, -20)), Bound::Excluded((to, 30)));
+            let own = |key: &(FixedStr<4>, i32)| (key.0.as_str().to_owned(), key.1);
+            let (start, end) = (own(&(from, -20)), own(&(to, 30)));
+            let mut table = tx.table::<Car>()?;
+            if start > end {
+                assert!(table.delete_range(bounds).is_err());
+            } else if self.rng.below(4) == 0 {
+                let gone: Vec<Key> = map.range(start..end).map(|(key, _)| key.clone()).collect();
+                assert_eq!(table.delete_range(bounds)?, gone.len() as u64);
+                map.retain(|key, _| !gone.contains(key));
+            } else {
+                let mut keys = Vec::new();
+                let changed = table.modify(bounds, |car| {
+                    keys.push(key_of(car));
+                    car.seats = (car.seats + 1) % 5;
+                })?;
+                assert!(keys.is_sorted() && keys.len() as u64 == changed);
+                let cars = map.range_mut(start..end);
+                let wanted: Vec<Key> = cars
+                    .map(|(key, car)| {
+                        car.seats = (car.seats + 1) % 5;
+                        key.clone()
+                    })
+                    .collect();
+                assert_eq!(keys, wanted);
+            }
+        }
         if self.rng.below(8) == 0 {
             tx.abort();
         } else {

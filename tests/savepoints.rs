@@ -267,8 +267,8 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
     let seats = snapshot.table::<Seat>()?;
     assert_eq!(seats.len(), maps.seats.len() as u64);
     for who in 0..WHO {
-        let found = snapshot.find_unique::<Seat>(0, &who.to_le_bytes())?;
-        assert_eq!(found.map(|(_, seat)| (seat.row, seat.place)), who_sits(maps, who), "{who}");
+        let found = seats.by(Seat::WHO).equal(who)?.next().transpose()?;
+        assert_eq!(found.map(|seat| (seat.row, seat.place)), who_sits(maps, who), "{who}");
     }
     for (&(row, place), &(who, version)) in &maps.seats {
         assert_eq!(seats.get(&(row, place))?, Some(&Seat { row, place, version, who }));
@@ -419,7 +419,10 @@ fn a_table_made_since_was_never_made() -> Outcome {
         snapshot.table::<Later>()?.rows().map(|row| row.map(|row| row.id)).collect::<Result<Vec<_>, _>>()?,
         [3]
     );
-    assert_eq!(snapshot.find_unique::<Later>(0, &3_u32.to_le_bytes())?.map(|(_, row)| row.id), Some(3));
+    assert_eq!(
+        snapshot.table::<Later>()?.by(Later::VERSION).equal(3)?.next().transpose()?.map(|row| row.id),
+        Some(3)
+    );
     assert_eq!(std::fs::read_dir(path.join("schema"))?.count(), 1);
     drop(snapshot);
     store.close()?;
@@ -456,7 +459,10 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
     tx.commit()?;
     let snapshot = store.begin_read()?;
     assert_eq!(snapshot.table::<Seat>()?.len(), 11);
-    assert_eq!(snapshot.find_unique::<Seat>(0, &77_u64.to_le_bytes())?.map(|(_, seat)| seat.place), Some(20));
+    assert_eq!(
+        snapshot.table::<Seat>()?.by(Seat::WHO).equal(77_u64)?.next().transpose()?.map(|seat| seat.place),
+        Some(20)
+    );
     // And one that was not.
     let mut tx = store.begin_write()?;
     let _savepoint = tx.savepoint()?;

@@ -155,6 +155,12 @@ impl Ordered {
         Some(index)
     }
 
+    /// The same for a table that may never be committed: nobody else hears of it.
+    pub(crate) fn unlisted(&self, core: &Arc<TableCore>, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
+        let keys = KeySource::Fields(Encoding::new(core.schema(), fields)?);
+        Some(Arc::new(OrderedIndex::new(core, fields, keys, self.tuning)))
+    }
+
     /// The index of a table's key, and those that its schema asks for.
     pub(crate) fn indexes_of(&self, core: &Arc<TableCore>) -> Vec<Arc<OrderedIndex>> {
         let schema = core.schema();

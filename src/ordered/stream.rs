@@ -56,7 +56,7 @@ impl Limits {
     }
 
     /// Whether a pair is among those meant.
-    pub(super) fn contain(&self, key: &[u8], row: RowId) -> bool {
+    pub(crate) fn contain(&self, key: &[u8], row: RowId) -> bool {
         self.start_admits(key, row) && self.end_admits(key, row)
     }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::error::Error;
 
 use pongo::prelude::*;
-use pongo::zerocopy::IntoBytes;
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -50,21 +49,17 @@ pub(crate) fn in_the_way(map: &Map, id: u64, of: Of) -> Option<u64> {
     map.iter().find(|&(&other, known)| other != id && same(known)).map(|(&other, _)| other)
 }
 
-/// The place of a unique index in the schema.
-fn place(name: &str) -> usize {
-    let indexes = Person::SCHEMA.indexes;
-    indexes.iter().position(|index| index.unique && index.name == name).expect("an index of that name")
-}
-
 pub(crate) fn by_mail(snapshot: &Snapshot, number: u64) -> Outcome<Option<&Person>> {
-    let found = snapshot.find_unique::<Person>(place("mail"), mail(number).as_bytes())?;
-    Ok(found.map(|(_, person)| person))
+    Ok(snapshot.table::<Person>()?.by(Person::MAIL).equal(mail(number))?.next().transpose()?)
 }
 
 pub(crate) fn by_seat(snapshot: &Snapshot, seat: u32, team: u16) -> Outcome<Option<&Person>> {
-    let value = [&seat.to_le_bytes()[..], &team.to_le_bytes()].concat();
-    let found = snapshot.find_unique::<Person>(place("seat+team"), &value)?;
-    Ok(found.map(|(_, person)| person))
+    let people = snapshot.table::<Person>()?;
+    let both = people.by((Person::SEAT, Person::TEAM));
+    // By the unique index, and by the ordered one.
+    let found = both.equal((seat, team))?.next().transpose()?;
+    assert_eq!(both.range((seat, team)..=(seat, team))?.next().transpose()?, found);
+    Ok(found)
 }
 
 /// Compares a snapshot with a map: by key, and by every value there can be.
