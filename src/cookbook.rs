@@ -388,8 +388,9 @@
 //! ```
 //!
 //! # How do I change or delete many rows?
-//! Go through them in a snapshot and change them by their keys in a write transaction; the loop is not disturbed by that. Begin the
-//! transaction first if nothing may come in between.
+//! A range of keys with [`modify`](crate::TableMut::modify) and [`delete_range`](crate::TableMut::delete_range). What another condition finds is gone
+//! through in a snapshot and changed by its keys; the loop is not disturbed by that. Begin the transaction first if nothing may come in
+//! between.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -406,12 +407,11 @@
 //! for cheap in snapshot.table::<Trade>()?.by(Trade::PRICE).range(..400.0)? {
 //!     trades.delete(&cheap?.id)?;
 //! }
-//! for dear in snapshot.table::<Trade>()?.range(990..)? {
-//!     trades.update(&dear?.id, |trade| trade.price += 1000.0)?;
-//! }
+//! assert_eq!(trades.modify(990.., |trade| trade.price += 1000.0)?, 10);
+//! assert_eq!(trades.delete_range(400..500)?, 100);
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
-//! assert_eq!(snapshot.table::<Trade>()?.len(), 600);
+//! assert_eq!(snapshot.table::<Trade>()?.len(), 500);
 //! assert_eq!(snapshot.table::<Trade>()?.by(Trade::PRICE).count(1990.0..)?, 10);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -40,9 +40,9 @@ As seen from before
   3  2026-03-16T00:00:00Z  18.00  4 cup
 
 On the shelf
-    9 cup
-    0 pot
-   34 tea
+    9 cup at 4.50
+    0 pot at 31.90
+   34 tea at 7.92
 
 In all
    55.10  Ada

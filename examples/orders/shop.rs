@@ -117,6 +117,20 @@ fn take(tx: &mut WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) ->
     Ok(Taken::All { price })
 }
 
+/// Changes the prices of the products whose names lie within `skus`, in percent of what they were. Returns how many.
+///
+/// # Errors
+/// If the store cannot do it: nothing is changed then.
+pub(crate) fn reprice(store: &Store, skus: std::ops::Range<&str>, percent: u32) -> Result<u64, Error> {
+    let mut tx = store.begin_write()?;
+    let (from, to) = (FixedStr::new(skus.start)?, FixedStr::new(skus.end)?);
+    let changed = tx.table::<Product>()?.modify(from..to, |product| {
+        product.cents = product.cents * percent / 100;
+    })?;
+    tx.commit()?;
+    Ok(changed)
+}
+
 /// A customer's orders within a time, oldest first.
 ///
 /// # Errors
@@ -149,8 +163,8 @@ pub(crate) fn cancel(store: &Store, order: u32) -> Result<bool, Error> {
     for line in lines_of(&snapshot, order)? {
         let line = line?;
         tx.table::<Product>()?.update(&line.sku, |product| product.stock += u32::from(line.count))?;
-        tx.table::<Line>()?.delete(&(line.order, line.line))?;
     }
+    tx.table::<Line>()?.delete_range((order, 0)..=(order, u16::MAX))?;
     let was_there = tx.table::<Order>()?.delete(&order)?;
     tx.commit()?;
     Ok(was_there)

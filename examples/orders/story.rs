@@ -28,6 +28,8 @@ pub(crate) fn tell(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     customers(store, out)?;
     orders(store, out)?;
     cancelling(store, out)?;
+    // All names from p to t.
+    shop::reprice(store, "p".."u", 110)?;
     what_is_left(store, out)
 }
 
@@ -97,7 +99,7 @@ fn what_is_left(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     writeln!(out, "\nOn the shelf")?;
     for product in snapshot.table::<Product>()?.range(..)? {
         let product = product?;
-        writeln!(out, "  {:>3} {}", product.stock, product.sku)?;
+        writeln!(out, "  {:>3} {} at {}", product.stock, product.sku, euros(product.cents.into()))?;
     }
     writeln!(out, "\nIn all")?;
     for customer in snapshot.table::<Customer>()?.range(..)? {
