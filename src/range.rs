@@ -52,10 +52,17 @@ pub struct Range<'s, T> {
     /// `None`: there is nothing in it, or one row.
     stream: Option<Stream<'s>>,
     one: Option<One<'s>>,
+    /// Rows that lie one behind the other, taken from the stream together.
+    ready: std::slice::Iter<'s, T>,
+    /// The numbers of all that were taken so.
+    ready_run: std::ops::Range<RowId>,
     /// Which index it goes through, for cursors.
     index: u64,
     record: PhantomData<fn() -> T>,
 }
+
+/// What a range goes through.
+type Ordered<'s> = (&'s Snapshot, &'s TableView, Arc<OrderedIndex>);
 
 /// The one row that a unique index gave, without a look at the ordered index.
 struct One<'s> {
@@ -124,7 +131,14 @@ impl Cursor {
 
 impl<'s, T: PongoRecord> Range<'s, T> {
     fn empty(index: u64) -> Self {
-        Self { stream: None, one: None, index, record: PhantomData }
+        Self {
+            stream: None,
+            one: None,
+            ready: [].iter(),
+            ready_run: RowId(0)..RowId(0),
+            index,
+            record: PhantomData,
+        }
     }
 
     fn new(snapshot: &'s Snapshot, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
@@ -132,6 +146,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self {
             stream: Some(Stream::new(snapshot.shared(), view, snapshot, index, limits)),
             one: None,
+            ready: [].iter(),
+            ready_run: RowId(0)..RowId(0),
             index: id,
             record: PhantomData,
         }
@@ -159,8 +175,10 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// # Errors
     /// [`ReadError::Fault`] if the row can no longer be read.
     pub fn cursor(&self) -> Result<Option<Cursor>, ReadError> {
+        let given = (!self.ready.as_slice().is_empty())
+            .then(|| RowId(self.ready_run.end.0 - self.ready.len() as u64 - 1));
         let place = match (&self.stream, &self.one) {
-            (Some(stream), _) => stream.front_place()?,
+            (Some(stream), _) => stream.front_place_at(given)?,
             (None, Some(one)) if one.given => Some(one.pair()?),
             (None, _) => None,
         };
@@ -173,6 +191,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// # Errors
     /// As for the items.
     pub fn count_rows(mut self) -> Result<u64, ReadError> {
+        self.give_back();
         let mut rows = 0;
         while self.step(true)?.is_some() {
             rows += 1;
@@ -182,8 +201,35 @@ impl<'s, T: PongoRecord> Range<'s, T> {
 
     /// The same rows with their numbers.
     #[must_use]
-    pub fn entries(self) -> RangeEntries<'s, T> {
+    pub fn entries(mut self) -> RangeEntries<'s, T> {
+        self.give_back();
         RangeEntries { range: self }
+    }
+
+    /// Takes rows that lie together, if there are any.
+    fn take_run(&mut self) -> Option<&'s T> {
+        let stream = self.stream.as_mut()?;
+        let run = stream.next_run()?;
+        match stream.view().rows::<T>(run.clone()) {
+            Ok(rows) => {
+                self.ready = rows.iter();
+                self.ready_run = run;
+                self.ready.next()
+            }
+            Err(_) => {
+                // One by one, up to the one that is damaged.
+                stream.give_back(&run, run.end.0 - run.start.0);
+                None
+            }
+        }
+    }
+
+    /// Gives back what was taken together and not used.
+    fn give_back(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            stream.give_back(&self.ready_run, self.ready.len() as u64);
+        }
+        self.ready = [].iter();
     }
 
     fn step(&mut self, forward: bool) -> Result<Option<RowId>, ReadError> {
@@ -227,6 +273,12 @@ impl<'s, T: PongoRecord> Iterator for Range<'s, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
+        if let Some(row) = self.ready.next() {
+            return Some(Ok(row));
+        }
+        if let Some(row) = self.take_run() {
+            return Some(Ok(row));
+        }
         Some(self.entry(true)?.map(|(_, value)| value))
     }
 }
@@ -234,6 +286,7 @@ impl<'s, T: PongoRecord> Iterator for Range<'s, T> {
 impl<T: PongoRecord> DoubleEndedIterator for Range<'_, T> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
+        self.give_back();
         Some(self.entry(false)?.map(|(_, value)| value))
     }
 }
@@ -424,10 +477,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    fn ordered(
-        &self,
-        fields: &[usize],
-    ) -> Result<Option<(&'s Snapshot, &'s TableView, Arc<OrderedIndex>)>, ReadError> {
+    fn ordered(&self, fields: &[usize]) -> Result<Option<Ordered<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
         let snapshot = self.snapshot();
         match snapshot.shared().ordered.index(view.core(), fields) {

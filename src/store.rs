@@ -2,6 +2,7 @@
 
 use std::any::TypeId;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use pongo_core::engine::{Durability, Engine, EngineOptions};
@@ -168,6 +169,7 @@ pub(crate) struct Shared {
     pub(crate) indexes: Arc<Indexes>,
     pub(crate) ordered: Arc<Ordered>,
     keeper: Keeper,
+    finished: AtomicBool,
     /// Tables whose layout was compared with a type's, by type.
     typed: RwLock<Vec<(TypeId, Arc<Handle>)>>,
 }
@@ -192,7 +194,14 @@ impl Shared {
         let indexes = Arc::new(Indexes::default());
         let engine = Engine::open(storage, options.engine, Arc::clone(&indexes) as _)?;
         let ordered = Arc::new(Ordered::new(home, options.tuning));
-        Ok(Self { engine, indexes, ordered, keeper: Keeper::default(), typed: RwLock::default() })
+        Ok(Self {
+            engine,
+            indexes,
+            ordered,
+            keeper: Keeper::default(),
+            finished: AtomicBool::new(false),
+            typed: RwLock::default(),
+        })
     }
 
     /// A commit left a table with so many rows: if an index lags, the keeper hears of it.
@@ -210,6 +219,9 @@ impl Shared {
         if self.engine.is_inherited() {
             self.keeper.forget();
             self.ordered.forget();
+            return;
+        }
+        if self.finished.swap(true, Ordering::Relaxed) {
             return;
         }
         self.keeper.end();

@@ -15,8 +15,10 @@ use pongo_core::table::TableView;
 use pongo_index::ordered::{Cursor, Edge, OrderedError, OrderedStore};
 
 use super::index::{OrderedIndex, Recent, Sources, ViewKeys};
+use super::keys::KeySource;
 use super::scan::Scan;
 use crate::store::Shared;
+use pongo_index::Encoding;
 
 /// A pair that is no longer where it was.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -117,12 +119,23 @@ struct BlockSide {
     keys: Vec<u8>,
     /// Where each key ends.
     ends: Vec<usize>,
+    /// Bytes of a key, if all have as many; 0 else.
+    stride: usize,
     /// The last key of the batch before, if there was any.
     last: Vec<u8>,
     any: bool,
     at: usize,
     batch: usize,
     ended: bool,
+}
+
+/// Whether one key comes before another: mostly their first bytes say it.
+#[inline]
+fn sooner(one: &[u8], other: &[u8]) -> bool {
+    match (one.first_chunk::<8>(), other.first_chunk::<8>()) {
+        (Some(a), Some(b)) if a != b => u64::from_be_bytes(*a) < u64::from_be_bytes(*b),
+        _ => one < other,
+    }
 }
 
 /// Why a side cannot go on.
@@ -157,9 +170,12 @@ impl BlockSide {
     }
 
     fn take_keys(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) -> Result<(), SideError> {
-        self.keys.clear();
         self.ends.clear();
         let (source, table) = (context.index.keys(), &context.view.core().schema().table);
+        if let KeySource::Fields(encoding) = source {
+            return self.take_fixed_keys(context, encoding, limits, forward);
+        }
+        self.keys.clear();
         for (place, &row) in self.rows.iter().enumerate() {
             let bytes = context.view.row_bytes(row).map_err(ReadError::from)?;
             let from = self.keys.len();
@@ -177,9 +193,47 @@ impl BlockSide {
                 return Err(SideError::Blocks(Arc::clone(&self.store), OrderedError::Damaged { what }));
             }
         }
-        let Some(last) = self.rows.len().checked_sub(1) else { return Ok(()) };
+        self.end_batch(limits, forward);
+        Ok(())
+    }
+
+    /// The same for keys that all have one length, where rows that lie together are read together.
+    fn take_fixed_keys(
+        &mut self,
+        context: &Context<'_>,
+        encoding: &Encoding,
+        limits: &Limits,
+        forward: bool,
+    ) -> Result<(), SideError> {
+        let (view, len) = (context.view, encoding.len());
+        let size = view.core().row_size() as usize;
+        self.stride = len;
+        self.keys.resize(self.rows.len() * len, 0);
+        let mut keys = self.keys.chunks_exact_mut(len);
+        for run in self.rows.chunk_by(|one, next| one.next() == *next) {
+            let bytes = view.rows_bytes(run[0]..run[run.len() - 1].next()).map_err(ReadError::from)?;
+            for (row, key) in bytes.chunks_exact(size).zip(&mut keys) {
+                encoding.encode_row_to(row, key);
+            }
+        }
+        let mut last = if self.any { Some(&self.last[..]) } else { None };
+        for (place, key) in self.keys.chunks_exact(len).enumerate() {
+            if let Some(last) = last
+                && (if forward { sooner(key, last) } else { sooner(last, key) })
+            {
+                let what = format!("row {} in another order than that of its key", self.rows[place]);
+                return Err(SideError::Blocks(Arc::clone(&self.store), OrderedError::Damaged { what }));
+            }
+            last = Some(key);
+        }
+        self.end_batch(limits, forward);
+        Ok(())
+    }
+
+    fn end_batch(&mut self, limits: &Limits, forward: bool) {
+        let Some(last) = self.rows.len().checked_sub(1) else { return };
         self.any = true;
-        let key = self.keys[self.start_of(last)..].to_vec();
+        let key = self.key(last).to_vec();
         // The last batch goes beyond the limit.
         if !limits.admits(forward, &key, self.rows[last]) {
             let admitted = |&place: &usize| limits.admits(forward, self.key(place), self.rows[place]);
@@ -188,7 +242,6 @@ impl BlockSide {
             self.ended = true;
         }
         self.last = key;
-        Ok(())
     }
 
     fn start_of(&self, place: usize) -> usize {
@@ -196,7 +249,10 @@ impl BlockSide {
     }
 
     fn key(&self, place: usize) -> &[u8] {
-        &self.keys[self.start_of(place)..self.ends[place]]
+        match self.stride {
+            0 => &self.keys[self.start_of(place)..self.ends[place]],
+            stride => &self.keys[place * stride..(place + 1) * stride],
+        }
     }
 
     fn current(&self) -> Option<(&[u8], RowId)> {
@@ -301,6 +357,7 @@ impl Flow {
                     rows: Vec::new(),
                     keys: Vec::new(),
                     ends: Vec::new(),
+                    stride: 0,
                     last: Vec::new(),
                     any: false,
                     at: 0,
@@ -320,6 +377,34 @@ impl Flow {
             runs: runs.filter(|run| run.at < run.end).collect(),
             scan: sources.scan.then(|| Scan::new(forward)),
         })
+    }
+
+    /// The next row, if there are only blocks and it is ready.
+    #[inline]
+    fn take_ready(&mut self) -> Option<RowId> {
+        if !self.runs.is_empty() || self.scan.is_some() {
+            return None;
+        }
+        let blocks = self.blocks.as_mut()?;
+        let &row = blocks.rows.get(blocks.at)?;
+        blocks.at += 1;
+        Some(row)
+    }
+
+    /// The next rows that lie one behind the other, two at least, if there are only blocks and they are ready.
+    fn take_run(&mut self) -> Option<std::ops::Range<RowId>> {
+        if !self.runs.is_empty() || self.scan.is_some() {
+            return None;
+        }
+        let blocks = self.blocks.as_mut()?;
+        let ready = blocks.rows.get(blocks.at..)?;
+        let run = ready.chunk_by(|one, next| one.next() == *next).next()?;
+        let (first, len) = (run[0], run.len());
+        if len < 2 {
+            return None;
+        }
+        blocks.at += len;
+        Some(first..RowId(first.0 + len as u64))
     }
 
     /// Makes the next pair of every side ready and says which comes first.
@@ -388,10 +473,12 @@ const TRIES: usize = 3;
 pub(crate) struct Stream<'s> {
     context: Context<'s>,
     limits: Limits,
-    front: Option<Flow>,
-    back: Option<Flow>,
+    front: Option<Box<Flow>>,
+    back: Option<Box<Flow>>,
     /// The last pairs that each end gave. The front's key is filled in only once both ends are in use.
     front_row: Option<RowId>,
+    /// The same before the last run that was taken.
+    before_run: Option<RowId>,
     front_pair: Option<Pair>,
     back_pair: Option<Pair>,
     tries: usize,
@@ -413,6 +500,7 @@ impl<'s> Stream<'s> {
             front: None,
             back: None,
             front_row: None,
+            before_run: None,
             front_pair: None,
             back_pair: None,
             tries: 0,
@@ -426,7 +514,12 @@ impl<'s> Stream<'s> {
 
     /// Where the front is: the pair it gave last, or behind which it began.
     pub(crate) fn front_place(&self) -> Result<Option<Pair>, ReadError> {
-        let Some(row) = self.front_row else { return Ok(self.limits.after.clone()) };
+        self.front_place_at(None)
+    }
+
+    /// The same if the last row given is another one.
+    pub(crate) fn front_place_at(&self, given: Option<RowId>) -> Result<Option<Pair>, ReadError> {
+        let Some(row) = given.or(self.front_row) else { return Ok(self.limits.after.clone()) };
         let mut key = Vec::new();
         self.context.key(row, &mut key)?;
         Ok(Some(Pair { key, row }))
@@ -445,12 +538,12 @@ impl<'s> Stream<'s> {
         self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)
     }
 
-    fn open(&mut self, forward: bool) -> Result<Flow, ReadError> {
+    fn open(&mut self, forward: bool) -> Result<Box<Flow>, ReadError> {
         loop {
             let sources = self.sources()?;
             let limits = self.limits_now(forward)?;
             match Flow::open(&mut self.context, &sources, &limits, forward) {
-                Ok(flow) => return Ok(flow),
+                Ok(flow) => return Ok(Box::new(flow)),
                 Err(error) => self.recover(error)?,
             }
         }
@@ -478,8 +571,41 @@ impl<'s> Stream<'s> {
         }
     }
 
+    /// The next rows from the front that lie one behind the other, if that costs nothing to know.
+    pub(crate) fn next_run(&mut self) -> Option<std::ops::Range<RowId>> {
+        if self.back_pair.is_some() || self.back.is_some() || self.done {
+            return None;
+        }
+        let run = self.front.as_mut()?.take_run()?;
+        self.before_run = self.front_row;
+        self.front_row = Some(RowId(run.end.0 - 1));
+        Some(run)
+    }
+
+    /// Takes the last `unused` rows of what [`next_run`](Self::next_run) gave back.
+    pub(crate) fn give_back(&mut self, run: &std::ops::Range<RowId>, unused: u64) {
+        if unused > 0
+            && let Some(flow) = &mut self.front
+            && let Some(blocks) = &mut flow.blocks
+        {
+            blocks.at -= unused as usize;
+            let all = unused == run.end.0 - run.start.0;
+            self.front_row = if all { self.before_run } else { Some(RowId(run.end.0 - unused - 1)) };
+        }
+    }
+
     /// The next row from the front.
+    #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<RowId>, ReadError> {
+        // What nearly always happens: one side, one end, a row that is ready.
+        if self.back_pair.is_none()
+            && self.back.is_none()
+            && let Some(flow) = &mut self.front
+            && let Some(row) = flow.take_ready()
+        {
+            self.front_row = Some(row);
+            return Ok(Some(row));
+        }
         self.step(true)
     }
 

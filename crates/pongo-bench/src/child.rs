@@ -34,6 +34,33 @@ pub(crate) enum Order {
     Snapshots { times: u64 },
     /// Anonymous memory since before the store was opened, in bytes.
     Memory,
+    /// Leave nothing to do for ranges; ns.
+    Settle,
+    /// Load rows `0..rows` in key order; ns a row.
+    LoadSorted { rows: u64 },
+    /// Ranges of so many rows each from random places on; ns a range, how many rows were given, their sum.
+    Ranges { count: usize, each: usize, seed: u64 },
+    /// All rows one by one in key order; ns a row, how many, their sum.
+    Walk { rows: u64 },
+    /// Look the same keys up one by one and many at a time, in turns: median ns a key of the one, of the other, and the
+    /// median of the rounds' ratios.
+    GetMany { rows: u64, count: usize, seed: u64, rounds: usize },
+    /// Days of the year over which the rows are spread, by a filter and by a look at each row, in turns: median ns a day,
+    /// and the median ratio.
+    Days { rows: u64, rounds: usize },
+    /// A sum by one thread and by two, in turns: median ns a row of both and the median ratio, of the store
+    /// and then of a `Vec`.
+    Threads { rows: u64, rounds: usize },
+    /// Make all indexes anew; ns.
+    Rebuild,
+    /// Open a store of postings; ns.
+    OpenIndexed,
+    /// Load postings `0..rows` and settle; ns a row.
+    LoadIndexed { rows: u64 },
+    /// Look random accounts up; ns each.
+    Equal { rows: u64, count: usize, seed: u64, keys_only: bool },
+    /// Put postings from `first` on into a store that has `rows`, each in a relaxed transaction of its own; ns each.
+    PutIndexed { first: u64, rows: u64, puts: u64 },
     /// Close the store; ns.
     Close,
 }

@@ -9,6 +9,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::engines;
+use crate::indexed::Indexed;
+use crate::ordered::{Ordered, Scans};
 use crate::trade::{Key, Trade};
 
 /// What a commit waits for.
@@ -34,6 +36,11 @@ impl Found {
         self.rows += 1;
         self.sum += value;
     }
+
+    /// Both together.
+    pub(crate) fn and(self, other: Found) -> Found {
+        Found { rows: self.rows + other.rows, sum: self.sum + other.sum }
+    }
 }
 
 /// An open store of one engine. Dropping it is a clean close.
@@ -53,7 +60,18 @@ pub(crate) trait Engine: Sync {
     fn prepare(&self, _durability: Durability) -> Result<()> {
         Ok(())
     }
+    /// Its ways through rows in key order, if they are measured.
+    fn ordered(&self) -> Option<&dyn Ordered> {
+        None
+    }
+    /// Its ways that are measured against its own.
+    fn scans(&self) -> Option<&dyn Scans> {
+        None
+    }
 }
+
+/// Makes or opens a store of postings.
+pub(crate) type OpenIndexed = fn(&Path) -> Result<Box<dyn Indexed>>;
 
 /// An engine that can be measured.
 #[derive(Debug)]
@@ -64,6 +82,8 @@ pub(crate) struct Entry {
     pub(crate) title: &'static str,
     /// Makes a store in an empty folder, or opens the one that is there.
     pub(crate) open: fn(&Path) -> Result<Box<dyn Engine>>,
+    /// The same for a store of postings, if those are measured.
+    pub(crate) open_indexed: Option<OpenIndexed>,
     /// Whether it stores rows at all; `bare` only commits.
     pub(crate) stores: bool,
     /// Whether commits that do not wait for the disk can be had.
@@ -85,9 +105,12 @@ pub(crate) const ENGINES: &[Entry] = &[
     engines::bare::ENTRY,
 ];
 
+/// PongoDB without ordered indexes, for comparison.
+pub(crate) const UNORDERED: Entry = engines::pongo::UNORDERED;
+
 /// The engine of that name.
 pub(crate) fn find(name: &str) -> Result<&'static Entry> {
-    match ENGINES.iter().find(|entry| entry.name == name) {
+    match ENGINES.iter().chain([&UNORDERED]).find(|entry| entry.name == name) {
         Some(entry) => Ok(entry),
         None => {
             let names: Vec<_> = ENGINES.iter().map(|entry| entry.name).collect();

@@ -100,6 +100,24 @@ pub(crate) fn figures(numbers: &Numbers) -> Vec<Figure> {
     let rebuilt = own(Metric::OpenCut, 1e9).map(|seconds| numbers.rows as f64 / 1e6 / seconds);
     figure("open_power_cut_rows", rebuilt, "M/s", AtLeast(4.0));
     figure("anonymous_memory", own(Metric::Memory, mib), "MiB", AtMost(64.0));
+
+    // Ordered and secondary indexes, filters.
+    figure("settle_a_row", own(Metric::Settle, us), "us", AtMost(0.5));
+    let rebuilt = own(Metric::Rebuild, 1e9).map(|seconds| numbers.rows as f64 / 1e6 / seconds);
+    figure("rebuild_both_rows", rebuilt, "M/s", AtLeast(1.5));
+    figure("range_100_random_order_vs_lmdb", against("lmdb", Metric::Range), "x", AtLeast(1.0));
+    figure("range_100_key_order_vs_lmdb", against("lmdb", Metric::RangeSorted), "x", AtLeast(2.0));
+    figure("all_in_key_order_vs_lmdb", against("lmdb", Metric::InOrderSorted), "x", AtLeast(2.0));
+    figure("get_many_vs_get", own(Metric::ManyOfGet, 1.0), "x", AtLeast(1.4));
+    figure("equal_10_hits_vs_redb", against("redb", Metric::Equal), "x", AtLeast(1.0));
+    figure("put_indexed_relaxed_vs_lmdb", against("lmdb", Metric::PutIndexed), "x", AtLeast(3.0));
+    figure("filter_day_vs_full_scan", own(Metric::DayOfLooked, 1.0), "x", AtLeast(50.0));
+    figure("sum_2_threads_vs_1", own(Metric::ThreadsOfOne, 1.0), "x", AtLeast(1.5));
+    let of_lmdb = numbers.get("pongo", Metric::DiskSettled).zip(numbers.get("lmdb", Metric::DiskSettled));
+    figure("disk_settled_of_lmdb", of_lmdb.map(|(own, lmdb)| own / lmdb), "x", AtMost(0.9));
+    let without = numbers.get("pongo_unordered", Metric::Memory);
+    let sled = own(Metric::OrderedMemory, mib).zip(without).map(|(with, without)| with - without / mib);
+    figure("ordered_memory", sled, "MiB", AtMost(300.0));
     figures
 }
 
@@ -128,6 +146,27 @@ mod tests {
         assert_eq!((of_10_m[0].name.as_str(), of_10_m[0].ok()), ("get_vs_lmdb_10m", false));
         numbers.rows = 2_000_000;
         assert!(figures(&numbers)[0].ok());
+    }
+
+    #[test]
+    fn figures_of_two_numbers_need_both() {
+        let mib = f64::from(1 << 20);
+        let mut numbers = Numbers::new(2_000_000);
+        numbers.add("pongo", Metric::OrderedMemory, 310.0 * mib);
+        numbers.add("pongo", Metric::DiskSettled, 80.0);
+        numbers.add("pongo", Metric::Rebuild, 2e9);
+        assert_eq!(figures(&numbers).len(), 1);
+        numbers.add("pongo_unordered", Metric::Memory, 6.0 * mib);
+        numbers.add("lmdb", Metric::DiskSettled, 100.0);
+        let lines: Vec<_> = figures(&numbers).iter().map(Figure::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "figure rebuild_both_rows_2m 1M/s >=1.5M/s missed",
+                "figure disk_settled_of_lmdb_2m 0.8x <=0.9x ok",
+                "figure ordered_memory_2m 304MiB <=300MiB missed",
+            ]
+        );
     }
 
     #[test]

@@ -8,9 +8,10 @@
 //! | [`trade`] | the records, as a function of a row's number |
 //! | [`engine`] | what an engine can do, and the list of engines |
 //! | [`engines`] | one module an engine, with its configuration |
+//! | [`ordered`], [`indexed`] | what is asked of engines with ordered and secondary indexes |
 //! | [`measure`] | one order carried out on one engine, and checked |
 //! | [`child`] | an engine in a process of its own |
-//! | [`run`] | the order in which things are measured |
+//! | [`run`], [`run_ordered`] | the order in which things are measured |
 //! | [`figures`] | goals and verdicts |
 //! | [`report`], [`machine`] | the tables; what the system says |
 
@@ -18,10 +19,13 @@ mod child;
 mod engine;
 mod engines;
 mod figures;
+mod indexed;
 mod machine;
 mod measure;
+mod ordered;
 mod report;
 mod run;
+mod run_ordered;
 mod trade;
 
 use std::path::PathBuf;
@@ -30,7 +34,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use engine::{ENGINES, Entry};
-use run::{Effort, Numbers, Place};
+use run::{Effort, Numbers, Part, Place};
 
 /// PongoDB and its peers on the same data.
 #[derive(Parser, Debug)]
@@ -74,6 +78,9 @@ struct RunArgs {
     /// Where the stores are made: on the disk that is to be measured.
     #[arg(long, default_value = "target/bench")]
     dir: PathBuf,
+    /// Only this part of it.
+    #[arg(long, value_enum)]
+    part: Option<Part>,
     /// Few rounds, to see that all runs; the numbers mean little.
     #[arg(long)]
     quick: bool,
@@ -83,7 +90,7 @@ impl RunArgs {
     /// The numbers of each size, measured as they are asked for.
     fn measure(&self, place: &Place, engines: &[&'static Entry]) -> impl Iterator<Item = Result<Numbers>> {
         let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
-        self.rows.iter().map(move |&rows| run::run(rows, engines, place, effort))
+        self.rows.iter().map(move |&rows| run::run(rows, engines, self.part, place, effort))
     }
 }
 
@@ -113,7 +120,7 @@ fn main() -> Result<()> {
             let mut figures = Vec::new();
             for numbers in run.measure(&place, &engines) {
                 let numbers = numbers?;
-                println!("{}", report::table(&numbers));
+                println!("{}\n{}", report::table(&numbers), report::ordered(&numbers));
                 figures.extend(figures::figures(&numbers));
             }
             for figure in figures {

@@ -1,6 +1,6 @@
 //! The tables for `docs/BENCHMARKS.md`.
 
-use crate::engine::ENGINES;
+use crate::engine::{self, ENGINES};
 use crate::figures::short;
 use crate::run::{Metric, Numbers};
 
@@ -64,6 +64,79 @@ pub(crate) fn table(numbers: &Numbers) -> String {
     text
 }
 
+/// Columns of the second table, as [`COLUMNS`].
+const ORDERED_COLUMNS: [(&str, Metric, f64); 16] = [
+    ("load and close ns/row", Metric::LoadInTurns, 1.0),
+    ("disk then MiB", Metric::DiskSettled, 1048576.0),
+    ("first range ms", Metric::FirstRange, 1e6),
+    ("range of 100 µs", Metric::Range, 1e3),
+    ("all in order ns/row", Metric::InOrder, 1.0),
+    ("load in key order ns/row", Metric::LoadSorted, 1.0),
+    ("disk then MiB", Metric::DiskSorted, 1048576.0),
+    ("range of 100 µs", Metric::RangeSorted, 1e3),
+    ("all in order ns/row", Metric::InOrderSorted, 1.0),
+    ("load indexed ns/row", Metric::LoadIndexed, 1.0),
+    ("10 rows by index µs", Metric::Equal, 1e3),
+    ("without rows µs", Metric::EqualKeys, 1e3),
+    ("put indexed `Relaxed` µs", Metric::PutIndexed, 1e3),
+    ("open ms", Metric::OpenClean, 1e6),
+    ("open killed ms", Metric::OpenKilled, 1e6),
+    ("disk MiB", Metric::Disk, 1048576.0),
+];
+
+/// Ordered and secondary indexes of one size as a Markdown table, and what PongoDB is compared with itself in as a list.
+/// Empty if none of it was measured.
+pub(crate) fn ordered(numbers: &Numbers) -> String {
+    let entries = || ENGINES.iter().chain([&engine::UNORDERED]);
+    let mut text = String::new();
+    for entry in entries() {
+        let cell = |(_, metric, by): &(&str, Metric, f64)| {
+            numbers.get(entry.name, *metric).map_or("–".into(), |number| short(number / by))
+        };
+        let measured = [Metric::LoadInTurns, Metric::Range, Metric::Equal];
+        if measured.iter().any(|metric| numbers.get(entry.name, *metric).is_some()) {
+            let cells = ORDERED_COLUMNS.map(|column| cell(&column));
+            text.push_str(&format!("| {} | {} |\n", entry.title, cells.join(" | ")));
+        }
+    }
+    if text.is_empty() {
+        return text;
+    }
+    let headings = ORDERED_COLUMNS.map(|(heading, ..)| heading).join(" | ");
+    text = format!(
+        "{} rows, ordered and secondary indexes\n\n| engine | {headings} |\n| --- |{}\n{text}\n",
+        numbers.rows,
+        " ---: |".repeat(ORDERED_COLUMNS.len())
+    );
+    let mib = 1048576.0;
+    let lines: [(&str, &str, Metric, f64, &str); 18] = [
+        ("pongo", "ordered index brought up right after a load", Metric::Settle, 1.0, "ns a row"),
+        ("pongo", "the same, of a store that had none", Metric::SettleClosed, 1.0, "ns a row"),
+        ("pongo", "both indexes made anew", Metric::Rebuild, 1e6, "ms"),
+        ("pongo", "anonymous memory after load, settling, a walk", Metric::OrderedMemory, mib, "MiB"),
+        ("pongo", "after open, look-ups, a walk", Metric::OrderedMemoryReopened, mib, "MiB"),
+        ("pongo_unordered", "without ordered indexes, after look-ups", Metric::Memory, mib, "MiB"),
+        ("pongo", "get in turns with get_many", Metric::GetInTurns, 1.0, "ns"),
+        ("pongo", "get_many", Metric::GetMany, 1.0, "ns a key"),
+        ("pongo", "a day by a look at each row", Metric::DayLooked, 1e3, "µs"),
+        ("pongo", "a day by a filter", Metric::Day, 1e3, "µs"),
+        ("pongo", "sum by one thread", Metric::OneThread, 1.0, "ns a row"),
+        ("pongo", "sum by two threads", Metric::TwoThreads, 1.0, "ns a row"),
+        ("pongo", "two threads over one", Metric::ThreadsOfOne, 1.0, "x"),
+        ("pongo", "`Vec`, sum by one thread", Metric::VecOne, 1.0, "ns a row"),
+        ("pongo", "`Vec`, sum by two threads", Metric::VecTwo, 1.0, "ns a row"),
+        ("pongo", "`Vec`, two threads over one", Metric::VecThreadsOfOne, 1.0, "x"),
+        ("redb", "10 keys by redb's multimap, without their rows", Metric::EqualKeys, 1e3, "µs"),
+        ("lmdb", "10 keys by LMDB's second database, without their rows", Metric::EqualKeys, 1e3, "µs"),
+    ];
+    for (engine, what, metric, by, unit) in lines {
+        if let Some(number) = numbers.get(engine, metric) {
+            text.push_str(&format!("- {what}: {} {unit}\n", short(number / by)));
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +153,20 @@ mod tests {
         let widths: Vec<_> =
             table.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
         assert_eq!(widths, [COLUMNS.len() + 2; 5]);
+    }
+
+    #[test]
+    fn the_second_table_is_of_what_was_measured() {
+        let mut numbers = Numbers::new(7);
+        assert_eq!(ordered(&numbers), "");
+        numbers.add("lmdb", Metric::Range, 7000.0);
+        numbers.add("pongo_unordered", Metric::LoadInTurns, 200.0);
+        numbers.add("pongo", Metric::VecThreadsOfOne, 1.75);
+        let text = ordered(&numbers);
+        assert!(text.contains("| PongoDB without ordered indexes | 200 |"), "{text}");
+        assert!(text.contains("two threads over one: 1.75 x") && !text.contains("redb"), "{text}");
+        let widths: Vec<_> =
+            text.lines().filter(|l| l.starts_with('|')).map(|l| l.matches('|').count()).collect();
+        assert_eq!(widths, [ORDERED_COLUMNS.len() + 2; 4]);
     }
 }

@@ -17,6 +17,7 @@ use crate::child::{Child, Order};
 use crate::engine::{self, Durability, Entry};
 use crate::machine;
 use crate::measure::median;
+use crate::run_ordered;
 
 /// What is measured.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
@@ -59,6 +60,52 @@ pub(crate) enum Metric {
     Disk,
     /// Bytes of anonymous memory after look-ups.
     Memory,
+    /// As `Load`, with ordered indexes and without in turns.
+    LoadInTurns,
+    /// ns a row to bring the ordered index up right after a load.
+    Settle,
+    /// The same in a process that opened the store, which had none.
+    SettleClosed,
+    /// ns to make both indexes anew.
+    Rebuild,
+    /// Bytes of anonymous memory after load, settling and a walk in key order in one process.
+    OrderedMemory,
+    /// The same after opening, look-ups and a walk.
+    OrderedMemoryReopened,
+    /// Bytes on disk after load and close.
+    DiskSettled,
+    /// ns a range of 100 rows from a random place on; ns a row of a walk through all; rows loaded in random key order.
+    Range,
+    InOrder,
+    /// ns of the first range in a process.
+    FirstRange,
+    /// As `Load`, `Disk`, `Range` and `InOrder`, of rows loaded in key order.
+    LoadSorted,
+    DiskSorted,
+    RangeSorted,
+    InOrderSorted,
+    /// ns a key, one by one and many at a time, and the median ratio.
+    GetInTurns,
+    GetMany,
+    ManyOfGet,
+    /// ns for the rows of a day, by a look at each row and by a filter, and the median ratio.
+    DayLooked,
+    Day,
+    DayOfLooked,
+    /// ns a row of a sum by one thread and by two, and the median ratio; of the store and of a `Vec`.
+    OneThread,
+    TwoThreads,
+    ThreadsOfOne,
+    VecOne,
+    VecTwo,
+    VecThreadsOfOne,
+    /// ns a row, with a secondary index, settled.
+    LoadIndexed,
+    /// ns for ten rows of one value of a secondary index, and for their keys or number only.
+    Equal,
+    EqualKeys,
+    /// ns a relaxed transaction of one row with a secondary index: the mean.
+    PutIndexed,
 }
 
 /// All numbers of one size, by engine and metric; several rounds are several numbers.
@@ -112,22 +159,32 @@ impl Numbers {
     }
 }
 
+/// What a run can be narrowed to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// Look-ups, scans, commits, opens of each engine.
+    Engines,
+    /// Ordered and secondary indexes, filters.
+    Ordered,
+}
+
 /// How much is done a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
-    rounds: usize,
-    keys: usize,
-    commits: u64,
-    kill_after: Duration,
+    pub(crate) rounds: usize,
+    pub(crate) loads: usize,
+    pub(crate) keys: usize,
+    pub(crate) commits: u64,
+    pub(crate) kill_after: Duration,
 }
 
 impl Effort {
     /// What the figures are measured with.
     pub(crate) const FULL: Effort =
-        Effort { rounds: 5, keys: 400_000, commits: 300, kill_after: Duration::from_secs(2) };
+        Effort { rounds: 5, loads: 3, keys: 400_000, commits: 300, kill_after: Duration::from_secs(2) };
     /// To see that everything runs.
     pub(crate) const QUICK: Effort =
-        Effort { rounds: 2, keys: 20_000, commits: 20, kill_after: Duration::from_millis(300) };
+        Effort { rounds: 2, loads: 1, keys: 20_000, commits: 20, kill_after: Duration::from_millis(300) };
 }
 
 /// The folder of a run, held by one run at a time; what an interrupted run left in it goes at the next.
@@ -170,15 +227,37 @@ impl Drop for Place {
 const COMPARED: [&str; 3] = ["pongo", "lmdb", "redb"];
 
 /// Measures all engines of one size. An engine that fails is named on standard error and left out.
-pub(crate) fn run(rows: u64, engines: &[&'static Entry], place: &Place, effort: Effort) -> Result<Numbers> {
+pub(crate) fn run(
+    rows: u64,
+    engines: &[&'static Entry],
+    part: Option<Part>,
+    place: &Place,
+    effort: Effort,
+) -> Result<Numbers> {
     let mut numbers = Numbers::new(rows);
+    if part != Some(Part::Ordered) {
+        run_engines(&mut numbers, engines, place, effort)?;
+    }
+    if part != Some(Part::Engines) {
+        run_ordered::run(&mut numbers, engines, place, effort)?;
+    }
+    Ok(numbers)
+}
+
+fn run_engines(
+    numbers: &mut Numbers,
+    engines: &[&'static Entry],
+    place: &Place,
+    effort: Effort,
+) -> Result<()> {
+    let rows = numbers.rows;
     let stores = || engines.iter().copied().filter(|entry| entry.stores);
     let mut groups: Vec<Vec<&'static Entry>> =
         vec![stores().filter(|entry| COMPARED.contains(&entry.name)).collect()];
     groups.extend(stores().filter(|entry| !COMPARED.contains(&entry.name)).map(|entry| vec![entry]));
     for group in groups.into_iter().filter(|group| !group.is_empty()) {
         let names: Vec<_> = group.iter().map(|entry| entry.name).collect();
-        if let Err(error) = (Group { rows, effort, place, numbers: &mut numbers }).run(&group) {
+        if let Err(error) = (Group { rows, effort, place, numbers: &mut *numbers }).run(&group) {
             eprintln!("{}: left out from here on: {error:#}", names.join(", "));
         }
         for name in names {
@@ -188,7 +267,7 @@ pub(crate) fn run(rows: u64, engines: &[&'static Entry], place: &Place, effort: 
             }
         }
     }
-    Ok(numbers)
+    Ok(())
 }
 
 struct Group<'a> {
@@ -200,7 +279,7 @@ struct Group<'a> {
 
 impl Group<'_> {
     fn run(&mut self, group: &[&'static Entry]) -> Result<()> {
-        let needed = (self.rows * 400) * group.len() as u64 + (1 << 30);
+        let needed = self.rows * (100 + 150 * group.len() as u64) + (1 << 30);
         let free = machine::free_bytes(self.place.folder())?;
         if free < needed {
             bail!(
@@ -362,11 +441,11 @@ fn commit(next: &mut u64, rows: u64, commits: u64, threads: u64, durability: Dur
 }
 
 /// Writes all dirty data out, so that a sync that is timed has only its own to write.
-fn quiesce() {
+pub(crate) fn quiesce() {
     rustix::fs::sync();
 }
 
-fn progress(who: &str, rows: u64, what: &str) {
+pub(crate) fn progress(who: &str, rows: u64, what: &str) {
     static STARTED: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     eprintln!("{:6.1} s  {rows} rows  {who}: {what}", STARTED.elapsed().as_secs_f64());
 }

@@ -50,6 +50,11 @@ pub(crate) fn key(number: u64) -> Key {
     stream(number).u128(..).to_le_bytes()
 }
 
+/// The time of row `number`: later rows are later.
+pub(crate) fn time(number: u64) -> i64 {
+    1_700_000_000_000_000 + number as i64 * 137
+}
+
 /// Row `number`.
 pub(crate) fn trade(number: u64) -> Trade {
     let mut random = stream(number);
@@ -57,7 +62,7 @@ pub(crate) fn trade(number: u64) -> Trade {
         id: random.u128(..).to_le_bytes(),
         price: random.u32(1..4096) as f64 / 4.0,
         qty: f64::from(random.u32(1..1000)),
-        ts: 1_700_000_000_000_000 + number as i64 * 137,
+        ts: time(number),
         account: random.u64(..),
         venue: random.u32(..64),
         side: random.u32(..2),

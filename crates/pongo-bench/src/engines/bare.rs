@@ -23,6 +23,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "bare",
     title: "bare pwrite + fdatasync",
     open,
+    open_indexed: None,
     stores: false,
     relaxed: true,
     journal_bytes: None,

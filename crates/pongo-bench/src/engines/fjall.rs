@@ -20,6 +20,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "fjall",
     title: "fjall 3.1",
     open,
+    open_indexed: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,

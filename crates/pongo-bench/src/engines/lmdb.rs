@@ -5,15 +5,21 @@
 //! - Flags are the defaults: no `MDB_WRITEMAP`, read-ahead on, full sync on commit. A relaxed commit is one under
 //!   `MDB_NOSYNC`, set while nothing else runs: data are in the page cache then and survive the process, as with PongoDB.
 //! - The load is one write transaction with `put` in the order the rows come in (`MDB_APPEND` needs sorted keys).
-//! - Look-ups run in one read transaction, the scan through a cursor; values are read where they lie in the map.
+//! - Look-ups run in one read transaction, the scan and ranges through a cursor; values are read where they lie in the map.
+//! - A load in key order uses `MDB_APPEND`, which fills pages whole.
+//! - The index of postings is a second database, `MDB_DUPSORT | MDB_DUPFIXED`, from the account to the keys of its rows; both are
+//!   written in one transaction.
 
+use std::ops::Bound;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, FlagSetMode};
+use heed::{Database, DatabaseFlags, Env, EnvFlags, EnvOpenOptions, FlagSetMode, PutFlags};
 
 use crate::engine::{Durability, Engine, Entry, Found};
+use crate::indexed::{Indexed, Posting};
+use crate::ordered::Ordered;
 use crate::trade::{Key, Trade, value_of_tail};
 
 /// See the module.
@@ -21,6 +27,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "lmdb",
     title: "LMDB (heed 0.22)",
     open,
+    open_indexed: Some(open_indexed),
     stores: true,
     relaxed: true,
     journal_bytes: None,
@@ -32,11 +39,15 @@ struct Lmdb {
     trades: Database<Bytes, Bytes>,
 }
 
-fn open(folder: &Path) -> Result<Box<dyn Engine>> {
+fn environment(folder: &Path) -> Result<Env> {
     let mut options = EnvOpenOptions::new();
-    options.map_size(64 << 30);
+    options.map_size(64 << 30).max_dbs(2);
     // SAFETY: the folder is this run's own, and nothing but LMDB writes to the files in it.
-    let env = unsafe { options.open(folder) }?;
+    Ok(unsafe { options.open(folder) }?)
+}
+
+fn open(folder: &Path) -> Result<Box<dyn Engine>> {
+    let env = environment(folder)?;
     let mut tx = env.write_txn()?;
     let trades = env.create_database(&mut tx, None)?;
     tx.commit()?;
@@ -90,15 +101,118 @@ impl Engine for Lmdb {
         Ok(())
     }
 
+    fn ordered(&self) -> Option<&dyn Ordered> {
+        Some(self)
+    }
+
     fn prepare(&self, durability: Durability) -> Result<()> {
-        let mode = match durability {
-            Durability::Sync => FlagSetMode::Disable,
-            Durability::Relaxed => FlagSetMode::Enable,
-        };
-        // SAFETY: no transaction is open, no other thread uses the environment, and a store that a power cut would
-        // leave broken is thrown away with the run.
-        unsafe { self.env.set_flags(EnvFlags::NO_SYNC, mode) }?;
+        sync_commits(&self.env, durability == Durability::Sync)
+    }
+}
+
+fn sync_commits(env: &Env, sync: bool) -> Result<()> {
+    let mode = if sync { FlagSetMode::Disable } else { FlagSetMode::Enable };
+    // SAFETY: no transaction is open, no other thread uses the environment, and a store that a power cut would
+    // leave broken is thrown away with the run.
+    unsafe { env.set_flags(EnvFlags::NO_SYNC, mode) }?;
+    Ok(())
+}
+
+impl Ordered for Lmdb {
+    fn load_in_order(&self, rows: &mut dyn Iterator<Item = Trade>) -> Result<()> {
+        let mut tx = self.env.write_txn()?;
+        for row in rows {
+            self.trades.put_with_flags(&mut tx, PutFlags::APPEND, &row.id, row.tail())?;
+        }
+        tx.commit()?;
         Ok(())
+    }
+
+    fn ranges(&self, starts: &[Key], rows: usize) -> Result<Found> {
+        let tx = self.env.read_txn()?;
+        let mut found = Found::default();
+        for start in starts {
+            let from: (Bound<&[u8]>, Bound<&[u8]>) = (Bound::Included(start), Bound::Unbounded);
+            for pair in self.trades.range(&tx, &from)?.take(rows) {
+                found.add(value_of_tail(pair?.1));
+            }
+        }
+        Ok(found)
+    }
+
+    fn in_order(&self) -> Result<Found> {
+        self.scan()
+    }
+}
+
+/// Postings, and by account their keys.
+struct LmdbPostings {
+    env: Env,
+    postings: Database<Bytes, Bytes>,
+    by_account: Database<Bytes, Bytes>,
+}
+
+fn open_indexed(folder: &Path) -> Result<Box<dyn Indexed>> {
+    let env = environment(folder)?;
+    let mut tx = env.write_txn()?;
+    let postings = env.create_database(&mut tx, Some("postings"))?;
+    let mut options = env.database_options().types::<Bytes, Bytes>();
+    options.name("by_account").flags(DatabaseFlags::DUP_SORT | DatabaseFlags::DUP_FIXED);
+    let by_account = options.create(&mut tx)?;
+    tx.commit()?;
+    Ok(Box::new(LmdbPostings { env, postings, by_account }))
+}
+
+impl LmdbPostings {
+    fn put_all(&self, rows: &mut dyn Iterator<Item = Posting>) -> Result<()> {
+        let mut tx = self.env.write_txn()?;
+        for row in rows {
+            self.postings.put(&mut tx, &row.id, row.tail())?;
+            self.by_account.put(&mut tx, &row.account.to_be_bytes(), &row.id)?;
+        }
+        tx.commit()?;
+        Ok(())
+    }
+}
+
+impl Indexed for LmdbPostings {
+    fn load(&self, rows: &mut dyn Iterator<Item = Posting>) -> Result<()> {
+        self.put_all(rows)
+    }
+
+    fn equal(&self, accounts: &[u64]) -> Result<Found> {
+        let tx = self.env.read_txn()?;
+        let mut found = Found::default();
+        for account in accounts {
+            for pair in self.by_account.get_duplicates(&tx, &account.to_be_bytes())?.into_iter().flatten() {
+                let tail = self.postings.get(&tx, pair?.1)?;
+                found.add(value_of_tail(tail.context("the index names a row that is not there")?));
+            }
+        }
+        Ok(found)
+    }
+
+    fn equal_keys(&self, accounts: &[u64]) -> Result<u64> {
+        let tx = self.env.read_txn()?;
+        let mut rows = 0;
+        for account in accounts {
+            for pair in self.by_account.get_duplicates(&tx, &account.to_be_bytes())?.into_iter().flatten() {
+                rows += u64::from(!pair?.1.is_empty());
+            }
+        }
+        Ok(rows)
+    }
+
+    fn put(&self, rows: &[Posting]) -> Result<()> {
+        sync_commits(&self.env, false)?;
+        rows.iter().try_for_each(|row| self.put_all(&mut std::iter::once(*row)))
+    }
+}
+
+impl Drop for LmdbPostings {
+    fn drop(&mut self) {
+        // As of the other store.
+        let _ = self.env.force_sync();
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "native_db",
     title: "native_db 0.8",
     open,
+    open_indexed: None,
     stores: true,
     relaxed: false,
     journal_bytes: None,

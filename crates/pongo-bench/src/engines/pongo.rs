@@ -2,15 +2,23 @@
 //!
 //! - The table's rows are [`Trade`]s as they are; look-ups give `&Trade`, the scan runs over `&[Trade]`.
 //! - The load is one write transaction with `extend`, straight to chunks; its commit syncs them, hash index included.
+//! - Ordered indexes are kept as by default: by a thread of the store's own, and at the close. [`UNORDERED`] is a store
+//!   without.
 //! - A commit puts its rows one by one in one transaction.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use pongo::ReadError;
 use pongo::prelude::*;
+use pongo::rayon::ThreadPool;
+use pongo::rayon::prelude::*;
 
 use crate::engine::{self, Engine, Entry, Found};
+use crate::indexed::{Indexed, Posting};
+use crate::ordered::{Ordered, Scans};
 use crate::trade::{Key, Trade};
 
 /// See the module.
@@ -18,10 +26,20 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "pongo",
     title: "**PongoDB**",
     open,
+    open_indexed: Some(open_indexed),
     stores: true,
     relaxed: true,
     journal_bytes: Some(journal_bytes),
     cut_power: Some(cut_power),
+};
+
+/// See the module.
+pub(crate) const UNORDERED: Entry = Entry {
+    name: "pongo_unordered",
+    title: "PongoDB without ordered indexes",
+    open: open_unordered,
+    open_indexed: None,
+    ..ENTRY
 };
 
 struct Pongo {
@@ -35,6 +53,12 @@ fn place(folder: &Path) -> PathBuf {
 fn open(folder: &Path) -> Result<Box<dyn Engine>> {
     // SAFETY: the folder is this run's own, and nothing but PongoDB writes to the files in it.
     let store = unsafe { Store::open(place(folder)) }?;
+    Ok(Box::new(Pongo { store }))
+}
+
+fn open_unordered(folder: &Path) -> Result<Box<dyn Engine>> {
+    // SAFETY: as for `open`.
+    let store = unsafe { Options::new().ordered(false).open(place(folder)) }?;
     Ok(Box::new(Pongo { store }))
 }
 
@@ -104,6 +128,148 @@ impl Engine for Pongo {
     fn snapshots(&self, times: u64) -> Result<()> {
         for _ in 0..times {
             std::hint::black_box(self.store.begin_read()?);
+        }
+        Ok(())
+    }
+
+    fn ordered(&self) -> Option<&dyn Ordered> {
+        Some(self)
+    }
+
+    fn scans(&self) -> Option<&dyn Scans> {
+        Some(self)
+    }
+}
+
+impl Ordered for Pongo {
+    fn settle(&self) -> Result<()> {
+        Ok(self.store.settle()?)
+    }
+
+    fn load_in_order(&self, rows: &mut dyn Iterator<Item = Trade>) -> Result<()> {
+        self.load(rows)
+    }
+
+    fn ranges(&self, starts: &[Key], rows: usize) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let trades = snapshot.table::<Trade>()?;
+        let mut found = Found::default();
+        for start in starts {
+            for trade in trades.range(*start..)?.take(rows) {
+                found.add(trade?.value());
+            }
+        }
+        Ok(found)
+    }
+
+    fn in_order(&self) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let mut found = Found::default();
+        for trade in snapshot.table::<Trade>()?.range(..)? {
+            found.add(trade?.value());
+        }
+        Ok(found)
+    }
+}
+
+fn add_up(rows: &[Trade]) -> Found {
+    let mut found = Found::default();
+    rows.iter().for_each(|row| found.add(row.value()));
+    found
+}
+
+impl Scans for Pongo {
+    fn get_many(&self, keys: &[Key]) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let mut found = Found::default();
+        for trade in snapshot.table::<Trade>()?.get_many(keys) {
+            if let Some(trade) = trade? {
+                found.add(trade.value());
+            }
+        }
+        Ok(found)
+    }
+
+    fn filtered(&self, times: Range<i64>) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let mut found = Found::default();
+        for trade in snapshot.table::<Trade>()?.filter(Trade::TS.between(times)) {
+            found.add(trade?.value());
+        }
+        Ok(found)
+    }
+
+    fn looked_through(&self, times: Range<i64>) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let mut found = Found::default();
+        for rows in snapshot.table::<Trade>()?.slices() {
+            for trade in rows?.iter().filter(|trade| times.contains(&trade.ts)) {
+                found.add(trade.value());
+            }
+        }
+        Ok(found)
+    }
+
+    fn scan_by(&self, threads: &ThreadPool) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let trades = snapshot.table::<Trade>()?;
+        let found: Result<Found, ReadError> = threads.install(|| {
+            let sums = trades.par_slices().map(|rows| Ok(add_up(rows?)));
+            sums.try_reduce(Found::default, |one, other| Ok(one.and(other)))
+        });
+        Ok(found?)
+    }
+
+    fn rebuild(&self) -> Result<()> {
+        Ok(self.store.rebuild_index::<Trade>()?)
+    }
+}
+
+struct PongoPostings {
+    store: Store,
+}
+
+fn open_indexed(folder: &Path) -> Result<Box<dyn Indexed>> {
+    // SAFETY: as for `open`.
+    let store = unsafe { Store::open(place(folder)) }?;
+    Ok(Box::new(PongoPostings { store }))
+}
+
+impl Indexed for PongoPostings {
+    fn load(&self, rows: &mut dyn Iterator<Item = Posting>) -> Result<()> {
+        let mut tx = self.store.begin_write()?;
+        tx.table::<Posting>()?.extend(rows)?;
+        tx.commit()?;
+        Ok(self.store.settle()?)
+    }
+
+    fn equal(&self, accounts: &[u64]) -> Result<Found> {
+        let snapshot = self.store.begin_read()?;
+        let postings = snapshot.table::<Posting>()?;
+        let mut found = Found::default();
+        for account in accounts {
+            for posting in postings.by(Posting::ACCOUNT).equal(*account)? {
+                found.add(posting?.value());
+            }
+        }
+        Ok(found)
+    }
+
+    fn equal_keys(&self, accounts: &[u64]) -> Result<u64> {
+        let snapshot = self.store.begin_read()?;
+        let postings = snapshot.table::<Posting>()?;
+        let mut rows = 0;
+        for account in accounts {
+            rows += postings.by(Posting::ACCOUNT).equal(*account)?.count_rows()?;
+        }
+        Ok(rows)
+    }
+
+    fn put(&self, rows: &[Posting]) -> Result<()> {
+        for row in rows {
+            let mut tx = self.store.begin_write_with(Durability::Relaxed)?;
+            tx.table::<Posting>()?.put(row)?;
+            tx.commit()?;
         }
         Ok(())
     }

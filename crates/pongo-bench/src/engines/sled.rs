@@ -20,6 +20,7 @@ pub(crate) const ENTRY: Entry = Entry {
     name: "sled",
     title: "sled 0.34.7",
     open,
+    open_indexed: None,
     stores: true,
     relaxed: true,
     journal_bytes: None,
