@@ -25,6 +25,7 @@
 //! [what may be missing](#how-do-i-keep-a-value-that-may-be-missing) ·
 //! [nested arrays](#how-do-i-keep-arrays-of-structs-in-a-struct) ·
 //! [large blobs](#how-do-i-keep-large-blobs-or-values-that-serde-makes) ·
+//! [references](#how-does-one-row-refer-to-another) ·
 //! [changing a struct](#how-do-i-change-a-struct)
 //!
 //! **Running it**:
@@ -553,6 +554,37 @@
 //! let image = snapshot.table::<Image>()?.get(&1)?.ok_or("it is there")?;
 //! let bytes: &[u8] = image.png.as_bytes(&snapshot)?;
 //! assert_eq!(bytes.len(), 1 << 20);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How does one row refer to another?
+//! By its key, in a field: following it costs a cache miss or two. A [`RowId`](crate::RowId) names one version of a row, for ever: an
+//! update is another row with another number. It converts to the place in the files and back, a chunk and an offset, as structchunk has
+//! them; that suits tables whose rows never change.
+//!
+//! ```
+//! use pongo::prelude::*;
+//!
+//! #[pongo::record]
+//! #[pongo(table = "people")]
+//! struct Person {
+//!     #[pongo(key)]
+//!     id: u32,
+//!     boss: Maybe<u32>,
+//! }
+//!
+//! let store = Store::in_memory()?;
+//! let mut tx = store.begin_write()?;
+//! tx.table::<Person>()?.put(&Person { id: 1, boss: None.into() })?;
+//! tx.table::<Person>()?.put(&Person { id: 2, boss: Maybe::some(1) })?;
+//! tx.commit()?;
+//! let snapshot = store.begin_read()?;
+//! let people = snapshot.table::<Person>()?;
+//! let (row, person) = people.get_row(&2)?.ok_or("2 is there")?;
+//! let boss = person.boss.get().ok_or("2 has one")?;
+//! assert!(people.get(boss)?.is_some_and(|boss| boss.boss.is_none()));
+//! let place = people.locate(row).ok_or("it was written")?;
+//! assert_eq!((place.offset, people.row_at(place)), (size_of::<Person>() as u64, Some(row)));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
