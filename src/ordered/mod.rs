@@ -6,6 +6,7 @@
 //! | `index` | [`OrderedIndex`]: one index: what lies in blocks, the rows behind it in memory, bringing the one up to the other |
 //! | `keys` | where a row's key comes from |
 //! | `stream` | pairs of both in order, from both ends |
+//! | `sides` | where its pairs come from: blocks, and recent rows |
 //! | `scan` | the same from the rows alone |
 //! | `keeper` | the thread that keeps indexes from lagging |
 //!
@@ -15,6 +16,7 @@ mod index;
 mod keeper;
 mod keys;
 mod scan;
+mod sides;
 mod stream;
 
 use std::path::{Path, PathBuf};

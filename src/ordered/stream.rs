@@ -10,15 +10,14 @@ use std::sync::Arc;
 use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
-use pongo_core::snapshot::Snapshot;
-use pongo_core::table::TableView;
-use pongo_index::ordered::{Cursor, Edge, OrderedError, OrderedStore};
 
-use super::index::{OrderedIndex, Recent, Sources, ViewKeys};
-use super::keys::KeySource;
+use pongo_core::table::TableView;
+use pongo_index::ordered::{Edge, OrderedError};
+
+use super::index::{OrderedIndex, Sources, ViewKeys};
 use super::scan::Scan;
+use super::sides::{BlockSide, Context, RunSide, SideError};
 use crate::store::Shared;
-use pongo_index::Encoding;
 
 /// A pair that is no longer where it was.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -76,230 +75,8 @@ impl Limits {
         self.below.as_ref().is_none_or(|below| key < &below[..])
     }
 
-    fn admits(&self, forward: bool, key: &[u8], row: RowId) -> bool {
+    pub(super) fn admits(&self, forward: bool, key: &[u8], row: RowId) -> bool {
         if forward { self.end_admits(key, row) } else { self.start_admits(key, row) }
-    }
-}
-
-/// What all sides look at.
-struct Context<'s> {
-    view: &'s TableView,
-    heap: &'s dyn HeapRead,
-    index: Arc<OrderedIndex>,
-    shared: &'s Arc<Shared>,
-    /// A newer view, where the index goes beyond this one: a search may need the keys of rows that this one does not see.
-    wide: Option<Snapshot>,
-}
-
-impl Context<'_> {
-    /// The row's key, behind what is in `out`.
-    fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), ReadError> {
-        let bytes = self.view.row_bytes(row)?;
-        self.index.keys().put(&self.view.core().schema().table, bytes, self.heap, out)
-    }
-
-    #[inline]
-    fn sees(&self, row: RowId) -> bool {
-        row.0 < self.view.len() && self.view.is_live(row)
-    }
-}
-
-/// Rows that are read together: few at first, since most ranges are short.
-const FIRST_BATCH: usize = 16;
-const LARGEST_BATCH: usize = 256;
-/// Recent rows that are fetched ahead.
-const AHEAD: usize = 8;
-
-/// Pairs that lie in blocks.
-struct BlockSide {
-    store: Arc<OrderedStore>,
-    cursor: Cursor,
-    /// Rows of this batch that the view sees, with their keys one behind the other.
-    rows: Vec<RowId>,
-    keys: Vec<u8>,
-    /// Where each key ends.
-    ends: Vec<usize>,
-    /// Bytes of a key, if all have as many; 0 else.
-    stride: usize,
-    /// The last key of the batch before, if there was any.
-    last: Vec<u8>,
-    any: bool,
-    at: usize,
-    batch: usize,
-    ended: bool,
-}
-
-/// Whether one key comes before another: mostly their first bytes say it.
-#[inline]
-fn sooner(one: &[u8], other: &[u8]) -> bool {
-    match (one.first_chunk::<8>(), other.first_chunk::<8>()) {
-        (Some(a), Some(b)) if a != b => u64::from_be_bytes(*a) < u64::from_be_bytes(*b),
-        _ => one < other,
-    }
-}
-
-/// Why a side cannot go on.
-enum SideError {
-    Read(ReadError),
-    /// The blocks are doubtful.
-    Blocks(Arc<OrderedStore>, OrderedError),
-}
-
-impl From<ReadError> for SideError {
-    fn from(error: ReadError) -> Self {
-        Self::Read(error)
-    }
-}
-
-impl BlockSide {
-    /// Makes the next pair ready.
-    fn fill(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) -> Result<(), SideError> {
-        while self.at == self.rows.len() && !self.ended {
-            self.rows.clear();
-            self.at = 0;
-            let more = self.cursor.fill(&mut self.rows, self.batch);
-            self.ended = !more.map_err(|error| SideError::Blocks(Arc::clone(&self.store), error))?;
-            self.batch = (self.batch * 2).min(LARGEST_BATCH);
-            for &row in &self.rows {
-                context.view.prefetch(row);
-            }
-            self.rows.retain(|&row| context.sees(row));
-            self.take_keys(context, limits, forward)?;
-        }
-        Ok(())
-    }
-
-    fn take_keys(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) -> Result<(), SideError> {
-        self.ends.clear();
-        let (source, table) = (context.index.keys(), &context.view.core().schema().table);
-        if let KeySource::Fields(encoding) = source {
-            return self.take_fixed_keys(context, encoding, limits, forward);
-        }
-        self.keys.clear();
-        for (place, &row) in self.rows.iter().enumerate() {
-            let bytes = context.view.row_bytes(row).map_err(ReadError::from)?;
-            let from = self.keys.len();
-            source.put(table, bytes, context.heap, &mut self.keys)?;
-            self.ends.push(self.keys.len());
-            let (before, key) = self.keys.split_at(from);
-            let last = match place {
-                0 if !self.any => continue,
-                0 => &self.last[..],
-                1 => before,
-                _ => &before[self.ends[place - 2]..],
-            };
-            if if forward { key < last } else { key > last } {
-                let what = format!("row {row} in another order than that of its key");
-                return Err(SideError::Blocks(Arc::clone(&self.store), OrderedError::Damaged { what }));
-            }
-        }
-        self.end_batch(limits, forward);
-        Ok(())
-    }
-
-    /// The same for keys that all have one length, where rows that lie together are read together.
-    fn take_fixed_keys(
-        &mut self,
-        context: &Context<'_>,
-        encoding: &Encoding,
-        limits: &Limits,
-        forward: bool,
-    ) -> Result<(), SideError> {
-        let (view, len) = (context.view, encoding.len());
-        let size = view.core().row_size() as usize;
-        self.stride = len;
-        self.keys.resize(self.rows.len() * len, 0);
-        let mut keys = self.keys.chunks_exact_mut(len);
-        for run in self.rows.chunk_by(|one, next| one.next() == *next) {
-            let bytes = view.rows_bytes(run[0]..run[run.len() - 1].next()).map_err(ReadError::from)?;
-            for (row, key) in bytes.chunks_exact(size).zip(&mut keys) {
-                encoding.encode_row_to(row, key);
-            }
-        }
-        let mut last = if self.any { Some(&self.last[..]) } else { None };
-        for (place, key) in self.keys.chunks_exact(len).enumerate() {
-            if let Some(last) = last
-                && (if forward { sooner(key, last) } else { sooner(last, key) })
-            {
-                let what = format!("row {} in another order than that of its key", self.rows[place]);
-                return Err(SideError::Blocks(Arc::clone(&self.store), OrderedError::Damaged { what }));
-            }
-            last = Some(key);
-        }
-        self.end_batch(limits, forward);
-        Ok(())
-    }
-
-    fn end_batch(&mut self, limits: &Limits, forward: bool) {
-        let Some(last) = self.rows.len().checked_sub(1) else { return };
-        self.any = true;
-        let key = self.key(last).to_vec();
-        // The last batch goes beyond the limit.
-        if !limits.admits(forward, &key, self.rows[last]) {
-            let admitted = |&place: &usize| limits.admits(forward, self.key(place), self.rows[place]);
-            let within = (0..self.rows.len()).take_while(admitted).count();
-            self.rows.truncate(within);
-            self.ended = true;
-        }
-        self.last = key;
-    }
-
-    fn start_of(&self, place: usize) -> usize {
-        if place == 0 { 0 } else { self.ends[place - 1] }
-    }
-
-    fn key(&self, place: usize) -> &[u8] {
-        match self.stride {
-            0 => &self.keys[self.start_of(place)..self.ends[place]],
-            stride => &self.keys[place * stride..(place + 1) * stride],
-        }
-    }
-
-    fn current(&self) -> Option<(&[u8], RowId)> {
-        let &row = self.rows.get(self.at)?;
-        Some((self.key(self.at), row))
-    }
-}
-
-/// Recent pairs: those of `run` in the range.
-struct RunSide {
-    run: Arc<Recent>,
-    at: usize,
-    end: usize,
-    /// Rows below this are in blocks.
-    watermark: u64,
-}
-
-impl RunSide {
-    fn place(&self, forward: bool) -> usize {
-        if forward { self.at } else { self.end - 1 }
-    }
-
-    fn fill(&mut self, context: &Context<'_>, forward: bool) {
-        while self.at < self.end {
-            let place = self.place(forward);
-            let row = self.run.run.get(place).1;
-            if row.0 >= self.watermark && context.sees(row) {
-                return;
-            }
-            self.advance(context, forward);
-        }
-    }
-
-    fn advance(&mut self, context: &Context<'_>, forward: bool) {
-        if forward {
-            self.at += 1
-        } else {
-            self.end -= 1
-        }
-        if self.end - self.at > AHEAD {
-            let ahead = if forward { self.at + AHEAD } else { self.end - 1 - AHEAD };
-            context.view.prefetch(self.run.run.get(ahead).1);
-        }
-    }
-
-    fn current(&self, forward: bool) -> Option<(&[u8], RowId)> {
-        (self.at < self.end).then(|| self.run.run.get(self.place(forward)))
     }
 }
 
@@ -351,19 +128,7 @@ impl Flow {
                     OrderedError::Keys { .. } => SideError::Read(context.index.fault(error)),
                     error => SideError::Blocks(Arc::clone(store), error),
                 })?;
-                Some(BlockSide {
-                    store: Arc::clone(store),
-                    cursor: cursor.until(until),
-                    rows: Vec::new(),
-                    keys: Vec::new(),
-                    ends: Vec::new(),
-                    stride: 0,
-                    last: Vec::new(),
-                    any: false,
-                    at: 0,
-                    batch: FIRST_BATCH,
-                    ended: false,
-                })
+                Some(BlockSide::new(store, cursor.until(until)))
             }
         };
         let runs = sources.runs.iter().map(|run| {
@@ -382,7 +147,7 @@ impl Flow {
     /// The next row, if there are only blocks and it is ready.
     #[inline]
     fn take_ready(&mut self) -> Option<RowId> {
-        if !self.runs.is_empty() || self.scan.is_some() {
+        if !self.is_blocks_alone() {
             return None;
         }
         let blocks = self.blocks.as_mut()?;
@@ -393,7 +158,7 @@ impl Flow {
 
     /// The next rows that lie one behind the other, two at least, if there are only blocks and they are ready.
     fn take_run(&mut self) -> Option<std::ops::Range<RowId>> {
-        if !self.runs.is_empty() || self.scan.is_some() {
+        if !self.is_blocks_alone() {
             return None;
         }
         let blocks = self.blocks.as_mut()?;
@@ -407,8 +172,12 @@ impl Flow {
         Some(first..RowId(first.0 + len as u64))
     }
 
-    /// Makes the next pair of every side ready and says which comes first.
-    fn ready(&mut self, context: &Context<'_>) -> Result<Option<Next>, SideError> {
+    fn is_blocks_alone(&self) -> bool {
+        self.runs.is_empty() && self.scan.is_none()
+    }
+
+    /// Makes the next pair of every side ready and says which comes first; without its key, if nobody needs it.
+    fn ready(&mut self, context: &Context<'_>, with_key: bool) -> Result<Option<Next>, SideError> {
         if let Some(blocks) = &mut self.blocks {
             blocks.fill(context, &self.limits, self.forward)?;
         }
@@ -418,10 +187,15 @@ impl Flow {
         if let Some(scan) = &mut self.scan {
             scan.fill(context.view, context.heap, &context.index, &self.limits)?;
         }
+        let alone = self.is_blocks_alone() && !with_key;
         let mut first = None;
-        if let Some(blocks) = &self.blocks
-            && blocks.current().is_some()
+        if let Some(blocks) = &mut self.blocks
+            && blocks.row().is_some()
         {
+            if alone {
+                return Ok(Some(Next::Blocks));
+            }
+            blocks.fill_key(context)?;
             first = Some(Next::Blocks);
         }
         for (place, run) in self.runs.iter().enumerate() {
@@ -446,6 +220,13 @@ impl Flow {
             Next::Blocks => self.blocks.as_ref()?.current(),
             Next::Run(place) => self.runs[place].current(self.forward),
             Next::Scan => self.scan.as_ref()?.current(),
+        }
+    }
+
+    fn row(&self, next: Next) -> Option<RowId> {
+        match next {
+            Next::Blocks => self.blocks.as_ref()?.row(),
+            _ => self.current(next).map(|(_, row)| row),
         }
     }
 
@@ -641,21 +422,28 @@ impl<'s> Stream<'s> {
     }
 
     fn advance(&mut self, flow: &mut Flow) -> Result<Option<RowId>, SideError> {
-        let Some(next) = flow.ready(&self.context)? else { return Ok(None) };
-        let Some((key, row)) = flow.current(next) else { return Ok(None) };
-        if flow.forward {
-            if self.back_pair.as_ref().is_some_and(|back| (key, row) >= (&back.key[..], back.row)) {
+        let forward = flow.forward;
+        let with_key = !forward || self.back.is_some() || self.back_pair.is_some();
+        let Some(next) = flow.ready(&self.context, with_key)? else { return Ok(None) };
+        let row = if with_key {
+            let Some((key, row)) = flow.current(next) else { return Ok(None) };
+            let met = if forward {
+                self.back_pair.as_ref().is_some_and(|back| (key, row) >= (&back.key[..], back.row))
+            } else {
+                self.front_pair.as_ref().is_some_and(|front| (key, row) <= (&front.key[..], front.row))
+            };
+            if met {
                 return Ok(None);
             }
-            self.front_row = Some(row);
-            if self.back.is_some() {
-                self.front_pair = Some(Pair { key: key.to_vec(), row });
-            }
+            let pair = Some(Pair { key: key.to_vec(), row });
+            *(if forward { &mut self.front_pair } else { &mut self.back_pair }) = pair;
+            row
         } else {
-            if self.front_pair.as_ref().is_some_and(|front| (key, row) <= (&front.key[..], front.row)) {
-                return Ok(None);
-            }
-            self.back_pair = Some(Pair { key: key.to_vec(), row });
+            let Some(row) = flow.row(next) else { return Ok(None) };
+            row
+        };
+        if forward {
+            self.front_row = Some(row);
         }
         flow.advance(next, &self.context);
         Ok(Some(row))
