@@ -31,13 +31,14 @@
 //!
 //! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; [`Table::filter`] and the
 //! conditions of [`Column`]; the field
-//! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`].
+//! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`]. Questions and answers: [`cookbook`].
 #![deny(unsafe_code)]
 
 // So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
 extern crate self as pongo;
 
 mod alloc;
+pub mod cookbook;
 mod enforce;
 mod explain;
 mod filter;

@@ -19,7 +19,7 @@ use csv_rows::Error;
 use data::{Airline, Airport, Flight, Plane, PlaneKind, Weather};
 use queries::{OfCarrier, Run};
 
-fn folder() -> &'static Path {
+fn folder_of_csvs() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/nycflights13"))
 }
 
@@ -70,15 +70,15 @@ fn check_answers<'a, I: Iterator<Item = Run<'a>>>(runs: impl Fn() -> I) -> Resul
 
 #[test]
 fn the_csvs_give_the_answers() -> Result<(), Error> {
-    let flights = csv_rows::read(folder(), "flights", load::flight)?;
+    let flights = csv_rows::read(folder_of_csvs(), "flights", load::flight)?;
     assert_eq!(flights.len(), 336_776);
     check_answers(|| [Ok(flights.as_slice())].into_iter())?;
     let keys: std::collections::HashSet<_> = flights.iter().map(PongoRecord::key_bytes).collect();
     assert_eq!(keys.len(), flights.len(), "the key is no key");
     let shuffled = queries::shuffled_keys([Ok(flights.as_slice())].into_iter())?;
     assert_eq!(shuffled.iter().map(Flight::encode_key).collect::<std::collections::HashSet<_>>(), keys);
-    assert_eq!(csv_rows::read(folder(), "weather", load::weather)?.len(), 26_115);
-    assert_eq!(csv_rows::read(folder(), "airlines", load::airline)?.len(), 16);
+    assert_eq!(csv_rows::read(folder_of_csvs(), "weather", load::weather)?.len(), 26_115);
+    assert_eq!(csv_rows::read(folder_of_csvs(), "airlines", load::airline)?.len(), 16);
     Ok(())
 }
 
@@ -92,7 +92,7 @@ fn united_is_twelve_minutes_late() {
 #[test]
 fn the_tables_give_the_answers() -> Result<(), Error> {
     let store = Store::in_memory()?;
-    load::load(&store, folder())?;
+    load::load(&store, folder_of_csvs())?;
     let snapshot = store.begin_read()?;
     let flights = snapshot.table::<Flight>()?;
     assert_eq!(flights.len(), 336_776);
@@ -117,5 +117,113 @@ fn the_tables_give_the_answers() -> Result<(), Error> {
     let airport = snapshot.table::<Airport>()?.get(&flight.dest)?.ok_or("IAH is not there")?;
     assert_eq!(airport.name.as_str(&snapshot)?, "George Bush Intercontinental");
     assert!(snapshot.table::<Weather>()?.get(&(flight.origin, flight.time_hour))?.is_some());
+    check_orders(&snapshot)
+}
+
+/// Carrier, flight, origin, scheduled departure, delay.
+type Line<'a> = (&'a str, u16, &'a str, u16, Option<i16>);
+
+fn line(flight: &Flight) -> Line<'_> {
+    let delay = flight.dep_delay.to_option();
+    (flight.carrier.as_str(), flight.flight, flight.origin.as_str(), flight.sched_dep_time, delay)
+}
+
+/// 4 July in New York.
+const FIRST: [Line<'_>; 5] = [
+    ("US", 1431, "EWR", 500, Some(-6)),
+    ("UA", 1106, "EWR", 536, Some(-1)),
+    ("AA", 701, "JFK", 540, Some(-2)),
+    ("B6", 939, "JFK", 545, Some(-6)),
+    ("UA", 698, "LGA", 545, Some(-3)),
+];
+
+const LATEST: [Line<'_>; 6] = [
+    ("HA", 51, "JFK", 900, Some(1301)),
+    ("MQ", 3535, "JFK", 1935, Some(1137)),
+    ("MQ", 3695, "EWR", 1635, Some(1126)),
+    ("AA", 177, "JFK", 1845, Some(1014)),
+    ("MQ", 3075, "JFK", 1600, Some(1005)),
+    ("DL", 2391, "JFK", 1900, Some(960)),
+];
+
+/// What indexes and filters answer.
+fn check_orders(snapshot: &Snapshot) -> Result<(), Error> {
+    let day = csv_rows::moment("2013-07-04T04:00:00Z")?..csv_rows::moment("2013-07-05T04:00:00Z")?;
+    let found = queries::departures(snapshot, day)?.collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(found.len(), 737);
+    assert_eq!(found.iter().filter(|flight| flight.dep_delay.is_none()).count(), 3);
+    assert_eq!(found.iter().take(5).map(|flight| line(flight)).collect::<Vec<_>>(), FIRST);
+    assert_eq!(found.last().map(|flight| line(flight)), Some(("B6", 1503, "JFK", 2359, Some(-2))));
+    // The key begins with the day.
+    assert_eq!(snapshot.table::<Flight>()?.prefix((2013, 7, 4))?.count_rows()?, 737);
+
+    let found = queries::latest(snapshot, 600)?.collect::<Result<Vec<_>, _>>()?;
+    assert_eq!(found.len(), 40);
+    assert_eq!(found.iter().take(6).map(|flight| line(flight)).collect::<Vec<_>>(), LATEST);
+
+    let late = queries::late_in(snapshot, 7, "JFK".parse()?, 60)?;
+    assert_eq!((late.flights, late.delay), (1396, 180_292));
+    let of = |share: pongo::Share| share.rows;
+    assert_eq!(of(late.explain.all), 336_776);
+    // The months lie one behind the other.
+    assert!(of(late.explain.tested) < 336_776 / 8, "{}", late.explain);
+    assert_eq!(late.explain.conditions[0].condition, "month == 7");
+    Ok(())
+}
+
+/// What a store made before the indexes were there has in its schema.
+#[test]
+fn a_table_without_the_indexes_gives_the_answers() -> Result<(), Error> {
+    /// [`Flight`] as it was, under the same name.
+    mod before {
+        use pongo::prelude::*;
+
+        #[pongo::record]
+        #[pongo(table = "flights")]
+        pub(super) struct Flight {
+            pub(super) time_hour: Timestamp,
+            #[pongo(key)]
+            pub(super) year: u16,
+            #[pongo(key)]
+            pub(super) month: u8,
+            #[pongo(key)]
+            pub(super) day: u8,
+            #[pongo(key)]
+            pub(super) carrier: FixedStr<2>,
+            #[pongo(key)]
+            pub(super) flight: u16,
+            #[pongo(key)]
+            pub(super) origin: FixedStr<3>,
+            pub(super) dest: FixedStr<3>,
+            pub(super) sched_dep_time: u16,
+            pub(super) sched_arr_time: u16,
+            pub(super) distance: u16,
+            pub(super) dep_time: Maybe<u16>,
+            pub(super) dep_delay: Maybe<i16>,
+            pub(super) arr_time: Maybe<u16>,
+            pub(super) arr_delay: Maybe<i16>,
+            pub(super) air_time: Maybe<u16>,
+            pub(super) hour: u8,
+            pub(super) minute: u8,
+            pub(super) tailnum: FixedStr<6>,
+        }
+    }
+
+    let folder = tempfile::tempdir()?;
+    // SAFETY: nothing else writes to the files of this folder.
+    let open = || unsafe { Store::open(folder.path().join("flights.pongo")) };
+    let store = open()?;
+    let mut tx = store.begin_write()?;
+    tx.table::<before::Flight>()?;
+    tx.commit()?;
+    store.close()?;
+    for _ in 0..2 {
+        let store = open()?;
+        if store.begin_read()?.table::<Flight>()?.is_empty() {
+            load::load(&store, folder_of_csvs())?;
+        }
+        check_orders(&store.begin_read()?)?;
+        store.close()?;
+    }
     Ok(())
 }

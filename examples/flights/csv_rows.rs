@@ -53,11 +53,17 @@ impl<'a> Columns<'a> {
     /// # Errors
     /// If there is no such column or its text is no such moment.
     pub(crate) fn moment(&self, column: &str) -> Result<Timestamp, Error> {
-        let text = self.text(column)?;
-        seconds(text)
-            .and_then(Timestamp::from_secs)
-            .ok_or_else(|| format!("column `{column}`, value {text:?}: not like 2013-01-01T10:00:00Z").into())
+        moment(self.text(column)?).map_err(|error| format!("column `{column}`, {error}").into())
     }
+}
+
+/// A moment written as `2013-01-01T10:00:00Z`.
+///
+/// # Errors
+/// If it is no such moment.
+pub(crate) fn moment(text: &str) -> Result<Timestamp, Error> {
+    let moment = seconds(text).and_then(Timestamp::from_secs);
+    moment.ok_or_else(|| format!("value {text:?}: not like 2013-01-01T10:00:00Z").into())
 }
 
 /// Seconds since 1970 of a moment written as `2013-01-01T10:00:00Z`.

@@ -12,6 +12,7 @@ use pongo::prelude::*;
 #[pongo(table = "flights")]
 pub(crate) struct Flight {
     /// The hour of the scheduled departure; with `origin` the key of [`Weather`].
+    #[pongo(index)]
     pub(crate) time_hour: Timestamp,
     #[pongo(key)]
     pub(crate) year: u16,
@@ -34,6 +35,7 @@ pub(crate) struct Flight {
     /// Missing if the flight was cancelled.
     pub(crate) dep_time: Maybe<u16>,
     /// Minutes; negative if early.
+    #[pongo(index)]
     pub(crate) dep_delay: Maybe<i16>,
     pub(crate) arr_time: Maybe<u16>,
     pub(crate) arr_delay: Maybe<i16>,

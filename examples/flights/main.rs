@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use pongo::prelude::*;
 
-use csv_rows::Error;
+use csv_rows::{Error, moment};
 use data::{Airline, Airport, Flight, Plane, Weather};
 use steps::report;
 
@@ -57,6 +57,9 @@ fn run(path: &Path) -> Result<(), Error> {
     rates(&snapshot)?;
     carriers(&snapshot)?;
     routes(&snapshot)?;
+    holiday(&snapshot)?;
+    longest_delays(&snapshot)?;
+    late_in_july(&snapshot)?;
     Ok(())
 }
 
@@ -132,5 +135,48 @@ fn routes(snapshot: &Snapshot) -> Result<(), Error> {
         };
         println!("  {origin} -> {dest} {count:>8}  {name}");
     }
+    Ok(())
+}
+
+/// A day of New York, which in July is four hours behind UTC.
+fn holiday(snapshot: &Snapshot) -> Result<(), Error> {
+    let started = Instant::now();
+    let day = moment("2013-07-04T04:00:00Z")?..moment("2013-07-05T04:00:00Z")?;
+    let flights = queries::departures(snapshot, day)?.collect::<Result<Vec<_>, _>>()?;
+    println!();
+    report("flights of 4 July, by time_hour", flights.len(), started);
+    let cancelled = flights.iter().filter(|flight| flight.dep_time.is_none()).count();
+    println!("  {cancelled} of them were cancelled; the first and the last:");
+    flights.iter().take(3).for_each(|flight| line(flight));
+    flights.iter().rev().take(1).for_each(|flight| line(flight));
+    Ok(())
+}
+
+fn longest_delays(snapshot: &Snapshot) -> Result<(), Error> {
+    let started = Instant::now();
+    let late = queries::latest(snapshot, 600)?.collect::<Result<Vec<_>, _>>()?;
+    println!();
+    report("ten hours late, by dep_delay", late.len(), started);
+    late.iter().take(5).for_each(|flight| line(flight));
+    Ok(())
+}
+
+/// One flight in one line.
+fn line(flight: &Flight) {
+    let delay = flight.dep_delay.get().map_or("cancelled".into(), |minutes| format!("{minutes:>5} min"));
+    let Flight { month, day, carrier, flight: number, origin, dest, sched_dep_time, .. } = flight;
+    let (hour, minute) = (sched_dep_time / 100, sched_dep_time % 100);
+    println!(
+        "  {month:02}-{day:02} {hour:02}:{minute:02}  {carrier} {number:<4}  {origin} -> {dest}  {delay}"
+    );
+}
+
+fn late_in_july(snapshot: &Snapshot) -> Result<(), Error> {
+    let started = Instant::now();
+    let late = queries::late_in(snapshot, 7, "JFK".parse()?, 60)?;
+    println!();
+    report("JFK in July, > 60 min late", late.flights as usize, started);
+    println!("  {:.1} hours of waiting in all. What the scan looked at:", late.delay as f64 / 60.0);
+    println!("    {}", late.explain.to_string().replace('\n', "\n    "));
     Ok(())
 }

@@ -1,8 +1,11 @@
-//! What is asked of the tables. Each function reads one slice after the other of the mapped rows, or follows keys.
+//! What is asked of the tables. Each function reads one slice after the other of the mapped rows, follows keys, or goes
+//! through an index.
 
 use std::collections::HashMap;
+use std::ops;
 
 use pongo::prelude::*;
+use pongo::{Explain, Range};
 
 use crate::csv_rows::Error;
 use crate::data::{Airline, Flight, Plane};
@@ -118,4 +121,62 @@ pub(crate) fn follow(snapshot: &Snapshot) -> Result<(usize, usize), Error> {
         found.1 += usize::from(airlines.get(&flight.carrier)?.is_some());
     }
     Ok(found)
+}
+
+/// The flights whose hour of departure lies within `hours`, in the order of these hours: a range of the index on
+/// `time_hour`.
+///
+/// # Errors
+/// If `hours` end before they start, or the rows do not check.
+pub(crate) fn departures(
+    snapshot: &Snapshot,
+    hours: ops::Range<Timestamp>,
+) -> Result<Range<'_, Flight>, Error> {
+    Ok(snapshot.table::<Flight>()?.by(Flight::TIME_HOUR).range(hours)?)
+}
+
+/// The flights that left at least so many minutes late, the latest first: a range of the index on `dep_delay`, read from
+/// its end. Cancelled flights, whose delay is missing, come before all others in it.
+///
+/// # Errors
+/// If the rows do not check.
+pub(crate) fn latest(
+    snapshot: &Snapshot,
+    minutes: i16,
+) -> Result<impl Iterator<Item = Result<&Flight, pongo::ReadError>>, Error> {
+    let delays = snapshot.table::<Flight>()?.by(Flight::DEP_DELAY).range(Maybe::some(minutes)..)?;
+    Ok(delays.rev())
+}
+
+/// What a filtered scan found.
+#[derive(Debug)]
+pub(crate) struct Late {
+    /// Flights.
+    pub(crate) flights: u64,
+    /// Their delays in minutes, all together.
+    pub(crate) delay: i64,
+    /// What the scan did not look at.
+    pub(crate) explain: Explain,
+}
+
+/// The flights of one month from one airport that left more than so many minutes late. There is no index on these three
+/// fields: it is a scan that passes over where there can be no such flight.
+///
+/// # Errors
+/// If the rows do not check.
+pub(crate) fn late_in(
+    snapshot: &Snapshot,
+    month: u8,
+    origin: FixedStr<3>,
+    minutes: i16,
+) -> Result<Late, Error> {
+    let late = Flight::MONTH.eq(month).and(Flight::ORIGIN.eq(origin)).and(Flight::DEP_DELAY.gt(minutes));
+    let found = snapshot.table::<Flight>()?.filter(&late);
+    let explain = found.explain()?;
+    let mut sum = Late { flights: 0, delay: 0, explain };
+    for flight in found {
+        sum.flights += 1;
+        sum.delay += flight?.dep_delay.get().copied().map_or(0, i64::from);
+    }
+    Ok(sum)
 }

@@ -167,7 +167,12 @@ prefixes!(
     (A GivenA 0; B, C, D, E),
     (A GivenA 0, B GivenB 1; C, D, E),
     (A GivenA 0, B GivenB 1, C GivenC 2; D, E),
-    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3; E)
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3; E),
+    (A GivenA 0; B, C, D, E, F),
+    (A GivenA 0, B GivenB 1; C, D, E, F),
+    (A GivenA 0, B GivenB 1, C GivenC 2; D, E, F),
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3; E, F),
+    (A GivenA 0, B GivenB 1, C GivenC 2, D GivenD 3, E GivenE 4; F)
 );
 
 #[cfg(test)]

@@ -1,0 +1,171 @@
+//! What the shop does, each in one transaction.
+
+use pongo::prelude::*;
+use pongo::{Range, ReadError, WriteError};
+
+use crate::data::{Customer, Line, Order, Product};
+
+/// What the example's functions err with.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// Puts products on the shelf: name, price in cents, pieces.
+///
+/// # Errors
+/// If the store cannot take them.
+pub(crate) fn stock_up(store: &Store, products: &[(&str, u32, u32)]) -> Result<(), Error> {
+    let mut tx = store.begin_write()?;
+    for &(sku, cents, stock) in products {
+        tx.table::<Product>()?.put(&Product { sku: sku.parse()?, cents, stock })?;
+    }
+    tx.commit()?;
+    Ok(())
+}
+
+/// Enters a customer; the refusal, in words, if another one has this e-mail address or number.
+///
+/// # Errors
+/// If the store cannot take the row for another reason.
+pub(crate) fn enter(store: &Store, id: u32, name: &str, mail: &str) -> Result<Option<String>, Error> {
+    let mut tx = store.begin_write()?;
+    let name = tx.text(name)?;
+    match tx.table::<Customer>()?.insert(&Customer { name, id, mail: mail.parse()? }) {
+        Ok(()) => {
+            tx.commit()?;
+            Ok(None)
+        }
+        Err(refusal @ (WriteError::NotUnique { .. } | WriteError::KeyExists { .. })) => {
+            Ok(Some(refusal.to_string()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Products that are wanted together or not at all, and how many of each.
+pub(crate) type Wanted<'a> = (&'a [&'a str], u16);
+
+/// What became of an order.
+#[derive(PartialEq, Eq, Debug)]
+pub(crate) struct Placed {
+    /// Its number; `None` if nothing could be had.
+    pub(crate) id: Option<u32>,
+    /// The price of all its lines.
+    pub(crate) cents: u64,
+    /// What could not be had, and why.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Places an order. What cannot be had is left out, and the order goes on: each wish is tried behind a savepoint.
+///
+/// # Errors
+/// If the store cannot take the order: nothing is changed then.
+pub(crate) fn place(
+    store: &Store,
+    customer: u32,
+    placed: Timestamp,
+    wishes: &[Wanted<'_>],
+) -> Result<Placed, Error> {
+    let mut tx = store.begin_write()?;
+    // Nobody else writes until `tx` ends: what a snapshot shows now is what there is.
+    let id = store.begin_read()?.table::<Order>()?.last()?.map_or(1, |order| order.id + 1);
+    let (mut lines, mut cents, mut refused) = (0, 0, Vec::new());
+    for wish in wishes {
+        let savepoint = tx.savepoint()?;
+        match take(&mut tx, id, lines, wish)? {
+            Taken::All { price } => {
+                lines += wish.0.len() as u16;
+                cents += price;
+            }
+            Taken::Refused(why) => {
+                tx.rollback_to(&savepoint)?;
+                refused.push(why);
+            }
+        }
+        tx.release(savepoint)?;
+    }
+    if lines == 0 {
+        tx.abort();
+        return Ok(Placed { id: None, cents, refused });
+    }
+    tx.table::<Order>()?.insert(&Order { placed, cents, id, customer })?;
+    tx.commit()?;
+    Ok(Placed { id: Some(id), cents, refused })
+}
+
+enum Taken {
+    All { price: u64 },
+    Refused(String),
+}
+
+/// Takes the products of one wish off the shelf, one after the other. A refusal leaves those before it taken.
+fn take(tx: &mut WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) -> Result<Taken, Error> {
+    let &(products, count) = wish;
+    let mut price = 0;
+    for (line, name) in (first..).zip(products) {
+        let sku = name.parse()?;
+        let taken = tx.table::<Product>()?.update(&sku, |product| {
+            let left = product.stock.checked_sub(count.into());
+            left.map(|left| product.stock = left).ok_or(product.stock).map(|()| product.cents)
+        })?;
+        let cents = match taken {
+            Some(Ok(cents)) => cents,
+            Some(Err(left)) => return Ok(Taken::Refused(format!("{count} {name}: {left} left"))),
+            None => return Ok(Taken::Refused(format!("{count} {name}: no such product"))),
+        };
+        tx.table::<Line>()?.insert(&Line { order, line, count, cents, sku })?;
+        price += u64::from(cents) * u64::from(count);
+    }
+    Ok(Taken::All { price })
+}
+
+/// Changes the prices of the products whose names lie within `skus`, in percent of what they were. Returns how many.
+///
+/// # Errors
+/// If the store cannot do it: nothing is changed then.
+pub(crate) fn reprice(store: &Store, skus: std::ops::Range<&str>, percent: u32) -> Result<u64, Error> {
+    let mut tx = store.begin_write()?;
+    let (from, to) = (FixedStr::new(skus.start)?, FixedStr::new(skus.end)?);
+    let changed = tx.table::<Product>()?.modify(from..to, |product| {
+        product.cents = product.cents * percent / 100;
+    })?;
+    tx.commit()?;
+    Ok(changed)
+}
+
+/// A customer's orders within a time, oldest first.
+///
+/// # Errors
+/// If the rows do not check.
+pub(crate) fn orders_of(
+    snapshot: &Snapshot,
+    customer: u32,
+    time: std::ops::Range<Timestamp>,
+) -> Result<Range<'_, Order>, ReadError> {
+    let bounds = (customer, time.start)..(customer, time.end);
+    snapshot.table::<Order>()?.by((Order::CUSTOMER, Order::PLACED)).range(bounds)
+}
+
+/// The lines of an order.
+///
+/// # Errors
+/// If the rows do not check.
+pub(crate) fn lines_of(snapshot: &Snapshot, order: u32) -> Result<Range<'_, Line>, ReadError> {
+    snapshot.table::<Line>()?.prefix((order,))
+}
+
+/// Cancels an order: its pieces go back to the shelf, its lines and the order itself are deleted. `false` if there is none.
+///
+/// # Errors
+/// If the store cannot do it: nothing is changed then.
+pub(crate) fn cancel(store: &Store, order: u32) -> Result<bool, Error> {
+    let mut tx = store.begin_write()?;
+    // Nobody else writes until `tx` ends: what a snapshot shows now is what there is.
+    let snapshot = store.begin_read()?;
+    for line in lines_of(&snapshot, order)? {
+        let line = line?;
+        tx.table::<Product>()?.update(&line.sku, |product| product.stock += u32::from(line.count))?;
+    }
+    tx.table::<Line>()?.delete_range((order, 0)..=(order, u16::MAX))?;
+    let was_there = tx.table::<Order>()?.delete(&order)?;
+    tx.commit()?;
+    Ok(was_there)
+}
