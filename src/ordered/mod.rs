@@ -88,6 +88,11 @@ enum Held {
 /// How long a refusal is believed.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
+/// Blocks are compacted when they take so many times their bytes on disk, and so many bytes more: one merge into an empty
+/// sled leaves it with about twice as many.
+const COMPACT_AT: u64 = 3;
+const COMPACT_FROM: u64 = 8 << 20;
+
 /// The ordered indexes of one store in one process.
 #[derive(Debug)]
 pub(crate) struct Ordered {
@@ -99,6 +104,8 @@ pub(crate) struct Ordered {
     set_aside: AtomicU64,
     /// Why the last time.
     last_doubt: Mutex<Option<String>>,
+    /// Bytes on disk below which they are not compacted.
+    compact_beyond: AtomicU64,
 }
 
 /// What [`Ordered::state`] says.
@@ -131,6 +138,7 @@ impl Ordered {
             indexes: RwLock::default(),
             set_aside: AtomicU64::new(0),
             last_doubt: Mutex::default(),
+            compact_beyond: AtomicU64::new(0),
         }
     }
 
@@ -237,14 +245,15 @@ impl Ordered {
     }
 
     /// After an error in reading or merging blocks: those that are doubtful are set aside and begun anew; what failed for
-    /// want of space is tried again later. `store` is the one that erred: what came after it is left alone.
-    pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) {
+    /// want of space is tried again later. `store` is the one that erred: what came after it is left alone, and `false` says
+    /// so.
+    pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) -> bool {
         if matches!(error, OrderedError::Stopped | OrderedError::Keys { .. }) {
-            return;
+            return true;
         }
         let mut held = lock(&self.held);
         if !matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
-            return;
+            return false;
         }
         let _ = store.close();
         let damaged = matches!(error, OrderedError::Damaged { .. } | OrderedError::KeyTooLong { .. });
@@ -263,6 +272,7 @@ impl Ordered {
         for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
             index.forget_blocks();
         }
+        true
     }
 
     /// What became of the blocks.
@@ -276,6 +286,27 @@ impl Ordered {
             },
             set_aside: self.set_aside.load(Ordering::Relaxed),
             last_doubt: lock(&self.last_doubt).clone(),
+        }
+    }
+
+    /// Has the blocks written anew if that gives back much space: many merges leave sled with several times what it needs.
+    pub(crate) fn compact(&self, store: &Arc<OrderedStore>) {
+        let outcome = store.stats().and_then(|stats| {
+            let least = COMPACT_AT * stats.block_bytes + COMPACT_FROM;
+            if stats.disk_bytes <= least.max(self.compact_beyond.load(Ordering::Relaxed)) {
+                return Ok(());
+            }
+            // Not again and again, if it gives back little, or fails.
+            self.compact_beyond.store(stats.disk_bytes + stats.disk_bytes / 2, Ordering::Relaxed);
+            store.compact()?;
+            let after = store.stats()?.disk_bytes;
+            self.compact_beyond.store(after + after / 2, Ordering::Relaxed);
+            Ok(())
+        });
+        if let Err(error) = outcome
+            && (matches!(error, OrderedError::Damaged { .. }) || !store.is_open())
+        {
+            self.doubt(store, &error);
         }
     }
 

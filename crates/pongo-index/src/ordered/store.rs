@@ -235,6 +235,31 @@ impl OrderedStore {
         self.remove_retired()
     }
 
+    /// Writes all blocks that are needed anew, one behind the other, and gives back the space of all others. Versions that
+    /// someone reads can be read on. Costs a copy of all blocks and some syncs, and needs the space for it meanwhile;
+    /// readers wait for the moment in which the copy takes the place of what was there.
+    ///
+    /// # Errors
+    /// [`OrderedError::Damaged`], [`OrderedError::Store`], [`OrderedError::Poisoned`]. No version is changed;
+    /// [`is_open`](OrderedStore::is_open) says whether they can be read on.
+    pub fn compact(&self) -> Result<(), OrderedError> {
+        let _writer = self.write()?;
+        self.remove_retired()?;
+        let mut numbers = Vec::new();
+        for id in self.indexes() {
+            numbers.extend(self.index(id)?.iter().flat_map(|sorted| sorted.numbers()));
+        }
+        numbers.extend(self.state().retired.iter().flat_map(|retired| &retired.numbers));
+        numbers.sort_unstable();
+        Ok(self.shared.blocks.compact(&numbers)?)
+    }
+
+    /// Whether blocks can be read: it was not closed, and did not have to be.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shared.blocks.get_named(root::NAME).is_ok()
+    }
+
     /// What the indexes take. Reads all directories.
     ///
     /// # Errors
