@@ -56,11 +56,13 @@ pub(crate) struct Tuning {
     pub(crate) slice: u64,
     /// Pairs that one pass over the rows keeps.
     pub(crate) kept: usize,
+    /// Bytes on disk beyond which it is asked whether compacting is worth it. With 0 it always is.
+    pub(crate) compact_from: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18 }
+        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18, compact_from: 8 << 20 }
     }
 }
 
@@ -88,10 +90,9 @@ enum Held {
 /// How long a refusal is believed.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
-/// Blocks are compacted when they take so many times their bytes on disk, and so many bytes more: one merge into an empty
-/// sled leaves it with about twice as many.
-const COMPACT_AT: u64 = 3;
-const COMPACT_FROM: u64 = 8 << 20;
+/// Blocks are compacted when they take so many times their bytes on disk. A copy takes about twice as many, and a merge that
+/// rewrites all of it twice as many again: those that come one behind the other are not all followed by a copy.
+const COMPACT_AT: u64 = 4;
 
 /// The ordered indexes of one store in one process.
 #[derive(Debug)]
@@ -292,8 +293,10 @@ impl Ordered {
     /// Has the blocks written anew if that gives back much space: many merges leave sled with several times what it needs.
     pub(crate) fn compact(&self, store: &Arc<OrderedStore>) {
         let outcome = store.stats().and_then(|stats| {
-            let least = COMPACT_AT * stats.block_bytes + COMPACT_FROM;
-            if stats.disk_bytes <= least.max(self.compact_beyond.load(Ordering::Relaxed)) {
+            let from = self.tuning.compact_from;
+            let beyond =
+                (COMPACT_AT * stats.block_bytes + from).max(self.compact_beyond.load(Ordering::Relaxed));
+            if stats.disk_bytes <= beyond && from > 0 {
                 return Ok(());
             }
             // Not again and again, if it gives back little, or fails.

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
@@ -26,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of blocks that are copied between two flushes.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
+/// Calls of sled that are left until one panics, if it is to: see [`SledBlocks::panic_after`].
+static UNTIL_PANIC: AtomicU64 = AtomicU64::new(u64::MAX);
+
 /// Blocks in a folder of sled's. One process has it open at a time.
 #[derive(Debug)]
 pub struct SledBlocks {
@@ -37,6 +41,8 @@ pub struct SledBlocks {
 struct Inner {
     /// `None` once closed.
     db: Option<sled::Db>,
+    /// What it panicked with, if that is why it is closed: whoever asks next hears of it too.
+    panicked: Option<String>,
     /// sled's `db` file: what is synced behind its back, and how its lock is seen to be gone.
     file: File,
 }
@@ -54,6 +60,12 @@ impl SledBlocks {
         // cannot be removed it takes space, and does no harm.
         let _ = remove(&beside(&path, ".new"));
         Ok(SledBlocks { path, inner })
+    }
+
+    /// For tests: the call after so many panics, in this process, as if sled did.
+    #[doc(hidden)]
+    pub fn panic_after(calls: u64) {
+        UNTIL_PANIC.store(calls, Ordering::Relaxed);
     }
 
     fn name(&self) -> String {
@@ -76,15 +88,28 @@ impl SledBlocks {
     ) -> Result<T, StoreError> {
         let panicked = {
             let inner = self.read();
-            let Some(db) = &inner.db else { return Err(StoreError::Closed { path: self.name() }) };
-            match catch_unwind(AssertUnwindSafe(|| work(db))) {
+            let Some(db) = &inner.db else { return Err(self.closed(&inner)) };
+            let work = || {
+                panic_if_asked();
+                work(db)
+            };
+            match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => return Err(store_error(doing, self.name(), error)),
                 Err(panic) => panic_message(&*panic),
             }
         };
-        self.write().close();
-        Err(StoreError::Damaged { path: self.name(), what: panicked })
+        let mut inner = self.write();
+        inner.close();
+        inner.panicked.get_or_insert(panicked);
+        Err(self.closed(&inner))
+    }
+
+    fn closed(&self, inner: &Inner) -> StoreError {
+        match &inner.panicked {
+            Some(what) => StoreError::Damaged { path: self.name(), what: what.clone() },
+            None => StoreError::Closed { path: self.name() },
+        }
     }
 
     /// Puts these blocks, and all named values, into another folder.
@@ -98,21 +123,22 @@ impl SledBlocks {
             batched += bytes.len();
             batch.push((block_key(number), bytes));
             if batched >= COPIED_AT_ONCE {
-                to.put_all(std::mem::take(&mut batch))?;
+                to.put_all(std::mem::take(&mut batch)).map_err(of_copy)?;
                 batched = 0;
             }
         }
-        to.put_all(batch)?;
+        to.put_all(batch).map_err(of_copy)?;
         let named = self.call("list", |db| db.range(named_key(b"")..).collect::<Result<Vec<_>, _>>())?;
-        to.call("write", |db| named.iter().try_for_each(|(name, value)| db.insert(name, value).map(|_| ())))?;
-        to.sync()
+        to.call("write", |db| named.iter().try_for_each(|(name, value)| db.insert(name, value).map(|_| ())))
+            .and_then(|()| to.sync())
+            .map_err(of_copy)
     }
 
     /// Exchanges this folder with a copy, which is closed, and whose lock `copy` holds.
     fn swap(&self, beside: &Path, copy: &File) -> Result<(), StoreError> {
         let mut inner = self.write();
         if inner.db.is_none() {
-            return Err(StoreError::Closed { path: self.name() });
+            return Err(self.closed(&inner));
         }
         if !inner.close_and_lock() {
             return Err(self.not_let_go());
@@ -174,7 +200,7 @@ impl Inner {
         };
         let file = path.join("db");
         match File::options().read(true).write(true).open(&file) {
-            Ok(file) => Ok(Inner { db: Some(db), file }),
+            Ok(file) => Ok(Inner { db: Some(db), panicked: None, file }),
             Err(source) => {
                 drop_db(db);
                 Err(StoreError::io("open", file.display().to_string(), source))
@@ -261,7 +287,7 @@ impl BlockStore for SledBlocks {
         let beside = beside(&self.path, ".new");
         let failed = |doing, error| StoreError::io(doing, beside.display().to_string(), error);
         remove(&beside).map_err(|error| failed("remove", error))?;
-        let copied = SledBlocks::open(&beside).and_then(|copy| {
+        let copied = SledBlocks::open(&beside).map_err(of_copy).and_then(|copy| {
             self.copy_to(&copy, numbers)?;
             let mut inner = copy.write();
             if !inner.close_and_lock() {
@@ -290,6 +316,23 @@ impl BlockStore for SledBlocks {
 impl Drop for SledBlocks {
     fn drop(&mut self) {
         self.write().close();
+    }
+}
+
+/// What is wrong with a copy is no reason to doubt what was copied.
+fn of_copy(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged { path, what } => {
+            StoreError::Io { doing: "copy blocks to", path, source: io::Error::other(what) }
+        }
+        other => other,
+    }
+}
+
+#[inline]
+fn panic_if_asked() {
+    if UNTIL_PANIC.load(Ordering::Relaxed) != u64::MAX && UNTIL_PANIC.fetch_sub(1, Ordering::Relaxed) == 0 {
+        panic!("as asked by a test");
     }
 }
 
