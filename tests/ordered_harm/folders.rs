@@ -216,29 +216,22 @@ fn what_a_compaction_left_goes() -> Outcome {
 
 #[test]
 fn panicking() -> Outcome {
-    let name = "folders::panicking";
-    if child::role().is_none() {
-        // In a process of its own: the panic is asked for process-wide.
-        let output = child::command(name, "alone").output()?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-        assert!(said.contains("1 passed"), "{said}");
-        return Ok(());
-    }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path, 3000)?;
+    let sled = path.canonicalize()?.join("ordered/sled");
     let (mut rows, mut panicked) = (3000, 0);
     for calls in (0..24).chain([30, 40, 60, 80]) {
         let store = open(&path)?;
         put(&store, rows..rows + 200)?;
         rows += 200;
-        SledBlocks::panic_after(calls);
+        SledBlocks::panic_after(&sled, calls);
         check(&store)?;
         // Where it meets `settle` that may say so; what is asked afterwards is right all the same.
         let settled = store.settle();
         check(&store)?;
-        SledBlocks::panic_after(u64::MAX);
+        // Not asked for any more, if it was not met.
+        SledBlocks::panic_after("", 0);
         let found = status(&store)?;
         if let Some(doubt) = found.last_doubt {
             assert!(doubt.contains("panicked"), "{doubt}");

@@ -9,9 +9,9 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -27,8 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of blocks that are copied between two flushes.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
-/// Calls of sled that are left until one panics, if it is to: see [`SledBlocks::panic_after`].
-static UNTIL_PANIC: AtomicU64 = AtomicU64::new(u64::MAX);
+/// Where sled is to panic, and after how many calls: see [`SledBlocks::panic_after`].
+static PANIC: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
+static PANIC_IS_ASKED: AtomicBool = AtomicBool::new(false);
 
 /// Blocks in a folder of sled's. One process has it open at a time.
 #[derive(Debug)]
@@ -62,10 +63,11 @@ impl SledBlocks {
         Ok(SledBlocks { path, inner })
     }
 
-    /// For tests: the call after so many panics, in this process, as if sled did.
+    /// For tests: the call for this folder after so many others panics, as if sled did.
     #[doc(hidden)]
-    pub fn panic_after(calls: u64) {
-        UNTIL_PANIC.store(calls, Ordering::Relaxed);
+    pub fn panic_after(path: impl Into<PathBuf>, calls: u64) {
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.into(), calls));
+        PANIC_IS_ASKED.store(true, Ordering::Relaxed);
     }
 
     fn name(&self) -> String {
@@ -90,7 +92,7 @@ impl SledBlocks {
             let inner = self.read();
             let Some(db) = &inner.db else { return Err(self.closed(&inner)) };
             let work = || {
-                panic_if_asked();
+                panic_if_asked(&self.path);
                 work(db)
             };
             match catch_unwind(AssertUnwindSafe(work)) {
@@ -330,9 +332,17 @@ fn of_copy(error: StoreError) -> StoreError {
 }
 
 #[inline]
-fn panic_if_asked() {
-    if UNTIL_PANIC.load(Ordering::Relaxed) != u64::MAX && UNTIL_PANIC.fetch_sub(1, Ordering::Relaxed) == 0 {
-        panic!("as asked by a test");
+fn panic_if_asked(path: &Path) {
+    if PANIC_IS_ASKED.load(Ordering::Relaxed) {
+        let mut asked = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *asked {
+            Some((here, 0)) if here == path => {
+                *asked = None;
+                panic!("as asked by a test");
+            }
+            Some((here, left)) if here == path => *left -= 1,
+            _ => {}
+        }
     }
 }
 

@@ -109,14 +109,18 @@ impl Pairs {
     /// The `i`th pair. Panics if there is none.
     #[inline]
     fn pair(&self, i: usize) -> (&[u8], u64) {
-        let key = match &self.lengths {
+        (self.key(i), self.rows[i])
+    }
+
+    #[inline]
+    fn key(&self, i: usize) -> &[u8] {
+        match &self.lengths {
             Lengths::One(len) => &self.keys[i * len..(i + 1) * len],
             Lengths::Many(ends) => {
                 let start = if i == 0 { 0 } else { ends[i - 1] };
                 &self.keys[start as usize..ends[i] as usize]
             }
-        };
-        (key, self.rows[i])
+        }
     }
 
     /// Sorts them by key, then by row. About 0.1 µs a pair; pairs that came in order are only looked through.
@@ -141,7 +145,7 @@ impl Pairs {
         // The eight bytes behind what all keys share decide nearly always.
         let mut order: Vec<u128> =
             (0..n).map(|i| u128::from(head(&self.pair(i).0[shared..])) << 32 | i as u128).collect();
-        order.sort_unstable();
+        sort_numbers(&mut order);
         let decided = rows_ascend && matches!(self.lengths, Lengths::One(len) if len <= shared + 8);
         if !decided {
             let mut from = 0;
@@ -161,10 +165,16 @@ impl Pairs {
     }
 
     /// The same pairs in this order: whoever goes through them meets them one behind the other in memory.
-    fn in_order(self, order: &[u32]) -> Pairs {
+    fn in_order(mut self, order: &[u32]) -> Pairs {
+        // Mostly they are all rows of a range: then they are not kept beside two copies of the keys.
+        let first = self.rows.first().copied().unwrap_or(0);
+        let all_of_a_range = self.rows.iter().zip(first..).all(|(&row, expected)| row == expected);
+        if all_of_a_range {
+            self.rows = Vec::new();
+        }
         let mut keys = Vec::with_capacity(self.keys.len());
         for &i in order {
-            keys.extend_from_slice(self.pair(i as usize).0);
+            keys.extend_from_slice(self.key(i as usize));
         }
         let Pairs { keys: before, lengths, rows } = self;
         drop(before);
@@ -183,9 +193,19 @@ impl Pairs {
                 Lengths::Many(moved.collect())
             }
         };
-        let rows = order.iter().map(|&i| rows[i as usize]).collect();
+        let row = |&i: &u32| if all_of_a_range { first + u64::from(i) } else { rows[i as usize] };
+        let rows = order.iter().map(row).collect();
         Pairs { keys, lengths, rows }
     }
+}
+
+/// Sorts in place, by several threads where there are enough numbers and the feature `rayon`.
+fn sort_numbers(numbers: &mut [u128]) {
+    #[cfg(feature = "rayon")]
+    if numbers.len() > 1 << 16 {
+        return rayon::slice::ParallelSliceMut::par_sort_unstable(numbers);
+    }
+    numbers.sort_unstable();
 }
 
 /// The first eight bytes as a number that is ordered as they are; zeros where there are fewer.

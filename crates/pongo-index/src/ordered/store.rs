@@ -62,7 +62,27 @@ struct State {
     next: u64,
     indexes: BTreeMap<u64, Held>,
     retired: Vec<Retired>,
-    poisoned: bool,
+    /// Why no more is written.
+    poisoned: Option<Poison>,
+}
+
+#[derive(Debug)]
+struct Poison {
+    /// Whether what lies there is doubtful, so that all who ask are to hear of that.
+    damaged: bool,
+    why: String,
+}
+
+impl State {
+    /// The first failure counts.
+    fn poison(&mut self, error: &OrderedError) {
+        let damaged = matches!(error, OrderedError::Damaged { .. });
+        let why = match error {
+            OrderedError::Damaged { what } => what.clone(),
+            other => other.to_string(),
+        };
+        self.poisoned.get_or_insert(Poison { damaged, why });
+    }
 }
 
 #[derive(Debug)]
@@ -181,8 +201,8 @@ impl OrderedStore {
     /// rewritten, and two syncs.
     ///
     /// # Errors
-    /// All kinds. None changes a version; after [`OrderedError::Damaged`] and [`OrderedError::Store`] further merges
-    /// answer [`OrderedError::Poisoned`].
+    /// All kinds. None changes a version; after [`OrderedError::Store`] further merges answer
+    /// [`OrderedError::Poisoned`], after [`OrderedError::Damaged`] the same again.
     #[expect(clippy::too_many_arguments, reason = "each is of another kind, none has a default")]
     pub fn merge(
         &self,
@@ -290,7 +310,7 @@ impl OrderedStore {
     /// [`OrderedError::Store`]. What was merged before is durable whether this fails or not.
     pub fn close(&self) -> Result<(), OrderedError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state().poisoned = true;
+        self.state().poisoned.get_or_insert(Poison { damaged: false, why: "it was closed".to_owned() });
         self.shared.clear();
         Ok(self.shared.blocks.close()?)
     }
@@ -306,7 +326,11 @@ impl OrderedStore {
 
     fn write(&self) -> Result<MutexGuard<'_, ()>, OrderedError> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.state().poisoned { Err(OrderedError::Poisoned) } else { Ok(writer) }
+        match &self.state().poisoned {
+            None => Ok(writer),
+            Some(Poison { damaged: true, why }) => Err(OrderedError::Damaged { what: why.clone() }),
+            Some(Poison { damaged: false, why }) => Err(OrderedError::Poisoned { why: why.clone() }),
+        }
     }
 
     /// A merge failed before it changed a root: what it wrote goes, or, if the store is at fault, all trust in it.
@@ -314,7 +338,7 @@ impl OrderedStore {
         let store_is_well = !matches!(error, OrderedError::Damaged { .. } | OrderedError::Store(_));
         let removed = store_is_well && self.shared.blocks.remove(&numbers.collect::<Vec<_>>()).is_ok();
         if !removed {
-            self.state().poisoned = true;
+            self.state().poison(error);
         }
     }
 
@@ -344,8 +368,9 @@ impl OrderedStore {
         let mut state = self.state();
         if let Err(error) = written {
             // Which root the disk has is unknown now.
-            state.poisoned = true;
-            return Err(error.into());
+            let error = error.into();
+            state.poison(&error);
+            return Err(error);
         }
         state.next = next;
         let before = match version {
@@ -382,8 +407,9 @@ impl OrderedStore {
         }
         self.shared.forget(&numbers);
         self.shared.blocks.remove(&numbers).map_err(|error| {
-            self.state().poisoned = true;
-            error.into()
+            let error = error.into();
+            self.state().poison(&error);
+            error
         })
     }
 }
