@@ -52,7 +52,7 @@ pub(crate) struct Tuning {
     /// Rows that are put in order in memory if the blocks cannot be had. Of a larger table each range is looked for among the
     /// rows.
     pub(crate) in_memory: u64,
-    /// Rows that are merged at a time: what is sorted takes 40 bytes and its key a row.
+    /// Rows that are merged at a time: sorting takes 20 bytes and the key a row, or 4 and twice the key.
     pub(crate) slice: u64,
     /// Pairs that one pass over the rows keeps.
     pub(crate) kept: usize,
