@@ -206,8 +206,12 @@ impl Pairs {
 /// Sorts in place, by several threads where there are enough numbers and the feature `rayon`.
 fn sort_numbers(numbers: &mut [u128]) {
     #[cfg(feature = "rayon")]
-    if numbers.len() > 1 << 16 {
-        return rayon::slice::ParallelSliceMut::par_sort_unstable(numbers);
+    if numbers.len() > 1 << 16
+        // Threads of its own: those of the process's pool are not there in a child made by `fork`, which would wait for
+        // them for ever.
+        && let Ok(pool) = rayon::ThreadPoolBuilder::new().build()
+    {
+        return pool.install(|| rayon::slice::ParallelSliceMut::par_sort_unstable(numbers));
     }
     numbers.sort_unstable();
 }
