@@ -243,7 +243,9 @@ impl Store {
                     memory_bytes = stats.directory_bytes + stats.cache_bytes;
                     bytes.ordered = stats.disk_bytes;
                 }
-                Err(error) => shared.ordered.doubt(&store, &error),
+                Err(error) => {
+                    shared.ordered.doubt(&store, &error);
+                }
             }
         }
         let ordered = OrderedStatus {

@@ -78,7 +78,15 @@ impl Options {
     #[doc(hidden)]
     #[must_use]
     pub fn ordered_tuning(mut self, small: u64, in_memory: u64, slice: u64, kept: usize) -> Self {
-        self.tuning = Tuning { small, in_memory, slice, kept };
+        self.tuning = Tuning { small, in_memory, slice, kept, ..self.tuning };
+        self
+    }
+
+    /// For tests: bytes on disk from which on ordered indexes are compacted if that gives back much; with 0, always.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn ordered_compact_from(mut self, bytes: u64) -> Self {
+        self.tuning.compact_from = bytes;
         self
     }
 

@@ -150,6 +150,15 @@ impl OrderedIndex {
         state.runs.clear();
     }
 
+    /// The same, if they are those of this store.
+    pub(super) fn forget_blocks_in(&self, store: &Arc<OrderedStore>) {
+        let mut state = lock(&self.state);
+        if state.sorted.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, store)) {
+            state.sorted = None;
+            state.runs.clear();
+        }
+    }
+
     /// Rows below this are in blocks, as far as this process knows.
     pub(crate) fn watermark(&self) -> u64 {
         lock(&self.state).sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row)

@@ -114,6 +114,7 @@ pub(crate) fn catch_up_all(
             table: "ordered".to_owned(),
             source: Box::new(error),
         })?;
+        ordered.compact(&store);
     }
     Ok(())
 }

@@ -54,15 +54,17 @@ pub(crate) struct Tuning {
     /// Rows that are put in order in memory if the blocks cannot be had. Of a larger table each range is looked for among the
     /// rows.
     pub(crate) in_memory: u64,
-    /// Rows that are merged at a time: what is sorted takes 40 bytes and its key a row.
+    /// Rows that are merged at a time: sorting takes 20 bytes and the key a row, or 4 and twice the key.
     pub(crate) slice: u64,
     /// Pairs that one pass over the rows keeps.
     pub(crate) kept: usize,
+    /// Bytes on disk beyond which it is asked whether compacting is worth it. With 0 it always is.
+    pub(crate) compact_from: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18 }
+        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18, compact_from: 8 << 20 }
     }
 }
 
@@ -90,6 +92,10 @@ enum Held {
 /// How long a refusal is believed.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
+/// Blocks are compacted when they take so many times their bytes on disk. A copy takes about twice as many, and a merge that
+/// rewrites all of it twice as many again: those that come one behind the other are not all followed by a copy.
+const COMPACT_AT: u64 = 4;
+
 /// The ordered indexes of one store in one process.
 #[derive(Debug)]
 pub(crate) struct Ordered {
@@ -101,6 +107,8 @@ pub(crate) struct Ordered {
     set_aside: AtomicU64,
     /// Why the last time.
     last_doubt: Mutex<Option<String>>,
+    /// Bytes on disk below which they are not compacted.
+    compact_beyond: AtomicU64,
 }
 
 /// What [`Ordered::state`] says.
@@ -133,6 +141,7 @@ impl Ordered {
             indexes: RwLock::default(),
             set_aside: AtomicU64::new(0),
             last_doubt: Mutex::default(),
+            compact_beyond: AtomicU64::new(0),
         }
     }
 
@@ -245,14 +254,15 @@ impl Ordered {
     }
 
     /// After an error in reading or merging blocks: those that are doubtful are set aside and begun anew; what failed for
-    /// want of space is tried again later. `store` is the one that erred: what came after it is left alone.
-    pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) {
+    /// want of space is tried again later. `store` is the one that erred: what came after it is left alone, and `false` says
+    /// so.
+    pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) -> bool {
         if matches!(error, OrderedError::Stopped | OrderedError::Keys { .. }) {
-            return;
+            return true;
         }
         let mut held = lock(&self.held);
         if !matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
-            return;
+            return false;
         }
         let _ = store.close();
         let damaged = matches!(error, OrderedError::Damaged { .. } | OrderedError::KeyTooLong { .. });
@@ -271,6 +281,7 @@ impl Ordered {
         for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
             index.forget_blocks();
         }
+        true
     }
 
     /// What became of the blocks.
@@ -284,6 +295,29 @@ impl Ordered {
             },
             set_aside: self.set_aside.load(Ordering::Relaxed),
             last_doubt: lock(&self.last_doubt).clone(),
+        }
+    }
+
+    /// Has the blocks written anew if that gives back much space: many merges leave sled with several times what it needs.
+    pub(crate) fn compact(&self, store: &Arc<OrderedStore>) {
+        let outcome = store.stats().and_then(|stats| {
+            let from = self.tuning.compact_from;
+            let beyond =
+                (COMPACT_AT * stats.block_bytes + from).max(self.compact_beyond.load(Ordering::Relaxed));
+            if stats.disk_bytes <= beyond && from > 0 {
+                return Ok(());
+            }
+            // Not again and again, if it gives back little, or fails.
+            self.compact_beyond.store(stats.disk_bytes + stats.disk_bytes / 2, Ordering::Relaxed);
+            store.compact()?;
+            let after = store.stats()?.disk_bytes;
+            self.compact_beyond.store(after + after / 2, Ordering::Relaxed);
+            Ok(())
+        });
+        if let Err(error) = outcome
+            && (matches!(error, OrderedError::Damaged { .. }) || !store.is_open())
+        {
+            self.doubt(store, &error);
         }
     }
 

@@ -345,8 +345,12 @@ impl<'s> Stream<'s> {
         match error {
             SideError::Read(error) => Err(error),
             SideError::Blocks(store, error) => {
-                self.tries += 1;
-                self.context.shared.ordered.doubt(&store, &error);
+                if self.context.shared.ordered.doubt(&store, &error) {
+                    self.tries += 1;
+                } else {
+                    // Set aside by someone else meanwhile, or closed: nothing is wrong with what is there now.
+                    self.context.index.forget_blocks_in(&store);
+                }
                 Ok(())
             }
         }

@@ -171,7 +171,7 @@ fn the_old_version_or_the_new_one() {
         if let Err(error) = &merged {
             assert!(matches!(error, OrderedError::Store(_)), "{error}");
             let again = merge(&store, 1, 2 + steps, &more, &rows);
-            assert!(matches!(again, Err(OrderedError::Poisoned) | Err(OrderedError::Store(_))));
+            assert!(matches!(again, Err(OrderedError::Poisoned { .. }) | Err(OrderedError::Store(_))));
         }
         drop(held);
         let _ = store.tidy();

@@ -51,6 +51,12 @@ pub trait BlockStore: Send + Sync + fmt::Debug {
     fn sync(&self) -> Result<(), StoreError>;
     /// Bytes that it takes on disk.
     fn disk_bytes(&self) -> Result<u64, StoreError>;
+    /// Gives back the space that it takes beyond what these blocks and the names need. Others may go. Calls of other threads
+    /// that read go on, some of them after a wait. After an error it is what it was, or closed.
+    fn compact(&self, numbers: &[u64]) -> Result<(), StoreError> {
+        let _ = numbers;
+        Ok(())
+    }
     /// Lets go of files and locks. Later calls answer [`StoreError::Closed`].
     fn close(&self) -> Result<(), StoreError>;
     /// Forgets files and locks without touching them: for a child made by `fork`, where they belong to the parent.

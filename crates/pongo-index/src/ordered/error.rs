@@ -97,8 +97,11 @@ pub enum OrderedError {
     #[error("the merge was stopped; nothing has changed")]
     Stopped,
     /// An earlier write failed: what the disk has is unknown until it is opened again.
-    #[error("the ordered index takes no writes since one of them failed; open it again")]
-    Poisoned,
+    #[error("the ordered index takes no writes since one of them failed ({why}); open it again")]
+    Poisoned {
+        /// What that one said.
+        why: String,
+    },
 }
 
 impl From<StoreError> for OrderedError {

@@ -9,9 +9,12 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{Block, BlockStore, StoreError};
 
@@ -21,12 +24,26 @@ const SLED_CACHE: u64 = 2 << 20;
 /// How long a sled that is dropped may take to write what it has and to let go of its lock.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Bytes of blocks that are copied between two flushes.
+const COPIED_AT_ONCE: usize = 1 << 20;
+
+/// Where sled is to panic, and after how many calls: see [`SledBlocks::panic_after`].
+static PANIC: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
+static PANIC_IS_ASKED: AtomicBool = AtomicBool::new(false);
+
 /// Blocks in a folder of sled's. One process has it open at a time.
 #[derive(Debug)]
 pub struct SledBlocks {
     path: PathBuf,
+    inner: RwLock<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     /// `None` once closed.
-    db: RwLock<Option<sled::Db>>,
+    db: Option<sled::Db>,
+    /// What it panicked with, if that is why it is closed: whoever asks next hears of it too.
+    panicked: Option<String>,
     /// sled's `db` file: what is synced behind its back, and how its lock is seen to be gone.
     file: File,
 }
@@ -39,25 +56,30 @@ impl SledBlocks {
     /// [`StoreError::Damaged`] for everything else that keeps sled from opening.
     pub fn open(path: impl Into<PathBuf>) -> Result<SledBlocks, StoreError> {
         let path = path.into();
-        let name = || path.display().to_string();
-        let config = sled::Config::new().path(&path).cache_capacity(SLED_CACHE).flush_every_ms(None);
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(store_error("open", name(), error)),
-            Err(panic) => return Err(StoreError::Damaged { path: name(), what: panic_message(&*panic) }),
-        };
-        let file = path.join("db");
-        match File::options().read(true).write(true).open(&file) {
-            Ok(file) => Ok(SledBlocks { path, db: RwLock::new(Some(db)), file }),
-            Err(source) => {
-                drop_db(db);
-                Err(StoreError::io("open", file.display().to_string(), source))
-            }
-        }
+        let inner = RwLock::new(Inner::open(&path)?);
+        // sled's lock is held now: nobody else is at work here. What a compaction left that did not end can go; if it
+        // cannot be removed it takes space, and does no harm.
+        let _ = remove(&beside(&path, ".new"));
+        Ok(SledBlocks { path, inner })
+    }
+
+    /// For tests: the call for this folder after so many others panics, as if sled did.
+    #[doc(hidden)]
+    pub fn panic_after(path: impl Into<PathBuf>, calls: u64) {
+        *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.into(), calls));
+        PANIC_IS_ASKED.store(true, Ordering::Relaxed);
     }
 
     fn name(&self) -> String {
         self.path.display().to_string()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls sled. After a panic it is as good as closed.
@@ -67,44 +89,95 @@ impl SledBlocks {
         work: impl FnOnce(&sled::Db) -> Result<T, sled::Error>,
     ) -> Result<T, StoreError> {
         let panicked = {
-            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(db) = db.as_ref() else { return Err(StoreError::Closed { path: self.name() }) };
-            match catch_unwind(AssertUnwindSafe(|| work(db))) {
+            let inner = self.read();
+            let Some(db) = &inner.db else { return Err(self.closed(&inner)) };
+            let work = || {
+                panic_if_asked(&self.path);
+                work(db)
+            };
+            match catch_unwind(AssertUnwindSafe(work)) {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(error)) => return Err(store_error(doing, self.name(), error)),
                 Err(panic) => panic_message(&*panic),
             }
         };
-        self.drop_inner();
-        Err(StoreError::Damaged { path: self.name(), what: panicked })
+        let mut inner = self.write();
+        inner.close();
+        inner.panicked.get_or_insert(panicked);
+        Err(self.closed(&inner))
     }
 
-    /// Drops sled, and returns whether it let go of its lock.
-    fn drop_inner(&self) -> bool {
-        let db = self.db.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(db) = db else { return true };
-        if !drop_db(db) {
-            return false;
+    fn closed(&self, inner: &Inner) -> StoreError {
+        match &inner.panicked {
+            Some(what) => StoreError::Damaged { path: self.name(), what: what.clone() },
+            None => StoreError::Closed { path: self.name() },
         }
-        // Work that sled does in threads of its own can keep its file open a little longer.
-        let began = Instant::now();
-        loop {
-            match self.file.try_lock() {
-                Ok(()) => return self.file.unlock().is_ok(),
-                Err(_) if began.elapsed() < PATIENCE / 10 => std::thread::sleep(Duration::from_millis(1)),
-                Err(_) => return false,
+    }
+
+    /// Puts these blocks, and all named values, into another folder.
+    fn copy_to(&self, to: &SledBlocks, numbers: &[u64]) -> Result<(), StoreError> {
+        let (mut batch, mut batched) = (Vec::new(), 0);
+        for &number in numbers {
+            let Some(bytes) = self.call("read", |db| db.get(block_key(number)))? else {
+                let what = format!("block {number} is missing");
+                return Err(StoreError::Damaged { path: self.name(), what });
+            };
+            batched += bytes.len();
+            batch.push((block_key(number), bytes));
+            if batched >= COPIED_AT_ONCE {
+                to.put_all(std::mem::take(&mut batch)).map_err(of_copy)?;
+                batched = 0;
             }
         }
+        to.put_all(batch).map_err(of_copy)?;
+        let named = self.call("list", |db| db.range(named_key(b"")..).collect::<Result<Vec<_>, _>>())?;
+        to.call("write", |db| named.iter().try_for_each(|(name, value)| db.insert(name, value).map(|_| ())))
+            .and_then(|()| to.sync())
+            .map_err(of_copy)
     }
 
-    fn sync_files(&self, folder: &Path) -> io::Result<()> {
+    /// Exchanges this folder with a copy, which is closed, and whose lock `copy` holds.
+    fn swap(&self, beside: &Path, copy: &File) -> Result<(), StoreError> {
+        let mut inner = self.write();
+        if inner.db.is_none() {
+            return Err(self.closed(&inner));
+        }
+        if !inner.close_and_lock() {
+            return Err(self.not_let_go());
+        }
+        let exchanged = renameat_with(CWD, &self.path, CWD, beside, RenameFlags::EXCHANGE)
+            .map_err(io::Error::from)
+            .and_then(|()| sync_parent(&self.path));
+        // Whichever is there now is whole. Another process that gets in here has it, and this one has not.
+        let unlocked = copy.unlock().and_then(|()| inner.file.unlock());
+        *inner = Inner::open(&self.path)?;
+        exchanged.and(unlocked).map_err(|error| StoreError::io("exchange", self.name(), error))
+    }
+
+    fn not_let_go(&self) -> StoreError {
+        let source = io::Error::new(io::ErrorKind::TimedOut, "sled did not let go of its lock");
+        StoreError::Io { doing: "close", path: self.name(), source }
+    }
+
+    fn put_all<V: Into<sled::IVec>>(&self, blocks: Vec<([u8; 9], V)>) -> Result<(), StoreError> {
+        self.call("write", |db| {
+            for (key, bytes) in blocks {
+                db.insert(key, bytes)?;
+            }
+            // Not for safety: what is not flushed keeps sled from using space again (2 M pairs at once took 39 MB
+            // without this, 24 MB with it).
+            db.flush().map(|_| ())
+        })
+    }
+
+    fn sync_files(file: &File, folder: &Path) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let entry = entry?;
             let kind = entry.file_type()?;
             let synced = if kind.is_dir() {
-                self.sync_files(&entry.path())
+                Self::sync_files(file, &entry.path())
             } else if entry.file_name() == "db" {
-                self.file.sync_all()
+                file.sync_all()
             } else {
                 File::open(entry.path()).and_then(|file| file.sync_all())
             };
@@ -118,20 +191,56 @@ impl SledBlocks {
     }
 }
 
+impl Inner {
+    fn open(path: &Path) -> Result<Inner, StoreError> {
+        let name = || path.display().to_string();
+        let config = sled::Config::new().path(path).cache_capacity(SLED_CACHE).flush_every_ms(None);
+        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => db,
+            Ok(Err(error)) => return Err(store_error("open", name(), error)),
+            Err(panic) => return Err(StoreError::Damaged { path: name(), what: panic_message(&*panic) }),
+        };
+        let file = path.join("db");
+        match File::options().read(true).write(true).open(&file) {
+            Ok(file) => Ok(Inner { db: Some(db), panicked: None, file }),
+            Err(source) => {
+                drop_db(db);
+                Err(StoreError::io("open", file.display().to_string(), source))
+            }
+        }
+    }
+
+    /// Drops sled, and returns whether it let go of its lock, which is then held here, until the file is closed or opened
+    /// by [`Inner::open`] again.
+    fn close_and_lock(&mut self) -> bool {
+        let Some(db) = self.db.take() else { return self.file.try_lock().is_ok() };
+        if !drop_db(db) {
+            return false;
+        }
+        // Work that sled does in threads of its own can keep its file open a little longer.
+        let began = Instant::now();
+        loop {
+            match self.file.try_lock() {
+                Ok(()) => return true,
+                Err(_) if began.elapsed() < PATIENCE / 10 => std::thread::sleep(Duration::from_millis(1)),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Drops sled, and returns whether it let go of its lock.
+    fn close(&mut self) -> bool {
+        self.db.is_none() || self.close_and_lock() && self.file.unlock().is_ok()
+    }
+}
+
 impl BlockStore for SledBlocks {
     fn get(&self, number: u64) -> Result<Option<Block>, StoreError> {
         Ok(self.call("read", |db| db.get(block_key(number)))?.map(Block::new))
     }
 
     fn put(&self, blocks: Vec<(u64, Vec<u8>)>) -> Result<(), StoreError> {
-        self.call("write", |db| {
-            for (number, bytes) in blocks {
-                db.insert(block_key(number), bytes)?;
-            }
-            // Not for safety: what is not flushed keeps sled from using space again (2 M pairs at once took 39 MB
-            // without this, 24 MB with it).
-            db.flush().map(|_| ())
-        })
+        self.put_all(blocks.into_iter().map(|(number, bytes)| (block_key(number), bytes)).collect())
     }
 
     fn remove(&self, numbers: &[u64]) -> Result<(), StoreError> {
@@ -165,32 +274,75 @@ impl BlockStore for SledBlocks {
 
     fn sync(&self) -> Result<(), StoreError> {
         self.call("flush", |db| db.flush().map(|_| ()))?;
-        self.sync_files(&self.path).map_err(|error| StoreError::io("sync", self.name(), error))
+        let synced = Self::sync_files(&self.read().file, &self.path);
+        synced.map_err(|error| StoreError::io("sync", self.name(), error))
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
         disk_bytes(&self.path).map_err(|error| StoreError::io("list", self.name(), error))
     }
 
+    /// A copy in a folder beside, `<path>.new`, takes this one's place. At every moment, and whenever the power goes, there
+    /// is a whole one at `<path>`, since the two names are exchanged at once; and no other process gets in between, since
+    /// the locks of both are held.
+    fn compact(&self, numbers: &[u64]) -> Result<(), StoreError> {
+        let beside = beside(&self.path, ".new");
+        let failed = |doing, error| StoreError::io(doing, beside.display().to_string(), error);
+        remove(&beside).map_err(|error| failed("remove", error))?;
+        let copied = SledBlocks::open(&beside).map_err(of_copy).and_then(|copy| {
+            self.copy_to(&copy, numbers)?;
+            let mut inner = copy.write();
+            if !inner.close_and_lock() {
+                return Err(copy.not_let_go());
+            }
+            inner.file.try_clone().map_err(|error| failed("lock", error))
+        });
+        let swapped = copied.and_then(|copy| self.swap(&beside, &copy));
+        // What is there now is the one before, or a copy that is of no use.
+        let removed = remove(&beside).map_err(|error| failed("remove", error));
+        swapped.and(removed)
+    }
+
     fn close(&self) -> Result<(), StoreError> {
-        if self.drop_inner() {
-            return Ok(());
-        }
-        let source = io::Error::new(io::ErrorKind::TimedOut, "sled did not let go of its lock");
-        Err(StoreError::Io { doing: "close", path: self.name(), source })
+        if self.write().close() { Ok(()) } else { Err(self.not_let_go()) }
     }
 
     fn forget(&self) {
         // Not even waiting for a lock that a thread of the parent held.
-        if let Ok(mut db) = self.db.try_write() {
-            std::mem::forget(db.take());
+        if let Ok(mut inner) = self.inner.try_write() {
+            std::mem::forget(inner.db.take());
         }
     }
 }
 
 impl Drop for SledBlocks {
     fn drop(&mut self) {
-        self.drop_inner();
+        self.write().close();
+    }
+}
+
+/// What is wrong with a copy is no reason to doubt what was copied.
+fn of_copy(error: StoreError) -> StoreError {
+    match error {
+        StoreError::Damaged { path, what } => {
+            StoreError::Io { doing: "copy blocks to", path, source: io::Error::other(what) }
+        }
+        other => other,
+    }
+}
+
+#[inline]
+fn panic_if_asked(path: &Path) {
+    if PANIC_IS_ASKED.load(Ordering::Relaxed) {
+        let mut asked = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *asked {
+            Some((here, 0)) if here == path => {
+                *asked = None;
+                panic!("as asked by a test");
+            }
+            Some((here, left)) if here == path => *left -= 1,
+            _ => {}
+        }
     }
 }
 
@@ -260,9 +412,7 @@ fn disk_bytes(folder: &Path) -> io::Result<u64> {
 /// # Errors
 /// If it can be neither moved nor removed.
 pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".aside");
-    let aside = PathBuf::from(aside);
+    let aside = beside(path, ".aside");
     if !path.try_exists()? {
         return Ok(None);
     }
@@ -274,10 +424,22 @@ pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
             None
         }
     };
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        File::open(parent)?.sync_all()?;
-    }
+    sync_parent(path)?;
     Ok(place)
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// The same path with something behind its last name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(suffix);
+    PathBuf::from(beside)
 }
 
 /// Removes a folder or file; that it is not there is as good.

@@ -11,7 +11,7 @@
 //! | `cache` | blocks read lately |
 //! | `sorted`, `cursor` | [`Sorted`], one version of one index; [`Cursor`], its rows in order |
 //! | `gather`, `merge` | a version and a run make the next version |
-//! | `store` | [`OrderedStore`]: versions made durable, blocks removed |
+//! | `store` | [`OrderedStore`]: versions made durable, blocks removed, all of them written anew |
 //!
 //! Pairs are sorted by the bytes of their keys, then by row. Blocks hold cut keys: where two of them are equal, the row
 //! is asked for the whole one through [`FullKeys`]. Every byte that is read is covered by a checksum that the root

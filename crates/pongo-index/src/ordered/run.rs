@@ -109,19 +109,23 @@ impl Pairs {
     /// The `i`th pair. Panics if there is none.
     #[inline]
     fn pair(&self, i: usize) -> (&[u8], u64) {
-        let key = match &self.lengths {
+        (self.key(i), self.rows[i])
+    }
+
+    #[inline]
+    fn key(&self, i: usize) -> &[u8] {
+        match &self.lengths {
             Lengths::One(len) => &self.keys[i * len..(i + 1) * len],
             Lengths::Many(ends) => {
                 let start = if i == 0 { 0 } else { ends[i - 1] };
                 &self.keys[start as usize..ends[i] as usize]
             }
-        };
-        (key, self.rows[i])
+        }
     }
 
     /// Sorts them by key, then by row. About 0.1 µs a pair; pairs that came in order are only looked through.
     #[must_use]
-    pub fn sort(self) -> Run {
+    pub fn sort(mut self) -> Run {
         let n = self.len();
         let mut shared = if n == 0 { 0 } else { self.pair(0).0.len() };
         let mut in_order = true;
@@ -138,10 +142,17 @@ impl Pairs {
         if in_order {
             return Run { pairs: self };
         }
+        // Mostly they are all rows of a range: these are not kept while there is much else to keep.
+        let first = self.rows.first().copied().unwrap_or(0);
+        let last = self.rows.last().copied().unwrap_or(0);
+        let range = (rows_ascend && last - first == n as u64 - 1).then_some(first);
+        if range.is_some() {
+            self.rows = Vec::new();
+        }
         // The eight bytes behind what all keys share decide nearly always.
         let mut order: Vec<u128> =
-            (0..n).map(|i| u128::from(head(&self.pair(i).0[shared..])) << 32 | i as u128).collect();
-        order.sort_unstable();
+            (0..n).map(|i| u128::from(head(&self.key(i)[shared..])) << 32 | i as u128).collect();
+        sort_numbers(&mut order);
         let decided = rows_ascend && matches!(self.lengths, Lengths::One(len) if len <= shared + 8);
         if !decided {
             let mut from = 0;
@@ -150,21 +161,24 @@ impl Pairs {
                 let to = from + order[from..].iter().take_while(|&&o| o >> 32 == same).count();
                 if to - from > 1 {
                     order[from..to].sort_unstable_by(|&a, &b| {
-                        self.pair(a as u32 as usize).cmp(&self.pair(b as u32 as usize))
+                        let (a, b) = (a as u32 as usize, b as u32 as usize);
+                        let by_row = || if rows_ascend { a.cmp(&b) } else { self.rows[a].cmp(&self.rows[b]) };
+                        self.key(a).cmp(self.key(b)).then_with(by_row)
                     });
                 }
                 from = to;
             }
         }
         let order: Vec<u32> = order.into_iter().map(|o| o as u32).collect();
-        Run { pairs: self.in_order(&order) }
+        Run { pairs: self.in_order(&order, range) }
     }
 
     /// The same pairs in this order: whoever goes through them meets them one behind the other in memory.
-    fn in_order(self, order: &[u32]) -> Pairs {
+    /// `range`: the rows are all of a range that begins there, and are not listed.
+    fn in_order(self, order: &[u32], range: Option<u64>) -> Pairs {
         let mut keys = Vec::with_capacity(self.keys.len());
         for &i in order {
-            keys.extend_from_slice(self.pair(i as usize).0);
+            keys.extend_from_slice(self.key(i as usize));
         }
         let Pairs { keys: before, lengths, rows } = self;
         drop(before);
@@ -183,9 +197,23 @@ impl Pairs {
                 Lengths::Many(moved.collect())
             }
         };
-        let rows = order.iter().map(|&i| rows[i as usize]).collect();
+        let row = |&i: &u32| range.map_or_else(|| rows[i as usize], |first| first + u64::from(i));
+        let rows = order.iter().map(row).collect();
         Pairs { keys, lengths, rows }
     }
+}
+
+/// Sorts in place, by several threads where there are enough numbers and the feature `rayon`.
+fn sort_numbers(numbers: &mut [u128]) {
+    #[cfg(feature = "rayon")]
+    if numbers.len() > 1 << 16
+        // Threads of its own: those of the process's pool are not there in a child made by `fork`, which would wait for
+        // them for ever.
+        && let Ok(pool) = rayon::ThreadPoolBuilder::new().build()
+    {
+        return pool.install(|| rayon::slice::ParallelSliceMut::par_sort_unstable(numbers));
+    }
+    numbers.sort_unstable();
 }
 
 /// The first eight bytes as a number that is ordered as they are; zeros where there are fewer.

@@ -62,7 +62,27 @@ struct State {
     next: u64,
     indexes: BTreeMap<u64, Held>,
     retired: Vec<Retired>,
-    poisoned: bool,
+    /// Why no more is written.
+    poisoned: Option<Poison>,
+}
+
+#[derive(Debug)]
+struct Poison {
+    /// Whether what lies there is doubtful, so that all who ask are to hear of that.
+    damaged: bool,
+    why: String,
+}
+
+impl State {
+    /// The first failure counts.
+    fn poison(&mut self, error: &OrderedError) {
+        let damaged = matches!(error, OrderedError::Damaged { .. });
+        let why = match error {
+            OrderedError::Damaged { what } => what.clone(),
+            other => other.to_string(),
+        };
+        self.poisoned.get_or_insert(Poison { damaged, why });
+    }
 }
 
 #[derive(Debug)]
@@ -181,8 +201,8 @@ impl OrderedStore {
     /// rewritten, and two syncs.
     ///
     /// # Errors
-    /// All kinds. None changes a version; after [`OrderedError::Damaged`] and [`OrderedError::Store`] further merges
-    /// answer [`OrderedError::Poisoned`].
+    /// All kinds. None changes a version; after [`OrderedError::Store`] further merges answer
+    /// [`OrderedError::Poisoned`], after [`OrderedError::Damaged`] the same again.
     #[expect(clippy::too_many_arguments, reason = "each is of another kind, none has a default")]
     pub fn merge(
         &self,
@@ -235,6 +255,31 @@ impl OrderedStore {
         self.remove_retired()
     }
 
+    /// Writes all blocks that are needed anew, one behind the other, and gives back the space of all others. Versions that
+    /// someone reads can be read on. Costs a copy of all blocks and some syncs, and needs the space for it meanwhile;
+    /// readers wait for the moment in which the copy takes the place of what was there.
+    ///
+    /// # Errors
+    /// [`OrderedError::Damaged`], [`OrderedError::Store`], [`OrderedError::Poisoned`]. No version is changed;
+    /// [`is_open`](OrderedStore::is_open) says whether they can be read on.
+    pub fn compact(&self) -> Result<(), OrderedError> {
+        let _writer = self.write()?;
+        self.remove_retired()?;
+        let mut numbers = Vec::new();
+        for id in self.indexes() {
+            numbers.extend(self.index(id)?.iter().flat_map(|sorted| sorted.numbers()));
+        }
+        numbers.extend(self.state().retired.iter().flat_map(|retired| &retired.numbers));
+        numbers.sort_unstable();
+        Ok(self.shared.blocks.compact(&numbers)?)
+    }
+
+    /// Whether blocks can be read: it was not closed, and did not have to be.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.shared.blocks.get_named(root::NAME).is_ok()
+    }
+
     /// What the indexes take. Reads all directories.
     ///
     /// # Errors
@@ -265,7 +310,7 @@ impl OrderedStore {
     /// [`OrderedError::Store`]. What was merged before is durable whether this fails or not.
     pub fn close(&self) -> Result<(), OrderedError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        self.state().poisoned = true;
+        self.state().poisoned.get_or_insert(Poison { damaged: false, why: "it was closed".to_owned() });
         self.shared.clear();
         Ok(self.shared.blocks.close()?)
     }
@@ -281,7 +326,11 @@ impl OrderedStore {
 
     fn write(&self) -> Result<MutexGuard<'_, ()>, OrderedError> {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.state().poisoned { Err(OrderedError::Poisoned) } else { Ok(writer) }
+        match &self.state().poisoned {
+            None => Ok(writer),
+            Some(Poison { damaged: true, why }) => Err(OrderedError::Damaged { what: why.clone() }),
+            Some(Poison { damaged: false, why }) => Err(OrderedError::Poisoned { why: why.clone() }),
+        }
     }
 
     /// A merge failed before it changed a root: what it wrote goes, or, if the store is at fault, all trust in it.
@@ -289,7 +338,7 @@ impl OrderedStore {
         let store_is_well = !matches!(error, OrderedError::Damaged { .. } | OrderedError::Store(_));
         let removed = store_is_well && self.shared.blocks.remove(&numbers.collect::<Vec<_>>()).is_ok();
         if !removed {
-            self.state().poisoned = true;
+            self.state().poison(error);
         }
     }
 
@@ -319,8 +368,9 @@ impl OrderedStore {
         let mut state = self.state();
         if let Err(error) = written {
             // Which root the disk has is unknown now.
-            state.poisoned = true;
-            return Err(error.into());
+            let error = error.into();
+            state.poison(&error);
+            return Err(error);
         }
         state.next = next;
         let before = match version {
@@ -357,8 +407,9 @@ impl OrderedStore {
         }
         self.shared.forget(&numbers);
         self.shared.blocks.remove(&numbers).map_err(|error| {
-            self.state().poisoned = true;
-            error.into()
+            let error = error.into();
+            self.state().poison(&error);
+            error
         })
     }
 }

@@ -1,0 +1,23 @@
+//! What can become of sled's folder, and of sled: deleted, exchanged, locked, full, panicking, killed. Ranges are compared
+//! with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
+
+#[path = "support/child.rs"]
+mod child;
+#[path = "ordered_harm/disks.rs"]
+mod disks;
+#[path = "support/folder.rs"]
+mod folder;
+#[path = "ordered_harm/folders.rs"]
+mod folders;
+#[path = "ordered_harm/forked.rs"]
+mod forked;
+#[path = "ordered_harm/killed.rs"]
+mod killed;
+#[path = "ordered_harm/parts.rs"]
+mod parts;
+#[path = "ordered_harm/readers.rs"]
+mod readers;
+#[path = "support/rng.rs"]
+mod rng;
+#[path = "support/running.rs"]
+mod running;

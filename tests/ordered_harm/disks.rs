@@ -1,0 +1,121 @@
+//! The folder `ordered` on a disk of its own, which is full, or read-only. It is mounted by a child in a mount namespace of
+//! its own; where that is not allowed the tests say so and stop.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::child;
+use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
+
+/// Runs `test` in a process that may mount things.
+fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    let name = format!("disks::{name}");
+    if child::role().is_some() {
+        let folder = tempfile::tempdir()?;
+        return test(&folder.path().join("parts.pongo"));
+    }
+    let allowed = |flags: &str| {
+        let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+        mounts.is_ok_and(|output| output.status.success())
+    };
+    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
+        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
+        return Ok(());
+    };
+    let inner = child::command(&name, "mounted");
+    let mut command = Command::new("unshare");
+    command.arg(flags).arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output()?;
+    let (said, complains) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
+    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    Ok(())
+}
+
+/// A tmpfs at `at`, with these options.
+fn mount(options: &str, at: &Path) -> Outcome {
+    std::fs::create_dir_all(at)?;
+    let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output()?;
+    if !output.status.success() {
+        return Err(format!("mount -o {options}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_while_it_merges() -> Outcome {
+    with_mounts("a_full_disk_while_it_merges", |path| {
+        let mut refusals = 0;
+        // sled takes half a MiB at a time: full while it is made, in the first merge, in a later one, in a compaction.
+        for kib in [64, 1600, 2100, 2600, 3300] {
+            let ordered = path.join("ordered");
+            mount(&format!("size={kib}k"), &ordered)?;
+            let store = open(path)?;
+            for round in 0..4 {
+                let began = Instant::now();
+                put(&store, round * 15_000..(round + 1) * 15_000)?;
+                let settled = store.settle();
+                check(&store)?;
+                assert!(began.elapsed() < Duration::from_secs(20), "{kib} KiB: {:?}", began.elapsed());
+                let found = status(&store)?;
+                match found.refused {
+                    Some(why) => {
+                        assert!(!found.open && !why.is_empty());
+                        refusals += 1;
+                        println!("{kib} KiB, round {round}: {settled:?}; {why}");
+                    }
+                    None => println!("{kib} KiB, round {round}: {settled:?}, {:?}", found.last_doubt),
+                }
+            }
+            // Space comes, and with it the index.
+            mount("remount,size=64m", &ordered)?;
+            std::thread::sleep(PATIENCE);
+            is_back(&store)?;
+            store.close()?;
+            let store = open(path)?;
+            is_back(&store)?;
+            store.close()?;
+            let gone = Command::new("umount").arg(&ordered).status()?;
+            assert!(gone.success());
+            std::fs::remove_dir_all(path)?;
+        }
+        assert!(refusals > 0, "the disk did not get full");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_read_only_folder() -> Outcome {
+    with_mounts("a_read_only_folder", |path| {
+        let store = open(path)?;
+        put(&store, 0..3000)?;
+        store.settle()?;
+        store.close()?;
+        let (ordered, kept) = (path.join("ordered"), path.with_extension("kept"));
+        crate::folder::copy(&ordered, &kept)?;
+        mount("size=16m", &ordered)?;
+        for with_blocks in [true, false] {
+            if with_blocks {
+                crate::folder::copy(&kept, &ordered)?;
+            }
+            mount("remount,ro", &ordered)?;
+            let store = open(path)?;
+            put(&store, 3000..3500)?;
+            println!("settle: {:?}", store.settle());
+            check(&store)?;
+            let found = status(&store)?;
+            assert!(!found.open && found.refused.is_some(), "{found:?}");
+            mount("remount,rw", &ordered)?;
+            std::thread::sleep(PATIENCE);
+            is_back(&store)?;
+            store.close()?;
+            std::fs::remove_dir_all(ordered.join("sled"))?;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,247 @@
+//! The folder is gone, or another one is in its place, or someone has it.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use pongo_index::ordered::SledBlocks;
+
+use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
+use crate::running::{Running, say};
+use crate::{child, folder};
+
+fn build(path: &Path, rows: u64) -> Outcome {
+    let store = open(path)?;
+    put(&store, 0..rows)?;
+    store.settle()?;
+    assert!(status(&store)?.open);
+    Ok(store.close()?)
+}
+
+fn exchange(of: &Path, with: &Path) -> Outcome {
+    fs::remove_dir_all(of.join("ordered"))?;
+    Ok(folder::copy(&with.join("ordered"), &of.join("ordered"))?)
+}
+
+#[test]
+fn deleted() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path, 3000)?;
+    for part in ["ordered", "ordered/sled", "ordered/sled/db", "ordered/sled/conf"] {
+        match part.rsplit('/').next() {
+            Some("db" | "conf") => fs::remove_file(path.join(part))?,
+            _ => fs::remove_dir_all(path.join(part))?,
+        }
+        let store = open(&path)?;
+        check(&store)?;
+        is_back(&store)?;
+        store.close()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn another_stores() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (path, other) = (folder.path().join("a.pongo"), folder.path().join("b.pongo"));
+    build(&path, 3000)?;
+    build(&other, 2500)?;
+    exchange(&path, &other)?;
+    let store = open(&path)?;
+    check(&store)?;
+    let found = status(&store)?;
+    assert!(found.set_aside > 0, "{found:?}");
+    assert!(found.last_doubt.is_some_and(|doubt| doubt.contains("of this store")));
+    is_back(&store)
+}
+
+#[test]
+fn an_older_and_a_newer_one_of_its_own() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    let at = |time: u64| folder.path().join(format!("{time}.pongo"));
+    for time in 1..=4 {
+        let store = open(&path)?;
+        put(&store, (time - 1) * 1500..time * 1500)?;
+        store.settle()?;
+        store.close()?;
+        folder::copy(&path, &at(time))?;
+    }
+    // Each store with each index: what is older is gone on with, what is newer is set aside.
+    for rows in 1..=4 {
+        for index in 1..=4 {
+            let mixed = folder.path().join("mixed.pongo");
+            folder::copy(&at(rows), &mixed)?;
+            exchange(&mixed, &at(index))?;
+            let store = open(&mixed)?;
+            check(&store)?;
+            let found = status(&store)?;
+            assert_eq!(found.set_aside > 0, index > rows, "rows of {rows}, index of {index}: {found:?}");
+            is_back(&store)?;
+            store.close()?;
+            fs::remove_dir_all(&mixed)?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_older_one_after_the_rows_went_another_way() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (path, other) = (folder.path().join("parts.pongo"), folder.path().join("other.pongo"));
+    build(&path, 2000)?;
+    folder::copy(&path, &other)?;
+    // Two histories of one store, with as many rows and commits.
+    for (store, shift) in [(open(&path)?, 10_000), (open(&other)?, 20_000)] {
+        put(&store, shift..shift + 1000)?;
+        store.settle()?;
+        store.close()?;
+    }
+    exchange(&path, &other)?;
+    let store = open(&path)?;
+    check(&store)?;
+    let found = status(&store)?;
+    assert!(found.last_doubt.is_some_and(|doubt| doubt.contains("digest")));
+    is_back(&store)
+}
+
+#[test]
+fn files_in_place_of_folders() -> Outcome {
+    for part in ["ordered", "ordered/sled"] {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("parts.pongo");
+        build(&path, 2000)?;
+        fs::remove_dir_all(path.join(part))?;
+        fs::write(path.join(part), "a note")?;
+        let store = open(&path)?;
+        check(&store)?;
+        // What cannot be brought up is an error of `settle` or nothing to do, and no reason to end.
+        println!("{part}: settle: {:?}", store.settle());
+        check(&store)?;
+        let found = status(&store)?;
+        assert!(found.refused.is_some() || found.set_aside > 0, "{part}: {found:?}");
+        if path.join(part).is_file() {
+            fs::remove_file(path.join(part))?;
+            std::thread::sleep(PATIENCE);
+        }
+        is_back(&store)?;
+    }
+    Ok(())
+}
+
+/// The other process of `locked_by_another_process`.
+fn hold(path: &Path) -> Outcome {
+    let store = open(path)?;
+    store.settle()?;
+    check(&store)?;
+    assert!(status(&store)?.open);
+    say("held");
+    std::thread::sleep(std::time::Duration::from_secs(60));
+    Ok(())
+}
+
+#[test]
+fn locked_by_another_process() -> Outcome {
+    let name = "folders::locked_by_another_process";
+    if let Some(path) = child::role() {
+        return hold(Path::new(&path));
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path, 3000)?;
+    let mut other = Running::start(&mut child::command(name, &path.display().to_string()));
+    assert_eq!(other.lines.recv_timeout(std::time::Duration::from_secs(60))?, "held");
+    let store = open(&path)?;
+    put(&store, 3000..3500)?;
+    let began = Instant::now();
+    store.settle()?;
+    check(&store)?;
+    assert!(began.elapsed().as_secs() < 5);
+    let found = status(&store)?;
+    assert!(!found.open && found.refused.is_some_and(|why| why.contains("open elsewhere")));
+    other.kill();
+    std::thread::sleep(PATIENCE);
+    is_back(&store)
+}
+
+#[test]
+fn locked_by_a_foreign_program() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path, 3000)?;
+    // A lock of another description keeps this process out as one of another process does.
+    let file = fs::File::open(path.join("ordered/sled/db"))?;
+    file.try_lock()?;
+    let store = open(&path)?;
+    put(&store, 3000..3500)?;
+    store.settle()?;
+    check(&store)?;
+    let found = status(&store)?;
+    assert!(!found.open && found.refused.is_some_and(|why| why.contains("open elsewhere")));
+    assert_eq!(found.set_aside, 0);
+    file.unlock()?;
+    std::thread::sleep(PATIENCE);
+    is_back(&store)?;
+    assert_eq!(status(&store)?.set_aside, 0);
+    Ok(())
+}
+
+#[test]
+fn what_a_compaction_left_goes() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (path, other) = (folder.path().join("parts.pongo"), folder.path().join("other.pongo"));
+    build(&path, 3000)?;
+    build(&other, 1000)?;
+    let left = path.join("ordered/sled.new");
+    // A copy that was not finished, and the one before, not yet removed.
+    for kind in ["part", "other", "file"] {
+        match kind {
+            "part" => {
+                folder::copy(&path.join("ordered/sled"), &left)?;
+                fs::File::options().write(true).open(left.join("db"))?.set_len(70_000)?;
+            }
+            "other" => folder::copy(&other.join("ordered/sled"), &left)?,
+            _ => fs::write(&left, "a file")?,
+        }
+        let store = open(&path)?;
+        check(&store)?;
+        is_back(&store)?;
+        assert_eq!(status(&store)?.set_aside, 0);
+        assert!(!left.exists(), "{kind}");
+        store.close()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn panicking() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path, 3000)?;
+    let sled = path.canonicalize()?.join("ordered/sled");
+    let (mut rows, mut panicked) = (3000, 0);
+    for calls in (0..24).chain([30, 40, 60, 80]) {
+        let store = open(&path)?;
+        put(&store, rows..rows + 200)?;
+        rows += 200;
+        SledBlocks::panic_after(&sled, calls);
+        check(&store)?;
+        // Where it meets `settle` that may say so; what is asked afterwards is right all the same.
+        let settled = store.settle();
+        check(&store)?;
+        // Not asked for any more, if it was not met.
+        SledBlocks::panic_after("", 0);
+        let found = status(&store)?;
+        if let Some(doubt) = found.last_doubt {
+            assert!(doubt.contains("panicked"), "{doubt}");
+            panicked += 1;
+        } else {
+            settled?;
+        }
+        is_back(&store)?;
+        store.close()?;
+    }
+    assert!(panicked > 10, "{panicked}");
+    Ok(())
+}

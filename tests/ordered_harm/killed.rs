@@ -1,0 +1,61 @@
+//! `kill -9` while indexes are merged and compacted, in a loop over one store.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::child;
+use crate::parts::{Outcome, Part, check, is_back, open, put, status};
+use crate::rng::Rng;
+use crate::running::{Running, say};
+
+const NAME: &str = "killed::kill_9_while_indexes_are_merged_and_compacted";
+
+fn work_until_killed(path: &Path) -> Outcome {
+    let store = open(path)?;
+    let mut rows = store.begin_read()?.table::<Part>()?.len() * 2;
+    loop {
+        put(&store, rows..rows + 400)?;
+        rows += 400;
+        say("settling");
+        store.settle()?;
+        say("settled");
+    }
+}
+
+#[test]
+fn kill_9_while_indexes_are_merged_and_compacted() -> Outcome {
+    if let Some(path) = child::role() {
+        return work_until_killed(Path::new(&path));
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    let mut rng = Rng::seeded(NAME);
+    let (mut left, mut doubts) = (0, 0);
+    for round in 0..24 {
+        let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));
+        for _ in 0..1 + rng.below(3) {
+            let word = other.lines.recv_timeout(Duration::from_secs(60))?;
+            assert!(["settling", "settled"].contains(&&word[..]), "{word}");
+        }
+        std::thread::sleep(Duration::from_micros(rng.below(60_000)));
+        other.kill();
+        left += u64::from(path.join("ordered/sled.new").exists());
+        // Some are left to the next child as they are.
+        if round % 3 == 2 {
+            continue;
+        }
+        let store = open(&path)?;
+        check(&store)?;
+        let found = status(&store)?;
+        if let Some(doubt) = &found.last_doubt {
+            println!("round {round}: {doubt}");
+            doubts += 1;
+        }
+        is_back(&store)?;
+        assert!(!path.join("ordered/sled.new").exists());
+        store.close()?;
+    }
+    println!("24 kills, {left} in a compaction, {doubts} indexes made anew");
+    assert!(left > 0, "no kill met a compaction");
+    Ok(())
+}
