@@ -40,6 +40,8 @@ extern crate self as pongo;
 mod alloc;
 mod enforce;
 mod explain;
+mod external;
+mod external_mut;
 mod filter;
 mod holders;
 mod indexes;
@@ -63,6 +65,8 @@ mod write;
 
 pub use alloc::{RowMut, RowsMut};
 pub use explain::{ConditionShare, Explain, Share};
+pub use external::{ExternalBy, ExternalRange, ExternalRows, ExternalTable, ExternalValues, KeyBounds};
+pub use external_mut::{ExternalRowMut, ExternalTableMut};
 pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
@@ -74,7 +78,7 @@ pub use pongo_core::fields::{
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};
-pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
+pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
 pub use pongo_derive::{PongoRecord, record};
@@ -95,9 +99,9 @@ pub use zerocopy;
 /// What most programs name: `use pongo::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, Predicate, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
-        WriteTransaction,
+        Blob, Column, Cursor, Durability, ExternalRecord, ExternalTable, ExternalTableMut, FieldType,
+        FixedStr, HeapRead, KeyField, Location, Maybe, Options, PongoRecord, Predicate, RowId, Savepoint,
+        Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
     };
 }
 

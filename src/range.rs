@@ -354,6 +354,18 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         By { table: self.clone(), columns }
     }
 
+    /// The rows of the key's index within limits.
+    pub(crate) fn range_within(&self, limits: Limits) -> Result<Range<'s, T>, ReadError> {
+        let Some((snapshot, view, index)) = self.ordered(T::SCHEMA.key)? else { return Ok(Range::empty(0)) };
+        Ok(Range::new(snapshot, view, index, limits))
+    }
+
+    /// No rows of the key's index.
+    pub(crate) fn no_range(&self) -> Result<Range<'s, T>, ReadError> {
+        let index = self.ordered(T::SCHEMA.key)?.map_or(0, |(_, _, index)| index.cursor_id());
+        Ok(Range::empty(index))
+    }
+
     fn range_of(
         &self,
         fields: &[usize],

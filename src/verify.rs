@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use pongo_core::error::{Fault, ReadError, WriteError};
-use pongo_core::fields::{Blob, HeapRead};
+use pongo_core::fields::{Blob, ExternalKey, HeapRead, key_digest};
 use pongo_core::ids::{RowId, Seq};
+use pongo_core::schema::describe_bytes;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::ordered::{Edge, OrderedError};
 use pongo_index::{HashIndex, KeyHashes};
@@ -179,6 +180,7 @@ impl Work<'_> {
                     continue;
                 }
                 live += 1;
+                self.external_key(row, bytes);
                 for field in &heap_fields {
                     let at = &bytes[field.offset..field.offset + size_of::<Blob>()];
                     let blob = Blob::read_from_bytes(at).unwrap_or(Blob::EMPTY);
@@ -198,6 +200,23 @@ impl Work<'_> {
         }
         if live != view.live() {
             let what = format!("expected {} rows alive, found {live} whose marks say so", view.live());
+            self.problem(VerifyStep::Rows, what);
+        }
+    }
+
+    /// An external key has the digest by which its row is found.
+    fn external_key(&mut self, row: RowId, bytes: &[u8]) {
+        let schema = self.core.schema();
+        let name = schema.external_key().and_then(|at| bytes.get(at..at + size_of::<ExternalKey>()));
+        let Some(name) = name.and_then(|name| ExternalKey::read_from_bytes(name).ok()) else { return };
+        // One that cannot be read is told of as what lies in the heap.
+        let Ok(key) = name.as_bytes(self.snapshot) else { return };
+        let (digest, key_digest) = (&bytes[..16], key_digest(key));
+        if digest != key_digest {
+            let what = format!(
+                "row {row}: expected key {} with digest {key_digest:02x?}, found digest {digest:02x?}",
+                describe_bytes(key)
+            );
             self.problem(VerifyStep::Rows, what);
         }
     }
