@@ -227,9 +227,12 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     ///
     /// let snapshot = store.begin_read()?;
     /// let counts = snapshot.external::<Count>()?; // of "", "a", "ab", "abc" and "b"
-    /// let keys = |range: pongo::ExternalRange<'_, Count>| range.map(|item| Ok(item?.0)).collect::<Result<Vec<_>, pongo::ReadError>>();
-    /// assert_eq!(keys(counts.range("a"..="ab")?)?, [&b"a"[..], b"ab"]);
-    /// assert_eq!(keys(counts.range((Bound::Excluded("a"), Bound::Excluded("b")))?)?, [&b"ab"[..], b"abc"]);
+    /// let mut keys = Vec::new();
+    /// for item in counts.range("a"..="ab")? {
+    ///     keys.push(item?.0);
+    /// }
+    /// assert_eq!(keys, [&b"a"[..], b"ab"]);
+    /// assert_eq!(counts.count((Bound::Excluded("a"), Bound::Excluded("b")))?, 2);
     /// assert_eq!(counts.range(..)?.rev().count(), 5);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -75,6 +75,7 @@ pub use pongo_core::error::{
 };
 pub use pongo_core::fields::{
     Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
+    key_digest,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};
