@@ -30,7 +30,7 @@
 //! ```
 //!
 //! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; [`Table::filter`] and the
-//! conditions of [`Column`]; the field
+//! conditions of [`Column`]; [`ExternalTable`], for keys that are no fields; the field
 //! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`].
 #![deny(unsafe_code)]
 

@@ -246,6 +246,9 @@ fn limits(
     Ok(Some(limits))
 }
 
+/// An index, and what it is looked through for.
+type Sight<'s> = (&'s Snapshot, &'s TableView, Arc<OrderedIndex>);
+
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Rows whose keys lie within bounds, in key order. Of a key of several fields the first is compared first.
     ///
@@ -387,10 +390,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    fn ordered(
-        &self,
-        fields: &[usize],
-    ) -> Result<Option<(&'s Snapshot, &'s TableView, Arc<OrderedIndex>)>, ReadError> {
+    fn ordered(&self, fields: &[usize]) -> Result<Option<Sight<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
         let snapshot = self.snapshot();
         match snapshot.shared().ordered.index(view.core(), fields) {

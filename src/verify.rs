@@ -33,7 +33,7 @@ pub struct VerifyProgress<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum VerifyStep {
-    /// Checksums of blocks; values that a type forbids; texts and blobs; marks.
+    /// Checksums of blocks; values that a type forbids; texts, blobs and external keys; marks.
     Rows,
     /// Hash indexes: of the key, and unique ones.
     Hash,
@@ -83,7 +83,7 @@ pub struct VerifyReport {
     pub tables: usize,
     /// Rows, dead ones included.
     pub rows: u64,
-    /// Texts and blobs of live rows.
+    /// Texts, blobs and external keys of live rows.
     pub heap_items: u64,
     /// Entries and pairs of indexes.
     pub entries: u64,

@@ -536,7 +536,6 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
     Ok(())
 }
 
-
 /// A row whose key's bytes are not there is refused, as one with a forged text is.
 #[test]
 fn a_row_without_its_key_is_refused() -> Outcome {

@@ -143,6 +143,12 @@ impl FieldAttrs {
             }
             if !meta.input.is_empty() && !meta.input.peek(Token![,]) {
                 let name = name_of(&meta.path);
+                if name == "key" {
+                    return Err(meta.error(
+                        "on a field `key` stands alone: write `#[pongo(key)]`; a key that is no field is said above the struct: \
+                         `#[pongo(key = \"external\")]`",
+                    ));
+                }
                 return Err(meta.error(format!(
                     "on a field `{name}` stands alone: write `#[pongo({name})]`; several fields go above the struct, as in \
                      `#[pongo(index(a, b))]`"
