@@ -136,6 +136,18 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn alloc_slice(&mut self, rows: usize) -> Result<RowsMut<'_, T>, WriteError> {
+        TableMut { staging: self.staging, guard: self.guard, heap: self.heap, shared: self.shared }
+            .into_slice(rows)
+    }
+}
+
+impl<'t, T: PongoRecord> TableMut<'t, T> {
+    /// [`alloc`](Self::alloc), of a table that is used for nothing else.
+    pub(crate) fn into_row(self) -> Result<RowMut<'t, T>, WriteError> {
+        Ok(RowMut { rows: self.into_slice(1)? })
+    }
+
+    fn into_slice(self, rows: usize) -> Result<RowsMut<'t, T>, WriteError> {
         self.staging.refuse_broken()?;
         self.staging.write_staged(self.guard)?;
         let rows = self.guard.alloc(&self.staging.core, rows)?;

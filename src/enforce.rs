@@ -8,9 +8,12 @@ use std::cell::OnceCell;
 
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
+use pongo_core::fields::ExternalKey;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
+use pongo_core::schema::describe_bytes;
 use pongo_index::key_hash;
+use zerocopy::FromBytes;
 
 use crate::holders::New;
 use crate::indexes::fault;
@@ -25,11 +28,17 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     /// Errs if a row that is to be put at `spot` has a unique value of another one.
-    pub(crate) fn check_unique(&mut self, guard: &WriteGuard, spot: Spot, row: &T) -> Result<(), WriteError> {
+    pub(crate) fn check_unique(
+        &mut self,
+        guard: &WriteGuard,
+        heap: &[u8],
+        spot: Spot,
+        row: &T,
+    ) -> Result<(), WriteError> {
         if self.unique().is_empty() {
             return Ok(());
         }
-        self.check_written(guard)?;
+        self.check_written(guard, heap)?;
         let before = self.value(guard, spot)?;
         for place in 0..self.unique().len() {
             let ranges = &self.unique()[place].ranges;
@@ -37,14 +46,14 @@ impl<T: PongoRecord> Staging<T> {
                 continue;
             }
             if let Some(other) = self.in_the_way(guard, place, ranges.hash(row.as_bytes()), row)? {
-                return Err(self.not_unique(guard, place, row, other));
+                return Err(self.not_unique(guard, heap, place, row, other));
             }
         }
         Ok(())
     }
 
     /// Compares rows of bulk loads with all others, those that are still alive.
-    pub(crate) fn check_written(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+    pub(crate) fn check_written(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
         if self.unique().is_empty() {
             return Ok(());
         }
@@ -53,14 +62,14 @@ impl<T: PongoRecord> Staging<T> {
         while self.checked < self.hashes.len() {
             let number = RowId(self.view.len() + self.checked as u64);
             if self.is_alive(guard, number)? {
-                self.check_one(guard, number)?;
+                self.check_one(guard, heap, number)?;
             }
             self.checked += 1;
         }
         Ok(())
     }
 
-    fn check_one(&mut self, guard: &WriteGuard, number: RowId) -> Result<(), WriteError> {
+    fn check_one(&mut self, guard: &WriteGuard, heap: &[u8], number: RowId) -> Result<(), WriteError> {
         let written = New::Written(number);
         for place in 0..self.unique().len() {
             let hash = self.holders[place].hashes[self.checked];
@@ -69,7 +78,7 @@ impl<T: PongoRecord> Staging<T> {
                 None => self.holders[place].add(hash, written),
                 // It was compared before, and another of its values was in the way.
                 Some(other) if other == written => {}
-                Some(other) => return Err(self.not_unique(guard, place, row, other)),
+                Some(other) => return Err(self.not_unique(guard, heap, place, row, other)),
             }
         }
         Ok(())
@@ -174,7 +183,7 @@ impl<T: PongoRecord> Staging<T> {
 
     /// For the last time, if [`values_are_alone`](Self::values_are_alone) and no key comes twice: only rows of before need to
     /// be looked for.
-    pub(crate) fn check_alone(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+    pub(crate) fn check_alone(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
         if self.view.is_empty() {
             return Ok(());
         }
@@ -202,7 +211,7 @@ impl<T: PongoRecord> Staging<T> {
                 let row = self.row(guard, number)?;
                 match self.applied_with(place, hash, row)? {
                     Some(other) if before != Some(other) && !dies(other) => {
-                        return Err(self.not_unique(guard, place, row, New::Written(other)));
+                        return Err(self.not_unique(guard, heap, place, row, New::Written(other)));
                     }
                     _ => {}
                 }
@@ -230,11 +239,11 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     #[cold]
-    fn not_unique(&self, guard: &WriteGuard, place: usize, row: &T, other: New) -> WriteError {
+    fn not_unique(&self, guard: &WriteGuard, heap: &[u8], place: usize, row: &T, other: New) -> WriteError {
         let schema = self.core.schema();
         let fields = &schema.indexes[self.unique()[place].place].fields;
         let in_the_way = match self.new_row(guard, other) {
-            Ok(other) => schema.describe_key(other.as_bytes()),
+            Ok(other) => self.describe_key(guard, heap, other),
             Err(error) => return error.into(),
         };
         WriteError::NotUnique {
@@ -246,6 +255,22 @@ impl<T: PongoRecord> Staging<T> {
                 New::Staged(_) => None,
                 New::Written(row) => (row.0 < self.view.len()).then_some(row),
             },
+        }
+    }
+
+    /// A row's key, for messages.
+    fn describe_key(&self, guard: &WriteGuard, heap: &[u8], row: &T) -> String {
+        let (schema, row) = (self.core.schema(), row.as_bytes());
+        let name =
+            schema.external_key().and_then(|offset| row.get(offset..offset + size_of::<ExternalKey>()));
+        let name = name.and_then(|bytes| ExternalKey::read_from_bytes(bytes).ok());
+        let Some(name) = name.map(|name| name.blob()) else { return schema.describe_key(row) };
+        if name.is_empty() {
+            return describe_bytes(&[]);
+        }
+        match guard.read_heap(heap, name.addr(), name.len(), name.content_hash()) {
+            Ok(key) => describe_bytes(key),
+            Err(_) => schema.describe_key(row),
         }
     }
 }

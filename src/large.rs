@@ -73,7 +73,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
             });
         }
         self.staging.check_heap(rows.guard(), self.heap, &rows[0])?;
-        self.staging.check_unique(rows.guard(), spot, &rows[0])?;
+        self.staging.check_unique(rows.guard(), self.heap, spot, &rows[0])?;
         let unique = self.staging.value_hashes(&rows[0]);
         rows.keep()?;
         drop(rows);

@@ -30,7 +30,7 @@
 //! ```
 //!
 //! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; [`Table::filter`] and the
-//! conditions of [`Column`]; the field
+//! conditions of [`Column`]; [`ExternalTable`], for keys that are no fields; the field
 //! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`]. Questions and answers: [`cookbook`].
 #![deny(unsafe_code)]
 
@@ -41,6 +41,8 @@ mod alloc;
 pub mod cookbook;
 mod enforce;
 mod explain;
+mod external;
+mod external_mut;
 mod filter;
 mod holders;
 mod indexes;
@@ -65,6 +67,8 @@ mod write;
 
 pub use alloc::{RowMut, RowsMut};
 pub use explain::{ConditionShare, Explain, Share};
+pub use external::{ExternalBy, ExternalRange, ExternalRows, ExternalTable, ExternalValues, KeyBounds};
+pub use external_mut::{ExternalRowMut, ExternalTableMut};
 pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
@@ -73,10 +77,11 @@ pub use pongo_core::error::{
 };
 pub use pongo_core::fields::{
     Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
+    key_digest,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};
-pub use pongo_core::record::{FieldType, KeyField, PongoRecord};
+pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
 pub use pongo_derive::{PongoRecord, record};
@@ -97,9 +102,9 @@ pub use zerocopy;
 /// What most programs name: `use pongo::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Blob, Column, Cursor, Durability, FieldType, FixedStr, HeapRead, KeyField, Location, Maybe, Options,
-        PongoRecord, Predicate, RowId, Savepoint, Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid,
-        WriteTransaction,
+        Blob, Column, Cursor, Durability, ExternalRecord, ExternalTable, ExternalTableMut, FieldType,
+        FixedStr, HeapRead, KeyField, Location, Maybe, Options, PongoRecord, Predicate, RowId, Savepoint,
+        Snapshot, Store, Table, TableMut, Text, Timestamp, Uuid, WriteTransaction,
     };
 }
 

@@ -61,9 +61,6 @@ pub struct Range<'s, T> {
     record: PhantomData<fn() -> T>,
 }
 
-/// What a range goes through.
-type Ordered<'s> = (&'s Snapshot, &'s TableView, Arc<OrderedIndex>);
-
 /// The one row that a unique index gave, without a look at the ordered index.
 struct One<'s> {
     view: &'s TableView,
@@ -348,6 +345,9 @@ pub(crate) fn limits(
     Ok(Some(limits))
 }
 
+/// An index, and what it is looked through for.
+type Sight<'s> = (&'s Snapshot, &'s TableView, Arc<OrderedIndex>);
+
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Rows whose keys lie within bounds, in key order. Of a key of several fields the first is compared first.
     ///
@@ -456,6 +456,18 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         By { table: self.clone(), columns }
     }
 
+    /// The rows of the key's index within limits.
+    pub(crate) fn range_within(&self, limits: Limits) -> Result<Range<'s, T>, ReadError> {
+        let Some((snapshot, view, index)) = self.ordered(T::SCHEMA.key)? else { return Ok(Range::empty(0)) };
+        Ok(Range::new(snapshot, view, index, limits))
+    }
+
+    /// No rows of the key's index.
+    pub(crate) fn no_range(&self) -> Result<Range<'s, T>, ReadError> {
+        let index = self.ordered(T::SCHEMA.key)?.map_or(0, |(_, _, index)| index.cursor_id());
+        Ok(Range::empty(index))
+    }
+
     fn range_of(
         &self,
         fields: &[usize],
@@ -477,7 +489,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    fn ordered(&self, fields: &[usize]) -> Result<Option<Ordered<'s>>, ReadError> {
+    fn ordered(&self, fields: &[usize]) -> Result<Option<Sight<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
         let snapshot = self.snapshot();
         match snapshot.shared().ordered.index(view.core(), fields) {

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use pongo_core::error::ReadError;
 use pongo_core::fields::{HeapError, HeapRead};
 use pongo_core::ids::{HeapAddr, Location, RowId, Seq};
-use pongo_core::record::PongoRecord;
+use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::snapshot;
 use pongo_core::table::TableView;
 use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
+use crate::external::ExternalTable;
 use crate::indexes;
 use crate::store::{Handle, Shared};
 
@@ -60,6 +61,14 @@ impl Snapshot {
 }
 
 impl Snapshot {
+    /// The table of `T`s under keys of any bytes: [`table`](Self::table) for a type with `#[pongo(key = "external")]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTable<'_, T>, ReadError> {
+        Ok(ExternalTable::new(self.table::<T::Row>()?))
+    }
+
     pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<Handle>>, ReadError> {
         self.shared.handle::<T>(|name| self.inner.table_named(name))
     }

@@ -9,7 +9,7 @@ use pongo_core::engine::{TableBatch, WriteGuard};
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::Blob;
 use pongo_core::ids::RowId;
-use pongo_core::record::PongoRecord;
+use pongo_core::record::{FieldType, PongoRecord};
 use pongo_core::schema::HeapField;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
@@ -77,7 +77,7 @@ pub(crate) trait AnyStaging: Send {
     fn as_any(&mut self) -> &mut dyn Any;
     fn core(&self) -> &Arc<TableCore>;
     /// Everything is staged: what replaces what is settled.
-    fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError>;
+    fn finish(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError>;
     /// Rows of the table once it is committed, dead ones included.
     fn len(&self) -> u64;
     /// What the commit is to do; `None` if nothing.
@@ -100,13 +100,13 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         &self.core
     }
 
-    fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+    fn finish(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
         self.refuse_broken()?;
         let written = self.hashes.len() as u64;
-        self.resolve_all(guard)?;
+        self.resolve_all(guard, heap)?;
         let first = self.view.len() + written;
         self.keys.get_mut().settle(|place| RowId(first + place as u64));
         self.hashes.extend(self.staged.iter().map(hash_of));
@@ -185,7 +185,7 @@ pub(crate) fn hash_of<T: PongoRecord>(row: &T) -> u64 {
 }
 
 /// A second value with the same bytes.
-pub(crate) fn copy<T: PongoRecord>(row: &T) -> T {
+pub(crate) fn copy<T: FieldType>(row: &T) -> T {
     T::try_read_from_bytes(row.as_bytes())
         .unwrap_or_else(|_| unreachable!("the bytes of a value are a value"))
 }
@@ -288,6 +288,13 @@ impl<T: PongoRecord> Staging<T> {
         self.hashes[(row.0 - self.view.len()) as usize]
     }
 
+    /// How many rows there are.
+    pub(crate) fn live(&self, guard: &WriteGuard) -> Result<u64, ReadError> {
+        self.resolve(guard)?;
+        let new = (self.hashes.len() + self.staged.len()) as u64;
+        Ok(self.view.live() + new - self.keys.borrow().deaths.len() as u64)
+    }
+
     /// Compares written rows with all others, one by one, and keeps their keys for look-ups.
     pub(crate) fn resolve(&self, guard: &WriteGuard) -> Result<(), ReadError> {
         let mut keys = self.keys.borrow_mut();
@@ -304,7 +311,7 @@ impl<T: PongoRecord> Staging<T> {
 
     /// As [`resolve`](Self::resolve), for the last time: if no key comes twice among the written rows, which is what their
     /// hashes say, only rows of before need to be looked for, and nothing is kept.
-    fn resolve_all(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+    fn resolve_all(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
         let keys = self.keys.get_mut();
         let unresolved = keys.resolved as usize;
         let alone = keys.touched.is_empty()
@@ -313,7 +320,7 @@ impl<T: PongoRecord> Staging<T> {
             && self.values_are_alone();
         if !alone {
             self.resolve(guard)?;
-            return self.check_written(guard);
+            return self.check_written(guard, heap);
         }
         let mut found = Vec::new();
         if !self.view.is_empty() {
@@ -331,7 +338,7 @@ impl<T: PongoRecord> Staging<T> {
             }
         }
         keys.resolved = self.hashes.len() as u64;
-        self.check_alone(guard)
+        self.check_alone(guard, heap)
     }
 
     fn resolve_alone(

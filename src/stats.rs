@@ -46,7 +46,7 @@ pub struct TableStats {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct IndexStats {
-    /// Its fields, joined with `+`.
+    /// Its fields, joined with `+`; `external key` for one over keys that are no fields.
     pub fields: String,
     /// Pairs that lie in blocks, as far as this process knows.
     pub pairs: u64,
@@ -217,10 +217,15 @@ impl Store {
                 }
             }
             let indexes = shared.ordered.indexes_of(&core).into_iter().map(|index| {
+                let is_external = schema.external_key().is_some() && index.fields() == schema.key;
                 let name = |&place: &usize| schema.fields.get(place).map(|field| field.name.as_str());
                 let pairs = index.in_blocks().map_or(0, |(_, sorted)| sorted.len());
                 IndexStats {
-                    fields: index.fields().iter().filter_map(name).collect::<Vec<_>>().join("+"),
+                    fields: if is_external {
+                        "external key".to_owned()
+                    } else {
+                        index.fields().iter().filter_map(name).collect::<Vec<_>>().join("+")
+                    },
                     pairs,
                     lag: view.len().saturating_sub(index.watermark()),
                 }

@@ -88,9 +88,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Errors
     /// As [`get`](Self::get): rows of a bulk load are compared with the others first.
     pub fn len(&self) -> Result<u64, ReadError> {
-        self.staging.resolve(self.guard)?;
-        let new = (self.staging.hashes.len() + self.staging.staged.len()) as u64;
-        Ok(self.staging.view.live() + new - self.staging.keys.borrow().deaths.len() as u64)
+        self.staging.live(self.guard)
     }
 
     /// Whether there is no row.
@@ -139,9 +137,20 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
         let was_there = self.value(spot)?.is_some();
-        self.staging.check_unique(self.guard, spot, row)?;
-        self.put_copy(spot, hash, row)?;
+        self.put_unchecked(spot, hash, row)?;
         Ok(was_there)
+    }
+
+    /// As [`put`](Self::put), of a key that was found at `spot`.
+    pub(crate) fn put_found(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+        self.staging.check_heap(self.guard, self.heap, row)?;
+        self.put_unchecked(spot, hash, row)
+    }
+
+    /// The row's texts and blobs were looked at.
+    fn put_unchecked(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+        self.staging.check_unique(self.guard, self.heap, spot, row)?;
+        self.put_copy(spot, hash, row)
     }
 
     fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
@@ -189,8 +198,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
                 key: self.describe_key(row),
             });
         }
-        self.staging.check_unique(self.guard, spot, row)?;
-        self.put_copy(spot, hash, row)
+        self.put_unchecked(spot, hash, row)
     }
 
     pub(crate) fn describe_key(&self, row: &T) -> String {
@@ -236,6 +244,18 @@ impl<T: PongoRecord> TableMut<'_, T> {
     ) -> Result<Option<R>, WriteError> {
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, key)?;
+        self.update_found(spot, hash, key, change)
+    }
+
+    /// As [`update`](Self::update), of a key that was found at `spot`.
+    #[inline]
+    pub(crate) fn update_found<R>(
+        &mut self,
+        spot: Spot,
+        hash: u64,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
         if const { is_large::<T>() } {
             self.update_large(spot, hash, key, change)
         } else {
@@ -263,7 +283,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
             });
         }
         self.staging.check_heap(self.guard, self.heap, &row)?;
-        self.staging.check_unique(self.guard, spot, &row)?;
+        self.staging.check_unique(self.guard, self.heap, spot, &row)?;
         self.put_at(spot, hash, row);
         Ok(Some(result))
     }

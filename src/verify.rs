@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use pongo_core::error::{Fault, ReadError, WriteError};
-use pongo_core::fields::{Blob, HeapRead};
+use pongo_core::fields::{Blob, ExternalKey, HeapRead, key_digest};
 use pongo_core::ids::{RowId, Seq};
+use pongo_core::schema::describe_bytes;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::ordered::{Edge, OrderedError};
 use pongo_index::{HashIndex, KeyHashes};
@@ -32,7 +33,7 @@ pub struct VerifyProgress<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum VerifyStep {
-    /// Checksums of blocks; values that a type forbids; texts and blobs; marks.
+    /// Checksums of blocks; values that a type forbids; texts, blobs and external keys; marks.
     Rows,
     /// Hash indexes: of the key, and unique ones.
     Hash,
@@ -82,7 +83,7 @@ pub struct VerifyReport {
     pub tables: usize,
     /// Rows, dead ones included.
     pub rows: u64,
-    /// Texts and blobs of live rows.
+    /// Texts, blobs and external keys of live rows.
     pub heap_items: u64,
     /// Entries and pairs of indexes.
     pub entries: u64,
@@ -179,6 +180,7 @@ impl Work<'_> {
                     continue;
                 }
                 live += 1;
+                self.external_key(row, bytes);
                 for field in &heap_fields {
                     let at = &bytes[field.offset..field.offset + size_of::<Blob>()];
                     let blob = Blob::read_from_bytes(at).unwrap_or(Blob::EMPTY);
@@ -198,6 +200,23 @@ impl Work<'_> {
         }
         if live != view.live() {
             let what = format!("expected {} rows alive, found {live} whose marks say so", view.live());
+            self.problem(VerifyStep::Rows, what);
+        }
+    }
+
+    /// An external key has the digest by which its row is found.
+    fn external_key(&mut self, row: RowId, bytes: &[u8]) {
+        let schema = self.core.schema();
+        let name = schema.external_key().and_then(|at| bytes.get(at..at + size_of::<ExternalKey>()));
+        let Some(name) = name.and_then(|name| ExternalKey::read_from_bytes(name).ok()) else { return };
+        // One that cannot be read is told of as what lies in the heap.
+        let Ok(key) = name.as_bytes(self.snapshot) else { return };
+        let (digest, key_digest) = (&bytes[..16], key_digest(key));
+        if digest != key_digest {
+            let what = format!(
+                "row {row}: expected key {} with digest {key_digest:02x?}, found digest {digest:02x?}",
+                describe_bytes(key)
+            );
             self.problem(VerifyStep::Rows, what);
         }
     }

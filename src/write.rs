@@ -7,9 +7,10 @@ use pongo_core::engine::{Batch, Durability, WriteGuard};
 use pongo_core::error::{CommitError, Fault, ReadError, WriteError};
 use pongo_core::fields::{Blob, HeapError, HeapRead, Text, content_hash};
 use pongo_core::ids::{HeapAddr, Seq};
-use pongo_core::record::PongoRecord;
+use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::schema::StoredSchema;
 
+use crate::external_mut::ExternalTableMut;
 use crate::savepoint::{Savepoint, Savepoints};
 use crate::staging::{AnyStaging, Staging};
 use crate::store::{Shared, compare};
@@ -56,19 +57,38 @@ impl WriteTransaction {
     /// round is fine: what the table says is enforced); [`WriteError::TwoTypes`] if this transaction changes the table as
     /// another type; [`WriteError::Fault`] if the table's files cannot be made or read.
     pub fn table<T: PongoRecord>(&mut self) -> Result<TableMut<'_, T>, WriteError> {
+        let place = self.place_of::<T>()?;
+        Ok(TableMut {
+            staging: staging_at(&mut self.tables, place),
+            guard: &mut self.guard,
+            heap: &self.heap,
+            shared: &self.shared,
+        })
+    }
+
+    /// The table of `T`s under keys of any bytes, to read and change: [`table`](Self::table) for a type with
+    /// `#[pongo(key = "external")]`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn external<T: ExternalRecord>(&mut self) -> Result<ExternalTableMut<'_, T>, WriteError> {
+        let place = self.place_of::<T::Row>()?;
+        let staging = staging_at(&mut self.tables, place);
+        Ok(ExternalTableMut::new(staging, &mut self.guard, &mut self.heap, &self.shared))
+    }
+
+    /// Where in `tables` the table of `T` is, from now on.
+    fn place_of<T: PongoRecord>(&mut self) -> Result<usize, WriteError> {
         self.guard.refuse_forked()?;
         let kind = TypeId::of::<T>();
-        let place = match self.tables.iter().position(|(known, _)| *known == kind) {
+        Ok(match self.tables.iter().position(|(known, _)| *known == kind) {
             Some(place) => place,
             None => {
                 let staging = self.stage::<T>()?;
                 self.tables.push((kind, staging));
                 self.tables.len() - 1
             }
-        };
-        let staging = self.tables[place].1.as_any().downcast_mut();
-        let staging = staging.expect("the place of a type has its staging");
-        Ok(TableMut { staging, guard: &mut self.guard, heap: &self.heap, shared: &self.shared })
+        })
     }
 
     fn stage<T: PongoRecord>(&mut self) -> Result<Box<Staging<T>>, WriteError> {
@@ -211,7 +231,7 @@ impl WriteTransaction {
     /// store takes no more writes until it is opened anew, which finds the transaction whole or not at all.
     pub fn commit(mut self) -> Result<Seq, CommitError> {
         for (_, staging) in &mut self.tables {
-            staging.finish(&self.guard)?;
+            staging.finish(&self.guard, &self.heap)?;
         }
         let tables = self.tables.iter().filter_map(|(_, staging)| staging.batch()).collect();
         let seq = self.guard.commit(&Batch { tables, heap: &self.heap }, self.durability)?;
@@ -223,6 +243,12 @@ impl WriteTransaction {
 
     /// Ends the transaction without a trace, as dropping it does.
     pub fn abort(self) {}
+}
+
+/// The staging of the type that has this place.
+fn staging_at<T: PongoRecord>(tables: &mut [(TypeId, Box<dyn AnyStaging>)], place: usize) -> &mut Staging<T> {
+    let staging = tables[place].1.as_any().downcast_mut();
+    staging.expect("the place of a type has its staging")
 }
 
 /// What is unique is the table's to say, whichever program writes to it: a type that says more cannot be kept to.

@@ -34,7 +34,7 @@ fn fill(path: &Path) -> Outcome {
         title,
         isbn: id ^ 0x5555,
         year: 1900 + (id % 120) as u16,
-        lent: id % 3 == 0,
+        lent: id.is_multiple_of(3),
         _pad: [0; 5],
     };
     let mut tx = store.begin_write()?;

@@ -1,7 +1,7 @@
 //! [`KeySource`]: where the ordered key of a row comes from.
 
-use pongo_core::error::{Fault, ReadError};
-use pongo_core::fields::{Blob, HeapRead};
+use pongo_core::error::ReadError;
+use pongo_core::fields::{ExternalKey, HeapRead};
 use pongo_index::Encoding;
 use zerocopy::FromBytes;
 
@@ -12,7 +12,7 @@ pub(crate) enum KeySource {
     Fields(Encoding),
     /// Bytes in the heap, which the row names at this offset: the key of a table whose keys are not in its records.
     Heap {
-        /// Where in a row the 16 bytes of a [`Blob`] lie.
+        /// Where in a row the 16 bytes of an [`ExternalKey`] lie.
         offset: usize,
     },
 }
@@ -38,11 +38,12 @@ impl KeySource {
         match self {
             Self::Fields(encoding) => encoding.encode_row(row, out),
             Self::Heap { offset } => {
-                let blob = row.get(*offset..offset + size_of::<Blob>());
-                let blob = blob.and_then(|bytes| Blob::read_from_bytes(bytes).ok()).unwrap_or(Blob::EMPTY);
-                let key = blob
+                let name = row.get(*offset..offset + size_of::<ExternalKey>());
+                let name =
+                    name.and_then(|bytes| ExternalKey::read_from_bytes(bytes).ok()).unwrap_or_default();
+                let key = name
                     .as_bytes(heap)
-                    .map_err(|error| Fault::Index { table: table.to_owned(), source: Box::new(error) })?;
+                    .map_err(|source| ReadError::ExternalKey { table: table.to_owned(), source })?;
                 out.extend_from_slice(key);
             }
         }

@@ -156,7 +156,11 @@ impl Ordered {
         if let Some(known) = self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter().find(is_it) {
             return Some(Arc::clone(known));
         }
-        let keys = KeySource::Fields(Encoding::new(core.schema(), fields)?);
+        let schema = core.schema();
+        let keys = match schema.external_key() {
+            Some(offset) if schema.key == fields => KeySource::Heap { offset },
+            _ => KeySource::Fields(Encoding::new(schema, fields)?),
+        };
         let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = indexes.iter().find(is_it) {
             return Some(Arc::clone(known));

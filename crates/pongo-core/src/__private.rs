@@ -7,10 +7,11 @@ pub use zerocopy;
 pub use pongo_derive::PongoRecord as DerivePongoRecord;
 
 pub use crate::column::Column;
+pub use crate::fields::ExternalKey;
 pub use crate::fields::maybe::{Optional, OptionalCell, Tag, TagOf};
 pub use crate::layout;
 pub use crate::predicate::Comparable;
-pub use crate::record::{FieldType, KeyField, PongoRecord};
+pub use crate::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
 
 /// The description of one field.

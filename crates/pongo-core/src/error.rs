@@ -325,6 +325,14 @@ pub enum ReadError {
         /// The table.
         table: &'static str,
     },
+    /// The bytes of a row's external key cannot be read.
+    #[error("the key of a row of table {table}: {source}")]
+    ExternalKey {
+        /// The table.
+        table: String,
+        /// Why.
+        source: crate::fields::HeapError,
+    },
     /// Something below failed.
     #[error(transparent)]
     Fault(#[from] Fault),
@@ -355,6 +363,28 @@ pub enum WriteError {
     /// A read inside the transaction failed.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// An external key has too many bytes.
+    #[error("a key for table {table} has {len} bytes and may have {max}; take its hash as the key, and put the bytes into a `Blob`",
+        max = crate::fields::MAX_EXTERNAL_KEY)]
+    KeyTooLong {
+        /// The table.
+        table: String,
+        /// Its bytes.
+        len: usize,
+    },
+    /// Two external keys have one digest, of 128 bits: that happens where someone looks for such keys.
+    #[error(
+        "key {key} has the same digest (xxh3, 128 bits) as key {in_the_way}, which is in table {table}; a table holds one of the two: \
+         put another byte behind this one, say, or delete that one first"
+    )]
+    SameDigest {
+        /// The table.
+        table: String,
+        /// The key that was to be put.
+        key: String,
+        /// The key that is there.
+        in_the_way: String,
+    },
     /// `insert` met a row with the same key.
     #[error(
         "table {table} has a row with key {key} already; use `put` to replace it or `update` to change it"

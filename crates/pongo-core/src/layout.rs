@@ -94,6 +94,36 @@ pub const fn within_limits(record: &str, size: usize, align: usize, kind: &Kind)
     }
 }
 
+/// Refuses a record with an external key that cannot stand behind the 32 bytes of its key.
+#[track_caller]
+pub const fn external_limits(record: &str, size: usize, align: usize) {
+    if align > EXTERNAL_HEAD {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` has alignment ")
+            .number(align)
+            .text(", and lies behind the ")
+            .number(EXTERNAL_HEAD)
+            .text(" bytes of its external key: lower the number in `repr(align)` to that");
+        panic!("{}", message.as_str());
+    }
+    if size > MAX_RECORD_SIZE - EXTERNAL_HEAD {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` has ")
+            .number(size)
+            .text(" bytes, and a record with an external key has at most ")
+            .number(MAX_RECORD_SIZE - EXTERNAL_HEAD)
+            .text(": keep large contents in a `Blob`");
+        panic!("{}", message.as_str());
+    }
+}
+
+/// Bytes in front of a record with an external key: see [`external`](crate::fields::external).
+pub const EXTERNAL_HEAD: usize = 32;
+
 const fn depth(kind: &Kind) -> usize {
     match kind {
         Kind::Array { of, .. } => 1 + depth(of),

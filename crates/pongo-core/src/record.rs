@@ -1,13 +1,14 @@
 //! What the macros implement: a type that can be a field ([`FieldType`]) and a type that can be a table's row
-//! ([`PongoRecord`]).
+//! ([`PongoRecord`]), or be kept in one under a key of its own ([`ExternalRecord`]).
 //!
-//! Both are safe traits. Memory safety rests on `zerocopy`'s traits alone (`TryFromBytes`: which bytes are a value,
+//! All are safe traits. Memory safety rests on `zerocopy`'s traits alone (`TryFromBytes`: which bytes are a value,
 //! `IntoBytes`: no padding, `Immutable`: no cell behind a shared reference). What is said here (names, offsets, keys)
 //! is checked against the layout at compile time by the derive; a wrong implementation by hand gives wrong answers,
 //! never undefined behaviour.
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
+use crate::fields::ExternalKey;
 use crate::schema::{Kind, Schema};
 
 /// A type that can be a field of a record.
@@ -46,7 +47,8 @@ pub trait KeyField: FieldType + Copy + Eq {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a record with a key",
     label = "no table can hold this type",
-    note = "write `#[pongo::record]` above the struct and `#[pongo(key)]` above at least one of its fields"
+    note = "write `#[pongo::record]` above the struct and `#[pongo(key)]` above at least one of its fields",
+    note = "the table of a struct with `#[pongo(key = \"external\")]` is `external::<{Self}>()` in place of `table::<{Self}>()`"
 )]
 pub trait PongoRecord: FieldType {
     /// What look-ups take: the key field's type, or a tuple of them.
@@ -61,4 +63,28 @@ pub trait PongoRecord: FieldType {
     fn key_bytes(&self) -> Self::KeyBytes;
     /// The bytes of a key that is looked for.
     fn encode_key(key: &Self::Key) -> Self::KeyBytes;
+}
+
+/// A type whose values are kept under keys that are not fields of it: any bytes. Implemented by `#[pongo::record]` or
+/// `#[derive(PongoRecord)]` for a struct with `#[pongo(key = "external")]`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a record with an external key",
+    label = "no table holds this type under keys of any bytes",
+    note = "write `#[pongo::record]` and `#[pongo(key = \"external\")]` above the struct; one with `#[pongo(key)]` above a field has \
+            its table by `table::<{Self}>()`"
+)]
+pub trait ExternalRecord: FieldType {
+    /// What the table's rows are: the key's digest, where its bytes lie, and the value.
+    #[doc(hidden)]
+    type Row: PongoRecord<Key = [u8; 16], KeyBytes = [u8; 16]>;
+    #[doc(hidden)]
+    fn into_row(self, digest: [u8; 16], key: ExternalKey) -> Self::Row;
+    #[doc(hidden)]
+    fn set_key(row: &mut Self::Row, digest: [u8; 16], key: ExternalKey);
+    #[doc(hidden)]
+    fn key_of(row: &Self::Row) -> ExternalKey;
+    #[doc(hidden)]
+    fn value_of(row: &Self::Row) -> &Self;
+    #[doc(hidden)]
+    fn value_mut(row: &mut Self::Row) -> &mut Self;
 }

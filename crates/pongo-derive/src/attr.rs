@@ -54,6 +54,8 @@ impl Errors {
 pub(crate) struct TypeAttrs {
     pub(crate) table: Option<LitStr>,
     pub(crate) krate: Option<LitStr>,
+    /// `key = "external"`
+    pub(crate) external: Option<Span>,
     pub(crate) indexes: Vec<IndexAttr>,
 }
 
@@ -72,7 +74,7 @@ pub(crate) struct FieldAttrs {
     pub(crate) unique: Option<Span>,
 }
 
-const ON_TYPE: &str = "`table = \"…\"`, `crate = \"…\"`, `index(…)` or `unique(…)`";
+const ON_TYPE: &str = "`table = \"…\"`, `key = \"external\"`, `crate = \"…\"`, `index(…)` or `unique(…)`";
 const ON_FIELD: &str = "`key`, `index` or `unique`";
 
 impl TypeAttrs {
@@ -94,7 +96,22 @@ impl TypeAttrs {
             } else if meta.path.is_ident("index") || meta.path.is_ident("unique") {
                 found.indexes.push(index(&meta)?);
             } else if meta.path.is_ident("key") {
-                return Err(meta.error("a key is made of fields: write `#[pongo(key)]` above the field"));
+                if !meta.input.peek(Token![=]) {
+                    return Err(meta.error(
+                        "a key is made of fields: write `#[pongo(key)]` above the field; or `key = \"external\"` here, for keys that are \
+                         no fields of the struct",
+                    ));
+                }
+                once(&found.external, &meta)?;
+                let what: LitStr = string(&meta, "key = \"external\"")?;
+                if what.value() != "external" {
+                    return Err(Error::new(
+                        what.span(),
+                        "expected `key = \"external\"`: any bytes, which are no fields of the struct; a field is made the key by \
+                         `#[pongo(key)]` above it",
+                    ));
+                }
+                found.external = Some(what.span());
             } else {
                 return Err(unknown(&meta, "a struct or an enum", ON_TYPE));
             }
@@ -126,6 +143,12 @@ impl FieldAttrs {
             }
             if !meta.input.is_empty() && !meta.input.peek(Token![,]) {
                 let name = name_of(&meta.path);
+                if name == "key" {
+                    return Err(meta.error(
+                        "on a field `key` stands alone: write `#[pongo(key)]`; a key that is no field is said above the struct: \
+                         `#[pongo(key = \"external\")]`",
+                    ));
+                }
                 return Err(meta.error(format!(
                     "on a field `{name}` stands alone: write `#[pongo({name})]`; several fields go above the struct, as in \
                      `#[pongo(index(a, b))]`"

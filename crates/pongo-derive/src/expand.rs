@@ -5,6 +5,7 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use crate::context::optional;
+use crate::external;
 use crate::record::{Record, RecordField, Table};
 
 pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
@@ -21,7 +22,12 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
         }
     });
     let face = match &record.table {
-        Some(table) => table_impls(record, table),
+        Some(table) => {
+            let rows =
+                if table.external { external::impls(record, table) } else { table_impls(record, table) };
+            let columns = columns(record);
+            quote!(#rows #columns)
+        }
         None => optional(&record.paths, record.vis, ident),
     };
     quote! {
@@ -49,7 +55,7 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
 }
 
 /// The span for code that is shown there and means what it means where the macro was called.
-fn at(span: Span) -> Span {
+pub(crate) fn at(span: Span) -> Span {
     span.resolved_at(Span::call_site())
 }
 
@@ -130,6 +136,15 @@ fn checks(record: &Record<'_>) -> TokenStream {
             &<#ident as #private::FieldType>::KIND,
         ))
     });
+    if record.table.as_ref().is_some_and(|table| table.external) {
+        check(ident.span(), &|span, private| {
+            quote_spanned!(span=> #private::layout::external_limits(
+                #name,
+                #private::core::mem::size_of::<#ident>(),
+                #private::core::mem::align_of::<#ident>(),
+            ))
+        });
+    }
     checks
 }
 
@@ -161,7 +176,6 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
             (quote!((#(#key_types),*)), quote!((#(self.#key_idents),*)), parts.collect())
         }
     };
-    let columns = columns(record);
     quote! {
         const _: () = #private::core::assert!(#private::is_table_name(#table_name));
 
@@ -195,8 +209,6 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
                 #bytes
             }
         }
-
-        #columns
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `attribute` | `#[pongo::record]`: adds derives and `repr` |
 //! | `record` | a struct, read and checked |
 //! | `expand` | the code for a struct |
+//! | `external` | the rows of one whose key is no field of it |
 //! | `enumeration` | an enum, checked and written |
 //! | `attr` | `#[pongo(...)]` and `#[repr(...)]`, and collecting errors |
 //! | `refuse` | field types refused by name, with the mend |
@@ -22,6 +23,7 @@ mod attribute;
 mod context;
 mod enumeration;
 mod expand;
+mod external;
 mod record;
 mod refuse;
 
@@ -85,11 +87,15 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[pongo(index)]` | a field | a secondary index: **not kept yet**, only written into the schema |
 /// | `#[pongo(unique)]` | a field | as `index`, and no two live rows may have the same value: a second one is refused |
 /// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in this order |
+/// | `#[pongo(key = "external")]` | the struct | no field is the key: rows are put under keys of any bytes, 0 to 65,535 of them |
 /// | `#[pongo(table = "name")]` | the struct | the table's name; else the type's in snake case |
 /// | `#[pongo(crate = "path")]` | the type | where the crate `pongo` is, if it has another name |
 ///
 /// What is unique is written into the table's schema when the table is made, and holds for whoever writes to it, whatever the
 /// type says. A type that says `unique` of a table that was made without it can read it and not write to it.
+///
+/// A struct with an external key implements `ExternalRecord` in place of `PongoRecord`: its table is
+/// `snapshot.external::<T>()` and `tx.external::<T>()`, and its alignment is at most 32.
 ///
 /// A struct without a key can only be a field of others. Each field `carrier` of a struct with one gets the constant
 /// `CARRIER: Column<Self, _>`, as visible as the field; fields that begin with `_` do not.

@@ -10,6 +10,9 @@ use crate::refuse::refusal;
 /// A key is at most a tuple of so many fields: beyond that tuples have neither `Eq` nor `Debug`.
 const MAX_KEY_FIELDS: usize = 12;
 
+/// The fields in front of a record with an external key.
+pub(crate) const ROW_FIELDS: [&str; 2] = ["_digest", "_key"];
+
 /// A struct that passed every check which can be made on its text.
 pub(crate) struct Record<'i> {
     pub(crate) vis: &'i Visibility,
@@ -30,6 +33,8 @@ pub(crate) struct RecordField<'i> {
 
 pub(crate) struct Table {
     pub(crate) name: String,
+    /// The key is no field: any bytes.
+    pub(crate) external: bool,
     /// Places in the fields.
     pub(crate) key: Vec<usize>,
     pub(crate) indexes: Vec<Index>,
@@ -138,7 +143,18 @@ fn table(
     errors: &mut Errors,
 ) -> Option<Table> {
     let key: Vec<usize> = (0..field_attrs.len()).filter(|place| field_attrs[*place].key.is_some()).collect();
-    if key.is_empty() {
+    if attrs.external.is_some() {
+        for span in field_attrs.iter().filter_map(|attrs| attrs.key) {
+            errors.at(span, "the key is external: remove this, or `key = \"external\"` above the struct");
+        }
+        for field in fields.iter().filter(|field| ROW_FIELDS.contains(&&*field.name)) {
+            let name = &field.name;
+            errors.at(
+                field.ident.span(),
+                format!("`{name}` is what rows with an external key begin with: name this field otherwise"),
+            );
+        }
+    } else if key.is_empty() {
         no_key(attrs, field_attrs, errors);
         return None;
     }
@@ -148,7 +164,7 @@ fn table(
 
     let mut indexes: Vec<Index> = Vec::new();
     let mut add = |places: Vec<usize>, unique, span: Span, errors: &mut Errors| {
-        if places == key {
+        if places == key && !places.is_empty() {
             errors.at(span, "the key has an index and is unique already: remove this one");
         }
         let name = places.iter().map(|place| fields[*place].name.as_str()).collect::<Vec<_>>().join("+");
@@ -183,7 +199,7 @@ fn table(
             ),
         );
     }
-    Some(Table { name, key, indexes })
+    Some(Table { name, external: attrs.external.is_some(), key, indexes })
 }
 
 fn places_of(

@@ -90,6 +90,16 @@ mod shadowed {
         value: ::renamed::Timestamp,
     }
 
+    /// A key that is no field, and fields with the names of those in front.
+    #[::renamed::record]
+    #[pongo(table = "external", key = "external", crate = "renamed")]
+    pub struct External {
+        #[pongo(index)]
+        key: ::core::primitive::u64,
+        value: Nested,
+        digest: [::core::primitive::u8; 8],
+    }
+
     /// A field of others.
     #[::renamed::record]
     #[pongo(crate = "renamed")]
@@ -121,6 +131,7 @@ mod shadowed {
 
     pub fn tables() -> [&'static ::core::primitive::str; 2] {
         use ::renamed::PongoRecord;
+        let _ = (External::KEY, External::DIGEST, <External as ::renamed::ExternalRecord>::value_of);
         let _ = (Single::VALUE, Several::KEY, Single::TYPE);
         [Single::SCHEMA.table, Several::SCHEMA.table]
     }

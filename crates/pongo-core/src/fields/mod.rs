@@ -11,9 +11,11 @@
 //! | [`uuid`] | [`Uuid`]: 16 bytes |
 //! | [`maybe`] | [`Maybe`]: a value that may be missing |
 //! | [`heap`] | [`Text`] and [`Blob`]: bytes of any length, in the heap |
+//! | [`external`] | what stands in front of a record whose key is not a field of it |
 //!
 //! Structs and enums of the user's own become field types with `#[pongo::record]`.
 
+pub mod external;
 pub mod fixed_str;
 pub mod heap;
 pub mod maybe;
@@ -21,6 +23,7 @@ mod plain;
 pub mod timestamp;
 pub mod uuid;
 
+pub use external::{ExternalKey, MAX_EXTERNAL_KEY, key_digest};
 pub use fixed_str::{FixedStr, FixedStrError};
 pub use heap::{Blob, HeapError, HeapRead, Text, content_hash};
 pub use maybe::Maybe;

@@ -71,6 +71,28 @@ fn plain_value(kind: Kind, bytes: &[u8]) -> String {
     }
 }
 
+/// Bytes that are a key: as text if they are, else as a number; the first of them if they are many.
+#[must_use]
+pub fn describe_bytes(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(MOST_SHOWN)];
+    let more = if shown.len() < bytes.len() { format!("… ({} bytes)", bytes.len()) } else { String::new() };
+    let text = match core::str::from_utf8(shown) {
+        Ok(text) => Some(text),
+        // Cut within a character.
+        Err(error) if error.error_len().is_none() && shown.len() < bytes.len() => {
+            core::str::from_utf8(&shown[..error.valid_up_to()]).ok()
+        }
+        Err(_) => None,
+    };
+    match text.filter(|text| !text.contains(char::is_control)) {
+        Some(text) => format!("{text:?}{more}"),
+        None => format!("{}{more}", hex(shown)),
+    }
+}
+
+/// Bytes of a key that a message shows.
+const MOST_SHOWN: usize = 64;
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold("0x".to_owned(), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! kind    = "u8" … "i128" | "f32" | "f64" | "bool" | "uuid" | "timestamp" | "text" | "blob"
+//!         | "external"
 //!         | "str<" length ">"
 //!         | "maybe<" kind ">"
 //!         | "[" kind "; " length "]"
@@ -19,7 +20,7 @@ use super::{Kind, MAX_DEPTH, MAX_RECORD_SIZE};
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StoredKind {
-    /// A type without parts: `u8` … `f64`, `bool`, `uuid`, `timestamp`, `text`, `blob`.
+    /// A type without parts: `u8` … `f64`, `bool`, `uuid`, `timestamp`, `text`, `blob`, `external`.
     Plain(PlainKind),
     /// An enum without fields.
     Enum {
@@ -67,7 +68,7 @@ const fn row(name: &'static str, kind: Kind, size: usize, align: usize) -> Plain
     Plain { name, kind, size, align }
 }
 
-static PLAIN: [Plain; 17] = [
+static PLAIN: [Plain; 18] = [
     row("u8", Kind::U8, 1, 1),
     row("u16", Kind::U16, 2, 2),
     row("u32", Kind::U32, 4, 4),
@@ -85,6 +86,7 @@ static PLAIN: [Plain; 17] = [
     row("timestamp", Kind::Timestamp, 8, 8),
     row("text", Kind::Text, 16, 8),
     row("blob", Kind::Blob, 16, 8),
+    row("external", Kind::External, 16, 1),
 ];
 /// The first so many of [`PLAIN`] are integers.
 const INTEGERS: usize = 10;
@@ -360,6 +362,7 @@ mod tests {
             "f32",
             "uuid",
             "blob",
+            "external",
             "str<2>",
             "maybe<f32>",
             "[[u16; 3]; 2]",

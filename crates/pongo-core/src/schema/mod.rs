@@ -18,6 +18,7 @@ mod kind;
 mod stored;
 mod text;
 
+pub use describe::describe_bytes;
 pub(crate) use describe::describe_value;
 pub use diff::SchemaDiff;
 pub use kind::{PlainKind, StoredKind};
@@ -117,6 +118,8 @@ pub enum Kind {
     Text,
     /// Bytes in the heap.
     Blob,
+    /// Bytes in the heap that are the row's key: as a `Blob`, but with alignment 1.
+    External,
 }
 
 /// One field of a record.

@@ -153,6 +153,15 @@ impl StoredSchema {
         ranges
     }
 
+    /// Where in a row the 16 bytes lie that name its key's bytes in the heap: for a table whose keys are not fields of its
+    /// records. The key field is the digest of these bytes ([`key_digest`](crate::fields::key_digest)) then.
+    #[must_use]
+    pub fn external_key(&self) -> Option<usize> {
+        let [digest, name, ..] = &self.fields[..] else { return None };
+        let is_name = matches!(&name.kind, StoredKind::Plain(plain) if plain.kind() == Kind::External);
+        (self.key == [0] && digest.size == size_of::<u128>() && is_name).then_some(name.offset)
+    }
+
     /// The unique indexes, each with its place in `indexes`.
     pub fn uniques(&self) -> impl Iterator<Item = (usize, &StoredIndex)> {
         self.indexes.iter().enumerate().filter(|(_, index)| index.unique)
@@ -171,7 +180,7 @@ fn collect(kind: &StoredKind, offset: usize, found: &mut Vec<HeapField>) {
     match kind {
         StoredKind::Plain(plain) => match plain.kind() {
             Kind::Text => found.push(HeapField { offset, text: true }),
-            Kind::Blob => found.push(HeapField { offset, text: false }),
+            Kind::Blob | Kind::External => found.push(HeapField { offset, text: false }),
             _ => {}
         },
         StoredKind::Enum { .. } | StoredKind::FixedStr(_) => {}

@@ -1,0 +1,125 @@
+//! The code for a struct with `#[pongo(key = "external")]`: the type of its table's rows, which have the key in front.
+
+use proc_macro2::{Ident, Span, TokenStream};
+use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
+
+use crate::expand::at;
+use crate::record::{ROW_FIELDS, Record, Table};
+
+/// Row and value are two types, so that a value is what the user made of it. The schema has the value's fields one by one,
+/// behind the two of the key: so they can be in indexes.
+pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
+    let private = &record.paths.private;
+    let zerocopy = &record.paths.zerocopy;
+    let derives = record.paths.zerocopy_derives().map(|(_, path)| path);
+    let (ident, vis, name) = (record.ident, record.vis, &record.name);
+    let table_name = &table.name;
+    let [digest_name, key_name] = ROW_FIELDS;
+    let head = ROW_FIELDS.len();
+    let digest_type = quote!([#private::core::primitive::u8; 16]);
+    let descriptions = record.fields.iter().map(|field| {
+        let (ident_of, name_of, ty) = (field.ident, &field.name, field.ty);
+        quote_spanned! {at(ty.span())=>
+            #private::field::<#ty>(
+                #name_of,
+                #private::core::mem::offset_of!(__PongoRow, value) + #private::core::mem::offset_of!(#ident, #ident_of),
+            )
+        }
+    });
+    let indexes = table.indexes.iter().map(|index| {
+        let (name, unique) = (&index.name, index.unique);
+        let fields = index.fields.iter().map(|place| place + head);
+        quote!(#private::IndexDef { name: #name, fields: &[#(#fields),*], unique: #unique })
+    });
+    let digest = Ident::new("__pongo_digest", Span::mixed_site());
+    let key = Ident::new("__pongo_key", Span::mixed_site());
+    let row = Ident::new("__pongo_row", Span::mixed_site());
+    quote! {
+        const _: () = #private::core::assert!(#private::is_table_name(#table_name));
+
+        #[derive(#(#derives),*)]
+        #[zerocopy(crate = #zerocopy)]
+        #[repr(C)]
+        #[doc(hidden)]
+        #[allow(unreachable_pub)]
+        #vis struct __PongoRow {
+            digest: #digest_type,
+            key: #private::ExternalKey,
+            value: #ident,
+        }
+
+        const __PONGO_ROW_FIELDS: &'static [#private::Field] = &[
+            #private::field::<#digest_type>(#digest_name, #private::core::mem::offset_of!(__PongoRow, digest)),
+            #private::field::<#private::ExternalKey>(#key_name, #private::core::mem::offset_of!(__PongoRow, key)),
+            #(#descriptions),*
+        ];
+
+        #[automatically_derived]
+        impl #private::FieldType for __PongoRow {
+            const KIND: #private::Kind = #private::Kind::Record {
+                name: #name,
+                fields: __PONGO_ROW_FIELDS,
+                size: #private::core::mem::size_of::<__PongoRow>(),
+            };
+            const BLANK: Self = __PongoRow {
+                digest: [0; 16],
+                key: #private::ExternalKey::EMPTY,
+                value: <#ident as #private::FieldType>::BLANK,
+            };
+        }
+
+        #[automatically_derived]
+        impl #private::PongoRecord for __PongoRow {
+            type Key = #digest_type;
+            type KeyBytes = #digest_type;
+            const SCHEMA: &'static #private::Schema = &#private::Schema {
+                table: #table_name,
+                record: #name,
+                size: #private::core::mem::size_of::<__PongoRow>(),
+                align: #private::core::mem::align_of::<__PongoRow>(),
+                fields: __PONGO_ROW_FIELDS,
+                key: &[0],
+                indexes: &[#(#indexes),*],
+            };
+            #[inline]
+            fn key(&self) -> #digest_type {
+                self.digest
+            }
+            #[inline]
+            fn key_bytes(&self) -> #digest_type {
+                self.digest
+            }
+            #[inline]
+            fn encode_key(#digest: &#digest_type) -> #digest_type {
+                *#digest
+            }
+        }
+
+        #[automatically_derived]
+        impl #private::ExternalRecord for #ident {
+            type Row = __PongoRow;
+            #[inline]
+            fn into_row(self, #digest: #digest_type, #key: #private::ExternalKey) -> __PongoRow {
+                __PongoRow { digest: #digest, key: #key, value: self }
+            }
+            #[inline]
+            fn set_key(#row: &mut __PongoRow, #digest: #digest_type, #key: #private::ExternalKey) {
+                #row.digest = #digest;
+                #row.key = #key;
+            }
+            #[inline]
+            fn key_of(#row: &__PongoRow) -> #private::ExternalKey {
+                #row.key
+            }
+            #[inline]
+            fn value_of(#row: &__PongoRow) -> &Self {
+                &#row.value
+            }
+            #[inline]
+            fn value_mut(#row: &mut __PongoRow) -> &mut Self {
+                &mut #row.value
+            }
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! Tables whose keys are not fields of their records, in a snapshot: [`ExternalTable`].
+//!
+//! Such a table's rows are records behind a digest of their key and the place of its bytes in the heap
+//! ([`pongo_core::fields::external`]). By the digest they are rows as all others are, with hash index, marks and journal. What
+//! is added here: the key's own bytes are compared at each look-up, and the ordered index is one over these bytes.
+
+use std::iter::FusedIterator;
+use std::marker::PhantomData;
+use std::ops::{
+    Bound, Range as Between, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive,
+};
+
+use pongo_core::error::ReadError;
+use pongo_core::fields::{ExternalKey, HeapRead, key_digest};
+use pongo_core::record::{ExternalRecord, PongoRecord};
+use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
+use pongo_index::after_prefix;
+
+use crate::ordered::Limits;
+use crate::range::{By, Cursor, Range};
+use crate::read::{Rows, Snapshot, Table};
+
+/// A table in a [`Snapshot`] whose `T`s are kept under keys of any bytes: `#[pongo(key = "external")]`. What it gives borrows
+/// from the snapshot, not from this.
+///
+/// ```
+/// use pongo::prelude::*;
+///
+/// #[pongo::record]
+/// #[pongo(table = "images", key = "external")]
+/// struct Image {
+///     #[pongo(index)]
+///     taken: u32,
+///     pixels: [[u8; 8]; 8],
+/// }
+///
+/// let store = Store::in_memory()?;
+/// let mut tx = store.begin_write()?;
+/// let mut images = tx.external::<Image>()?;
+/// for (key, taken) in [("cats/tom.png", 7), ("cats/felix.png", 3), ("dogs/rex.png", 5)] {
+///     images.put(key, &Image { taken, pixels: [[0; 8]; 8] })?;
+/// }
+/// tx.commit()?;
+///
+/// let snapshot = store.begin_read()?;
+/// let images = snapshot.external::<Image>()?;
+/// assert_eq!(images.get("dogs/rex.png")?.map(|image| image.taken), Some(5));
+/// assert!(images.get("dogs")?.is_none());
+///
+/// let cats = images.prefix("cats/")?.map(|item| Ok(item?.0)).collect::<Result<Vec<_>, pongo::ReadError>>()?;
+/// assert_eq!(cats, [&b"cats/felix.png"[..], b"cats/tom.png"]);
+/// assert_eq!(images.count("cats/g".."dogs/s")?, 2);
+/// let (key, oldest) = images.by(Image::TAKEN).first()?.ok_or("there are some")?;
+/// assert_eq!((key, oldest.taken), (&b"cats/felix.png"[..], 3));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// A type without a key field has no [`Table`]:
+/// ```compile_fail,E0277
+/// # use pongo::prelude::*;
+/// # #[pongo::record]
+/// # #[pongo(table = "images", key = "external")]
+/// # struct Image { taken: u32 }
+/// # let store = Store::in_memory()?;
+/// # let snapshot = store.begin_read()?;
+/// let images = snapshot.table::<Image>()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct ExternalTable<'s, T: ExternalRecord> {
+    rows: Table<'s, T::Row>,
+}
+
+impl<T: ExternalRecord> Clone for ExternalTable<'_, T> {
+    fn clone(&self) -> Self {
+        Self { rows: self.rows.clone() }
+    }
+}
+
+impl<T: ExternalRecord> core::fmt::Debug for ExternalTable<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalTable")
+            .field("table", &T::Row::SCHEMA.table)
+            .field("len", &self.len())
+            .finish()
+    }
+}
+
+/// Bounds on keys: a range of any kind of what has bytes, as in `"a".."b"`, `..=[3, 0]`, `key..`, or a pair of
+/// [`Bound`]s.
+pub trait KeyBounds {
+    /// The first and the last key, included or not.
+    fn key_bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>);
+}
+
+impl KeyBounds for RangeFull {
+    fn key_bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        (Bound::Unbounded, Bound::Unbounded)
+    }
+}
+
+macro_rules! key_bounds {
+    ($($range:ty),*) => {$(
+        impl<K: AsRef<[u8]>> KeyBounds for $range {
+            fn key_bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
+                (self.start_bound().map(K::as_ref), self.end_bound().map(K::as_ref))
+            }
+        }
+    )*};
+}
+
+key_bounds!(
+    Between<K>,
+    RangeFrom<K>,
+    RangeTo<K>,
+    RangeInclusive<K>,
+    RangeToInclusive<K>,
+    (Bound<K>, Bound<K>)
+);
+
+/// The bytes of a row's key.
+pub(crate) fn key_in<'h, T: ExternalRecord>(
+    heap: &'h impl HeapRead,
+    row: &T::Row,
+) -> Result<&'h [u8], ReadError> {
+    let key: ExternalKey = T::key_of(row);
+    key.as_bytes(heap)
+        .map_err(|source| ReadError::ExternalKey { table: T::Row::SCHEMA.table.to_owned(), source })
+}
+
+/// The first key behind this one, in the order of bytes.
+fn successor(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
+
+/// Bounds as limits on keys; `None`: no key lies within.
+fn limits(start: Bound<&[u8]>, end: Bound<&[u8]>, table: &'static str) -> Result<Option<Limits>, ReadError> {
+    if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
+        (start, end)
+        && from > to
+    {
+        return Err(ReadError::StartAfterEnd { table });
+    }
+    let from = match start {
+        Bound::Unbounded => None,
+        Bound::Included(from) => Some(from.to_vec()),
+        Bound::Excluded(from) => Some(successor(from)),
+    };
+    let below = match end {
+        Bound::Unbounded => None,
+        Bound::Included(to) => Some(successor(to)),
+        Bound::Excluded(to) => Some(to.to_vec()),
+    };
+    let is_empty =
+        below.as_ref().is_some_and(|below| from.as_ref().map_or(&[][..], |from| from) >= &below[..]);
+    Ok((!is_empty).then(|| Limits { from, below, ..Limits::default() }))
+}
+
+impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
+    pub(crate) fn new(rows: Table<'s, T::Row>) -> Self {
+        Self { rows }
+    }
+
+    /// How many values there are.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value under this key, where it lies in the map. Costs a cache miss in the index, one in the rows and one in the
+    /// heap, where the key's bytes are compared.
+    ///
+    /// # Errors
+    /// [`ReadError::Fault`] if the index or the row's block is damaged, [`ReadError::InvalidRow`] if the row's bytes are no
+    /// `T`, [`ReadError::ExternalKey`] if the key's bytes cannot be read.
+    pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&'s T>, ReadError> {
+        let key = key.as_ref();
+        let Some(row) = self.rows.get(&key_digest(key))? else { return Ok(None) };
+        let is_it = key_in::<T>(self.rows.snapshot(), row)? == key;
+        Ok(is_it.then(|| T::value_of(row)))
+    }
+
+    /// Whether there is a value under this key.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, ReadError> {
+        Ok(self.get(key)?.is_some())
+    }
+
+    /// All keys and values, in the order in which they were put last. Costs a look at each key's bytes: see
+    /// [`values`](Self::values).
+    #[must_use]
+    pub fn rows(&self) -> ExternalRows<'s, T> {
+        ExternalRows { rows: self.rows.rows(), snapshot: self.rows.snapshot() }
+    }
+
+    /// All values without their keys, in the order of [`rows`](Self::rows).
+    #[must_use]
+    pub fn values(&self) -> ExternalValues<'s, T> {
+        ExternalValues { rows: self.rows.rows() }
+    }
+
+    /// Keys within bounds and their values, in the order of the keys' bytes: a key comes before all longer ones that
+    /// begin with it.
+    ///
+    /// Costs as [`Table::range`], and a look at each key's bytes.
+    ///
+    /// # Errors
+    /// As for [`Table::range`].
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "counts", key = "external")]
+    /// # struct Count { n: u64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # tx.external::<Count>()?.extend(["a", "ab", "abc", "b", ""].map(|key| (key, Count { n: key.len() as u64 })))?;
+    /// # tx.commit()?;
+    /// use std::ops::Bound;
+    ///
+    /// let snapshot = store.begin_read()?;
+    /// let counts = snapshot.external::<Count>()?; // of "", "a", "ab", "abc" and "b"
+    /// let mut keys = Vec::new();
+    /// for item in counts.range("a"..="ab")? {
+    ///     keys.push(item?.0);
+    /// }
+    /// assert_eq!(keys, [&b"a"[..], b"ab"]);
+    /// assert_eq!(counts.count((Bound::Excluded("a"), Bound::Excluded("b")))?, 2);
+    /// assert_eq!(counts.range(..)?.rev().count(), 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn range(&self, bounds: impl KeyBounds) -> Result<ExternalRange<'s, T>, ReadError> {
+        let (start, end) = bounds.key_bounds();
+        self.within(limits(start, end, T::Row::SCHEMA.table)?)
+    }
+
+    /// Keys that begin with these bytes and their values, in the order of the keys.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Result<ExternalRange<'s, T>, ReadError> {
+        let prefix = prefix.as_ref();
+        let below = after_prefix(prefix);
+        self.within(Some(Limits { from: Some(prefix.to_vec()), below, ..Limits::default() }))
+    }
+
+    fn within(&self, limits: Option<Limits>) -> Result<ExternalRange<'s, T>, ReadError> {
+        let range = match limits {
+            Some(limits) => self.rows.range_within(limits)?,
+            None => self.rows.no_range()?,
+        };
+        Ok(self.with_keys(range))
+    }
+
+    fn with_keys(&self, range: Range<'s, T::Row>) -> ExternalRange<'s, T> {
+        ExternalRange { range, snapshot: self.rows.snapshot(), failed: false }
+    }
+
+    /// The lowest key and its value.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn first(&self) -> Result<Option<(&'s [u8], &'s T)>, ReadError> {
+        self.range(..)?.next().transpose()
+    }
+
+    /// The highest key and its value.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn last(&self) -> Result<Option<(&'s [u8], &'s T)>, ReadError> {
+        self.range(..)?.next_back().transpose()
+    }
+
+    /// How many keys lie within bounds.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn count(&self, bounds: impl KeyBounds) -> Result<u64, ReadError> {
+        self.range(bounds)?.count_rows()
+    }
+
+    /// The index over a column, or a tuple of columns: as [`Table::by`], of the fields of `T`.
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> ExternalBy<'s, T, C> {
+        let by = self.rows.by(Behind { columns, value: PhantomData });
+        ExternalBy { table: self.clone(), by }
+    }
+}
+
+impl<'s, T: ExternalRecord> IntoIterator for &ExternalTable<'s, T> {
+    type Item = Result<(&'s [u8], &'s T), ReadError>;
+    type IntoIter = ExternalRows<'s, T>;
+
+    fn into_iter(self) -> ExternalRows<'s, T> {
+        self.rows()
+    }
+}
+
+fn item<'s, T: ExternalRecord>(
+    snapshot: &'s Snapshot,
+    row: Result<&'s T::Row, ReadError>,
+) -> Result<(&'s [u8], &'s T), ReadError> {
+    let row = row?;
+    Ok((key_in::<T>(snapshot, row)?, T::value_of(row)))
+}
+
+/// Keys and values of a table: see [`ExternalTable::rows`].
+pub struct ExternalRows<'s, T: ExternalRecord> {
+    rows: Rows<'s, T::Row>,
+    snapshot: &'s Snapshot,
+}
+
+impl<T: ExternalRecord> core::fmt::Debug for ExternalRows<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalRows").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: ExternalRecord> Iterator for ExternalRows<'s, T> {
+    type Item = Result<(&'s [u8], &'s T), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(item(self.snapshot, self.rows.next()?))
+    }
+}
+
+impl<T: ExternalRecord> FusedIterator for ExternalRows<'_, T> {}
+
+/// Values of a table: see [`ExternalTable::values`].
+pub struct ExternalValues<'s, T: ExternalRecord> {
+    rows: Rows<'s, T::Row>,
+}
+
+impl<T: ExternalRecord> core::fmt::Debug for ExternalValues<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalValues").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: ExternalRecord> Iterator for ExternalValues<'s, T> {
+    type Item = Result<&'s T, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.rows.next()?.map(T::value_of))
+    }
+}
+
+impl<T: ExternalRecord> FusedIterator for ExternalValues<'_, T> {}
+
+/// Keys and values in the order of an index, from both ends: a [`Range`] whose items have their keys with them. An error is
+/// the last item.
+pub struct ExternalRange<'s, T: ExternalRecord> {
+    range: Range<'s, T::Row>,
+    snapshot: &'s Snapshot,
+    /// A key could not be read.
+    failed: bool,
+}
+
+impl<T: ExternalRecord> core::fmt::Debug for ExternalRange<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalRange").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: ExternalRecord> ExternalRange<'s, T> {
+    /// Goes on behind a cursor: as [`Range::after`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn after(self, cursor: &Cursor) -> Result<Self, ReadError> {
+        Ok(Self { range: self.range.after(cursor)?, ..self })
+    }
+
+    /// The place of what [`next`](Iterator::next) gave last: as [`Range::cursor`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cursor(&self) -> Result<Option<Cursor>, ReadError> {
+        self.range.cursor()
+    }
+
+    /// How many keys are left in it: as [`Range::count_rows`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn count_rows(self) -> Result<u64, ReadError> {
+        self.range.count_rows()
+    }
+
+    fn item(&mut self, row: Option<Result<&'s T::Row, ReadError>>) -> Option<<Self as Iterator>::Item> {
+        let item = item(self.snapshot, row?);
+        self.failed = item.is_err();
+        Some(item)
+    }
+}
+
+impl<'s, T: ExternalRecord> Iterator for ExternalRange<'s, T> {
+    type Item = Result<(&'s [u8], &'s T), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let row = self.range.next();
+        self.item(row)
+    }
+}
+
+impl<T: ExternalRecord> DoubleEndedIterator for ExternalRange<'_, T> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let row = self.range.next_back();
+        self.item(row)
+    }
+}
+
+impl<T: ExternalRecord> FusedIterator for ExternalRange<'_, T> {}
+
+/// Columns of a value as columns of its row: they have the same names there.
+struct Behind<C, T> {
+    columns: C,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T: ExternalRecord, C: IndexColumns<T>> IndexColumns<T::Row> for Behind<C, T> {
+    type Value = C::Value;
+
+    fn names(&self) -> Vec<&'static str> {
+        self.columns.names()
+    }
+
+    fn bytes(value: &C::Value, out: &mut Vec<u8>) {
+        C::bytes(value, out);
+    }
+}
+
+/// A table by one of its secondary indexes: see [`ExternalTable::by`].
+pub struct ExternalBy<'s, T: ExternalRecord, C> {
+    table: ExternalTable<'s, T>,
+    by: By<'s, T::Row, Behind<C, T>>,
+}
+
+impl<T: ExternalRecord, C: IndexColumns<T>> core::fmt::Debug for ExternalBy<'_, T, C> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalBy").field("by", &self.by).finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalBy<'s, T, C> {
+    /// What has this value: as [`By::equal`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn equal(&self, value: impl IntoValue<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
+        Ok(self.table.with_keys(self.by.equal(value)?))
+    }
+
+    /// What has values within bounds, in the order of the values: as [`By::range`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn range(&self, bounds: impl RangeBounds<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
+        Ok(self.table.with_keys(self.by.range(bounds)?))
+    }
+
+    /// What has values that begin with a prefix: as [`By::prefix`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prefix(&self, prefix: impl KeyPrefix<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
+        Ok(self.table.with_keys(self.by.prefix(prefix)?))
+    }
+
+    /// Everything in the order of the index.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn all(&self) -> Result<ExternalRange<'s, T>, ReadError> {
+        self.range(..)
+    }
+
+    /// Everything from the highest value down.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn rev(&self) -> Result<std::iter::Rev<ExternalRange<'s, T>>, ReadError> {
+        Ok(self.all()?.rev())
+    }
+
+    /// What has the lowest value.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn first(&self) -> Result<Option<(&'s [u8], &'s T)>, ReadError> {
+        self.all()?.next().transpose()
+    }
+
+    /// What has the highest value.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal).
+    pub fn last(&self) -> Result<Option<(&'s [u8], &'s T)>, ReadError> {
+        self.all()?.next_back().transpose()
+    }
+
+    /// How many have values within bounds.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn count(&self, bounds: impl RangeBounds<C::Value>) -> Result<u64, ReadError> {
+        self.range(bounds)?.count_rows()
+    }
+}
