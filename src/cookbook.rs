@@ -4,6 +4,7 @@
 //! **Keys and order**:
 //! [numbers in order](#do-number-keys-keep-their-order) ·
 //! [prefixes](#how-do-i-go-through-all-keys-with-a-prefix) ·
+//! [any bytes as key](#how-do-i-take-any-bytes-as-a-key) ·
 //! [several values a key](#how-do-i-keep-several-values-under-one-key) ·
 //! [another field](#how-do-i-find-rows-by-another-field) ·
 //! [unique fields](#how-do-i-keep-a-field-unique) ·
@@ -91,6 +92,37 @@
 //! let files = snapshot.table::<File>()?;
 //! let paths = files.prefix("src/")?.map(|f| Ok(f?.path.to_string())).collect::<Result<Vec<_>, pongo::ReadError>>()?;
 //! assert_eq!(paths, ["src/lib.rs", "src/main.rs"]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How do I take any bytes as a key?
+//! Write `key = "external"` above a struct that has no key field: its values are kept under keys of any bytes, as in LMDB, in the order of
+//! the bytes. Its table is [`external`](crate::WriteTransaction::external) in place of `table`, and ranges give keys and values. Where keys
+//! have a fixed form, fields are quicker and smaller.
+//!
+//! ```
+//! use pongo::prelude::*;
+//!
+//! #[pongo::record]
+//! #[pongo(table = "pages", key = "external")]
+//! struct Page {
+//!     visits: u64,
+//! }
+//!
+//! let store = Store::in_memory()?;
+//! let mut tx = store.begin_write()?;
+//! let mut pages = tx.external::<Page>()?;
+//! for url in ["/blog/2026/the-sea", "/about", "/blog"] {
+//!     pages.put(url, &Page { visits: 1 })?;
+//! }
+//! pages.update("/about", |page| page.visits += 1)?;
+//! tx.commit()?;
+//!
+//! let snapshot = store.begin_read()?;
+//! let pages = snapshot.external::<Page>()?;
+//! assert_eq!(pages.get("/about")?.map(|page| page.visits), Some(2));
+//! let below = pages.prefix("/blog/")?.map(|page| Ok(page?.0)).collect::<Result<Vec<&[u8]>, pongo::ReadError>>()?;
+//! assert_eq!(below, [b"/blog/2026/the-sea"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

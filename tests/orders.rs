@@ -9,7 +9,7 @@ mod story;
 
 use pongo::prelude::*;
 
-use data::{Customer, Line, Order, Product};
+use data::{Customer, Invoice, Line, Order, Product};
 use shop::{Error, Placed};
 
 const TOLD: &str = "\
@@ -38,6 +38,10 @@ After order 3 was cancelled
 As seen from before
   1  2026-03-02T00:00:00Z  47.90  2 tea, 1 cup, 1 pot
   3  2026-03-16T00:00:00Z  18.00  4 cup
+
+3 invoices, of them Ada's
+  ada@example.org/2026-03-02/1  47.90  2 tea, 1 cup, 1 pot
+  ada@example.org/2026-03-30/4   7.20  1 tea
 
 On the shelf
     9 cup at 4.50
@@ -102,6 +106,22 @@ fn what_is_refused_leaves_the_shelf_as_it_was() -> Result<(), Error> {
     }
     assert!(shop::cancel(&store, 2)?);
     assert_eq!(shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup"], 1)])?.id, Some(4));
+    Ok(())
+}
+
+#[test]
+fn an_order_is_billed_once() -> Result<(), Error> {
+    let store = Store::in_memory()?;
+    tell(&store)?;
+    assert_eq!(shop::bill(&store)?, 0);
+    assert_eq!(shop::place(&store, 2, Timestamp::EPOCH, &[(&["cup"], 1)])?.id, Some(5));
+    assert_eq!(shop::bill(&store)?, 1);
+    let snapshot = store.begin_read()?;
+    let invoices = snapshot.external::<Invoice>()?;
+    let invoice = invoices.get("bob@example.org/1970-01-01/5")?.ok_or("it was written")?;
+    assert_eq!((invoice.order, invoice.customer, invoice.cents), (5, 2, 450));
+    assert_eq!(invoice.text.as_str(&snapshot)?, "1 cup");
+    assert_eq!((invoices.len(), invoices.prefix("bob@example.org/")?.count()), (4, 2));
     Ok(())
 }
 

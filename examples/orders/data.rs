@@ -36,6 +36,16 @@ pub(crate) struct Order {
     pub(crate) customer: u32,
 }
 
+/// A bill. Its key is the name under which the books have it, `ada@example.org/2026-03-02/1`: of any length, and no field.
+#[pongo::record]
+#[pongo(table = "invoices", key = "external")]
+pub(crate) struct Invoice {
+    pub(crate) text: Text,
+    pub(crate) cents: u64,
+    pub(crate) order: u32,
+    pub(crate) customer: u32,
+}
+
 /// One product of an order. All lines of an order begin with its number: they are a prefix of the key.
 #[pongo::record]
 #[pongo(table = "lines")]

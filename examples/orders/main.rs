@@ -1,4 +1,5 @@
-//! A small shop: unique e-mail addresses, orders whose lines can fail one by one, ranges by customer and time.
+//! A small shop: unique e-mail addresses, orders whose lines can fail one by one, ranges by customer and time, invoices
+//! under names.
 //!
 //! ```text
 //! cargo run --release --example orders

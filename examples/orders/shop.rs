@@ -3,7 +3,7 @@
 use pongo::prelude::*;
 use pongo::{Range, ReadError, WriteError};
 
-use crate::data::{Customer, Line, Order, Product};
+use crate::data::{Customer, Invoice, Line, Order, Product};
 
 /// What the example's functions err with.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -150,6 +150,32 @@ pub(crate) fn orders_of(
 /// If the rows do not check.
 pub(crate) fn lines_of(snapshot: &Snapshot, order: u32) -> Result<Range<'_, Line>, ReadError> {
     snapshot.table::<Line>()?.prefix((order,))
+}
+
+/// Writes a bill for each order that has none. Returns how many.
+///
+/// # Errors
+/// If the store cannot do it: nothing is changed then.
+pub(crate) fn bill(store: &Store) -> Result<u64, Error> {
+    let mut tx = store.begin_write()?;
+    let snapshot = store.begin_read()?;
+    let customers = snapshot.table::<Customer>()?;
+    let mut written = 0;
+    for order in snapshot.table::<Order>()?.range(..)? {
+        let &Order { placed, cents, id, customer } = order?;
+        let mail = customers.get(&customer)?.ok_or("an order of nobody")?.mail;
+        let name = format!("{mail}/{}/{id}", &placed.to_string()[..10]);
+        if tx.external::<Invoice>()?.contains(&name)? {
+            continue;
+        }
+        let lines = lines_of(&snapshot, id)?.map(|line| Ok(line?)).collect::<Result<Vec<&Line>, Error>>()?;
+        let lines: Vec<_> = lines.iter().map(|line| format!("{} {}", line.count, line.sku)).collect();
+        let text = tx.text(&lines.join(", "))?;
+        tx.external::<Invoice>()?.insert(&name, &Invoice { text, cents, order: id, customer })?;
+        written += 1;
+    }
+    tx.commit()?;
+    Ok(written)
 }
 
 /// Cancels an order: its pieces go back to the shelf, its lines and the order itself are deleted. `false` if there is none.

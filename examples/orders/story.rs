@@ -4,7 +4,7 @@ use std::io::Write;
 
 use pongo::prelude::*;
 
-use crate::data::{Customer, Order, Product};
+use crate::data::{Customer, Invoice, Order, Product};
 use crate::shop::{self, Error, Placed, Wanted};
 
 /// 1 March 2026 in seconds since 1970.
@@ -28,6 +28,7 @@ pub(crate) fn tell(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     customers(store, out)?;
     orders(store, out)?;
     cancelling(store, out)?;
+    invoices(store, out)?;
     // All names from p to t.
     shop::reprice(store, "p".."u", 110)?;
     what_is_left(store, out)
@@ -90,6 +91,19 @@ fn list(snapshot: &Snapshot, customer: u32, out: &mut impl Write) -> Result<(), 
             what.push(format!("{} {}", line.count, line.sku));
         }
         writeln!(out, "  {}  {}  {:>5}  {}", order.id, order.placed, euros(order.cents), what.join(", "))?;
+    }
+    Ok(())
+}
+
+/// External keys: invoices under names of any length, in the order of these, found by how they begin.
+fn invoices(store: &Store, out: &mut impl Write) -> Result<(), Error> {
+    let written = shop::bill(store)?;
+    writeln!(out, "\n{written} invoices, of them Ada's")?;
+    let snapshot = store.begin_read()?;
+    for invoice in snapshot.external::<Invoice>()?.prefix("ada@example.org/")? {
+        let (name, invoice) = invoice?;
+        let (name, text) = (String::from_utf8_lossy(name), invoice.text.as_str(&snapshot)?);
+        writeln!(out, "  {name}  {:>5}  {text}", euros(invoice.cents))?;
     }
     Ok(())
 }

@@ -126,6 +126,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where an index over these fields has its keys from.
+fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeySource> {
+    let schema = core.schema();
+    match schema.external_key() {
+        Some(offset) if schema.key == fields => Some(KeySource::Heap { offset }),
+        _ => Encoding::new(schema, fields).map(KeySource::Fields),
+    }
+}
+
 /// Moves the blocks out of the way.
 fn put_aside(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io { doing: "set aside", path: path.display().to_string(), source };
@@ -156,11 +165,7 @@ impl Ordered {
         if let Some(known) = self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter().find(is_it) {
             return Some(Arc::clone(known));
         }
-        let schema = core.schema();
-        let keys = match schema.external_key() {
-            Some(offset) if schema.key == fields => KeySource::Heap { offset },
-            _ => KeySource::Fields(Encoding::new(schema, fields)?),
-        };
+        let keys = key_source(core, fields)?;
         let mut indexes = self.indexes.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = indexes.iter().find(is_it) {
             return Some(Arc::clone(known));
@@ -172,7 +177,7 @@ impl Ordered {
 
     /// The same for a table that may never be committed: nobody else hears of it.
     pub(crate) fn unlisted(&self, core: &Arc<TableCore>, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
-        let keys = KeySource::Fields(Encoding::new(core.schema(), fields)?);
+        let keys = key_source(core, fields)?;
         Some(Arc::new(OrderedIndex::new(core, fields, keys, self.tuning)))
     }
 
