@@ -548,6 +548,40 @@ fn a_row_without_its_key_is_refused() -> Outcome {
     Ok(())
 }
 
+/// Rot in the bytes of a key is an error wherever they are needed, and never an answer.
+#[test]
+fn a_key_that_rotted_is_no_answer() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let store = open(folder.path())?;
+    let value = Note { group: 0, _pad: [0; 6], stamp: 0 };
+    let mut tx = store.begin_write()?;
+    // More than a block, which is compared when it is first touched; what lies behind the last whole one at each open.
+    let others = (0..3000).map(|number| format!("another key {number:040}"));
+    tx.external::<Note>()?
+        .extend(std::iter::once("a key".to_owned()).chain(others).map(|key| (key, value)))?;
+    tx.commit()?;
+    store.close()?;
+    let heap = folder.path().join("heap/0.chunk");
+    let mut bytes = std::fs::read(&heap)?;
+    let at = bytes.windows(5).position(|bytes| bytes == b"a key").ok_or("the key lies in the heap")?;
+    bytes[at] = b'A';
+    std::fs::write(&heap, bytes)?;
+
+    let store = open(folder.path())?;
+    let report = store.verify(|_| ())?;
+    assert!(report.to_string().contains("heap/0.chunk is damaged"), "{report}");
+    let snapshot = store.begin_read()?;
+    let notes = snapshot.external::<Note>()?;
+    assert!(matches!(notes.get("a key"), Err(ReadError::ExternalKey { .. })));
+    assert_eq!(notes.get("A key")?, None);
+    assert!(notes.get(format!("another key {:040}", 2999))?.is_some());
+    assert!(notes.rows().any(|item| item.is_err()));
+    assert!(notes.range(..).and_then(|range| range.collect::<Result<Vec<_>, _>>()).is_err());
+    let mut tx = store.begin_write()?;
+    assert!(tx.external::<Note>()?.put("a key", &value).is_err());
+    Ok(())
+}
+
 #[pongo::record]
 #[pongo(table = "notes")]
 struct OtherNote {

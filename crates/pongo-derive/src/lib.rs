@@ -84,7 +84,7 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | attribute | on | meaning |
 /// | --- | --- | --- |
 /// | `#[pongo(key)]` | a field | part of the key; several make a tuple in the fields' order |
-/// | `#[pongo(index)]` | a field | a secondary index: **not kept yet**, only written into the schema |
+/// | `#[pongo(index)]` | a field | a secondary index: rows in the order of the field, by `table.by(…)` |
 /// | `#[pongo(unique)]` | a field | as `index`, and no two live rows may have the same value: a second one is refused |
 /// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in this order |
 /// | `#[pongo(key = "external")]` | the struct | no field is the key: rows are put under keys of any bytes, 0 to 65,535 of them |
