@@ -45,16 +45,17 @@ const AHEAD: usize = 8;
 /// Pairs that lie in blocks.
 ///
 /// The blocks' checksums say that they are what was written, and the watermark that the rows are; so keys are taken from the
-/// rows only where something depends on them: at both ends of a batch, to see that rows are in order and within the limits,
-/// and where pairs of several sides are compared.
+/// rows only where something depends on them: at the end of a batch, to see that it is within the limits, and where pairs of
+/// several sides are compared. That rows are in the order of their keys is looked at batch by batch, once they were given.
 pub(super) struct BlockSide {
     store: Arc<OrderedStore>,
     cursor: Cursor,
     /// Rows of this batch that the view sees.
     pub(super) rows: Vec<RowId>,
     pub(super) at: usize,
-    /// The last key of the batch before, if there was any.
-    last: Option<Vec<u8>>,
+    /// The last key of the batch that was checked last, if there was any.
+    last: Vec<u8>,
+    any: bool,
     /// The key of the row at the place beside it.
     key: Vec<u8>,
     key_at: usize,
@@ -82,7 +83,8 @@ impl BlockSide {
             cursor,
             rows: Vec::with_capacity(4 * FIRST_BATCH),
             at: 0,
-            last: None,
+            last: Vec::new(),
+            any: false,
             key: Vec::new(),
             key_at: usize::MAX,
             batch: FIRST_BATCH,
@@ -98,6 +100,7 @@ impl BlockSide {
         forward: bool,
     ) -> Result<(), SideError> {
         while self.at == self.rows.len() && !self.ended {
+            self.check_batch(context, forward)?;
             self.rows.clear();
             (self.at, self.key_at) = (0, usize::MAX);
             let more = self.cursor.fill(&mut self.rows, self.batch);
@@ -109,7 +112,7 @@ impl BlockSide {
             if !self.is_live_run(context) {
                 self.rows.retain(|&row| context.sees(row));
             }
-            self.check_batch(context, limits, forward)?;
+            self.cut_off(context, limits, forward)?;
         }
         Ok(())
     }
@@ -122,40 +125,49 @@ impl BlockSide {
             && context.view.next_run_in(first..last.next()) == Some(first..last.next())
     }
 
-    /// Errs if the batch cannot be in the order of its keys, and cuts off what lies beyond the limit.
-    fn check_batch(
-        &mut self,
-        context: &Context<'_>,
-        limits: &Limits,
-        forward: bool,
-    ) -> Result<(), SideError> {
+    /// Errs if the rows of the batch before are not in the order of their keys. Asked for when all of them were given, and so
+    /// lie in the processor's cache.
+    fn check_batch(&mut self, context: &Context<'_>, forward: bool) -> Result<(), SideError> {
         let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(()) };
         self.key.clear();
         context.key(first, &mut self.key)?;
-        self.key_at = 0;
-        let mut end = Vec::with_capacity(self.key.len());
-        context.key(last, &mut end)?;
         let sooner = |one: &[u8], other: &[u8]| if forward { one < other } else { one > other };
-        if sooner(&end, &self.key) || self.last.as_ref().is_some_and(|before| sooner(&self.key, before)) {
+        let mut wrong = self.any && sooner(&self.key, &self.last);
+        self.last.clear();
+        context.key(last, &mut self.last)?;
+        wrong |= sooner(&self.last, &self.key);
+        self.any = true;
+        if wrong {
             let what = format!("rows {first} to {last} in another order than that of their keys");
             return Err(SideError::Blocks(Arc::clone(&self.store), OrderedError::Damaged { what }));
         }
-        if !limits.admits(forward, &end, last) {
-            let (mut within, mut beyond) = (0, self.rows.len() - 1);
-            while within < beyond {
-                let middle = within.midpoint(beyond);
-                end.clear();
-                context.key(self.rows[middle], &mut end)?;
-                if limits.admits(forward, &end, self.rows[middle]) {
-                    within = middle + 1;
-                } else {
-                    beyond = middle;
-                }
-            }
-            self.rows.truncate(within);
-            self.ended = true;
+        Ok(())
+    }
+
+    /// Cuts off what lies beyond the limit.
+    fn cut_off(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) -> Result<(), SideError> {
+        let Some(&last) = self.rows.last() else { return Ok(()) };
+        if limits.is_open(forward) {
+            return Ok(());
         }
-        self.last = Some(end);
+        self.key.clear();
+        context.key(last, &mut self.key)?;
+        if limits.admits(forward, &self.key, last) {
+            return Ok(());
+        }
+        let (mut within, mut beyond) = (0, self.rows.len() - 1);
+        while within < beyond {
+            let middle = within.midpoint(beyond);
+            self.key.clear();
+            context.key(self.rows[middle], &mut self.key)?;
+            if limits.admits(forward, &self.key, self.rows[middle]) {
+                within = middle + 1;
+            } else {
+                beyond = middle;
+            }
+        }
+        self.rows.truncate(within);
+        self.ended = true;
         Ok(())
     }
 

@@ -75,6 +75,15 @@ impl Limits {
         self.below.as_ref().is_none_or(|below| key < &below[..])
     }
 
+    /// Whether nothing limits a way in this direction.
+    pub(super) fn is_open(&self, forward: bool) -> bool {
+        if forward {
+            self.below.is_none() && self.before.is_none()
+        } else {
+            self.from.is_none() && self.after.is_none()
+        }
+    }
+
     pub(super) fn admits(&self, forward: bool, key: &[u8], row: RowId) -> bool {
         if forward { self.end_admits(key, row) } else { self.start_admits(key, row) }
     }

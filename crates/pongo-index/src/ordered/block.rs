@@ -265,8 +265,16 @@ impl Leaf {
                 padded = bytes;
                 &padded[..]
             };
-            low = partition(cuts, width, 0, self.count, |cut| cut < target);
-            high = partition(cuts, width, low, self.count, |cut| cut == target);
+            if let Some(target) = number(target, width) {
+                // Bytes behind a cut are read with it, and shifted out.
+                let behind = &self.block.as_ref()[HEADER + self.prefix..];
+                let cut = |i: usize| number(&behind[i * width..], width).unwrap_or(u64::MAX);
+                low = partition_by(0, self.count, |i| cut(i) < target);
+                high = partition_by(low, self.count, |i| cut(i) == target);
+            } else {
+                low = partition(cuts, width, 0, self.count, |cut| cut < target);
+                high = partition(cuts, width, low, self.count, |cut| cut == target);
+            }
         }
         if self.whole {
             let len = self.depth();
@@ -313,19 +321,35 @@ pub(super) fn cmp_padded(key: &[u8], from: usize, part: &[u8]) -> Ordering {
     })
 }
 
-/// The first of the cuts from `low` up to `high` that is not `before`.
-fn partition(
-    cuts: &[u8],
-    width: usize,
-    mut low: usize,
-    mut high: usize,
-    before: impl Fn(&[u8]) -> bool,
-) -> usize {
+/// The first `width` bytes, eight at most, as a number that is ordered as they are. `None` of wider ones.
+#[inline]
+fn number(bytes: &[u8], width: usize) -> Option<u64> {
+    if width == 0 || width > 8 {
+        return None;
+    }
+    let unused = 64 - 8 * width as u32;
+    if let Some(eight) = bytes.first_chunk::<8>() {
+        return Some(u64::from_be_bytes(*eight) >> unused);
+    }
+    let mut eight = [0; 8];
+    let len = bytes.len().min(width);
+    eight[..len].copy_from_slice(&bytes[..len]);
+    Some(u64::from_be_bytes(eight) >> unused)
+}
+
+/// The first place from `low` up to `high` that is not `before`.
+#[inline]
+fn partition_by(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
     while low < high {
         let middle = low.midpoint(high);
-        if before(&cuts[middle * width..(middle + 1) * width]) { low = middle + 1 } else { high = middle }
+        if before(middle) { low = middle + 1 } else { high = middle }
     }
     low
+}
+
+/// The first of the cuts from `low` up to `high` that is not `before`.
+fn partition(cuts: &[u8], width: usize, low: usize, high: usize, before: impl Fn(&[u8]) -> bool) -> usize {
+    partition_by(low, high, |i| before(&cuts[i * width..(i + 1) * width]))
 }
 
 #[inline]
