@@ -269,8 +269,12 @@ impl Leaf {
                 // Bytes behind a cut are read with it, and shifted out.
                 let behind = &self.block.as_ref()[HEADER + self.prefix..];
                 let cut = |i: usize| number(&behind[i * width..], width).unwrap_or(u64::MAX);
-                low = partition_by(0, self.count, |i| cut(i) < target);
-                high = partition_by(low, self.count, |i| cut(i) == target);
+                low = interpolate(self.count, target, cut);
+                let mut step = 1;
+                while low + step < self.count && cut(low + step) == target {
+                    step *= 2;
+                }
+                high = partition_by(low, self.count.min(low + step), |i| cut(i) == target);
             } else {
                 low = partition(cuts, width, 0, self.count, |cut| cut < target);
                 high = partition(cuts, width, low, self.count, |cut| cut == target);
@@ -337,6 +341,40 @@ fn number(bytes: &[u8], width: usize) -> Option<u64> {
     Some(u64::from_be_bytes(eight) >> unused)
 }
 
+/// The first of `count` ascending numbers that is not below `target`.
+///
+/// Looks first where it would be if they rose evenly (interpolation search), then in steps that double: mostly two or three
+/// lines of memory instead of seven, and never more than twice as many steps as halving takes.
+#[inline]
+fn interpolate(count: usize, target: u64, number: impl Fn(usize) -> u64) -> usize {
+    let Some(last) = count.checked_sub(1) else { return 0 };
+    let (least, greatest) = (number(0), number(last));
+    if target <= least {
+        return 0;
+    }
+    if target > greatest {
+        return count;
+    }
+    let guess = (u128::from(target - least) * last as u128 / u128::from(greatest - least)) as usize;
+    let (mut low, mut high, mut step) = (0, last, 1);
+    if number(guess) < target {
+        low = guess + 1;
+        while low + step < high && number(low + step) < target {
+            low += step + 1;
+            step *= 2;
+        }
+        high = high.min(low + step);
+    } else {
+        high = guess;
+        while high > step && number(high - step) >= target {
+            high -= step;
+            step *= 2;
+        }
+        low = low.max(high.saturating_sub(step));
+    }
+    partition_by(low, high, |i| number(i) < target)
+}
+
 /// The first place from `low` up to `high` that is not `before`.
 #[inline]
 fn partition_by(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
@@ -373,6 +411,33 @@ fn extend<const W: usize>(bytes: &[u8], least: u64, forward: bool, out: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_found_however_they_rise() {
+        let mut state = 7_u64;
+        let mut next = || {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            state >> 20
+        };
+        for round in 0..2000_u64 {
+            let len = (next() % 70) as usize;
+            let mut numbers: Vec<u64> = (0..len)
+                .map(|i| match round % 5 {
+                    0 => next(),
+                    1 => next() % 10,
+                    2 => (i as u64).pow(6),
+                    3 => u64::MAX - (i as u64 % 3),
+                    _ => 1 << (next() % 64),
+                })
+                .collect();
+            numbers.sort_unstable();
+            let targets = numbers.iter().flat_map(|&n| [n.saturating_sub(1), n, n.saturating_add(1)]);
+            for target in targets.chain([0, 5, u64::MAX]).collect::<Vec<_>>() {
+                let found = interpolate(len, target, |i| numbers[i]);
+                assert_eq!(found, numbers.partition_point(|&n| n < target), "{target} in {numbers:?}");
+            }
+        }
+    }
 
     #[test]
     fn keys_differ_with_zeros_behind_the_shorter() {
