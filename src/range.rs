@@ -182,6 +182,50 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Ok(place.map(|pair| Cursor { index: self.index, key: pair.key, row: pair.row.0 }))
     }
 
+    /// Stops before a cursor: for pages from the back. See [`back_cursor`](Self::back_cursor).
+    ///
+    /// # Errors
+    /// As for [`after`](Self::after).
+    pub fn before(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
+        if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
+            return Err(ReadError::Cursor { table: T::SCHEMA.table });
+        }
+        let pair = Pair { key: cursor.key.clone(), row: RowId(cursor.row) };
+        if let Some(one) = &mut self.one {
+            one.given = one.given || one.pair()? >= pair;
+        }
+        if let Some(stream) = &mut self.stream {
+            stream.end_before(pair);
+        }
+        Ok(self)
+    }
+
+    /// The place of the row that [`next_back`](DoubleEndedIterator::next_back) gave last; `None` if it gave none.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "trades")]
+    /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
+    /// # let store = Store::in_memory()?;
+    /// # let mut tx = store.begin_write()?;
+    /// # tx.table::<Trade>()?.extend((0..5).map(|id| Trade { id, price: 0.5 }))?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let trades = snapshot.table::<Trade>()?;
+    /// let mut page = trades.range(..)?; // the newest first, two at a time
+    /// assert_eq!(page.next_back().transpose()?.map(|trade| trade.id), Some(4));
+    /// assert_eq!(page.next_back().transpose()?.map(|trade| trade.id), Some(3));
+    /// let cursor = page.back_cursor().ok_or("two rows were given")?;
+    /// assert_eq!(trades.range(..)?.before(&cursor)?.next_back().transpose()?.map(|trade| trade.id), Some(2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn back_cursor(&self) -> Option<Cursor> {
+        let pair = self.stream.as_ref()?.back_place()?;
+        Some(Cursor { index: self.index, key: pair.key.clone(), row: pair.row.0 })
+    }
+
     /// How many rows are left in it. Costs a look at the marks of each, and no look at its bytes where the index is
     /// up to date.
     ///

@@ -143,10 +143,13 @@ impl Options {
         if let Some(shared) =
             open.iter().find(|(known, _)| *known == folder).and_then(|(_, shared)| shared.upgrade())
         {
-            return if *shared.engine.options() == self.engine {
+            let differs = differs(
+                (shared.engine.options(), shared.ordered.has_home()),
+                (&self.engine, !self.unordered),
+            );
+            return if differs.is_empty() {
                 Ok(Store { shared })
             } else {
-                let differs = differs(shared.engine.options(), &self.engine);
                 Err(OpenError::AlreadyOpen { path: storage.name(), differs })
             };
         }
@@ -157,13 +160,14 @@ impl Options {
 }
 
 /// The options that differ, by the names of their methods.
-fn differs(open: &EngineOptions, asked: &EngineOptions) -> String {
+fn differs((open, kept): (&EngineOptions, bool), (asked, keep): (&EngineOptions, bool)) -> String {
     let differing = [
-        ("chunk_size", open.sizes.chunk, asked.sizes.chunk),
-        ("checkpoint_bytes", open.checkpoint_bytes, asked.checkpoint_bytes),
+        ("chunk_size", open.sizes.chunk.to_string(), asked.sizes.chunk.to_string()),
+        ("checkpoint_bytes", open.checkpoint_bytes.to_string(), asked.checkpoint_bytes.to_string()),
+        ("ordered", kept.to_string(), keep.to_string()),
     ];
     let differing = differing.iter().filter(|(_, open, asked)| open != asked);
-    let say = |(name, open, asked): &(&str, u64, u64)| format!("{name} is {open}, asked for {asked}");
+    let say = |(name, open, asked): &(&str, String, String)| format!("{name} is {open}, asked for {asked}");
     differing.map(say).collect::<Vec<_>>().join("; ")
 }
 
@@ -227,6 +231,8 @@ impl Shared {
         if self.engine.is_inherited() {
             self.keeper.forget();
             self.ordered.forget();
+            // Whatever could not be forgotten is not closed either.
+            std::mem::forget(Arc::clone(&self.ordered));
             return;
         }
         if self.finished.swap(true, Ordering::Relaxed) {

@@ -196,11 +196,12 @@ impl OrderedIndex {
         {
             let _merging = lock(&self.merging);
             let Some(store) = ordered.store() else { return Ok(()) };
-            self.forget_blocks();
             // Blocks that cannot be removed are doubtful, and set aside as a whole.
             if let Err(error) = store.remove(self.id) {
                 ordered.doubt(&store, &error);
             }
+            // Not before: who asks meanwhile takes the blocks as they were.
+            self.forget_blocks();
         }
         self.catch_up(ordered, engine, Worth::Always, &AtomicBool::new(false)).map(|_| ())
     }
@@ -213,6 +214,10 @@ impl OrderedIndex {
         view: &TableView,
         heap: &dyn HeapRead,
     ) -> Result<Sources, ReadError> {
+        if engine.is_inherited() {
+            // The blocks, and the locks around them, are the parent's.
+            return Err(ReadError::Forked);
+        }
         let held = if view.len() > self.tuning.small { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
             self.load(ordered, store, engine)?;
@@ -237,9 +242,14 @@ impl OrderedIndex {
         store: &Arc<OrderedStore>,
         engine: &Arc<Engine>,
     ) -> Result<(), ReadError> {
-        let is_known = |state: &State| matches!(&state.sorted, Some((known, _)) if Arc::ptr_eq(known, store));
-        if is_known(&lock(&self.state)) {
-            return Ok(());
+        {
+            let mut state = lock(&self.state);
+            match &state.sorted {
+                Some((known, _)) if Arc::ptr_eq(known, store) => return Ok(()),
+                // Of a store that was set aside.
+                Some(_) => state.sorted = None,
+                None => {}
+            }
         }
         let sorted = match store.index(self.id) {
             Ok(Some(sorted)) => sorted,
@@ -255,8 +265,13 @@ impl OrderedIndex {
             ordered.doubt(store, &OrderedError::Damaged { what });
             return Ok(());
         }
+        // Only what is still so: meanwhile it may have been merged into, removed, or set aside.
         let mut state = lock(&self.state);
-        if !is_known(&state) {
+        let newest = store.index(self.id).ok().flatten();
+        if state.sorted.is_none()
+            && newest.is_some_and(|newest| Arc::ptr_eq(&newest, &sorted))
+            && ordered.open_store().is_some_and(|held| Arc::ptr_eq(&held, store))
+        {
             state.sorted = Some((Arc::clone(store), sorted));
         }
         Ok(())
@@ -299,6 +314,10 @@ impl OrderedIndex {
     fn extend_runs(&self, state: &mut State, view: &TableView, heap: &dyn HeapRead) -> Result<(), ReadError> {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         state.runs.retain(|run| run.to > watermark);
+        if state.runs.first().is_some_and(|first| first.from > watermark) {
+            // What lies in blocks is less than it was.
+            state.runs.clear();
+        }
         let known = state.runs.last().map_or(watermark, |run| run.to);
         if known >= view.len() {
             return Ok(());
@@ -371,7 +390,24 @@ impl OrderedIndex {
         let Some(store) = ordered.store() else { return Ok(false) };
         self.load(ordered, &store, engine)?;
         loop {
-            let from = self.watermark();
+            // What the store itself says, not what this process remembers: nobody else merges or removes meanwhile.
+            let from = match store.index(self.id) {
+                Ok(sorted) => sorted.map_or(0, |sorted| sorted.watermark().row),
+                Err(error) => {
+                    ordered.doubt(&store, &error);
+                    return Err(self.fault(error));
+                }
+            };
+            if from != self.watermark() {
+                let mut state = lock(&self.state);
+                (state.sorted, state.runs) = (None, Vec::new());
+                drop(state);
+                self.load(ordered, &store, engine)?;
+                if from != self.watermark() {
+                    // Set aside, because it contradicts the rows: whoever asks next begins anew.
+                    return Ok(false);
+                }
+            }
             let lag = view.len().saturating_sub(from);
             if lag == 0 || (worth == Worth::IfLagging && lag <= self.tuning.allowed_lag(view.len())) {
                 return Ok(true);
@@ -389,6 +425,9 @@ impl OrderedIndex {
                 digest: digest(view, to)?,
             };
             let keys = ViewKeys { view, heap: &snapshot, keys: &self.keys };
+            if engine.is_poisoned() {
+                return Ok(false);
+            }
             match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, stop) {
                 Ok(sorted) => {
                     let mut state = lock(&self.state);

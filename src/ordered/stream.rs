@@ -119,7 +119,12 @@ impl Flow {
         let blocks = match &sources.sorted {
             None => None,
             Some((store, sorted)) => {
-                if watermark > context.view.len() && context.wide.is_none() {
+                let wide = match &context.wide {
+                    Some(snapshot) => snapshot.view(context.index.core())?.map_or(0, TableView::len),
+                    None => context.view.len(),
+                };
+                if watermark > wide {
+                    // Behind `sources`, so that it sees all that the index has.
                     context.wide = Some(context.shared.engine.begin_read()?);
                 }
                 let wide = match &context.wide {
@@ -318,6 +323,16 @@ impl<'s> Stream<'s> {
     /// Begins behind a pair. Nothing was taken yet.
     pub(crate) fn begin_after(&mut self, pair: Pair) {
         self.limits.after = Some(pair);
+    }
+
+    /// Ends before a pair. Nothing was taken yet.
+    pub(crate) fn end_before(&mut self, pair: Pair) {
+        self.limits.before = Some(pair);
+    }
+
+    /// The pair that the back gave last.
+    pub(crate) fn back_place(&self) -> Option<&Pair> {
+        self.back_pair.as_ref()
     }
 
     fn sources(&mut self) -> Result<Sources, ReadError> {

@@ -110,6 +110,7 @@ impl WriteGuard {
             return Ok((from..from, None));
         }
         assert_above_published(&self.engine, table.id(), len);
+        self.note_room(table);
         table.space.reserve_to(end)?;
         // SAFETY: the bytes lie behind all applied and all appended rows. While the map lives, `NewRows` borrows the guard
         // mutably (here `self` is borrowed so): nobody else writes to the store, nothing is appended and no chunk is

@@ -127,6 +127,7 @@ impl WriteGuard {
         let from = (len + self.appended_rows(table.id())) * size;
         let to = from + rows.len() as u64;
         assert_above_published(&self.engine, table.id(), len);
+        self.note_room(table);
         table.space.reserve_to(to)?;
         table.space.write_at(from, rows)?;
         table.space.start_writeback(&(from..to));
@@ -207,6 +208,10 @@ impl WriteGuard {
         for appended in self.appended.drain(..) {
             // Nothing, unless rows were appended to a table that the batch does not name: they are not committed.
             appended.table.space.forget_pending();
+        }
+        // Room that was asked for and given back: its chunks are not named, and another process will make them.
+        for table in self.roomed.drain(..) {
+            table.space.forget_pending();
         }
         engine.pipeline.push(state, durability == Durability::Relaxed, file);
         self.settled = true;

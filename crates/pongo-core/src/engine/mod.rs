@@ -152,10 +152,12 @@ impl Engine {
             self.poison(&fault.to_string());
             fault
         })?;
-        // One whose failure another descriptor was told of answers "done" to this one.
-        if !self.control.is_poisoned() {
-            self.control.note_durable(state.journal_end);
+        if self.control.is_poisoned() {
+            // One whose failure another descriptor was told of answers "done" to this one.
+            let error = std::io::Error::other("another sync of it failed, and the store is poisoned");
+            return Err(Fault::io("syncing", path.as_str())(error));
         }
+        self.control.note_durable(state.journal_end);
         Ok(())
     }
 

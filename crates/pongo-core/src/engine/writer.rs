@@ -83,6 +83,8 @@ pub struct WriteGuard {
     pub(crate) new_tables: Vec<Arc<TableCore>>,
     /// Rows that were written beyond the applied length.
     pub(crate) appended: Vec<Appended>,
+    /// Tables in which room for rows was asked for.
+    pub(crate) roomed: Vec<Arc<TableCore>>,
     heap: OnceLock<Arc<View>>,
     /// Whether the journal has the transaction.
     pub(crate) committed: bool,
@@ -112,6 +114,7 @@ impl Engine {
                 writer: Some(writer),
                 new_tables: Vec::new(),
                 appended: Vec::new(),
+                roomed: Vec::new(),
                 heap: OnceLock::new(),
                 committed: false,
                 settled: false,
@@ -320,6 +323,13 @@ impl WriteGuard {
     #[must_use]
     pub fn appended_rows(&self, table: TableId) -> u64 {
         self.appended.iter().find(|known| known.table.id() == table).map_or(0, |known| known.rows)
+    }
+
+    /// Room in a table is about to be asked for, whether or not rows come to lie there.
+    pub(crate) fn note_room(&mut self, table: &Arc<TableCore>) {
+        if !self.roomed.iter().any(|known| Arc::ptr_eq(known, table)) {
+            self.roomed.push(Arc::clone(table));
+        }
     }
 
     pub(crate) fn note_appended(&mut self, table: &Arc<TableCore>, rows: u64) {

@@ -18,7 +18,7 @@ use crate::schema::describe_value;
 use crate::zones::Zone;
 
 /// Conditions. A comparison with the value of a `Maybe` that is missing is not true, whichever it is; floats compare as
-/// IEEE 754 says: with what is not a number, only `ne` is true.
+/// IEEE 754 says: with what is not a number, only `ne` is true, and `between(..)`, which asks nothing.
 impl<R: FieldType, F: FieldType> Column<R, F> {
     /// Rows whose value is less.
     pub fn lt(self, value: F::Value) -> Compare<R, F, LessThan>

@@ -22,6 +22,7 @@ mod marks;
 mod model;
 mod power;
 mod processes;
+mod room;
 
 mod rot;
 mod work;

@@ -1,0 +1,58 @@
+//! Room for rows that was asked for and given back: the chunks made for it are nobody's, and another process makes its own.
+
+use std::sync::Arc;
+
+use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
+use pongo_core::ids::RowId;
+use pongo_core::storage::{RealStorage, Storage};
+
+use crate::indexer::MapIndexer;
+use crate::model::schema;
+use crate::work::options;
+
+fn open(storage: Arc<dyn Storage>) -> Arc<Engine> {
+    Engine::open(storage, options(), Arc::new(MapIndexer::default())).expect("a folder of this test")
+}
+
+/// Commits rows of one table; room in another is asked for and given back before.
+fn put(engine: &Arc<Engine>, name: &str, discard: Option<&str>, rows: usize, fill: u8) {
+    let mut guard = engine.begin_write().expect("the store takes writes");
+    let table = match guard.table_named(name).expect("tables can be read") {
+        Some(table) => table,
+        None => guard.create_table(schema(name, 24)).expect("it is new"),
+    };
+    if let Some(other) = discard {
+        let other = guard.table_named(other).expect("tables can be read").expect("it is there");
+        crate::filled::discard(&mut guard, &other, 40_000);
+    }
+    let rows = vec![fill; 24 * rows];
+    let batch = TableBatch { table, rows: &rows, hashes: &[], previous: vec![], deaths: vec![] };
+    guard.commit(&Batch { tables: vec![batch], heap: &[] }, Durability::Relaxed).expect("there is space");
+}
+
+fn check(engine: &Arc<Engine>) {
+    let snapshot = engine.begin_read().expect("the store is open");
+    let table = snapshot.table_named("a").expect("tables can be read").expect("it is there");
+    let view = snapshot.view(&table).expect("its chunks are sound").expect("it is there");
+    for row in 1..view.len() {
+        let right = if row < 5001 { 7 } else { 9 };
+        let bytes = view.row_bytes(RowId(row)).expect("its block is sound");
+        assert!(bytes.iter().all(|byte| *byte == right), "row {row}: {bytes:?}");
+    }
+}
+
+#[test]
+fn room_that_was_given_back_is_forgotten_with_the_commit() {
+    let folder = tempfile::tempdir().expect("there is a folder for temporary files");
+    let path = folder.path().join("store");
+    let storage = || -> Arc<dyn Storage> { Arc::new(RealStorage::create(&path).expect("it can be made")) };
+    let (one, two) = (open(storage()), open(storage()));
+    put(&one, "a", None, 1, 1);
+    put(&one, "b", None, 1, 1);
+    put(&one, "b", Some("a"), 1, 1);
+    put(&two, "a", None, 5000, 7);
+    check(&one);
+    put(&one, "a", None, 2000, 9);
+    check(&one);
+    check(&two);
+}
