@@ -237,6 +237,23 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
         cursor = range.cursor()?.and_then(|cursor| Cursor::from_bytes(&cursor.to_bytes()));
     }
     assert!(same(&paged, &wanted), "pages");
+    let mut paged = Vec::new();
+    let mut cursor: Option<Cursor> = None;
+    loop {
+        let range = cars.range(bounds)?;
+        let mut range = match &cursor {
+            Some(cursor) => range.before(cursor)?,
+            None => range,
+        };
+        let page = rows(range.by_ref().rev().take(1 + rng.below(40) as usize));
+        if page.is_empty() {
+            break;
+        }
+        paged.extend(page);
+        cursor = range.back_cursor();
+    }
+    paged.reverse();
+    assert!(same(&paged, &wanted), "pages from the back");
 
     // Prefixes of the key.
     let maker = name(rng.next());
