@@ -90,6 +90,16 @@ impl Options {
         self
     }
 
+    /// For tests: small files, so that a store is a few pages and a short workload rolls segments, checkpoints and fills
+    /// chunks: bytes of the smallest journal segment, and of journal between two checkpoints.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn small_files(mut self, segment: u64, checkpoint_bytes: u64) -> Self {
+        self.engine.sizes.segment = segment.max(4096).next_multiple_of(4096);
+        self.engine.checkpoint_bytes = checkpoint_bytes.max(1);
+        self
+    }
+
     /// Opens the store in folder `path`, or makes one. See [`Store::open`].
     ///
     /// # Errors
@@ -126,7 +136,16 @@ impl Options {
     /// # Errors
     /// [`OpenError`], if the system has no memory for it.
     pub fn in_memory(self) -> Result<Store, OpenError> {
-        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        self.open_on(Arc::new(MemoryStorage::new()))
+    }
+
+    /// For tests: a store on a storage of the caller's. Each call is a process of its own, as it were. Its ordered indexes lie
+    /// in memory.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    #[doc(hidden)]
+    pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Store, OpenError> {
         let home = if self.unordered { Home::Nowhere } else { Home::Memory };
         Ok(Store { shared: Arc::new(Shared::open(storage, self, home)?) })
     }

@@ -61,7 +61,7 @@ impl Engine {
     ) -> Result<Arc<Self>, OpenError> {
         // A `super` that is missing: nothing was ever committed here.
         if !list(&**storage)?.iter().any(|name| name == superblock::PATH) {
-            create(storage)?;
+            create(storage, options.sizes.segment)?;
         }
         let (superblock, slot) = Superblock::open(&**storage)?;
         // Programs that copy stores drop folders with nothing in them.
@@ -90,8 +90,8 @@ impl Engine {
                 begun => break (state, begun?),
             }
         };
-        let journal =
-            Journal::resume(storage, store, control.salt(), scanner.into_segment(), state.journal_end)?;
+        let (segment, smallest) = (scanner.into_segment(), options.sizes.segment);
+        let journal = Journal::resume(storage, store, control.salt(), segment, state.journal_end, smallest)?;
         let count = state.tables.len();
         let writer = Writer {
             checkpoint: State::default(),
@@ -180,7 +180,8 @@ impl Engine {
         }
         state.journal_end = end;
         state.segment = segment.header.number;
-        writer.journal = Journal::resume(&self.storage, self.store, salt, segment, end)?;
+        let smallest = self.options.sizes.segment;
+        writer.journal = Journal::resume(&self.storage, self.store, salt, segment, end, smallest)?;
         self.pipeline.reset(state.seq, self.control.durable());
         if state.seq > before {
             self.control.publish(&state);
@@ -273,7 +274,7 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
 }
 
 /// Makes an empty store; the super file comes last.
-fn create(storage: &Arc<dyn Storage>) -> Result<(), Fault> {
+fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
     for dir in DIRS {
         storage.create_dir(dir).map_err(Fault::io("making", dir))?;
     }
@@ -282,7 +283,7 @@ fn create(storage: &Arc<dyn Storage>) -> Result<(), Fault> {
     Journal::sweep(&**storage, |_| false)?;
     let store = uuid::Uuid::new_v4().as_u128();
     let salt = Salt(1);
-    let mut journal = Journal::create(storage, store, salt)?;
+    let mut journal = Journal::create(storage, store, salt, smallest)?;
     let heap = CheckpointHeap { tail_sum: checksum(&[]), ..CheckpointHeap::default() };
     let mut entry = Checkpoint { heap, ..Checkpoint::default() }.encode();
     let sum = seal(&mut entry, CHECKPOINT, salt, JournalPos(0), JournalPos(0), Seq(0));

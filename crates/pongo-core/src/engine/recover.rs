@@ -46,6 +46,7 @@ impl Engine {
             slot.salt,
             scanner.inner.clone_segment(),
             scanner.inner.position(),
+            options.sizes.segment,
         )?;
         let writer = Writer {
             state: State::default(),
@@ -147,6 +148,7 @@ impl Engine {
             writer.journal.salt,
             scanner.clone_segment(),
             scanner.position(),
+            self.options.sizes.segment,
         )?;
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());

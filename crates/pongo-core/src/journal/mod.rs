@@ -18,4 +18,4 @@ pub(crate) use entry::{
     RowsPart, seal,
 };
 pub(crate) use scan::{Found, Scanner};
-pub(crate) use segment::{DIR, Journal, path_of};
+pub(crate) use segment::{DIR, Journal, SMALLEST, path_of};

@@ -17,7 +17,8 @@ const VERSION: u64 = 1;
 const CONTENT: usize = 8 + 8 + 16 + 8 * 4;
 /// Bytes before the first entry of a segment.
 const HEADER: u64 = PAGE;
-const SMALLEST: u64 = 1 << 20;
+/// Bytes for entries of the first segment, unless a test wants less.
+pub(crate) const SMALLEST: u64 = 1 << 20;
 const LARGEST: u64 = 16 << 20;
 /// Recycled files that are kept for later.
 const SPARE: usize = 6;
@@ -153,6 +154,8 @@ pub(crate) struct Journal {
     older: Vec<u64>,
     /// Files whose content no one needs.
     spare: Vec<(String, u64)>,
+    /// Bytes for entries of the smallest segment.
+    smallest: u64,
 }
 
 impl Journal {
@@ -163,6 +166,7 @@ impl Journal {
         salt: Salt,
         segment: Segment,
         end: JournalPos,
+        smallest: u64,
     ) -> Result<Self, Fault> {
         let mut journal = Self {
             storage: Arc::clone(storage),
@@ -172,6 +176,7 @@ impl Journal {
             end,
             older: Vec::new(),
             spare: Vec::new(),
+            smallest,
         };
         let current = journal.segment.header.number;
         journal.older = numbers(&**storage)?.into_iter().filter(|&number| number < current).collect();
@@ -188,11 +193,16 @@ impl Journal {
     }
 
     /// Begins the journal of a new store.
-    pub(crate) fn create(storage: &Arc<dyn Storage>, store: u128, salt: Salt) -> Result<Self, Fault> {
+    pub(crate) fn create(
+        storage: &Arc<dyn Storage>,
+        store: u128,
+        salt: Salt,
+        smallest: u64,
+    ) -> Result<Self, Fault> {
         storage.create_dir(DIR).map_err(Fault::io("making", DIR))?;
-        let header = SegmentHeader { store, number: 0, salt, start: JournalPos(0), len: SMALLEST };
+        let header = SegmentHeader { store, number: 0, salt, start: JournalPos(0), len: smallest };
         let segment = make_segment(&**storage, header, None)?;
-        Self::resume(storage, store, salt, segment, JournalPos(0))
+        Self::resume(storage, store, salt, segment, JournalPos(0), smallest)
     }
 
     pub(crate) fn end(&self) -> JournalPos {
@@ -216,8 +226,8 @@ impl Journal {
     /// larger than the last. After this the
     /// whole journal so far is durable. `Err` leaves the current segment the current one.
     pub(crate) fn roll(&mut self, len: u64, grow: bool) -> Result<(), Fault> {
-        let larger = if grow { self.segment.header.len.saturating_mul(4) } else { SMALLEST };
-        let wanted = larger.clamp(SMALLEST, LARGEST).max(len.next_multiple_of(PAGE));
+        let larger = if grow { self.segment.header.len.saturating_mul(4) } else { self.smallest };
+        let wanted = larger.clamp(self.smallest, LARGEST).max(len.next_multiple_of(PAGE));
         let header = SegmentHeader {
             store: self.store,
             number: self.segment.header.number + 1,
@@ -253,7 +263,8 @@ impl Journal {
             let path = path_of(older);
             let spare = format!("{DIR}/{older}.spare");
             let size = self.storage.open(&path).and_then(|file| file.len()).unwrap_or(0);
-            let usable = (HEADER + SMALLEST..=HEADER + LARGEST).contains(&size) && self.spare.len() < SPARE;
+            let usable =
+                (HEADER + self.smallest..=HEADER + LARGEST).contains(&size) && self.spare.len() < SPARE;
             if usable && self.storage.rename(&path, &spare).is_ok() {
                 self.spare.push((spare, size - HEADER));
             } else {

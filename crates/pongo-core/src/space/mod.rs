@@ -43,11 +43,13 @@ pub struct Sizes {
     pub chunk: u64,
     /// The first address range reserved for a table, in bytes (default 1 GiB). Costs address space, not memory.
     pub reservation: u64,
+    /// Bytes for entries of the smallest journal segment (default 1 MiB), a multiple of [`PAGE`](crate::storage::PAGE).
+    pub segment: u64,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { chunk: 16 << 20, reservation: 1 << 30 }
+        Self { chunk: 16 << 20, reservation: 1 << 30, segment: crate::journal::SMALLEST }
     }
 }
 

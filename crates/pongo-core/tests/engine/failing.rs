@@ -9,10 +9,11 @@ use pongo_core::error::{CommitError, WriteError};
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_core::table::{TableCore, TableView};
 
-use crate::disk::{Disk, Kind, Plan};
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random};
+use crate::model::Model;
 use crate::work::{Mix, SMALL, Transaction, make_up, options};
+use pongo_sim::Random;
+use pongo_sim::{Disk, Kind, Plan};
 
 const EIO: ErrorKind = ErrorKind::Other;
 const FULL: ErrorKind = ErrorKind::StorageFull;

@@ -14,8 +14,9 @@ use pongo_core::ids::Seq;
 use pongo_core::storage::{LockMode, RealStorage, Storage};
 
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random, schema};
+use crate::model::{Model, schema};
 use crate::work::{SMALL, make_up, options};
+use pongo_sim::Random;
 
 const STORE: &str = "PONGO_TEST_FORKED_STORE";
 /// Where `control` is locked: presence, writer, reader groups.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
 use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 
-use crate::disk::Disk;
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random, Row, schema};
+use crate::model::{Model, Row, schema};
 use crate::work::{SMALL, make_up, options};
+use pongo_sim::Disk;
+use pongo_sim::Random;
 
 fn on_both(check: impl Fn(&Arc<dyn Storage>)) {
     check(&(Arc::new(MemoryStorage::new()) as Arc<dyn Storage>));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use pongo_core::engine::Engine;
 use pongo_core::storage::Storage;
 
-use crate::disk::{Disk, Plan};
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random};
+use crate::model::Model;
 use crate::rot::{DURABLE, check_readable, files, store_of};
 use crate::work::{make_up, options};
+use pongo_sim::Random;
+use pongo_sim::{Disk, Plan};
 
 const HEADER: u64 = 4096;
 

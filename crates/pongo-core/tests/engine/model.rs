@@ -8,6 +8,8 @@ use pongo_core::ids::{HeapAddr, RowId};
 use pongo_core::schema::StoredSchema;
 use pongo_core::snapshot::Snapshot;
 
+use pongo_sim::Random;
+
 use crate::indexer::MapIndexer;
 
 /// One row: its bytes follow from key, seed and the table's row size.
@@ -83,30 +85,6 @@ impl Row {
         let mut out = self.key.to_le_bytes().to_vec();
         out.extend_from_slice(&bytes(self.seed, size - 8));
         out
-    }
-}
-
-/// splitmix64: good enough, and the same everywhere.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `end`.
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-
-    /// True once in `n`.
-    pub(crate) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use pongo_core::engine::{Durability, Engine};
 use pongo_core::error::CommitError;
 
-use crate::disk::{Disk, Plan, Process};
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random};
+use crate::model::Model;
 use crate::work::{Mix, SMALL, make_up, options};
+use pongo_sim::Random;
+use pongo_sim::{Disk, Plan, Process};
 
 /// What may be found after a crash: every state that was tried, oldest first, and from which on they must be there.
 struct Tried {

@@ -7,10 +7,11 @@ use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{LockMode, MemoryStorage, RealStorage, Storage};
 
-use crate::disk::{Disk, Kind, Plan, Process};
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random, Row, schema};
+use crate::model::{Model, Row, schema};
 use crate::work::{SMALL, make_up, options};
+use pongo_sim::Random;
+use pongo_sim::{Disk, Kind, Plan, Process};
 
 fn open(storage: Arc<dyn Storage>) -> Arc<Engine> {
     Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap()

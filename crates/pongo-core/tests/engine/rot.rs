@@ -7,10 +7,11 @@ use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::storage::Storage;
 
-use crate::disk::Disk;
 use crate::indexer::MapIndexer;
-use crate::model::{Model, Random, bytes};
+use crate::model::{Model, bytes};
 use crate::work::{Mix, make_up, options};
+use pongo_sim::Disk;
+use pongo_sim::Random;
 
 pub(crate) const DURABLE: Mix = Mix { rows: 6, bulk: 4, relaxed: u64::MAX };
 

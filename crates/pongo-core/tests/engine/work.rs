@@ -8,11 +8,13 @@ use pongo_core::ids::{HeapAddr, RowId, Seq};
 use pongo_core::{Sizes, fields::content_hash};
 
 use crate::filled;
-use crate::model::{Item, Model, Random, Row, Table, bytes, schema};
+use crate::model::{Item, Model, Row, Table, bytes, schema};
+use pongo_sim::Random;
 
 /// Small enough that a short workload rolls segments, makes several chunks and outgrows address ranges.
 pub(crate) fn options() -> EngineOptions {
-    EngineOptions { sizes: Sizes { chunk: 256 << 10, reservation: 256 << 10 }, checkpoint_bytes: 192 << 10 }
+    let sizes = Sizes { chunk: 256 << 10, reservation: 256 << 10, ..Sizes::default() };
+    EngineOptions { sizes, checkpoint_bytes: 192 << 10 }
 }
 
 /// What a transaction may do.

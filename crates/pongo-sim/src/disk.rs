@@ -13,11 +13,12 @@ use std::time::Duration;
 use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
 
 use crate::image::{Image, Leave};
-use crate::model::Random;
+use crate::random::Random;
 
 /// What is going to happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Plan {
+pub enum Plan {
+    /// Nothing but what is asked for.
     Nothing,
     /// The process that does this operation is killed before it.
     Kill(u64),
@@ -33,18 +34,24 @@ pub(crate) enum Plan {
 
 /// What an operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A file or folder is made, renamed or removed.
     Name,
+    /// A folder is synced.
     SyncDir,
+    /// Bytes are written, or the length is set.
     Write,
+    /// Space is set aside.
     Allocate,
+    /// A file is synced.
     Sync,
+    /// A word of a map is stored to.
     Store,
 }
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub(crate) struct Disk(Arc<Shared>);
+pub struct Disk(Arc<Shared>);
 
 struct Shared {
     inner: Arc<dyn Storage>,
@@ -105,12 +112,12 @@ impl Renaming {
 
 impl Disk {
     /// An empty disk.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self::over(Arc::new(MemoryStorage::new()))
     }
 
     /// A disk that is empty now.
-    pub(crate) fn over(inner: Arc<dyn Storage>) -> Self {
+    pub fn over(inner: Arc<dyn Storage>) -> Self {
         let state = State {
             plan: Plan::Nothing,
             failed: None,
@@ -131,7 +138,7 @@ impl Disk {
     }
 
     /// A process that sees the disk.
-    pub(crate) fn process(&self) -> Arc<Process> {
+    pub fn process(&self) -> Arc<Process> {
         let process = Arc::new(Process {
             disk: Arc::clone(&self.0),
             dead: AtomicBool::new(false),
@@ -142,41 +149,41 @@ impl Disk {
     }
 
     /// What happens at the operation `after` from now.
-    pub(crate) fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan) {
+    pub fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan) {
         let mut state = self.0.state.lock().unwrap();
         state.plan = plan(self.0.operations.load(Ordering::SeqCst));
         state.random = Random(seed);
     }
 
     /// Does something that neither counts nor is hit by the plan.
-    pub(crate) fn quietly(&self, something: impl FnOnce()) {
+    pub fn quietly(&self, something: impl FnOnce()) {
         self.0.quiet.store(true, Ordering::SeqCst);
         something();
         self.0.quiet.store(false, Ordering::SeqCst);
     }
 
     /// From now on a sync of the journal takes this long.
-    pub(crate) fn slow_down(&self, micros: u64) {
+    pub fn slow_down(&self, micros: u64) {
         self.0.sync_micros.store(micros, Ordering::SeqCst);
     }
 
     /// Syncs of the journal so far.
-    pub(crate) fn journal_syncs(&self) -> u64 {
+    pub fn journal_syncs(&self) -> u64 {
         self.0.journal_syncs.load(Ordering::SeqCst)
     }
 
     /// Operations so far.
-    pub(crate) fn operations(&self) -> u64 {
+    pub fn operations(&self) -> u64 {
         self.0.operations.load(Ordering::SeqCst)
     }
 
     /// What the plan made fail.
-    pub(crate) fn failed(&self) -> Option<(Kind, String)> {
+    pub fn failed(&self) -> Option<(Kind, String)> {
         self.0.state.lock().unwrap().failed.clone()
     }
 
     /// The bytes of a file, to be looked at or damaged.
-    pub(crate) fn inner(&self) -> &Arc<dyn Storage> {
+    pub fn inner(&self) -> &Arc<dyn Storage> {
         &self.0.inner
     }
 
@@ -188,7 +195,7 @@ impl Disk {
     }
 
     /// The power goes now, if it has not yet, and comes back: the disk as it is then.
-    pub(crate) fn reboot(&self, random: &mut Random) -> Self {
+    pub fn reboot(&self, random: &mut Random) -> Self {
         Self::kill_all(&self.0);
         let mut state = self.0.state.lock().unwrap();
         let leave = [Leave::Oldest, Leave::Newest, Leave::Any, Leave::Any][random.below(4) as usize];
@@ -252,7 +259,7 @@ fn names_left(state: &State, random: &mut Random, leave: Leave) -> BTreeMap<Stri
 }
 
 /// One process's view of a disk.
-pub(crate) struct Process {
+pub struct Process {
     disk: Arc<Shared>,
     dead: AtomicBool,
     files: Mutex<Vec<Weak<Handle>>>,
@@ -270,19 +277,20 @@ fn dead() -> io::Error {
 
 impl Process {
     /// What the engine is given.
-    pub(crate) fn storage(self: &Arc<Self>) -> Arc<dyn Storage> {
+    pub fn storage(self: &Arc<Self>) -> Arc<dyn Storage> {
         Arc::new(Seen(Arc::clone(self)))
     }
 
     /// From now on nothing that this process does has any effect; its locks go.
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         self.dead.store(true, Ordering::SeqCst);
         for handle in self.files.lock().unwrap().drain(..).filter_map(|handle| handle.upgrade()) {
             handle.file.lock().unwrap().take();
         }
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
+    /// Whether it was killed.
+    pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::Random;
+use crate::random::Random;
 
 const SECTOR: usize = 512;
 /// More versions of one sector are not told apart: what is in between goes.

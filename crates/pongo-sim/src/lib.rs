@@ -1,0 +1,17 @@
+//! A disk that is not there: a [`Storage`](pongo_core::storage::Storage) whose power can be cut, whose processes can be
+//! killed and whose operations can fail, at any of them. Only for tests.
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | `disk` | the operations, which are counted, and what is planned for one of them |
+//! | `image` | what of a file is durable, and which versions of each sector a power cut may leave |
+//! | `random` | random numbers that can be had again |
+
+#![forbid(unsafe_code)]
+
+mod disk;
+mod image;
+mod random;
+
+pub use disk::{Disk, Kind, Plan, Process};
+pub use random::Random;
