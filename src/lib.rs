@@ -46,6 +46,7 @@ mod external_mut;
 mod filter;
 mod holders;
 mod indexes;
+mod key_bytes;
 mod keys;
 mod large;
 mod modify;
@@ -53,7 +54,6 @@ mod ordered;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod range;
-mod ranges;
 mod read;
 mod savepoint;
 mod staging;
