@@ -2,3 +2,5 @@
 //! comparison of a store with the model. Only for tests.
 
 #![forbid(unsafe_code)]
+
+pub mod safeguards;
