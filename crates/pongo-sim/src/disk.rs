@@ -110,6 +110,12 @@ impl Renaming {
     }
 }
 
+impl Default for Disk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Disk {
     /// An empty disk.
     pub fn new() -> Self {

@@ -1,0 +1,32 @@
+//! The world itself: random transactions on stores in memory, with nothing that goes wrong. If this fails, what the other
+//! tests say means nothing.
+
+use std::sync::Arc;
+
+use pongo_core::storage::{MemoryStorage, Storage};
+use pongo_sim::Random;
+use pongo_torture::{Mix, Transaction, World, look, options, seed};
+
+#[test]
+fn a_store_is_what_the_world_says() {
+    let seed = seed("a_store_is_what_the_world_says", 1);
+    for (round, mix) in [Mix::SMALL, Mix::LARGE, Mix::SMALL].into_iter().enumerate() {
+        let mut random = Random(seed + round as u64);
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let mut world = World::default();
+        for _ in 0..4 {
+            let store = options().open_on(Arc::clone(&storage)).unwrap();
+            look(&store, &world).is_right();
+            for _ in 0..12 {
+                let transaction = Transaction::make_up(&world, &mut random, mix);
+                transaction.perform(&world, &store).unwrap();
+                world = transaction.after;
+                look(&store, &world).is_right();
+            }
+            let report = store.verify(|_| ()).unwrap();
+            assert!(report.is_sound(), "{report}");
+            store.close().unwrap();
+        }
+        assert!(world.rows() > 10, "the world is empty");
+    }
+}
