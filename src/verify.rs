@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pongo_core::error::{Fault, ReadError, WriteError};
 use pongo_core::fields::{Blob, ExternalKey, HeapRead, key_digest};
+use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::schema::describe_bytes;
 use pongo_core::table::{TableCore, TableView};
@@ -212,7 +213,7 @@ impl Work<'_> {
         // One that cannot be read is told of as what lies in the heap.
         let Ok(key) = name.as_bytes(self.snapshot) else { return };
         let (digest, key_digest) = (&bytes[..16], key_digest(key));
-        if digest != key_digest {
+        if fails!("verify.key.digest", digest != key_digest) {
             let what = format!(
                 "row {row}: expected key {} with digest {key_digest:02x?}, found digest {digest:02x?}",
                 describe_bytes(key)

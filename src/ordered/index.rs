@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
+use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::schema::{Kind, StoredKind};
 use pongo_core::table::{TableCore, TableView};
@@ -300,7 +301,7 @@ impl OrderedIndex {
             return said(format!("at most {} rows", view.len()), format!("{}", watermark.row));
         }
         let digest = digest(view, watermark.row)?;
-        if watermark.digest != digest {
+        if fails!("ordered.watermark.digest", watermark.digest != digest) {
             return said(
                 format!("rows before {} with digest {:016x}", watermark.row, watermark.digest),
                 format!("{digest:016x}"),
