@@ -1,0 +1,263 @@
+//! One case: a child, a fault, and what came of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use crate::call::{Call, How};
+use crate::child::Work;
+use crate::respawn;
+use crate::trace::{Ended, Seen, Traced};
+use crate::world::{self, Model};
+
+/// Whose files a call is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Place {
+    /// The store's own.
+    Store,
+    /// sled's, which holds the ordered indexes: nothing depends on it.
+    Ordered,
+}
+
+/// Which calls fail, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Fault {
+    pub(crate) place: Place,
+    pub(crate) calls: Vec<Call>,
+    /// The first of them, counted from 1.
+    pub(crate) nth: u64,
+    /// All those behind it too.
+    pub(crate) lasting: bool,
+    pub(crate) how: How,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = if self.lasting { " and all behind it" } else { "" };
+        let calls = if self.calls.len() > 4 { "any".to_owned() } else { format!("{:?}", self.calls) };
+        write!(f, "{:?} {calls} number {}{all}: {:?}", self.place, self.nth, self.how)
+    }
+}
+
+/// The first call that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Strike {
+    pub(crate) call: Call,
+    pub(crate) path: String,
+    /// Lines that the child had said.
+    pub(crate) said: usize,
+}
+
+/// What a child did.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) counts: BTreeMap<(Place, Call), u64>,
+    pub(crate) strike: Option<Strike>,
+    pub(crate) strikes: u64,
+    pub(crate) ended: Ended,
+    pub(crate) said: Vec<String>,
+    /// Everything, the test harness's words too.
+    pub(crate) output: String,
+}
+
+/// A folder in which children work.
+pub(crate) struct Bench {
+    test: &'static str,
+    folder: tempfile::TempDir,
+}
+
+/// The words of a child among those of the test harness.
+fn words(output: &str) -> Vec<String> {
+    output.lines().filter_map(|line| line.strip_prefix("@ ")).map(str::to_owned).collect()
+}
+
+impl Bench {
+    pub(crate) fn new(test: &'static str) -> io::Result<Bench> {
+        Ok(Bench { test, folder: tempfile::tempdir()? })
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store.pongo")
+    }
+
+    fn command(&self, work: Work, watched: bool, from: u64, count: u64) -> std::process::Command {
+        let role = format!("{work:?} {watched} {from} {count} {}", self.store().display());
+        respawn::command(self.test, &role)
+    }
+
+    /// Runs a child that nobody watches.
+    pub(crate) fn run_free(&self, work: Work, from: u64, count: u64) -> io::Result<()> {
+        let output = self.command(work, false, from, count).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let well = words(&said).last().is_some_and(|word| word == "done") && !said.contains("@ WRONG");
+        if well { Ok(()) } else { Err(io::Error::other(format!("{}: {said}", output.status))) }
+    }
+
+    /// Runs a child under watch, and lets calls of it fail.
+    pub(crate) fn run(&self, work: Work, from: u64, count: u64, fault: Option<&Fault>) -> io::Result<Run> {
+        let words_at = self.folder.path().join("said");
+        let traced = Traced::start(&mut self.command(work, true, from, count), &words_at)?;
+        let root = self.store().display().to_string();
+        let (mut counts, mut strike, mut strikes, mut matched) = (BTreeMap::new(), None, 0, 0);
+        let ended = traced.run(|seen| {
+            let (place, path) = place_of(seen, &root)?;
+            *counts.entry((place, seen.call)).or_default() += 1;
+            let fault = fault.filter(|fault| fault.place == place && fault.calls.contains(&seen.call))?;
+            if fault.how == How::Short && seen.count() < 2 {
+                return None;
+            }
+            matched += 1;
+            if matched != fault.nth && !(fault.lasting && matched > fault.nth) {
+                return None;
+            }
+            strikes += 1;
+            strike.get_or_insert_with(|| {
+                let said = words(&read(&words_at)).len();
+                Strike { call: seen.call, path: path.replace(&root, ""), said }
+            });
+            Some(fault.how)
+        })?;
+        let output = read(&words_at);
+        Ok(Run { counts, strike, strikes, ended, said: words(&output), output })
+    }
+
+    /// Removes the store, and puts a copy of another one in its place.
+    pub(crate) fn begin_with(&self, template: Option<&Path>) -> io::Result<()> {
+        match fs::remove_dir_all(self.store()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        template.map_or(Ok(()), |template| crate::folder::copy(template, &self.store()))
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read(path).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whose file a call is about; `None` if it is neither the store's nor sled's.
+fn place_of(seen: &Seen<'_>, root: &str) -> Option<(Place, String)> {
+    let locks = [libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+    if seen.call == Call::Lock && !locks.contains(&seen.command()) {
+        return None;
+    }
+    if seen.reserves() {
+        return Some((Place::Store, "addresses".to_owned()));
+    }
+    let path = seen.path();
+    let rest = path.strip_prefix(root)?;
+    Some((if rest.starts_with("/ordered") { Place::Ordered } else { Place::Store }, path))
+}
+
+impl Run {
+    fn numbers(&self, word: &str) -> Vec<u64> {
+        let of = |line: &String| line.strip_prefix(word)?.strip_prefix(' ')?.split(' ').next()?.parse().ok();
+        self.said.iter().filter_map(of).collect()
+    }
+
+    /// What is wrong with what the child said, and with the store that it left. `before` are the transactions that were there.
+    pub(crate) fn judge(&self, bench: &Bench, fault: Option<&Fault>, before: &[u64]) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.ended != Ended::Exit(0) {
+            wrong.push(format!("it ended with {:?}", self.ended));
+        }
+        if self.said.last().is_none_or(|line| line != "done") {
+            wrong.push("it did not come to its end".to_owned());
+        }
+        wrong.extend(self.said.iter().filter(|line| line.starts_with("WRONG")).cloned());
+        let panics = self.said.iter().filter(|line| line.starts_with("PANIC"));
+        wrong.extend(panics.filter(|line| !line.contains("/sled-0")).cloned());
+        if let (Some(fault), Some(strike)) = (fault, &self.strike) {
+            wrong.extend(self.judge_errors(fault, strike));
+        } else {
+            wrong.extend(self.errors().map(|line| format!("nothing failed, and yet: {line}")));
+        }
+        let looked = catch_unwind(AssertUnwindSafe(|| self.judge_store(&bench.store(), before)));
+        match looked {
+            Ok(Ok(found)) => wrong.extend(found),
+            Ok(Err(error)) => wrong.push(format!("afterwards: {error}")),
+            Err(_) => wrong.push("afterwards: the parent panicked".to_owned()),
+        }
+        wrong
+    }
+
+    /// Lines that tell of an error.
+    fn errors(&self) -> impl Iterator<Item = &String> {
+        const WORDS: [&str; 7] =
+            ["refused ", "unknown ", "poisoned ", "not-opened ", "not-read ", "not-settled ", "not-closed "];
+        self.said.iter().filter(|line| WORDS.iter().any(|word| line.starts_with(word)))
+    }
+
+    /// Whether the child heard of no error.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.errors().next().is_none()
+    }
+
+    fn judge_errors(&self, fault: &Fault, strike: &Strike) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let hindered = strike.call.hindrances().contains(&fault.how) && fault.how != How::Error(libc::EIO);
+        if fault.place == Place::Ordered || hindered {
+            // Nothing depends on the one, and the other is no failure.
+            let early = self.errors().map(|line| format!("it should not have heard of it: {line}"));
+            wrong.extend(early);
+            return wrong;
+        }
+        // The first error is the one that was made.
+        let How::Error(number) = fault.how else { return wrong };
+        if let Some(first) = self.errors().next() {
+            let file = strike.path.rsplit('/').next().unwrap_or_default();
+            if !first.contains(&format!("os error {number}")) {
+                wrong.push(format!("the first error does not say number {number}: {first}"));
+            } else if !first.contains(file) && strike.call != Call::Map {
+                wrong.push(format!("the first error does not name `{file}`: {first}"));
+            }
+        }
+        wrong
+    }
+
+    /// Opens the store, without faults, and compares it with what was acknowledged.
+    fn judge_store(&self, path: &Path, before: &[u64]) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+        let mut wrong = Vec::new();
+        let store = world::open(path)?;
+        let snapshot = store.begin_read()?;
+        let works = world::works_of(&snapshot)?;
+        for number in before.iter().copied().chain(self.numbers("acknowledged")) {
+            if !works.contains(&number) {
+                wrong.push(format!("transaction {number} was acknowledged and is lost"));
+            }
+        }
+        let unknown = self.numbers("unknown");
+        for number in &works {
+            let may_be = unknown.contains(number)
+                || before.contains(number)
+                || self.numbers("acknowledged").contains(number);
+            if !may_be {
+                wrong.push(format!("transaction {number} was refused and is there"));
+            }
+        }
+        for line in self.said.iter().filter_map(|line| line.strip_prefix("resolved ")) {
+            let (number, there) = line.split_once(' ').ok_or("two words")?;
+            if works.contains(&number.parse()?) != (there == "true") {
+                wrong.push(format!("after a recovery said {line}, it is not so"));
+            }
+        }
+        wrong.extend(Model::of(works.iter().copied()).differences(&snapshot)?);
+        drop(snapshot);
+        // It can be worked with.
+        let next = 900;
+        world::transact(&store, next)?;
+        let snapshot = store.begin_read()?;
+        wrong.extend(Model::of(works.into_iter().chain([next])).differences(&snapshot)?);
+        drop(snapshot);
+        let report = store.verify(|_| ())?;
+        if !report.is_sound() {
+            wrong.push(format!("{report}"));
+        }
+        store.close()?;
+        Ok(wrong)
+    }
+}
