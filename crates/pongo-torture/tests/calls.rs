@@ -25,14 +25,12 @@ mod trace;
 #[path = "calls/world.rs"]
 mod world;
 
-
 use call::{Call, How};
 use case::Place;
 use child::Work;
 use rng::Rng;
 use sweep::{Series, Start, Sweep, Tally};
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use world::Outcome;
 
 /// In a child: does what it was started for, and does not come back.
 fn work_if_asked() -> Outcome {
@@ -73,7 +71,12 @@ fn all_of(name: &'static str, sweeps: Vec<Sweep>) -> Outcome {
         sum.unheard,
     );
     assert!(sum.failures.is_empty(), "{} cases failed:\n{}", sum.failures.len(), sum.failures.join("\n"));
-    assert!(sum.struck * 10 >= sum.cases * 9, "most cases never came to their call: {} of {}", sum.struck, sum.cases);
+    assert!(
+        sum.struck * 10 >= sum.cases * 9,
+        "most cases never came to their call: {} of {}",
+        sum.struck,
+        sum.cases
+    );
     Ok(())
 }
 
@@ -82,12 +85,15 @@ fn a_call_fails_once() -> Outcome {
     work_if_asked()?;
     let test = "a_call_fails_once";
     let series = || sweep::errors(Place::Store, false);
-    all_of(test, vec![
-        Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 120 },
-        Sweep { test, work: Work::Reopen, start: Start::Killed, count: 2, series: series(), cases: 30 },
-        Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 60 },
-        Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 30 },
-    ])
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 120 },
+            Sweep { test, work: Work::Reopen, start: Start::Killed, count: 2, series: series(), cases: 30 },
+            Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 60 },
+            Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 30 },
+        ],
+    )
 }
 
 #[test]
@@ -96,17 +102,26 @@ fn a_call_fails_from_then_on() -> Outcome {
     let test = "a_call_fails_from_then_on";
     let series = || {
         let mut series = sweep::errors(Place::Store, true);
-        let calls = vec![Call::WriteAt, Call::Allocate, Call::SetLen, Call::SyncData, Call::SyncAll, Call::Open];
+        let calls =
+            vec![Call::WriteAt, Call::Allocate, Call::SetLen, Call::SyncData, Call::SyncAll, Call::Open];
         for error in [libc::EIO, libc::ENOSPC] {
-            series.push(Series { place: Place::Store, calls: calls.clone(), how: How::Error(error), lasting: true });
+            series.push(Series {
+                place: Place::Store,
+                calls: calls.clone(),
+                how: How::Error(error),
+                lasting: true,
+            });
         }
         series
     };
-    all_of(test, vec![
-        Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 120 },
-        Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 60 },
-        Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 30 },
-    ])
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 120 },
+            Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 60 },
+            Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 30 },
+        ],
+    )
 }
 
 #[test]
@@ -114,10 +129,13 @@ fn interruptions_and_short_transfers_are_not_noticed() -> Outcome {
     work_if_asked()?;
     let test = "interruptions_and_short_transfers_are_not_noticed";
     let series = || sweep::hindrances(Place::Store);
-    all_of(test, vec![
-        Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 60 },
-        Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 40 },
-    ])
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 60 },
+            Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 40 },
+        ],
+    )
 }
 
 #[test]
@@ -130,8 +148,68 @@ fn the_ordered_indexes_fail() -> Outcome {
         series.extend(sweep::hindrances(Place::Ordered));
         series
     };
-    all_of(test, vec![
-        Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 80 },
-        Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 40 },
-    ])
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 80 },
+            Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 40 },
+        ],
+    )
+}
+
+/// The parent has the store open, so that the child joins, and takes over, and is taken over from.
+#[test]
+fn calls_fail_beside_another_process() -> Outcome {
+    work_if_asked()?;
+    let test = "calls_fail_beside_another_process";
+    let sweep = |lasting, cases| {
+        let series = sweep::errors(Place::Store, lasting);
+        Sweep { test, work: Work::Reopen, start: Start::Shared, count: 6, series, cases }
+    };
+    all_of(test, vec![sweep(false, 60), sweep(true, 40)])
+}
+
+/// A folder with rows and without the super file is a store that lost it, not a place for a new one: also if the rows cannot be
+/// seen for an error of the disk.
+#[test]
+fn a_store_without_its_super_file_is_never_made_anew() -> Outcome {
+    work_if_asked()?;
+    let test = "a_store_without_its_super_file_is_never_made_anew";
+    let bench = case::Bench::new(test)?;
+    bench.run_free(Work::Life, 1, 6)?;
+    let template = bench.store().with_extension("template");
+    folder::copy(&bench.store(), &template)?;
+    std::fs::remove_file(template.join("super"))?;
+    let names = |dir: &str| -> std::io::Result<Vec<_>> {
+        std::fs::read_dir(bench.store().join(dir))?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    let mut cases = 0;
+    for call in Call::ALL {
+        for nth in 1.. {
+            let how = How::Error(libc::EIO);
+            let fault = case::Fault { place: Place::Store, calls: vec![call], nth, lasting: false, how };
+            bench.begin_with(Some(&template))?;
+            let run = match bench.run(Work::Reopen, 7, 1, Some(&fault)) {
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    println!("{test}: skipped, since ptrace is not allowed here");
+                    return Ok(());
+                }
+                run => run?,
+            };
+            if run.said.first().is_some_and(|line| line.starts_with("not-watched")) {
+                println!("{test}: skipped, since seccomp is not allowed here");
+                return Ok(());
+            }
+            let refused = run.said.iter().any(|line| line.starts_with("not-opened"));
+            assert!(refused && !run.said.contains(&"opened".to_owned()), "{fault}: {:?}", run.said);
+            let lost = names("journal")?.is_empty() || names("")?.iter().any(|name| name == "super");
+            assert!(!lost, "{fault}: a new store was begun over the old one");
+            cases += 1;
+            if run.strike.is_none() {
+                break;
+            }
+        }
+    }
+    println!("{test}: {cases} cases, 0 failures");
+    Ok(())
 }

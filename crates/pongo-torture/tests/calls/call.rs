@@ -86,7 +86,8 @@ impl Call {
 
     /// Whether its first argument is a path, rather than a descriptor (perhaps of a folder, and then a path).
     pub(crate) fn path_first(number: c_long) -> bool {
-        [libc::SYS_open, libc::SYS_rename, libc::SYS_unlink, libc::SYS_rmdir, libc::SYS_mkdir].contains(&number)
+        [libc::SYS_open, libc::SYS_rename, libc::SYS_unlink, libc::SYS_rmdir, libc::SYS_mkdir]
+            .contains(&number)
     }
 
     /// Whether its second argument is a path below the folder that the first one names.
@@ -107,9 +108,13 @@ impl Call {
     pub(crate) fn errors(self) -> &'static [i32] {
         use libc::{EIO, ENOLCK, ENOMEM, ENOSPC};
         match self {
-            Call::Read | Call::ReadAt | Call::Remove | Call::SyncRange | Call::List | Call::LookAt | Call::Seek => {
-                &[EIO]
-            }
+            Call::Read
+            | Call::ReadAt
+            | Call::Remove
+            | Call::SyncRange
+            | Call::List
+            | Call::LookAt
+            | Call::Seek => &[EIO],
             Call::Open | Call::Rename | Call::MakeFolder => &[EIO, ENOSPC],
             Call::Write | Call::WriteAt | Call::Allocate | Call::SetLen => &[EIO, ENOSPC],
             Call::SyncData | Call::SyncAll => &[EIO, ENOSPC],

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+
+use pongo::prelude::*;
 
 use crate::call::{Call, How};
 use crate::child::Work;
 use crate::respawn;
 use crate::trace::{Ended, Seen, Traced};
-use crate::world::{self, Model};
+use crate::world::{self, Model, Outcome};
 
 /// Whose files a call is about.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -62,6 +63,10 @@ pub(crate) struct Run {
     pub(crate) said: Vec<String>,
     /// Everything, the test harness's words too.
     pub(crate) output: String,
+    /// What a process that had the store open beside it found wrong.
+    wrong_beside: Vec<String>,
+    /// Transactions of that process.
+    done_beside: Vec<u64>,
 }
 
 /// A folder in which children work.
@@ -122,7 +127,9 @@ impl Bench {
             Some(fault.how)
         })?;
         let output = read(&words_at);
-        Ok(Run { counts, strike, strikes, ended, said: words(&output), output })
+        let said = words(&output);
+        let (wrong_beside, done_beside) = (Vec::new(), Vec::new());
+        Ok(Run { counts, strike, strikes, ended, said, output, wrong_beside, done_beside })
     }
 
     /// Removes the store, and puts a copy of another one in its place.
@@ -145,8 +152,8 @@ fn place_of(seen: &Seen<'_>, root: &str) -> Option<(Place, String)> {
     if seen.call == Call::Lock && !locks.contains(&seen.command()) {
         return None;
     }
-    if seen.reserves() {
-        return Some((Place::Store, "addresses".to_owned()));
+    if seen.is_map_beside_files() {
+        return Some((Place::Store, "memory".to_owned()));
     }
     let path = seen.path();
     let rest = path.strip_prefix(root)?;
@@ -161,7 +168,7 @@ impl Run {
 
     /// What is wrong with what the child said, and with the store that it left. `before` are the transactions that were there.
     pub(crate) fn judge(&self, bench: &Bench, fault: Option<&Fault>, before: &[u64]) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut wrong = self.wrong_beside.clone();
         if self.ended != Ended::Exit(0) {
             wrong.push(format!("it ended with {:?}", self.ended));
         }
@@ -185,6 +192,29 @@ impl Run {
         wrong
     }
 
+    /// In a process that had the store open all the while: what the child was told of is seen, and what poisoned the store
+    /// for the child has poisoned it here.
+    pub(crate) fn judge_beside(&mut self, store: &Store) {
+        const NUMBER: u64 = 800;
+        let poisoned = !self.numbers("poisoned").is_empty() || !self.numbers("unknown").is_empty();
+        match store.begin_read().map_err(Into::into).and_then(|snapshot| world::works_of(&snapshot)) {
+            Err(error) => self.wrong_beside.push(format!("beside it: {error}")),
+            Ok(works) => {
+                let lost = self.numbers("acknowledged").into_iter().filter(|number| !works.contains(number));
+                self.wrong_beside
+                    .extend(lost.map(|number| format!("{number} was acknowledged and is not seen")));
+            }
+        }
+        match world::transact(store, NUMBER) {
+            Ok(()) if poisoned => {
+                self.wrong_beside.push("poisoned for the child, and not beside it".to_owned())
+            }
+            Ok(()) => self.done_beside.push(NUMBER),
+            Err(error) if world::is_poisoned(&error) && self.strike.is_some() => {}
+            Err(error) => self.wrong_beside.push(format!("beside it: {error}")),
+        }
+    }
+
     /// Lines that tell of an error.
     fn errors(&self) -> impl Iterator<Item = &String> {
         const WORDS: [&str; 7] =
@@ -201,18 +231,21 @@ impl Run {
         let mut wrong = Vec::new();
         let hindered = strike.call.hindrances().contains(&fault.how) && fault.how != How::Error(libc::EIO);
         if fault.place == Place::Ordered || hindered {
-            // Nothing depends on the one, and the other is no failure.
-            let early = self.errors().map(|line| format!("it should not have heard of it: {line}"));
-            wrong.extend(early);
+            // Nothing depends on the one, but who asks whether it is up to date; and the other is no failure.
+            let asked = |line: &&String| fault.place == Place::Ordered && line.starts_with("not-settled");
+            let told = self.errors().filter(|line| !asked(line));
+            wrong.extend(told.map(|line| format!("it should not have heard of it: {line}")));
             return wrong;
         }
         // The first error is the one that was made.
         let How::Error(number) = fault.how else { return wrong };
         if let Some(first) = self.errors().next() {
+            // A file that was renamed since is called by the name under which it was made.
             let file = strike.path.rsplit('/').next().unwrap_or_default();
+            let named = first.contains(file) || first.contains(&file.replace(".log", ".new"));
             if !first.contains(&format!("os error {number}")) {
                 wrong.push(format!("the first error does not say number {number}: {first}"));
-            } else if !first.contains(file) && strike.call != Call::Map {
+            } else if !named && !fault.lasting && strike.call != Call::Map {
                 wrong.push(format!("the first error does not name `{file}`: {first}"));
             }
         }
@@ -220,12 +253,14 @@ impl Run {
     }
 
     /// Opens the store, without faults, and compares it with what was acknowledged.
-    fn judge_store(&self, path: &Path, before: &[u64]) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    fn judge_store(&self, path: &Path, before: &[u64]) -> Outcome<Vec<String>> {
         let mut wrong = Vec::new();
         let store = world::open(path)?;
         let snapshot = store.begin_read()?;
         let works = world::works_of(&snapshot)?;
-        for number in before.iter().copied().chain(self.numbers("acknowledged")) {
+        let acknowledged =
+            before.iter().chain(&self.done_beside).copied().chain(self.numbers("acknowledged"));
+        for number in acknowledged {
             if !works.contains(&number) {
                 wrong.push(format!("transaction {number} was acknowledged and is lost"));
             }
@@ -234,6 +269,7 @@ impl Run {
         for number in &works {
             let may_be = unknown.contains(number)
                 || before.contains(number)
+                || self.done_beside.contains(number)
                 || self.numbers("acknowledged").contains(number);
             if !may_be {
                 wrong.push(format!("transaction {number} was refused and is there"));

@@ -4,11 +4,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use pongo::CommitError;
 use pongo::prelude::*;
-use pongo::{CommitError, ReadError};
 
 use crate::trace;
-use crate::world::{self, Model};
+use crate::world::{self, Model, Outcome};
 
 /// A child that takes longer hangs.
 const PATIENCE: u32 = 60;
@@ -60,14 +60,20 @@ impl Session {
         }
     }
 
-    fn snapshot<T>(&self, work: impl FnOnce(&Snapshot) -> Result<T, ReadError>) -> Option<T> {
-        let found = self.store.as_ref()?.begin_read().and_then(|snapshot| work(&snapshot));
+    fn snapshot<T>(&self, work: impl FnOnce(&Snapshot) -> Outcome<T>) -> Option<T> {
+        let snapshot = self.store.as_ref()?.begin_read();
+        let found = snapshot.map_err(Into::into).and_then(|snapshot| work(&snapshot));
         found.map_err(|error| say(&format!("not-read {error}"))).ok()
     }
 
     /// Looks which of the transactions whose outcome was unknown are there.
     fn resolve(&mut self) {
         if self.unknown.is_empty() {
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        if matches!(store.begin_write(), Err(pongo::WriteError::Poisoned { .. })) {
+            // Others have it open, so that it was not recovered.
             return;
         }
         let Some(works) = self.snapshot(world::works_of) else { return };
@@ -114,7 +120,8 @@ impl Session {
             return;
         }
         say("look");
-        let differences = self.snapshot(|snapshot| Model::of(self.done.iter().copied()).differences(snapshot));
+        let differences =
+            self.snapshot(|snapshot| Model::of(self.done.iter().copied()).differences(snapshot));
         for difference in differences.unwrap_or_default() {
             say(&format!("WRONG {difference}"));
         }

@@ -8,6 +8,7 @@ use crate::call::{Call, How};
 use crate::case::{Bench, Fault, Place, Run};
 use crate::child::Work;
 use crate::rng::Rng;
+use crate::world;
 
 /// What lies in the folder when the child begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub(crate) enum Start {
     Copied,
     /// A copy of one that was closed.
     Closed,
+    /// Such a copy, which this process has open all the while.
+    Shared,
 }
 
 /// Transactions before a child that opens what is there.
@@ -83,11 +86,11 @@ pub(crate) fn hindrances(place: Place) -> Vec<Series> {
 impl Sweep {
     fn bench(&self) -> io::Result<(Bench, Option<PathBuf>)> {
         let bench = Bench::new(self.test)?;
-        if !matches!(self.start, Start::Copied | Start::Closed) {
+        if !matches!(self.start, Start::Copied | Start::Closed | Start::Shared) {
             return Ok((bench, None));
         }
         bench.run_free(Work::Life, 1, BEFORE)?;
-        if self.start == Start::Closed {
+        if self.start != Start::Copied {
             bench.run_free(Work::Reopen, 1, 0)?;
         }
         let template = bench.store().with_extension("template");
@@ -105,7 +108,13 @@ impl Sweep {
             bench.run_free(Work::Life, 1, BEFORE)?;
         }
         let from = self.before().len() as u64 + 1;
-        bench.run(self.work, from, self.count, fault)
+        if self.start != Start::Shared {
+            return bench.run(self.work, from, self.count, fault);
+        }
+        let store = world::open(&bench.store()).map_err(io::Error::other)?;
+        let mut run = bench.run(self.work, from, self.count, fault)?;
+        run.judge_beside(&store);
+        Ok(run)
     }
 
     /// Tries them. `None`: the kernel does not let this process watch another.
@@ -173,13 +182,24 @@ impl Sweep {
         {
             *tally.unheard.entry(strike.call).or_default() += 1;
             if std::env::var_os("PONGO_SHOW").is_some() {
-                println!("unheard: {fault}: {strike:?} at {:?}", strike.said.checked_sub(1).map(|at| &run.said[at]));
+                println!(
+                    "unheard: {fault}: {strike:?} at {:?}",
+                    strike.said.checked_sub(1).map(|at| &run.said[at])
+                );
             }
         }
         if !wrong.is_empty() {
-            let strike = run.strike.as_ref().map(|strike| (&strike.path, strike.said.checked_sub(1).map(|at| &run.said[at])));
-            let case = format!("{:?} on {:?}, {fault}, at {strike:?}:\n  {}", self.work, self.start, wrong.join("\n  "));
-            println!("{case}\n  {:?}", run.said);
+            let strike = run
+                .strike
+                .as_ref()
+                .map(|strike| (&strike.path, strike.said.checked_sub(1).map(|at| &run.said[at])));
+            let case = format!(
+                "{:?} on {:?}, {fault}, at {strike:?}:\n  {}",
+                self.work,
+                self.start,
+                wrong.join("\n  ")
+            );
+            println!("{case}\n{}", run.output);
             tally.failures.push(case);
         }
         Ok(run.strike.is_some())

@@ -47,9 +47,15 @@ impl Seen<'_> {
         self.argument(2)
     }
 
-    /// Whether it is a map of nothing, which keeps addresses for later.
-    pub(crate) fn reserves(&self) -> bool {
-        self.call == Call::Map && self.argument(2) == 0 && self.argument(3) as i32 & libc::MAP_NORESERVE != 0
+    /// Whether it is a map of nothing, which keeps addresses for later, or of the one page by which `fork` is noticed: what a
+    /// store maps beside files.
+    pub(crate) fn is_map_beside_files(&self) -> bool {
+        let flags = self.argument(3) as i32;
+        // The C library keeps addresses for its own memory too, fewer at a time; without them it ends the process.
+        let large = self.argument(1) >= 1 << 30 || flags & libc::MAP_FIXED != 0;
+        let reserves = self.argument(2) == 0 && flags & libc::MAP_NORESERVE != 0 && large;
+        let page = self.argument(1) == 4096 && flags & libc::MAP_ANONYMOUS != 0;
+        self.call == Call::Map && (reserves || page)
     }
 
     /// The file or folder it is about: empty if there is none.
@@ -123,8 +129,7 @@ impl Traced {
         if !libc::WIFSTOPPED(stopped.1) {
             return Err(io::Error::other(format!("the child ended at once: {:x}", stopped.1)));
         }
-        let options =
-            libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_EXITKILL;
+        let options = libc::PTRACE_O_TRACECLONE | libc::PTRACE_O_TRACESECCOMP | libc::PTRACE_O_EXITKILL;
         ask(libc::PTRACE_SETOPTIONS, process, 0, options as c_ulong)?;
         ask(libc::PTRACE_CONT, process, 0, 0)?;
         Ok(traced)
@@ -219,7 +224,8 @@ pub(crate) fn watch_me() -> io::Result<()> {
     // The call's number comes first in what a filter is given.
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
     for (place, &k) in numbers.iter().enumerate() {
-        let (code, jt) = ((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, (numbers.len() - place) as u8);
+        let (code, jt) =
+            ((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, (numbers.len() - place) as u8);
         program.push(libc::sock_filter { code, jt, jf: 0, k });
     }
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));

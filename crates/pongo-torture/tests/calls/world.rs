@@ -8,6 +8,8 @@ use pongo::{CommitError, ReadError, WriteError};
 
 use crate::rng::mix;
 
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
 /// One row for each transaction that was committed.
 #[pongo::record]
 #[pongo(table = "works")]
@@ -70,10 +72,12 @@ pub(crate) fn kind_of(number: u64) -> Kind {
 
 /// Files so small that a short workload fills chunks, rolls segments and makes checkpoints; ordered indexes of few rows.
 pub(crate) fn options() -> Options {
-    Options::new()
-        .chunk_size(64 << 10)
-        .small_files(16 << 10, 64 << 10)
-        .ordered_tuning(50, 1 << 20, 5000, 1 << 18)
+    Options::new().chunk_size(64 << 10).small_files(16 << 10, 64 << 10).ordered_tuning(
+        50,
+        1 << 20,
+        5000,
+        1 << 18,
+    )
 }
 
 pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
@@ -180,7 +184,7 @@ impl Model {
     }
 
     /// What a snapshot says otherwise: nothing, if all is well. `Err`: it could not be read.
-    pub(crate) fn differences(&self, snapshot: &Snapshot) -> Result<Vec<String>, ReadError> {
+    pub(crate) fn differences(&self, snapshot: &Snapshot) -> Outcome<Vec<String>> {
         let mut wrong = Vec::new();
         let mut say = |is_right: bool, what: &dyn Fn() -> String| {
             if !is_right {
@@ -202,13 +206,18 @@ impl Model {
         for id in 0..ITEMS {
             let expected = self.items.get(&id);
             let found = table.get(&id)?;
-            say(found.map(|item| &item.by) == expected, &|| format!("item {id}: {found:?}, not {expected:?}"));
+            say(found.map(|item| &item.by) == expected, &|| {
+                format!("item {id}: {found:?}, not {expected:?}")
+            });
             let Some(item) = found else { continue };
-            let words = item.text.as_str(snapshot);
-            // A damaged text is no error of I/O, and never right here.
+            let words = match item.text.as_str(snapshot) {
+                Err(error @ pongo::HeapError::Chunk { .. }) => return Err(error.into()),
+                words => words,
+            };
             let is_right = words.as_ref().is_ok_and(|words| *words == text(id, item.by));
             say(is_right, &|| format!("text of item {id}: {words:?}"));
-            let by_code = all(table.by(Item::CODE).equal(code(id, item.by))?.map(|row| row.map(|item| item.id)))?;
+            let by_code =
+                all(table.by(Item::CODE).equal(code(id, item.by))?.map(|row| row.map(|item| item.id)))?;
             say(by_code == [id], &|| format!("the code of item {id} is that of {by_code:?}"));
         }
         let none = table.by(Item::CODE).equal(code(0, 999))?.count();
@@ -219,9 +228,7 @@ impl Model {
         for group in 0..GROUPS as u32 {
             let mut found = all(table.by(Item::GROUP).equal(group)?.map(|row| row.map(|item| item.id)))?;
             found.sort_unstable();
-            let is_in = |(&id, &by): (&u64, &u64)| {
-                ((mix(id ^ by) % GROUPS) as u32 == group).then_some(id)
-            };
+            let is_in = |(&id, &by): (&u64, &u64)| ((mix(id ^ by) % GROUPS) as u32 == group).then_some(id);
             let expected: Vec<u64> = self.items.iter().filter_map(is_in).collect();
             say(found == expected, &|| format!("group {group} is {found:?} instead of {expected:?}"));
         }
@@ -255,8 +262,8 @@ fn all<T>(items: impl Iterator<Item = Result<T, ReadError>>) -> Result<Vec<T>, R
 }
 
 /// Numbers of the transactions that a snapshot shows, in the order in which they were committed.
-pub(crate) fn works_of(snapshot: &Snapshot) -> Result<Vec<u64>, ReadError> {
-    all(snapshot.table::<Work>()?.rows().map(|row| row.map(|work| work.number)))
+pub(crate) fn works_of(snapshot: &Snapshot) -> Outcome<Vec<u64>> {
+    Ok(all(snapshot.table::<Work>()?.rows().map(|row| row.map(|work| work.number)))?)
 }
 
 /// Whether an error says that the store is poisoned.
