@@ -53,6 +53,27 @@ pub(crate) struct Strike {
     pub(crate) said: usize,
 }
 
+impl Strike {
+    /// Whether the file is made anew from the rows if anything is wrong with it.
+    fn is_of_an_index(&self) -> bool {
+        self.path.starts_with("/hash/") || self.path.contains(".zones")
+    }
+
+    /// Whether nothing is lost but time or space if this call fails, so that nobody need be told.
+    fn may_be_silent(&self) -> bool {
+        let is_in_journal = self.path.starts_with("/journal/");
+        match self.call {
+            // Leftovers; a hint; and a lock that is given up goes with its file.
+            Call::Remove | Call::SyncRange | Call::Lock => true,
+            // A segment that nobody needs any more is not kept for later.
+            Call::Rename | Call::Open | Call::LookAt if is_in_journal => true,
+            // What cannot be told of the file system is taken to be the worse.
+            Call::LookAt if self.path.is_empty() => true,
+            _ => self.is_of_an_index(),
+        }
+    }
+}
+
 /// What a child did.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -227,6 +248,16 @@ impl Run {
         self.errors().next().is_none()
     }
 
+    /// Whether transactions went on in a store of which something could not be synced.
+    fn goes_on_after(&self, strike: &Strike) -> bool {
+        let synced = matches!(strike.call, Call::SyncData | Call::SyncAll) && !strike.is_of_an_index();
+        let ends = |line: &&String| !["open", "close", "done"].contains(&line.as_str());
+        let rest: Vec<&String> =
+            self.said[strike.said.min(self.said.len())..].iter().take_while(ends).collect();
+        let any = |word: &str| rest.iter().any(|line| line.starts_with(word));
+        synced && any("begin ") && !any("unknown ") && !any("poisoned ")
+    }
+
     fn judge_errors(&self, fault: &Fault, strike: &Strike) -> Vec<String> {
         let mut wrong = Vec::new();
         let hindered = strike.call.hindrances().contains(&fault.how) && fault.how != How::Error(libc::EIO);
@@ -236,6 +267,12 @@ impl Run {
             let told = self.errors().filter(|line| !asked(line));
             wrong.extend(told.map(|line| format!("it should not have heard of it: {line}")));
             return wrong;
+        }
+        if self.is_untold() && !strike.may_be_silent() {
+            wrong.push(format!("nobody was told that {:?} failed on `{}`", strike.call, strike.path));
+        }
+        if self.goes_on_after(strike) {
+            wrong.push(format!("`{}` could not be synced, and the store was not poisoned", strike.path));
         }
         // The first error is the one that was made.
         let How::Error(number) = fault.how else { return wrong };
