@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Command;
 
 use libc::{c_int, c_long, c_ulong, c_void, pid_t};
@@ -115,7 +115,7 @@ pub(crate) struct Traced {
 
 impl Traced {
     /// Starts a command; `Err` with what the system says where that is not allowed. The command's words go to `said`.
-    pub(crate) fn start(command: &mut Command, said: &PathBuf) -> io::Result<Traced> {
+    pub(crate) fn start(command: &mut Command, said: &Path) -> io::Result<Traced> {
         let said = File::create(said)?;
         command.stdout(said.try_clone()?).stderr(said).stdin(std::process::Stdio::null());
         let trace_me = || ask(libc::PTRACE_TRACEME, 0, 0, 0).map(|_| ());

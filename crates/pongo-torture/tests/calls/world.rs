@@ -151,7 +151,7 @@ pub(crate) fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
         let text = tx.text(&text(id, number))?;
         let item = item(id, number, text);
         let mut items = tx.table::<Item>()?;
-        if id % 2 == 0 || items.update(&id, |old| *old = item.clone())?.is_none() {
+        if id % 2 == 0 || items.update(&id, |old| *old = item)?.is_none() {
             items.put(&item)?;
         }
     }
