@@ -14,6 +14,11 @@ pub fn is_volatile(path: &str) -> bool {
     path == "control"
 }
 
+/// The variable that names the only cut that is tried.
+pub const CUT: &str = "PONGO_CUT";
+/// The same for the cut while what the first left is recovered.
+pub const SECOND_CUT: &str = "PONGO_SECOND_CUT";
+
 /// A power cut that can be had again: of which workload, at which operation, and which of its draws.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cut {
@@ -26,29 +31,33 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// From the variable `PONGO_CUT`, three numbers with commas: the only one that is tried then.
+    /// From the variable [`CUT`] or [`SECOND_CUT`], three numbers with commas: the only one that is tried then.
+    ///
+    /// # Panics
+    /// If it is something else.
     #[must_use]
-    pub fn only() -> Option<Self> {
-        let text = std::env::var("PONGO_CUT").ok()?;
+    pub fn only(variable: &str) -> Option<Self> {
+        let text = std::env::var(variable).ok()?;
         let numbers: Vec<u64> =
-            text.split(',').map(|part| part.trim().parse().expect("PONGO_CUT is three numbers")).collect();
-        let [workload, point, draw] = numbers[..] else { panic!("PONGO_CUT is three numbers: {text}") };
+            text.split(',').map(|part| part.trim().parse().expect("three numbers with commas")).collect();
+        let [workload, point, draw] = numbers[..] else { panic!("{variable} is three numbers: {text}") };
         Some(Self { workload, point, draw })
     }
 
-    fn random(self, seed: u64) -> Random {
+    /// Random numbers of its own.
+    #[must_use]
+    pub fn random(self, seed: u64) -> Random {
         let mut random = Random(seed);
         for part in [self.workload, self.point, self.draw] {
             random = Random(random.next() ^ part);
         }
-        random.next();
-        random
+        Random(random.next())
     }
 }
 
 impl std::fmt::Display for Cut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PONGO_CUT={},{},{}", self.workload, self.point, self.draw)
+        write!(f, "{},{},{}", self.workload, self.point, self.draw)
     }
 }
 
@@ -106,6 +115,7 @@ pub type Trial = Box<dyn FnMut(&Image, &Book, Cut) -> Result<(), String> + Send>
 pub struct Cutter {
     plan: Plan,
     workload: u64,
+    variable: &'static str,
     only: Option<Cut>,
     book: Arc<Mutex<Book>>,
     seen: HashSet<u64>,
@@ -127,16 +137,23 @@ impl Cutter {
             let depth = if cut.random(plan.seed).one_in(plan.deep) { Depth::GoOn } else { Depth::Look };
             survives(image, book, depth).map(|_| ())
         };
-        Self::trying(plan, workload, book, Box::new(trial))
+        Self::trying(plan, workload, book, CUT, Box::new(trial))
     }
 
-    /// One that does something else with each.
+    /// One that does something else with each; `variable` names the only one, if set.
     #[must_use]
-    pub fn trying(plan: Plan, workload: u64, book: &Arc<Mutex<Book>>, trial: Trial) -> Self {
+    pub fn trying(
+        plan: Plan,
+        workload: u64,
+        book: &Arc<Mutex<Book>>,
+        variable: &'static str,
+        trial: Trial,
+    ) -> Self {
         Self {
             plan,
             workload,
-            only: Cut::only(),
+            variable,
+            only: Cut::only(variable),
             book: Arc::clone(book),
             seen: HashSet::new(),
             trial,
@@ -185,8 +202,9 @@ impl Cutter {
         self.tally.tried += 1;
         let book = self.book.lock().expect("nobody panics with it").clone();
         if let Err(what) = (self.trial)(&image, &book, cut) {
-            let seed = self.plan.seed;
-            self.tally.failures.push(format!("PONGO_SEED={seed} {cut}, {leave:?} at {moment:?}: {what}"));
+            let (seed, variable) = (self.plan.seed, self.variable);
+            let which = format!("PONGO_SEED={seed} {variable}={cut}");
+            self.tally.failures.push(format!("{which}, {leave:?} at {moment:?}: {what}"));
         }
     }
 }

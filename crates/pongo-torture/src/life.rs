@@ -77,8 +77,8 @@ impl Step {
             Self::Seat => (
                 Durability::Sync,
                 vec![
-                    Change::PutSeat { seat: (0, n as u16 % 3), who: number % 5 },
-                    Change::PutSeat { seat: (1, n as u16 % 3), who: number % 5 },
+                    Change::PutSeat { seat: (0, n as u16 % 3), who: number },
+                    Change::PutSeat { seat: (1, n as u16 % 3), who: number },
                 ],
             ),
             Self::Note => (
@@ -111,7 +111,8 @@ pub struct Life {
 }
 
 /// As the other tests open it, but no thread works beside: operations have the same numbers each time.
-fn alone() -> Options {
+#[must_use]
+pub fn alone() -> Options {
     options().ordered_tuning(1 << 40, 8, 16, 8)
 }
 
