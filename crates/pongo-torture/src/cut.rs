@@ -15,11 +15,11 @@ pub enum Depth {
     GoOn,
 }
 
-/// Opens an image and compares what is in it with what may be there. Gives the `Seq` that was found.
+/// Opens an image and compares what is in it with what may be there. Gives all files as recovery left them, the store open.
 ///
 /// # Errors
 /// What was wrong, panics included.
-pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<u64, String> {
+pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
     let tried = catch_unwind(AssertUnwindSafe(|| try_image(image, book, depth)));
     tried.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -28,14 +28,15 @@ pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<u64, String>
     })
 }
 
-fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<u64, String> {
+fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
     let storage = image.storage();
     let store = options().open_on(storage.clone()).map_err(|error| format!("opening: {error}"))?;
     let seq = store.begin_read().map_err(|error| format!("begin_read: {error}"))?.seq().0;
     let world = book.found(seq)?;
+    let recovered = Image::of(&*storage).map_err(|error| format!("reading it all: {error}"))?;
     same(&store, world, "as it was found")?;
     if depth == Depth::Look {
-        return Ok(seq);
+        return Ok(recovered);
     }
     sound(&store)?;
     let mut random = Random(image.hash(|_| false));
@@ -49,7 +50,7 @@ fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<u64, String> {
         same(&store, &next.after, how)?;
         sound(&store)?;
     }
-    Ok(seq)
+    Ok(recovered)
 }
 
 fn same(store: &pongo::Store, world: &World, when: &str) -> Result<(), String> {
