@@ -76,11 +76,11 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
     let disk = image.disk();
     let process = disk.process();
     let tally = cutter.during(&disk, || {
-        drop(alone().open_on(process.storage()).map(|store| {
-            disk.unwatch();
-            process.kill();
-            store
-        }))
+        let store = alone().open_on(process.storage());
+        // Before it is closed, which is no part of recovery.
+        disk.unwatch();
+        process.kill();
+        drop(store);
     });
     Ok(tally)
 }
