@@ -39,10 +39,12 @@ pub(crate) fn tests_of(build: &Build, root: &Path, target: &Path) -> io::Result<
     command.args(words).args(["test", "--no-run", "--color", "never", "--target-dir"]).arg(target);
     for (package, program) in build.programs {
         command.args(["-p", package]);
-        match *program {
-            "lib" => command.arg("--lib"),
-            program => command.args(["--test", program]),
-        };
+        if *program != "lib" {
+            command.args(["--test", program]);
+        }
+    }
+    if build.programs.iter().any(|(_, program)| *program == "lib") {
+        command.arg("--lib");
     }
     let output = command
         .current_dir(root)

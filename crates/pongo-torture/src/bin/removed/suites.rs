@@ -1,5 +1,7 @@
 //! Which tests are asked, and how their programs are built.
 
+use pongo_torture::safeguards::Kind;
+
 /// Programs that are built together: with these flags, in this folder below `target`.
 pub(crate) struct Build {
     pub(crate) name: &'static str,
@@ -43,3 +45,13 @@ pub(crate) const BUILDS: &[Build] = &[Build {
         ("pongo-torture", "world"),
     ],
 }];
+
+/// Words in the names of tests that are made for safeguards of a kind: they are asked before all others.
+pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Sync | Kind::Folder => &["cut", "power", "crash", "names_that", "durable"],
+        Kind::Comparison => &["rot", "rotten", "damage", "flipped", "short", "cut", "power", "boot"],
+        Kind::Fence => &["loom", "interleaving", "concurrency"],
+        Kind::Pin => &["process", "seen", "reader", "concurrency"],
+    }
+}
