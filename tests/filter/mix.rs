@@ -88,7 +88,7 @@ pub(crate) fn mix(id: u64, rng: &mut Rng) -> Mix {
         delay: there.then_some(float as f32).into(),
         seats: there.then_some(near as u32).into(),
         u16: near as u16,
-        i16: near as i16 - 30,
+        i16: (near as i16).wrapping_sub(30),
         u8: near as u8,
         i8: near as i8,
         flag: if stretch == 4 { drift.is_multiple_of(2) } else { near.is_multiple_of(7) },

@@ -74,8 +74,9 @@ pub use left_out::{Done, is_left_out};
 
 #[cfg(pongo_removable)]
 mod left_out {
-    use std::sync::OnceLock;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::collections::HashSet;
+    use std::io::Write as _;
+    use std::sync::{Mutex, OnceLock, PoisonError};
 
     /// What an action gives that was not done and says it was.
     pub trait Done {
@@ -99,21 +100,35 @@ mod left_out {
         }
     }
 
-    /// Whether this is the safeguard that this process does without. That the tests came by it at all is noted in the
-    /// file that `PONGO_REMOVE_REACHED` names.
+    struct Asked {
+        removed: Option<String>,
+        /// The file in which is noted what was come by.
+        reached: Option<std::path::PathBuf>,
+    }
+
+    /// Whether this is the safeguard that this process does without. If `PONGO_REMOVE_REACHED` names a file, each name
+    /// is put behind what is in it when the process first comes by.
     #[must_use]
-    pub fn is_left_out(name: &str) -> bool {
-        static REMOVED: OnceLock<Option<String>> = OnceLock::new();
-        static REACHED: AtomicBool = AtomicBool::new(false);
-        let removed = REMOVED.get_or_init(|| std::env::var("PONGO_REMOVE").ok());
-        if removed.as_deref() != Some(name) {
-            return false;
+    pub fn is_left_out(name: &'static str) -> bool {
+        static ASKED: OnceLock<Asked> = OnceLock::new();
+        let asked = ASKED.get_or_init(|| Asked {
+            removed: std::env::var("PONGO_REMOVE").ok(),
+            reached: std::env::var_os("PONGO_REMOVE_REACHED").map(Into::into),
+        });
+        if let Some(path) = &asked.reached {
+            note(path, name);
         }
-        if !REACHED.swap(true, Ordering::Relaxed)
-            && let Some(path) = std::env::var_os("PONGO_REMOVE_REACHED")
+        asked.removed.as_deref() == Some(name)
+    }
+
+    fn note(path: &std::path::Path, name: &'static str) {
+        static NOTED: Mutex<Option<HashSet<&'static str>>> = Mutex::new(None);
+        let mut noted = NOTED.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.get_or_insert_default().insert(name)
+            && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
         {
-            let _ = std::fs::write(path, name);
+            // In one call: other processes write behind each other too.
+            let _ = file.write_all(format!("{name}\n").as_bytes());
         }
-        true
     }
 }

@@ -103,11 +103,9 @@ impl Engine {
                 let dir = table.space.dir();
                 self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
             }
-            table.space.sweep(stored.state.len * table.row_size())?;
             let bound = Bound { seq: state.seq, len: stored.state.len };
             table.expect_marks(Baseline::new(bound, stored.marks.clone()));
         }
-        self.heap.sweep(checkpoint.heap.state.len)?;
         self.check_tails(checkpoint)?;
         let mut entries = 0u64;
         let mut first_unseen = None;
@@ -121,10 +119,12 @@ impl Engine {
             }
         }
         let all = self.tables_to(state.tables.len())?;
-        for (table, state) in all.iter().zip(&state.tables).skip(tables.len()) {
-            // Made since the checkpoint: lost commits may have left chunks and marks here too.
+        // What lost commits left of chunks and marks. Not before it is known what was not lost: rows that an entry cites
+        // are nowhere else, and a chunk whose header rotted is to be reported, not removed.
+        for (table, state) in all.iter().zip(&state.tables) {
             table.space.sweep(state.len * table.row_size())?;
         }
+        self.heap.sweep(state.heap.len)?;
         if let Some(published) =
             survived.filter(|&published| fails!("recover.published", published > state.seq))
         {

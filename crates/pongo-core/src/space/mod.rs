@@ -209,6 +209,13 @@ impl Space {
         Ok(known.chunks.get(index).filter(|chunk| chunk.start <= at).cloned())
     }
 
+    /// Whether there are chunks up to byte `end`. One that is there and does not check is an error.
+    pub(crate) fn reaches(&self, end: u64) -> Result<bool, Fault> {
+        let mut known = self.known();
+        self.discover(&mut known, end)?;
+        Ok(known.end(0) >= end)
+    }
+
     /// Finds what others made since. Nothing is pending: whoever gives the writer lock up forgets that first.
     pub(crate) fn refresh(&self) -> Result<(), Fault> {
         let mut known = self.known();

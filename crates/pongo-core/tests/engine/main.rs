@@ -14,6 +14,7 @@ mod fork;
 mod indexer;
 mod life;
 mod marks;
+mod missed;
 mod model;
 mod power;
 mod processes;
