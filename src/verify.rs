@@ -152,7 +152,7 @@ impl Work<'_> {
         let schema = self.core.schema();
         let keys = KeyBytesAt::new(schema.key_ranges());
         // Where there is no row, none: a schema file of a few bytes can say that a row has millions of texts.
-        let heap_fields = if view.len() == 0 { Vec::new() } else { schema.heap_fields() };
+        let heap_fields = if view.is_empty() { Vec::new() } else { schema.heap_fields() };
         let plain = schema.takes_all_bytes();
         let mut live = 0;
         // As many rows as a block has, so that one that is damaged hides few others.
