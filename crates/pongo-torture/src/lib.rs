@@ -13,6 +13,7 @@
 //! | `cut` | what a cut left, opened and compared with what may be there |
 //! | `recovered` | the bytes that each recovery must come to, read from the files as `docs/FORMAT.md` has them |
 //! | `look` | everything that can be seen of a store, compared with a world |
+//! | [`fuzz`] | the bodies of the fuzz targets |
 //! | `safeguards` | every safeguard of the store by name, for the runner that leaves out each in turn |
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod choice;
 mod cut;
 mod cutter;
 mod life;
+pub mod fuzz;
 mod look;
 mod records;
 pub mod safeguards;
