@@ -1,0 +1,121 @@
+//! No byte on disk makes a store say what is wrong.
+//!
+//! Every byte, every length, every page and every file of small stores is damaged, one at a time. What comes of it is an
+//! error, right answers, or an index that is made anew: never a wrong answer, a panic, a signal, a hang, or much memory.
+//! What `docs/DURABILITY.md` says cannot be noticed is told apart by what the undamaged journal says (`evidence`).
+//!
+//! | module | what it owns |
+//! | --- | --- |
+//! | `bases` | the stores that are damaged |
+//! | `image` | their files as bytes, and a storage made of them |
+//! | `damage`, `plan` | what is done to them, and how many such cases there are |
+//! | `evidence` | what nobody can notice |
+//! | `judge`, `sight` | what a damaged store is asked |
+//! | `worker`, `memory` | child processes that name the case they died of; an allocator that counts |
+//!
+//! A case is tried alone with `PONGO_SEED` and `PONGO_CASE`.
+
+#[path = "rot/bases.rs"]
+mod bases;
+#[path = "rot/damage.rs"]
+mod damage;
+#[path = "rot/evidence.rs"]
+mod evidence;
+#[path = "rot/image.rs"]
+mod image;
+#[path = "rot/judge.rs"]
+mod judge;
+#[path = "rot/memory.rs"]
+mod memory;
+#[path = "rot/plan.rs"]
+mod plan;
+#[path = "rot/sight.rs"]
+mod sight;
+#[path = "rot/worker.rs"]
+mod worker;
+
+use bases::{Base, Left};
+use damage::Damage;
+use image::Image;
+use judge::{Judge, Outcome, in_memory};
+use plan::Plan;
+use worker::Cases;
+
+/// Memory that a store may take beside twice its size: address ranges' tables (64 KiB each), windows and zeros of
+/// journal segments (1 MiB each).
+const SLACK: usize = 4 << 20;
+
+#[test]
+fn no_damage_shows_a_wrong_value() {
+    let seed = pongo_torture::seed("no_damage_shows_a_wrong_value", 7);
+    let bases = Base::all();
+    let plan = Plan::new(&bases, seed, pongo_torture::size());
+    let cases = Cases {
+        test: "no_damage_shows_a_wrong_value",
+        count: plan.len(),
+        run: &|number| {
+            let (base, damage) = plan.case(number);
+            try_one(&bases[base], &damage)
+        },
+        describe: &|number| {
+            let (base, damage) = plan.case(number);
+            format!("store `{}`, {damage}", bases[base].name)
+        },
+    };
+    let Some(sum) = cases.run_all() else { return };
+    for base in &bases {
+        let (entries, cited) = base.evidence.counts();
+        let bytes = base.image.bytes();
+        let files = base.image.files.len();
+        println!("`{}`: {files} files, {bytes} bytes, {entries} commits behind the checkpoint, {cited} bytes cited", base.name);
+    }
+    println!("{:?}", sum.outcomes);
+    println!(
+        "of {} cases, all of which are tried with PONGO_TORTURE={}; size {}",
+        plan.all(),
+        plan.largest(),
+        plan.size()
+    );
+    println!("no_damage_shows_a_wrong_value: {} images, seed {seed}, {} failures", plan.len(), sum.failures.len());
+    assert!(sum.failures.is_empty(), "{:#?}", sum.failures);
+}
+
+/// Damages a store in memory, and says what came of it.
+fn try_one(base: &Base, damage: &Damage) -> Result<String, String> {
+    let Some(image) = damage.done_to(&base.image) else { return Ok("same".to_owned()) };
+    let storage = image.storage(base.kernel());
+    let before = memory::watch();
+    let judge = Judge {
+        worlds: &base.worlds,
+        newest: base.newest,
+        may_end_at: &|seq| base.left == Left::Cut && base.evidence.may_end_at(seq, &base.image, &image),
+        open: &|| in_memory(&storage),
+    };
+    let judged = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judge.judge()));
+    let peak = memory::peak() - before;
+    if peak > 2 * image.bytes() as usize + SLACK {
+        return Err(format!("{peak} bytes of memory"));
+    }
+    let uncovered = is_uncovered(base, damage, &image);
+    match judged {
+        Ok(Err(_)) if uncovered => Ok(format!("{:?}", Outcome::Uncovered)),
+        Ok(judged) => judged.map(|outcome| format!("{outcome:?}")),
+        Err(_) => {
+            let place = worker::panicked().unwrap_or_default();
+            // What a transaction answers is compared by assertions.
+            if uncovered && place.contains("pongo-torture/src") {
+                return Ok(format!("{:?}", Outcome::Uncovered));
+            }
+            Err(place)
+        }
+    }
+}
+
+/// What no checksum covers, as `docs/DURABILITY.md` says: rows that were cited behind the checkpoint, and hash indexes of a
+/// store whose last process was killed, if the system has been running since.
+fn is_uncovered(base: &Base, damage: &Damage, damaged: &Image) -> bool {
+    let cited = base.left != Left::Closed && base.evidence.is_cited(&base.image, damaged);
+    let is_hash = |path: &str| path.starts_with("hash");
+    let index = base.left == Left::Killed && damage.touches(is_hash);
+    cited || index
+}
