@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
+use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::schema::{Kind, StoredKind};
 use pongo_core::table::{TableCore, TableView};
@@ -203,7 +204,7 @@ impl OrderedIndex {
             // Not before: who asks meanwhile takes the blocks as they were.
             self.forget_blocks();
         }
-        self.catch_up(ordered, engine, Worth::Always, &AtomicBool::new(false)).map(|_| ())
+        self.catch_up(ordered, engine, Worth::Always).map(|_| ())
     }
 
     /// What answers at a view.
@@ -223,7 +224,7 @@ impl OrderedIndex {
             self.load(ordered, store, engine)?;
             if view.len().saturating_sub(self.watermark()) > 2 * self.tuning.allowed_lag(view.len()) {
                 // Whoever is at it already, or this thread. If it fails the rows are sorted in memory.
-                let _ = self.catch_up(ordered, engine, Worth::IfLagging, &AtomicBool::new(false));
+                let _ = self.catch_up(ordered, engine, Worth::IfLagging);
             }
         }
         let mut state = lock(&self.state);
@@ -247,7 +248,7 @@ impl OrderedIndex {
             match &state.sorted {
                 Some((known, _)) if Arc::ptr_eq(known, store) => return Ok(()),
                 // Of a store that was set aside.
-                Some(_) => state.sorted = None,
+                Some(_) => (state.sorted, state.runs) = (None, Vec::new()),
                 None => {}
             }
         }
@@ -266,14 +267,13 @@ impl OrderedIndex {
             return Ok(());
         }
         // Only what is still so: meanwhile it may have been merged into, removed, or set aside.
-        let mut state = lock(&self.state);
-        let newest = store.index(self.id).ok().flatten();
-        if state.sorted.is_none()
-            && newest.is_some_and(|newest| Arc::ptr_eq(&newest, &sorted))
-            && ordered.open_store().is_some_and(|held| Arc::ptr_eq(&held, store))
-        {
-            state.sorted = Some((Arc::clone(store), sorted));
-        }
+        ordered.while_held(store, || {
+            let mut state = lock(&self.state);
+            let newest = store.index(self.id).ok().flatten();
+            if state.sorted.is_none() && newest.is_some_and(|newest| Arc::ptr_eq(&newest, &sorted)) {
+                state.sorted = Some((Arc::clone(store), sorted));
+            }
+        });
         Ok(())
     }
 
@@ -301,7 +301,7 @@ impl OrderedIndex {
             return said(format!("at most {} rows", view.len()), format!("{}", watermark.row));
         }
         let digest = digest(view, watermark.row)?;
-        if watermark.digest != digest {
+        if fails!("ordered.watermark.digest", watermark.digest != digest) {
             return said(
                 format!("rows before {} with digest {:016x}", watermark.row, watermark.digest),
                 format!("{digest:016x}"),
@@ -376,7 +376,6 @@ impl OrderedIndex {
         ordered: &Ordered,
         engine: &Arc<Engine>,
         worth: Worth,
-        stop: &AtomicBool,
     ) -> Result<bool, ReadError> {
         if engine.is_poisoned() {
             return Ok(false);
@@ -428,7 +427,8 @@ impl OrderedIndex {
             if engine.is_poisoned() {
                 return Ok(false);
             }
-            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, stop) {
+            let never = AtomicBool::new(false);
+            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, &never) {
                 Ok(sorted) => {
                     let mut state = lock(&self.state);
                     state.sorted = Some((Arc::clone(&store), sorted));

@@ -3,7 +3,6 @@
 //! It is begun by the first commit that leaves an index lagging, so that a store with little in it has none; it sleeps
 //! otherwise. It holds the engine only while it works, and ends when the store is closed.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 
@@ -103,7 +102,7 @@ pub(crate) fn catch_up_all(
     for core in &tables {
         if ordered.has_home() {
             for index in ordered.indexes_of(core) {
-                index.catch_up(ordered, engine, worth, &AtomicBool::new(false))?;
+                index.catch_up(ordered, engine, worth)?;
                 index.note_kept(engine)?;
             }
         }

@@ -101,6 +101,7 @@ const COMPACT_AT: u64 = 4;
 pub(crate) struct Ordered {
     home: Home,
     tuning: Tuning,
+    /// Locked before `indexes`, and both before an index's state.
     held: Mutex<Held>,
     indexes: RwLock<Vec<Arc<OrderedIndex>>>,
     /// How often the blocks were set aside.
@@ -200,6 +201,14 @@ impl Ordered {
         match &*lock(&self.held) {
             Held::Here(store) => Some(Arc::clone(store)),
             _ => None,
+        }
+    }
+
+    /// Does something if these blocks are the ones that count, and they are not set aside meanwhile.
+    fn while_held(&self, store: &Arc<OrderedStore>, then: impl FnOnce()) {
+        let held = lock(&self.held);
+        if matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
+            then();
         }
     }
 

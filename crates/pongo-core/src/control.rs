@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::error::Fault;
 use crate::fork::LockDescriptor;
+use crate::guard::{holds, removable};
 use crate::ids::{JournalPos, Salt, Seq, TableId};
 use crate::state::{HeapState, MAX_TABLES, State, TableState};
 use crate::storage::{File, LockMode, PAGE, Storage, Words};
@@ -142,7 +143,8 @@ impl Control {
                 );
                 return Ok(true);
             }
-            self.presence.lock(lock::PRESENCE, 1, LockMode::Shared).map_err(io())?;
+            removable!("lock.presence", self.presence.lock(lock::PRESENCE, 1, LockMode::Shared))
+                .map_err(io())?;
             let ready = self.words.load(word::READY, Ordering::Acquire) == READY;
             if ready && identity.is_none_or(|identity| self.has_identity(&identity)) {
                 self.count();
@@ -193,8 +195,8 @@ impl Control {
             && self.words.load(word::VERSION, Ordering::Relaxed) == VERSION
             && self.store() == store
             && [READY, CLAIMED].contains(&self.words.load(word::READY, Ordering::Relaxed))
-            && self.words.load(word::POISON, Ordering::Relaxed) == 0
-            && self.has_identity(&identity)
+            && holds!("survived.poison", self.words.load(word::POISON, Ordering::Relaxed) == 0)
+            && holds!("survived.identity", self.has_identity(&identity))
     }
 
     fn has_identity(&self, identity: &[u8; 32]) -> bool {
@@ -244,7 +246,7 @@ impl Control {
             }
             swap(mine, 0);
         }
-        self.writer.lock(lock::WRITER, 1, LockMode::Exclusive).map_err(io())?;
+        removable!("lock.writer", self.writer.lock(lock::WRITER, 1, LockMode::Exclusive)).map_err(io())?;
         while let Some(busy) = self.words.load(word::BUSY, Ordering::SeqCst).checked_sub(1) {
             // It goes on while its process lives, which its lock on its group says.
             if !self.writer.is_locked(lock::GROUPS + busy, 1, LockMode::Exclusive).map_err(io())? {
@@ -275,7 +277,8 @@ impl Control {
     pub(crate) fn claim_group(&self) -> Result<Option<usize>, Fault> {
         for group in 0..GROUPS {
             let place = lock::GROUPS + group as u64;
-            if self.presence.try_lock(place, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))? {
+            let held = removable!("pin.group", self.presence.try_lock(place, 1, LockMode::Exclusive));
+            if held.map_err(Fault::io("locking", PATH))? {
                 for slot in 0..GROUP_SLOTS {
                     self.words.store(word::SLOTS + group * GROUP_SLOTS + slot, 0, Ordering::Release);
                 }
@@ -298,13 +301,13 @@ impl Control {
     #[inline]
     pub(crate) fn try_pin(&self, group: usize, slot: usize, seq: Seq) -> bool {
         let word = Self::slot(group, slot);
-        self.words.load(word, Ordering::Relaxed) == 0
-            && self.words.compare_exchange(word, 0, seq.0 + 1, Ordering::SeqCst, Ordering::Relaxed).is_ok()
+        let swap = || self.words.compare_exchange(word, 0, seq.0 + 1, Ordering::SeqCst, Ordering::Relaxed);
+        self.words.load(word, Ordering::Relaxed) == 0 && holds!("pin.slot", swap().is_ok())
     }
 
     #[inline]
     pub(crate) fn set_pin(&self, group: usize, slot: usize, value: u64) {
-        self.words.store(Self::slot(group, slot), value, Ordering::SeqCst);
+        removable!("pin.shared", self.words.store(Self::slot(group, slot), value, Ordering::SeqCst));
     }
 
     #[inline]
@@ -327,7 +330,9 @@ impl Control {
         let (_, published) = self.published();
         let newest = published.seq.max(self.horizon());
         // Of several that ask at once none takes it back.
-        self.words.fetch_max(word::HORIZON, newest.0, Ordering::SeqCst);
+        removable!("pin.horizon.write", {
+            self.words.fetch_max(word::HORIZON, newest.0, Ordering::SeqCst);
+        });
         let mut oldest = newest.0;
         for group in 0..GROUPS {
             let pins =
@@ -429,7 +434,7 @@ impl Control {
         let counter = self.words.load(word::PUBLISHED, Ordering::Relaxed) + 1;
         let at = Self::record(counter);
         // Whoever sees a word of this record sees that the record before it was published.
-        fence(Ordering::Release);
+        removable!("control.publish.fence", fence(Ordering::Release));
         let put = |i: usize, value: u64| self.words.store(at + i, value, Ordering::Relaxed);
         put(0, state.seq.0);
         put(1, state.tables.len() as u64);
@@ -482,7 +487,7 @@ impl Control {
                     })
                     .collect(),
             };
-            fence(Ordering::Acquire);
+            removable!("control.read.fence", fence(Ordering::Acquire));
             // The record is written again only for `counter + RECORDS`, which begins after `counter + RECORDS - 1` was
             // published.
             if self.words.load(word::PUBLISHED, Ordering::Relaxed).wrapping_sub(counter) < RECORDS - 1 {

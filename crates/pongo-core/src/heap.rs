@@ -11,6 +11,7 @@ use std::io;
 use crate::codec::{Put, Reader};
 use crate::error::{Fault, ReadError};
 use crate::fields::{HeapError, content_hash};
+use crate::guard::fails;
 use crate::ids::HeapAddr;
 use crate::space::View;
 
@@ -45,12 +46,12 @@ pub(crate) fn read(view: &View, end: u64, addr: HeapAddr, len: u32, hash: u32) -
 pub(crate) fn check(item: &[u8], addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
     let mut reader = Reader::new(item);
     let (found_len, found_hash) = (reader.u32().unwrap_or(0), reader.u32().unwrap_or(0));
-    if (found_len, found_hash) != (len, hash) {
+    if fails!("heap.item.header", (found_len, found_hash) != (len, hash)) {
         return Err(HeapError::Header { addr, len, hash, found_len, found_hash });
     }
     let bytes = reader.take(len as usize).ok_or(HeapError::Outside { addr, len, end: addr })?;
     let found = content_hash(bytes);
-    if found != hash {
+    if fails!("heap.item.hash", found != hash) {
         return Err(HeapError::Hash { addr, len, expected: hash, found });
     }
     Ok(bytes)

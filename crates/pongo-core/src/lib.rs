@@ -56,6 +56,9 @@ pub mod __private;
 pub mod column;
 #[forbid(unsafe_code)]
 pub mod fields;
+#[doc(hidden)]
+#[forbid(unsafe_code)]
+pub mod guard;
 #[forbid(unsafe_code)]
 pub mod ids;
 #[doc(hidden)]

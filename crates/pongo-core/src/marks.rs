@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::baseline::{Baseline, Bound, no_marks};
 use crate::codec::{Put, Reader, Summing, page_is_sealed, sealed_page};
 use crate::error::Fault;
+use crate::guard::{fails, holds, removable};
 use crate::ids::{ChunkId, RowId, Seq, TableId};
 use crate::storage::{File, PAGE, Storage, Words};
 
@@ -111,9 +112,9 @@ impl Marks {
         let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
         file.set_len(extent.file_len()).map_err(Fault::io("sizing", &temporary))?;
         file.write_at(&sealed_page(extent.header()), 0).map_err(Fault::io("writing", &temporary))?;
-        file.sync().map_err(Fault::io("syncing", &temporary))?;
+        removable!("marks.create.sync", file.sync()).map_err(Fault::io("syncing", &temporary))?;
         storage.rename(&temporary, &path).map_err(Fault::io("renaming", &temporary))?;
-        storage.sync_dir(dir).map_err(Fault::io("syncing", dir))?;
+        removable!("marks.create.folder", storage.sync_dir(dir)).map_err(Fault::io("syncing", dir))?;
         Self::map(storage, &file, path, extent)
     }
 
@@ -142,7 +143,9 @@ impl Marks {
         let mut page = vec![0; PAGE as usize];
         file.read_at(&mut page, 0).map_err(Fault::io("reading", &path))?;
         let header = Reader::new(&page).take(CONTENT).unwrap_or_default();
-        if !page_is_sealed(&page, CONTENT) || header != extent.header() {
+        if fails!("marks.header.checksum", !page_is_sealed(&page, CONTENT))
+            || fails!("marks.header.identity", header != extent.header())
+        {
             return Err(Fault::corrupt(
                 path,
                 0,
@@ -169,7 +172,7 @@ impl Marks {
     fn verify(&self, file: &dyn File, baseline: &Baseline) -> Result<(), Fault> {
         let (bound, expected) = (baseline.bound(), baseline.sum_of(self.extent.chunk));
         let found = self.sum_in(file, bound)?;
-        if found == expected {
+        if holds!("marks.checksum", found == expected) {
             return Ok(());
         }
         Err(Fault::corrupt(
@@ -331,7 +334,7 @@ impl Marks {
                 *(if is_death { &mut found.deaths } else { &mut found.previous }) += 1;
             }
         })?;
-        if found == stored {
+        if holds!("marks.count", found == stored) {
             return Ok(cleared);
         }
         let say = |stored: Stored| {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
 use crate::error::{Fault, OpenError};
+use crate::guard::{fails, removable};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
 
@@ -48,7 +49,7 @@ impl Slot {
     }
 
     fn decode(page: &[u8]) -> Option<Self> {
-        if !page_is_sealed(page, CONTENT) {
+        if fails!("super.slot.checksum", !page_is_sealed(page, CONTENT)) {
             return None;
         }
         let mut reader = Reader::new(page);
@@ -81,9 +82,10 @@ impl Superblock {
         let file = storage.create(temporary).map_err(Fault::io("making", temporary))?;
         file.allocate(0, 2 * PAGE).map_err(Fault::io("allocating", temporary))?;
         file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", temporary))?;
-        file.sync().map_err(Fault::io("syncing", temporary))?;
+        removable!("super.create.sync", file.sync()).map_err(Fault::io("syncing", temporary))?;
         storage.rename(temporary, PATH).map_err(Fault::io("renaming", temporary))?;
-        storage.sync_dir("").map_err(Fault::io("syncing", "the store's folder"))?;
+        removable!("super.create.folder", storage.sync_dir(""))
+            .map_err(Fault::io("syncing", "the store's folder"))?;
         Ok(Self { file, newest: slot })
     }
 
@@ -160,7 +162,7 @@ impl Superblock {
         slot.generation = self.newest.generation + 1;
         slot.store = self.newest.store;
         self.file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", PATH))?;
-        self.file.sync().map_err(Fault::io("syncing", PATH))?;
+        removable!("super.advance.sync", self.file.sync()).map_err(Fault::io("syncing", PATH))?;
         self.newest = slot;
         Ok(())
     }

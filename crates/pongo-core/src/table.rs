@@ -13,6 +13,7 @@ use zerocopy::TryFromBytes;
 use crate::baseline::{Baseline, Bound};
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
+use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, Location, RowId, Seq, TableId};
 use crate::marks::{DirtyMarks, Extent, Marks};
 use crate::record::PongoRecord;
@@ -190,7 +191,7 @@ impl TableCore {
         let marks = match Marks::open(&*self.storage, path.clone(), extent, self.baseline.get())? {
             Some(marks) => marks,
             // To make it anew would bring dead rows back to life.
-            None if self.must_have_marks(chunk) => {
+            None if fails!("marks.listed", self.must_have_marks(chunk)) => {
                 return Err(Fault::corrupt(
                     path,
                     0,
@@ -264,7 +265,7 @@ impl TableCore {
             if let Some(marks) = chunk.marks.get()
                 && marks.clear_above(&*self.storage, before, now, stored)?
             {
-                marks.sync(&*self.storage)?;
+                removable!("marks.clear.sync", marks.sync(&*self.storage))?;
             }
         }
         Ok(())
@@ -273,7 +274,7 @@ impl TableCore {
     /// Sums and syncs every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
     pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
         self.refresh_marks()?;
-        self.space.sync_dir()?;
+        removable!("marks.settle.folder", self.space.sync_dir())?;
         let chunks = self.space.chunks();
         self.settle_each(chunks.iter(), bound)
     }
@@ -298,7 +299,7 @@ impl TableCore {
         for chunk in chunks {
             let Some(marks) = chunk.marks.get() else { continue };
             sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
-            marks.sync(&*self.storage)?;
+            removable!("marks.settle.sync", marks.sync(&*self.storage))?;
         }
         Ok(sums)
     }

@@ -8,12 +8,14 @@
 //! | `world` | what the tables must hold at one `Seq` |
 //! | `transaction` | transactions, made up from a world, performed on a store |
 //! | `look` | everything that can be seen of a store, compared with a world |
+//! | `safeguards` | every safeguard of the store by name, for the runner that leaves out each in turn |
 
 #![forbid(unsafe_code)]
 
 mod choice;
 mod look;
 mod records;
+pub mod safeguards;
 mod transaction;
 mod world;
 

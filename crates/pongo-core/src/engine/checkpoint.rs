@@ -10,6 +10,7 @@ use super::writer::Writer;
 use crate::baseline::{Bound, no_marks};
 use crate::codec::checksum;
 use crate::error::{Fault, WriteError};
+use crate::guard::{holds, removable};
 use crate::ids::{ChunkId, Salt};
 use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, CheckpointTable, seal};
 use crate::space::{BLOCK, Space};
@@ -62,7 +63,8 @@ impl Engine {
         // Not `pos`: relaxed commits before it may be in the kernel only.
         let sum = seal(&mut entry, CHECKPOINT, salt, pos, self.pipeline.durable(), writer.state.seq);
         writer.journal.append(&entry)?;
-        writer.journal.file().sync().map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
+        removable!("checkpoint.journal.sync", writer.journal.file().sync())
+            .map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
         writer.superblock.advance(Slot {
             store: self.store,
             generation: 0,
@@ -105,7 +107,7 @@ impl Engine {
             };
             writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));
             if clean {
-                self.indexer.sync(table).map_err(index_fault(table))?;
+                removable!("checkpoint.index.sync", self.indexer.sync(table)).map_err(index_fault(table))?;
             }
             checkpoint.tables.push(CheckpointTable {
                 state: *now,
@@ -173,7 +175,7 @@ fn settle_space(space: &Space, before: u64, end: u64, summed: &mut u64) -> Resul
         *summed = complete;
     }
     if end > before {
-        space.sync(&(before..end))?;
+        removable!("checkpoint.space.sync", space.sync(&(before..end)))?;
     }
     tail_sum(space, *summed, end)
 }
@@ -189,7 +191,7 @@ fn tail_sum(space: &Space, summed: u64, end: u64) -> Result<u64, Fault> {
 fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(), Fault> {
     let bad = summed > end || !summed.is_multiple_of(BLOCK) || end - summed >= BLOCK;
     let found = if bad { !expected } else { tail_sum(space, summed, end)? };
-    if found == expected {
+    if holds!("tail.checksum", found == expected) {
         return Ok(());
     }
     let (file, offset) = match space.find_chunk(summed) {

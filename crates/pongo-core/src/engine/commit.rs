@@ -11,6 +11,7 @@ use super::replay::{advance, reserve_marks, store_marks};
 use super::writer::WriteGuard;
 use super::{SCHEMA_DIR, schema_path};
 use crate::error::{CommitError, Fault, WriteError};
+use crate::guard::removable;
 use crate::ids::{HeapAddr, RowId, Seq, TableId};
 use crate::journal::{COMMIT, Commit, HeapPart, LONGEST, NewTable, RowsPart, seal};
 use crate::schema::StoredSchema;
@@ -102,14 +103,15 @@ impl WriteGuard {
         let write = || {
             let file = storage.create(&temporary)?;
             file.write_at(schema.to_text().as_bytes(), 0)?;
-            file.sync()
+            removable!("schema.sync", file.sync())
         };
         write().map_err(Fault::io("writing", temporary.as_str()))?;
         storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
-        storage.sync_dir(SCHEMA_DIR).map_err(Fault::io("syncing", SCHEMA_DIR))?;
+        removable!("schema.folder", storage.sync_dir(SCHEMA_DIR))
+            .map_err(Fault::io("syncing", SCHEMA_DIR))?;
         let dir = format!("tables/{}", schema.table);
         storage.create_dir(&dir).map_err(Fault::io("making", dir.as_str()))?;
-        storage.sync_dir("tables").map_err(Fault::io("syncing", "tables"))?;
+        removable!("table.folder", storage.sync_dir("tables")).map_err(Fault::io("syncing", "tables"))?;
         let table = Arc::new(engine.table_core(id, schema)?);
         // A folder of that name may have the chunks of a transaction that never was.
         table.space.clear()?;
@@ -251,7 +253,7 @@ impl WriteGuard {
             };
             table.space.settle()?;
             if cited > 0 {
-                table.space.sync(&(first.0 * size..(first.0 + cited) * size))?;
+                removable!("cited.rows.sync", table.space.sync(&(first.0 * size..(first.0 + cited) * size)))?;
             }
             advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
             parts.push(Part { batch: table_batch, first, cited, carried, state });
@@ -269,7 +271,7 @@ impl WriteGuard {
             return Ok((HeapAddr(first), 0, bytes));
         }
         heap.write_at(first, bytes)?;
-        heap.sync(&(first..end))?;
+        removable!("cited.heap.sync", heap.sync(&(first..end)))?;
         Ok((HeapAddr(first), bytes.len() as u64, &[]))
     }
 

@@ -42,6 +42,7 @@ pub use writer::WriteGuard;
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
 use crate::fork::ForkGuard;
+use crate::guard::{holds, removable};
 use crate::ids::TableId;
 use crate::pins::{Pin, Pins};
 use crate::schema::StoredSchema;
@@ -119,7 +120,7 @@ impl Engine {
         loop {
             let state = self.newest();
             let pin = self.pins.pin(state.seq);
-            if self.control.horizon() <= state.seq {
+            if holds!("pin.horizon.read", self.control.horizon() <= state.seq) {
                 return Ok(Snapshot::new(Arc::clone(self), state, pin));
             }
             self.pins.unpin(&pin);
@@ -147,7 +148,7 @@ impl Engine {
             Err(_) if is_durable() => return Ok(()),
             opened => opened.map_err(Fault::io("opening", path.as_str()))?,
         };
-        file.sync().map_err(|error| {
+        removable!("read.durable.sync", file.sync()).map_err(|error| {
             let fault = Fault::io("syncing", path.as_str())(error);
             self.poison(&fault.to_string());
             fault

@@ -9,6 +9,7 @@ use crate::codec::checksum;
 use crate::control::{self, Control};
 use crate::error::{Fault, OpenError, WriteError};
 use crate::fork::ForkGuard;
+use crate::guard::removable;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
 use crate::journal::{self, CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scanner, seal};
 use crate::marks::DirtyMarks;
@@ -172,10 +173,12 @@ impl Engine {
         let segment = scanner.into_segment();
         if segment.header.number != state.segment || end != state.journal_end {
             // Whoever began the segment may have died before its name was durable.
-            self.storage.sync_dir(journal::DIR).map_err(Fault::io(Fault::SYNCING, journal::DIR))?;
+            removable!("takeover.journal.folder", self.storage.sync_dir(journal::DIR))
+                .map_err(Fault::io(Fault::SYNCING, journal::DIR))?;
         }
         if state.seq > before {
-            segment.file.sync().map_err(Fault::io(Fault::SYNCING, "the journal"))?;
+            removable!("takeover.journal.sync", segment.file.sync())
+                .map_err(Fault::io(Fault::SYNCING, "the journal"))?;
             self.control.note_durable(end);
         }
         state.journal_end = end;
@@ -278,7 +281,7 @@ fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
     for dir in DIRS {
         storage.create_dir(dir).map_err(Fault::io("making", dir))?;
     }
-    storage.sync_dir("").map_err(Fault::io("syncing", "the store's folder"))?;
+    removable!("create.folder", storage.sync_dir("")).map_err(Fault::io("syncing", "the store's folder"))?;
     // What an earlier attempt left.
     Journal::sweep(&**storage, |_| false)?;
     let store = uuid::Uuid::new_v4().as_u128();
@@ -288,7 +291,7 @@ fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
     let mut entry = Checkpoint { heap, ..Checkpoint::default() }.encode();
     let sum = seal(&mut entry, CHECKPOINT, salt, JournalPos(0), JournalPos(0), Seq(0));
     journal.append(&entry)?;
-    journal.file().sync().map_err(Fault::io("syncing", "the journal"))?;
+    removable!("create.journal.sync", journal.file().sync()).map_err(Fault::io("syncing", "the journal"))?;
     let slot =
         Slot { store, generation: 0, salt, segment: 0, checkpoint: JournalPos(0), checkpoint_checksum: sum };
     Superblock::create(&**storage, slot).map(|_| ())

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::control::Control;
+use crate::guard::removable;
 use crate::ids::{JournalPos, Seq};
 use crate::state::State;
 use crate::storage::File;
@@ -161,7 +162,7 @@ impl Pipeline {
             let (file, end) = (Arc::clone(&last.file), last.state.journal_end);
             queue.last_batch = queue.pending.len();
             drop(queue);
-            let result = file.sync();
+            let result = removable!("commit.journal.sync", file.sync());
             queue = self.queue();
             queue.syncing = false;
             match result {

@@ -15,6 +15,7 @@ use crate::baseline::{Baseline, Bound};
 use crate::codec::LIMIT;
 use crate::control::Control;
 use crate::error::{Fault, OpenError};
+use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, JournalPos, RowId, Salt, Seq, TableId};
 use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Scanner};
 use crate::marks::DirtyMarks;
@@ -81,7 +82,7 @@ impl Engine {
         self.load_tables(checkpoint.tables.len())?;
         let tables = self.tables_to(checkpoint.tables.len())?;
         for (table, stored) in tables.iter().zip(&checkpoint.tables) {
-            if table.fingerprint() != stored.fingerprint {
+            if fails!("recover.schema.fingerprint", table.fingerprint() != stored.fingerprint) {
                 return Err(Fault::corrupt(
                     format!("schema/{}.1.schema", table.id().0),
                     0,
@@ -124,7 +125,9 @@ impl Engine {
             // Made since the checkpoint: lost commits may have left chunks and marks here too.
             table.space.sweep(state.len * table.row_size())?;
         }
-        if let Some(published) = survived.filter(|&published| published > state.seq) {
+        if let Some(published) =
+            survived.filter(|&published| fails!("recover.published", published > state.seq))
+        {
             return Err(Fault::corrupt(
                 format!("journal/{}.log", scanner.clone_segment().header.number),
                 scanner.position().0,
@@ -180,13 +183,14 @@ impl Engine {
         }
         sweep_schemas(&*self.storage, tables.len())?;
         // Whoever made the store may have died before the names in it were durable.
-        self.storage.sync_dir("").map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
+        removable!("recover.folder", self.storage.sync_dir(""))
+            .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
         // Every mark may be on disk in another version than in memory: sync them all, whoever changed them.
         self.control.set_foreign_dirty(true);
         let salt = writer.journal.salt.next();
         self.write_checkpoint(writer, false, salt)?;
         // The other slot as well: should this one rot, the other must not lead back to the generation before.
-        writer.superblock.repeat()?;
+        removable!("super.repeat", writer.superblock.repeat())?;
         self.control.set_salt(salt);
         writer.journal.forget_others()
     }
@@ -274,7 +278,7 @@ fn read_checkpoint(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<(Checkpoin
     let found = scanner.next()?.ok_or_else(wrong)?;
     if found.header.kind != CHECKPOINT
         || found.header.pos != slot.checkpoint
-        || found.header.checksum != slot.checkpoint_checksum
+        || fails!("super.checkpoint.checksum", found.header.checksum != slot.checkpoint_checksum)
     {
         return Err(wrong());
     }

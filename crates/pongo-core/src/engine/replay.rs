@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use crate::error::Fault;
+use crate::guard::{fails, holds};
 use crate::ids::{RowId, Seq};
 use crate::journal::{Commit, Found, HeapPart, RowsPart};
 use crate::marks::DirtyMarks;
@@ -86,7 +87,7 @@ impl Engine {
                 format!("an entry with a right checksum, but {what}"),
             )
         };
-        if found.header.seq != state.seq.next() {
+        if fails!("replay.seq", found.header.seq != state.seq.next()) {
             return Err(nonsense(&format!("Seq {} behind Seq {}", found.header.seq, state.seq)));
         }
         let commit = Commit::decode(&found.bytes).ok_or_else(|| nonsense("sections that do not decode"))?;
@@ -96,7 +97,10 @@ impl Engine {
             }
             state.tables.push(TableState::default());
             self.load_tables(state.tables.len())?;
-            if self.table(new.table).is_none_or(|table| table.fingerprint() != new.fingerprint) {
+            let has_it = |table: Arc<TableCore>| {
+                holds!("replay.schema.fingerprint", table.fingerprint() == new.fingerprint)
+            };
+            if !self.table(new.table).is_some_and(has_it) {
                 return Err(nonsense("a table whose schema file says another layout"));
             }
         }

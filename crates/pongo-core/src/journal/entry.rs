@@ -9,6 +9,7 @@
 //! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
 
 use crate::codec::{LIMIT, Put, Reader, checksum};
+use crate::guard::holds;
 use crate::ids::{ChunkId, HeapAddr, JournalPos, RowId, Salt, Seq, TableId};
 use crate::state::{HeapState, MAX_TABLES, TableState};
 
@@ -63,7 +64,8 @@ impl Header {
 
     /// Whether `entry`, the whole of it, has the checksum that the header states.
     pub(crate) fn checks(&self, entry: &[u8]) -> bool {
-        entry.len() as u64 == self.len && entry_checksum(entry) == self.checksum
+        entry.len() as u64 == self.len
+            && holds!("journal.entry.checksum", entry_checksum(entry) == self.checksum)
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::entry::{self, Header};
 use super::segment::{Segment, numbers, path_of};
 use crate::error::Fault;
+use crate::guard::{fails, holds};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::Storage;
 
@@ -91,7 +92,10 @@ impl Scanner {
             )
         };
         let segment = Segment::open(&**storage, store, number)?.ok_or_else(missing)?;
-        if segment.header.salt != salt || pos < segment.header.start || pos > segment.end() {
+        if fails!("journal.segment.salt", segment.header.salt != salt)
+            || pos < segment.header.start
+            || pos > segment.end()
+        {
             return Err(missing());
         }
         Ok(Self {
@@ -152,7 +156,9 @@ impl Scanner {
         let segment = &self.segment;
         let Some(head) = self.window.get(segment, pos, entry::HEADER as u64)? else { return Ok(None) };
         let Some(header) = Header::decode(head) else { return Ok(None) };
-        if header.pos != pos || header.salt != self.salt {
+        if fails!("journal.entry.position", header.pos != pos)
+            || fails!("journal.entry.salt", header.salt != self.salt)
+        {
             return Ok(None);
         }
         let Some(bytes) = self.window.get(segment, pos, header.len)? else { return Ok(None) };
@@ -163,7 +169,10 @@ impl Scanner {
     /// The next segment of this generation, if it begins exactly at `pos`.
     fn following(&self, segment: &Segment, pos: JournalPos) -> Result<Option<Segment>, Fault> {
         let next = Segment::open(&*self.storage, self.store, segment.header.number + 1)?;
-        Ok(next.filter(|next| next.header.salt == self.salt && next.header.start == pos))
+        Ok(next.filter(|next| {
+            holds!("journal.following.salt", next.header.salt == self.salt)
+                && holds!("journal.following.start", next.header.start == pos)
+        }))
     }
 
     /// Errs if something behind the tail says that the tail's place was durable.
@@ -181,7 +190,7 @@ impl Scanner {
         let mut pos = self.next;
         while let Some(at) = self.next_magic(pos)? {
             pos = match self.read(at)? {
-                Some(found) if found.header.durable > tail => {
+                Some(found) if fails!("journal.rot.entry", found.header.durable > tail) => {
                     return Err(damaged(format!("the entry at position {at} is whole")));
                 }
                 Some(found) => JournalPos(at.0 + found.header.len),
@@ -192,7 +201,7 @@ impl Scanner {
         for number in numbers(&*self.storage)?.into_iter().filter(|&n| n > self.segment.header.number) {
             if let Some(later) = Segment::open(&*self.storage, self.store, number)?
                 && later.header.salt == self.salt
-                && later.header.start > tail
+                && fails!("journal.rot.segment", later.header.start > tail)
             {
                 return Err(damaged(format!("segment {number} begins behind it")));
             }

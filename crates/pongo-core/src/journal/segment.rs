@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
 use crate::error::Fault;
+use crate::guard::{fails, removable};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
 
@@ -50,7 +51,7 @@ impl SegmentHeader {
     }
 
     fn decode(page: &[u8]) -> Option<Self> {
-        if !page_is_sealed(page, CONTENT) || !page.starts_with(&MAGIC) {
+        if fails!("journal.segment.checksum", !page_is_sealed(page, CONTENT)) || !page.starts_with(&MAGIC) {
             return None;
         }
         let mut reader = Reader::new(page);
@@ -112,7 +113,7 @@ impl Segment {
         file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
         let mut header = SegmentHeader::decode(&page)
             .ok_or_else(|| damaged("another header, or one whose checksum is wrong"))?;
-        if header.number != number || header.store != store {
+        if fails!("journal.segment.identity", header.number != number || header.store != store) {
             return Err(damaged("the header of another segment or store"));
         }
         header.len = header.len.min(actual - HEADER);
@@ -238,7 +239,8 @@ impl Journal {
         let fits = |&(_, size): &(String, u64)| size >= wanted && size <= wanted.max(LARGEST);
         let recycled = self.spare.iter().position(fits).map(|at| self.spare.swap_remove(at));
         // First the sync: a next segment that is there proves that this one is whole.
-        self.segment.file.sync().map_err(Fault::io("syncing", path_of(self.segment.header.number)))?;
+        removable!("journal.roll.sync", self.segment.file.sync())
+            .map_err(Fault::io("syncing", path_of(self.segment.header.number)))?;
         let next = make_segment(&*self.storage, header, recycled)?;
         self.older.push(self.segment.header.number);
         self.segment = next;
@@ -331,9 +333,9 @@ fn make_segment(
         }
         file
     };
-    file.sync().map_err(Fault::io("syncing", temporary.as_str()))?;
+    removable!("journal.segment.sync", file.sync()).map_err(Fault::io("syncing", temporary.as_str()))?;
     storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
-    storage.sync_dir(DIR).map_err(Fault::io("syncing", DIR))?;
+    removable!("journal.segment.folder", storage.sync_dir(DIR)).map_err(Fault::io("syncing", DIR))?;
     Ok(Segment { header, file })
 }
 

@@ -18,6 +18,7 @@
 //! Each schema has one spelling. The parser takes any bytes: it never panics, and allocates no more than a small
 //! multiple of the text's length.
 
+use crate::guard::fails;
 use core::fmt::Write;
 use std::collections::HashMap;
 
@@ -158,7 +159,7 @@ fn checked_body(text: &str) -> Result<&str, SchemaParseError> {
         return Err(line_error(line, format!("`{CHECKSUM}` with 16 hex digits, as the last line"), last));
     };
     let found = xxhash_rust::xxh3::xxh3_64(&text.as_bytes()[..last_start]);
-    if found != expected {
+    if fails!("schema.checksum", found != expected) {
         return Err(SchemaParseError::Checksum { expected, found });
     }
     // The first line is whole and the last begins behind its end, so the range is in order.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::BLOCK;
 use crate::codec::{Put, Reader, checksum, page_is_sealed, sealed_page};
 use crate::error::Fault;
+use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, TableId};
 use crate::marks::Marks;
 use crate::storage::{File, PAGE, Storage};
@@ -92,7 +93,8 @@ impl Chunk {
     /// Gives a new chunk its name, once its header is on the disk. The caller syncs the folder.
     pub(crate) fn settle(&self, storage: &dyn Storage) -> Result<(), Fault> {
         let temporary = format!("{}.new", self.path);
-        self.file(storage)?.sync().map_err(Fault::io("syncing", &temporary))?;
+        let file = self.file(storage)?;
+        removable!("chunk.settle.sync", file.sync()).map_err(Fault::io("syncing", &temporary))?;
         storage.rename(&temporary, &self.path).map_err(Fault::io("renaming", &temporary))
     }
 
@@ -117,12 +119,12 @@ impl Chunk {
             return Err(Fault::corrupt(path, actual, "a chunk header of 4096 bytes", "the end of the file"));
         }
         file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
-        if !page_is_sealed(&page, CONTENT) || !page.starts_with(&MAGIC) {
+        if fails!("chunk.header.checksum", !page_is_sealed(&page, CONTENT)) || !page.starts_with(&MAGIC) {
             return Err(Fault::corrupt(path, 0, "a chunk header", "another header, or a wrong checksum"));
         }
         let len = read_len(&page).unwrap_or(0);
         let expected = header(identity, id, start, len);
-        if page[..CONTENT] != expected {
+        if fails!("chunk.header.identity", page[..CONTENT] != expected) {
             let at = page.iter().zip(&expected).position(|(found, wanted)| found != wanted).unwrap_or(0);
             return Err(Fault::corrupt(
                 path,
@@ -202,7 +204,7 @@ impl Chunk {
         .map_err(Fault::io("opening", path.as_str()))?;
         let bytes: Vec<u8> = new.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         file.write_at(&bytes, first * 8).map_err(Fault::io("writing", path.as_str()))?;
-        file.sync().map_err(Fault::io("syncing", path.as_str()))?;
+        removable!("sums.sync", file.sync()).map_err(Fault::io("syncing", path.as_str()))?;
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).clear();
         Ok(())
     }

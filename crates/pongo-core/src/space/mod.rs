@@ -27,6 +27,7 @@ pub(crate) use view::View;
 use chunk::{HEADER, sum_of};
 
 use crate::error::Fault;
+use crate::guard::removable;
 use crate::ids::ChunkId;
 use crate::storage::Storage;
 
@@ -309,7 +310,7 @@ impl Space {
         for chunk in &known.chunks[first..] {
             chunk.settle(&*self.storage)?;
         }
-        self.sync_dir()?;
+        removable!("chunk.settle.folder", self.sync_dir())?;
         known.pending = 0;
         known.foreign = false;
         Ok(())
@@ -392,7 +393,7 @@ impl Space {
             chunk.write_sums(&*self.storage, (first - chunk.start) / BLOCK, &sums)?;
         }
         // Also of a file that was there: whoever made it may have died before it got here.
-        self.sync_dir()
+        removable!("sums.folder", self.sync_dir())
     }
 
     /// Bytes of all chunk files.

@@ -14,6 +14,7 @@ use super::chunk::{Chunk, HEADER, sum_of};
 use crate::append_vec::AppendVec;
 use crate::codec::Summing;
 use crate::error::Fault;
+use crate::guard::{fails, removable};
 use crate::storage::{Reservation, Storage};
 
 const VERIFIED: u32 = 1;
@@ -92,7 +93,7 @@ impl View {
         }
         self.ready.store(chunk.end(), Ordering::SeqCst);
         // Marks that came meanwhile: either whoever brought them sees the chunk here, or this sees them.
-        fence(Ordering::SeqCst);
+        removable!("marks.map.fence", fence(Ordering::SeqCst));
         if chunk.marks.get().is_some() {
             self.set_marks(chunk);
         }
@@ -112,7 +113,7 @@ impl View {
 
     /// From now on rows of this chunk are looked up in its marks.
     pub(crate) fn note_marks(&self, chunk: &Chunk) {
-        fence(Ordering::SeqCst);
+        removable!("marks.note.fence", fence(Ordering::SeqCst));
         if chunk.start >= self.origin && chunk.end() <= self.mapped_end() {
             self.set_marks(chunk);
         }
@@ -247,7 +248,7 @@ impl View {
                     // SAFETY: a block below `summed` is below a published length: written, and not written again.
                     let bytes = unsafe { self.reservation.slice(place, BLOCK as usize) };
                     let found = sum_of(bytes.ok_or_else(|| self.unmapped(block, BLOCK))?);
-                    if found != expected {
+                    if fails!("block.checksum", found != expected) {
                         return Err(Fault::corrupt(
                             chunk.path.as_str(),
                             HEADER + index * BLOCK,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::{Plan, Zones};
 use crate::codec::{Put, Reader, checksum};
+use crate::guard::fails;
 use crate::ids::{ChunkId, RowId};
 use crate::space::SpaceIdentity;
 use crate::storage::Storage;
@@ -80,7 +81,9 @@ pub(super) fn load(storage: &dyn Storage, path: &str, subject: &Subject<'_>) -> 
     let mut bytes = vec![0; len];
     file.read_at(&mut bytes, 0).ok()?;
     let (content, sum) = bytes.split_at(HEAD + entries);
-    if Reader::new(sum).u64() != Some(checksum(content)) || content[..HEAD] != subject.head() {
+    if fails!("zones.checksum", Reader::new(sum).u64() != Some(checksum(content)))
+        || fails!("zones.identity", content[..HEAD] != subject.head())
+    {
         return None;
     }
     let entries = content[HEAD..].to_vec();

@@ -4,6 +4,7 @@
 //! counted only after it is allocated. What is lost between two stores is at worst a segment that nothing names;
 //! [`recover`](super::HashIndex::recover) finds it.
 
+use pongo_core::guard::removable;
 use std::sync::atomic::{Ordering, fence};
 
 use super::HashIndex;
@@ -151,7 +152,7 @@ impl<'a> Writer<'a> {
     /// header words that readers look at stay as well.
     pub(super) fn free(&self, segments: &[(u32, Segment<'a>)]) {
         // The stores below, like the ones that write the segment anew, come after those that took its names away.
-        fence(Ordering::Release);
+        removable!("hash.free.fence", fence(Ordering::Release));
         for &(number, segment) in segments {
             segment.set(segment_word::FREE_NEXT, self.get(account_word::FREE));
             segment.set(segment_word::KIND, Kind::Free.to_word());

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pongo_core::guard::{fails, removable};
 use pongo_core::storage::{File, PAGE, Words};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -76,7 +77,7 @@ impl Head {
             return Err(Box::new(HashError::Version { dir: dir(), expected: VERSION, found }));
         }
         let (sum, stored) = (check(&found), self.get(head_word::CHECK));
-        if sum != stored {
+        if fails!("hash.head.checksum", sum != stored) {
             return Err(
                 folder.damaged(format!("the checksum in `head` is {stored:#x}, its words give {sum:#x}"))
             );
@@ -90,7 +91,7 @@ impl Head {
             ("store", identity.store, id(head_word::STORE_LOW)),
             ("table", identity.table, id(head_word::TABLE_LOW)),
         ] {
-            if expected != found {
+            if fails!("hash.head.identity", expected != found) {
                 return Err(Box::new(HashError::Foreign { dir: dir(), what, expected, found }));
             }
         }
@@ -153,6 +154,7 @@ impl Head {
     }
 
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        self.file.sync().map_err(|error| HashError::io("sync", &self.path, error))
+        removable!("hash.head.sync", self.file.sync())
+            .map_err(|error| HashError::io("sync", &self.path, error))
     }
 }

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use pongo_core::guard::removable;
 use pongo_core::storage::{File, Storage, Words};
 
 use super::error::{Fault, HashError};
@@ -196,9 +197,8 @@ impl Maps {
     /// Syncs the first `pieces` pieces and the top with `bits` bits.
     pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
         let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
-            Some(mapped) => {
-                mapped.file.sync().map_err(|error| HashError::io("sync", &self.folder.path(&name), error))
-            }
+            Some(mapped) => removable!("hash.pieces.sync", mapped.file.sync())
+                .map_err(|error| HashError::io("sync", &self.folder.path(&name), error)),
             None => Ok(()),
         };
         for piece in 0..pieces {

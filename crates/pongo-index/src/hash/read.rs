@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use pongo_core::guard::removable;
 use pongo_core::storage::Words;
 
 use super::error::{Fault, HashError};
@@ -100,7 +101,7 @@ impl<'a> Iterator for Chain<'a> {
             Err(error) => return Some(Err(error)),
         };
         // The words of the member were written before the word that names it was.
-        fence(Ordering::Acquire);
+        removable!("hash.chain.fence", fence(Ordering::Acquire));
         let position = segment.get(segment_word::POSITION);
         if position == 0 || position >= self.above {
             let what = format!(
@@ -222,7 +223,7 @@ impl HashIndex {
             Probe::Full => None,
             Probe::End => {
                 // All loads of the segment come before the two that follow.
-                fence(Ordering::Acquire);
+                removable!("hash.find.fence", fence(Ordering::Acquire));
                 let same = top.load(at, Ordering::Relaxed) == entry.0 && self.head.root_word() == word;
                 same.then_some(None)
             }
@@ -246,7 +247,7 @@ impl HashIndex {
             if let Ok(Some(_)) = result {
                 return result;
             }
-            fence(Ordering::Acquire);
+            removable!("hash.find_any.fence", fence(Ordering::Acquire));
             let same = view.top.load(at, Ordering::Relaxed) == entry;
             if same && self.head.root_word() == view.root.to_word() {
                 return result;

@@ -1,5 +1,6 @@
 //! What a successor does after a writer died, and the walk over everything that is in force.
 
+use pongo_core::guard::removable;
 use std::sync::atomic::Ordering;
 
 use super::account::{Base, Writer};
@@ -107,7 +108,8 @@ impl HashIndex {
         self.head.sync()?;
         self.write_sum(&writer)?;
         let folder = &self.first.folder;
-        Ok(folder.storage.sync_dir(&folder.dir).map_err(|error| HashError::io("sync", &folder.dir, error))?)
+        let synced = removable!("hash.folder", folder.storage.sync_dir(&folder.dir));
+        Ok(synced.map_err(|error| HashError::io("sync", &folder.dir, error))?)
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
+use pongo_core::guard::removable;
 use pongo_core::storage::{Words, same_upper};
 
 use super::Candidate;
@@ -140,7 +141,7 @@ impl<'a> Segment<'a> {
     pub(super) fn write(self, image: &Image) {
         // A reader that still has an older name of this segment and sees one of these stores must find that name gone when
         // it looks again: the stores that took the name away come before this fence, and its own fence meets it.
-        fence(Ordering::Release);
+        removable!("hash.segment.fence", fence(Ordering::Release));
         for (i, &word) in image.words.iter().enumerate() {
             self.words.store(self.base + i, word, Ordering::Relaxed);
         }

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use pongo_core::guard::{holds, removable};
 use pongo_core::storage::File;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -33,7 +34,7 @@ impl HashIndex {
         let writer = self.writer()?;
         let expected = self.read_sum()?;
         let found = [writer.view.root.to_word(), writer.sum()?];
-        if expected == Some(found) {
+        if holds!("hash.checksum", expected == Some(found)) {
             return Ok(());
         }
         let said = expected
@@ -51,7 +52,10 @@ impl HashIndex {
         let path = folder.path(NAME);
         let file = prepare(folder)?;
         let bytes = encode([writer.view.root.to_word(), writer.sum()?]);
-        let write = |file: &dyn File| file.write_at(&bytes, 0).and_then(|()| file.sync());
+        let write = |file: &dyn File| {
+            file.write_at(&bytes, 0)?;
+            removable!("hash.sum.sync", file.sync())
+        };
         write(&*file).map_err(|error| HashError::io("write", &path, error))
     }
 
@@ -73,7 +77,7 @@ impl HashIndex {
             *word = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         }
         let said = [words[1], words[2]];
-        Ok((encode(said) == bytes).then_some(said))
+        Ok(holds!("hash.sum.checksum", encode(said) == bytes).then_some(said))
     }
 }
 

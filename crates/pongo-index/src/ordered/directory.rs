@@ -1,6 +1,7 @@
 //! The directory: which blocks an index has, in order, with their first pairs and checksums. It comes in parts of some
 //! hundreds of entries, so that a merge that touches few blocks writes few parts, and versions share the others.
 
+use pongo_core::guard::fails;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::edge::{At, Parts};
@@ -120,7 +121,7 @@ impl Part {
     /// Reads a part, whose bytes must have the checksum `sum`.
     pub(super) fn read(number: u64, sum: u64, bytes: &[u8]) -> Result<Part, OrderedError> {
         let found = xxh3_64(bytes);
-        if found != sum {
+        if fails!("ordered.part.checksum", found != sum) {
             return Err(OrderedError::damaged(format!(
                 "directory part {number} has the checksum {found:016x}, expected {sum:016x}"
             )));

@@ -5,6 +5,7 @@
 //! call is caught, and after a panic it is not called again; dropping can hang, so it is dropped by a thread that
 //! is not waited for without end. A panic's message still goes to the process's panic hook, which is not ours to change.
 
+use pongo_core::guard::removable;
 use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -132,7 +133,7 @@ impl SledBlocks {
         to.put_all(batch).map_err(of_copy)?;
         let named = self.call("list", |db| db.range(named_key(b"")..).collect::<Result<Vec<_>, _>>())?;
         to.call("write", |db| named.iter().try_for_each(|(name, value)| db.insert(name, value).map(|_| ())))
-            .and_then(|()| to.sync())
+            .and_then(|()| removable!("ordered.copy.sync", to.sync()))
             .map_err(of_copy)
     }
 
@@ -147,7 +148,7 @@ impl SledBlocks {
         }
         let exchanged = renameat_with(CWD, &self.path, CWD, beside, RenameFlags::EXCHANGE)
             .map_err(io::Error::from)
-            .and_then(|()| sync_parent(&self.path));
+            .and_then(|()| removable!("ordered.exchange.folder", sync_parent(&self.path)));
         // Whichever is there now is whole. Another process that gets in here has it, and this one has not.
         let unlocked = copy.unlock().and_then(|()| inner.file.unlock());
         *inner = Inner::open(&self.path)?;
@@ -177,9 +178,9 @@ impl SledBlocks {
             let synced = if kind.is_dir() {
                 Self::sync_files(file, &entry.path())
             } else if entry.file_name() == "db" {
-                file.sync_all()
+                removable!("ordered.sled.db", file.sync_all())
             } else {
-                File::open(entry.path()).and_then(|file| file.sync_all())
+                File::open(entry.path()).and_then(|file| removable!("ordered.sled.files", file.sync_all()))
             };
             match synced {
                 // sled removes files of its own when it likes.
@@ -187,7 +188,8 @@ impl SledBlocks {
                 other => other?,
             }
         }
-        File::open(folder)?.sync_all()
+        let folder = File::open(folder)?;
+        removable!("ordered.sled.folder", folder.sync_all())
     }
 }
 
@@ -273,7 +275,7 @@ impl BlockStore for SledBlocks {
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        self.call("flush", |db| db.flush().map(|_| ()))?;
+        removable!("ordered.sled.flush", self.call("flush", |db| db.flush().map(|_| ())))?;
         let synced = Self::sync_files(&self.read().file, &self.path);
         synced.map_err(|error| StoreError::io("sync", self.name(), error))
     }
@@ -424,7 +426,7 @@ pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
             None
         }
     };
-    sync_parent(path)?;
+    removable!("ordered.aside.folder", sync_parent(path))?;
     Ok(place)
 }
 

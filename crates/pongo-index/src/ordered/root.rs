@@ -1,5 +1,6 @@
 //! The roots: one named value that says what the store's indexes are, and so what is true. See `docs/ORDERED.md`.
 
+use pongo_core::guard::holds;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{IndexId, OrderedError, Watermark};
@@ -51,7 +52,7 @@ impl Roots {
     pub(super) fn read(bytes: &[u8]) -> Result<Roots, OrderedError> {
         let sum = bytes.split_last_chunk::<8>().map(|(rest, sum)| (xxh3_64(rest), u64::from_le_bytes(*sum)));
         match sum {
-            Some((found, expected)) if found == expected => {}
+            Some((found, expected)) if holds!("ordered.roots.checksum", found == expected) => {}
             _ => {
                 return Err(OrderedError::damaged(format!(
                     "the roots ({} bytes) do not have their checksum",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use pongo_core::guard::{fails, removable};
 use pongo_core::ids::RowId;
 
 use super::cache::Shared;
@@ -173,7 +174,7 @@ impl OrderedStore {
             parts.push(Arc::new(Part::read(number, sum, bytes.as_ref())?));
         }
         let directory = Directory::new(parts)?;
-        if directory.pairs() != held.root.pairs {
+        if fails!("ordered.roots.pairs", directory.pairs() != held.root.pairs) {
             return Err(OrderedError::damaged(format!(
                 "the directory of index {} has {} pairs, its root says {}",
                 id.0,
@@ -361,9 +362,9 @@ impl OrderedStore {
         }
         let blocks = &self.shared.blocks;
         let written = (|| -> Result<(), StoreError> {
-            blocks.sync()?;
+            removable!("ordered.blocks.sync", blocks.sync())?;
             blocks.put_named(root::NAME, &roots.encode())?;
-            blocks.sync()
+            removable!("ordered.roots.sync", blocks.sync())
         })();
         let mut state = self.state();
         if let Err(error) = written {
@@ -392,7 +393,7 @@ impl OrderedStore {
             // A version that lives keeps what it and all later ones of its index were the last to name.
             let mut living = BTreeSet::new();
             state.retired.retain_mut(|retired| {
-                if retired.version.strong_count() > 0 {
+                if fails!("ordered.version.pin", retired.version.strong_count() != 0) {
                     living.insert(retired.id.0);
                 }
                 let kept = living.contains(&retired.id.0);

@@ -7,12 +7,12 @@ use pongo_index::{KeyHashes, key_hash};
 
 /// The parts of a row, in the order of the fields.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Ranges(Vec<(usize, usize)>);
+pub(crate) struct KeyBytesAt(Vec<(usize, usize)>);
 
 /// Values in several parts that are no longer than this are put together without an allocation.
 const SHORT: usize = 128;
 
-impl Ranges {
+impl KeyBytesAt {
     pub(crate) fn new(ranges: Vec<(usize, usize)>) -> Self {
         Self(ranges)
     }
@@ -64,7 +64,7 @@ pub(crate) const AHEAD: usize = 16;
 /// The hashes of one index, taken from the bytes of a table's rows.
 pub(crate) struct RowKeys<'a> {
     pub(crate) view: &'a TableView,
-    pub(crate) ranges: &'a Ranges,
+    pub(crate) ranges: &'a KeyBytesAt,
 }
 
 impl RowKeys<'_> {
@@ -98,7 +98,7 @@ mod tests {
     fn values_in_parts_are_those_one_behind_the_other() {
         let row: Vec<u8> = (0..200).collect();
         for parts in [vec![(3, 4)], vec![(8, 2), (0, 3)], vec![(0, 100), (120, 80)]] {
-            let ranges = Ranges::new(parts.clone());
+            let ranges = KeyBytesAt::new(parts.clone());
             let value: Vec<u8> = parts.iter().flat_map(|&(at, len)| &row[at..at + len]).copied().collect();
             assert_eq!(ranges.hash(&row), key_hash(&value));
             assert!(ranges.is(&row, &value) && ranges.same(&row, &row));
