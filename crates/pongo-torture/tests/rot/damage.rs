@@ -37,7 +37,9 @@ pub(crate) enum Damage {
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Byte { path, at, variant: variant @ 0..8 } => write!(f, "{path}: bit {variant} of byte {at}"),
+            Self::Byte { path, at, variant: variant @ 0..8 } => {
+                write!(f, "{path}: bit {variant} of byte {at}")
+            }
             Self::Byte { path, at, variant } => {
                 write!(f, "{path}: byte {at} is {}", if *variant == 8 { "00" } else { "FF" })
             }
@@ -167,5 +169,10 @@ impl Damage {
             Self::Copy { to, .. } => is_like(&to.0),
             Self::Renamed { paths } => paths.iter().all(|path| is_like(path)),
         }
+    }
+
+    /// Whether a file is shorter or longer than before, or is not that file.
+    pub(crate) fn changes_a_length(&self) -> bool {
+        !matches!(self, Self::Byte { .. } | Self::Swap { .. } | Self::Copy { .. })
     }
 }

@@ -1,5 +1,6 @@
 //! One damaged store: opened, looked at, verified, written to, closed, opened again and looked at again.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use pongo::Store;
@@ -31,6 +32,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) newest: usize,
     /// Whether it may end earlier, behind this `Seq`.
     pub(crate) may_end_at: &'a dyn Fn(u64) -> bool,
+    /// How many problems `verify` told of, behind the first look.
+    pub(crate) problems: Cell<usize>,
     /// Opens it, each time as another process would.
     pub(crate) open: &'a dyn Fn() -> Result<Store, pongo::OpenError>,
 }
@@ -45,11 +48,10 @@ impl Judge<'_> {
             return Err(format!("found commit {found} of {newest}"));
         }
         let world = &self.worlds[found as usize];
-        let mut errors = see(&store, world, "at first")?;
-        let problems = match store.verify(|_| ()) {
-            Ok(report) => report.problems.len(),
-            Err(_) => 1,
-        };
+        let first = see(&store, world, "at first");
+        let problems = store.verify(|_| ()).map_or(1, |report| report.problems.len());
+        self.problems.set(problems);
+        let mut errors = first?;
         if errors > 0 && problems == 0 && see(&store, world, "once more")? > 0 {
             return Err(format!("{errors} errors, and `verify` finds nothing"));
         }
@@ -77,13 +79,7 @@ impl Judge<'_> {
     }
 
     /// The store opened again: one of two worlds.
-    fn again(
-        &self,
-        behind: &str,
-        worlds: [&World; 2],
-        errors: usize,
-        found: u64,
-    ) -> Result<Outcome, String> {
+    fn again(&self, behind: &str, worlds: [&World; 2], errors: usize, found: u64) -> Result<Outcome, String> {
         let outcome = match (errors, found == self.newest as u64) {
             (0, true) => Outcome::Right,
             (_, true) => Outcome::Unreadable,

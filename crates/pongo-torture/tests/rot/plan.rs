@@ -20,12 +20,25 @@ struct Stratum {
 }
 
 enum Kind {
-    Bytes { path: String, from: usize },
-    Cuts { path: String, from: usize },
+    Bytes {
+        path: String,
+        from: usize,
+    },
+    Cuts {
+        path: String,
+        from: usize,
+    },
     /// Swaps and copies inside of a file.
-    Pages { path: String, pages: u64 },
+    Pages {
+        path: String,
+        pages: u64,
+    },
     /// Pages of another file of the same kind.
-    Between { from: String, to: String, pages: u64 },
+    Between {
+        from: String,
+        to: String,
+        pages: u64,
+    },
     Some(Vec<Damage>),
 }
 
@@ -86,15 +99,20 @@ impl Plan {
                 let used_to = page.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
                 let few = match kind_of(&path()) {
                     "control" => 1,
-                    "log" => 24,
-                    _ => 5,
+                    "log" => 48,
+                    _ => 12,
                 };
-                self.add(at, Kind::Bytes { path: path(), from }, used_to as u64 * 10, if used { few } else { 0 });
+                self.add(
+                    at,
+                    Kind::Bytes { path: path(), from },
+                    used_to as u64 * 10,
+                    if used { few } else { 0 },
+                );
                 let empty = (page.len() - used_to) as u64 * 10;
                 self.add(at, Kind::Bytes { path: path(), from: from + used_to }, empty, 1);
             }
-            self.add(at, Kind::Cuts { path: path(), from: 0 }, HEADER.min(len) as u64, 4);
-            self.add(at, Kind::Cuts { path: path(), from: 0 }, len as u64, 12);
+            self.add(at, Kind::Cuts { path: path(), from: 0 }, HEADER.min(len) as u64, 8);
+            self.add(at, Kind::Cuts { path: path(), from: 0 }, len as u64, 24);
             let pages = len.div_ceil(PAGE) as u64;
             self.add(at, Kind::Pages { path: path(), pages }, pages * pages.saturating_sub(1) * 3 / 2, 8);
             for other in base.image.files.keys().filter(|other| kind_of(other) == kind_of(&path())) {
@@ -168,7 +186,8 @@ impl Plan {
                 let others = files.iter().filter(move |(other, theirs)| {
                     *other > path && *theirs != bytes && (kind_of(other) == kind_of(path)) == same
                 });
-                let renamed = others.map(|(other, _)| Damage::Renamed { paths: [path.clone(), other.clone()] });
+                let renamed =
+                    others.map(|(other, _)| Damage::Renamed { paths: [path.clone(), other.clone()] });
                 renamed.collect::<Vec<_>>()
             };
             let (same, other) = (pairs(true), pairs(false));
@@ -222,7 +241,7 @@ impl Stratum {
 }
 
 /// The numbers below `all` in an order that depends on a seed: no two places have the same.
-fn pick(place: u64, all: u64, seed: u64) -> u64 {
+pub(crate) fn pick(place: u64, all: u64, seed: u64) -> u64 {
     let mut random = Random(seed);
     let shift = random.below(all);
     let gcd = |mut a: u64, mut b: u64| {
