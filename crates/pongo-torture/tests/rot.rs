@@ -15,7 +15,7 @@
 //! | `cases` | what was found |
 //! | `worker`, `memory` | child processes that name the case they died of; an allocator that counts |
 //!
-//! A case is tried alone with `PONGO_SEED` and `PONGO_CASE`.
+//! A case is tried alone with `PONGO_CASE` and the same `PONGO_SEED` and `PONGO_TORTURE`.
 
 #[path = "rot/bases.rs"]
 mod bases;
@@ -87,6 +87,11 @@ fn no_damage_shows_a_wrong_value() {
         plan.largest(),
         plan.size()
     );
+    // A plan that meets nothing would prove nothing.
+    for (outcome, least) in [("Refused", 5000), ("Unreadable", 1000), ("Right", 5000), ("Tail", 10)] {
+        let found = sum.outcomes.get(outcome).copied().unwrap_or(0);
+        assert!(found >= least || !sum.failures.is_empty(), "{found} times {outcome}");
+    }
     println!(
         "no_damage_shows_a_wrong_value: {} images, seed {seed}, {} failures",
         plan.len(),

@@ -73,7 +73,7 @@ impl Cases<'_> {
             let case = case.parse().expect("PONGO_CASE is a number");
             println!("case {case}: {}", (self.describe)(case));
             println!("{:?}", (self.run)(case));
-            return Some(Sum::default());
+            return None;
         }
         let shares = [0, 1].map(|next| Share { next, step: 2, end: self.count });
         let test = self.test;
