@@ -126,7 +126,7 @@ impl Indexes {
     /// As long as nobody wrote since the store was closed, an index is what its checksum says: compared once a process.
     fn verify(&self, table: &Arc<TableCore>, indexes: &TableIndexes) -> Result<(), HashError> {
         if table.is_clean()
-            && let Err(error) = indexes.for_each(HashIndex::verify)
+            && let Err(error) = indexes.for_each(|index| index.verify(table.moment()))
             && table.is_clean()
         {
             return Err(error);
@@ -357,7 +357,7 @@ impl Indexer for Indexes {
             Some(indexes) => indexes,
             None => self.keep(table, TableIndexes::open(table)?, false),
         };
-        Ok(indexes.for_each(HashIndex::sync)?)
+        Ok(indexes.for_each(|index| index.sync(table.moment()))?)
     }
 }
 

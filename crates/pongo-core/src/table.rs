@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zerocopy::TryFromBytes;
 
 use crate::baseline::{Baseline, Bound};
+use crate::codec::checksum;
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
 use crate::guard::{fails, removable};
@@ -82,6 +83,15 @@ impl TableCore {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.control.is_clean()
+    }
+
+    /// A number that says which commits there are: of the newest one that was published and of the recovery generation. What
+    /// an index was made durable with tells it from one of another time.
+    #[must_use]
+    pub fn moment(&self) -> u64 {
+        let (_, state) = self.control.published();
+        let words = [state.seq.0, self.control.salt().0].map(u64::to_le_bytes);
+        checksum(words.as_flattened())
     }
 
     /// Rows that died at or before this commit are seen by no snapshot of any process, now or later.
