@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Outcome;
 use super::files::{Doing, Files};
+use super::history;
 use super::process::Process;
 
 /// What a moment comes after.
@@ -45,7 +46,7 @@ impl Moment {
             11 => (After::Word("closing"), 1, 8_000),
             12 => (After::Word("verifying"), 1, 8_000),
             13..15 => (After::Doing(Doing::Roll), 3, 500),
-            15..17 => (After::Doing(Doing::Checkpoint), 3, 1_500),
+            15..17 => (After::Doing(Doing::Checkpoint), 3, 400),
             17 => (After::Doing(Doing::Chunk), 1, 500),
             18 => (After::Doing(Doing::Compaction), 2, 2_000),
             _ => (After::Doing(Doing::Merge), 3, 2_000),
@@ -53,6 +54,11 @@ impl Moment {
         // Many of them right behind it.
         let longest = if random.one_in(3) { longest / 10 } else { longest };
         Self { after, nth: 1 + random.below(most), delay: random.below(longest) }
+    }
+
+    /// A seed for a writer to whom it comes soon.
+    pub(crate) fn seed(&self, random: u64) -> u64 {
+        history::seed(random, self.after == After::Doing(Doing::Chunk))
     }
 
     /// What the writer is to do often, so that the moment comes.
@@ -116,8 +122,13 @@ impl Progress {
         self.at.or(self.opened.map(|opened| opened + PATIENCE)).unwrap_or(begun + HANGS)
     }
 
+    /// Whether the moment came.
+    fn came(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// What it was doing, in words.
-    pub(crate) fn phase(&self) -> String {
+    fn phase(&self) -> String {
         let word = match self.word.as_str() {
             "" => "starting",
             "opening" if self.doing.is_none() => "opening",
@@ -212,22 +223,67 @@ pub(crate) fn last(moment: Moment, progress: &mut Progress, process: &Process, f
     Ok(())
 }
 
-/// How many were stopped doing what.
+/// How many were stopped when.
 #[derive(Default)]
-pub(crate) struct Phases(BTreeMap<String, u64>);
+pub(crate) struct Stops {
+    /// By what they were doing.
+    doing: Counts,
+    /// By what their moment came after, if it came.
+    after: Counts,
+}
 
-impl Phases {
-    pub(crate) fn count(&mut self, phase: String) {
+impl Stops {
+    pub(crate) fn count(&mut self, moment: Moment, progress: &Progress) {
+        self.doing.count(progress.phase());
+        if progress.came() {
+            let after = match moment.after {
+                After::Word(word) => word.to_owned(),
+                After::Doing(doing) => format!("{doing:?}"),
+            };
+            self.after.count(after);
+        }
+    }
+
+    /// Panics unless some met each of the steps that matter.
+    #[track_caller]
+    pub(crate) fn are_many(&self) {
+        for part in [
+            "recovering",
+            "settling",
+            "rebuilding",
+            "closing",
+            "Entry",
+            "Roll",
+            "Checkpoint",
+            "Chunk",
+            "Compaction",
+        ] {
+            assert!(self.doing.with(part) + self.after.with(part) > 0, "{part} was never met");
+        }
+    }
+}
+
+impl fmt::Display for Stops {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "while {}; soon after {}", self.doing, self.after)
+    }
+}
+
+#[derive(Default)]
+struct Counts(BTreeMap<String, u64>);
+
+impl Counts {
+    fn count(&mut self, phase: String) {
         *self.0.entry(phase).or_default() += 1;
     }
 
     /// All whose names have this in them.
-    pub(crate) fn with(&self, part: &str) -> u64 {
+    fn with(&self, part: &str) -> u64 {
         self.0.iter().filter(|(name, _)| name.contains(part)).map(|(_, count)| count).sum()
     }
 }
 
-impl fmt::Display for Phases {
+impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut all: Vec<_> = self.0.iter().collect();
         all.sort_by_key(|(_, count)| std::cmp::Reverse(*count));

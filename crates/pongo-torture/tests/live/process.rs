@@ -18,6 +18,7 @@ pub(crate) fn say(line: &str) {
 /// A process that was started. Killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    #[allow(dead_code, reason = "not every test tells it something")]
     pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
     /// A line that has not ended.
