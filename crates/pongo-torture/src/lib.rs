@@ -22,12 +22,12 @@ mod book;
 mod choice;
 mod cut;
 mod cutter;
-mod life;
 pub mod fuzz;
+mod life;
 mod look;
 mod records;
-pub mod safeguards;
 mod recovered;
+pub mod safeguards;
 mod transaction;
 mod world;
 
