@@ -198,7 +198,9 @@ impl TableCore {
     fn adopt_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
-        let marks = match Marks::open(&*self.storage, path.clone(), extent, self.baseline.get())? {
+        let is_clean = || self.control.is_clean();
+        let opened = Marks::open(&*self.storage, path.clone(), extent, self.baseline.get(), is_clean)?;
+        let marks = match opened {
             Some(marks) => marks,
             // To make it anew would bring dead rows back to life.
             None if fails!("marks.listed", self.must_have_marks(chunk)) => {

@@ -156,13 +156,14 @@ impl Engine {
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());
         let clean = checkpoint.clean && entries == 0;
+        // Known before marks are looked at: there must be none of later commits.
+        self.control.set_clean(clean);
         self.recover_indexes(writer, clean || index_ok, clean)?;
         if clean {
             let needed = writer.journal.segment_number();
             Journal::sweep(&*self.storage, |number| number >= needed)?;
             self.control.set_checkpoint(writer.journal.end());
             self.control.note_durable(writer.journal.end());
-            self.control.set_clean(true);
         } else {
             self.end_recovery(writer)?;
         }
