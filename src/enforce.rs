@@ -17,8 +17,8 @@ use zerocopy::FromBytes;
 
 use crate::holders::New;
 use crate::indexes::fault;
+use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Spot, Touched, has_twins};
-use crate::ranges::AHEAD;
 use crate::staging::Staging;
 use crate::unique::Unique;
 

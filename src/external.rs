@@ -16,8 +16,9 @@ use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 use pongo_index::after_prefix;
 
+use crate::by::By;
 use crate::ordered::Limits;
-use crate::range::{By, Cursor, Range};
+use crate::range::{Cursor, Range};
 use crate::read::{Rows, Snapshot, Table};
 
 /// A table in a [`Snapshot`] whose `T`s are kept under keys of any bytes: `#[pongo(key = "external")]`. What it gives borrows

@@ -12,7 +12,7 @@ use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, key_hash};
 
-use crate::ranges::{Ranges, RowKeys};
+use crate::key_bytes::{KeyBytesAt, RowKeys};
 use crate::unique::{self, Unique};
 
 /// The open indexes of one store in one process, by table.
@@ -26,7 +26,7 @@ pub(crate) struct Indexes {
 pub(crate) struct TableIndexes {
     /// Of the key.
     pub(crate) key: Arc<HashIndex>,
-    key_ranges: Ranges,
+    key_ranges: KeyBytesAt,
     /// One for each unique index of the stored schema, in its order.
     pub(crate) unique: Arc<[Unique]>,
 }
@@ -50,7 +50,7 @@ pub(crate) fn fault(table: &TableCore, source: HashError) -> Fault {
 struct Place {
     dir: String,
     identity: Identity,
-    ranges: Ranges,
+    ranges: KeyBytesAt,
 }
 
 /// The index of the key.
@@ -60,7 +60,7 @@ fn key_place(table: &TableCore) -> Place {
     Place {
         dir: format!("hash/{}", schema.table),
         identity: Identity { store: table.store_id(), table: of },
-        ranges: Ranges::new(schema.key_ranges()),
+        ranges: KeyBytesAt::new(schema.key_ranges()),
     }
 }
 
@@ -71,7 +71,7 @@ fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
         // Over other fields of the same table it is another one's.
         let fields = (u128::from(key_hash(index.name.as_bytes())) << 64) | (place as u128 + 1);
         let identity = Identity { table: key.identity.table ^ fields, ..key.identity };
-        let ranges = Ranges::new(table.schema().ranges_of(&index.fields));
+        let ranges = KeyBytesAt::new(table.schema().ranges_of(&index.fields));
         (place, Place { dir: format!("{}.u{place}", key.dir), identity, ranges })
     })
 }
@@ -126,7 +126,7 @@ impl Indexes {
     /// As long as nobody wrote since the store was closed, an index is what its checksum says: compared once a process.
     fn verify(&self, table: &Arc<TableCore>, indexes: &TableIndexes) -> Result<(), HashError> {
         if table.is_clean()
-            && let Err(error) = indexes.for_each(HashIndex::verify)
+            && let Err(error) = indexes.for_each(|index| index.verify(table.moment()))
             && table.is_clean()
         {
             return Err(error);
@@ -357,7 +357,7 @@ impl Indexer for Indexes {
             Some(indexes) => indexes,
             None => self.keep(table, TableIndexes::open(table)?, false),
         };
-        Ok(indexes.for_each(HashIndex::sync)?)
+        Ok(indexes.for_each(|index| index.sync(table.moment()))?)
     }
 }
 

@@ -38,6 +38,7 @@
 extern crate self as pongo;
 
 mod alloc;
+mod by;
 pub mod cookbook;
 mod enforce;
 mod explain;
@@ -46,6 +47,7 @@ mod external_mut;
 mod filter;
 mod holders;
 mod indexes;
+mod key_bytes;
 mod keys;
 mod large;
 mod modify;
@@ -53,7 +55,6 @@ mod ordered;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod range;
-mod ranges;
 mod read;
 mod savepoint;
 mod staging;
@@ -66,6 +67,7 @@ mod verify;
 mod write;
 
 pub use alloc::{RowMut, RowsMut};
+pub use by::By;
 pub use explain::{ConditionShare, Explain, Share};
 pub use external::{ExternalBy, ExternalRange, ExternalRows, ExternalTable, ExternalValues, KeyBounds};
 pub use external_mut::{ExternalRowMut, ExternalTableMut};
@@ -85,7 +87,7 @@ pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
 pub use pongo_derive::{PongoRecord, record};
-pub use range::{By, Cursor, Range, RangeEntries};
+pub use range::{Cursor, Range, RangeEntries};
 /// The crate whose parallel iterators [`Table::par_slices`], [`Table::par_rows`] and [`Filtered::par`] give.
 #[cfg(feature = "rayon")]
 pub use rayon;

@@ -17,8 +17,8 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use crate::holders::Holders;
 use crate::indexes;
+use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
-use crate::ranges::AHEAD;
 use crate::store::Handle;
 use crate::undo::Log;
 

@@ -17,7 +17,7 @@ use pongo_core::table::TableView;
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
 use crate::indexes::fault;
-use crate::ranges::{AHEAD, Ranges, RowKeys};
+use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
 
 /// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
 const NEAR: usize = 4;
@@ -28,7 +28,7 @@ pub(crate) struct Unique {
     /// Its place among the indexes of the table's stored schema.
     pub(crate) place: usize,
     /// Where the value lies in a row.
-    pub(crate) ranges: Ranges,
+    pub(crate) ranges: KeyBytesAt,
     pub(crate) index: HashIndex,
 }
 

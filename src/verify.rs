@@ -13,7 +13,7 @@ use pongo_index::ordered::{Edge, OrderedError};
 use pongo_index::{HashIndex, KeyHashes};
 use zerocopy::FromBytes;
 
-use crate::ranges::{Ranges, RowKeys};
+use crate::key_bytes::{KeyBytesAt, RowKeys};
 use crate::read::Snapshot;
 use crate::store::{Shared, Store};
 
@@ -150,7 +150,9 @@ impl Work<'_> {
     fn rows(&mut self, view: &TableView) {
         self.report.rows += view.len();
         let schema = self.core.schema();
-        let (keys, heap_fields) = (Ranges::new(schema.key_ranges()), schema.heap_fields());
+        let keys = KeyBytesAt::new(schema.key_ranges());
+        // Where there is no row, none: a schema file of a few bytes can say that a row has millions of texts.
+        let heap_fields = if view.is_empty() { Vec::new() } else { schema.heap_fields() };
         let plain = schema.takes_all_bytes();
         let mut live = 0;
         // As many rows as a block has, so that one that is damaged hides few others.
@@ -223,7 +225,7 @@ impl Work<'_> {
     }
 
     /// A row that replaces another has its key, and that one is dead.
-    fn marks(&mut self, view: &TableView, row: RowId, bytes: &[u8], keys: &Ranges) {
+    fn marks(&mut self, view: &TableView, row: RowId, bytes: &[u8], keys: &KeyBytesAt) {
         let what = match view.previous(row) {
             Ok(None) => return,
             Err(fault) => fault.to_string(),
@@ -256,7 +258,7 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        let key = Ranges::new(self.core.schema().key_ranges());
+        let key = KeyBytesAt::new(self.core.schema().key_ranges());
         self.say(VerifyStep::Hash, 0, view.len());
         self.hash(&view, &indexes.key, &key, "key", true);
         for unique in indexes.unique.iter() {
@@ -266,7 +268,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn hash(&mut self, view: &TableView, index: &HashIndex, ranges: &Ranges, name: &str, is_key: bool) {
+    fn hash(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyBytesAt, name: &str, is_key: bool) {
         let keys = RowKeys { view, ranges };
         let mut from = RowId(0);
         while let Some(run) = view.next_run(from) {
@@ -319,7 +321,7 @@ impl Work<'_> {
     }
 
     /// No other live row has the same unique value: a table can be older than this rule.
-    fn twin(&mut self, view: &TableView, index: &HashIndex, ranges: &Ranges, row: RowId, name: &str) {
+    fn twin(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyBytesAt, row: RowId, name: &str) {
         let Ok(bytes) = view.row_bytes(row) else { return };
         let twin = index.find(ranges.hash(bytes), |candidate| {
             let other = candidate.row;

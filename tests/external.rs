@@ -1,6 +1,8 @@
 //! Keys that are not fields of their records, beside `BTreeMap`s: random operations, savepoints, snapshots of all ages, ranges of
 //! all kinds from both ends, reopening with the indexes lost. And what is refused.
 
+#[path = "support/bounds.rs"]
+mod bounds;
 #[path = "support/rng.rs"]
 mod rng;
 
@@ -8,6 +10,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 
+use bounds::bound;
 use pongo::prelude::*;
 use pongo::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use pongo::{ReadError, Savepoint, WriteError};
@@ -52,14 +55,6 @@ fn open(path: &Path) -> Outcome<Store> {
 
 fn owned<'s>(items: impl Iterator<Item = Result<(&'s [u8], &'s Note), ReadError>>) -> Vec<(Key, Note)> {
     items.map(|item| item.map(|(key, note)| (key.to_vec(), *note)).expect("the rows are sound")).collect()
-}
-
-fn bound(kind: u64, key: &Key) -> Bound<Key> {
-    match kind % 3 {
-        0 => Bound::Included(key.clone()),
-        1 => Bound::Excluded(key.clone()),
-        _ => Bound::Unbounded,
-    }
 }
 
 struct Run {
@@ -196,7 +191,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
         if from > to {
             std::mem::swap(&mut from, &mut to);
         }
-        let (start, end) = (bound(rng.next(), &from), bound(rng.next(), &to));
+        let (start, end) = (bound(rng.next(), from.clone()), bound(rng.next(), to.clone()));
         // `BTreeMap::range` panics at two equal bounds that are excluded.
         let within = |key: &Key| {
             (match &start {

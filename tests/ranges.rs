@@ -1,15 +1,18 @@
 //! Ranges beside `BTreeMap`s: random operations, snapshots of all ages, both ends, cursors, secondary indexes, reopening, and
 //! sled's folder lost, damaged and put back in between. Whatever becomes of the index, answers are the same.
 
+#[path = "support/bounds.rs"]
+mod bounds;
 #[path = "support/folder.rs"]
 mod folder;
 #[path = "support/rng.rs"]
 mod rng;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::path::Path;
 
+use bounds::bound;
 use pongo::ReadError;
 use pongo::prelude::*;
 use rng::{Rng, mix};
@@ -162,28 +165,6 @@ impl Run {
     }
 }
 
-fn bound<T>(kind: u64, value: T) -> Bound<T> {
-    match kind % 3 {
-        0 => Bound::Included(value),
-        1 => Bound::Excluded(value),
-        _ => Bound::Unbounded,
-    }
-}
-
-fn within<T: Ord>(value: &T, start: &Bound<T>, end: &Bound<T>) -> bool {
-    let above = match start {
-        Bound::Included(start) => value >= start,
-        Bound::Excluded(start) => value > start,
-        Bound::Unbounded => true,
-    };
-    above
-        && match end {
-            Bound::Included(end) => value <= end,
-            Bound::Excluded(end) => value < end,
-            Bound::Unbounded => true,
-        }
-}
-
 /// Every way of looking, at one snapshot.
 fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     let cars = snapshot.table::<Car>()?;
@@ -202,8 +183,11 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     let (from_kind, to_kind) = (rng.next(), rng.next());
     let own = |key: (FixedStr<4>, i32)| (key.0.as_str().to_owned(), key.1);
     let (start, end) = (bound(from_kind, own(from)), bound(to_kind, own(to)));
-    let wanted: Vec<&Car> =
-        map.iter().filter(|(key, _)| within(*key, &start, &end)).map(|(_, car)| car).collect();
+    let wanted: Vec<&Car> = map
+        .iter()
+        .filter(|(key, _)| (start.as_ref(), end.as_ref()).contains(*key))
+        .map(|(_, car)| car)
+        .collect();
     let bounds = (bound(from_kind, from), bound(to_kind, to));
     let mut range = cars.range(bounds)?;
     let (mut front, mut back) = (Vec::new(), Vec::new());

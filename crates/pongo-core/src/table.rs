@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use zerocopy::TryFromBytes;
 
 use crate::baseline::{Baseline, Bound};
+use crate::codec::checksum;
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
 use crate::guard::{fails, removable};
@@ -82,6 +83,15 @@ impl TableCore {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.control.is_clean()
+    }
+
+    /// A number that says which commits there are: of the newest one that was published and of the recovery generation. What
+    /// an index was made durable with tells it from one of another time.
+    #[must_use]
+    pub fn moment(&self) -> u64 {
+        let (_, state) = self.control.published();
+        let words = [state.seq.0, self.control.salt().0].map(u64::to_le_bytes);
+        checksum(words.as_flattened())
     }
 
     /// Rows that died at or before this commit are seen by no snapshot of any process, now or later.
@@ -224,14 +234,13 @@ impl TableCore {
         }
     }
 
-    fn chunk_of(&self, row: RowId) -> Option<Arc<Chunk>> {
-        let at = row.0.checked_mul(self.row_size)?;
-        self.space.find_chunk(at)
+    fn chunk_of(&self, row: RowId) -> Result<Option<Arc<Chunk>>, Fault> {
+        row.0.checked_mul(self.row_size).map_or(Ok(None), |at| self.space.find_chunk(at))
     }
 
     /// For the writer: the chunk of a row, with its marks made and known.
     pub(crate) fn marked_chunk(&self, row: RowId) -> Result<Arc<Chunk>, Fault> {
-        let chunk = self.chunk_of(row).ok_or_else(|| {
+        let chunk = self.chunk_of(row)?.ok_or_else(|| {
             Fault::corrupt(self.space.dir(), row.0, format!("a chunk with row {row}"), "none such")
         })?;
         if chunk.marks.get().is_none() {
@@ -245,7 +254,7 @@ impl TableCore {
 
     /// The row that `row` replaced, for rows that may lie above any length this process has seen.
     fn previous_above(&self, row: RowId) -> Result<Option<RowId>, Fault> {
-        let Some(chunk) = self.chunk_of(row) else { return Ok(None) };
+        let Some(chunk) = self.chunk_of(row)? else { return Ok(None) };
         if chunk.marks.get().is_none() && !self.knows_marks(chunk.id.0 + 1) {
             self.refresh_marks()?;
         }

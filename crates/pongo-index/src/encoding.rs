@@ -139,8 +139,8 @@ impl Part {
         if self.tag == 0 {
             return self.order.put(from, to);
         }
-        // What is in the place of an absent value says nothing.
-        if from[..self.tag].iter().any(|&byte| byte != 0) {
+        // As `Maybe::is_some` has it: the first byte of the tag says it. What is in the place of an absent value says nothing.
+        if from[0] != 0 {
             to[..self.tag].fill(1);
             self.order.put(&from[self.tag..], &mut to[self.tag..]);
         } else {
@@ -323,6 +323,19 @@ mod tests {
             encoded(&[Kind::Maybe(&Kind::I16)], &[0], &[tag, 0, value as u8, (value >> 8) as u8])
         };
         assert!(key(0, 7) == key(0, 0) && key(0, 7) < key(1, i16::MIN) && key(1, -1) < key(1, 0));
+    }
+
+    #[test]
+    fn the_first_byte_of_a_tag_says_whether_there_is_a_value() {
+        use pongo_core::fields::Maybe;
+        use zerocopy::TryFromBytes;
+
+        for (bytes, same_as) in [([0, 9, 5, 0], [0, 0, 0, 0]), ([7, 9, 5, 0], [1, 0, 5, 0])] {
+            let read = |bytes: [u8; 4]| Maybe::<i16>::try_read_from_bytes(&bytes).expect("any tag is one");
+            assert_eq!(read(bytes), read(same_as));
+            let key = |bytes: [u8; 4]| encoded(&[Kind::Maybe(&Kind::I16)], &[0], &bytes);
+            assert_eq!(key(bytes), key(same_as));
+        }
     }
 
     #[test]

@@ -66,7 +66,7 @@ fn write(index: &HashIndex, rows: &Rows, random: &mut Random) {
     let _ = index.stats();
     let _ = index.recover();
     let _ = index.reserve(&more, rows);
-    let _ = index.sync();
+    let _ = index.sync(1);
     look(index, rows, base);
 }
 

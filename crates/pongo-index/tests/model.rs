@@ -230,7 +230,7 @@ fn sync_and_open_keep_everything_on_real_files() {
     let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
     index.reserve(&hashes, &rows).unwrap();
     index.insert_bulk(&pairs).unwrap();
-    index.sync().unwrap();
+    index.sync(1).unwrap();
     let before = index.stats().unwrap();
     drop(index);
     let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();

@@ -4,7 +4,7 @@
 //! Operations are counted: every change of a folder, write, allocation, sync, and every store into mapped words. A
 //! process that is killed is left with handles that err, locks that are gone, and stores that have no effect.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -12,8 +12,12 @@ use std::time::Duration;
 
 use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
 
-use crate::image::{Image, Leave};
+use crate::image::Image;
+use crate::leave::{Draw, Leave};
+use crate::names::{NameBook, Names};
+use crate::past::{Content, Past};
 use crate::random::Random;
+use crate::watch::{Moment, Watcher};
 
 /// What is going to happen.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +65,8 @@ struct Shared {
     journal_syncs: AtomicU64,
     sync_micros: AtomicU64,
     state: Mutex<State>,
+    /// Locked behind `state`.
+    watcher: Mutex<Option<Watcher>>,
     processes: Mutex<Vec<Weak<Process>>>,
 }
 
@@ -70,43 +76,30 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-struct State {
+/// The books, and what is planned.
+pub(crate) struct State {
     plan: Plan,
     /// What failed, if something did.
     failed: Option<(Kind, String)>,
     random: Random,
-    files: HashMap<u64, (Arc<dyn File>, Image)>,
-    /// Names that are on the disk for sure: files by number, folders as `None`.
-    names: BTreeMap<String, Option<u64>>,
-    pending: Vec<Renaming>,
+    files: HashMap<u64, (Arc<dyn File>, Past)>,
+    names: NameBook,
+    /// Stores into holes of maps: on a full disk each is a signal.
+    hole_stores: Vec<(String, u64)>,
 }
 
-/// A change of names that no `sync_dir` has made durable.
-#[derive(Clone, Debug)]
-struct Renaming {
-    dir: String,
-    gone: Option<String>,
-    new: Option<(String, Option<u64>)>,
-}
-
-fn parent(path: &str) -> String {
-    path.rsplit_once('/').map_or(String::new(), |(dir, _)| dir.to_owned())
-}
-
-impl Renaming {
-    fn apply(self, names: &mut BTreeMap<String, Option<u64>>) {
-        if let Some(gone) = self.gone {
-            names.remove(&gone);
-        }
-        if let Some((name, what)) = self.new {
-            names.insert(name, what);
-        }
-    }
-
-    fn touches(&self, other: &Self) -> bool {
-        let names =
-            |renaming: &Self| [renaming.gone.clone(), renaming.new.as_ref().map(|(name, _)| name.clone())];
-        names(self).into_iter().flatten().any(|name| names(other).into_iter().flatten().any(|o| o == name))
+impl State {
+    /// What a power cut leaves if it comes now.
+    pub(crate) fn image(&self, random: &mut Random, leave: Leave) -> Image {
+        let mut draw = Draw::new(random, leave);
+        let names = self.names.draw(&mut draw);
+        let mut drawn: HashMap<u64, Arc<Content>> = HashMap::new();
+        let mut content = |number| {
+            let draw = || self.files.get(&number).map_or_else(Arc::default, |(_, past)| past.draw(&mut draw));
+            Arc::clone(drawn.entry(number).or_insert_with(draw))
+        };
+        let entries = names.into_iter().map(|(path, what)| (path, what.map(&mut content))).collect();
+        Image { entries }
     }
 }
 
@@ -124,13 +117,23 @@ impl Disk {
 
     /// A disk that is empty now.
     pub fn over(inner: Arc<dyn Storage>) -> Self {
+        Self::holding(inner, Vec::new(), Names::new())
+    }
+
+    /// A disk on which these files are durable, under these names.
+    pub(crate) fn holding(
+        inner: Arc<dyn Storage>,
+        files: Vec<(Arc<dyn File>, Arc<Content>)>,
+        names: Names,
+    ) -> Self {
+        let files = files.into_iter().map(|(file, content)| (file.id(), (file, Past::holding(&content))));
         let state = State {
             plan: Plan::Nothing,
             failed: None,
             random: Random(0),
-            files: HashMap::new(),
-            names: BTreeMap::new(),
-            pending: Vec::new(),
+            files: files.collect(),
+            names: NameBook::holding(names),
+            hole_stores: Vec::new(),
         };
         Self(Arc::new(Shared {
             inner,
@@ -139,6 +142,7 @@ impl Disk {
             journal_syncs: AtomicU64::new(0),
             sync_micros: AtomicU64::new(0),
             state: Mutex::new(state),
+            watcher: Mutex::default(),
             processes: Mutex::default(),
         }))
     }
@@ -200,68 +204,35 @@ impl Disk {
         processes.iter().for_each(|process| process.kill());
     }
 
+    /// What a power cut leaves if it comes now. Changes nothing.
+    #[must_use]
+    pub fn image(&self, random: &mut Random, leave: Leave) -> Image {
+        self.0.state.lock().unwrap().image(random, leave)
+    }
+
+    /// Tells `watcher` of every operation that counts, in place of whoever was told before, while the disk stands still:
+    /// images can be taken of it, opened, and compared on the spot. It must not use this disk.
+    pub fn watch(&self, watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
+        *self.0.watcher.lock().unwrap() = Some(Box::new(watcher));
+    }
+
+    /// Nobody is told any more.
+    pub fn unwatch(&self) {
+        *self.0.watcher.lock().unwrap() = None;
+    }
+
+    /// Stores through maps where no space was set aside, by file and byte: on a full disk each would be a signal.
+    #[must_use]
+    pub fn hole_stores(&self) -> Vec<(String, u64)> {
+        self.0.state.lock().unwrap().hole_stores.clone()
+    }
+
     /// The power goes now, if it has not yet, and comes back: the disk as it is then.
     pub fn reboot(&self, random: &mut Random) -> Self {
         Self::kill_all(&self.0);
-        let mut state = self.0.state.lock().unwrap();
-        let leave = [Leave::Oldest, Leave::Newest, Leave::Any, Leave::Any][random.below(4) as usize];
-        let names = names_left(&state, random, leave);
-        let storage = MemoryStorage::new();
-        let mut files: HashMap<u64, Vec<u8>> = HashMap::new();
-        let mut tracked = (HashMap::new(), BTreeMap::new());
-        for (path, what) in names {
-            match what {
-                None => {
-                    if storage.create_dir(&path).is_ok() {
-                        tracked.1.insert(path, None);
-                    }
-                }
-                Some(number) => {
-                    let content = files.entry(number).or_insert_with(|| {
-                        state.files.get_mut(&number).map_or_else(Vec::new, |(_, image)| {
-                            image.settle(random, leave);
-                            image.durable().to_vec()
-                        })
-                    });
-                    // A folder that is gone takes its files along.
-                    if let Ok(file) = storage.create(&path) {
-                        if !content.is_empty() {
-                            file.allocate(0, content.len() as u64).unwrap();
-                        }
-                        file.write_at(content, 0).unwrap();
-                        let id = file.id();
-                        tracked.0.insert(id, (file, Image::holding(content.clone())));
-                        tracked.1.insert(path, Some(id));
-                    }
-                }
-            }
-        }
-        let disk = Self::over(Arc::new(storage));
-        {
-            let mut new = disk.0.state.lock().unwrap();
-            (new.files, new.names) = tracked;
-        }
-        disk
+        let leave = Leave::any(random);
+        self.image(random, leave).disk()
     }
-}
-
-/// The names that a power cut leaves: a change may be lost, and then so is every later one of the same names.
-fn names_left(state: &State, random: &mut Random, leave: Leave) -> BTreeMap<String, Option<u64>> {
-    let mut names = state.names.clone();
-    let mut lost: Vec<&Renaming> = Vec::new();
-    for renaming in &state.pending {
-        let keep = match leave {
-            Leave::Oldest => false,
-            Leave::Newest => true,
-            Leave::Any => !random.one_in(3),
-        };
-        if keep && !lost.iter().any(|other| other.touches(renaming)) {
-            renaming.clone().apply(&mut names);
-        } else {
-            lost.push(renaming);
-        }
-    }
-    names
 }
 
 /// One process's view of a disk.
@@ -356,8 +327,17 @@ impl Process {
             }
             _ => {}
         }
+        let tell = |state: &State, is_done| {
+            if let Some(watcher) = &mut *self.disk.watcher.lock().unwrap() {
+                watcher(&Moment { number, kind, path: name, is_done, state });
+            }
+        };
+        if matches!(kind, Kind::Sync | Kind::SyncDir) {
+            tell(&state, false);
+        }
         let done = operation()?;
         note(&mut state, &done);
+        tell(&state, true);
         Ok(done)
     }
 
@@ -395,9 +375,8 @@ impl Storage for Seen {
             path,
             || self.inner().create(path),
             |state, file| {
-                state.files.insert(file.id(), (Arc::clone(file), Image::default()));
-                let new = Some((path.to_owned(), Some(file.id())));
-                state.pending.push(Renaming { dir: parent(path), gone: None, new });
+                state.files.insert(file.id(), (Arc::clone(file), Past::default()));
+                state.names.note_made(path, Some(file.id()));
             },
         )?;
         // A handle of its own: locks belong to handles, and the books keep theirs.
@@ -416,10 +395,7 @@ impl Storage for Seen {
             Kind::Name,
             from,
             || self.inner().rename(from, to),
-            |state, ()| {
-                let new = Some((to.to_owned(), id.ok()));
-                state.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
-            },
+            |state, ()| state.names.note_renamed(from, to, id.ok()),
         )
     }
 
@@ -427,14 +403,7 @@ impl Storage for Seen {
         // Most removals are of what is not there.
         self.0.alive()?;
         self.inner().open(path)?;
-        self.0.run(
-            Kind::Name,
-            path,
-            || self.inner().remove(path),
-            |state, ()| {
-                state.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
-            },
-        )
+        self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| state.names.note_removed(path))
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -446,13 +415,7 @@ impl Storage for Seen {
             Kind::Name,
             path,
             || self.inner().create_dir(path),
-            |state, ()| {
-                state.pending.push(Renaming {
-                    dir: parent(path),
-                    gone: None,
-                    new: Some((path.to_owned(), None)),
-                });
-            },
+            |state, ()| state.names.note_made(path, None),
         )
     }
 
@@ -466,15 +429,7 @@ impl Storage for Seen {
             Kind::SyncDir,
             path,
             || self.inner().sync_dir(path),
-            |state, ()| {
-                for renaming in std::mem::take(&mut state.pending) {
-                    if renaming.dir == path {
-                        renaming.apply(&mut state.names);
-                    } else {
-                        state.pending.push(renaming);
-                    }
-                }
-            },
+            |state, ()| state.names.note_synced(path),
         )
     }
 
@@ -512,18 +467,25 @@ impl Handle {
 
     fn note(&self, state: &mut State, from: u64, to: u64) {
         note_range(state, self.id, from, to);
+        self.note_allocated(state, from, to);
+    }
+
+    fn note_allocated(&self, state: &mut State, from: u64, to: u64) {
+        if let Some((_, past)) = state.files.get_mut(&self.id) {
+            past.note_allocated(from, to);
+        }
     }
 }
 
 /// Looks at what lies in a range of a file now.
 fn note_range(state: &mut State, id: u64, from: u64, to: u64) {
-    let Some((file, image)) = state.files.get_mut(&id) else { return };
+    let Some((file, past)) = state.files.get_mut(&id) else { return };
     let len = file.len().unwrap();
-    image.note_len(len);
+    past.note_len(len);
     let (from, to) = (from / 512 * 512, to.next_multiple_of(512).min(len));
     let mut bytes = vec![0; to.saturating_sub(from) as usize];
     file.read_at(&mut bytes, from).unwrap();
-    image.note_bytes(from, &bytes);
+    past.note_bytes(from, &bytes);
 }
 
 impl File for Handle {
@@ -555,13 +517,23 @@ impl File for Handle {
             Kind::Allocate,
             &self.path,
             || file.allocate(offset, len),
-            |state, ()| self.note(state, 0, 0),
+            |state, ()| {
+                note_range(state, self.id, 0, 0);
+                self.note_allocated(state, offset, offset + len);
+            },
         )
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let file = self.file()?;
-        self.process.run(Kind::Write, &self.path, || file.set_len(len), |state, ()| self.note(state, 0, 0))
+        self.process.run(
+            Kind::Write,
+            &self.path,
+            || file.set_len(len),
+            |state, ()| {
+                note_range(state, self.id, 0, 0);
+            },
+        )
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -579,8 +551,8 @@ impl File for Handle {
             &self.path,
             || file.sync(),
             |state, ()| {
-                if let Some((_, image)) = state.files.get_mut(&self.id) {
-                    image.synced();
+                if let Some((_, past)) = state.files.get_mut(&self.id) {
+                    past.synced();
                 }
             },
         );
@@ -588,8 +560,8 @@ impl File for Handle {
             // The kernel takes the pages for clean, and no later sync writes them.
             let mut state = disk.state.lock().unwrap();
             let state = &mut *state;
-            if let Some((_, image)) = state.files.get_mut(&self.id) {
-                image.settle(&mut state.random, Leave::Any);
+            if let Some((_, past)) = state.files.get_mut(&self.id) {
+                past.settle(&mut Draw::new(&mut state.random, Leave::Any));
             }
         }
         done
@@ -599,7 +571,12 @@ impl File for Handle {
 
     fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
         let words = self.file()?.map_words(offset, len)?;
-        let hook = Hook { process: Arc::clone(&self.process), words: words.clone(), offset };
+        let hook = Hook {
+            process: Arc::clone(&self.process),
+            path: self.path.clone(),
+            words: words.clone(),
+            offset,
+        };
         Ok(words.with_hook(self.id, offset, Arc::new(hook)))
     }
 
@@ -635,6 +612,7 @@ impl File for Handle {
 /// Counts stores into words, and undoes those of a dead process.
 struct Hook {
     process: Arc<Process>,
+    path: String,
     words: Words,
     offset: u64,
 }
@@ -645,8 +623,13 @@ impl StoreHook for Hook {
             return;
         }
         let undo = || self.words.store(((byte_offset - self.offset) / 8) as usize, old, Ordering::SeqCst);
-        let note = |state: &mut State, (): &()| note_range(state, file, byte_offset, byte_offset + 8);
-        if self.process.run(Kind::Store, "words", || Ok(()), note).is_err() {
+        let note = |state: &mut State, (): &()| {
+            if state.files.get(&file).is_some_and(|(_, past)| past.is_hole(byte_offset)) {
+                state.hole_stores.push((self.path.clone(), byte_offset));
+            }
+            note_range(state, file, byte_offset, byte_offset + 8);
+        };
+        if self.process.run(Kind::Store, &self.path, || Ok(()), note).is_err() {
             // A cut may leave it all the same: it was noted.
             undo();
         }

@@ -1,115 +1,156 @@
-//! What of one file is on the disk for sure, and what a power cut may leave of the rest: of each sector of 512 bytes any
-//! version it has had since the last sync, and any length.
+//! A disk at one moment: what a power cut left of it, or the files of some storage. It can be looked at, damaged, and be
+//! a storage or a disk again, as often as is liked.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
 
-use crate::random::Random;
+use pongo_core::storage::{File, MemoryStorage, PAGE, Storage};
+use xxhash_rust::xxh3::Xxh3;
 
-const SECTOR: usize = 512;
-/// More versions of one sector are not told apart: what is in between goes.
-const VERSIONS: usize = 12;
+use crate::disk::Disk;
+use crate::past::Content;
 
-type Sector = [u8; SECTOR];
-
-/// See the module.
-#[derive(Debug, Default)]
-pub(crate) struct Image {
-    durable: Vec<u8>,
-    /// Versions since the last sync, oldest first.
-    dirty: BTreeMap<usize, Vec<Sector>>,
-    /// Lengths since the last sync, oldest first.
-    lens: Vec<usize>,
-}
-
-/// How a power cut chooses.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Leave {
-    /// Nothing that was not synced.
-    Oldest,
-    /// Everything.
-    Newest,
-    /// Whatever comes.
-    Any,
+/// See the module. Images of the same disk share what did not change between them.
+///
+/// ```
+/// use pongo_core::storage::Storage;
+/// use pongo_sim::{Disk, Leave, Random};
+///
+/// let disk = Disk::new();
+/// let storage = disk.process().storage();
+/// let file = storage.create("a")?;
+/// file.write_at(&[1; 600], 0)?;
+/// let nothing = disk.image(&mut Random(7), Leave::Oldest);
+/// assert_eq!(nothing.files().count(), 0);
+/// file.sync()?;
+/// storage.sync_dir("")?;
+/// let image = disk.image(&mut Random(7), Leave::Oldest);
+/// assert_eq!(image.get("a"), Some(&[1; 600][..]));
+/// assert_eq!(image.storage().open("a")?.len()?, 600);
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Clone, Default, Debug)]
+pub struct Image {
+    /// Files and, as `None`, folders, by their paths.
+    pub(crate) entries: BTreeMap<String, Option<Arc<Content>>>,
 }
 
 impl Image {
-    pub(crate) fn holding(bytes: Vec<u8>) -> Self {
-        Self { durable: bytes, ..Self::default() }
+    /// Everything in a storage.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub fn of(storage: &dyn Storage) -> io::Result<Self> {
+        let mut image = Self::default();
+        image.add(storage, "")?;
+        Ok(image)
     }
 
-    fn durable_sector(&self, index: usize) -> Sector {
-        let mut sector = [0; SECTOR];
-        let start = (index * SECTOR).min(self.durable.len());
-        let end = (start + SECTOR).min(self.durable.len());
-        sector[..end - start].copy_from_slice(&self.durable[start..end]);
-        sector
-    }
-
-    /// The file is so long now.
-    pub(crate) fn note_len(&mut self, len: u64) {
-        if *self.lens.last().unwrap_or(&self.durable.len()) != len as usize {
-            self.lens.push(len as usize);
-        }
-    }
-
-    /// The bytes at a multiple of the sector size are these now.
-    pub(crate) fn note_bytes(&mut self, at: u64, bytes: &[u8]) {
-        for (i, part) in bytes.chunks(SECTOR).enumerate() {
-            let index = at as usize / SECTOR + i;
-            let mut sector = [0; SECTOR];
-            sector[..part.len()].copy_from_slice(part);
-            let durable = self.durable_sector(index);
-            let known = self.dirty.get(&index).and_then(|versions| versions.last());
-            if sector == *known.unwrap_or(&durable) {
-                continue;
-            }
-            let versions = self.dirty.entry(index).or_default();
-            if versions.len() == VERSIONS {
-                versions.remove(VERSIONS / 2);
-            }
-            versions.push(sector);
-        }
-    }
-
-    fn store(&mut self, index: usize, sector: &Sector) {
-        let start = (index * SECTOR).min(self.durable.len());
-        let end = (start + SECTOR).min(self.durable.len());
-        self.durable[start..end].copy_from_slice(&sector[..end - start]);
-    }
-
-    /// Everything so far is on the disk.
-    pub(crate) fn synced(&mut self) {
-        self.settle(&mut Random(0), Leave::Newest);
-    }
-
-    /// What was not synced is left as it comes; nothing of it will be written by a later sync.
-    pub(crate) fn settle(&mut self, random: &mut Random, leave: Leave) {
-        if let Some(&last) = self.lens.last() {
-            let len = match leave {
-                Leave::Oldest => self.durable.len(),
-                Leave::Newest => last,
-                Leave::Any => {
-                    let place = random.below(self.lens.len() as u64 + 1) as usize;
-                    place.checked_sub(1).map_or(self.durable.len(), |place| self.lens[place])
+    fn add(&mut self, storage: &dyn Storage, dir: &str) -> io::Result<()> {
+        for name in storage.list(dir)? {
+            let path = if dir.is_empty() { name } else { format!("{dir}/{name}") };
+            match storage.open(&path) {
+                Ok(file) => {
+                    let mut bytes = vec![0; file.len()? as usize];
+                    file.read_at(&mut bytes, 0)?;
+                    self.entries.insert(path, Some(Arc::new(Content::new(bytes))));
                 }
-            };
-            self.durable.resize(len, 0);
-            self.lens.clear();
-        }
-        for (index, versions) in std::mem::take(&mut self.dirty) {
-            let place = match leave {
-                Leave::Oldest => 0,
-                Leave::Newest => versions.len(),
-                Leave::Any => random.below(versions.len() as u64 + 1) as usize,
-            };
-            if let Some(place) = place.checked_sub(1) {
-                self.store(index, &versions[place]);
+                Err(_) => {
+                    self.add(storage, &path)?;
+                    self.entries.insert(path, None);
+                }
             }
         }
+        Ok(())
     }
 
-    /// What is on the disk for sure.
-    pub(crate) fn durable(&self) -> &[u8] {
-        &self.durable
+    /// All files, by their paths in order.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.entries
+            .iter()
+            .filter_map(|(path, entry)| Some((path.as_str(), entry.as_ref()?.bytes.as_slice())))
     }
+
+    /// All folders, by their paths in order.
+    pub fn folders(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|(_, entry)| entry.is_none()).map(|(path, _)| path.as_str())
+    }
+
+    /// A file's bytes.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<&[u8]> {
+        self.entries.get(path)?.as_ref().map(|content| content.bytes.as_slice())
+    }
+
+    /// Puts a file there, in a folder that is there, or in place of another.
+    pub fn set(&mut self, path: &str, bytes: Vec<u8>) {
+        self.entries.insert(path.to_owned(), Some(Arc::new(Content::new(bytes))));
+    }
+
+    /// Takes a file, or a folder with all that is in it, away.
+    pub fn remove(&mut self, path: &str) {
+        let inside = format!("{path}/");
+        self.entries.retain(|known, _| known != path && !known.starts_with(&inside));
+    }
+
+    /// Names and bytes of all entries but those that `skip` wants to be left out, as one number. Quick for what
+    /// images share.
+    #[must_use]
+    pub fn hash(&self, skip: impl Fn(&str) -> bool) -> u64 {
+        let mut hash = Xxh3::new();
+        for (path, entry) in self.entries.iter().filter(|(path, _)| !skip(path)) {
+            hash.update(path.as_bytes());
+            hash.update(&entry.as_ref().map_or(1, |content| content.hash()).to_le_bytes());
+            hash.update(&entry.as_ref().map_or(0, |content| content.bytes.len() as u64).to_le_bytes());
+        }
+        hash.digest()
+    }
+
+    /// A storage in memory that holds this; its own from now on.
+    #[must_use]
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        Arc::new(self.build(|_, _, _| ()))
+    }
+
+    /// A disk on which all of this is durable.
+    #[must_use]
+    pub fn disk(&self) -> Disk {
+        let (mut files, mut names) = (Vec::new(), BTreeMap::new());
+        let storage = self.build(|path, file, content| {
+            names.insert(path.to_owned(), Some(file.id()));
+            files.push((Arc::clone(file), Arc::clone(content)));
+        });
+        names.extend(self.folders().map(|path| (path.to_owned(), None)));
+        Disk::holding(Arc::new(storage), files, names)
+    }
+
+    fn build(&self, mut each: impl FnMut(&str, &Arc<dyn File>, &Arc<Content>)) -> MemoryStorage {
+        let storage = MemoryStorage::new();
+        for (path, entry) in &self.entries {
+            let Some(content) = entry else {
+                storage.create_dir(path).expect("folders come before what is in them");
+                continue;
+            };
+            let file = storage.create(path).expect("a name of its own, in a folder that is there");
+            fill(&*file, content).expect("memory takes what there is");
+            each(path, &file, content);
+        }
+        storage
+    }
+}
+
+/// Writes what is not zero, sets aside what was set aside, and leaves the holes.
+fn fill(file: &dyn File, content: &Content) -> io::Result<()> {
+    let len = content.bytes.len() as u64;
+    for &page in content.allocated.iter().filter(|&&page| page * PAGE < len) {
+        let start = page * PAGE;
+        let bytes = &content.bytes[start as usize..(start + PAGE).min(len) as usize];
+        if bytes.iter().any(|&byte| byte != 0) {
+            file.write_at(bytes, start)?;
+        } else {
+            file.allocate(start, bytes.len() as u64)?;
+        }
+    }
+    file.set_len(len)
 }

@@ -4,14 +4,25 @@
 //! | module | what it owns |
 //! | --- | --- |
 //! | `disk` | the operations, which are counted, and what is planned for one of them |
-//! | `image` | what of a file is durable, and which versions of each sector a power cut may leave |
+//! | `watch` | who is told of each operation, and can take images as it goes |
+//! | `image` | a disk at one moment, to be opened, looked at, damaged |
+//! | `past` | what of a file is durable, and which versions of each sector a power cut may leave |
+//! | `names` | the same for names |
+//! | `leave` | how a power cut chooses |
 //! | `random` | random numbers that can be had again |
 
 #![forbid(unsafe_code)]
 
 mod disk;
 mod image;
+mod leave;
+mod names;
+mod past;
 mod random;
+mod watch;
 
 pub use disk::{Disk, Kind, Plan, Process};
+pub use image::Image;
+pub use leave::Leave;
 pub use random::Random;
+pub use watch::Moment;

@@ -7,21 +7,38 @@
 //! | `choice` | where decisions come from: a seed, or the bytes of a fuzzer |
 //! | `world` | what the tables must hold at one `Seq` |
 //! | `transaction` | transactions, made up from a world, performed on a store |
+//! | `life` | a store on a simulated disk, worked with step by step |
+//! | `book` | what may be found of it after a power cut |
+//! | `cutter` | the power cut at its operations, as it goes on |
+//! | `cut` | what a cut left, opened and compared with what may be there |
+//! | `recovered` | the bytes that each recovery must come to, read from the files as `docs/FORMAT.md` has them |
 //! | `look` | everything that can be seen of a store, compared with a world |
+//! | [`fuzz`] | the bodies of the fuzz targets |
 //! | `safeguards` | every safeguard of the store by name, for the runner that leaves out each in turn |
 
 #![forbid(unsafe_code)]
 
+mod book;
 mod choice;
+mod cut;
+mod cutter;
+pub mod fuzz;
+mod life;
 mod look;
 mod records;
+mod recovered;
 pub mod safeguards;
 mod transaction;
 mod world;
 
+pub use book::Book;
 pub use choice::{Bytes, Choice};
+pub use cut::{Depth, survives};
+pub use cutter::{CUT, Cut, Cutter, Plan, SECOND_CUT, Tally, Trial, is_volatile};
+pub use life::{Life, Step, alone};
 pub use look::{Look, look, look_at};
 pub use records::{Note, Seat, Stop, name_of};
+pub use recovered::Recovered;
 pub use transaction::{Change, Failure, Mix, Transaction};
 pub use world::World;
 

@@ -230,8 +230,18 @@ impl Transaction {
     /// # Panics
     /// If the store answers otherwise than it must.
     pub fn perform(&self, before: &World, store: &Store) -> Result<Seq, Failure> {
+        self.perform_in(before, store.begin_write_with(self.durability)?)
+    }
+
+    /// The same in a transaction that was begun, as durable as that is.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    ///
+    /// # Panics
+    /// If the store answers otherwise than it must.
+    pub fn perform_in(&self, before: &World, mut tx: WriteTransaction) -> Result<Seq, Failure> {
         let mut world = before.clone();
-        let mut tx = store.begin_write_with(self.durability)?;
         for change in &self.changes {
             change.perform(&mut tx, &mut world)?;
         }

@@ -59,7 +59,8 @@ impl Header {
             checksum: reader.u64()?,
         };
         let sane = header.len >= HEADER as u64 && header.len.is_multiple_of(8) && header.len <= LONGEST;
-        sane.then_some(header)
+        // There is always a next `Seq`, and a pin is one more than a `Seq`.
+        (sane && header.seq.0 < LIMIT).then_some(header)
     }
 
     /// Whether `entry`, the whole of it, has the checksum that the header states.
@@ -391,6 +392,15 @@ mod tests {
         assert_eq!((header.seq, header.pos, header.kind), (Seq(9), JournalPos(4096), COMMIT));
         assert_eq!(Commit::decode(&entry).unwrap(), commit);
         assert_eq!(commit.rows[0].count(), 5);
+    }
+
+    #[test]
+    fn a_seq_that_nothing_can_follow_is_no_entrys() {
+        for (seq, is_one) in [(0, true), (LIMIT - 1, true), (LIMIT, false), (u64::MAX, false)] {
+            let mut entry = sample(&[9; 36]).encode();
+            seal(&mut entry, COMMIT, Salt(1), JournalPos(0), JournalPos(0), Seq(seq));
+            assert_eq!(Header::decode(&entry).is_some(), is_one, "Seq {seq}");
+        }
     }
 
     #[test]

@@ -22,4 +22,5 @@ mod processes;
 mod room;
 
 mod rot;
+mod unreadable;
 mod work;

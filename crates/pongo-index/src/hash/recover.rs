@@ -95,18 +95,19 @@ impl HashIndex {
     }
 
     /// Makes everything durable: after `Ok`, and if no writer was at work since, the files are on the disk as they are, with
-    /// a checksum for [`verify`](Self::verify). Costs reading the whole index.
+    /// a checksum for [`verify`](Self::verify) and the moment: a number that the caller never gives for other rows. Costs
+    /// reading the whole index.
     ///
     /// # Errors
     ///
     /// [`HashError::Io`] if a sync fails: some of it may never reach the disk, the index must be rebuilt.
-    pub fn sync(&self) -> Result<(), HashError> {
+    pub fn sync(&self, moment: u64) -> Result<(), HashError> {
         let writer = self.writer()?;
         let (pieces, _) = writer.counts()?;
         let Root { bits, .. } = writer.view.root;
         writer.view.maps.sync(pieces, bits)?;
         self.head.sync()?;
-        self.write_sum(&writer)?;
+        self.write_sum(&writer, moment)?;
         let folder = &self.first.folder;
         let synced = removable!("hash.folder", folder.storage.sync_dir(&folder.dir));
         Ok(synced.map_err(|error| HashError::io("sync", &folder.dir, error))?)

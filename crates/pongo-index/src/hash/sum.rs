@@ -1,7 +1,7 @@
 //! The checksum of an index that is not being written: made when a store is closed, compared when it was opened again.
 //!
 //! ```text
-//! words of the file `sum`:  magic | root | xxh3 of all segments in force and of the top | xxh3 of the three before
+//! words of the file `sum`:  magic | root | xxh3 of all segments in force and of the top | moment | xxh3 of the four before
 //! ```
 //!
 //! Entries change in place at every commit, so there is none while the store is written to.
@@ -20,38 +20,38 @@ use super::maps::Folder;
 
 const NAME: &str = "sum";
 const MAGIC: u64 = u64::from_le_bytes(*b"PONGOSUM");
-const WORDS: usize = 4;
+const WORDS: usize = 5;
 
 impl HashIndex {
-    /// Whether the index is what it was when [`sync`](Self::sync) last returned. Only to be asked while nobody writes.
+    /// Whether the index is what it was when [`sync`](Self::sync) last returned, and that was at this moment: one of another
+    /// time is as right in itself, and not these rows'. Only to be asked while nobody writes.
     ///
     /// Costs reading the whole index: some 2 ms for a million entries that are in memory.
     ///
     /// # Errors
     ///
     /// [`HashError::Damaged`] if it is not, or if that cannot be known; [`HashError::Io`].
-    pub fn verify(&self) -> Result<(), HashError> {
+    pub fn verify(&self, moment: u64) -> Result<(), HashError> {
         let writer = self.writer()?;
         let expected = self.read_sum()?;
-        let found = [writer.view.root.to_word(), writer.sum()?];
+        let found = [writer.view.root.to_word(), writer.sum()?, moment];
         if holds!("hash.checksum", expected == Some(found)) {
             return Ok(());
         }
-        let said = expected
-            .map_or("no checksum".to_owned(), |[root, sum]| format!("root {root:x}, checksum {sum:016x}"));
-        let what = format!(
-            "expected what `sum` says of it ({said}), found root {:x}, checksum {:016x}",
-            found[0], found[1]
-        );
+        let say = |[root, sum, moment]: [u64; 3]| {
+            format!("root {root:x}, checksum {sum:016x}, synced at moment {moment:016x}")
+        };
+        let said = expected.map_or("no checksum".to_owned(), say);
+        let what = format!("expected what `sum` says of it ({said}), found {}", say(found));
         Err(self.first.folder.damaged(what).into())
     }
 
     /// Writes the checksum. The caller syncs the folder.
-    pub(super) fn write_sum(&self, writer: &Writer<'_>) -> Result<(), Fault> {
+    pub(super) fn write_sum(&self, writer: &Writer<'_>, moment: u64) -> Result<(), Fault> {
         let folder = &self.first.folder;
         let path = folder.path(NAME);
         let file = prepare(folder)?;
-        let bytes = encode([writer.view.root.to_word(), writer.sum()?]);
+        let bytes = encode([writer.view.root.to_word(), writer.sum()?, moment]);
         let write = |file: &dyn File| {
             file.write_at(&bytes, 0)?;
             removable!("hash.sum.sync", file.sync())
@@ -59,7 +59,7 @@ impl HashIndex {
         write(&*file).map_err(|error| HashError::io("write", &path, error))
     }
 
-    fn read_sum(&self) -> Result<Option<[u64; 2]>, Fault> {
+    fn read_sum(&self) -> Result<Option<[u64; 3]>, Fault> {
         let folder = &self.first.folder;
         let path = folder.path(NAME);
         let io = |error| HashError::io("read", &path, error);
@@ -76,7 +76,7 @@ impl HashIndex {
         for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
         }
-        let said = [words[1], words[2]];
+        let said = [words[1], words[2], words[3]];
         Ok(holds!("hash.sum.checksum", encode(said) == bytes).then_some(said))
     }
 }
@@ -96,9 +96,9 @@ pub(super) fn prepare(folder: &Folder) -> Result<Arc<dyn File>, Fault> {
     Ok(file)
 }
 
-fn encode([root, sum]: [u64; 2]) -> [u8; WORDS * 8] {
+fn encode([root, sum, moment]: [u64; 3]) -> [u8; WORDS * 8] {
     let mut bytes = [0; WORDS * 8];
-    for (to, word) in bytes.chunks_exact_mut(8).zip([MAGIC, root, sum]) {
+    for (to, word) in bytes.chunks_exact_mut(8).zip([MAGIC, root, sum, moment]) {
         to.copy_from_slice(&word.to_le_bytes());
     }
     let check = xxh3_64(&bytes[..(WORDS - 1) * 8]);

@@ -1,0 +1,67 @@
+//! What a power cut left, opened and compared with what may be there.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pongo_sim::{Image, Random};
+
+use crate::{Book, Mix, Transaction, World, look, options};
+
+/// How closely an image is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Depth {
+    /// Opened, and everything in it compared.
+    Look,
+    /// Then verified, written to once more, left without a close, and opened again.
+    GoOn,
+}
+
+/// Opens an image and compares what is in it with what may be there. Gives all files as recovery left them, the store open.
+///
+/// # Errors
+/// What was wrong, panics included.
+pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
+    let tried = catch_unwind(AssertUnwindSafe(|| try_image(image, book, depth)));
+    tried.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panicked: {}", text.unwrap_or_default()))
+    })
+}
+
+fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
+    let storage = image.storage();
+    let store = options().open_on(storage.clone()).map_err(|error| format!("opening: {error}"))?;
+    let seq = store.begin_read().map_err(|error| format!("begin_read: {error}"))?.seq().0;
+    let world = book.found(seq)?;
+    let recovered = Image::of(&*storage).map_err(|error| format!("reading it all: {error}"))?;
+    same(&store, world, "as it was found")?;
+    if depth == Depth::Look {
+        return Ok(recovered);
+    }
+    sound(&store)?;
+    let mut random = Random(image.hash(|_| false));
+    let next = Transaction::make_up(world, &mut random, Mix::SMALL);
+    next.perform(world, &store).map_err(|error| format!("one more commit: {error}"))?;
+    same(&store, &next.after, "with one more commit")?;
+    let left = Image::of(&*storage).map_err(|error| format!("reading it all: {error}"))?;
+    drop(store);
+    for (image, how) in [(left, "cut and reopened"), (Image::of(&*storage).unwrap(), "closed and reopened")] {
+        let store = options().open_on(image.storage()).map_err(|error| format!("{how}: {error}"))?;
+        same(&store, &next.after, how)?;
+        sound(&store)?;
+    }
+    Ok(recovered)
+}
+
+fn same(store: &pongo::Store, world: &World, when: &str) -> Result<(), String> {
+    let look = look(store, world);
+    if look.wrong.is_empty() && look.errors.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{when}: wrong: {:#?}\nerrors: {:#?}", look.wrong, look.errors))
+}
+
+fn sound(store: &pongo::Store) -> Result<(), String> {
+    let report = store.verify(|_| ()).map_err(|error| format!("verify: {error}"))?;
+    if report.is_sound() { Ok(()) } else { Err(report.to_string()) }
+}

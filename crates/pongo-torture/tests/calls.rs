@@ -1,0 +1,215 @@
+//! The N-th system call fails, at the kernel's real interface, under the whole product.
+//!
+//! The test starts itself again, as a process that works on a store, and watches it with ptrace: at the N-th call of a kind it
+//! answers in the kernel's place. Each time: no panic, signal, hang or wrong value; what was acknowledged is there when the
+//! store is opened again, what was refused is not.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+
+#[path = "calls/call.rs"]
+mod call;
+#[path = "calls/case.rs"]
+mod case;
+#[path = "calls/child.rs"]
+mod child;
+#[path = "../../../tests/support/folder.rs"]
+mod folder;
+#[path = "../../../tests/support/child.rs"]
+mod respawn;
+#[path = "../../../tests/support/rng.rs"]
+mod rng;
+#[path = "calls/sweep.rs"]
+mod sweep;
+#[path = "calls/trace.rs"]
+mod trace;
+#[path = "calls/world.rs"]
+mod world;
+
+use call::{Call, How};
+use case::Place;
+use child::Work;
+use rng::Rng;
+use sweep::{Series, Start, Sweep, Tally};
+use world::Outcome;
+
+/// In a child: does what it was started for, and does not come back.
+fn work_if_asked() -> Outcome {
+    let Some(role) = respawn::role() else { return Ok(()) };
+    let mut words = role.splitn(5, ' ');
+    let mut next = || words.next().ok_or("a role is five words");
+    let work = [Work::Life, Work::Reopen].into_iter();
+    let name = next()?;
+    let work = work.into_iter().find(|work| format!("{work:?}") == name).ok_or("no such work")?;
+    let watched = next()?.parse()?;
+    let (from, count) = (next()?.parse()?, next()?.parse()?);
+    work.run(next()?.as_ref(), watched, from, count);
+    Err("the child came back".into())
+}
+
+fn all_of(name: &'static str, sweeps: Vec<Sweep>) -> Outcome {
+    let mut rng = Rng::seeded(name);
+    let began = std::time::Instant::now();
+    let mut sum = Tally::default();
+    for sweep in sweeps {
+        let Some(tally) = sweep.try_all(&mut rng)? else {
+            println!("{name}: skipped, since ptrace or seccomp is not allowed here");
+            return Ok(());
+        };
+        sum.cases += tally.cases;
+        sum.struck += tally.struck;
+        sum.calls += tally.calls;
+        sum.failures.extend(tally.failures);
+        tally.unheard.into_iter().for_each(|(call, times)| *sum.unheard.entry(call).or_default() += times);
+    }
+    println!(
+        "{name}: {} cases, {} of them with {} failed calls, {} failures, {:.1} s; no error was told of after {:?}",
+        sum.cases,
+        sum.struck,
+        sum.calls,
+        sum.failures.len(),
+        began.elapsed().as_secs_f64(),
+        sum.unheard,
+    );
+    assert!(sum.failures.is_empty(), "{} cases failed:\n{}", sum.failures.len(), sum.failures.join("\n"));
+    assert!(
+        sum.struck * 10 >= sum.cases * 9,
+        "most cases never came to their call: {} of {}",
+        sum.struck,
+        sum.cases
+    );
+    Ok(())
+}
+
+#[test]
+fn a_call_fails_once() -> Outcome {
+    work_if_asked()?;
+    let test = "a_call_fails_once";
+    let series = || sweep::errors(Place::Store, false);
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 120 },
+            Sweep { test, work: Work::Reopen, start: Start::Killed, count: 2, series: series(), cases: 30 },
+            Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 60 },
+            Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 30 },
+        ],
+    )
+}
+
+#[test]
+fn a_call_fails_from_then_on() -> Outcome {
+    work_if_asked()?;
+    let test = "a_call_fails_from_then_on";
+    let series = || {
+        let mut series = sweep::errors(Place::Store, true);
+        let calls =
+            vec![Call::WriteAt, Call::Allocate, Call::SetLen, Call::SyncData, Call::SyncAll, Call::Open];
+        for error in [libc::EIO, libc::ENOSPC] {
+            series.push(Series {
+                place: Place::Store,
+                calls: calls.clone(),
+                how: How::Error(error),
+                lasting: true,
+            });
+        }
+        series
+    };
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 120 },
+            Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 60 },
+            Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 30 },
+        ],
+    )
+}
+
+#[test]
+fn interruptions_and_short_transfers_are_not_noticed() -> Outcome {
+    work_if_asked()?;
+    let test = "interruptions_and_short_transfers_are_not_noticed";
+    let series = || sweep::hindrances(Place::Store);
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 60 },
+            Sweep { test, work: Work::Reopen, start: Start::Copied, count: 2, series: series(), cases: 40 },
+        ],
+    )
+}
+
+#[test]
+fn the_ordered_indexes_fail() -> Outcome {
+    work_if_asked()?;
+    let test = "the_ordered_indexes_fail";
+    let series = || {
+        let mut series = sweep::errors(Place::Ordered, false);
+        series.extend(sweep::errors(Place::Ordered, true));
+        series.extend(sweep::hindrances(Place::Ordered));
+        series
+    };
+    all_of(
+        test,
+        vec![
+            Sweep { test, work: Work::Life, start: Start::Nothing, count: 12, series: series(), cases: 80 },
+            Sweep { test, work: Work::Reopen, start: Start::Closed, count: 2, series: series(), cases: 40 },
+        ],
+    )
+}
+
+/// The parent has the store open, so that the child joins, and takes over, and is taken over from.
+#[test]
+fn calls_fail_beside_another_process() -> Outcome {
+    work_if_asked()?;
+    let test = "calls_fail_beside_another_process";
+    let sweep = |lasting, cases| {
+        let series = sweep::errors(Place::Store, lasting);
+        Sweep { test, work: Work::Reopen, start: Start::Shared, count: 6, series, cases }
+    };
+    all_of(test, vec![sweep(false, 60), sweep(true, 40)])
+}
+
+/// A folder with rows and without the super file is a store that lost it, not a place for a new one: also if the rows cannot be
+/// seen for an error of the disk.
+#[test]
+fn a_store_without_its_super_file_is_never_made_anew() -> Outcome {
+    work_if_asked()?;
+    let test = "a_store_without_its_super_file_is_never_made_anew";
+    let bench = case::Bench::new(test)?;
+    bench.run_free(Work::Life, 1, 6)?;
+    let template = bench.store().with_extension("template");
+    folder::copy(&bench.store(), &template)?;
+    std::fs::remove_file(template.join("super"))?;
+    let names = |dir: &str| -> std::io::Result<Vec<_>> {
+        std::fs::read_dir(bench.store().join(dir))?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    let mut cases = 0;
+    for call in Call::ALL {
+        for nth in 1.. {
+            let how = How::Error(libc::EIO);
+            let fault = case::Fault { place: Place::Store, calls: vec![call], nth, lasting: false, how };
+            bench.begin_with(Some(&template))?;
+            let run = match bench.run(Work::Reopen, 7, 1, Some(&fault)) {
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                    println!("{test}: skipped, since ptrace is not allowed here");
+                    return Ok(());
+                }
+                run => run?,
+            };
+            if run.said.first().is_some_and(|line| line.starts_with("not-watched")) {
+                println!("{test}: skipped, since seccomp is not allowed here");
+                return Ok(());
+            }
+            let refused = run.said.iter().any(|line| line.starts_with("not-opened"));
+            assert!(refused && !run.said.contains(&"opened".to_owned()), "{fault}: {:?}", run.said);
+            let lost = names("journal")?.is_empty() || names("")?.iter().any(|name| name == "super");
+            assert!(!lost, "{fault}: a new store was begun over the old one");
+            cases += 1;
+            if run.strike.is_none() {
+                break;
+            }
+        }
+    }
+    println!("{test}: {cases} cases, 0 failures");
+    Ok(())
+}

@@ -1,0 +1,343 @@
+//! One case: a child, a fault, and what came of it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use pongo::prelude::*;
+
+use crate::call::{Call, How};
+use crate::child::Work;
+use crate::respawn;
+use crate::trace::{Ended, Seen, Traced};
+use crate::world::{self, Model, Outcome};
+
+/// Whose files a call is about.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Place {
+    /// The store's own.
+    Store,
+    /// sled's, which holds the ordered indexes: nothing depends on it.
+    Ordered,
+}
+
+/// Which calls fail, and how.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Fault {
+    pub(crate) place: Place,
+    pub(crate) calls: Vec<Call>,
+    /// The first of them, counted from 1.
+    pub(crate) nth: u64,
+    /// All those behind it too.
+    pub(crate) lasting: bool,
+    pub(crate) how: How,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = if self.lasting { " and all behind it" } else { "" };
+        let calls = if self.calls.len() > 4 { "any".to_owned() } else { format!("{:?}", self.calls) };
+        write!(f, "{:?} {calls} number {}{all}: {:?}", self.place, self.nth, self.how)
+    }
+}
+
+/// The first call that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Strike {
+    pub(crate) call: Call,
+    pub(crate) path: String,
+    /// Lines that the child had said.
+    pub(crate) said: usize,
+}
+
+impl Strike {
+    /// Whether the file is made anew from the rows if anything is wrong with it.
+    fn is_of_an_index(&self) -> bool {
+        self.path.starts_with("/hash/") || self.path.contains(".zones")
+    }
+
+    /// Whether nothing is lost but time or space if this call fails, so that nobody need be told.
+    fn may_be_silent(&self) -> bool {
+        let is_in_journal = self.path.starts_with("/journal/");
+        match self.call {
+            // Leftovers; a hint; and a lock that is given up goes with its file.
+            Call::Remove | Call::SyncRange | Call::Lock => true,
+            // A segment that nobody needs any more is not kept for later.
+            Call::Rename | Call::Open | Call::LookAt if is_in_journal => true,
+            // What cannot be told of the file system is taken to be the worse.
+            Call::LookAt if self.path.is_empty() => true,
+            _ => self.is_of_an_index(),
+        }
+    }
+}
+
+/// What a child did.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) counts: BTreeMap<(Place, Call), u64>,
+    pub(crate) strike: Option<Strike>,
+    pub(crate) strikes: u64,
+    pub(crate) ended: Ended,
+    pub(crate) said: Vec<String>,
+    /// Everything, the test harness's words too.
+    pub(crate) output: String,
+    /// What a process that had the store open beside it found wrong.
+    wrong_beside: Vec<String>,
+    /// Transactions of that process.
+    done_beside: Vec<u64>,
+}
+
+/// A folder in which children work.
+pub(crate) struct Bench {
+    test: &'static str,
+    folder: tempfile::TempDir,
+}
+
+/// The words of a child among those of the test harness.
+fn words(output: &str) -> Vec<String> {
+    output.lines().filter_map(|line| line.strip_prefix("@ ")).map(str::to_owned).collect()
+}
+
+impl Bench {
+    /// In memory, where there is a file system for that, so that no case waits for a disk; in `TMPDIR`, if that is set.
+    pub(crate) fn new(test: &'static str) -> io::Result<Bench> {
+        let in_memory = Path::new("/dev/shm");
+        let folder = if in_memory.is_dir() && std::env::var_os("TMPDIR").is_none() {
+            tempfile::tempdir_in(in_memory)?
+        } else {
+            tempfile::tempdir()?
+        };
+        Ok(Bench { test, folder })
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store.pongo")
+    }
+
+    fn command(&self, work: Work, watched: bool, from: u64, count: u64) -> std::process::Command {
+        let role = format!("{work:?} {watched} {from} {count} {}", self.store().display());
+        respawn::command(self.test, &role)
+    }
+
+    /// Runs a child that nobody watches.
+    pub(crate) fn run_free(&self, work: Work, from: u64, count: u64) -> io::Result<()> {
+        let output = self.command(work, false, from, count).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        let well = words(&said).last().is_some_and(|word| word == "done") && !said.contains("@ WRONG");
+        if well { Ok(()) } else { Err(io::Error::other(format!("{}: {said}", output.status))) }
+    }
+
+    /// Runs a child under watch, and lets calls of it fail.
+    pub(crate) fn run(&self, work: Work, from: u64, count: u64, fault: Option<&Fault>) -> io::Result<Run> {
+        let words_at = self.folder.path().join("said");
+        let traced = Traced::start(&mut self.command(work, true, from, count), &words_at)?;
+        let root = self.store().display().to_string();
+        let (mut counts, mut strike, mut strikes, mut matched) = (BTreeMap::new(), None, 0, 0);
+        let ended = traced.run(|seen| {
+            let (place, path) = place_of(seen, &root)?;
+            *counts.entry((place, seen.call)).or_default() += 1;
+            let fault = fault.filter(|fault| fault.place == place && fault.calls.contains(&seen.call))?;
+            if fault.how == How::Short && seen.count() < 2 {
+                return None;
+            }
+            matched += 1;
+            if matched != fault.nth && !(fault.lasting && matched > fault.nth) {
+                return None;
+            }
+            strikes += 1;
+            strike.get_or_insert_with(|| {
+                let said = words(&read(&words_at)).len();
+                Strike { call: seen.call, path: path.replace(&root, ""), said }
+            });
+            Some(fault.how)
+        })?;
+        let output = read(&words_at);
+        let said = words(&output);
+        let (wrong_beside, done_beside) = (Vec::new(), Vec::new());
+        Ok(Run { counts, strike, strikes, ended, said, output, wrong_beside, done_beside })
+    }
+
+    /// Removes the store, and puts a copy of another one in its place.
+    pub(crate) fn begin_with(&self, template: Option<&Path>) -> io::Result<()> {
+        match fs::remove_dir_all(self.store()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        template.map_or(Ok(()), |template| crate::folder::copy(template, &self.store()))
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read(path).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whose file a call is about; `None` if it is neither the store's nor sled's.
+fn place_of(seen: &Seen<'_>, root: &str) -> Option<(Place, String)> {
+    let locks = [libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+    if seen.call == Call::Lock && !locks.contains(&seen.command()) {
+        return None;
+    }
+    if seen.is_map_beside_files() {
+        return Some((Place::Store, "memory".to_owned()));
+    }
+    let path = seen.path();
+    let rest = path.strip_prefix(root)?;
+    Some((if rest.starts_with("/ordered") { Place::Ordered } else { Place::Store }, path))
+}
+
+impl Run {
+    fn numbers(&self, word: &str) -> Vec<u64> {
+        let of = |line: &String| line.strip_prefix(word)?.strip_prefix(' ')?.split(' ').next()?.parse().ok();
+        self.said.iter().filter_map(of).collect()
+    }
+
+    /// What is wrong with what the child said, and with the store that it left. `before` are the transactions that were there.
+    pub(crate) fn judge(&self, bench: &Bench, fault: Option<&Fault>, before: &[u64]) -> Vec<String> {
+        let mut wrong = self.wrong_beside.clone();
+        if self.ended != Ended::Exit(0) {
+            wrong.push(format!("it ended with {:?}", self.ended));
+        }
+        if self.said.last().is_none_or(|line| line != "done") {
+            wrong.push("it did not come to its end".to_owned());
+        }
+        wrong.extend(self.said.iter().filter(|line| line.starts_with("WRONG")).cloned());
+        let panics = self.said.iter().filter(|line| line.starts_with("PANIC"));
+        wrong.extend(panics.filter(|line| !line.contains("/sled-0")).cloned());
+        if let (Some(fault), Some(strike)) = (fault, &self.strike) {
+            wrong.extend(self.judge_errors(fault, strike));
+        } else {
+            wrong.extend(self.errors().map(|line| format!("nothing failed, and yet: {line}")));
+        }
+        let looked = catch_unwind(AssertUnwindSafe(|| self.judge_store(&bench.store(), before)));
+        match looked {
+            Ok(Ok(found)) => wrong.extend(found),
+            Ok(Err(error)) => wrong.push(format!("afterwards: {error}")),
+            Err(_) => wrong.push("afterwards: the parent panicked".to_owned()),
+        }
+        wrong
+    }
+
+    /// In a process that had the store open all the while: what the child was told of is seen, and what poisoned the store
+    /// for the child has poisoned it here.
+    pub(crate) fn judge_beside(&mut self, store: &Store) {
+        const NUMBER: u64 = 800;
+        let poisoned = !self.numbers("poisoned").is_empty() || !self.numbers("unknown").is_empty();
+        match store.begin_read().map_err(Into::into).and_then(|snapshot| world::works_of(&snapshot)) {
+            Err(error) => self.wrong_beside.push(format!("beside it: {error}")),
+            Ok(works) => {
+                let lost = self.numbers("acknowledged").into_iter().filter(|number| !works.contains(number));
+                self.wrong_beside
+                    .extend(lost.map(|number| format!("{number} was acknowledged and is not seen")));
+            }
+        }
+        match world::transact(store, NUMBER) {
+            Ok(()) if poisoned => {
+                self.wrong_beside.push("poisoned for the child, and not beside it".to_owned())
+            }
+            Ok(()) => self.done_beside.push(NUMBER),
+            Err(error) if world::is_poisoned(&error) && self.strike.is_some() => {}
+            Err(error) => self.wrong_beside.push(format!("beside it: {error}")),
+        }
+    }
+
+    /// Lines that tell of an error.
+    fn errors(&self) -> impl Iterator<Item = &String> {
+        const WORDS: [&str; 7] =
+            ["refused ", "unknown ", "poisoned ", "not-opened ", "not-read ", "not-settled ", "not-closed "];
+        self.said.iter().filter(|line| WORDS.iter().any(|word| line.starts_with(word)))
+    }
+
+    /// Whether the child heard of no error.
+    pub(crate) fn is_untold(&self) -> bool {
+        self.errors().next().is_none()
+    }
+
+    /// Whether transactions went on in a store of which something could not be synced.
+    fn goes_on_after(&self, strike: &Strike) -> bool {
+        let synced = matches!(strike.call, Call::SyncData | Call::SyncAll) && !strike.is_of_an_index();
+        let ends = |line: &&String| !["open", "close", "done"].contains(&line.as_str());
+        let rest: Vec<&String> =
+            self.said[strike.said.min(self.said.len())..].iter().take_while(ends).collect();
+        let any = |word: &str| rest.iter().any(|line| line.starts_with(word));
+        synced && any("begin ") && !any("unknown ") && !any("poisoned ")
+    }
+
+    fn judge_errors(&self, fault: &Fault, strike: &Strike) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let hindered = strike.call.hindrances().contains(&fault.how) && fault.how != How::Error(libc::EIO);
+        if fault.place == Place::Ordered || hindered {
+            // Nothing depends on the one, but who asks whether it is up to date; and the other is no failure.
+            let asked = |line: &&String| fault.place == Place::Ordered && line.starts_with("not-settled");
+            let told = self.errors().filter(|line| !asked(line));
+            wrong.extend(told.map(|line| format!("it should not have heard of it: {line}")));
+            return wrong;
+        }
+        if self.is_untold() && !strike.may_be_silent() {
+            wrong.push(format!("nobody was told that {:?} failed on `{}`", strike.call, strike.path));
+        }
+        if self.goes_on_after(strike) {
+            wrong.push(format!("`{}` could not be synced, and the store was not poisoned", strike.path));
+        }
+        // The first error is the one that was made.
+        let How::Error(number) = fault.how else { return wrong };
+        if let Some(first) = self.errors().next() {
+            // A file that was renamed since is called by the name under which it was made.
+            let file = strike.path.rsplit('/').next().unwrap_or_default();
+            let named = first.contains(file) || first.contains(&file.replace(".log", ".new"));
+            if !first.contains(&format!("os error {number}")) {
+                wrong.push(format!("the first error does not say number {number}: {first}"));
+            } else if !named && !fault.lasting && strike.call != Call::Map {
+                wrong.push(format!("the first error does not name `{file}`: {first}"));
+            }
+        }
+        wrong
+    }
+
+    /// Opens the store, without faults, and compares it with what was acknowledged.
+    fn judge_store(&self, path: &Path, before: &[u64]) -> Outcome<Vec<String>> {
+        let mut wrong = Vec::new();
+        let store = world::open(path)?;
+        let snapshot = store.begin_read()?;
+        let works = world::works_of(&snapshot)?;
+        let acknowledged =
+            before.iter().chain(&self.done_beside).copied().chain(self.numbers("acknowledged"));
+        for number in acknowledged {
+            if !works.contains(&number) {
+                wrong.push(format!("transaction {number} was acknowledged and is lost"));
+            }
+        }
+        let unknown = self.numbers("unknown");
+        for number in &works {
+            let may_be = unknown.contains(number)
+                || before.contains(number)
+                || self.done_beside.contains(number)
+                || self.numbers("acknowledged").contains(number);
+            if !may_be {
+                wrong.push(format!("transaction {number} was refused and is there"));
+            }
+        }
+        for line in self.said.iter().filter_map(|line| line.strip_prefix("resolved ")) {
+            let (number, there) = line.split_once(' ').ok_or("two words")?;
+            if works.contains(&number.parse()?) != (there == "true") {
+                wrong.push(format!("after a recovery said {line}, it is not so"));
+            }
+        }
+        wrong.extend(Model::of(works.iter().copied()).differences(&snapshot)?);
+        drop(snapshot);
+        // It can be worked with.
+        let next = 900;
+        world::transact(&store, next)?;
+        let snapshot = store.begin_read()?;
+        wrong.extend(Model::of(works.into_iter().chain([next])).differences(&snapshot)?);
+        drop(snapshot);
+        let report = store.verify(|_| ())?;
+        if !report.is_sound() {
+            wrong.push(format!("{report}"));
+        }
+        store.close()?;
+        Ok(wrong)
+    }
+}

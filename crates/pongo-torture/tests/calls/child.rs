@@ -1,0 +1,197 @@
+//! The process that is watched: it works on a store, goes on after every error as a program would that wants to keep its
+//! data, and says what it was told, in lines. It judges what it reads; the rest is judged by the parent.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use pongo::CommitError;
+use pongo::prelude::*;
+
+use crate::trace;
+use crate::world::{self, Model, Outcome};
+
+/// A child that takes longer hangs.
+const PATIENCE: u32 = 60;
+/// Opening is given up after so many failures.
+const TRIES: u32 = 3;
+
+pub(crate) fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // Without a parent nobody minds.
+    let _ = out.write_all(format!("\n@ {}\n", line.replace('\n', " ")).as_bytes());
+    let _ = out.flush();
+}
+
+/// What a child does: see [`Work::run`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Work {
+    /// Makes a store, works on it, closes it, opens it, works on; ends without closing.
+    Life,
+    /// Opens what is there, looks at it, works a little, and closes it.
+    Reopen,
+}
+
+struct Session {
+    path: PathBuf,
+    store: Option<Store>,
+    /// What is known to be there.
+    done: Vec<u64>,
+    /// What may be there.
+    unknown: Vec<u64>,
+    failed_to_open: u32,
+}
+
+impl Session {
+    fn open(&mut self) {
+        if self.store.is_some() || self.failed_to_open >= TRIES {
+            return;
+        }
+        say("open");
+        match world::open(&self.path) {
+            Ok(store) => {
+                say("opened");
+                self.store = Some(store);
+                self.resolve();
+            }
+            Err(error) => {
+                self.failed_to_open += 1;
+                say(&format!("not-opened {error}"));
+            }
+        }
+    }
+
+    fn snapshot<T>(&self, work: impl FnOnce(&Snapshot) -> Outcome<T>) -> Option<T> {
+        let snapshot = self.store.as_ref()?.begin_read();
+        let found = snapshot.map_err(Into::into).and_then(|snapshot| work(&snapshot));
+        found.map_err(|error| say(&format!("not-read {error}"))).ok()
+    }
+
+    /// Looks which of the transactions whose outcome was unknown are there.
+    fn resolve(&mut self) {
+        if self.unknown.is_empty() {
+            return;
+        }
+        let Some(store) = &self.store else { return };
+        if matches!(store.begin_write(), Err(pongo::WriteError::Poisoned { .. })) {
+            // Others have it open, so that it was not recovered.
+            return;
+        }
+        let Some(works) = self.snapshot(world::works_of) else { return };
+        for number in std::mem::take(&mut self.unknown) {
+            let is_there = works.contains(&number);
+            say(&format!("resolved {number} {is_there}"));
+            if is_there {
+                self.done.push(number);
+            }
+        }
+        // Later ones were committed behind it, before it was known.
+        self.done.sort_unstable();
+    }
+
+    fn transact(&mut self, number: u64) {
+        self.open();
+        let Some(store) = &self.store else { return };
+        say(&format!("begin {number}"));
+        match world::transact(store, number) {
+            Ok(()) => {
+                say(&format!("acknowledged {number}"));
+                self.done.push(number);
+            }
+            Err(error) if world::is_poisoned(&error) => {
+                say(&format!("poisoned {number} {error}"));
+                self.store = None;
+            }
+            Err(error @ CommitError::OutcomeUnknown { .. }) => {
+                say(&format!("unknown {number} {error}"));
+                self.unknown.push(number);
+                // The next one must be refused, and closing must not make it worse.
+                let next = store.begin_write().map(|_| ());
+                if !matches!(next, Err(pongo::WriteError::Poisoned { .. })) {
+                    say(&format!("WRONG after an unknown outcome: {next:?}"));
+                }
+                self.store = None;
+            }
+            Err(error) => say(&format!("refused {number} {error}")),
+        }
+    }
+
+    fn look(&self) {
+        if !self.unknown.is_empty() {
+            return;
+        }
+        say("look");
+        let differences =
+            self.snapshot(|snapshot| Model::of(self.done.iter().copied()).differences(snapshot));
+        for difference in differences.unwrap_or_default() {
+            say(&format!("WRONG {difference}"));
+        }
+    }
+
+    fn settle(&self) {
+        say("settle");
+        if let Some(Err(error)) = self.store.as_ref().map(Store::settle) {
+            say(&format!("not-settled {error}"));
+        }
+    }
+
+    fn close(&mut self) {
+        say("close");
+        if let Some(Err(error)) = self.store.take().map(Store::close) {
+            say(&format!("not-closed {error}"));
+        }
+    }
+}
+
+impl Work {
+    pub(crate) fn run(self, path: &Path, watched: bool, from: u64, count: u64) {
+        std::panic::set_hook(Box::new(|info| {
+            let place = info.location().map_or("nowhere", |place| place.file()).to_owned();
+            say(&format!("PANIC {place} {}", info.to_string().replace('\n', " ")));
+        }));
+        trace::end_after(PATIENCE);
+        if watched && let Err(error) = trace::watch_me() {
+            say(&format!("not-watched {error}"));
+            return;
+        }
+        let mut session = Session {
+            path: path.to_owned(),
+            store: None,
+            done: Vec::new(),
+            unknown: Vec::new(),
+            failed_to_open: 0,
+        };
+        session.open();
+        match self {
+            Work::Life => {
+                for number in 1..=count {
+                    session.transact(number);
+                    if number % 4 == 0 {
+                        session.look();
+                    }
+                    if number == count / 2 {
+                        session.settle();
+                        session.look();
+                        session.close();
+                        session.open();
+                        session.look();
+                    }
+                }
+                session.look();
+            }
+            Work::Reopen => {
+                if let Some(works) = session.snapshot(world::works_of) {
+                    session.done = works;
+                    session.look();
+                    for number in from..from + count {
+                        session.transact(number);
+                    }
+                    session.look();
+                }
+                session.close();
+            }
+        }
+        say("done");
+        // As after a kill: nothing is closed.
+        std::process::exit(0);
+    }
+}

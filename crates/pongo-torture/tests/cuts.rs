@@ -1,0 +1,131 @@
+//! The power cut at every operation of short workloads, and at many of longer ones; what is left is opened, recovered and
+//! compared.
+//!
+//! `PONGO_SEED` makes other workloads and other choices; `PONGO_CUT=workload,point,draw`, as printed with a failure, tries
+//! that one again. With `PONGO_TORTURE=20` every sequence of three steps is tried.
+
+use std::sync::{Arc, Mutex};
+
+use pongo_sim::{Disk, Leave, Random};
+use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
+
+/// A sequence of steps as a number: from an empty disk or a store with a few rows, how many steps, which.
+fn sequence(workload: u64) -> (bool, Vec<Step>) {
+    let all = Step::ALL.len() as u64;
+    let (filled, mut digits) = (workload % 2 == 1, workload / 2);
+    let mut steps = Vec::new();
+    // In this system each sequence has one number: digits count from 1.
+    while digits > 0 {
+        digits -= 1;
+        steps.push(Step::ALL[(digits % all) as usize]);
+        digits /= all;
+    }
+    (filled, steps)
+}
+
+/// Sequences of at most so many steps.
+fn sequences(steps: u32) -> u64 {
+    let all = Step::ALL.len() as u64;
+    2 * (0..=steps).map(|steps| all.pow(steps)).sum::<u64>()
+}
+
+/// Cuts during the last step. Those before are the last of other sequences.
+fn cut_sequence(plan: Plan, workload: u64) -> Tally {
+    let (filled, mut steps) = sequence(workload);
+    let mut life = Life::new(Disk::new());
+    let disk = life.disk.clone();
+    let cutter = Cutter::new(plan, workload, &life.book);
+    if !filled && steps.is_empty() {
+        return cutter.during(&disk, || life.open());
+    }
+    life.open();
+    if filled {
+        for step in [Step::Load, Step::Note, Step::Seat, Step::PutRelaxed, Step::Put] {
+            life.step(step);
+        }
+    }
+    let last = steps.pop();
+    steps.into_iter().for_each(|step| life.step(step));
+    let tally = cutter.during(&disk, || match last {
+        Some(step) => life.step(step),
+        None => life.close(),
+    });
+    assert_eq!(disk.hole_stores(), [], "workload {workload}: on a full disk these would be signals");
+    tally
+}
+
+fn cut_sequences(test: &str, plan: Plan, workloads: impl Iterator<Item = u64>) {
+    let mut tally = Tally::default();
+    for workload in workloads.filter(|&one| Cut::only(CUT).is_none_or(|only| only.workload == one)) {
+        tally.add(cut_sequence(plan, workload));
+    }
+    tally.conclude(test, plan.seed);
+}
+
+#[test]
+fn every_sequence_of_up_to_two_steps() {
+    let test = "every_sequence_of_up_to_two_steps";
+    let plan = Plan { seed: seed(test, 1), one_in: 1, draws: size(), deep: 16 };
+    cut_sequences(test, plan, 0..sequences(2));
+}
+
+#[test]
+fn sequences_of_three_steps() {
+    let test = "sequences_of_three_steps";
+    let plan = Plan { seed: seed(test, 2), one_in: 1, draws: 1, deep: 16 };
+    let chosen = |&one: &u64| Cut::only(CUT).is_some() || Random(plan.seed ^ one << 20).below(20) < size();
+    cut_sequences(test, plan, (sequences(2)..sequences(3)).filter(chosen));
+}
+
+fn cut_lives(test: &str, plan: Plan, lives: u64, mix: Mix) {
+    let mut tally = Tally::default();
+    for workload in (0..lives * size()).filter(|&one| Cut::only(CUT).is_none_or(|only| only.workload == one))
+    {
+        let mut random = Random(plan.seed ^ workload << 32);
+        let mut life = Life::new(Disk::new());
+        let disk = life.disk.clone();
+        let cutter = Cutter::new(plan, workload, &life.book);
+        tally.add(cutter.during(&disk, || {
+            life.open();
+            (0..30).for_each(|_| life.make_up(&mut random, mix));
+        }));
+        assert_eq!(disk.hole_stores(), [], "life {workload}: on a full disk these would be signals");
+    }
+    tally.conclude(test, plan.seed);
+}
+
+#[test]
+fn lives_of_a_small_store() {
+    let test = "lives_of_a_small_store";
+    cut_lives(test, Plan { seed: seed(test, 3), one_in: 4, draws: 2, deep: 16 }, 4, Mix::SMALL);
+}
+
+#[test]
+fn lives_of_a_larger_store() {
+    let test = "lives_of_a_larger_store";
+    cut_lives(test, Plan { seed: seed(test, 4), one_in: 32, draws: 1, deep: 16 }, 1, Mix::LARGE);
+}
+
+/// What makes `PONGO_CUT` mean the same each time. Only the store's own number is another.
+#[test]
+fn the_same_life_has_the_same_operations() {
+    let told = [(); 2].map(|()| {
+        let mut life = Life::new(Disk::new());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        life.disk.watch(move |moment| {
+            let image = moment.image(&mut Random(moment.number()), Leave::Any);
+            let files: Vec<_> = image.files().map(|(path, bytes)| (path.to_owned(), bytes.len())).collect();
+            tell.lock().unwrap().push((format!("{moment:?}"), files));
+        });
+        let mut random = Random(5);
+        life.open();
+        (0..25).for_each(|_| life.make_up(&mut random, Mix::SMALL));
+        life.disk.unwatch();
+        std::mem::take(&mut *told.lock().unwrap())
+    });
+    assert!(told[0].len() > 1000, "a life of {} operations", told[0].len());
+    let differing = told[0].iter().zip(&told[1]).find(|(one, other)| one != other);
+    assert_eq!(differing, None);
+    assert_eq!(told[0].len(), told[1].len());
+}

@@ -1,0 +1,316 @@
+//! A real disk that fills up, and a real one that fails: an ext4 image, mounted through a loop device, in a tmpfs of limited
+//! size. When the tmpfs is full the image's disk loses what is written to it, and `fdatasync` answers with EIO.
+//!
+//! It is mounted by a child in a mount namespace of its own, so that it is gone with it; where that is not allowed, the
+//! tests say so and stop.
+
+#![cfg(target_os = "linux")]
+
+#[path = "../../../tests/support/child.rs"]
+mod respawn;
+#[path = "../../../tests/support/rng.rs"]
+mod rng;
+#[path = "calls/world.rs"]
+mod world;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pongo::prelude::*;
+use pongo::{CommitError, OpenError, WriteError};
+use rng::Rng;
+use world::{Kind, Model, Outcome};
+
+/// Bytes of the image, as the file system on it sees them.
+const IMAGE: u64 = 48 << 20;
+/// MiB for the whole of it, and for less.
+const ENOUGH: u64 = 64;
+const TOO_FEW: u64 = 40;
+
+/// The two file systems, one in a file of the other.
+struct Disk {
+    below: PathBuf,
+    at: PathBuf,
+}
+
+fn run(program: &str, arguments: &[&str]) -> Outcome {
+    let output = Command::new(program).args(arguments).output()?;
+    if !output.status.success() {
+        return Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(())
+}
+
+fn word(path: &Path) -> &str {
+    path.to_str().expect("a path of the test's own")
+}
+
+impl Disk {
+    fn image(&self) -> PathBuf {
+        self.below.join("image")
+    }
+
+    /// With so many MiB for the image: fewer than it has make a disk that fails.
+    fn make(folder: &Path, below: u64) -> Outcome<Disk> {
+        let disk = Disk { below: folder.join("below"), at: folder.join("at") };
+        fs::create_dir_all(&disk.below)?;
+        fs::create_dir_all(&disk.at)?;
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={below}m"), "tmpfs", word(&disk.below)])?;
+        fs::File::create(disk.image())?.set_len(IMAGE)?;
+        // No space is kept for root, who runs this.
+        run("mkfs.ext4", &["-q", "-m", "0", "-E", "lazy_itable_init=0", word(&disk.image())])?;
+        disk.mount()?;
+        Ok(disk)
+    }
+
+    fn mount(&self) -> Outcome {
+        run("mount", &["-o", "loop", word(&self.image()), word(&self.at)])
+    }
+
+    /// As after the machine was off and on.
+    fn remount(&self) -> Outcome {
+        run("umount", &[word(&self.at)])?;
+        self.mount()
+    }
+
+    fn unmake(self) -> Outcome {
+        run("umount", &[word(&self.at)])?;
+        run("umount", &[word(&self.below)])
+    }
+}
+
+/// Takes all space of a file system but `spare` bytes. Removing the file gives it back.
+fn fill(folder: &Path, spare: u64) -> Outcome<PathBuf> {
+    let path = folder.join("filler");
+    let file = fs::OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
+    let (mut size, mut step) = (0, 1 << 20);
+    while step >= 4096 {
+        let written = file.write_all_at(&vec![0xee; step], size).and_then(|()| file.sync_all());
+        match written {
+            Ok(()) => size += step as u64,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => step /= 2,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    file.set_len(size.saturating_sub(spare) / 4096 * 4096)?;
+    file.sync_all()?;
+    Ok(path)
+}
+
+/// Runs `test` in a process that may mount things, with a folder of its own.
+fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    if respawn::role().is_some() {
+        let folder = tempfile::tempdir()?;
+        return match Disk::make(folder.path(), ENOUGH) {
+            Ok(disk) => {
+                disk.unmake()?;
+                test(folder.path())
+            }
+            Err(error) => {
+                println!("{name}: skipped, since no image can be mounted here: {error}");
+                Ok(())
+            }
+        };
+    }
+    let allowed = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
+        return Ok(());
+    }
+    let inner = respawn::command(name, "mounted");
+    let mut command = Command::new("unshare");
+    command.arg("-m").arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    said.lines().filter(|line| line.starts_with(name)).for_each(|line| println!("{line}"));
+    let complains = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
+    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    Ok(())
+}
+
+/// What is known of the transactions.
+#[derive(Default, Debug)]
+struct Known {
+    next: u64,
+    done: Vec<u64>,
+    unknown: Vec<u64>,
+    refused: u64,
+    poisoned: u64,
+    /// What the last error said.
+    last: String,
+}
+
+impl Known {
+    /// Does the next transaction. `false`: the store is poisoned.
+    fn transact(&mut self, store: &Store) -> bool {
+        self.next += 1;
+        let outcome = world::transact(store, self.next);
+        if let Err(error) = &outcome {
+            self.last = format!("{}: {error}", self.next);
+        }
+        match outcome {
+            Ok(()) => self.done.push(self.next),
+            Err(error) if world::is_poisoned(&error) => {
+                self.poisoned += 1;
+                return false;
+            }
+            Err(CommitError::OutcomeUnknown { .. }) => {
+                self.unknown.push(self.next);
+                let next = store.begin_write().map(|_| ());
+                assert!(matches!(next, Err(WriteError::Poisoned { .. })), "{next:?}");
+            }
+            Err(_) => self.refused += 1,
+        }
+        true
+    }
+
+    /// Every acknowledged transaction is there, no refused one is, and all is as it was written.
+    fn compare(&mut self, store: &Store) -> Outcome {
+        let snapshot = store.begin_read()?;
+        let works = world::works_of(&snapshot)?;
+        // One that did not wait for the disk may be lost with it, if nothing behind it is there.
+        let newest = works.iter().max().copied().unwrap_or(0);
+        let may_go = |number: u64| world::kind_of(number) == Kind::Relaxed && number > newest;
+        let lost: Vec<_> =
+            self.done.iter().filter(|&&number| !works.contains(&number) && !may_go(number)).collect();
+        assert!(lost.is_empty(), "{lost:?} were acknowledged and are lost: {self:?}, {works:?}");
+        let may_be = |number: &u64| self.done.contains(number) || self.unknown.contains(number);
+        assert!(works.iter().all(may_be), "{works:?}: one was refused and is there: {self:?}");
+        let wrong = Model::of(works.iter().copied()).differences(&snapshot)?;
+        assert!(wrong.is_empty(), "{wrong:?}");
+        self.done = works;
+        self.unknown.clear();
+        Ok(())
+    }
+}
+
+/// Whether an error blames the file system, and not the store's bytes: a disk that fails is no damage to what was on it.
+fn blames_the_disk(error: &OpenError) -> bool {
+    !matches!(error, OpenError::Fault(pongo::Fault::Corrupt(_)))
+}
+
+fn cases() -> u64 {
+    std::env::var("PONGO_TORTURE").ok().and_then(|times| times.parse().ok()).unwrap_or(1) * 6
+}
+
+#[test]
+fn a_disk_that_fails() -> Outcome {
+    const NAME: &str = "a_disk_that_fails";
+    with_mounts(NAME, |folder| {
+        let mut rng = Rng::seeded(NAME);
+        let (mut acknowledged, mut unknown) = (0, 0);
+        let (mut refused, mut poisoned, mut not_opened) = (0, 0, 0);
+        for case in 0..cases() {
+            let disk = Disk::make(folder, TOO_FEW)?;
+            let path = disk.at.join("store.pongo");
+            let mut known = Known::default();
+            for round in 0..3 {
+                let mut store = Some(world::open(&path)?);
+                for _ in 0..rng.below(8) {
+                    assert!(known.transact(store.as_ref().expect("open")), "case {case}, round {round}");
+                }
+                let filler = fill(&disk.below, rng.below(64) << 12)?;
+                for _ in 0..40 {
+                    store = match store {
+                        Some(store) if known.transact(&store) => Some(store),
+                        Some(store) => {
+                            // Nobody is told how this ends, and it must end.
+                            drop(store);
+                            None
+                        }
+                        None => match world::open(&path) {
+                            Ok(store) => Some(store),
+                            Err(error) => {
+                                assert!(blames_the_disk(&error), "case {case}, round {round}: {error}");
+                                not_opened += 1;
+                                break;
+                            }
+                        },
+                    };
+                }
+                unknown += known.unknown.len();
+                refused += std::mem::take(&mut known.refused);
+                poisoned += std::mem::take(&mut known.poisoned);
+                drop(store);
+                fs::remove_file(filler)?;
+                disk.remount()?;
+                let store = world::open(&path)?;
+                known.compare(&store)?;
+                assert!(known.transact(&store), "there is space again");
+                known.compare(&store)?;
+                store.close()?;
+            }
+            acknowledged += known.done.len();
+            disk.unmake()?;
+        }
+        println!(
+            "{NAME}: {} disks, {acknowledged} transactions acknowledged, {unknown} unknown, {refused} refused, {poisoned} \
+             times poisoned, {not_opened} times not opened, 0 failures",
+            cases() * 3
+        );
+        assert!(unknown > 0 && refused > 0 && poisoned > 0, "the disk never failed");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_disk_that_is_full() -> Outcome {
+    const NAME: &str = "a_disk_that_is_full";
+    with_mounts(NAME, |folder| {
+        let mut rng = Rng::seeded(NAME);
+        let (mut acknowledged, mut refused, mut not_opened) = (0, 0, 0);
+        for _ in 0..cases() {
+            let disk = Disk::make(folder, ENOUGH)?;
+            let path = disk.at.join("store.pongo");
+            let mut known = Known::default();
+            for _ in 0..3 {
+                // Opened while there is no space, or a little.
+                let filler = fill(&disk.at, rng.below(40) << 14)?;
+                match world::open(&path) {
+                    Ok(store) => {
+                        for _ in 0..30 {
+                            assert!(known.transact(&store), "a full disk poisons nothing: {}", known.last);
+                        }
+                        assert!(
+                            known.unknown.is_empty(),
+                            "what is refused for want of space is not begun: {known:?}"
+                        );
+                        known.compare(&store)?;
+                    }
+                    Err(error) => {
+                        assert!(error.to_string().contains("free some space"), "{error}");
+                        not_opened += 1;
+                    }
+                }
+                fs::remove_file(filler)?;
+                disk.remount()?;
+                let store = world::open(&path)?;
+                if known.next > 0 {
+                    known.compare(&store)?;
+                }
+                // The first one makes the tables.
+                assert!(
+                    known.transact(&store) && known.done.contains(&known.next),
+                    "there is space again: {known:?}"
+                );
+                store.close()?;
+            }
+            (acknowledged, refused) = (acknowledged + known.done.len(), refused + known.refused);
+            disk.unmake()?;
+        }
+        println!(
+            "{NAME}: {} disks, {acknowledged} transactions acknowledged, {refused} refused, {not_opened} times not opened, 0 \
+             failures",
+            cases() * 3
+        );
+        assert!(refused > 0 && not_opened > 0, "the disk was never full");
+        Ok(())
+    })
+}

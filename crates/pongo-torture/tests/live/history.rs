@@ -1,0 +1,133 @@
+//! What a commit does follows from what is there and from its writer's seed: whoever hears what was begun by whom can say
+//! what a store at some `Seq` must hold. No two writers do the same, so that what was left of a lost commit shows.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use pongo::prelude::*;
+use pongo_sim::Random;
+use pongo_torture::{Mix, Note, Seat, Stop, Transaction, World};
+
+use super::Outcome;
+
+/// Some rows more, now and then, so that chunks fill.
+const MEDIUM: Mix = Mix { stops: 300, changes: 6, load: 200, relaxed: 3 };
+/// So many that they are cited by the journal, not held by it.
+const LARGE: Mix = Mix { stops: 400, changes: 3, load: 1200, relaxed: 3 };
+
+/// Writers whose seeds are multiples of this load much, so that chunks fill soon.
+const LOADS: u64 = 8;
+
+/// A seed for a writer that does so, or does not.
+pub(crate) fn seed(random: u64, loads: bool) -> u64 {
+    random / LOADS * LOADS + u64::from(!loads)
+}
+
+/// The commit of a writer that follows on a world.
+pub(crate) fn next(seed: u64, before: &World) -> Transaction {
+    let mut random = Random(seed ^ before.seq.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mix = match random.below(if seed.is_multiple_of(LOADS) { 4 } else { 48 }) {
+        0 => LARGE,
+        1..6 => MEDIUM,
+        _ => Mix::SMALL,
+    };
+    Transaction::make_up(before, &mut random, mix)
+}
+
+/// The world that a snapshot shows, from its rows alone.
+pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
+    let mut world = World { seq: snapshot.seq().0, ..World::default() };
+    let twice = |what: String| Err(format!("{what} is there twice").into());
+    for stop in snapshot.table::<Stop>()?.rows() {
+        let stop = stop?;
+        if stop.check != Stop::check(stop.id, stop.visits) {
+            return Err(format!("a torn row: {stop:?}").into());
+        }
+        if world.stops.insert(stop.id, stop.visits).is_some() {
+            return twice(format!("stop {}", stop.id));
+        }
+    }
+    for seat in snapshot.table::<Seat>()?.rows() {
+        let seat = seat?;
+        if world.seats.insert((seat.row, seat.place), (seat.who, seat.version)).is_some() {
+            return twice(format!("seat {} {}", seat.row, seat.place));
+        }
+    }
+    for row in snapshot.external::<Note>()?.rows() {
+        let (key, note) = row?;
+        if note.not_group != !note.group {
+            return Err(format!("a torn note: {note:?}").into());
+        }
+        if world.notes.insert(key.to_vec(), (note.group, note.version)).is_some() {
+            return twice(format!("note {key:x?}"));
+        }
+    }
+    world.version = version(world.seq);
+    Ok(world)
+}
+
+/// The version that counts up from here in the next commit: it is not in the store, so it follows from the `Seq`.
+fn version(seq: u64) -> u64 {
+    seq << 16
+}
+
+/// Two worlds with the same digest are the same.
+pub(crate) fn digest(world: &World) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (world.seq, &world.stops, &world.seats, &world.notes).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A world after a commit, as the next one finds it.
+pub(crate) fn settled(mut world: World) -> World {
+    world.version = version(world.seq);
+    world
+}
+
+/// What a store held behind each commit, as far as its writers said what they began.
+pub(crate) struct History {
+    digests: Vec<u64>,
+    /// The newest worlds: what is begun follows on one of them.
+    worlds: BTreeMap<u64, World>,
+}
+
+impl History {
+    pub(crate) fn new() -> Self {
+        let world = World::default();
+        Self { digests: vec![digest(&world)], worlds: BTreeMap::from([(0, world)]) }
+    }
+
+    /// The newest commit that was begun.
+    pub(crate) fn begun(&self) -> u64 {
+        self.digests.len() as u64 - 1
+    }
+
+    /// A writer began a commit: whatever was begun with this number or a later one before is not there.
+    pub(crate) fn begin(&mut self, seq: u64, seed: u64) -> Outcome {
+        let before = seq.checked_sub(1).and_then(|before| self.worlds.get(&before));
+        let world =
+            settled(next(seed, before.ok_or_else(|| format!("commit {seq} follows on nothing"))?).after);
+        self.digests.truncate(seq as usize);
+        self.digests.push(digest(&world));
+        self.worlds.split_off(&seq);
+        self.worlds.insert(seq, world);
+        Ok(())
+    }
+
+    /// Nothing before this commit will be followed on by another one.
+    pub(crate) fn settle(&mut self, seq: u64) {
+        self.worlds = self.worlds.split_off(&seq);
+    }
+
+    #[allow(dead_code, reason = "kills lose nothing")]
+    /// A store was found at this `Seq` alone: what was begun behind it is not there.
+    pub(crate) fn lose_behind(&mut self, seq: u64) {
+        self.digests.truncate(seq as usize + 1);
+        self.worlds.split_off(&(seq + 1));
+    }
+
+    /// The digest of a store at this `Seq`, if one can be there.
+    pub(crate) fn digest(&self, seq: u64) -> Option<u64> {
+        self.digests.get(seq as usize).copied()
+    }
+}

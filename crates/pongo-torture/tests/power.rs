@@ -1,0 +1,314 @@
+//! Real power cuts: a process works on a store on an ext4 image, the file system is shut down under it without writing
+//! anything more, and the image is mounted again. `Sync` commits that were acknowledged are there, other commits as a whole or
+//! not at all, and whatever way one looks at the store, it is what the history of its commits says.
+//!
+//! The power goes at a moment drawn from the seed: a while after a word of the process, or after something happened in the
+//! store's folder. The next process opens what is left, compares it, writes on, and has the power cut again, so recovery meets
+//! cuts too.
+//!
+//! Needs root, loop devices, mkfs.ext4; without them it says so and stops.
+
+#[path = "../../../tests/support/child.rs"]
+mod child;
+#[path = "power/control.rs"]
+mod control;
+#[path = "power/disk.rs"]
+mod disk;
+#[path = "../../../tests/support/folder.rs"]
+mod folder;
+mod live;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use control::Control;
+use disk::{Cut, Disk, Kind};
+use live::Outcome;
+use live::files::Files;
+use live::history::History;
+use live::moment::{self, Moment, Stops};
+use live::process::Process;
+use live::writer::{self, Orders};
+use pongo_sim::Random;
+
+const NAME: &str = "power_cuts_lose_nothing_that_was_acknowledged";
+/// Cuts of one store, on one disk.
+const CUTS: u64 = 50;
+
+const fn kind(block: u32, options: &'static str, in_memory: bool) -> Kind {
+    Kind { block, options, in_memory }
+}
+
+/// One store each; more with `PONGO_TORTURE`. Not `data=writeback,nodelalloc`: a cut leaves blocks of other files in what was
+/// set aside there (docs/DURABILITY.md).
+const KINDS: [Kind; 10] = [
+    kind(4096, "data=ordered", true),
+    kind(4096, "data=writeback", true),
+    kind(4096, "data=journal", true),
+    kind(4096, "data=ordered,nodelalloc", true),
+    kind(1024, "data=ordered", true),
+    kind(4096, "data=ordered", false),
+    kind(1024, "data=ordered,nodelalloc", true),
+    kind(2048, "data=journal", true),
+    kind(1024, "data=writeback", false),
+    kind(4096, "data=ordered,journal_checksum", true),
+];
+
+/// What came of all cuts.
+#[derive(Default)]
+struct Tally {
+    cuts: u64,
+    stops: Stops,
+    /// Cuts that wrote nothing more, on file systems that do not journal data, and how many of them lost what was not synced.
+    hard: u64,
+    bytes_lost: u64,
+    names_lost: u64,
+    /// Relaxed commits that were acknowledged and lost, and commits that were not acknowledged and are there.
+    relaxed_lost: u64,
+    unacknowledged: u64,
+    commits: u64,
+    opened: u64,
+    settled: u64,
+    doubts: u64,
+}
+
+/// What may be in a store, as far as its writers said.
+struct Bounds {
+    /// At least this `Seq`.
+    sure: u64,
+    acknowledged: u64,
+    /// At most what was begun.
+    history: History,
+}
+
+impl Bounds {
+    /// A writer said something.
+    fn hear(&mut self, line: &str, seed: u64, tally: &mut Tally) -> Outcome {
+        let words: Vec<&str> = line.split(' ').collect();
+        let number =
+            |place: usize| -> Outcome<u64> { Ok(words.get(place).ok_or("a word is missing")?.parse()?) };
+        match words[0] {
+            "base" => {
+                let (seq, digest) = (number(1)?, number(2)?);
+                let (sure, begun) = (self.sure, self.history.begun());
+                if !(sure..=begun).contains(&seq) {
+                    return Err(format!("expected a store at {sure} to {begun}, found it at {seq}").into());
+                }
+                if self.history.digest(seq) != Some(digest) {
+                    return Err(format!("the store is not what it was at {seq}").into());
+                }
+                tally.opened += 1;
+                tally.relaxed_lost += u64::from(seq < self.acknowledged);
+                tally.unacknowledged += u64::from(seq > self.acknowledged);
+                // What an open shows is durable.
+                (self.sure, self.acknowledged) = (seq, seq);
+                self.history.lose_behind(seq);
+                self.history.settle(seq);
+            }
+            "begin" => self.history.begin(number(1)?, seed)?,
+            "acknowledged" => {
+                self.acknowledged = number(1)?;
+                tally.commits += 1;
+                if words.get(2) == Some(&"sync") {
+                    self.sure = self.acknowledged;
+                }
+            }
+            "closed" => self.sure = number(1)?,
+            "settled" => {
+                tally.settled += u64::from(words.get(1) == Some(&"true") && number(2)? > 0);
+                if number(3)? > 0 {
+                    tally.doubts += 1;
+                    println!("the ordered indexes were set aside: {line}");
+                }
+            }
+            "wrong" => return Err(line.into()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// One store on one disk.
+struct Trial<'a> {
+    disk: Disk,
+    control: Control,
+    path: PathBuf,
+    /// What the last cut left of the store, before anybody opened it.
+    left: &'a Path,
+    /// What its writers complain of.
+    stderr: PathBuf,
+    random: Random,
+    bounds: Bounds,
+}
+
+impl Trial<'_> {
+    fn start(&self, seed: u64, focus: &str) -> Outcome<Process> {
+        let path = self.path.display().to_string();
+        let orders = Orders { seed, focus: focus.to_owned(), ordered: true, path };
+        // What panics when the power goes may say so: sled's threads do.
+        let stderr = File::create(&self.stderr)?;
+        Process::start(child::command(NAME, &orders.role()).stderr(stderr))
+    }
+
+    /// Runs a writer until the power is cut, and looks at what is left as far as that can be done without the store.
+    fn cut(&mut self, tally: &mut Tally) -> Outcome {
+        let moment = Moment::draw(&mut self.random);
+        let cut = match self.random.below(10) {
+            0 => Cut::Nothing,
+            1 => Cut::Data,
+            _ => Cut::All,
+        };
+        self.control.begin()?;
+        std::fs::create_dir_all(&self.path)?;
+        let mut files = Files::watch(&self.path)?;
+        let seed = moment.seed(self.random.next());
+        let mut writer = self.start(seed, moment.focus())?;
+        let waited = moment::wait(moment, &mut [&mut writer], &mut files);
+        self.control.end()?;
+        self.disk.cut(cut)?;
+        // It lives on for a while, with a disk that fails.
+        if self.random.one_in(2) {
+            std::thread::sleep(Duration::from_micros(self.random.below(3000)));
+        }
+        let heard = writer.lines.len();
+        let status = writer.kill()?;
+        let described = format!("{moment:?}, {cut:?}, the writer ended with {status}");
+        let mut progress = waited.map_err(|error| format!("{error}; {described}"))?;
+        moment::last(moment, &mut progress, &writer, &mut files)?;
+        drop(files);
+        for (place, line) in writer.lines.iter().enumerate() {
+            let hear = self.bounds.hear(line, seed, tally);
+            hear.map_err(|error| format!("{error}; {described}"))?;
+            if line.starts_with("failed") && place < heard {
+                return Err(format!("{line}; before the power was cut; {described}").into());
+            }
+        }
+        if status.code().is_some() {
+            return Err(format!("the writer panicked; {described}").into());
+        }
+        tally.cuts += 1;
+        tally.stops.count(moment, &progress);
+        self.disk.restart()?;
+        let survived = self.control.survived()?;
+        if cut == Cut::All && !self.disk.kind.journals_data() {
+            tally.hard += 1;
+            tally.bytes_lost += u64::from(!survived.bytes);
+            tally.names_lost += u64::from(!survived.name);
+        }
+        // Perhaps there is no folder any more.
+        let _ = std::fs::remove_dir_all(self.left);
+        if self.path.exists() {
+            folder::copy(&self.path, self.left)?;
+        }
+        Ok(())
+    }
+
+    /// What the last cut left, looked at by a process that is not stopped.
+    fn check(&mut self, tally: &mut Tally) -> Outcome {
+        let seed = self.random.next();
+        let mut writer = self.start(seed, "check")?;
+        moment::answer("closed", &mut writer)?;
+        writer.kill()?;
+        for line in &writer.lines {
+            self.bounds.hear(line, seed, tally)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is done in a mount namespace of its own: what is mounted there is gone with it, so what a failure left is copied.
+fn with_disks(folder: &Path) -> Outcome {
+    let memory = folder.join("memory");
+    std::fs::create_dir(&memory)?;
+    disk::mount_memory(&memory)?;
+    let left = memory.join("left");
+    cut_all(folder, &left).inspect_err(|_| {
+        let _ = folder::copy(&left, &folder.join("left"));
+    })
+}
+
+fn cut_all(folder: &Path, left: &Path) -> Outcome {
+    let probed = Disk::make(folder, KINDS[0]).and_then(|disk| {
+        disk.cut(Cut::All)?;
+        disk.restart()
+    });
+    if let Err(error) = probed {
+        println!("{NAME}: skipped, since an ext4 image cannot be made, mounted and shut down here: {error}");
+        return Ok(());
+    }
+    let seed = pongo_torture::seed(NAME, 4);
+    let mut random = Random(seed);
+    let mut tally = Tally::default();
+    for number in 0..KINDS.len() as u64 * pongo_torture::size() {
+        let kind = KINDS[number as usize % KINDS.len()];
+        let begun = std::time::Instant::now();
+        let disk = Disk::make(folder, kind)?;
+        let path = disk.mounted.join("cut.pongo");
+        let mut trial = Trial {
+            control: Control::make(&disk.mounted)?,
+            disk,
+            path,
+            left,
+            stderr: folder.join("stderr"),
+            random: Random(random.next()),
+            bounds: Bounds { sure: 0, acknowledged: 0, history: History::new() },
+        };
+        for cut in 0..CUTS {
+            trial.cut(&mut tally).map_err(|error| format!("{kind:?}, store {number}, cut {cut}: {error}"))?;
+        }
+        trial.check(&mut tally).map_err(|error| format!("{kind:?}, store {number}, at the end: {error}"))?;
+        println!(
+            "{kind:?}: {CUTS} cuts in {} ms, at commit {}",
+            begun.elapsed().as_millis(),
+            trial.bounds.sure
+        );
+    }
+    let Tally { cuts, stops, hard, bytes_lost, names_lost, .. } = &tally;
+    println!(
+        "{} commits; opened {} times, {} times with fewer commits than were acknowledged (all of them relaxed), {} times with \
+         one more; {} times settled in sled, {} set aside",
+        tally.commits, tally.opened, tally.relaxed_lost, tally.unacknowledged, tally.settled, tally.doubts
+    );
+    println!("of {hard} hard cuts {bytes_lost} lost unsynced bytes, {names_lost} an unsynced name");
+    println!("cut {stops}");
+    println!("{NAME}: {cuts} cuts, seed {seed}, 0 failures");
+    assert!(bytes_lost * 10 > hard * 9, "what was not synced survives: these are no cuts");
+    assert!(names_lost * 2 > *hard, "what was not synced survives: these are no cuts");
+    assert!(tally.relaxed_lost > 0 && tally.settled > 0, "too little was done to say anything");
+    stops.are_many();
+    Ok(())
+}
+
+#[test]
+fn power_cuts_lose_nothing_that_was_acknowledged() -> Outcome {
+    if let Some(role) = child::role() {
+        return match role.split_once(' ') {
+            Some(("write", orders)) => writer::live(Orders::read(orders)?),
+            Some(("disks", folder)) => with_disks(Path::new(folder)),
+            _ => Err("no such role".into()),
+        };
+    }
+    let allowed = Command::new("unshare").args(["-m", "true"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        println!("{NAME}: skipped, since `unshare -m` is not allowed here: it takes root");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let inner = child::command(NAME, &format!("disks {}", folder.path().display()));
+    let mut command = Command::new("unshare");
+    command.arg("-m").arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let status = command.status()?;
+    if !status.success() {
+        let folder = folder.keep();
+        let left = folder.display();
+        panic!(
+            "{status}; what the last cut left, before the store was opened: {left}/left; its writer's complaints: {left}/stderr"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! What was found, each as small as it can be.
+
+use pongo::prelude::*;
+use pongo_core::storage::Storage;
+use pongo_torture::{Seat, Stop};
+
+use crate::bases;
+use crate::image::{Image, Kernel};
+
+fn open(image: &Image) -> Store {
+    bases::open(image.storage(Kernel::Same)).unwrap()
+}
+
+/// A store with these stops, each put in a life of its own; its files at the end of each.
+fn lives(ids: &[u64]) -> Vec<Image> {
+    let storage = Image::default().storage(Kernel::Same);
+    let mut images: Vec<Image> = Vec::new();
+    for &id in ids {
+        let store = bases::open(storage.clone()).unwrap();
+        let mut tx = store.begin_write().unwrap();
+        tx.table::<Stop>().unwrap().put(&Stop::new(id, 0, Text::EMPTY)).unwrap();
+        let seat = Seat { row: 0, place: id as u16, even: true, _pad: [0; 3], who: 2 * id, version: 1 };
+        tx.table::<Seat>().unwrap().put(&seat).unwrap();
+        tx.commit().unwrap();
+        store.close().unwrap();
+        let storage: &dyn Storage = &*storage;
+        images.push(Image::of(storage, images.last().unwrap_or(&Image::default())));
+    }
+    images
+}
+
+/// Seed 7, `large, closed`: the folder `hash` as it was at an earlier close. Its checksum was right, and what was put since was not
+/// found.
+#[test]
+fn a_hash_index_of_an_earlier_close_is_not_believed() {
+    let images = lives(&[1, 2, 3]);
+    for older in &images[..2] {
+        for part in ["hash/stops/", "hash/seats/", "hash/seats.u0/", "hash/"] {
+            let mut image = images[2].clone();
+            let of_part = older.files.iter().filter(|(path, _)| path.starts_with(part));
+            image.files.extend(of_part.map(|(path, bytes)| (path.clone(), bytes.clone())));
+            assert!(image != images[2]);
+            let store = open(&image);
+            let snapshot = store.begin_read().unwrap();
+            let (stops, seats) = (snapshot.table::<Stop>(), snapshot.table::<Seat>());
+            assert_eq!(stops.is_err(), ["hash/stops/", "hash/"].contains(&part), "{part}: {stops:?}");
+            assert_eq!(seats.is_err(), part != "hash/stops/", "{part}: {seats:?}");
+            drop(snapshot);
+            store.rebuild_indexes().unwrap();
+            let snapshot = store.begin_read().unwrap();
+            assert!(snapshot.table::<Stop>().unwrap().get(&3).unwrap().is_some());
+            assert_eq!(snapshot.table::<Seat>().unwrap().by(Seat::WHO).equal(6).unwrap().count(), 1);
+        }
+    }
+}

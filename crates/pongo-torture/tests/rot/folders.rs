@@ -1,0 +1,97 @@
+//! The same damages to real files and maps, with ordered indexes in sled: fewer, for each costs files and threads.
+
+use std::path::{Path, PathBuf};
+
+use pongo::prelude::*;
+use pongo_core::storage::RealStorage;
+use pongo_sim::Random;
+use pongo_torture::{Change, Mix, Transaction, World, options};
+
+use crate::bases::{Base, Left};
+use crate::evidence::Evidence;
+use crate::image::Image;
+
+/// Opens a store in a folder of these tests.
+#[allow(unsafe_code, reason = "the folder is the test's own")]
+pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
+    // SAFETY: nobody but this test, and only by PongoDB, changes the folder while the store is open.
+    unsafe { options().open(path) }
+}
+
+/// A folder for a case: in memory where the system has such a one, and on the disk now and then.
+pub(crate) fn place(number: u64) -> tempfile::TempDir {
+    let quick = Path::new("/dev/shm");
+    if quick.is_dir() && !number.is_multiple_of(64) {
+        tempfile::tempdir_in(quick).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
+/// Writes the files of an image.
+pub(crate) fn lay_out(image: &Image, path: &Path) {
+    std::fs::create_dir_all(path).unwrap();
+    for folder in &image.folders {
+        std::fs::create_dir_all(path.join(folder)).unwrap();
+    }
+    for (name, bytes) in &image.files {
+        std::fs::write(path.join(name), &**bytes).unwrap();
+    }
+}
+
+fn read(path: &Path, before: &Image) -> Image {
+    Image::of(&RealStorage::open(path).unwrap(), before)
+}
+
+/// Stores in folders: one that was closed, one whose system went down, and a copy of the first that is another store.
+pub(crate) fn bases() -> Vec<Base> {
+    vec![
+        make("folder, closed", Left::Closed, 3),
+        make("folder, power cut", Left::Cut, 4),
+        make("folder, another", Left::Closed, 5),
+    ]
+}
+
+fn make(name: &'static str, left: Left, seed: u64) -> Base {
+    let place = place(1);
+    let path: PathBuf = place.path().join("store");
+    let (mut worlds, mut history) = (vec![World::default()], Vec::new());
+    let mut random = Random(seed);
+    for life in 0..3 {
+        let store = open(&path).unwrap();
+        for commit in 0..5 {
+            let before = worlds.last().expect("never empty");
+            let mix = Mix { stops: 20, changes: 4, load: 9, relaxed: 0 };
+            let transaction = if commit == 0 {
+                let load = Change::LoadStops { from: 30 + life * 20, rows: 16, visits: 3 };
+                Transaction::of(before, vec![load], Durability::Sync)
+            } else {
+                Transaction::make_up(before, &mut random, mix)
+            };
+            transaction.perform(before, &store).unwrap();
+            worlds.push(transaction.after);
+        }
+        // Ordered indexes are brought up: blocks in sled.
+        store.settle().unwrap();
+        let none = Image::default();
+        let before = history.last().unwrap_or(&none);
+        if life == 2 && left == Left::Cut {
+            // As a copy of the folder is in no kernel's memory: what is in it, and nothing else, survived.
+            history.push(read(&path, before));
+            store.close().unwrap();
+        } else {
+            store.close().unwrap();
+            history.push(read(&path, before));
+        }
+    }
+    let image = history.last().expect("three lives").clone();
+    assert!(image.files.keys().any(|path| path.starts_with("ordered/sled/")), "{:?}", image.files.keys());
+    let evidence = Evidence::of(&image);
+    let newest = worlds.len() - 1;
+    Base { name, left, image, worlds, newest, history, evidence }
+}
+
+/// Whether sled panicked: its panics are caught where it is called, and it is set aside.
+pub(crate) fn is_sleds(panic: &str) -> bool {
+    panic.contains("/sled-0.")
+}

@@ -1,0 +1,124 @@
+//! The files of a store as bytes, and a storage with these bytes in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use pongo_core::storage::{File, MemoryStorage, Reservation, Storage};
+
+/// Everything in a folder. Images share the bytes of files that are the same.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Image {
+    pub(crate) folders: Vec<String>,
+    pub(crate) files: BTreeMap<String, Arc<Vec<u8>>>,
+}
+
+impl Image {
+    /// What lies in a storage; files that are as `before` had them are shared with it.
+    pub(crate) fn of(storage: &dyn Storage, before: &Self) -> Self {
+        let mut image = Self::default();
+        image.gather(storage, "", before);
+        image
+    }
+
+    fn gather(&mut self, storage: &dyn Storage, folder: &str, before: &Self) {
+        for name in storage.list(folder).unwrap() {
+            let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+            if storage.list(&path).is_ok() {
+                self.folders.push(path.clone());
+                self.gather(storage, &path, before);
+                continue;
+            }
+            let file = storage.open(&path).unwrap();
+            let mut bytes = vec![0; file.len().unwrap() as usize];
+            file.read_at(&mut bytes, 0).unwrap();
+            let bytes = match before.files.get(&path) {
+                Some(known) if **known == bytes => Arc::clone(known),
+                _ => Arc::new(bytes),
+            };
+            self.files.insert(path, bytes);
+        }
+    }
+
+    /// A storage with these files. What its kernel is said to be decides whether `control` is believed.
+    pub(crate) fn storage(&self, kernel: Kernel) -> Arc<dyn Storage> {
+        let inner = MemoryStorage::new();
+        for folder in &self.folders {
+            inner.create_dir(folder).unwrap();
+        }
+        for (path, bytes) in &self.files {
+            let file = inner.create(path).unwrap();
+            if !bytes.is_empty() {
+                // Set aside first: the memory is taken once.
+                file.allocate(0, bytes.len() as u64).unwrap();
+                file.write_at(bytes, 0).unwrap();
+            }
+        }
+        Arc::new(Placed { inner, kernel })
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.values().map(|bytes| bytes.len() as u64).sum()
+    }
+}
+
+/// The system that a storage lives in: that which wrote the files, or one that was started since.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kernel {
+    Same,
+    Other,
+}
+
+/// Memory that says which kernel it is.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    pub(crate) inner: MemoryStorage,
+    pub(crate) kernel: Kernel,
+}
+
+impl Storage for Placed {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.inner.create(path)
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.inner.open(path)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.inner.create_dir(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.inner.list(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.inner.sync_dir(path)
+    }
+
+    fn reserve(&self, len: usize) -> io::Result<Reservation> {
+        self.inner.reserve(len)
+    }
+
+    fn cache_identity(&self) -> Option<[u8; 32]> {
+        Some([if self.kernel == Kernel::Same { 1 } else { 2 }; 32])
+    }
+
+    fn folder_identity(&self) -> io::Result<(u64, u64)> {
+        self.inner.folder_identity()
+    }
+
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+}

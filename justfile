@@ -1,0 +1,44 @@
+# Recipes of PongoDB. `just` lists them; `pip install rust-just` or `cargo install just` installs it.
+# Seeds: PONGO_SEED (and PONGO_TEST_SEED in pongo-core and pongo-index) replay a random test.
+
+target := "x86_64-unknown-linux-gnu"
+
+# What there is
+default:
+    @just --list --unsorted
+
+# Format and lints, as CI has them
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests at their small sizes
+test:
+    cargo test
+    cargo test -p pongo-bench
+
+# The documentation, warnings denied
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The examples; the first twice: it loads, and then finds what it loaded
+examples:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    store=$(mktemp -d)/flights.pongo
+    trap 'rm -rf "${store%/*}"' EXIT
+    cargo run --release --example flights -- "$store"
+    cargo run --release --example flights -- "$store"
+    cargo run --release --example orders
+
+# Everything that CI runs
+ci: lint test docs examples loom
+
+# Every torture test `size` times as large as in CI (hours): what it prints last goes into docs/RELIABILITY.md
+torture size="20":
+    PONGO_TORTURE={{size}} cargo test --release -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
+    just loom 4
+
+# One torture test (cuts, cuts_twice, power, kills, faults, calls, rot, corpora), `size` times as large as in CI
+try name size="1":
+    PONGO_TORTURE={{size}} cargo test -p pongo-torture --test {{name}} -- --nocapture

@@ -1,0 +1,12 @@
+//! Bounds of all kinds.
+
+use std::ops::Bound;
+
+/// One of the three kinds of bound, at this value.
+pub(crate) fn bound<T>(kind: u64, value: T) -> Bound<T> {
+    match kind % 3 {
+        0 => Bound::Included(value),
+        1 => Bound::Excluded(value),
+        _ => Bound::Unbounded,
+    }
+}
