@@ -326,8 +326,7 @@ impl Marks {
         self.words.store(word, previous.0 + 1, Ordering::Release);
     }
 
-    /// Clears what lost commits left: deaths after `now`, and both marks of rows at or above its length. Returns whether
-    /// anything was there.
+    /// Clears what lost commits left: deaths after `now`, and both marks of rows at or above its length.
     ///
     /// # Errors
     /// If there are other marks between `before` and `now` than the deaths and previous rows that were `stored` since.
@@ -337,20 +336,18 @@ impl Marks {
         before: Bound,
         now: Bound,
         stored: Stored,
-    ) -> Result<bool, Fault> {
-        let mut cleared = false;
+    ) -> Result<(), Fault> {
         let mut found = Stored::default();
         self.for_each_set(&*self.file(storage)?, |word, value| {
             if !self.is_within(word, value, now).unwrap_or(true) {
                 self.words.store(word, 0, Ordering::Relaxed);
-                cleared = true;
             } else if !self.is_within(word, value, before).unwrap_or(true) {
                 let is_death = (word as u64) < self.extent.array_words();
                 *(if is_death { &mut found.deaths } else { &mut found.previous }) += 1;
             }
         })?;
         if holds!("marks.count", found == stored) {
-            return Ok(cleared);
+            return Ok(());
         }
         let say = |stored: Stored| {
             format!("{} deaths and {} previous rows since the checkpoint", stored.deaths, stored.previous)

@@ -222,6 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_with_a_flipped_bit_leaves_the_other() {
+        let storage = MemoryStorage::new();
+        let mut superblock = Superblock::create(&storage, slot(0)).unwrap();
+        superblock.advance(slot(0)).unwrap();
+        superblock.advance(slot(0)).unwrap();
+        let file = storage.open(PATH).unwrap();
+        let mut page = [0; CONTENT + 8];
+        file.read_at(&mut page, 0).unwrap();
+        for bit in 0..page.len() * 8 {
+            let (at, mut flipped) = (bit / 8, page);
+            flipped[at] ^= 1 << (bit % 8);
+            file.write_at(&flipped, 0).unwrap();
+            assert_eq!(Superblock::open(&storage).unwrap().1.generation, 1, "bit {bit}");
+        }
+    }
+
+    #[test]
     fn another_version_or_byte_order_is_named() {
         for (at, bytes, word) in [
             (12, 9u32.to_le_bytes(), "version 9"),

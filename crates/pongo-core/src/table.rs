@@ -263,7 +263,8 @@ impl TableCore {
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
     }
 
-    /// Clears what lost commits left in the marks, and syncs those that changed. `stored` is what was stored since `before`.
+    /// Clears what lost commits left in the marks. `stored` is what was stored since `before`. Not synced: the checkpoint that
+    /// ends a recovery syncs all marks.
     pub(crate) fn clear_marks_above(
         &self,
         before: Bound,
@@ -273,10 +274,8 @@ impl TableCore {
         self.refresh_marks()?;
         for chunk in self.space.chunks() {
             let stored = stored.get(&(self.id, chunk.id)).copied().unwrap_or_default();
-            if let Some(marks) = chunk.marks.get()
-                && marks.clear_above(&*self.storage, before, now, stored)?
-            {
-                removable!("marks.clear.sync", marks.sync(&*self.storage))?;
+            if let Some(marks) = chunk.marks.get() {
+                marks.clear_above(&*self.storage, before, now, stored)?;
             }
         }
         Ok(())

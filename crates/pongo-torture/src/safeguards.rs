@@ -70,8 +70,10 @@ pub const ALL: &[Safeguard] = &[
     // Marks.
     sync("marks.create.sync", "a marks file has its header before it gets its name"),
     folder("marks.create.folder", "a marks file that a commit stores into has a durable name"),
-    sync("marks.clear.sync", "marks that recovery cleared stay cleared"),
-    sync("marks.settle.sync", "marks before a checkpoint are on disk"),
+    sync(
+        "marks.settle.sync",
+        "marks before a checkpoint are on disk, and so are those that recovery cleared",
+    ),
     folder(
         "marks.settle.folder",
         "marks files that others made have durable names before a checkpoint lists them",

@@ -15,6 +15,7 @@ mod indexer;
 mod life;
 mod marks;
 mod missed;
+mod mixed_up;
 mod model;
 mod power;
 mod processes;

@@ -3,32 +3,34 @@
 
 use std::sync::Arc;
 
-use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
-use pongo_core::error::OpenError;
+use pongo_core::Sizes;
+use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
+use pongo_core::error::{CommitError, OpenError};
 use pongo_core::fields::{HeapRead, content_hash};
-use pongo_core::ids::RowId;
+use pongo_core::ids::{RowId, Seq};
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::{Disk, Kind, Plan, Process, Random};
 
 use crate::indexer::MapIndexer;
+use crate::mixed_up::copy_of;
 use crate::model::{Row, bytes, schema};
 use crate::rot::files;
 use crate::work::options;
 
-fn try_open(process: &Arc<Process>) -> Result<Arc<Engine>, OpenError> {
+pub(crate) fn try_open(process: &Arc<Process>) -> Result<Arc<Engine>, OpenError> {
     Engine::open(process.storage(), options(), Arc::new(MapIndexer::default()))
 }
 
-fn open(process: &Arc<Process>) -> Arc<Engine> {
+pub(crate) fn open(process: &Arc<Process>) -> Arc<Engine> {
     try_open(process).unwrap()
 }
 
-fn row(key: u64, size: usize) -> Vec<u8> {
+pub(crate) fn row(key: u64, size: usize) -> Vec<u8> {
     Row { key, seed: key, previous: None, dead: false }.bytes(size)
 }
 
 /// Commits rows with these keys, which are cited if `bulk`.
-fn put(
+pub(crate) fn put(
     engine: &Arc<Engine>,
     table: &str,
     size: usize,
@@ -48,20 +50,6 @@ fn put(
     let rows = if bulk { &[][..] } else { &rows };
     let part = TableBatch { table, rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
     guard.commit(&Batch { tables: vec![part], heap: &[] }, durability).unwrap().0
-}
-
-fn copy(from: &dyn Storage, path: &str, to: &dyn Storage, other: &str) {
-    let file = from.open(path).unwrap();
-    let mut content = vec![0; file.len().unwrap() as usize];
-    file.read_at(&mut content, 0).unwrap();
-    to.remove(other).unwrap();
-    to.create(other).unwrap().write_at(&content, 0).unwrap();
-}
-
-fn swap(storage: &dyn Storage, one: &str, other: &str) {
-    storage.rename(one, "aside").unwrap();
-    storage.rename(other, one).unwrap();
-    storage.rename("aside", other).unwrap();
 }
 
 /// A snapshot that was asked for as durable shows a relaxed commit: without a sync the power takes it.
@@ -169,107 +157,6 @@ fn a_store_that_the_dead_made_survives_a_cut() {
     }
 }
 
-/// Two tables of one layout, filled by bulk loads of which there are no checksums yet: their chunks, exchanged, are
-/// whole and right, but for what their headers say of whose they are.
-#[test]
-fn chunks_that_changed_places_are_noticed() {
-    let disk = Disk::new();
-    let process = disk.process();
-    let engine = open(&process);
-    put(&engine, "one", 24, 0..300, true, Durability::Sync);
-    put(&engine, "two", 24, 1000..1300, true, Durability::Sync);
-    process.kill();
-    drop(engine);
-    swap(&**disk.inner(), "tables/one/0.chunk", "tables/two/0.chunk");
-    let message = try_open(&disk.process()).unwrap_err().to_string();
-    assert!(message.contains(".chunk"), "{message}");
-    // What was damaged is still there: put right, it opens.
-    swap(&**disk.inner(), "tables/one/0.chunk", "tables/two/0.chunk");
-    assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
-}
-
-/// The same for marks: those of rows that died since the checkpoint have no checksum.
-#[test]
-fn marks_that_changed_places_are_noticed() {
-    let disk = Disk::new();
-    let process = disk.process();
-    let engine = open(&process);
-    for table in ["one", "two"] {
-        put(&engine, table, 24, 0..300, true, Durability::Sync);
-    }
-    for (name, dead) in [("one", 7), ("two", 8)] {
-        let guard = engine.begin_write().unwrap();
-        let table = guard.table_named(name).unwrap().unwrap();
-        let deaths = vec![RowId(dead)];
-        let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
-        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap();
-    }
-    process.kill();
-    drop(engine);
-    swap(&**disk.inner(), "tables/one/0.marks", "tables/two/0.marks");
-    let message = try_open(&disk.process()).unwrap_err().to_string();
-    assert!(message.contains(".marks"), "{message}");
-}
-
-/// A schema file with a right checksum and of the right name, but another layout: rows would be read as what they are not.
-#[test]
-fn a_schema_of_another_layout_is_noticed() {
-    let other = MemoryStorage::new();
-    let other: Arc<dyn Storage> = Arc::new(other);
-    let engine = Engine::open(Arc::clone(&other), options(), Arc::new(MapIndexer::default())).unwrap();
-    put(&engine, "table", 32, 0..1, false, Durability::Sync);
-    // Behind a checkpoint the table is in the checkpoint; before one, in the entry of its commit.
-    for checkpointed in [false, true] {
-        let disk = Disk::new();
-        let process = disk.process();
-        let engine = open(&process);
-        let mut guard = engine.begin_write().unwrap();
-        guard.create_table(schema("table", 24)).unwrap();
-        guard.commit(&Batch::default(), Durability::Sync).unwrap();
-        if !checkpointed {
-            process.kill();
-        }
-        drop(engine);
-        let path = "schema/0.1.schema";
-        copy(&*other, path, &**disk.inner(), path);
-        let message = try_open(&disk.process()).unwrap_err().to_string();
-        assert!(message.contains("layout"), "{message}");
-    }
-}
-
-/// A journal in which a commit is missing although every entry in it has a right checksum: what follows must not be
-/// applied to a store that lacks what it builds on.
-#[test]
-fn a_gap_between_commits_is_noticed() {
-    const LAST_SEQ: usize = 6 * 8;
-    let disk = Disk::new();
-    let process = disk.process();
-    let engine = open(&process);
-    for key in 0..3 {
-        put(&engine, "table", 24, key..key + 1, false, Durability::Sync);
-    }
-    process.kill();
-    drop(engine);
-    let mut paths = Vec::new();
-    files(&**disk.inner(), "journal", &mut paths);
-    let path = paths.iter().filter(|path| path.ends_with(".log")).max().unwrap();
-    let file = disk.inner().open(path).unwrap();
-    let mut content = vec![0; file.len().unwrap() as usize];
-    file.read_at(&mut content, 0).unwrap();
-    let entries: Vec<usize> =
-        (0..content.len()).step_by(8).filter(|&at| content[at..].starts_with(b"PJENTRY1")).collect();
-    let last = *entries.last().unwrap();
-    let len = u64::from_le_bytes(content[last + 8..last + 16].try_into().unwrap()) as usize;
-    let entry = &mut content[last..last + len];
-    entry[LAST_SEQ] += 1;
-    entry[56..64].fill(0);
-    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(entry, 0x6a6f_7572);
-    entry[56..64].copy_from_slice(&sum.to_le_bytes());
-    file.write_at(entry, last as u64).unwrap();
-    let message = try_open(&disk.process()).unwrap_err().to_string();
-    assert!(message.contains("Seq 4 behind Seq 2"), "{message}");
-}
-
 /// More snapshots than a process has slots, and another process that asks what may still be seen.
 #[test]
 fn every_snapshot_of_every_process_is_seen() {
@@ -294,4 +181,87 @@ fn every_snapshot_of_every_process_is_seen() {
     assert_eq!(table.seen_from().0, 100);
     drop((held, three));
     assert_eq!(table.seen_from().0, 101);
+}
+
+/// Relaxed commits fill a segment, a durable one comes to lie in the next: if the first segment were not on disk by then,
+/// the durable one would be lost with them.
+#[test]
+fn what_is_durable_in_a_later_segment_survives_a_cut() {
+    let options = EngineOptions { checkpoint_bytes: 64 << 20, ..options() };
+    for seed in 0..16 {
+        let disk = Disk::new();
+        let indexer = || Arc::new(MapIndexer::default());
+        let engine = Engine::open(disk.process().storage(), options, indexer()).unwrap();
+        put(&engine, "table", 1000, 0..900, false, Durability::Relaxed);
+        let durable = put(&engine, "table", 1000, 900..1700, false, Durability::Sync);
+        let mut journal = Vec::new();
+        files(&**disk.inner(), "journal", &mut journal);
+        assert!(journal.len() > 1, "{journal:?}");
+        let after = disk.reboot(&mut Random(seed));
+        assert_eq!(open(&after.process()).begin_read().unwrap().seq().0, durable, "seed {seed}");
+    }
+}
+
+/// Deletes a row.
+fn delete(engine: &Arc<Engine>, table: &str, row: u64) -> Result<Seq, CommitError> {
+    let guard = engine.begin_write().unwrap();
+    let table = guard.table_named(table).unwrap().unwrap();
+    let deaths = vec![RowId(row)];
+    let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
+    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync)
+}
+
+/// A process dies when a marks file has its name, and before the name is durable. The next one stores into that file,
+/// and a checkpoint lists it: it must be there after a cut.
+#[test]
+fn marks_that_the_dead_made_survive_a_cut() {
+    for seed in 0..16 {
+        let disk = Disk::new();
+        let first = disk.process();
+        let (one, two) = (open(&first), open(&disk.process()));
+        put(&one, "table", 24, 0..30, false, Durability::Sync);
+        disk.plan(seed, |_| Plan::KillOn(Kind::SyncDir, "tables/table"));
+        delete(&one, "table", 3).unwrap_err();
+        assert!(first.is_dead());
+        delete(&two, "table", 4).unwrap();
+        // A checkpoint: it is the last to close.
+        drop(two);
+        let after = disk.reboot(&mut Random(seed));
+        let snapshot = open(&after.process()).begin_read().unwrap();
+        let table = snapshot.table_named("table").unwrap().unwrap();
+        let view = snapshot.view(&table).unwrap().unwrap();
+        assert!(!view.is_live(RowId(4)) && view.is_live(RowId(3)), "seed {seed}");
+    }
+}
+
+/// Entries of one length in segments that are used again: where one ends, what an earlier life left looks like the next.
+#[test]
+fn what_an_earlier_life_of_a_segment_left_is_not_read() {
+    let sizes = Sizes { segment: 4096, ..options().sizes };
+    let options = EngineOptions { sizes, checkpoint_bytes: 6000 };
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    let open = |storage| Engine::open(storage, options, Arc::new(MapIndexer::default())).unwrap();
+    let engine = open(Arc::clone(&storage));
+    for key in 0..400 {
+        let seq = put(&engine, "table", 24, key..key + 1, false, Durability::Sync);
+        if key > 150 {
+            let copied = copy_of(&*storage);
+            assert_eq!(open(copied).begin_read().unwrap().seq().0, seq, "after {key} commits");
+        }
+    }
+}
+
+/// While one process goes and another stays, a third joins: it must not think that it is alone and recover.
+#[test]
+fn nobody_recovers_what_another_has_open() {
+    let disk = Disk::new();
+    let (one, two) = (open(&disk.process()), open(&disk.process()));
+    put(&one, "table", 24, 0..3, false, Durability::Sync);
+    drop(one);
+    let salt = two.salt();
+    let three = open(&disk.process());
+    assert_eq!(three.salt(), salt, "a recovery begins a generation");
+    put(&two, "table", 24, 3..4, false, Durability::Sync);
+    assert_eq!(put(&three, "table", 24, 4..5, false, Durability::Sync), 3);
+    assert_eq!(two.begin_read().unwrap().seq().0, 3);
 }

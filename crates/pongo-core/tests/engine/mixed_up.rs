@@ -1,0 +1,239 @@
+//! Files that are right in themselves and do not belong where they are, and bytes that only one checksum protects: an
+//! error each time, never another store than the one that was written.
+
+use std::sync::Arc;
+
+use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
+use pongo_core::fields::{HeapRead, content_hash};
+use pongo_core::ids::RowId;
+use pongo_core::storage::{MemoryStorage, Storage};
+use pongo_sim::Disk;
+
+use crate::indexer::MapIndexer;
+use crate::missed::{open, put, try_open};
+use crate::model::{bytes, schema};
+use crate::rot::files;
+use crate::work::options;
+
+fn copy(from: &dyn Storage, path: &str, to: &dyn Storage, other: &str) {
+    to.remove(other).unwrap();
+    to.create(other).unwrap().write_at(&content(from, path), 0).unwrap();
+}
+
+fn swap(storage: &dyn Storage, one: &str, other: &str) {
+    storage.rename(one, "aside").unwrap();
+    storage.rename(other, one).unwrap();
+    storage.rename("aside", other).unwrap();
+}
+
+/// The same files in a storage of their own, which no process has seen.
+pub(crate) fn copy_of(storage: &dyn Storage) -> Arc<dyn Storage> {
+    let (other, mut paths) = (MemoryStorage::new(), Vec::new());
+    for dir in ["journal", "tables", "heap", "schema", "hash"] {
+        other.create_dir(dir).unwrap();
+    }
+    files(storage, "", &mut paths);
+    for path in paths {
+        if let Some((dir, _)) = path.rsplit_once('/') {
+            other.create_dir(dir).unwrap();
+        }
+        other.create(&path).unwrap().write_at(&content(storage, &path), 0).unwrap();
+    }
+    Arc::new(other)
+}
+
+fn content(storage: &dyn Storage, path: &str) -> Vec<u8> {
+    let file = storage.open(path).unwrap();
+    let mut content = vec![0; file.len().unwrap() as usize];
+    file.read_at(&mut content, 0).unwrap();
+    content
+}
+
+/// Two tables of one layout, filled by bulk loads of which there are no checksums yet: their chunks, exchanged, are
+/// whole and right, but for what their headers say of whose they are.
+#[test]
+fn chunks_that_changed_places_are_noticed() {
+    let disk = Disk::new();
+    let process = disk.process();
+    let engine = open(&process);
+    put(&engine, "one", 24, 0..300, true, Durability::Sync);
+    put(&engine, "two", 24, 1000..1300, true, Durability::Sync);
+    process.kill();
+    drop(engine);
+    swap(&**disk.inner(), "tables/one/0.chunk", "tables/two/0.chunk");
+    let message = try_open(&disk.process()).unwrap_err().to_string();
+    assert!(message.contains(".chunk"), "{message}");
+    // What was damaged is still there: put right, it opens.
+    swap(&**disk.inner(), "tables/one/0.chunk", "tables/two/0.chunk");
+    assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
+}
+
+/// The same for marks: those of rows that died since the checkpoint have no checksum.
+#[test]
+fn marks_that_changed_places_are_noticed() {
+    let disk = Disk::new();
+    let process = disk.process();
+    let engine = open(&process);
+    for table in ["one", "two"] {
+        put(&engine, table, 24, 0..300, true, Durability::Sync);
+    }
+    for (name, dead) in [("one", 7), ("two", 8)] {
+        let guard = engine.begin_write().unwrap();
+        let table = guard.table_named(name).unwrap().unwrap();
+        let deaths = vec![RowId(dead)];
+        let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
+        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap();
+    }
+    process.kill();
+    drop(engine);
+    swap(&**disk.inner(), "tables/one/0.marks", "tables/two/0.marks");
+    let message = try_open(&disk.process()).unwrap_err().to_string();
+    assert!(message.contains(".marks"), "{message}");
+}
+
+/// A schema file with a right checksum and of the right name, but another layout: rows would be read as what they are not.
+#[test]
+fn a_schema_of_another_layout_is_noticed() {
+    let other = MemoryStorage::new();
+    let other: Arc<dyn Storage> = Arc::new(other);
+    let engine = Engine::open(Arc::clone(&other), options(), Arc::new(MapIndexer::default())).unwrap();
+    put(&engine, "table", 32, 0..1, false, Durability::Sync);
+    // Behind a checkpoint the table is in the checkpoint; before one, in the entry of its commit.
+    for checkpointed in [false, true] {
+        let disk = Disk::new();
+        let process = disk.process();
+        let engine = open(&process);
+        let mut guard = engine.begin_write().unwrap();
+        guard.create_table(schema("table", 24)).unwrap();
+        guard.commit(&Batch::default(), Durability::Sync).unwrap();
+        if !checkpointed {
+            process.kill();
+        }
+        drop(engine);
+        let path = "schema/0.1.schema";
+        copy(&*other, path, &**disk.inner(), path);
+        let message = try_open(&disk.process()).unwrap_err().to_string();
+        assert!(message.contains("layout"), "{message}");
+    }
+}
+
+/// A journal in which a commit is missing although every entry in it has a right checksum: what follows must not be
+/// applied to a store that lacks what it builds on.
+#[test]
+fn a_gap_between_commits_is_noticed() {
+    const LAST_SEQ: usize = 6 * 8;
+    let disk = Disk::new();
+    let process = disk.process();
+    let engine = open(&process);
+    for key in 0..3 {
+        put(&engine, "table", 24, key..key + 1, false, Durability::Sync);
+    }
+    process.kill();
+    drop(engine);
+    let mut paths = Vec::new();
+    files(&**disk.inner(), "journal", &mut paths);
+    let path = paths.iter().filter(|path| path.ends_with(".log")).max().unwrap();
+    let file = disk.inner().open(path).unwrap();
+    let mut content = content(&**disk.inner(), path);
+    let entries: Vec<usize> =
+        (0..content.len()).step_by(8).filter(|&at| content[at..].starts_with(b"PJENTRY1")).collect();
+    let last = *entries.last().unwrap();
+    let len = u64::from_le_bytes(content[last + 8..last + 16].try_into().unwrap()) as usize;
+    let entry = &mut content[last..last + len];
+    entry[LAST_SEQ] += 1;
+    entry[56..64].fill(0);
+    let sum = xxhash_rust::xxh3::xxh3_64_with_seed(entry, 0x6a6f_7572);
+    entry[56..64].copy_from_slice(&sum.to_le_bytes());
+    file.write_at(entry, last as u64).unwrap();
+    let message = try_open(&disk.process()).unwrap_err().to_string();
+    assert!(message.contains("Seq 4 behind Seq 2"), "{message}");
+}
+
+/// A store whose process was killed, with several segments behind its checkpoint, and their numbers.
+fn with_segments() -> (Arc<dyn Storage>, EngineOptions, Vec<u64>) {
+    let sizes = pongo_core::Sizes { segment: 4096, ..options().sizes };
+    let options = EngineOptions { sizes, checkpoint_bytes: 64 << 20 };
+    let disk = Disk::new();
+    let process = disk.process();
+    let engine = Engine::open(process.storage(), options, Arc::new(MapIndexer::default())).unwrap();
+    for key in 0..300 {
+        put(&engine, "table", 24, key..key + 1, false, Durability::Sync);
+    }
+    process.kill();
+    drop(engine);
+    let mut journal = Vec::new();
+    files(&**disk.inner(), "journal", &mut journal);
+    let number = |path: &String| path.strip_prefix("journal/")?.strip_suffix(".log")?.parse().ok();
+    let mut numbers: Vec<u64> = journal.iter().filter_map(number).collect();
+    numbers.sort_unstable();
+    assert!(numbers.len() > 2, "{journal:?}");
+    (copy_of(&**disk.inner()), options, numbers)
+}
+
+fn path_of(number: u64) -> String {
+    format!("journal/{number}.log")
+}
+
+fn refuses(storage: Arc<dyn Storage>, options: EngineOptions, what: &str) {
+    let opened = Engine::open(storage, options, Arc::new(MapIndexer::default()));
+    if let Ok(engine) = opened {
+        panic!("{what}: opened with {} commits", engine.begin_read().unwrap().seq());
+    }
+}
+
+/// A bit in a segment's header, and a segment in the place of another: behind either, acknowledged commits would be
+/// passed over.
+#[test]
+fn segments_that_rot_or_changed_places_are_noticed() {
+    let (storage, options, numbers) = with_segments();
+    let path = path_of(numbers[1]);
+    for bit in 0..(8 + 8 + 16 + 8 * 4 + 8) * 8 {
+        let rotten = copy_of(&*storage);
+        let byte = content(&*rotten, &path)[bit / 8] ^ 1 << (bit % 8);
+        rotten.open(&path).unwrap().write_at(&[byte], bit as u64 / 8).unwrap();
+        refuses(rotten, options, &format!("bit {bit}"));
+    }
+    for (one, other) in [(numbers[0], numbers[1]), (numbers[1], numbers[0]), (numbers[1], numbers[2])] {
+        let mixed = copy_of(&*storage);
+        copy(&*storage, &path_of(one), &*mixed, &path_of(other));
+        refuses(mixed, options, &format!("segment {one} in the place of {other}"));
+    }
+}
+
+/// The last entry of a segment rots, and the next segment is there: it says that the entry was acknowledged.
+#[test]
+fn rot_at_the_end_of_a_segment_is_no_tail() {
+    let (storage, options, numbers) = with_segments();
+    let path = path_of(numbers[1]);
+    let mut rotten = content(&*storage, &path);
+    let is_entry = |at: &usize| rotten[*at..].starts_with(b"PJENTRY1");
+    let last = (0..rotten.len()).step_by(8).filter(is_entry).last().unwrap();
+    rotten[last + 100] ^= 1;
+    storage.open(&path).unwrap().write_at(&rotten, 0).unwrap();
+    refuses(storage, options, "the last entry");
+}
+
+/// Heap bytes since the checkpoint have no checksum but their own, and it is compared each time.
+#[test]
+fn items_that_rot_while_they_are_read_are_noticed() {
+    let disk = Disk::new();
+    let engine = open(&disk.process());
+    let text = bytes(7, 100);
+    let guard = engine.begin_write().unwrap();
+    let mut staged = Vec::new();
+    let addr = guard.stage_heap(&mut staged, &text);
+    guard.commit(&Batch { tables: Vec::new(), heap: &staged }, Durability::Sync).unwrap();
+    let snapshot = engine.begin_read().unwrap();
+    let read = || snapshot.read_heap(addr, 100, content_hash(&text)).map(<[u8]>::to_vec);
+    assert_eq!(read().unwrap(), text);
+    let file = disk.inner().open("heap/0.chunk").unwrap();
+    // Behind the chunk's header: length and hash of the item, then its bytes.
+    for at in 4096..4096 + 8 + 100 {
+        let mut byte = [0];
+        file.read_at(&mut byte, at).unwrap();
+        file.write_at(&[byte[0] ^ 1], at).unwrap();
+        read().unwrap_err();
+        file.write_at(&byte, at).unwrap();
+    }
+    assert_eq!(read().unwrap(), text);
+}
