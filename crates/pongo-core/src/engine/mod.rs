@@ -116,14 +116,8 @@ impl Engine {
     /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
         self.refuse_reader_forked()?;
-        loop {
-            let state = self.newest();
-            let pin = self.pins.pin(state.seq);
-            if self.control.horizon() <= state.seq {
-                return Ok(Snapshot::new(Arc::clone(self), state, pin));
-            }
-            self.pins.unpin(&pin);
-        }
+        let (state, pin) = self.pins.pin_newest(|| self.newest(), |state| state.seq);
+        Ok(Snapshot::new(Arc::clone(self), state, pin))
     }
 
     /// Begins a read transaction at a commit that is durable, whatever its durability was: syncs the journal if need be.

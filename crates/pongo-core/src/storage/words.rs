@@ -11,11 +11,11 @@ use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::MmapRaw;
 
 use super::block::Block;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Sees every store made through a [`Words`] it was put on: how a simulated disk learns of what maps wrote.
 pub trait StoreHook: Send + Sync {
@@ -72,6 +72,8 @@ impl Words {
         len: usize,
         keeper: Arc<dyn Any + Send + Sync>,
     ) -> Words {
+        #[cfg(loom)]
+        crate::sync::register(start.as_ptr(), len);
         Words { start, len, hook: None, _keeper: keeper }
     }
 

@@ -1,0 +1,249 @@
+//! Exploring a model: which words loom has to see, and the runs that try all schedules.
+//!
+//! A store has thousands of words, and loom's effort grows with each one it sees. It needs to see only those that one
+//! thread writes and another reads or writes while the threads of the model run; all others stay plain. Which ones these
+//! are is found, not said: a run notes for each plain word who read and who wrote it, and if a word turns out to be
+//! shared, the model is explored anew with that word among those that loom sees, until there is no more. So no
+//! access that two threads could order in two ways escapes, and a model is set up and looked at afterwards at full speed.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{self as plain, Ordering};
+
+use loom::sync::atomic::AtomicU64 as Seen;
+use loom::thread::ThreadId;
+
+/// A word of a run of words that is the same in each execution: which run, in the order they were made, and where in it.
+type Place = (usize, usize);
+
+/// What is done with a word.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    Load,
+    Store,
+}
+
+/// A run of words in memory.
+#[derive(Clone, Copy)]
+struct Run {
+    start: usize,
+    bytes: usize,
+    word: usize,
+}
+
+/// Who touched a plain word.
+struct Touched {
+    first: ThreadId,
+    by_others: bool,
+    written: bool,
+}
+
+#[derive(Default)]
+struct Exploration {
+    /// Words that several threads share, as far as is known.
+    shared: BTreeSet<Place>,
+    /// Those of them that were not known when this exploration began.
+    found: BTreeSet<Place>,
+    runs: Vec<Run>,
+    /// Threads are at work.
+    is_running: bool,
+    seen: HashMap<usize, Rc<Seen>>,
+    touched: HashMap<usize, Touched>,
+    executions: u64,
+}
+
+thread_local! {
+    /// Loom runs all threads of a model on one thread of the system.
+    static EXPLORATION: RefCell<Exploration> = RefCell::default();
+}
+
+fn with<R>(f: impl FnOnce(&mut Exploration) -> R) -> R {
+    EXPLORATION.with_borrow_mut(f)
+}
+
+pub(super) fn is_running() -> bool {
+    with(|exploration| exploration.is_running)
+}
+
+/// Loom's word in the place of the one at this address, if it has to see it.
+pub(super) fn modelled(address: usize, access: Access) -> Option<Rc<Seen>> {
+    with(|exploration| {
+        if !exploration.is_running {
+            return None;
+        }
+        if let Some(word) = exploration.seen.get(&address) {
+            return Some(Rc::clone(word));
+        }
+        exploration.note(address, access);
+        None
+    })
+}
+
+/// Makes a run of words known: those that are shared among threads are to be found in such runs.
+pub(crate) fn register<T>(start: *const T, count: usize) {
+    let run = Run { start: start.expose_provenance(), bytes: count * size_of::<T>(), word: size_of::<T>() };
+    with(|exploration| {
+        let known = exploration.runs.iter().any(|other| {
+            other.start <= run.start && run.start + run.bytes <= other.start + other.bytes
+        });
+        if known {
+            return;
+        }
+        exploration.runs.push(run);
+        if exploration.is_running {
+            exploration.show(exploration.runs.len() - 1);
+        }
+    });
+}
+
+impl Exploration {
+    fn note(&mut self, address: usize, access: Access) {
+        let me = loom::thread::current().id();
+        let touched = self
+            .touched
+            .entry(address)
+            .or_insert_with(|| Touched { first: me, by_others: false, written: false });
+        touched.by_others |= touched.first != me;
+        touched.written |= access == Access::Store;
+        if touched.by_others && touched.written {
+            let inside = |run: &Run| (run.start..run.start + run.bytes).contains(&address);
+            let run = self.runs.iter().rposition(inside).expect(
+                "threads of the model share a word that lies in no run that is registered: the model misses what it does",
+            );
+            let place = (run, (address - self.runs[run].start) / self.runs[run].word);
+            self.found.insert(place);
+        }
+    }
+
+    /// Lets loom see the shared words of a run.
+    fn show(&mut self, number: usize) {
+        let Run { start, word, bytes } = self.runs[number];
+        for &(_, at) in self.shared.range((number, 0)..(number + 1, 0)) {
+            assert!(at < bytes / word, "runs are made in the same order each time");
+            let address = start + at * word;
+            let value = match word {
+                4 => u64::from(plain_word::<plain::AtomicU32>(address).load(Ordering::SeqCst)),
+                _ => plain_word::<plain::AtomicU64>(address).load(Ordering::SeqCst),
+            };
+            self.seen.insert(address, Rc::new(Seen::new(value)));
+        }
+    }
+
+    /// Before an execution.
+    fn forget(&mut self) {
+        self.executions += 1;
+        self.is_running = false;
+        self.runs.clear();
+        self.seen.clear();
+        self.touched.clear();
+    }
+
+    fn begin(&mut self) {
+        for run in 0..self.runs.len() {
+            self.show(run);
+        }
+        self.is_running = true;
+    }
+
+    /// From here on all words are plain again. `last` has the values of those that loom saw.
+    fn end(&mut self, last: &[(usize, u64)]) {
+        self.is_running = false;
+        for &(address, value) in last {
+            let inside = |run: &&Run| (run.start..run.start + run.bytes).contains(&address);
+            match self.runs.iter().rfind(inside).map(|run| run.word) {
+                Some(4) => plain_word::<plain::AtomicU32>(address).store(value as u32, Ordering::SeqCst),
+                _ => plain_word::<plain::AtomicU64>(address).store(value, Ordering::SeqCst),
+            }
+        }
+    }
+}
+
+fn plain_word<'a, T>(address: usize) -> &'a T {
+    // SAFETY: only for words of a run that is registered, which its keeper holds until the execution is over, and that are
+    // atomics of this width, reached as nothing else.
+    unsafe { &*std::ptr::with_exposed_provenance::<T>(address) }
+}
+
+/// Runs the threads of a model, at most four, and waits for them. Before and behind it all words are plain.
+pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce()>; N]) {
+    with(Exploration::begin);
+    let mut bodies = bodies.into_iter();
+    let first = bodies.next();
+    let others: Vec<_> = bodies.map(loom::thread::spawn).collect();
+    if let Some(first) = first {
+        first();
+    }
+    for other in others {
+        other.join().expect("a thread that panics ends the execution");
+    }
+    let words: Vec<_> = with(|exploration| exploration.seen.iter().map(|(&at, word)| (at, Rc::clone(word))).collect());
+    let last: Vec<_> = words.into_iter().map(|(at, word)| (at, last_value(&word))).collect();
+    with(|exploration| exploration.end(&last));
+}
+
+fn last_value(word: &Seen) -> u64 {
+    // SAFETY: all other threads were joined, so nothing is stored at the same time. (Loom checks it.)
+    unsafe { word.unsync_load() }
+}
+
+/// How much was tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Explored {
+    /// Executions: schedules, and in each the values that loads may give.
+    pub executions: u64,
+    /// Words that threads share.
+    pub words: usize,
+}
+
+/// Tries all executions of `body` in which threads are interrupted at most `preemptions` times. The environment sets
+/// another bound with `LOOM_MAX_PREEMPTIONS`, or one more with a `PONGO_TORTURE` above 1.
+///
+/// # Panics
+///
+/// If an execution does, and says which one it was.
+pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> Explored {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<usize>().ok());
+    let more = usize::from(number("PONGO_TORTURE").is_some_and(|times| times > 1));
+    let bound = number("LOOM_MAX_PREEMPTIONS").unwrap_or(preemptions + more);
+    let body = Arc::new(body);
+    let mut shared = BTreeSet::new();
+    let mut at = 0;
+    loop {
+        with(|exploration| *exploration = Exploration { shared: shared.clone(), ..Exploration::default() });
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(at);
+        builder.max_branches = 20_000;
+        let body = Arc::clone(&body);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            builder.check(move || {
+                with(Exploration::forget);
+                body();
+            });
+        }));
+        let (found, executions) = with(|exploration| {
+            exploration.forget();
+            (std::mem::take(&mut exploration.found), exploration.executions - 1)
+        });
+        if !found.is_empty() {
+            // A word that loom does not see orders nothing: a failure may be due to that alone.
+            if outcome.is_err() {
+                println!("{name}: explored anew with {} more words, what failed above does not count", found.len());
+            }
+            shared.extend(found);
+        } else if let Err(panic) = outcome {
+            println!("{name}: failed in execution {executions}, at most {at} preemptions");
+            resume_unwind(panic);
+        } else if at < bound {
+            at += 1;
+        } else {
+            println!(
+                "{name}: {executions} executions, {} shared words, at most {bound} preemptions, 0 failures",
+                shared.len()
+            );
+            return Explored { executions, words: shared.len() };
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Atomics that a model sees. Each is a plain atomic in memory, so that a run of zeroed bytes is a run of them here as
+//! well; while the threads of a model run, those that several threads share are loom's in truth (see `explore`).
+//!
+//! Loom treats an access that is `SeqCst` as acquire and release only, and does model fences that are. So such a store is
+//! followed by a fence here, and such a load comes behind one, as a compiler does it where the processor has no
+//! instruction for it. This is a little more than the language promises, and what every processor does.
+
+use std::fmt;
+use std::sync::atomic::{self as plain, Ordering};
+
+use super::explore::{Access, modelled};
+
+/// A fence, seen by loom while threads of a model run.
+pub fn fence(o: Ordering) {
+    if super::explore::is_running() {
+        loom::sync::atomic::fence(o);
+    }
+}
+
+fn fence_if_ordered(o: Ordering) {
+    if o == Ordering::SeqCst {
+        loom::sync::atomic::fence(o);
+    }
+}
+
+/// The order that loom is told.
+fn told(o: Ordering, in_place_of_all: Ordering) -> Ordering {
+    if o == Ordering::SeqCst { in_place_of_all } else { o }
+}
+
+macro_rules! atomic {
+    ($name:ident, $int:ty) => {
+        /// An atomic word that a model sees.
+        #[repr(transparent)]
+        #[derive(Default)]
+        pub struct $name(plain::$name);
+
+        impl $name {
+            /// A word with a value.
+            pub const fn new(value: $int) -> Self {
+                Self(plain::$name::new(value))
+            }
+
+            fn place(&self) -> usize {
+                std::ptr::from_ref(self).addr()
+            }
+
+            /// As std's.
+            pub fn load(&self, o: Ordering) -> $int {
+                let Some(word) = modelled(self.place(), Access::Load) else { return self.0.load(o) };
+                fence_if_ordered(o);
+                word.load(told(o, Ordering::Acquire)) as $int
+            }
+
+            /// As std's.
+            pub fn store(&self, value: $int, o: Ordering) {
+                let Some(word) = modelled(self.place(), Access::Store) else { return self.0.store(value, o) };
+                word.store(value.into(), told(o, Ordering::Release));
+                fence_if_ordered(o);
+            }
+
+            /// As std's.
+            pub fn compare_exchange(
+                &self,
+                current: $int,
+                new: $int,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                let Some(word) = modelled(self.place(), Access::Store) else {
+                    return self.0.compare_exchange(current, new, success, failure);
+                };
+                fence_if_ordered(success);
+                let (told_success, told_failure) =
+                    (told(success, Ordering::AcqRel), told(failure, Ordering::Acquire));
+                let done = word.compare_exchange(current.into(), new.into(), told_success, told_failure);
+                fence_if_ordered(success);
+                done.map(|old| old as $int).map_err(|old| old as $int)
+            }
+
+            /// As std's; never fails without a reason.
+            pub fn compare_exchange_weak(
+                &self,
+                current: $int,
+                new: $int,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<$int, $int> {
+                self.compare_exchange(current, new, success, failure)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_tuple(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+    };
+}
+
+/// Changes that cannot fail.
+macro_rules! changes {
+    ($name:ident, $int:ty, $($operation:ident)+) => {
+        impl $name {
+            $(
+                /// As std's.
+                pub fn $operation(&self, value: $int, o: Ordering) -> $int {
+                    let Some(word) = modelled(self.place(), Access::Store) else {
+                        return self.0.$operation(value, o);
+                    };
+                    fence_if_ordered(o);
+                    let old = word.$operation(value.into(), told(o, Ordering::AcqRel));
+                    fence_if_ordered(o);
+                    old as $int
+                }
+            )+
+        }
+    };
+}
+
+atomic!(AtomicU32, u32);
+atomic!(AtomicU64, u64);
+// Not `fetch_add` for the shorter one: loom's word is a long one in each case, and would not wrap around.
+changes!(AtomicU32, u32, swap fetch_max fetch_min fetch_or fetch_and);
+changes!(AtomicU64, u64, swap fetch_max fetch_min fetch_or fetch_and fetch_add);
+
+/// A value that is set once. Whether it is there is a word that the model sees; the value itself is not read before.
+pub struct OnceLock<T> {
+    is_set: AtomicU64,
+    value: std::sync::OnceLock<T>,
+}
+
+impl<T> OnceLock<T> {
+    /// Nothing yet.
+    pub const fn new() -> Self {
+        Self { is_set: AtomicU64::new(0), value: std::sync::OnceLock::new() }
+    }
+
+    /// The value, if this thread can know of it.
+    pub fn get(&self) -> Option<&T> {
+        if self.is_set.load(Ordering::Acquire) == 0 { None } else { self.value.get() }
+    }
+
+    /// Sets it; `Err` if it was set.
+    pub fn set(&self, value: T) -> Result<(), T> {
+        self.value.set(value)?;
+        self.is_set.store(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// The value, which is made if there is none.
+    pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+        if let Some(value) = self.get() {
+            return value;
+        }
+        let _ = self.value.set(make());
+        self.is_set.store(1, Ordering::Release);
+        self.value.get().expect("it was set here or before")
+    }
+
+    /// The word that says whether it is set, for the model.
+    pub(crate) fn flag(&self) -> &AtomicU64 {
+        &self.is_set
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.value.fmt(f)
+    }
+}
