@@ -129,6 +129,7 @@ impl Words {
 
     /// Reads a word. `o` is an ordering of loads.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, i: usize, o: Ordering) -> u64 {
         self.all()[i].load(o)
     }
@@ -160,6 +161,7 @@ impl Words {
 
     /// Writes a word. `o` is an ordering of stores.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, i: usize, v: u64, o: Ordering) {
         let word = &self.all()[i];
         if self.hook.is_none() {
@@ -172,6 +174,7 @@ impl Words {
 
     /// Writes `new` if the word is `current`; gives what was there, `Ok` if it was written.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn compare_exchange(
         &self,
         i: usize,
@@ -187,6 +190,7 @@ impl Words {
 
     /// Adds `v`, wrapping around; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_add(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_add(v, o);
         self.tell(i, old, old.wrapping_add(v));
@@ -195,6 +199,7 @@ impl Words {
 
     /// Raises the word to at least `v`; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_max(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_max(v, o);
         self.tell(i, old, old.max(v));
@@ -203,6 +208,7 @@ impl Words {
 
     /// Sets the bits of `v`; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_or(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_or(v, o);
         self.tell(i, old, old | v);
@@ -211,6 +217,7 @@ impl Words {
 
     /// Keeps only the bits of `v`; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_and(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_and(v, o);
         self.tell(i, old, old & v);

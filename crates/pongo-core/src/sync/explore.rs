@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{self as plain, Ordering};
@@ -58,6 +58,66 @@ struct Exploration {
 thread_local! {
     /// Loom runs all threads of a model on one thread of the system.
     static EXPLORATION: RefCell<Exploration> = RefCell::default();
+    /// Every fence and every ordered access that a model met.
+    static MET: RefCell<BTreeSet<Site>> = RefCell::default();
+    /// The one that is left out, or weakened by a step.
+    static WITHOUT: RefCell<Option<Site>> = RefCell::default();
+}
+
+/// A fence, or an access of a word that threads share, in the code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Site {
+    /// The file.
+    pub file: &'static str,
+    /// The line in it.
+    pub line: u32,
+    /// The place in the line.
+    pub column: u32,
+    /// Whether it is a fence.
+    pub is_fence: bool,
+}
+
+/// The order that holds at the place in the code that asks: the one it says, but at the one place that is tried without.
+/// There `SeqCst` is weakened to `AcqRel`, any other to none, and a fence is none at all.
+#[track_caller]
+pub(super) fn in_force(o: Ordering, is_fence: bool) -> Option<Ordering> {
+    if o == Ordering::Relaxed {
+        return Some(o);
+    }
+    let place = Location::caller();
+    let site = Site { file: place.file(), line: place.line(), column: place.column(), is_fence };
+    MET.with_borrow_mut(|met| met.insert(site));
+    if WITHOUT.with_borrow(|without| *without != Some(site)) {
+        return Some(o);
+    }
+    (o == Ordering::SeqCst && !is_fence).then_some(Ordering::AcqRel)
+}
+
+/// Tries the models once as they are, and then without each fence they met in the files that `in_files` picks, and with
+/// each order weakened by a step. Gives for each such place the first model that fails without it.
+///
+/// # Panics
+///
+/// If a model fails as it is.
+pub fn without_each(models: &[(&'static str, fn())], in_files: impl Fn(&str) -> bool) -> Vec<(Site, Option<&'static str>)> {
+    MET.take();
+    for (_, model) in models {
+        model();
+    }
+    let sites = MET.take().into_iter().filter(|site| in_files(site.file));
+    let try_without = |site: Site| {
+        WITHOUT.set(Some(site));
+        let failed = models.iter().find(|(_, model)| catch_unwind(model).is_err());
+        WITHOUT.set(None);
+        (site, failed.map(|&(name, _)| name))
+    };
+    let tried: Vec<_> = sites.map(try_without).collect();
+    for (Site { file, line, column, is_fence }, model) in &tried {
+        let what = if *is_fence { "without the fence" } else { "with a weaker order" };
+        let file = file.rsplit('/').next().unwrap_or(file);
+        println!("{what} at {file}:{line}:{column}: {}", model.map_or("no model fails".to_owned(), |model| format!("`{model}` fails")));
+    }
+    tried
 }
 
 fn with<R>(f: impl FnOnce(&mut Exploration) -> R) -> R {

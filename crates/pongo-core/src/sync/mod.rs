@@ -12,7 +12,7 @@ mod explore;
 mod modelled;
 
 #[cfg(loom)]
-pub use explore::{Explored, model, threads};
+pub use explore::{Explored, Site, model, threads, without_each};
 #[cfg(loom)]
 pub use loom::cell::UnsafeCell;
 #[cfg(loom)]

@@ -8,24 +8,35 @@
 use std::fmt;
 use std::sync::atomic::{self as plain, Ordering};
 
-use super::explore::{Access, modelled};
+use super::explore::{Access, in_force, modelled};
 
 /// A fence, seen by loom while threads of a model run.
+#[track_caller]
 pub fn fence(o: Ordering) {
-    if super::explore::is_running() {
+    if super::explore::is_running()
+        && let Some(o) = in_force(o, true)
+    {
         loom::sync::atomic::fence(o);
     }
 }
 
-fn fence_if_ordered(o: Ordering) {
-    if o == Ordering::SeqCst {
-        loom::sync::atomic::fence(o);
-    }
-}
-
-/// The order that loom is told.
-fn told(o: Ordering, in_place_of_all: Ordering) -> Ordering {
-    if o == Ordering::SeqCst { in_place_of_all } else { o }
+/// The order that loom is told of, and whether fences stand for the rest.
+#[track_caller]
+fn told(o: Ordering, in_place_of_all: Ordering) -> (Ordering, impl Fn()) {
+    let o = in_force(o, false).unwrap_or(Ordering::Relaxed);
+    let of_all = o == Ordering::SeqCst;
+    let fence = move || {
+        if of_all {
+            loom::sync::atomic::fence(Ordering::SeqCst);
+        }
+    };
+    // One that was weakened need not fit the operation.
+    let fitting = match (o, in_place_of_all) {
+        (Ordering::SeqCst, place) => place,
+        (Ordering::AcqRel, Ordering::Acquire | Ordering::Release) => in_place_of_all,
+        (o, _) => o,
+    };
+    (fitting, fence)
 }
 
 macro_rules! atomic {
@@ -46,20 +57,25 @@ macro_rules! atomic {
             }
 
             /// As std's.
+            #[track_caller]
             pub fn load(&self, o: Ordering) -> $int {
                 let Some(word) = modelled(self.place(), Access::Load) else { return self.0.load(o) };
-                fence_if_ordered(o);
-                word.load(told(o, Ordering::Acquire)) as $int
+                let (o, fence) = told(o, Ordering::Acquire);
+                fence();
+                word.load(o) as $int
             }
 
             /// As std's.
+            #[track_caller]
             pub fn store(&self, value: $int, o: Ordering) {
                 let Some(word) = modelled(self.place(), Access::Store) else { return self.0.store(value, o) };
-                word.store(value.into(), told(o, Ordering::Release));
-                fence_if_ordered(o);
+                let (o, fence) = told(o, Ordering::Release);
+                word.store(value.into(), o);
+                fence();
             }
 
             /// As std's.
+            #[track_caller]
             pub fn compare_exchange(
                 &self,
                 current: $int,
@@ -70,15 +86,16 @@ macro_rules! atomic {
                 let Some(word) = modelled(self.place(), Access::Store) else {
                     return self.0.compare_exchange(current, new, success, failure);
                 };
-                fence_if_ordered(success);
-                let (told_success, told_failure) =
-                    (told(success, Ordering::AcqRel), told(failure, Ordering::Acquire));
-                let done = word.compare_exchange(current.into(), new.into(), told_success, told_failure);
-                fence_if_ordered(success);
+                let (success, fence) = told(success, Ordering::AcqRel);
+                let (failure, _) = told(failure, Ordering::Acquire);
+                fence();
+                let done = word.compare_exchange(current.into(), new.into(), success, failure);
+                fence();
                 done.map(|old| old as $int).map_err(|old| old as $int)
             }
 
             /// As std's; never fails without a reason.
+            #[track_caller]
             pub fn compare_exchange_weak(
                 &self,
                 current: $int,
@@ -104,13 +121,15 @@ macro_rules! changes {
         impl $name {
             $(
                 /// As std's.
+                #[track_caller]
                 pub fn $operation(&self, value: $int, o: Ordering) -> $int {
                     let Some(word) = modelled(self.place(), Access::Store) else {
                         return self.0.$operation(value, o);
                     };
-                    fence_if_ordered(o);
-                    let old = word.$operation(value.into(), told(o, Ordering::AcqRel));
-                    fence_if_ordered(o);
+                    let (o, fence) = told(o, Ordering::AcqRel);
+                    fence();
+                    let old = word.$operation(value.into(), o);
+                    fence();
                     old as $int
                 }
             )+

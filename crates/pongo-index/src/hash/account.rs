@@ -4,7 +4,7 @@
 //! counted only after it is allocated. What is lost between two stores is at worst a segment that nothing names;
 //! [`recover`](super::HashIndex::recover) finds it.
 
-use std::sync::atomic::{Ordering, fence};
+use pongo_core::sync::{Ordering, fence};
 
 use super::HashIndex;
 use super::error::{Fault, HashError};
