@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, Storage, Words};
-use pongo_core::sync::{model, threads};
+use pongo_core::sync::{Access, model, threads, with_orders, without_each};
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
 const IDENTITY: Identity = Identity { store: 5, table: 7 };
@@ -271,4 +271,25 @@ fn loom_an_overflow_segment_is_seen_with_its_words() {
         threads([Box::new(move || _ = table.insert(new)), Box::new(move || met.note(reader.find(new).is_some()))]);
     });
     assert!(met.both(), "found in some executions and not in others");
+}
+
+#[test]
+fn loom_each_fence_and_order_of_the_hash_index_is_needed() {
+    let models: [(_, fn()); 6] = [
+        ("overflow", loom_an_overflow_segment_is_seen_with_its_words),
+        ("insert", loom_a_new_entry_is_seen_with_its_row),
+        (
+            "renew and take",
+            loom_a_key_is_found_while_its_segment_is_renewed_and_what_it_was_in_is_written_for_others,
+        ),
+        ("remove and insert", loom_a_slot_that_is_taken_anew_names_no_wrong_row),
+        ("split", loom_a_key_is_found_while_its_segment_splits),
+        ("replace", loom_a_key_whose_row_changes_is_found_with_the_old_or_the_new_one),
+    ];
+    let tried = without_each(&models[..if with_orders() { models.len() } else { 3 }], |site| {
+        site.file.contains("/hash/") && (site.what == Access::Fence || with_orders())
+    });
+    for (site, model) in tried {
+        assert!(model.is_some(), "no model fails without {site:?}");
+    }
 }

@@ -6,7 +6,7 @@
 //! shared, the model is explored anew with that word among those that loom sees, until there is no more. So no
 //! access that two threads could order in two ways escapes, and a model is set up and looked at afterwards at full speed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -14,16 +14,33 @@ use std::sync::Arc;
 use std::sync::atomic::{self as plain, Ordering};
 
 use loom::sync::atomic::AtomicU64 as Seen;
-use loom::thread::ThreadId;
+use loom::thread::{JoinHandle, ThreadId};
 
 /// A word of a run of words that is the same in each execution: which run, in the order they were made, and where in it.
 type Place = (usize, usize);
 
-/// What is done with a word.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
+/// What is done with a word, or between two accesses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Access {
+    /// It is read.
     Load,
+    /// It is written.
     Store,
+    /// Both at once.
+    Change,
+    /// A fence, of no word.
+    Fence,
+}
+
+impl Access {
+    /// What is strongest short of `SeqCst`.
+    pub(super) fn strongest(self) -> Ordering {
+        match self {
+            Access::Load => Ordering::Acquire,
+            Access::Store => Ordering::Release,
+            Access::Change | Access::Fence => Ordering::AcqRel,
+        }
+    }
 }
 
 /// A run of words in memory.
@@ -60,6 +77,8 @@ thread_local! {
     static EXPLORATION: RefCell<Exploration> = RefCell::default();
     /// Every fence and every ordered access that a model met.
     static MET: RefCell<BTreeSet<Site>> = RefCell::default();
+    /// Models run to see what they need, not to find more.
+    static TRYING: Cell<bool> = const { Cell::new(false) };
     /// The one that is left out, or weakened by a step.
     static WITHOUT: RefCell<Option<Site>> = RefCell::default();
 }
@@ -73,38 +92,58 @@ pub struct Site {
     pub line: u32,
     /// The place in the line.
     pub column: u32,
-    /// Whether it is a fence.
-    pub is_fence: bool,
+    /// What it is.
+    pub what: Access,
 }
 
 /// The order that holds at the place in the code that asks: the one it says, but at the one place that is tried without.
 /// There `SeqCst` is weakened to `AcqRel`, any other to none, and a fence is none at all.
 #[track_caller]
-pub(super) fn in_force(o: Ordering, is_fence: bool) -> Option<Ordering> {
+pub(super) fn in_force(o: Ordering, what: Access) -> Option<Ordering> {
     if o == Ordering::Relaxed {
         return Some(o);
     }
     let place = Location::caller();
-    let site = Site { file: place.file(), line: place.line(), column: place.column(), is_fence };
+    let site = Site { file: place.file(), line: place.line(), column: place.column(), what };
     MET.with_borrow_mut(|met| met.insert(site));
     if WITHOUT.with_borrow(|without| *without != Some(site)) {
         return Some(o);
     }
-    (o == Ordering::SeqCst && !is_fence).then_some(Ordering::AcqRel)
+    (o == Ordering::SeqCst && what != Access::Fence).then_some(Ordering::AcqRel)
 }
 
-/// Tries the models once as they are, and then without each fence they met in the files that `in_files` picks, and with
+/// Whether a fence stands before loads that are `SeqCst`, and whether one stands behind such stores. One of the two is
+/// enough; to try without it, the other must not be there.
+pub(super) fn fences_for_all() -> (bool, bool) {
+    match WITHOUT.with_borrow(|without| without.map(|site| site.what)) {
+        Some(Access::Load) => (true, false),
+        Some(Access::Store | Access::Change) => (false, true),
+        _ => (true, true),
+    }
+}
+
+/// Whether orders are tried without as well, which takes minutes: only with a `PONGO_TORTURE` above 1.
+pub fn with_orders() -> bool {
+    number("PONGO_TORTURE").is_some_and(|times| times > 1)
+}
+
+fn number(name: &str) -> Option<usize> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Tries the models once as they are, and then without each fence they met that `which` picks, and with
 /// each order weakened by a step. Gives for each such place the first model that fails without it.
 ///
 /// # Panics
 ///
 /// If a model fails as it is.
-pub fn without_each(models: &[(&'static str, fn())], in_files: impl Fn(&str) -> bool) -> Vec<(Site, Option<&'static str>)> {
+pub fn without_each(models: &[(&'static str, fn())], which: impl Fn(&Site) -> bool) -> Vec<(Site, Option<&'static str>)> {
     MET.take();
+    TRYING.set(true);
     for (_, model) in models {
         model();
     }
-    let sites = MET.take().into_iter().filter(|site| in_files(site.file));
+    let sites = MET.take().into_iter().filter(|site| which(site));
     let try_without = |site: Site| {
         WITHOUT.set(Some(site));
         let failed = models.iter().find(|(_, model)| catch_unwind(model).is_err());
@@ -112,8 +151,9 @@ pub fn without_each(models: &[(&'static str, fn())], in_files: impl Fn(&str) -> 
         (site, failed.map(|&(name, _)| name))
     };
     let tried: Vec<_> = sites.map(try_without).collect();
-    for (Site { file, line, column, is_fence }, model) in &tried {
-        let what = if *is_fence { "without the fence" } else { "with a weaker order" };
+    TRYING.set(false);
+    for (Site { file, line, column, what }, model) in &tried {
+        let what = if *what == Access::Fence { "without the fence" } else { "with a weaker order" };
         let file = file.rsplit('/').next().unwrap_or(file);
         println!("{what} at {file}:{line}:{column}: {}", model.map_or("no model fails".to_owned(), |model| format!("`{model}` fails")));
     }
@@ -167,7 +207,7 @@ impl Exploration {
             .entry(address)
             .or_insert_with(|| Touched { first: me, by_others: false, written: false });
         touched.by_others |= touched.first != me;
-        touched.written |= access == Access::Store;
+        touched.written |= access != Access::Load;
         if touched.by_others && touched.written {
             let inside = |run: &Run| (run.start..run.start + run.bytes).contains(&address);
             let run = self.runs.iter().rposition(inside).expect(
@@ -228,11 +268,11 @@ fn plain_word<'a, T>(address: usize) -> &'a T {
 }
 
 /// Runs the threads of a model, at most four, and waits for them. Before and behind it all words are plain.
-pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce()>; N]) {
+pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce() + Send>; N]) {
     with(Exploration::begin);
     let mut bodies = bodies.into_iter();
     let first = bodies.next();
-    let others: Vec<_> = bodies.map(loom::thread::spawn).collect();
+    let others: Vec<_> = bodies.map(spawn).collect();
     if let Some(first) = first {
         first();
     }
@@ -242,6 +282,13 @@ pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce()>; N]) {
     let words: Vec<_> = with(|exploration| exploration.seen.iter().map(|(&at, word)| (at, Rc::clone(word))).collect());
     let last: Vec<_> = words.into_iter().map(|(at, word)| (at, last_value(&word))).collect();
     with(|exploration| exploration.end(&last));
+}
+
+/// A thread whose stack is large enough for the making of a store. Loom's own are of 32 KiB.
+fn spawn(body: Box<dyn FnOnce() + Send>) -> JoinHandle<()> {
+    const STACK_WORDS: usize = 32 << 10;
+    let spawned = loom::thread::Builder::new().stack_size(STACK_WORDS).spawn(body);
+    spawned.expect("memory for a stack")
 }
 
 fn last_value(word: &Seen) -> u64 {
@@ -265,8 +312,7 @@ pub struct Explored {
 ///
 /// If an execution does, and says which one it was.
 pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> Explored {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<usize>().ok());
-    let more = usize::from(number("PONGO_TORTURE").is_some_and(|times| times > 1));
+    let more = usize::from(with_orders() && !TRYING.get());
     let bound = number("LOOM_MAX_PREEMPTIONS").unwrap_or(preemptions + more);
     let body = Arc::new(body);
     let mut shared = BTreeSet::new();
@@ -280,7 +326,8 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             builder.check(move || {
                 with(Exploration::forget);
-                body();
+                let body = Arc::clone(&body);
+                spawn(Box::new(move || body())).join().expect("a thread that panics ends the execution");
             });
         }));
         let (found, executions) = with(|exploration| {

@@ -9,16 +9,15 @@
 #[allow(unsafe_code, reason = "reads a word of a run that is registered")]
 mod explore;
 #[cfg(loom)]
+#[allow(unsafe_code, reason = "a record of accesses that threads share")]
 mod modelled;
 
 #[cfg(loom)]
-pub use explore::{Explored, Site, model, threads, without_each};
-#[cfg(loom)]
-pub use loom::cell::UnsafeCell;
+pub use explore::{Access, Explored, Site, model, threads, with_orders, without_each};
 #[cfg(loom)]
 pub use loom::sync::{Mutex, MutexGuard};
 #[cfg(loom)]
-pub use modelled::{AtomicU32, AtomicU64, OnceLock, fence};
+pub use modelled::{AtomicU32, AtomicU64, OnceLock, Plain, fence};
 pub use std::sync::atomic::Ordering;
 #[cfg(not(loom))]
 pub use std::sync::atomic::{AtomicU32, AtomicU64, fence};

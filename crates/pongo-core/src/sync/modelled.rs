@@ -2,41 +2,40 @@
 //! well; while the threads of a model run, those that several threads share are loom's in truth (see `explore`).
 //!
 //! Loom treats an access that is `SeqCst` as acquire and release only, and does model fences that are. So such a store is
-//! followed by a fence here, and such a load comes behind one, as a compiler does it where the processor has no
-//! instruction for it. This is a little more than the language promises, and what every processor does.
+//! followed by a fence here, and such a load comes behind one, as compilers do it where a processor has no instruction
+//! for it (they need but one of the two). This is a little more than the language promises, and what processors do.
 
 use std::fmt;
 use std::sync::atomic::{self as plain, Ordering};
 
-use super::explore::{Access, in_force, modelled};
+use super::explore::{Access, fences_for_all, in_force, modelled};
 
 /// A fence, seen by loom while threads of a model run.
 #[track_caller]
 pub fn fence(o: Ordering) {
     if super::explore::is_running()
-        && let Some(o) = in_force(o, true)
+        && let Some(o) = in_force(o, Access::Fence)
     {
         loom::sync::atomic::fence(o);
     }
 }
 
-/// The order that loom is told of, and whether fences stand for the rest.
+/// The order that loom is told of, and whether a fence stands before the access and one behind it for the rest.
 #[track_caller]
-fn told(o: Ordering, in_place_of_all: Ordering) -> (Ordering, impl Fn()) {
-    let o = in_force(o, false).unwrap_or(Ordering::Relaxed);
-    let of_all = o == Ordering::SeqCst;
-    let fence = move || {
-        if of_all {
-            loom::sync::atomic::fence(Ordering::SeqCst);
-        }
-    };
-    // One that was weakened need not fit the operation.
-    let fitting = match (o, in_place_of_all) {
-        (Ordering::SeqCst, place) => place,
-        (Ordering::AcqRel, Ordering::Acquire | Ordering::Release) => in_place_of_all,
-        (o, _) => o,
-    };
-    (fitting, fence)
+fn told(o: Ordering, what: Access) -> (Ordering, bool, bool) {
+    let o = in_force(o, what).unwrap_or(Ordering::Relaxed);
+    if o == Ordering::SeqCst {
+        let (before, behind) = fences_for_all();
+        return (what.strongest(), before && what != Access::Store, behind && what != Access::Load);
+    }
+    // One that was weakened may not fit the access.
+    (if o == Ordering::AcqRel { what.strongest() } else { o }, false, false)
+}
+
+fn fence_if(there: bool) {
+    if there {
+        loom::sync::atomic::fence(Ordering::SeqCst);
+    }
 }
 
 macro_rules! atomic {
@@ -60,8 +59,8 @@ macro_rules! atomic {
             #[track_caller]
             pub fn load(&self, o: Ordering) -> $int {
                 let Some(word) = modelled(self.place(), Access::Load) else { return self.0.load(o) };
-                let (o, fence) = told(o, Ordering::Acquire);
-                fence();
+                let (o, before, _) = told(o, Access::Load);
+                fence_if(before);
                 word.load(o) as $int
             }
 
@@ -69,9 +68,9 @@ macro_rules! atomic {
             #[track_caller]
             pub fn store(&self, value: $int, o: Ordering) {
                 let Some(word) = modelled(self.place(), Access::Store) else { return self.0.store(value, o) };
-                let (o, fence) = told(o, Ordering::Release);
+                let (o, _, behind) = told(o, Access::Store);
                 word.store(value.into(), o);
-                fence();
+                fence_if(behind);
             }
 
             /// As std's.
@@ -83,14 +82,14 @@ macro_rules! atomic {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$int, $int> {
-                let Some(word) = modelled(self.place(), Access::Store) else {
+                let Some(word) = modelled(self.place(), Access::Change) else {
                     return self.0.compare_exchange(current, new, success, failure);
                 };
-                let (success, fence) = told(success, Ordering::AcqRel);
-                let (failure, _) = told(failure, Ordering::Acquire);
-                fence();
+                let (success, before, behind) = told(success, Access::Change);
+                let failure = if failure == Ordering::Relaxed { failure } else { Ordering::Acquire };
+                fence_if(before);
                 let done = word.compare_exchange(current.into(), new.into(), success, failure);
-                fence();
+                fence_if(behind);
                 done.map(|old| old as $int).map_err(|old| old as $int)
             }
 
@@ -123,13 +122,13 @@ macro_rules! changes {
                 /// As std's.
                 #[track_caller]
                 pub fn $operation(&self, value: $int, o: Ordering) -> $int {
-                    let Some(word) = modelled(self.place(), Access::Store) else {
+                    let Some(word) = modelled(self.place(), Access::Change) else {
                         return self.0.$operation(value, o);
                     };
-                    let (o, fence) = told(o, Ordering::AcqRel);
-                    fence();
+                    let (o, before, behind) = told(o, Access::Change);
+                    fence_if(before);
                     let old = word.$operation(value.into(), o);
-                    fence();
+                    fence_if(behind);
                     old as $int
                 }
             )+
@@ -186,5 +185,33 @@ impl<T> OnceLock<T> {
 impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.value.fmt(f)
+    }
+}
+
+/// Something that is written and read without atomics, and for which others see to the order: a row. There is nothing in
+/// it. Loom panics if two threads reach it and one of them writes, and neither came before the other.
+#[derive(Debug)]
+pub struct Plain(loom::cell::UnsafeCell<()>);
+
+// SAFETY: there is nothing in it, and loom, whose record of accesses it is, runs all threads on one.
+unsafe impl Sync for Plain {}
+
+impl Plain {
+    /// One that nobody wrote yet.
+    #[allow(clippy::new_without_default, reason = "made inside a model only")]
+    pub fn new() -> Self {
+        Self(loom::cell::UnsafeCell::new(()))
+    }
+
+    /// It is read.
+    #[track_caller]
+    pub fn read(&self) {
+        self.0.with(|_| ());
+    }
+
+    /// It is written.
+    #[track_caller]
+    pub fn write(&self) {
+        self.0.with_mut(|_| ());
     }
 }
