@@ -175,11 +175,6 @@ impl<T> OnceLock<T> {
         self.is_set.store(1, Ordering::Release);
         self.value.get().expect("it was set here or before")
     }
-
-    /// The word that says whether it is set, for the model.
-    pub(crate) fn flag(&self) -> &AtomicU64 {
-        &self.is_set
-    }
 }
 
 impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
