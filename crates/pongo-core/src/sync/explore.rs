@@ -137,7 +137,10 @@ fn number(name: &str) -> Option<usize> {
 /// # Panics
 ///
 /// If a model fails as it is.
-pub fn without_each(models: &[(&'static str, fn())], which: impl Fn(&Site) -> bool) -> Vec<(Site, Option<&'static str>)> {
+pub fn without_each(
+    models: &[(&'static str, fn())],
+    which: impl Fn(&Site) -> bool,
+) -> Vec<(Site, Option<&'static str>)> {
     MET.take();
     TRYING.set(true);
     for (_, model) in models {
@@ -155,7 +158,10 @@ pub fn without_each(models: &[(&'static str, fn())], which: impl Fn(&Site) -> bo
     for (Site { file, line, column, what }, model) in &tried {
         let what = if *what == Access::Fence { "without the fence" } else { "with a weaker order" };
         let file = file.rsplit('/').next().unwrap_or(file);
-        println!("{what} at {file}:{line}:{column}: {}", model.map_or("no model fails".to_owned(), |model| format!("`{model}` fails")));
+        println!(
+            "{what} at {file}:{line}:{column}: {}",
+            model.map_or("no model fails".to_owned(), |model| format!("`{model}` fails"))
+        );
     }
     tried
 }
@@ -186,9 +192,10 @@ pub(super) fn modelled(address: usize, access: Access) -> Option<Rc<Seen>> {
 pub(crate) fn register<T>(start: *const T, count: usize) {
     let run = Run { start: start.expose_provenance(), bytes: count * size_of::<T>(), word: size_of::<T>() };
     with(|exploration| {
-        let known = exploration.runs.iter().any(|other| {
-            other.start <= run.start && run.start + run.bytes <= other.start + other.bytes
-        });
+        let known = exploration
+            .runs
+            .iter()
+            .any(|other| other.start <= run.start && run.start + run.bytes <= other.start + other.bytes);
         if known {
             return;
         }
@@ -202,10 +209,11 @@ pub(crate) fn register<T>(start: *const T, count: usize) {
 impl Exploration {
     fn note(&mut self, address: usize, access: Access) {
         let me = loom::thread::current().id();
-        let touched = self
-            .touched
-            .entry(address)
-            .or_insert_with(|| Touched { first: me, by_others: false, written: false });
+        let touched = self.touched.entry(address).or_insert_with(|| Touched {
+            first: me,
+            by_others: false,
+            written: false,
+        });
         touched.by_others |= touched.first != me;
         touched.written |= access != Access::Load;
         if touched.by_others && touched.written {
@@ -279,7 +287,8 @@ pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce() + Send>; N]) {
     for other in others {
         other.join().expect("a thread that panics ends the execution");
     }
-    let words: Vec<_> = with(|exploration| exploration.seen.iter().map(|(&at, word)| (at, Rc::clone(word))).collect());
+    let words: Vec<_> =
+        with(|exploration| exploration.seen.iter().map(|(&at, word)| (at, Rc::clone(word))).collect());
     let last: Vec<_> = words.into_iter().map(|(at, word)| (at, last_value(&word))).collect();
     with(|exploration| exploration.end(&last));
 }
@@ -305,7 +314,10 @@ pub struct Explored {
     pub words: usize,
 }
 
-/// Tries all executions of `body` in which threads are interrupted at most `preemptions` times. The environment sets
+/// Executions of a model that are tried at most, times `PONGO_TORTURE`.
+const MOST: usize = 20_000;
+
+/// Tries the executions of `body` (the first [`MOST`] of them, if there are more) in which threads are interrupted at most `preemptions` times. The environment sets
 /// another bound with `LOOM_MAX_PREEMPTIONS`, or one more with a `PONGO_TORTURE` above 1.
 ///
 /// # Panics
@@ -314,6 +326,7 @@ pub struct Explored {
 pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> Explored {
     let more = usize::from(with_orders() && !TRYING.get());
     let bound = number("LOOM_MAX_PREEMPTIONS").unwrap_or(preemptions + more);
+    let most = MOST * number("PONGO_TORTURE").unwrap_or(1).max(1);
     let body = Arc::new(body);
     let mut shared = BTreeSet::new();
     let mut at = 0;
@@ -322,6 +335,7 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(at);
         builder.max_branches = 20_000;
+        builder.max_permutations = Some(most);
         let body = Arc::clone(&body);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             builder.check(move || {
@@ -337,7 +351,10 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
         if !found.is_empty() {
             // A word that loom does not see orders nothing: a failure may be due to that alone.
             if outcome.is_err() {
-                println!("{name}: explored anew with {} more words, what failed above does not count", found.len());
+                println!(
+                    "{name}: explored anew with {} more words, what failed above does not count",
+                    found.len()
+                );
             }
             shared.extend(found);
         } else if let Err(panic) = outcome {
@@ -346,8 +363,10 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
         } else if at < bound {
             at += 1;
         } else {
+            // Loom stops before the last of them.
+            let part = if executions as usize + 1 >= most { "the first " } else { "all " };
             println!(
-                "{name}: {executions} executions, {} shared words, at most {bound} preemptions, 0 failures",
+                "{name}: {part}{executions} executions, {} shared words, at most {bound} preemptions, 0 failures",
                 shared.len()
             );
             return Explored { executions, words: shared.len() };
