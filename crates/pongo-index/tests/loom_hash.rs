@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, Storage, Words};
-use pongo_core::sync::{Access, model, threads, without_each};
+use pongo_core::sync::{Access, Mutex, model, threads, without_each};
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
 const IDENTITY: Identity = Identity { store: 5, table: 7 };
@@ -266,6 +266,35 @@ fn loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others
     renew_and_take("renew and take, first look-up", |table, _| table.cold_reader());
 }
 
+/// As before, but the one who takes the segment is another writer than the one who freed it, with a handle of its own: what
+/// the first one did before it freed it is no longer in order by that writer's own fences.
+#[test]
+fn loom_a_key_is_found_while_another_writer_takes_what_it_was_in() {
+    let key = hash(2, 0, 1);
+    model("renew and take by another", 0, move || {
+        let (table, row) = about_to_renew(key);
+        let reader = table.reader(key);
+        let other = HashIndex::open(&table.storage, DIR, IDENTITY).expect("it was made");
+        let rows = Arc::clone(&table.rows);
+        // In the place of the store's writer lock: whether the first one is done.
+        let lock = Arc::new(Mutex::new(false));
+        let same_lock = Arc::clone(&lock);
+        threads([
+            Box::new(move || {
+                let mut is_done = lock.lock().expect("nobody panics");
+                table.reserve(&[hash(3, 0, 3)]);
+                *is_done = true;
+            }),
+            Box::new(move || {
+                if *same_lock.lock().expect("nobody panics") {
+                    other.reserve(&[hash(11, 1, 3)], &*rows).expect("there is space");
+                }
+            }),
+            Box::new(move || assert_eq!(reader.find(key), alive(row))),
+        ]);
+    });
+}
+
 #[test]
 fn loom_an_overflow_segment_is_seen_with_its_words() {
     let met = Met::new();
@@ -286,18 +315,20 @@ fn loom_an_overflow_segment_is_seen_with_its_words() {
     assert!(met.both(), "found in some executions and not in others");
 }
 
-/// A fence that no model needs: each store behind it is a release of its own, and no reader looks at those words.
+/// A fence that no model needs, as each store behind it is a release of its own, no reader looks at those words, and
+/// `Segment::write` has its own fence before a segment that was freed is written anew.
 const SPARE: &str = "/hash/account.rs";
 
 #[test]
 fn loom_each_fence_of_the_hash_index_is_needed() {
-    let models: [(_, fn()); 3] = [
+    let models: [(_, fn()); 4] = [
         ("overflow", loom_an_overflow_segment_is_seen_with_its_words),
         ("renew and take", loom_a_key_is_found_while_what_it_was_in_is_written_for_others),
         (
             "renew and take, first look-up",
             loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others,
         ),
+        ("renew and take by another", loom_a_key_is_found_while_another_writer_takes_what_it_was_in),
     ];
     let tried = without_each(&models, |site| {
         site.what == Access::Fence && site.file.contains("/hash/") && !site.file.ends_with(SPARE)
