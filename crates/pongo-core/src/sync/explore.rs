@@ -314,8 +314,8 @@ pub struct Explored {
     pub words: usize,
 }
 
-/// Executions of a model that are tried at most, times `PONGO_TORTURE`.
-const MOST: usize = 10_000;
+/// Executions of a model that are tried at most, times `PONGO_TORTURE`. Loom looks at its bound once in 20,000 only.
+const MOST: usize = 20_000;
 
 /// Tries the executions of `body` (the first [`MOST`] of them, if there are more) in which threads are interrupted at most `preemptions` times. The environment sets
 /// another bound with `LOOM_MAX_PREEMPTIONS`, or one more with a `PONGO_TORTURE` above 1.
