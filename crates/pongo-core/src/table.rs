@@ -223,14 +223,13 @@ impl TableCore {
         }
     }
 
-    fn chunk_of(&self, row: RowId) -> Option<Arc<Chunk>> {
-        let at = row.0.checked_mul(self.row_size)?;
-        self.space.find_chunk(at)
+    fn chunk_of(&self, row: RowId) -> Result<Option<Arc<Chunk>>, Fault> {
+        row.0.checked_mul(self.row_size).map_or(Ok(None), |at| self.space.find_chunk(at))
     }
 
     /// For the writer: the chunk of a row, with its marks made and known.
     pub(crate) fn marked_chunk(&self, row: RowId) -> Result<Arc<Chunk>, Fault> {
-        let chunk = self.chunk_of(row).ok_or_else(|| {
+        let chunk = self.chunk_of(row)?.ok_or_else(|| {
             Fault::corrupt(self.space.dir(), row.0, format!("a chunk with row {row}"), "none such")
         })?;
         if chunk.marks.get().is_none() {
@@ -244,7 +243,7 @@ impl TableCore {
 
     /// The row that `row` replaced, for rows that may lie above any length this process has seen.
     fn previous_above(&self, row: RowId) -> Result<Option<RowId>, Fault> {
-        let Some(chunk) = self.chunk_of(row) else { return Ok(None) };
+        let Some(chunk) = self.chunk_of(row)? else { return Ok(None) };
         if chunk.marks.get().is_none() && !self.knows_marks(chunk.id.0 + 1) {
             self.refresh_marks()?;
         }

@@ -192,7 +192,7 @@ fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(),
     if found == expected {
         return Ok(());
     }
-    let (file, offset) = match space.find_chunk(summed) {
+    let (file, offset) = match space.find_chunk(summed)? {
         Some(chunk) => (chunk.path.clone(), PAGE + summed - chunk.start),
         None => (space.dir().to_owned(), summed),
     };

@@ -134,7 +134,7 @@ impl Engine {
     ) -> Result<(), Fault> {
         let size = part.row_size;
         let end = (part.first.0 + part.count()) * size;
-        if end > 0 && table.space.find_chunk(end - 1).is_none() {
+        if end > 0 && table.space.find_chunk(end - 1)?.is_none() {
             return Err(Fault::corrupt(
                 table.space.dir(),
                 end,
@@ -151,7 +151,7 @@ impl Engine {
         let end =
             part.first.0.checked_add(part.cited).and_then(|end| end.checked_add(part.carried.len() as u64));
         let Some(end) = end.filter(|_| part.first.0 == state.heap.len) else { return Err(None) };
-        if end > 0 && self.heap.find_chunk(end - 1).is_none() {
+        if end > 0 && self.heap.find_chunk(end - 1).map_err(Some)?.is_none() {
             return Err(None);
         }
         self.heap.write_at(part.first.0 + part.cited, part.carried).map_err(Some)?;

@@ -197,15 +197,15 @@ impl Space {
         }
     }
 
-    /// The chunk that byte `at` of the space lies in, whether mapped or not; `None` if no chunk file covers it.
-    pub(crate) fn find_chunk(&self, at: u64) -> Option<Arc<Chunk>> {
+    /// The chunk that byte `at` of the space lies in, whether mapped or not; `None` if no chunk file covers it. One that
+    /// cannot be opened, or does not check, is an error: to take it for none would be to say that its rows do not exist.
+    pub(crate) fn find_chunk(&self, at: u64) -> Result<Option<Arc<Chunk>>, Fault> {
         let mut known = self.known();
         if known.end(0) <= at {
-            // A chunk that does not check covers nothing.
-            self.discover(&mut known, at + 1).ok()?;
+            self.discover(&mut known, at.saturating_add(1))?;
         }
         let index = known.chunks.partition_point(|chunk| chunk.end() <= at);
-        known.chunks.get(index).filter(|chunk| chunk.start <= at).cloned()
+        Ok(known.chunks.get(index).filter(|chunk| chunk.start <= at).cloned())
     }
 
     /// Finds what others made since. Nothing is pending: whoever gives the writer lock up forgets that first.

@@ -20,4 +20,5 @@ mod processes;
 mod room;
 
 mod rot;
+mod unreadable;
 mod work;
