@@ -113,7 +113,7 @@ impl Options {
         let folder = |source| OpenError::Folder { path: path.display().to_string(), source };
         let storage = if self.must_exist {
             let storage = RealStorage::open(path).map_err(folder)?;
-            if !path.join("super").exists() {
+            if !path.join("super").try_exists().map_err(folder)? {
                 let found = "none, and is not to make it (`Options::create(false)`)".to_owned();
                 return Err(OpenError::NotAStore { path: path.display().to_string(), found });
             }

@@ -19,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 
 use crate::error::Fault;
@@ -31,20 +32,22 @@ pub(crate) struct ForkGuard {
 }
 
 impl ForkGuard {
-    pub(crate) fn new() -> Self {
-        let make = || {
-            if cfg!(miri) {
-                return None;
-            }
-            let map = MmapOptions::new().len(PAGE as usize).map_anon().ok()?;
-            let page = MmapRaw::from(map);
-            // SAFETY: the range is exactly the map, which is private, anonymous and owned by `page`; the advice changes
-            // what a child sees, never this process's bytes.
-            unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) }.ok()?;
-            byte(&page).store(1, Ordering::Relaxed);
-            Some(page)
-        };
-        Self { page: make() }
+    /// Errs if there is no memory for its page: without it a child would not be noticed.
+    pub(crate) fn new() -> Result<Self, Fault> {
+        if cfg!(miri) {
+            return Ok(Self { page: None });
+        }
+        let failed = || Fault::io("mapping", "a page by which `fork` is noticed");
+        let page = MmapRaw::from(MmapOptions::new().len(PAGE as usize).map_anon().map_err(failed())?);
+        // SAFETY: the range is exactly the map, which is private, anonymous and owned by `page`; the advice changes
+        // what a child sees, never this process's bytes.
+        match unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) } {
+            Ok(()) => byte(&page).store(1, Ordering::Relaxed),
+            // A kernel that does not know the advice.
+            Err(Errno::INVAL) => return Ok(Self { page: None }),
+            Err(errno) => return Err(failed()(errno.into())),
+        }
+        Ok(Self { page: Some(page) })
     }
 
     /// Whether the process is a child of the one that made this. Cost: a load.

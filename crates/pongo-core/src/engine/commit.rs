@@ -102,9 +102,10 @@ impl WriteGuard {
         let write = || {
             let file = storage.create(&temporary)?;
             file.write_at(schema.to_text().as_bytes(), 0)?;
-            file.sync()
+            Ok(file)
         };
-        write().map_err(Fault::io("writing", temporary.as_str()))?;
+        let file = write().map_err(Fault::io("writing", temporary.as_str()))?;
+        file.sync().map_err(Fault::io(Fault::SYNCING, temporary.as_str()))?;
         storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
         storage.sync_dir(SCHEMA_DIR).map_err(Fault::io("syncing", SCHEMA_DIR))?;
         let dir = format!("tables/{}", schema.table);

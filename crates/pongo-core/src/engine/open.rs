@@ -121,7 +121,7 @@ impl Engine {
             store,
             control: Arc::clone(control),
             pins: Pins::new(control)?,
-            fork: ForkGuard::new(),
+            fork: ForkGuard::new()?,
             heap: Space::open(storage, "heap".to_owned(), identity, options.sizes)?,
             tables: RwLock::default(),
             gate: Gate::new(writer),
@@ -145,8 +145,9 @@ impl Engine {
     /// Another process wrote last: reads what it published and rolls forward what it left in the journal. Never writes
     /// below a published length.
     pub(super) fn take_over(&self, writer: &mut Writer) -> Result<(), WriteError> {
-        let (superblock, _) = Superblock::open(&*self.storage).map_err(|error| {
-            Fault::corrupt(superblock::PATH, 0, "a readable super file", error.to_string())
+        let (superblock, _) = Superblock::open(&*self.storage).map_err(|error| match error {
+            OpenError::Fault(fault) => fault,
+            other => Fault::corrupt(superblock::PATH, 0, "a readable super file", other.to_string()),
         })?;
         writer.superblock = superblock;
         let (_, mut state) = self.control.published();
@@ -252,8 +253,11 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
         return Err(OpenError::NotAStore { path: storage.name(), found });
     }
     // Rows without a super file: not a store that was never finished, but one that lost it.
-    let tables = storage.list("tables").unwrap_or_default();
-    if names.iter().any(|name| name == "tables") && !tables.is_empty() {
+    let tables = match storage.list("tables") {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        found => found.map_err(|source| OpenError::Folder { path: storage.name(), source })?,
+    };
+    if !tables.is_empty() {
         return Err(Fault::corrupt(
             superblock::PATH,
             0,
