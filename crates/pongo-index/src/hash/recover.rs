@@ -107,7 +107,11 @@ impl HashIndex {
         self.head.sync()?;
         self.write_sum(&writer)?;
         let folder = &self.first.folder;
-        Ok(folder.storage.sync_dir(&folder.dir).map_err(|error| HashError::io("sync", &folder.dir, error))?)
+        // The folder's own name as well: it was made without a sync.
+        for dir in [folder.dir.as_str(), folder.dir.rsplit_once('/').map_or("", |(above, _)| above)] {
+            folder.storage.sync_dir(dir).map_err(|error| HashError::io("sync", dir, error))?;
+        }
+        Ok(())
     }
 }
 
