@@ -300,6 +300,28 @@ impl Process {
         self.dead.load(Ordering::SeqCst)
     }
 
+    /// A sync of a file failed: the kernel takes its pages for clean, and no later sync writes them.
+    pub(crate) fn lose_unsynced(&self, id: u64) {
+        let mut state = self.disk.state.lock().unwrap();
+        let state = &mut *state;
+        if let Some((_, image)) = state.files.get_mut(&id) {
+            image.settle(&mut state.random, Leave::Any);
+        }
+    }
+
+    /// A sync of a folder failed: some of the names that were to become durable are, up to one of them; the others wait for
+    /// the next sync, as file systems with a journal have it.
+    pub(crate) fn lose_names(&self, dir: &str) {
+        let mut state = self.disk.state.lock().unwrap();
+        let state = &mut *state;
+        let (mut of_dir, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut state.pending).into_iter().partition(|renaming| renaming.dir == dir);
+        let durable = state.random.below(of_dir.len() as u64 + 1) as usize;
+        of_dir.drain(..durable).for_each(|renaming| renaming.apply(&mut state.names));
+        state.pending = others;
+        state.pending.append(&mut of_dir);
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.is_dead() { Err(dead()) } else { Ok(()) }
     }
@@ -585,12 +607,7 @@ impl File for Handle {
             },
         );
         if done.is_err() && !self.process.is_dead() {
-            // The kernel takes the pages for clean, and no later sync writes them.
-            let mut state = disk.state.lock().unwrap();
-            let state = &mut *state;
-            if let Some((_, image)) = state.files.get_mut(&self.id) {
-                image.settle(&mut state.random, Leave::Any);
-            }
+            self.process.lose_unsynced(self.id);
         }
         done
     }
@@ -642,6 +659,10 @@ struct Hook {
 impl StoreHook for Hook {
     fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64) {
         if old == new {
+            // The page is dirty all the same: what a failed sync lost of it is written again.
+            if !self.process.is_dead() {
+                note_range(&mut self.process.disk.state.lock().unwrap(), file, byte_offset, byte_offset + 8);
+            }
             return;
         }
         let undo = || self.words.store(((byte_offset - self.offset) / 8) as usize, old, Ordering::SeqCst);

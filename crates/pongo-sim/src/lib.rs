@@ -4,14 +4,17 @@
 //! | module | what it owns |
 //! | --- | --- |
 //! | `disk` | the operations, which are counted, and what is planned for one of them |
+//! | `faults` | a process whose calls fail, any of them: reading, opening, mapping and locking too |
 //! | `image` | what of a file is durable, and which versions of each sector a power cut may leave |
 //! | `random` | random numbers that can be had again |
 
 #![forbid(unsafe_code)]
 
 mod disk;
+mod faults;
 mod image;
 mod random;
 
 pub use disk::{Disk, Kind, Plan, Process};
+pub use faults::{Again, Call, Fault, Faults};
 pub use random::Random;
