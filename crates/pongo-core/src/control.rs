@@ -248,14 +248,24 @@ impl Control {
             swap(mine, 0);
         }
         removable!("lock.writer", self.writer.lock(lock::WRITER, 1, LockMode::Exclusive)).map_err(io())?;
+        if let Err(error) = self.wait_for_busy() {
+            // Nobody knows that it is held.
+            let _ = self.writer.unlock(lock::WRITER, 1);
+            return Err(io()(error));
+        }
+        Ok(Hold::Lock)
+    }
+
+    /// Waits until nobody writes who had no need for the lock.
+    fn wait_for_busy(&self) -> std::io::Result<()> {
         while let Some(busy) = self.words.load(word::BUSY, Ordering::SeqCst).checked_sub(1) {
             // It goes on while its process lives, which its lock on its group says.
-            if !self.writer.is_locked(lock::GROUPS + busy, 1, LockMode::Exclusive).map_err(io())? {
+            if !self.writer.is_locked(lock::GROUPS + busy, 1, LockMode::Exclusive)? {
                 break;
             }
             std::thread::sleep(LOOK_AGAIN);
         }
-        Ok(Hold::Lock)
+        Ok(())
     }
 
     /// Gives the right to write up.

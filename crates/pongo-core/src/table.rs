@@ -211,11 +211,7 @@ impl TableCore {
                     "no such file",
                 ));
             }
-            None if create => {
-                let marks = Marks::create(&*self.storage, self.space.dir(), path, extent)?;
-                self.control.advance_marks_epoch(self.id);
-                marks
-            }
+            None if create => Marks::create(&*self.storage, self.space.dir(), path, extent)?,
             None => return Ok(()),
         };
         let _ = chunk.marks.set(marks);
@@ -250,6 +246,10 @@ impl TableCore {
             if chunk.marks.get().is_none() {
                 self.adopt_marks(&chunk, true)?;
             }
+        }
+        // Not only where the file was made: whoever made it may have failed, or died, before he said so.
+        if !chunk.announced.swap(true, Ordering::AcqRel) {
+            self.control.advance_marks_epoch(self.id);
         }
         Ok(chunk)
     }

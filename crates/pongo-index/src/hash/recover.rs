@@ -109,8 +109,12 @@ impl HashIndex {
         self.head.sync()?;
         self.write_sum(&writer, moment)?;
         let folder = &self.first.folder;
-        let synced = removable!("hash.folder", folder.storage.sync_dir(&folder.dir));
-        Ok(synced.map_err(|error| HashError::io("sync", &folder.dir, error))?)
+        // The folder's own name as well: it was made without a sync.
+        for dir in [folder.dir.as_str(), folder.dir.rsplit_once('/').map_or("", |(above, _)| above)] {
+            removable!("hash.folder", folder.storage.sync_dir(dir))
+                .map_err(|error| HashError::io("sync", dir, error))?;
+        }
+        Ok(())
     }
 }
 
