@@ -181,7 +181,8 @@ impl Marks {
         let (found, later) = self.sum_in(file, bound)?;
         let wrong =
             |expected: String, found: String| Err(Fault::corrupt(self.path.as_str(), PAGE, expected, found));
-        if !holds!("marks.checksum", found == expected) {
+        let is_right = holds!("marks.checksum", found == expected);
+        if !is_right {
             return wrong(
                 format!("the marks that checkpoint {} found, with checksum {expected:016x}", bound.seq),
                 format!("checksum {found:016x}: a row is wrongly dead or alive, or has a wrong previous row"),
