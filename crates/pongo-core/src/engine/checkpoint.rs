@@ -5,7 +5,6 @@
 //! and synced; only then are older segments used again.
 
 use super::Engine;
-use super::commit::index_fault;
 use super::writer::Writer;
 use crate::baseline::{Bound, no_marks};
 use crate::codec::checksum;
@@ -29,7 +28,10 @@ impl Engine {
         }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
             if fault.is_full() {
-                self.control.set_clean(false);
+                // One that was to replace a clean one did not: the next writer tries again.
+                if clean {
+                    self.control.set_clean(false);
+                }
             } else {
                 self.poison(&format!("a checkpoint failed: {fault}"));
             }
@@ -105,7 +107,11 @@ impl Engine {
             };
             writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));
             if clean {
-                self.indexer.sync(table).map_err(index_fault(table))?;
+                // Of a full disk too: what it should have written may be lost, and no later sync will tell.
+                self.indexer.sync(table).map_err(|error| {
+                    let index = format!("the index of table {}", table.schema().table);
+                    Fault::io(Fault::SYNCING, index)(std::io::Error::other(error))
+                })?;
             }
             checkpoint.tables.push(CheckpointTable {
                 state: *now,
