@@ -250,6 +250,14 @@ impl TableCore {
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
     }
 
+    /// A sync may have failed, and memory says what the disk does not: stores all marks again.
+    pub(crate) fn store_marks_again(&self) -> Result<(), Fault> {
+        self.refresh_marks()?;
+        let marks =
+            |chunk: &Arc<Chunk>| chunk.marks.get().map_or(Ok(()), |marks| marks.store_again(&*self.storage));
+        self.space.chunks().iter().try_for_each(marks)
+    }
+
     /// Clears what lost commits left in the marks, and syncs those that changed. `stored` is what was stored since `before`.
     pub(crate) fn clear_marks_above(
         &self,
