@@ -248,9 +248,7 @@ impl Run {
         let transaction = Transaction::of(&self.world, changes.to_vec(), Durability::Sync);
         let done = self.quietly(|| {
             let store = self.options().open_on(self.disk.process().storage()).unwrap();
-            if self.store.is_none() {
-                return None;
-            }
+            self.store.as_ref()?;
             transaction
                 .perform(&self.world, &store)
                 .map_err(|error| self.is_explained(&error.to_string(), 0))
