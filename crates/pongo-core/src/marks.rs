@@ -326,6 +326,24 @@ impl Marks {
         self.words.store(word, previous.0 + 1, Ordering::Release);
     }
 
+    /// Stores every part of the file that may hold something once more, as it is, so that the next sync writes it: after a sync
+    /// that failed, memory may say what the disk does not.
+    pub(crate) fn store_again(&self, storage: &dyn Storage) -> Result<(), Fault> {
+        /// Words of the smallest part that a disk writes.
+        const SECTOR: usize = 64;
+        let file = self.file(storage)?;
+        let mut from = PAGE;
+        while let Some(data) = file.next_data(from).map_err(Fault::io("reading", self.path.as_str()))? {
+            from = data.end.max(from + 1);
+            let first = (data.start.max(PAGE) - PAGE) as usize / 8;
+            let end = ((data.end.max(PAGE) - PAGE).div_ceil(8) as usize).min(self.words.len());
+            for word in (first / SECTOR * SECTOR..end).step_by(SECTOR) {
+                self.words.store(word, self.words.load(word, Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
     /// Clears what lost commits left: deaths after `now`, and both marks of rows at or above its length.
     ///
     /// # Errors

@@ -263,6 +263,14 @@ impl TableCore {
         Ok(chunk.marks.get().and_then(|marks| marks.previous(row)))
     }
 
+    /// A sync may have failed, and memory says what the disk does not: stores all marks again.
+    pub(crate) fn store_marks_again(&self) -> Result<(), Fault> {
+        self.refresh_marks()?;
+        let marks =
+            |chunk: &Arc<Chunk>| chunk.marks.get().map_or(Ok(()), |marks| marks.store_again(&*self.storage));
+        self.space.chunks().iter().try_for_each(marks)
+    }
+
     /// Clears what lost commits left in the marks. `stored` is what was stored since `before`. Not synced: the checkpoint that
     /// ends a recovery syncs all marks.
     pub(crate) fn clear_marks_above(

@@ -5,7 +5,6 @@
 //! and synced; only then are older segments used again.
 
 use super::Engine;
-use super::commit::index_fault;
 use super::writer::Writer;
 use crate::baseline::{Bound, no_marks};
 use crate::codec::checksum;
@@ -30,7 +29,10 @@ impl Engine {
         }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
             if fault.is_full() {
-                self.control.set_clean(false);
+                // One that was to replace a clean one did not: the next writer tries again.
+                if clean {
+                    self.control.set_clean(false);
+                }
             } else {
                 self.poison(&format!("a checkpoint failed: {fault}"));
             }
@@ -107,7 +109,11 @@ impl Engine {
             };
             writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));
             if clean {
-                removable!("checkpoint.index.sync", self.indexer.sync(table)).map_err(index_fault(table))?;
+                // Of a full disk too: what it should have written may be lost, and no later sync will tell.
+                removable!("checkpoint.index.sync", self.indexer.sync(table)).map_err(|error| {
+                    let index = format!("the index of table {}", table.schema().table);
+                    Fault::io(Fault::SYNCING, index)(std::io::Error::other(error))
+                })?;
             }
             checkpoint.tables.push(CheckpointTable {
                 state: *now,

@@ -38,6 +38,9 @@ impl Engine {
         // What was published before, if nothing was lost since: then the hash index is as good as it was.
         let survived = control.survived(slot.store, cache_identity).then(|| control.published().1.seq);
 
+        // Of one that was left poisoned in this boot, or by a recovery that failed, memory may hold what the disk does not.
+        let doubtful = control.is_poisoned();
+
         let mut state = Self::state_of(&checkpoint);
         state.seq = scanner.seq;
         let base = state.clone();
@@ -60,7 +63,8 @@ impl Engine {
         };
         let engine = Self::assemble(storage, options, indexer, control, slot.store, writer)?;
         let mut writer = engine.take_idle_writer().expect("nobody else knows this engine");
-        let result = engine.recover_into(&mut writer, state, &checkpoint, &mut scanner.inner, survived);
+        let result =
+            engine.recover_into(&mut writer, state, &checkpoint, &mut scanner.inner, (survived, doubtful));
         engine.give_back(writer);
         match result {
             Ok(()) => Ok(Arc::new(engine)),
@@ -78,7 +82,7 @@ impl Engine {
         mut state: State,
         checkpoint: &Checkpoint,
         scanner: &mut Scanner,
-        survived: Option<Seq>,
+        (survived, doubtful): (Option<Seq>, bool),
     ) -> Result<(), Fault> {
         self.load_tables(checkpoint.tables.len())?;
         let tables = self.tables_to(checkpoint.tables.len())?;
@@ -156,9 +160,13 @@ impl Engine {
         )?;
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());
-        let clean = checkpoint.clean && entries == 0;
+        // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one.
+        let clean = checkpoint.clean && entries == 0 && !doubtful;
         // Known before marks are looked at: there must be none of later commits.
         self.control.set_clean(clean);
+        if doubtful {
+            all.iter().try_for_each(|table| table.store_marks_again())?;
+        }
         let lost = self.adopt_indexes(writer, clean || index_ok, clean)?;
         if clean && !lost.is_empty() {
             // An index that is made anew is not what its checksum says: first the store must no longer be one that was closed

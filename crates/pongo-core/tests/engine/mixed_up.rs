@@ -207,7 +207,7 @@ fn rot_at_the_end_of_a_segment_is_no_tail() {
     let path = path_of(numbers[1]);
     let mut rotten = content(&*storage, &path);
     let is_entry = |at: &usize| rotten[*at..].starts_with(b"PJENTRY1");
-    let last = (0..rotten.len()).step_by(8).filter(is_entry).last().unwrap();
+    let last = (0..rotten.len()).step_by(8).rfind(is_entry).unwrap();
     rotten[last + 100] ^= 1;
     storage.open(&path).unwrap().write_at(&rotten, 0).unwrap();
     refuses(storage, options, "the last entry");

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use pongo::prelude::*;
-use pongo_sim::{Again, Call, Disk, Fault, Faults, Random};
+use pongo_sim::{Again, Call, Disk, Fault, Faults, Plan, Random};
 use pongo_torture::{Change, Look, Transaction, World, look, look_at, options};
 
 const EIO: i32 = 5;
@@ -56,6 +56,40 @@ fn the_folder_of_an_index_survives_a_power_cut() {
         assert!(disk.inner().open("hash/stops/head").is_ok(), "seed {seed}");
         let store = options().open_on(disk.process().storage()).unwrap();
         look(&store, &world).is_right();
+    }
+}
+
+/// The sync of an index found the disk full when the store was closed: the drop behind it closed once more, found nothing
+/// left to sync, and called the store closed in order. (Case `2121,28,false,Never,Alone`.)
+#[test]
+fn a_failed_sync_of_an_index_is_no_clean_close() {
+    let work = |faults: &Faults, disk: &Disk| {
+        let mut world = World::default();
+        let store = options().open_on(disk.process().storage()).unwrap();
+        commit(&store, &mut world, Change::LoadStops { from: 0, rows: 9, visits: 3 });
+        store.close().unwrap();
+        let store = options().open_on(faults.storage(&disk.process())).unwrap();
+        commit(&store, &mut world, Change::LoadStops { from: 20, rows: 9, visits: 3 });
+        (store.close(), world)
+    };
+    let faults = Faults::new();
+    faults.begin_trace();
+    work(&faults, &Disk::new()).0.unwrap();
+    let trace = faults.end_trace();
+    let syncs =
+        trace.iter().enumerate().filter(|(_, (call, path))| *call == Call::Sync && path.contains("hash/"));
+    for (at, _) in syncs {
+        for seed in 0..6 {
+            let (faults, disk) = (Faults::new(), Disk::new());
+            disk.plan(seed, |_| Plan::Nothing);
+            faults.plan(Fault { at: at as u64, errno: 28, partly: false, again: Again::Never });
+            let (closed, world) = work(&faults, &disk);
+            let error = closed.expect_err("a sync fails").to_string();
+            assert!(error.contains("hash/") && error.contains("free some space"), "{error}");
+            let disk = disk.reboot(&mut Random(seed));
+            let store = options().open_on(disk.process().storage()).unwrap();
+            look(&store, &world).is_right();
+        }
     }
 }
 
