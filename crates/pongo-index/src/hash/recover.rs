@@ -110,7 +110,11 @@ impl HashIndex {
         self.write_sum(&writer, moment)?;
         let folder = &self.first.folder;
         let synced = removable!("hash.folder", folder.storage.sync_dir(&folder.dir));
-        Ok(synced.map_err(|error| HashError::io("sync", &folder.dir, error))?)
+        synced.map_err(|error| HashError::io("sync", &folder.dir, error))?;
+        // Its own name lies in the folder above.
+        let above = folder.dir.rsplit_once('/').map_or("", |(above, _)| above);
+        let synced = removable!("hash.folder.above", folder.storage.sync_dir(above));
+        Ok(synced.map_err(|error| HashError::io("sync", above, error))?)
     }
 }
 

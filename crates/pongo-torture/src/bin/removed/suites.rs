@@ -42,6 +42,14 @@ pub(crate) const BUILDS: &[Build] = &[Build {
         ("pongo", "ranges"),
         ("pongo", "unique"),
         ("pongo", "verify"),
+        ("pongo-torture", "calls"),
+        ("pongo-torture", "closed"),
+        ("pongo-torture", "cuts"),
+        ("pongo-torture", "cuts_twice"),
+        ("pongo-torture", "failing_disk"),
+        ("pongo-torture", "kills"),
+        ("pongo-torture", "power"),
+        ("pongo-torture", "rot"),
         ("pongo-torture", "world"),
     ],
 }];
@@ -49,9 +57,11 @@ pub(crate) const BUILDS: &[Build] = &[Build {
 /// Words in the names of tests that are made for safeguards of a kind: they are asked before all others.
 pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Sync | Kind::Folder => &["cut", "power", "crash", "names_that", "durable"],
-        Kind::Comparison => &["rot", "rotten", "damage", "flipped", "short", "cut", "power", "boot"],
+        Kind::Sync | Kind::Folder => &["missed", "closed", "cut", "power", "crash", "names_that", "merge"],
+        Kind::Comparison => {
+            &["mixed_up", "missed", "closed", "rot", "damage", "flipped", "short", "cut", "power", "boot"]
+        }
         Kind::Fence => &["loom", "interleaving", "concurrency"],
-        Kind::Pin => &["process", "seen", "reader", "concurrency"],
+        Kind::Pin => &["missed", "process", "reader", "concurrency"],
     }
 }
