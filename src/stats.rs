@@ -1,6 +1,7 @@
 //! What a store holds and what it takes: [`Store::stats`].
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::ids::Seq;
@@ -151,10 +152,15 @@ fn files(storage: &dyn Storage, dir: &str) -> Result<Vec<(String, u64)>, Fault> 
     let names = storage.list(dir).map_err(Fault::io("listing", dir))?;
     let path = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
     let measured = names.into_iter().map(|name| {
-        let len = storage.open(&path(&name)).and_then(|file| file.len()).unwrap_or(0);
-        (name, len)
+        let path = path(&name);
+        match storage.open(&path).and_then(|file| file.len()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok((name, 0)),
+            // Folders, and what others put beside the store's own files.
+            Err(_) if dir.is_empty() => Ok((name, 0)),
+            measured => Ok((name, measured.map_err(Fault::io("measuring", path))?)),
+        }
     });
-    Ok(measured.collect())
+    measured.collect()
 }
 
 fn sum(storage: &dyn Storage, dir: &str) -> Result<u64, Fault> {

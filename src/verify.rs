@@ -328,11 +328,13 @@ impl Work<'_> {
             let is_other = other < row && view.is_live(other);
             (is_other && view.row_bytes(other).is_ok_and(|other| ranges.same(other, bytes))).then_some(other)
         });
-        if let Ok(Some(other)) = twin {
-            self.problem(
-                VerifyStep::Hash,
-                format!("rows {other} and {row} have the same {name}, which is unique"),
-            );
+        match twin {
+            Ok(None) => {}
+            Ok(Some(other)) => {
+                let what = format!("rows {other} and {row} have the same {name}, which is unique");
+                self.problem(VerifyStep::Hash, what);
+            }
+            Err(error) => self.problem(VerifyStep::Hash, error),
         }
     }
 

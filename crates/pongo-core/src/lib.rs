@@ -30,6 +30,8 @@ mod fork;
 mod heap;
 #[forbid(unsafe_code)]
 mod journal;
+#[cfg(all(test, loom))]
+mod loom_control;
 #[forbid(unsafe_code)]
 mod marks;
 #[forbid(unsafe_code)]
@@ -73,3 +75,5 @@ pub mod schema;
 #[forbid(unsafe_code)]
 pub mod search;
 pub mod storage;
+#[doc(hidden)]
+pub mod sync;

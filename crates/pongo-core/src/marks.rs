@@ -119,12 +119,14 @@ impl Marks {
     }
 
     /// Opens the file of a chunk, if it is there, and compares its words with what the checkpoint says of them, if that is
-    /// known. Cost of that: reading all pages of the file that were ever stored to.
+    /// known. `is_clean` says, when they were looked at, whether nobody has written since that checkpoint. Cost of that: reading
+    /// all pages of the file that were ever stored to.
     pub(crate) fn open(
         storage: &dyn Storage,
         path: String,
         extent: Extent,
         baseline: Option<&Baseline>,
+        is_clean: impl FnOnce() -> bool,
     ) -> Result<Option<Self>, Fault> {
         let file = match storage.open(&path) {
             Ok(file) => file,
@@ -155,7 +157,7 @@ impl Marks {
         }
         let marks = Self::map(storage, &file, path, extent)?;
         if let Some(baseline) = baseline {
-            marks.verify(&*file, baseline)?;
+            marks.verify(&*file, baseline, is_clean)?;
         }
         Ok(Some(marks))
     }
@@ -169,38 +171,51 @@ impl Marks {
         Ok(Self { extent, path, words, space: Mutex::default() })
     }
 
-    fn verify(&self, file: &dyn File, baseline: &Baseline) -> Result<(), Fault> {
+    fn verify(
+        &self,
+        file: &dyn File,
+        baseline: &Baseline,
+        is_clean: impl FnOnce() -> bool,
+    ) -> Result<(), Fault> {
         let (bound, expected) = (baseline.bound(), baseline.sum_of(self.extent.chunk));
-        let found = self.sum_in(file, bound)?;
-        if holds!("marks.checksum", found == expected) {
-            return Ok(());
+        let (found, later) = self.sum_in(file, bound)?;
+        let wrong =
+            |expected: String, found: String| Err(Fault::corrupt(self.path.as_str(), PAGE, expected, found));
+        if fails!("marks.checksum", found != expected) {
+            return wrong(
+                format!("the marks that checkpoint {} found, with checksum {expected:016x}", bound.seq),
+                format!("checksum {found:016x}: a row is wrongly dead or alive, or has a wrong previous row"),
+            );
         }
-        Err(Fault::corrupt(
-            self.path.as_str(),
-            PAGE,
-            format!("the marks that checkpoint {} found, with checksum {expected:016x}", bound.seq),
-            format!("checksum {found:016x}: a row is wrongly dead or alive, or has a wrong previous row"),
-        ))
+        // It would be a death from the commit on that it names.
+        if later > 0 && is_clean() {
+            return wrong(
+                format!("the marks that checkpoint {} found, and none since", bound.seq),
+                format!("{later} of later commits"),
+            );
+        }
+        Ok(())
     }
 
     /// The checksum of the marks that were there at `bound`: of each word that counts, in order, its place in the file and
     /// its value.
     pub(crate) fn sum(&self, storage: &dyn Storage, bound: Bound) -> Result<u64, Fault> {
-        self.sum_in(&*self.file(storage)?, bound)
+        Ok(self.sum_in(&*self.file(storage)?, bound)?.0)
     }
 
-    fn sum_in(&self, file: &dyn File, bound: Bound) -> Result<u64, Fault> {
-        if self.extent.first.0 >= bound.len {
-            return Ok(no_marks());
-        }
+    /// That checksum, and how many marks came later.
+    fn sum_in(&self, file: &dyn File, bound: Bound) -> Result<(u64, u64), Fault> {
         let mut summing = Summing::new();
-        self.for_each_set(file, |word, value| {
-            if self.is_within(word, value, bound).unwrap_or(false) {
+        let mut later = 0;
+        self.for_each_set(file, |word, value| match self.is_within(word, value, bound) {
+            Some(true) => {
                 summing.add(word as u64);
                 summing.add(value);
             }
+            Some(false) => later += 1,
+            None => {}
         })?;
-        Ok(summing.sum())
+        Ok((if self.extent.first.0 >= bound.len { no_marks() } else { summing.sum() }, later))
     }
 
     /// Calls `each` with place and value of every word that is not zero, in order.

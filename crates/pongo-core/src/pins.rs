@@ -5,11 +5,13 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::control::{Control, GROUP_SLOTS};
 use crate::error::Fault;
+use crate::guard::holds;
 use crate::ids::Seq;
+use crate::sync::Mutex;
 
 const SHARED: usize = GROUP_SLOTS - 1;
 
@@ -70,6 +72,20 @@ impl Pins {
         *shared.entry(seq).or_default() += 1;
         self.show_lowest(&shared);
         Pin::Shared(seq)
+    }
+
+    /// Pins the newest state: what `newest` gives is kept if no row that it shows may have been given up before the pin
+    /// could be seen.
+    #[inline]
+    pub(crate) fn pin_newest<S>(&self, newest: impl Fn() -> S, seq: impl Fn(&S) -> Seq) -> (S, Pin) {
+        loop {
+            let state = newest();
+            let pin = self.pin(seq(&state));
+            if holds!("pin.horizon.read", self.control.horizon() <= seq(&state)) {
+                return (state, pin);
+            }
+            self.unpin(&pin);
+        }
     }
 
     #[inline]

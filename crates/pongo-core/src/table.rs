@@ -198,7 +198,9 @@ impl TableCore {
     fn adopt_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
-        let marks = match Marks::open(&*self.storage, path.clone(), extent, self.baseline.get())? {
+        let is_clean = || self.control.is_clean();
+        let opened = Marks::open(&*self.storage, path.clone(), extent, self.baseline.get(), is_clean)?;
+        let marks = match opened {
             Some(marks) => marks,
             // To make it anew would bring dead rows back to life.
             None if fails!("marks.listed", self.must_have_marks(chunk)) => {
@@ -209,11 +211,7 @@ impl TableCore {
                     "no such file",
                 ));
             }
-            None if create => {
-                let marks = Marks::create(&*self.storage, self.space.dir(), path, extent)?;
-                self.control.advance_marks_epoch(self.id);
-                marks
-            }
+            None if create => Marks::create(&*self.storage, self.space.dir(), path, extent)?,
             None => return Ok(()),
         };
         let _ = chunk.marks.set(marks);
@@ -248,6 +246,10 @@ impl TableCore {
             if chunk.marks.get().is_none() {
                 self.adopt_marks(&chunk, true)?;
             }
+        }
+        // Not only where the file was made: whoever made it may have failed, or died, before he said so.
+        if !chunk.announced.swap(true, Ordering::AcqRel) {
+            self.control.advance_marks_epoch(self.id);
         }
         Ok(chunk)
     }

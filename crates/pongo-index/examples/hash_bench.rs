@@ -103,7 +103,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 assert!(black_box(row).rest[0] < n as u64);
             }
         });
-        timed("sync", n, || bulk.sync().unwrap());
+        timed("sync", n, || bulk.sync(1).unwrap());
         timed("open", 1, || drop(HashIndex::open(&storage, "hash/bulk", IDENTITY).unwrap()));
         timed("recover", 1, || bulk.recover().unwrap());
         println!("  {:?}", bulk.stats()?);

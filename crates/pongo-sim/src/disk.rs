@@ -271,6 +271,23 @@ impl Process {
         self.dead.load(Ordering::SeqCst)
     }
 
+    /// A sync of a file failed: the kernel takes its pages for clean, and no later sync writes them.
+    pub(crate) fn lose_unsynced(&self, id: u64) {
+        let mut state = self.disk.state.lock().unwrap();
+        let state = &mut *state;
+        if let Some((_, past)) = state.files.get_mut(&id) {
+            past.settle(&mut Draw::new(&mut state.random, Leave::Any));
+        }
+    }
+
+    /// A sync of a folder failed: some of the names that were to become durable are, up to one of them; the others wait for
+    /// the next sync, as file systems with a journal have it.
+    pub(crate) fn lose_names(&self, dir: &str) {
+        let mut state = self.disk.state.lock().unwrap();
+        let state = &mut *state;
+        state.names.note_failed_sync(dir, &mut state.random);
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.is_dead() { Err(dead()) } else { Ok(()) }
     }
@@ -557,12 +574,7 @@ impl File for Handle {
             },
         );
         if done.is_err() && !self.process.is_dead() {
-            // The kernel takes the pages for clean, and no later sync writes them.
-            let mut state = disk.state.lock().unwrap();
-            let state = &mut *state;
-            if let Some((_, past)) = state.files.get_mut(&self.id) {
-                past.settle(&mut Draw::new(&mut state.random, Leave::Any));
-            }
+            self.process.lose_unsynced(self.id);
         }
         done
     }
@@ -620,6 +632,10 @@ struct Hook {
 impl StoreHook for Hook {
     fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64) {
         if old == new {
+            // The page is dirty all the same: what a failed sync lost of it is written again.
+            if !self.process.is_dead() {
+                note_range(&mut self.process.disk.state.lock().unwrap(), file, byte_offset, byte_offset + 8);
+            }
             return;
         }
         let undo = || self.words.store(((byte_offset - self.offset) / 8) as usize, old, Ordering::SeqCst);

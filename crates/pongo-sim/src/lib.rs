@@ -9,11 +9,13 @@
 //! | `past` | what of a file is durable, and which versions of each sector a power cut may leave |
 //! | `names` | the same for names |
 //! | `leave` | how a power cut chooses |
+//! | `faults` | a process whose calls fail, any of them: reading, opening, mapping and locking too |
 //! | `random` | random numbers that can be had again |
 
 #![forbid(unsafe_code)]
 
 mod disk;
+mod faults;
 mod image;
 mod leave;
 mod names;
@@ -22,6 +24,7 @@ mod random;
 mod watch;
 
 pub use disk::{Disk, Kind, Plan, Process};
+pub use faults::{Again, Call, Fault, Faults};
 pub use image::Image;
 pub use leave::Leave;
 pub use random::Random;

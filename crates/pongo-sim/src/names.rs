@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::leave::Draw;
+use crate::random::Random;
 
 /// What a name is of: a file by its number, or a folder.
 pub(crate) type Names = BTreeMap<String, Option<u64>>;
@@ -69,6 +70,17 @@ impl NameBook {
     /// A file was removed.
     pub(crate) fn note_removed(&mut self, path: &str) {
         self.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
+    }
+
+    /// A sync of a folder failed: of the names that were to become durable those up to one of them are; the others wait for
+    /// the next sync.
+    pub(crate) fn note_failed_sync(&mut self, dir: &str, random: &mut Random) {
+        let (mut of_dir, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|renaming| renaming.dir == dir);
+        let durable = random.below(of_dir.len() as u64 + 1) as usize;
+        of_dir.drain(..durable).for_each(|renaming| renaming.apply(&mut self.durable));
+        self.pending = others;
+        self.pending.append(&mut of_dir);
     }
 
     /// A folder was synced: the names in it.

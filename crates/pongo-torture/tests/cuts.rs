@@ -2,7 +2,7 @@
 //! compared.
 //!
 //! `PONGO_SEED` makes other workloads and other choices; `PONGO_CUT=workload,point,draw`, as printed with a failure, tries
-//! that one again. With `PONGO_TORTURE=20` every sequence of three steps is tried.
+//! that one again. With `PONGO_TORTURE=16` every sequence of three steps is tried.
 
 use std::sync::{Arc, Mutex};
 
@@ -73,7 +73,7 @@ fn every_sequence_of_up_to_two_steps() {
 fn sequences_of_three_steps() {
     let test = "sequences_of_three_steps";
     let plan = Plan { seed: seed(test, 2), one_in: 1, draws: 1, deep: 16 };
-    let chosen = |&one: &u64| Cut::only(CUT).is_some() || Random(plan.seed ^ one << 20).below(20) < size();
+    let chosen = |&one: &u64| Cut::only(CUT).is_some() || Random(plan.seed ^ one << 20).below(16) < size();
     cut_sequences(test, plan, (sequences(2)..sequences(3)).filter(chosen));
 }
 

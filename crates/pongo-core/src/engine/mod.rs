@@ -42,7 +42,7 @@ pub use writer::WriteGuard;
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
 use crate::fork::ForkGuard;
-use crate::guard::{holds, removable};
+use crate::guard::removable;
 use crate::ids::TableId;
 use crate::pins::{Pin, Pins};
 use crate::schema::StoredSchema;
@@ -117,14 +117,8 @@ impl Engine {
     /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
         self.refuse_reader_forked()?;
-        loop {
-            let state = self.newest();
-            let pin = self.pins.pin(state.seq);
-            if holds!("pin.horizon.read", self.control.horizon() <= state.seq) {
-                return Ok(Snapshot::new(Arc::clone(self), state, pin));
-            }
-            self.pins.unpin(&pin);
-        }
+        let (state, pin) = self.pins.pin_newest(|| self.newest(), |state| state.seq);
+        Ok(Snapshot::new(Arc::clone(self), state, pin))
     }
 
     /// Begins a read transaction at a commit that is durable, whatever its durability was: syncs the journal if need be.

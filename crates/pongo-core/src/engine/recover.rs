@@ -22,6 +22,7 @@ use crate::marks::DirtyMarks;
 use crate::state::State;
 use crate::storage::Storage;
 use crate::superblock::{Slot, Superblock};
+use crate::table::TableCore;
 
 impl Engine {
     pub(super) fn recover(
@@ -119,12 +120,6 @@ impl Engine {
             }
         }
         let all = self.tables_to(state.tables.len())?;
-        // What lost commits left of chunks and marks. Not before it is known what was not lost: rows that an entry cites
-        // are nowhere else, and a chunk whose header rotted is to be reported, not removed.
-        for (table, state) in all.iter().zip(&state.tables) {
-            table.space.sweep(state.len * table.row_size())?;
-        }
-        self.heap.sweep(state.heap.len)?;
         if let Some(published) =
             survived.filter(|&published| fails!("recover.published", published > state.seq))
         {
@@ -138,6 +133,12 @@ impl Engine {
                 format!("whole ones only up to commit {}", state.seq),
             ));
         }
+        // What lost commits left of chunks and marks. Not before it is known what was not lost: rows that an entry cites
+        // are nowhere else, and a chunk whose header rotted is to be reported, not removed.
+        for (table, state) in all.iter().zip(&state.tables) {
+            table.space.sweep(state.len * table.row_size())?;
+        }
+        self.heap.sweep(state.heap.len)?;
         let index_ok = survived.is_some()
             && first_unseen.is_none_or(|start| {
                 tables.iter().all(|table| self.indexer.adopt(table, false).is_ok())
@@ -156,14 +157,21 @@ impl Engine {
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());
         let clean = checkpoint.clean && entries == 0;
-        self.recover_indexes(writer, clean || index_ok, clean)?;
-        if clean {
+        // Known before marks are looked at: there must be none of later commits.
+        self.control.set_clean(clean);
+        let lost = self.adopt_indexes(writer, clean || index_ok, clean)?;
+        if clean && !lost.is_empty() {
+            // An index that is made anew is not what its checksum says: first the store must no longer be one that was closed
+            // in order, or whoever opens it behind a failure would refuse to read by key.
+            self.end_recovery(writer)?;
+            self.rebuild_indexes(writer, &lost)?;
+        } else if clean {
             let needed = writer.journal.segment_number();
             Journal::sweep(&*self.storage, |number| number >= needed)?;
             self.control.set_checkpoint(writer.journal.end());
             self.control.note_durable(writer.journal.end());
-            self.control.set_clean(true);
         } else {
+            self.rebuild_indexes(writer, &lost)?;
             self.end_recovery(writer)?;
         }
         self.control.set_owner(self.owner);
@@ -195,13 +203,21 @@ impl Engine {
         writer.journal.forget_others()
     }
 
-    fn recover_indexes(&self, writer: &Writer, trusted: bool, clean: bool) -> Result<(), Fault> {
-        let tables = self.tables_to(writer.state.tables.len())?;
-        for (table, state) in tables.iter().zip(&writer.state.tables) {
-            if trusted && self.indexer.adopt(table, clean).is_ok() {
-                continue;
-            }
-            let view = table.at(*state, writer.state.seq)?;
+    /// Opens the indexes that can be `trusted`. Gives the tables whose index is to be made anew.
+    fn adopt_indexes(
+        &self,
+        writer: &Writer,
+        trusted: bool,
+        clean: bool,
+    ) -> Result<Vec<Arc<TableCore>>, Fault> {
+        let mut tables = self.tables_to(writer.state.tables.len())?;
+        tables.retain(|table| !trusted || self.indexer.adopt(table, clean).is_err());
+        Ok(tables)
+    }
+
+    fn rebuild_indexes(&self, writer: &Writer, lost: &[Arc<TableCore>]) -> Result<(), Fault> {
+        for table in lost {
+            let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
             self.indexer.rebuild(&view).map_err(index_fault(table))?;
         }
         Ok(())

@@ -172,8 +172,9 @@ impl Engine {
         }
         if self.control.is_clean() {
             for table in self.tables_to(writer.state.tables.len())? {
+                // Marks as well: once somebody has written, those of later commits may be there.
+                let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
                 if self.indexer.check(&table).is_err() {
-                    let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
                     self.indexer.rebuild(&view).map_err(index_fault(&table))?;
                 }
             }

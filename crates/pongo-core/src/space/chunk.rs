@@ -1,6 +1,7 @@
 //! One chunk file: its header, its block checksums, its marks once a row in it has died, and its zones once a filter has
 //! asked for them.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::BLOCK;
@@ -42,6 +43,8 @@ pub(crate) struct Chunk {
     file: Mutex<Option<Arc<dyn File>>>,
     sums: Mutex<Vec<u64>>,
     pub(crate) marks: OnceLock<Marks>,
+    /// Whether this process told the others that there are marks.
+    pub(crate) announced: AtomicBool,
     pub(crate) zones: ZoneSlot,
 }
 
@@ -55,6 +58,7 @@ impl Chunk {
             file: Mutex::new(Some(file)),
             sums: Mutex::default(),
             marks: OnceLock::new(),
+            announced: AtomicBool::new(false),
             zones: ZoneSlot::default(),
         }
     }
@@ -75,9 +79,15 @@ impl Chunk {
         let path = format!("{dir}/{id}.chunk");
         let temporary = format!("{path}.new");
         // There is no chunk of this number: what is here beside it belonged to one that never got its name.
-        let _ = storage.remove(&temporary);
-        for leftover in ["marks", "sums", "zones"] {
-            let _ = storage.remove(&format!("{dir}/{id}.{leftover}"));
+        // Files of that one, if they stayed, would be taken for the new one's.
+        let beside = ["marks", "sums", "zones"].map(|kind| format!("{dir}/{id}.{kind}"));
+        for leftover in beside.iter().chain([&temporary]) {
+            match storage.remove(leftover) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Fault::io("removing", leftover.as_str())(error));
+                }
+                _ => {}
+            }
         }
         let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
         let filled = file

@@ -9,9 +9,9 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::PAGE;
+use crate::sync::{AtomicU64, Ordering};
 
 const WORD: usize = size_of::<u64>();
 

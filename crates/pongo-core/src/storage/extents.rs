@@ -14,7 +14,7 @@ use super::PAGE;
 use super::block::Block;
 
 /// Room that a file gets when it is mapped as words. It is untouched memory, and so costs addresses only.
-const ROOM: u64 = if cfg!(miri) {
+const ROOM: u64 = if cfg!(any(miri, loom)) {
     64 << 10
 } else if cfg!(fuzzing) {
     // AddressSanitizer marks all of it, each time.

@@ -11,11 +11,11 @@ use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::MmapRaw;
 
 use super::block::Block;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Sees every store made through a [`Words`] it was put on: how a simulated disk learns of what maps wrote.
 pub trait StoreHook: Send + Sync {
@@ -72,6 +72,8 @@ impl Words {
         len: usize,
         keeper: Arc<dyn Any + Send + Sync>,
     ) -> Words {
+        #[cfg(loom)]
+        crate::sync::register(start.as_ptr(), len);
         Words { start, len, hook: None, _keeper: keeper }
     }
 
@@ -127,6 +129,7 @@ impl Words {
 
     /// Reads a word. `o` is an ordering of loads.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn load(&self, i: usize, o: Ordering) -> u64 {
         self.all()[i].load(o)
     }
@@ -158,6 +161,7 @@ impl Words {
 
     /// Writes a word. `o` is an ordering of stores.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn store(&self, i: usize, v: u64, o: Ordering) {
         let word = &self.all()[i];
         if self.hook.is_none() {
@@ -170,6 +174,7 @@ impl Words {
 
     /// Writes `new` if the word is `current`; gives what was there, `Ok` if it was written.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn compare_exchange(
         &self,
         i: usize,
@@ -185,6 +190,7 @@ impl Words {
 
     /// Adds `v`, wrapping around; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_add(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_add(v, o);
         self.tell(i, old, old.wrapping_add(v));
@@ -193,6 +199,7 @@ impl Words {
 
     /// Raises the word to at least `v`; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_max(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_max(v, o);
         self.tell(i, old, old.max(v));
@@ -201,6 +208,7 @@ impl Words {
 
     /// Sets the bits of `v`; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_or(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_or(v, o);
         self.tell(i, old, old | v);
@@ -209,6 +217,7 @@ impl Words {
 
     /// Keeps only the bits of `v`; gives what was there before.
     #[inline]
+    #[cfg_attr(loom, track_caller)]
     pub fn fetch_and(&self, i: usize, v: u64, o: Ordering) -> u64 {
         let old = self.all()[i].fetch_and(v, o);
         self.tell(i, old, old & v);

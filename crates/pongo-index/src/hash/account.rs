@@ -5,7 +5,7 @@
 //! [`recover`](super::HashIndex::recover) finds it.
 
 use pongo_core::guard::removable;
-use std::sync::atomic::{Ordering, fence};
+use pongo_core::sync::{Ordering, fence};
 
 use super::HashIndex;
 use super::error::{Fault, HashError};

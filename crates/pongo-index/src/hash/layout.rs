@@ -10,8 +10,8 @@ use super::Candidate;
 
 /// Words in a line, the unit that a look-up touches.
 pub(super) const LINE: usize = 8;
-/// Words in a segment: 32 KiB.
-pub(super) const SEGMENT_WORDS: usize = 4096;
+/// Words in a segment: 32 KiB. Two lines of entries in a model, which sees each word (`docs/LOOM.md`).
+pub(super) const SEGMENT_WORDS: usize = if cfg!(loom) { 24 } else { 4096 };
 /// Lines of entries in a segment; the line before them is the header.
 pub(super) const LINES: usize = SEGMENT_WORDS / LINE - 1;
 /// Entries that fit a segment.
@@ -19,10 +19,10 @@ pub(super) const CAPACITY: usize = LINES * LINE;
 /// A segment that would hold more than this splits, if it can: 7/8, where a miss still reads 1.2 lines.
 pub(super) const SPLIT_AT: usize = CAPACITY / 8 * 7;
 /// A presized segment is filled to at most this on average, so that chance fills few of them beyond [`SPLIT_AT`].
-pub(super) const PRESIZED: u64 = SPLIT_AT as u64 - 300;
+pub(super) const PRESIZED: u64 = SPLIT_AT as u64 - if cfg!(loom) { 0 } else { 300 };
 
 /// The smallest top is one page.
-pub(super) const MIN_TOP_BITS: u32 = 9;
+pub(super) const MIN_TOP_BITS: u32 = if cfg!(loom) { 1 } else { 9 };
 /// The largest top.
 pub(super) const MAX_TOP_BITS: u32 = 30;
 /// Piece files of one epoch, at most.

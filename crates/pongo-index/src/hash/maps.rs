@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
-use pongo_core::storage::{File, Storage, Words};
+use pongo_core::storage::{File, PAGE, Storage, Words};
 
 use super::error::{Fault, HashError};
 use super::layout::{MAX_PIECES, MAX_TOP_BITS, SEGMENT_WORDS, piece_segments, place};
@@ -80,11 +80,12 @@ impl Maps {
     }
 
     fn piece_bytes(piece: usize) -> u64 {
-        piece_segments(piece) * (SEGMENT_WORDS * size_of::<u64>()) as u64
+        // Whole pages by itself, but for the small segments of a model.
+        (piece_segments(piece) * (SEGMENT_WORDS * size_of::<u64>()) as u64).next_multiple_of(PAGE)
     }
 
     fn top_bytes(bits: u32) -> u64 {
-        (size_of::<u64>() as u64) << bits
+        ((size_of::<u64>() as u64) << bits).next_multiple_of(PAGE)
     }
 
     /// The segment with this number, if its piece is mapped already.

@@ -4,10 +4,9 @@
 //! repeat, so the same words mean that the segment was in force all the while; if they differ, a writer made progress,
 //! and the look-up begins anew. The proof is in `docs/HASH.md`.
 
-use std::sync::atomic::{Ordering, fence};
-
 use pongo_core::guard::removable;
 use pongo_core::storage::Words;
+use pongo_core::sync::{Ordering, fence};
 
 use super::error::{Fault, HashError};
 use super::layout::{Root, TopEntry, segment_word, top_index};

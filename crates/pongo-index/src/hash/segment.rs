@@ -4,10 +4,9 @@
 //! that was filled never becomes empty again while the segment is in use, and a line fills from its first slot to its last, so **an empty
 //! last slot ends a probe**. Only when no line has one does the probe go on in the overflow chain, and a chain begins only behind a full segment.
 
-use std::sync::atomic::{Ordering, fence};
-
 use pongo_core::guard::removable;
 use pongo_core::storage::{Words, same_upper};
+use pongo_core::sync::{Ordering, fence};
 
 use super::Candidate;
 use super::layout::{CAPACITY, Kind, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, entry, home, segment_word};

@@ -50,7 +50,7 @@ fn sample(id: u64, random: &mut Random) -> Sample {
         some: if stretch % 3 == 1 || random.one_in(5) { Maybe::none() } else { Maybe::some(stretch as i32) },
         share: if stretch == 2 { Maybe::none() } else { Maybe::some(share) },
         code: name.parse().expect("short enough"),
-        open: stretch % 2 == 0 && !random.one_in(900),
+        open: stretch.is_multiple_of(2) && !random.one_in(900),
         flag: random.below(4) as u8 + stretch as u8,
     }
 }

@@ -275,7 +275,7 @@ fn entries(image: &mut Image) {
         let mut at = PAGE;
         while at + 64 <= file.len() {
             let len = word(file, at + 8).unwrap_or(0).min(1 << 32) as usize;
-            let whole = file[at..].starts_with(b"PJENTRY1") && len >= 64 && len % 8 == 0;
+            let whole = file[at..].starts_with(b"PJENTRY1") && len >= 64 && len.is_multiple_of(8);
             at = match file.get(at..at + len).filter(|_| whole).map(entry_checksum) {
                 Some(sum) => {
                     set(file, at + 56, sum);

@@ -67,6 +67,8 @@ impl Strike {
             Call::Remove | Call::SyncRange | Call::Lock => true,
             // A segment that nobody needs any more is not kept for later.
             Call::Rename | Call::Open | Call::LookAt if is_in_journal => true,
+            // Rows that cannot be had together are read one by one, and zones without them are of no use.
+            Call::LookAt | Call::ReadAt if self.path.ends_with(".sums") => true,
             // What cannot be told of the file system is taken to be the worse.
             Call::LookAt if self.path.is_empty() => true,
             _ => self.is_of_an_index(),

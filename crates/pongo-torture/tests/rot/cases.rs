@@ -1,5 +1,7 @@
 //! What was found, each as small as it can be.
 
+use std::sync::Arc;
+
 use pongo::prelude::*;
 use pongo_core::storage::Storage;
 use pongo_torture::{Seat, Stop};
@@ -51,5 +53,28 @@ fn a_hash_index_of_an_earlier_close_is_not_believed() {
             assert!(snapshot.table::<Stop>().unwrap().get(&3).unwrap().is_some());
             assert_eq!(snapshot.table::<Seat>().unwrap().by(Seat::WHO).equal(6).unwrap().count(), 1);
         }
+    }
+}
+
+/// Seed 8, `large, closed`: `tables/seats/0.marks`, bit 4 of byte 4104, which is the death of row 1 at commit 16, while there
+/// were 14. The row was alive until commit 16 was made, and then it was not there any more.
+#[test]
+fn a_death_at_a_commit_to_come_is_noticed() {
+    for (looked_at, at) in [(true, 2), (false, 2), (true, 4), (false, 4)] {
+        let mut image = lives(&[1, 1, 2]).pop().unwrap();
+        let marks = image.files.get_mut("tables/stops/0.marks").unwrap();
+        // Rows 0 and 1 are versions of stop 1, row 2 is stop 2.
+        let word = 4096 + 8 * at;
+        assert_eq!(marks[word..word + 8], [0; 8]);
+        Arc::make_mut(marks)[word] = 4;
+        let storage = image.storage(Kernel::Same);
+        let store = bases::open(storage).unwrap();
+        if looked_at {
+            let snapshot = store.begin_read().unwrap();
+            let error = snapshot.table::<Stop>().unwrap_err();
+            assert!(error.to_string().contains("marks"), "{error}");
+        }
+        let error = store.begin_write().unwrap_err();
+        assert!(error.to_string().contains("tables/stops/0.marks"), "{error}");
     }
 }

@@ -51,7 +51,10 @@ pub(crate) struct Sum {
 fn note_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
-        let what = info.payload_as_str().unwrap_or("a panic");
+        let what = match info.payload().downcast_ref::<String>() {
+            Some(what) => what.as_str(),
+            None => info.payload().downcast_ref::<&str>().copied().unwrap_or("a panic"),
+        };
         *PANICKED.lock().unwrap() = Some(format!("panic at {place}: {what}"));
     }));
 }

@@ -1,0 +1,239 @@
+//! Models of what processes share in `control`: publishing and reading, pins and the horizon. See `docs/LOOM.md`.
+//!
+//! Under `--cfg loom` the ring has two records and a process two pins, one of them shared, so that a few publications
+//! write each record again and two readers meet in the pin that is shared. Nothing else differs from a store's.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64 as Ghost;
+
+use crate::control::Control;
+use crate::ids::{JournalPos, Salt, Seq};
+use crate::pins::Pins;
+use crate::state::{HeapState, State, TableState};
+use crate::storage::MemoryStorage;
+use crate::sync::{Access, Ordering, Plain, model, threads, with_orders, without_each};
+
+fn control() -> Arc<Control> {
+    let storage = MemoryStorage::new();
+    let control = Control::open(&storage).expect("memory");
+    assert!(control.enter(None).expect("memory"), "it is alone");
+    control.rebuild(1, None, Salt(1));
+    control.admit_others().expect("memory");
+    Arc::new(control)
+}
+
+/// A state of which each word is told by its number.
+fn state(n: u64) -> State {
+    State {
+        seq: Seq(n),
+        heap: HeapState { len: 10 * n, summed: 0 },
+        segment: 0,
+        journal_end: JournalPos(100 * n),
+        tables: vec![],
+    }
+}
+
+fn with_table(n: u64) -> State {
+    State { tables: vec![TableState { len: 7 * n, live: 0, summed: 0 }], ..state(n) }
+}
+
+#[test]
+fn loom_published_state_is_whole() {
+    model("published", 3, || {
+        let control = control();
+        control.publish(&state(1));
+        let reader = Arc::clone(&control);
+        threads([
+            Box::new(move || (2..=3).for_each(|n| control.publish(&state(n)))),
+            Box::new(move || {
+                let (number, found) = reader.published();
+                assert_eq!(found, state(number), "the state is torn");
+            }),
+        ]);
+    });
+}
+
+#[test]
+fn loom_published_state_never_goes_back() {
+    model("published twice", 2, || {
+        let control = control();
+        control.publish(&state(1));
+        let reader = Arc::clone(&control);
+        threads([
+            Box::new(move || control.publish(&state(2))),
+            Box::new(move || {
+                let (first, before) = reader.published();
+                let (second, after) = reader.published();
+                assert!(first <= second, "{second} was published before {first}");
+                assert_eq!((before, after), (state(first), state(second)), "a state is torn");
+            }),
+        ]);
+    });
+}
+
+#[test]
+fn loom_published_tables_go_with_their_count() {
+    model("published with tables", 1, || {
+        let control = control();
+        control.publish(&state(1));
+        let reader = Arc::clone(&control);
+        threads([
+            Box::new(move || (2..=3).for_each(|n| control.publish(&with_table(n)))),
+            Box::new(move || {
+                let (number, found) = reader.published();
+                let expected = if number == 1 { state(1) } else { with_table(number) };
+                assert_eq!(found, expected, "the state is torn");
+            }),
+        ]);
+    });
+}
+
+#[test]
+fn loom_whoever_sees_the_counter_sees_what_was_stored_before() {
+    model("published counter", 3, || {
+        let control = control();
+        // Nothing is in it: loom looks whether reads and writes are in order.
+        let row = Arc::new(Plain::new());
+        let (reader, same_row) = (Arc::clone(&control), Arc::clone(&row));
+        threads([
+            Box::new(move || {
+                row.write();
+                control.publish(&state(1));
+            }),
+            Box::new(move || {
+                if reader.published().1.seq == Seq(1) {
+                    same_row.read();
+                }
+            }),
+        ]);
+    });
+}
+
+/// Rows, each of which dies at the commit behind its number: snapshots up to that number read it, and it is given up once
+/// none of those is left or can begin. There is nothing in it: loom looks whether reads and the giving up are in order.
+struct Rows {
+    rows: [Plain; 4],
+    /// The highest `Seq` that rows were given up for. No part of the store, and plain: it is as if all knew at once.
+    seen_from: Ghost,
+}
+
+impl Rows {
+    fn new() -> Arc<Rows> {
+        Arc::new(Rows { rows: std::array::from_fn(|_| Plain::new()), seen_from: Ghost::new(0) })
+    }
+
+    /// Gives up each row that only a snapshot below `seen_from` could see.
+    fn give_up(&self, seen_from: Seq) {
+        let from = self.seen_from.fetch_max(seen_from.0, Ordering::Relaxed);
+        for n in from..seen_from.0 {
+            self.rows[n as usize].write();
+        }
+    }
+
+    fn read(&self, seq: Seq) {
+        let seen_from = self.seen_from.load(Ordering::Relaxed);
+        assert!(seen_from <= seq.0, "{} is pinned, rows that died up to {seen_from} were given up", seq.0);
+        self.rows[seq.0 as usize].read();
+    }
+}
+
+/// Reads at the newest state, as `Engine::begin_read` and the end of a snapshot do.
+fn read(control: &Control, pins: &Pins, rows: &Rows) {
+    let (state, pin) = pins.pin_newest(|| control.published().1, |state| state.seq);
+    rows.read(state.seq);
+    pins.unpin(&pin);
+}
+
+#[test]
+fn loom_no_row_is_given_up_under_a_pin() {
+    model("pin and reclaim", 2, || {
+        let control = control();
+        let pins = Pins::new(&control).expect("there is a group");
+        let rows = Rows::new();
+        control.publish(&state(1));
+        let (reader, same_rows) = (Arc::clone(&control), Arc::clone(&rows));
+        threads([
+            Box::new(move || {
+                control.publish(&state(2));
+                rows.give_up(control.seen_from());
+                control.publish(&state(3));
+                rows.give_up(control.seen_from());
+            }),
+            Box::new(move || {
+                read(&reader, &pins, &same_rows);
+                read(&reader, &pins, &same_rows);
+            }),
+        ]);
+    });
+}
+
+#[test]
+fn loom_no_row_is_given_up_under_the_pin_that_is_shared() {
+    model("shared pin and reclaim", 2, || {
+        let control = control();
+        let pins = Arc::new(Pins::new(&control).expect("there is a group"));
+        let rows = Rows::new();
+        control.publish(&state(1));
+        // The one slot that is not shared is taken.
+        let newer = pins.pin(Seq(3));
+        let reader = |control: &Arc<Control>| {
+            let (control, pins, rows) = (Arc::clone(control), Arc::clone(&pins), Arc::clone(&rows));
+            Box::new(move || read(&control, &pins, &rows)) as Box<dyn FnOnce() + Send>
+        };
+        let (first, second) = (reader(&control), reader(&control));
+        threads([
+            Box::new(move || {
+                control.publish(&state(2));
+                rows.give_up(control.seen_from());
+            }),
+            first,
+            second,
+        ]);
+        pins.unpin(&newer);
+    });
+}
+
+#[test]
+fn loom_two_that_reclaim_never_take_the_horizon_back() {
+    model("two horizons", 2, || {
+        let control = control();
+        let pins = Pins::new(&control).expect("there is a group");
+        let rows = Rows::new();
+        control.publish(&state(1));
+        let (second, third) = (Arc::clone(&control), Arc::clone(&control));
+        let (second_rows, third_rows) = (Arc::clone(&rows), Arc::clone(&rows));
+        threads([
+            Box::new(move || {
+                control.publish(&state(2));
+                rows.give_up(control.seen_from());
+            }),
+            Box::new(move || {
+                let seen_from = second.seen_from();
+                assert!(seen_from <= second.horizon(), "the horizon is below an answer");
+                second_rows.give_up(seen_from);
+            }),
+            Box::new(move || read(&third, &pins, &third_rows)),
+        ]);
+    });
+}
+
+#[test]
+fn loom_each_fence_and_order_of_control_is_needed() {
+    let models: [(_, fn()); 7] = [
+        ("published counter", loom_whoever_sees_the_counter_sees_what_was_stored_before),
+        ("published twice", loom_published_state_never_goes_back),
+        ("published", loom_published_state_is_whole),
+        ("two horizons", loom_two_that_reclaim_never_take_the_horizon_back),
+        ("shared pin and reclaim", loom_no_row_is_given_up_under_the_pin_that_is_shared),
+        ("pin and reclaim", loom_no_row_is_given_up_under_a_pin),
+        ("published with tables", loom_published_tables_go_with_their_count),
+    ];
+    let tried = without_each(&models[..if with_orders() { models.len() } else { 3 }], |site| {
+        site.file.ends_with("control.rs") && (site.what == Access::Fence || with_orders())
+    });
+    let fences = tried.iter().filter(|(site, _)| site.what == Access::Fence).count();
+    assert_eq!(fences, 2, "the models pass both fences: {tried:?}");
+    for (site, model) in tried {
+        assert!(model.is_some(), "no model fails without {site:?}");
+    }
+}

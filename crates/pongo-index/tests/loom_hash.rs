@@ -1,0 +1,340 @@
+//! Models of the hash index: one writer at work, readers that take no lock. See `docs/LOOM.md`.
+//!
+//! Under `--cfg loom` a segment has two lines of entries (16 slots, split at 14) and a top two words to begin with, so that
+//! few entries fill, split and renew segments. Nothing else differs from a store's. Readers have handles of their own,
+//! as other processes have.
+#![cfg(loom)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
+
+use pongo_core::ids::RowId;
+use pongo_core::storage::{MemoryStorage, Storage, Words};
+use pongo_core::sync::{Access, Mutex, model, threads, without_each};
+use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
+
+const IDENTITY: Identity = Identity { store: 5, table: 7 };
+const DIR: &str = "hash/table";
+
+/// Hashes: the upper bits lead through the top, the middle ones to a line, the lowest are the tag.
+const fn hash(top: u64, line: u64, tag: u64) -> u64 {
+    top << 60 | line << 31 | tag
+}
+
+/// The rows of a table, of which only the hash of the key matters. Two rows have the same key if their hashes are equal.
+/// Their words are stored before the index names them, and seen by the model.
+struct Rows(Words);
+
+impl Rows {
+    fn new() -> Arc<Rows> {
+        Arc::new(Rows(Words::words_in_heap(64)))
+    }
+
+    fn put(&self, row: u64, hash: u64) -> RowId {
+        self.0.store(row as usize, hash, Ordering::Relaxed);
+        RowId(row)
+    }
+}
+
+impl KeyHashes for Rows {
+    fn hash(&self, row: RowId) -> u64 {
+        self.0.load(row.0 as usize, Ordering::Relaxed)
+    }
+}
+
+/// A table with an index, and the handle of its writer.
+struct Table {
+    storage: Arc<dyn Storage>,
+    rows: Arc<Rows>,
+    index: HashIndex,
+    next: Ghost,
+}
+
+impl Table {
+    fn new() -> Table {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let index = HashIndex::create(&storage, DIR, IDENTITY, 0).expect("memory");
+        Table { storage, rows: Rows::new(), index, next: Ghost::new(1) }
+    }
+
+    fn insert(&self, hash: u64) -> RowId {
+        let row = self.rows.put(self.next.fetch_add(1, Ordering::Relaxed), hash);
+        self.index.insert(hash, row).expect("there is space");
+        row
+    }
+
+    fn reserve(&self, hashes: &[u64]) {
+        self.index.reserve(hashes, &*self.rows).expect("there is space");
+    }
+
+    /// A handle as another process has it, which has looked up something before.
+    fn reader(&self, warm: u64) -> Reader {
+        let reader = self.cold_reader();
+        let _ = reader.find(warm);
+        reader
+    }
+
+    /// One that has not: its first look-up goes the long way.
+    fn cold_reader(&self) -> Reader {
+        let index = HashIndex::open(&self.storage, DIR, IDENTITY).expect("it was made");
+        Reader { index, rows: Arc::clone(&self.rows) }
+    }
+}
+
+struct Reader {
+    index: HashIndex,
+    rows: Arc<Rows>,
+}
+
+impl Reader {
+    /// The row of the key with this hash. Each candidate must be a row that is there: its word was stored before the entry.
+    fn find(&self, hash: u64) -> Option<Candidate> {
+        let same_key = |candidate: Candidate| {
+            let found = self.rows.hash(candidate.row);
+            assert_ne!(found, 0, "the index names {}, which cannot be seen yet", candidate.row);
+            (found == hash).then_some(candidate)
+        };
+        self.index.find(hash, same_key).expect("a writer at work is no error")
+    }
+}
+
+fn alive(row: RowId) -> Option<Candidate> {
+    Some(Candidate { row, dead: false })
+}
+
+/// What an execution passed through, so that a model whose threads never meet does not pass for one that holds.
+#[derive(Default)]
+struct Met([Ghost; 2]);
+
+impl Met {
+    fn new() -> Arc<Met> {
+        Arc::default()
+    }
+
+    fn note(&self, which: bool) {
+        self.0[usize::from(which)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn both(&self) -> bool {
+        self.0.iter().all(|times| times.load(Ordering::Relaxed) > 0)
+    }
+}
+
+#[test]
+fn loom_a_new_entry_is_seen_with_its_row() {
+    let met = Met::new();
+    let seen = Arc::clone(&met);
+    model("insert", 3, move || {
+        let table = Table::new();
+        table.insert(hash(1, 0, 1));
+        let reader = table.reader(hash(1, 0, 1));
+        let met = Arc::clone(&seen);
+        threads([
+            Box::new(move || _ = table.insert(hash(1, 0, 2))),
+            Box::new(move || met.note(reader.find(hash(1, 0, 2)).is_some())),
+        ]);
+    });
+    assert!(met.both(), "found in some executions and not in others");
+}
+
+#[test]
+fn loom_a_key_whose_row_changes_is_found_with_the_old_or_the_new_one() {
+    let met = Met::new();
+    let seen = Arc::clone(&met);
+    model("replace", 3, move || {
+        let table = Table::new();
+        let key = hash(1, 0, 1);
+        let old = table.insert(key);
+        // A slot that is free again lies before it.
+        let reader = table.reader(key);
+        let met = Arc::clone(&seen);
+        threads([
+            Box::new(move || {
+                let new = table.rows.put(40, key);
+                assert!(table.index.replace(key, old, new).expect("memory"));
+                assert!(table.index.set_dead(key, new).expect("memory"));
+            }),
+            Box::new(move || {
+                let first = reader.find(key).expect("a key that was there all the while");
+                let second = reader.find(key).expect("a key that was there all the while");
+                assert!(first.row <= second.row && first.dead <= second.dead, "{first:?}, then {second:?}");
+                met.note(first.dead);
+            }),
+        ]);
+    });
+    assert!(met.both(), "found alive in some executions and dead in others");
+}
+
+#[test]
+fn loom_a_slot_that_is_taken_anew_names_no_wrong_row() {
+    let met = Met::new();
+    let seen = Arc::clone(&met);
+    model("remove and insert", 3, move || {
+        let table = Table::new();
+        // Of one tag, so that the reader looks at each.
+        let (gone, stays, comes) = (hash(1, 0, 1), hash(2, 0, 1), hash(3, 0, 1));
+        let row = table.insert(gone);
+        let stays_at = table.insert(stays);
+        let reader = table.reader(stays);
+        let met = Arc::clone(&seen);
+        threads([
+            Box::new(move || {
+                assert!(table.index.remove(gone, row).expect("memory"));
+                table.insert(comes);
+            }),
+            Box::new(move || {
+                assert_eq!(reader.find(stays), alive(stays_at));
+                met.note(reader.find(comes).is_some());
+            }),
+        ]);
+    });
+    assert!(met.both(), "found in some executions and not in others");
+}
+
+/// Fourteen entries in the one segment there is: one more splits it. `key` is the last of them, in the upper half or not.
+fn about_to_split(key: u64) -> (Table, RowId) {
+    let table = Table::new();
+    for i in 0..7 {
+        table.insert(hash(i % 4, 0, 10 + i));
+    }
+    for i in 0..6 {
+        table.insert(hash(8 + i % 4, 1, 20 + i));
+    }
+    let row = table.insert(key);
+    (table, row)
+}
+
+#[test]
+fn loom_a_key_is_found_while_its_segment_splits() {
+    for key in [hash(2, 0, 1), hash(11, 1, 1)] {
+        model("split", 2, move || {
+            let (table, row) = about_to_split(key);
+            let reader = table.reader(key);
+            threads([
+                Box::new(move || table.reserve(&[hash(3, 0, 2)])),
+                Box::new(move || assert_eq!(reader.find(key), alive(row))),
+            ]);
+        });
+    }
+}
+
+/// An index of two segments, one of each half of the hashes. Both are full of slots whose entries were removed, so that
+/// the next reservation renews them: the writer takes a free segment for the first, and frees what the first was in.
+/// `key` is in the lower half.
+fn about_to_renew(key: u64) -> (Table, RowId) {
+    let (table, _) = about_to_split(hash(11, 1, 1));
+    table.reserve(&[hash(3, 0, 2)]);
+    let stats = table.index.stats().expect("memory");
+    assert_eq!((stats.segments, stats.free, stats.depth), (2, 1, 1), "it was split");
+    let row = table.insert(key);
+    for half in [0, 8] {
+        // Seven are in each half, and six of them stay.
+        let more: Vec<u64> =
+            (0..if half == 0 { 6 } else { 7 }).map(|i| hash(half + i % 4, i % 2, 30 + i)).collect();
+        let rows: Vec<RowId> = more.iter().map(|&hash| table.insert(hash)).collect();
+        for (&hash, &row) in more.iter().zip(&rows) {
+            assert!(table.index.remove(hash, row).expect("memory"));
+        }
+    }
+    (table, row)
+}
+
+/// The segment that a reader is in is renewed, and what it was in is written anew for others. Without a preemption already
+/// a reader that comes late may still see the old name of the segment, and any mixture of its words.
+fn renew_and_take(name: &str, reader: fn(&Table, u64) -> Reader) {
+    let key = hash(2, 0, 1);
+    model(name, 0, move || {
+        let (table, row) = about_to_renew(key);
+        let reader = reader(&table, key);
+        threads([
+            Box::new(move || {
+                table.reserve(&[hash(3, 0, 3)]);
+                table.reserve(&[hash(11, 1, 3)]);
+            }),
+            Box::new(move || assert_eq!(reader.find(key), alive(row))),
+        ]);
+    });
+}
+
+#[test]
+fn loom_a_key_is_found_while_what_it_was_in_is_written_for_others() {
+    renew_and_take("renew and take", Table::reader);
+}
+
+#[test]
+fn loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others() {
+    renew_and_take("renew and take, first look-up", |table, _| table.cold_reader());
+}
+
+/// As before, but the one who takes the segment is another writer than the one who freed it, with a handle of its own: what
+/// the first one did before it freed it is no longer in order by that writer's own fences.
+#[test]
+fn loom_a_key_is_found_while_another_writer_takes_what_it_was_in() {
+    let key = hash(2, 0, 1);
+    model("renew and take by another", 0, move || {
+        let (table, row) = about_to_renew(key);
+        let reader = table.reader(key);
+        let other = HashIndex::open(&table.storage, DIR, IDENTITY).expect("it was made");
+        let rows = Arc::clone(&table.rows);
+        // In the place of the store's writer lock: whether the first one is done.
+        let lock = Arc::new(Mutex::new(false));
+        let same_lock = Arc::clone(&lock);
+        threads([
+            Box::new(move || {
+                let mut is_done = lock.lock().expect("nobody panics");
+                table.reserve(&[hash(3, 0, 3)]);
+                *is_done = true;
+            }),
+            Box::new(move || {
+                if *same_lock.lock().expect("nobody panics") {
+                    other.reserve(&[hash(11, 1, 3)], &*rows).expect("there is space");
+                }
+            }),
+            Box::new(move || assert_eq!(reader.find(key), alive(row))),
+        ]);
+    });
+}
+
+#[test]
+fn loom_an_overflow_segment_is_seen_with_its_words() {
+    let met = Met::new();
+    let seen = Arc::clone(&met);
+    model("overflow", 2, move || {
+        let table = Table::new();
+        for i in 0..16 {
+            table.insert(hash(i % 4, i % 2, 10 + i));
+        }
+        let new = hash(2, 0, 1);
+        let reader = table.reader(new);
+        let met = Arc::clone(&seen);
+        threads([
+            Box::new(move || _ = table.insert(new)),
+            Box::new(move || met.note(reader.find(new).is_some())),
+        ]);
+    });
+    assert!(met.both(), "found in some executions and not in others");
+}
+
+/// A fence that no model needs, as each store behind it is a release of its own, no reader looks at those words, and
+/// `Segment::write` has its own fence before a segment that was freed is written anew.
+const SPARE: &str = "/hash/account.rs";
+
+#[test]
+fn loom_each_fence_of_the_hash_index_is_needed() {
+    let models: [(_, fn()); 4] = [
+        ("overflow", loom_an_overflow_segment_is_seen_with_its_words),
+        ("renew and take", loom_a_key_is_found_while_what_it_was_in_is_written_for_others),
+        (
+            "renew and take, first look-up",
+            loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others,
+        ),
+        ("renew and take by another", loom_a_key_is_found_while_another_writer_takes_what_it_was_in),
+    ];
+    let tried = without_each(&models, |site| {
+        site.what == Access::Fence && site.file.contains("/hash/") && !site.file.ends_with(SPARE)
+    });
+    assert_eq!(tried.len(), 4, "the models pass all fences: {tried:?}");
+    for (site, model) in tried {
+        assert!(model.is_some(), "no model fails without {site:?}");
+    }
+}

@@ -1,0 +1,410 @@
+//! A process whose calls of the storage can fail, any of them: also those that only read, open, list, map or lock, which a
+//! [`Disk`](crate::Disk) does not count.
+//!
+//! Calls have numbers of their own: those of the thread that made the plan, so that the same work has the same numbers
+//! whatever other threads do beside it. All can fail but giving a lock up.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ThreadId;
+
+use pongo_core::storage::{File, LockMode, RawFile, Reservation, Storage, Words};
+
+use crate::Process;
+
+/// A function of [`Storage`] or [`File`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[allow(missing_docs, reason = "each is the function of that name")]
+pub enum Call {
+    Create,
+    Open,
+    Rename,
+    Remove,
+    CreateDir,
+    List,
+    SyncDir,
+    Reserve,
+    FolderIdentity,
+    Len,
+    ReadAt,
+    WriteAt,
+    Allocate,
+    SetLen,
+    NextData,
+    Sync,
+    MapWords,
+    MapInto,
+    TryLock,
+    Lock,
+    Unlock,
+    IsLocked,
+}
+
+impl Call {
+    /// What a real storage says that it cannot do.
+    fn verb(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Open => "open",
+            Self::Rename => "rename",
+            Self::Remove => "remove",
+            Self::CreateDir => "make folder",
+            Self::List => "list",
+            Self::SyncDir => "sync folder",
+            Self::Reserve => "reserve addresses for",
+            Self::FolderIdentity => "look at",
+            Self::Len => "measure",
+            Self::ReadAt => "read",
+            Self::WriteAt => "write",
+            Self::Allocate => "allocate space in",
+            Self::SetLen => "set the length of",
+            Self::NextData => "look for data in",
+            Self::Sync => "sync",
+            Self::MapWords => "map words of",
+            Self::MapInto => "map",
+            Self::TryLock | Self::Lock => "lock",
+            Self::Unlock => "unlock",
+            Self::IsLocked => "look for locks on",
+        }
+    }
+}
+
+/// What fails behind the first call that does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Again {
+    /// Nothing.
+    Never,
+    /// Every call of the same function.
+    Call,
+    /// Every call on the same file or folder.
+    File,
+    /// Every call.
+    All,
+}
+
+/// What is to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// The number of the call.
+    pub at: u64,
+    /// The operating system's number for the error.
+    pub errno: i32,
+    /// Whether a call that changes a run of bytes changes half of it before it fails.
+    pub partly: bool,
+    /// What fails behind it.
+    pub again: Again,
+}
+
+#[derive(Debug)]
+struct State {
+    plan: Option<Fault>,
+    /// Neither counts nor fails.
+    paused: bool,
+    thread: ThreadId,
+    calls: u64,
+    trace: Option<Vec<(Call, String)>>,
+    /// What failed, in order.
+    failed: Vec<(Call, String)>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Faults(Arc<Mutex<State>>);
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Faults {
+    /// Nothing fails.
+    pub fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            plan: None,
+            paused: false,
+            thread: std::thread::current().id(),
+            calls: 0,
+            trace: None,
+            failed: Vec::new(),
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// What a process is given in place of its own storage.
+    pub fn storage(&self, process: &Arc<Process>) -> Arc<dyn Storage> {
+        Arc::new(Failing { faults: self.clone(), process: Arc::clone(process), inner: process.storage() })
+    }
+
+    /// What fails from now on. Calls of this thread are counted, from 0.
+    pub fn plan(&self, fault: Fault) {
+        let mut state = self.state();
+        (state.plan, state.thread, state.calls) = (Some(fault), std::thread::current().id(), 0);
+    }
+
+    /// Nothing fails any more.
+    pub fn clear(&self) {
+        self.state().plan = None;
+    }
+
+    /// Until the next call of this with `false` nothing is counted and nothing fails.
+    pub fn pause(&self, paused: bool) {
+        self.state().paused = paused;
+    }
+
+    /// From now on all calls are written down.
+    pub fn begin_trace(&self) {
+        let mut state = self.state();
+        (state.trace, state.thread, state.calls) = (Some(Vec::new()), std::thread::current().id(), 0);
+    }
+
+    /// The calls that were written down.
+    pub fn end_trace(&self) -> Vec<(Call, String)> {
+        self.state().trace.take().unwrap_or_default()
+    }
+
+    /// How many calls failed so far.
+    pub fn failures(&self) -> usize {
+        self.state().failed.len()
+    }
+
+    /// The calls that failed, with their files, all but the first so many.
+    pub fn failed(&self, from: usize) -> Vec<(Call, String)> {
+        self.state().failed[from..].to_vec()
+    }
+
+    /// Counts a call; `Some`: it is to fail, and whether it does part of its work first.
+    fn count(&self, call: Call, path: &str) -> Option<(io::Error, bool)> {
+        let state = &mut *self.state();
+        if state.paused {
+            return None;
+        }
+        let number = (state.thread == std::thread::current().id()).then(|| {
+            state.calls += 1;
+            state.calls - 1
+        });
+        if let Some(trace) = state.trace.as_mut().filter(|_| number.is_some()) {
+            trace.push((call, path.to_owned()));
+        }
+        let plan = state.plan?;
+        let again = state.failed.first().is_some_and(|(first, of)| match plan.again {
+            Again::Never => false,
+            Again::Call => *first == call,
+            Again::File => of == path,
+            Again::All => true,
+        });
+        // A real lock that was taken as it is given up can be given up: one that stays would keep others waiting for ever.
+        if call == Call::Unlock || (number != Some(plan.at) && !again) {
+            return None;
+        }
+        state.failed.push((call, path.to_owned()));
+        let source = io::Error::from_raw_os_error(plan.errno);
+        // As the errors of a real storage: they name what was tried on which file.
+        let error =
+            io::Error::new(source.kind(), Failed { verb: call.verb(), path: path.to_owned(), source });
+        Some((error, plan.partly))
+    }
+}
+
+#[derive(Debug)]
+struct Failed {
+    verb: &'static str,
+    path: String,
+    source: io::Error,
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot {} {}: {}", self.verb, self.path, self.source)
+    }
+}
+
+impl std::error::Error for Failed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[derive(Debug)]
+struct Failing {
+    faults: Faults,
+    process: Arc<Process>,
+    inner: Arc<dyn Storage>,
+}
+
+impl Failing {
+    fn check(&self, call: Call, path: &str) -> io::Result<()> {
+        self.faults.count(call, path).map_or(Ok(()), |(error, _)| Err(error))
+    }
+
+    fn handle(&self, path: &str, inner: Arc<dyn File>) -> Arc<dyn File> {
+        let (faults, process) = (self.faults.clone(), Arc::clone(&self.process));
+        Arc::new(FailingFile { faults, process, inner, path: path.to_owned() })
+    }
+}
+
+impl Storage for Failing {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.check(Call::Create, path)?;
+        Ok(self.handle(path, self.inner.create(path)?))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.check(Call::Open, path)?;
+        Ok(self.handle(path, self.inner.open(path)?))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.check(Call::Rename, from)?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.check(Call::Remove, path)?;
+        self.inner.remove(path)
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.check(Call::CreateDir, path)?;
+        self.inner.create_dir(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.check(Call::List, path)?;
+        self.inner.list(path)
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.check(Call::SyncDir, path).inspect_err(|_| self.process.lose_names(path))?;
+        self.inner.sync_dir(path)
+    }
+
+    fn reserve(&self, len: usize) -> io::Result<Reservation> {
+        self.check(Call::Reserve, "")?;
+        self.inner.reserve(len)
+    }
+
+    fn cache_identity(&self) -> Option<[u8; 32]> {
+        self.inner.cache_identity()
+    }
+
+    fn reading_holes_takes_space(&self) -> bool {
+        self.inner.reading_holes_takes_space()
+    }
+
+    fn folder_identity(&self) -> io::Result<(u64, u64)> {
+        self.check(Call::FolderIdentity, "")?;
+        self.inner.folder_identity()
+    }
+
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+}
+
+#[derive(Debug)]
+struct FailingFile {
+    faults: Faults,
+    process: Arc<Process>,
+    inner: Arc<dyn File>,
+    path: String,
+}
+
+impl FailingFile {
+    fn check(&self, call: Call) -> io::Result<()> {
+        self.faults.count(call, &self.path).map_or(Ok(()), |(error, _)| Err(error))
+    }
+}
+
+impl File for FailingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.check(Call::Len)?;
+        self.inner.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.check(Call::ReadAt)?;
+        self.inner.read_at(buf, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if let Some((error, partly)) = self.faults.count(Call::WriteAt, &self.path) {
+            if partly {
+                self.inner.write_at(&bytes[..bytes.len() / 2], offset)?;
+            }
+            return Err(error);
+        }
+        self.inner.write_at(bytes, offset)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        if let Some((error, partly)) = self.faults.count(Call::Allocate, &self.path) {
+            if partly && len > 1 {
+                self.inner.allocate(offset, len / 2)?;
+            }
+            return Err(error);
+        }
+        self.inner.allocate(offset, len)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.check(Call::SetLen)?;
+        self.inner.set_len(len)
+    }
+
+    fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
+        self.check(Call::NextData)?;
+        self.inner.next_data(from)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.check(Call::Sync).inspect_err(|_| self.process.lose_unsynced(self.inner.id()))?;
+        self.inner.sync()
+    }
+
+    fn start_writeback(&self, offset: u64, len: u64) {
+        self.inner.start_writeback(offset, len);
+    }
+
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+        self.check(Call::MapWords)?;
+        self.inner.map_words(offset, len)
+    }
+
+    fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {
+        self.check(Call::MapInto)?;
+        self.inner.map_into(offset, len, reservation, at)
+    }
+
+    fn try_lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool> {
+        self.check(Call::TryLock)?;
+        self.inner.try_lock(start, len, mode)
+    }
+
+    fn lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<()> {
+        self.check(Call::Lock)?;
+        self.inner.lock(start, len, mode)
+    }
+
+    fn unlock(&self, start: u64, len: u64) -> io::Result<()> {
+        self.check(Call::Unlock)?;
+        self.inner.unlock(start, len)
+    }
+
+    fn is_locked(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool> {
+        self.check(Call::IsLocked)?;
+        self.inner.is_locked(start, len, mode)
+    }
+
+    fn raw(&self) -> RawFile<'_> {
+        self.inner.raw()
+    }
+
+    fn id(&self) -> u64 {
+        self.inner.id()
+    }
+}

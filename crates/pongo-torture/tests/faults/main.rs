@@ -1,0 +1,235 @@
+//! The N-th call of the storage fails, for every N of a workload that does everything once: with every error that the call
+//! can have, once, and from then on for the same function, the same file, or everything.
+//!
+//! | file | what it owns |
+//! | --- | --- |
+//! | here | the cases, who tries them, and what is said of those that fail |
+//! | `work` | what is done to the store |
+//! | `regress` | what was found, each defect by itself |
+//! | `run` | what it may answer meanwhile, and which states it may be in |
+//!
+//! One case again: `PONGO_SEED` as it was printed, and `PONGO_FAULT` as the failing case was printed.
+
+mod regress;
+mod run;
+mod work;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use pongo_sim::{Again, Call, Fault};
+use pongo_torture::{seed, size};
+
+use run::Run;
+use work::work;
+
+const EIO: i32 = 5;
+const EINTR: i32 = 4;
+const ENOMEM: i32 = 12;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
+const ENOLCK: i32 = 37;
+
+/// The errors that a call can have, and whether part of it is done before.
+fn errors(call: Call) -> &'static [(i32, bool)] {
+    match call {
+        Call::WriteAt => &[(EIO, true), (ENOSPC, false), (EIO, false), (ENOSPC, true), (EINTR, true)],
+        Call::Allocate => &[(ENOSPC, false), (ENOSPC, true), (EIO, false), (EINTR, false)],
+        Call::SetLen => &[(ENOSPC, false), (EIO, false), (EINTR, false)],
+        Call::Sync => &[(EIO, false), (ENOSPC, false), (EINTR, false)],
+        Call::SyncDir | Call::Rename | Call::CreateDir => &[(EIO, false), (ENOSPC, false)],
+        Call::Create => &[(ENOSPC, false), (EMFILE, false), (EIO, false)],
+        Call::Open => &[(EMFILE, false), (EIO, false), (EINTR, false)],
+        Call::List => &[(EMFILE, false), (EIO, false)],
+        Call::Remove | Call::Len | Call::FolderIdentity => &[(EIO, false)],
+        Call::ReadAt | Call::NextData => &[(EIO, false), (EINTR, false)],
+        Call::Reserve | Call::MapWords | Call::MapInto => &[(ENOMEM, false)],
+        Call::TryLock | Call::Lock | Call::IsLocked => &[(ENOLCK, false), (EINTR, false)],
+        // Does not fail: see `pongo_sim::Faults`.
+        Call::Unlock => &[],
+    }
+}
+
+const ALL: [Again; 4] = [Again::Never, Again::Call, Again::File, Again::All];
+
+const SETTINGS: [Setting; 3] = [Setting::Alone, Setting::Company, Setting::Keeper];
+
+/// One case.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    fault: Fault,
+    setting: Setting,
+}
+
+/// What else there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Setting {
+    /// Nothing.
+    Alone,
+    /// Another process that has the store open all the time: locks, joining, taking over.
+    Company,
+    /// The thread that keeps ordered indexes: its calls are not counted, but fail with all others.
+    Keeper,
+}
+
+impl std::fmt::Display for Case {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Fault { at, errno, partly, again } = self.fault;
+        write!(f, "{at},{errno},{partly},{again:?},{:?}", self.setting)
+    }
+}
+
+impl Case {
+    /// What was printed.
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(',');
+        let mut next = || parts.next();
+        let (at, errno, partly) = (next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?);
+        let (name, beside) = (next()?, next()?);
+        let again = ALL.into_iter().find(|again| format!("{again:?}") == name)?;
+        let setting = SETTINGS.into_iter().find(|setting| format!("{setting:?}") == beside)?;
+        Some(Self { fault: Fault { at, errno, partly, again }, setting })
+    }
+
+    /// Tries it; the call that failed, if it was reached.
+    fn run(self, seed: u64) -> Option<Call> {
+        let Fault { at, errno, .. } = self.fault;
+        let mut run = Run::new(seed ^ at << 20 ^ (errno as u64) << 8, self.setting);
+        // How much is done behind the failure, and whether the power goes then.
+        let mut left = match run.random.below(4) {
+            0 => u64::MAX,
+            _ => run.random.below(9),
+        };
+        let cut = run.random.one_in(2);
+        run.faults.plan(self.fault);
+        for step in work() {
+            let was_hit = run.faults.failures() > 0;
+            if was_hit {
+                if left == 0 {
+                    break;
+                }
+                left -= 1;
+            }
+            if std::env::var_os("PONGO_FAULT").is_some() {
+                eprintln!("{step:?}, behind {} failures", run.faults.failures());
+            }
+            run.step(&step);
+            if !was_hit && run.faults.failures() > 0 && left > 0 {
+                run.aftermath();
+            }
+        }
+        let hit = run.faults.failed(0).first().map(|(call, _)| *call);
+        run.end(cut);
+        hit
+    }
+}
+
+/// The calls of the workload when nothing fails.
+fn trace(seed: u64, setting: Setting) -> Vec<Call> {
+    let mut run = Run::new(seed, setting);
+    run.faults.begin_trace();
+    for step in work() {
+        run.step(&step);
+    }
+    let calls = run.faults.end_trace();
+    run.end(false);
+    calls.into_iter().map(|(call, _)| call).collect()
+}
+
+/// All cases, those that matter most first.
+fn cases(seed: u64, setting: Setting, full: bool) -> Vec<Case> {
+    let calls = trace(seed, setting);
+    let mut cases = Vec::new();
+    // A few more than there are: then the workload runs clean.
+    for at in 0..calls.len() as u64 + 3 {
+        let errors = calls.get(at as usize).map_or(&[(EIO, false)][..], |&call| errors(call));
+        for (place, &(errno, partly)) in errors.iter().enumerate() {
+            for (mode, &again) in ALL.iter().enumerate() {
+                let few = mode == 0 || (place == 0 && mode as u64 == 1 + at % 3);
+                if full || few {
+                    cases.push(Case { fault: Fault { at, errno, partly, again }, setting });
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// No case takes this long unless it hangs.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Tries all cases on two threads, and says how many there were.
+fn try_all(name: &str, seed: u64, cases: Vec<Case>) {
+    let cases = match std::env::var("PONGO_FAULT") {
+        Ok(case) => vec![Case::parse(&case).expect("PONGO_FAULT is a case as it was printed")],
+        Err(_) => cases,
+    };
+    let cases = Arc::new(cases);
+    let next = Arc::new(AtomicUsize::new(0));
+    let at_work = Arc::new(Mutex::new(Vec::new()));
+    let (sender, done) = mpsc::channel();
+    for _ in 0..2 {
+        let (cases, next, sender) = (Arc::clone(&cases), Arc::clone(&next), sender.clone());
+        let at_work = Arc::clone(&at_work);
+        std::thread::spawn(move || {
+            while let Some(&case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                at_work.lock().unwrap().push(case.to_string());
+                let result = catch_unwind(AssertUnwindSafe(|| case.run(seed)));
+                at_work.lock().unwrap().retain(|other| *other != case.to_string());
+                if result.is_err() {
+                    eprintln!("that was PONGO_SEED={seed} PONGO_FAULT={case}");
+                }
+                if sender.send((case, result.ok())).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    drop(sender);
+    let (mut hit, mut failed) = (BTreeMap::<Call, usize>::new(), Vec::new());
+    for _ in 0..cases.len() {
+        match done.recv_timeout(LONGEST) {
+            Ok((_, Some(call))) => {
+                if let Some(call) = call {
+                    *hit.entry(call).or_default() += 1;
+                }
+            }
+            Ok((case, None)) => failed.push(case),
+            Err(_) => panic!("one of these hangs: PONGO_FAULT={:?}", at_work.lock().unwrap()),
+        }
+    }
+    let reached: usize = hit.values().sum();
+    println!("{name}: {} cases, {reached} reached {hit:?}", cases.len());
+    println!("{name}: {} cases, seed {seed}, {} failures", cases.len(), failed.len());
+    assert!(failed.is_empty(), "the first of {}: {}", failed.len(), failed[0]);
+}
+
+/// Every call, with every error; behind the first error of each, in one of the other modes.
+#[test]
+fn whatever_call_fails() {
+    let seed = seed("whatever_call_fails", 1);
+    try_all("whatever_call_fails", seed, cases(seed, Setting::Alone, size() > 1));
+}
+
+/// One in so many cases, with all of them from the larger size on.
+fn some(cases: Vec<Case>, one_in: usize) -> Vec<Case> {
+    let one_in = if size() > 1 { 1 } else { one_in };
+    cases.into_iter().step_by(one_in).collect()
+}
+
+#[test]
+fn whatever_call_fails_in_company() {
+    let seed = seed("whatever_call_fails_in_company", 2);
+    let cases = some(cases(seed, Setting::Company, size() > 1), 4);
+    try_all("whatever_call_fails_in_company", seed, cases);
+}
+
+#[test]
+fn whatever_call_fails_beside_the_keeper() {
+    let seed = seed("whatever_call_fails_beside_the_keeper", 3);
+    let cases = some(cases(seed, Setting::Keeper, size() > 1), 8);
+    try_all("whatever_call_fails_beside_the_keeper", seed, cases);
+}

@@ -1,0 +1,157 @@
+//! What the other tests found, each by itself.
+
+use std::io::ErrorKind;
+
+use pongo::prelude::*;
+use pongo_sim::{Again, Call, Disk, Fault, Faults, Random};
+use pongo_torture::{Change, Look, Transaction, World, look, look_at, options};
+
+const EIO: i32 = 5;
+
+fn commit(store: &Store, world: &mut World, change: Change) {
+    let transaction = Transaction::of(world, vec![change], Durability::Sync);
+    transaction.perform(world, store).unwrap();
+    *world = transaction.after;
+}
+
+/// A store that was closed in order.
+fn closed() -> (Disk, World) {
+    let (disk, mut world) = (Disk::new(), World::default());
+    let store = options().open_on(disk.process().storage()).unwrap();
+    commit(&store, &mut world, Change::LoadStops { from: 0, rows: 9, visits: 3 });
+    commit(&store, &mut world, Change::DeleteStop { id: 4 });
+    store.close().unwrap();
+    (disk, world)
+}
+
+/// Plans for the first call of a function on files with this in their names, as a trace of the same work has it.
+fn fail_first(call: Call, name: &str, trace: &[(Call, String)]) -> Fault {
+    let at = trace.iter().position(|(other, path)| *other == call && path.contains(name));
+    Fault { at: at.expect("it is called") as u64, errno: EIO, partly: false, again: Again::Never }
+}
+
+/// The index of a store that was closed in order is gone, and is made anew by an open that writes nothing: the next one
+/// found it without a checksum, and no row by its key. (`whatever_call_fails`, seed 1, case `88,12,false,File,false`.)
+#[test]
+fn an_index_that_was_made_anew_by_a_reader_has_its_checksum() {
+    let (disk, world) = closed();
+    disk.quietly(|| {
+        for name in disk.inner().list("hash/stops").unwrap() {
+            disk.inner().remove(&format!("hash/stops/{name}")).unwrap();
+        }
+    });
+    for _ in 0..3 {
+        let store = options().open_on(disk.process().storage()).unwrap();
+        look(&store, &world).is_right();
+        store.close().unwrap();
+    }
+}
+
+/// The folder of an index was never synced into the one above it: a power cut behind a clean close took the index.
+#[test]
+fn the_folder_of_an_index_survives_a_power_cut() {
+    for seed in 0..8 {
+        let (disk, world) = closed();
+        let disk = disk.reboot(&mut Random(seed));
+        assert!(disk.inner().open("hash/stops/head").is_ok(), "seed {seed}");
+        let store = options().open_on(disk.process().storage()).unwrap();
+        look(&store, &world).is_right();
+    }
+}
+
+/// The sync of a new table's schema failed, and the store went on. (Case `83,5,false,Never,false`.)
+#[test]
+fn a_failed_sync_of_a_schema_poisons() {
+    let work = |faults: &Faults, disk: &Disk| {
+        let store = options().open_on(faults.storage(&disk.process())).unwrap();
+        let world = World::default();
+        let change = Change::PutStop { id: 1, visits: 2 };
+        let done = Transaction::of(&world, vec![change], Durability::Sync).perform(&world, &store);
+        (store, done)
+    };
+    let faults = Faults::new();
+    faults.begin_trace();
+    work(&faults, &Disk::new()).1.unwrap();
+    let fault = fail_first(Call::Sync, "schema/0.1", &faults.end_trace());
+    faults.plan(fault);
+    let (store, done) = work(&faults, &Disk::new());
+    let error = done.expect_err("a sync fails").to_string();
+    assert!(error.contains("syncing schema/0.1.schema.new failed"), "{error}");
+    assert!(matches!(store.begin_write(), Err(pongo::WriteError::Poisoned { .. })));
+    look(&store, &World::default()).is_right();
+}
+
+/// A store that lost its `super` file, and whose tables could not be listed, was taken for one that was never made: its
+/// journal was removed.
+#[test]
+fn tables_that_cannot_be_listed_are_not_taken_for_none() {
+    let (disk, _) = closed();
+    disk.quietly(|| disk.inner().remove("super").unwrap());
+    let before = disk.inner().list("journal").unwrap();
+    let faults = Faults::new();
+    faults.begin_trace();
+    assert!(options().open_on(faults.storage(&disk.process())).is_err(), "no super file");
+    let fault = fail_first(Call::List, "tables", &faults.end_trace());
+    faults.plan(fault);
+    let error = options().open_on(faults.storage(&disk.process())).expect_err("no list").to_string();
+    assert!(error.contains("cannot list tables"), "{error}");
+    assert_eq!(disk.inner().list("journal").unwrap(), before);
+    assert_eq!(disk.inner().open("super").expect_err("it is gone").kind(), ErrorKind::NotFound);
+}
+
+/// A length that could not be had counted as none.
+#[test]
+fn stats_are_right_or_an_error() {
+    let (disk, _) = closed();
+    let faults = Faults::new();
+    let store = options().open_on(faults.storage(&disk.process())).unwrap();
+    faults.begin_trace();
+    let right = store.stats().unwrap().bytes.total();
+    let trace = faults.end_trace();
+    for name in ["journal/", "heap/", "tables/stops/", "hash/stops/", "schema/"] {
+        if let Some(at) = trace.iter().position(|(call, path)| *call == Call::Len && path.starts_with(name)) {
+            faults.plan(Fault { at: at as u64, errno: EIO, partly: false, again: Again::Never });
+            let error = store.stats().expect_err("a length cannot be had").to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+    faults.clear();
+    assert_eq!(store.stats().unwrap().bytes.total(), right);
+}
+
+/// A marks file was made, could not be mapped, and was never told of: another process went on with it, and this one did not
+/// find rows by their key that the other had replaced. (Case `458,12,false,All,Alone`.)
+#[test]
+fn marks_that_another_process_goes_on_with_are_seen() {
+    // The marks of seats are made by the first commit that replaces one.
+    let first = |faults: &Faults, disk: &Disk, world: &mut World| {
+        let store = options().open_on(faults.storage(&disk.process())).unwrap();
+        commit(&store, world, Change::PutSeat { seat: (1, 1), who: 3 });
+        store
+    };
+    let replace = |world: &World, store: &Store, who| {
+        let change = Change::PutSeat { seat: (1, 1), who };
+        let transaction = Transaction::of(world, vec![change], Durability::Sync);
+        transaction.perform(world, store).map(|_| transaction.after)
+    };
+    let (faults, (disk, mut world)) = (Faults::new(), closed());
+    let store = first(&faults, &disk, &mut world);
+    faults.begin_trace();
+    replace(&world, &store, 4).unwrap();
+    let fault = fail_first(Call::MapWords, "tables/seats/0.marks", &faults.end_trace());
+
+    let (disk, mut world) = closed();
+    let store = first(&faults, &disk, &mut world);
+    let (held, seen) = (store.begin_read().unwrap(), world.clone());
+    faults.plan(fault);
+    let error = replace(&world, &store, 4).expect_err("there is no memory for the map").to_string();
+    assert!(error.contains("tables/seats/0.marks"), "{error}");
+    faults.clear();
+    let other = options().open_on(disk.process().storage()).unwrap();
+    look(&other, &world).is_right();
+    world = replace(&world, &other, 5).unwrap();
+    let mut looked = Look::default();
+    look_at(&held, &seen, &mut looked);
+    looked.is_right();
+    look(&store, &world).is_right();
+}

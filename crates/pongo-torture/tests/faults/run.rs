@@ -1,0 +1,323 @@
+//! One store while a call of it fails: what it may answer, and which states it may be in.
+
+use std::sync::Arc;
+
+use pongo::prelude::*;
+use pongo::{CommitError, Options, Snapshot, WriteError};
+use pongo_sim::{Call, Disk, Faults, Process, Random};
+use pongo_torture::{Change, Failure, Look, Transaction, World, look, look_at, options};
+
+use crate::Setting;
+use crate::work::Step;
+
+/// See the module.
+pub(crate) struct Run {
+    disk: Disk,
+    pub(crate) faults: Faults,
+    process: Arc<Process>,
+    store: Option<Store>,
+    held: Option<(Snapshot, World)>,
+    /// Another process that has the store open all the time, if there is one.
+    company: Option<Store>,
+    setting: Setting,
+    /// What was acknowledged: what this process, and every other one, must see.
+    world: World,
+    /// A commit whose outcome is not known.
+    unknown: Option<World>,
+    /// Acknowledged states before, of which a power cut may leave any.
+    older: Vec<World>,
+    /// Whether the power was cut since a process looked.
+    cut: bool,
+    pub(crate) random: Random,
+}
+
+/// What an error may say.
+const POISONED: &str = "is poisoned";
+
+impl Run {
+    pub(crate) fn new(seed: u64, setting: Setting) -> Self {
+        let disk = Disk::new();
+        let process = disk.process();
+        Self {
+            disk,
+            faults: Faults::new(),
+            process,
+            store: None,
+            held: None,
+            company: None,
+            setting,
+            world: World::default(),
+            unknown: None,
+            older: Vec::new(),
+            cut: false,
+            random: Random(seed),
+        }
+    }
+
+    /// The thread that keeps ordered indexes would make calls when it pleases: without it the same work has the same calls.
+    fn options(&self) -> Options {
+        if self.setting == Setting::Keeper {
+            options()
+        } else {
+            options().ordered_tuning(1 << 30, 1 << 30, 16, 8)
+        }
+    }
+
+    /// Does something of which nothing fails.
+    fn quietly<T>(&self, something: impl FnOnce() -> T) -> T {
+        self.faults.pause(true);
+        let done = something();
+        self.faults.pause(false);
+        done
+    }
+
+    /// An error is one of a call that failed, and says of which file.
+    #[track_caller]
+    fn is_explained(&self, text: &str, failures: usize) {
+        let failed = self.faults.failed(failures);
+        if text.contains(POISONED) {
+            assert!(self.faults.failures() > 0, "poisoned by nothing: {text}");
+            return;
+        }
+        assert!(!failed.is_empty(), "an error, and nothing failed: {text}");
+        let named = failed.iter().any(|(_, path)| text.contains(path.trim_end_matches(".new")));
+        assert!(named, "names none of {failed:?}: {text}");
+        let full = text.contains("No space left");
+        assert!(!full || text.contains("free some space"), "does not say what to do: {text}");
+    }
+
+    /// Does a step.
+    pub(crate) fn step(&mut self, step: &Step) {
+        let failures = self.faults.failures();
+        match step {
+            Step::Open => self.open(),
+            Step::Commit(durability, changes) => self.commit(*durability, changes),
+            Step::Look => {
+                if let Some(store) = &self.store {
+                    self.judge(look(store, &self.world), failures);
+                }
+            }
+            Step::Hold => self.hold(failures),
+            Step::LookHeld => self.look_held(failures),
+            Step::Stats => self.with_store(failures, |store| store.stats().map(drop)),
+            Step::Settle => self.with_store(failures, Store::settle),
+            Step::Rebuild => self.with_store(failures, Store::rebuild_indexes),
+            Step::Verify => self.with_store(failures, |store| {
+                let report = store.verify(|_| ()).map_err(|error| error.to_string())?;
+                report.problems.first().map_or(Ok(()), |problem| Err(problem.to_string()))
+            }),
+            Step::Other(changes) => self.other(changes),
+            Step::Close => self.close(),
+            Step::Kill => {
+                self.process.kill();
+                self.leave();
+            }
+            Step::Cut => self.cut(),
+        }
+    }
+
+    /// Answers must be right; errors must be those of calls that failed.
+    #[track_caller]
+    fn judge(&self, look: Look, failures: usize) {
+        look.is_honest();
+        look.errors.iter().for_each(|text| self.is_explained(text, failures));
+    }
+
+    fn with_store<E: std::fmt::Display>(
+        &self,
+        failures: usize,
+        something: impl FnOnce(&Store) -> Result<(), E>,
+    ) {
+        if let Some(store) = &self.store
+            && let Err(error) = something(store)
+        {
+            self.is_explained(&error.to_string(), failures);
+        }
+    }
+
+    fn hold(&mut self, failures: usize) {
+        let Some(store) = &self.store else { return };
+        match store.begin_read() {
+            Ok(snapshot) => self.held = Some((snapshot, self.world.clone())),
+            Err(error) => self.is_explained(&error.to_string(), failures),
+        }
+    }
+
+    fn look_held(&self, failures: usize) {
+        let Some((snapshot, world)) = &self.held else { return };
+        let mut look = Look::default();
+        look_at(snapshot, world, &mut look);
+        self.judge(look, failures);
+    }
+
+    fn commit(&mut self, durability: Durability, changes: &[Change]) {
+        let Some(store) = &self.store else { return };
+        let failures = self.faults.failures();
+        let transaction = Transaction::of(&self.world, changes.to_vec(), durability);
+        match transaction.perform(&self.world, store) {
+            Ok(seq) => {
+                assert_eq!(seq.0, transaction.after.seq);
+                self.acknowledge(transaction);
+            }
+            Err(failure) => {
+                self.is_explained(&failure.to_string(), failures);
+                self.refused(&failure, failures);
+                if !failure.is_refusal() {
+                    self.unknown = Some(transaction.after);
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, transaction: Transaction) {
+        let before = std::mem::replace(&mut self.world, transaction.after);
+        match transaction.durability {
+            Durability::Sync => self.older.clear(),
+            Durability::Relaxed => self.older.push(before),
+        }
+    }
+
+    /// Whether the store goes on, as it must after such a failure.
+    fn refused(&self, failure: &Failure, failures: usize) {
+        let store = self.store.as_ref().expect("it refused");
+        let begun = self.quietly(|| store.begin_write().map(drop));
+        let poisoned = matches!(begun, Err(WriteError::Poisoned { .. }));
+        assert!(poisoned || begun.is_ok(), "{begun:?} after {failure}");
+        let failed = self.faults.failed(failures);
+        let is_sync = |call: &Call| [Call::Sync, Call::SyncDir].contains(call);
+        if matches!(failure, Failure::Commit(CommitError::OutcomeUnknown { .. })) {
+            assert!(poisoned, "not poisoned by {failure}");
+        } else if failed.iter().any(|(call, _)| is_sync(call)) {
+            assert!(poisoned, "not poisoned by a failed sync: {failure}");
+        } else if let [(Call::WriteAt | Call::Allocate | Call::SetLen | Call::Create, _)] = &failed[..]
+            && failure.to_string().contains("No space left")
+        {
+            assert!(!poisoned, "poisoned by a full disk: {failure}");
+        }
+    }
+
+    fn open(&mut self) {
+        if self.store.is_some() {
+            return;
+        }
+        let failures = self.faults.failures();
+        self.process = self.disk.process();
+        match self.options().open_on(self.faults.storage(&self.process)) {
+            Ok(store) => self.opened(store),
+            Err(error) => {
+                self.is_explained(&error.to_string(), failures);
+                // Everything is as it was: another process opens it.
+                self.faults.pause(true);
+                match self.options().open_on(self.disk.process().storage()) {
+                    Ok(other) => self.found(&other),
+                    Err(error) => panic!("{error} in another process"),
+                }
+                self.faults.pause(false);
+                if let Ok(store) = self.options().open_on(self.faults.storage(&self.process)) {
+                    self.opened(store);
+                }
+            }
+        }
+        if self.setting == Setting::Company && self.store.is_some() {
+            self.company = Some(self.options().open_on(self.disk.process().storage()).unwrap());
+        }
+    }
+
+    fn opened(&mut self, store: Store) {
+        self.faults.pause(true);
+        self.found(&store);
+        self.faults.pause(false);
+        self.store = Some(store);
+    }
+
+    /// A process that was alone opened the store: it is in one of the states it may be in, and that is on the disk now.
+    #[track_caller]
+    fn found(&mut self, store: &Store) {
+        let seq = store.begin_read().unwrap().seq().0;
+        let older = self.older.iter().filter(|_| self.cut);
+        let known = std::iter::once(&self.world).chain(&self.unknown).chain(older);
+        let Some(world) = known.into_iter().find(|world| world.seq == seq).cloned() else {
+            panic!("commit {seq} is the last, acknowledged was {}", self.world.seq)
+        };
+        look(store, &world).is_right();
+        (self.world, self.unknown, self.cut) = (world, None, false);
+        self.older.clear();
+    }
+
+    fn other(&mut self, changes: &[Change]) {
+        let transaction = Transaction::of(&self.world, changes.to_vec(), Durability::Sync);
+        let done = self.quietly(|| {
+            let store = self.options().open_on(self.disk.process().storage()).unwrap();
+            self.store.as_ref()?;
+            transaction
+                .perform(&self.world, &store)
+                .map_err(|error| self.is_explained(&error.to_string(), 0))
+                .ok()
+        });
+        if done.is_some() {
+            self.acknowledge(transaction);
+        }
+    }
+
+    fn leave(&mut self) {
+        (self.held, self.company, self.store) = (None, None, None);
+    }
+
+    fn close(&mut self) {
+        (self.held, self.company) = (None, None);
+        let failures = self.faults.failures();
+        if let Some(store) = self.store.take() {
+            match store.close() {
+                Ok(()) => self.older.clear(),
+                Err(error) => self.is_explained(&error.to_string(), failures),
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        self.disk = self.disk.reboot(&mut self.random);
+        self.leave();
+        self.cut = true;
+    }
+
+    /// After the first failure: everything that was acknowledged is there, here and elsewhere, and nothing else.
+    pub(crate) fn aftermath(&self) {
+        self.quietly(|| {
+            if let Some(store) = &self.store {
+                look(store, &self.world).is_right();
+                self.look_held(self.faults.failures());
+                match &self.company {
+                    Some(company) => look(company, &self.world).is_right(),
+                    None => {
+                        let other = self.options().open_on(self.disk.process().storage()).unwrap();
+                        look(&other, &self.world).is_right();
+                    }
+                }
+            }
+        });
+    }
+
+    /// The store is left, the fault is gone, and a new process goes on.
+    pub(crate) fn end(mut self, cut: bool) {
+        if cut {
+            self.cut();
+        } else {
+            // Drops what is open while calls fail.
+            self.leave();
+        }
+        self.faults.clear();
+        self.open();
+        assert!(self.store.is_some());
+        let change =
+            [Change::PutStop { id: 1_000_001, visits: 77 }, Change::PutSeat { seat: (3, 5), who: 29 }];
+        let before = self.world.seq;
+        self.commit(Durability::Sync, &change);
+        assert_eq!(self.world.seq, before + 1);
+        self.step(&Step::Look);
+        let report = self.store.as_ref().unwrap().verify(|_| ()).unwrap();
+        assert!(report.is_sound(), "{report}");
+        self.close();
+        self.open();
+        self.step(&Step::Look);
+    }
+}

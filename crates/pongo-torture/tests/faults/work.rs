@@ -1,0 +1,111 @@
+//! What is done to a store while a call of it fails.
+
+use pongo::prelude::*;
+use pongo_torture::Change;
+
+/// One step.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// The store is opened, and made if it is new.
+    Open,
+    /// A transaction.
+    Commit(Durability, Vec<Change>),
+    /// Everything that can be seen is looked at.
+    Look,
+    /// A snapshot is taken, and kept.
+    Hold,
+    /// The snapshot that was kept is looked at.
+    LookHeld,
+    /// [`Store::stats`].
+    Stats,
+    /// [`Store::settle`].
+    Settle,
+    /// [`Store::verify`].
+    Verify,
+    /// [`Store::rebuild_indexes`].
+    Rebuild,
+    /// Another process, of which nothing fails, writes: this one takes over afterwards.
+    Other(Vec<Change>),
+    /// [`Store::close`].
+    Close,
+    /// The process is killed.
+    Kill,
+    /// The power goes.
+    Cut,
+}
+
+fn sync(changes: impl Into<Vec<Change>>) -> Step {
+    Step::Commit(Durability::Sync, changes.into())
+}
+
+fn relaxed(changes: impl Into<Vec<Change>>) -> Step {
+    Step::Commit(Durability::Relaxed, changes.into())
+}
+
+/// A change that makes every commit count.
+fn mark(visits: u32) -> Change {
+    Change::PutStop { id: 1_000_000, visits }
+}
+
+fn seat(row: u16, place: u16, who: u64) -> Change {
+    Change::PutSeat { seat: (row, place), who }
+}
+
+fn note(key: &[u8], group: u32) -> Change {
+    Change::PutNote { key: key.to_vec(), group }
+}
+
+/// Everything once: each kind of commit, reading, closing, taking over, recovering.
+pub(crate) fn work() -> Vec<Step> {
+    let long_key = vec![b'k'; 700];
+    vec![
+        Step::Open,
+        sync([mark(0), Change::PutStop { id: 3, visits: 31 }, seat(1, 1, 5), note(b"a", 1)]),
+        Step::Look,
+        relaxed([mark(1), Change::LoadStops { from: 2, rows: 9, visits: 7 }]),
+        sync([mark(2), Change::FillStops { from: 8, rows: 8, visits: 4 }, Change::DeleteStop { id: 4 }]),
+        Step::Hold,
+        // Refused by the unique index, and rolled back.
+        sync([
+            mark(3),
+            seat(1, 2, 5),
+            seat(1, 1, 6),
+            Change::RolledBack(vec![
+                Change::LoadStops { from: 40, rows: 5, visits: 1 },
+                seat(2, 2, 7),
+                note(b"b", 2),
+            ]),
+            Change::UpdateStop { id: 3, visits: 15 },
+        ]),
+        relaxed([mark(4), note(&long_key, 3), note(b"a", 2), seat(2, 3, 5)]),
+        Step::Look,
+        // More than a chunk, and all dead soon.
+        relaxed([mark(5), Change::LoadStops { from: 5000, rows: 2080, visits: 0 }]),
+        sync([mark(6), Change::DeleteStops { from: 5000, keys: 2080 }, Change::DeleteNote { key: long_key }]),
+        Step::Stats,
+        Step::Settle,
+        Step::LookHeld,
+        Step::Rebuild,
+        Step::Look,
+        Step::Other(vec![mark(7), seat(3, 3, 9), note(b"c", 4)]),
+        sync([mark(8), Change::DeleteSeat { seat: (3, 3) }, seat(0, 0, 9), Change::DeleteStop { id: 2 }]),
+        Step::Verify,
+        Step::LookHeld,
+        Step::Close,
+        Step::Open,
+        Step::Look,
+        sync([mark(9), note(b"d", 0)]),
+        relaxed([mark(10), seat(0, 1, 8), Change::LoadStops { from: 60, rows: 6, visits: 20 }]),
+        Step::Kill,
+        Step::Open,
+        Step::Look,
+        sync([mark(11), seat(0, 1, 11), note(b"d", 1)]),
+        relaxed([mark(12), Change::DeleteStops { from: 60, keys: 3 }]),
+        Step::Cut,
+        Step::Open,
+        Step::Look,
+        sync([mark(13), Change::FillStops { from: 70, rows: 4, visits: 8 }]),
+        Step::Settle,
+        Step::Close,
+    ]
+}
