@@ -42,3 +42,7 @@ torture size="20":
 # One torture test (cuts, cuts_twice, power, kills, faults, calls, rot, corpora), `size` times as large as in CI
 try name size="1":
     PONGO_TORTURE={{size}} cargo test -p pongo-torture --test {{name}} -- --nocapture
+
+# Each safeguard (or these) left out in turn, and which test misses it: writes docs/removed.md
+removed *names:
+    cargo run -p pongo-torture --bin removed -- {{names}}

@@ -84,8 +84,6 @@ impl Superblock {
         file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", temporary))?;
         removable!("super.create.sync", file.sync()).map_err(Fault::io("syncing", temporary))?;
         storage.rename(temporary, PATH).map_err(Fault::io("renaming", temporary))?;
-        removable!("super.create.folder", storage.sync_dir(""))
-            .map_err(Fault::io("syncing", "the store's folder"))?;
         Ok(Self { file, newest: slot })
     }
 

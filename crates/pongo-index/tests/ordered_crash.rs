@@ -191,6 +191,37 @@ fn the_old_version_or_the_new_one() {
     assert!(seen_old > 3 && seen_new > 3);
 }
 
+/// The power goes at each step of one merge, and of what was not synced each time another part is left: a root whose blocks
+/// were not on disk before it would name what is not there.
+#[test]
+fn each_step_of_a_merge() {
+    let mut random = Random::new("each_step_of_a_merge");
+    let (mut rows, before) = (Rows::default(), Disk::default());
+    let run = grow(&mut random, Shape::Random16, &mut rows, 3000);
+    let old = model_of(&run);
+    merge(&open(&before), 1, 1, &run, &rows).unwrap();
+    let more = grow(&mut random, Shape::Random16, &mut rows, 3);
+    let mut new = old.clone();
+    new.append(&mut model_of(&more));
+    for steps in 0.. {
+        let mut ended = false;
+        for _ in 0..16 {
+            let disk = before.after_the_cut(&mut random);
+            disk.cut_after(steps);
+            ended = merge(&open(&disk), 1, 2, &more, &rows).is_ok();
+            let store = open(&disk.after_the_cut(&mut random));
+            let sorted = store.index(IndexId(1)).unwrap().unwrap();
+            let is_new = sorted.watermark().row == 2;
+            assert!(is_new || !ended, "a merge that ended is durable");
+            check(&sorted, if is_new { &new } else { &old }, &rows, 1, &mut random);
+        }
+        if ended {
+            assert!(steps > 3, "{steps} steps are too few for a merge");
+            return;
+        }
+    }
+}
+
 #[test]
 fn nothing_is_left_over_by_readers_stops_and_removals() {
     let mut random = Random::new("nothing_is_left_over_by_readers_stops_and_removals");

@@ -54,7 +54,6 @@ pub const ALL: &[Safeguard] = &[
     folder("create.folder", "the folders of a new store have durable names"),
     sync("create.journal.sync", "the first checkpoint is on disk before `super` names it"),
     sync("super.create.sync", "`super` has its content before it gets its name"),
-    folder("super.create.folder", "a store that was opened once is a store"),
     sync("schema.sync", "a schema has its content before it gets its name"),
     folder("schema.folder", "a table that was committed has a schema"),
     folder("table.folder", "a table that was committed has a folder"),
@@ -120,7 +119,10 @@ pub const ALL: &[Safeguard] = &[
     // Recovery.
     comparison("super.slot.checksum", "a torn or rotten slot of `super` does not count"),
     comparison("super.checkpoint.checksum", "the entry that `super` names is that checkpoint"),
-    folder("recover.folder", "names in the store's folder are durable, whoever made them"),
+    folder(
+        "recover.folder",
+        "names in the store's folder are durable, whoever made them: also of a new store",
+    ),
     sync("super.repeat", "neither slot of `super` leads back to a generation before"),
     comparison("recover.schema.fingerprint", "a table has the layout that the checkpoint knows"),
     comparison("replay.schema.fingerprint", "a new table has the layout that its commit knows"),
@@ -161,6 +163,7 @@ pub const ALL: &[Safeguard] = &[
     sync("hash.head.sync", "`head` is on disk before a clean close"),
     sync("hash.sum.sync", "the index's checksum is on disk before a clean close"),
     folder("hash.folder", "the index's files have durable names before a clean close"),
+    folder("hash.folder.above", "the folder of an index has a durable name before a clean close"),
     comparison("hash.head.checksum", "`head` did not rot"),
     comparison("hash.head.identity", "an index belongs to this store and table"),
     comparison("hash.checksum", "an index is what it was when the store was closed"),
@@ -190,4 +193,39 @@ pub const ALL: &[Safeguard] = &[
 ];
 
 /// Safeguards that no test can miss, and why they are there all the same.
-pub const REDUNDANT: &[(&str, &str)] = &[];
+pub const REDUNDANT: &[(&str, &str)] = &[
+    (
+        "chunk.header.checksum",
+        "every word of the header is compared with what it must be (`chunk.header.identity`), and the length with the file's; \
+         headers are sealed alike everywhere, and it costs no I/O",
+    ),
+    (
+        "marks.header.checksum",
+        "every word of the header is compared with what it must be (`marks.header.identity`); headers are sealed alike \
+         everywhere, and it costs no I/O",
+    ),
+    (
+        "marks.header.identity",
+        "marks of another chunk differ from what the checkpoint (`marks.checksum`) and the journal (`marks.count`) say; this \
+         one knows it before anything is stored into them",
+    ),
+    (
+        "super.checkpoint.checksum",
+        "the entry is right in itself, and of the place and salt that `super` names; it tells a `super` of another copy of \
+         the store, with which the rest would be sound",
+    ),
+    (
+        "survived.poison",
+        "decides only whether an index is kept; entries that were applied to it in part were not published, and are applied \
+         again. With it nothing rests on that",
+    ),
+    ("hash.head.checksum", "every word that it covers is compared with what it must be; it costs no I/O"),
+    (
+        "hash.sum.checksum",
+        "a checksum that rotted differs from what is found just the same; with it the message says which of the two it is",
+    ),
+    (
+        "ordered.roots.pairs",
+        "the roots and each part have checksums of their own; it notices a defect, not rot",
+    ),
+];

@@ -223,3 +223,47 @@ impl Scanner {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{COMMIT, Journal, seal};
+    use super::*;
+    use crate::ids::Seq;
+    use crate::storage::{MemoryStorage, PAGE};
+
+    const STORE: u128 = 7;
+
+    fn entry(salt: u64, pos: u64, seq: u64) -> Vec<u8> {
+        let mut entry = vec![0; 128];
+        seal(&mut entry, COMMIT, Salt(salt), JournalPos(pos), JournalPos(0), Seq(seq));
+        entry
+    }
+
+    fn seqs(storage: &Arc<dyn Storage>) -> (Vec<u64>, u64) {
+        let mut scanner = Scanner::begin(storage, STORE, Salt(2), 0, JournalPos(0)).unwrap();
+        let mut seqs = Vec::new();
+        while let Some(found) = scanner.next().unwrap() {
+            seqs.push(found.header.seq.0);
+        }
+        (seqs, scanner.into_segment().header.number)
+    }
+
+    #[test]
+    fn what_an_earlier_life_or_generation_left_does_not_count() {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        let mut journal = Journal::create(&storage, STORE, Salt(2), PAGE).unwrap();
+        journal.append(&entry(2, 0, 1)).unwrap();
+        assert_eq!(seqs(&storage), (vec![1], 0));
+        // Where the next entry would stand: one with a right checksum, of another place, or of the generation before.
+        for (salt, pos) in [(2, 0), (2, 256), (1, 128)] {
+            journal.file().write_at(&entry(salt, pos, 2), PAGE + 128).unwrap();
+            assert_eq!(seqs(&storage), (vec![1], 0), "salt {salt}, position {pos}");
+        }
+        // A segment that begins right there, of another generation.
+        journal.append(&entry(2, 128, 2)).unwrap();
+        journal.salt = Salt(3);
+        journal.roll(128, false).unwrap();
+        assert_eq!(seqs(&storage), (vec![1, 2], 0));
+        assert!(Scanner::begin(&storage, STORE, Salt(2), 1, JournalPos(256)).is_err());
+    }
+}

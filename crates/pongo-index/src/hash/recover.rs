@@ -109,12 +109,12 @@ impl HashIndex {
         self.head.sync()?;
         self.write_sum(&writer, moment)?;
         let folder = &self.first.folder;
-        // The folder's own name as well: it was made without a sync.
-        for dir in [folder.dir.as_str(), folder.dir.rsplit_once('/').map_or("", |(above, _)| above)] {
-            removable!("hash.folder", folder.storage.sync_dir(dir))
-                .map_err(|error| HashError::io("sync", dir, error))?;
-        }
-        Ok(())
+        let synced = removable!("hash.folder", folder.storage.sync_dir(&folder.dir));
+        synced.map_err(|error| HashError::io("sync", &folder.dir, error))?;
+        // Its own name lies in the folder above.
+        let above = folder.dir.rsplit_once('/').map_or("", |(above, _)| above);
+        let synced = removable!("hash.folder.above", folder.storage.sync_dir(above));
+        Ok(synced.map_err(|error| HashError::io("sync", above, error))?)
     }
 }
 

@@ -313,3 +313,31 @@ impl Directory {
         self.parts.iter().map(|part| part.memory() + size_of::<usize>() * 2).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let entry = |number: u64, key: &[u8]| Entry {
+            number,
+            sum: number * 3,
+            first_key: key.to_vec(),
+            first_row: number + 7,
+            bytes: 900,
+            pairs: 40,
+        };
+        let bytes = Part::encode(&[entry(4, b"apple"), entry(5, b"fig"), entry(9, b"pear")]);
+        let sum = xxh3_64(&bytes);
+        assert_eq!(Part::read(1, sum, &bytes).unwrap().len(), 3);
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Part::read(1, sum, &bytes).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(Part::read(1, sum, &bytes[..len]).is_err(), "{len} bytes");
+        }
+    }
+}

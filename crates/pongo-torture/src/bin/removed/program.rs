@@ -69,8 +69,10 @@ pub(crate) fn tests_of(build: &Build, root: &Path, target: &Path) -> io::Result<
         // Two packages may have a program of one name: either's folder will do, no test looks at it.
         let folder = if package == "pongo" { root.to_owned() } else { root.join("crates").join(package) };
         let listed = Command::new(&program).args(["--list", "--format", "terse"]).output()?;
-        for name in
-            String::from_utf8_lossy(&listed.stdout).lines().filter_map(|line| line.strip_suffix(": test"))
+        for name in String::from_utf8_lossy(&listed.stdout)
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .filter(|name| name.contains(build.only))
         {
             let title =
                 if target == "lib" { format!("{package} {name}") } else { format!("{short}::{name}") };
