@@ -51,6 +51,7 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo-torture", "cuts"),
             ("pongo-torture", "cuts_twice"),
             ("pongo-torture", "failing_disk"),
+            ("pongo-torture", "faults"),
             ("pongo-torture", "kills"),
             ("pongo-torture", "power"),
             ("pongo-torture", "rot"),
