@@ -39,10 +39,30 @@ torture size="20":
     PONGO_TORTURE={{size}} cargo test --release -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
     just loom 4
 
-# One torture test (cuts, cuts_twice, power, kills, faults, calls, rot, corpora), `size` times as large as in CI
+# One torture test (cuts, cuts_twice, power, kills, faults, calls, failing_disk, rot, corpora), `size` times as large as in CI
 try name size="1":
     PONGO_TORTURE={{size}} cargo test -p pongo-torture --test {{name}} -- --nocapture
 
 # Each safeguard (or these) left out in turn, and which test misses it: writes docs/removed.md
 removed *names:
     cargo run -p pongo-torture --bin removed -- {{names}}
+
+# Models of the control file, the pins and the hash index (docs/LOOM.md); `size` above 1 tries more of each
+loom size="1":
+    PONGO_TORTURE={{size}} RUSTFLAGS="--cfg loom" cargo test -p pongo-core --target-dir target/loom --lib loom -- --nocapture
+    PONGO_TORTURE={{size}} RUSTFLAGS="--cfg loom" cargo test -p pongo-index --target-dir target/loom --test loom_hash -- --nocapture
+
+# A fuzz target for so many seconds (fuzz/README.md); needs nightly, and `cargo install cargo-fuzz --locked`
+fuzz name seconds="600":
+    cargo +nightly fuzz run {{name}} -- -max_len=600 -timeout=20 -malloc_limit_mb=200 -max_total_time={{seconds}}
+
+# Tests under AddressSanitizer; needs nightly
+asan *tests="-p pongo-core -p pongo-index --lib --tests":
+    RUSTFLAGS="-Zsanitizer=address" ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=1 \
+        cargo +nightly test --target {{target}} --target-dir target/asan {{tests}}
+
+# Tests with threads under ThreadSanitizer; needs nightly with rust-src
+tsan *tests="-p pongo-core -p pongo-index --lib --test storage_conformance --test concurrency --test interleaving --test ordered_model":
+    RUSTFLAGS="-Zsanitizer=thread" \
+    TSAN_OPTIONS="history_size=4 suppressions={{justfile_directory()}}/crates/pongo-torture/tsan.suppressions" \
+        cargo +nightly test -Zbuild-std --target {{target}} --target-dir target/tsan {{tests}} -- --test-threads=1
