@@ -122,8 +122,9 @@ pub(crate) fn files(storage: &dyn Storage, dir: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Flips a bit at one place of one file; where, a random number decides: often in the header, or where something is.
-fn flip(storage: &dyn Storage, path: &str, random: &mut Random) -> u64 {
+/// Flips a bit at one place of one file; where, a random number decides: often in the header, or where something is. Gives the
+/// place, and the byte that was there.
+fn flip(storage: &dyn Storage, path: &str, random: &mut Random) -> (u64, u8) {
     let file = storage.open(path).unwrap();
     let len = file.len().unwrap();
     let mut content = vec![0; len as usize];
@@ -134,8 +135,9 @@ fn flip(storage: &dyn Storage, path: &str, random: &mut Random) -> u64 {
         1 => random.below(len),
         _ => random.below(used + 1),
     };
-    file.write_at(&[content[at as usize] ^ 1 << random.below(8)], at).unwrap();
-    at
+    let was = content[at as usize];
+    file.write_at(&[was ^ 1 << random.below(8)], at).unwrap();
+    (at, was)
 }
 
 fn rot(wanted: impl Fn(&str) -> bool, reboot: bool, clean: bool, newest_only: bool, rounds: u64) -> Outcomes {
@@ -151,10 +153,18 @@ fn rot(wanted: impl Fn(&str) -> bool, reboot: bool, clean: bool, newest_only: bo
         all.retain(|path| wanted(path));
         assert!(!all.is_empty());
         let path = &all[random.below(all.len() as u64) as usize];
-        let at = flip(&**disk.inner(), path, &mut random);
+        let (at, was) = flip(&**disk.inner(), path, &mut random);
         let before = format!("{outcomes:?}");
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let refused = outcomes.refused;
             open_damaged(&disk, &models, newest_only, &mut outcomes);
+            if outcomes.refused > refused {
+                // Whoever refuses changes nothing: with the byte put back, everything is there.
+                disk.inner().open(path).unwrap().write_at(&[was], at).unwrap();
+                let mut mended = Outcomes::default();
+                open_damaged(&disk, &models, true, &mut mended);
+                assert_eq!(mended.harmless, 1, "put back, {mended:?}");
+            }
         }));
         assert!(result.is_ok(), "seed {seed}: {path} at {at}, {before}");
     }
