@@ -429,11 +429,11 @@ impl OrderedIndex {
             }
             let never = AtomicBool::new(false);
             match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, &never) {
-                Ok(sorted) => {
+                Ok(sorted) => ordered.while_held(&store, || {
                     let mut state = lock(&self.state);
                     state.sorted = Some((Arc::clone(&store), sorted));
                     state.runs.retain(|run| run.to > to);
-                }
+                }),
                 Err(OrderedError::Stopped) => return Ok(true),
                 Err(error) => {
                     ordered.doubt(&store, &error);

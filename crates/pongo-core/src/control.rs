@@ -213,11 +213,12 @@ impl Control {
             | u128::from(self.words.load(word::STORE_HIGH, Ordering::Relaxed)) << 64
     }
 
-    /// Makes the file anew: not ready, nothing published. The caller holds presence alone.
+    /// Makes the file anew: not ready, nothing published. Whether it was poisoned stays until [`heal`](Self::heal): should this
+    /// recovery not get to its end, the next one is to know. The caller holds presence alone.
     pub(crate) fn rebuild(&self, store: u128, identity: Option<[u8; 32]>, salt: Salt) {
         self.words.store(word::READY, 0, Ordering::Release);
         for i in 0..WORDS {
-            if i != word::READY && self.words.load(i, Ordering::Relaxed) != 0 {
+            if ![word::READY, word::POISON].contains(&i) && self.words.load(i, Ordering::Relaxed) != 0 {
                 self.words.store(i, 0, Ordering::Relaxed);
             }
         }
@@ -361,6 +362,11 @@ impl Control {
         self.writer.is_locked(lock::GROUPS + group as u64, 1, LockMode::Exclusive).unwrap_or(true)
     }
 
+    /// A recovery got to its end: what is in memory is on the disk.
+    pub(crate) fn heal(&self) {
+        self.words.store(word::POISON, 0, Ordering::SeqCst);
+    }
+
     #[inline]
     pub(crate) fn is_poisoned(&self) -> bool {
         self.words.load(word::POISON, Ordering::Acquire) != 0
@@ -423,7 +429,7 @@ impl Control {
         self.words.store(word::FOREIGN_DIRTY, u64::from(dirty), Ordering::Release);
     }
 
-    /// How many marks files have been made for a table since `control` was built.
+    /// How often a process told that it made marks files for a table, since `control` was built.
     #[inline]
     pub(crate) fn marks_epoch(&self, table: TableId) -> u64 {
         self.words.load(word::MARKS_EPOCH + table.0 as usize % MAX_TABLES, Ordering::Acquire)

@@ -58,7 +58,7 @@ fn mend(error: &io::Error) -> &'static str {
             "; a file of the store is expected there: move the folder out of the store and restore the file from a backup"
         }
         io::ErrorKind::OutOfMemory => {
-            "; the system has no memory for it, or no more maps for this process (`vm.max_map_count`)"
+            "; the system has no memory for it, no more maps for this process (`vm.max_map_count`), or too low a limit on its addresses (`ulimit -v`)"
         }
         _ if detail(error).and_then(FileError::raw_os_error) == Some(TOO_MANY_FILES) => {
             "; this process has too many files open: raise its limit (`ulimit -n`)"

@@ -189,6 +189,11 @@ impl TableCore {
         Ok(())
     }
 
+    /// Maps all marks files that are there, and compares them with what the checkpoint says that this process began with.
+    pub(crate) fn find_marks(&self) -> Result<(), Fault> {
+        self.refresh_marks()
+    }
+
     /// Whether the checkpoint says that the chunk has marks.
     fn must_have_marks(&self, chunk: &Chunk) -> bool {
         self.baseline.get().is_some_and(|baseline| baseline.lists(chunk.id))

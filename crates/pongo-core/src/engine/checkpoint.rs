@@ -24,17 +24,21 @@ impl Engine {
         self.drain()?;
         let salt = writer.journal.salt;
         if clean {
+            // Marks that are first looked at below would be taken for later than the checkpoint that replaces the one before.
+            for table in self.tables_to(writer.state.tables.len())? {
+                table.find_marks()?;
+            }
             // Before the super file says so: whoever writes next must take it back, also if this process dies in between.
             self.control.set_clean(true);
         }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
-            if fault.is_full() {
-                // One that was to replace a clean one did not: the next writer tries again.
-                if clean {
-                    self.control.set_clean(false);
-                }
-            } else {
+            if !fault.is_full() {
                 self.poison(&format!("a checkpoint failed: {fault}"));
+            }
+            if clean {
+                // The store is not one that was closed in order: the next writer tries again, and whoever joins compares no index
+                // with a checksum that was not made.
+                self.control.set_clean(false);
             }
             WriteError::Fault(fault)
         })?;

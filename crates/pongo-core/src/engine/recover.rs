@@ -67,7 +67,10 @@ impl Engine {
             engine.recover_into(&mut writer, state, &checkpoint, &mut scanner.inner, (survived, doubtful));
         engine.give_back(writer);
         match result {
-            Ok(()) => Ok(Arc::new(engine)),
+            Ok(()) => {
+                control.heal();
+                Ok(Arc::new(engine))
+            }
             Err(fault) => {
                 // What was read must not be closed as if it were well.
                 control.poison();
@@ -205,6 +208,8 @@ impl Engine {
         self.control.set_foreign_dirty(true);
         let salt = writer.journal.salt.next();
         self.write_checkpoint(writer, false, salt)?;
+        // The newest checkpoint no longer says so, and indexes were synced at a moment of the generation before.
+        self.control.set_clean(false);
         // The other slot as well: should this one rot, the other must not lead back to the generation before.
         removable!("super.repeat", writer.superblock.repeat())?;
         self.control.set_salt(salt);

@@ -73,7 +73,7 @@ impl Words {
         keeper: Arc<dyn Any + Send + Sync>,
     ) -> Words {
         #[cfg(loom)]
-        crate::sync::register(start.as_ptr(), len);
+        crate::sync::register(start.as_ptr(), len, Arc::clone(&keeper));
         Words { start, len, hook: None, _keeper: keeper }
     }
 

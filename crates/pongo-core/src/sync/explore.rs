@@ -6,6 +6,7 @@
 //! shared, the model is explored anew with that word among those that loom sees, until there is no more. So no
 //! access that two threads could order in two ways escapes, and a model is set up and looked at afterwards at full speed.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
@@ -65,6 +66,8 @@ struct Exploration {
     /// Those of them that were not known when this exploration began.
     found: BTreeSet<Place>,
     runs: Vec<Run>,
+    /// What the runs lie in: words are stored to when the model has dropped everything.
+    kept: Vec<Arc<dyn Any + Send + Sync>>,
     /// Threads are at work.
     is_running: bool,
     seen: HashMap<usize, Rc<Seen>>,
@@ -198,7 +201,7 @@ pub(super) fn modelled(address: usize, access: Access) -> Option<Rc<Seen>> {
 }
 
 /// Makes a run of words known: those that are shared among threads are to be found in such runs.
-pub(crate) fn register<T>(start: *const T, count: usize) {
+pub(crate) fn register<T>(start: *const T, count: usize, keeper: Arc<dyn Any + Send + Sync>) {
     let run = Run { start: start.expose_provenance(), bytes: count * size_of::<T>(), word: size_of::<T>() };
     with(|exploration| {
         let known = exploration
@@ -209,6 +212,7 @@ pub(crate) fn register<T>(start: *const T, count: usize) {
             return;
         }
         exploration.runs.push(run);
+        exploration.kept.push(keeper);
         if exploration.is_running {
             exploration.show(exploration.runs.len() - 1);
         }
@@ -254,6 +258,7 @@ impl Exploration {
         self.executions += 1;
         self.is_running = false;
         self.runs.clear();
+        self.kept.clear();
         self.seen.clear();
         self.touched.clear();
     }
@@ -272,15 +277,16 @@ impl Exploration {
             let inside = |run: &&Run| (run.start..run.start + run.bytes).contains(&address);
             match self.runs.iter().rfind(inside).map(|run| run.word) {
                 Some(4) => plain_word::<plain::AtomicU32>(address).store(value as u32, Ordering::SeqCst),
-                _ => plain_word::<plain::AtomicU64>(address).store(value, Ordering::SeqCst),
+                Some(_) => plain_word::<plain::AtomicU64>(address).store(value, Ordering::SeqCst),
+                None => {}
             }
         }
     }
 }
 
 fn plain_word<'a, T>(address: usize) -> &'a T {
-    // SAFETY: only for words of a run that is registered, which its keeper holds until the execution is over, and that are
-    // atomics of this width, reached as nothing else.
+    // SAFETY: both callers look the address up among the runs that are registered, whose keepers `kept` holds until the runs
+    // are forgotten; the reference ends in the callers' expression. The words are atomics of this width, reached as nothing else.
     unsafe { &*std::ptr::with_exposed_provenance::<T>(address) }
 }
 

@@ -1,6 +1,6 @@
 //! Atomics: std's, except in a build with `--cfg loom`, where a model checker sees every access.
 //!
-//! What the models are about (`control`, `pins`, `space::view`, the words of a map, the hash index) takes its atomics and
+//! What the models are about (`control`, `pins`, the words of a map, the hash index) takes its atomics and
 //! fences from here. In a usual build these are std's own, under another path: the code is the same to the letter. With
 //! `--cfg loom` they are those of `modelled`, and `model` tries the schedules and the old values that the memory model
 //! allows. `docs/LOOM.md` says which models there are and what they found.

@@ -12,14 +12,16 @@ use super::layout::entry;
 #[non_exhaustive]
 pub enum HashError {
     /// There is no index in this folder.
-    #[error("no hash index in {dir}: there is no file `head`; rebuild the index")]
+    #[error(
+        "no hash index in {dir}: there is no file `head`; `Store::rebuild_index` makes it anew, and so does the next write"
+    )]
     Missing {
         /// The index's folder, in the store.
         dir: String,
     },
     /// The files belong to another store or to a table of another layout.
     #[error(
-        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; rebuild the index"
+        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; `Store::rebuild_index` makes it anew, and so does the next write"
     )]
     Foreign {
         /// The index's folder, in the store.
@@ -33,7 +35,7 @@ pub enum HashError {
     },
     /// The files have a format that this build does not write.
     #[error(
-        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; rebuild the index with this version"
+        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; `Store::rebuild_index` of this version makes it anew"
     )]
     Version {
         /// The index's folder, in the store.
@@ -44,7 +46,9 @@ pub enum HashError {
         found: u64,
     },
     /// The files contradict themselves or the rows.
-    #[error("the hash index in {dir} is damaged: {what}; rebuild the index")]
+    #[error(
+        "the hash index in {dir} is damaged: {what}; `Store::rebuild_index` makes it anew, and so does the next write"
+    )]
     Damaged {
         /// The index's folder, in the store.
         dir: String,
@@ -52,7 +56,7 @@ pub enum HashError {
         what: String,
     },
     /// A counter of the format has no number left.
-    #[error("the hash index in {dir} has used up its {what}; rebuild the index")]
+    #[error("the hash index in {dir} has used up its {what}; `Store::rebuild_index` makes it anew")]
     Exhausted {
         /// The index's folder, in the store.
         dir: String,

@@ -1,0 +1,130 @@
+//! Cases that a review proved: what one process or one recovery leaves for the next.
+
+use pongo::prelude::*;
+use pongo_sim::{Again, Call, Disk, Fault, Faults, Random};
+use pongo_torture::{Change, Look, Transaction, World, look, options};
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+
+fn commit(store: &Store, world: &World, change: Change, durability: Durability) -> World {
+    let transaction = Transaction::of(world, vec![change], durability);
+    transaction.perform(world, store).unwrap();
+    transaction.after
+}
+
+fn sit(who: u64) -> Change {
+    Change::PutSeat { seat: (1, 1), who }
+}
+
+fn stop(id: u64) -> Change {
+    Change::PutStop { id, visits: 1 }
+}
+
+/// A disk whose power was cut behind a `Relaxed` commit, which was lost, perhaps, while the death that it stored in the marks
+/// was not; and the world without that commit.
+fn cut(seed: u64) -> (Disk, World) {
+    let disk = Disk::new();
+    let store = options().open_on(disk.process().storage()).unwrap();
+    let mut world = commit(&store, &World::default(), sit(3), Durability::Sync);
+    world = commit(&store, &world, sit(4), Durability::Sync);
+    store.close().unwrap();
+    let process = disk.process();
+    let store = options().open_on(process.storage()).unwrap();
+    world = commit(&store, &world, stop(1), Durability::Sync);
+    commit(&store, &world, sit(5), Durability::Relaxed);
+    process.kill();
+    drop(store);
+    (disk.reboot(&mut Random(seed)), world)
+}
+
+fn fails_at(number: usize, errno: i32) -> Faults {
+    let faults = Faults::new();
+    faults.plan(Fault { at: number as u64, errno, partly: false, again: Again::Never });
+    faults
+}
+
+/// The first recovery cannot sync the marks that it cleared, the second ends early for another reason: the third must still
+/// know that memory says what the disk does not.
+#[test]
+fn what_a_failed_sync_lost_is_stored_again_however_often_recovery_fails() {
+    let mut tried = 0;
+    for seed in 0..60 {
+        let (disk, world) = cut(seed);
+        let faults = Faults::new();
+        faults.begin_trace();
+        let store = options().open_on(faults.storage(&disk.process())).unwrap();
+        let calls = faults.end_trace();
+        let is_lost = look(&store, &world) == Look::default();
+        drop(store);
+        let of_marks = |(call, path): &(Call, String)| *call == Call::Sync && path.ends_with("seats/0.marks");
+        let of_journal = |(call, path): &(Call, String)| *call == Call::List && path == "journal";
+        let (true, Some(sync)) = (is_lost, calls.iter().position(of_marks)) else { continue };
+        let list = calls.iter().position(of_journal).expect("the journal's files are looked for");
+        tried += 1;
+
+        let (disk, mut world) = cut(seed);
+        for faults in [fails_at(sync, EIO), fails_at(list, EMFILE)] {
+            let opened = options().open_on(faults.storage(&disk.process()));
+            opened.expect_err("a call of its recovery fails");
+        }
+        let store = options().open_on(disk.process().storage()).unwrap();
+        for id in 2..4 {
+            world = commit(&store, &world, stop(id), Durability::Sync);
+        }
+        store.close().unwrap();
+        let disk = disk.reboot(&mut Random(seed + 1000));
+        let store = options().open_on(disk.process().storage()).unwrap();
+        look(&store, &world).is_right();
+    }
+    assert!(tried > 10, "{tried} cuts lost the commit");
+}
+
+/// One process opens a closed store and only holds it; another deletes; the first closes last, and takes the other's marks
+/// for what they are.
+#[test]
+fn who_only_held_the_store_closes_it_behind_another_that_deleted() {
+    for ordered in [false, true] {
+        let disk = Disk::new();
+        let open = || options().ordered(ordered).open_on(disk.process().storage()).unwrap();
+        let store = open();
+        let load = Change::LoadStops { from: 0, rows: 9, visits: 3 };
+        let mut world = commit(&store, &World::default(), load, Durability::Sync);
+        store.close().unwrap();
+        let holds = open();
+        let other = open();
+        world = commit(&other, &world, Change::DeleteStop { id: 4 }, Durability::Sync);
+        other.close().unwrap();
+        holds.close().unwrap();
+        look(&open(), &world).is_right();
+    }
+}
+
+/// The index of one table is gone from a store that was closed in order: it is made anew, and the other tables' indexes go on
+/// being right, for whoever opened the store and for whoever joins.
+#[test]
+fn the_other_indexes_are_right_where_one_was_lost() {
+    for lost in ["stops", "seats", "notes"] {
+        let disk = Disk::new();
+        let open = || options().open_on(disk.process().storage()).unwrap();
+        let store = open();
+        let load = Change::LoadStops { from: 0, rows: 9, visits: 3 };
+        let mut world = commit(&store, &World::default(), load, Durability::Sync);
+        world = commit(&store, &world, sit(3), Durability::Sync);
+        let note = Change::PutNote { key: b"key".to_vec(), group: 1 };
+        world = commit(&store, &world, note, Durability::Sync);
+        store.close().unwrap();
+        disk.quietly(|| {
+            let folder = format!("hash/{lost}");
+            for name in disk.inner().list(&folder).unwrap() {
+                disk.inner().remove(&format!("{folder}/{name}")).unwrap();
+            }
+        });
+        let first = open();
+        let second = open();
+        look(&second, &world).is_right();
+        look(&first, &world).is_right();
+        drop((first, second));
+        look(&open(), &world).is_right();
+    }
+}
