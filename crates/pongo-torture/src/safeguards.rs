@@ -219,6 +219,12 @@ pub const REDUNDANT: &[(&str, &str)] = &[
         "decides only whether an index is kept; entries that were applied to it in part were not published, and are applied \
          again. With it nothing rests on that",
     ),
+    (
+        "marks.map.fence",
+        "whoever maps a chunk and whoever brings marks both hold the space's lock, so that neither comes between the other's \
+         steps; it costs no more than the mapping",
+    ),
+    ("marks.note.fence", "as `marks.map.fence`"),
     ("hash.head.checksum", "every word that it covers is compared with what it must be; it costs no I/O"),
     (
         "hash.sum.checksum",
