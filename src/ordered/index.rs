@@ -437,6 +437,11 @@ impl OrderedIndex {
                 Err(OrderedError::Stopped) => return Ok(true),
                 Err(error) => {
                     ordered.doubt(&store, &error);
+                    // Another thread's work on the blocks failed, which heard of it, or was not let in again behind a compaction:
+                    // they are not to be had now.
+                    if matches!(error, OrderedError::Poisoned { .. }) {
+                        return Ok(false);
+                    }
                     return Err(self.fault(error));
                 }
             }
