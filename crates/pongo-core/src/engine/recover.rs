@@ -175,7 +175,9 @@ impl Engine {
             // An index that is made anew is not what its checksum says: first the store must no longer be one that was closed
             // in order, or whoever opens it behind a failure would refuse to read by key.
             self.end_recovery(writer)?;
-            self.rebuild_indexes(writer, &lost)?;
+            // All of them: in a store that was not closed in order nobody compares those that are there with their checksums, and
+            // where one was lost others may be older copies.
+            self.rebuild_indexes(writer, &self.tables_to(writer.state.tables.len())?)?;
         } else if clean {
             let needed = writer.journal.segment_number();
             Journal::sweep(&*self.storage, |number| number >= needed)?;
