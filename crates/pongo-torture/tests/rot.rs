@@ -7,6 +7,7 @@
 //! | module | what it owns |
 //! | --- | --- |
 //! | `bases` | the stores that are damaged |
+//! | `kept` | their files, for children and for another run |
 //! | `image` | their files as bytes, and a storage made of them |
 //! | `damage`, `plan` | what is done to them, and how many such cases there are |
 //! | `evidence` | what nobody can notice |
@@ -15,7 +16,7 @@
 //! | `cases` | what was found |
 //! | `worker`, `memory` | child processes that name the case they died of; an allocator that counts |
 //!
-//! A case is tried alone with `PONGO_CASE` and the same `PONGO_SEED` and `PONGO_TORTURE`.
+//! A case is tried alone with `PONGO_CASE`, the same `PONGO_SEED` and `PONGO_TORTURE`, and `PONGO_BASES` as a failure prints it.
 
 #[path = "rot/bases.rs"]
 mod bases;
@@ -31,6 +32,8 @@ mod folders;
 mod image;
 #[path = "rot/judge.rs"]
 mod judge;
+#[path = "rot/kept.rs"]
+mod kept;
 #[path = "rot/memory.rs"]
 mod memory;
 #[path = "rot/plan.rs"]
@@ -46,6 +49,7 @@ use bases::{Base, Left};
 use damage::Damage;
 use image::Image;
 use judge::{Judge, Outcome, in_memory};
+use kept::Kept;
 use plan::Plan;
 use worker::Cases;
 
@@ -56,10 +60,12 @@ const SLACK: usize = 4 << 20;
 #[test]
 fn no_damage_shows_a_wrong_value() {
     let seed = pongo_torture::seed("no_damage_shows_a_wrong_value", 7);
-    let bases = Base::all();
+    let mut bases = Base::all();
+    let kept = Kept::of(&mut bases);
     let plan = Plan::new(&bases, seed, pongo_torture::size());
     let cases = Cases {
         test: "no_damage_shows_a_wrong_value",
+        bases: kept.path(),
         count: plan.len(),
         run: &|number| {
             let (base, damage) = plan.case(number);
@@ -71,6 +77,7 @@ fn no_damage_shows_a_wrong_value() {
         },
     };
     let Some(sum) = cases.run_all() else { return };
+    kept.end(!sum.failures.is_empty());
     for base in &bases {
         let (entries, cited) = base.evidence.counts();
         let bytes = base.image.bytes();
@@ -104,7 +111,8 @@ fn no_damage_shows_a_wrong_value() {
 #[test]
 fn no_damage_to_a_folder_shows_a_wrong_value() {
     let seed = pongo_torture::seed("no_damage_to_a_folder_shows_a_wrong_value", 7);
-    let bases = folders::bases();
+    let mut bases = folders::bases();
+    let kept = Kept::of(&mut bases);
     let size = pongo_torture::size();
     let plan = Plan::new(&bases, seed, size);
     // Every other one is about the length of a file: a map must never be longer.
@@ -117,6 +125,7 @@ fn no_damage_to_a_folder_shows_a_wrong_value() {
     };
     let cases = Cases {
         test: "no_damage_to_a_folder_shows_a_wrong_value",
+        bases: kept.path(),
         count,
         run: &|case| {
             let (base, damage) = plan.case(number_of(case));
@@ -128,6 +137,7 @@ fn no_damage_to_a_folder_shows_a_wrong_value() {
         },
     };
     let Some(sum) = cases.run_all() else { return };
+    kept.end(!sum.failures.is_empty());
     println!("{:?}", sum.outcomes);
     println!(
         "no_damage_to_a_folder_shows_a_wrong_value: {count} images, seed {seed}, {} failures",

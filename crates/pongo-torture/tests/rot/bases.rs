@@ -99,6 +99,16 @@ impl Base {
         base
     }
 
+    /// Gives it the files of a store that was made as this one was.
+    pub(crate) fn take_files(&mut self, image: Image, history: Vec<Image>) {
+        assert_eq!(history.len(), self.history.len(), "{}", self.name);
+        self.evidence = Evidence::of(&image);
+        (self.image, self.history) = (image, history);
+        if !self.name.starts_with("folder") {
+            self.find_newest();
+        }
+    }
+
     /// The undamaged store is right, and what is not so would be found in every case.
     fn find_newest(&mut self) {
         let storage = self.image.storage(self.kernel());

@@ -10,6 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::kept::BASES;
+
 const ROLE: &str = "PONGO_ROT_ROLE";
 /// A case that takes longer hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1);
@@ -34,6 +36,8 @@ static PANICKED: Mutex<Option<String>> = Mutex::new(None);
 pub(crate) struct Cases<'a> {
     /// The test's name.
     pub(crate) test: &'static str,
+    /// Where the files of the stores are kept.
+    pub(crate) bases: &'a Path,
     pub(crate) count: u64,
     /// Tries one. A panic is a failure.
     pub(crate) run: &'a dyn Fn(u64) -> Verdict,
@@ -79,10 +83,10 @@ impl Cases<'_> {
             return None;
         }
         let shares = [0, 1].map(|next| Share { next, step: 2, end: self.count });
-        let test = self.test;
+        let (test, bases) = (self.test, self.bases);
         let sums = std::thread::scope(|scope| {
             shares
-                .map(|share| scope.spawn(move || supervise(test, share)))
+                .map(|share| scope.spawn(move || supervise(test, bases, share)))
                 .map(|thread| thread.join().expect("it does not panic"))
         });
         let mut sum = Sum::default();
@@ -150,18 +154,18 @@ impl Cases<'_> {
 type Told = (BTreeMap<String, u64>, Vec<(u64, String)>);
 
 /// Runs a share in a child, and in another one if that dies, behind the case that killed it.
-fn supervise(test: &str, mut share: Share) -> Told {
+fn supervise(test: &str, bases: &Path, mut share: Share) -> Told {
     let mut told = Told::default();
     let progress = tempfile::NamedTempFile::new().unwrap();
     while share.next < share.end && told.1.len() < ENOUGH {
         progress.as_file().write_all_at(&share.next.to_le_bytes(), 0).unwrap();
-        let Some(death) = run_child(test, share, progress.path(), &mut told) else { break };
+        let Some(death) = run_child(test, bases, share, progress.path(), &mut told) else { break };
         let mut case = [0; 8];
         progress.as_file().read_exact_at(&mut case, 0).unwrap();
         let case = u64::from_le_bytes(case);
         // A hang on a busy machine may be none: it is one if it is one again, alone, three times.
         let alone = Share { next: case, step: 1, end: case + 1 };
-        let again = |_| run_child(test, alone, progress.path(), &mut Told::default()).is_some();
+        let again = |_| run_child(test, bases, alone, progress.path(), &mut Told::default()).is_some();
         if !death.contains("hang") || (0..3).all(again) {
             told.1.push((case, death));
         } else {
@@ -173,11 +177,12 @@ fn supervise(test: &str, mut share: Share) -> Told {
 }
 
 /// Runs a share in a child. Gives what it died of, if it did.
-fn run_child(test: &str, share: Share, progress: &Path, told: &mut Told) -> Option<String> {
+fn run_child(test: &str, bases: &Path, share: Share, progress: &Path, told: &mut Told) -> Option<String> {
     let role = format!("{} {} {} {}", share.next, share.step, share.end, progress.display());
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(ROLE, role)
+        .env(BASES, bases)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
