@@ -36,12 +36,12 @@ ci: lint test docs examples loom
 
 # Every torture test `size` times as large as in CI (hours): what it prints last goes into docs/RELIABILITY.md
 torture size="20":
-    PONGO_TORTURE={{size}} cargo test --release -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
+    PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
     just loom 4
 
 # One torture test (cuts, cuts_twice, power, kills, faults, calls, failing_disk, rot, corpora), `size` times as large as in CI
 try name size="1":
-    PONGO_TORTURE={{size}} cargo test -p pongo-torture --test {{name}} -- --nocapture
+    PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --test {{name}} -- --nocapture
 
 # Each safeguard (or these) left out in turn, and which test misses it: writes docs/removed.md
 removed *names:
