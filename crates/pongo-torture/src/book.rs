@@ -9,11 +9,13 @@ pub struct Book {
     /// The state at `Seq` i is number i.
     worlds: Vec<World>,
     must: u64,
+    /// The newest commit that said it is there, durable or not.
+    told: u64,
 }
 
 impl Default for Book {
     fn default() -> Self {
-        Self { worlds: vec![World::default()], must: 0 }
+        Self { worlds: vec![World::default()], must: 0, told: 0 }
     }
 }
 
@@ -38,6 +40,7 @@ impl Book {
 
     /// Its commit said that it is there.
     pub fn is_acknowledged(&mut self, transaction: &Transaction) {
+        self.told = transaction.after.seq;
         if transaction.durability == Durability::Sync {
             self.must = transaction.after.seq;
         }
@@ -46,6 +49,23 @@ impl Book {
     /// The store was closed in order, or opened after a crash: everything is durable.
     pub fn is_durable(&mut self) {
         self.must = self.newest().seq;
+    }
+
+    /// A process died, and this is the newest commit that the next one finds: what began behind it never was.
+    ///
+    /// # Errors
+    /// A sentence, if that may not be: the system lives on, and everything that was acknowledged with it.
+    pub fn is_left(&mut self, seq: u64) -> Result<(), String> {
+        let newest = self.newest().seq;
+        if !(self.told..=newest).contains(&seq) {
+            return Err(format!(
+                "{newest} commits began, {} were acknowledged, and {seq} are there",
+                self.told
+            ));
+        }
+        self.worlds.truncate(seq as usize + 1);
+        self.told = seq;
+        Ok(())
     }
 
     /// The state at a `Seq` that was found after a cut.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use pongo::prelude::*;
-use pongo_sim::{Disk, Process};
+use pongo_sim::{Disk, Plan, Process};
 
 use crate::{Book, Change, Choice, Mix, Transaction, options};
 
@@ -99,6 +99,20 @@ impl Step {
     }
 }
 
+/// A process with the store open.
+#[derive(Debug)]
+struct Opened {
+    process: Arc<Process>,
+    store: Store,
+}
+
+impl Opened {
+    fn die(self) {
+        self.process.kill();
+        drop(self.store);
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Life {
@@ -106,7 +120,11 @@ pub struct Life {
     pub disk: Disk,
     /// What may be found after a cut. Locked only for a moment at a time.
     pub book: Arc<Mutex<Book>>,
-    process: Option<(Arc<Process>, Store)>,
+    open: Option<Opened>,
+    /// Another one, which has the store open and does nothing.
+    onlooker: Option<Opened>,
+    /// Of the last process, whatever became of it.
+    last: Option<Arc<Process>>,
     steps: u32,
 }
 
@@ -120,7 +138,7 @@ impl Life {
     /// A store that will be made on an empty disk.
     #[must_use]
     pub fn new(disk: Disk) -> Self {
-        Self { disk, book: Arc::default(), process: None, steps: 0 }
+        Self { disk, book: Arc::default(), open: None, onlooker: None, last: None, steps: 0 }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -128,7 +146,14 @@ impl Life {
     }
 
     fn store(&self) -> &Store {
-        &self.process.as_ref().expect("it is open").1
+        &self.open.as_ref().expect("it is open").store
+    }
+
+    fn start(&mut self) -> Result<Opened, String> {
+        let process = self.disk.process();
+        self.last = Some(Arc::clone(&process));
+        let store = alone().open_on(process.storage()).map_err(|error| format!("opening: {error}"))?;
+        Ok(Opened { process, store })
     }
 
     /// Opens the store, or makes it.
@@ -136,12 +161,34 @@ impl Life {
     /// # Panics
     /// If that fails.
     pub fn open(&mut self) {
-        let process = self.disk.process();
-        let store = alone().open_on(process.storage()).unwrap_or_else(|error| panic!("opening: {error}"));
-        let seq = store.begin_read().expect("it is open").seq().0;
-        assert_eq!(seq, self.book().newest().seq, "what was published is there");
-        self.book().is_durable();
-        self.process = Some((process, store));
+        self.try_open().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn try_open(&mut self) -> Result<(), String> {
+        let opened = self.start()?;
+        self.find(&opened.store)?;
+        if self.onlooker.is_none() {
+            // What was not durable is so now.
+            self.book().is_durable();
+        }
+        self.open = Some(opened);
+        Ok(())
+    }
+
+    /// What is there is what may be.
+    fn find(&self, store: &Store) -> Result<(), String> {
+        let seq = store.begin_read().map_err(|error| format!("reading: {error}"))?.seq().0;
+        self.book().is_left(seq)
+    }
+
+    /// Another process opens it, and waits.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn open_beside(&mut self) {
+        let last = self.last.clone();
+        self.onlooker = Some(self.start().unwrap_or_else(|error| panic!("{error}")));
+        self.last = last;
     }
 
     /// Closes it in order.
@@ -149,17 +196,53 @@ impl Life {
     /// # Panics
     /// If that fails.
     pub fn close(&mut self) {
-        let (_, store) = self.process.take().expect("it is open");
-        store.close().unwrap_or_else(|error| panic!("closing: {error}"));
-        self.book().is_durable();
+        self.try_close().unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn try_close(&mut self) -> Result<(), String> {
+        self.open.take().expect("it is open").store.close().map_err(|error| format!("closing: {error}"))?;
+        if self.onlooker.is_none() {
+            self.book().is_durable();
+        }
+        Ok(())
     }
 
     /// Its process dies.
     pub fn kill(&mut self) {
-        if let Some((process, store)) = self.process.take() {
-            process.kill();
-            drop(store);
+        if let Some(opened) = self.open.take() {
+            opened.die();
         }
+    }
+
+    /// Begins a step, and its process dies at the operation of that number from now. Whether it came to that: if not, the
+    /// step is done.
+    ///
+    /// # Panics
+    /// If anything fails otherwise.
+    pub fn dies_in(&mut self, step: Step, at: u64) -> bool {
+        self.disk.plan(0, |now| Plan::Kill(now + at));
+        let done = self.try_step(step);
+        self.disk.plan(0, |_| Plan::Nothing);
+        if self.last.as_ref().is_some_and(|last| last.is_dead()) {
+            self.kill();
+            return true;
+        }
+        done.unwrap_or_else(|error| panic!("{error}"));
+        false
+    }
+
+    /// The process died, and who looked on goes on with the store, or, if there is none, another one that opens it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn succeed(&mut self) {
+        let Some(opened) = self.onlooker.take() else { return self.open() };
+        self.last = Some(Arc::clone(&opened.process));
+        // Only who is to write looks for what the dead had begun.
+        let transaction = opened.store.begin_write().unwrap_or_else(|error| panic!("taking over: {error}"));
+        drop(transaction);
+        self.find(&opened.store).unwrap_or_else(|error| panic!("{error}"));
+        self.open = Some(opened);
     }
 
     /// Does a step.
@@ -167,24 +250,28 @@ impl Life {
     /// # Panics
     /// If anything fails or is answered wrongly.
     pub fn step(&mut self, step: Step) {
+        self.try_step(step).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    fn try_step(&mut self, step: Step) -> Result<(), String> {
         self.steps += 1;
         match step {
             Step::Reopen => {
-                self.close();
-                self.open();
+                self.try_close()?;
+                self.try_open()
             }
             Step::Kill => {
                 self.kill();
-                self.open();
+                self.try_open()
             }
             Step::Rebuild => {
-                self.store().rebuild_indexes().unwrap_or_else(|error| panic!("rebuilding: {error}"));
-                self.store().settle().unwrap_or_else(|error| panic!("settling: {error}"));
+                self.store().rebuild_indexes().map_err(|error| format!("rebuilding: {error}"))?;
+                self.store().settle().map_err(|error| format!("settling: {error}"))
             }
             change => {
                 let (durability, changes) = change.changes(self.steps).expect("the others are done");
                 let before = self.book().newest().clone();
-                self.commit(&Transaction::of(&before, changes, durability));
+                self.try_commit(&Transaction::of(&before, changes, durability))
             }
         }
     }
@@ -200,18 +287,20 @@ impl Life {
             2 => self.step(Step::Rebuild),
             _ => {
                 let before = self.book().newest().clone();
-                self.commit(&Transaction::make_up(&before, choice, mix));
+                let transaction = Transaction::make_up(&before, choice, mix);
+                self.try_commit(&transaction).unwrap_or_else(|error| panic!("{error}"));
             }
         }
     }
 
-    fn commit(&self, transaction: &Transaction) {
+    fn try_commit(&self, transaction: &Transaction) -> Result<(), String> {
         let before = self.book().newest().clone();
         self.book().begins(transaction);
         let committed = transaction.perform(&before, self.store());
-        let seq = committed.unwrap_or_else(|error| panic!("committing: {error}"));
+        let seq = committed.map_err(|error| format!("committing: {error}"))?;
         assert_eq!(seq.0, transaction.after.seq);
         self.book().is_acknowledged(transaction);
+        Ok(())
     }
 }
 
@@ -219,5 +308,8 @@ impl Drop for Life {
     fn drop(&mut self) {
         // A close would be told to whoever watches.
         self.kill();
+        if let Some(onlooker) = self.onlooker.take() {
+            onlooker.die();
+        }
     }
 }

@@ -200,7 +200,7 @@ fn what_is_durable_in_a_later_segment_survives_a_cut() {
 }
 
 /// Deletes a row.
-fn delete(engine: &Arc<Engine>, table: &str, row: u64) -> Result<Seq, CommitError> {
+pub(crate) fn delete(engine: &Arc<Engine>, table: &str, row: u64) -> Result<Seq, CommitError> {
     let guard = engine.begin_write().unwrap();
     let table = guard.table_named(table).unwrap().unwrap();
     let deaths = vec![RowId(row)];

@@ -10,7 +10,7 @@ use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::Disk;
 
 use crate::indexer::MapIndexer;
-use crate::missed::{open, put, try_open};
+use crate::missed::{delete, open, put, try_open};
 use crate::model::{bytes, schema};
 use crate::rot::files;
 use crate::work::options;
@@ -78,17 +78,61 @@ fn marks_that_changed_places_are_noticed() {
         put(&engine, table, 24, 0..300, true, Durability::Sync);
     }
     for (name, dead) in [("one", 7), ("two", 8)] {
-        let guard = engine.begin_write().unwrap();
-        let table = guard.table_named(name).unwrap().unwrap();
-        let deaths = vec![RowId(dead)];
-        let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
-        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap();
+        delete(&engine, name, dead).unwrap();
     }
     process.kill();
     drop(engine);
     swap(&**disk.inner(), "tables/one/0.marks", "tables/two/0.marks");
     let message = try_open(&disk.process()).unwrap_err().to_string();
     assert!(message.contains(".marks"), "{message}");
+}
+
+/// Rot makes a row dead since a commit behind the checkpoint: no checksum covers that word, but the journal says how many rows
+/// died since.
+#[test]
+fn a_death_that_no_commit_made_is_noticed() {
+    let disk = Disk::new();
+    let engine = open(&disk.process());
+    put(&engine, "table", 24, 0..9, false, Durability::Sync);
+    delete(&engine, "table", 3).unwrap();
+    engine.close().unwrap();
+    let process = disk.process();
+    let engine = open(&process);
+    let newest = delete(&engine, "table", 4).unwrap().0;
+    process.kill();
+    drop(engine);
+    let file = disk.inner().open("tables/table/0.marks").unwrap();
+    // Behind the header, a word for each row.
+    let at = 4096 + 8 * 5;
+    file.write_at(&newest.to_le_bytes(), at).unwrap();
+    let message = try_open(&disk.process()).unwrap_err().to_string();
+    assert!(message.contains("tables/table/0.marks") && message.contains("deaths"), "{message}");
+    file.write_at(&[0; 8], at).unwrap();
+    assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, newest);
+}
+
+/// The entry of the newest commit rots while the system runs. Nothing stands behind it that could bear witness but what was
+/// published.
+#[test]
+fn a_commit_that_was_published_is_missed() {
+    for durability in [Durability::Sync, Durability::Relaxed] {
+        let disk = Disk::new();
+        let process = disk.process();
+        let engine = open(&process);
+        put(&engine, "table", 24, 0..3, false, Durability::Sync);
+        put(&engine, "table", 24, 3..5, false, durability);
+        process.kill();
+        drop(engine);
+        let path = path_of(0);
+        let entries = content(&**disk.inner(), &path);
+        let last = (0..entries.len()).step_by(8).rfind(|&at| entries[at..].starts_with(b"PJENTRY1")).unwrap();
+        let file = disk.inner().open(&path).unwrap();
+        file.write_at(&[entries[last + 100] ^ 1], last as u64 + 100).unwrap();
+        let message = try_open(&disk.process()).unwrap_err().to_string();
+        assert!(message.contains(&path) && message.contains("published"), "{message}");
+        file.write_at(&[entries[last + 100]], last as u64 + 100).unwrap();
+        assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
+    }
 }
 
 /// A schema file with a right checksum and of the right name, but another layout: rows would be read as what they are not.

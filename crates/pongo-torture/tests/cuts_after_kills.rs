@@ -1,0 +1,104 @@
+//! A process dies at any operation of a step, another one goes on with what is in the system's memory, and the power is cut at
+//! any operation of that: what the dead one had not synced is nothing to rest on.
+//!
+//! `PONGO_CUT` as printed with a failure tries that one again.
+
+use pongo_sim::{Disk, Random};
+use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
+
+/// What there is before, and who is beside.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Before {
+    /// A store that was closed in order: the step is its first.
+    Closed,
+    /// One that has been open for some time.
+    Open,
+    /// That, and another process has it open too: it takes over, and nothing is recovered.
+    Shared,
+    /// The same of a closed one.
+    SharedAnew,
+}
+
+const BEFORE: [Before; 4] = [Before::Closed, Before::Open, Before::Shared, Before::SharedAnew];
+
+/// What the next process does, behind opening the store, or taking it over, and before it closes it.
+const AFTER: [&[Step]; 7] = [
+    &[],
+    &[Step::Put],
+    &[Step::PutRelaxed, Step::Load],
+    &[Step::Note, Step::Seat],
+    &[Step::Change, Step::Texts],
+    &[Step::Reopen],
+    &[Step::Rebuild, Step::Put],
+];
+
+/// A life up to the step, with some rows, of which a few differ with `random`: segments end at other places.
+fn live(before: Before, random: &mut Random) -> Life {
+    let mut life = Life::new(Disk::new());
+    life.open();
+    for step in [Step::Load, Step::Note, Step::Seat, Step::PutRelaxed, Step::Put] {
+        life.step(step);
+    }
+    for _ in 0..random.below(4) {
+        life.make_up(random, Mix::SMALL);
+    }
+    if matches!(before, Before::Closed | Before::SharedAnew) {
+        life.close();
+        life.open();
+    }
+    if matches!(before, Before::Shared | Before::SharedAnew) {
+        life.open_beside();
+    }
+    life
+}
+
+/// Kills at one in `one_in` operations of a step.
+fn kill_and_cut(plan: Plan, number: u64, one_in: u64) -> Tally {
+    let before = BEFORE[number as usize % BEFORE.len()];
+    let step = Step::ALL[number as usize / BEFORE.len() % Step::ALL.len()];
+    let start = || live(before, &mut Random(plan.seed ^ number << 32));
+    let operations = {
+        let mut life = start();
+        let first = life.disk.operations();
+        life.step(step);
+        life.disk.operations() - first
+    };
+    let mut tally = Tally::default();
+    for at in 0..operations {
+        // Those of one step have numbers that follow.
+        let workload = number << 16 | at;
+        let mut random = Cut { workload, point: 0, draw: 0 }.random(plan.seed);
+        if Cut::only(CUT).map_or(!random.one_in(one_in), |only| only.workload != workload) {
+            continue;
+        }
+        let mut life = start();
+        assert!(life.dies_in(step, at), "{before:?}, {step:?}: dies at {at} of {operations}");
+        let after = AFTER[Random(plan.seed ^ workload).below(AFTER.len() as u64) as usize];
+        let disk = life.disk.clone();
+        let mut next = Cutter::new(plan, workload, &life.book).during(&disk, || {
+            life.succeed();
+            after.iter().for_each(|&step| life.step(step));
+            life.close();
+        });
+        let which =
+            |failure: &String| format!("{before:?}, died in {step:?} at {at}, then {after:?}: {failure}");
+        next.failures = next.failures.iter().map(which).collect();
+        tally.add(next);
+        assert_eq!(disk.hole_stores(), [], "workload {workload}: on a full disk these would be signals");
+    }
+    tally
+}
+
+#[test]
+fn what_the_dead_did_not_sync_is_nothing_to_rest_on() {
+    let test = "what_the_dead_did_not_sync_is_nothing_to_rest_on";
+    let plan = Plan { seed: seed(test, 31), one_in: 4, draws: 1, deep: 16 };
+    let mut tally = Tally::default();
+    let pairs = (BEFORE.len() * Step::ALL.len()) as u64;
+    for number in
+        (0..pairs * size()).filter(|&one| Cut::only(CUT).is_none_or(|only| only.workload >> 16 == one))
+    {
+        tally.add(kill_and_cut(plan, number, 8));
+    }
+    tally.conclude(test, plan.seed);
+}
