@@ -115,11 +115,11 @@ impl Engine {
             table.expect_marks(Baseline::new(bound, stored.marks.clone()));
         }
         self.check_tails(checkpoint)?;
-        let mut entries = 0u64;
+        let place = |scanner: &Scanner| (scanner.clone_segment().header.number, scanner.position());
+        let behind = place(scanner);
         let mut first_unseen = None;
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
-                entries += 1;
                 self.replay(&found, &mut state, &mut writer.dirty_marks)?;
                 if survived.is_some_and(|seq| found.header.seq > seq) {
                     first_unseen.get_or_insert((found.segment, found.header.pos));
@@ -163,8 +163,11 @@ impl Engine {
         )?;
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());
-        // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one.
-        let clean = checkpoint.clean && entries == 0 && !doubtful;
+        // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one. And whoever was about to
+        // write first may have died at the checkpoint with which that begins: then its entry, and the name of the segment that
+        // was begun for it, may be in memory only, and `super` still names the segment before.
+        let goes_on = place(scanner) != behind;
+        let clean = checkpoint.clean && !goes_on && !doubtful;
         // Known before marks are looked at: there must be none of later commits.
         self.control.set_clean(clean);
         if doubtful {

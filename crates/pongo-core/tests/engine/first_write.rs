@@ -1,0 +1,140 @@
+//! What the next process finds where the first write to a closed store, or its close, was broken off; and names that were made
+//! again, or taken away, and are not durable.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pongo_core::Sizes;
+use pongo_core::engine::{Durability, Engine, EngineOptions};
+use pongo_core::error::OpenError;
+use pongo_sim::{Disk, Leave, Plan, Process, Random};
+
+use crate::indexer::MapIndexer;
+use crate::missed::put;
+use crate::rot::files;
+use crate::work::options;
+
+/// Segments of a page: a checkpoint often begins one.
+fn small() -> EngineOptions {
+    EngineOptions { sizes: Sizes { segment: 4096, ..options().sizes }, ..options() }
+}
+
+/// Opens it with an index that takes a clean close for what it says.
+fn try_open(process: &Arc<Process>) -> Result<Arc<Engine>, OpenError> {
+    Engine::open(process.storage(), small(), Arc::new(MapIndexer::trusting()))
+}
+
+/// A store that was closed in order with so many rows, all of one commit.
+fn closed(rows: u64) -> Disk {
+    let disk = Disk::new();
+    let engine = try_open(&disk.process()).unwrap();
+    put(&engine, "table", 24, 0..rows, false, Durability::Sync);
+    engine.close().unwrap();
+    drop(engine);
+    disk
+}
+
+/// Someone opens the store to write, and is killed at an operation. Whether that was before he could.
+fn begin_and_die(disk: &Disk, at: u64) -> bool {
+    let process = disk.process();
+    let engine = try_open(&process).unwrap();
+    disk.plan(at, |now| Plan::Kill(now + at));
+    let begun = engine.begin_write().is_ok();
+    disk.plan(0, |_| Plan::Nothing);
+    drop(engine);
+    !begun && process.is_dead()
+}
+
+fn segments(disk: &Disk) -> usize {
+    let mut found = Vec::new();
+    files(&**disk.inner(), "journal", &mut found);
+    found.iter().filter(|path| path.ends_with(".log")).count()
+}
+
+/// Numbers of rows behind which the first checkpoint begins a segment, and some behind which it does not.
+fn fillings() -> Vec<u64> {
+    let rolls = |rows: &u64| {
+        let more = |at| {
+            let disk = closed(*rows);
+            let before = segments(&disk);
+            begin_and_die(&disk, at).then(|| segments(&disk) > before)
+        };
+        // Killed before it can give the segment before up.
+        (0..).map_while(more).any(|more| more)
+    };
+    let mut fillings: Vec<u64> = (120..170).filter(rolls).take(1).collect();
+    assert_eq!(fillings.len(), 1, "one of them does");
+    fillings.extend((60..100).filter(|rows| !rolls(rows)).take(2));
+    fillings
+}
+
+/// Cuts the power at every operation of `work`, and opens what is left each time: there must be at least `least()` commits.
+fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'static, work: impl FnOnce()) {
+    let wrong = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&wrong);
+    disk.watch(move |moment| {
+        for (number, leave) in [Leave::Oldest, Leave::Any, Leave::Any, Leave::Few].into_iter().enumerate() {
+            let left = moment.image(&mut Random(moment.number() << 8 | number as u64), leave).disk();
+            let outcome = match try_open(&left.process()) {
+                Ok(engine) if engine.begin_read().unwrap().seq().0 >= least() => continue,
+                Ok(engine) => format!("found {}", engine.begin_read().unwrap().seq()),
+                Err(error) => error.to_string(),
+            };
+            found.lock().unwrap().push(format!("cut at {moment:?}, {leave:?}: {outcome}"));
+        }
+    });
+    work();
+    disk.unwatch();
+    let wrong = wrong.lock().unwrap();
+    assert!(wrong.is_empty(), "{case}: {} cuts, the first {}", wrong.len(), wrong[0]);
+}
+
+/// Whoever only reads the store next, and closes it, leaves what `super` names.
+#[test]
+fn a_first_write_that_was_killed_leaves_a_store_for_readers() {
+    for rows in fillings() {
+        let mut died = 0;
+        for at in 0.. {
+            let disk = closed(rows);
+            if !begin_and_die(&disk, at) {
+                break;
+            }
+            died += 1;
+            for time in 0..3 {
+                let engine = try_open(&disk.process()).unwrap_or_else(|error| {
+                    panic!("{rows} rows, killed at {at}, opened {time} times before: {error}")
+                });
+                assert_eq!(engine.begin_read().unwrap().seq().0, 1);
+                engine.close().unwrap();
+            }
+        }
+        assert!(died > 4, "{died} operations");
+    }
+}
+
+/// Whoever writes next cannot rest on what the one who was killed did not sync: his entry, the name of his segment.
+#[test]
+fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
+    for rows in fillings() {
+        let mut tried = 0;
+        for at in 0.. {
+            let disk = closed(rows);
+            if !begin_and_die(&disk, at) {
+                break;
+            }
+            let done = Arc::new(AtomicU64::new(1));
+            let acknowledged = Arc::clone(&done);
+            let least = move || acknowledged.load(Ordering::SeqCst);
+            cut_everywhere(&disk, &format!("{rows} rows, killed at {at}"), least, || {
+                let engine = try_open(&disk.process()).unwrap();
+                for key in 1000..1002 {
+                    let seq = put(&engine, "table", 24, key..key + 1, false, Durability::Sync);
+                    done.store(seq, Ordering::SeqCst);
+                }
+                engine.close().unwrap();
+            });
+            tried += 1;
+        }
+        assert!(tried > 4, "{tried} operations");
+    }
+}
