@@ -206,7 +206,8 @@ impl Engine {
         }
         let result = match self.take_idle_writer() {
             Some(mut writer) => {
-                let result = self.close_alone(&mut writer);
+                // A sync that failed is not tried again, by the drop that follows or by who comes next.
+                let result = self.close_alone(&mut writer).map_err(|error| self.heed(error));
                 self.give_back(writer);
                 result
             }

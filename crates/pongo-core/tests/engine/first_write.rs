@@ -1,16 +1,17 @@
 //! What the next process finds where the first write to a closed store, or its close, was broken off; and names that were made
 //! again, or taken away, and are not durable.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pongo_core::Sizes;
-use pongo_core::engine::{Durability, Engine, EngineOptions};
+use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
 use pongo_core::error::OpenError;
-use pongo_sim::{Disk, Leave, Plan, Process, Random};
+use pongo_sim::{Disk, Kind, Leave, Plan, Process, Random};
 
 use crate::indexer::MapIndexer;
-use crate::missed::put;
+use crate::missed::{open, put, row};
 use crate::rot::files;
 use crate::work::options;
 
@@ -136,5 +137,30 @@ fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
             tried += 1;
         }
         assert!(tried > 4, "{tried} operations");
+    }
+}
+
+/// A process dies behind the entry of its commit. Another one, that only holds the store, takes over as it closes, and the
+/// sync of that entry fails: to close again does not mend it.
+#[test]
+fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
+    for seed in 0..12 {
+        let disk = Disk::new();
+        let first = disk.process();
+        let (one, two) = (open(&first), open(&disk.process()));
+        put(&one, "table", 24, 0..3, false, Durability::Sync);
+        disk.plan(seed, |_| Plan::KillOn(Kind::Sync, "journal"));
+        let guard = one.begin_write().unwrap();
+        let table = guard.table_named("table").unwrap().unwrap();
+        let rows = row(3, 24);
+        let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap_err();
+        assert!(first.is_dead());
+        disk.plan(seed, |_| Plan::FailOn(Kind::Sync, "journal", ErrorKind::Other));
+        two.close().unwrap_err();
+        disk.plan(seed, |_| Plan::Nothing);
+        // Closes it once more.
+        cut_everywhere(&disk, "", || 1, || drop(two));
+        assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
     }
 }
