@@ -113,6 +113,9 @@ impl WriteGuard {
         let dir = format!("tables/{}", schema.table);
         storage.create_dir(&dir).map_err(Fault::io("making", dir.as_str()))?;
         removable!("table.folder", storage.sync_dir("tables")).map_err(Fault::io("syncing", "tables"))?;
+        // A copy of a store without tables had neither of the two folders: whoever opened it made them again.
+        removable!("table.folder.above", storage.sync_dir(""))
+            .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
         let table = Arc::new(engine.table_core(id, schema)?);
         // A folder of that name may have the chunks of a transaction that never was.
         table.space.clear()?;

@@ -106,11 +106,6 @@ impl Engine {
                     format!("{} rows", stored.state.len),
                 ));
             }
-            if stored.state.len == 0 {
-                // Programs that copy stores drop folders with nothing in them.
-                let dir = table.space.dir();
-                self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
-            }
             let bound = Bound { seq: state.seq, len: stored.state.len };
             table.expect_marks(Baseline::new(bound, stored.marks.clone()));
         }
@@ -143,6 +138,11 @@ impl Engine {
         // What lost commits left of chunks and marks. Not before it is known what was not lost: rows that an entry cites
         // are nowhere else, and a chunk whose header rotted is to be reported, not removed.
         for (table, state) in all.iter().zip(&state.tables) {
+            if state.len == 0 {
+                // Programs that copy stores drop folders with nothing in them.
+                let dir = table.space.dir();
+                self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+            }
             table.space.sweep(state.len * table.row_size())?;
         }
         self.heap.sweep(state.heap.len)?;

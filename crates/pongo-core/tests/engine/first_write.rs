@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex};
 use pongo_core::Sizes;
 use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
 use pongo_core::error::OpenError;
-use pongo_sim::{Disk, Kind, Leave, Plan, Process, Random};
+use pongo_sim::{Disk, Image, Kind, Leave, Plan, Process, Random};
 
 use crate::indexer::MapIndexer;
 use crate::missed::{open, put, row};
+use crate::model::schema;
 use crate::rot::files;
 use crate::work::options;
 
@@ -163,4 +164,72 @@ fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
         cut_everywhere(&disk, "", || 1, || drop(two));
         assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
     }
+}
+
+/// Without the folders that have nothing in them, as programs that copy stores leave it.
+fn copy_of(disk: &Disk) -> Disk {
+    let mut image = Image::of(&**disk.inner()).unwrap();
+    loop {
+        let folders: Vec<String> = image.folders().map(str::to_owned).collect();
+        let is_empty = |folder: &&String| {
+            let inside = format!("{folder}/");
+            !image.files().any(|(path, _)| path.starts_with(&inside))
+                && !folders.iter().any(|other| other.starts_with(&inside))
+        };
+        let Some(empty) = folders.iter().find(is_empty).cloned() else { return image.disk() };
+        image.remove(&empty);
+    }
+}
+
+/// They are made again when it is opened: what is committed lies in them, so their names must be durable by then.
+#[test]
+fn folders_that_a_copy_lost_survive_a_cut() {
+    for (tables, made) in [(0, true), (1, false), (1, true), (2, false)] {
+        for seed in 0..24 {
+            let disk = Disk::new();
+            let engine = try_open(&disk.process()).unwrap();
+            for table in 0..tables {
+                let mut guard = engine.begin_write().unwrap();
+                guard.create_table(schema(&format!("table{table}"), 24)).unwrap();
+                guard.commit(&Batch::default(), Durability::Sync).unwrap();
+            }
+            drop(engine);
+            let disk = copy_of(&disk);
+            assert!(disk.inner().list("tables").is_err() && disk.inner().list("heap").is_err());
+            let engine = try_open(&disk.process()).unwrap();
+            let mut guard = engine.begin_write().unwrap();
+            if made {
+                guard.create_table(schema("made", 24)).unwrap();
+            }
+            let mut staged = Vec::new();
+            let _ = guard.stage_heap(&mut staged, b"a text");
+            let mut batch = Batch { tables: Vec::new(), heap: &staged };
+            let rows = row(7, 24);
+            if tables > 0 && !made {
+                let table = guard.table_named("table0").unwrap().unwrap();
+                let (previous, deaths) = (Vec::new(), Vec::new());
+                batch.tables.push(TableBatch { table, rows: &rows, hashes: &[], previous, deaths });
+            }
+            let seq = guard.commit(&batch, Durability::Sync).unwrap();
+            let after = disk.reboot(&mut Random(seed));
+            let case = format!("{tables} tables, one made: {made}, seed {seed}");
+            let engine = try_open(&after.process()).unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(engine.begin_read().unwrap().seq(), seq, "{case}");
+        }
+    }
+}
+
+/// Also of a store that was killed, whose journal alone has the table.
+#[test]
+fn a_copy_of_a_killed_store_without_its_empty_folders_opens() {
+    let disk = Disk::new();
+    let process = disk.process();
+    let engine = open(&process);
+    let mut guard = engine.begin_write().unwrap();
+    guard.create_table(schema("table", 24)).unwrap();
+    guard.commit(&Batch::default(), Durability::Sync).unwrap();
+    process.kill();
+    drop(engine);
+    let engine = open(&copy_of(&disk).process());
+    put(&engine, "table", 24, 0..3, false, Durability::Sync);
 }
