@@ -57,6 +57,7 @@ pub const ALL: &[Safeguard] = &[
     sync("schema.sync", "a schema has its content before it gets its name"),
     folder("schema.folder", "a table that was committed has a schema"),
     folder("table.folder", "a table that was committed has a folder"),
+    folder("table.clear.folder", "what a lost table of that name left does not come back"),
     folder(
         "table.folder.above",
         "the folders of schemas and tables have durable names, whoever made them again",

@@ -117,8 +117,11 @@ impl WriteGuard {
         removable!("table.folder.above", storage.sync_dir(""))
             .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
         let table = Arc::new(engine.table_core(id, schema)?);
-        // A folder of that name may have the chunks of a transaction that never was.
-        table.space.clear()?;
+        // A folder of that name may have the chunks of a transaction that never was, and marks in which rows died that are not
+        // there: should they come back behind a cut, they would be taken for rot in marks of this table.
+        if table.space.clear()? {
+            removable!("table.clear.folder", table.space.sync_dir())?;
+        }
         engine.indexer.create(&table).map_err(index_fault(&table))?;
         self.new_tables.push(Arc::clone(&table));
         Ok(table)

@@ -274,13 +274,15 @@ impl Space {
         Ok(())
     }
 
-    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them.
-    pub(crate) fn clear(&self) -> Result<(), Fault> {
-        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
+    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them. Says whether
+    /// there was any.
+    pub(crate) fn clear(&self) -> Result<bool, Fault> {
+        let names = self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))?;
+        for name in &names {
             let path = format!("{}/{name}", self.dir);
             self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
         }
-        Ok(())
+        Ok(!names.is_empty())
     }
 
     /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as
