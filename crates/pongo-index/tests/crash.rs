@@ -250,3 +250,30 @@ fn a_rebuild_that_is_cut_short_is_never_taken_for_good() {
         assert!(n > KEYS);
     }
 }
+
+/// A successor dies while it makes good what its predecessor left, who is alive, left nothing, and goes on without it.
+#[test]
+fn who_goes_on_behind_a_recovery_that_was_cut_short_finds_room() {
+    const KEYS: u64 = 20_000;
+    let rows = Rows::of(0..2 * KEYS);
+    let storage = storage_of(&Vec::new());
+    let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
+    let fill = |index: &HashIndex, keys: std::ops::Range<u64>| {
+        for key in keys {
+            index.reserve(&[mix(key)], &rows).unwrap();
+            index.insert(mix(key), RowId(key)).unwrap();
+        }
+    };
+    fill(&index, 0..KEYS);
+    assert!(index.stats().unwrap().free > 0);
+    let files = contents(&storage);
+    let recover = |index: &HashIndex| index.recover().unwrap();
+    let stores = stores_of(&files, &recover);
+    for n in 1..=stores {
+        let (storage, died) = die_after(&files, n, &recover);
+        assert!(died);
+        let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+        fill(&index, KEYS..2 * KEYS);
+        all_there(&index, &rows, 2 * KEYS);
+    }
+}

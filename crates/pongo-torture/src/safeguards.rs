@@ -57,9 +57,18 @@ pub const ALL: &[Safeguard] = &[
     sync("schema.sync", "a schema has its content before it gets its name"),
     folder("schema.folder", "a table that was committed has a schema"),
     folder("table.folder", "a table that was committed has a folder"),
+    folder("table.clear.folder", "what a lost table of that name left does not come back"),
+    folder(
+        "table.folder.above",
+        "the folders of schemas and tables have durable names, whoever made them again",
+    ),
     // Chunks.
     sync("chunk.settle.sync", "a chunk has its header before it gets its name"),
     folder("chunk.settle.folder", "rows that were committed lie in a chunk with a durable name"),
+    folder(
+        "chunk.settle.above",
+        "the first chunk of a folder lies in one with a durable name, whoever made it again",
+    ),
     sync("cited.rows.sync", "rows that an entry only cites are on disk before it"),
     sync("cited.heap.sync", "heap bytes that an entry only cites are on disk before it"),
     comparison("chunk.header.checksum", "a chunk's header did not rot"),

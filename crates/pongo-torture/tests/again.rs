@@ -128,3 +128,30 @@ fn the_other_indexes_are_right_where_one_was_lost() {
         look(&open(), &world).is_right();
     }
 }
+
+/// The index of a closed store rots, and one process has the store open to read. Another one, that comes to write, makes the
+/// index anew, as the first would.
+#[test]
+fn who_joins_a_reader_makes_a_rotten_index_anew() {
+    let disk = Disk::new();
+    let open = || options().open_on(disk.process().storage()).unwrap();
+    let store = open();
+    let load = Change::LoadStops { from: 0, rows: 9, visits: 3 };
+    let world = commit(&store, &World::default(), load, Durability::Sync);
+    store.close().unwrap();
+    let pieces = disk.inner().list("hash/stops").unwrap().into_iter().filter(|name| name.ends_with(".piece"));
+    let flipped = pieces.filter(|name| {
+        let file = disk.inner().open(&format!("hash/stops/{name}")).unwrap();
+        let mut entries = vec![0; file.len().unwrap() as usize - 64];
+        file.read_at(&mut entries, 64).unwrap();
+        let Some(at) = entries.iter().position(|&byte| byte != 0) else { return false };
+        file.write_at(&[entries[at] ^ 1], 64 + at as u64).unwrap();
+        true
+    });
+    assert!(flipped.count() > 0, "there are entries");
+    let (reader, writer) = (open(), open());
+    look(&reader, &world).is_honest();
+    let world = commit(&writer, &world, stop(20), Durability::Sync);
+    look(&writer, &world).is_right();
+    look(&reader, &world).is_right();
+}

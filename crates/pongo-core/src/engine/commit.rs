@@ -113,9 +113,15 @@ impl WriteGuard {
         let dir = format!("tables/{}", schema.table);
         storage.create_dir(&dir).map_err(Fault::io("making", dir.as_str()))?;
         removable!("table.folder", storage.sync_dir("tables")).map_err(Fault::io("syncing", "tables"))?;
+        // A copy of a store without tables had neither of the two folders: whoever opened it made them again.
+        removable!("table.folder.above", storage.sync_dir(""))
+            .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
         let table = Arc::new(engine.table_core(id, schema)?);
-        // A folder of that name may have the chunks of a transaction that never was.
-        table.space.clear()?;
+        // A folder of that name may have the chunks of a transaction that never was, and marks in which rows died that are not
+        // there: should they come back behind a cut, they would be taken for rot in marks of this table.
+        if table.space.clear()? {
+            removable!("table.clear.folder", table.space.sync_dir())?;
+        }
         engine.indexer.create(&table).map_err(index_fault(&table))?;
         self.new_tables.push(Arc::clone(&table));
         Ok(table)

@@ -155,9 +155,14 @@ impl Engine {
         let salt = self.control.salt();
         let tables = self.tables_to(state.tables.len())?;
         self.heap.refresh()?;
+        // Behind a clean close nobody wrote to an index yet: there is nothing to mend in one, and whoever is about to write
+        // compares them all, and makes those anew that are not what was synced.
+        let is_untouched = self.control.is_clean();
         for table in &tables {
             table.space.refresh()?;
-            self.indexer.take_over(table).map_err(super::commit::index_fault(table))?;
+            if !is_untouched {
+                self.indexer.take_over(table).map_err(super::commit::index_fault(table))?;
+            }
         }
         let start = (state.segment, state.journal_end);
         let mut scanner =
@@ -206,7 +211,8 @@ impl Engine {
         }
         let result = match self.take_idle_writer() {
             Some(mut writer) => {
-                let result = self.close_alone(&mut writer);
+                // A sync that failed is not tried again, by the drop that follows or by who comes next.
+                let result = self.close_alone(&mut writer).map_err(|error| self.heed(error));
                 self.give_back(writer);
                 result
             }

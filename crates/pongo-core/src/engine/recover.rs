@@ -106,20 +106,15 @@ impl Engine {
                     format!("{} rows", stored.state.len),
                 ));
             }
-            if stored.state.len == 0 {
-                // Programs that copy stores drop folders with nothing in them.
-                let dir = table.space.dir();
-                self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
-            }
             let bound = Bound { seq: state.seq, len: stored.state.len };
             table.expect_marks(Baseline::new(bound, stored.marks.clone()));
         }
         self.check_tails(checkpoint)?;
-        let mut entries = 0u64;
+        let place = |scanner: &Scanner| (scanner.clone_segment().header.number, scanner.position());
+        let behind = place(scanner);
         let mut first_unseen = None;
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
-                entries += 1;
                 self.replay(&found, &mut state, &mut writer.dirty_marks)?;
                 if survived.is_some_and(|seq| found.header.seq > seq) {
                     first_unseen.get_or_insert((found.segment, found.header.pos));
@@ -143,6 +138,11 @@ impl Engine {
         // What lost commits left of chunks and marks. Not before it is known what was not lost: rows that an entry cites
         // are nowhere else, and a chunk whose header rotted is to be reported, not removed.
         for (table, state) in all.iter().zip(&state.tables) {
+            if state.len == 0 {
+                // Programs that copy stores drop folders with nothing in them.
+                let dir = table.space.dir();
+                self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+            }
             table.space.sweep(state.len * table.row_size())?;
         }
         self.heap.sweep(state.heap.len)?;
@@ -163,8 +163,11 @@ impl Engine {
         )?;
         writer.state = state;
         self.pipeline.reset(writer.state.seq, writer.journal.end());
-        // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one.
-        let clean = checkpoint.clean && entries == 0 && !doubtful;
+        // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one. And whoever was about to
+        // write first may have died at the checkpoint with which that begins: then its entry, and the name of the segment that
+        // was begun for it, may be in memory only, and `super` still names the segment before.
+        let goes_on = place(scanner) != behind;
+        let clean = checkpoint.clean && !goes_on && !doubtful;
         // Known before marks are looked at: there must be none of later commits.
         self.control.set_clean(clean);
         if doubtful {

@@ -274,13 +274,15 @@ impl Space {
         Ok(())
     }
 
-    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them.
-    pub(crate) fn clear(&self) -> Result<(), Fault> {
-        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
+    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them. Says whether
+    /// there was any.
+    pub(crate) fn clear(&self) -> Result<bool, Fault> {
+        let names = self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))?;
+        for name in &names {
             let path = format!("{}/{name}", self.dir);
             self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
         }
-        Ok(())
+        Ok(!names.is_empty())
     }
 
     /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as
@@ -314,6 +316,9 @@ impl Space {
             return Ok(());
         }
         let first = known.chunks.len() - known.pending;
+        if first == 0 && known.pending > 0 {
+            self.sync_above()?;
+        }
         for chunk in &known.chunks[first..] {
             chunk.settle(&*self.storage)?;
         }
@@ -326,6 +331,18 @@ impl Space {
     /// Makes the names in the folder durable.
     pub(crate) fn sync_dir(&self) -> Result<(), Fault> {
         self.storage.sync_dir(&self.dir).map_err(Fault::io(Fault::SYNCING, self.dir.as_str()))
+    }
+
+    /// Makes the names of the folder and of the one that it lies in durable. Before the first file in it has its name: programs
+    /// that copy stores drop folders with nothing in them, and whoever opened the copy made them again.
+    fn sync_above(&self) -> Result<(), Fault> {
+        let mut dir = self.dir.as_str();
+        while !dir.is_empty() {
+            dir = dir.rsplit_once('/').map_or("", |(above, _)| above);
+            removable!("chunk.settle.above", self.storage.sync_dir(dir))
+                .map_err(Fault::io(Fault::SYNCING, format!("the folder above {}", self.dir)))?;
+        }
+        Ok(())
     }
 
     fn chunks_of(&self, range: &Range<u64>) -> Vec<Arc<Chunk>> {

@@ -10,6 +10,7 @@
 
 mod failing;
 mod filled;
+mod first_write;
 mod fork;
 mod indexer;
 mod life;

@@ -156,8 +156,10 @@ impl<'a> Writer<'a> {
                 "segment {number} is named twice, or is beyond the {allocated} there are"
             )));
         }
-        self.set(account_word::FREE, 0);
+        // The count first: should this process die here, whoever wrote before may go on, and not know. What is counted must be
+        // on the list.
         self.set(account_word::FREE_COUNT, 0);
+        self.set(account_word::FREE, 0);
         for number in (0..allocated as u32).filter(|&number| !named[number as usize]) {
             self.free(&[(number, self.view.maps.segment(number)?)]);
         }

@@ -1,0 +1,274 @@
+//! What the next process finds where the first write to a closed store, or its close, was broken off; and names that were made
+//! again, or taken away, and are not durable.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use pongo_core::Sizes;
+use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
+use pongo_core::error::OpenError;
+use pongo_core::ids::RowId;
+use pongo_sim::{Disk, Image, Kind, Leave, Plan, Process, Random};
+
+use crate::indexer::MapIndexer;
+use crate::missed::{open, put, row};
+use crate::model::schema;
+use crate::rot::files;
+use crate::work::options;
+
+/// Segments of a page: a checkpoint often begins one.
+fn small() -> EngineOptions {
+    EngineOptions { sizes: Sizes { segment: 4096, ..options().sizes }, ..options() }
+}
+
+/// Opens it with an index that takes a clean close for what it says.
+fn try_open(process: &Arc<Process>) -> Result<Arc<Engine>, OpenError> {
+    Engine::open(process.storage(), small(), Arc::new(MapIndexer::trusting()))
+}
+
+/// A store that was closed in order with so many rows, all of one commit.
+fn closed(rows: u64) -> Disk {
+    let disk = Disk::new();
+    let engine = try_open(&disk.process()).unwrap();
+    put(&engine, "table", 24, 0..rows, false, Durability::Sync);
+    engine.close().unwrap();
+    drop(engine);
+    disk
+}
+
+/// Someone opens the store to write, and is killed at an operation. Whether that was before he could.
+fn begin_and_die(disk: &Disk, at: u64) -> bool {
+    let process = disk.process();
+    let engine = try_open(&process).unwrap();
+    disk.plan(at, |now| Plan::Kill(now + at));
+    let begun = engine.begin_write().is_ok();
+    disk.plan(0, |_| Plan::Nothing);
+    drop(engine);
+    !begun && process.is_dead()
+}
+
+fn segments(disk: &Disk) -> usize {
+    let mut found = Vec::new();
+    files(&**disk.inner(), "journal", &mut found);
+    found.iter().filter(|path| path.ends_with(".log")).count()
+}
+
+/// Numbers of rows behind which the first checkpoint begins a segment, and some behind which it does not.
+fn fillings() -> Vec<u64> {
+    let rolls = |rows: &u64| {
+        let more = |at| {
+            let disk = closed(*rows);
+            let before = segments(&disk);
+            begin_and_die(&disk, at).then(|| segments(&disk) > before)
+        };
+        // Killed before it can give the segment before up.
+        (0..).map_while(more).any(|more| more)
+    };
+    let mut fillings: Vec<u64> = (120..170).filter(rolls).take(1).collect();
+    assert_eq!(fillings.len(), 1, "one of them does");
+    fillings.extend((60..100).filter(|rows| !rolls(rows)).take(2));
+    fillings
+}
+
+/// Cuts the power at every operation of `work`, and opens what is left each time: there must be at least `least()` commits.
+fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'static, work: impl FnOnce()) {
+    let wrong = Arc::new(Mutex::new(Vec::new()));
+    let found = Arc::clone(&wrong);
+    disk.watch(move |moment| {
+        for (number, leave) in [Leave::Oldest, Leave::Any, Leave::Any, Leave::Few].into_iter().enumerate() {
+            let left = moment.image(&mut Random(moment.number() << 8 | number as u64), leave).disk();
+            let outcome = match try_open(&left.process()) {
+                Ok(engine) if engine.begin_read().unwrap().seq().0 >= least() => continue,
+                Ok(engine) => format!("found {}", engine.begin_read().unwrap().seq()),
+                Err(error) => error.to_string(),
+            };
+            found.lock().unwrap().push(format!("cut at {moment:?}, {leave:?}: {outcome}"));
+        }
+    });
+    work();
+    disk.unwatch();
+    let wrong = wrong.lock().unwrap();
+    assert!(wrong.is_empty(), "{case}: {} cuts, the first {}", wrong.len(), wrong[0]);
+}
+
+/// Whoever only reads the store next, and closes it, leaves what `super` names.
+#[test]
+fn a_first_write_that_was_killed_leaves_a_store_for_readers() {
+    for rows in fillings() {
+        let mut died = 0;
+        for at in 0.. {
+            let disk = closed(rows);
+            if !begin_and_die(&disk, at) {
+                break;
+            }
+            died += 1;
+            for time in 0..3 {
+                let engine = try_open(&disk.process()).unwrap_or_else(|error| {
+                    panic!("{rows} rows, killed at {at}, opened {time} times before: {error}")
+                });
+                assert_eq!(engine.begin_read().unwrap().seq().0, 1);
+                engine.close().unwrap();
+            }
+        }
+        assert!(died > 4, "{died} operations");
+    }
+}
+
+/// Whoever writes next cannot rest on what the one who was killed did not sync: his entry, the name of his segment.
+#[test]
+fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
+    for rows in fillings() {
+        let mut tried = 0;
+        for at in 0.. {
+            let disk = closed(rows);
+            if !begin_and_die(&disk, at) {
+                break;
+            }
+            let done = Arc::new(AtomicU64::new(1));
+            let acknowledged = Arc::clone(&done);
+            let least = move || acknowledged.load(Ordering::SeqCst);
+            cut_everywhere(&disk, &format!("{rows} rows, killed at {at}"), least, || {
+                let engine = try_open(&disk.process()).unwrap();
+                for key in 1000..1002 {
+                    let seq = put(&engine, "table", 24, key..key + 1, false, Durability::Sync);
+                    done.store(seq, Ordering::SeqCst);
+                }
+                engine.close().unwrap();
+            });
+            tried += 1;
+        }
+        assert!(tried > 4, "{tried} operations");
+    }
+}
+
+/// A process dies behind the entry of its commit. Another one, that only holds the store, takes over as it closes, and the
+/// sync of that entry fails: to close again does not mend it.
+#[test]
+fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
+    for seed in 0..12 {
+        let disk = Disk::new();
+        let first = disk.process();
+        let (one, two) = (open(&first), open(&disk.process()));
+        put(&one, "table", 24, 0..3, false, Durability::Sync);
+        disk.plan(seed, |_| Plan::KillOn(Kind::Sync, "journal"));
+        let guard = one.begin_write().unwrap();
+        let table = guard.table_named("table").unwrap().unwrap();
+        let rows = row(3, 24);
+        let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap_err();
+        assert!(first.is_dead());
+        disk.plan(seed, |_| Plan::FailOn(Kind::Sync, "journal", ErrorKind::Other));
+        two.close().unwrap_err();
+        disk.plan(seed, |_| Plan::Nothing);
+        // Closes it once more.
+        cut_everywhere(&disk, "", || 1, || drop(two));
+        assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
+    }
+}
+
+/// Without the folders that have nothing in them, as programs that copy stores leave it.
+fn copy_of(disk: &Disk) -> Disk {
+    let mut image = Image::of(&**disk.inner()).unwrap();
+    loop {
+        let folders: Vec<String> = image.folders().map(str::to_owned).collect();
+        let is_empty = |folder: &&String| {
+            let inside = format!("{folder}/");
+            !image.files().any(|(path, _)| path.starts_with(&inside))
+                && !folders.iter().any(|other| other.starts_with(&inside))
+        };
+        let Some(empty) = folders.iter().find(is_empty).cloned() else { return image.disk() };
+        image.remove(&empty);
+    }
+}
+
+/// They are made again when it is opened: what is committed lies in them, so their names must be durable by then.
+#[test]
+fn folders_that_a_copy_lost_survive_a_cut() {
+    for (tables, made) in [(0, true), (1, false), (1, true), (2, false)] {
+        for seed in 0..24 {
+            let disk = Disk::new();
+            let engine = try_open(&disk.process()).unwrap();
+            for table in 0..tables {
+                let mut guard = engine.begin_write().unwrap();
+                guard.create_table(schema(&format!("table{table}"), 24)).unwrap();
+                guard.commit(&Batch::default(), Durability::Sync).unwrap();
+            }
+            drop(engine);
+            let disk = copy_of(&disk);
+            assert!(disk.inner().list("tables").is_err() && disk.inner().list("heap").is_err());
+            let engine = try_open(&disk.process()).unwrap();
+            let mut guard = engine.begin_write().unwrap();
+            if made {
+                guard.create_table(schema("made", 24)).unwrap();
+            }
+            let mut staged = Vec::new();
+            let _ = guard.stage_heap(&mut staged, b"a text");
+            let mut batch = Batch { tables: Vec::new(), heap: &staged };
+            let rows = row(7, 24);
+            if tables > 0 && !made {
+                let table = guard.table_named("table0").unwrap().unwrap();
+                let (previous, deaths) = (Vec::new(), Vec::new());
+                batch.tables.push(TableBatch { table, rows: &rows, hashes: &[], previous, deaths });
+            }
+            let seq = guard.commit(&batch, Durability::Sync).unwrap();
+            let after = disk.reboot(&mut Random(seed));
+            let case = format!("{tables} tables, one made: {made}, seed {seed}");
+            let engine = try_open(&after.process()).unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!(engine.begin_read().unwrap().seq(), seq, "{case}");
+        }
+    }
+}
+
+/// Also of a store that was killed, whose journal alone has the table.
+#[test]
+fn a_copy_of_a_killed_store_without_its_empty_folders_opens() {
+    let disk = Disk::new();
+    let process = disk.process();
+    let engine = open(&process);
+    let mut guard = engine.begin_write().unwrap();
+    guard.create_table(schema("table", 24)).unwrap();
+    guard.commit(&Batch::default(), Durability::Sync).unwrap();
+    process.kill();
+    drop(engine);
+    let engine = open(&copy_of(&disk).process());
+    put(&engine, "table", 24, 0..3, false, Durability::Sync);
+}
+
+/// A table is lost in a power cut, with a row that died in it, and made again. What its folder had is removed, and is not back
+/// behind another cut: marks of rows that are not there would be taken for rot.
+#[test]
+fn what_a_lost_table_left_does_not_come_back() {
+    let mut lost = 0;
+    for seed in 0..400 {
+        let disk = Disk::new();
+        let engine = try_open(&disk.process()).unwrap();
+        put(&engine, "table", 24, 0..3, false, Durability::Relaxed);
+        let guard = engine.begin_write().unwrap();
+        let table = guard.table_named("table").unwrap().unwrap();
+        let deaths = vec![RowId(1)];
+        let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
+        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Relaxed).unwrap();
+        let disk = disk.reboot(&mut Random(seed));
+        drop(engine);
+
+        let engine = try_open(&disk.process()).unwrap();
+        let is_lost = engine.begin_read().unwrap().seq().0 == 0;
+        if !is_lost || disk.inner().open("tables/table/0.marks").is_err() {
+            continue;
+        }
+        lost += 1;
+        let mut guard = engine.begin_write().unwrap();
+        guard.create_table(schema("table", 24)).unwrap();
+        guard.commit(&Batch::default(), Durability::Sync).unwrap();
+        engine.close().unwrap();
+        let disk = disk.reboot(&mut Random(seed + 1000));
+        drop(engine);
+        let engine = try_open(&disk.process()).unwrap();
+        let begun = engine.begin_write();
+        assert!(begun.is_ok(), "seed {seed}: {}", begun.unwrap_err());
+        drop(begun);
+        put(&engine, "table", 24, 0..3, false, Durability::Sync);
+    }
+    assert!(lost > 20, "{lost} cuts lost the table and kept its marks");
+}
