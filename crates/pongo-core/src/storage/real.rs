@@ -70,13 +70,17 @@ impl RealStorage {
         let path = path.as_ref();
         let fail = |e: io::Error| FileError::wrap("make folder", &path.display().to_string(), e);
         match fs::create_dir(path) {
-            Ok(()) => {
-                // Until the folder above is synced, a power cut may take away the store with all that was synced in it.
-                let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                let above = open_folder(rustix::fs::CWD, above).map_err(|errno| fail(errno.into()))?;
-                rustix::fs::fsync(above).map_err(|errno| fail(errno.into()))?;
+            Ok(()) => sync_above(path).map_err(fail)?,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                // Whoever made it may have died, or erred, before its name was durable. A folder above that may not be read is
+                // somebody else's, and so was making this one.
+                if !path.join("super").exists() {
+                    match sync_above(path) {
+                        Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(fail(e)),
+                        _ => {}
+                    }
+                }
             }
-            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(fail(e)),
         }
         RealStorage::open(path)
@@ -114,6 +118,12 @@ impl RealStorage {
         let stat = rustix::fs::statat(&self.folder, path, AtFlags::empty())?;
         Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
+}
+
+/// Syncs the folder that a folder lies in. Until then a power cut may take away the store with all that was synced in it.
+fn sync_above(path: &Path) -> io::Result<()> {
+    let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok(rustix::fs::fsync(open_folder(rustix::fs::CWD, above)?)?)
 }
 
 fn open_folder(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {

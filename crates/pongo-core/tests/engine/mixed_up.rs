@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
+use pongo_core::engine::{Batch, Durability, Engine, EngineOptions};
 use pongo_core::fields::{HeapRead, content_hash};
-use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::Disk;
 
