@@ -150,7 +150,7 @@ impl TableCore {
             limit: u64::MAX / self.row_size,
         })?;
         let view = self.space.view_to(end, state.summed)?;
-        if !self.knows_marks(view.chunks.len() as u64) {
+        if !self.knows_marks(view.chunk_count() as u64) {
             self.refresh_marks()?;
         }
         Ok(TableView { core: Arc::clone(self), view, state, seq, row_size: self.row_size })
