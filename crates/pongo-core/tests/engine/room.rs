@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
 use pongo_core::ids::RowId;
-use pongo_core::storage::{RealStorage, Storage};
+use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 
 use crate::indexer::MapIndexer;
 use crate::model::schema;
@@ -55,4 +55,18 @@ fn room_that_was_given_back_is_forgotten_with_the_commit() {
     put(&one, "a", None, 2000, 9);
     check(&one);
     check(&two);
+}
+
+/// An index that is damaged can name any row.
+#[test]
+fn the_highest_row_number_is_none() {
+    let engine = open(Arc::new(MemoryStorage::new()));
+    put(&engine, "a", None, 3, 1);
+    let snapshot = engine.begin_read().expect("the store is open");
+    let table = snapshot.table_named("a").expect("tables can be read").expect("it is there");
+    let view = snapshot.view(&table).expect("its chunks are sound").expect("it is there");
+    for row in [3, u64::MAX - 1, u64::MAX] {
+        assert!(view.row_bytes(RowId(row)).is_err());
+        assert!(!matches!(view.resolve(RowId(row)), Ok(Some(_))));
+    }
 }
