@@ -73,6 +73,13 @@ impl TableCore {
         })
     }
 
+    /// Panics if it is a table of another store than that of `control`: lengths of the one say nothing about rows of the other,
+    /// which may be written below them.
+    #[inline]
+    pub(crate) fn assert_of(&self, control: &Arc<Control>) {
+        assert!(Arc::ptr_eq(&self.control, control), "a table of another store");
+    }
+
     /// The storage that it lives in.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
