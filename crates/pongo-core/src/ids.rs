@@ -10,11 +10,11 @@ macro_rules! number {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The number after this one.
+            /// The number after this one. Behind the highest there is none: it is that again, as what a damaged file says may be.
             #[must_use]
             #[inline]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -67,8 +67,12 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError::Forked`] in a child made by `fork`, where nothing keeps the rows from being written over;
     /// [`ReadError::Fault`] if chunks or marks are damaged.
+    ///
+    /// # Panics
+    /// If it is a table of another store.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<Option<&TableView>, ReadError> {
         self.engine.refuse_reader_forked()?;
+        self.engine.assert_own(table);
         let place = table.id().0 as usize;
         let Some(state) = self.state.tables.get(place) else { return Ok(None) };
         let views = self.views.get_or_init(|| self.state.tables.iter().map(|_| OnceLock::new()).collect());

@@ -73,6 +73,13 @@ impl TableCore {
         })
     }
 
+    /// Panics if it is a table of another store than that of `control`: lengths of the one say nothing about rows of the other,
+    /// which may be written below them.
+    #[inline]
+    pub(crate) fn assert_of(&self, control: &Arc<Control>) {
+        assert!(Arc::ptr_eq(&self.control, control), "a table of another store");
+    }
+
     /// The storage that it lives in.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
@@ -150,7 +157,7 @@ impl TableCore {
             limit: u64::MAX / self.row_size,
         })?;
         let view = self.space.view_to(end, state.summed)?;
-        if !self.knows_marks(view.chunks.len() as u64) {
+        if !self.knows_marks(view.chunk_count() as u64) {
             self.refresh_marks()?;
         }
         Ok(TableView { core: Arc::clone(self), view, state, seq, row_size: self.row_size })

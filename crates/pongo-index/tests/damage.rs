@@ -209,3 +209,33 @@ fn a_contradiction_between_rows_and_entries_is_an_error() {
     assert!(matches!(error, HashError::Damaged { .. }), "{error}");
     assert!(error.to_string().contains("has a key with hash"), "{error}");
 }
+
+/// Several words that fit one another: the first segment says that it is half of the index, another one that it is a part of the
+/// last, so that the last one seems to go on beyond the end.
+#[test]
+fn segments_that_seem_to_overlap_are_damage() {
+    let rows = Rows::of(0..9000);
+    let storage = storage_of(&Vec::new());
+    let entries = (0..9000).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));
+    drop(HashIndex::rebuild(&storage, DIR, IDENTITY, 9000, &rows, entries).unwrap());
+    let files = contents(&storage);
+    // Four segments of 2 bits, in pieces of 1, 1 and 2; a top of 9 bits.
+    let set = |name: &str, word: u64, value: u64| {
+        let file = storage.open(&format!("{DIR}/{name}")).unwrap();
+        file.write_at(&value.to_le_bytes(), word * 8).unwrap();
+    };
+    let get = |name: &str, word: usize| {
+        let bytes = &files.iter().find(|(known, _)| known == name).unwrap().1;
+        u64::from_le_bytes(bytes[word * 8..][..8].try_into().unwrap())
+    };
+    let kind = get("1-0.piece", 0);
+    assert_eq!((kind & 0xff, get("1-1.piece", 1), get("1-9.top", 384) & 0xff), (2, 1 << 62, 3));
+    set("1-0.piece", 0, kind - 1);
+    set("1-1.piece", 0, kind + 1);
+    set("1-1.piece", 1, 3 << 62);
+    set("1-9.top", 384, get("1-9.top", 128));
+    let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
+    let more: Vec<u64> = (0..100).map(|i| mix(1 << 50 | i)).collect();
+    let error = index.reserve(&more, &rows).unwrap_err();
+    assert!(matches!(error, HashError::Damaged { .. }), "{error}");
+}

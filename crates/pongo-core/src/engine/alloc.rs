@@ -97,6 +97,7 @@ impl WriteGuard {
         rows: usize,
     ) -> Result<(Range<u64>, Option<WritableMap>), WriteError> {
         self.refuse_forked()?;
+        self.engine.assert_own(table);
         let size = table.row_size();
         assert_eq!(size_of::<T>() as u64, size, "the type's layout was compared with the table's");
         let len = self.table_state(table.id()).len;

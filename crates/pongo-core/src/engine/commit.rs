@@ -131,6 +131,7 @@ impl WriteGuard {
     pub fn append(&mut self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
         let size = table.row_size();
         assert!((rows.len() as u64).is_multiple_of(size), "whole rows");
+        self.engine.assert_own(table);
         self.refuse_forked()?;
         let len = self.table_state(table.id()).len;
         let from = (len + self.appended_rows(table.id())) * size;
@@ -148,6 +149,7 @@ impl WriteGuard {
     pub fn commit(mut self, batch: &Batch<'_>, durability: Durability) -> Result<Seq, CommitError> {
         let engine = Arc::clone(&self.engine);
         self.refuse_forked()?;
+        batch.tables.iter().for_each(|part| engine.assert_own(&part.table));
         engine.refuse_poisoned()?;
         if batch.tables.is_empty() && batch.heap.is_empty() && self.new_tables.is_empty() {
             return Ok(self.applied().seq);

@@ -196,6 +196,12 @@ impl Engine {
         state
     }
 
+    /// Panics if it is a table of another store, or of the same one as another handle has it open.
+    #[inline]
+    pub(crate) fn assert_own(&self, table: &TableCore) {
+        table.assert_of(&self.control);
+    }
+
     pub(crate) fn unpin(&self, pin: &Pin) {
         if !self.fork.is_child() {
             self.pins.unpin(pin);

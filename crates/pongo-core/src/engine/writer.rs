@@ -291,8 +291,12 @@ impl WriteGuard {
     }
 
     /// A table as applied so far.
+    ///
+    /// # Panics
+    /// If it is a table of another store, as in the other methods that take one.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<TableView, ReadError> {
         self.engine.refuse_reader_forked()?;
+        self.engine.assert_own(table);
         Ok(table.at(self.table_state(table.id()), self.applied().seq)?)
     }
 

@@ -141,7 +141,18 @@ impl Space {
         if end <= view.mapped_end() {
             return Ok(view);
         }
+        self.map_to(end, summed)
+    }
+
+    /// The same where it was not so a moment ago.
+    fn map_to(&self, end: u64, summed: u64) -> Result<Arc<View>, Fault> {
         let mut known = self.known();
+        let view = self.view();
+        if end <= view.mapped_end() {
+            // Somebody else did it. It may have had a chunk more, which was forgotten.
+            view.note_summed(summed);
+            return Ok(view);
+        }
         self.discover(&mut known, end)?;
         let known_end = known.end(0);
         if known_end < end {
@@ -152,7 +163,7 @@ impl Space {
                 format!("no such file; the chunks end at byte {known_end}"),
             ));
         }
-        let mut view = self.view();
+        let mut view = view;
         if known_end > view.capacity_end() {
             let capacity =
                 known_end.saturating_mul(4).min(LARGEST).next_power_of_two().max(view.reserved_end());
@@ -433,4 +444,36 @@ impl Space {
 
 fn is_pending(known: &Known, chunk: &Arc<Chunk>) -> bool {
     known.chunks[known.chunks.len() - known.pending..].iter().any(|other| Arc::ptr_eq(other, chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::MemoryStorage;
+
+    fn space() -> Space {
+        let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+        storage.create_dir("heap").unwrap();
+        let identity = SpaceIdentity { store: 7, table: None, row_size: 1, fingerprint: 0 };
+        let sizes = Sizes { reservation: 8 * BLOCK, ..Sizes::default() };
+        Space::open(&storage, "heap".to_owned(), identity, sizes).unwrap()
+    }
+
+    /// A thread finds bytes not mapped, and waits for the lock; meanwhile a transaction maps them, with a chunk of its own behind
+    /// them, and is aborted.
+    #[test]
+    fn whoever_waited_while_a_chunk_came_and_went_finds_what_is_there() {
+        let space = space();
+        space.reserve_to(BLOCK).unwrap();
+        space.settle().unwrap();
+        assert_eq!(space.view().mapped_end(), 0);
+        space.reserve_to(2 * BLOCK).unwrap();
+        assert_eq!(space.view_to(2 * BLOCK, 0).unwrap().chunk_count(), 2);
+        space.forget_pending();
+        let view = space.map_to(BLOCK, 0).unwrap();
+        assert_eq!((view.mapped_end(), view.chunk_count()), (BLOCK, 1));
+        // What is made there next is seen, in another range.
+        space.reserve_to(3 * BLOCK).unwrap();
+        assert_eq!(space.view_to(3 * BLOCK, 0).unwrap().mapped_end(), 3 * BLOCK);
+    }
 }

@@ -70,6 +70,14 @@ impl View {
         self.ready.load(Ordering::Acquire).min(self.limit.load(Ordering::Acquire))
     }
 
+    /// How many chunks are part of it.
+    pub(crate) fn chunk_count(&self) -> usize {
+        match self.limit.load(Ordering::Acquire) {
+            u64::MAX => self.chunks.len(),
+            limit => self.chunks.iter().take_while(|chunk| chunk.end() <= limit).count(),
+        }
+    }
+
     /// A chunk that begins at or behind byte `end` was forgotten: it is not to be seen here, and nothing more is to be
     /// mapped.
     pub(crate) fn limit(&self, end: u64) {
@@ -121,7 +129,13 @@ impl View {
 
     /// Blocks below this byte of the space have checksums on disk.
     pub(crate) fn note_summed(&self, summed: u64) {
-        self.summed.fetch_max(summed, Ordering::Relaxed);
+        // Whoever sees this may look at all of these blocks, also beyond the length that it knows itself: so it sees what is in
+        // them.
+        self.summed.fetch_max(summed, Ordering::Release);
+    }
+
+    fn summed(&self) -> u64 {
+        self.summed.load(Ordering::Acquire)
     }
 
     #[inline]
@@ -239,10 +253,10 @@ impl View {
         while block < at + len {
             let Some(state) = self.state(block) else { return Err(self.unmapped(at, len)) };
             if again || state.load(Ordering::Relaxed) & VERIFIED == 0 {
-                if block + BLOCK <= self.summed.load(Ordering::Relaxed) {
+                if block + BLOCK <= self.summed() {
                     let Some(chunk) = self.chunk_at(block) else { return Err(self.unmapped(at, len)) };
                     let index = (block - chunk.start) / BLOCK;
-                    let summed = self.summed.load(Ordering::Relaxed).min(chunk.end()) - chunk.start;
+                    let summed = self.summed().min(chunk.end()) - chunk.start;
                     let expected = chunk.block_sum(&*self.storage, index, summed / BLOCK)?;
                     let place = (block - self.origin) as usize;
                     // SAFETY: a block below `summed` is below a published length: written, and not written again.
@@ -267,7 +281,7 @@ impl View {
     /// The checksum of the stored checksums of the blocks that `[from, to)` touches: as good as one of all their bytes.
     /// They lie below `summed`.
     pub(crate) fn sum_of_sums(&self, from: u64, to: u64) -> Result<u64, Fault> {
-        let summed = self.summed.load(Ordering::Relaxed);
+        let summed = self.summed();
         let mut sums = Summing::new();
         for block in (from - (from - self.origin) % BLOCK..to).step_by(BLOCK as usize) {
             let Some(chunk) = self.chunk_at(block) else { return Err(self.unmapped(from, to - from)) };
@@ -283,7 +297,7 @@ impl View {
         for (new, old) in self.blocks.iter().zip(&old.blocks).take(count) {
             new.fetch_or(old.load(Ordering::Relaxed) & VERIFIED, Ordering::Relaxed);
         }
-        self.note_summed(old.summed.load(Ordering::Relaxed));
+        self.note_summed(old.summed());
     }
 
     /// Asks the processor to fetch the line at byte `at` of the space.

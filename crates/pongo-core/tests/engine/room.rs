@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
 use pongo_core::ids::RowId;
-use pongo_core::storage::{RealStorage, Storage};
+use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 
 use crate::indexer::MapIndexer;
 use crate::model::schema;
@@ -55,4 +55,56 @@ fn room_that_was_given_back_is_forgotten_with_the_commit() {
     put(&one, "a", None, 2000, 9);
     check(&one);
     check(&two);
+}
+
+/// An index that is damaged can name any row.
+#[test]
+fn the_highest_row_number_is_none() {
+    let engine = open(Arc::new(MemoryStorage::new()));
+    put(&engine, "a", None, 3, 1);
+    let snapshot = engine.begin_read().expect("the store is open");
+    let table = snapshot.table_named("a").expect("tables can be read").expect("it is there");
+    let view = snapshot.view(&table).expect("its chunks are sound").expect("it is there");
+    for row in [3, u64::MAX - 1, u64::MAX] {
+        assert!(view.row_bytes(RowId(row)).is_err());
+        assert!(!matches!(view.resolve(RowId(row)), Ok(Some(_))));
+    }
+}
+
+/// Lengths are one store's and rows another's: what is published there would be written over.
+#[test]
+fn a_table_of_another_store_is_refused() {
+    let (one, two) = (open(Arc::new(MemoryStorage::new())), open(Arc::new(MemoryStorage::new())));
+    put(&one, "a", None, 1, 1);
+    put(&two, "a", None, 100, 2);
+    let theirs = two.begin_read().expect("the store is open");
+    let table = theirs.table_named("a").expect("tables can be read").expect("it is there");
+    let refused = |what: &dyn Fn()| {
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(what)).expect_err("it is refused");
+        let said = panic.downcast::<&str>().expect("a message");
+        assert_eq!(*said, "a table of another store");
+    };
+    let ours = one.begin_read().expect("the store is open");
+    refused(&|| drop(ours.view(&table)));
+    refused(&|| drop(one.begin_write().expect("the store takes writes").view(&table)));
+    refused(&|| {
+        let mut guard = one.begin_write().expect("the store takes writes");
+        drop(guard.append(&table, &[3; 24 * 50]));
+    });
+    refused(&|| crate::filled::discard(&mut one.begin_write().expect("the store takes writes"), &table, 1));
+    refused(&|| {
+        let guard = one.begin_write().expect("the store takes writes");
+        let rows = [3; 24 * 50];
+        let batch = TableBatch {
+            table: Arc::clone(&table),
+            rows: &rows,
+            hashes: &[],
+            previous: vec![],
+            deaths: vec![],
+        };
+        drop(guard.commit(&Batch { tables: vec![batch], heap: &[] }, Durability::Relaxed));
+    });
+    let view = theirs.view(&table).expect("its chunks are sound").expect("it is there");
+    let all = view.rows_bytes(RowId(0)..RowId(100)).expect("its blocks are sound");
+    assert!(all.iter().all(|byte| *byte == 2), "rows that were published changed");
 }

@@ -70,7 +70,14 @@ impl<'a> Writer<'a> {
         while at < shares.len() {
             let base = self.base((at as u64) << (64 - bits))?;
             let end = at + (1 << (bits - base.depth));
-            let share: u64 = shares[at..end].iter().map(|&n| u64::from(n)).sum();
+            // A segment that begins before it is led to is led to by damage.
+            let Some(shares) = shares.get(at..end) else {
+                return Err(self.damaged(format!(
+                    "segment {}, of {} bits, begins before top entry {at}, which names it",
+                    base.number, base.depth
+                )));
+            };
+            let share: u64 = shares.iter().map(|&n| u64::from(n)).sum();
             if share > 0 && self.used(base)? as u64 + share > SPLIT_AT as u64 {
                 return Ok(false);
             }
