@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hashbrown::HashTable;
-use pongo_core::engine::{Change, IndexError, Indexer};
+use pongo_core::engine::{Change, IndexError, Indexer, Killed};
 use pongo_core::error::Fault;
+use pongo_core::guard::holds;
 use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
-use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, key_hash};
+use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, Seen, key_hash};
 
 use crate::key_bytes::{KeyBytesAt, RowKeys};
 use crate::unique::{self, Unique};
@@ -100,6 +101,15 @@ impl TableIndexes {
         self.unique.iter().try_for_each(|unique| f(&unique.index))
     }
 
+    fn all(&self, mut f: impl FnMut(&HashIndex) -> bool) -> bool {
+        f(&self.key) && self.unique.iter().all(|unique| f(&unique.index))
+    }
+
+    fn note(&self, seen: Seen) {
+        self.key.note(seen);
+        self.unique.iter().for_each(|unique| unique.index.note(seen));
+    }
+
     /// Hashes as [`Change::hashes`] has them: the key's, and those of each unique index.
     fn split<'h>(&self, hashes: &'h [u64]) -> (&'h [u64], impl Iterator<Item = (&Unique, &'h [u64])>) {
         let rows = if self.unique.is_empty() { hashes.len() } else { hashes.len() / (1 + self.unique.len()) };
@@ -172,6 +182,7 @@ impl Indexes {
             };
             rebuild_one(place, &keys, dead, unique)
         })?;
+        made.note(seen_of(view));
         // Handles of the old ones go over to the new ones by themselves.
         if self.known(table).is_none() {
             self.keep(table, made, true);
@@ -289,10 +300,17 @@ impl Iterator for LiveHashes<'_> {
 }
 
 impl Indexer for Indexes {
-    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError> {
+    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError> {
         let indexes = TableIndexes::open(table)?;
-        // What a process that was killed left half done is mended here; nobody else is at work.
-        if !clean {
+        if let Some(Killed { newest, rows }) = killed {
+            let is_of_these = |index: &HashIndex| {
+                let seen = index.seen();
+                holds!("hash.seen", seen.seq <= newest.0 && rows.contains(&seen.rows))
+            };
+            if !indexes.all(is_of_these) {
+                return Err("the index is of another copy of the store".into());
+            }
+            // What a process that was killed left half done is mended here; nobody else is at work.
             indexes.for_each(HashIndex::recover)?;
         }
         self.keep(table, indexes, false);
@@ -310,7 +328,9 @@ impl Indexer for Indexes {
 
     fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
         let empty = |place: &Place, _| HashIndex::create(table.storage(), &place.dir, place.identity, 0);
-        self.keep(table, TableIndexes::gather::<HashError>(table, empty)?, true);
+        let made = TableIndexes::gather::<HashError>(table, empty)?;
+        made.note(Seen::default());
+        self.keep(table, made, true);
         Ok(())
     }
 
@@ -326,6 +346,7 @@ impl Indexer for Indexes {
 
     fn apply(&self, change: &Change<'_>, again: bool) -> Result<(), IndexError> {
         let indexes = self.of(change.table)?;
+        indexes.note(seen_of(&change.view));
         let keys = RowKeys { view: &change.view, ranges: &indexes.key_ranges };
         let rows = change.rows.end.0 - change.rows.start.0;
         let computed: Vec<u64>;
@@ -359,6 +380,11 @@ impl Indexer for Indexes {
         };
         Ok(indexes.for_each(|index| index.sync(table.moment()))?)
     }
+}
+
+/// What an index has with everything in a view.
+fn seen_of(view: &TableView) -> Seen {
+    Seen { seq: view.seq().0, rows: view.len() }
 }
 
 /// What [`Change::hashes`] would be.

@@ -17,4 +17,4 @@ pub mod hash;
 pub mod ordered;
 
 pub use encoding::{Encoding, after_prefix};
-pub use hash::{Candidate, HashError, HashIndex, Identity, KeyHashes, Stats, Upsert, key_hash};
+pub use hash::{Candidate, HashError, HashIndex, Identity, KeyHashes, Seen, Stats, Upsert, key_hash};

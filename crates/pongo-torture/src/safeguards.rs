@@ -176,6 +176,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("hash.head.checksum", "`head` did not rot"),
     comparison("hash.head.identity", "an index belongs to this store and table"),
     comparison("hash.checksum", "an index is what it was when the store was closed"),
+    comparison("hash.seen", "an index that a killed process left is of these rows, not of another copy's"),
     comparison("hash.sum.checksum", "the index's checksum did not rot itself"),
     // The ordered index.
     sync("ordered.blocks.sync", "blocks are on disk before a root names them"),

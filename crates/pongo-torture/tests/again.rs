@@ -1,7 +1,7 @@
 //! Cases that a review proved: what one process or one recovery leaves for the next.
 
 use pongo::prelude::*;
-use pongo_sim::{Again, Call, Disk, Fault, Faults, Random};
+use pongo_sim::{Again, Call, Disk, Fault, Faults, Image, Random};
 use pongo_torture::{Change, Look, Transaction, World, look, options};
 
 const EIO: i32 = 5;
@@ -154,4 +154,42 @@ fn who_joins_a_reader_makes_a_rotten_index_anew() {
     let world = commit(&writer, &world, stop(20), Durability::Sync);
     look(&writer, &world).is_right();
     look(&reader, &world).is_right();
+}
+
+/// Everything but the hash indexes, or these alone, is put back from a copy that was taken when an
+/// earlier process was killed, without a reboot: `control` says that the memory of the system survived, and so it did, but not as
+/// it was with the indexes.
+#[test]
+fn an_index_of_another_copy_is_not_believed() {
+    for indexes in [false, true] {
+        let is_put_back = |path: &str| path.starts_with("hash/") == indexes;
+        let disk = Disk::new();
+        let live = |world: &World, changes: &[Change]| {
+            let process = disk.process();
+            let store = options().open_on(process.storage()).unwrap();
+            let mut world = world.clone();
+            for change in changes {
+                world = commit(&store, &world, change.clone(), Durability::Sync);
+            }
+            process.kill();
+            drop(store);
+            (world, Image::of(&**disk.inner()).unwrap())
+        };
+        let load = |visits| Change::LoadStops { from: 0, rows: 9, visits };
+        let (older, copy) = live(&World::default(), &[load(1), sit(3), stop(20)]);
+        let (newer, now) = live(&older, &[load(2), sit(4), Change::DeleteStop { id: 3 }]);
+        for (path, _) in now.files().filter(|(path, _)| is_put_back(path)) {
+            disk.inner().remove(path).unwrap();
+        }
+        for (path, bytes) in copy.files().filter(|(path, _)| is_put_back(path)) {
+            disk.inner().create(path).unwrap().write_at(bytes, 0).unwrap();
+        }
+        let store = options().open_on(disk.process().storage()).unwrap();
+        let world = if indexes { newer } else { older };
+        look(&store, &world).is_right();
+        let world = commit(&store, &world, load(5), Durability::Sync);
+        look(&store, &world).is_right();
+        store.close().unwrap();
+        look(&options().open_on(disk.process().storage()).unwrap(), &world).is_right();
+    }
 }

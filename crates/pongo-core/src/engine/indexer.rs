@@ -3,10 +3,10 @@
 //! All calls are made under the writer lock, or by a process that is alone with the store.
 
 use std::error::Error;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
-use crate::ids::RowId;
+use crate::ids::{RowId, Seq};
 use crate::table::{TableCore, TableView};
 
 /// What a commit does to one table, once its rows and marks are written.
@@ -27,14 +27,25 @@ pub struct Change<'a> {
     pub deaths: &'a [RowId],
 }
 
+/// What the index of a table must have if a process was killed, and the system lives on. One that has less, or more, is of an
+/// older or a newer copy of the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Killed {
+    /// No later commit was ever written.
+    pub newest: Seq,
+    /// From the rows that were published to those that are there now.
+    pub rows: RangeInclusive<u64>,
+}
+
 /// What an index answers when it cannot do as asked.
 pub type IndexError = Box<dyn Error + Send + Sync>;
 
 /// The layer that knows keys.
 pub trait Indexer: Send + Sync {
-    /// The process is alone with the store: the index of this table, as it lies on disk, is as good as the rows. Not
-    /// `clean`: somebody may have died while he wrote to it.
-    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError>;
+    /// The process is alone with the store: the index of this table, as it lies on disk, is as good as the rows. Without
+    /// `killed` the store was closed in order; with it somebody may have died while he wrote to the index, which is refused if it
+    /// is not of these rows.
+    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError>;
     /// Somebody is about to write, for the first time since the store was closed: errs if the index is not what was synced
     /// then, and is then rebuilt.
     fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;

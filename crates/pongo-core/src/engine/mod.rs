@@ -36,7 +36,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 pub use alloc::NewRows;
 pub use commit::{Batch, Durability, TableBatch};
-pub use indexer::{Change, IndexError, Indexer};
+pub use indexer::{Change, IndexError, Indexer, Killed};
 pub use writer::WriteGuard;
 
 use crate::control::Control;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::commit::index_fault;
-use super::indexer::Change;
+use super::indexer::{Change, Killed};
 use super::open::sweep_schemas;
 use super::writer::Writer;
 use super::{Engine, EngineOptions, Indexer};
@@ -36,7 +36,7 @@ impl Engine {
         let (checkpoint, mut scanner) = read_checkpoint(storage, &slot)?;
         let cache_identity = storage.cache_identity();
         // What was published before, if nothing was lost since: then the hash index is as good as it was.
-        let survived = control.survived(slot.store, cache_identity).then(|| control.published().1.seq);
+        let survived = control.survived(slot.store, cache_identity).then(|| control.published().1);
 
         // Of one that was left poisoned in this boot, or by a recovery that failed, memory may hold what the disk does not.
         let doubtful = control.is_poisoned();
@@ -85,7 +85,7 @@ impl Engine {
         mut state: State,
         checkpoint: &Checkpoint,
         scanner: &mut Scanner,
-        (survived, doubtful): (Option<Seq>, bool),
+        (survived, doubtful): (Option<State>, bool),
     ) -> Result<(), Fault> {
         self.load_tables(checkpoint.tables.len())?;
         let tables = self.tables_to(checkpoint.tables.len())?;
@@ -116,14 +116,16 @@ impl Engine {
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
                 self.replay(&found, &mut state, &mut writer.dirty_marks)?;
-                if survived.is_some_and(|seq| found.header.seq > seq) {
+                if survived.as_ref().is_some_and(|published| found.header.seq > published.seq) {
                     first_unseen.get_or_insert((found.segment, found.header.pos));
                 }
             }
         }
         let all = self.tables_to(state.tables.len())?;
-        if let Some(published) =
-            survived.filter(|&published| fails!("recover.published", published > state.seq))
+        if let Some(published) = survived
+            .as_ref()
+            .map(|state| state.seq)
+            .filter(|&seq| fails!("recover.published", seq > state.seq))
         {
             return Err(Fault::corrupt(
                 format!("journal/{}.log", scanner.clone_segment().header.number),
@@ -148,7 +150,9 @@ impl Engine {
         self.heap.sweep(state.heap.len)?;
         let index_ok = survived.is_some()
             && first_unseen.is_none_or(|start| {
-                tables.iter().all(|table| self.indexer.adopt(table, false).is_ok())
+                let adopt =
+                    |table| self.indexer.adopt(table, Some(&killed(table, survived.as_ref(), &state)));
+                tables.iter().all(|table| adopt(table).is_ok())
                     && self.replay_indexes(writer.journal.salt, start, &state).is_ok()
             });
         state.journal_end = scanner.position();
@@ -173,7 +177,8 @@ impl Engine {
         if doubtful {
             all.iter().try_for_each(|table| table.store_marks_again())?;
         }
-        let lost = self.adopt_indexes(writer, clean || index_ok, clean)?;
+        let trusted = clean || index_ok;
+        let lost = self.adopt_indexes(writer, trusted, (!clean).then_some(survived.as_ref()).flatten())?;
         if clean && !lost.is_empty() {
             // An index that is made anew is not what its checksum says: first the store must no longer be one that was closed
             // in order, or whoever opens it behind a failure would refuse to read by key.
@@ -221,15 +226,19 @@ impl Engine {
         writer.journal.forget_others()
     }
 
-    /// Opens the indexes that can be `trusted`. Gives the tables whose index is to be made anew.
+    /// Opens the indexes that can be `trusted`: behind a clean close, or a process that was killed with this published. Gives the
+    /// tables whose index is to be made anew.
     fn adopt_indexes(
         &self,
         writer: &Writer,
         trusted: bool,
-        clean: bool,
+        published: Option<&State>,
     ) -> Result<Vec<Arc<TableCore>>, Fault> {
         let mut tables = self.tables_to(writer.state.tables.len())?;
-        tables.retain(|table| !trusted || self.indexer.adopt(table, clean).is_err());
+        tables.retain(|table| {
+            let killed = published.map(|published| killed(table, Some(published), &writer.state));
+            !trusted || self.indexer.adopt(table, killed.as_ref()).is_err()
+        });
         Ok(tables)
     }
 
@@ -262,7 +271,7 @@ impl Engine {
         let Some(commit) = Commit::decode(&found.bytes) else { return Ok(()) };
         for new in &commit.new_tables {
             if let Some(table) = self.table(new.table)
-                && self.indexer.adopt(&table, false).is_err()
+                && self.indexer.adopt(&table, Some(&killed(&table, None, state))).is_err()
             {
                 self.indexer.create(&table).map_err(index_fault(&table))?;
             }
@@ -281,6 +290,12 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What the index of a table must have, of which at least what was published is in it, and at most what is there now.
+fn killed(table: &TableCore, published: Option<&State>, now: &State) -> Killed {
+    let rows = |state: &State| state.tables.get(table.id().0 as usize).map_or(0, |table| table.len);
+    Killed { newest: now.seq, rows: published.map_or(0, rows)..=rows(now) }
 }
 
 fn marks_sums(checkpoint: &Checkpoint) -> BTreeMap<(TableId, ChunkId), u64> {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use pongo_core::engine::{Change, Engine, IndexError, Indexer};
+use pongo_core::engine::{Change, Engine, IndexError, Indexer, Killed};
 use pongo_core::error::{CommitError, WriteError};
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_core::table::{TableCore, TableView};
@@ -186,8 +186,8 @@ fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
 struct Panics(MapIndexer);
 
 impl Indexer for Panics {
-    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError> {
-        self.0.adopt(table, clean)
+    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError> {
+        self.0.adopt(table, killed)
     }
 
     fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use pongo_core::engine::{Change, IndexError, Indexer};
+use pongo_core::engine::{Change, IndexError, Indexer, Killed};
 use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
 
@@ -38,8 +38,8 @@ fn name(table: &TableCore) -> String {
 }
 
 impl Indexer for MapIndexer {
-    fn adopt(&self, table: &Arc<TableCore>, clean: bool) -> Result<(), IndexError> {
-        if !(self.trusting && clean) {
+    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError> {
+        if !self.trusting || killed.is_some() {
             return Err("nothing on disk".into());
         }
         self.tables.lock().unwrap().insert(name(table), None);

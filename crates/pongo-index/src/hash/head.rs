@@ -14,6 +14,7 @@ use super::build::Identity;
 use super::error::{Fault, HashError};
 use super::layout::{CAPACITY, LINE, Root, SEGMENT_WORDS, head_word};
 use super::maps::Folder;
+use super::recover::Seen;
 
 /// The format that this build reads and writes.
 pub(super) const VERSION: u64 = 1;
@@ -55,6 +56,8 @@ impl Head {
         if file.len().map_err(|error| HashError::io("measure", &path, error))? < PAGE {
             return Ok(None);
         }
+        // A copy of the store may have left out pages of zeros: on a full disk a store into one is a signal.
+        file.allocate(0, PAGE).map_err(|error| HashError::io("set aside space of", &path, error))?;
         let words = file.map_words(0, PAGE).map_err(|error| HashError::io("map", &path, error))?;
         Ok(Some(Head { words, file, path }))
     }
@@ -146,6 +149,16 @@ impl Head {
     #[inline]
     pub(super) fn root_word(&self) -> u64 {
         self.words.load(head_word::ROOT, Ordering::Acquire)
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        Seen { seq: self.get(head_word::SEEN), rows: self.get(head_word::SEEN + 1) }
+    }
+
+    /// *Writer.*
+    pub(super) fn note(&self, seen: Seen) {
+        self.set(head_word::SEEN, seen.seq);
+        self.set(head_word::SEEN + 1, seen.rows);
     }
 
     /// *Writer.* Publishes a root.

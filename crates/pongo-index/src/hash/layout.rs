@@ -43,6 +43,8 @@ pub(super) mod head_word {
     pub(crate) const CHECK: usize = 7;
     /// Alone in its line: every look-up reads it.
     pub(crate) const ROOT: usize = 8;
+    /// The newest commit of which something may be in the index, and how many rows its table had with it.
+    pub(crate) const SEEN: usize = 16;
     /// Two accounts, of which the root names one.
     pub(crate) const ACCOUNTS: usize = 64;
     pub(crate) const ACCOUNT_WORDS: usize = 64;

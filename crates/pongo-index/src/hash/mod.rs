@@ -40,7 +40,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use build::Identity;
 pub use error::HashError;
-pub use recover::Stats;
+pub use recover::{Seen, Stats};
 pub use write::Upsert;
 
 use head::Head;

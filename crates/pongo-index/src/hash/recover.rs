@@ -32,7 +32,28 @@ pub struct Stats {
     pub depth: u32,
 }
 
+/// Of which commits something may be in an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// The newest one's `Seq`.
+    pub seq: u64,
+    /// How many rows the table had with it.
+    pub rows: u64,
+}
+
 impl HashIndex {
+    /// What was last [noted](Self::note); all zero if nothing was.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.head.seen()
+    }
+
+    /// *Writer.* Notes the commit that the index is brought up to from here on, before anything of it is in it: whoever finds
+    /// the index behind a process that was killed can tell whether it belongs to the rows that are there.
+    pub fn note(&self, seen: Seen) {
+        self.head.note(seen);
+    }
+
     /// *Writer.* Makes good what a writer left that died at any point: undoes a split that was being published, and finds
     /// the segments it had taken. To be called by whoever takes the writer lock from a writer that may have died, before
     /// anything else; entries it did not get to are the journal's business ([`upsert_checked`](Self::upsert_checked)).
