@@ -241,6 +241,14 @@ pub const REDUNDANT: &[(&str, &str)] = &[
         "a checksum that rotted differs from what is found just the same; with it the message says which of the two it is",
     ),
     (
+        "hash.free.fence",
+        "each store behind it is a release by itself, and readers do not follow free segments; whoever takes the segment again has          a fence of its own (docs/LOOM.md)",
+    ),
+    (
+        "ordered.aside.folder",
+        "a damaged folder that comes back is found damaged again, and set aside again; this one saves that time",
+    ),
+    (
         "ordered.roots.pairs",
         "the roots and each part have checksums of their own; it notices a defect, not rot",
     ),

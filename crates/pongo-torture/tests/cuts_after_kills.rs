@@ -3,6 +3,8 @@
 //!
 //! `PONGO_CUT` as printed with a failure tries that one again.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use pongo_sim::{Disk, Random};
 use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
 
@@ -63,7 +65,7 @@ fn kill_and_cut(plan: Plan, number: u64, one_in: u64) -> Tally {
         life.step(step);
         life.disk.operations() - first
     };
-    let mut tally = Tally::default();
+    let (mut tally, mut panicked) = (Tally::default(), 0);
     for at in 0..operations {
         // Those of one step have numbers that follow.
         let workload = number << 16 | at;
@@ -75,17 +77,23 @@ fn kill_and_cut(plan: Plan, number: u64, one_in: u64) -> Tally {
         assert!(life.dies_in(step, at), "{before:?}, {step:?}: dies at {at} of {operations}");
         let after = AFTER[Random(plan.seed ^ workload).below(AFTER.len() as u64) as usize];
         let disk = life.disk.clone();
+        let which = format!("{before:?}, died in {step:?} at {at}, then {after:?}");
         let mut next = Cutter::new(plan, workload, &life.book).during(&disk, || {
-            life.succeed();
-            after.iter().for_each(|&step| life.step(step));
-            life.close();
+            let goes_on = catch_unwind(AssertUnwindSafe(|| {
+                life.succeed();
+                after.iter().for_each(|&step| life.step(step));
+                life.close();
+            }));
+            if goes_on.is_err() {
+                println!("PONGO_SEED={} PONGO_CUT={workload},0,0: {which}: see the panic above", plan.seed);
+                panicked += 1;
+            }
         });
-        let which =
-            |failure: &String| format!("{before:?}, died in {step:?} at {at}, then {after:?}: {failure}");
-        next.failures = next.failures.iter().map(which).collect();
+        next.failures = next.failures.iter().map(|failure| format!("{which}: {failure}")).collect();
         tally.add(next);
         assert_eq!(disk.hole_stores(), [], "workload {workload}: on a full disk these would be signals");
     }
+    assert_eq!(panicked, 0, "cases in which the next process could not go on");
     tally
 }
 

@@ -95,6 +95,7 @@ fn a_death_that_no_commit_made_is_noticed() {
     put(&engine, "table", 24, 0..9, false, Durability::Sync);
     delete(&engine, "table", 3).unwrap();
     engine.close().unwrap();
+    drop(engine);
     let process = disk.process();
     let engine = open(&process);
     let newest = delete(&engine, "table", 4).unwrap().0;
@@ -122,7 +123,9 @@ fn a_commit_that_was_published_is_missed() {
         put(&engine, "table", 24, 3..5, false, durability);
         process.kill();
         drop(engine);
-        let path = path_of(0);
+        let mut paths = Vec::new();
+        files(&**disk.inner(), "journal", &mut paths);
+        let path = paths.pop().unwrap();
         let entries = content(&**disk.inner(), &path);
         let last = (0..entries.len()).step_by(8).rfind(|&at| entries[at..].starts_with(b"PJENTRY1")).unwrap();
         let file = disk.inner().open(&path).unwrap();

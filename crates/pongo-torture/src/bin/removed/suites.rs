@@ -77,6 +77,6 @@ pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
             &["mixed_up", "missed", "closed", "rot", "damage", "flipped", "short", "cut", "power", "boot"]
         }
         Kind::Fence => &["loom", "interleaving", "concurrency"],
-        Kind::Pin => &["missed", "process", "reader", "concurrency"],
+        Kind::Pin => &["loom", "missed", "process", "reader", "concurrency"],
     }
 }
