@@ -1,5 +1,5 @@
-//! What can become of sled's folder, and of sled: deleted, exchanged, lengthened, locked, full, panicking, killed. Ranges are compared
-//! with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
+//! What can become of sled's folder, and of sled: deleted, exchanged, lengthened, locked, full, panicking, killed. Ranges are
+//! compared with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
 
 #[path = "support/child.rs"]
 mod child;

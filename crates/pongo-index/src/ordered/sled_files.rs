@@ -18,16 +18,16 @@ use super::StoreError;
 /// `conf` is three lines and a checksum: some sixty bytes.
 const CONF_BYTES: u64 = 64 << 10;
 
-/// A snapshot is two numbers, up to 36 bytes for each message of the log that a page is made of (a tag, its `Lsn`, where it
-/// lies, where its blob lies, its length; 16 to 20 of them for what lies in a `db` of up to a TiB), and 12 behind. The message
-/// itself takes at least 8 bytes of `db`, 9 if it is no freed page. As a rule it has some KiB.
+/// A snapshot has two numbers, an entry for each message of the log that a page is made of, and 12 bytes behind. With a `db` of
+/// up to a TiB an entry takes at most 16 bytes for a freed page, 20 for a page or a change of it, 28 if that lies in a blob;
+/// the message that it stands for at least 8, 9 and 16 of `db`. As a rule that has some KiB.
 const SNAP_BYTES_PER_DB_BYTE: u64 = 3;
 /// What a snapshot may have whatever is in `db`: sled writes it when it opens, and `db` can shrink behind that.
 const SNAP_SPARE: u64 = 1 << 20;
 
 /// Bytes of `db` that may be holes whatever is in it. sled writes whole segments of half a MiB in up to 128 threads, and cuts
 /// them off in as many, in any order: so many can be missing before one that is there, or be there again without content
-/// behind the last one. Clearing them takes sled some seconds.
+/// behind the last one. Clearing them takes sled a second.
 const DB_SPARE: u64 = 256 << 20;
 /// The same for a blob, which sled writes from its beginning to its end.
 const BLOB_SPARE: u64 = 1 << 20;
