@@ -67,6 +67,9 @@ impl Options {
 
     /// Whether this process keeps the ordered indexes of the store: default `true`. Without, ranges are answered from the
     /// rows, which costs memory or time, and nothing is written to the folder `ordered`; other processes may keep them.
+    ///
+    /// The indexes lie in sled, which panics where its files cannot be read or written. Such panics are caught; a program built
+    /// with `panic = "abort"` dies of them. Nothing that was committed is lost then, and with `ordered(false)` there is no sled.
     #[must_use]
     pub fn ordered(mut self, keep: bool) -> Self {
         self.unordered = !keep;

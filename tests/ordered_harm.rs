@@ -1,5 +1,5 @@
-//! What can become of sled's folder, and of sled: deleted, exchanged, locked, full, panicking, killed. Ranges are compared
-//! with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
+//! What can become of sled's folder, and of sled: deleted, exchanged, lengthened, locked, full, panicking, killed. Ranges are
+//! compared with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
 
 #[path = "support/child.rs"]
 mod child;
@@ -13,6 +13,8 @@ mod folders;
 mod forked;
 #[path = "ordered_harm/killed.rs"]
 mod killed;
+#[path = "ordered_harm/lengths.rs"]
+mod lengths;
 #[path = "ordered_harm/parts.rs"]
 mod parts;
 #[path = "ordered_harm/readers.rs"]

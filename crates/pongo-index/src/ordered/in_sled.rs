@@ -1,4 +1,5 @@
-//! [`SledBlocks`]: blocks in sled 0.34. The only file that names sled, and all that is known of its ways is here.
+//! [`SledBlocks`]: blocks in sled 0.34. The only file that calls sled; what is known of its ways is here, and what is known
+//! of its files in `sled_files`.
 //!
 //! What it is not trusted with: its `flush` is no sync, so its files are synced behind it; a flipped bit can make it open
 //! with fewer keys, so whoever reads compares checksums and counts; opening, reading and dropping can panic, so every
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{Block, BlockStore, StoreError};
+use super::{Block, BlockStore, StoreError, sled_files};
 
 /// Blocks are kept by [`super::OrderedStore`] once they were read. sled takes what it likes whatever this says; a low
 /// number makes it take less after merges (measured at 10 M pairs: 120 MB, 190 MB with sixteen times as much).
@@ -179,8 +180,11 @@ impl SledBlocks {
                 Self::sync_files(file, &entry.path())
             } else if entry.file_name() == "db" {
                 removable!("ordered.sled.db", file.sync_all())
-            } else {
+            } else if kind.is_file() {
                 File::open(entry.path()).and_then(|file| removable!("ordered.sled.files", file.sync_all()))
+            } else {
+                // Not sled's, and opening it could take for ever.
+                Ok(())
             };
             match synced {
                 // sled removes files of its own when it likes.
@@ -196,6 +200,7 @@ impl SledBlocks {
 impl Inner {
     fn open(path: &Path) -> Result<Inner, StoreError> {
         let name = || path.display().to_string();
+        sled_files::check(path)?;
         let config = sled::Config::new().path(path).cache_capacity(SLED_CACHE).flush_every_ms(None);
         let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
             Ok(Ok(db)) => db,

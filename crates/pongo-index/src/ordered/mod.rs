@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | `error` | [`OrderedError`], [`StoreError`] |
 //! | `blocks` | [`BlockStore`], the door to where blocks lie; [`MemoryBlocks`] |
-//! | `in_sled` | [`SledBlocks`], the only file that names sled; [`set_aside`] |
+//! | `in_sled` | [`SledBlocks`], the only file that calls sled; [`set_aside`] |
+//! | `sled_files` | what may lie in sled's folder for sled to be let near it |
 //! | `edge`, `run` | [`Edge`], a place between two pairs; [`Pairs`] and [`Run`], what is merged |
 //! | `block` | the bytes of a block: encode, read, search |
 //! | `directory`, `root` | which blocks an index has; which indexes a store has |
@@ -30,6 +31,7 @@ mod in_sled;
 mod merge;
 mod root;
 mod run;
+mod sled_files;
 mod sorted;
 mod store;
 

@@ -1,0 +1,249 @@
+//! What may lie in sled's folder for sled to be let near it.
+//!
+//! sled opens what it finds by name, without asking what it is or how long: a fifo keeps it waiting, a link leads it
+//! anywhere, `conf`, the newest `snap.*` and blobs are read into memory to their ends, and each half MiB of `db` that no page
+//! lies in is written, cut off and synced by itself. So types and lengths are looked at before. The bounds are of what sled
+//! 0.34.7 writes, with much to spare; that what lies within them is right is for checksums to say, sled's and ours.
+
+use std::fs::{self, File, FileType, Metadata, TryLockError};
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use super::StoreError;
+
+/// `conf` is three lines and a checksum: some sixty bytes.
+const CONF_BYTES: u64 = 64 << 10;
+
+/// A snapshot has two numbers, an entry for each message of the log that a page is made of, and 12 bytes behind. With a `db` of
+/// up to a TiB an entry takes at most 16 bytes for a freed page, 20 for a page or a change of it, 28 if that lies in a blob;
+/// the message that it stands for at least 8, 9 and 16 of `db`. As a rule that has some KiB.
+const SNAP_BYTES_PER_DB_BYTE: u64 = 3;
+/// What a snapshot may have whatever is in `db`: sled writes it when it opens, and `db` can shrink behind that.
+const SNAP_SPARE: u64 = 1 << 20;
+
+/// Bytes of `db` that may be holes whatever is in it. sled writes whole segments of half a MiB in up to 128 threads, and cuts
+/// them off in as many, in any order: so many can be missing before one that is there, or be there again without content
+/// behind the last one. Clearing them takes sled a second.
+const DB_SPARE: u64 = 256 << 20;
+/// The same for a blob, which sled writes from its beginning to its end.
+const BLOB_SPARE: u64 = 1 << 20;
+/// How many times its content a file may be long beyond that. sled leaves no holes: it clears free segments with zeros. A file
+/// system may keep these as holes, and sled moves what lies at the end when half of the segments are free.
+const BYTES_PER_CONTENT: u64 = 8;
+
+/// Looks at each entry of sled's folder. One that is not there is as good: sled makes it.
+///
+/// # Errors
+/// [`StoreError::Damaged`] if sled is to be kept from it; [`StoreError::Locked`] if it is so, but someone has it open, whose
+/// business it is then; [`StoreError::Io`].
+pub(super) fn check(folder: &Path) -> Result<(), StoreError> {
+    match look_at(folder) {
+        Err(StoreError::Damaged { .. }) if is_locked(&folder.join("db")) => {
+            Err(StoreError::Locked { path: folder.display().to_string() })
+        }
+        looked => looked,
+    }
+}
+
+fn look_at(folder: &Path) -> Result<(), StoreError> {
+    let mut content = 0;
+    let mut snaps = Vec::new();
+    each(folder, |path, name, metadata| {
+        let len = metadata.len();
+        match name {
+            "blobs" if metadata.is_dir() => return look_at_blobs(path),
+            "blobs" => return Err(not("folder", path, metadata.file_type())),
+            _ => expect_file(path, metadata)?,
+        }
+        match name {
+            "conf" if len > CONF_BYTES => return Err(too_long(path, len, CONF_BYTES, "")),
+            "db" => content = expect_content(path, len, DB_SPARE)?,
+            _ if name.starts_with("snap.") => snaps.push((path.to_owned(), len)),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    let most = content.saturating_mul(SNAP_BYTES_PER_DB_BYTE).saturating_add(SNAP_SPARE);
+    match snaps.into_iter().find(|&(_, len)| len > most) {
+        Some((path, len)) => Err(too_long(&path, len, most, &format!(" beside {content} in `db`"))),
+        None => Ok(()),
+    }
+}
+
+fn look_at_blobs(folder: &Path) -> Result<(), StoreError> {
+    each(folder, |path, _, metadata| {
+        expect_file(path, metadata)?;
+        expect_content(path, metadata.len(), BLOB_SPARE).map(|_| ())
+    })
+}
+
+/// Calls `look` with the path, the name and the metadata of each entry; links are not followed.
+fn each(
+    folder: &Path,
+    mut look: impl FnMut(&Path, &str, &Metadata) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = |error| StoreError::io("look through", folder.display().to_string(), error);
+    let Some(entries) = unless_gone(fs::read_dir(folder)).map_err(failed)? else { return Ok(()) };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        // Whoever has it open removes files when he likes.
+        let Some(metadata) = unless_gone(entry.metadata()).map_err(failed)? else { continue };
+        look(&entry.path(), &entry.file_name().to_string_lossy(), &metadata)?;
+    }
+    Ok(())
+}
+
+fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn expect_file(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
+    if metadata.is_file() { Ok(()) } else { Err(not("regular file", path, metadata.file_type())) }
+}
+
+/// Expects a file not to be mostly holes, and returns how many of its bytes are none.
+fn expect_content(path: &Path, len: u64, spare: u64) -> Result<u64, StoreError> {
+    let opened = unless_gone(File::open(path))
+        .map_err(|error| StoreError::io("open", path.display().to_string(), error))?;
+    let Some(file) = opened else { return Ok(0) };
+    let Content { bytes, end } = content(&file, len);
+    // The first is for a file whose content is large itself.
+    let most = end.min(bytes.saturating_mul(BYTES_PER_CONTENT)).saturating_add(spare);
+    if len <= most {
+        return Ok(bytes);
+    }
+    Err(too_long(path, len, most, &format!(" with {bytes} that are no holes, the last of them before {end}")))
+}
+
+/// What of a file is no hole.
+#[derive(PartialEq, Eq, Debug)]
+struct Content {
+    bytes: u64,
+    end: u64,
+}
+
+/// Asks the file system, which counts what it has not yet written, and does not count what compression saves; blocks on disk
+/// would say neither. One that knows nothing of holes has none.
+fn content(file: &File, len: u64) -> Content {
+    let mut content = Content { bytes: 0, end: 0 };
+    while content.end < len {
+        let from = match seek(file, SeekFrom::Data(content.end)) {
+            Ok(from) => from,
+            Err(Errno::NXIO) => break,
+            Err(_) => return Content { bytes: len, end: len },
+        };
+        match seek(file, SeekFrom::Hole(from)) {
+            Ok(to) if to > from => content = Content { bytes: content.bytes + (to - from), end: to },
+            _ => return Content { bytes: len, end: len },
+        }
+    }
+    content
+}
+
+/// Whether someone has sled open. Asked only where something is wrong, since it can keep others from opening it meanwhile.
+fn is_locked(db: &Path) -> bool {
+    fs::symlink_metadata(db).is_ok_and(|metadata| metadata.is_file())
+        && File::open(db).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
+fn too_long(path: &Path, len: u64, most: u64, with: &str) -> StoreError {
+    let what = format!("expected at most {most} bytes{with}, found {len}");
+    StoreError::Damaged { path: path.display().to_string(), what }
+}
+
+fn not(expected: &str, path: &Path, found: FileType) -> StoreError {
+    let found = match found {
+        _ if found.is_file() => "regular file",
+        _ if found.is_dir() => "folder",
+        _ if found.is_symlink() => "symbolic link",
+        _ if found.is_fifo() => "fifo",
+        _ if found.is_socket() => "socket",
+        _ => "device",
+    };
+    let what = format!("expected a {expected}, found a {found}");
+    StoreError::Damaged { path: path.display().to_string(), what }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// A file with a MiB of content at each of these places, so long.
+    fn file_of(folder: &Path, places: &[u64], len: u64) -> Option<File> {
+        let path = folder.join("db");
+        let file = File::options().create(true).truncate(true).read(true).write(true).open(path).unwrap();
+        file.set_len(len).unwrap();
+        for &at in places {
+            file.write_all_at(&vec![1; MIB as usize], at).unwrap();
+        }
+        // Not every file system can say where holes are.
+        (len == 0 || content(&file, len).bytes <= places.len() as u64 * MIB).then_some(file)
+    }
+
+    #[test]
+    fn holes_are_told_from_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |places: &[u64], len| file_of(folder.path(), places, len).map(|file| content(&file, len));
+        let is = |found: Option<Content>, bytes, end| {
+            assert!(found.as_ref().is_none_or(|found| *found == Content { bytes, end }), "{found:?}");
+        };
+        is(at(&[], 0), 0, 0);
+        is(at(&[], MIB), 0, 0);
+        is(at(&[0], MIB), MIB, MIB);
+        is(at(&[0, 4 * MIB], 100 * MIB), 2 * MIB, 5 * MIB);
+        is(at(&[8 << 30], (8 << 30) + MIB), MIB, (8 << 30) + MIB);
+    }
+
+    #[test]
+    fn holes_within_bounds_are_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let db = folder.path().join("db");
+        let gib = 1024 * MIB;
+        for (places, len, is_fine) in [
+            (&[0][..], MIB, true),
+            (&[], DB_SPARE, true),
+            (&[0], DB_SPARE + MIB, true),
+            (&[0], DB_SPARE + MIB + 1, false),
+            (&[0], 8 * gib, false),
+            // Before what is there, as a writer that was killed leaves it; and as nothing leaves it.
+            (&[128 * MIB], 129 * MIB, true),
+            (&[8 * gib - MIB], 8 * gib, false),
+        ] {
+            if file_of(folder.path(), places, len).is_some() {
+                let found = expect_content(&db, len, DB_SPARE);
+                assert_eq!(found.is_ok(), is_fine, "{places:?} of {len}: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_no_longer_than_the_pages_of_db_need() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        check(&path.join("nothing")).unwrap();
+        fs::write(path.join("db"), vec![1; MIB as usize]).unwrap();
+        for name in ["snap.0000000000000001", "snap.0000000000000002.generating"] {
+            let snap = File::create(path.join(name)).unwrap();
+            snap.set_len(SNAP_SPARE + 3 * MIB).unwrap();
+            check(path).unwrap();
+            snap.set_len(SNAP_SPARE + 3 * MIB + 1).unwrap();
+            assert!(matches!(check(path), Err(StoreError::Damaged { .. })));
+            fs::remove_file(path.join(name)).unwrap();
+        }
+        // Of a file that sled does not read it does not matter.
+        File::create(path.join("notes")).unwrap().set_len(1 << 40).unwrap();
+        check(path).unwrap();
+    }
+}

@@ -1,0 +1,223 @@
+//! sled's files are of another kind than sled writes, or much longer. What sled would do with them takes all memory, or no
+//! end of time: each case is opened by a process of its own, whose memory is looked at, and which is not waited for long.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use pongo::Options;
+
+use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
+use crate::running::{Running, say};
+use crate::{child, folder};
+
+const MIB: u64 = 1 << 20;
+/// No case takes as much memory, with all that a test and a store take.
+const MEMORY: u64 = 200 * MIB;
+/// Nor so long, on a machine that does other things too.
+const LONG: Duration = Duration::from_secs(20);
+
+/// What becomes of the folder, and what is said of it.
+type Harm = (&'static str, fn(&Path) -> Outcome, &'static str);
+
+const HARMS: &[Harm] = &[
+    ("db of 8 GiB", |sled| lengthen(&sled.join("db"), 8192 * MIB), "expected at most"),
+    ("db with its last byte at 8 GiB", |sled| write_far(&sled.join("db"), 8192 * MIB), "expected at most"),
+    ("conf of 256 MiB", |sled| lengthen(&sled.join("conf"), 256 * MIB), "expected at most 65536 bytes"),
+    ("snap of 1 GiB", |sled| lengthen(&snap(sled)?, 1024 * MIB), "expected at most"),
+    ("another snap of 1 GiB", |sled| lengthen(&sled.join("snap.7"), 1024 * MIB), "expected at most"),
+    ("a blob of 1 GiB", |sled| lengthen(&sled.join("blobs/7"), 1024 * MIB), "expected at most"),
+    ("snap is a link to /dev/zero", |sled| link(&snap(sled)?, "/dev/zero"), "found a symbolic link"),
+    ("conf is a link to /dev/zero", |sled| link(&sled.join("conf"), "/dev/zero"), "found a symbolic link"),
+    ("db is a link to /dev/zero", |sled| link(&sled.join("db"), "/dev/zero"), "found a symbolic link"),
+    ("db is a link to nothing", |sled| link(&sled.join("db"), "nothing"), "found a symbolic link"),
+    ("blobs is a link", |sled| link(&sled.join("blobs"), "/tmp"), "expected a folder, found a symbolic link"),
+    ("snap is a fifo", |sled| fifo(&snap(sled)?), "found a fifo"),
+    ("conf is a fifo", |sled| fifo(&sled.join("conf")), "found a fifo"),
+    ("db is a fifo", |sled| fifo(&sled.join("db")), "found a fifo"),
+    ("a blob is a fifo", |sled| fifo(&sled.join("blobs/7")), "found a fifo"),
+    ("something else is a fifo", |sled| fifo(&sled.join("notes")), "found a fifo"),
+    ("blobs is a file", |sled| file(&sled.join("blobs")), "expected a folder, found a regular file"),
+    ("snap is a folder", |sled| a_folder(&snap(sled)?), "expected a regular file, found a folder"),
+    ("conf is a folder", |sled| a_folder(&sled.join("conf")), "expected a regular file, found a folder"),
+    ("db is a folder", |sled| a_folder(&sled.join("db")), "expected a regular file, found a folder"),
+    ("conf is a socket", |sled| socket(&sled.join("conf")), "found a socket"),
+];
+
+fn remove(path: &Path) -> Outcome {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Ok(fs::remove_dir_all(path)?),
+        Ok(_) => Ok(fs::remove_file(path)?),
+        Err(_) => Ok(()),
+    }
+}
+
+fn lengthen(path: &Path, len: u64) -> Outcome {
+    Ok(File::options().create(true).append(true).open(path)?.set_len(len)?)
+}
+
+fn write_far(path: &Path, len: u64) -> Outcome {
+    lengthen(path, len - 1)?;
+    Ok(File::options().append(true).open(path)?.write_all(&[1])?)
+}
+
+fn link(path: &Path, to: &str) -> Outcome {
+    remove(path)?;
+    Ok(symlink(to, path)?)
+}
+
+fn fifo(path: &Path) -> Outcome {
+    remove(path)?;
+    assert!(Command::new("mkfifo").arg(path).status()?.success());
+    Ok(())
+}
+
+fn file(path: &Path) -> Outcome {
+    remove(path)?;
+    Ok(fs::write(path, "a note")?)
+}
+
+fn a_folder(path: &Path) -> Outcome {
+    remove(path)?;
+    Ok(fs::create_dir(path)?)
+}
+
+fn socket(path: &Path) -> Outcome {
+    remove(path)?;
+    // The name stays when the listener goes.
+    UnixListener::bind(path)?;
+    Ok(())
+}
+
+fn snap(sled: &Path) -> Outcome<PathBuf> {
+    let is_snap =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."));
+    let mut entries = fs::read_dir(sled)?.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    entries.find(is_snap).ok_or_else(|| format!("no snapshot in {}", sled.display()).into())
+}
+
+/// A store whose sled has been opened twice, and so has a snapshot.
+fn build(path: &Path) -> Outcome {
+    for rows in [0..2500, 2500..3000] {
+        let store = open(path)?;
+        put(&store, rows)?;
+        store.settle()?;
+        assert!(status(&store)?.open);
+        store.close()?;
+    }
+    snap(&path.join("ordered/sled")).map(|_| ())
+}
+
+/// The most memory that this process has taken at any time.
+fn memory() -> Outcome<u64> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).ok_or("no VmHWM")?;
+    Ok(kib.trim().parse::<u64>()? << 10)
+}
+
+/// The process that meets one harm.
+fn meet(path: &Path, said: &str) -> Outcome {
+    let began = Instant::now();
+    let store = open(path)?;
+    check(&store)?;
+    let found = status(&store)?;
+    assert_eq!(found.set_aside, 1, "{found:?}");
+    assert!(found.last_doubt.as_ref().is_some_and(|doubt| doubt.contains(said)), "{found:?}");
+    is_back(&store)?;
+    store.close()?;
+    let store = open(path)?;
+    is_back(&store)?;
+    assert_eq!(status(&store)?.set_aside, 0);
+    store.close()?;
+    assert!(memory()? < MEMORY, "{} MiB", memory()? / MIB);
+    assert!(began.elapsed() < LONG, "{:?}", began.elapsed());
+    say(&format!("met in {:?}, {} MiB", began.elapsed(), memory()? / MIB));
+    Ok(())
+}
+
+#[test]
+fn not_what_sled_writes() -> Outcome {
+    if let Some(role) = child::role() {
+        let (harm, path) = role.split_once(':').ok_or("no path")?;
+        return meet(Path::new(path), HARMS[harm.parse::<usize>()?].2);
+    }
+    let folder = tempfile::tempdir()?;
+    let whole = folder.path().join("whole.pongo");
+    build(&whole)?;
+    for (i, (name, harm, _)) in HARMS.iter().enumerate() {
+        let path = folder.path().join("parts.pongo");
+        folder::copy(&whole, &path)?;
+        harm(&path.join("ordered/sled"))?;
+        let role = format!("{i}:{}", path.display());
+        let other = Running::start(&mut child::command("lengths::not_what_sled_writes", &role));
+        // Dropping it kills it, if it waits for ever, or for more memory.
+        let said = other.lines.recv_timeout(2 * LONG);
+        assert!(said.as_ref().is_ok_and(|said| said.starts_with("met")), "{name}: {said:?}");
+        println!("{name}: {said:?}");
+        drop(other);
+        fs::remove_dir_all(&path)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_sled_can_live_with_is_left_to_it() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path)?;
+    let sled = path.join("ordered/sled");
+    // As a process that was killed, or sled's own threads, may leave it.
+    lengthen(&sled.join("db"), 64 * MIB)?;
+    fs::write(sled.join("notes"), "not sled's")?;
+    let store = open(&path)?;
+    is_back(&store)?;
+    assert_eq!(status(&store)?.set_aside, 0);
+    assert!(fs::metadata(sled.join("db"))?.len() <= 64 * MIB);
+    Ok(store.close()?)
+}
+
+#[test]
+fn nothing_is_moved_away_from_who_has_it_open() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path)?;
+    let sled = path.join("ordered/sled");
+    fifo(&sled.join("conf"))?;
+    // A lock of another description keeps this process out as one of another process does.
+    let file = File::open(sled.join("db"))?;
+    file.try_lock()?;
+    let store = open(&path)?;
+    check(&store)?;
+    let found = status(&store)?;
+    assert!(
+        !found.open && found.refused.as_ref().is_some_and(|why| why.contains("open elsewhere")),
+        "{found:?}"
+    );
+    assert_eq!(found.set_aside, 0);
+    file.unlock()?;
+    std::thread::sleep(PATIENCE);
+    is_back(&store)?;
+    assert_eq!(status(&store)?.set_aside, 1);
+    Ok(store.close()?)
+}
+
+#[test]
+fn without_ordered_indexes_nothing_of_it_is_looked_at() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    build(&path)?;
+    let db = path.join("ordered/sled/db");
+    lengthen(&db, 8192 * MIB)?;
+    // SAFETY: a folder of these tests, whose processes are all PongoDB's.
+    let store = unsafe { Options::new().ordered(false).open(&path)? };
+    check(&store)?;
+    store.settle()?;
+    store.close()?;
+    assert_eq!(fs::metadata(db)?.len(), 8192 * MIB);
+    Ok(())
+}
