@@ -74,6 +74,15 @@ pub struct Plan {
     pub deep: u64,
 }
 
+impl Plan {
+    /// Whether the image of this cut is looked at in depth. Not drawn from the numbers that say what the cut leaves: images
+    /// of one kind alone would be.
+    #[must_use]
+    pub fn is_deep(self, cut: Cut) -> bool {
+        cut.random(!self.seed).one_in(self.deep)
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Default, Debug)]
 pub struct Tally {
@@ -134,7 +143,7 @@ impl Cutter {
     #[must_use]
     pub fn new(plan: Plan, workload: u64, book: &Arc<Mutex<Book>>) -> Self {
         let trial = move |image: &Image, book: &Book, cut: Cut| {
-            let depth = if cut.random(plan.seed).one_in(plan.deep) { Depth::GoOn } else { Depth::Look };
+            let depth = if plan.is_deep(cut) { Depth::GoOn } else { Depth::Look };
             survives(image, book, depth).map(|_| ())
         };
         Self::trying(plan, workload, book, CUT, Box::new(trial))

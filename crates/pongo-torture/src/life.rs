@@ -76,9 +76,10 @@ impl Step {
             }
             Self::Seat => (
                 Durability::Sync,
+                // Of the two nobody else was made up: the first one is not refused.
                 vec![
-                    Change::PutSeat { seat: (0, n as u16 % 3), who: number },
-                    Change::PutSeat { seat: (1, n as u16 % 3), who: number },
+                    Change::PutSeat { seat: (0, n as u16 % 3), who: 500 + number },
+                    Change::PutSeat { seat: (1, n as u16 % 3), who: 500 + number },
                 ],
             ),
             Self::Note => (

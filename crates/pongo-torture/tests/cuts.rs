@@ -97,7 +97,7 @@ fn cut_lives(test: &str, plan: Plan, lives: u64, mix: Mix) {
 #[test]
 fn lives_of_a_small_store() {
     let test = "lives_of_a_small_store";
-    cut_lives(test, Plan { seed: seed(test, 3), one_in: 4, draws: 2, deep: 16 }, 4, Mix::SMALL);
+    cut_lives(test, Plan { seed: seed(test, 3), one_in: 4, draws: 2, deep: 8 }, 4, Mix::SMALL);
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
         }
     }
     let trial = move |image: &Image, book: &Book, second: Cut| {
-        let depth = if second.random(plan.seed).one_in(plan.deep) { Depth::GoOn } else { Depth::Look };
+        let depth = if plan.is_deep(second) { Depth::GoOn } else { Depth::Look };
         if depth == Depth::GoOn {
             expected.same(&Recovered::of(&recover(image)?))?;
         }
