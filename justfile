@@ -39,7 +39,7 @@ torture size="20":
     PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
     just loom 4
 
-# One torture test (cuts, cuts_twice, power, kills, faults, calls, failing_disk, rot, corpora), `size` times as large as in CI
+# One torture test (cuts, cuts_twice, cuts_after_kills, power, kills, faults, calls, failing_disk, rot, corpora), `size` times as large as in CI
 try name size="1":
     PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --test {{name}} -- --nocapture
 
