@@ -122,7 +122,7 @@ fn a_digest_that_is_not_its_keys_is_named() -> Outcome {
     let store = open(&path)?;
     let mut tx = store.begin_write()?;
     for visits in 0..10 {
-        tx.external::<Page>()?.put(&format!("page {visits}"), &Page { visits })?;
+        tx.external::<Page>()?.put(format!("page {visits}"), &Page { visits })?;
     }
     tx.commit()?;
     assert!(store.verify(|_| ())?.is_sound());
