@@ -119,9 +119,9 @@ impl WriteGuard {
         let table = Arc::new(engine.table_core(id, schema)?);
         // A folder of that name may have the chunks of a transaction that never was, and marks in which rows died that are not
         // there: should they come back behind a cut, they would be taken for rot in marks of this table.
-        if table.space.clear()? {
-            removable!("table.clear.folder", table.space.sync_dir())?;
-        }
+        table.space.clear()?;
+        // Also where nothing is left to remove: whoever began that may have died before its sync.
+        removable!("table.clear.folder", table.space.sync_dir())?;
         engine.indexer.create(&table).map_err(index_fault(&table))?;
         self.new_tables.push(Arc::clone(&table));
         Ok(table)

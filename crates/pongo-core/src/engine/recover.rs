@@ -37,6 +37,8 @@ impl Engine {
         let cache_identity = storage.cache_identity();
         // What was published before, if nothing was lost since: then the hash index is as good as it was.
         let survived = control.survived(slot.store, cache_identity).then(|| control.published().1);
+        // Whoever made a checkpoint had published what is in it: this `control` is of an older copy of the store.
+        let survived = survived.filter(|published| published.seq >= scanner.seq);
 
         // Of one that was left poisoned in this boot, or by a recovery that failed, memory may hold what the disk does not.
         let doubtful = control.is_poisoned();
@@ -152,7 +154,9 @@ impl Engine {
             && first_unseen.is_none_or(|start| {
                 let adopt =
                     |table| self.indexer.adopt(table, Some(&killed(table, survived.as_ref(), &state)));
-                tables.iter().all(|table| adopt(table).is_ok())
+                // Those that were made since the checkpoint too, up to what was published: others are made anew by the replay.
+                let known = survived.as_ref().map_or(0, |published| published.tables.len()).max(tables.len());
+                all.iter().take(known).all(|table| adopt(table).is_ok())
                     && self.replay_indexes(writer.journal.salt, start, &state).is_ok()
             });
         state.journal_end = scanner.position();

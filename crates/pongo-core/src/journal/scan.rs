@@ -192,8 +192,9 @@ impl Scanner {
             )
         };
         let mut pos = self.next;
-        // What a torn tail has in it lies one behind the other.
-        let most = self.summed + self.segment.header.len;
+        // What a torn tail has in it lies one behind the other, or, where two writers began at one place and the power took
+        // some sectors of each, in a few others: not in all of them.
+        let most = self.segment.header.len.saturating_mul(8).saturating_add(self.summed);
         while let Some(at) = self.next_magic(pos)? {
             if self.summed > most {
                 return Err(damaged("what looks like entries behind it lies in one another".to_owned()));

@@ -285,15 +285,13 @@ impl Space {
         Ok(())
     }
 
-    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them. Says whether
-    /// there was any.
-    pub(crate) fn clear(&self) -> Result<bool, Fault> {
-        let names = self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))?;
-        for name in &names {
+    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them.
+    pub(crate) fn clear(&self) -> Result<(), Fault> {
+        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
             let path = format!("{}/{name}", self.dir);
             self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
         }
-        Ok(!names.is_empty())
+        Ok(())
     }
 
     /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as

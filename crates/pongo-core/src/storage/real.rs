@@ -72,13 +72,15 @@ impl RealStorage {
         match fs::create_dir(path) {
             Ok(()) => sync_above(path).map_err(fail)?,
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-                // Whoever made it may have died, or erred, before its name was durable. A folder above that may not be read is
-                // somebody else's, and so was making this one.
-                if !path.join("super").exists() {
-                    match sync_above(path) {
-                        Err(e) if e.kind() != ErrorKind::PermissionDenied => return Err(fail(e)),
-                        _ => {}
-                    }
+                // Whoever made it may have died, or erred, before its name was durable. A folder above that may not be read, or
+                // whose file system syncs no folders, is somebody else's, and so was making this one.
+                let not_ours =
+                    [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
+                if !path.join("super").exists()
+                    && let Err(e) = sync_above(path)
+                    && !not_ours.contains(&e.kind())
+                {
+                    return Err(fail(e));
                 }
             }
             Err(e) => return Err(fail(e)),

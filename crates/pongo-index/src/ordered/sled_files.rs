@@ -57,7 +57,9 @@ fn look_at(folder: &Path) -> Result<(), StoreError> {
         match name {
             "blobs" if metadata.is_dir() => return look_at_blobs(path),
             "blobs" => return Err(not("folder", path, metadata.file_type())),
-            _ => expect_file(path, metadata)?,
+            // sled opens nothing else, whatever others put there.
+            _ if name == "conf" || name == "db" || name.starts_with("snap.") => expect_file(path, metadata)?,
+            _ => {}
         }
         match name {
             "conf" if len > CONF_BYTES => return Err(too_long(path, len, CONF_BYTES, "")),
@@ -75,7 +77,10 @@ fn look_at(folder: &Path) -> Result<(), StoreError> {
 }
 
 fn look_at_blobs(folder: &Path) -> Result<(), StoreError> {
-    each(folder, |path, _, metadata| {
+    each(folder, |path, name, metadata| {
+        if name.parse::<i64>().is_err() {
+            return Ok(());
+        }
         expect_file(path, metadata)?;
         expect_content(path, metadata.len(), BLOB_SPARE).map(|_| ())
     })
