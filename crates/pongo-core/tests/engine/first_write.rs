@@ -185,7 +185,14 @@ fn copy_of(disk: &Disk) -> Disk {
 /// They are made again when it is opened: what is committed lies in them, so their names must be durable by then.
 #[test]
 fn folders_that_a_copy_lost_survive_a_cut() {
-    for (tables, made) in [(0, true), (1, false), (1, true), (2, false)] {
+    for (tables, made, text) in [
+        (0, true, false),
+        (0, true, true),
+        (1, false, false),
+        (1, false, true),
+        (1, true, true),
+        (2, false, true),
+    ] {
         for seed in 0..24 {
             let disk = Disk::new();
             let engine = try_open(&disk.process()).unwrap();
@@ -203,7 +210,9 @@ fn folders_that_a_copy_lost_survive_a_cut() {
                 guard.create_table(schema("made", 24)).unwrap();
             }
             let mut staged = Vec::new();
-            let _ = guard.stage_heap(&mut staged, b"a text");
+            if text {
+                let _ = guard.stage_heap(&mut staged, b"a text");
+            }
             let mut batch = Batch { tables: Vec::new(), heap: &staged };
             let rows = row(7, 24);
             if tables > 0 && !made {
@@ -213,7 +222,7 @@ fn folders_that_a_copy_lost_survive_a_cut() {
             }
             let seq = guard.commit(&batch, Durability::Sync).unwrap();
             let after = disk.reboot(&mut Random(seed));
-            let case = format!("{tables} tables, one made: {made}, seed {seed}");
+            let case = format!("{tables} tables, one made: {made}, a text: {text}, seed {seed}");
             let engine = try_open(&after.process()).unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(engine.begin_read().unwrap().seq(), seq, "{case}");
         }
