@@ -46,15 +46,24 @@ const fn kind(block: u32, options: &'static str, in_memory: bool) -> Kind {
 const KINDS: [Kind; 10] = [
     kind(4096, "data=ordered", true),
     kind(4096, "data=writeback", true),
-    kind(4096, "data=journal", true),
+    kind(2048, "data=ordered", true),
     kind(4096, "data=ordered,nodelalloc", true),
     kind(1024, "data=ordered", true),
     kind(4096, "data=ordered", false),
     kind(1024, "data=ordered,nodelalloc", true),
-    kind(2048, "data=journal", true),
+    kind(2048, "data=writeback", true),
     kind(1024, "data=writeback", false),
     kind(4096, "data=ordered,journal_checksum", true),
 ];
+
+/// Tried in their place if the variable `PONGO_DATA_JOURNAL` is set: a shutdown under stores through a map can be the end of
+/// the kernel's thread there (Linux 6.18: `kernel BUG at fs/jbd2/transaction.c:1517`, from `ext4_page_mkwrite`), which hangs the test
+/// and takes the machine's loop devices with it.
+const JOURNALLED: [Kind; 2] = [kind(4096, "data=journal", true), kind(2048, "data=journal", true)];
+
+fn kinds() -> &'static [Kind] {
+    if std::env::var_os("PONGO_DATA_JOURNAL").is_some() { &JOURNALLED } else { &KINDS }
+}
 
 /// What came of all cuts.
 #[derive(Default)]
@@ -241,8 +250,9 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
     let seed = pongo_torture::seed(NAME, 4);
     let mut random = Random(seed);
     let mut tally = Tally::default();
-    for number in 0..KINDS.len() as u64 * pongo_torture::size() {
-        let kind = KINDS[number as usize % KINDS.len()];
+    let kinds = kinds();
+    for number in 0..kinds.len() as u64 * pongo_torture::size() {
+        let kind = kinds[number as usize % kinds.len()];
         let begun = std::time::Instant::now();
         let disk = Disk::make(folder, kind)?;
         let path = disk.mounted.join("cut.pongo");
