@@ -249,6 +249,14 @@ pub const REDUNDANT: &[(&str, &str)] = &[
         "a damaged folder that comes back is found damaged again, and set aside again; this one saves that time",
     ),
     (
+        "ordered.sled.db",
+        "what is lost without it is the end of sled's log, roots and all: the index is late then, and is brought up from the rows",
+    ),
+    (
+        "ordered.sled.files",
+        "as `ordered.sled.db`: sled's snapshots and settings are made from the log, or anew",
+    ),
+    (
         "ordered.roots.pairs",
         "the roots and each part have checksums of their own; it notices a defect, not rot",
     ),
