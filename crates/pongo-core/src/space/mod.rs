@@ -297,6 +297,11 @@ impl Space {
     /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as
     /// it was.
     pub(crate) fn reserve_to(&self, end: u64) -> Result<(), Fault> {
+        if end > LARGEST {
+            // It could be committed, and not be opened again.
+            let what = format!("{} would be too long, in bytes", self.dir);
+            return Err(Fault::Limit { what, limit: LARGEST });
+        }
         let mut known = self.known();
         self.discover(&mut known, end)?;
         while known.end(0) < end {
@@ -455,6 +460,15 @@ mod tests {
         let identity = SpaceIdentity { store: 7, table: None, row_size: 1, fingerprint: 0 };
         let sizes = Sizes { reservation: 8 * BLOCK, ..Sizes::default() };
         Space::open(&storage, "heap".to_owned(), identity, sizes).unwrap()
+    }
+
+    /// What could not be opened again is not made.
+    #[test]
+    fn a_space_that_is_too_long_is_refused() {
+        let space = space();
+        let error = space.reserve_to(LARGEST + 1).unwrap_err();
+        assert!(matches!(error, Fault::Limit { limit: LARGEST, .. }), "{error}");
+        assert_eq!(space.chunks().len(), 0);
     }
 
     /// A thread finds bytes not mapped, and waits for the lock; meanwhile a transaction maps them, with a chunk of its own behind
