@@ -21,6 +21,17 @@ fn stop(id: u64) -> Change {
     Change::PutStop { id, visits: 1 }
 }
 
+/// Puts these files back as a copy of the folder has them.
+fn put_back(disk: &Disk, copy: &Image, is_wanted: impl Fn(&str) -> bool) {
+    let now = Image::of(&**disk.inner()).unwrap();
+    for (path, _) in now.files().filter(|(path, _)| is_wanted(path)) {
+        disk.inner().remove(path).unwrap();
+    }
+    for (path, bytes) in copy.files().filter(|(path, _)| is_wanted(path)) {
+        disk.inner().create(path).unwrap().write_at(bytes, 0).unwrap();
+    }
+}
+
 /// A disk whose power was cut behind a `Relaxed` commit, which was lost, perhaps, while the death that it stored in the marks
 /// was not; and the world without that commit.
 fn cut(seed: u64) -> (Disk, World) {
@@ -173,17 +184,13 @@ fn an_index_of_another_copy_is_not_believed() {
             }
             process.kill();
             drop(store);
-            (world, Image::of(&**disk.inner()).unwrap())
+            world
         };
         let load = |visits| Change::LoadStops { from: 0, rows: 9, visits };
-        let (older, copy) = live(&World::default(), &[load(1), sit(3), stop(20)]);
-        let (newer, now) = live(&older, &[load(2), sit(4), Change::DeleteStop { id: 3 }]);
-        for (path, _) in now.files().filter(|(path, _)| is_put_back(path)) {
-            disk.inner().remove(path).unwrap();
-        }
-        for (path, bytes) in copy.files().filter(|(path, _)| is_put_back(path)) {
-            disk.inner().create(path).unwrap().write_at(bytes, 0).unwrap();
-        }
+        let older = live(&World::default(), &[load(1), sit(3), stop(20)]);
+        let copy = Image::of(&**disk.inner()).unwrap();
+        let newer = live(&older, &[load(2), sit(4), Change::DeleteStop { id: 3 }]);
+        put_back(&disk, &copy, is_put_back);
         let store = options().open_on(disk.process().storage()).unwrap();
         let world = if indexes { newer } else { older };
         look(&store, &world).is_right();
@@ -216,17 +223,34 @@ fn an_index_of_an_older_copy_is_not_brought_up() {
             break;
         }
         drop(store);
-        let of_index = |path: &str| path.starts_with("hash/");
-        for (path, _) in Image::of(&**disk.inner()).unwrap().files().filter(|(path, _)| of_index(path)) {
-            disk.inner().remove(path).unwrap();
-        }
-        for (path, bytes) in copy.files().filter(|(path, _)| of_index(path)) {
-            disk.inner().create(path).unwrap().write_at(bytes, 0).unwrap();
-        }
+        put_back(&disk, &copy, |path| path.starts_with("hash/"));
         let store = options().open_on(disk.process().storage()).unwrap();
         let seq = store.begin_read().unwrap().seq().0;
         look(&store, if seq == world.seq { &world } else { &last.after }).is_right();
         tried += 1;
     }
     assert!(tried > 10, "{tried} operations");
+}
+
+/// `control` and the indexes are of a copy that is older than the newest checkpoint: what was published then is less than what
+/// no entry is replayed of any more.
+#[test]
+fn an_index_that_is_older_than_the_checkpoint_is_not_believed() {
+    let disk = Disk::new();
+    let live = |world: &World, change: Option<Change>| {
+        let process = disk.process();
+        let store = options().open_on(process.storage()).unwrap();
+        let world = change.map_or(world.clone(), |change| commit(&store, world, change, Durability::Sync));
+        process.kill();
+        drop(store);
+        world
+    };
+    let world = live(&World::default(), Some(stop(1)));
+    let copy = Image::of(&**disk.inner()).unwrap();
+    let world = live(&world, Some(Change::LoadStops { from: 10, rows: 9, visits: 2 }));
+    // Recovered, which ends in a checkpoint, and killed.
+    let world = live(&world, None);
+    put_back(&disk, &copy, |path| path == "control" || path.starts_with("hash/"));
+    let store = options().open_on(disk.process().storage()).unwrap();
+    look(&store, &world).is_right();
 }

@@ -12,7 +12,7 @@ use pongo_core::ids::RowId;
 use pongo_sim::{Disk, Image, Kind, Leave, Plan, Process, Random};
 
 use crate::indexer::MapIndexer;
-use crate::missed::{open, put, row};
+use crate::missed::{dead_behind_an_entry, open, put, row};
 use crate::model::schema;
 use crate::rot::files;
 use crate::work::options;
@@ -148,16 +148,7 @@ fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
 fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
     for seed in 0..12 {
         let disk = Disk::new();
-        let first = disk.process();
-        let (one, two) = (open(&first), open(&disk.process()));
-        put(&one, "table", 24, 0..3, false, Durability::Sync);
-        disk.plan(seed, |_| Plan::KillOn(Kind::Sync, "journal"));
-        let guard = one.begin_write().unwrap();
-        let table = guard.table_named("table").unwrap().unwrap();
-        let rows = row(3, 24);
-        let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
-        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap_err();
-        assert!(first.is_dead());
+        let two = dead_behind_an_entry(&disk, seed);
         disk.plan(seed, |_| Plan::FailOn(Kind::Sync, "journal", ErrorKind::Other));
         two.close().unwrap_err();
         disk.plan(seed, |_| Plan::Nothing);

@@ -63,22 +63,29 @@ fn what_a_durable_read_shows_survives_a_cut() {
     }
 }
 
+/// A process that has the store open beside another one, which commits once, and dies between the entry of its second commit and
+/// its sync.
+pub(crate) fn dead_behind_an_entry(disk: &Disk, seed: u64) -> Arc<Engine> {
+    let first = disk.process();
+    let (one, two) = (open(&first), open(&disk.process()));
+    put(&one, "table", 24, 0..3, false, Durability::Sync);
+    disk.plan(seed, |_| Plan::KillOn(Kind::Sync, "journal"));
+    let guard = one.begin_write().unwrap();
+    let table = guard.table_named("table").unwrap().unwrap();
+    let rows = row(3, 24);
+    let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap_err();
+    assert!(first.is_dead());
+    two
+}
+
 /// A process dies between the entry of its commit and its sync. The next one publishes that commit: without a sync of its
 /// own it shows, as durable, what the power takes.
 #[test]
 fn what_is_taken_over_from_the_dead_survives_a_cut() {
     for seed in 0..16 {
         let disk = Disk::new();
-        let first = disk.process();
-        let (one, two) = (open(&first), open(&disk.process()));
-        put(&one, "table", 24, 0..3, false, Durability::Sync);
-        disk.plan(seed, |_| Plan::KillOn(Kind::Sync, "journal"));
-        let guard = one.begin_write().unwrap();
-        let table = guard.table_named("table").unwrap().unwrap();
-        let rows = row(3, 24);
-        let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
-        guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap_err();
-        assert!(first.is_dead());
+        let two = dead_behind_an_entry(&disk, seed);
         drop(two.begin_write().unwrap());
         let shown = two.begin_durable_read().unwrap().seq().0;
         assert_eq!(shown, 2, "the entry was written, so the commit is rolled forward");
