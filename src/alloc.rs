@@ -17,7 +17,6 @@ use crate::table_mut::TableMut;
 /// When it is dropped, the rows are the transaction's as they are then. See there.
 pub struct RowsMut<'t, T: PongoRecord> {
     staging: &'t mut Staging<T>,
-    heap: &'t [u8],
     rows: NewRows<'t, T>,
     /// A panic was on its way when the rows were given out, so that it says nothing about them.
     panicking: bool,
@@ -38,8 +37,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     ///
     /// The row is put in when what this returns is dropped, or given to [`RowMut::finish`], with the key that it has then: as
     /// with [`put`](Self::put), it takes the place of one with the same key, also of an earlier one of this transaction.
-    /// Until then the transaction is borrowed; texts and blobs for the row are made before. Nobody else sees the row
-    /// before the commit.
+    /// Until then the table is borrowed; texts and blobs can be made meanwhile. Nobody else sees the row before the commit.
     ///
     /// Costs a map, ten microseconds or so, and a page fault (1 to 4 µs) for every 4 KiB that are filled; at the commit as with
     /// [`extend`](Self::extend). For many small rows, take [`alloc_slice`](Self::alloc_slice). In a store in memory the row is
@@ -89,7 +87,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The transaction waits for the row:
+    /// The table waits for the row:
     /// ```compile_fail,E0499
     /// # use pongo::prelude::*;
     /// # #[pongo::record]
@@ -136,24 +134,14 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn alloc_slice(&mut self, rows: usize) -> Result<RowsMut<'_, T>, WriteError> {
-        TableMut { staging: self.staging, guard: self.guard, heap: self.heap, shared: self.shared }
-            .into_slice(rows)
-    }
-}
-
-impl<'t, T: PongoRecord> TableMut<'t, T> {
-    /// [`alloc`](Self::alloc), of a table that is used for nothing else.
-    pub(crate) fn into_row(self) -> Result<RowMut<'t, T>, WriteError> {
-        Ok(RowMut { rows: self.into_slice(1)? })
-    }
-
-    fn into_slice(self, rows: usize) -> Result<RowsMut<'t, T>, WriteError> {
-        self.staging.refuse_broken()?;
-        self.staging.write_staged(self.guard)?;
-        let rows = self.guard.alloc(&self.staging.core, rows)?;
-        self.staging.loading = true;
+        let guard = self.guard;
+        let staging = self.staging_mut();
+        staging.refuse_broken()?;
+        staging.write_staged(guard)?;
+        let rows = guard.alloc(&staging.core, rows)?;
+        staging.loading = true;
         let panicking = std::thread::panicking();
-        Ok(RowsMut { staging: self.staging, heap: self.heap, rows, panicking, settled: false })
+        Ok(RowsMut { staging, rows, panicking, settled: false })
     }
 }
 
@@ -177,7 +165,7 @@ impl<T: PongoRecord> RowsMut<'_, T> {
     fn settle(&mut self) -> Result<(), WriteError> {
         self.settled = true;
         for row in &*self.rows {
-            if let Err(error) = self.staging.check_heap(self.rows.guard(), self.heap, row) {
+            if let Err(error) = self.staging.check_heap(self.rows.guard(), row) {
                 self.staging.loading = false;
                 return Err(error);
             }

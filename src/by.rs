@@ -7,8 +7,8 @@ use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 use pongo_index::key_hash;
 
-use crate::range::Range;
-use crate::read::Table;
+use crate::range::{Range, limits};
+use crate::read::{Parts, Table};
 use crate::unique::{Unique, find_unique};
 
 impl<'s, T: PongoRecord> Table<'s, T> {
@@ -51,6 +51,24 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     }
 }
 
+/// The fields of the index whose first ones are these columns: the one with the fewest.
+pub(crate) fn fields_of<T: PongoRecord, C: IndexColumns<T>>(
+    columns: &C,
+) -> Result<&'static [usize], ReadError> {
+    let names = columns.names();
+    let name_of = |&place: &usize| T::SCHEMA.fields.get(place).map(|field| field.name);
+    let begins = |fields: &&'static [usize]| {
+        fields.len() >= names.len()
+            && fields.iter().zip(&names).all(|(place, name)| name_of(place) == Some(*name))
+    };
+    let all = std::iter::once(T::SCHEMA.key).chain(T::SCHEMA.indexes.iter().map(|index| index.fields));
+    all.filter(begins).min_by_key(|fields| fields.len()).ok_or_else(|| ReadError::NoIndex {
+        table: T::SCHEMA.table,
+        asked: names.join(", "),
+        known: T::SCHEMA.indexes.iter().map(|index| index.name).collect::<Vec<_>>().join("`, `"),
+    })
+}
+
 /// A table by one of its indexes: see [`Table::by`].
 pub struct By<'s, T, C> {
     table: Table<'s, T>,
@@ -64,39 +82,36 @@ impl<T: PongoRecord, C: IndexColumns<T>> core::fmt::Debug for By<'_, T, C> {
 }
 
 impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
-    /// The fields of the index whose first ones are these columns: the one with the fewest.
     fn fields(&self) -> Result<&'static [usize], ReadError> {
-        let names = self.columns.names();
-        let name_of = |&place: &usize| T::SCHEMA.fields.get(place).map(|field| field.name);
-        let begins = |fields: &&'static [usize]| {
-            fields.len() >= names.len()
-                && fields.iter().zip(&names).all(|(place, name)| name_of(place) == Some(*name))
-        };
-        let all = std::iter::once(T::SCHEMA.key).chain(T::SCHEMA.indexes.iter().map(|index| index.fields));
-        all.filter(begins).min_by_key(|fields| fields.len()).ok_or_else(|| ReadError::NoIndex {
-            table: T::SCHEMA.table,
-            asked: names.join(", "),
-            known: T::SCHEMA.indexes.iter().map(|index| index.name).collect::<Vec<_>>().join("`, `"),
-        })
+        fields_of::<T, C>(&self.columns)
     }
 
     /// The row with a value of all fields of a unique index, from its hash index.
     fn unique(&self, fields: &[usize], raw: &[u8]) -> Result<Option<Range<'s, T>>, ReadError> {
-        let snapshot = self.table.snapshot();
         if self.columns.names().len() != fields.len() {
             return Ok(None);
         }
-        let (Some(handle), Some(view)) = (snapshot.handle::<T>()?, self.table.view()) else {
-            return Ok(None);
-        };
+        let Some(Parts { view, handle }) = self.table.parts() else { return Ok(None) };
         let is_it = |unique: &&Unique| view.core().schema().indexes[unique.place].fields == fields;
         let Some(unique) = handle.unique.iter().find(is_it) else { return Ok(None) };
-        let Some(index) = snapshot.shared().ordered.index(view.core(), fields) else { return Ok(None) };
+        let Some(index) = self.table.ordered_index(view, fields) else { return Ok(None) };
         let found = find_unique::<T>(view, unique, key_hash(raw), raw)?;
-        Ok(Some(match found {
-            Some((row, _)) => Range::one(view, index, row),
-            None => Range::empty(index.cursor_id()),
-        }))
+        let Some(own) = self.table.own() else {
+            return Ok(Some(match found {
+                Some((row, _)) => Range::one(view, index, row),
+                None => Range::empty(index.cursor_id()),
+            }));
+        };
+        // The transaction may have taken the row away, and may have one with this value of its own.
+        let left = match found {
+            Some((row, value)) => own.first_run(std::slice::from_ref(value))?.map(|_| row),
+            None => None,
+        };
+        let same = Bound::Included(raw.to_vec());
+        Ok(match limits(&index, same.clone(), same, T::SCHEMA.table)? {
+            Some(limits) => Some(Range::one_and_own(&self.table, view, &index, left, limits)),
+            None => None,
+        })
     }
 
     fn raw(value: &C::Value) -> Vec<u8> {

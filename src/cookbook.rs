@@ -224,8 +224,9 @@
 //!
 //! # How do I get the newest row, or the next free number?
 //! [`Table::last`](crate::Table::last) gives the row with the highest key, [`By::last`](crate::By::last) that with the highest value of
-//! an index, and every range can be read from its end, with `rev()`. Take the next number inside the write transaction: as long as it is open nobody else writes, so what a snapshot
-//! shows that was begun after it is what there is.
+//! an index, and every range can be read from its end, with `rev()`. Take the next number in the write transaction, by its own
+//! reads ([`TableMut::last`](crate::TableMut::last)): it reads all commits before it and its own rows, and nobody else writes meanwhile. A
+//! snapshot will not do, even one that was begun after the transaction: the commit before may still wait for its sync.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -240,7 +241,7 @@
 //!
 //! fn add(store: &Store, text: &str) -> Result<u64, Box<dyn std::error::Error>> {
 //!     let mut tx = store.begin_write()?;
-//!     let id = store.begin_read()?.table::<Note>()?.last()?.map_or(1, |note| note.id + 1);
+//!     let id = tx.table::<Note>()?.last()?.map_or(1, |note| note.id + 1);
 //!     let text = tx.text(text)?;
 //!     tx.table::<Note>()?.insert(&Note { id, text })?;
 //!     tx.commit()?;
@@ -421,9 +422,10 @@
 //! ```
 //!
 //! # How do I change or delete many rows?
-//! A range of keys with [`modify`](crate::TableMut::modify) and [`delete_range`](crate::TableMut::delete_range). What another condition finds is gone
-//! through in a snapshot and changed by its keys; the loop is not disturbed by that. Begin the transaction first if nothing may come in
-//! between.
+//! [`modify`](crate::TableMut::modify) and [`delete_range`](crate::TableMut::delete_range) take a range of keys,
+//! [`by_mut`](crate::TableMut::by_mut) a range of another index, [`retain`](crate::TableMut::retain) and
+//! [`extract_if`](crate::TableMut::extract_if) any condition. All act on the rows that are there when they are called, those of
+//! this transaction included, and never on what they put themselves.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -434,14 +436,12 @@
 //! # let mut tx = store.begin_write()?;
 //! # tx.table::<Trade>()?.extend((0..1000).map(|id| Trade { id, price: id as f64 }))?;
 //! # tx.commit()?;
-//! let mut tx = store.begin_write()?;
-//! let snapshot = store.begin_read()?;
+//! let tx = store.begin_write()?;
 //! let mut trades = tx.table::<Trade>()?;
-//! for cheap in snapshot.table::<Trade>()?.by(Trade::PRICE).range(..400.0)? {
-//!     trades.delete(&cheap?.id)?;
-//! }
+//! assert_eq!(trades.by_mut(Trade::PRICE).delete_range(..400.0)?, 400);
 //! assert_eq!(trades.modify(990.., |trade| trade.price += 1000.0)?, 10);
 //! assert_eq!(trades.delete_range(400..500)?, 100);
+//! drop(trades);
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
 //! assert_eq!(snapshot.table::<Trade>()?.len(), 500);
@@ -649,14 +649,13 @@
 //! # let mut tx = store.begin_write()?;
 //! # tx.table::<Old>()?.extend((0..10).map(|id| Old { id, price: 1.25 }))?;
 //! # tx.commit()?;
-//! let mut tx = store.begin_write()?;
-//! let snapshot = store.begin_read()?;
-//! let old = snapshot.table::<Old>()?.rows().collect::<Result<Vec<_>, _>>()?;
-//! tx.table::<Trade>()?.extend(old.into_iter().map(|old| Trade {
-//!     id: old.id,
-//!     cents: (old.price * 100.0).round() as i64,
-//!     venue: FixedStr::EMPTY,
-//! }))?;
+//! let tx = store.begin_write()?;
+//! {
+//!     let old = tx.table::<Old>()?;
+//!     tx.table::<Trade>()?.try_extend(old.rows()?.map(|old| {
+//!         old.map(|old| Trade { id: old.id, cents: (old.price * 100.0).round() as i64, venue: FixedStr::EMPTY })
+//!     }))?;
+//! }
 //! tx.commit()?;
 //! assert_eq!(store.begin_read()?.table::<Trade>()?.get(&3)?.map(|trade| trade.cents), Some(125));
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
-use pongo_core::fields::ExternalKey;
+use pongo_core::fields::{ExternalKey, HeapRead};
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::describe_bytes;
@@ -19,7 +19,7 @@ use crate::holders::New;
 use crate::indexes::fault;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Spot, Touched, has_twins};
-use crate::staging::Staging;
+use crate::staging::{Staging, inner};
 use crate::unique::Unique;
 
 impl<T: PongoRecord> Staging<T> {
@@ -28,17 +28,11 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     /// Errs if a row that is to be put at `spot` has a unique value of another one.
-    pub(crate) fn check_unique(
-        &mut self,
-        guard: &WriteGuard,
-        heap: &[u8],
-        spot: Spot,
-        row: &T,
-    ) -> Result<(), WriteError> {
+    pub(crate) fn check_unique(&mut self, guard: &WriteGuard, spot: Spot, row: &T) -> Result<(), WriteError> {
         if self.unique().is_empty() {
             return Ok(());
         }
-        self.check_written(guard, heap)?;
+        self.check_written(guard)?;
         let before = self.value(guard, spot)?;
         for place in 0..self.unique().len() {
             let ranges = &self.unique()[place].ranges;
@@ -46,14 +40,14 @@ impl<T: PongoRecord> Staging<T> {
                 continue;
             }
             if let Some(other) = self.in_the_way(guard, place, ranges.hash(row.as_bytes()), row)? {
-                return Err(self.not_unique(guard, heap, place, row, other));
+                return Err(self.not_unique(guard, place, row, other));
             }
         }
         Ok(())
     }
 
     /// Compares rows of bulk loads with all others, those that are still alive.
-    pub(crate) fn check_written(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
+    pub(crate) fn check_written(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if self.unique().is_empty() {
             return Ok(());
         }
@@ -62,14 +56,14 @@ impl<T: PongoRecord> Staging<T> {
         while self.checked < self.hashes.len() {
             let number = RowId(self.view.len() + self.checked as u64);
             if self.is_alive(guard, number)? {
-                self.check_one(guard, heap, number)?;
+                self.check_one(guard, number)?;
             }
             self.checked += 1;
         }
         Ok(())
     }
 
-    fn check_one(&mut self, guard: &WriteGuard, heap: &[u8], number: RowId) -> Result<(), WriteError> {
+    fn check_one(&mut self, guard: &WriteGuard, number: RowId) -> Result<(), WriteError> {
         let written = New::Written(number);
         for place in 0..self.unique().len() {
             let hash = self.holders[place].hashes[self.checked];
@@ -78,7 +72,7 @@ impl<T: PongoRecord> Staging<T> {
                 None => self.holders[place].add(hash, written),
                 // It was compared before, and another of its values was in the way.
                 Some(other) if other == written => {}
-                Some(other) => return Err(self.not_unique(guard, heap, place, row, other)),
+                Some(other) => return Err(self.not_unique(guard, place, row, other)),
             }
         }
         Ok(())
@@ -86,7 +80,7 @@ impl<T: PongoRecord> Staging<T> {
 
     /// New rows that died since have no values any more.
     fn bury_holders(&mut self) {
-        let keys = self.keys.get_mut();
+        let keys = inner(&mut self.keys);
         for &row in &keys.deaths[self.buried..] {
             if let Some(at) = row.0.checked_sub(self.view.len()) {
                 for holders in &mut self.holders {
@@ -162,7 +156,7 @@ impl<T: PongoRecord> Staging<T> {
     /// Whether a row that has a number is alive as the transaction has it.
     fn is_alive(&self, guard: &WriteGuard, row: RowId) -> Result<bool, ReadError> {
         let key = self.row(guard, row)?.key_bytes();
-        let spot = self.locate(guard, &self.keys.borrow(), key_hash(key.as_ref()), &key)?;
+        let spot = self.locate(guard, &self.keys(), key_hash(key.as_ref()), &key)?;
         Ok(match spot {
             Spot::Touched(Touched { staged: None, base: Some(base), .. }) | Spot::Applied(base) => {
                 base == Base { row, alive: true }
@@ -183,11 +177,11 @@ impl<T: PongoRecord> Staging<T> {
 
     /// For the last time, if [`values_are_alone`](Self::values_are_alone) and no key comes twice: only rows of before need to
     /// be looked for.
-    pub(crate) fn check_alone(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
+    pub(crate) fn check_alone(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if self.view.is_empty() {
             return Ok(());
         }
-        let keys = self.keys.borrow();
+        let keys = self.keys();
         let dead = OnceCell::new();
         let dies = |row: RowId| {
             let sorted = dead.get_or_init(|| {
@@ -211,7 +205,7 @@ impl<T: PongoRecord> Staging<T> {
                 let row = self.row(guard, number)?;
                 match self.applied_with(place, hash, row)? {
                     Some(other) if before != Some(other) && !dies(other) => {
-                        return Err(self.not_unique(guard, heap, place, row, New::Written(other)));
+                        return Err(self.not_unique(guard, place, row, New::Written(other)));
                     }
                     _ => {}
                 }
@@ -239,11 +233,11 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     #[cold]
-    fn not_unique(&self, guard: &WriteGuard, heap: &[u8], place: usize, row: &T, other: New) -> WriteError {
+    fn not_unique(&self, guard: &WriteGuard, place: usize, row: &T, other: New) -> WriteError {
         let schema = self.core.schema();
         let fields = &schema.indexes[self.unique()[place].place].fields;
         let in_the_way = match self.new_row(guard, other) {
-            Ok(other) => self.describe_key(guard, heap, other),
+            Ok(other) => self.describe_key(guard, other),
             Err(error) => return error.into(),
         };
         WriteError::NotUnique {
@@ -259,7 +253,7 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     /// A row's key, for messages.
-    fn describe_key(&self, guard: &WriteGuard, heap: &[u8], row: &T) -> String {
+    fn describe_key(&self, guard: &WriteGuard, row: &T) -> String {
         let (schema, row) = (self.core.schema(), row.as_bytes());
         let name =
             schema.external_key().and_then(|offset| row.get(offset..offset + size_of::<ExternalKey>()));
@@ -268,7 +262,7 @@ impl<T: PongoRecord> Staging<T> {
         if name.is_empty() {
             return describe_bytes(&[]);
         }
-        match guard.read_heap(heap, name.addr(), name.len(), name.content_hash()) {
+        match guard.read_heap(name.addr(), name.len(), name.content_hash()) {
             Ok(key) => describe_bytes(key),
             Err(_) => schema.describe_key(row),
         }

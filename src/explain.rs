@@ -60,6 +60,7 @@ impl Share {
 impl Explain {
     pub(crate) fn new<T, P: Predicate<T>>(
         view: Option<&TableView>,
+        own: u64,
         predicate: &P,
     ) -> Result<Self, ReadError> {
         let mut explain = Self::default();
@@ -90,6 +91,9 @@ impl Explain {
             }
             explain.count_chunk(&before);
         }
+        // Of a transaction's own rows nothing is known.
+        explain.all.rows += own;
+        explain.tested.rows += own;
         Ok(explain)
     }
 

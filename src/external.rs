@@ -12,6 +12,7 @@ use std::ops::{
 
 use pongo_core::error::ReadError;
 use pongo_core::fields::{ExternalKey, HeapRead, key_digest};
+use pongo_core::predicate::Predicate;
 use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 use pongo_index::after_prefix;
@@ -19,9 +20,9 @@ use pongo_index::after_prefix;
 use crate::by::By;
 use crate::ordered::Limits;
 use crate::range::{Cursor, Range};
-use crate::read::{Rows, Snapshot, Table};
+use crate::read::{Rows, Table};
 
-/// A table in a [`Snapshot`] whose `T`s are kept under keys of any bytes: `#[pongo(key = "external")]`. What it gives borrows
+/// A table in a [`Snapshot`](crate::Snapshot) whose `T`s are kept under keys of any bytes: `#[pongo(key = "external")]`. What it gives borrows
 /// from the snapshot, not from this.
 ///
 /// ```
@@ -120,7 +121,7 @@ key_bounds!(
 
 /// The bytes of a row's key.
 pub(crate) fn key_in<'h, T: ExternalRecord>(
-    heap: &'h impl HeapRead,
+    heap: &'h (impl HeapRead + ?Sized),
     row: &T::Row,
 ) -> Result<&'h [u8], ReadError> {
     let key: ExternalKey = T::key_of(row);
@@ -134,7 +135,11 @@ fn successor(key: &[u8]) -> Vec<u8> {
 }
 
 /// Bounds as limits on keys; `None`: no key lies within.
-fn limits(start: Bound<&[u8]>, end: Bound<&[u8]>, table: &'static str) -> Result<Option<Limits>, ReadError> {
+pub(crate) fn limits(
+    start: Bound<&[u8]>,
+    end: Bound<&[u8]>,
+    table: &'static str,
+) -> Result<Option<Limits>, ReadError> {
     if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
         (start, end)
         && from > to
@@ -182,7 +187,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&'s T>, ReadError> {
         let key = key.as_ref();
         let Some(row) = self.rows.get(&key_digest(key))? else { return Ok(None) };
-        let is_it = key_in::<T>(self.rows.snapshot(), row)? == key;
+        let is_it = key_in::<T>(self.rows.source().heap, row)? == key;
         Ok(is_it.then(|| T::value_of(row)))
     }
 
@@ -194,11 +199,38 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
         Ok(self.get(key)?.is_some())
     }
 
+    /// Looks many keys up, in their order: a [`get`](Self::get) each.
+    pub fn get_many<'k, K: AsRef<[u8]>>(&self, keys: &'k [K]) -> ExternalGetMany<'s, 'k, T, K> {
+        ExternalGetMany { table: self.clone(), keys: keys.iter() }
+    }
+
+    /// Keys and values that meet a condition on the fields of `T`, in the order of [`rows`](Self::rows). Every value is
+    /// tested: what is known of chunks and zones is not used here.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "counts", key = "external")]
+    /// # struct Count { n: u64 }
+    /// # let store = Store::in_memory()?;
+    /// # let tx = store.begin_write()?;
+    /// # tx.external::<Count>()?.extend(["a", "ab", "abc"].map(|key| (key, Count { n: key.len() as u64 })))?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let counts = snapshot.external::<Count>()?;
+    /// let (key, _) = counts.filter(Count::N.gt(2)).next().ok_or("one is")??;
+    /// assert_eq!(key, b"abc");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> ExternalFiltered<'s, T, P> {
+        ExternalFiltered { rows: self.rows.rows(), heap: self.rows.source().heap, predicate }
+    }
+
     /// All keys and values, in the order in which they were put last. Costs a look at each key's bytes: see
     /// [`values`](Self::values).
     #[must_use]
     pub fn rows(&self) -> ExternalRows<'s, T> {
-        ExternalRows { rows: self.rows.rows(), snapshot: self.rows.snapshot() }
+        ExternalRows { rows: self.rows.rows(), heap: self.rows.source().heap }
     }
 
     /// All values without their keys, in the order of [`rows`](Self::rows).
@@ -261,7 +293,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     }
 
     fn with_keys(&self, range: Range<'s, T::Row>) -> ExternalRange<'s, T> {
-        ExternalRange { range, snapshot: self.rows.snapshot(), failed: false }
+        ExternalRange { range, heap: self.rows.source().heap, failed: false }
     }
 
     /// The lowest key and its value.
@@ -305,17 +337,17 @@ impl<'s, T: ExternalRecord> IntoIterator for &ExternalTable<'s, T> {
 }
 
 fn item<'s, T: ExternalRecord>(
-    snapshot: &'s Snapshot,
+    heap: &'s (dyn HeapRead + Sync),
     row: Result<&'s T::Row, ReadError>,
 ) -> Result<(&'s [u8], &'s T), ReadError> {
     let row = row?;
-    Ok((key_in::<T>(snapshot, row)?, T::value_of(row)))
+    Ok((key_in::<T>(heap, row)?, T::value_of(row)))
 }
 
 /// Keys and values of a table: see [`ExternalTable::rows`].
 pub struct ExternalRows<'s, T: ExternalRecord> {
     rows: Rows<'s, T::Row>,
-    snapshot: &'s Snapshot,
+    heap: &'s (dyn HeapRead + Sync),
 }
 
 impl<T: ExternalRecord> core::fmt::Debug for ExternalRows<'_, T> {
@@ -328,11 +360,61 @@ impl<'s, T: ExternalRecord> Iterator for ExternalRows<'s, T> {
     type Item = Result<(&'s [u8], &'s T), ReadError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        Some(item(self.snapshot, self.rows.next()?))
+        Some(item(self.heap, self.rows.next()?))
     }
 }
 
 impl<T: ExternalRecord> FusedIterator for ExternalRows<'_, T> {}
+
+/// Values of many keys: see [`ExternalTable::get_many`].
+pub struct ExternalGetMany<'s, 'k, T: ExternalRecord, K> {
+    table: ExternalTable<'s, T>,
+    keys: std::slice::Iter<'k, K>,
+}
+
+impl<T: ExternalRecord, K> core::fmt::Debug for ExternalGetMany<'_, '_, T, K> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalGetMany")
+            .field("table", &self.table)
+            .field("keys_left", &self.keys.len())
+            .finish()
+    }
+}
+
+impl<'s, T: ExternalRecord, K: AsRef<[u8]>> Iterator for ExternalGetMany<'s, '_, T, K> {
+    type Item = Result<Option<&'s T>, ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.table.get(self.keys.next()?))
+    }
+}
+
+/// Keys and values that meet a condition: see [`ExternalTable::filter`].
+#[must_use]
+pub struct ExternalFiltered<'s, T: ExternalRecord, P> {
+    rows: Rows<'s, T::Row>,
+    heap: &'s (dyn HeapRead + Sync),
+    predicate: P,
+}
+
+impl<T: ExternalRecord, P> core::fmt::Debug for ExternalFiltered<'_, T, P> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ExternalFiltered").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+impl<'s, T: ExternalRecord, P: Predicate<T>> Iterator for ExternalFiltered<'s, T, P> {
+    type Item = Result<(&'s [u8], &'s T), ReadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let predicate = &self.predicate;
+        let row =
+            self.rows.find(|row| row.as_ref().map_or(true, |row| predicate.matches(T::value_of(row))))?;
+        Some(item(self.heap, row))
+    }
+}
+
+impl<T: ExternalRecord, P: Predicate<T>> FusedIterator for ExternalFiltered<'_, T, P> {}
 
 /// Values of a table: see [`ExternalTable::values`].
 pub struct ExternalValues<'s, T: ExternalRecord> {
@@ -360,7 +442,7 @@ impl<T: ExternalRecord> FusedIterator for ExternalValues<'_, T> {}
 /// the last item.
 pub struct ExternalRange<'s, T: ExternalRecord> {
     range: Range<'s, T::Row>,
-    snapshot: &'s Snapshot,
+    heap: &'s (dyn HeapRead + Sync),
     /// A key could not be read.
     failed: bool,
 }
@@ -397,7 +479,7 @@ impl<'s, T: ExternalRecord> ExternalRange<'s, T> {
     }
 
     fn item(&mut self, row: Option<Result<&'s T::Row, ReadError>>) -> Option<<Self as Iterator>::Item> {
-        let item = item(self.snapshot, row?);
+        let item = item(self.heap, row?);
         self.failed = item.is_err();
         Some(item)
     }

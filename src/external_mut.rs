@@ -3,21 +3,25 @@
 use core::borrow::Borrow;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
-use std::sync::Arc;
 
-use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
-use pongo_core::fields::{Blob, ExternalKey, MAX_EXTERNAL_KEY, content_hash, key_digest};
+use pongo_core::fields::{Blob, ExternalKey, MAX_EXTERNAL_KEY, key_digest};
+use pongo_core::predicate::Predicate;
 use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::schema::describe_bytes;
+use pongo_core::search::IndexColumns;
 use pongo_index::key_hash;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::alloc::RowMut;
+use crate::bulk::Visit;
+use crate::external::{
+    ExternalBy, ExternalFiltered, ExternalGetMany, ExternalRange, ExternalRows, ExternalTable, KeyBounds,
+    key_in, limits,
+};
 use crate::keys::Spot;
 use crate::large::is_large;
-use crate::staging::{Staging, copy};
-use crate::store::Shared;
+use crate::staging::copy;
 use crate::table_mut::TableMut;
 
 /// Bytes of staged rows that a bulk load writes at once.
@@ -52,10 +56,7 @@ const WRITE: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ExternalTableMut<'t, T: ExternalRecord> {
-    staging: &'t mut Staging<T::Row>,
-    guard: &'t mut WriteGuard,
-    heap: &'t mut Vec<u8>,
-    shared: &'t Arc<Shared>,
+    rows: TableMut<'t, T::Row>,
 }
 
 impl<T: ExternalRecord> fmt::Debug for ExternalTableMut<'_, T> {
@@ -78,47 +79,36 @@ struct Place {
     digest: [u8; 16],
     hash: u64,
     spot: Spot,
-    key: ExternalKey,
-    was_there: bool,
+    /// The key's bytes, if they are in the heap: it has a value already.
+    known: Option<ExternalKey>,
 }
 
 impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
-    pub(crate) fn new(
-        staging: &'t mut Staging<T::Row>,
-        guard: &'t mut WriteGuard,
-        heap: &'t mut Vec<u8>,
-        shared: &'t Arc<Shared>,
-    ) -> Self {
-        Self { staging, guard, heap, shared }
+    pub(crate) fn new(rows: TableMut<'t, T::Row>) -> Self {
+        Self { rows }
     }
 
-    fn rows(&mut self) -> TableMut<'_, T::Row> {
-        TableMut { staging: self.staging, guard: self.guard, heap: self.heap, shared: self.shared }
+    fn reader(&self) -> Result<ExternalTable<'_, T>, ReadError> {
+        Ok(ExternalTable::new(self.rows.reader()?))
     }
 
     fn key_in(&self, row: &T::Row) -> Result<&[u8], ReadError> {
-        let name = T::key_of(row).blob();
-        if name.is_empty() {
-            return Ok(&[]);
-        }
-        let key = self.guard.read_heap(self.heap, name.addr(), name.len(), name.content_hash());
-        key.map_err(|source| ReadError::ExternalKey { table: T::Row::SCHEMA.table.to_owned(), source })
+        key_in::<T>(self.rows.guard, row)
     }
 
     fn find(&self, key: &[u8]) -> Result<Found<'_, T>, ReadError> {
         let digest = key_digest(key);
         let hash = key_hash(&digest);
-        self.staging.resolve(self.guard)?;
-        let spot = self.staging.locate(self.guard, &self.staging.keys.borrow(), hash, &digest)?;
-        let row = match self.staging.value(self.guard, spot)? {
+        let spot = self.rows.spot(hash, &digest)?;
+        let row = match self.rows.value(spot)? {
             Some(row) => Some((row, self.key_in(row)? == key)),
             None => None,
         };
         Ok(Found { digest, hash, spot, row })
     }
 
-    /// Finds or makes the place of a key. What it stages goes with [`forget_key`](Self::forget_key).
-    fn place(&mut self, key: &[u8]) -> Result<Place, WriteError> {
+    /// Finds the place of a key.
+    fn place(&self, key: &[u8]) -> Result<Place, WriteError> {
         let table = || T::Row::SCHEMA.table.to_owned();
         if key.len() > MAX_EXTERNAL_KEY {
             return Err(WriteError::KeyTooLong { table: table(), len: key.len() });
@@ -132,16 +122,12 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
             }
             None => None,
         };
-        let key_at = known.unwrap_or_else(|| self.stage_key(key));
-        Ok(Place { digest, hash, spot, key: key_at, was_there: known.is_some() })
+        Ok(Place { digest, hash, spot, known })
     }
 
-    fn stage_key(&mut self, key: &[u8]) -> ExternalKey {
-        if key.is_empty() {
-            return ExternalKey::EMPTY;
-        }
-        let addr = self.guard.stage_heap(self.heap, key);
-        Blob::new(addr, key.len() as u32, content_hash(key)).into()
+    fn stage_key(&self, key: &[u8]) -> Result<ExternalKey, WriteError> {
+        let (addr, len, hash) = self.rows.tx.stage_heap(key)?;
+        Ok(if len == 0 { ExternalKey::EMPTY } else { Blob::new(addr, len, hash).into() })
     }
 
     /// The value under this key, as this transaction has it.
@@ -161,15 +147,90 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(self.get(key)?.is_some())
     }
 
-    /// How many values there are.
+    /// Looks many keys up, in their order.
+    ///
+    /// # Errors
+    /// As [`len`](Self::len); items as [`get`](Self::get).
+    pub fn get_many<'s, K: AsRef<[u8]>>(
+        &'s self,
+        keys: &'s [K],
+    ) -> Result<ExternalGetMany<'s, 's, T, K>, ReadError> {
+        Ok(self.reader()?.get_many(keys))
+    }
+
+    /// All keys and values: those of before, then the transaction's own; their order is not promised.
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn rows(&self) -> Result<ExternalRows<'_, T>, ReadError> {
+        Ok(self.reader()?.rows())
+    }
+
+    /// Keys and values that meet a condition: as [`ExternalTable::filter`].
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<ExternalFiltered<'_, T, P>, ReadError> {
+        Ok(self.reader()?.filter(predicate))
+    }
+
+    /// Keys within bounds and their values, in the order of the keys' bytes: as [`ExternalTable::range`].
+    ///
+    /// # Errors
+    /// As for [`TableMut::range`].
+    pub fn range(&self, bounds: impl KeyBounds) -> Result<ExternalRange<'_, T>, ReadError> {
+        self.reader()?.range(bounds)
+    }
+
+    /// Keys that begin with these bytes and their values, in the order of the keys.
+    ///
+    /// # Errors
+    /// As for [`TableMut::range`].
+    pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> Result<ExternalRange<'_, T>, ReadError> {
+        self.reader()?.prefix(prefix)
+    }
+
+    /// The lowest key and its value.
+    ///
+    /// # Errors
+    /// As for [`TableMut::range`].
+    pub fn first(&self) -> Result<Option<(&[u8], &T)>, ReadError> {
+        self.reader()?.first()
+    }
+
+    /// The highest key and its value.
+    ///
+    /// # Errors
+    /// As for [`TableMut::range`].
+    pub fn last(&self) -> Result<Option<(&[u8], &T)>, ReadError> {
+        self.reader()?.last()
+    }
+
+    /// Returns how many keys lie within bounds.
+    ///
+    /// # Errors
+    /// As for [`TableMut::range`].
+    pub fn count(&self, bounds: impl KeyBounds) -> Result<u64, ReadError> {
+        self.reader()?.count(bounds)
+    }
+
+    /// The index over a column, or a tuple of columns: as [`ExternalTable::by`].
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<ExternalBy<'_, T, C>, ReadError> {
+        Ok(self.reader()?.by(columns))
+    }
+
+    /// Returns how many values there are.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub fn len(&self) -> Result<u64, ReadError> {
-        self.staging.live(self.guard)
+        self.rows.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     ///
     /// # Errors
     /// As [`len`](Self::len).
@@ -183,41 +244,43 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// [`WriteError::KeyTooLong`] beyond 65,535 bytes; [`WriteError::SameDigest`] if another key of the table has the same
     /// digest; as for [`TableMut::put`]. Nothing is changed then.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<bool, WriteError> {
-        let staged = self.heap.len();
-        let put = self.place(key.as_ref()).and_then(|place| {
-            self.put_at(&place, value)?;
-            Ok(place.was_there)
-        });
-        self.keep_key(staged, put)
+        let key = key.as_ref();
+        let place = self.place(key)?;
+        self.put_at(&place, key, value)?;
+        Ok(place.known.is_some())
     }
 
-    /// Takes back the bytes of a key that was staged for nothing.
-    fn keep_key<R>(&mut self, staged: usize, outcome: Result<R, WriteError>) -> Result<R, WriteError> {
-        if outcome.is_err() {
-            self.heap.truncate(staged);
-        }
-        outcome
-    }
-
-    fn put_at(&mut self, place: &Place, value: &T) -> Result<(), WriteError> {
+    fn put_at(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
         if const { is_large::<T::Row>() } {
             let mut row = AlignedRow::new(size_of::<T::Row>());
             let (head, body) = row.bytes_mut().split_at_mut(size_of::<T::Row>() - size_of::<T>());
             head[..16].copy_from_slice(&place.digest);
-            head[16..].copy_from_slice(IntoBytes::as_bytes(&place.key));
+            head[16..].copy_from_slice(IntoBytes::as_bytes(&ExternalKey::EMPTY));
             body.copy_from_slice(value.as_bytes());
-            let row = T::Row::try_ref_from_bytes(row.bytes_mut());
+            let row = T::Row::try_mut_from_bytes(row.bytes_mut());
             let row = row.unwrap_or_else(|_| unreachable!("a head of any bytes and a value are a row"));
-            return self.rows().put_found(place.spot, place.hash, row);
+            return self.put_row(place, key, row);
         }
-        self.put_small(place, value)
+        self.put_small(place, key, value)
     }
 
     /// Apart, so that a large row has no place on the stack of those that never call it.
     #[inline(never)]
-    fn put_small(&mut self, place: &Place, value: &T) -> Result<(), WriteError> {
-        let row = copy(value).into_row(place.digest, place.key);
-        self.rows().put_found(place.spot, place.hash, &row)
+    fn put_small(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
+        let mut row = copy(value).into_row(place.digest, ExternalKey::EMPTY);
+        self.put_row(place, key, &mut row)
+    }
+
+    /// Puts a row whose key is filled in last: what is refused stages no bytes.
+    fn put_row(&mut self, place: &Place, key: &[u8], row: &mut T::Row) -> Result<(), WriteError> {
+        self.rows.check(row)?;
+        self.rows.check_unique(place.spot, row)?;
+        let name = match place.known {
+            Some(name) => name,
+            None => self.stage_key(key)?,
+        };
+        T::set_key(row, place.digest, name);
+        self.rows.put_copy(place.spot, place.hash, row)
     }
 
     /// Puts a value under a key that is new.
@@ -225,15 +288,13 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// # Errors
     /// [`WriteError::KeyExists`] if there is a value under it; as for [`put`](Self::put). Nothing is changed then.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<(), WriteError> {
-        let (key, staged) = (key.as_ref(), self.heap.len());
-        let put = self.place(key).and_then(|place| {
-            if place.was_there {
-                let table = T::Row::SCHEMA.table.to_owned();
-                return Err(WriteError::KeyExists { table, key: describe_bytes(key) });
-            }
-            self.put_at(&place, value)
-        });
-        self.keep_key(staged, put)
+        let key = key.as_ref();
+        let place = self.place(key)?;
+        if place.known.is_some() {
+            let table = T::Row::SCHEMA.table.to_owned();
+            return Err(WriteError::KeyExists { table, key: describe_bytes(key) });
+        }
+        self.put_at(&place, key, value)
     }
 
     /// Changes the value under a key: `change` gets a copy, which then replaces it. What `change` returned, or `None` if
@@ -250,7 +311,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         if !matches!(row, Some((_, true))) {
             return Ok(None);
         }
-        self.rows().update_found(spot, hash, &digest, |row| change(T::value_mut(row)))
+        self.rows.update_found(spot, hash, &digest, |row| change(T::value_mut(row)))
     }
 
     /// Deletes what is under a key: whether there was something.
@@ -262,7 +323,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         match found.row {
             Some((_, true)) => {
                 let digest = found.digest;
-                self.rows().delete(&digest)
+                self.rows.delete(&digest)
             }
             _ => Ok(false),
         }
@@ -304,11 +365,13 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn alloc(&mut self, key: impl AsRef<[u8]>) -> Result<ExternalRowMut<'_, T>, WriteError> {
-        let staged = self.heap.len();
-        let place = self.place(key.as_ref());
-        let place = self.keep_key(staged, place)?;
-        let mut row = self.rows().into_row()?;
-        T::set_key(&mut row, place.digest, place.key);
+        let place = self.place(key.as_ref())?;
+        let name = match place.known {
+            Some(name) => name,
+            None => self.stage_key(key.as_ref())?,
+        };
+        let mut row = self.rows.alloc()?;
+        T::set_key(&mut row, place.digest, name);
         Ok(ExternalRowMut { row })
     }
 
@@ -325,16 +388,149 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<u64, WriteError> {
+        self.rows.staging().refuse_broken()?;
         let at_once = (WRITE / size_of::<T::Row>()).max(1);
+        let guard = self.rows.guard;
         let mut count = 0;
+        // A panic of the iterator leaves the load broken off.
+        self.rows.staging_mut().loading = true;
         for (key, value) in pairs {
+            self.rows.staging_mut().loading = false;
             self.put(key, value.borrow())?;
             count += 1;
-            if self.staging.staged.len() >= at_once {
-                self.staging.write_staged(self.guard)?;
+            if self.rows.staging().staged.len() >= at_once {
+                self.rows.staging_mut().write_staged(guard)?;
             }
+            self.rows.staging_mut().loading = true;
         }
+        self.rows.staging_mut().loading = false;
         Ok(count)
+    }
+}
+
+impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
+    fn visit(&self, bounds: &impl KeyBounds) -> Result<Option<Visit<'t, T::Row>>, ReadError> {
+        let (start, end) = bounds.key_bounds();
+        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end, T::Row::SCHEMA.table)?)
+    }
+
+    /// Changes all values whose keys lie within bounds, in the order of the keys: as [`TableMut::modify`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn modify<R>(
+        &mut self,
+        bounds: impl KeyBounds,
+        mut change: impl FnMut(&mut T) -> R,
+    ) -> Result<u64, WriteError> {
+        let visit = self.visit(&bounds)?;
+        self.rows.modify_visited(visit, |row| change(T::value_mut(row)))
+    }
+
+    /// Deletes everything whose keys lie within bounds. Returns how many values that were.
+    ///
+    /// # Errors
+    /// As for [`TableMut::delete_range`].
+    pub fn delete_range(&mut self, bounds: impl KeyBounds) -> Result<u64, WriteError> {
+        let visit = self.visit(&bounds)?;
+        self.rows.delete_visited(visit)
+    }
+
+    /// Deletes everything for which `keep`, given key and value, returns `false`. Returns how many values that were.
+    ///
+    /// # Errors
+    /// As for [`TableMut::retain`].
+    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &T) -> bool) -> Result<u64, WriteError> {
+        let (visit, guard) = (Visit::all(&self.rows)?, self.rows.guard);
+        let gone = |row: &T::Row| Ok(!keep(key_in::<T>(guard, row)?, T::value_of(row)));
+        self.rows.delete_visited_if(Some(visit), Some(gone))
+    }
+
+    /// Takes keys and values out whose keys lie within bounds and for which `take` returns `true`, in the order of the keys:
+    /// as [`TableMut::extract_if`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "cache", key = "external")]
+    /// # struct Entry { used: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut cache = tx.external::<Entry>()?;
+    /// cache.extend(["a", "b", "c", "d"].into_iter().zip([5, 1, 7, 2].map(|used| Entry { used })))?;
+    /// let old = cache.extract_if("b".., |_, entry| entry.used < 5)?.collect::<Result<Vec<_>, _>>()?;
+    /// assert_eq!(old.iter().map(|(key, _)| &key[..]).collect::<Vec<_>>(), [b"b", b"d"]);
+    /// assert_eq!(cache.pop_first()?.map(|(key, _)| key), Some(b"a".to_vec()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn extract_if<P: FnMut(&[u8], &T) -> bool>(
+        &mut self,
+        bounds: impl KeyBounds,
+        take: P,
+    ) -> Result<ExternalExtractIf<'_, 't, T, P>, WriteError> {
+        let visit = self.visit(&bounds)?;
+        self.rows.staging().refuse_broken()?;
+        Ok(ExternalExtractIf { table: self, visit, take })
+    }
+
+    /// Takes the lowest key and its value out.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn pop_first(&mut self) -> Result<Option<(Vec<u8>, T)>, WriteError> {
+        let first = self.first()?.map(|(key, value)| (key.to_vec(), copy(value)));
+        self.take_out(first)
+    }
+
+    /// Takes the highest key and its value out.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn pop_last(&mut self) -> Result<Option<(Vec<u8>, T)>, WriteError> {
+        let last = self.last()?.map(|(key, value)| (key.to_vec(), copy(value)));
+        self.take_out(last)
+    }
+
+    fn take_out(&mut self, item: Option<(Vec<u8>, T)>) -> Result<Option<(Vec<u8>, T)>, WriteError> {
+        if let Some((key, _)) = &item {
+            self.delete(key)?;
+        }
+        Ok(item)
+    }
+}
+
+/// Keys and values that are taken out as they are asked for: see [`ExternalTableMut::extract_if`].
+#[must_use = "values are taken out when they are asked for"]
+pub struct ExternalExtractIf<'a, 't, T: ExternalRecord, P> {
+    table: &'a mut ExternalTableMut<'t, T>,
+    /// `None`: nothing is left, or an error was given.
+    visit: Option<Visit<'t, T::Row>>,
+    take: P,
+}
+
+impl<T: ExternalRecord, P> fmt::Debug for ExternalExtractIf<'_, '_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExternalExtractIf").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+impl<T: ExternalRecord, P: FnMut(&[u8], &T) -> bool> Iterator for ExternalExtractIf<'_, '_, T, P> {
+    type Item = Result<(Vec<u8>, T), WriteError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (guard, take) = (self.table.rows.guard, &mut self.take);
+        let mut test = |row: &T::Row| {
+            let key = key_in::<T>(guard, row)?;
+            Ok(take(key, T::value_of(row)).then(|| (key.to_vec(), copy(T::value_of(row)))))
+        };
+        let item = self.table.rows.extract_next(&mut self.visit, &mut test).transpose();
+        if !matches!(item, Some(Ok(_))) {
+            self.visit = None;
+        }
+        item
     }
 }
 

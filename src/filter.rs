@@ -3,7 +3,6 @@
 
 use core::fmt;
 use core::iter::FusedIterator;
-use core::marker::PhantomData;
 use core::ops::Range;
 use std::vec;
 
@@ -14,6 +13,7 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::{ChunkRows, TableView};
 
 use crate::explain::Explain;
+use crate::own::Own;
 use crate::read::Table;
 
 impl<'s, T: PongoRecord> Table<'s, T> {
@@ -76,7 +76,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// ```
     pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Filtered<'s, T, P> {
         let chunks: Vec<_> = self.view().map(|view| view.chunks().collect()).unwrap_or_default();
-        Filtered { entries: FilteredEntries::new(self.view(), predicate, chunks, Vec::new()) }
+        Filtered { entries: FilteredEntries::new(self.view(), self.own(), predicate, chunks, Vec::new()) }
     }
 }
 
@@ -120,13 +120,14 @@ pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, 
 /// Runs of live rows in a range of row numbers.
 pub(crate) struct Runs<'s, T> {
     view: Option<&'s TableView>,
+    /// The changes of the transaction that this reads in.
+    own: Option<Own<'s, T>>,
     rows: Range<RowId>,
-    record: PhantomData<fn() -> T>,
 }
 
 impl<'s, T: PongoRecord> Runs<'s, T> {
-    pub(crate) fn new(view: Option<&'s TableView>, rows: Range<RowId>) -> Self {
-        Self { view, rows, record: PhantomData }
+    pub(crate) fn new(view: Option<&'s TableView>, own: Option<Own<'s, T>>, rows: Range<RowId>) -> Self {
+        Self { view, own, rows }
     }
 }
 
@@ -135,9 +136,22 @@ impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let view = self.view?;
-        let run = view.next_run_in(self.rows.clone())?;
-        self.rows.start = run.end;
-        Some(view.rows(run.clone()).map(|rows| (run.start, rows)))
+        loop {
+            let run = view.next_run_in(self.rows.clone())?;
+            self.rows.start = run.end;
+            let rows = view.rows(run.clone());
+            let (Some(own), Ok(all)) = (&self.own, &rows) else {
+                return Some(rows.map(|rows| (run.start, rows)));
+            };
+            match own.first_run(all) {
+                Ok(Some(left)) => {
+                    self.rows.start = RowId(run.start.0 + left.end as u64);
+                    return Some(Ok((RowId(run.start.0 + left.start as u64), &all[left])));
+                }
+                Ok(None) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
     }
 }
 
@@ -159,18 +173,26 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
     /// # Errors
     /// [`ReadError::Fault`] if a chunk's rows are damaged, so that nothing is known of them: the filter reads them all.
     pub fn explain(&self) -> Result<Explain, ReadError> {
-        Explain::new(self.entries.runs.view, &self.entries.predicate)
+        let own = self.entries.runs.own.map_or(0, |own| own.count());
+        Explain::new(self.entries.runs.view, own, &self.entries.predicate)
     }
 
     #[cfg(feature = "rayon")]
-    pub(crate) fn into_parts(self) -> (Option<&'s TableView>, P) {
-        (self.entries.runs.view, self.entries.predicate)
+    pub(crate) fn into_parts(self) -> (Option<&'s TableView>, Option<Own<'s, T>>, P) {
+        (self.entries.runs.view, self.entries.runs.own, self.entries.predicate)
     }
 
     /// The rows of one span.
     #[cfg(feature = "rayon")]
-    pub(crate) fn of_span(view: Option<&'s TableView>, predicate: P, span: Span) -> Self {
-        Self { entries: FilteredEntries::new(view, predicate, Vec::new(), vec![span]) }
+    pub(crate) fn of_span(
+        view: Option<&'s TableView>,
+        own: Option<Own<'s, T>>,
+        predicate: P,
+        span: Span,
+    ) -> Self {
+        let entries = FilteredEntries::new(view, own, predicate, Vec::new(), vec![span]);
+        // One span is one of the view's.
+        Self { entries: FilteredEntries { own_at: u64::MAX, ..entries } }
     }
 }
 
@@ -236,18 +258,27 @@ pub struct FilteredEntries<'s, T, P> {
     /// What is left of the run at work, and the row behind it.
     slice: core::slice::Iter<'s, T>,
     end: RowId,
+    /// The place of the transaction's next row.
+    own_at: u64,
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
-    fn new(view: Option<&'s TableView>, predicate: P, chunks: Vec<ChunkRows>, spans: Vec<Span>) -> Self {
+    fn new(
+        view: Option<&'s TableView>,
+        own: Option<Own<'s, T>>,
+        predicate: P,
+        chunks: Vec<ChunkRows>,
+        spans: Vec<Span>,
+    ) -> Self {
         Self {
             predicate,
             chunks: chunks.into_iter(),
             spans: spans.into_iter(),
-            runs: Runs::new(view, RowId(0)..RowId(0)),
+            runs: Runs::new(view, own, RowId(0)..RowId(0)),
             tested: false,
             slice: [].iter(),
             end: RowId(0),
+            own_at: 0,
         }
     }
 
@@ -263,9 +294,24 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
             }
             match self.spans.next() {
                 Some(span) => (self.runs.rows, self.tested) = (span.rows, span.tested),
-                None => self.spans = spans_of(view, &self.chunks.next()?, &self.predicate).into_iter(),
+                None => match self.chunks.next() {
+                    Some(chunk) => self.spans = spans_of(view, &chunk, &self.predicate).into_iter(),
+                    None => return self.advance_own(),
+                },
             }
         }
+    }
+}
+
+impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
+    /// Puts the transaction's next rows to work.
+    fn advance_own(&mut self) -> Option<Result<(), ReadError>> {
+        let own = self.runs.own.filter(|_| self.own_at < u64::MAX)?;
+        let slice = own.next_slice(&mut self.own_at)?;
+        self.tested = true;
+        Some(slice.map(|(row, rows)| {
+            (self.end, self.slice) = (RowId(row.0 + rows.len() as u64), rows.iter());
+        }))
     }
 }
 
@@ -358,7 +404,7 @@ mod tests {
     #[test]
     fn bounds_are_the_least_and_greatest_of_the_rows() {
         let store = Options::new().chunk_size(256 << 10).in_memory().unwrap();
-        let mut tx = store.begin_write().unwrap();
+        let tx = store.begin_write().unwrap();
         tx.table::<Point>().unwrap().extend((0..50_000).map(point)).unwrap();
         tx.commit().unwrap();
         let snapshot = store.begin_read().unwrap();
@@ -393,7 +439,7 @@ mod tests {
             names.filter(|name| name.as_ref().unwrap().path().extension() == Some("zones".as_ref())).count()
         };
         let load = |store: &Store, rows: Range<u64>| {
-            let mut tx = store.begin_write().unwrap();
+            let tx = store.begin_write().unwrap();
             tx.table::<Point>().unwrap().extend(rows.map(point)).unwrap();
             tx.commit().unwrap();
         };

@@ -44,7 +44,7 @@ pub(crate) enum Spot {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Touched { before: Option<Touched>, now: Option<Touched> },
-    Written { hash: u64, before: Option<RowId>, now: RowId },
+    Written { hash: u64, before: Option<RowId>, now: Option<RowId> },
 }
 
 /// A place to come back to with [`Keys::rewind`].
@@ -71,11 +71,22 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// Whether the transaction put, deleted or loaded nothing, as far as `resolved` says.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.touched.is_empty() && self.written.is_empty()
+    }
+
     /// Notes what was done to a key that was found at `spot`.
     pub(crate) fn touch(&mut self, spot: Spot, now: Touched) {
         let before = match spot {
             Spot::Touched(before) => Some(before),
-            _ => None,
+            Spot::Written(row) => {
+                // From now on the key is a touched one.
+                self.swap_written(now.hash, Some(row), None, |_| unreachable!("nothing is added"));
+                self.log.note(|| Step::Written { hash: now.hash, before: Some(row), now: None });
+                None
+            }
+            Spot::Applied(_) | Spot::Nowhere => None,
         };
         self.change_touched(before, Some(now));
     }
@@ -156,12 +167,34 @@ impl Keys {
         while let Some(step) = self.log.pop_to(mark.steps) {
             match step {
                 Step::Touched { before, now } => self.swap_touched(now, before),
-                Step::Written { hash, before, now } => self.swap_written(hash, Some(now), before, &hash_of),
+                Step::Written { hash, before, now } => self.swap_written(hash, now, before, &hash_of),
             }
         }
         self.resolved = mark.resolved;
         self.previous.truncate(mark.previous);
         self.deaths.truncate(mark.deaths);
+    }
+
+    /// How many rows of before, which end at `first`, were live and are gone with their keys.
+    pub(crate) fn deleted(&self, first: u64, was_live: impl Fn(RowId) -> bool) -> u64 {
+        let gone =
+            |touched: &&Touched| touched.staged.is_none() && touched.base.is_some_and(|base| !base.alive);
+        let mut sorted = Vec::new();
+        let mut deleted = 0;
+        for touched in self.touched.iter().filter(gone) {
+            let Some(mut base) = touched.base.map(|base| base.row) else { continue };
+            if base.0 >= first && sorted.is_empty() {
+                sorted.clone_from(&self.previous);
+                sorted.sort_unstable();
+            }
+            // Down to the row of before that the first own version replaced, if it did one.
+            while base.0 >= first {
+                let Ok(at) = sorted.binary_search_by_key(&base, |&(row, _)| row) else { break };
+                base = sorted[at].1;
+            }
+            deleted += u64::from(base.0 < first && was_live(base));
+        }
+        deleted
     }
 
     /// No mark is left.
@@ -200,7 +233,7 @@ impl Keys {
                     _ => None,
                 };
                 self.swap_written(hash, before, Some(row), hash_of);
-                self.log.note(|| Step::Written { hash, before, now: row });
+                self.log.note(|| Step::Written { hash, before, now: Some(row) });
             }
         }
     }

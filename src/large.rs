@@ -6,7 +6,7 @@ use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 
 use crate::keys::{Base, Spot, Touched};
-use crate::staging::Staging;
+use crate::staging::{Staging, inner};
 use crate::table_mut::TableMut;
 
 /// Rows with more bytes than this are never staged.
@@ -33,7 +33,7 @@ impl<T: PongoRecord> Staging<T> {
             holders.hashes.push(hash);
         }
         let hashes = &self.hashes;
-        let keys = self.keys.get_mut();
+        let keys = inner(&mut self.keys);
         keys.note_written(spot, hash, row, |row| hashes[(row.0 - first) as usize]);
         keys.resolved = hashes.len() as u64;
     }
@@ -42,9 +42,11 @@ impl<T: PongoRecord> Staging<T> {
 impl<T: PongoRecord> TableMut<'_, T> {
     /// Writes a row of a key that was found at `spot`.
     pub(crate) fn put_large(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.guard.append(&self.staging.core, row.as_bytes())?;
-        let unique = self.staging.value_hashes(row);
-        self.staging.note_appended(spot, hash, &unique);
+        let guard = self.guard;
+        let staging = self.staging_mut();
+        guard.append(&staging.core, row.as_bytes())?;
+        let unique = staging.value_hashes(row);
+        staging.note_appended(spot, hash, &unique);
         Ok(())
     }
 
@@ -62,22 +64,25 @@ impl<T: PongoRecord> TableMut<'_, T> {
             | Spot::Applied(Base { row, alive: true }) => row,
             Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => return Ok(None),
         };
-        let mut rows = self.guard.alloc_copy::<T>(&self.staging.core, before)?;
+        let guard = self.guard;
+        let staging = self.staging_mut();
+        staging.refuse_broken()?;
+        let mut rows = guard.alloc_copy::<T>(&staging.core, before)?;
         let result = change(&mut rows[0]);
         if rows[0].key_bytes() != *key {
-            let schema = self.staging.core.schema();
+            let schema = staging.core.schema();
             return Err(WriteError::KeyChanged {
                 table: T::SCHEMA.table.to_owned(),
-                before: schema.describe_key(self.staging.row(rows.guard(), before)?.as_bytes()),
+                before: schema.describe_key(staging.row(guard, before)?.as_bytes()),
                 after: schema.describe_key(rows[0].as_bytes()),
             });
         }
-        self.staging.check_heap(rows.guard(), self.heap, &rows[0])?;
-        self.staging.check_unique(rows.guard(), self.heap, spot, &rows[0])?;
-        let unique = self.staging.value_hashes(&rows[0]);
+        staging.check_heap(guard, &rows[0])?;
+        staging.check_unique(guard, spot, &rows[0])?;
+        let unique = staging.value_hashes(&rows[0]);
         rows.keep()?;
         drop(rows);
-        self.staging.note_appended(spot, hash, &unique);
+        staging.note_appended(spot, hash, &unique);
         Ok(Some(result))
     }
 }

@@ -38,6 +38,7 @@
 extern crate self as pongo;
 
 mod alloc;
+mod bulk;
 mod by;
 pub mod cookbook;
 mod enforce;
@@ -50,8 +51,8 @@ mod indexes;
 mod key_bytes;
 mod keys;
 mod large;
-mod modify;
 mod ordered;
+mod own;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod range;
@@ -67,10 +68,14 @@ mod verify;
 mod write;
 
 pub use alloc::{RowMut, RowsMut};
+pub use bulk::{ByMut, ExtractIf};
 pub use by::By;
 pub use explain::{ConditionShare, Explain, Share};
-pub use external::{ExternalBy, ExternalRange, ExternalRows, ExternalTable, ExternalValues, KeyBounds};
-pub use external_mut::{ExternalRowMut, ExternalTableMut};
+pub use external::{
+    ExternalBy, ExternalFiltered, ExternalGetMany, ExternalRange, ExternalRows, ExternalTable,
+    ExternalValues, KeyBounds,
+};
+pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
@@ -95,9 +100,9 @@ pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use savepoint::Savepoint;
 pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::{Options, Store};
-pub use table_mut::TableMut;
+pub use table_mut::{ExtendError, TableMut};
 pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyStep};
-pub use write::WriteTransaction;
+pub use write::{Committed, TableChanges, WriteTransaction};
 /// The crate whose traits say what a record's bytes may be.
 pub use zerocopy;
 

@@ -12,6 +12,7 @@ use pongo_core::table::{ChunkRows, TableView};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::filter::{Filtered, Runs, Span, spans_of};
+use crate::own::Own;
 use crate::read::Table;
 
 /// Cuts rows at zones, of which the first one begins at `start`.
@@ -23,6 +24,13 @@ fn pieces(rows: &Range<RowId>, start: RowId, zone_rows: u64) -> impl Iterator<It
         at = piece.end.0;
         (piece.start < piece.end).then_some(piece)
     })
+}
+
+/// The rows of the transaction that a table is read in.
+fn own_slices<T: PongoRecord>(own: Option<Own<'_, T>>) -> Vec<Result<&[T], ReadError>> {
+    let Some(own) = own else { return Vec::new() };
+    let mut at = 0;
+    std::iter::from_fn(|| own.next_slice(&mut at)).map(|slice| slice.map(|(_, rows)| rows)).collect()
 }
 
 /// All rows of a table, in pieces.
@@ -52,17 +60,22 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn par_slices(&self) -> impl ParallelIterator<Item = Result<&'s [T], ReadError>> + use<'s, T> {
-        let view = self.view();
-        let runs = move |rows| Runs::<T>::new(view, rows).map(|run| run.map(|(_, rows)| rows));
-        all_pieces(view).into_par_iter().flat_map_iter(runs)
+        let (view, own) = (self.view(), self.own());
+        let runs = move |rows| Runs::<T>::new(view, own, rows).map(|run| run.map(|(_, rows)| rows));
+        let own = own_slices(own).into_par_iter();
+        all_pieces(view).into_par_iter().flat_map_iter(runs).chain(own)
     }
 
     /// As [`rows`](Self::rows), by as many threads as rayon's pool has. [`par_slices`](Self::par_slices) is quicker where it
     /// fits.
     pub fn par_rows(&self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T> {
-        let view = self.view();
-        let rows = move |rows| Filtered::of_span(view, Everything, Span { rows, tested: false });
-        all_pieces(view).into_par_iter().flat_map_iter(rows)
+        self.par_slices().flat_map_iter(|slice| {
+            let (rows, failed) = match slice {
+                Ok(rows) => (rows, None),
+                Err(error) => (&[][..], Some(Err(error))),
+            };
+            rows.iter().map(Ok).chain(failed)
+        })
     }
 }
 
@@ -85,7 +98,7 @@ impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn par(self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T, P> {
-        let (view, predicate) = self.into_parts();
+        let (view, own, predicate) = self.into_parts();
         let predicate = Arc::new(predicate);
         let chunks: Vec<_> = view.map(|view| view.chunks().collect()).unwrap_or_default();
         let judged = Arc::clone(&predicate);
@@ -99,18 +112,16 @@ impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
             };
             spans_of(view, &chunk, &judged).iter().flat_map(cut).collect::<Vec<_>>().into_par_iter()
         };
-        chunks
-            .into_par_iter()
-            .flat_map(spans)
-            .flat_map_iter(move |span| Filtered::of_span(view, Arc::clone(&predicate), span))
-    }
-}
-
-/// The condition that every row meets.
-struct Everything;
-
-impl<T> Predicate<T> for Everything {
-    fn matches(&self, _: &T) -> bool {
-        true
+        let of_view = Arc::clone(&predicate);
+        let of_view = move |span| Filtered::of_span(view, own, Arc::clone(&of_view), span);
+        let of_own = own_slices(own).into_par_iter().flat_map_iter(move |slice| {
+            let predicate = Arc::clone(&predicate);
+            let (rows, failed) = match slice {
+                Ok(rows) => (rows, None),
+                Err(error) => (&[][..], Some(Err(error))),
+            };
+            rows.iter().filter(move |row| predicate.matches(row)).map(Ok).chain(failed)
+        });
+        chunks.into_par_iter().flat_map(spans).flat_map_iter(of_view).chain(of_own)
     }
 }

@@ -1,7 +1,6 @@
 //! Rows in the order of their keys: ranges of a table's key and of its secondary indexes.
 
 use std::iter::FusedIterator;
-use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
@@ -13,11 +12,12 @@ use pongo_core::search::KeyPrefix;
 use pongo_core::table::TableView;
 use pongo_index::after_prefix;
 
-use crate::ordered::{Limits, OrderedIndex, Pair, Stream};
-use crate::read::{Snapshot, Table};
+use crate::ordered::{Limits, OrderedIndex, OwnRows, Pair, Stream};
+use crate::own::Own;
+use crate::read::{Source, Table};
 
-/// Rows of a [`Snapshot`](crate::Snapshot) in the order of a key, from both ends: what [`Table::range`] and
-/// [`By`](crate::By) give.
+/// Rows of a [`Snapshot`](crate::Snapshot), or in a write transaction, in the order of a key, from both ends: what
+/// [`Table::range`], [`TableMut::range`](crate::TableMut::range) and [`By`](crate::By) give.
 ///
 /// Exact for the snapshot, whatever is written meanwhile. Items are `Result<&T, ReadError>`; an error is the last item.
 /// A row costs some 10 ns where rows came in key order, and a cache miss, several of which overlap, where they did not.
@@ -57,7 +57,8 @@ pub struct Range<'s, T> {
     ready_run: std::ops::Range<RowId>,
     /// Which index it goes through, for cursors.
     index: u64,
-    record: PhantomData<fn() -> T>,
+    /// The changes of the transaction that this reads in.
+    own: Option<Own<'s, T>>,
 }
 
 /// The one row that a unique index gave, without a look at the ordered index.
@@ -128,14 +129,7 @@ impl Cursor {
 impl<'s, T: PongoRecord> Range<'s, T> {
     /// No rows of an index.
     pub(crate) fn empty(index: u64) -> Self {
-        Self {
-            stream: None,
-            one: None,
-            ready: [].iter(),
-            ready_run: RowId(0)..RowId(0),
-            index,
-            record: PhantomData,
-        }
+        Self { stream: None, one: None, ready: [].iter(), ready_run: RowId(0)..RowId(0), index, own: None }
     }
 
     /// The one row that a unique index gave.
@@ -144,16 +138,25 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self { one: Some(One { view, index, row, given: false }), ..empty }
     }
 
-    fn new(snapshot: &'s Snapshot, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
-        let id = index.cursor_id();
-        Self {
-            stream: Some(Stream::new(snapshot.shared(), view, snapshot, index, limits)),
-            one: None,
-            ready: [].iter(),
-            ready_run: RowId(0)..RowId(0),
-            index: id,
-            record: PhantomData,
-        }
+    fn new(table: &Table<'s, T>, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
+        let (id, own) = (index.cursor_id(), table.own());
+        let Source { shared, heap } = table.source();
+        let rows = own.map(|own| Box::new(own) as Box<dyn OwnRows + 's>);
+        let stream = Some(Stream::new(shared, view, heap, index, limits, rows));
+        Self { stream, own, ..Self::empty(id) }
+    }
+
+    /// The row that a unique index gave, if there is one, and the transaction's own within limits.
+    pub(crate) fn one_and_own(
+        table: &Table<'s, T>,
+        view: &'s TableView,
+        index: &Arc<OrderedIndex>,
+        row: Option<RowId>,
+        limits: Limits,
+    ) -> Self {
+        let range = Self::new(table, view, Arc::clone(index), limits);
+        let one = row.map(|row| One { view, index: Arc::clone(index), row, given: false });
+        Self { stream: range.stream.map(Stream::own_only), one, ..range }
     }
 
     /// Goes on behind a cursor: what it and all before it gave is left out.
@@ -301,9 +304,10 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         match self.step(forward) {
             Ok(None) => None,
             Ok(Some(row)) => {
-                let value = match view.glance::<T>(row) {
-                    Some((value, _)) => Ok(value),
-                    None => view.row::<T>(row),
+                let value = match (view.glance::<T>(row), &self.own) {
+                    (Some((value, _)), _) => Ok(value),
+                    (None, Some(own)) if row.0 >= view.len() => own.row(row),
+                    (None, _) => view.row::<T>(row),
                 };
                 if value.is_err() {
                     self.stream = None;
@@ -395,8 +399,8 @@ pub(crate) fn limits(
     Ok(Some(limits))
 }
 
-/// An index, and what it is looked through for.
-type Sight<'s> = (&'s Snapshot, &'s TableView, Arc<OrderedIndex>);
+/// An index, and the view of the table that it is looked through for.
+type Sight<'s> = (&'s TableView, Arc<OrderedIndex>);
 
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Rows whose keys lie within bounds, in key order. Of a key of several fields the first is compared first.
@@ -470,13 +474,13 @@ impl<'s, T: PongoRecord> Table<'s, T> {
 
     /// The rows of the key's index within limits.
     pub(crate) fn range_within(&self, limits: Limits) -> Result<Range<'s, T>, ReadError> {
-        let Some((snapshot, view, index)) = self.ordered(T::SCHEMA.key)? else { return Ok(Range::empty(0)) };
-        Ok(Range::new(snapshot, view, index, limits))
+        let Some((view, index)) = self.ordered(T::SCHEMA.key)? else { return Ok(Range::empty(0)) };
+        Ok(Range::new(self, view, index, limits))
     }
 
     /// No rows of the key's index.
     pub(crate) fn no_range(&self) -> Result<Range<'s, T>, ReadError> {
-        let index = self.ordered(T::SCHEMA.key)?.map_or(0, |(_, _, index)| index.cursor_id());
+        let index = self.ordered(T::SCHEMA.key)?.map_or(0, |(_, index)| index.cursor_id());
         Ok(Range::empty(index))
     }
 
@@ -486,11 +490,11 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         start: Bound<Vec<u8>>,
         end: Bound<Vec<u8>>,
     ) -> Result<Range<'s, T>, ReadError> {
-        let Some((snapshot, view, index)) = self.ordered(fields)? else { return Ok(Range::empty(0)) };
+        let Some((view, index)) = self.ordered(fields)? else { return Ok(Range::empty(0)) };
         let Some(limits) = limits(&index, start, end, T::SCHEMA.table)? else {
             return Ok(Range::empty(index.cursor_id()));
         };
-        Ok(Range::new(snapshot, view, index, limits))
+        Ok(Range::new(self, view, index, limits))
     }
 
     pub(crate) fn prefix_of<K>(
@@ -505,11 +509,17 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
+    pub(crate) fn ordered_index(&self, view: &TableView, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
+        let ordered = &self.source().shared.ordered;
+        // A table that may never be committed is nobody else's.
+        let unlisted = self.own().is_some() && view.is_empty();
+        if unlisted { ordered.unlisted(view.core(), fields) } else { ordered.index(view.core(), fields) }
+    }
+
     fn ordered(&self, fields: &[usize]) -> Result<Option<Sight<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
-        let snapshot = self.snapshot();
-        match snapshot.shared().ordered.index(view.core(), fields) {
-            Some(index) => Ok(Some((snapshot, view, index))),
+        match self.ordered_index(view, fields) {
+            Some(index) => Ok(Some((view, index))),
             // No derive lets such a field be a key or in an index.
             None => Err(Fault::Limit {
                 what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),

@@ -14,6 +14,7 @@ use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::external::ExternalTable;
 use crate::indexes;
+use crate::own::Own;
 use crate::store::{Handle, Shared};
 
 /// A read transaction: the store as it was at one commit, whatever is written meanwhile. Everything it gives borrows from
@@ -52,11 +53,11 @@ impl Snapshot {
     /// # Errors
     /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
-        let empty = Table { parts: None, snapshot: self, record: PhantomData };
+        let source = Source { shared: &self.shared, heap: self };
+        let empty = Table { parts: None, source, own: None, record: PhantomData };
         let Some(handle) = self.handle::<T>()? else { return Ok(empty) };
         let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
-        let parts = Some((view, Arc::clone(&handle.index)));
-        Ok(Table { parts, snapshot: self, record: PhantomData })
+        Ok(Table { parts: Some(Parts { view, handle }), ..empty })
     }
 }
 
@@ -113,16 +114,34 @@ impl HeapRead for Snapshot {
 /// assert_eq!(sum, 1000.0);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// Methods of [`TableMut`](crate::TableMut) read a table in a write transaction through one of these, too.
 pub struct Table<'s, T> {
     /// `None`: the table did not exist yet.
-    parts: Option<(&'s TableView, Arc<HashIndex>)>,
-    snapshot: &'s Snapshot,
+    parts: Option<Parts<'s>>,
+    source: Source<'s>,
+    /// What the transaction changed, if this reads in one that changed something.
+    own: Option<Own<'s, T>>,
     record: PhantomData<fn() -> T>,
+}
+
+/// A table at one view, with its indexes.
+#[derive(Clone)]
+pub(crate) struct Parts<'s> {
+    pub(crate) view: &'s TableView,
+    pub(crate) handle: Arc<Handle>,
+}
+
+/// Whose tables are read: a snapshot's, or a transaction's.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'s> {
+    pub(crate) shared: &'s Arc<Shared>,
+    pub(crate) heap: &'s (dyn HeapRead + Sync),
 }
 
 impl<T> Clone for Table<'_, T> {
     fn clone(&self) -> Self {
-        Self { parts: self.parts.clone(), snapshot: self.snapshot, record: PhantomData }
+        Self { parts: self.parts.clone(), source: self.source, own: self.own, record: PhantomData }
     }
 }
 
@@ -193,19 +212,36 @@ fn check<'v, T: PongoRecord>(
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// What stands behind it; `None`: the table did not exist yet.
-    pub(crate) fn view(&self) -> Option<&'s TableView> {
-        self.parts.as_ref().map(|(view, _)| *view)
+    /// A table in a write transaction.
+    pub(crate) fn of_transaction(parts: Parts<'s>, source: Source<'s>, own: Option<Own<'s, T>>) -> Self {
+        Self { parts: Some(parts), source, own, record: PhantomData }
     }
 
-    pub(crate) fn snapshot(&self) -> &'s Snapshot {
-        self.snapshot
+    /// What stands behind it; `None`: the table did not exist yet.
+    pub(crate) fn view(&self) -> Option<&'s TableView> {
+        self.parts.as_ref().map(|parts| parts.view)
+    }
+
+    pub(crate) fn parts(&self) -> Option<&Parts<'s>> {
+        self.parts.as_ref()
+    }
+
+    pub(crate) fn source(&self) -> Source<'s> {
+        self.source
+    }
+
+    pub(crate) fn own(&self) -> Option<Own<'s, T>> {
+        self.own
     }
 
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.parts.as_ref().map_or(0, |(view, _)| view.live())
+        match (&self.own, &self.parts) {
+            (Some(own), _) => own.live(),
+            (None, Some(parts)) => parts.view.live(),
+            (None, None) => 0,
+        }
     }
 
     /// Whether there is no row.
@@ -230,9 +266,12 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// As [`get`](Self::get).
     #[inline]
     pub fn get_row(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
-        let Some((view, index)) = &self.parts else { return Ok(None) };
+        let Some(parts) = &self.parts else { return Ok(None) };
         let key = T::encode_key(key);
-        find::<T>(view, index, key_hash(key.as_ref()), &key)
+        match &self.own {
+            None => find::<T>(parts.view, &parts.handle.index, key_hash(key.as_ref()), &key),
+            Some(own) => own.get(&key),
+        }
     }
 
     /// Whether there is a row with this key.
@@ -275,7 +314,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// An item is an error if a block is damaged; what follows is behind it.
     #[must_use]
     pub fn slices(&self) -> Slices<'s, T> {
-        Slices { view: self.view(), next: RowId(0), record: PhantomData }
+        Slices { view: self.view(), next: RowId(0), own: self.own.map(|own| (own, 0)), record: PhantomData }
     }
 
     /// All rows, in the order of [`slices`](Self::slices), which is quicker where it fits.
@@ -295,8 +334,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Errors
     /// As [`get`](Self::get).
     pub fn row(&self, row: RowId) -> Result<Option<&'s T>, ReadError> {
-        match &self.parts {
-            Some((view, _)) if row.0 < view.len() && view.is_live(row) => view.row(row).map(Some),
+        match self.view() {
+            Some(view) if row.0 < view.len() && view.is_live(row) => view.row(row).map(Some),
             _ => Ok(None),
         }
     }
@@ -322,13 +361,13 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// ```
     #[must_use]
     pub fn locate(&self, row: RowId) -> Option<Location> {
-        self.parts.as_ref()?.0.locate(row)
+        self.view()?.locate(row)
     }
 
     /// The row that begins at a place: the way back from [`locate`](Self::locate).
     #[must_use]
     pub fn row_at(&self, location: Location) -> Option<RowId> {
-        self.parts.as_ref()?.0.row_at(location)
+        self.view()?.row_at(location)
     }
 }
 
@@ -342,16 +381,23 @@ impl<'s, T: PongoRecord> IntoIterator for &Table<'s, T> {
 }
 
 /// Slices of a table's rows: see [`Table::slices`].
-#[derive(Debug)]
 pub struct Slices<'s, T> {
     view: Option<&'s TableView>,
     next: RowId,
+    /// The transaction's changes, and the place of its next row.
+    own: Option<(Own<'s, T>, u64)>,
     record: PhantomData<fn() -> T>,
+}
+
+impl<T> core::fmt::Debug for Slices<'_, T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Slices").field("next", &self.next).finish_non_exhaustive()
+    }
 }
 
 impl<T> Clone for Slices<'_, T> {
     fn clone(&self) -> Self {
-        Self { view: self.view, next: self.next, record: PhantomData }
+        Self { view: self.view, next: self.next, own: self.own, record: PhantomData }
     }
 }
 
@@ -359,9 +405,28 @@ impl<'s, T: PongoRecord> Slices<'s, T> {
     /// The next slice with the number of its first row.
     fn next_run(&mut self) -> Option<Result<(RowId, &'s [T]), ReadError>> {
         let view = self.view?;
-        let run = view.next_run(self.next)?;
-        self.next = run.end;
-        Some(view.rows(run.clone()).map(|rows| (run.start, rows)))
+        loop {
+            let Some(run) = view.next_run(self.next) else {
+                let (own, at) = self.own.as_mut()?;
+                return own.next_slice(at);
+            };
+            let rows = view.rows(run.clone());
+            let (Some((own, _)), Ok(all)) = (&self.own, &rows) else {
+                self.next = run.end;
+                return Some(rows.map(|rows| (run.start, rows)));
+            };
+            match own.first_run(all) {
+                Ok(Some(left)) => {
+                    self.next = RowId(run.start.0 + left.end as u64);
+                    return Some(Ok((RowId(run.start.0 + left.start as u64), &all[left])));
+                }
+                Ok(None) => self.next = run.end,
+                Err(error) => {
+                    self.next = run.end;
+                    return Some(Err(error));
+                }
+            }
+        }
     }
 }
 
@@ -376,7 +441,6 @@ impl<'s, T: PongoRecord> Iterator for Slices<'s, T> {
 impl<T: PongoRecord> FusedIterator for Slices<'_, T> {}
 
 /// A table's rows: see [`Table::rows`].
-#[derive(Debug)]
 pub struct Rows<'s, T> {
     entries: Entries<'s, T>,
 }
@@ -437,7 +501,8 @@ pub struct GetMany<'s, 'k, T: PongoRecord> {
 impl<T: PongoRecord> GetMany<'_, '_, T> {
     /// Takes the next keys and asks for their lines, then for their rows.
     fn prefetch(&mut self) {
-        let Some((view, index)) = &self.table.parts else { return };
+        let Some(Parts { view, handle }) = &self.table.parts else { return };
+        let index = &handle.index;
         let (group, rest) = self.keys.split_at(self.keys.len().min(GROUP));
         self.keys = rest;
         self.group = [(); GROUP].map(|()| None);
@@ -475,8 +540,14 @@ impl<'s, T: PongoRecord> Iterator for GetMany<'s, '_, T> {
         }
         let (hash, key) = self.group.get(self.at).copied().flatten()?;
         self.at += 1;
-        let (view, index) = self.table.parts.as_ref()?;
-        Some(find::<T>(view, index, hash, &key).map(|found| found.map(|(_, value)| value)))
+        let found = match &self.table.own {
+            None => {
+                let parts = self.table.parts.as_ref()?;
+                find::<T>(parts.view, &parts.handle.index, hash, &key)
+            }
+            Some(own) => own.get(&key),
+        };
+        Some(found.map(|found| found.map(|(_, value)| value)))
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Savepoint {
 pub(crate) struct Point {
     pub(crate) number: u64,
     /// Staged heap bytes.
-    pub(crate) heap: usize,
+    pub(crate) heap: u64,
     /// Tables that were looked at, and those of them that the transaction made.
     pub(crate) tables: usize,
     made: usize,
@@ -55,11 +55,12 @@ fn next_number() -> u64 {
 }
 
 impl Savepoints {
-    pub(crate) fn begin(&mut self, guard: &WriteGuard, heap: usize, tables: usize) -> Savepoint {
+    pub(crate) fn begin(&mut self, guard: &WriteGuard, tables: usize) -> Savepoint {
         if self.transaction == 0 {
             self.transaction = next_number();
         }
         let number = next_number();
+        let heap = guard.staged_heap_len();
         self.points.push(Point { number, heap, tables, made: guard.made_tables() });
         Savepoint { transaction: self.transaction, number }
     }

@@ -3,11 +3,12 @@
 
 use std::any::Any;
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use pongo_core::engine::{TableBatch, WriteGuard};
 use pongo_core::error::{ReadError, WriteError};
-use pongo_core::fields::Blob;
+use pongo_core::fields::{Blob, HeapRead};
 use pongo_core::ids::RowId;
 use pongo_core::record::{FieldType, PongoRecord};
 use pongo_core::schema::HeapField;
@@ -19,8 +20,10 @@ use crate::holders::Holders;
 use crate::indexes;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
+use crate::own::OwnOrder;
 use crate::store::Handle;
 use crate::undo::Log;
+use crate::write::TableChanges;
 
 /// What a transaction does to one table, as `T`s.
 pub(crate) struct Staging<T> {
@@ -33,7 +36,7 @@ pub(crate) struct Staging<T> {
     pub(crate) staged: Vec<T>,
     /// Of the keys of all written rows; in the end of the staged ones, too.
     pub(crate) hashes: Vec<u64>,
-    pub(crate) keys: RefCell<Keys>,
+    pub(crate) keys: RwLock<Keys>,
     /// One for each of `unique`.
     pub(crate) holders: Vec<Holders>,
     /// How many of the written rows were compared by their unique values.
@@ -42,6 +45,10 @@ pub(crate) struct Staging<T> {
     pub(crate) buried: usize,
     /// A bulk load is at work, or was broken off; so for rows of `alloc` that are given out.
     pub(crate) loading: bool,
+    /// Code of the user's runs between two changes; if it never came back, the changes are half done.
+    pub(crate) interrupted: Arc<AtomicBool>,
+    /// Own rows in the order of indexes that were asked for.
+    pub(crate) orders: Mutex<Vec<OwnOrder>>,
     /// Why rows of `alloc` were not added when they came back: the commit's error.
     pub(crate) refused: Option<WriteError>,
     steps: Log<Step<T>>,
@@ -73,13 +80,17 @@ struct Mark {
     loading: bool,
 }
 
-pub(crate) trait AnyStaging: Send {
-    fn as_any(&mut self) -> &mut dyn Any;
+pub(crate) trait AnyStaging: Send + Sync {
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
     fn core(&self) -> &Arc<TableCore>;
     /// Everything is staged: what replaces what is settled.
-    fn finish(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError>;
+    fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError>;
     /// Rows of the table once it is committed, dead ones included.
     fn len(&self) -> u64;
+    /// What the commit changes, once everything is staged; `None` if nothing.
+    fn changes(&self) -> Option<TableChanges>;
+    /// Bytes of rows in memory.
+    fn memory(&self) -> u64;
     /// What the commit is to do; `None` if nothing.
     fn batch(&self) -> Option<TableBatch<'_>>;
     /// A savepoint begins.
@@ -92,7 +103,7 @@ pub(crate) trait AnyStaging: Send {
 }
 
 impl<T: PongoRecord> AnyStaging for Staging<T> {
-    fn as_any(&mut self) -> &mut dyn Any {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
 
@@ -100,15 +111,15 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         &self.core
     }
 
-    fn finish(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
+    fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if let Some(error) = self.refused.take() {
             return Err(error);
         }
         self.refuse_broken()?;
         let written = self.hashes.len() as u64;
-        self.resolve_all(guard, heap)?;
+        self.resolve_all(guard)?;
         let first = self.view.len() + written;
-        self.keys.get_mut().settle(|place| RowId(first + place as u64));
+        self.keys_mut().settle(|place| RowId(first + place as u64));
         self.hashes.extend(self.staged.iter().map(hash_of));
         self.hash_values_of_staged();
         for holders in &mut self.holders {
@@ -118,11 +129,30 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     }
 
     fn len(&self) -> u64 {
-        self.view.len() + self.hashes.len() as u64
+        self.view.len() + self.new_rows()
+    }
+
+    fn changes(&self) -> Option<TableChanges> {
+        let keys = self.keys();
+        let first = self.view.len();
+        if self.hashes.is_empty() && keys.deaths.is_empty() {
+            return None;
+        }
+        let new = self.new_rows();
+        let of_before = keys.deaths.iter().filter(|row| row.0 < first).count() as u64;
+        let live = new - (keys.deaths.len() as u64 - of_before);
+        let deleted = keys.deleted(first, |row| self.view.is_live(row));
+        let replaced = of_before - deleted;
+        let table = self.core.schema().table.clone();
+        Some(TableChanges { table, inserted: live - replaced, replaced, deleted })
+    }
+
+    fn memory(&self) -> u64 {
+        size_of_val(self.staged.as_slice()) as u64
     }
 
     fn batch(&self) -> Option<TableBatch<'_>> {
-        let keys = self.keys.borrow();
+        let keys = self.keys();
         if self.hashes.is_empty() && keys.deaths.is_empty() {
             return None;
         }
@@ -137,13 +167,13 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
 
     fn mark(&mut self, savepoint: u64) {
         let mark = Mark {
-            keys: self.keys.get_mut().mark(),
+            keys: self.keys_mut().mark(),
             holders: self.holders.iter_mut().map(Holders::mark).collect(),
             steps: self.steps.keep(),
             written: self.hashes.len(),
             checked: self.checked,
             buried: self.buried,
-            loading: self.loading,
+            loading: self.is_broken(),
         };
         self.marks.push((savepoint, mark));
     }
@@ -151,17 +181,22 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     fn rewind(&mut self, savepoint: u64, guard: &mut WriteGuard) {
         let Some(at) = self.marks.iter().position(|&(known, _)| known == savepoint) else { return };
         self.marks.truncate(at + 1);
+        self.orders.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         let mark = &self.marks[at].1;
         let (first, hashes) = (self.view.len(), &self.hashes);
-        self.keys.get_mut().rewind(mark.keys, |row| hashes[(row.0 - first) as usize]);
+        let keys = inner(&mut self.keys);
+        keys.rewind(mark.keys, |row| hashes[(row.0 - first) as usize]);
         for (holders, &place) in self.holders.iter_mut().zip(&mark.holders) {
             holders.rewind(place, mark.written);
         }
+        let memory = size_of_val(self.staged.as_slice()) as u64;
         let (steps, written) = (mark.steps, mark.written);
         (self.checked, self.buried, self.loading) = (mark.checked, mark.buried, mark.loading);
+        self.interrupted.store(false, Ordering::Relaxed);
         if self.steps.len() > steps {
             self.unstage_to(steps);
         }
+        guard.note_row_memory(self.memory(), memory);
         self.hashes.truncate(written);
         if !self.loading {
             self.refused = None;
@@ -173,7 +208,7 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         // This staging may be younger than the savepoint and older than those behind it: their numbers are higher.
         self.marks.retain(|&(known, _)| known < savepoint);
         if self.marks.is_empty() {
-            self.keys.get_mut().forget_marks();
+            self.keys_mut().forget_marks();
             self.holders.iter_mut().for_each(Holders::forget_marks);
             self.steps.end();
         }
@@ -190,6 +225,11 @@ pub(crate) fn copy<T: FieldType>(row: &T) -> T {
         .unwrap_or_else(|_| unreachable!("the bytes of a value are a value"))
 }
 
+/// What is in a lock that nobody else can reach, apart from all other fields.
+pub(crate) fn inner(keys: &mut RwLock<Keys>) -> &mut Keys {
+    keys.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<T: PongoRecord> Staging<T> {
     pub(crate) fn new(handle: Arc<Handle>, view: TableView) -> Self {
         Self {
@@ -200,7 +240,9 @@ impl<T: PongoRecord> Staging<T> {
             view,
             staged: Vec::new(),
             hashes: Vec::new(),
-            keys: RefCell::default(),
+            keys: RwLock::default(),
+            orders: Mutex::default(),
+            interrupted: Arc::default(),
             checked: 0,
             buried: 0,
             loading: false,
@@ -210,12 +252,47 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
+    fn is_broken(&self) -> bool {
+        self.loading || self.interrupted.load(Ordering::Relaxed)
+    }
+
     /// Errs if a bulk load was broken off, or rows of `alloc` never came back.
     pub(crate) fn refuse_broken(&self) -> Result<(), WriteError> {
-        if self.loading {
+        if self.is_broken() {
             return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
         }
         Ok(())
+    }
+
+    pub(crate) fn keys(&self) -> RwLockReadGuard<'_, Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+        inner(&mut self.keys)
+    }
+
+    fn orders_mut(&mut self) -> &mut Vec<OwnOrder> {
+        self.orders.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many new rows there are, once `finish` put the hashes of their values behind those of their keys.
+    fn new_rows(&self) -> u64 {
+        (self.hashes.len() / (1 + self.holders.len())) as u64
+    }
+
+    /// Whether the transaction changed nothing in this table yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.hashes.is_empty() && self.staged.is_empty() && self.keys().touched.is_empty()
+    }
+
+    /// A row of this transaction, by the number that it would get if it were committed now.
+    pub(crate) fn own_row<'a>(&'a self, guard: &'a WriteGuard, row: RowId) -> Result<&'a T, ReadError> {
+        let staged = row.0.checked_sub(self.view.len() + self.hashes.len() as u64);
+        match staged.and_then(|place| self.staged.get(place as usize)) {
+            Some(value) => Ok(value),
+            None => guard.appended_row(&self.core, row),
+        }
     }
 
     /// The row with a number: of before, or written by this transaction.
@@ -242,6 +319,32 @@ impl<T: PongoRecord> Staging<T> {
         hash: u64,
         key: &T::KeyBytes,
     ) -> Result<Spot, ReadError> {
+        if let Some(spot) = self.locate_own(guard, keys, hash, key)? {
+            return Ok(spot);
+        }
+        let failed = RefCell::new(None);
+        let has_key = |row: RowId| match self.row(guard, row) {
+            Ok(row) => row.key_bytes() == *key,
+            Err(error) => {
+                failed.borrow_mut().get_or_insert(error);
+                false
+            }
+        };
+        let applied = self.find_applied(hash, has_key)?;
+        match failed.take() {
+            Some(error) => Err(error),
+            None => Ok(applied.map_or(Spot::Nowhere, Spot::Applied)),
+        }
+    }
+
+    /// The same among the keys that this transaction touched; `None`: it did nothing to this one.
+    pub(crate) fn locate_own(
+        &self,
+        guard: &WriteGuard,
+        keys: &Keys,
+        hash: u64,
+        key: &T::KeyBytes,
+    ) -> Result<Option<Spot>, ReadError> {
         let failed = RefCell::new(None);
         let has_key = |row: RowId| match self.row(guard, row) {
             Ok(row) => row.key_bytes() == *key,
@@ -258,17 +361,16 @@ impl<T: PongoRecord> Staging<T> {
                     (None, None) => false,
                 }
         });
-        if let Some(touched) = touched {
-            return Ok(Spot::Touched(*touched));
-        }
-        if let Some(row) = keys.written.find(hash, |row| self.hash_of_written(*row) == hash && has_key(*row))
-        {
-            return Ok(Spot::Written(*row));
-        }
-        let applied = self.find_applied(hash, has_key)?;
+        let found = match touched {
+            Some(touched) => Some(Spot::Touched(*touched)),
+            None => keys
+                .written
+                .find(hash, |row| self.hash_of_written(*row) == hash && has_key(*row))
+                .map(|row| Spot::Written(*row)),
+        };
         match failed.take() {
             Some(error) => Err(error),
-            None => Ok(applied.map_or(Spot::Nowhere, Spot::Applied)),
+            None => Ok(found),
         }
     }
 
@@ -292,12 +394,15 @@ impl<T: PongoRecord> Staging<T> {
     pub(crate) fn live(&self, guard: &WriteGuard) -> Result<u64, ReadError> {
         self.resolve(guard)?;
         let new = (self.hashes.len() + self.staged.len()) as u64;
-        Ok(self.view.live() + new - self.keys.borrow().deaths.len() as u64)
+        Ok(self.view.live() + new - self.keys().deaths.len() as u64)
     }
 
     /// Compares written rows with all others, one by one, and keeps their keys for look-ups.
     pub(crate) fn resolve(&self, guard: &WriteGuard) -> Result<(), ReadError> {
-        let mut keys = self.keys.borrow_mut();
+        if self.keys().resolved == self.hashes.len() as u64 {
+            return Ok(());
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         while keys.resolved < self.hashes.len() as u64 {
             let row = RowId(self.view.len() + keys.resolved);
             let hash = self.hash_of_written(row);
@@ -311,8 +416,8 @@ impl<T: PongoRecord> Staging<T> {
 
     /// As [`resolve`](Self::resolve), for the last time: if no key comes twice among the written rows, which is what their
     /// hashes say, only rows of before need to be looked for, and nothing is kept.
-    fn resolve_all(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError> {
-        let keys = self.keys.get_mut();
+    fn resolve_all(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+        let keys = inner(&mut self.keys);
         let unresolved = keys.resolved as usize;
         let alone = keys.touched.is_empty()
             && keys.written.is_empty()
@@ -320,7 +425,7 @@ impl<T: PongoRecord> Staging<T> {
             && self.values_are_alone();
         if !alone {
             self.resolve(guard)?;
-            return self.check_written(guard, heap);
+            return self.check_written(guard);
         }
         let mut found = Vec::new();
         if !self.view.is_empty() {
@@ -331,14 +436,14 @@ impl<T: PongoRecord> Staging<T> {
                 self.resolve_alone(guard, RowId(self.view.len() + place as u64), hash, &mut found)?;
             }
         }
-        let keys = self.keys.get_mut();
+        let keys = inner(&mut self.keys);
         for (row, base) in found {
             if let Some(base) = keys.bury(Some(base)) {
                 keys.previous.push((row, base.row));
             }
         }
         keys.resolved = self.hashes.len() as u64;
-        self.check_alone(guard, heap)
+        self.check_alone(guard)
     }
 
     fn resolve_alone(
@@ -384,7 +489,7 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     /// Errs if a `Text` or `Blob` of the row does not name bytes that are there.
-    pub(crate) fn check_heap(&self, guard: &WriteGuard, heap: &[u8], row: &T) -> Result<(), WriteError> {
+    pub(crate) fn check_heap(&self, guard: &WriteGuard, row: &T) -> Result<(), WriteError> {
         for field in &self.heap_fields {
             let bytes = &row.as_bytes()[field.offset..field.offset + size_of::<Blob>()];
             let blob = Blob::read_from_bytes(bytes).unwrap_or(Blob::EMPTY);
@@ -397,7 +502,7 @@ impl<T: PongoRecord> Staging<T> {
                 source,
             };
             let bytes = guard
-                .read_heap(heap, blob.addr(), blob.len(), blob.content_hash())
+                .read_heap(blob.addr(), blob.len(), blob.content_hash())
                 .map_err(|error| refuse(Box::new(error)))?;
             if field.text {
                 core::str::from_utf8(bytes).map_err(|error| refuse(Box::new(error)))?;
@@ -407,7 +512,8 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     /// Stages a row.
-    pub(crate) fn push_staged(&mut self, row: T) {
+    pub(crate) fn push_staged(&mut self, guard: &WriteGuard, row: T) {
+        guard.note_row_memory(size_of::<T>() as u64, 0);
         self.staged.push(row);
         self.hold_staged(self.staged.len() - 1);
         self.steps.note(|| Step::Pushed);
@@ -418,7 +524,18 @@ impl<T: PongoRecord> Staging<T> {
         self.drop_staged(place);
         let before = std::mem::replace(&mut self.staged[place], row);
         self.hold_staged(place);
+        self.note_changed(place);
         self.steps.note(|| Step::Replaced(place, before));
+    }
+
+    /// Another row is at this place among the staged ones.
+    fn note_changed(&mut self, place: usize) {
+        let written = self.hashes.len() as u64;
+        let count = written + self.staged.len() as u64;
+        for order in self.orders_mut() {
+            order.note_changed(written + place as u64);
+            order.note_count(count);
+        }
     }
 
     /// Takes back what was done to staged rows behind the first so many steps. Apart, so that large rows, which are never
@@ -441,13 +558,15 @@ impl<T: PongoRecord> Staging<T> {
 
     /// Takes a staged row out; the last one takes its place. Apart, as `unstage_to` is.
     #[inline(never)]
-    pub(crate) fn take_staged(&mut self, place: usize) {
+    pub(crate) fn take_staged(&mut self, guard: &WriteGuard, place: usize) {
+        guard.note_row_memory(0, size_of::<T>() as u64);
         self.drop_staged(place);
         let row = self.staged.swap_remove(place);
         let last = self.staged.len();
+        self.note_changed(place);
         if place < last {
             let moved = &self.staged[place];
-            self.keys.get_mut().move_staged(hash_of(moved), last, place);
+            inner(&mut self.keys).move_staged(hash_of(moved), last, place);
             for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
                 holders.move_staged(unique.ranges.hash(moved.as_bytes()), last, place);
             }
@@ -455,14 +574,21 @@ impl<T: PongoRecord> Staging<T> {
         self.steps.note(|| Step::Taken(place, row));
     }
 
+    /// Writes the staged rows to the chunks if the transaction holds too much in memory. Not few at a time.
+    pub(crate) fn spill(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
+        const LEAST: u64 = 1 << 20;
+        let least = guard.engine().options().transaction_memory.min(LEAST);
+        if self.memory() >= least && guard.is_memory_full() { self.write_staged(guard) } else { Ok(()) }
+    }
+
     /// Writes the staged rows to the chunks, so that what comes behind them is newer.
-    pub(crate) fn write_staged(&mut self, guard: &mut WriteGuard) -> Result<(), WriteError> {
+    pub(crate) fn write_staged(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if self.staged.is_empty() { Ok(()) } else { self.write_all_staged(guard) }
     }
 
     /// Apart, as `unstage_to` is.
     #[inline(never)]
-    fn write_all_staged(&mut self, guard: &mut WriteGuard) -> Result<(), WriteError> {
+    fn write_all_staged(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         self.resolve(guard)?;
         guard.append(&self.core, self.staged.as_slice().as_bytes())?;
         let first = self.view.len() + self.hashes.len() as u64;
@@ -470,10 +596,11 @@ impl<T: PongoRecord> Staging<T> {
         self.hash_values_of_staged();
         // Rows are not staged before all that were written are compared.
         self.checked = self.hashes.len();
+        guard.note_row_memory(0, self.memory());
         let staged = std::mem::take(&mut self.staged);
         self.steps.note(|| Step::Written(staged));
         let number = |place: usize| RowId(first + place as u64);
-        let keys = self.keys.get_mut();
+        let keys = inner(&mut self.keys);
         keys.settle(number);
         keys.resolved = self.hashes.len() as u64;
         self.holders.iter_mut().for_each(|holders| holders.settle(number));
@@ -490,7 +617,7 @@ impl<T: PongoRecord> Staging<T> {
     /// taken.
     pub(crate) fn write(
         &mut self,
-        guard: &mut WriteGuard,
+        guard: &WriteGuard,
         rows: &[u8],
         hashes: &mut Vec<u64>,
     ) -> Result<(), WriteError> {

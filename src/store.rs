@@ -4,8 +4,9 @@ use std::any::TypeId;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::time::{Duration, Instant};
 
-use pongo_core::engine::{Durability, Engine, EngineOptions};
+use pongo_core::engine::{Durability, Engine, EngineOptions, Wait};
 use pongo_core::error::{Fault, OpenError, ReadError, SchemaMismatch, WriteError};
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::{SchemaDiff, StoredSchema};
@@ -55,6 +56,14 @@ impl Options {
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.engine.checkpoint_bytes = bytes.max(1 << 20);
+        self
+    }
+
+    /// Bytes of rows and texts that a write transaction holds in memory; further ones go to the chunks at once. Default 64 MiB, at
+    /// least 64 KiB. What is known of each changed row comes on top: some 48 bytes, and 24 for each unique index.
+    #[must_use]
+    pub fn transaction_memory(mut self, bytes: u64) -> Self {
+        self.engine.transaction_memory = bytes.max(64 << 10);
         self
     }
 
@@ -186,6 +195,7 @@ fn differs((open, kept): (&EngineOptions, bool), (asked, keep): (&EngineOptions,
     let differing = [
         ("chunk_size", open.sizes.chunk.to_string(), asked.sizes.chunk.to_string()),
         ("checkpoint_bytes", open.checkpoint_bytes.to_string(), asked.checkpoint_bytes.to_string()),
+        ("transaction_memory", open.transaction_memory.to_string(), asked.transaction_memory.to_string()),
         ("ordered", kept.to_string(), keep.to_string()),
     ];
     let differing = differing.iter().filter(|(_, open, asked)| open != asked);
@@ -414,13 +424,47 @@ impl Store {
     }
 
     /// Begins a write transaction, when no other is at work in this store: waits for those of other threads and
-    /// processes, as long as they take. Beginning a second one in a thread that has one waits for ever, as it does if one was
-    /// given to [`std::mem::forget`], or if another process is stopped in the middle of one.
+    /// processes, as long as they take. [`try_begin_write`](Self::try_begin_write) does not wait, and
+    /// [`begin_write_timeout`](Self::begin_write_timeout) not longer than that.
     ///
     /// # Errors
+    /// [`WriteError::OpenInThread`] in the thread that began the transaction that is open, or last opened a table of it;
     /// [`WriteError::Poisoned`] after a failed write or sync, [`WriteError::Forked`] in a child made by `fork`.
     pub fn begin_write_with(&self, durability: Durability) -> Result<WriteTransaction, WriteError> {
         Ok(WriteTransaction::new(self.shared.engine.begin_write()?, Arc::clone(&self.shared), durability))
+    }
+
+    /// Begins a write transaction if no other is at work in this store; returns `None` if one is, in this process or
+    /// another. May wait for a moment, for the sync of commits that were made.
+    ///
+    /// # Errors
+    /// As for [`begin_write_with`](Self::begin_write_with).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// std::thread::scope(|scope| {
+    ///     let other = scope.spawn(|| store.try_begin_write().map(|tx| tx.is_none()));
+    ///     assert!(other.join().unwrap().unwrap());
+    /// });
+    /// drop(tx);
+    /// assert!(store.try_begin_write()?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_begin_write(&self) -> Result<Option<WriteTransaction>, WriteError> {
+        self.begin_write_timeout(Duration::ZERO)
+    }
+
+    /// Begins a write transaction, waiting for others no longer than that; returns `None` if one is still at work then.
+    ///
+    /// # Errors
+    /// As for [`begin_write_with`](Self::begin_write_with).
+    pub fn begin_write_timeout(&self, timeout: Duration) -> Result<Option<WriteTransaction>, WriteError> {
+        let wait = Instant::now().checked_add(timeout).map_or(Wait::Forever, Wait::Until);
+        let guard = self.shared.engine.begin_write_within(wait)?;
+        let begun = |guard| WriteTransaction::new(guard, Arc::clone(&self.shared), Durability::Sync);
+        Ok(guard.map(begun))
     }
 
     /// Brings the ordered indexes of all tables up to the newest commit, now and in this thread: after a bulk load, say, so that

@@ -1,18 +1,27 @@
 //! A table in a write transaction: [`TableMut`].
 
 use core::borrow::Borrow;
+use core::convert::Infallible;
+use core::ops::RangeBounds;
 
 use std::sync::Arc;
 
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::{ReadError, WriteError};
+use pongo_core::predicate::Predicate;
 use pongo_core::record::PongoRecord;
+use pongo_core::search::{IndexColumns, KeyPrefix};
 use pongo_index::key_hash;
 
+use crate::by::By;
+use crate::filter::Filtered;
 use crate::keys::{Base, Spot, Touched};
 use crate::large::is_large;
+use crate::own::Own;
+use crate::range::Range;
+use crate::read::{GetMany, Parts, Rows, Slices, Table};
 use crate::staging::{Staging, copy, hash_of};
-use crate::store::Shared;
+use crate::write::WriteTransaction;
 
 /// Bytes that a bulk load writes at once.
 const WRITE: usize = 1 << 20;
@@ -43,11 +52,38 @@ const WRITE: usize = 1 << 20;
 /// tx.abort();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct TableMut<'t, T> {
-    pub(crate) staging: &'t mut Staging<T>,
-    pub(crate) guard: &'t mut WriteGuard,
-    pub(crate) heap: &'t [u8],
-    pub(crate) shared: &'t Arc<Shared>,
+///
+/// What reads it borrows it, and so nothing changes under an iterator; other tables can be changed meanwhile:
+///
+/// ```compile_fail,E0502
+/// # use pongo::prelude::*;
+/// # #[pongo::record]
+/// # #[pongo(table = "items")]
+/// # struct Item { #[pongo(key)] id: u64 }
+/// # let store = Store::in_memory()?;
+/// # let tx = store.begin_write()?;
+/// let mut items = tx.table::<Item>()?;
+/// for item in items.range(..)? {
+///     items.delete(&item?.id)?; // `items` is lent to the range
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`retain`](Self::retain), [`extract_if`](Self::extract_if), [`modify`](Self::modify) and
+/// [`delete_range`](Self::delete_range) do that.
+pub struct TableMut<'t, T: PongoRecord> {
+    pub(crate) tx: &'t WriteTransaction,
+    pub(crate) guard: &'t WriteGuard,
+    /// Present until this is dropped.
+    staging: Option<Box<Staging<T>>>,
+}
+
+impl<T: PongoRecord> Drop for TableMut<'_, T> {
+    fn drop(&mut self) {
+        if let Some(staging) = self.staging.take() {
+            self.tx.close_table(staging);
+        }
+    }
 }
 
 impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
@@ -56,14 +92,36 @@ impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
     }
 }
 
-impl<T: PongoRecord> TableMut<'_, T> {
-    fn spot(&self, hash: u64, key: &T::KeyBytes) -> Result<Spot, ReadError> {
-        self.staging.resolve(self.guard)?;
-        self.staging.locate(self.guard, &self.staging.keys.borrow(), hash, key)
+impl<'t, T: PongoRecord> TableMut<'t, T> {
+    pub(crate) fn new(tx: &'t WriteTransaction, staging: Box<Staging<T>>) -> Self {
+        Self { tx, guard: tx.guard(), staging: Some(staging) }
     }
 
-    fn value(&self, spot: Spot) -> Result<Option<&T>, ReadError> {
-        self.staging.value(self.guard, spot)
+    pub(crate) fn staging(&self) -> &Staging<T> {
+        self.staging.as_ref().expect("present until this is dropped")
+    }
+
+    pub(crate) fn staging_mut(&mut self) -> &mut Staging<T> {
+        self.staging.as_mut().expect("present until this is dropped")
+    }
+
+    /// The table as the transaction has it now.
+    pub(crate) fn reader(&self) -> Result<Table<'_, T>, ReadError> {
+        let staging = self.staging();
+        staging.resolve(self.guard)?;
+        let parts = Parts { view: self.guard.view(&staging.core)?, handle: Arc::clone(&staging.handle) };
+        let own = (!staging.is_untouched()).then(|| Own::new(staging, self.guard));
+        Ok(Table::of_transaction(parts, self.tx.source(), own))
+    }
+
+    pub(crate) fn spot(&self, hash: u64, key: &T::KeyBytes) -> Result<Spot, ReadError> {
+        let staging = self.staging();
+        staging.resolve(self.guard)?;
+        staging.locate(self.guard, &staging.keys(), hash, key)
+    }
+
+    pub(crate) fn value(&self, spot: Spot) -> Result<Option<&T>, ReadError> {
+        self.staging().value(self.guard, spot)
     }
 
     /// The row with this key, as this transaction has it.
@@ -75,7 +133,15 @@ impl<T: PongoRecord> TableMut<'_, T> {
         self.value(self.spot(key_hash(key.as_ref()), &key)?)
     }
 
-    /// Whether there is a row with this key.
+    /// Looks many keys up, in their order: as [`Table::get_many`].
+    ///
+    /// # Errors
+    /// As [`len`](Self::len); items as [`get`](Self::get).
+    pub fn get_many<'s, 'k>(&'s self, keys: &'k [T::Key]) -> Result<GetMany<'s, 'k, T>, ReadError> {
+        Ok(self.reader()?.get_many(keys))
+    }
+
+    /// Returns whether there is a row with this key.
     ///
     /// # Errors
     /// As [`get`](Self::get).
@@ -83,12 +149,119 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(self.get(key)?.is_some())
     }
 
+    /// All rows: those of before, then the transaction's own; their order is not promised. As [`Table::rows`].
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn rows(&self) -> Result<Rows<'_, T>, ReadError> {
+        Ok(self.reader()?.rows())
+    }
+
+    /// The same in slices: as [`Table::slices`].
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn slices(&self) -> Result<Slices<'_, T>, ReadError> {
+        Ok(self.reader()?.slices())
+    }
+
+    /// The rows that meet a condition: as [`Table::filter`]. The transaction's own rows are all tested.
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<Filtered<'_, T, P>, ReadError> {
+        Ok(self.reader()?.filter(predicate))
+    }
+
+    /// Rows whose keys lie within bounds, in key order: as [`Table::range`].
+    ///
+    /// The first ordered read in a transaction that changed many rows of the table sorts these, some 0.2 µs each and its key
+    /// and 8 bytes of memory; later ones sort what was changed since.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "jobs")]
+    /// # struct Job { #[pongo(key)] number: u64, done: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut jobs = tx.table::<Job>()?;
+    /// jobs.extend((0..10).map(|number| Job { number, done: 0 }))?;
+    /// jobs.delete(&3)?;
+    /// jobs.put(&Job { number: 99, done: 1 })?;
+    /// let numbers = jobs.range(2..)?.take(3).map(|job| Ok(job?.number)).collect::<Result<Vec<_>, pongo::ReadError>>()?;
+    /// assert_eq!(numbers, [2, 4, 5]);
+    /// assert_eq!(jobs.last()?.map(|job| job.number), Some(99));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn range(&self, bounds: impl RangeBounds<T::Key>) -> Result<Range<'_, T>, ReadError> {
+        self.reader()?.range(bounds)
+    }
+
+    /// Rows whose keys begin with a prefix, in key order: as [`Table::prefix`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prefix(&self, prefix: impl KeyPrefix<T::Key>) -> Result<Range<'_, T>, ReadError> {
+        self.reader()?.prefix(prefix)
+    }
+
+    /// The row with the lowest key.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn first(&self) -> Result<Option<&T>, ReadError> {
+        self.reader()?.first()
+    }
+
+    /// The row with the highest key.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn last(&self) -> Result<Option<&T>, ReadError> {
+        self.reader()?.last()
+    }
+
+    /// Returns how many rows have keys within bounds.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn count(&self, bounds: impl RangeBounds<T::Key>) -> Result<u64, ReadError> {
+        self.reader()?.count(bounds)
+    }
+
+    /// The index over a column, or a tuple of columns: as [`Table::by`]. [`by_mut`](Self::by_mut) changes rows through one.
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "users")]
+    /// # struct User { #[pongo(key)] id: u64, #[pongo(unique)] mail: FixedStr<16>, #[pongo(index)] age: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut users = tx.table::<User>()?;
+    /// users.put(&User { id: 1, mail: "ada@x.org".parse()?, age: 36 })?;
+    /// let ada = users.by(User::MAIL)?.equal("ada@x.org")?.next().ok_or("she was put")??;
+    /// assert_eq!(ada.id, 1);
+    /// assert_eq!(users.by(User::AGE)?.count(30..40)?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<By<'_, T, C>, ReadError> {
+        Ok(self.reader()?.by(columns))
+    }
+
     /// How many rows there are.
     ///
     /// # Errors
     /// As [`get`](Self::get): rows of a bulk load are compared with the others first.
     pub fn len(&self) -> Result<u64, ReadError> {
-        self.staging.live(self.guard)
+        self.staging().live(self.guard)
     }
 
     /// Whether there is no row.
@@ -132,7 +305,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn put(&mut self, row: &T) -> Result<bool, WriteError> {
-        self.staging.check_heap(self.guard, self.heap, row)?;
+        self.check(row)?;
         let key = row.key_bytes();
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
@@ -141,35 +314,42 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(was_there)
     }
 
-    /// As [`put`](Self::put), of a key that was found at `spot`.
-    pub(crate) fn put_found(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.staging.check_heap(self.guard, self.heap, row)?;
-        self.put_unchecked(spot, hash, row)
+    /// Errs if the table takes no changes any more, or a text or blob of the row names no bytes.
+    pub(crate) fn check(&self, row: &T) -> Result<(), WriteError> {
+        self.staging().refuse_broken()?;
+        self.staging().check_heap(self.guard, row)
     }
 
     /// The row's texts and blobs were looked at.
     fn put_unchecked(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.staging.check_unique(self.guard, self.heap, spot, row)?;
+        self.check_unique(spot, row)?;
         self.put_copy(spot, hash, row)
     }
 
-    fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+    pub(crate) fn check_unique(&mut self, spot: Spot, row: &T) -> Result<(), WriteError> {
+        let guard = self.guard;
+        self.staging_mut().check_unique(guard, spot, row)
+    }
+
+    pub(crate) fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
         if const { is_large::<T>() } {
             return self.put_large(spot, hash, row);
         }
-        self.stage_copy(spot, hash, row);
-        Ok(())
+        self.stage_copy(spot, hash, row)
     }
 
     /// Apart, so that a large row has no place on the stack of those that never call it.
     #[inline]
-    fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) {
-        self.put_at(spot, hash, copy(row));
+    fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+        self.put_at(spot, hash, copy(row))
     }
 
-    fn put_at(&mut self, spot: Spot, hash: u64, row: T) {
+    fn put_at(&mut self, spot: Spot, hash: u64, row: T) -> Result<(), WriteError> {
+        let guard = self.guard;
+        let staging = self.staging_mut();
         if let Spot::Touched(Touched { staged: Some(place), .. }) = spot {
-            return self.staging.replace_staged(place, row);
+            staging.replace_staged(place, row);
+            return Ok(());
         }
         let base = match spot {
             Spot::Touched(touched) => touched.base,
@@ -177,10 +357,12 @@ impl<T: PongoRecord> TableMut<'_, T> {
             Spot::Applied(base) => Some(base),
             Spot::Nowhere => None,
         };
-        let keys = self.staging.keys.get_mut();
+        let place = staging.staged.len();
+        let keys = staging.keys_mut();
         let base = keys.bury(base);
-        keys.touch(spot, Touched { hash, staged: Some(self.staging.staged.len()), base });
-        self.staging.push_staged(row);
+        keys.touch(spot, Touched { hash, staged: Some(place), base });
+        staging.push_staged(guard, row);
+        staging.spill(guard)
     }
 
     /// Puts a row in whose key is new.
@@ -188,7 +370,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Errors
     /// [`WriteError::KeyExists`] if there is a row with its key; as for [`put`](Self::put). Nothing is changed then.
     pub fn insert(&mut self, row: &T) -> Result<(), WriteError> {
-        self.staging.check_heap(self.guard, self.heap, row)?;
+        self.check(row)?;
         let key = row.key_bytes();
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
@@ -202,7 +384,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     pub(crate) fn describe_key(&self, row: &T) -> String {
-        self.staging.core.schema().describe_key(row.as_bytes())
+        self.staging().core.schema().describe_key(row.as_bytes())
     }
 
     /// Changes the row with this key: `change` gets a copy, which then replaces the row. What `change` returned, or `None`
@@ -282,9 +464,9 @@ impl<T: PongoRecord> TableMut<'_, T> {
                 after: self.describe_key(&row),
             });
         }
-        self.staging.check_heap(self.guard, self.heap, &row)?;
-        self.staging.check_unique(self.guard, self.heap, spot, &row)?;
-        self.put_at(spot, hash, row);
+        self.check(&row)?;
+        self.check_unique(spot, &row)?;
+        self.put_at(spot, hash, row)?;
         Ok(Some(result))
     }
 
@@ -297,12 +479,21 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     pub(crate) fn delete_bytes(&mut self, key: &T::KeyBytes) -> Result<bool, WriteError> {
+        self.staging().refuse_broken()?;
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, key)?;
         if self.value(spot)?.is_none() {
             return Ok(false);
         }
-        let keys = self.staging.keys.get_mut();
+        self.delete_found(spot, hash);
+        Ok(true)
+    }
+
+    /// Deletes the row at `spot`, which is there.
+    pub(crate) fn delete_found(&mut self, spot: Spot, hash: u64) {
+        let guard = self.guard;
+        let staging = self.staging_mut();
+        let keys = staging.keys_mut();
         match spot {
             Spot::Touched(touched @ Touched { staged: Some(place), .. }) => {
                 let now = Touched { staged: None, ..touched };
@@ -311,7 +502,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
                 } else {
                     keys.forget(touched)
                 }
-                self.staging.take_staged(place);
+                staging.take_staged(guard, place);
             }
             Spot::Touched(Touched { base: Some(base), .. }) | Spot::Applied(base) => {
                 let base = keys.bury(Some(base));
@@ -323,7 +514,6 @@ impl<T: PongoRecord> TableMut<'_, T> {
             }
             Spot::Touched(_) | Spot::Nowhere => {}
         }
-        Ok(true)
     }
 
     /// Puts many rows in, given as values or as references, straight to the table's chunks: the way to load a table. As with
@@ -345,39 +535,86 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// that is caught, the transaction can only be aborted, or rolled back to a savepoint: this and the commit answer
     /// [`WriteError::BrokenOff`].
     pub fn extend<R: Borrow<T>>(&mut self, rows: impl IntoIterator<Item = R>) -> Result<u64, WriteError> {
-        self.staging.refuse_broken()?;
-        self.staging.write_staged(self.guard)?;
+        self.try_extend(rows.into_iter().map(Ok::<R, Infallible>)).map_err(|error| match error {
+            ExtendError::Write(error) => error,
+            ExtendError::Rows(never) => match never {},
+        })
+    }
+
+    /// As [`extend`](Self::extend), of an iterator that can fail: rows that are read from a file, say. Rows before an error of the
+    /// iterator are in the transaction.
+    ///
+    /// # Errors
+    /// [`ExtendError::Rows`] with the iterator's first error; [`ExtendError::Write`] as for [`extend`](Self::extend).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "trades")]
+    /// # struct Trade { #[pongo(key)] id: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let lines = "1\n2\nthree\n4".lines();
+    /// let loaded = tx.table::<Trade>()?.try_extend(lines.map(|line| line.parse().map(|id| Trade { id })));
+    /// assert_eq!(loaded.unwrap_err().to_string(), "a row to be loaded could not be made: invalid digit found in string");
+    /// assert_eq!(tx.table::<Trade>()?.len()?, 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn try_extend<R: Borrow<T>, E>(
+        &mut self,
+        rows: impl IntoIterator<Item = Result<R, E>>,
+    ) -> Result<u64, ExtendError<E>> {
+        self.staging().refuse_broken()?;
+        let guard = self.guard;
+        self.staging_mut().write_staged(guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);
         // Not as `T`s: what is passed by value may lie on the stack.
         let mut batch: Vec<u8> = Vec::with_capacity(if at_once > 1 { at_once * size_of::<T>() } else { 0 });
         let mut hashes: Vec<u64> = Vec::with_capacity(at_once);
-        let before = self.staging.hashes.len();
-        self.staging.loading = true;
+        let before = self.staging().hashes.len();
+        self.staging_mut().loading = true;
+        let mut refused = None;
         for row in rows {
+            let row = match row {
+                Ok(row) => row,
+                Err(error) => {
+                    refused = Some(ExtendError::Rows(error));
+                    break;
+                }
+            };
             let row = row.borrow();
-            if let Err(error) = self.staging.check_heap(self.guard, self.heap, row) {
-                self.write(&mut batch, &mut hashes)?;
-                self.staging.loading = false;
-                return Err(error);
+            if let Err(error) = self.staging().check_heap(guard, row) {
+                refused = Some(error.into());
+                break;
             }
             hashes.push(hash_of(row));
             if at_once == 1 {
-                self.staging.write(self.guard, row.as_bytes(), &mut hashes)?;
+                self.staging_mut().write(guard, row.as_bytes(), &mut hashes)?;
                 continue;
             }
             batch.extend_from_slice(row.as_bytes());
             if hashes.len() == at_once {
-                self.write(&mut batch, &mut hashes)?;
+                self.staging_mut().write(guard, &batch, &mut hashes)?;
+                batch.clear();
             }
         }
-        self.write(&mut batch, &mut hashes)?;
-        self.staging.loading = false;
-        Ok((self.staging.hashes.len() - before) as u64)
+        self.staging_mut().write(guard, &batch, &mut hashes)?;
+        self.staging_mut().loading = false;
+        match refused {
+            Some(error) => Err(error),
+            None => Ok((self.staging().hashes.len() - before) as u64),
+        }
     }
+}
 
-    fn write(&mut self, batch: &mut Vec<u8>, hashes: &mut Vec<u64>) -> Result<(), WriteError> {
-        self.staging.write(self.guard, batch, hashes)?;
-        batch.clear();
-        Ok(())
-    }
+/// Why [`TableMut::try_extend`] stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExtendError<E> {
+    /// The iterator gave an error.
+    #[error("a row to be loaded could not be made: {0}")]
+    Rows(#[source] E),
+    /// The table did not take a row.
+    #[error(transparent)]
+    Write(#[from] WriteError),
 }

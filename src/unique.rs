@@ -236,11 +236,12 @@ mod tests {
 
     /// Who sits at `id` goes, and sits down at `to`.
     fn go(store: &Store, id: u64, to: u64) -> Outcome {
-        let mut tx = store.begin_write_with(Durability::Relaxed)?;
+        let tx = store.begin_write_with(Durability::Relaxed)?;
         let mut seats = tx.table::<Seat>()?;
         let who = seats.get(&id)?.ok_or("someone sits there")?.who;
         seats.delete(&id)?;
         seats.insert(&Seat { id: to, who })?;
+        drop(seats);
         tx.commit()?;
         Ok(())
     }
@@ -252,7 +253,7 @@ mod tests {
     #[test]
     fn a_value_that_goes_round_keeps_few_entries() -> Outcome {
         let store = Store::in_memory()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Seat>()?.extend((0..3).map(|id| Seat { id, who: id }))?;
         tx.commit()?;
         // A new key each time: no chain of previous rows leads from one to the next.
@@ -264,7 +265,7 @@ mod tests {
             go(&store, 1, 4)?;
             go(&store, 4, 1)?;
             for who in [7, 2] {
-                let mut tx = store.begin_write_with(Durability::Relaxed)?;
+                let tx = store.begin_write_with(Durability::Relaxed)?;
                 tx.table::<Seat>()?.update(&2, |seat| seat.who = who)?;
                 tx.commit()?;
             }
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn entries_stay_as_long_as_a_snapshot_sees_their_rows() -> Outcome {
         let store = Store::in_memory()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;
         tx.commit()?;
         let mut pinned = Vec::new();
@@ -318,7 +319,7 @@ mod tests {
         let store = Store::in_memory()?;
         let mut pinned = Vec::new();
         for who in 0..400 {
-            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let tx = store.begin_write_with(Durability::Relaxed)?;
             tx.table::<Seat>()?.put(&Seat { id: 1, who: who % 2 })?;
             tx.commit()?;
             pinned.push(store.begin_read()?);
@@ -337,13 +338,13 @@ mod tests {
     #[test]
     fn commits_applied_again_leave_the_entries_that_are_there() -> Outcome {
         let store = Store::in_memory()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Seat>()?.extend((0..20).map(|id| Seat { id, who: id }))?;
         tx.commit()?;
         for id in 0..30 {
             go(&store, if id < 20 { id } else { id + 80 }, 100 + id)?;
         }
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Seat>()?.extend((120..130).map(|id| Seat { id, who: id - 100 + 1 }))?;
         tx.commit()?;
         let find_all = || -> Result<Vec<Option<u64>>, pongo::ReadError> {
@@ -395,7 +396,7 @@ mod tests {
     #[test]
     fn snapshots_that_begin_while_a_value_goes_round_find_it() -> Outcome {
         let store = Store::in_memory()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;
         tx.commit()?;
         let done = std::sync::atomic::AtomicBool::new(false);

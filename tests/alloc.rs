@@ -90,7 +90,7 @@ fn nested_arrays_are_filled_in_place_and_read_by_another_handle() -> Outcome {
     let store = open(folder.path())?;
     let before = store.begin_read()?;
     for id in [3, 4] {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut worlds = tx.table::<World>()?;
         let mut world = worlds.alloc()?;
         assert!(world.tiles.iter().flatten().all(|tile| tile.height == 0.0 && tile.material == 0));
@@ -99,6 +99,7 @@ fn nested_arrays_are_filled_in_place_and_read_by_another_handle() -> Outcome {
         check(worlds.get(&id)?.ok_or("its own row")?);
         // A reader of the chunks that are filled sees nothing of it.
         assert_eq!(store.begin_read()?.table::<World>()?.len(), id - 3);
+        drop(worlds);
         tx.commit()?;
     }
     assert_eq!(before.table::<World>()?.len(), 0);
@@ -123,7 +124,7 @@ fn a_byte_is_a_row() -> Outcome {
         byte: u8,
     }
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut bytes = tx.table::<Byte>()?;
         let mut one = bytes.alloc()?;
         one.byte = 200;
@@ -134,6 +135,7 @@ fn a_byte_is_a_row() -> Outcome {
         rows.finish()?;
         assert!(bytes.alloc_slice(0)?.is_empty());
         assert_eq!(bytes.len()?, 101);
+        drop(bytes);
         tx.commit()?;
         let snapshot = store.begin_read()?;
         let bytes = snapshot.table::<Byte>()?;
@@ -147,13 +149,14 @@ fn a_byte_is_a_row() -> Outcome {
 #[test]
 fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
         odd.put(&Odd { id: 0, bytes: [1; 1020] })?;
         odd.put(&Odd { id: 5, bytes: [1; 1020] })?;
+        drop(odd);
         tx.commit()?;
 
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
         // The key of all zeros is a key like others.
         drop(odd.alloc()?);
@@ -170,6 +173,7 @@ fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
             *row = Odd { id: 5, bytes: [byte; 1020] };
         }
         drop(rows);
+        drop(odd);
         tx.commit()?;
         let snapshot = store.begin_read()?;
         let odd = snapshot.table::<Odd>()?;
@@ -182,19 +186,20 @@ fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
 #[test]
 fn old_bytes_do_not_shine_through() -> Outcome {
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Odd>()?.put(&Odd { id: 1, bytes: [1; 1020] })?;
         tx.commit()?;
         for round in 2..6 {
             // What is aborted leaves its bytes in the chunk that is there already.
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let mut odd = tx.table::<Odd>()?;
             odd.extend((0..20).map(|id| Odd { id, bytes: [0xee; 1020] }))?;
             odd.alloc_slice(120)?.iter_mut().for_each(|row| *row = Odd { id: 9, bytes: [0xdd; 1020] });
+            drop(odd);
             tx.abort();
             assert_eq!(store.begin_read()?.table::<Odd>()?.len(), u64::from(round) - 1);
 
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let mut odd = tx.table::<Odd>()?;
             let row = odd.alloc()?;
             assert_eq!((row.id, row.bytes), (0, [0; 1020]), "round {round}");
@@ -207,6 +212,7 @@ fn old_bytes_do_not_shine_through() -> Outcome {
             let mut row = odd.alloc()?;
             row.id = round;
             drop(row);
+            drop(odd);
             tx.commit()?;
             let snapshot = store.begin_read()?;
             let odd = snapshot.table::<Odd>()?;
@@ -226,7 +232,7 @@ fn is_broken_off<T: std::fmt::Debug>(result: Result<T, WriteError>) {
 fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Outcome {
     both(|store| {
         for panics in [false, true] {
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let mut odd = tx.table::<Odd>()?;
             odd.put(&Odd { id: 1, bytes: [1; 1020] })?;
             if panics {
@@ -246,12 +252,13 @@ fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Out
             is_broken_off(odd.alloc().map(|row| row.id));
             is_broken_off(odd.alloc_slice(3).map(|rows| rows.len()));
             is_broken_off(odd.extend([Odd { id: 2, bytes: [2; 1020] }]));
+            drop(odd);
             let error = tx.commit();
             assert!(matches!(error, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{error:?}");
             assert_eq!(store.begin_read()?.table::<Odd>()?.len(), 0);
         }
         // The next transaction knows nothing of it.
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let row = tx.table::<Odd>()?.alloc()?.bytes;
         assert_eq!(row, [0; 1020]);
         tx.commit()?;
@@ -295,9 +302,9 @@ fn texts_are_checked_when_the_row_goes() -> Outcome {
         |error: &WriteError| matches!(error, WriteError::HeapField { field, .. } if field == "text");
     both(|store| {
         let elsewhere = Store::in_memory()?;
-        let mut other = elsewhere.begin_write()?;
+        let other = elsewhere.begin_write()?;
         let forged = other.text("a text of another store, which this one has not")?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let text = tx.text("here")?;
         let mut notes = tx.table::<Note>()?;
         *notes.alloc()? = Note { id: 1, text };
@@ -308,14 +315,16 @@ fn texts_are_checked_when_the_row_goes() -> Outcome {
         let error = rows.finish().expect_err("the text is not there");
         assert!(is_refused(&error), "{error}");
         assert_eq!(notes.len()?, 1);
+        drop(notes);
         tx.commit()?;
         let snapshot = store.begin_read()?;
         assert_eq!(snapshot.table::<Note>()?.get(&1)?.ok_or("there")?.text.as_str(&snapshot)?, "here");
 
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut notes = tx.table::<Note>()?;
         *notes.alloc()? = Note { id: 4, text: forged };
         assert!(notes.alloc().is_err() && !notes.contains(&4)?);
+        drop(notes);
         match tx.commit() {
             Err(CommitError::Refused(error)) => assert!(is_refused(&error), "{error}"),
             other => panic!("{other:?}"),
@@ -343,7 +352,7 @@ fn a_type_that_may_not_be_zero_is_refused() -> Outcome {
         colour: Colour,
     }
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut cars = tx.table::<Car>()?;
         let error = cars.alloc().expect_err("no colour is 0").to_string();
         for word in ["table cars", "`Car`", "zero", "`Maybe`", "`put`"] {
@@ -353,6 +362,7 @@ fn a_type_that_may_not_be_zero_is_refused() -> Outcome {
         // Nothing was changed.
         cars.put(&Car { id: 1, colour: Colour::Blue })?;
         cars.extend([&Car { id: 2, colour: Colour::Red }])?;
+        drop(cars);
         tx.commit()?;
         assert_eq!(store.begin_read()?.table::<Car>()?.get(&1)?.map(|car| car.colour), Some(Colour::Blue));
         Ok(())
@@ -362,7 +372,7 @@ fn a_type_that_may_not_be_zero_is_refused() -> Outcome {
 #[test]
 fn threads_fill_rows_together() -> Outcome {
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
         let mut rows = odd.alloc_slice(240)?;
         std::thread::scope(|scope| {
@@ -376,6 +386,7 @@ fn threads_fill_rows_together() -> Outcome {
         });
         // And it may end in another thread than it began in.
         std::thread::scope(|scope| scope.spawn(|| rows.finish()).join()).map_err(|_| "a panic")??;
+        drop(odd);
         tx.commit()?;
         let snapshot = store.begin_read()?;
         let odd = snapshot.table::<Odd>()?;
@@ -389,13 +400,14 @@ fn threads_fill_rows_together() -> Outcome {
 #[test]
 fn too_many_rows_are_refused() -> Outcome {
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
         for rows in [usize::MAX, usize::MAX / 1023, 1 << 40] {
             let error = odd.alloc_slice(rows).expect_err("more than an address range").to_string();
             assert!(error.contains("table odd") && error.contains("the limit is"), "{error}");
         }
         odd.put(&Odd { id: 1, bytes: [1; 1020] })?;
+        drop(odd);
         tx.commit()?;
         Ok(())
     })
@@ -410,7 +422,7 @@ fn alloc_mixed_with_everything_else() -> Outcome {
         let row = |id: u8, byte: u8| Odd { id, bytes: [byte; 1020] };
         for round in 0..60 {
             let mut now = model.clone();
-            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let tx = store.begin_write_with(Durability::Relaxed)?;
             let mut odd = tx.table::<Odd>()?;
             for _ in 0..rng.below(12) {
                 let (id, byte) = (rng.below(60) as u8, rng.next() as u8);
@@ -449,8 +461,10 @@ fn alloc_mixed_with_everything_else() -> Outcome {
             }
             assert_eq!(odd.len()?, now.len() as u64);
             if rng.below(3) == 0 {
+                drop(odd);
                 tx.abort();
             } else {
+                drop(odd);
                 tx.commit()?;
                 model = now;
             }
@@ -475,13 +489,14 @@ fn kill_9_while_a_row_is_filled() -> Outcome {
         let store = open(Path::new(&folder))?;
         let mut id = store.begin_read()?.table::<World>()?.len();
         loop {
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let mut worlds = tx.table::<World>()?;
             let mut world = worlds.alloc()?;
             assert!(world.id == 0 && world.tiles.iter().flatten().all(|tile| *tile == Tile::at(0, 0, 0)));
             running::say(&format!("filling {id}"));
             fill(&mut world, id);
             drop(world);
+            drop(worlds);
             tx.commit()?;
             running::say(&format!("committed {id}"));
             id += 1;
@@ -556,9 +571,8 @@ fn large_rows_with_unique_values_and_savepoints() -> Outcome {
             for step in 0..30 {
                 let (id, code, cells) = (rng.below(12), rng.below(14), rng.next());
                 let taken = sheets.iter().any(|(&other, &(theirs, _))| other != id && theirs == code);
-                let mut table = tx.table::<Sheet>()?;
                 match rng.below(7) {
-                    0 | 1 => match table.put(&sheet(id, code, cells)) {
+                    0 | 1 => match tx.table::<Sheet>()?.put(&sheet(id, code, cells)) {
                         Ok(was_there) => {
                             assert!(!taken);
                             assert_eq!(was_there, sheets.insert(id, (code, cells)).is_some());
@@ -568,7 +582,7 @@ fn large_rows_with_unique_values_and_savepoints() -> Outcome {
                         }
                     },
                     2 => {
-                        let result = table.update(&id, |sheet| {
+                        let result = tx.table::<Sheet>()?.update(&id, |sheet| {
                             sheet.code = code;
                             sheet.cells[9999] = cells;
                         });
@@ -582,14 +596,19 @@ fn large_rows_with_unique_values_and_savepoints() -> Outcome {
                             (other, _) => panic!("round {round}, step {step}: {other:?}"),
                         }
                     }
-                    3 => assert_eq!(table.delete(&id)?, sheets.remove(&id).is_some()),
+                    3 => {
+                        assert_eq!(tx.table::<Sheet>()?.delete(&id)?, sheets.remove(&id).is_some());
+                    }
                     4 if !taken => {
+                        let mut table = tx.table::<Sheet>()?;
                         let mut row = table.alloc()?;
                         (row.id, row.code, row.cells[9999]) = (id, code, cells);
                         drop(row);
                         sheets.insert(id, (code, cells));
                     }
-                    5 => points.push((tx.savepoint()?, sheets.clone())),
+                    5 => {
+                        points.push((tx.savepoint()?, sheets.clone()));
+                    }
                     _ if !points.is_empty() => {
                         let back = rng.below(points.len() as u64) as usize;
                         points.truncate(back + 1);

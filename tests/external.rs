@@ -78,55 +78,58 @@ impl Run {
         let mut savepoints: Vec<(Savepoint, Map)> = Vec::new();
         for _ in 0..rng.below(60) {
             let (key, value) = (key(rng), note(rng));
-            let mut notes = tx.external::<Note>()?;
-            match rng.below(12) {
-                0..4 => assert_eq!(notes.put(&key, &value)?, map.insert(key, value).is_some()),
-                4 => match notes.insert(&key, &value) {
-                    Ok(()) => assert!(map.insert(key, value).is_none()),
-                    Err(WriteError::KeyExists { .. }) => assert!(map.contains_key(&key)),
-                    Err(error) => return Err(error.into()),
-                },
-                5 => {
-                    let changed = notes.update(&key, |note| {
-                        note.stamp = value.stamp;
-                        note.group
-                    })?;
-                    let note = map.get_mut(&key);
-                    assert_eq!(changed, note.as_ref().map(|note| note.group));
-                    if let Some(note) = note {
-                        note.stamp = value.stamp;
+            let step = rng.below(12);
+            if step < 10 {
+                let mut notes = tx.external::<Note>()?;
+                match step {
+                    0..4 => assert_eq!(notes.put(&key, &value)?, map.insert(key, value).is_some()),
+                    4 => match notes.insert(&key, &value) {
+                        Ok(()) => assert!(map.insert(key, value).is_none()),
+                        Err(WriteError::KeyExists { .. }) => assert!(map.contains_key(&key)),
+                        Err(error) => return Err(error.into()),
+                    },
+                    5 => {
+                        let changed = notes.update(&key, |note| {
+                            note.stamp = value.stamp;
+                            note.group
+                        })?;
+                        let note = map.get_mut(&key);
+                        assert_eq!(changed, note.as_ref().map(|note| note.group));
+                        if let Some(note) = note {
+                            note.stamp = value.stamp;
+                        }
+                    }
+                    6 | 7 => assert_eq!(notes.delete(&key)?, map.remove(&key).is_some()),
+                    8 => {
+                        let mut row = notes.alloc(&key)?;
+                        assert_eq!(*row, Note { group: 0, _pad: [0; 6], stamp: 0 });
+                        if rng.below(5) == 0 {
+                            row.stamp = 1;
+                            row.discard();
+                        } else {
+                            *row = value;
+                            drop(row);
+                            map.insert(key, value);
+                        }
+                    }
+                    _ => {
+                        let pairs: Vec<(Key, Note)> =
+                            (0..rng.below(40)).map(|_| (self::key(rng), note(rng))).collect();
+                        map.extend(pairs.iter().cloned());
+                        assert_eq!(
+                            notes.extend(pairs.iter().map(|(key, note)| (key, note)))?,
+                            pairs.len() as u64
+                        );
                     }
                 }
-                6 | 7 => assert_eq!(notes.delete(&key)?, map.remove(&key).is_some()),
-                8 => {
-                    let mut row = notes.alloc(&key)?;
-                    assert_eq!(*row, Note { group: 0, _pad: [0; 6], stamp: 0 });
-                    if rng.below(5) == 0 {
-                        row.stamp = 1;
-                        row.discard();
-                    } else {
-                        *row = value;
-                        drop(row);
-                        map.insert(key, value);
-                    }
-                }
-                9 => {
-                    let pairs: Vec<(Key, Note)> =
-                        (0..rng.below(40)).map(|_| (self::key(rng), note(rng))).collect();
-                    map.extend(pairs.iter().cloned());
-                    assert_eq!(
-                        notes.extend(pairs.iter().map(|(key, note)| (key, note)))?,
-                        pairs.len() as u64
-                    );
-                }
-                10 => savepoints.push((tx.savepoint()?, map.clone())),
-                _ => {
-                    let kept = rng.below(1 + savepoints.len() as u64) as usize;
-                    if let Some((savepoint, before)) = savepoints.get(kept) {
-                        tx.rollback_to(savepoint)?;
-                        map = before.clone();
-                        savepoints.truncate(kept + 1);
-                    }
+            } else if step == 10 {
+                savepoints.push((tx.savepoint()?, map.clone()));
+            } else {
+                let kept = rng.below(1 + savepoints.len() as u64) as usize;
+                if let Some((savepoint, before)) = savepoints.get(kept) {
+                    tx.rollback_to(savepoint)?;
+                    map = before.clone();
+                    savepoints.truncate(kept + 1);
                 }
             }
             let looked = self::key(rng);
@@ -326,7 +329,7 @@ fn nested_arrays_under_text_keys() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: a folder of this test.
     let store = unsafe { Store::open(folder.path())? };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut maps = tx.external::<Map256>()?;
     for (number, key) in ["alps", "andes", "atlas"].into_iter().enumerate() {
         let mut map = maps.alloc(key)?;
@@ -339,16 +342,18 @@ fn nested_arrays_under_text_keys() -> Outcome {
     }
     assert_eq!(maps.update("atlas", |map| map.cells[255][255].water = 7.0)?, Some(()));
     assert_eq!(maps.len()?, 3);
+    drop(maps);
     tx.commit()?;
 
     let snapshot = store.begin_read()?;
     let before = snapshot.external::<Map256>()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut maps = tx.external::<Map256>()?;
     // Too large for the stack: it is put by reference.
     assert!(!maps.put("copy of andes", before.get("andes")?.ok_or("it is there")?)?);
     assert!(maps.put("alps", before.get("atlas")?.ok_or("it is there")?)?);
     assert!(maps.delete("atlas")?);
+    drop(maps);
     tx.commit()?;
     drop(before);
     drop(snapshot);
@@ -387,7 +392,7 @@ struct Wide {
 fn strictly_aligned_values_and_unique_fields() -> Outcome {
     let store = Store::in_memory()?;
     let wide = |low| Wide { low, high: 1 << 100 };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut table = tx.external::<Wide>()?;
     table.put("one", &wide(1))?;
     table.put([0xff, 0], &wide(2))?;
@@ -396,8 +401,9 @@ fn strictly_aligned_values_and_unique_fields() -> Outcome {
     assert!(error.to_string().contains("found low = 1 in the row with key \"one\""), "{error}");
     let error = table.update("one", |value| value.low = 2).unwrap_err();
     assert!(error.to_string().contains("in the row with key 0xff00"), "{error}");
+    drop(table);
     tx.commit()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let error = tx.external::<Wide>()?.put("three", &wide(1)).unwrap_err();
     assert!(error.to_string().contains("found low = 1 in the row with key \"one\" (row 0)"), "{error}");
     tx.external::<Wide>()?.extend([("four", wide(4)), ("", wide(5))])?;
@@ -420,7 +426,7 @@ fn strictly_aligned_values_and_unique_fields() -> Outcome {
 fn keys_have_at_most_65535_bytes() -> Outcome {
     let store = Store::in_memory()?;
     let value = Note { group: 1, _pad: [0; 6], stamp: 2 };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut notes = tx.external::<Note>()?;
     let (longest, longer) = (vec![7; 65_535], vec![7; 65_536]);
     assert!(!notes.put(&longest, &value)?);
@@ -434,6 +440,7 @@ fn keys_have_at_most_65535_bytes() -> Outcome {
         assert!(error.to_string().contains("has 65536 bytes and may have 65535"), "{error}");
     }
     assert!(notes.get(&longer)?.is_none() && !notes.delete(&longer)?);
+    drop(notes);
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let notes = snapshot.external::<Note>()?;
@@ -451,7 +458,7 @@ fn keys_with_one_digest_are_told_apart() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = |stamp| Note { group: 0, _pad: [0; 6], stamp };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     // What lies in the row of "a twin" is the digest of "asked for".
     let twin = tx.blob(b"a twin")?.into();
     let digest = pongo::key_digest(b"asked for");
@@ -486,7 +493,7 @@ fn keys_with_one_digest_are_told_apart() -> Outcome {
     assert!(report.to_string().contains("expected key \"a twin\" with digest"), "{report}");
 
     // Once the one is gone the other can come, and each snapshot has its own.
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert!(tx.table::<NoteRow>()?.delete(&digest)?);
     tx.external::<Note>()?.insert("asked for", &value(8))?;
     tx.commit()?;
@@ -510,22 +517,23 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
         let row = snapshot.table::<NoteRow>()?.rows().next().ok_or("there is a row")??;
         Ok(Note::key_of(row).blob())
     };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.external::<Note>()?.put(&key, &value(1))?;
     assert!(tx.external::<Note>()?.insert(&key, &value(2)).is_err());
     tx.commit()?;
     let first = place(&store)?;
     for stamp in 2..6 {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut notes = tx.external::<Note>()?;
         notes.put(&key, &value(stamp))?;
         notes.update(&key, |note| note.group = 3)?;
         notes.alloc(&key)?.stamp = stamp;
         // Behind it lies nothing: the next bytes begin where the heap ends.
+        drop(notes);
         tx.commit()?;
         assert_eq!(place(&store)?, first);
     }
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let next = tx.blob(b"next")?;
     assert_eq!(next.addr().0, first.addr().0 + 8 + 1000);
     Ok(())
@@ -535,7 +543,7 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
 #[test]
 fn a_row_without_its_key_is_refused() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let forged = Blob::new(pongo::HeapAddr(8000), 5, 1).into();
     let row = Note { group: 0, _pad: [0; 6], stamp: 0 }.into_row([1; 16], forged);
     let error = tx.table::<NoteRow>()?.put(&row).unwrap_err();
@@ -549,7 +557,7 @@ fn a_key_that_rotted_is_no_answer() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = Note { group: 0, _pad: [0; 6], stamp: 0 };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     // More than a block, which is compared when it is first touched; what lies behind the last whole one at each open.
     let others = (0..3000).map(|number| format!("another key {number:040}"));
     tx.external::<Note>()?
@@ -572,7 +580,7 @@ fn a_key_that_rotted_is_no_answer() -> Outcome {
     assert!(notes.get(format!("another key {:040}", 2999))?.is_some());
     assert!(notes.rows().any(|item| item.is_err()));
     assert!(notes.range(..).and_then(|range| range.collect::<Result<Vec<_>, _>>()).is_err());
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert!(tx.external::<Note>()?.put("a key", &value).is_err());
     Ok(())
 }
@@ -589,7 +597,7 @@ struct OtherNote {
 #[test]
 fn a_table_with_and_without_a_key_field_are_two_layouts() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.external::<Note>()?.put("key", &Note { group: 0, _pad: [0; 6], stamp: 0 })?;
     tx.commit()?;
     let snapshot = store.begin_read()?;

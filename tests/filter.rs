@@ -58,7 +58,7 @@ fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
 
 /// One transaction of random changes.
 fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
-    let mut tx =
+    let tx =
         store.begin_write_with(if rng.below(4) == 0 { Durability::Sync } else { Durability::Relaxed })?;
     let mut table = tx.table::<Mix>()?;
     if rng.below(3) != 0 {
@@ -84,6 +84,7 @@ fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
             table.delete(&id)?;
         }
     }
+    drop(table);
     tx.commit()?;
     Ok(())
 }
@@ -176,7 +177,7 @@ fn trade(id: u64) -> Trade {
 }
 
 fn trades(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Trade>()?.extend(ids.map(trade))?;
     tx.commit()?;
     Ok(())
@@ -241,7 +242,7 @@ fn dead_rows_are_left_out_also_where_nothing_is_tested() -> Outcome {
     trades(&store, 0..8192)?;
     let before = store.begin_read()?;
     assert_eq!(before.table::<Trade>()?.filter(Trade::DAY.eq(2)).count(), 1024);
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     for id in 2048..2100 {
         tx.table::<Trade>()?.delete(&id)?;
     }
@@ -317,7 +318,7 @@ fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
     };
     for (name, day) in [("a", 1000), ("b", 2000), ("c", 3000)] {
         let store = open(&path(name), 64 << 10)?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let rows = (1000..9000).map(|id| Trade { day: day + (id / 1024) as u32, ..trade(id) });
         tx.table::<Trade>()?.extend(rows)?;
         tx.commit()?;

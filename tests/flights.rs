@@ -213,7 +213,7 @@ fn a_table_without_the_indexes_gives_the_answers() -> Result<(), Error> {
     // SAFETY: nothing else writes to the files of this folder.
     let open = || unsafe { Store::open(folder.path().join("flights.pongo")) };
     let store = open()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<before::Flight>()?;
     tx.commit()?;
     store.close()?;

@@ -127,7 +127,7 @@ fn a_table_larger_than_memory_is_scanned_and_searched() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("large.pongo");
     let store = open(&path)?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Sample>()?.extend((0..ROWS).map(sample))?;
     tx.commit()?;
     store.close()?;

@@ -129,7 +129,7 @@ impl Run {
                     check_transaction(&mut tx, &maps)?;
                 }
                 let before = self.store.begin_read()?.seq();
-                let seq = tx.commit().map_err(|error: CommitError| error.to_string())?;
+                let seq = tx.commit().map_err(|error: CommitError| error.to_string())?.seq;
                 assert!(seq >= before);
                 self.maps = maps;
             }
@@ -241,22 +241,22 @@ fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
     let leg = |minutes| Leg { from: 1, to: 2, closed: false, _pad: 0, minutes };
     let store = open(&folder.path().join("before.pongo"))?;
     for minutes in 0..3 {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Leg>()?.put(&leg(minutes))?;
         tx.commit()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Leg>()?.delete(&(2, 1))?;
         tx.commit()?;
     }
     folder::copy(&folder.path().join("before.pongo"), &folder.path().join("after.pongo"))?;
     let store = open(&folder.path().join("after.pongo"))?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert!(!tx.table::<Leg>()?.put(&leg(7))?);
     tx.commit()?;
     store.rebuild_index::<Leg>()?;
     let put = store.begin_read()?;
     assert_eq!(put.table::<Leg>()?.get(&(2, 1))?, Some(&leg(7)));
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert!(tx.table::<Leg>()?.delete(&(2, 1))?);
     tx.commit()?;
     store.rebuild_index::<Leg>()?;

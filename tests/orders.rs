@@ -133,7 +133,7 @@ fn an_address_is_free_again_when_its_customer_is_gone() -> Result<(), Error> {
     assert!(refusal.contains("mail = \"ada@example.org\" in the row with key id = 1"), "{refusal}");
     let refusal = shop::enter(&store, 1, "Eve", "eve@example.org")?.ok_or("the number is taken")?;
     assert!(refusal.contains("id = 1"), "{refusal}");
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert!(tx.table::<Customer>()?.delete(&1)?);
     tx.commit()?;
     assert_eq!(shop::enter(&store, 2, "Eve", "ada@example.org")?, None);

@@ -38,7 +38,7 @@ fn a_second_process_reads_along() -> Outcome {
             if number % 5 == 0 {
                 // The row that the old snapshot sees is replaced, deleted, and put again.
                 agent::put(&store, 0, i64::try_from(number)?, "bob")?;
-                let mut tx = store.begin_write_with(Durability::Relaxed)?;
+                let tx = store.begin_write_with(Durability::Relaxed)?;
                 assert!(tx.table::<agent::Account>()?.delete(&0)?);
                 tx.commit()?;
             }
@@ -92,13 +92,13 @@ fn a_writer_waits_for_one_in_another_process() -> Outcome {
     first_or_second(|path| {
         let store = agent::open(&path)?;
         let mut other = Agent::start("a_writer_waits_for_one_in_another_process", &path);
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let owner = tx.text("ada")?;
         tx.table::<agent::Account>()?.put(&agent::Account { number: 1, cents: 5, owner })?;
         other.tell("put 1 7 bob");
         let early = other.running.lines.recv_timeout(Duration::from_millis(100));
         assert!(early.is_err(), "two write transactions at once: {early:?}");
-        let first = tx.commit()?;
+        let first = tx.commit()?.seq;
         let second: u64 = other.hear().parse()?;
         assert_eq!(second, first.0 + 1);
         assert_eq!(agent::describe(&store.begin_read()?, 1)?, "1 rows, 7 cents, account 1: 7 of bob");

@@ -32,7 +32,7 @@ fn open(path: &Path, scan: bool) -> Outcome<Store> {
 }
 
 fn put(store: &Store, ids: impl Iterator<Item = u64>) -> Outcome {
-    let mut tx = store.begin_write_with(Durability::Relaxed)?;
+    let tx = store.begin_write_with(Durability::Relaxed)?;
     for id in ids {
         tx.table::<Part>()?.put(&Part { id, bin: (id * 7 % 13) as u32, _pad: 0 })?;
     }

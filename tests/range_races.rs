@@ -16,7 +16,7 @@ struct Thing {
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn load(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Thing>()?.extend(ids.map(|id| Thing { id, other: id * 7 % 50_000 }))?;
     tx.commit()?;
     Ok(())
@@ -89,7 +89,7 @@ fn an_old_range_is_taken_from_its_back_when_the_index_has_gone_on() -> Outcome {
     // SAFETY: a folder of this test.
     let store = unsafe { Store::open(folder.path().join("words.pongo"))? };
     let add = |numbers: std::ops::Range<u64>| -> Outcome {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Word>()?.extend(numbers.map(word))?;
         tx.commit()?;
         Ok(store.settle()?)

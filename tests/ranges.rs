@@ -97,7 +97,7 @@ impl Run {
     fn commit(&mut self) -> Outcome {
         let relaxed = self.rng.below(2) == 0;
         let durability = if relaxed { Durability::Relaxed } else { Durability::Sync };
-        let mut tx = self.store().begin_write_with(durability)?;
+        let tx = self.store().begin_write_with(durability)?;
         let mut map = self.map.clone();
         let bulk = self.rng.below(4) == 0;
         if bulk {
@@ -426,7 +426,7 @@ fn ranges_on_disk_agree_with_maps_whatever_becomes_of_sled() -> Outcome {
 #[test]
 fn bad_ranges_are_refused_in_words() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Car>()?.put(&car(&mut Rng::seeded("bad"), 10))?;
     tx.commit()?;
     let snapshot = store.begin_read()?;

@@ -23,7 +23,7 @@ fn a_rebuild_that_meets_a_damaged_row_changes_nothing() -> Result<(), Box<dyn st
     // SAFETY: nothing else touches the folder while the store is open.
     let open = || unsafe { Store::open(&path) };
     let store = open()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Row>()?.extend((0..ROWS).map(|id| Row { id, value: [id; 7] }))?;
     tx.commit()?;
     store.close()?;

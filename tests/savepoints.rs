@@ -445,6 +445,7 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
         let mut table = tx.table::<Seat>()?;
         let load = std::panic::AssertUnwindSafe(|| table.extend(panics).map(drop));
         std::panic::catch_unwind(load).expect_err("the iterator panics");
+        drop(table);
         tx.rollback_to(&savepoint)?;
         // Two with one value.
         tx.table::<Seat>()?.extend([seat(20, 77), seat(21, 77)])?;

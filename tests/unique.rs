@@ -118,6 +118,7 @@ impl Run {
             },
             _ => assert_eq!(people.delete(&id)?, map.remove(&id).is_some()),
         }
+        drop(people);
         assert_eq!(tx.table::<Person>()?.get(&id)?.copied(), map.get(&id).map(|&of| person(id, of)));
         Ok(())
     }
@@ -260,10 +261,10 @@ fn of(number: u64) -> Of {
 #[test]
 fn what_is_refused_says_what_is_in_the_way() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Person>()?.extend((0..4).map(|id| person(id, of(id))))?;
     tx.commit()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut people = tx.table::<Person>()?;
     let error = people.put(&person(9, Of { seat: 77, ..of(3) })).expect_err("mail 3 is taken");
     assert_eq!(
@@ -283,6 +284,7 @@ fn what_is_refused_says_what_is_in_the_way() -> Outcome {
     people.insert(&person(9, Of { seat: 9, ..of(3) }))?;
     assert!(people.delete(&2)? && !people.put(&person(20, of(2)))?);
     assert!(people.delete(&20)? && !people.put(&person(2, of(2)))?);
+    drop(people);
     tx.commit()?;
     let snapshot = store.begin_read()?;
     assert_eq!(by_mail(&snapshot, 3)?.map(|found| found.id), Some(9));
@@ -294,16 +296,17 @@ fn what_is_refused_says_what_is_in_the_way() -> Outcome {
 #[test]
 fn two_rows_exchange_their_values_through_a_third() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Person>()?.extend([person(1, of(1)), person(2, of(2))])?;
     tx.commit()?;
     let before = store.begin_read()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut people = tx.table::<Person>()?;
     assert!(people.put(&person(1, of(2))).is_err());
     people.put(&person(1, of(3)))?;
     people.put(&person(2, of(1)))?;
     people.put(&person(1, of(2)))?;
+    drop(people);
     tx.commit()?;
     let after = store.begin_read()?;
     for (snapshot, ids) in [(&before, [Some(1), Some(2), None]), (&after, [Some(2), Some(1), None])] {
@@ -319,7 +322,7 @@ fn two_rows_exchange_their_values_through_a_third() -> Outcome {
 fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
     let store = Store::in_memory()?;
     for mended in [false, true] {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut people = tx.table::<Person>()?;
         people.extend((0..5000).map(|id| person(id, of(id % 4999))))?;
         let error = people.put(&person(6000, of(6000))).expect_err("0 and 4999 have one mail");
@@ -327,8 +330,10 @@ fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
         assert_eq!(people.get(&4999)?.map(|found| found.version), Some(0));
         if mended {
             assert!(people.delete(&0)? && !people.put(&person(6000, of(6000)))?);
+            drop(people);
             tx.commit()?;
         } else {
+            drop(people);
             let error = tx.commit().expect_err("the same");
             assert!(matches!(error, CommitError::Refused(WriteError::NotUnique { .. })), "{error}");
         }
@@ -344,7 +349,7 @@ fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
     assert!(error.to_string().contains("found mail = \"6000@pongo\""), "{error}");
     assert!(error.to_string().contains("id = 6000 (row "), "{error}");
     // The whole table moves by one: each value goes from one row to the next.
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Person>()?.extend((1..5000).map(|id| person(id, of(id % 4999 + 1))))?;
     tx.commit()?;
     assert_eq!(by_mail(&store.begin_read()?, 17)?.map(|found| found.id), Some(16));
@@ -385,12 +390,12 @@ mod others {
 #[test]
 fn what_the_table_says_counts() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Person>()?.put(&person(1, of(1)))?;
     tx.commit()?;
     let plain =
         |id, number| others::Plain { id, team: 0, _pad: [0; 2], seat: 50, mail: mail(number), version: 0 };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let error = tx.table::<others::Plain>()?.put(&plain(2, 1)).expect_err("the table says it is unique");
     assert!(matches!(error, WriteError::NotUnique { .. }), "{error}");
     tx.table::<others::Plain>()?.put(&plain(2, 2))?;
@@ -416,7 +421,7 @@ fn two_processes() -> Outcome {
     if let Some(path) = child::role() {
         let store = open(Path::new(&path))?;
         for number in 1.. {
-            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let tx = store.begin_write_with(Durability::Relaxed)?;
             // One value that both want, one of its own; every third row lets them go.
             let id = 1_000_000 + number % 50;
             let result = tx.table::<Person>()?.put(&person(id, Of { mail: 7, ..of(id) }));
@@ -441,7 +446,7 @@ fn two_processes() -> Outcome {
         other.lines.recv_timeout(Duration::from_secs(60))?;
         let mut pinned = None;
         for number in 0..150 {
-            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let tx = store.begin_write_with(Durability::Relaxed)?;
             let mut people = tx.table::<Person>()?;
             match people.put(&person(1, Of { mail: 7, ..of(number % 3) })) {
                 Ok(_) => held += 1,
@@ -454,6 +459,7 @@ fn two_processes() -> Outcome {
             if rng.below(2) == 0 {
                 people.delete(&1)?;
             }
+            drop(people);
             tx.commit()?;
             let snapshot = store.begin_read()?;
             everyone_is_found(&snapshot)?;
@@ -494,7 +500,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
         let mut rng = Rng::seeded(NAME);
         say("open");
         for number in 1_u64.. {
-            let mut tx = store.begin_write_with(Durability::Relaxed)?;
+            let tx = store.begin_write_with(Durability::Relaxed)?;
             let mut people = tx.table::<Person>()?;
             let by = number % 7 + 1;
             if number % 16 == 0 {
@@ -509,6 +515,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
                 people.put(&Person { id: a.id, ..b })?;
                 people.put(&Person { id: b.id, ..a })?;
             }
+            drop(people);
             tx.commit()?;
             if number == 1 {
                 say("at work");
@@ -520,7 +527,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     let mut rng = Rng::seeded(NAME);
     {
         let store = open(&path)?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Person>()?.extend((0..PEOPLE).map(|id| person(id, of(id))))?;
         tx.commit()?;
     }

@@ -37,11 +37,11 @@ fn fill(path: &Path) -> Outcome {
         lent: id.is_multiple_of(3),
         _pad: [0; 5],
     };
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let titles = (0..20_000_u64).map(|id| tx.text(&format!("book {id}"))).collect::<Result<Vec<_>, _>>()?;
     tx.table::<Book>()?.extend((0..20_000).map(|id| book(id, titles[id as usize])))?;
     tx.commit()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     for id in 0..2000 {
         tx.table::<Book>()?.update(&(id * 10), |book| book.year += 1)?;
         tx.table::<Book>()?.delete(&(id * 10 + 1))?;
@@ -120,7 +120,7 @@ fn a_digest_that_is_not_its_keys_is_named() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("pages.pongo");
     let store = open(&path)?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     for visits in 0..10 {
         tx.external::<Page>()?.put(format!("page {visits}"), &Page { visits })?;
     }
@@ -145,7 +145,7 @@ fn indexes_are_made_anew_while_the_store_is_open() -> Outcome {
     fill(&path)?;
     let store = open(&path)?;
     let old = store.begin_read()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Book>()?.delete(&2)?;
     tx.commit()?;
     store.rebuild_index::<Book>()?;

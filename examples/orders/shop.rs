@@ -13,7 +13,7 @@ pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 /// # Errors
 /// If the store cannot take them.
 pub(crate) fn stock_up(store: &Store, products: &[(&str, u32, u32)]) -> Result<(), Error> {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     for &(sku, cents, stock) in products {
         tx.table::<Product>()?.put(&Product { sku: sku.parse()?, cents, stock })?;
     }
@@ -26,9 +26,10 @@ pub(crate) fn stock_up(store: &Store, products: &[(&str, u32, u32)]) -> Result<(
 /// # Errors
 /// If the store cannot take the row for another reason.
 pub(crate) fn enter(store: &Store, id: u32, name: &str, mail: &str) -> Result<Option<String>, Error> {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let name = tx.text(name)?;
-    match tx.table::<Customer>()?.insert(&Customer { name, id, mail: mail.parse()? }) {
+    let entered = tx.table::<Customer>()?.insert(&Customer { name, id, mail: mail.parse()? });
+    match entered {
         Ok(()) => {
             tx.commit()?;
             Ok(None)
@@ -65,12 +66,11 @@ pub(crate) fn place(
     wishes: &[Wanted<'_>],
 ) -> Result<Placed, Error> {
     let mut tx = store.begin_write()?;
-    // Nobody else writes until `tx` ends: what a snapshot shows now is what there is.
-    let id = store.begin_read()?.table::<Order>()?.last()?.map_or(1, |order| order.id + 1);
+    let id = tx.table::<Order>()?.last()?.map_or(1, |order| order.id + 1);
     let (mut lines, mut cents, mut refused) = (0, 0, Vec::new());
     for wish in wishes {
         let savepoint = tx.savepoint()?;
-        match take(&mut tx, id, lines, wish)? {
+        match take(&tx, id, lines, wish)? {
             Taken::All { price } => {
                 lines += wish.0.len() as u16;
                 cents += price;
@@ -97,7 +97,7 @@ enum Taken {
 }
 
 /// Takes the products of one wish off the shelf, one after the other. A refusal leaves those before it taken.
-fn take(tx: &mut WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) -> Result<Taken, Error> {
+fn take(tx: &WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) -> Result<Taken, Error> {
     let &(products, count) = wish;
     let mut price = 0;
     for (line, name) in (first..).zip(products) {
@@ -122,7 +122,7 @@ fn take(tx: &mut WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) ->
 /// # Errors
 /// If the store cannot do it: nothing is changed then.
 pub(crate) fn reprice(store: &Store, skus: std::ops::Range<&str>, percent: u32) -> Result<u64, Error> {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let (from, to) = (FixedStr::new(skus.start)?, FixedStr::new(skus.end)?);
     let changed = tx.table::<Product>()?.modify(from..to, |product| {
         product.cents = product.cents * percent / 100;
@@ -157,22 +157,26 @@ pub(crate) fn lines_of(snapshot: &Snapshot, order: u32) -> Result<Range<'_, Line
 /// # Errors
 /// If the store cannot do it: nothing is changed then.
 pub(crate) fn bill(store: &Store) -> Result<u64, Error> {
-    let mut tx = store.begin_write()?;
-    let snapshot = store.begin_read()?;
-    let customers = snapshot.table::<Customer>()?;
+    let tx = store.begin_write()?;
     let mut written = 0;
-    for order in snapshot.table::<Order>()?.range(..)? {
-        let &Order { placed, cents, id, customer } = order?;
-        let mail = customers.get(&customer)?.ok_or("an order of nobody")?.mail;
-        let name = format!("{mail}/{}/{id}", &placed.to_string()[..10]);
-        if tx.external::<Invoice>()?.contains(&name)? {
-            continue;
+    {
+        // Four tables of one transaction at once: only `invoices` is changed, the others are read as they are now.
+        let (customers, orders) = (tx.table::<Customer>()?, tx.table::<Order>()?);
+        let (order_lines, mut invoices) = (tx.table::<Line>()?, tx.external::<Invoice>()?);
+        for order in orders.range(..)? {
+            let &Order { placed, cents, id, customer } = order?;
+            let mail = customers.get(&customer)?.ok_or("an order of nobody")?.mail;
+            let name = format!("{mail}/{}/{id}", &placed.to_string()[..10]);
+            if invoices.contains(&name)? {
+                continue;
+            }
+            let lines = order_lines
+                .prefix((id,))?
+                .map(|line| line.map(|line| format!("{} {}", line.count, line.sku)));
+            let text = tx.text(&lines.collect::<Result<Vec<_>, _>>()?.join(", "))?;
+            invoices.insert(&name, &Invoice { text, cents, order: id, customer })?;
+            written += 1;
         }
-        let lines = lines_of(&snapshot, id)?.map(|line| Ok(line?)).collect::<Result<Vec<&Line>, Error>>()?;
-        let lines: Vec<_> = lines.iter().map(|line| format!("{} {}", line.count, line.sku)).collect();
-        let text = tx.text(&lines.join(", "))?;
-        tx.external::<Invoice>()?.insert(&name, &Invoice { text, cents, order: id, customer })?;
-        written += 1;
     }
     tx.commit()?;
     Ok(written)
@@ -183,14 +187,15 @@ pub(crate) fn bill(store: &Store) -> Result<u64, Error> {
 /// # Errors
 /// If the store cannot do it: nothing is changed then.
 pub(crate) fn cancel(store: &Store, order: u32) -> Result<bool, Error> {
-    let mut tx = store.begin_write()?;
-    // Nobody else writes until `tx` ends: what a snapshot shows now is what there is.
-    let snapshot = store.begin_read()?;
-    for line in lines_of(&snapshot, order)? {
+    let tx = store.begin_write()?;
+    // The transaction's own reads: they see the commit before this one, also while that still waits for its sync.
+    let mut products = tx.table::<Product>()?;
+    let mut lines = tx.table::<Line>()?;
+    for line in lines.extract_if((order, 0)..=(order, u16::MAX), |_| true)? {
         let line = line?;
-        tx.table::<Product>()?.update(&line.sku, |product| product.stock += u32::from(line.count))?;
+        products.update(&line.sku, |product| product.stock += u32::from(line.count))?;
     }
-    tx.table::<Line>()?.delete_range((order, 0)..=(order, u16::MAX))?;
+    drop((products, lines));
     let was_there = tx.table::<Order>()?.delete(&order)?;
     tx.commit()?;
     Ok(was_there)

@@ -51,6 +51,21 @@ pub(crate) struct Recent {
     pub(super) run: Run,
 }
 
+impl Recent {
+    /// Pairs that stand for no part of the table: a transaction's own.
+    pub(crate) fn of(run: Run) -> Self {
+        Self { from: 0, to: 0, run }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.run.len()
+    }
+
+    pub(crate) fn pair(&self, place: usize) -> (&[u8], RowId) {
+        self.run.get(place)
+    }
+}
+
 /// What answers for an index at one view.
 #[derive(Debug)]
 pub(crate) struct Sources {
@@ -73,7 +88,7 @@ pub(crate) enum Worth {
 #[derive(Clone, Copy)]
 pub(super) struct ViewKeys<'a> {
     pub(super) view: &'a TableView,
-    pub(super) heap: &'a dyn HeapRead,
+    pub(super) heap: &'a (dyn HeapRead + Sync),
     pub(super) keys: &'a KeySource,
 }
 
@@ -188,7 +203,11 @@ impl OrderedIndex {
     }
 
     /// The keys of a view's rows, as this index has them.
-    pub(crate) fn keys_of<'a>(&'a self, view: &'a TableView, heap: &'a dyn HeapRead) -> impl FullKeys + 'a {
+    pub(crate) fn keys_of<'a>(
+        &'a self,
+        view: &'a TableView,
+        heap: &'a (dyn HeapRead + Sync),
+    ) -> impl FullKeys + 'a {
         ViewKeys { view, heap, keys: &self.keys }
     }
 
@@ -366,7 +385,7 @@ impl OrderedIndex {
         Ok(Recent { from: rows.start, to: rows.end, run: pairs.sort() })
     }
 
-    pub(super) fn fault(&self, error: OrderedError) -> ReadError {
+    pub(crate) fn fault(&self, error: OrderedError) -> ReadError {
         Fault::Index { table: self.core.schema().table.clone(), source: Box::new(error) }.into()
     }
 

@@ -15,6 +15,7 @@
 mod index;
 mod keeper;
 mod keys;
+mod own;
 mod scan;
 mod sides;
 mod stream;
@@ -30,9 +31,10 @@ use pongo_index::ordered::{
     BlockStore, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, set_aside,
 };
 
-pub(crate) use index::{OrderedIndex, Worth};
+pub(crate) use index::{OrderedIndex, Recent, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
 pub(crate) use keys::KeySource;
+pub(crate) use own::{OwnRows, Passed};
 pub(crate) use stream::{Limits, Pair, Stream};
 
 /// Where the blocks of a store's ordered indexes lie.

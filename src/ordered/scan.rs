@@ -12,6 +12,7 @@ use pongo_core::table::TableView;
 
 use super::KeySource;
 use super::index::OrderedIndex;
+use super::sides::Context;
 use super::stream::{Limits, Pair};
 
 /// See the module.
@@ -22,13 +23,25 @@ pub(super) struct Scan {
     current: Option<Pair>,
     /// The last pair that was given out; the next pass begins behind it.
     last: Option<Pair>,
+    /// The same where the pass kept more than was given out.
+    resume: Option<Pair>,
     /// No pass is left to make.
     ended: bool,
+    /// Rows that the transaction took away.
+    pub(super) skipped: usize,
 }
 
 impl Scan {
     pub(super) fn new(forward: bool) -> Self {
-        Self { forward, kept: Vec::new().into_iter(), current: None, last: None, ended: false }
+        Self {
+            forward,
+            kept: Vec::new().into_iter(),
+            current: None,
+            last: None,
+            resume: None,
+            ended: false,
+            skipped: 0,
+        }
     }
 
     pub(super) fn current(&self) -> Option<(&[u8], RowId)> {
@@ -40,26 +53,28 @@ impl Scan {
     }
 
     /// Makes the next pair ready.
-    pub(super) fn fill(
-        &mut self,
-        view: &TableView,
-        heap: &dyn HeapRead,
-        index: &OrderedIndex,
-        limits: &Limits,
-    ) -> Result<(), ReadError> {
+    pub(super) fn fill(&mut self, context: &Context<'_>, limits: &Limits) -> Result<(), ReadError> {
         while self.current.is_none() {
             self.current = self.kept.next();
             if self.current.is_some() || self.ended {
                 break;
             }
             let mut limits = limits.clone();
-            match (&self.last, self.forward) {
+            match (self.resume.as_ref().or(self.last.as_ref()), self.forward) {
                 (Some(last), true) => limits.after = Some(last.clone()),
                 (Some(last), false) => limits.before = Some(last.clone()),
                 (None, _) => {}
             }
-            let kept = pass(view, heap, index, &limits, self.forward)?;
-            self.ended = kept.len() < index.tuning().kept;
+            let mut kept = pass(context.view, context.heap, &context.index, &limits, self.forward)?;
+            self.ended = kept.len() < context.index.tuning().kept;
+            if context.own.is_some() {
+                // The last one goes on standing for where the next pass begins.
+                self.resume = if self.ended { None } else { kept.last().cloned() };
+                let mut rows: Vec<RowId> = kept.iter().map(|pair| pair.row).collect();
+                self.skipped += context.hide(&mut rows);
+                rows.sort_unstable();
+                kept.retain(|pair| rows.binary_search(&pair.row).is_ok());
+            }
             self.kept = kept.into_iter();
         }
         Ok(())

@@ -10,15 +10,18 @@ use pongo_core::table::TableView;
 use pongo_index::ordered::{Cursor, OrderedError, OrderedStore};
 
 use super::index::{OrderedIndex, Recent};
+use super::own::OwnRows;
 use super::stream::Limits;
 use crate::store::Shared;
 
 /// What all sides look at.
 pub(super) struct Context<'s> {
     pub(super) view: &'s TableView,
-    pub(super) heap: &'s dyn HeapRead,
+    pub(super) heap: &'s (dyn HeapRead + Sync),
     pub(super) index: Arc<OrderedIndex>,
     pub(super) shared: &'s Arc<Shared>,
+    /// The transaction's changes, in a stream that reads in one.
+    pub(super) own: Option<Box<dyn OwnRows + 's>>,
     /// A newer view, where the index goes beyond this one: a search may need the keys of rows that this one does not see.
     pub(super) wide: Option<Snapshot>,
 }
@@ -26,13 +29,40 @@ pub(super) struct Context<'s> {
 impl Context<'_> {
     /// The row's key, behind what is in `out`.
     pub(super) fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), ReadError> {
-        let bytes = self.view.row_bytes(row)?;
+        let bytes = match &self.own {
+            Some(own) if row.0 >= self.view.len() => own.row_bytes(row)?,
+            _ => self.view.row_bytes(row)?,
+        };
         self.index.keys().put(&self.view.core().schema().table, bytes, self.heap, out)
     }
 
+    /// Whether the view has the row, and the transaction left it.
     #[inline]
     pub(super) fn sees(&self, row: RowId) -> bool {
         row.0 < self.view.len() && self.view.is_live(row)
+    }
+
+    /// Takes rows off that the transaction took away. Returns how many.
+    pub(super) fn hide(&self, rows: &mut Vec<RowId>) -> usize {
+        let Some(own) = &self.own else { return 0 };
+        let before = rows.len();
+        own.retain(self.view, rows);
+        before - rows.len()
+    }
+
+    /// Whether a recent pair counts: one of the view's rows or of the transaction's. One that the transaction took away is
+    /// counted.
+    fn admits(&self, key: &[u8], row: RowId, skipped: &mut usize) -> bool {
+        let Some(own) = &self.own else { return self.sees(row) };
+        if row.0 >= self.view.len() {
+            return own.is_own(&self.index, key, row);
+        }
+        if !self.view.is_live(row) {
+            return false;
+        }
+        let hidden = self.hide(&mut vec![row]);
+        *skipped += hidden;
+        hidden == 0
     }
 }
 
@@ -61,6 +91,8 @@ pub(super) struct BlockSide {
     key_at: usize,
     batch: usize,
     ended: bool,
+    /// Rows that the transaction took away.
+    pub(super) skipped: usize,
 }
 
 /// Why a side cannot go on.
@@ -89,6 +121,7 @@ impl BlockSide {
             key_at: usize::MAX,
             batch: FIRST_BATCH,
             ended: false,
+            skipped: 0,
         }
     }
 
@@ -112,6 +145,7 @@ impl BlockSide {
             if !self.is_live_run(context) {
                 self.rows.retain(|&row| context.sees(row));
             }
+            self.skipped += context.hide(&mut self.rows);
             self.cut_off(context, limits, forward)?;
         }
         Ok(())
@@ -202,6 +236,8 @@ pub(super) struct RunSide {
     pub(super) end: usize,
     /// Rows below this are in blocks.
     pub(super) watermark: u64,
+    /// Pairs that the transaction took away.
+    pub(super) skipped: usize,
 }
 
 impl RunSide {
@@ -212,8 +248,8 @@ impl RunSide {
     pub(super) fn fill(&mut self, context: &Context<'_>, forward: bool) {
         while self.at < self.end {
             let place = self.place(forward);
-            let row = self.run.run.get(place).1;
-            if row.0 >= self.watermark && context.sees(row) {
+            let (key, row) = self.run.run.get(place);
+            if row.0 >= self.watermark && context.admits(key, row, &mut self.skipped) {
                 return;
             }
             self.advance(context, forward);

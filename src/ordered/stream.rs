@@ -14,7 +14,8 @@ use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 use pongo_index::ordered::{Edge, OrderedError};
 
-use super::index::{OrderedIndex, Sources, ViewKeys};
+use super::index::{OrderedIndex, Recent, Sources, ViewKeys};
+use super::own::{OwnRows, Passed};
 use super::scan::Scan;
 use super::sides::{BlockSide, Context, RunSide, SideError};
 use crate::store::Shared;
@@ -56,6 +57,19 @@ impl Limits {
         }
     }
 
+    /// The first pair that can be among those meant.
+    fn first(&self) -> Pair {
+        let from = self.from.as_ref().map(|key| Pair { key: key.clone(), row: RowId(0) });
+        let after = self.after.as_ref().map(|pair| Pair { key: pair.key.clone(), row: pair.row.next() });
+        after.max(from).unwrap_or(Pair { key: Vec::new(), row: RowId(0) })
+    }
+
+    /// The pair below which all of those lie; `None`: there is no such limit.
+    fn last(&self) -> Option<Pair> {
+        let below = self.below.as_ref().map(|key| Pair { key: key.clone(), row: RowId(0) });
+        [below, self.before.clone()].into_iter().flatten().min()
+    }
+
     /// Whether a pair is among those meant.
     pub(crate) fn contain(&self, key: &[u8], row: RowId) -> bool {
         self.start_admits(key, row) && self.end_admits(key, row)
@@ -95,8 +109,12 @@ struct Flow {
     /// What it goes through: what was given before it began is taken off.
     limits: Limits,
     blocks: Option<BlockSide>,
+    /// Those of the view's rows, and from `own_from` on the transaction's own.
     runs: Vec<RunSide>,
+    own_from: usize,
     scan: Option<Scan>,
+    /// Where the search in the view's rows began, in a transaction, until that is noted.
+    began: Option<Passed>,
 }
 
 /// Which side has the next pair.
@@ -114,10 +132,31 @@ impl Flow {
         limits: &Limits,
         forward: bool,
     ) -> Result<Self, SideError> {
-        let (start, end) = (limits.start(), limits.end());
+        let (own_start, own_end) = (limits.start(), limits.end());
+        let began = context.own.as_ref().map(|own| {
+            let from = if forward { Some(limits.first()) } else { limits.last() };
+            match own.passed(&context.index, forward) {
+                // From where nothing is left, on to what is.
+                Some(passed) if passed.covers(&from, forward) => passed,
+                _ => Passed { to: from.clone(), from },
+            }
+        });
+        let passed = began.as_ref().filter(|began| began.from != began.to);
+        let nowhere = passed.is_some_and(|passed| match &passed.to {
+            None => true,
+            Some(to) if forward => limits.last().is_some_and(|last| *to >= last),
+            Some(to) => *to <= limits.first(),
+        });
+        let passed = passed.and_then(|passed| passed.to.as_ref());
+        let (start, end) = match passed {
+            Some(pair) if forward => (Edge::BeforePair(&pair.key, pair.row), own_end),
+            Some(pair) => (own_start, Edge::BeforePair(&pair.key, pair.row)),
+            None => (own_start, own_end),
+        };
         let watermark = sources.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         let blocks = match &sources.sorted {
             None => None,
+            Some(_) if nowhere => None,
             Some((store, sorted)) => {
                 let wide = match &context.wide {
                     Some(snapshot) => snapshot.view(context.index.core())?.map_or(0, TableView::len),
@@ -132,7 +171,7 @@ impl Flow {
                     None => None,
                 };
                 let heap = match &context.wide {
-                    Some(snapshot) => snapshot as &dyn HeapRead,
+                    Some(snapshot) => snapshot as &(dyn HeapRead + Sync),
                     None => context.heap,
                 };
                 let keys = ViewKeys { view: wide.unwrap_or(context.view), heap, keys: context.index.keys() };
@@ -145,17 +184,20 @@ impl Flow {
                 Some(BlockSide::new(store, cursor.until(until)))
             }
         };
-        let runs = sources.runs.iter().map(|run| {
+        let side = |run: &Arc<Recent>, start: Edge<'_>, end: Edge<'_>, watermark| {
             let (at, end) = (run.run.rank(start), run.run.rank(end));
-            RunSide { run: Arc::clone(run), at, end: end.max(at), watermark }
-        });
-        Ok(Self {
-            forward,
-            limits: limits.clone(),
-            blocks,
-            runs: runs.filter(|run| run.at < run.end).collect(),
-            scan: sources.scan.then(|| Scan::new(forward)),
-        })
+            RunSide { run: Arc::clone(run), at, end: end.max(at), watermark, skipped: 0 }
+        };
+        let of_view = sources.runs.iter().filter(|_| !nowhere).map(|run| side(run, start, end, watermark));
+        let mut runs: Vec<_> = of_view.filter(|run| run.at < run.end).collect();
+        let own_from = runs.len();
+        if let Some(own) = &context.own {
+            let own = own.runs(&context.index)?;
+            let own = own.iter().map(|run| side(run, own_start, own_end, 0));
+            runs.extend(own.filter(|run| run.at < run.end));
+        }
+        let scan = (sources.scan && !nowhere).then(|| Scan::new(forward));
+        Ok(Self { forward, limits: limits.clone(), blocks, runs, own_from, scan, began })
     }
 
     /// The next row, if there are only blocks and it is ready.
@@ -199,9 +241,9 @@ impl Flow {
             run.fill(context, self.forward);
         }
         if let Some(scan) = &mut self.scan {
-            scan.fill(context.view, context.heap, &context.index, &self.limits)?;
+            scan.fill(context, &self.limits)?;
         }
-        let alone = self.is_blocks_alone() && !with_key;
+        let alone = self.is_blocks_alone() && !with_key && self.began.is_none();
         let mut first = None;
         if let Some(blocks) = &mut self.blocks
             && blocks.row().is_some()
@@ -212,8 +254,23 @@ impl Flow {
             blocks.fill_key(context)?;
             first = Some(Next::Blocks);
         }
-        for (place, run) in self.runs.iter().enumerate() {
-            let Some(pair) = run.current(self.forward) else { continue };
+        if let Some(scan) = &self.scan
+            && scan.current().is_some()
+        {
+            first = Some(Next::Scan);
+        }
+        for place in 0..self.runs.len() {
+            if place == self.own_from {
+                self.note_passed(context, first);
+            }
+            // A transaction's row can stand in two of its runs.
+            while let Some(pair) = self.runs[place].current(self.forward)
+                && first.and_then(|first| self.current(first)) == Some(pair)
+            {
+                self.runs[place].advance(context, self.forward);
+                self.runs[place].fill(context, self.forward);
+            }
+            let Some(pair) = self.runs[place].current(self.forward) else { continue };
             let sooner = first.and_then(|first| self.current(first)).is_none_or(|best| {
                 pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
             });
@@ -221,12 +278,32 @@ impl Flow {
                 first = Some(Next::Run(place));
             }
         }
-        if let Some(scan) = &self.scan
-            && scan.current().is_some()
-        {
-            first = Some(Next::Scan);
-        }
+        self.note_passed(context, first);
         Ok(first)
+    }
+
+    /// The first row of the view was found, or none: so far nothing is left of the view's rows, which need not be passed
+    /// again.
+    fn note_passed(&mut self, context: &Context<'_>, first: Option<Next>) {
+        let Some(began) = self.began.take() else { return };
+        let skipped = self.blocks.as_ref().map_or(0, |blocks| blocks.skipped)
+            + self.scan.as_ref().map_or(0, |scan| scan.skipped)
+            + self.runs[..self.own_from].iter().map(|run| run.skipped).sum::<usize>();
+        if skipped < WORTH_NOTING {
+            return;
+        }
+        let found = first.and_then(|first| self.current(first));
+        let to = match found {
+            // Backward a search begins below its pair.
+            Some((key, row)) => {
+                Some(Pair { key: key.to_vec(), row: if self.forward { row } else { row.next() } })
+            }
+            None if self.forward => self.limits.last(),
+            None => Some(self.limits.first()),
+        };
+        if let Some(own) = &context.own {
+            own.note_passed(&context.index, self.forward, Passed { from: began.from, to });
+        }
     }
 
     fn current(&self, next: Next) -> Option<(&[u8], RowId)> {
@@ -261,6 +338,9 @@ impl Flow {
     }
 }
 
+/// From so many rows on that a transaction took away it is noted where the next one lies.
+const WORTH_NOTING: usize = 16;
+
 /// How often doubtful blocks are set aside and others tried before the rows are looked through.
 const TRIES: usize = 3;
 
@@ -278,17 +358,20 @@ pub(crate) struct Stream<'s> {
     back_pair: Option<Pair>,
     tries: usize,
     done: bool,
+    /// The view's rows are left out.
+    own_only: bool,
 }
 
 impl<'s> Stream<'s> {
     pub(crate) fn new(
         shared: &'s Arc<Shared>,
         view: &'s TableView,
-        heap: &'s dyn HeapRead,
+        heap: &'s (dyn HeapRead + Sync),
         index: Arc<OrderedIndex>,
         limits: Limits,
+        own: Option<Box<dyn OwnRows + 's>>,
     ) -> Self {
-        let context = Context { view, heap, index, shared, wide: None };
+        let context = Context { view, heap, index, shared, own, wide: None };
         Self {
             context,
             limits,
@@ -300,6 +383,7 @@ impl<'s> Stream<'s> {
             back_pair: None,
             tries: 0,
             done: false,
+            own_only: false,
         }
     }
 
@@ -335,7 +419,16 @@ impl<'s> Stream<'s> {
         self.back_pair.as_ref()
     }
 
+    /// Leaves the view's rows out, so that only the transaction's own are left. Nothing was taken yet.
+    pub(crate) fn own_only(mut self) -> Self {
+        self.own_only = true;
+        self
+    }
+
     fn sources(&mut self) -> Result<Sources, ReadError> {
+        if self.own_only || self.context.view.is_empty() {
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan: false });
+        }
         if self.tries >= TRIES {
             return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
         }

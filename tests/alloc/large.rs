@@ -66,7 +66,7 @@ fn numbers(store: &Store) -> Outcome<Vec<(u64, u64)>> {
 #[test]
 fn every_method_takes_a_large_row() -> Outcome {
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
         assert!(!table.put(&Large::filled(1, 10))?);
         assert!(table.put(&Large::filled(1, 11))?, "in the same transaction");
@@ -75,11 +75,12 @@ fn every_method_takes_a_large_row() -> Outcome {
         assert_eq!(table.get(&1)?.map(Large::number), Some(11));
         assert!(table.delete(&1)? && !table.delete(&1)?);
         assert_eq!((table.len()?, table.contains(&1)?), (1, false));
+        drop(table);
         tx.commit()?;
         assert_eq!(numbers(store)?, [(2, 20)]);
         let old = store.begin_read()?;
 
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
         let boxes = [Large::filled(3, 30), Large::filled(4, 40), Large::filled(3, 31)];
         assert_eq!(table.extend(boxes.iter().map(|row| &**row))?, 3);
@@ -97,6 +98,7 @@ fn every_method_takes_a_large_row() -> Outcome {
         row.fill(50);
         drop(row);
         assert_eq!(table.len()?, 4);
+        drop(table);
         tx.commit()?;
         assert_eq!(numbers(store)?, [(2, 25), (3, 41), (4, 40), (5, 50)]);
         assert_eq!(old.table::<Large>()?.get(&2)?.map(Large::number), Some(20), "an older snapshot");
@@ -107,10 +109,10 @@ fn every_method_takes_a_large_row() -> Outcome {
 #[test]
 fn an_update_of_a_large_row_that_fails_changes_nothing() -> Outcome {
     both(|store| {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Large>()?.put(&Large::filled(1, 10))?;
         tx.commit()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
         table.put(&Large::filled(2, 20))?;
         for id in [1, 2] {
@@ -129,6 +131,7 @@ fn an_update_of_a_large_row_that_fails_changes_nothing() -> Outcome {
         }
         assert_eq!(table.update(&2, |row| row.number())?, Some(20));
         assert_eq!(table.len()?, 2);
+        drop(table);
         tx.commit()?;
         assert_eq!(numbers(store)?, [(1, 10), (2, 20)]);
         Ok(())
@@ -140,18 +143,20 @@ fn large_rows_that_were_aborted_leave_no_trace() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     for round in 0..4 {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
         table.put(&Large::filled(1, 77))?;
         table.alloc()?.fill(88);
+        drop(table);
         tx.abort();
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut table = tx.table::<Large>()?;
         let mut row = table.alloc()?;
         assert_eq!((row.id, row.number()), (0, 0));
         row.id = round;
         row.numbers[392][1023] = round;
         row.finish()?;
+        drop(table);
         tx.commit()?;
     }
     store.close()?;
@@ -186,7 +191,7 @@ fn three_hundred_mebibytes_are_a_row() -> Outcome {
     let open = || open(folder.path());
     let number = |row: usize, place: usize| (row << 20 | place) as u64;
     let store = open()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut table = tx.table::<Huge>()?;
     let mut huge = table.alloc()?;
     huge.id = 1;
@@ -195,9 +200,10 @@ fn three_hundred_mebibytes_are_a_row() -> Outcome {
         numbers.iter_mut().enumerate().for_each(|(place, to)| *to = number(at, place));
     }
     drop(huge);
+    drop(table);
     tx.commit()?;
     let old = store.begin_read()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert_eq!(tx.table::<Huge>()?.update(&1, |huge| std::mem::replace(&mut huge.last, 6))?, Some(5));
     tx.commit()?;
     assert_eq!(old.table::<Huge>()?.get(&1)?.map(|huge| huge.last), Some(5));
@@ -227,11 +233,12 @@ struct Largest {
 fn a_gibibyte_compiles_and_is_refused_where_there_is_no_space() -> Outcome {
     assert_eq!(size_of::<Largest>(), 1 << 30);
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut table = tx.table::<Largest>()?;
     assert!(table.get(&1)?.is_none());
     let error = table.alloc_slice(1 << 16).expect_err("64 TiB").to_string();
     assert!(error.contains("table largest"), "{error}");
+    drop(table);
     tx.commit()?;
     Ok(())
 }

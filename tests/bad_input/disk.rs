@@ -96,7 +96,7 @@ fn commits_on_a_full_disk() -> Outcome {
             let mut done = store.begin_read()?.table::<Guest>()?.len();
             // Without any space some commits may still fit what is allocated.
             for _ in 0..100_000 {
-                let mut tx = store.begin_write_with(Durability::Relaxed)?;
+                let tx = store.begin_write_with(Durability::Relaxed)?;
                 let name = tx.text(&"x".repeat(300))?;
                 let staged = (0..rows).try_for_each(|number| -> Result<(), WriteError> {
                     let number = 1_000_000 + done * rows + number;
@@ -121,7 +121,7 @@ fn commits_on_a_full_disk() -> Outcome {
             assert!(!store.begin_read()?.table::<Room>()?.contains(&(1_000_000 + done * rows))?);
             fs::remove_file(filler)?;
             // With space, writing goes on as if nothing had been. What was loaded goes again, to keep the disk large.
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let mut rooms = tx.table::<Room>()?;
             let numbers: Vec<u64> = store
                 .begin_read()?
@@ -133,6 +133,7 @@ fn commits_on_a_full_disk() -> Outcome {
             for number in numbers {
                 assert!(rooms.delete(&number)?);
             }
+            drop(rooms);
             tx.commit()?;
             let guests = store.begin_read()?.table::<Guest>()?.len();
             assert_eq!(guests, done);
@@ -151,8 +152,9 @@ fn a_bulk_load_on_a_full_disk() -> Outcome {
         let load = || (0..400_000).map(|number| Room::new(1_000_000 + number, 0.0, Text::EMPTY));
         for spare in [0, 100 << 10, 1 << 20, 9 << 20, 17 << 20] {
             let filler = fill(disk, spare)?;
-            let mut tx = store.begin_write()?;
-            match tx.table::<Room>()?.extend(load()) {
+            let tx = store.begin_write()?;
+            let loaded = tx.table::<Room>()?.extend(load());
+            match loaded {
                 Err(error) => is_full(error),
                 Ok(_) => is_full(tx.commit().expect_err("the disk has no space for it")),
             }
@@ -160,7 +162,7 @@ fn a_bulk_load_on_a_full_disk() -> Outcome {
             fs::remove_file(filler)?;
         }
         // With space, the same load goes through.
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         assert_eq!(tx.table::<Room>()?.extend(load())?, 400_000);
         tx.commit()?;
         drop(store);
@@ -201,13 +203,14 @@ fn filling_rows_in_place_on_a_full_disk() -> Outcome {
         for spare in [0, 100 << 10, 1 << 20, 9 << 20, 17 << 20] {
             let lower = disk.join("lower");
             fs::rename(fill(disk, spare)?, &lower)?;
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let mut rooms = tx.table::<Room>()?;
             let is_filled = fill_rooms(&mut rooms, disk)?;
             filled += u32::from(is_filled);
             if is_filled {
                 assert!(rooms.contains(&1_099_999)?);
                 // Index, journal and marks have no space.
+                drop(rooms);
                 is_full(tx.commit().expect_err("the disk has no space for it"));
             }
             fs::remove_file(lower)?;
@@ -215,7 +218,7 @@ fn filling_rows_in_place_on_a_full_disk() -> Outcome {
             house::assert_whole(&store);
         }
         assert!((1..5).contains(&filled), "filled {filled} times of 5");
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let mut rooms = tx.table::<Room>()?;
         let mut rows = rooms.alloc_slice(100_000)?;
         for (number, row) in (1_000_000..).zip(rows.iter_mut()) {
@@ -223,6 +226,7 @@ fn filling_rows_in_place_on_a_full_disk() -> Outcome {
             *row = Room::new(number, 0.5, Text::EMPTY);
         }
         drop(rows);
+        drop(rooms);
         tx.commit()?;
         drop(store);
         let store = house::open(&path)?;
@@ -247,7 +251,7 @@ fn making_a_table_on_a_full_disk() -> Outcome {
         // With a little more space each time, until it is enough.
         for spare in (0..).step_by(8 << 10) {
             let filler = fill(disk, spare)?;
-            let mut tx = store.begin_write()?;
+            let tx = store.begin_write()?;
             let error = match tx.table::<Late>().and_then(|mut late| late.put(&Late { id: 1 })) {
                 Err(error) => CommitError::Refused(error),
                 Ok(_) => match tx.commit() {

@@ -285,7 +285,7 @@ fn empty_folders_that_were_dropped() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("copied.pongo");
     let store = house::open(&path)?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<house::Guest>()?;
     tx.commit()?;
     store.close()?;

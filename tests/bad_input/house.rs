@@ -94,7 +94,7 @@ pub(crate) fn rooms_after(commits: &[Changes]) -> BTreeMap<u64, f64> {
 
 /// Does one commit. The guests' number is the commit's, so that a half of it would show.
 pub(crate) fn perform(store: &Store, changes: &Changes, bulk: bool) -> Outcome {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut staged = Vec::new();
     for &(number, area) in changes {
         match area {

@@ -57,7 +57,7 @@ struct Stay {
 
 fn with_a_room() -> Outcome<Store> {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let name = tx.text("attic")?;
     tx.table::<Room>()?.put(&Room::new(5, 12.5, name))?;
     tx.commit()?;
@@ -67,7 +67,7 @@ fn with_a_room() -> Outcome<Store> {
 #[test]
 fn a_key_that_is_there() -> Outcome {
     let store = with_a_room()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let error = tx.table::<Room>()?.insert(&Room::new(5, 1.0, Text::EMPTY)).unwrap_err();
     let error = says(error, &["table rooms", "number", "5", "already", "`put`", "`update`"]);
     assert!(matches!(error, WriteError::KeyExists { table, .. } if table == "rooms"));
@@ -86,6 +86,7 @@ fn a_key_that_is_there() -> Outcome {
     let error = tx.table::<Stay>()?.insert(&stay).unwrap_err();
     says(error, &["table stays", "room", "5", "guest", "Ada"]);
     // The transaction goes on, and the row that was there stays.
+    drop(rooms);
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let rooms = snapshot.table::<Room>()?;
@@ -99,7 +100,7 @@ fn a_key_that_is_there() -> Outcome {
 #[test]
 fn an_update_that_changes_the_key() -> Outcome {
     let store = with_a_room()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let error = tx.table::<Room>()?.update(&5, |room| room.number = 9).unwrap_err();
     let error = says(error, &["table rooms", "5", "9", "delete the old one and put the new one"]);
     assert!(matches!(error, WriteError::KeyChanged { .. }));
@@ -131,7 +132,7 @@ fn a_changed_struct() -> Outcome {
     assert!(line("floor").starts_with('!') && line("price").starts_with('!'), "{message}");
     assert!(!line("area").starts_with('!') && !line("key number").starts_with('!'), "{message}");
 
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let error = says(tx.table::<WiderRoom>().unwrap_err(), &words);
     assert!(matches!(error, WriteError::Schema(_)));
     let error = says(tx.table::<RoomByFloor>().unwrap_err(), &["! | key number", "| key floor"]);
@@ -142,7 +143,7 @@ fn a_changed_struct() -> Outcome {
 
     // A type of the same layout is as good, and the store is as it was.
     assert_eq!(snapshot.table::<Chamber>()?.get(&5)?.map(|room| room.area), Some(12.5));
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Room>()?.delete(&5)?;
     let error = says(tx.table::<Chamber>().unwrap_err(), &["table rooms", "`Chamber`", "one type"]);
     assert!(matches!(error, WriteError::TwoTypes { .. }));
@@ -154,13 +155,13 @@ fn a_changed_struct() -> Outcome {
 #[test]
 fn a_table_made_twice_as_different_types_in_one_transaction() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Room>()?.put(&Room::new(1, 1.0, Text::EMPTY))?;
     let error = says(tx.table::<WiderRoom>().unwrap_err(), &["table `rooms`", "price"]);
     assert!(matches!(error, WriteError::Schema(_)));
     tx.abort();
     // It was never made: the other type may have the name.
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let room =
         WiderRoom { number: 1, area: 1.0, name: Text::EMPTY, floor: 9, taken: true, _pad: [0; 3], price: 7 };
     tx.table::<WiderRoom>()?.put(&room)?;
@@ -173,16 +174,16 @@ fn a_table_made_twice_as_different_types_in_one_transaction() -> Outcome {
 #[test]
 fn a_text_of_another_store_or_of_an_aborted_transaction() -> Outcome {
     let (store, other) = (with_a_room()?, Store::in_memory()?);
-    let mut tx = other.begin_write()?;
+    let tx = other.begin_write()?;
     tx.text("something before it")?;
     let foreign = tx.text("from elsewhere")?;
     tx.commit()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.text("long enough that the address lies inside of it")?;
     let aborted = tx.text("never committed")?;
     tx.abort();
     for text in [foreign, aborted] {
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let error = tx.table::<Room>()?.put(&Room::new(6, 1.0, text)).unwrap_err();
         let error = says(error, &["field `name`", "table rooms", "tx.text(", "of this transaction"]);
         assert!(matches!(error, WriteError::HeapField { .. }));
@@ -201,13 +202,13 @@ fn a_text_of_another_store_or_of_an_aborted_transaction() -> Outcome {
 #[test]
 fn errors_keep_their_sources() -> Outcome {
     let store = with_a_room()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let error = tx.table::<Room>()?.insert(&Room::new(5, 1.0, Text::EMPTY)).unwrap_err();
     let refused = CommitError::Refused(error);
     says(&refused, &["not committed", "nothing was changed", "key"]);
     let source = std::error::Error::source(&refused).ok_or("a source")?;
     assert!(matches!(source.downcast_ref(), Some(WriteError::KeyExists { .. })));
-    let mut tx = Store::in_memory()?.begin_write()?;
+    let tx = Store::in_memory()?.begin_write()?;
     let guest = Guest { name: "Ada".try_into()?, room: 1 };
     assert!(!tx.table::<Guest>()?.put(&guest)? && tx.table::<Guest>()?.put(&guest)?);
     Ok(())

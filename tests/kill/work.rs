@@ -95,7 +95,7 @@ pub(crate) fn perform(
     midway: impl Fn(),
 ) -> Result<WriteTransaction, Box<dyn std::error::Error>> {
     let durability = if mix(number) >> 40 & 1 == 0 { Durability::Sync } else { Durability::Relaxed };
-    let mut tx = store.begin_write_with(durability)?;
+    let tx = store.begin_write_with(durability)?;
     let mut rows = 0;
     if kind == Kind::Bulk {
         let first = first_sample(number);

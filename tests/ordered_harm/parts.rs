@@ -33,7 +33,7 @@ pub(crate) fn open(path: &Path) -> Outcome<Store> {
 
 /// Puts parts number `from` to `to`, in no order; every eighth has the id of one before.
 pub(crate) fn put(store: &Store, numbers: std::ops::Range<u64>) -> Outcome {
-    let mut tx = store.begin_write_with(Durability::Relaxed)?;
+    let tx = store.begin_write_with(Durability::Relaxed)?;
     for number in numbers {
         let of = if number % 8 == 7 { mix(number) % number } else { number };
         tx.table::<Part>()?.put(&Part { id: mix(of), bin: (mix(number) % 97) as u32, _pad: 0 })?;

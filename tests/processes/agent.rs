@@ -38,14 +38,14 @@ pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 }
 
 pub(crate) fn put(store: &Store, number: u64, cents: i64, owner: &str) -> Outcome<u64> {
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let owner = tx.text(owner)?;
     tx.table::<Account>()?.put(&Account { number, cents, owner })?;
-    Ok(tx.commit()?.0)
+    Ok(tx.commit()?.seq.0)
 }
 
 pub(crate) fn put_late(store: &Store, id: u64) -> Outcome {
-    let mut tx = store.begin_write_with(Durability::Relaxed)?;
+    let tx = store.begin_write_with(Durability::Relaxed)?;
     tx.table::<Late>()?.insert(&Late { id, square: id * id })?;
     tx.commit()?;
     Ok(())
@@ -83,11 +83,12 @@ pub(crate) fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
 
 /// Moves cents from one account to another, so that the sum stays; a new text each time.
 pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability) -> Outcome {
-    let mut tx = store.begin_write_with(durability)?;
+    let tx = store.begin_write_with(durability)?;
     let owner = tx.text(&format!("owner of {from}, who gave to {to}"))?;
     let mut accounts = tx.table::<Account>()?;
     accounts.update(&from, |account| (account.cents, account.owner) = (account.cents - 1, owner))?;
     accounts.update(&to, |account| account.cents += 1)?;
+    drop(accounts);
     tx.commit()?;
     Ok(())
 }
@@ -114,7 +115,7 @@ pub(crate) fn obey(path: &str) -> Outcome {
             "put" => put(&store, number(1)?, words[2].parse()?, words[3])?.to_string(),
             "put-late" => put_late(&store, number(1)?).map(|()| "put".to_owned())?,
             "hold" => {
-                let mut tx = store.begin_write()?;
+                let tx = store.begin_write()?;
                 let owner = tx.text("a thief")?;
                 let stolen = |number| Account { number, cents: 1 << 40, owner };
                 tx.table::<Account>()?.put(&stolen(1))?;

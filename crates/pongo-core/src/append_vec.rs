@@ -41,8 +41,31 @@ impl<T> AppendVec<T> {
         index
     }
 
+    /// Drops all items but the first `len`.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        let end = *self.len.get_mut();
+        for index in len..end {
+            let (block, at) = place(index);
+            if let Some(places) = self.blocks[block].get_mut() {
+                places[at].take();
+            }
+        }
+        *self.len.get_mut() = len.min(end);
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let blocks = self.blocks.iter_mut().filter_map(OnceLock::get_mut);
+        blocks.flat_map(|places| places.iter_mut().filter_map(OnceLock::get_mut))
+    }
+
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         (0..self.len()).filter_map(|index| self.get(index))
+    }
+}
+
+impl<T> core::fmt::Debug for AppendVec<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("AppendVec").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -58,5 +81,22 @@ mod tests {
         }
         assert_eq!(list.iter().copied().collect::<Vec<_>>(), (0..1000).collect::<Vec<_>>());
         assert_eq!(list.get(1000), None);
+    }
+
+    #[test]
+    fn truncates_and_grows_again() {
+        let mut list = AppendVec::new();
+        for i in 0..100 {
+            list.push(i);
+        }
+        list.iter_mut().for_each(|item| *item += 1);
+        list.truncate(40);
+        assert_eq!((list.len(), list.get(40), list.get(39)), (40, None, Some(&40)));
+        for i in 0..30 {
+            list.push(i);
+        }
+        assert_eq!((list.len(), list.get(40), list.get(69)), (70, Some(&0), Some(&29)));
+        list.truncate(100);
+        assert_eq!(list.iter().count(), 70);
     }
 }

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Fault;
 use crate::fork::LockDescriptor;
@@ -86,6 +86,21 @@ pub(crate) struct Control {
     writer: Arc<dyn File>,
     /// Whether this process is counted among those that have the store open.
     counted: AtomicBool,
+}
+
+/// How long to wait for the right to write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// As long as it takes.
+    Forever,
+    /// Not beyond this moment, by at most some milliseconds; the past means not at all.
+    Until(Instant),
+}
+
+impl Wait {
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Until(end) if Instant::now() >= end)
+    }
 }
 
 /// How a process has the right to write.
@@ -234,8 +249,9 @@ impl Control {
         self.count();
     }
 
-    /// Waits for the right to write. `group` is this process's group of reader slots.
-    pub(crate) fn lock_writer(&self, group: usize) -> Result<Hold, Fault> {
+    /// Waits for the right to write: `None` if another process still has it when the wait is over. `group` is this
+    /// process's group of reader slots.
+    pub(crate) fn lock_writer(&self, group: usize, wait: Wait) -> Result<Option<Hold>, Fault> {
         let io = || Fault::io("locking", PATH);
         let mine = group as u64 + 1;
         let swap = |from, to| {
@@ -244,29 +260,52 @@ impl Control {
         if self.is_lone() && swap(0, mine) {
             // Whoever was counted before this load is seen by it; whoever is counted after it sees the word above.
             if self.is_lone() {
-                return Ok(Hold::Alone);
+                return Ok(Some(Hold::Alone));
             }
             swap(mine, 0);
         }
-        removable!("lock.writer", self.writer.lock(lock::WRITER, 1, LockMode::Exclusive)).map_err(io())?;
-        if let Err(error) = self.wait_for_busy() {
-            // Nobody knows that it is held.
-            let _ = self.writer.unlock(lock::WRITER, 1);
-            return Err(io()(error));
+        if !removable!("lock.writer", self.lock_writer_file(wait)).map_err(io())? {
+            return Ok(None);
         }
-        Ok(Hold::Lock)
+        match self.wait_for_busy(wait) {
+            Ok(true) => Ok(Some(Hold::Lock)),
+            not_now => {
+                // Nobody knows that it is held.
+                let _ = self.writer.unlock(lock::WRITER, 1);
+                not_now.map(|_| None).map_err(io())
+            }
+        }
     }
 
-    /// Waits until nobody writes who had no need for the lock.
-    fn wait_for_busy(&self) -> std::io::Result<()> {
+    /// Locks the writer's byte. `false`: the wait is over.
+    fn lock_writer_file(&self, wait: Wait) -> std::io::Result<bool> {
+        if wait == Wait::Forever {
+            return self.writer.lock(lock::WRITER, 1, LockMode::Exclusive).map(|()| true);
+        }
+        loop {
+            if self.writer.try_lock(lock::WRITER, 1, LockMode::Exclusive)? {
+                return Ok(true);
+            }
+            if wait.is_over() {
+                return Ok(false);
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// Waits until nobody writes who had no need for the lock. `false`: the wait is over before.
+    fn wait_for_busy(&self, wait: Wait) -> std::io::Result<bool> {
         while let Some(busy) = self.words.load(word::BUSY, Ordering::SeqCst).checked_sub(1) {
             // It goes on while its process lives, which its lock on its group says.
             if !self.writer.is_locked(lock::GROUPS + busy, 1, LockMode::Exclusive)? {
                 break;
             }
+            if wait.is_over() {
+                return Ok(false);
+            }
             std::thread::sleep(LOOK_AGAIN);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Gives the right to write up.

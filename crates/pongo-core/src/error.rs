@@ -460,6 +460,22 @@ pub enum WriteError {
         /// The table.
         table: String,
     },
+    /// This thread began the write transaction that is open in this store, or was the last to open a table of it: a
+    /// second one would wait for the first for ever.
+    #[error(
+        "this thread has a write transaction of this store open already, and would wait for itself: commit or drop that \
+         one first, or do this in it"
+    )]
+    OpenInThread,
+    /// A table is opened a second time while a `TableMut` of it lives, or one was given to `mem::forget`.
+    #[error(
+        "table {table} is open in this transaction already: use the `TableMut` that is there, or drop it first (one that was \
+         given to `mem::forget` stays open: such a transaction can only be aborted)"
+    )]
+    TableAlreadyOpen {
+        /// The table.
+        table: String,
+    },
     /// `alloc` was asked for rows of a type of which all zeros are no value.
     #[error(
         "table {table} cannot give out zeroed rows: a `{record}` whose bytes are all zero has a forbidden value in some field; give its enums a variant of value 0 and put what may not be zero into a `Maybe`, or build the rows and use `put` or `extend`"

@@ -13,6 +13,8 @@
 
 #[forbid(unsafe_code)]
 mod append_vec;
+#[allow(unsafe_code, reason = "lends bytes while others are appended behind them")]
+mod arena;
 #[forbid(unsafe_code)]
 mod baseline;
 #[allow(unsafe_code, reason = "the cast of bytes that were looked through")]

@@ -247,7 +247,7 @@ impl Transaction {
         }
         world.seq += 1;
         assert_eq!(world, self.after);
-        tx.commit().map_err(Failure::Commit)
+        Ok(tx.commit().map_err(Failure::Commit)?.seq)
     }
 }
 

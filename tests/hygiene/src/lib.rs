@@ -179,7 +179,7 @@ mod tests {
         use ::std::option::Option::Some;
 
         let store = ::renamed::Store::in_memory()?;
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         tx.table::<Written>()?.extend((0..100).map(|id| Written { id, price: 0.5, count: 2 }))?;
         tx.table::<Written>()?.update(&7, |row| row.count = 3)?;
         tx.commit()?;

@@ -81,7 +81,7 @@ fn cut_power(folder: &Path) -> Result<()> {
 
 impl Engine for Pongo {
     fn load(&self, rows: &mut dyn Iterator<Item = Trade>) -> Result<()> {
-        let mut tx = self.store.begin_write()?;
+        let tx = self.store.begin_write()?;
         tx.table::<Trade>()?.extend(rows)?;
         tx.commit()?;
         Ok(())
@@ -111,7 +111,7 @@ impl Engine for Pongo {
     }
 
     fn commit(&self, rows: &[Trade], durability: engine::Durability) -> Result<()> {
-        let mut tx = self.store.begin_write_with(match durability {
+        let tx = self.store.begin_write_with(match durability {
             engine::Durability::Sync => Durability::Sync,
             engine::Durability::Relaxed => Durability::Relaxed,
         })?;
@@ -237,7 +237,7 @@ fn open_indexed(folder: &Path) -> Result<Box<dyn Indexed>> {
 
 impl Indexed for PongoPostings {
     fn load(&self, rows: &mut dyn Iterator<Item = Posting>) -> Result<()> {
-        let mut tx = self.store.begin_write()?;
+        let tx = self.store.begin_write()?;
         tx.table::<Posting>()?.extend(rows)?;
         tx.commit()?;
         Ok(self.store.settle()?)
@@ -267,7 +267,7 @@ impl Indexed for PongoPostings {
 
     fn put(&self, rows: &[Posting]) -> Result<()> {
         for row in rows {
-            let mut tx = self.store.begin_write_with(Durability::Relaxed)?;
+            let tx = self.store.begin_write_with(Durability::Relaxed)?;
             tx.table::<Posting>()?.put(row)?;
             tx.commit()?;
         }

@@ -7,9 +7,10 @@
 use core::ops::{Deref, DerefMut, Range};
 use core::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::assert_above_published;
-use super::writer::WriteGuard;
+use super::writer::{Appending, WriteGuard};
 use crate::error::{Fault, WriteError};
 use crate::ids::RowId;
 use crate::record::PongoRecord;
@@ -23,7 +24,9 @@ const WRITEBACK: usize = 1 << 20;
 /// Rows that a transaction fills in place, before they are its own: a `[T]`. Dropping it, or leaking it, leaves no trace but
 /// the space, which the next rows of the table take; [`keep`](Self::keep) adds the rows to the transaction.
 pub struct NewRows<'g, T> {
-    guard: &'g mut WriteGuard,
+    guard: &'g WriteGuard,
+    /// Nothing else is appended to the table meanwhile.
+    appending: Appending<'g>,
     table: Arc<TableCore>,
     /// The bytes of the space that they take.
     range: Range<u64>,
@@ -33,9 +36,12 @@ pub struct NewRows<'g, T> {
     rows: NonNull<[T]>,
 }
 
-// SAFETY: it is a mutable borrow of a guard, which is `Send`, and a map that only it reaches, with `T`s in it: as
+// SAFETY: it is a shared borrow of a guard, which is `Sync`, and a map that only it reaches, with `T`s in it: as
 // `&mut [T]`, it can be sent if `T` can.
-unsafe impl<T: Send> Send for NewRows<'_, T> where WriteGuard: Send {}
+unsafe impl<T: Send> Send for NewRows<'_, T> where WriteGuard: Sync {}
+
+// SAFETY: as `&[T]`, a shared reference to it gives out shared references to `T`s.
+unsafe impl<T: Sync> Sync for NewRows<'_, T> where WriteGuard: Sync {}
 
 impl<T> core::fmt::Debug for NewRows<'_, T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -50,11 +56,11 @@ impl WriteGuard {
     /// # Errors
     /// [`WriteError::NoZeroValue`] if zeros are no value of `T`; [`WriteError::Fault`] if there is no space for them.
     pub fn alloc<T: PongoRecord>(
-        &mut self,
+        &self,
         table: &Arc<TableCore>,
         rows: usize,
     ) -> Result<NewRows<'_, T>, WriteError> {
-        let (range, map) = self.room_for::<T>(table, rows)?;
+        let (appending, range, map) = self.room_for::<T>(table, rows)?;
         if let Some(map) = &map
             && T::try_ref_from_bytes(&map.bytes()[..size_of::<T>()]).is_err()
         {
@@ -64,7 +70,7 @@ impl WriteGuard {
             });
         }
         // SAFETY: the first row is a valid `T`, and all others have the same bytes: zeros.
-        Ok(unsafe { NewRows::over(self, Arc::clone(table), range, map) })
+        Ok(unsafe { NewRows::over(self, appending, range, map) })
     }
 
     /// As [`alloc`](Self::alloc), of one row that begins as a copy of a row of the table, applied or appended. The copy never
@@ -73,11 +79,11 @@ impl WriteGuard {
     /// # Errors
     /// As there, but zeros need not be a value; [`WriteError::Read`] if the row cannot be read.
     pub fn alloc_copy<T: PongoRecord>(
-        &mut self,
+        &self,
         table: &Arc<TableCore>,
         row: RowId,
     ) -> Result<NewRows<'_, T>, WriteError> {
-        let (range, mut map) = self.room_for::<T>(table, 1)?;
+        let (appending, range, mut map) = self.room_for::<T>(table, 1)?;
         if let Some(map) = &mut map {
             if row.0 < self.table_state(table.id()).len {
                 let view = self.view(table)?;
@@ -87,37 +93,41 @@ impl WriteGuard {
             }
         }
         // SAFETY: the bytes are those of a valid `T`.
-        Ok(unsafe { NewRows::over(self, Arc::clone(table), range, map) })
+        Ok(unsafe { NewRows::over(self, appending, range, map) })
     }
 
     /// The bytes of the space that the next `rows` rows take, zeroed.
     fn room_for<T: PongoRecord>(
-        &mut self,
+        &self,
         table: &Arc<TableCore>,
         rows: usize,
-    ) -> Result<(Range<u64>, Option<WritableMap>), WriteError> {
+    ) -> Result<(Appending<'_>, Range<u64>, Option<WritableMap>), WriteError> {
         self.refuse_forked()?;
         self.engine.assert_own(table);
         let size = table.row_size();
         assert_eq!(size_of::<T>() as u64, size, "the type's layout was compared with the table's");
+        self.begin_changes()?;
+        let entry = self.entry(table);
+        let appending = entry.begin_append()?;
         let len = self.table_state(table.id()).len;
-        let from = (len + self.appended_rows(table.id())) * size;
+        let from = (len + entry.appended()) * size;
         let end = (rows as u64).checked_mul(size).and_then(|bytes| bytes.checked_add(from));
         let Some(end) = end.filter(|end| *end <= LARGEST) else {
             let what = format!("{rows} rows of {size} bytes are too many for table {}", table.schema().table);
             return Err(Fault::Limit { what: format!("{what}, in bytes"), limit: LARGEST }.into());
         };
         if rows == 0 {
-            return Ok((from..from, None));
+            return Ok((appending, from..from, None));
         }
         assert_above_published(&self.engine, table.id(), len);
-        self.note_room(table);
+        entry.roomed.store(true, Ordering::Relaxed);
         table.space.reserve_to(end)?;
-        // SAFETY: the bytes lie behind all applied and all appended rows. While the map lives, `NewRows` borrows the guard
-        // mutably (here `self` is borrowed so): nobody else writes to the store, nothing is appended and no chunk is
-        // forgotten. References are made to bytes below a length only (docs/UNSAFE.md).
+        // SAFETY: the bytes lie behind all applied and all appended rows. While the map lives, `NewRows` has `appending`, the only
+        // right to append to this table: nothing is written there by others. It borrows the guard, so that rows are given up
+        // and chunks forgotten, which both need the guard alone, only after it. References are made to bytes below a
+        // length only (docs/UNSAFE.md).
         let map = unsafe { table.space.room(&(from..end)) }?;
-        Ok((from..end, Some(map)))
+        Ok((appending, from..end, Some(map)))
     }
 }
 
@@ -125,8 +135,8 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
     /// # Safety
     /// The map, which has the bytes of `range`, holds valid `T`s.
     unsafe fn over(
-        guard: &'g mut WriteGuard,
-        table: Arc<TableCore>,
+        guard: &'g WriteGuard,
+        appending: Appending<'g>,
         range: Range<u64>,
         mut map: Option<WritableMap>,
     ) -> Self {
@@ -137,12 +147,13 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
             assert!(first.is_aligned(), "a row's alignment divides its size and is at most a page");
             NonNull::slice_from_raw_parts(first, bytes.len() / size_of::<T>())
         });
-        Self { guard, table, range, map, rows }
+        let table = Arc::clone(&appending.0.table);
+        Self { guard, appending, table, range, map, rows }
     }
 
     /// The transaction they will belong to. It reads what it has without them.
     #[must_use]
-    pub fn guard(&self) -> &WriteGuard {
+    pub fn guard(&self) -> &'g WriteGuard {
         self.guard
     }
 
@@ -164,7 +175,7 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
         if large {
             space.start_writeback(&self.range);
         }
-        self.guard.note_appended(&self.table, rows as u64);
+        self.appending.note(rows as u64);
         Ok(())
     }
 }

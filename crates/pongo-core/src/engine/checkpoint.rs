@@ -4,6 +4,8 @@
 //! Order: pipeline empty; block checksums; chunks and marks synced; the entry written and synced; the super slot written
 //! and synced; only then are older segments used again.
 
+use std::sync::Arc;
+
 use super::Engine;
 use super::writer::Writer;
 use crate::baseline::{Bound, no_marks};
@@ -84,9 +86,10 @@ impl Engine {
         self.control.note_durable(end);
         self.control.set_checkpoint(end);
         self.control.set_foreign_dirty(false);
-        writer.state.segment = segment;
-        writer.state.journal_end = end;
-        writer.checkpoint = writer.state.clone();
+        let state = Arc::make_mut(&mut writer.state);
+        state.segment = segment;
+        state.journal_end = end;
+        writer.checkpoint = Arc::clone(&writer.state);
         writer.dirty_marks.clear();
         Ok(())
     }
@@ -97,12 +100,14 @@ impl Engine {
         let mut checkpoint = Checkpoint { clean, ..Checkpoint::default() };
         let foreign = self.control.is_foreign_dirty();
         let tables = self.tables_to(writer.state.tables.len())?;
-        for (table, now) in tables.iter().zip(&mut writer.state.tables) {
+        let seq = writer.state.seq;
+        let state = Arc::make_mut(&mut writer.state);
+        for (table, now) in tables.iter().zip(&mut state.tables) {
             let size = table.row_size();
             let before = writer.checkpoint.tables.get(table.id().0 as usize).copied().unwrap_or_default();
             let end = now.len * size;
             let tail_sum = settle_space(&table.space, before.len * size, end, &mut now.summed)?;
-            let bound = Bound { seq: writer.state.seq, len: now.len };
+            let bound = Bound { seq, len: now.len };
             let of_table = (table.id(), ChunkId(0))..=(table.id(), ChunkId(u64::MAX));
             let settled = if foreign {
                 writer.marks_sums.retain(|(id, _), _| *id != table.id());
@@ -131,7 +136,7 @@ impl Engine {
                     .collect(),
             });
         }
-        let heap = &mut writer.state.heap;
+        let heap = &mut state.heap;
         let tail_sum = settle_space(&self.heap, writer.checkpoint.heap.len, heap.len, &mut heap.summed)?;
         checkpoint.heap = CheckpointHeap { state: *heap, tail_sum };
         Ok(checkpoint)

@@ -4,7 +4,9 @@
 //! Before the entry is written everything may fail and nothing has changed; after it nothing may fail for want of
 //! space, and a failure of another kind poisons the store.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::indexer::Change;
 use super::replay::{advance, reserve_marks, store_marks};
@@ -45,13 +47,11 @@ pub struct TableBatch<'a> {
     pub deaths: Vec<RowId>,
 }
 
-/// What a transaction does.
+/// What a transaction does, beside the heap items that it [staged](WriteGuard::stage_heap).
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     /// To tables, each at most once.
     pub tables: Vec<TableBatch<'a>>,
-    /// New heap bytes, items by [`WriteGuard::stage_heap`].
-    pub heap: &'a [u8],
 }
 
 /// More row or heap bytes than this go to the chunks before the entry, which then cites them.
@@ -73,19 +73,24 @@ impl WriteGuard {
     ///
     /// # Errors
     /// [`Fault::Limit`] if there is a table of that name, or if there are as many tables as a store can have.
-    pub fn create_table(&mut self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
-        let engine = Arc::clone(&self.engine);
+    pub fn create_table(&self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
         self.refuse_forked()?;
-        self.try_create_table(schema).map_err(|error| engine.heed(error))
+        self.begin_changes()?;
+        self.with_new_tables(|new| self.try_create_table(schema, new))
+            .map_err(|error| self.engine.heed(error))
     }
 
-    fn try_create_table(&mut self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
-        let engine = Arc::clone(&self.engine);
-        if self.table_named(&schema.table)?.is_some() {
+    fn try_create_table(
+        &self,
+        schema: StoredSchema,
+        new_tables: &mut Vec<Arc<TableCore>>,
+    ) -> Result<Arc<TableCore>, WriteError> {
+        let engine = &self.engine;
+        if self.table_among(new_tables, &schema.table)?.is_some() {
             return Err(Fault::Limit { what: format!("a second table `{}`", schema.table), limit: 1 }.into());
         }
         let storage = &*engine.storage;
-        let count = self.applied().tables.len() + self.new_tables.len();
+        let count = self.applied().tables.len() + new_tables.len();
         if count >= MAX_TABLES {
             return Err(Fault::Limit {
                 what: format!(
@@ -123,25 +128,32 @@ impl WriteGuard {
         // Also where nothing is left to remove: whoever began that may have died before its sync.
         removable!("table.clear.folder", table.space.sync_dir())?;
         engine.indexer.create(&table).map_err(index_fault(&table))?;
-        self.new_tables.push(Arc::clone(&table));
+        new_tables.push(Arc::clone(&table));
         Ok(table)
     }
 
     /// Writes rows to the chunks beyond the applied length: they become part of this transaction, which will cite them.
-    pub fn append(&mut self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
+    ///
+    /// # Errors
+    /// [`WriteError::Fault`] if they cannot be written; [`WriteError::BrokenOff`] if another thread appends to the table, or
+    /// rows that were given out to be filled in place were forgotten.
+    pub fn append(&self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
         let size = table.row_size();
         assert!((rows.len() as u64).is_multiple_of(size), "whole rows");
         self.engine.assert_own(table);
         self.refuse_forked()?;
+        self.begin_changes()?;
+        let entry = self.entry(table);
+        let appending = entry.begin_append()?;
         let len = self.table_state(table.id()).len;
-        let from = (len + self.appended_rows(table.id())) * size;
+        let from = (len + entry.appended()) * size;
         let to = from + rows.len() as u64;
         assert_above_published(&self.engine, table.id(), len);
-        self.note_room(table);
+        entry.roomed.store(true, Ordering::Relaxed);
         table.space.reserve_to(to)?;
         table.space.write_at(from, rows)?;
         table.space.start_writeback(&(from..to));
-        self.note_appended(table, rows.len() as u64 / size);
+        appending.note(rows.len() as u64 / size);
         Ok(())
     }
 
@@ -151,9 +163,14 @@ impl WriteGuard {
         self.refuse_forked()?;
         batch.tables.iter().for_each(|part| engine.assert_own(&part.table));
         engine.refuse_poisoned()?;
-        if batch.tables.is_empty() && batch.heap.is_empty() && self.new_tables.is_empty() {
-            return Ok(self.applied().seq);
+        if batch.tables.is_empty() && self.heap.len() == 0 && self.made_tables() == 0 {
+            // What it read may still wait for its sync, and is nothing if that fails.
+            let seq = self.applied().seq;
+            drop(self);
+            let waited = engine.pipeline.wait(seq);
+            return waited.map(|()| seq).map_err(|reason| WriteError::Poisoned { reason }.into());
         }
+        self.begin_changes()?;
         debug_assert!(
             batch
                 .tables
@@ -164,15 +181,15 @@ impl WriteGuard {
         );
         let seq = self.applied().seq.next();
         let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
-        let (heap_first, heap_cited, heap_carried) =
-            self.place_heap(batch.heap).map_err(|error| engine.heed(error))?;
+        let (heap_first, heap_cited, heap_carried) = self.place_heap().map_err(|error| engine.heed(error))?;
+        let heap_len = self.heap.len();
 
         let mut entry = Commit {
-            new_tables: self
-                .new_tables
-                .iter()
-                .map(|table| NewTable { table: table.id(), fingerprint: table.fingerprint() })
-                .collect(),
+            new_tables: self.with_new_tables(|new_tables| {
+                let new =
+                    |table: &Arc<TableCore>| NewTable { table: table.id(), fingerprint: table.fingerprint() };
+                new_tables.iter().map(new).collect()
+            }),
             rows: parts
                 .iter()
                 .map(|part| RowsPart {
@@ -185,10 +202,10 @@ impl WriteGuard {
                     deaths: part.batch.deaths.clone(),
                 })
                 .collect(),
-            heap: (!batch.heap.is_empty()).then_some(HeapPart {
+            heap: (heap_len > 0).then_some(HeapPart {
                 first: heap_first,
                 cited: heap_cited,
-                carried: heap_carried,
+                carried: &heap_carried,
             }),
         }
         .encode();
@@ -205,24 +222,22 @@ impl WriteGuard {
         self.append_entry(&mut entry, seq)?;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
-        if let Err(fault) = self.apply(&parts, heap_first.0 + heap_cited, heap_carried, batch, seq) {
+        if let Err(fault) = self.apply(&parts, heap_first.0, heap_len, &heap_carried, seq) {
             let reason = format!("applying a commit failed: {fault}");
             engine.poison(&reason);
             return Err(CommitError::OutcomeUnknown { reason });
         }
         drop(parts);
         let writer = self.writer_mut();
-        writer.state.seq = seq;
-        writer.state.segment = writer.journal.segment_number();
-        writer.state.journal_end = writer.journal.end();
-        let (state, file) = (writer.state.clone(), writer.journal.file());
-        for appended in self.appended.drain(..) {
-            // Nothing, unless rows were appended to a table that the batch does not name: they are not committed.
-            appended.table.space.forget_pending();
-        }
-        // Room that was asked for and given back: its chunks are not named, and another process will make them.
-        for table in self.roomed.drain(..) {
-            table.space.forget_pending();
+        let state = Arc::make_mut(&mut writer.state);
+        state.seq = seq;
+        state.segment = writer.journal.segment_number();
+        state.journal_end = writer.journal.end();
+        let (state, file) = (Arc::clone(&writer.state), writer.journal.file());
+        // Room that was asked for and given back, and rows of a table that the batch does not name: their chunks are not
+        // named, and another process will make them.
+        for entry in self.entries().filter(|entry| entry.roomed.load(Ordering::Relaxed)) {
+            entry.table.space.forget_pending();
         }
         engine.pipeline.push(state, durability == Durability::Relaxed, file);
         self.settled = true;
@@ -246,14 +261,14 @@ impl WriteGuard {
             let size = table.row_size();
             let mut state = self.table_state(table.id());
             let first = RowId(state.len);
-            let appended = self.appended_rows(table.id());
+            let appended = self.appended_rows(table);
             let staged = table_batch.rows.len() as u64 / size;
             let end = (first.0 + appended + staged) * size;
             assert_above_published(&self.engine, table.id(), first.0);
             table.space.reserve_to(end)?;
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
-            let view = table.at(state, self.applied().seq)?;
-            self.engine.indexer.reserve(&view, table_batch.hashes).map_err(index_fault(table))?;
+            let view = self.view(table).map_err(WriteError::from)?;
+            self.engine.indexer.reserve(view, table_batch.hashes).map_err(index_fault(table))?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
                 table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
@@ -270,73 +285,91 @@ impl WriteGuard {
         Ok(parts)
     }
 
-    fn place_heap<'a>(&self, bytes: &'a [u8]) -> Result<(HeapAddr, u64, &'a [u8]), WriteError> {
+    /// Where the staged heap items come to lie: their first byte, how many the entry cites, and those that it carries.
+    fn place_heap(&self) -> Result<(HeapAddr, u64, Cow<'_, [u8]>), WriteError> {
         let first = self.heap_len();
         let heap = &self.engine.heap;
-        let end = first + bytes.len() as u64;
+        let end = first + self.heap.len();
         heap.reserve_to(end)?;
         heap.settle()?;
-        if bytes.len() <= CARRY {
-            return Ok((HeapAddr(first), 0, bytes));
+        if !self.heap.is_spilled() && self.heap.len() <= CARRY as u64 {
+            let mut pieces = self.heap.memory();
+            let one = pieces.next().unwrap_or_default();
+            return Ok((
+                HeapAddr(first),
+                0,
+                match pieces.next() {
+                    None => Cow::Borrowed(one),
+                    Some(two) => {
+                        Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat())
+                    }
+                },
+            ));
         }
-        heap.write_at(first, bytes)?;
+        let mut at = first;
+        for piece in self.heap.memory() {
+            heap.write_at(at, piece)?;
+            at += piece.len() as u64;
+        }
         removable!("cited.heap.sync", heap.sync(&(first..end)))?;
-        Ok((HeapAddr(first), bytes.len() as u64, &[]))
+        Ok((HeapAddr(first), end - first, Cow::Borrowed(&[])))
     }
 
-    fn append_entry(&mut self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
-        let engine = Arc::clone(&self.engine);
+    fn append_entry(&self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
+        let engine = &self.engine;
         let durable = engine.pipeline.durable();
-        let writer = self.writer_mut();
-        engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
-        let durable = durable.max(engine.pipeline.durable());
-        debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
-        // From here on the entry may be in the journal: what it speaks of stays.
-        self.committed = true;
-        let writer = self.writer_mut();
-        seal(entry, COMMIT, writer.journal.salt, writer.journal.end(), durable, seq);
-        writer.journal.append(entry).map_err(|fault| {
-            // Part of it may be in the file; a successor must not take what follows for a tail.
-            let reason = format!("writing the journal failed: {fault}");
-            engine.poison(&reason);
-            CommitError::OutcomeUnknown { reason }
+        self.with_writer(|writer| {
+            engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
+            let durable = durable.max(engine.pipeline.durable());
+            debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
+            // From here on the entry may be in the journal: what it speaks of stays.
+            self.committed.store(true, Ordering::Relaxed);
+            seal(entry, COMMIT, writer.journal.salt, writer.journal.end(), durable, seq);
+            writer.journal.append(entry).map_err(|fault| {
+                // Part of it may be in the file; a successor must not take what follows for a tail.
+                let reason = format!("writing the journal failed: {fault}");
+                engine.poison(&reason);
+                CommitError::OutcomeUnknown { reason }
+            })
         })
     }
 
     fn apply(
-        &mut self,
+        &self,
         parts: &[Part<'_>],
-        heap_at: u64,
+        heap_first: u64,
+        heap_len: u64,
         heap_carried: &[u8],
-        batch: &Batch<'_>,
         seq: Seq,
     ) -> Result<(), Fault> {
-        let engine = Arc::clone(&self.engine);
-        let new_tables = std::mem::take(&mut self.new_tables);
-        let writer = self.writer_mut();
-        if !new_tables.is_empty() {
-            writer.state.tables.resize(writer.state.tables.len() + new_tables.len(), TableState::default());
-            engine.adopt_tables(new_tables);
-        }
-        engine.heap.write_at(heap_at, heap_carried)?;
-        writer.state.heap.len += batch.heap.len() as u64;
-        for part in parts {
-            let table = &part.batch.table;
-            let at = (part.first.0 + part.cited) * table.row_size();
-            table.space.write_at(at, part.carried)?;
-            store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
-            let change = Change {
-                table,
-                view: table.at(part.state, seq)?,
-                rows: part.first..RowId(part.state.len),
-                hashes: part.batch.hashes,
-                previous: &part.batch.previous,
-                deaths: &part.batch.deaths,
-            };
-            engine.indexer.apply(&change, false).map_err(index_fault(table))?;
-            writer.state.tables[table.id().0 as usize] = part.state;
-        }
-        Ok(())
+        let engine = &self.engine;
+        let new_tables = self.with_new_tables(std::mem::take);
+        self.with_writer(|writer| {
+            let state = Arc::make_mut(&mut writer.state);
+            if !new_tables.is_empty() {
+                state.tables.resize(state.tables.len() + new_tables.len(), TableState::default());
+                engine.adopt_tables(new_tables);
+            }
+            engine.heap.write_at(heap_first + heap_len - heap_carried.len() as u64, heap_carried)?;
+            state.heap.len += heap_len;
+            for part in parts {
+                let table = &part.batch.table;
+                let at = (part.first.0 + part.cited) * table.row_size();
+                table.space.write_at(at, part.carried)?;
+                store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
+                let change = Change {
+                    table,
+                    view: table.at(part.state, seq)?,
+                    rows: part.first..RowId(part.state.len),
+                    hashes: part.batch.hashes,
+                    previous: &part.batch.previous,
+                    deaths: &part.batch.deaths,
+                };
+                engine.indexer.apply(&change, false).map_err(index_fault(table))?;
+                state.tables[table.id().0 as usize] = part.state;
+            }
+            Ok(())
+        })
     }
 
     fn checkpoint_if_due(&mut self) -> Result<(), WriteError> {

@@ -7,6 +7,7 @@
 //! | `recover` | from the newest checkpoint to the last whole entry |
 //! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
 //! | `writer` | the writer lock, in this process and between processes |
+//! | `staged` | heap items of a transaction before its commit |
 //! | `commit` | one transaction's way from staged bytes to acknowledged |
 //! | `alloc` | rows that a transaction fills in place |
 //! | `pipeline` | syncs shared by those that wait; publishing in order |
@@ -30,6 +31,8 @@ mod recover;
 #[forbid(unsafe_code)]
 mod replay;
 #[forbid(unsafe_code)]
+mod staged;
+#[forbid(unsafe_code)]
 mod writer;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -38,6 +41,8 @@ pub use alloc::NewRows;
 pub use commit::{Batch, Durability, TableBatch};
 pub use indexer::{Change, IndexError, Indexer, Killed};
 pub use writer::WriteGuard;
+
+pub use crate::control::Wait;
 
 use crate::control::Control;
 use crate::error::{Fault, ReadError};
@@ -62,11 +67,14 @@ pub struct EngineOptions {
     /// Journal bytes after which a commit makes a checkpoint (default 64 MiB): more means fewer checkpoints and longer
     /// recovery.
     pub checkpoint_bytes: u64,
+    /// Bytes of rows and heap items that a transaction holds in memory before it writes further ones to the chunks
+    /// (default 64 MiB).
+    pub transaction_memory: u64,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { sizes: Sizes::default(), checkpoint_bytes: 64 << 20 }
+        Self { sizes: Sizes::default(), checkpoint_bytes: 64 << 20, transaction_memory: 64 << 20 }
     }
 }
 

@@ -15,7 +15,6 @@ use crate::journal::{self, CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scan
 use crate::marks::DirtyMarks;
 use crate::pins::Pins;
 use crate::space::{Space, SpaceIdentity};
-use crate::state::State;
 use crate::storage::Storage;
 use crate::superblock::{self, Slot, Superblock};
 use crate::table::TableCore;
@@ -95,8 +94,8 @@ impl Engine {
         let journal = Journal::resume(storage, store, control.salt(), segment, state.journal_end, smallest)?;
         let count = state.tables.len();
         let writer = Writer {
-            checkpoint: State::default(),
-            state,
+            checkpoint: Arc::default(),
+            state: Arc::new(state),
             journal,
             superblock,
             dirty_marks: DirtyMarks::new(),
@@ -197,8 +196,8 @@ impl Engine {
         }
         // What others dirtied since the last checkpoint is not in this process's lists: the next one syncs everything.
         self.control.set_foreign_dirty(true);
-        writer.checkpoint = State::default();
-        writer.state = state;
+        writer.checkpoint = Arc::default();
+        writer.state = Arc::new(state);
         Ok(())
     }
 

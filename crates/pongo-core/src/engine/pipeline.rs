@@ -16,7 +16,7 @@ use crate::storage::File;
 /// A commit that is applied and not published.
 #[derive(Debug)]
 struct Pending {
-    state: State,
+    state: Arc<State>,
     /// Whether it may be published before it is durable.
     relaxed: bool,
     /// The segment with its entry.
@@ -84,7 +84,7 @@ impl Pipeline {
     }
 
     /// Adds an applied commit. The caller holds the writer, so commits come in order.
-    pub(crate) fn push(&self, state: State, relaxed: bool, file: Arc<dyn File>) {
+    pub(crate) fn push(&self, state: Arc<State>, relaxed: bool, file: Arc<dyn File>) {
         let mut queue = self.queue();
         let before = queue.pending.back().map_or(queue.published, |pending| pending.state.seq);
         debug_assert_eq!(state.seq, before.next(), "commits come in the order of their `Seq`");

@@ -56,10 +56,10 @@ impl Engine {
             options.sizes.segment,
         )?;
         let writer = Writer {
-            state: State::default(),
+            state: Arc::default(),
             journal,
             superblock,
-            checkpoint: base,
+            checkpoint: Arc::new(base),
             dirty_marks: DirtyMarks::new(),
             marks_sums: marks_sums(&checkpoint),
         };
@@ -169,7 +169,7 @@ impl Engine {
             scanner.position(),
             self.options.sizes.segment,
         )?;
-        writer.state = state;
+        writer.state = Arc::new(state);
         self.pipeline.reset(writer.state.seq, writer.journal.end());
         // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one. And whoever was about to
         // write first may have died at the checkpoint with which that begins: then its entry, and the name of the segment that

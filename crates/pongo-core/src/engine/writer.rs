@@ -7,20 +7,22 @@
 //! has held it for a while drains its pipeline and lets go for a moment.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::commit::index_fault;
+use super::staged::StagedHeap;
 use super::{Engine, schema_path};
-use crate::control::Hold;
-use crate::error::{Fault, ReadError, WriteError};
+use crate::append_vec::AppendVec;
+use crate::control::{Hold, Wait};
+use crate::error::{ReadError, WriteError};
 use crate::fields::{HeapError, HeapRead};
 use crate::heap;
 use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
 use crate::marks::DirtyMarks;
 use crate::record::PongoRecord;
-use crate::space::View;
 use crate::state::{State, TableState};
 use crate::superblock::Superblock;
 use crate::table::{TableCore, TableView};
@@ -29,11 +31,11 @@ use crate::table::{TableCore, TableView};
 #[derive(Debug)]
 pub(crate) struct Writer {
     /// Everything applied, published or not.
-    pub(crate) state: State,
+    pub(crate) state: Arc<State>,
     pub(crate) journal: Journal,
     pub(crate) superblock: Superblock,
     /// The state at the newest checkpoint: what lies below is on disk.
-    pub(crate) checkpoint: State,
+    pub(crate) checkpoint: Arc<State>,
     /// Marks that changed since.
     pub(crate) dirty_marks: DirtyMarks,
     /// The checksums of all others; what it says counts only if no other process wrote since.
@@ -44,6 +46,8 @@ pub(crate) struct Writer {
 struct GateState {
     /// Absent while a write transaction has it.
     writer: Option<Box<Writer>>,
+    /// The threads that began the open transaction and that last opened a table of it; 0 while there is none.
+    threads: [u64; 2],
     waiting: usize,
     /// Since when this process has held the lock between processes.
     locked: Option<(Instant, Hold)>,
@@ -73,52 +77,131 @@ impl Gate {
     }
 }
 
-/// The right to write: taken by [`Engine::begin_write`], given back when dropped.
+/// The right to write, with what one transaction writes before its commit: taken by [`Engine::begin_write`], given back
+/// when dropped.
+///
+/// Shared references to it stage: several threads can append to different tables, and stage heap items, at once. What is
+/// read borrows from it, and never moves or changes before the guard is gone or borrowed mutably.
 #[derive(Debug)]
 pub struct WriteGuard {
     pub(crate) engine: Arc<Engine>,
+    /// Everything applied when it was taken: nothing more is until this commits.
+    base: Arc<State>,
     /// Present until the guard is dropped or spent.
-    pub(crate) writer: Option<Box<Writer>>,
+    writer: Mutex<Option<Box<Writer>>>,
     /// Tables that this transaction makes.
-    pub(crate) new_tables: Vec<Arc<TableCore>>,
-    /// Rows that were written beyond the applied length.
-    pub(crate) appended: Vec<Appended>,
-    /// Tables in which room for rows was asked for.
-    pub(crate) roomed: Vec<Arc<TableCore>>,
-    heap: OnceLock<Arc<View>>,
+    new_tables: Mutex<Vec<Arc<TableCore>>>,
+    /// Tables that this transaction looked at.
+    tables: AppendVec<GuardTable>,
+    /// Locked to add to `tables`, or to a table's views.
+    adding: Mutex<()>,
+    pub(crate) heap: StagedHeap,
+    /// Bytes of rows that the layer above holds in memory for this transaction.
+    row_memory: AtomicU64,
     /// Whether the journal has the transaction.
-    pub(crate) committed: bool,
+    pub(crate) committed: AtomicBool,
     /// Whether it was applied and is on its way to be published.
     pub(crate) settled: bool,
 }
 
-/// Rows of one table that a transaction wrote beyond the applied length.
-#[derive(Debug)]
-pub(crate) struct Appended {
+/// One table in a transaction.
+pub(crate) struct GuardTable {
     pub(crate) table: Arc<TableCore>,
-    rows: u64,
-    /// The table with these rows. Never leaves the guard: once the guard is gone the rows may be written over.
-    view: OnceLock<TableView>,
+    /// The table as applied.
+    base: OnceLock<TableView>,
+    /// Rows that were written beyond the applied length: stored after they are.
+    appended: AtomicU64,
+    /// The table with these rows; the last one has the most. They never leave the guard: once it is gone the rows may be
+    /// written over.
+    views: AppendVec<TableView>,
+    /// Rows are being appended, or filled in place.
+    busy: AtomicBool,
+    /// Room for rows was asked for, whether or not rows came to lie there.
+    pub(crate) roomed: AtomicBool,
+}
+
+impl core::fmt::Debug for GuardTable {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("GuardTable").field("table", &self.table.schema().table).finish_non_exhaustive()
+    }
+}
+
+impl GuardTable {
+    /// Takes the right to append to the table; an error if somebody has it, or never gave it back.
+    pub(crate) fn begin_append(&self) -> Result<Appending<'_>, WriteError> {
+        if self.busy.swap(true, Ordering::Acquire) {
+            return Err(WriteError::BrokenOff { table: self.table.schema().table.clone() });
+        }
+        Ok(Appending(self))
+    }
+
+    pub(crate) fn appended(&self) -> u64 {
+        self.appended.load(Ordering::Acquire)
+    }
+}
+
+/// The right to append to one table of a transaction, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Appending<'g>(pub(crate) &'g GuardTable);
+
+impl Appending<'_> {
+    /// So many more rows were written behind those that were appended before.
+    pub(crate) fn note(&self, rows: u64) {
+        self.0.appended.fetch_add(rows, Ordering::Release);
+    }
+}
+
+impl Drop for Appending<'_> {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Release);
+    }
+}
+
+/// A number of this thread that no other thread of the process ever has.
+fn thread_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    thread_local! {
+        static NUMBER: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
 }
 
 impl Engine {
     /// Waits for the right to write, among threads and processes.
+    ///
+    /// # Errors
+    /// [`WriteError::OpenInThread`] if this thread began the transaction that is open, or was the last to call
+    /// [`WriteGuard::note_thread`] for it: it would wait for itself.
     pub fn begin_write(self: &Arc<Self>) -> Result<WriteGuard, WriteError> {
+        Ok(self.begin_write_within(Wait::Forever)?.expect("waits for as long as it takes"))
+    }
+
+    /// As [`begin_write`](Self::begin_write), waiting no longer than that: `None` if somebody else still writes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn begin_write_within(self: &Arc<Self>, wait: Wait) -> Result<Option<WriteGuard>, WriteError> {
         if self.fork.is_child() {
             return Err(WriteError::Forked);
         }
-        let (mut writer, locked) = self.take_writer();
-        match self.enter(&mut writer, locked) {
-            Ok(()) => Ok(WriteGuard {
+        let Some((mut writer, locked)) = self.take_writer(wait)? else { return Ok(None) };
+        match self.enter(&mut writer, locked, wait) {
+            Ok(true) => Ok(Some(WriteGuard {
                 engine: Arc::clone(self),
-                writer: Some(writer),
-                new_tables: Vec::new(),
-                appended: Vec::new(),
-                roomed: Vec::new(),
-                heap: OnceLock::new(),
-                committed: false,
+                base: Arc::clone(&writer.state),
+                heap: StagedHeap::new(writer.state.heap.len, self.options.transaction_memory),
+                writer: Mutex::new(Some(writer)),
+                new_tables: Mutex::default(),
+                tables: AppendVec::new(),
+                adding: Mutex::default(),
+                row_memory: AtomicU64::new(0),
+                committed: AtomicBool::new(false),
                 settled: false,
-            }),
+            })),
+            Ok(false) => {
+                self.give_back(writer);
+                Ok(None)
+            }
             Err(error) => {
                 let error = self.heed(error);
                 self.give_back(writer);
@@ -127,29 +210,58 @@ impl Engine {
         }
     }
 
-    fn take_writer(&self) -> (Box<Writer>, Option<(Instant, Hold)>) {
+    #[expect(clippy::type_complexity, reason = "the writer, and since when the lock is held")]
+    fn take_writer(&self, wait: Wait) -> Result<Option<(Box<Writer>, Option<(Instant, Hold)>)>, WriteError> {
+        let mine = thread_number();
+        let take = |gate: &mut GateState| {
+            let writer = gate.writer.take()?;
+            gate.threads = [mine; 2];
+            Some((writer, gate.locked))
+        };
         // A transaction takes a few microseconds, going to sleep and being woken takes longer.
         for _ in 0..PATIENCE {
             let mut gate = self.gate.state();
-            if let Some(writer) = gate.writer.take() {
-                return (writer, gate.locked);
+            if let Some(taken) = take(&mut gate) {
+                return Ok(Some(taken));
+            }
+            if gate.threads.contains(&mine) {
+                return Err(WriteError::OpenInThread);
             }
             drop(gate);
+            if wait.is_over() {
+                return Ok(None);
+            }
             std::thread::yield_now();
         }
         let mut gate = self.gate.state();
         gate.waiting += 1;
         loop {
-            if let Some(writer) = gate.writer.take() {
+            if let Some(taken) = take(&mut gate) {
                 gate.waiting -= 1;
-                return (writer, gate.locked);
+                return Ok(Some(taken));
             }
-            gate = self.gate.free.wait(gate).unwrap_or_else(PoisonError::into_inner);
+            gate = match wait {
+                Wait::Forever => self.gate.free.wait(gate).unwrap_or_else(PoisonError::into_inner),
+                Wait::Until(end) => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        gate.waiting -= 1;
+                        return Ok(None);
+                    }
+                    self.gate.free.wait_timeout(gate, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
         }
     }
 
-    /// Gets the lock between processes, and what others wrote since this process last had it.
-    fn enter(&self, writer: &mut Writer, locked: Option<(Instant, Hold)>) -> Result<(), WriteError> {
+    /// Gets the lock between processes, and what others wrote since this process last had it. `false`: another process
+    /// still had the lock when the wait was over.
+    fn enter(
+        &self,
+        writer: &mut Writer,
+        locked: Option<(Instant, Hold)>,
+        wait: Wait,
+    ) -> Result<bool, WriteError> {
         self.refuse_poisoned()?;
         let enough = locked.filter(|(since, hold)| match hold {
             Hold::Alone => !self.control.is_lone(),
@@ -162,7 +274,7 @@ impl Engine {
             std::thread::yield_now();
         }
         if enough.is_some() || locked.is_none() {
-            let hold = self.control.lock_writer(self.pins.group())?;
+            let Some(hold) = self.control.lock_writer(self.pins.group(), wait)? else { return Ok(false) };
             self.gate.state().locked = Some((Instant::now(), hold));
             self.refuse_poisoned()?;
         }
@@ -171,17 +283,26 @@ impl Engine {
             self.control.set_owner(self.owner);
         }
         if self.control.is_clean() {
+            let mut rebuilt = false;
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
                 if self.indexer.check(&table).is_err() {
+                    if !rebuilt {
+                        self.begin_changes(writer)?;
+                        rebuilt = true;
+                    }
                     self.indexer.rebuild(&view).map_err(index_fault(&table))?;
                 }
             }
-            // From here on the index on disk is not as good as the rows.
-            self.checkpoint(writer, false)?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The first change since the store was closed in order is about to be made: from here on the index on disk is not as
+    /// good as the rows.
+    fn begin_changes(&self, writer: &mut Writer) -> Result<(), WriteError> {
+        if self.control.is_clean() { self.checkpoint(writer, false) } else { Ok(()) }
     }
 
     pub(crate) fn refuse_poisoned(&self) -> Result<(), WriteError> {
@@ -208,6 +329,7 @@ impl Engine {
     pub(crate) fn give_back(&self, writer: Box<Writer>) {
         let mut gate = self.gate.state();
         gate.writer = Some(writer);
+        gate.threads = [0; 2];
         if gate.waiting > 0 {
             self.gate.free.notify_one();
         } else {
@@ -256,12 +378,28 @@ impl WriteGuard {
         if self.engine.fork.is_child() { Err(WriteError::Forked) } else { Ok(()) }
     }
 
-    pub(crate) fn writer(&self) -> &Writer {
-        self.writer.as_ref().expect("present until the guard is spent")
+    pub(crate) fn writer_mut(&mut self) -> &mut Writer {
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
+        writer.as_mut().expect("present until the guard is spent")
     }
 
-    pub(crate) fn writer_mut(&mut self) -> &mut Writer {
-        self.writer.as_mut().expect("present until the guard is spent")
+    /// The writer, through a shared reference: for what is done once all staging is over.
+    pub(crate) fn with_writer<R>(&self, work: impl FnOnce(&mut Writer) -> R) -> R {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        work(writer.as_mut().expect("present until the guard is spent"))
+    }
+
+    /// Called before the first thing that this transaction writes.
+    pub(crate) fn begin_changes(&self) -> Result<(), WriteError> {
+        if !self.engine.control.is_clean() {
+            return Ok(());
+        }
+        self.with_writer(|writer| self.engine.begin_changes(writer)).map_err(|error| self.engine.heed(error))
+    }
+
+    /// This thread works on the transaction now: it must not wait for another one.
+    pub fn note_thread(&self) {
+        self.engine.gate.state().threads[1] = thread_number();
     }
 
     /// The engine behind it.
@@ -273,15 +411,32 @@ impl WriteGuard {
     /// Everything applied so far: what this transaction sees beside its own changes.
     #[must_use]
     pub fn applied(&self) -> &State {
-        &self.writer().state
+        &self.base
+    }
+
+    fn new_tables(&self) -> MutexGuard<'_, Vec<Arc<TableCore>>> {
+        self.new_tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The table of that name, made by this transaction or before.
     pub fn table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
-        if let Some(new) = self.new_tables.iter().find(|table| table.schema().table == name) {
+        self.table_among(&self.new_tables(), name)
+    }
+
+    pub(crate) fn table_among(
+        &self,
+        new_tables: &[Arc<TableCore>],
+        name: &str,
+    ) -> Result<Option<Arc<TableCore>>, ReadError> {
+        if let Some(new) = new_tables.iter().find(|table| table.schema().table == name) {
             return Ok(Some(Arc::clone(new)));
         }
         self.committed_table_named(name)
+    }
+
+    /// Makes a table, one at a time.
+    pub(crate) fn with_new_tables<R>(&self, make: impl FnOnce(&mut Vec<Arc<TableCore>>) -> R) -> R {
+        make(&mut self.new_tables())
     }
 
     /// The table of that name, if a commit before this transaction made it.
@@ -290,14 +445,61 @@ impl WriteGuard {
         self.engine.table_named(name, self.applied().tables.len())
     }
 
+    /// The entry of a table, made if there is none.
+    pub(crate) fn entry(&self, table: &Arc<TableCore>) -> &GuardTable {
+        let find = || self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table));
+        if let Some(known) = find() {
+            return known;
+        }
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = find() {
+            return known;
+        }
+        let place = self.tables.push(GuardTable {
+            table: Arc::clone(table),
+            base: OnceLock::new(),
+            appended: AtomicU64::new(0),
+            views: AppendVec::new(),
+            busy: AtomicBool::new(false),
+            roomed: AtomicBool::new(false),
+        });
+        self.tables.get(place).expect("it was just added")
+    }
+
     /// A table as applied so far.
     ///
     /// # Panics
     /// If it is a table of another store, as in the other methods that take one.
-    pub fn view(&self, table: &Arc<TableCore>) -> Result<TableView, ReadError> {
+    pub fn view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
         self.engine.refuse_reader_forked()?;
         self.engine.assert_own(table);
-        Ok(table.at(self.table_state(table.id()), self.applied().seq)?)
+        let entry = self.entry(table);
+        if let Some(view) = entry.base.get() {
+            return Ok(view);
+        }
+        let view = table.at(self.table_state(table.id()), self.applied().seq)?;
+        Ok(entry.base.get_or_init(|| view))
+    }
+
+    /// The table with the rows that [`WriteGuard::append`] wrote beyond the applied length.
+    ///
+    /// # Errors
+    /// As for [`view`](Self::view).
+    pub fn appended_view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
+        // In a child nothing keeps the parent from writing over them.
+        self.engine.refuse_reader_forked()?;
+        self.engine.assert_own(table);
+        let entry = self.entry(table);
+        let last = || entry.views.len().checked_sub(1).and_then(|last| entry.views.get(last));
+        let mut state = self.table_state(table.id());
+        state.len += entry.appended();
+        if let Some(view) = last().filter(|view| view.len() >= state.len) {
+            return Ok(view);
+        }
+        let view = table.at(state, self.applied().seq)?;
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = entry.views.push(view);
+        Ok(entry.views.get(place).expect("it was just added"))
     }
 
     /// A row that [`WriteGuard::append`] wrote beyond the applied length.
@@ -305,55 +507,27 @@ impl WriteGuard {
     /// # Errors
     /// If there is no such row.
     pub fn appended_row<T: PongoRecord>(&self, table: &Arc<TableCore>, row: RowId) -> Result<&T, ReadError> {
-        // In a child nothing keeps the parent from writing over it.
-        self.engine.refuse_reader_forked()?;
-        let missing =
-            || Fault::corrupt(table.space.dir(), 0, format!("a row {row} of this transaction"), "none such");
-        let appended =
-            self.appended.iter().find(|known| Arc::ptr_eq(&known.table, table)).ok_or_else(missing)?;
-        let view = match appended.view.get() {
-            Some(view) => view,
-            None => {
-                let state = self.applied();
-                let mut table_state = self.table_state(table.id());
-                table_state.len += appended.rows;
-                let view = table.at(table_state, state.seq)?;
-                appended.view.get_or_init(|| view)
-            }
-        };
-        view.row(row)
+        self.appended_view(table)?.row(row)
     }
 
     /// How many rows of a table were written beyond the applied length.
     #[must_use]
-    pub fn appended_rows(&self, table: TableId) -> u64 {
-        self.appended.iter().find(|known| known.table.id() == table).map_or(0, |known| known.rows)
+    pub fn appended_rows(&self, table: &Arc<TableCore>) -> u64 {
+        self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table)).map_or(0, GuardTable::appended)
     }
 
-    /// Room in a table is about to be asked for, whether or not rows come to lie there.
-    pub(crate) fn note_room(&mut self, table: &Arc<TableCore>) {
-        if !self.roomed.iter().any(|known| Arc::ptr_eq(known, table)) {
-            self.roomed.push(Arc::clone(table));
-        }
-    }
-
-    pub(crate) fn note_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
-        match self.appended.iter_mut().find(|known| Arc::ptr_eq(&known.table, table)) {
-            Some(known) => {
-                known.rows += rows;
-                known.view = OnceLock::new();
-            }
-            None => self.appended.push(Appended { table: Arc::clone(table), rows, view: OnceLock::new() }),
-        }
+    /// All tables that were looked at.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &GuardTable> {
+        self.tables.iter()
     }
 
     /// Gives rows up that [`WriteGuard::append`] wrote, all but the first so many: whatever is appended next goes there.
     pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
-        if let Some(known) = self.appended.iter_mut().find(|known| Arc::ptr_eq(&known.table, table))
-            && known.rows > rows
+        if let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, table))
+            && *known.appended.get_mut() > rows
         {
-            known.rows = rows;
-            known.view = OnceLock::new();
+            *known.appended.get_mut() = rows;
+            known.views.truncate(0);
             if rows == 0 {
                 table.space.forget_pending();
             }
@@ -363,14 +537,21 @@ impl WriteGuard {
     /// How many tables this transaction made.
     #[must_use]
     pub fn made_tables(&self) -> usize {
-        self.new_tables.len()
+        self.new_tables().len()
     }
 
     /// Takes away the tables that this transaction made, all but the first so many.
     pub fn keep_made_tables(&mut self, count: usize) {
-        while self.new_tables.len() > count {
-            let table = self.new_tables.pop().expect("there are more than that");
-            self.appended.retain(|known| !Arc::ptr_eq(&known.table, &table));
+        loop {
+            let new_tables = self.new_tables.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if new_tables.len() <= count {
+                break;
+            }
+            let table = new_tables.pop().expect("there are more than that");
+            if let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, &table)) {
+                *known.appended.get_mut() = 0;
+                known.views.truncate(0);
+            }
             self.unmake(&table);
         }
     }
@@ -385,56 +566,62 @@ impl WriteGuard {
         self.applied().tables.get(table.0 as usize).copied().unwrap_or_default()
     }
 
-    /// The heap's length as applied: staged bytes will begin here.
+    /// The heap's length as applied: staged bytes begin here.
     #[must_use]
     pub fn heap_len(&self) -> u64 {
         self.applied().heap.len
     }
 
-    /// Appends an item to staged heap bytes; returns its address.
-    #[must_use]
-    pub fn stage_heap(&self, staged: &mut Vec<u8>, bytes: &[u8]) -> HeapAddr {
-        let addr = HeapAddr(self.heap_len() + staged.len() as u64);
-        heap::stage(staged, bytes);
-        addr
+    /// Stages an item of the heap; returns its address. It is written with the commit. Items beyond
+    /// [`transaction_memory`](super::EngineOptions::transaction_memory) go to the heap's chunks at once.
+    ///
+    /// # Errors
+    /// [`WriteError::Fault`] if such an item cannot be written.
+    pub fn stage_heap(&self, bytes: &[u8]) -> Result<HeapAddr, WriteError> {
+        self.refuse_forked()?;
+        let in_rows = self.row_memory.load(Ordering::Relaxed);
+        self.heap.stage(self, bytes, in_rows)
     }
 
-    /// Reads an item that [`WriteGuard::stage_heap`] staged, or one of the applied heap.
-    pub fn read_heap<'a>(
-        &'a self,
-        staged: &'a [u8],
-        addr: HeapAddr,
-        len: u32,
-        hash: u32,
-    ) -> Result<&'a [u8], HeapError> {
-        let base = self.heap_len();
-        let Some(at) = addr.0.checked_sub(base) else { return HeapRead::read_heap(self, addr, len, hash) };
-        let end = at.checked_add(heap::item_len(u64::from(len)));
-        let item = end.and_then(|end| staged.get(at as usize..end as usize));
-        let outside = HeapError::Outside { addr, len, end: HeapAddr(base + staged.len() as u64) };
-        heap::check(item.ok_or(outside)?, addr, len, hash)
+    /// Bytes of heap items that were staged: what [`keep_staged_heap`](Self::keep_staged_heap) takes to come back here.
+    #[must_use]
+    pub fn staged_heap_len(&self) -> u64 {
+        self.heap.len()
+    }
+
+    /// Forgets staged heap bytes, all but the first so many.
+    pub fn keep_staged_heap(&mut self, len: u64) {
+        self.heap.truncate(len);
+    }
+
+    /// The layer above holds so many bytes of rows more, or fewer, in memory than it did.
+    pub fn note_row_memory(&self, more: u64, fewer: u64) {
+        self.row_memory.fetch_add(more.wrapping_sub(fewer), Ordering::Relaxed);
+    }
+
+    /// Whether this transaction holds as much in memory as it may.
+    #[must_use]
+    pub fn is_memory_full(&self) -> bool {
+        self.row_memory.load(Ordering::Relaxed) + self.heap.in_memory()
+            > self.engine.options.transaction_memory
     }
 }
 
+/// Items of the applied heap, and those that were staged.
 impl HeapRead for WriteGuard {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
         self.engine.refuse_reader_forked().map_err(|error| heap::forked(addr, error))?;
-        let state = self.applied().heap;
-        let view = match self.heap.get() {
-            Some(view) => view,
-            None => {
-                let view = self.engine.heap_view(state).map_err(|fault| heap::chunk_error(addr, fault))?;
-                self.heap.get_or_init(|| view)
-            }
-        };
-        heap::read(view, state.len, addr, len, hash)
+        self.heap.read(self, addr, len, hash)
     }
 }
 
 impl WriteGuard {
     /// Takes away what the transaction made on the way to a commit that never was.
     fn undo(&mut self) {
-        self.appended.clear();
+        self.tables.iter_mut().for_each(|known| {
+            *known.appended.get_mut() = 0;
+            known.views.truncate(0);
+        });
         self.keep_made_tables(0);
         for table in self.engine.tables.read().unwrap_or_else(PoisonError::into_inner).iter() {
             table.space.forget_pending();
@@ -445,13 +632,14 @@ impl WriteGuard {
 
 impl Drop for WriteGuard {
     fn drop(&mut self) {
-        let Some(writer) = self.writer.take() else { return };
+        let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(writer) = writer else { return };
         if self.engine.fork.is_child() {
             // The parent still has it, and the lock too: nothing of it may be touched, not even closed.
             std::mem::forget(writer);
             return;
         }
-        if !self.committed {
+        if !*self.committed.get_mut() {
             self.undo();
         } else if !self.settled {
             self.engine.poison("a commit was broken off between the journal and its publication");

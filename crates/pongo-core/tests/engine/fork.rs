@@ -105,7 +105,7 @@ fn is_locked(storage: &dyn Storage, (start, len): (u64, u64)) -> bool {
 }
 
 /// What a child is answered by all that it inherited, as a number whose bits say what was wrong.
-fn use_inherited(engine: Arc<Engine>, snapshot: pongo_core::snapshot::Snapshot, mut guard: WriteGuard) -> u8 {
+fn use_inherited(engine: Arc<Engine>, snapshot: pongo_core::snapshot::Snapshot, guard: WriteGuard) -> u8 {
     let mut wrong = 0;
     let mut must = |place: u32, right: bool| wrong |= u8::from(!right) << place;
     must(0, matches!(engine.begin_read(), Err(ReadError::Forked)));
@@ -130,7 +130,7 @@ fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
     let other = open(&path);
     // A transaction that has made files, and a pin.
     let snapshot = engine.begin_read().unwrap();
-    let mut guard = engine.begin_write().unwrap();
+    let guard = engine.begin_write().unwrap();
     let table = guard.create_table(schema("made", 24)).unwrap();
     guard.append(&table, &[7; 24 * 5000]).unwrap();
     let before = (control(&storage), names(&storage));
@@ -150,7 +150,7 @@ fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
     let (engine, snapshot, guard) = (engine.unwrap(), snapshot.unwrap(), guard.unwrap());
     assert!(!engine.is_inherited());
     model.check(&snapshot);
-    assert_eq!(guard.appended_rows(table.id()), 5000);
+    assert_eq!(guard.appended_rows(&table), 5000);
     drop(guard);
     let model = write(&engine, &model, 2);
     drop((snapshot, table));

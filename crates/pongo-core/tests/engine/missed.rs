@@ -35,7 +35,7 @@ pub(crate) fn put(
     bulk: bool,
     durability: Durability,
 ) -> u64 {
-    let mut guard = engine.begin_write().unwrap();
+    let guard = engine.begin_write().unwrap();
     let table = match guard.table_named(table).unwrap() {
         Some(table) => table,
         None => guard.create_table(schema(table, size)).unwrap(),
@@ -46,7 +46,7 @@ pub(crate) fn put(
     }
     let rows = if bulk { &[][..] } else { &rows };
     let part = TableBatch { table, rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
-    guard.commit(&Batch { tables: vec![part], heap: &[] }, durability).unwrap().0
+    guard.commit(&Batch { tables: vec![part] }, durability).unwrap().0
 }
 
 /// A snapshot that was asked for as durable shows a relaxed commit: without a sync the power takes it.
@@ -74,7 +74,7 @@ pub(crate) fn dead_behind_an_entry(disk: &Disk, seed: u64) -> Arc<Engine> {
     let table = guard.table_named("table").unwrap().unwrap();
     let rows = row(3, 24);
     let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
-    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap_err();
+    guard.commit(&Batch { tables: vec![part] }, Durability::Sync).unwrap_err();
     assert!(first.is_dead());
     two
 }
@@ -103,9 +103,8 @@ fn a_large_item_survives_a_cut() {
         let engine = open(&disk.process());
         let content = bytes(seed, (1 << 20) + 999);
         let guard = engine.begin_write().unwrap();
-        let mut staged = Vec::new();
-        let addr = guard.stage_heap(&mut staged, &content);
-        guard.commit(&Batch { tables: Vec::new(), heap: &staged }, Durability::Sync).unwrap();
+        let addr = guard.stage_heap(&content).unwrap();
+        guard.commit(&Batch::default(), Durability::Sync).unwrap();
         let after = disk.reboot(&mut Random(seed));
         let snapshot = open(&after.process()).begin_read().unwrap();
         let found = snapshot.read_heap(addr, content.len() as u32, content_hash(&content));
@@ -212,7 +211,7 @@ pub(crate) fn delete(engine: &Arc<Engine>, table: &str, row: u64) -> Result<Seq,
     let table = guard.table_named(table).unwrap().unwrap();
     let deaths = vec![RowId(row)];
     let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
-    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync)
+    guard.commit(&Batch { tables: vec![part] }, Durability::Sync)
 }
 
 /// A process dies when a marks file has its name, and before the name is durable. The next one stores into that file,

@@ -149,7 +149,7 @@ fn a_schema_of_another_layout_is_noticed() {
         let disk = Disk::new();
         let process = disk.process();
         let engine = open(&process);
-        let mut guard = engine.begin_write().unwrap();
+        let guard = engine.begin_write().unwrap();
         guard.create_table(schema("table", 24)).unwrap();
         guard.commit(&Batch::default(), Durability::Sync).unwrap();
         if !checkpointed {
@@ -198,7 +198,7 @@ fn a_gap_between_commits_is_noticed() {
 /// A store whose process was killed, with several segments behind its checkpoint, and their numbers.
 fn with_segments() -> (Arc<dyn Storage>, EngineOptions, Vec<u64>) {
     let sizes = pongo_core::Sizes { segment: 4096, ..options().sizes };
-    let options = EngineOptions { sizes, checkpoint_bytes: 64 << 20 };
+    let options = EngineOptions { sizes, ..EngineOptions::default() };
     let disk = Disk::new();
     let process = disk.process();
     let engine = Engine::open(process.storage(), options, Arc::new(MapIndexer::default())).unwrap();
@@ -266,9 +266,8 @@ fn items_that_rot_while_they_are_read_are_noticed() {
     let engine = open(&disk.process());
     let text = bytes(7, 100);
     let guard = engine.begin_write().unwrap();
-    let mut staged = Vec::new();
-    let addr = guard.stage_heap(&mut staged, &text);
-    guard.commit(&Batch { tables: Vec::new(), heap: &staged }, Durability::Sync).unwrap();
+    let addr = guard.stage_heap(&text).unwrap();
+    guard.commit(&Batch::default(), Durability::Sync).unwrap();
     let snapshot = engine.begin_read().unwrap();
     let read = || snapshot.read_heap(addr, 100, content_hash(&text)).map(<[u8]>::to_vec);
     assert_eq!(read().unwrap(), text);

@@ -198,7 +198,7 @@ fn try_write_pairs(
         let deaths = if first > 0 { vec![RowId(first - 2), RowId(first - 1)] } else { Vec::new() };
         let previous = deaths.iter().map(|old| (RowId(old.0 + 2), *old)).collect();
         let part = TableBatch { table, rows: &rows, hashes: &[], previous, deaths };
-        match guard.commit(&Batch { tables: vec![part], heap: &[] }, durability) {
+        match guard.commit(&Batch { tables: vec![part] }, durability) {
             Ok(seq) => seqs.push(seq.0),
             Err(_) => return (seqs, false),
         }
@@ -228,7 +228,7 @@ fn check_pairs(engine: &Arc<Engine>) -> u64 {
 }
 
 fn create_pairs(engine: &Arc<Engine>) {
-    let mut guard = engine.begin_write().unwrap();
+    let guard = engine.begin_write().unwrap();
     guard.create_table(schema("pairs", SIZE)).unwrap();
     guard.commit(&Batch::default(), Durability::Sync).unwrap();
 }
@@ -355,7 +355,7 @@ fn write_large(engine: &Arc<Engine>, first: u64, count: u64) -> bool {
     let Ok(guard) = engine.begin_write() else { return false };
     let table = guard.table_named("large").unwrap().unwrap();
     let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
-    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).is_ok()
+    guard.commit(&Batch { tables: vec![part] }, Durability::Sync).is_ok()
 }
 
 fn large(key: u64) -> Row {
@@ -372,7 +372,7 @@ fn names_that_the_dead_left_are_made_durable() {
             let first = disk.process();
             let one = open(first.storage());
             let mut two = (!recovered).then(|| open(disk.process().storage()));
-            let mut guard = one.begin_write().unwrap();
+            let guard = one.begin_write().unwrap();
             guard.create_table(schema("large", 1000)).unwrap();
             guard.commit(&Batch::default(), Durability::Sync).unwrap();
             assert!(write_large(&one, 0, 600));
@@ -420,8 +420,8 @@ fn a_process_that_joins_waits_for_the_one_that_was_alone() {
             });
             std::thread::sleep(std::time::Duration::from_millis(50));
             assert!(!entered.load(Ordering::SeqCst), "two write at the same time");
-            let heap = [0; 16];
-            let seq = guard.commit(&Batch { heap: &heap, ..Batch::default() }, Durability::Sync).unwrap();
+            guard.stage_heap(&[0; 8]).unwrap();
+            let seq = guard.commit(&Batch::default(), Durability::Sync).unwrap();
             assert_eq!(waits.join().unwrap(), seq);
         });
         // From now on both know of each other.

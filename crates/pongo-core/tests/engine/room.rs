@@ -27,7 +27,7 @@ fn put(engine: &Arc<Engine>, name: &str, discard: Option<&str>, rows: usize, fil
     }
     let rows = vec![fill; 24 * rows];
     let batch = TableBatch { table, rows: &rows, hashes: &[], previous: vec![], deaths: vec![] };
-    guard.commit(&Batch { tables: vec![batch], heap: &[] }, Durability::Relaxed).expect("there is space");
+    guard.commit(&Batch { tables: vec![batch] }, Durability::Relaxed).expect("there is space");
 }
 
 fn check(engine: &Arc<Engine>) {
@@ -88,7 +88,7 @@ fn a_table_of_another_store_is_refused() {
     refused(&|| drop(ours.view(&table)));
     refused(&|| drop(one.begin_write().expect("the store takes writes").view(&table)));
     refused(&|| {
-        let mut guard = one.begin_write().expect("the store takes writes");
+        let guard = one.begin_write().expect("the store takes writes");
         drop(guard.append(&table, &[3; 24 * 50]));
     });
     refused(&|| crate::filled::discard(&mut one.begin_write().expect("the store takes writes"), &table, 1));
@@ -102,7 +102,7 @@ fn a_table_of_another_store_is_refused() {
             previous: vec![],
             deaths: vec![],
         };
-        drop(guard.commit(&Batch { tables: vec![batch], heap: &[] }, Durability::Relaxed));
+        drop(guard.commit(&Batch { tables: vec![batch] }, Durability::Relaxed));
     });
     let view = theirs.view(&table).expect("its chunks are sound").expect("it is there");
     let all = view.rows_bytes(RowId(0)..RowId(100)).expect("its blocks are sound");

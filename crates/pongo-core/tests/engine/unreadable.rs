@@ -20,7 +20,7 @@ fn open(path: &std::path::Path) -> Result<Arc<Engine>, OpenError> {
 
 /// Puts rows `keys`, each in place of the row of the number before it, if `replace`.
 fn put(engine: &Arc<Engine>, keys: std::ops::Range<u64>, replace: bool) {
-    let mut guard = engine.begin_write().unwrap();
+    let guard = engine.begin_write().unwrap();
     let table = guard.table_named("large").unwrap();
     let table = table.unwrap_or_else(|| guard.create_table(schema("large", SIZE)).unwrap());
     let bytes = |key| Row { key, seed: key, previous: None, dead: false }.bytes(SIZE);
@@ -28,7 +28,7 @@ fn put(engine: &Arc<Engine>, keys: std::ops::Range<u64>, replace: bool) {
     let pairs = || keys.clone().filter(|_| replace).map(|row| (RowId(row), RowId(row - 1)));
     let deaths = pairs().map(|(_, before)| before).collect();
     let part = TableBatch { table, rows: &rows, hashes: &[], previous: pairs().collect(), deaths };
-    guard.commit(&Batch { tables: vec![part], heap: &[] }, Durability::Sync).unwrap();
+    guard.commit(&Batch { tables: vec![part] }, Durability::Sync).unwrap();
 }
 
 /// A reader's snapshot from before another process replaced a row, with the new row in a chunk that the reader has not met:

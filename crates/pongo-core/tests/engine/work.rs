@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use pongo_core::Sizes;
 use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch, WriteGuard};
 use pongo_core::error::{CommitError, WriteError};
+use pongo_core::fields::{HeapRead, content_hash};
 use pongo_core::ids::{HeapAddr, RowId, Seq};
-use pongo_core::{Sizes, fields::content_hash};
 
 use crate::filled;
 use crate::model::{Item, Model, Row, Table, bytes, schema};
@@ -14,7 +15,7 @@ use pongo_sim::Random;
 /// Small enough that a short workload rolls segments, makes several chunks and outgrows address ranges.
 pub(crate) fn options() -> EngineOptions {
     let sizes = Sizes { chunk: 256 << 10, reservation: 256 << 10, ..Sizes::default() };
-    EngineOptions { sizes, checkpoint_bytes: 192 << 10 }
+    EngineOptions { sizes, checkpoint_bytes: 192 << 10, ..EngineOptions::default() }
 }
 
 /// What a transaction may do.
@@ -138,16 +139,15 @@ impl Transaction {
         for (name, size) in &self.new_tables {
             guard.create_table(schema(name, *size))?;
         }
-        let mut staged = Vec::new();
         let first_item = self.after.heap.len() - self.heap.len();
         for (&(len, seed), item) in self.heap.iter().zip(&self.after.heap[first_item..]) {
             let content = bytes(seed, len);
-            let addr = guard.stage_heap(&mut staged, &content);
+            let addr = guard.stage_heap(&content)?;
             assert_eq!(addr, item.addr);
-            let read = guard.read_heap(&staged, addr, len as u32, content_hash(&content)).unwrap();
+            let read = guard.read_heap(addr, len as u32, content_hash(&content)).unwrap();
             assert!(read == content);
         }
-        let mut batch = Batch { tables: Vec::new(), heap: &staged };
+        let mut batch = Batch::default();
         for part in &self.parts {
             let model = &self.after.tables[part.table];
             let found = guard.table_named(&model.name).map_err(WriteError::from)?;

@@ -136,7 +136,7 @@ fn heap(bytes: &mut Bytes<'_>, some: &[u8]) {
 
 /// A row with a forged text is refused, or can be read, in the transaction as behind it; nothing of it stays.
 fn put(store: &Store, text: Text) {
-    let mut tx = store.begin_write().expect("nothing goes wrong");
+    let tx = store.begin_write().expect("nothing goes wrong");
     let outcome = (|| {
         let mut stops = tx.table::<Stop>()?;
         stops.put(&Stop::new(99, 1, text))?;

@@ -63,7 +63,7 @@ fn samples() -> &'static (Store, Vec<Sample>) {
         let store = quiet().open_on(Arc::clone(&storage) as _).expect("a new store");
         let mut random = Random(3);
         let all: Vec<Sample> = (0..ROWS).map(|id| sample(id, &mut random)).collect();
-        let mut tx = store.begin_write().expect("nothing goes wrong");
+        let tx = store.begin_write().expect("nothing goes wrong");
         tx.table::<Sample>().expect("a table").extend(all.iter().cloned()).expect("memory");
         tx.commit().expect("nothing goes wrong");
         // Zones are made of what a checkpoint has.

@@ -19,7 +19,7 @@ fn lives(ids: &[u64]) -> Vec<Image> {
     let mut images: Vec<Image> = Vec::new();
     for &id in ids {
         let store = bases::open(storage.clone()).unwrap();
-        let mut tx = store.begin_write().unwrap();
+        let tx = store.begin_write().unwrap();
         tx.table::<Stop>().unwrap().put(&Stop::new(id, 0, Text::EMPTY)).unwrap();
         let seat = Seat { row: 0, place: id as u16, even: true, _pad: [0; 3], who: 2 * id, version: 1 };
         tx.table::<Seat>().unwrap().put(&seat).unwrap();

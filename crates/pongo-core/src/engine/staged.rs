@@ -1,0 +1,152 @@
+//! Heap items that one transaction stages: in memory, and beyond a limit in the heap's chunks, behind everything applied.
+//! Where an item lies never changes until it is given up.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::writer::WriteGuard;
+use crate::append_vec::AppendVec;
+use crate::arena::Arena;
+use crate::error::{Fault, WriteError};
+use crate::fields::HeapError;
+use crate::heap;
+use crate::ids::HeapAddr;
+use crate::space::View;
+
+/// After so many bytes that went to the chunks the kernel is asked to begin writing them back.
+const WRITEBACK: u64 = 1 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct StagedHeap {
+    /// The heap's length as applied: the first item's address.
+    base: u64,
+    /// Bytes that the transaction may hold in memory.
+    limit: u64,
+    memory: Arena,
+    /// Bytes in the chunks, behind those in memory: stored after they are written.
+    spilled: AtomicU64,
+    staging: Mutex<Staging>,
+    /// The heap with what was staged, mapped; the last one reaches furthest. The first is of the applied heap.
+    views: AppendVec<Arc<View>>,
+}
+
+#[derive(Debug, Default)]
+struct Staging {
+    /// An item went to the chunks: so will all others.
+    spilling: bool,
+    /// Bytes of the space up to which the kernel was asked to write back.
+    written_back: u64,
+}
+
+impl StagedHeap {
+    pub(crate) fn new(base: u64, limit: u64) -> Self {
+        Self {
+            base,
+            limit,
+            memory: Arena::new(),
+            spilled: AtomicU64::new(0),
+            staging: Mutex::default(),
+            views: AppendVec::new(),
+        }
+    }
+
+    /// Staged bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.memory.len() as u64 + self.spilled.load(Ordering::Acquire)
+    }
+
+    /// Those of them that are in memory.
+    pub(crate) fn in_memory(&self) -> u64 {
+        self.memory.len() as u64
+    }
+
+    /// Whether some are in the chunks.
+    pub(crate) fn is_spilled(&self) -> bool {
+        self.spilled.load(Ordering::Acquire) > 0
+    }
+
+    /// What is in memory, in order: it comes first.
+    pub(crate) fn memory(&self) -> impl Iterator<Item = &[u8]> {
+        self.memory.slices()
+    }
+
+    /// Stages an item. `elsewhere` is what the transaction holds in memory besides.
+    pub(crate) fn stage(
+        &self,
+        guard: &WriteGuard,
+        bytes: &[u8],
+        elsewhere: u64,
+    ) -> Result<HeapAddr, WriteError> {
+        let mut item = Vec::with_capacity(heap::item_len(bytes.len() as u64) as usize);
+        heap::stage(&mut item, bytes);
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = self.memory.len() as u64 + item.len() as u64 + elsewhere <= self.limit;
+        if !staging.spilling && fits {
+            return Ok(HeapAddr(self.base + self.memory.push(&item) as u64));
+        }
+        guard.begin_changes()?;
+        let space = &guard.engine.heap;
+        let at = self.base + self.len();
+        let end = at + item.len() as u64;
+        space.reserve_to(end)?;
+        space.write_at(at, &item)?;
+        staging.spilling = true;
+        self.spilled.fetch_add(item.len() as u64, Ordering::Release);
+        let from = staging.written_back.max(self.base + self.memory.len() as u64);
+        if end - from >= WRITEBACK {
+            space.start_writeback(&(from..end));
+            staging.written_back = end;
+        }
+        Ok(HeapAddr(at))
+    }
+
+    /// Reads an item of the applied heap or a staged one.
+    pub(crate) fn read(
+        &self,
+        guard: &WriteGuard,
+        addr: HeapAddr,
+        len: u32,
+        hash: u32,
+    ) -> Result<&[u8], HeapError> {
+        let whole = heap::item_len(u64::from(len));
+        let in_memory = addr.0.checked_sub(self.base).filter(|&at| at < self.memory.len() as u64);
+        if let Some(at) = in_memory {
+            let outside = HeapError::Outside { addr, len, end: HeapAddr(self.base + self.len()) };
+            let item = if at.is_multiple_of(8) { self.memory.get(at as usize, whole as usize) } else { None };
+            return heap::check(item.ok_or(outside)?, addr, len, hash);
+        }
+        // Without what is in memory, behind which the chunks may have no bytes yet.
+        let end = if addr.0 < self.base { self.base } else { self.base + self.len() };
+        let view = self.view(guard, end).map_err(|fault| heap::chunk_error(addr, fault))?;
+        heap::read(view, end, addr, len, hash)
+    }
+
+    /// The heap, mapped to byte `end` of its space.
+    fn view(&self, guard: &WriteGuard, end: u64) -> Result<&View, Fault> {
+        let last = || self.views.len().checked_sub(1).and_then(|last| self.views.get(last));
+        if let Some(view) = last().filter(|view| view.mapped_end() >= end) {
+            return Ok(view);
+        }
+        let view = guard.engine.heap.view_to(end, guard.applied().heap.summed)?;
+        let _staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = self.views.push(view);
+        Ok(self.views.get(place).expect("it was just added"))
+    }
+
+    /// Forgets all bytes but the first `len`.
+    pub(crate) fn truncate(&mut self, len: u64) {
+        let in_memory = self.memory.len() as u64;
+        let staging = self.staging.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if len >= in_memory {
+            let spilled = self.spilled.get_mut();
+            *spilled = (*spilled).min(len - in_memory);
+            staging.spilling = *spilled > 0;
+        } else {
+            self.memory.truncate(len as usize);
+            *self.spilled.get_mut() = 0;
+            staging.spilling = false;
+        }
+        staging.written_back = staging.written_back.min(self.base + len);
+    }
+}

@@ -1,0 +1,517 @@
+//! Changes to many rows of a write transaction, in the order of an index: by a range of the key
+//! ([`TableMut::modify`], [`delete_range`](TableMut::delete_range), [`retain`](TableMut::retain),
+//! [`extract_if`](TableMut::extract_if), [`pop_first`](TableMut::pop_first)) or of another index ([`ByMut`]).
+//!
+//! All act on the rows that are present when they are called, never on their own output: rows of before are visited in the
+//! index as it was before the transaction, which a change does not touch, and own rows by a list of their keys that is made
+//! first ([`Visit`]).
+
+use core::fmt;
+use core::iter::FusedIterator;
+use std::ops::{Bound, RangeBounds, RangeFull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pongo_core::error::{Fault, ReadError, WriteError};
+use pongo_core::ids::RowId;
+use pongo_core::record::PongoRecord;
+use pongo_core::search::IndexColumns;
+use pongo_core::table::TableView;
+use pongo_index::key_hash;
+
+use crate::by::fields_of;
+use crate::keys::{Base, Spot};
+use crate::ordered::{Limits, OrderedIndex, Stream};
+use crate::own::{Own, OwnKeys};
+use crate::range::limits;
+use crate::staging::copy;
+use crate::table_mut::TableMut;
+
+/// Rows of a table as they were when this was made, while they are changed one after the other.
+pub(crate) struct Visit<'t, T: PongoRecord> {
+    view: &'t TableView,
+    base: BaseRows<'t>,
+    /// The next row of before, and its key in the index.
+    next: Option<(RowId, Vec<u8>)>,
+    own: OwnKeys<T>,
+}
+
+/// Rows of before, whether or not the transaction changed them.
+enum BaseRows<'t> {
+    /// In the order of an index.
+    Index(Box<Stream<'t>>, Arc<OrderedIndex>),
+    /// All from this number on.
+    All(RowId),
+}
+
+impl<'t, T: PongoRecord> Visit<'t, T> {
+    /// All rows, in no order.
+    pub(crate) fn all(table: &TableMut<'t, T>) -> Result<Self, ReadError> {
+        let (staging, guard) = (table.staging(), table.guard);
+        staging.resolve(guard)?;
+        let own = OwnKeys::all(Own::new(staging, guard))?;
+        Ok(Self { view: guard.view(&staging.core)?, base: BaseRows::All(RowId(0)), next: None, own })
+    }
+
+    /// Those within limits, in the order of an index.
+    fn within(table: &TableMut<'t, T>, index: Arc<OrderedIndex>, limits: Limits) -> Result<Self, ReadError> {
+        let (staging, guard) = (table.staging(), table.guard);
+        staging.resolve(guard)?;
+        let view = guard.view(&staging.core)?;
+        let own = OwnKeys::within(Own::new(staging, guard), &index, |key, row| limits.contain(key, row))?;
+        let source = table.tx.source();
+        let base = Stream::new(source.shared, view, source.heap, Arc::clone(&index), limits, None);
+        Ok(Self { view, base: BaseRows::Index(Box::new(base), index), next: None, own })
+    }
+
+    /// The next row that is still there: where it is found, the hash of its key, and its key.
+    fn next(&mut self, table: &TableMut<'t, T>) -> Result<Option<(Spot, u64, T::KeyBytes)>, ReadError> {
+        loop {
+            if self.next.is_none() {
+                self.next = self.next_base(table)?;
+            }
+            let base_first = match (&self.next, self.own.peek()) {
+                (Some((_, key)), Some(own)) => &key[..] <= own,
+                (next, _) => next.is_some(),
+            };
+            if base_first {
+                let Some((row, _)) = self.next.take() else { return Ok(None) };
+                let key = self.view.row::<T>(row)?.key_bytes();
+                return Ok(Some((Spot::Applied(Base { row, alive: true }), key_hash(key.as_ref()), key)));
+            }
+            let Some(key) = self.own.next() else { return Ok(None) };
+            let hash = key_hash(key.as_ref());
+            let spot = table.spot(hash, &key)?;
+            if table.value(spot)?.is_some() {
+                return Ok(Some((spot, hash, key)));
+            }
+        }
+    }
+
+    /// The next row of before that the transaction left as it was, with its key in the index.
+    fn next_base(&mut self, table: &TableMut<'t, T>) -> Result<Option<(RowId, Vec<u8>)>, ReadError> {
+        let own = Own::new(table.staging(), table.guard);
+        loop {
+            let row = match &mut self.base {
+                BaseRows::Index(stream, _) => stream.next()?,
+                BaseRows::All(next) => self.view.next_run(*next).map(|run| {
+                    *next = run.start.next();
+                    run.start
+                }),
+            };
+            let Some(row) = row else { return Ok(None) };
+            let value = self.view.row::<T>(row)?;
+            if own.first_run(std::slice::from_ref(value))?.is_none() {
+                continue;
+            }
+            let mut key = Vec::new();
+            if let BaseRows::Index(_, index) = &self.base
+                && self.own.peek().is_some()
+            {
+                index.keys().put(T::SCHEMA.table, value.as_bytes(), table.guard, &mut key)?;
+            }
+            return Ok(Some((row, key)));
+        }
+    }
+}
+
+/// Runs code of the user's between two changes: if it does not come back, what was changed so far is not taken for a whole.
+fn interrupted<R>(flag: &AtomicBool, code: impl FnOnce() -> R) -> R {
+    flag.store(true, Ordering::Relaxed);
+    let result = code();
+    flag.store(false, Ordering::Relaxed);
+    result
+}
+
+impl<'t, T: PongoRecord> TableMut<'t, T> {
+    /// The rows whose keys in an index lie within bounds on values.
+    fn visit(
+        &self,
+        fields: &[usize],
+        start: Bound<Vec<u8>>,
+        end: Bound<Vec<u8>>,
+    ) -> Result<Option<Visit<'t, T>>, ReadError> {
+        let index = self.index(fields)?;
+        match limits(&index, start, end, T::SCHEMA.table)? {
+            Some(limits) => Visit::within(self, index, limits).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The rows whose keys in an index lie within limits.
+    pub(crate) fn visit_within(
+        &self,
+        fields: &[usize],
+        limits: Option<Limits>,
+    ) -> Result<Option<Visit<'t, T>>, ReadError> {
+        match limits {
+            Some(limits) => Visit::within(self, self.index(fields)?, limits).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn index(&self, fields: &[usize]) -> Result<Arc<OrderedIndex>, ReadError> {
+        let (core, ordered) = (&self.staging().core, &self.tx.source().shared.ordered);
+        // A table that may never be committed is nobody else's.
+        let unlisted = self.staging().view.is_empty();
+        let index = if unlisted { ordered.unlisted(core, fields) } else { ordered.index(core, fields) };
+        let fault = || Fault::Limit {
+            what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),
+            limit: 0,
+        };
+        index.ok_or_else(|| fault().into())
+    }
+
+    fn visit_keys(&self, bounds: &impl RangeBounds<T::Key>) -> Result<Option<Visit<'t, T>>, ReadError> {
+        let raw = |key: &T::Key| T::encode_key(key).as_ref().to_vec();
+        self.visit(T::SCHEMA.key, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
+    }
+
+    pub(crate) fn modify_visited<R>(
+        &mut self,
+        visit: Option<Visit<'t, T>>,
+        mut change: impl FnMut(&mut T) -> R,
+    ) -> Result<u64, WriteError> {
+        self.staging().refuse_broken()?;
+        let Some(mut visit) = visit else { return Ok(0) };
+        let flag = Arc::clone(&self.staging().interrupted);
+        let mut changed = 0;
+        while let Some((spot, hash, key)) = visit.next(self)? {
+            let result = self.update_found(spot, hash, &key, |row| interrupted(&flag, || change(row)))?;
+            changed += u64::from(result.is_some());
+        }
+        Ok(changed)
+    }
+
+    pub(crate) fn delete_visited(&mut self, visit: Option<Visit<'t, T>>) -> Result<u64, WriteError> {
+        self.delete_visited_if(visit, None::<fn(&T) -> Result<bool, ReadError>>)
+    }
+
+    pub(crate) fn delete_visited_if(
+        &mut self,
+        visit: Option<Visit<'t, T>>,
+        mut test: Option<impl FnMut(&T) -> Result<bool, ReadError>>,
+    ) -> Result<u64, WriteError> {
+        self.staging().refuse_broken()?;
+        let Some(mut visit) = visit else { return Ok(0) };
+        let flag = Arc::clone(&self.staging().interrupted);
+        let mut deleted = 0;
+        while let Some((spot, hash, _)) = visit.next(self)? {
+            if let Some(test) = &mut test {
+                let Some(row) = self.value(spot)? else { continue };
+                if !interrupted(&flag, || test(row))? {
+                    continue;
+                }
+            }
+            self.delete_found(spot, hash);
+            deleted += 1;
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes the next row of which `test` takes something out.
+    pub(crate) fn extract_next<R>(
+        &mut self,
+        visit: &mut Option<Visit<'t, T>>,
+        test: &mut impl FnMut(&T) -> Result<Option<R>, ReadError>,
+    ) -> Result<Option<R>, WriteError> {
+        let Some(visit) = visit else { return Ok(None) };
+        let flag = Arc::clone(&self.staging().interrupted);
+        while let Some((spot, hash, _)) = visit.next(self)? {
+            let Some(row) = self.value(spot)? else { continue };
+            if let Some(taken) = interrupted(&flag, || test(row))? {
+                self.delete_found(spot, hash);
+                return Ok(Some(taken));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Changes all rows whose keys lie within bounds, in key order, as [`update`](Self::update) changes one: rows of before this
+    /// transaction and its own, as they are at the call; rows that the change puts are not visited. Returns how many.
+    ///
+    /// Costs a look-up and a copy a row, and the key and some 16 bytes of memory for each row that this transaction changed
+    /// before.
+    ///
+    /// # Errors
+    /// As for [`update`](Self::update), [`ReadError::StartAfterEnd`] and other [`ReadError`]s. Rows before the one that was refused are
+    /// changed then; a [savepoint](crate::WriteTransaction::savepoint) takes them back. After a panic in `change` that is caught the
+    /// transaction can only be aborted, or rolled back to a savepoint: changes and the commit answer [`WriteError::BrokenOff`].
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "accounts")]
+    /// # struct Account { #[pongo(key)] number: u64, cents: i64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut accounts = tx.table::<Account>()?;
+    /// accounts.extend((0..100).map(|number| Account { number, cents: 500 }))?;
+    /// assert_eq!(accounts.modify(10..20, |account| account.cents += 5)?, 10);
+    /// assert_eq!(accounts.get(&19)?.map(|account| account.cents), Some(505));
+    /// assert_eq!(accounts.delete_range(50..)?, 50);
+    /// assert_eq!(accounts.len()?, 50);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn modify<R>(
+        &mut self,
+        bounds: impl RangeBounds<T::Key>,
+        change: impl FnMut(&mut T) -> R,
+    ) -> Result<u64, WriteError> {
+        let visit = self.visit_keys(&bounds)?;
+        self.modify_visited(visit, change)
+    }
+
+    /// Deletes all rows whose keys lie within bounds. Returns how many. Costs what [`modify`](Self::modify) costs.
+    ///
+    /// # Errors
+    /// [`ReadError::StartAfterEnd`] and other [`ReadError`]s.
+    pub fn delete_range(&mut self, bounds: impl RangeBounds<T::Key>) -> Result<u64, WriteError> {
+        let visit = self.visit_keys(&bounds)?;
+        self.delete_visited(visit)
+    }
+
+    /// Deletes all rows for which `keep` returns `false`, in no promised order. Returns how many.
+    ///
+    /// Costs a scan, and a look-up for each row that is deleted or was put by this transaction.
+    ///
+    /// # Errors
+    /// [`ReadError`]s. After a panic in `keep`: as for [`modify`](Self::modify).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "sessions")]
+    /// # struct Session { #[pongo(key)] id: u64, seen: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut sessions = tx.table::<Session>()?;
+    /// sessions.extend((0..10).map(|id| Session { id, seen: id * 10 }))?;
+    /// assert_eq!(sessions.retain(|session| session.seen >= 70)?, 7);
+    /// assert_eq!(sessions.len()?, 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) -> Result<u64, WriteError> {
+        let visit = Visit::all(self)?;
+        self.delete_visited_if(Some(visit), Some(|row: &T| Ok(!keep(row))))
+    }
+
+    /// The same among the rows whose keys lie within bounds, in key order.
+    ///
+    /// # Errors
+    /// As there, and [`ReadError::StartAfterEnd`].
+    pub fn retain_in(
+        &mut self,
+        bounds: impl RangeBounds<T::Key>,
+        mut keep: impl FnMut(&T) -> bool,
+    ) -> Result<u64, WriteError> {
+        let visit = self.visit_keys(&bounds)?;
+        self.delete_visited_if(visit, Some(|row: &T| Ok(!keep(row))))
+    }
+
+    /// Takes rows out whose keys lie within bounds and for which `take` returns `true`, in key order: each is deleted when the
+    /// iterator gives it. Rows that it was not asked for stay. It visits the rows that are there at the call.
+    ///
+    /// # Errors
+    /// As for [`delete_range`](Self::delete_range), also as the last item. After a panic in `take`: as for
+    /// [`modify`](Self::modify).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "jobs")]
+    /// # struct Job { #[pongo(key)] number: u64, size: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut jobs = tx.table::<Job>()?;
+    /// jobs.extend((0..10).map(|number| Job { number, size: number % 3 }))?;
+    /// let two: Vec<Job> = jobs.extract_if(2.., |job| job.size == 0)?.take(2).collect::<Result<_, _>>()?;
+    /// assert_eq!((two[0].number, two[1].number), (3, 6));
+    /// assert!(jobs.contains(&9)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn extract_if<P: FnMut(&T) -> bool>(
+        &mut self,
+        bounds: impl RangeBounds<T::Key>,
+        take: P,
+    ) -> Result<ExtractIf<'_, 't, T, P>, WriteError> {
+        let visit = self.visit_keys(&bounds)?;
+        self.staging().refuse_broken()?;
+        Ok(ExtractIf { table: self, visit, take })
+    }
+
+    /// Takes the row with the lowest key out. Returns it, or `None` if the table is empty.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "jobs")]
+    /// # struct Job { #[pongo(key)] number: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut jobs = tx.table::<Job>()?;
+    /// jobs.extend([3, 1, 2].map(|number| Job { number }))?;
+    /// assert_eq!(jobs.pop_first()?.map(|job| job.number), Some(1));
+    /// assert_eq!(jobs.pop_last()?.map(|job| job.number), Some(3));
+    /// assert_eq!(jobs.len()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pop_first(&mut self) -> Result<Option<T>, WriteError> {
+        let first = self.first()?.map(copy);
+        self.take_out(first)
+    }
+
+    /// Takes the row with the highest key out: as [`pop_first`](Self::pop_first).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pop_last(&mut self) -> Result<Option<T>, WriteError> {
+        let last = self.last()?.map(copy);
+        self.take_out(last)
+    }
+
+    /// Deletes a row that was found.
+    pub(crate) fn take_out(&mut self, row: Option<T>) -> Result<Option<T>, WriteError> {
+        if let Some(row) = &row {
+            self.delete_bytes(&row.key_bytes())?;
+        }
+        Ok(row)
+    }
+
+    /// The index over a column, or a tuple of columns, to change rows by: as [`by`](Self::by), which reads.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "jobs")]
+    /// # struct Job { #[pongo(key)] number: u64, #[pongo(index)] due: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut jobs = tx.table::<Job>()?;
+    /// jobs.extend((0..10).map(|number| Job { number, due: 100 - number }))?;
+    /// assert_eq!(jobs.by_mut(Job::DUE).modify(95.., |job| job.due += 1000)?, 6);
+    /// assert_eq!(jobs.by_mut(Job::DUE).delete_range(..93)?, 2);
+    /// assert_eq!(jobs.by_mut(Job::DUE).pop_first()?.map(|job| job.number), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by_mut<C: IndexColumns<T>>(&mut self, columns: C) -> ByMut<'_, 't, T, C> {
+        ByMut { table: self, columns }
+    }
+}
+
+/// A table of a write transaction by one of its indexes: see [`TableMut::by_mut`].
+pub struct ByMut<'a, 't, T: PongoRecord, C> {
+    table: &'a mut TableMut<'t, T>,
+    columns: C,
+}
+
+impl<T: PongoRecord, C: IndexColumns<T>> fmt::Debug for ByMut<'_, '_, T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByMut")
+            .field("table", &T::SCHEMA.table)
+            .field("columns", &self.columns.names())
+            .finish()
+    }
+}
+
+impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
+    fn visit(&self, bounds: &impl RangeBounds<C::Value>) -> Result<Option<Visit<'t, T>>, ReadError> {
+        let raw = |value: &C::Value| {
+            let mut raw = Vec::new();
+            C::bytes(value, &mut raw);
+            raw
+        };
+        let fields = fields_of::<T, C>(&self.columns)?;
+        self.table.visit(fields, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
+    }
+
+    /// Changes all rows whose values lie within bounds, in the order of the values: as [`TableMut::modify`]. A row is visited
+    /// once, also if the change moves it to another place in the range.
+    ///
+    /// # Errors
+    /// As there; [`ReadError::NoIndex`] if no index begins with these columns.
+    pub fn modify<R>(
+        self,
+        bounds: impl RangeBounds<C::Value>,
+        change: impl FnMut(&mut T) -> R,
+    ) -> Result<u64, WriteError> {
+        let visit = self.visit(&bounds)?;
+        self.table.modify_visited(visit, change)
+    }
+
+    /// Deletes all rows whose values lie within bounds. Returns how many.
+    ///
+    /// # Errors
+    /// As for [`modify`](Self::modify).
+    pub fn delete_range(self, bounds: impl RangeBounds<C::Value>) -> Result<u64, WriteError> {
+        let visit = self.visit(&bounds)?;
+        self.table.delete_visited(visit)
+    }
+
+    /// Takes rows out whose values lie within bounds and for which `take` returns `true`, in the order of the values: as
+    /// [`TableMut::extract_if`].
+    ///
+    /// # Errors
+    /// As for [`modify`](Self::modify).
+    pub fn extract_if<P: FnMut(&T) -> bool>(
+        self,
+        bounds: impl RangeBounds<C::Value>,
+        take: P,
+    ) -> Result<ExtractIf<'a, 't, T, P>, WriteError> {
+        let visit = self.visit(&bounds)?;
+        self.table.staging().refuse_broken()?;
+        Ok(ExtractIf { table: self.table, visit, take })
+    }
+
+    /// Takes the row with the lowest value out. Returns it, or `None` if the table is empty.
+    ///
+    /// # Errors
+    /// As for [`modify`](Self::modify).
+    pub fn pop_first(self) -> Result<Option<T>, WriteError> {
+        let first = self.table.reader()?.by(self.columns).range(RangeFull)?.next().transpose()?.map(copy);
+        self.table.take_out(first)
+    }
+
+    /// Takes the row with the highest value out: as [`pop_first`](Self::pop_first).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pop_last(self) -> Result<Option<T>, WriteError> {
+        let last = self.table.reader()?.by(self.columns).range(RangeFull)?.next_back().transpose()?.map(copy);
+        self.table.take_out(last)
+    }
+}
+
+/// Rows that are taken out of a table as they are asked for: see [`TableMut::extract_if`].
+#[must_use = "rows are taken out when they are asked for"]
+pub struct ExtractIf<'a, 't, T: PongoRecord, P> {
+    table: &'a mut TableMut<'t, T>,
+    /// `None`: nothing is left, or an error was given.
+    visit: Option<Visit<'t, T>>,
+    take: P,
+}
+
+impl<T: PongoRecord, P> fmt::Debug for ExtractIf<'_, '_, T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExtractIf").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+    }
+}
+
+impl<T: PongoRecord, P: FnMut(&T) -> bool> Iterator for ExtractIf<'_, '_, T, P> {
+    type Item = Result<T, WriteError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let take = &mut self.take;
+        let mut test = |row: &T| Ok(take(row).then(|| copy(row)));
+        let item = self.table.extract_next(&mut self.visit, &mut test).transpose();
+        if !matches!(item, Some(Ok(_))) {
+            self.visit = None;
+        }
+        item
+    }
+}
+
+impl<T: PongoRecord, P: FnMut(&T) -> bool> FusedIterator for ExtractIf<'_, '_, T, P> {}

@@ -1,0 +1,372 @@
+//! What one transaction changed in one table, laid over the table as it was before ([`Own`]): which rows of before are still
+//! there, and the transaction's own rows, by key, all of them, and in the order of an index.
+//!
+//! An own row has the number that it would get if the transaction were committed now: those that lie in the chunks
+//! already keep theirs, one in memory can come to another place when a row is deleted. Orders over own rows
+//! ([`OwnOrder`]) are therefore proposals, as those over committed rows are: a pair counts if its row is there and has its key.
+
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use pongo_core::engine::WriteGuard;
+use pongo_core::error::ReadError;
+use pongo_core::ids::RowId;
+use pongo_core::record::PongoRecord;
+use pongo_core::table::TableView;
+use pongo_index::key_hash;
+use pongo_index::ordered::Pairs;
+
+use crate::keys::{Base, Keys, Spot, Touched};
+use crate::ordered::{OrderedIndex, OwnRows, Passed, Recent};
+use crate::staging::Staging;
+
+/// The changes of a transaction to a table. All bulk-loaded rows were compared with the others before one is made.
+pub(crate) struct Own<'s, T> {
+    staging: &'s Staging<T>,
+    guard: &'s WriteGuard,
+}
+
+impl<T> Clone for Own<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Own<'_, T> {}
+
+/// Own rows in the order of one index, as far as they were asked for.
+#[derive(Debug)]
+pub(crate) struct OwnOrder {
+    fields: Vec<usize>,
+    /// Older and larger ones first; each with the part of it that may still count.
+    runs: Vec<(Arc<Recent>, std::ops::Range<usize>)>,
+    /// So many own rows are in the runs.
+    upto: u64,
+    /// Rows below `upto` that were changed, or moved, since.
+    pending: Vec<u64>,
+    /// Pairs of before that this transaction took away, forward and backward.
+    passed: [Option<Passed>; 2],
+}
+
+impl OwnOrder {
+    /// The own row at this place changed, or another one came there.
+    pub(crate) fn note_changed(&mut self, place: u64) {
+        if place < self.upto {
+            self.pending.push(place);
+        }
+    }
+
+    /// There are only so many own rows now.
+    pub(crate) fn note_count(&mut self, count: u64) {
+        self.upto = self.upto.min(count);
+    }
+}
+
+impl<'s, T: PongoRecord> Own<'s, T> {
+    pub(crate) fn new(staging: &'s Staging<T>, guard: &'s WriteGuard) -> Self {
+        Self { staging, guard }
+    }
+
+    /// The number of the first own row.
+    fn first(&self) -> u64 {
+        self.staging.view.len()
+    }
+
+    /// How many own rows there are, superseded ones included.
+    pub(crate) fn count(&self) -> u64 {
+        (self.staging.hashes.len() + self.staging.staged.len()) as u64
+    }
+
+    /// Live rows in the table as the transaction has it.
+    pub(crate) fn live(&self) -> u64 {
+        self.staging.view.live() + self.count() - self.staging.keys().deaths.len() as u64
+    }
+
+    /// An own row by its number.
+    pub(crate) fn row(&self, row: RowId) -> Result<&'s T, ReadError> {
+        self.staging.own_row(self.guard, row)
+    }
+
+    /// Whether the transaction replaced or deleted a row of before that was live.
+    fn hides(&self, keys: &Keys, value: &T) -> Result<bool, ReadError> {
+        if keys.is_empty() {
+            return Ok(false);
+        }
+        let key = value.key_bytes();
+        Ok(self.staging.locate_own(self.guard, keys, key_hash(key.as_ref()), &key)?.is_some())
+    }
+
+    /// Whether an own row that lies in the chunks is the newest version of its key.
+    fn is_live(&self, keys: &Keys, place: u64) -> bool {
+        let row = RowId(self.first() + place);
+        let hash = self.staging.hashes[place as usize];
+        // What was done to a row that was written in bulk says more than that it was.
+        let is_base = |touched: &Touched| touched.base.is_some_and(|base| base.row == row);
+        match keys.touched.find(hash, is_base) {
+            Some(touched) => touched.staged.is_none() && touched.base == Some(Base { row, alive: true }),
+            None => keys.written.find(hash, |known| *known == row).is_some(),
+        }
+    }
+
+    /// The row with a key.
+    pub(crate) fn get(&self, key: &T::KeyBytes) -> Result<Option<(RowId, &'s T)>, ReadError> {
+        let hash = key_hash(key.as_ref());
+        let spot = self.staging.locate(self.guard, &self.staging.keys(), hash, key)?;
+        let first_staged = self.first() + self.staging.hashes.len() as u64;
+        let row = match spot {
+            Spot::Touched(Touched { staged: Some(place), .. }) => RowId(first_staged + place as u64),
+            Spot::Touched(Touched { base: Some(Base { row, alive: true }), .. })
+            | Spot::Written(row)
+            | Spot::Applied(Base { row, alive: true }) => row,
+            Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => return Ok(None),
+        };
+        Ok(self.staging.value(self.guard, spot)?.map(|value| (row, value)))
+    }
+
+    /// The first rows, one behind the other, that the transaction left as they were: `None` if there are none.
+    pub(crate) fn first_run(&self, rows: &[T]) -> Result<Option<std::ops::Range<usize>>, ReadError> {
+        let keys = self.staging.keys();
+        if keys.is_empty() {
+            return Ok((!rows.is_empty()).then_some(0..rows.len()));
+        }
+        let mut start = 0;
+        while start < rows.len() && self.hides(&keys, &rows[start])? {
+            start += 1;
+        }
+        let mut end = start;
+        while end < rows.len() && !self.hides(&keys, &rows[end])? {
+            end += 1;
+        }
+        Ok((start < end).then_some(start..end))
+    }
+
+    /// All own rows that are live, in slices, from own row `at` on; the next place, too.
+    pub(crate) fn next_slice(&self, at: &mut u64) -> Option<Result<(RowId, &'s [T]), ReadError>> {
+        let (first, written) = (self.first(), self.staging.hashes.len() as u64);
+        if *at < written {
+            let keys = self.staging.keys();
+            while *at < written && !self.is_live(&keys, *at) {
+                *at += 1;
+            }
+            let from = *at;
+            while *at < written && self.is_live(&keys, *at) {
+                *at += 1;
+            }
+            if from < *at {
+                let rows = RowId(first + from)..RowId(first + *at);
+                let slice = self.guard.appended_view(&self.staging.core).and_then(|view| view.rows(rows));
+                return Some(slice.map(|slice| (RowId(first + from), slice)));
+            }
+        }
+        let staged = self.staging.staged.get((*at - written) as usize..).filter(|rows| !rows.is_empty())?;
+        let from = RowId(first + *at);
+        *at += staged.len() as u64;
+        Some(Ok((from, staged)))
+    }
+
+    fn orders(&self) -> MutexGuard<'s, Vec<OwnOrder>> {
+        self.staging.orders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the order of an index.
+    fn with_order<R>(&self, index: &OrderedIndex, then: impl FnOnce(&mut OwnOrder) -> R) -> R {
+        let mut orders = self.orders();
+        if let Some(order) = orders.iter_mut().find(|order| order.fields == index.fields()) {
+            return then(order);
+        }
+        let fields = index.fields().to_vec();
+        orders.push(OwnOrder {
+            fields,
+            runs: Vec::new(),
+            upto: 0,
+            pending: Vec::new(),
+            passed: [None, None],
+        });
+        let last = orders.len() - 1;
+        then(&mut orders[last])
+    }
+
+    fn key(&self, index: &OrderedIndex, row: RowId, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        out.clear();
+        index.keys().put(T::SCHEMA.table, self.row(row)?.as_bytes(), self.guard, out)
+    }
+
+    /// Whether a pair is that of a row that is there.
+    fn counts(
+        &self,
+        keys: &Keys,
+        index: &OrderedIndex,
+        (key, row): (&[u8], RowId),
+        found: &mut Vec<u8>,
+    ) -> Result<bool, ReadError> {
+        let Some(place) = row.0.checked_sub(self.first()).filter(|place| *place < self.count()) else {
+            return Ok(false);
+        };
+        if place < self.staging.hashes.len() as u64 && !self.is_live(keys, place) {
+            return Ok(false);
+        }
+        self.key(index, row, found)?;
+        Ok(found == key)
+    }
+
+    /// Brings the order up to the rows that are there.
+    fn refresh(&self, index: &OrderedIndex, order: &mut OwnOrder) -> Result<(), ReadError> {
+        let keys = self.staging.keys();
+        let (first, written, count) = (self.first(), self.staging.hashes.len() as u64, self.count());
+        order.note_count(count);
+        let mut found = Vec::new();
+        let mut pending = std::mem::take(&mut order.pending);
+        pending.sort_unstable();
+        pending.dedup();
+        pending.retain(|place| *place < order.upto);
+        let new = pending.iter().copied().chain(order.upto..count);
+        let mut pairs = Pairs::new();
+        for place in new.filter(|place| *place >= written || self.is_live(&keys, *place)) {
+            let row = RowId(first + place);
+            self.key(index, row, &mut found)?;
+            pairs.push(&found, row).map_err(|error| index.fault(error))?;
+        }
+        order.upto = count;
+        for (run, part) in &mut order.runs {
+            while part.start < part.end && !self.counts(&keys, index, run.pair(part.start), &mut found)? {
+                part.start += 1;
+            }
+            while part.start < part.end && !self.counts(&keys, index, run.pair(part.end - 1), &mut found)? {
+                part.end -= 1;
+            }
+        }
+        order.runs.retain(|(_, part)| part.start < part.end);
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let mut new = distinct(index, pairs)?;
+        // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
+        while let Some((last, part)) = order.runs.pop_if(|(_, part)| part.len() < 2 * new.len()) {
+            let mut pairs = Pairs::new();
+            for place in part {
+                let pair = last.pair(place);
+                if self.counts(&keys, index, pair, &mut found)? {
+                    pairs.push(pair.0, pair.1).map_err(|error| index.fault(error))?;
+                }
+            }
+            for place in 0..new.len() {
+                let pair = new.pair(place);
+                pairs.push(pair.0, pair.1).map_err(|error| index.fault(error))?;
+            }
+            new = distinct(index, pairs)?;
+        }
+        let all = 0..new.len();
+        order.runs.push((Arc::new(new), all));
+        Ok(())
+    }
+}
+
+/// Sorts pairs, each once: a row that was changed and changed back is there twice.
+fn distinct(index: &OrderedIndex, pairs: Pairs) -> Result<Recent, ReadError> {
+    let sorted = Recent::of(pairs.sort());
+    if (1..sorted.len()).all(|place| sorted.pair(place - 1) != sorted.pair(place)) {
+        return Ok(sorted);
+    }
+    let mut pairs = Pairs::new();
+    for place in 0..sorted.len() {
+        let pair = sorted.pair(place);
+        if place == 0 || sorted.pair(place - 1) != pair {
+            pairs.push(pair.0, pair.1).map_err(|error| index.fault(error))?;
+        }
+    }
+    Ok(Recent::of(pairs.sort()))
+}
+
+impl<T: PongoRecord> OwnRows for Own<'_, T> {
+    fn retain(&self, view: &TableView, rows: &mut Vec<RowId>) {
+        let keys = self.staging.keys();
+        if keys.is_empty() {
+            return;
+        }
+        // One that cannot be read is kept: whoever reads it errs.
+        rows.retain(|&row| {
+            let hidden = view.row::<T>(row).and_then(|value| self.hides(&keys, value));
+            !hidden.unwrap_or(false)
+        });
+    }
+
+    fn is_own(&self, index: &OrderedIndex, key: &[u8], row: RowId) -> bool {
+        self.counts(&self.staging.keys(), index, (key, row), &mut Vec::new()).unwrap_or(true)
+    }
+
+    fn row_bytes(&self, row: RowId) -> Result<&[u8], ReadError> {
+        Ok(self.row(row)?.as_bytes())
+    }
+
+    fn runs(&self, index: &OrderedIndex) -> Result<Vec<Arc<Recent>>, ReadError> {
+        self.with_order(index, |order| {
+            self.refresh(index, order)?;
+            Ok(order.runs.iter().map(|(run, _)| Arc::clone(run)).collect())
+        })
+    }
+
+    fn passed(&self, index: &OrderedIndex, forward: bool) -> Option<Passed> {
+        self.with_order(index, |order| order.passed[usize::from(forward)].clone())
+    }
+
+    fn note_passed(&self, index: &OrderedIndex, forward: bool, passed: Passed) {
+        self.with_order(index, |order| order.passed[usize::from(forward)] = Some(passed));
+    }
+}
+
+/// A transaction's own rows, as they were when they were asked for: by their keys, which stay when rows are moved.
+pub(crate) struct OwnKeys<T: PongoRecord> {
+    /// Their order, if they were asked for in that of an index: places in `keys`.
+    pairs: Option<Recent>,
+    at: usize,
+    keys: Vec<T::KeyBytes>,
+}
+
+impl<T: PongoRecord> OwnKeys<T> {
+    /// All of them, in no order.
+    pub(crate) fn all(own: Own<'_, T>) -> Result<Self, ReadError> {
+        let (mut keys, mut at) = (Vec::new(), 0);
+        while let Some(slice) = own.next_slice(&mut at) {
+            keys.extend(slice?.1.iter().map(PongoRecord::key_bytes));
+        }
+        Ok(Self { pairs: None, at: 0, keys })
+    }
+
+    /// Those whose pairs are within limits, in the order of an index.
+    pub(crate) fn within(
+        own: Own<'_, T>,
+        index: &OrderedIndex,
+        contains: impl Fn(&[u8], RowId) -> bool,
+    ) -> Result<Self, ReadError> {
+        let (mut pairs, mut keys, mut at, mut key) = (Pairs::new(), Vec::new(), 0, Vec::new());
+        while let Some(slice) = own.next_slice(&mut at) {
+            let (first, rows) = slice?;
+            for (row, value) in (first.0..).map(RowId).zip(rows) {
+                key.clear();
+                index.keys().put(T::SCHEMA.table, value.as_bytes(), own.guard, &mut key)?;
+                if contains(&key, row) {
+                    pairs.push(&key, RowId(keys.len() as u64)).map_err(|error| index.fault(error))?;
+                    keys.push(value.key_bytes());
+                }
+            }
+        }
+        Ok(Self { pairs: Some(Recent::of(pairs.sort())), at: 0, keys })
+    }
+
+    /// The next one's key in the index.
+    pub(crate) fn peek(&self) -> Option<&[u8]> {
+        let pairs = self.pairs.as_ref().filter(|pairs| self.at < pairs.len())?;
+        Some(pairs.pair(self.at).0)
+    }
+
+    /// The next one's key in the table.
+    pub(crate) fn next(&mut self) -> Option<T::KeyBytes> {
+        let place = match &self.pairs {
+            Some(pairs) if self.at < pairs.len() => pairs.pair(self.at).1.0 as usize,
+            Some(_) => return None,
+            None => self.at,
+        };
+        let key = self.keys.get(place).copied()?;
+        self.at += 1;
+        Some(key)
+    }
+}
