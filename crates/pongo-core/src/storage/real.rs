@@ -72,20 +72,31 @@ impl RealStorage {
         match fs::create_dir(path) {
             Ok(()) => sync_above(path).map_err(fail)?,
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                let storage = RealStorage::open(path)?;
                 // Whoever made it may have died, or erred, before its name was durable. A folder above that may not be read, or
                 // whose file system syncs no folders, is somebody else's, and so was making this one.
                 let not_ours =
                     [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
-                if !path.join("super").exists()
+                if !storage.has("super")?
                     && let Err(e) = sync_above(path)
                     && !not_ours.contains(&e.kind())
                 {
                     return Err(fail(e));
                 }
+                return Ok(storage);
             }
             Err(e) => return Err(fail(e)),
         }
         RealStorage::open(path)
+    }
+
+    /// Whether a name is there.
+    fn has(&self, path: &str) -> io::Result<bool> {
+        match rustix::fs::statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.error("look at", path, errno)),
+        }
     }
 
     fn error(&self, operation: &'static str, path: &str, source: impl Into<io::Error>) -> io::Error {
