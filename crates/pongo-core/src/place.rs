@@ -62,7 +62,7 @@ impl Place {
         }
         Some(Obstacle {
             expected: format!(
-                "boot {}, as this process, since {} shares locks between machines, but not memory",
+                "boot {}, as of this process (a lock on {} can be another machine's, which shares no memory)",
                 Boot(ours),
                 FileSystem(ours[0])
             ),
@@ -89,7 +89,7 @@ struct Boot([u64; WORDS]);
 impl fmt::Display for Boot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u128::from(self.0[3]) | u128::from(self.0[4]) << 64 {
-            0 => f.write_str("unknown (`/proc/sys/kernel/random/boot_id` could not be read)"),
+            0 => f.write_str("unknown (make `/proc/sys/kernel/random/boot_id` readable)"),
             boot => uuid::Uuid::from_bytes(boot.to_le_bytes()).fmt(f),
         }
     }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(meet(place(NFS, (5, 6), Some(1)), place(NFS, (5, 6), Some(1))), None);
         for (ours, theirs) in [(Some(1), Some(2)), (None, Some(1)), (Some(1), None), (None, None)] {
             let said = meet(place(NFS, (5, 6), ours), place(NFS, (5, 6), theirs)).expect("an obstacle");
-            let unknown = said.matches("unknown (`/proc").count();
+            let unknown = said.matches("unknown (make `/proc").count();
             assert_eq!(unknown, usize::from(ours.is_none()) + usize::from(theirs.is_none()), "{said}");
             assert!(said.contains("NFS"), "{said}");
         }

@@ -96,7 +96,8 @@ fn a_call_fails_once() -> Outcome {
     )
 }
 
-/// Opening a store, looking at it and closing it, with each `stat` of a file failing in turn: none is taken for an answer.
+/// Opening a store, looking at it and closing it, with each `stat` of a file failing in turn: none is taken for an answer, but
+/// where nothing is lost (`Strike::may_be_silent`).
 #[test]
 fn an_error_of_looking_at_a_file_is_told() -> Outcome {
     work_if_asked()?;
