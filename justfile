@@ -1,7 +1,10 @@
 # Recipes of PongoDB. `just` lists them; `pip install rust-just` or `cargo install just` installs it.
-# Seeds: PONGO_SEED (and PONGO_TEST_SEED in pongo-core and pongo-index) replay a random test.
+# Seeds: `cargo test` has fixed ones; `torture` and `try` draw one. PONGO_SEED (and PONGO_TEST_SEED in pongo-core and
+# pongo-index) replay a random test.
 
 target := "x86_64-unknown-linux-gnu"
+# The given seeds, or one of the clock
+seeds := "PONGO_SEED=${PONGO_SEED:-$(date +%s)} PONGO_TEST_SEED=${PONGO_TEST_SEED:-$(date +%s)}"
 
 # What there is
 default:
@@ -34,14 +37,15 @@ examples:
 # Everything that CI runs
 ci: lint test docs examples loom
 
-# Every torture test `size` times as large as in CI (hours): what it prints last goes into docs/RELIABILITY.md
+# Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn: what it prints last goes into docs/RELIABILITY.md
 torture size="20":
-    PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
+    {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
+    {{seeds}} cargo test --profile torture --workspace --exclude pongo-torture --exclude pongo-bench --no-fail-fast
     just loom 4
 
 # One torture test (cuts, cuts_twice, cuts_after_kills, power, kills, faults, calls, failing_disk, rot, corpora), `size` times as large as in CI
 try name size="1":
-    PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --test {{name}} -- --nocapture
+    {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --test {{name}} -- --nocapture
 
 # Each safeguard (or these) left out in turn, and which test misses it: writes docs/removed.md
 removed *names:

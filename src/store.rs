@@ -368,7 +368,9 @@ impl Store {
     ///
     /// # Errors
     /// [`OpenError`]: the folder holds something else, another version, damaged files, or cannot be read and written.
-    /// Whatever it is, the files are left as they are.
+    /// Whatever it is, the files are left as they are. [`OpenError::NotShared`]: another process has the store open with which
+    /// this one shares no memory, as on a network file system between machines. Processes in several containers, mount
+    /// namespaces or chroots of one machine share a store on a local file system.
     ///
     /// # Safety
     /// Rows are read straight from mapped files, as `&T`. The caller promises that as long as the store is open, in this

@@ -495,9 +495,10 @@ fn everyone_is_found(snapshot: &Snapshot) -> Outcome {
 fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     const NAME: &str = "kill_9_leaves_every_row_to_be_found";
     const PEOPLE: u64 = 40;
-    if let Some(path) = child::role() {
-        let store = open(Path::new(&path))?;
-        let mut rng = Rng::seeded(NAME);
+    if let Some(role) = child::role() {
+        let (round, path) = role.split_once(' ').ok_or("a round and a path")?;
+        let store = open(Path::new(path))?;
+        let mut rng = Rng::of_process(NAME, round.parse()?);
         say("open");
         for number in 1_u64.. {
             let tx = store.begin_write_with(Durability::Relaxed)?;
@@ -532,7 +533,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
         tx.commit()?;
     }
     for round in 0..24 {
-        let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));
+        let mut other = Running::start(&mut child::command(NAME, &format!("{round} {}", path.display())));
         assert_eq!(other.lines.recv_timeout(Duration::from_secs(60))?, "open");
         // In its first commit, or some later one.
         if round % 3 != 0 {

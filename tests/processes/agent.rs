@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use pongo::prelude::*;
@@ -166,8 +167,12 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts one that has the store open when this returns.
     pub(crate) fn start(test: &str, path: &Path) -> Self {
-        let mut agent =
-            Self { running: Running::start(&mut child::command(test, &path.display().to_string())) };
+        Self::start_by(&mut child::command(test, &path.display().to_string()))
+    }
+
+    /// Starts one by a command that ends in such a process.
+    pub(crate) fn start_by(command: &mut Command) -> Self {
+        let mut agent = Self { running: Running::start(command) };
         assert_eq!(agent.hear(), "open");
         agent
     }

@@ -8,6 +8,12 @@
 //! | 512.. | reader slots: groups of 64, one group a process |
 //! | after | the snapshot ring: records of 1,024 words |
 //!
+//! | bytes that are locked, beyond the file's end | by whom |
+//! | --- | --- |
+//! | presence | shared: by each process that has the store open; alone: by one that recovers, makes or closes it |
+//! | entry | by the one process that tries to take presence |
+//! | writer, groups | by the process that writes; by each process, its group of reader slots |
+//!
 //! A snapshot is published by writing the next record of the ring and then storing its number in one word. A reader
 //! copies the record that the word names and believes the copy if the word has not moved on by a whole ring since.
 
@@ -17,8 +23,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::Fault;
 use crate::fork::LockDescriptor;
-use crate::guard::{holds, removable};
+use crate::guard::{fails, holds, removable};
 use crate::ids::{JournalPos, Salt, Seq, TableId};
+use crate::place::{self, Obstacle, Place};
 use crate::state::{HeapState, MAX_TABLES, State, TableState};
 use crate::storage::{File, LockMode, PAGE, Storage, Words};
 use crate::sync::{Ordering, fence};
@@ -44,15 +51,14 @@ mod word {
     pub(super) const PROCESSES: usize = 14;
     pub(super) const BUSY: usize = 15;
     pub(super) const CACHE_IDENTITY: usize = 16;
+    pub(super) const PLACE: usize = 20;
     pub(super) const MARKS_EPOCH: usize = 64;
     pub(super) const SLOTS: usize = 512;
 }
 
 const MAGIC: u64 = u64::from_le_bytes(*b"PONGOCTL");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 const READY: u64 = u64::from_le_bytes(*b"READY..!");
-/// As ready as it was, but whoever is alone has not recovered yet.
-const CLAIMED: u64 = u64::from_le_bytes(*b"CLAIMED!");
 /// Processes that can have a store open for reading at the same time with pins of their own.
 pub(crate) const GROUPS: usize = if cfg!(loom) { 2 } else { 64 };
 /// Pins of one process before it has to share.
@@ -66,11 +72,13 @@ const BYTES: u64 = (WORDS as u64 * 8).next_multiple_of(PAGE);
 
 const _: () = assert!(RECORD_HEADER + 3 * MAX_TABLES <= RECORD_WORDS);
 const _: () = assert!(word::MARKS_EPOCH + MAX_TABLES <= word::SLOTS);
+const _: () = assert!(word::PLACE + place::WORDS <= word::MARKS_EPOCH);
 
 /// Byte ranges of the file that are locked; the bytes themselves mean nothing.
 mod lock {
     pub(super) const PRESENCE: u64 = 1 << 32;
     pub(super) const WRITER: u64 = PRESENCE + 1;
+    pub(super) const ENTRY: u64 = PRESENCE + 2;
     pub(super) const GROUPS: u64 = PRESENCE + 1024;
 }
 
@@ -84,6 +92,8 @@ pub(crate) struct Control {
     presence: Arc<dyn File>,
     /// Holds the writer lock, on a description of its own.
     writer: Arc<dyn File>,
+    /// Where this process sees the store.
+    place: Place,
     /// Whether this process is counted among those that have the store open.
     counted: AtomicBool,
 }
@@ -103,6 +113,17 @@ impl Wait {
     }
 }
 
+/// How a process comes to a store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Entered {
+    /// It has the store to itself: it recovers it.
+    Alone,
+    /// Others have the store open and ready.
+    Joined,
+    /// Others have it open, and it can share nothing with them.
+    Refused(Obstacle),
+}
+
 /// How a process has the right to write.
 ///
 /// A process that is the only one with the store open needs no system call for it: it says in a word that it is busy, and
@@ -116,8 +137,22 @@ pub(crate) enum Hold {
     Lock,
 }
 
+/// What came of trying to enter once.
+enum Attempt {
+    Entered(Entered),
+    /// Another process has the store alone.
+    Busy,
+    /// Others hold presence, and the store is not ready.
+    Unready,
+}
+
 /// How often someone who has the lock looks whether a process that had no need for it is still busy.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
+
+/// How long a process that cannot enter yet sleeps, at first and in the end: another one recovers, makes or closes the store.
+const WAIT: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
+/// How long others may hold presence together without the store being ready. Nobody does who goes by the protocol.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Control {
     /// Opens the file, making it if it is not there, and maps it. Takes no lock.
@@ -138,36 +173,83 @@ impl Control {
         // Should the second fail, the first's note goes before its file: a number that is noted is open.
         let (presence, presence_noted) = LockDescriptor::open(open)?;
         let (writer, writer_noted) = LockDescriptor::open(open)?;
+        let place = Place::of(storage).map_err(Fault::io("looking at", PATH))?;
         let counted = AtomicBool::new(false);
-        Ok(Self { words, _noted: [presence_noted, writer_noted], presence, writer, counted })
+        Ok(Self { words, _noted: [presence_noted, writer_noted], presence, writer, place, counted })
     }
 
-    /// Waits until this process is alone (`true`) or has joined others who have made the store ready (`false`).
-    /// `identity` says which boot and mount this is: what an earlier one left ready is not.
-    pub(crate) fn enter(&self, identity: Option<[u8; 32]>) -> Result<bool, Fault> {
-        let io = || Fault::io("locking", PATH);
+    /// Waits until this process is alone, or others have made the store ready.
+    ///
+    /// While another process recovers, makes or closes the store it waits for as long as that takes: that one holds presence
+    /// alone, and the kernel takes the lock from it should it die. There is no other wait.
+    pub(crate) fn enter(&self) -> Result<Entered, Fault> {
+        let (mut wait, mut unready) = (WAIT.0, None);
         loop {
-            if self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(io())? {
-                // Whoever waits for this process to be done must not take what another one left for its work, should it
-                // die before.
-                let _ = self.words.compare_exchange(
-                    word::READY,
-                    READY,
-                    CLAIMED,
-                    Ordering::SeqCst,
-                    Ordering::Relaxed,
-                );
-                return Ok(true);
+            let attempt = match self.try_enter() {
+                Ok(attempt) => attempt,
+                Err(fault) => {
+                    self.leave();
+                    return Err(fault);
+                }
+            };
+            match attempt {
+                Attempt::Entered(entered) => return Ok(entered),
+                Attempt::Busy => unready = None,
+                Attempt::Unready if unready.get_or_insert_with(Instant::now).elapsed() > PATIENCE => {
+                    return Ok(Entered::Refused(Obstacle {
+                        expected: "a store that those who have it open have recovered".to_owned(),
+                        found: "a `control` file that says neither that nor that one recovers it (end these processes)"
+                            .to_owned(),
+                    }));
+                }
+                Attempt::Unready => {}
             }
-            removable!("lock.presence", self.presence.lock(lock::PRESENCE, 1, LockMode::Shared))
-                .map_err(io())?;
-            let ready = self.words.load(word::READY, Ordering::Acquire) == READY;
-            if ready && identity.is_none_or(|identity| self.has_identity(&identity)) {
-                self.count();
-                return Ok(false);
-            }
-            self.presence.unlock(lock::PRESENCE, 1).map_err(io())?;
+            std::thread::sleep(wait);
+            wait = (wait * 2).min(WAIT.1);
         }
+    }
+
+    /// One process at a time tries to enter, and none keeps presence that has not entered. So another one that holds it
+    /// together with this one has the store open, and what `control` says is of its lifetime: not what an earlier boot left
+    /// there, and not what a process left that had the store alone and died before it began.
+    fn try_enter(&self) -> Result<Attempt, Fault> {
+        let io = || Fault::io("locking", PATH);
+        removable!("lock.entry", self.presence.lock(lock::ENTRY, 1, LockMode::Exclusive)).map_err(io())?;
+        let share = || self.presence.try_lock(lock::PRESENCE, 1, LockMode::Shared);
+        let attempt = if !removable!("lock.presence", share()).map_err(io())? {
+            Attempt::Busy
+        } else if self.try_be_alone()? {
+            Attempt::Entered(Entered::Alone)
+        } else {
+            self.judge()
+        };
+        match attempt {
+            Attempt::Entered(Entered::Joined) => self.count(),
+            Attempt::Entered(Entered::Alone) | Attempt::Busy => {}
+            Attempt::Entered(Entered::Refused(_)) | Attempt::Unready => {
+                self.presence.unlock(lock::PRESENCE, 1).map_err(io())?;
+            }
+        }
+        self.presence.unlock(lock::ENTRY, 1).map_err(io())?;
+        Ok(attempt)
+    }
+
+    /// Whether this process can join those who have the store open.
+    fn judge(&self) -> Attempt {
+        if self.words.load(word::READY, Ordering::Acquire) != READY {
+            return Attempt::Unready;
+        }
+        let head = [word::MAGIC, word::VERSION].map(|word| self.words.load(word, Ordering::Relaxed));
+        let obstacle = if fails!("join.version", head != [MAGIC, VERSION]) {
+            Some(Obstacle {
+                expected: format!("a `control` file of version {VERSION}, as this build of PongoDB has it"),
+                found: format!("one of version {}", head[1]),
+            })
+        } else {
+            let noted = std::array::from_fn(|i| self.words.load(word::PLACE + i, Ordering::Relaxed));
+            self.place.obstacle(noted)
+        };
+        Attempt::Entered(obstacle.map_or(Entered::Joined, Entered::Refused))
     }
 
     /// After recovery: others may join.
@@ -210,7 +292,7 @@ impl Control {
         self.words.load(word::MAGIC, Ordering::Acquire) == MAGIC
             && self.words.load(word::VERSION, Ordering::Relaxed) == VERSION
             && self.store() == store
-            && [READY, CLAIMED].contains(&self.words.load(word::READY, Ordering::Relaxed))
+            && self.words.load(word::READY, Ordering::Relaxed) == READY
             && holds!("survived.poison", self.words.load(word::POISON, Ordering::Relaxed) == 0)
             && holds!("survived.identity", self.has_identity(&identity))
     }
@@ -240,6 +322,9 @@ impl Control {
         for (i, bytes) in identity.unwrap_or_default().chunks_exact(8).enumerate() {
             let value = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
             self.words.store(word::CACHE_IDENTITY + i, value, Ordering::Relaxed);
+        }
+        for (i, value) in self.place.to_words().into_iter().enumerate() {
+            self.words.store(word::PLACE + i, value, Ordering::Relaxed);
         }
         self.words.store(word::STORE_LOW, store as u64, Ordering::Relaxed);
         self.words.store(word::STORE_HIGH, (store >> 64) as u64, Ordering::Relaxed);
@@ -558,11 +643,56 @@ mod tests {
     use super::*;
     use crate::storage::MemoryStorage;
 
+    /// What a process left that was killed, perhaps in an earlier boot, says that the store is ready. Of several that come at
+    /// once one finds itself alone, and the others wait until it has recovered.
+    #[test]
+    #[cfg(not(loom))]
+    fn nobody_enters_before_the_store_is_recovered() -> Result<(), Fault> {
+        use std::sync::Barrier;
+        use std::sync::atomic::AtomicUsize;
+
+        let storage = MemoryStorage::new();
+        let control = Control::open(&storage)?;
+        assert_eq!(control.enter()?, Entered::Alone);
+        control.rebuild(1, None, Salt(1));
+        control.admit_others()?;
+        control.leave();
+        for round in 0..300 {
+            let (recovered, alone) = (AtomicBool::new(false), AtomicUsize::new(0));
+            let together = Barrier::new(4);
+            std::thread::scope(|scope| {
+                let come = || {
+                    let control = Control::open(&storage).expect("memory");
+                    together.wait();
+                    match control.enter().expect("memory") {
+                        Entered::Alone => {
+                            alone.fetch_add(1, Ordering::SeqCst);
+                            if round % 2 == 0 {
+                                std::thread::yield_now();
+                            }
+                            recovered.store(true, Ordering::SeqCst);
+                            control.rebuild(1, None, Salt(1));
+                            control.admit_others().expect("memory");
+                        }
+                        Entered::Joined => assert!(recovered.load(Ordering::SeqCst), "round {round}"),
+                        Entered::Refused(obstacle) => panic!("{obstacle:?}"),
+                    }
+                    // So that none is left alone by the others.
+                    together.wait();
+                    control.leave();
+                };
+                (0..4).for_each(|_| _ = scope.spawn(come));
+            });
+            assert_eq!(alone.into_inner(), 1, "round {round}");
+        }
+        Ok(())
+    }
+
     #[test]
     fn what_may_still_be_seen() -> Result<(), Fault> {
         let storage = MemoryStorage::new();
         let control = Control::open(&storage)?;
-        assert!(control.enter(None)?);
+        assert_eq!(control.enter()?, Entered::Alone);
         control.rebuild(1, None, Salt(1));
         control.admit_others()?;
         let group = control.claim_group()?.expect("all are free");
@@ -577,7 +707,7 @@ mod tests {
         assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(9)));
         // Another process pins, and ends without taking its pin away.
         let other = Control::open(&storage)?;
-        assert!(!other.enter(None)?);
+        assert_eq!(other.enter()?, Entered::Joined);
         let group_of_other = other.claim_group()?.expect("there are others");
         assert!(other.try_pin(group_of_other, 0, Seq(6)));
         assert_eq!(control.seen_from(), Seq(6));

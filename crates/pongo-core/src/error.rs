@@ -266,6 +266,19 @@ pub enum OpenError {
         /// Which options differ.
         differs: String,
     },
+    /// Another process has the store open, and this one cannot share its memory with it.
+    #[error(
+        "{path} is open in another process that does not share memory with this one: expected {expected}, found {found}; \
+         close it there first, or open it on the same machine and through the same file system as that process"
+    )]
+    NotShared {
+        /// The folder.
+        path: String,
+        /// What two processes with the store open must have in common, as this process has it.
+        expected: String,
+        /// What the other process has.
+        found: String,
+    },
     /// This machine cannot hold a store.
     #[error("PongoDB needs a 64-bit little-endian machine with pages of at most 4096 bytes, found {found}")]
     Machine {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (where the newest checkpoint
 //! is), `journal` (the redo log), `space` (rows and heap in chunk files), `marks` (deaths and previous rows), `baseline`
-//! (what a checkpoint says of them), `heap` (items), `control` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
+//! (what a checkpoint says of them), `heap` (items), `control`, `place` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
 //! [`zones`] (bounds of fields, by which scans skip), [`predicate`] (conditions on columns).
 //! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
@@ -38,6 +38,8 @@ mod loom_control;
 mod marks;
 #[forbid(unsafe_code)]
 mod pins;
+#[forbid(unsafe_code)]
+mod place;
 #[forbid(unsafe_code)]
 pub mod snapshot;
 mod space;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64 as Ghost;
 
-use crate::control::Control;
+use crate::control::{Control, Entered};
 use crate::ids::{JournalPos, Salt, Seq};
 use crate::pins::Pins;
 use crate::state::{HeapState, State, TableState};
@@ -16,7 +16,7 @@ use crate::sync::{Access, Ordering, Plain, model, threads, with_orders, without_
 fn control() -> Arc<Control> {
     let storage = MemoryStorage::new();
     let control = Control::open(&storage).expect("memory");
-    assert!(control.enter(None).expect("memory"), "it is alone");
+    assert_eq!(control.enter().expect("memory"), Entered::Alone);
     control.rebuild(1, None, Salt(1));
     control.admit_others().expect("memory");
     Arc::new(control)

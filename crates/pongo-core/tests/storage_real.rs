@@ -84,6 +84,27 @@ fn a_folder_put_in_the_place_of_another_is_another() {
 }
 
 #[test]
+fn the_host_is_told() {
+    let memory = std::path::Path::new("/dev/shm");
+    let Ok(folder) = tempfile::tempdir_in(memory) else {
+        eprintln!("skipped: there is no /dev/shm to write to");
+        return;
+    };
+    let host = RealStorage::open(folder.path()).unwrap().host().unwrap();
+    // What is mounted there is a tmpfs nearly everywhere.
+    if host.file_system == 0x0102_1994 {
+        assert!(host.is_local);
+    }
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    assert_eq!(
+        host.boot.map(|id| uuid::Uuid::from_bytes(id).to_string()),
+        boot.map(|id| id.trim().to_owned())
+    );
+    let proc = RealStorage::open("/proc/self/").and_then(|storage| storage.host());
+    assert!(proc.is_ok_and(|host| !host.is_local), "what is not known is not local");
+}
+
+#[test]
 fn opening_tells_what_is_wrong_with_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no/store");

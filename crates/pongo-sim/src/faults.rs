@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 
-use pongo_core::storage::{File, LockMode, RawFile, Reservation, Storage, Words};
+use pongo_core::storage::{File, Host, LockMode, RawFile, Reservation, Storage, Words};
 
 use crate::Process;
 
@@ -294,6 +294,10 @@ impl Storage for Failing {
 
     fn reading_holes_takes_space(&self) -> bool {
         self.inner.reading_holes_takes_space()
+    }
+
+    fn host(&self) -> io::Result<Host> {
+        self.inner.host()
     }
 
     fn folder_identity(&self) -> io::Result<(u64, u64)> {

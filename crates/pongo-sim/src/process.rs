@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use pongo_core::storage::{File, Reservation, Storage};
+use pongo_core::storage::{File, Host, Reservation, Storage};
 
 use crate::disk::{Disk, Kind, Plan, Shared, State};
 use crate::handle::Handle;
@@ -233,6 +233,10 @@ impl Storage for Seen {
 
     fn cache_identity(&self) -> Option<[u8; 32]> {
         self.inner().cache_identity()
+    }
+
+    fn host(&self) -> io::Result<Host> {
+        self.inner().host()
     }
 
     fn folder_identity(&self) -> io::Result<(u64, u64)> {

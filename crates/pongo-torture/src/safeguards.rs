@@ -159,6 +159,10 @@ pub const ALL: &[Safeguard] = &[
     pin("pin.horizon.read", "a snapshot that began too late begins anew"),
     pin("lock.writer", "one process writes at a time"),
     pin("lock.presence", "nobody recovers a store that a process has open"),
+    pin("lock.entry", "nobody joins a store that only others have who are about to join it"),
+    comparison("join.version", "processes that share `control` agree on its layout"),
+    comparison("join.folder", "processes that share `control` share the other files too"),
+    comparison("join.boot", "processes that share `control` run on one kernel"),
     // The hash index.
     fence("hash.segment.fence", "a reader that sees a segment being written anew sees that its name is gone"),
     fence("hash.free.fence", "a reader that sees a segment being freed sees that its name is gone"),

@@ -96,6 +96,22 @@ fn a_call_fails_once() -> Outcome {
     )
 }
 
+/// Opening a store, looking at it and closing it, with each `stat` of a file failing in turn: none is taken for an answer, but
+/// where nothing is lost (`Strike::may_be_silent`).
+#[test]
+fn an_error_of_looking_at_a_file_is_told() -> Outcome {
+    work_if_asked()?;
+    let test = "an_error_of_looking_at_a_file_is_told";
+    let series = vec![Series {
+        place: Place::Store,
+        calls: vec![Call::LookAt],
+        how: How::Error(libc::EIO),
+        lasting: false,
+    }];
+    let sweep = Sweep { test, work: Work::Reopen, start: Start::Closed, count: 0, series, cases: u64::MAX };
+    all_of(test, vec![sweep])
+}
+
 #[test]
 fn a_call_fails_from_then_on() -> Outcome {
     work_if_asked()?;

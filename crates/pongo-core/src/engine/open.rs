@@ -6,7 +6,7 @@ use super::pipeline::Pipeline;
 use super::writer::{Gate, Writer};
 use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
 use crate::codec::checksum;
-use crate::control::{self, Control};
+use crate::control::{self, Control, Entered};
 use crate::error::{Fault, OpenError, WriteError};
 use crate::fork::ForkGuard;
 use crate::guard::removable;
@@ -14,6 +14,7 @@ use crate::ids::{JournalPos, Salt, Seq, TableId};
 use crate::journal::{self, CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scanner, seal};
 use crate::marks::DirtyMarks;
 use crate::pins::Pins;
+use crate::place::Obstacle;
 use crate::space::{Space, SpaceIdentity};
 use crate::storage::Storage;
 use crate::superblock::{self, Slot, Superblock};
@@ -39,14 +40,13 @@ impl Engine {
         }
         refuse_foreign(&*storage)?;
         let control = Arc::new(Control::open(&*storage)?);
-        if control.enter(storage.cache_identity())? {
-            let result = Self::open_alone(&storage, options, indexer, &control);
-            if result.is_err() {
-                control.leave();
+        let result = match control.enter()? {
+            Entered::Alone => Self::open_alone(&storage, options, indexer, &control),
+            Entered::Joined => Self::join(&storage, options, indexer, &control),
+            Entered::Refused(Obstacle { expected, found }) => {
+                Err(OpenError::NotShared { path: storage.name(), expected, found })
             }
-            return result;
-        }
-        let result = Self::join(&storage, options, indexer, &control);
+        };
         if result.is_err() {
             control.leave();
         }

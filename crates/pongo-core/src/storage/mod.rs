@@ -10,6 +10,7 @@
 //! | `linux` | the two system calls that rustix does not have |
 //! | `memory` | the same behaviour over plain allocations, in one process |
 //! | `block`, `extents` | the bytes of a memory file: words that stay in place while they are mapped |
+//! | `host` | which file systems keep their locks in this kernel |
 //! | `locks`, `space` | a memory file's byte-range locks, and its share of a limited disk |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map that holds nothing but atomic words, with the hook for its stores |
@@ -28,6 +29,8 @@ mod block;
 mod error;
 #[forbid(unsafe_code)]
 mod extents;
+#[forbid(unsafe_code)]
+mod host;
 #[allow(unsafe_code, reason = "system calls")]
 mod linux;
 #[forbid(unsafe_code)]
@@ -51,6 +54,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 pub use error::FileError;
+pub use host::Host;
 pub use memory::MemoryStorage;
 pub use real::RealStorage;
 pub use reservation::Reservation;
@@ -103,6 +107,10 @@ pub trait Storage: Send + Sync + Debug {
     /// signal, so that what is mapped must have no holes.
     fn reading_holes_takes_space(&self) -> bool {
         false
+    }
+    /// Where the folder's pages and locks are kept: whether a lock that another process holds proves that both share memory.
+    fn host(&self) -> io::Result<Host> {
+        Ok(Host::PROCESS)
     }
     /// Identity of the folder among all open ones of this process: equal for two handles on the same folder.
     fn folder_identity(&self) -> io::Result<(u64, u64)>;

@@ -19,7 +19,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::arguments::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
 use super::error::FileError;
-use super::{File, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
+use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
 const MNT_ID_UNIQUE: u32 = 0x4000;
@@ -72,20 +72,31 @@ impl RealStorage {
         match fs::create_dir(path) {
             Ok(()) => sync_above(path).map_err(fail)?,
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                let storage = RealStorage::open(path)?;
                 // Whoever made it may have died, or erred, before its name was durable. A folder above that may not be read, or
                 // whose file system syncs no folders, is somebody else's, and so was making this one.
                 let not_ours =
                     [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
-                if !path.join("super").exists()
+                if !storage.has("super")?
                     && let Err(e) = sync_above(path)
                     && !not_ours.contains(&e.kind())
                 {
                     return Err(fail(e));
                 }
+                return Ok(storage);
             }
             Err(e) => return Err(fail(e)),
         }
         RealStorage::open(path)
+    }
+
+    /// Whether a name is there.
+    fn has(&self, path: &str) -> io::Result<bool> {
+        match rustix::fs::statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.error("look at", path, errno)),
+        }
     }
 
     fn error(&self, operation: &'static str, path: &str, source: impl Into<io::Error>) -> io::Error {
@@ -126,6 +137,12 @@ impl RealStorage {
 fn sync_above(path: &Path) -> io::Result<()> {
     let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(rustix::fs::fsync(open_folder(rustix::fs::CWD, above)?)?)
+}
+
+/// The number that the kernel draws when it starts. `None` where `/proc` is not to be seen.
+fn boot_id() -> Option<[u8; 16]> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(uuid::Uuid::parse_str(id.trim()).ok()?.into_bytes())
 }
 
 fn open_folder(from: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
@@ -195,8 +212,7 @@ impl Storage for RealStorage {
     fn cache_identity(&self) -> Option<[u8; 32]> {
         // A new boot has a new id, and a file system that was mounted again, perhaps after it lost pages, a new number. The
         // folder's inode and time of birth tell a store from a copy of it, also from one put in its place.
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let boot = uuid::Uuid::parse_str(boot.trim()).ok()?;
+        let boot = boot_id()?;
         let wanted = StatxFlags::from_bits_retain(MNT_ID_UNIQUE) | StatxFlags::INO | StatxFlags::BTIME;
         let stat = rustix::fs::statx(&self.folder, "", AtFlags::EMPTY_PATH, wanted).ok()?;
         if stat.stx_mask & MNT_ID_UNIQUE == 0 {
@@ -215,7 +231,7 @@ impl Storage for RealStorage {
         ];
         let folder: Vec<u8> = folder.iter().flat_map(|n| n.to_le_bytes()).collect();
         let mut token = [0; 32];
-        token[..16].copy_from_slice(boot.as_bytes());
+        token[..16].copy_from_slice(&boot);
         token[16..].copy_from_slice(&xxhash_rust::xxh3::xxh3_128(&folder).to_le_bytes());
         Some(token)
     }
@@ -223,6 +239,12 @@ impl Storage for RealStorage {
     fn reading_holes_takes_space(&self) -> bool {
         // If it cannot be told, space is the cheaper thing to lose.
         rustix::fs::fstatfs(&self.folder).map_or(true, |system| system.f_type as u64 == TMPFS_MAGIC)
+    }
+
+    fn host(&self) -> io::Result<Host> {
+        let system = rustix::fs::fstatfs(&self.folder)
+            .map_err(|errno| self.error("look at the file system of", "", errno))?;
+        Ok(Host::of_file_system(system.f_type as u64, boot_id()))
     }
 
     fn folder_identity(&self) -> io::Result<(u64, u64)> {

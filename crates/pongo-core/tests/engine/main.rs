@@ -12,6 +12,7 @@ mod failing;
 mod filled;
 mod first_write;
 mod fork;
+mod hosts;
 mod indexer;
 mod life;
 mod marks;

@@ -15,12 +15,13 @@ use pongo_index::ordered::{
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The seed in `PONGO_TEST_SEED`, else one of the clock; printed, so that a failure can be replayed.
+    /// The seed in `PONGO_TEST_SEED`, else the test's own, so that `cargo test` tries the same cases each time; printed, so
+    /// that a failure can be replayed. `just torture` draws one.
     pub(crate) fn new(test: &str) -> Random {
-        let seed = match std::env::var("PONGO_TEST_SEED") {
-            Ok(seed) => seed.parse().expect("PONGO_TEST_SEED is a number"),
-            Err(_) => std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
-        };
+        let own =
+            || test.bytes().fold(0, |seed: u64, byte| (seed.rotate_left(8) ^ u64::from(byte)) % 999_983);
+        let seed = std::env::var("PONGO_TEST_SEED")
+            .map_or_else(|_| own(), |seed| seed.parse().expect("PONGO_TEST_SEED is a number"));
         println!("{test}: PONGO_TEST_SEED={seed}");
         Random(seed)
     }

@@ -6,7 +6,9 @@ use std::io;
 use std::sync::{Arc, RwLock};
 
 use pongo_core::ids::RowId;
-use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
+use pongo_core::storage::{
+    File, Host, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words,
+};
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
 pub(crate) const IDENTITY: Identity = Identity { store: 0xA11CE << 90 | 5, table: 0xB0B << 100 | 7 };
@@ -139,6 +141,10 @@ impl Storage for Hooked {
     fn cache_identity(&self) -> Option<[u8; 32]> {
         self.inner.cache_identity()
     }
+    fn host(&self) -> io::Result<Host> {
+        self.inner.host()
+    }
+
     fn folder_identity(&self) -> io::Result<(u64, u64)> {
         self.inner.folder_identity()
     }

@@ -10,8 +10,8 @@ use pongo::prelude::*;
 use crate::trace;
 use crate::world::{self, Model, Outcome};
 
-/// A child that takes longer hangs.
-const PATIENCE: u32 = 60;
+/// A child that takes longer hangs: so long that a busy machine does not make one of it.
+const PATIENCE: u32 = 300;
 /// Opening is given up after so many failures.
 const TRIES: u32 = 3;
 

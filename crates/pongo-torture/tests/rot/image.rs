@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use pongo_core::storage::{File, MemoryStorage, Reservation, Storage};
+use pongo_core::storage::{File, Host, MemoryStorage, Reservation, Storage};
 
 /// Everything in a folder. Images share the bytes of files that are the same.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -112,6 +112,10 @@ impl Storage for Placed {
 
     fn cache_identity(&self) -> Option<[u8; 32]> {
         Some([if self.kernel == Kernel::Same { 1 } else { 2 }; 32])
+    }
+
+    fn host(&self) -> io::Result<Host> {
+        self.inner.host()
     }
 
     fn folder_identity(&self) -> io::Result<(u64, u64)> {

@@ -39,6 +39,7 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo", "filter"),
             ("pongo", "kill"),
             ("pongo", "model"),
+            ("pongo", "namespaces"),
             ("pongo", "ordered_harm"),
             ("pongo", "processes"),
             ("pongo", "range_processes"),

@@ -1,0 +1,146 @@
+//! Whether two processes that meet at one `control` file can share it.
+//!
+//! The words of `control` and the rows of a store are memory that processes share through the page cache, so both must run
+//! on one kernel and see one inode. A lock that another process holds proves that where the kernel itself keeps the locks:
+//! on every local file system, whatever mount namespace, bind mount or chroot the two look through, and whether or not they
+//! see `/proc`. Where a server keeps the locks (NFS, SMB, 9p, a cluster's file systems, FUSE), the holder can be another
+//! machine with a page cache of its own: there the boot ids must be known and equal as well. A file system that is not
+//! known counts as one of those.
+//!
+//! A server's own local file system shows the locks that its clients hold. Hence the type of the file system, the device
+//! and the folder's inode are compared on every file system: a client has other ones.
+
+use std::fmt;
+use std::io;
+
+use crate::guard::{fails, holds};
+use crate::storage::{Host, Storage};
+
+/// Words of a place in `control`.
+pub(crate) const WORDS: usize = 5;
+
+/// Where a process finds a store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    host: Host,
+    /// Device and inode of the folder.
+    folder: (u64, u64),
+}
+
+/// Why a process cannot share the memory of the one that has the store open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Obstacle {
+    pub(crate) expected: String,
+    pub(crate) found: String,
+}
+
+impl Place {
+    pub(crate) fn of(storage: &dyn Storage) -> io::Result<Self> {
+        Ok(Self { host: storage.host()?, folder: storage.folder_identity()? })
+    }
+
+    pub(crate) fn to_words(self) -> [u64; WORDS] {
+        let boot = u128::from_le_bytes(self.host.boot.unwrap_or_default());
+        [self.host.file_system, self.folder.0, self.folder.1, boot as u64, (boot >> 64) as u64]
+    }
+
+    /// Compares this process's place with the one that those who have the store open noted.
+    pub(crate) fn obstacle(&self, noted: [u64; WORDS]) -> Option<Obstacle> {
+        let ours = self.to_words();
+        let holder = |words: [u64; WORDS]| {
+            format!("{} with device {:#x} and inode {}", FileSystem(words[0]), words[1], words[2])
+        };
+        if fails!("join.folder", ours[..3] != noted[..3]) {
+            return Some(Obstacle {
+                expected: format!("the folder that this process sees, on {}", holder(ours)),
+                found: format!("one on {}", holder(noted)),
+            });
+        }
+        // A container can show a boot id of its own: where the lock is proof enough it is not looked at.
+        if self.host.is_local || holds!("join.boot", ours[3..] == noted[3..] && self.host.boot.is_some()) {
+            return None;
+        }
+        Some(Obstacle {
+            expected: format!(
+                "boot {}, as of this process (a lock on {} can be another machine's, which shares no memory)",
+                Boot(ours),
+                FileSystem(ours[0])
+            ),
+            found: format!("boot {}", Boot(noted)),
+        })
+    }
+}
+
+/// A file system's type, by its name where it has one here.
+struct FileSystem(u64);
+
+impl fmt::Display for FileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Host::name_of(self.0) {
+            Some(name) => f.write_str(name),
+            None => write!(f, "a file system of type {:#x}", self.0),
+        }
+    }
+}
+
+/// The boot id among the words of a place.
+struct Boot([u64; WORDS]);
+
+impl fmt::Display for Boot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u128::from(self.0[3]) | u128::from(self.0[4]) << 64 {
+            0 => f.write_str("unknown (make `/proc/sys/kernel/random/boot_id` readable)"),
+            boot => uuid::Uuid::from_bytes(boot.to_le_bytes()).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXT4: u64 = 0xef53;
+    const NFS: u64 = 0x6969;
+
+    fn place(file_system: u64, folder: (u64, u64), boot: Option<u8>) -> Place {
+        let is_local = file_system == EXT4;
+        Place { host: Host { file_system, is_local, boot: boot.map(|id| [id; 16]) }, folder }
+    }
+
+    fn meet(one: Place, holder: Place) -> Option<String> {
+        one.obstacle(holder.to_words()).map(|obstacle| format!("{} | {}", obstacle.expected, obstacle.found))
+    }
+
+    #[test]
+    fn a_lock_is_enough_on_a_local_file_system() {
+        let boots = [None, Some(1), Some(2)];
+        for (ours, theirs) in boots.iter().flat_map(|ours| boots.iter().map(move |theirs| (*ours, *theirs))) {
+            assert_eq!(meet(place(EXT4, (5, 6), ours), place(EXT4, (5, 6), theirs)), None);
+        }
+    }
+
+    #[test]
+    fn elsewhere_the_boots_must_be_known_and_equal() {
+        assert_eq!(meet(place(NFS, (5, 6), Some(1)), place(NFS, (5, 6), Some(1))), None);
+        for (ours, theirs) in [(Some(1), Some(2)), (None, Some(1)), (Some(1), None), (None, None)] {
+            let said = meet(place(NFS, (5, 6), ours), place(NFS, (5, 6), theirs)).expect("an obstacle");
+            let unknown = said.matches("unknown (make `/proc").count();
+            assert_eq!(unknown, usize::from(ours.is_none()) + usize::from(theirs.is_none()), "{said}");
+            assert!(said.contains("NFS"), "{said}");
+        }
+        let said = meet(place(NFS, (5, 6), Some(1)), place(NFS, (5, 6), Some(2))).expect("an obstacle");
+        assert!(said.ends_with("| boot 02020202-0202-0202-0202-020202020202"), "{said}");
+    }
+
+    /// A server that opens what a client has open over the network, a second mount with a page cache of its own, and a hard
+    /// link to the `control` of another store.
+    #[test]
+    fn the_folder_must_be_one_everywhere() {
+        let holders =
+            [place(NFS, (5, 6), Some(1)), place(EXT4, (4, 6), Some(1)), place(EXT4, (5, 7), Some(1))];
+        for holder in holders {
+            assert!(meet(place(EXT4, (5, 6), Some(1)), holder).is_some(), "{holder:?}");
+        }
+        assert!(meet(place(NFS, (5, 6), Some(1)), place(NFS, (9, 6), Some(1))).is_some());
+    }
+}

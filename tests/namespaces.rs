@@ -1,0 +1,242 @@
+//! Processes in several mount namespaces, behind a bind mount, in a chroot and without `/proc`, with one store: they join,
+//! write in turn, see each other, and exclude each other by the same locks.
+//!
+//! Root alone may mount; elsewhere the tests say that they are skipped.
+
+#[path = "processes/agent.rs"]
+#[allow(dead_code, reason = "these tests tell it less")]
+mod agent;
+#[path = "support/child.rs"]
+mod child;
+#[path = "support/running.rs"]
+mod running;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use agent::{Agent, Outcome};
+use pongo::prelude::*;
+
+/// A way for another process to come to the store: a script that gets a folder to mount at as `$1`, the store's as `$2`, and
+/// becomes the rest of its arguments.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    name: &'static str,
+    script: &'static str,
+    /// Whether the process sees the store at the mount, not at its own path.
+    moved: bool,
+}
+
+const WAYS: [Way; 4] = [
+    Way { name: "another namespace", script: r#"shift 2; exec "$@""#, moved: false },
+    Way {
+        name: "a bind mount",
+        script: r#"mount --bind "$2" "$1" || exit 99; shift 2; exec "$@""#,
+        moved: true,
+    },
+    Way {
+        name: "no /proc",
+        script: r#"mount -t tmpfs none /proc || exit 99; shift 2; exec "$@""#,
+        moved: false,
+    },
+    // Everything that is mounted, each mount another one than outside, but `/proc`.
+    Way {
+        name: "a chroot",
+        script: r#"mount --rbind / "$1" && umount -R -l "$1/proc" || exit 99; root=$1; shift 2; exec chroot "$root" "$@""#,
+        moved: false,
+    },
+];
+
+impl Way {
+    /// A process that comes to the store this way.
+    fn command(self, test: &str, store: &Path, mount: &Path) -> Command {
+        let seen = if self.moved { mount } else { store };
+        let inner = child::command(test, &seen.display().to_string());
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", self.script, "sh"]).args([mount, store]);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            command.env(name, value.expect("it sets variables"));
+        }
+        command
+    }
+
+    /// Whether this system lets the test go it.
+    fn is_open(self, mount: &Path, store: &Path) -> bool {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", self.script, "sh"]).args([mount, store]).arg("true");
+        command.stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+}
+
+/// Runs `test` for each way that is open, or the other process's life if this is that.
+fn each_way(name: &str, test: impl Fn(Way, &Path, &Path) -> Outcome) -> Outcome {
+    if let Some(path) = child::role() {
+        return agent::obey(&path);
+    }
+    for way in WAYS {
+        let folder = tempfile::tempdir()?;
+        let (store, mount) = (folder.path().join("shared.pongo"), folder.path().join("mount"));
+        std::fs::create_dir(&store)?;
+        std::fs::create_dir(&mount)?;
+        if way.is_open(&mount, &store) {
+            test(way, &store, &mount).map_err(|error| format!("{}: {error}", way.name))?;
+        } else {
+            println!("{name}: {} skipped, since it takes root and the right to mount", way.name);
+        }
+    }
+    Ok(())
+}
+
+/// Both read and write; the store that one made and closed the other opens.
+#[test]
+fn other_namespaces_join() -> Outcome {
+    const NAME: &str = "other_namespaces_join";
+    each_way(NAME, |way, path, mount| {
+        let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
+        // The other one had it first.
+        let store = agent::open(path)?;
+        let mut last = 0;
+        for number in 0..60 {
+            let seq = if number % 3 == 0 {
+                agent::put(&store, number, 1, "here")?
+            } else {
+                other.ask(&format!("put {number} 1 there")).parse()?
+            };
+            assert!(seq > last, "commit {seq} came after {last}");
+            last = seq;
+            let here = agent::describe(&store.begin_read()?, number)?;
+            let who = if number % 3 == 0 { "here" } else { "there" };
+            let rows = number + 1;
+            assert_eq!(here, format!("{rows} rows, {rows} cents, account {number}: 1 of {who}"));
+            assert_eq!(other.ask(&format!("now {number}")), here);
+        }
+        other.end();
+        // This one has it, and another comes.
+        let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
+        agent::put(&store, 60, 1, "here")?;
+        assert_eq!(other.ask("now 60"), "61 rows, 61 cents, account 60: 1 of here");
+        store.close()?;
+        // The last one closes it.
+        other.ask("put 61 1 there");
+        other.end();
+        let store = agent::open(path)?;
+        assert_eq!(agent::describe(&store.begin_read()?, 61)?, "62 rows, 62 cents, account 61: 1 of there");
+        Ok(())
+    })
+}
+
+/// A write transaction in one bars those in the other, and what a snapshot of one shows is kept by the other.
+#[test]
+fn locks_exclude_across_namespaces() -> Outcome {
+    const NAME: &str = "locks_exclude_across_namespaces";
+    each_way(NAME, |way, path, mount| {
+        let store = agent::open(path)?;
+        agent::put(&store, 1, 5, "ada")?;
+        let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
+        other.ask("pin old");
+        let mut tx = store.begin_write()?;
+        let owner = tx.text("bob")?;
+        tx.table::<agent::Account>()?.put(&agent::Account { number: 1, cents: 6, owner })?;
+        other.tell("put 1 7 eve");
+        let early = other.running.lines.recv_timeout(Duration::from_millis(200));
+        assert!(early.is_err(), "two write transactions at once: {early:?}");
+        tx.commit()?;
+        other.hear();
+        assert_eq!(agent::describe(&store.begin_read()?, 1)?, "1 rows, 7 cents, account 1: 7 of eve");
+        for number in 0..500 {
+            agent::put(&store, number % 3, 8, "ada")?;
+        }
+        assert_eq!(other.ask("pinned old 1"), "1 rows, 5 cents, account 1: 5 of ada");
+        // The other way round: it holds the writer lock until it is killed, and takes the lock with it.
+        assert_eq!(other.ask("hold"), "held");
+        let writer = {
+            let store = store.clone();
+            std::thread::spawn(move || agent::put(&store, 1, 9, "ada").map_err(|error| error.to_string()))
+        };
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(!writer.is_finished(), "two write transactions at once");
+        other.running.kill();
+        writer.join().expect("the writer ends")?;
+        assert_eq!(agent::describe(&store.begin_read()?, 1)?, "3 rows, 25 cents, account 1: 9 of ada");
+        Ok(())
+    })
+}
+
+/// One that is killed in its commits leaves a whole store to one in another namespace, which was there or comes later.
+#[test]
+fn a_kill_in_another_namespace_loses_nothing() -> Outcome {
+    const NAME: &str = "a_kill_in_another_namespace_loses_nothing";
+    each_way(NAME, |way, path, mount| {
+        let store = agent::open(path)?;
+        for number in 0..8 {
+            agent::put(&store, number, 100, "ada")?;
+        }
+        let mut store = Some(store);
+        for round in 0..6_u64 {
+            let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
+            if round % 2 == 1 {
+                store = None;
+            }
+            assert_eq!(other.ask(&format!("transfer {}", round * 1000)), "begun");
+            std::thread::sleep(Duration::from_micros(5_000 + round * 1_237));
+            other.running.kill();
+            let store = match &store {
+                Some(store) => store,
+                None => store.insert(agent::open(path)?),
+            };
+            let left = agent::describe(&store.begin_read()?, round % 8)?;
+            assert!(left.starts_with("8 rows, 800 cents"), "{left}");
+            agent::transfer(store, round % 8, (round + 3) % 8, Durability::Sync)?;
+            let after = agent::describe(&store.begin_read()?, round % 8)?;
+            assert!(after.starts_with("8 rows, 800 cents"), "{after}");
+        }
+        store.take().expect("open").close()?;
+        let again = agent::open(path)?;
+        assert!(agent::describe(&again.begin_read()?, 0)?.starts_with("8 rows, 800 cents"));
+        Ok(())
+    })
+}
+
+/// Many come at once, by every way: each joins, and one at a time opens the store.
+#[test]
+fn many_namespaces_come_at_once() -> Outcome {
+    const NAME: &str = "many_namespaces_come_at_once";
+    if let Some(path) = child::role() {
+        return agent::obey(&path);
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("shared.pongo");
+    std::fs::create_dir(&path)?;
+    let mounts: Vec<PathBuf> =
+        (0..WAYS.len()).map(|way| folder.path().join(format!("mount-{way}"))).collect();
+    for round in 0..4_u64 {
+        let mut agents = Vec::new();
+        std::thread::scope(|scope| {
+            let start = |(way, mount): (Way, &PathBuf)| {
+                std::fs::create_dir_all(mount).expect("a folder of the test's");
+                way.is_open(mount, &path).then(|| Agent::start_by(&mut way.command(NAME, &path, mount)))
+            };
+            let started: Vec<_> =
+                WAYS.into_iter().zip(&mounts).map(|one| scope.spawn(move || start(one))).collect();
+            agents.extend(started.into_iter().filter_map(|thread| thread.join().expect("it starts")));
+        });
+        if agents.is_empty() {
+            println!("{NAME}: skipped, since it takes root and the right to mount");
+            return Ok(());
+        }
+        for (number, agent) in (0..).zip(&mut agents) {
+            agent.ask(&format!("put {} 1 {round}", round * 10 + number));
+        }
+        let rows = (round + 1) * agents.len() as u64;
+        for agent in &mut agents {
+            assert_eq!(agent.ask("now 0"), format!("{rows} rows, {rows} cents, account 0: 1 of 0"));
+        }
+        // Every other round they are killed, so that those of the next one find a store to recover.
+        for agent in agents {
+            if round % 2 == 0 { drop(agent) } else { agent.end() }
+        }
+    }
+    Ok(())
+}
