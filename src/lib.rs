@@ -78,8 +78,8 @@ pub use pongo_core::error::{
     CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
 };
 pub use pongo_core::fields::{
-    Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
-    key_digest,
+    Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, UuidError,
+    content_hash, key_digest,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};
