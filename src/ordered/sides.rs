@@ -16,7 +16,7 @@ use crate::store::Shared;
 /// What all sides look at.
 pub(super) struct Context<'s> {
     pub(super) view: &'s TableView,
-    pub(super) heap: &'s dyn HeapRead,
+    pub(super) heap: &'s (dyn HeapRead + Sync),
     pub(super) index: Arc<OrderedIndex>,
     pub(super) shared: &'s Arc<Shared>,
     /// A newer view, where the index goes beyond this one: a search may need the keys of rows that this one does not see.
@@ -113,7 +113,27 @@ impl BlockSide {
                 self.rows.retain(|&row| context.sees(row));
             }
             self.cut_off(context, limits, forward)?;
+            self.leave_holes(context, limits)?;
         }
+        Ok(())
+    }
+
+    /// Takes the rows in holes out of the batch.
+    fn leave_holes(&mut self, context: &Context<'_>, limits: &Limits) -> Result<(), SideError> {
+        if limits.holes.is_empty() {
+            return Ok(());
+        }
+        let mut kept = 0;
+        for place in 0..self.rows.len() {
+            let row = self.rows[place];
+            self.key.clear();
+            context.key(row, &mut self.key)?;
+            if !limits.is_in_hole(&self.key) {
+                self.rows[kept] = row;
+                kept += 1;
+            }
+        }
+        self.rows.truncate(kept);
         Ok(())
     }
 
@@ -209,11 +229,10 @@ impl RunSide {
         if forward { self.at } else { self.end - 1 }
     }
 
-    pub(super) fn fill(&mut self, context: &Context<'_>, forward: bool) {
+    pub(super) fn fill(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) {
         while self.at < self.end {
-            let place = self.place(forward);
-            let row = self.run.run.get(place).1;
-            if row.0 >= self.watermark && context.sees(row) {
+            let (key, row) = self.run.run.get(self.place(forward));
+            if row.0 >= self.watermark && context.sees(row) && !limits.is_in_hole(key) {
                 return;
             }
             self.advance(context, forward);

@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) after: Option<Pair>,
     /// Before this pair only.
     pub(crate) before: Option<Pair>,
+    /// Not from the first of two keys on and below the second.
+    pub(crate) holes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Limits {
@@ -58,7 +60,12 @@ impl Limits {
 
     /// Whether a pair is among those meant.
     pub(crate) fn contain(&self, key: &[u8], row: RowId) -> bool {
-        self.start_admits(key, row) && self.end_admits(key, row)
+        self.start_admits(key, row) && self.end_admits(key, row) && !self.is_in_hole(key)
+    }
+
+    #[inline]
+    pub(super) fn is_in_hole(&self, key: &[u8]) -> bool {
+        self.holes.iter().any(|(first, after)| key >= &first[..] && key < &after[..])
     }
 
     fn start_admits(&self, key: &[u8], row: RowId) -> bool {
@@ -196,7 +203,7 @@ impl Flow {
             blocks.fill(context, &self.limits, self.forward)?;
         }
         for run in &mut self.runs {
-            run.fill(context, self.forward);
+            run.fill(context, &self.limits, self.forward);
         }
         if let Some(scan) = &mut self.scan {
             scan.fill(context.view, context.heap, &context.index, &self.limits)?;
@@ -284,7 +291,7 @@ impl<'s> Stream<'s> {
     pub(crate) fn new(
         shared: &'s Arc<Shared>,
         view: &'s TableView,
-        heap: &'s dyn HeapRead,
+        heap: &'s (dyn HeapRead + Sync),
         index: Arc<OrderedIndex>,
         limits: Limits,
     ) -> Self {
