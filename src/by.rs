@@ -5,7 +5,6 @@ use std::ops::{Bound, RangeBounds};
 use pongo_core::error::ReadError;
 use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
-use pongo_index::key_hash;
 
 use crate::range::{Range, limits};
 use crate::read::{Parts, Table};
@@ -95,7 +94,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         let is_it = |unique: &&Unique| view.core().schema().indexes[unique.place].fields == fields;
         let Some(unique) = handle.unique.iter().find(is_it) else { return Ok(None) };
         let Some(index) = self.table.ordered_index(view, fields) else { return Ok(None) };
-        let found = find_unique::<T>(view, unique, key_hash(raw), raw)?;
+        let found = find_unique::<T>(view, unique, unique.ranges.hash_of(raw), raw)?;
         let Some(own) = self.table.own() else {
             return Ok(Some(match found {
                 Some((row, _)) => Range::one(view, index, row),
@@ -122,6 +121,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
 
     /// Rows with this value. A string that is too long for its column equals none.
     ///
+    /// Floats are equal as in every order of theirs ([`IndexField`](crate::IndexField)): `0.0` finds `-0.0` too, and a NaN finds every
+    /// NaN. `Maybe::none()` asks for the rows without a value, as [`is_none`](crate::Column::is_none) does in a filter.
+    ///
     /// # Errors
     /// [`ReadError::NoIndex`] if no index begins with these columns; [`ReadError::Fault`] if rows are damaged.
     pub fn equal(&self, value: impl IntoValue<C::Value>) -> Result<Range<'s, T>, ReadError> {
@@ -135,6 +137,46 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
     }
 
     /// Rows with values within bounds, in the order of the values; equal ones in the order in which they were put.
+    ///
+    /// A range over floats has NaN where it has all that is greater than infinity: `0.0..` does, `0.0..=f64::INFINITY` does not.
+    ///
+    /// Rows without a value (of a [`Maybe`](crate::Maybe)) come before all others where there are no bounds, as in [`all`](Self::all).
+    /// Bounds that are values leave them out, since no comparison with an absent value is true: `..Maybe::some(5.0)` has the rows whose
+    /// value is less than 5. With several columns a row is compared as SQL does it: up to the first column in which it differs from the
+    /// bound, and left out if it has no value there, or before. A bound of `Maybe::none()` stands for the absent values' place in
+    /// the order, so that a range can be made to begin with them: `Maybe::none()..Maybe::some(5.0)`.
+    ///
+    /// ```
+    /// use pongo::prelude::*;
+    ///
+    /// #[pongo::record]
+    /// #[pongo(table = "flights")]
+    /// struct Flight {
+    ///     #[pongo(key)]
+    ///     id: u64,
+    ///     #[pongo(index)]
+    ///     delay: Maybe<f64>,
+    /// }
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut tx = store.begin_write()?;
+    /// for (id, delay) in [(1, Some(f64::NAN)), (2, None), (3, Some(-2.0)), (4, Some(7.5))] {
+    ///     tx.table::<Flight>()?.put(&Flight { id, delay: delay.into() })?;
+    /// }
+    /// tx.commit()?;
+    ///
+    /// let snapshot = store.begin_read()?;
+    /// let flights = snapshot.table::<Flight>()?;
+    /// let ids = |rows: pongo::Range<'_, Flight>| rows.map(|row| Ok(row?.id)).collect::<Result<Vec<_>, pongo::ReadError>>();
+    /// let delays = flights.by(Flight::DELAY);
+    /// assert_eq!(ids(delays.all()?)?, [2, 3, 4, 1]);
+    /// assert_eq!(ids(delays.range(..Maybe::some(5.0))?)?, [3]);
+    /// assert_eq!(ids(delays.range(Maybe::some(0.0)..)?)?, [4, 1]);
+    /// assert_eq!(flights.filter(Flight::DELAY.ge(0.0)).count(), 2);
+    /// assert_eq!(ids(delays.range(Maybe::none()..Maybe::some(5.0))?)?, [2, 3]);
+    /// assert_eq!(ids(delays.equal(Maybe::none())?)?, [2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// As for [`equal`](Self::equal), and [`ReadError::StartAfterEnd`].
@@ -151,7 +193,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.table.prefix_of(self.fields()?, &prefix)
     }
 
-    /// All rows in the order of the index.
+    /// All rows in the order of the index; those without a value first.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -167,7 +209,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         Ok(self.all()?.rev())
     }
 
-    /// The row with the lowest value.
+    /// The row with the lowest value: one without a value, if there is one.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -175,7 +217,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.all()?.next().transpose()
     }
 
-    /// The row with the highest value.
+    /// The row with the highest value: of floats NaN, if there is one.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).

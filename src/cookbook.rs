@@ -24,6 +24,8 @@
 //! **Values**:
 //! [strings](#how-do-i-keep-strings) ·
 //! [what may be missing](#how-do-i-keep-a-value-that-may-be-missing) ·
+//! [NaN](#where-does-nan-stand-in-the-order) ·
+//! [comparing texts](#how-do-i-compare-or-group-by-texts) ·
 //! [nested arrays](#how-do-i-keep-arrays-of-structs-in-a-struct) ·
 //! [large blobs](#how-do-i-keep-large-blobs-or-values-that-serde-makes) ·
 //! [references](#how-does-one-row-refer-to-another) ·
@@ -498,8 +500,9 @@
 //! ```
 //!
 //! # How do I keep a value that may be missing?
-//! As [`Maybe<T>`](crate::Maybe), an `Option` whose bytes are fixed. In an index what is missing comes first; in a filter it meets no
-//! comparison, and `is_none` finds it.
+//! As [`Maybe<T>`](crate::Maybe), an `Option` whose bytes are fixed. No comparison is true of an absent value: filters by `lt`, `ge`,
+//! `ne` and the others leave it out, and so do ranges of an index whose bounds are values. To ask for it: `is_none` and `is_some`
+//! in a filter, `equal(Maybe::none())` in an index. An index as a whole has it before all others.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -522,7 +525,78 @@
 //! let people = snapshot.table::<Person>()?;
 //! assert_eq!(people.get(&1)?.and_then(|person| person.born.to_option()), Some(1815));
 //! assert_eq!(people.filter(Person::BORN.lt(1900)).count(), 1);
-//! assert_eq!(people.by(Person::BORN).count(Maybe::some(i16::MIN)..)?, 1);
+//! assert_eq!(people.by(Person::BORN).count(..Maybe::some(1900))?, 1);
+//! assert_eq!(people.by(Person::BORN).first()?.map(|person| person.id), Some(2));
+//! assert_eq!(people.by(Person::BORN).count(Maybe::none()..=Maybe::none())?, 1);
+//! assert_eq!(people.filter(Person::BORN.is_none()).count(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where does NaN stand in the order?
+//! Behind infinity, and every NaN equals every other; `-0.0` equals `0.0`. That is the order of PostgreSQL, and it is the same in
+//! filters, ranges, indexes and unique fields. The operators of Rust differ: to them no comparison with NaN is true.
+//!
+//! ```
+//! use pongo::prelude::*;
+//!
+//! #[pongo::record]
+//! #[pongo(table = "readings")]
+//! struct Reading {
+//!     #[pongo(key)]
+//!     id: u64,
+//!     #[pongo(index)]
+//!     value: f64,
+//! }
+//!
+//! let store = Store::in_memory()?;
+//! let mut tx = store.begin_write()?;
+//! let values = [f64::NAN, -0.0, 7.5, f64::INFINITY];
+//! tx.table::<Reading>()?.extend((0..).zip(values).map(|(id, value)| Reading { id, value }))?;
+//! tx.commit()?;
+//! let snapshot = store.begin_read()?;
+//! let readings = snapshot.table::<Reading>()?;
+//! assert_eq!(readings.filter(Reading::VALUE.ge(0.0)).count(), 4);
+//! assert_eq!(readings.by(Reading::VALUE).count(0.0..)?, 4);
+//! assert_eq!(readings.by(Reading::VALUE).count(0.0..=f64::INFINITY)?, 3); // all but NaN
+//! assert_eq!(readings.filter(Reading::VALUE.eq(f64::NAN)).count(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # How do I compare, or group by, texts?
+//! By their contents, which a snapshot (or the transaction) lends: [`Text`](crate::Text) and [`Blob`](crate::Blob) say where contents lie,
+//! and equal ones lie at different places, so they have neither `==` nor `Hash`. [`as_str`](crate::Text::as_str) gives a `&str` that can
+//! be the key of a map; [`content_eq`](crate::Text::content_eq) compares two and reads them only if length and hash are equal;
+//! [`content_cmp`](crate::Text::content_cmp) orders them.
+//!
+//! ```
+//! use std::collections::HashMap;
+//!
+//! use pongo::prelude::*;
+//!
+//! #[pongo::record]
+//! #[pongo(table = "planes")]
+//! struct Plane {
+//!     #[pongo(key)]
+//!     id: u64,
+//!     model: Text,
+//! }
+//!
+//! let store = Store::in_memory()?;
+//! let mut tx = store.begin_write()?;
+//! for (id, model) in ["A320", "B737", "A320", "A320"].into_iter().enumerate() {
+//!     let model = tx.text(model)?;
+//!     tx.table::<Plane>()?.put(&Plane { id: id as u64, model })?;
+//! }
+//! tx.commit()?;
+//! let snapshot = store.begin_read()?;
+//! let mut models: HashMap<&str, u32> = HashMap::new();
+//! for plane in snapshot.table::<Plane>()?.rows() {
+//!     *models.entry(plane?.model.as_str(&snapshot)?).or_default() += 1;
+//! }
+//! assert_eq!((models.len(), models["A320"]), (2, 3));
+//! let planes = snapshot.table::<Plane>()?;
+//! let [Some(first), Some(third)] = [planes.get(&0)?, planes.get(&2)?] else { return Err("they were put".into()) };
+//! assert!(first.model.content_eq(&third.model, &snapshot)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

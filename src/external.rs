@@ -350,6 +350,12 @@ pub struct ExternalRows<'s, T: ExternalRecord> {
     heap: &'s (dyn HeapRead + Sync),
 }
 
+impl<T: ExternalRecord> Clone for ExternalRows<'_, T> {
+    fn clone(&self) -> Self {
+        Self { rows: self.rows.clone(), snapshot: self.snapshot }
+    }
+}
+
 impl<T: ExternalRecord> core::fmt::Debug for ExternalRows<'_, T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("ExternalRows").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
@@ -419,6 +425,12 @@ impl<T: ExternalRecord, P: Predicate<T>> FusedIterator for ExternalFiltered<'_, 
 /// Values of a table: see [`ExternalTable::values`].
 pub struct ExternalValues<'s, T: ExternalRecord> {
     rows: Rows<'s, T::Row>,
+}
+
+impl<T: ExternalRecord> Clone for ExternalValues<'_, T> {
+    fn clone(&self) -> Self {
+        Self { rows: self.rows.clone() }
+    }
 }
 
 impl<T: ExternalRecord> core::fmt::Debug for ExternalValues<'_, T> {

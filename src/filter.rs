@@ -125,6 +125,12 @@ pub(crate) struct Runs<'s, T> {
     rows: Range<RowId>,
 }
 
+impl<T> Clone for Runs<'_, T> {
+    fn clone(&self) -> Self {
+        Self { view: self.view, rows: self.rows.clone(), record: PhantomData }
+    }
+}
+
 impl<'s, T: PongoRecord> Runs<'s, T> {
     pub(crate) fn new(view: Option<&'s TableView>, own: Option<Own<'s, T>>, rows: Range<RowId>) -> Self {
         Self { view, own, rows }
@@ -159,6 +165,12 @@ impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
 #[must_use]
 pub struct Filtered<'s, T, P> {
     entries: FilteredEntries<'s, T, P>,
+}
+
+impl<T, P: Clone> Clone for Filtered<'_, T, P> {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone() }
+    }
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
@@ -260,6 +272,20 @@ pub struct FilteredEntries<'s, T, P> {
     end: RowId,
     /// The place of the transaction's next row.
     own_at: u64,
+}
+
+impl<T, P: Clone> Clone for FilteredEntries<'_, T, P> {
+    fn clone(&self) -> Self {
+        Self {
+            predicate: self.predicate.clone(),
+            chunks: self.chunks.clone(),
+            spans: self.spans.clone(),
+            runs: self.runs.clone(),
+            tested: self.tested,
+            slice: self.slice.clone(),
+            end: self.end,
+        }
+    }
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {

@@ -72,7 +72,7 @@ fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
         // Over other fields of the same table it is another one's.
         let fields = (u128::from(key_hash(index.name.as_bytes())) << 64) | (place as u128 + 1);
         let identity = Identity { table: key.identity.table ^ fields, ..key.identity };
-        let ranges = KeyBytesAt::new(table.schema().ranges_of(&index.fields));
+        let ranges = KeyBytesAt::of(table.schema(), &index.fields);
         (place, Place { dir: format!("{}.u{place}", key.dir), identity, ranges })
     })
 }

@@ -1,32 +1,51 @@
 //! Where a key, or the value of an index, lies in a row: hashed and compared as bytes. Equal values have equal bytes
-//! ([`KeyField`](pongo_core::record::KeyField)).
+//! ([`KeyField`](pongo_core::record::KeyField)), but for floats, which are brought into a form in which they have.
 
 use pongo_core::ids::RowId;
+use pongo_core::order::normalize;
+use pongo_core::schema::{Kind, StoredKind, StoredSchema};
 use pongo_core::table::TableView;
 use pongo_index::{KeyHashes, key_hash};
 
 /// The parts of a row, in the order of the fields.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct KeyBytesAt(Vec<(usize, usize)>);
+pub(crate) struct KeyBytesAt {
+    ranges: Vec<(usize, usize)>,
+    /// Where in the value, whose parts lie one behind the other, floats lie. They are hashed and compared in their normal form
+    /// ([`order`](pongo_core::order)).
+    floats: Vec<(usize, usize)>,
+}
 
 /// Values in several parts that are no longer than this are put together without an allocation.
 const SHORT: usize = 128;
 
 impl KeyBytesAt {
+    /// Of fields that are no floats.
     pub(crate) fn new(ranges: Vec<(usize, usize)>) -> Self {
-        Self(ranges)
+        Self { ranges, floats: Vec::new() }
     }
 
-    fn parts<'r>(&self, row: &'r [u8]) -> impl Iterator<Item = &'r [u8]> {
-        self.0.iter().map(move |&(offset, len)| &row[offset..offset + len])
-    }
-
-    /// The hash of a row's value.
-    pub(crate) fn hash(&self, row: &[u8]) -> u64 {
-        if let &[(offset, len)] = &self.0[..] {
-            return key_hash(&row[offset..offset + len]);
+    /// Of fields of a schema, given by their places.
+    pub(crate) fn of(schema: &StoredSchema, fields: &[usize]) -> Self {
+        let mut floats = Vec::new();
+        let mut at = 0;
+        for field in fields.iter().filter_map(|&place| schema.fields.get(place)) {
+            if matches!(&field.kind, StoredKind::Plain(plain) if matches!(plain.kind(), Kind::F32 | Kind::F64))
+            {
+                floats.push((at, field.size));
+            }
+            at += field.size;
         }
-        let len = self.0.iter().map(|&(_, len)| len).sum();
+        Self { ranges: schema.ranges_of(fields), floats }
+    }
+
+    fn parts<'r>(&self, row: &'r [u8]) -> impl Iterator<Item = &'r [u8]> + Clone {
+        self.ranges.iter().map(move |&(offset, len)| &row[offset..offset + len])
+    }
+
+    /// Calls a function with parts one behind the other, floats in their normal form.
+    fn joined<'r, O>(&self, parts: impl Iterator<Item = &'r [u8]> + Clone, f: impl FnOnce(&[u8]) -> O) -> O {
+        let len = parts.clone().map(<[u8]>::len).sum();
         let (mut short, mut long);
         let bytes = if len <= SHORT {
             short = [0; SHORT];
@@ -36,20 +55,46 @@ impl KeyBytesAt {
             &mut long[..]
         };
         let mut at = 0;
-        for part in self.parts(row) {
+        for part in parts {
             bytes[at..at + part.len()].copy_from_slice(part);
             at += part.len();
         }
-        key_hash(bytes)
+        for &(at, len) in &self.floats {
+            if let Some(float) = bytes.get_mut(at..at + len) {
+                normalize(float);
+            }
+        }
+        f(bytes)
+    }
+
+    /// The hash of a row's value.
+    pub(crate) fn hash(&self, row: &[u8]) -> u64 {
+        match &self.ranges[..] {
+            &[(offset, len)] if self.floats.is_empty() => key_hash(&row[offset..offset + len]),
+            _ => self.joined(self.parts(row), key_hash),
+        }
+    }
+
+    /// The hash of a value whose fields lie one behind the other.
+    pub(crate) fn hash_of(&self, value: &[u8]) -> u64 {
+        if self.floats.is_empty() { key_hash(value) } else { self.joined(std::iter::once(value), key_hash) }
     }
 
     /// Whether two rows have the same value.
     pub(crate) fn same(&self, a: &[u8], b: &[u8]) -> bool {
-        self.parts(a).eq(self.parts(b))
+        if self.floats.is_empty() {
+            return self.parts(a).eq(self.parts(b));
+        }
+        self.joined(self.parts(b), |value| self.is(a, value))
     }
 
     /// Whether a row has this value, whose fields lie one behind the other.
     pub(crate) fn is(&self, row: &[u8], mut value: &[u8]) -> bool {
+        if !self.floats.is_empty() {
+            return self.joined(std::iter::once(value), |value| {
+                self.joined(self.parts(row), |bytes| bytes == value)
+            });
+        }
         for part in self.parts(row) {
             let Some(rest) = value.strip_prefix(part) else { return false };
             value = rest;
@@ -107,5 +152,40 @@ mod tests {
             other[parts[0].0] ^= 1;
             assert!(!ranges.same(&row, &other) && !ranges.is(&other, &value));
         }
+    }
+
+    #[test]
+    fn equal_floats_are_one_value() {
+        let field = |name: &str, kind: Kind, offset| {
+            let kind = StoredKind::from(&kind);
+            pongo_core::schema::StoredField { name: name.into(), size: kind.size(), kind, offset }
+        };
+        let schema = StoredSchema {
+            table: "t".into(),
+            record: "T".into(),
+            version: 1,
+            size: 16,
+            align: 8,
+            fields: vec![field("a", Kind::F64, 0), field("b", Kind::U32, 8), field("c", Kind::F32, 12)],
+            key: vec![1],
+            indexes: Vec::new(),
+        };
+        let row =
+            |a: f64, b: u32, c: f32| [&a.to_le_bytes()[..], &b.to_le_bytes(), &c.to_le_bytes()].concat();
+        let at = KeyBytesAt::of(&schema, &[2, 1, 0]);
+        let value =
+            |a: f64, b: u32, c: f32| [&c.to_le_bytes()[..], &b.to_le_bytes(), &a.to_le_bytes()].concat();
+        let (one, other) = (row(-0.0, 7, f32::NAN), row(0.0, 7, -f32::NAN));
+        assert!(at.same(&one, &other) && at.hash(&one) == at.hash(&other));
+        assert!(at.is(&one, &value(0.0, 7, f32::from_bits(0x7f80_0001))));
+        assert_eq!(at.hash_of(&value(-0.0, 7, -f32::NAN)), at.hash(&other));
+        for different in [row(1.0, 7, f32::NAN), row(0.0, 8, f32::NAN), row(0.0, 7, f32::INFINITY)] {
+            assert!(!at.same(&one, &different) && at.hash(&one) != at.hash(&different));
+        }
+        // Bytes that are no float of the value stay as they are.
+        let integer = KeyBytesAt::of(&schema, &[1]);
+        assert!(!integer.same(&row(0.0, 1 << 31, 0.0), &row(0.0, 0, 0.0)));
+        let one_float = KeyBytesAt::of(&schema, &[0]);
+        assert_eq!(one_float.hash(&one), key_hash(&0_f64.to_le_bytes()));
     }
 }

@@ -83,14 +83,14 @@ pub use pongo_core::error::{
     CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
 };
 pub use pongo_core::fields::{
-    Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, content_hash,
-    key_digest,
+    Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, UuidError,
+    content_hash, key_digest,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};
 pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
-pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix};
+pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField};
 pub use pongo_derive::{PongoRecord, record};
 pub use range::{Cursor, Range, RangeEntries};
 /// The crate whose parallel iterators [`Table::par_slices`], [`Table::par_rows`] and [`Filtered::par`] give.

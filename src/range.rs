@@ -367,7 +367,8 @@ impl<T: PongoRecord> DoubleEndedIterator for RangeEntries<'_, T> {
 impl<T: PongoRecord> FusedIterator for RangeEntries<'_, T> {}
 
 /// Bounds on values as limits on keys. A value stands for all keys that begin with it, so that bounds can be on the
-/// first fields of an index. `None`: nothing lies within.
+/// first fields of an index. Rows without a value where the end has one are left out, unless the start has none there either.
+/// `None`: nothing lies within.
 pub(crate) fn limits(
     index: &OrderedIndex,
     start: Bound<Vec<u8>>,
@@ -383,6 +384,12 @@ pub(crate) fn limits(
         return Err(ReadError::StartAfterEnd { table });
     }
     let mut limits = Limits::default();
+    let absent = match &end {
+        Bound::Included(to) | Bound::Excluded(to) => index.keys().absent_before(to),
+        Bound::Unbounded => Vec::new(),
+    };
+    let begins_in = |hole: &(Vec<u8>, Vec<u8>)| matches!(&start, Bound::Included(from) | Bound::Excluded(from) if from.starts_with(&hole.0));
+    let holes: Vec<_> = absent.into_iter().filter(|hole| !begins_in(hole)).collect();
     match start {
         Bound::Unbounded => {}
         Bound::Included(from) => limits.from = Some(from),
@@ -390,6 +397,15 @@ pub(crate) fn limits(
             Some(after) => limits.from = Some(after),
             None => return Ok(None),
         },
+    }
+    for (first, after) in holes {
+        match &limits.from {
+            // What begins behind it.
+            Some(from) if *from >= after => {}
+            Some(from) if *from >= first => limits.from = Some(after),
+            None if first == [0] => limits.from = Some(after),
+            _ => limits.holes.push((first, after)),
+        }
     }
     match end {
         Bound::Unbounded => {}

@@ -2,6 +2,7 @@
 
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use pongo_core::error::ReadError;
@@ -26,6 +27,11 @@ pub struct Snapshot {
     inner: snapshot::Snapshot,
     shared: Arc<Shared>,
 }
+
+// What a panic of the caller's leaves behind is sound: reading changes nothing but what is remembered (maps, zones, indexes in
+// memory), and that only by steps that leave it whole; locks that a panic poisoned are taken all the same.
+impl UnwindSafe for Snapshot {}
+impl RefUnwindSafe for Snapshot {}
 
 impl Snapshot {
     pub(crate) fn new(inner: snapshot::Snapshot, shared: Arc<Shared>) -> Self {
@@ -445,6 +451,12 @@ pub struct Rows<'s, T> {
     entries: Entries<'s, T>,
 }
 
+impl<T> Clone for Rows<'_, T> {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone() }
+    }
+}
+
 impl<'s, T: PongoRecord> Iterator for Rows<'s, T> {
     type Item = Result<&'s T, ReadError>;
 
@@ -463,6 +475,12 @@ pub struct Entries<'s, T> {
     /// The number of the next row of `slice`.
     row: RowId,
     slice: core::slice::Iter<'s, T>,
+}
+
+impl<T> Clone for Entries<'_, T> {
+    fn clone(&self) -> Self {
+        Self { slices: self.slices.clone(), row: self.row, slice: self.slice.clone() }
+    }
 }
 
 impl<'s, T: PongoRecord> Iterator for Entries<'s, T> {
@@ -496,6 +514,12 @@ pub struct GetMany<'s, 'k, T: PongoRecord> {
     /// Keys of the group at work, taken off the front of `keys`.
     group: [Option<(u64, T::KeyBytes)>; GROUP],
     at: usize,
+}
+
+impl<T: PongoRecord> Clone for GetMany<'_, '_, T> {
+    fn clone(&self) -> Self {
+        Self { table: self.table.clone(), keys: self.keys, group: self.group, at: self.at }
+    }
 }
 
 impl<T: PongoRecord> GetMany<'_, '_, T> {

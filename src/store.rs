@@ -1,6 +1,7 @@
 //! Stores: opening, sharing and closing them, and how transactions begin.
 
 use std::any::TypeId;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -357,6 +358,11 @@ fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> 
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
 }
+
+// What a panic of the caller's leaves behind is sound: a transaction that was open is aborted when it is dropped, and what a store
+// remembers is changed only by steps that leave it whole; locks that a panic poisoned are taken all the same.
+impl UnwindSafe for Store {}
+impl RefUnwindSafe for Store {}
 
 impl Store {
     /// Opens the store in folder `path` with default [`Options`], or makes one there if the folder is empty or missing

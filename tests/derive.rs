@@ -7,7 +7,7 @@ use pongo::zerocopy::{IntoBytes, TryFromBytes};
 
 #[pongo::record]
 #[pongo(table = "flights", index(carrier, origin), unique(tail_number, departs))]
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Flight {
     #[pongo(key)]
     pub day: u32,
@@ -27,12 +27,28 @@ pub struct Flight {
     pub notes: [Maybe<Position>; 2],
 }
 
+/// As it was put: with its text at the same place.
+impl PartialEq for Flight {
+    fn eq(&self, other: &Self) -> bool {
+        use pongo::zerocopy::IntoBytes;
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
 #[pongo::record]
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Position {
     lat: f64,
     lon: f64,
     what: Blob,
+}
+
+/// As it was put: with its text at the same place.
+impl PartialEq for Position {
+    fn eq(&self, other: &Self) -> bool {
+        use pongo::zerocopy::IntoBytes;
+        self.as_bytes() == other.as_bytes()
+    }
 }
 
 #[pongo::record]

@@ -214,12 +214,18 @@ fn what_is_skipped_is_what_can_be() -> Outcome {
     let said = explain.to_string();
     assert!(said.contains("33 zones, 32868 rows") && said.contains("`id in 1536..3584` rules out"), "{said}");
 
-    // The zone without a number, and the one without a value.
+    // The zone without a number, which comes behind all numbers, and the one without a value.
     let explain = table.filter(Trade::PRICE.ge(0.0)).explain()?;
-    assert_eq!(numbers(&explain), [(1, 1024), (31, 31 * 1024), rest]);
-    let explain = table.filter(Trade::PRICE.ge(0.0).not()).explain()?;
+    assert_eq!(numbers(&explain), [(0, 0), (32, 32 * 1024), rest]);
+    for not_nan in [Trade::PRICE.between(0.0..f64::NAN), Trade::PRICE.between(..=f64::INFINITY)] {
+        let explain = table.filter(&not_nan).explain()?;
+        assert_eq!(numbers(&explain), [(1, 1024), (31, 31 * 1024), rest]);
+    }
+    let explain = table.filter(Trade::PRICE.eq(-f64::NAN)).explain()?;
     assert_eq!(numbers(&explain), [(31, 31 * 1024), (1, 1024), rest]);
-    assert_eq!(explain.conditions[0].condition, "not price >= 0");
+    let explain = table.filter(Trade::PRICE.ge(f64::NAN).not()).explain()?;
+    assert_eq!(numbers(&explain), [(1, 1024), (31, 31 * 1024), rest]);
+    assert_eq!(explain.conditions[0].condition, "not price >= NaN");
     let explain = table.filter(Trade::FEE.is_none()).explain()?;
     assert_eq!(numbers(&explain), [(31, 31 * 1024), (1, 1024), rest]);
     let explain = table.filter(Trade::FEE.ge(0.0)).explain()?;

@@ -8,7 +8,7 @@ use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
 use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
-use pongo_core::schema::{Kind, StoredKind};
+use pongo_core::schema::StoredField;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use pongo_index::ordered::{
@@ -142,16 +142,9 @@ impl OrderedIndex {
         self.id.0
     }
 
-    /// Where the first field lies in a row, if minima and maxima of it are bounds on keys: of floats and of what may be missing they
-    /// leave values out.
-    pub(super) fn bounded_field(&self) -> Option<usize> {
-        let field = self.core.schema().fields.get(*self.fields.first()?)?;
-        let is_bounded = match &field.kind {
-            StoredKind::Maybe(_) => false,
-            StoredKind::Plain(plain) => !matches!(plain.kind(), Kind::F32 | Kind::F64),
-            _ => true,
-        };
-        is_bounded.then_some(field.offset)
+    /// The first field, whose minima and maxima are bounds on keys.
+    pub(super) fn bounded_field(&self) -> Option<&StoredField> {
+        self.core.schema().fields.get(*self.fields.first()?)
     }
 
     /// The fields' places in the schema, in order.

@@ -61,4 +61,12 @@ impl KeySource {
             Self::Heap { .. } => raw,
         }
     }
+
+    /// As [`Encoding::absent_before`]: keys in the heap have no absent parts.
+    pub(crate) fn absent_before(&self, end: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        match self {
+            Self::Fields(encoding) => encoding.absent_before(end).collect(),
+            Self::Heap { .. } => Vec::new(),
+        }
+    }
 }

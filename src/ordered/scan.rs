@@ -8,7 +8,9 @@ use std::ops::Range;
 use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
+use pongo_core::schema::StoredKind;
 use pongo_core::table::TableView;
+use pongo_core::zones::Facts;
 
 use super::KeySource;
 use super::index::OrderedIndex;
@@ -120,8 +122,7 @@ fn pass(
     Ok(kept)
 }
 
-/// Rows among which those within the limits are: zones whose least and greatest value of the first field lie outside are
-/// left out.
+/// Rows among which those within the limits are: zones whose values of the first field lie outside are left out.
 fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Range<RowId>> {
     let all = vec![RowId(0)..RowId(view.len())];
     let (Some(field), KeySource::Fields(encoding)) = (index.bounded_field(), index.keys()) else {
@@ -136,17 +137,34 @@ fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Ra
         _ if rows.start < rows.end => found.push(rows),
         _ => {}
     };
-    let outside = |(least, greatest): (&[u8], &[u8])| {
-        let (mut low, mut high) = (Vec::new(), Vec::new());
-        encoding.encode_fields(least, &mut low);
-        encoding.encode_fields(greatest, &mut high);
-        // Bounds are of the first field, limits of all or of some: as much of both is compared as both have.
-        let below = |a: &[u8], b: &[u8]| {
-            let len = a.len().min(b.len());
-            a[..len] < b[..len]
-        };
-        limits.from.as_ref().is_some_and(|from| below(&high, from))
-            || limits.below.as_ref().is_some_and(|end| below(end, &low))
+    let (tag, width) = match &field.kind {
+        StoredKind::Maybe(of) => (of.align(), of.size()),
+        kind => (0, kind.size()),
+    };
+    let key_of = |value: Option<&[u8]>| {
+        let mut raw = vec![0; tag];
+        if let (Some(first), Some(_)) = (raw.first_mut(), value) {
+            *first = 1;
+        }
+        raw.extend_from_slice(value.unwrap_or(&vec![0; width]));
+        let mut key = Vec::new();
+        encoding.encode_fields(&raw, &mut key);
+        key
+    };
+    // Keys are of the first field, limits of all or of some: as much of both is compared as both have.
+    let is_below = |a: &[u8], b: &[u8]| {
+        let len = a.len().min(b.len());
+        a[..len] < b[..len]
+    };
+    let is_outside = |least: Option<&[u8]>, greatest: Option<&[u8]>| {
+        limits.from.as_ref().is_some_and(|from| is_below(&key_of(greatest), from))
+            || limits.below.as_ref().is_some_and(|end| is_below(end, &key_of(least)))
+    };
+    let is_ruled_out = |facts: Facts<'_>| {
+        facts.is_about(width)
+            && facts.bounds().is_none_or(|(least, greatest)| is_outside(Some(least), Some(greatest)))
+            && facts.nan().is_none_or(|nan| is_outside(Some(nan), Some(nan)))
+            && (!facts.some_absent() || is_outside(None, None))
     };
     for chunk in view.chunks() {
         let Some(zones) = view.zones(&chunk) else {
@@ -155,7 +173,7 @@ fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Ra
         };
         let known = zones.rows();
         for zone in zones.iter() {
-            if !zone.bounds(field).is_some_and(outside) {
+            if !zone.facts(field.offset).is_some_and(is_ruled_out) {
                 add(zone.rows());
             }
         }

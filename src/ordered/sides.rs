@@ -147,7 +147,27 @@ impl BlockSide {
             }
             self.skipped += context.hide(&mut self.rows);
             self.cut_off(context, limits, forward)?;
+            self.leave_holes(context, limits)?;
         }
+        Ok(())
+    }
+
+    /// Takes the rows in holes out of the batch.
+    fn leave_holes(&mut self, context: &Context<'_>, limits: &Limits) -> Result<(), SideError> {
+        if limits.holes.is_empty() {
+            return Ok(());
+        }
+        let mut kept = 0;
+        for place in 0..self.rows.len() {
+            let row = self.rows[place];
+            self.key.clear();
+            context.key(row, &mut self.key)?;
+            if !limits.is_in_hole(&self.key) {
+                self.rows[kept] = row;
+                kept += 1;
+            }
+        }
+        self.rows.truncate(kept);
         Ok(())
     }
 
@@ -245,11 +265,14 @@ impl RunSide {
         if forward { self.at } else { self.end - 1 }
     }
 
-    pub(super) fn fill(&mut self, context: &Context<'_>, forward: bool) {
+    pub(super) fn fill(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) {
         while self.at < self.end {
             let place = self.place(forward);
             let (key, row) = self.run.run.get(place);
-            if row.0 >= self.watermark && context.admits(key, row, &mut self.skipped) {
+            if row.0 >= self.watermark
+                && !limits.is_in_hole(key)
+                && context.admits(key, row, &mut self.skipped)
+            {
                 return;
             }
             self.advance(context, forward);

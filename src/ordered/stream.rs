@@ -36,6 +36,8 @@ pub(crate) struct Limits {
     pub(crate) after: Option<Pair>,
     /// Before this pair only.
     pub(crate) before: Option<Pair>,
+    /// Not from the first of two keys on and below the second.
+    pub(crate) holes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Limits {
@@ -72,7 +74,12 @@ impl Limits {
 
     /// Whether a pair is among those meant.
     pub(crate) fn contain(&self, key: &[u8], row: RowId) -> bool {
-        self.start_admits(key, row) && self.end_admits(key, row)
+        self.start_admits(key, row) && self.end_admits(key, row) && !self.is_in_hole(key)
+    }
+
+    #[inline]
+    pub(super) fn is_in_hole(&self, key: &[u8]) -> bool {
+        self.holes.iter().any(|(first, after)| key >= &first[..] && key < &after[..])
     }
 
     fn start_admits(&self, key: &[u8], row: RowId) -> bool {
@@ -238,7 +245,7 @@ impl Flow {
             blocks.fill(context, &self.limits, self.forward)?;
         }
         for run in &mut self.runs {
-            run.fill(context, self.forward);
+            run.fill(context, &self.limits, self.forward);
         }
         if let Some(scan) = &mut self.scan {
             scan.fill(context, &self.limits)?;
@@ -268,7 +275,7 @@ impl Flow {
                 && first.and_then(|first| self.current(first)) == Some(pair)
             {
                 self.runs[place].advance(context, self.forward);
-                self.runs[place].fill(context, self.forward);
+                self.runs[place].fill(context, &self.limits, self.forward);
             }
             let Some(pair) = self.runs[place].current(self.forward) else { continue };
             let sooner = first.and_then(|first| self.current(first)).is_none_or(|best| {
@@ -289,7 +296,8 @@ impl Flow {
         let skipped = self.blocks.as_ref().map_or(0, |blocks| blocks.skipped)
             + self.scan.as_ref().map_or(0, |scan| scan.skipped)
             + self.runs[..self.own_from].iter().map(|run| run.skipped).sum::<usize>();
-        if skipped < WORTH_NOTING {
+        // Rows in holes were left out for this range alone.
+        if skipped < WORTH_NOTING || !self.limits.holes.is_empty() {
             return;
         }
         let found = first.and_then(|first| self.current(first));

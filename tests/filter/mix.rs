@@ -1,6 +1,8 @@
 //! A record with every kind of field that can be compared, random conditions on it, and what they mean said once more
 //! in plain Rust.
 
+use std::cmp::Ordering;
+
 use pongo::prelude::*;
 
 use crate::rng::Rng;
@@ -61,9 +63,12 @@ pub(crate) fn mix(id: u64, rng: &mut Rng) -> Mix {
     let odd = rng.below(500) == 0;
     let near = if odd { rng.next() >> rng.below(64) } else { base };
     let float = match (stretch, rng.below(400)) {
-        (1, _) | (_, 0) => f64::NAN,
+        // Of any sign and with any bits behind.
+        (1, _) | (_, 0) => f64::from_bits(0x7ff8 << 48 | rng.next() >> 13 | rng.next() << 63),
         (_, 1) => f64::INFINITY,
         (_, 2) => -0.0,
+        (_, 3) => f64::NEG_INFINITY,
+        (_, 4) => 0.0,
         _ => near as f64 - 20.0,
     };
     let text = |wide: usize| format!("{:0wide$}", near % 10u64.pow(wide as u32));
@@ -106,6 +111,46 @@ pub(crate) fn mix(id: u64, rng: &mut Rng) -> Mix {
     }
 }
 
+/// The order of values, said once more: of floats `-0.0` and `0.0` are one value and NaN is one, behind all others.
+trait Order: Copy {
+    fn order(self, other: Self) -> Ordering;
+}
+
+macro_rules! order {
+    ($($type:ty)*) => {$(
+        impl Order for $type {
+            fn order(self, other: Self) -> Ordering {
+                self.cmp(&other)
+            }
+        }
+    )*};
+}
+
+order!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool Timestamp Uuid FixedStr<2> FixedStr<4> [u8; 2] [u8; 3] [u16; 2]);
+
+impl Order for f64 {
+    fn order(self, other: Self) -> Ordering {
+        match (self.is_nan(), other.is_nan()) {
+            (false, false) if self < other => Ordering::Less,
+            (false, false) if self == other => Ordering::Equal,
+            (false, false) => Ordering::Greater,
+            (a, b) => a.cmp(&b),
+        }
+    }
+}
+
+impl Order for f32 {
+    fn order(self, other: Self) -> Ordering {
+        f64::from(self).order(f64::from(other))
+    }
+}
+
+impl Order for Kind {
+    fn order(self, other: Self) -> Ordering {
+        (self as u8).cmp(&(other as u8))
+    }
+}
+
 /// A condition, and the same in plain Rust.
 pub(crate) type Case = (Box<dyn Predicate<Mix>>, Box<dyn Fn(&Mix) -> bool>);
 
@@ -115,17 +160,27 @@ macro_rules! ordered {
         let get = $get;
         let (a, b) = (get(&$sample[0]), get(&$sample[1]));
         match (a, b, $rng.below(11)) {
-            (Some(a), _, 0) => case($column.lt(a), move |row| get(row).is_some_and(|value| value < a)),
-            (Some(a), _, 1) => case($column.le(a), move |row| get(row).is_some_and(|value| value <= a)),
-            (Some(a), _, 2) => case($column.gt(a), move |row| get(row).is_some_and(|value| value > a)),
-            (Some(a), _, 3) => case($column.ge(a), move |row| get(row).is_some_and(|value| value >= a)),
-            (Some(a), Some(b), 4) => {
-                case($column.between(a..b), move |row| get(row).is_some_and(|value| a <= value && value < b))
+            (Some(a), _, 0) => {
+                case($column.lt(a), move |row| get(row).is_some_and(|value| value.order(a).is_lt()))
             }
-            (Some(a), Some(b), 5) => case($column.between(a..=b), move |row| {
-                get(row).is_some_and(|value| a <= value && value <= b)
+            (Some(a), _, 1) => {
+                case($column.le(a), move |row| get(row).is_some_and(|value| value.order(a).is_le()))
+            }
+            (Some(a), _, 2) => {
+                case($column.gt(a), move |row| get(row).is_some_and(|value| value.order(a).is_gt()))
+            }
+            (Some(a), _, 3) => {
+                case($column.ge(a), move |row| get(row).is_some_and(|value| value.order(a).is_ge()))
+            }
+            (Some(a), Some(b), 4) => case($column.between(a..b), move |row| {
+                get(row).is_some_and(|value| value.order(a).is_ge() && value.order(b).is_lt())
             }),
-            (Some(a), _, 6) => case($column.between(..a), move |row| get(row).is_some_and(|value| value < a)),
+            (Some(a), Some(b), 5) => case($column.between(a..=b), move |row| {
+                get(row).is_some_and(|value| value.order(a).is_ge() && value.order(b).is_le())
+            }),
+            (Some(a), _, 6) => {
+                case($column.between(..a), move |row| get(row).is_some_and(|value| value.order(a).is_lt()))
+            }
             (Some(_), _, 7) => case($column.between(..), move |row| get(row).is_some()),
             (a, b, _) => equal!($rng, a, b, $column, get),
         }
@@ -136,10 +191,14 @@ macro_rules! equal {
     ($rng:expr, $a:expr, $b:expr, $column:expr, $get:expr) => {{
         let get = $get;
         match ($a, $b, $rng.below(3)) {
-            (Some(a), _, 0) => case($column.eq(a), move |row| get(row).is_some_and(|value| value == a)),
-            (Some(a), _, 1) => case($column.ne(a), move |row| get(row).is_some_and(|value| value != a)),
+            (Some(a), _, 0) => {
+                case($column.eq(a), move |row| get(row).is_some_and(|value| value.order(a).is_eq()))
+            }
+            (Some(a), _, 1) => {
+                case($column.ne(a), move |row| get(row).is_some_and(|value| value.order(a).is_ne()))
+            }
             (Some(a), Some(b), _) => case($column.is_in(&[a, b]), move |row| {
-                get(row).is_some_and(|value| value == a || value == b)
+                get(row).is_some_and(|value| value.order(a).is_eq() || value.order(b).is_eq())
             }),
             _ => case($column.is_in(&[]), |_| false),
         }

@@ -26,6 +26,9 @@ pub const fn field_type<F: FieldType>() {}
 /// Compiles only for a type that can be part of a key.
 pub const fn key_field<F: KeyField>() {}
 
+/// Compiles only for a type that can be part of a unique index.
+pub const fn unique_field<F: crate::search::UniqueField>() {}
+
 /// Compiles only for a type that can be part of an index.
 pub const fn index_field<F: crate::search::IndexField>() {}
 

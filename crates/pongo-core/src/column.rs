@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::fields::{FixedStr, FixedStrError, Maybe};
+
 /// The field `F` of the record `R`. The macros make one constant for each field of a table's record.
 ///
 /// Costs nothing: a name, an offset and a function that borrows the field.
@@ -43,6 +45,39 @@ impl<R, F> Column<R, F> {
     #[inline]
     pub fn of<'row>(&self, row: &'row R) -> &'row F {
         (self.project)(row)
+    }
+}
+
+impl<R, const N: usize> Column<R, FixedStr<N>> {
+    /// A text as a value of this column: [`FixedStr::new`], with an error that names the column.
+    ///
+    /// ```
+    /// use pongo_core::column::Column;
+    /// use pongo_core::fields::FixedStr;
+    ///
+    /// # struct Flight { carrier: FixedStr<2> }
+    /// # impl Flight { const CARRIER: Column<Flight, FixedStr<2>> = Column::new("carrier", 0, |flight| &flight.carrier); }
+    /// let flight = Flight { carrier: Flight::CARRIER.text("UA")? };
+    /// let error = Flight::CARRIER.text("UAL").unwrap_err().to_string();
+    /// assert!(error.starts_with("the text \"UAL\" (3 bytes) does not fit into column `carrier`, a FixedStr<2>"));
+    /// # assert_eq!(flight.carrier, "UA");
+    /// # Ok::<(), pongo_core::fields::FixedStrError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`FixedStrError`] if it has more than `N` bytes or a zero byte.
+    pub fn text(&self, text: &str) -> Result<FixedStr<N>, FixedStrError> {
+        FixedStr::new(text).map_err(|error| error.of_column(self.name))
+    }
+}
+
+impl<R, const N: usize> Column<R, Maybe<FixedStr<N>>> {
+    /// A text as a value of this column: as for a column of `FixedStr`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn text(&self, text: &str) -> Result<FixedStr<N>, FixedStrError> {
+        FixedStr::new(text).map_err(|error| error.of_column(self.name))
     }
 }
 

@@ -6,9 +6,12 @@ use thiserror::Error;
 
 use crate::storage::FileError;
 
-/// What a program prints that returns an error from `main`: the message, not the enum around it.
+/// What a program prints that returns an error from `main`: the message, not the enum around it. Every public error type has
+/// this in place of a derived `Debug`.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! debug_is_display {
-    ($($error:ty),*) => {$(
+    ($($error:ty),* $(,)?) => {$(
         impl core::fmt::Debug for $error {
             fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
                 core::fmt::Display::fmt(self, f)
@@ -24,11 +27,17 @@ debug_is_display!(
     ReadError,
     WriteError,
     CommitError,
-    crate::fields::HeapError
+    IoFailure,
+    Corruption,
+    crate::fields::FixedStrError,
+    crate::fields::HeapError,
+    crate::fields::UuidError,
+    crate::schema::SchemaParseError,
+    FileError,
 );
 
 /// An operation of the file system that failed.
-#[derive(Debug, Error)]
+#[derive(Error)]
 #[error("{what} {path} failed: {source}{}", mend(.source))]
 pub struct IoFailure {
     /// What was being done, e.g. `writing`.
@@ -102,7 +111,7 @@ fn mend_folder(error: &io::Error) -> &'static str {
 }
 
 /// Bytes on disk that are not what they must be.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Clone, PartialEq, Eq, Error)]
 #[error(
     "{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup"
 )]

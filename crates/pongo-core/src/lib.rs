@@ -3,7 +3,7 @@
 //! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (where the newest checkpoint
 //! is), `journal` (the redo log), `space` (rows and heap in chunk files), `marks` (deaths and previous rows), `baseline`
 //! (what a checkpoint says of them), `heap` (items), `control`, `place` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
-//! [`zones`] (bounds of fields, by which scans skip), [`predicate`] (conditions on columns).
+//! [`zones`] (bounds of fields, by which scans skip), [`predicate`] (conditions on columns), [`order`] (of floats).
 //! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
 //! Unsafe code is in the modules that allow it by name: in `storage`, `space::{view, room}` and their callers that
@@ -70,6 +70,8 @@ pub mod ids;
 #[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod layout;
+#[forbid(unsafe_code)]
+pub mod order;
 #[forbid(unsafe_code)]
 pub mod predicate;
 #[forbid(unsafe_code)]

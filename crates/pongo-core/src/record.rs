@@ -33,7 +33,7 @@ pub trait FieldType:
 
 /// A field type that can be part of a key: equal values have equal bytes and unequal values unequal ones.
 ///
-/// Floats are not (`0.0 == -0.0`, `NaN != NaN`), and neither are [`Text`](crate::fields::Text) and
+/// Floats are not (`0.0` and `-0.0` are one value, and so is every NaN), and neither are [`Text`](crate::fields::Text) and
 /// [`Blob`](crate::fields::Blob), whose bytes say where in the heap the contents lie.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",

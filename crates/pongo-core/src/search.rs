@@ -11,8 +11,8 @@ use crate::record::{FieldType, KeyField};
 ///
 /// Integers, [`Timestamp`](crate::fields::Timestamp)s and floats are in the order of their values, `FixedStr` in that of its UTF-8
 /// bytes, which is that of code points; `false` comes before `true`; enums are in the order of their numbers, arrays in that of their
-/// elements. Of floats `-0.0` and `0.0` are one value, and every NaN is one value, behind infinity. An absent value comes before all
-/// others.
+/// elements. Of floats `-0.0` and `0.0` are one value, and every NaN is one value, behind infinity ([`order`](crate::order)). An
+/// absent value comes before all others, and bounds that are values leave it out. Filters go by the same order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an index",
     label = "values of this type have no order by their bytes",
@@ -25,6 +25,21 @@ impl<F: KeyField> IndexField for F {}
 impl IndexField for f32 {}
 impl IndexField for f64 {}
 impl<F: IndexField + crate::fields::maybe::Optional> IndexField for Maybe<F> {}
+
+/// A field type of which no two rows may have the same value, by `#[pongo(unique)]`: what can be part of a key, and floats, of
+/// which `-0.0` and `0.0` are one value and every NaN is one, as in an index. No [`Maybe`]: nothing says whether two rows without a
+/// value were two with the same.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a key or an index",
+    label = "equal values of this type need not have equal bytes",
+    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these but floats, or an enum that is \
+            `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a nested record"
+)]
+pub trait UniqueField: IndexField {}
+
+impl<F: KeyField> UniqueField for F {}
+impl UniqueField for f32 {}
+impl UniqueField for f64 {}
 
 /// The columns of an index: one, or a tuple of two to six in the index's order, or the first of them.
 #[diagnostic::on_unimplemented(

@@ -77,18 +77,23 @@ fn checks(record: &Record<'_>) -> TokenStream {
         check(ty.span(), &|span, private| quote_spanned!(span=> #private::field_type::<#ty>()));
     }
     if let Some(table) = &record.table {
-        let unique = table.indexes.iter().filter(|index| index.unique);
-        let mut keys: Vec<usize> = unique.flat_map(|index| index.fields.clone()).collect();
-        keys.extend(&table.key);
-        let mut indexed: Vec<usize> = table.indexes.iter().flat_map(|index| index.fields.clone()).collect();
-        indexed.retain(|place| !keys.contains(place));
-        for places in [&mut keys, &mut indexed] {
+        let of = |unique: bool| table.indexes.iter().filter(move |index| index.unique == unique);
+        let mut keys = table.key.clone();
+        let mut unique: Vec<usize> = of(true).flat_map(|index| index.fields.clone()).collect();
+        unique.retain(|place| !keys.contains(place));
+        let mut indexed: Vec<usize> = of(false).flat_map(|index| index.fields.clone()).collect();
+        indexed.retain(|place| !keys.contains(place) && !unique.contains(place));
+        for places in [&mut keys, &mut unique, &mut indexed] {
             places.sort_unstable();
             places.dedup();
         }
         for place in keys {
             let ty = record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::key_field::<#ty>()));
+        }
+        for place in unique {
+            let ty = record.fields[place].ty;
+            check(ty.span(), &|span, private| quote_spanned!(span=> #private::unique_field::<#ty>()));
         }
         for place in indexed {
             let ty = record.fields[place].ty;

@@ -47,7 +47,7 @@ use syn::{Data, DeriveInput};
 ///
 /// #[pongo::record]
 /// #[pongo(table = "flights")]
-/// #[derive(Debug, PartialEq)]
+/// #[derive(Debug)]
 /// struct Flight {
 ///     #[pongo(key)]
 ///     id: u64,
@@ -90,6 +90,8 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[pongo(key = "external")]` | the struct | no field is the key: rows are put under keys of any bytes, 0 to 65,535 of them |
 /// | `#[pongo(table = "name")]` | the struct | the table's name; else the type's in snake case |
 /// | `#[pongo(crate = "path")]` | the type | where the crate `pongo` is, if it has another name |
+///
+/// A unique field is one that could be a key, or a float, of which `-0.0` equals `0.0` and NaN equals NaN.
 ///
 /// What is unique is written into the table's schema when the table is made, and holds for whoever writes to it, whatever the
 /// type says. A type that says `unique` of a table that was made without it can read it and not write to it.

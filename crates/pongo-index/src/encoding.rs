@@ -1,10 +1,12 @@
 //! Order-preserving key encoding: the bytes of key fields, put so that comparing them byte by byte is comparing the values.
 //!
 //! Every key field has a fixed size, and its encoding has the same one: unsigned integers big-endian, signed ones too and with
-//! the sign bit turned over, floats with their sign bit or all bits turned over, `bool` and enums by their number, `FixedStr`,
-//! `Uuid` and arrays of bytes as they are, other arrays element by element, a `Maybe` behind its tag. A key of several fields is their encodings one behind the other, so that a key that begins
-//! with given fields begins with their encodings. (The method is that of FoundationDB's tuples and of many others.)
+//! the sign bit turned over, floats by their rank in [their order](pongo_core::order), `bool` and enums by their number, `FixedStr`,
+//! `Uuid` and arrays of bytes as they are, other arrays element by element, a `Maybe` behind its tag. A key of several fields is
+//! their encodings one behind the other, so that a key that begins with given fields begins with their encodings. (The method is
+//! that of FoundationDB's tuples and of many others.)
 
+use pongo_core::order::TotalOrder;
 use pongo_core::schema::{Kind, StoredKind, StoredSchema};
 
 /// Where an index's fields lie in a row, and how their bytes are put in order.
@@ -51,7 +53,7 @@ enum Order {
     Unsigned(usize),
     /// Signed ones.
     Signed(usize),
-    /// Floats of so many bytes: `-0.0` as `0.0`, every NaN as one, behind infinity.
+    /// Floats of so many bytes.
     Float(usize),
 }
 
@@ -125,7 +127,38 @@ impl Encoding {
             }
         }
     }
+
+    /// The keys below an end of a range, given as encoded fields, of rows that have no value where the end has one and are equal to
+    /// it before: each as the first key of them and the first behind them. To compare such a row with the end is to compare an
+    /// absent value with a value, which is not true of any.
+    ///
+    /// ```
+    /// # use pongo_core::schema::StoredSchema;
+    /// # use pongo_index::Encoding;
+    /// # let text = "pongo schema 1\ntable t\nrecord T\nversion 1\nsize 6\nalign 2\nfield 0 2 of: i16\n\
+    /// # field 2 4 level: maybe<i16>\nkey of\n";
+    /// # let sum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
+    /// # let schema = StoredSchema::parse(&format!("{text}checksum {sum:016x}\n"))?;
+    /// // of a record with the fields `of: i16` and `level: Maybe<i16>`
+    /// let encoding = Encoding::new(&schema, &[0, 1]).ok_or("both can be put in order")?;
+    /// let mut end = Vec::new();
+    /// encoding.encode_row(b"\x07\0\x01\0\x05\0", &mut end); // below (7, 5)
+    /// let absent: Vec<_> = encoding.absent_before(&end).collect();
+    /// assert_eq!(absent, [(b"\x80\x07\x00".to_vec(), b"\x80\x07\x01".to_vec())]); // all of (7, none)
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn absent_before(&self, end: &[u8]) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
+        let has_value = |part: &&Part| part.tag > 0 && end.get(part.at).is_some_and(|tag| *tag == PRESENT);
+        self.parts.iter().filter(has_value).map(|part| {
+            let with_tag = |tag| [&end[..part.at], &[tag]].concat();
+            (with_tag(ABSENT), with_tag(PRESENT))
+        })
+    }
 }
+
+/// With what the encoding of a `Maybe` begins.
+const ABSENT: u8 = 0;
+const PRESENT: u8 = 1;
 
 impl Part {
     /// Whether another part can be put together with this one as one.
@@ -141,10 +174,10 @@ impl Part {
         }
         // As `Maybe::is_some` has it: the first byte of the tag says it. What is in the place of an absent value says nothing.
         if from[0] != 0 {
-            to[..self.tag].fill(1);
+            to[..self.tag].fill(PRESENT);
             self.order.put(&from[self.tag..], &mut to[self.tag..]);
         } else {
-            to.fill(0);
+            to.fill(ABSENT);
         }
     }
 }
@@ -177,20 +210,11 @@ fn reverse(width: usize, sign: u8, from: &[u8], to: &mut [u8]) {
     }
 }
 
-/// As `total_cmp` orders them, but for the values that are equal.
 fn float(from: &[u8], to: &mut [u8]) {
     if let Ok(bytes) = <[u8; 4]>::try_from(from) {
-        let value = f32::from_le_bytes(bytes);
-        let value = if value.is_nan() { f32::NAN.abs() } else { value + 0.0 };
-        let bits = value.to_bits();
-        let ordered = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-        to.copy_from_slice(&ordered.to_be_bytes());
+        to.copy_from_slice(&f32::from_le_bytes(bytes).rank().to_be_bytes());
     } else if let Ok(bytes) = <[u8; 8]>::try_from(from) {
-        let value = f64::from_le_bytes(bytes);
-        let value = if value.is_nan() { f64::NAN.abs() } else { value + 0.0 };
-        let bits = value.to_bits();
-        let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
-        to.copy_from_slice(&ordered.to_be_bytes());
+        to.copy_from_slice(&f64::from_le_bytes(bytes).rank().to_be_bytes());
     }
 }
 
@@ -315,6 +339,37 @@ mod tests {
                 .all(|pair| { key(pair[0] as f32) <= key(pair[1] as f32) })
         );
         assert!(key(1.0) < key(1.5) && key(-1.5) < key(-1.0) && key(-0.0) == key(0.0));
+    }
+
+    /// Indexes on disk have these bytes: others would need another id of the index.
+    #[test]
+    fn encoded_floats_are_part_of_the_format() {
+        let key = |value: f64| encoded(&[Kind::F64], &[0], &value.to_le_bytes());
+        assert_eq!(key(f64::NAN), 0xfff8_0000_0000_0000_u64.to_be_bytes());
+        assert_eq!(key(f64::INFINITY), 0xfff0_0000_0000_0000_u64.to_be_bytes());
+        assert_eq!(key(-0.0), 0x8000_0000_0000_0000_u64.to_be_bytes());
+        assert_eq!(key(-1.5), 0x4007_ffff_ffff_ffff_u64.to_be_bytes());
+        let key = |value: f32| encoded(&[Kind::F32], &[0], &value.to_le_bytes());
+        assert_eq!(key(-f32::NAN), 0xffc0_0000_u32.to_be_bytes());
+        assert_eq!(key(1.5), 0xbfc0_0000_u32.to_be_bytes());
+    }
+
+    #[test]
+    fn absent_values_before_an_end_are_told() {
+        let kinds = [Kind::U8, Kind::Maybe(&Kind::U8), Kind::Maybe(&Kind::I16)];
+        let encoding = Encoding::new(&schema(&kinds), &[0, 1, 2]).expect("all have an order");
+        let before = |fields: &[u8]| {
+            let mut end = Vec::new();
+            encoding.encode_fields(fields, &mut end);
+            encoding.absent_before(&end).collect::<Vec<_>>()
+        };
+        let first = (vec![7, 0], vec![7, 1]);
+        let second = (vec![7, 1, 5, 0], vec![7, 1, 5, 1]);
+        assert_eq!(before(&[7, 1, 5, 1, 0, 0, 1]), [first.clone(), second]);
+        assert_eq!(before(&[7, 1, 5]), [first]);
+        assert_eq!(before(&[7]), []);
+        // Where the end itself has no value, nothing is compared with one.
+        assert_eq!(before(&[7, 0, 0, 1, 0, 0, 1]), [(vec![7, 0, 0, 0], vec![7, 0, 0, 1])]);
     }
 
     #[test]

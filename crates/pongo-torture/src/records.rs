@@ -5,7 +5,7 @@ use pongo::prelude::*;
 /// A key, an ordered index, a text.
 #[pongo::record]
 #[pongo(table = "stops")]
-#[derive(PartialEq, Debug)]
+#[derive(Debug)]
 pub struct Stop {
     /// The key.
     #[pongo(key)]
@@ -17,6 +17,14 @@ pub struct Stop {
     pub check: u32,
     /// [`name_of`] `visits`.
     pub name: Text,
+}
+
+/// As it was put: with its text at the same place.
+impl PartialEq for Stop {
+    fn eq(&self, other: &Self) -> bool {
+        use pongo::zerocopy::IntoBytes;
+        self.as_bytes() == other.as_bytes()
+    }
 }
 
 impl Stop {

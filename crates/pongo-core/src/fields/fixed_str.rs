@@ -28,30 +28,70 @@ use crate::schema::Kind;
 #[repr(transparent)]
 pub struct FixedStr<const N: usize>([u8; N]);
 
-/// Why a text is no [`FixedStr`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+/// Why a text is no [`FixedStr`]. Names the text, and the column if
+/// [`Column::text`](crate::column::Column::text) was to make a value of it.
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FixedStrError {
     /// The text is too long.
     #[error(
-        "a text of {len} bytes does not fit into a FixedStr<{capacity}>: shorten it, take a larger N, or keep it as Text"
+        "the text {text:?} ({len} bytes) does not fit into {}: shorten it, take a larger N, or keep it as Text",
+        place(.column, .capacity)
     )]
     TooLong {
+        /// The text, or its beginning and `…`.
+        text: String,
         /// The text's bytes.
         len: usize,
         /// The bytes there are.
         capacity: usize,
+        /// The column that it was for, if that is known.
+        column: Option<&'static str>,
     },
     /// The text has a zero byte, with which the unused bytes are filled.
     #[error(
-        "byte {at} of the text is zero, which a FixedStr<{capacity}> ends with: remove it, or keep it as Text"
+        "byte {at} of the text {text:?} is zero, and zeros fill the end of {}: remove it, or keep the text as Text",
+        place(.column, .capacity)
     )]
     ZeroByte {
+        /// The text, or its beginning and `…`.
+        text: String,
         /// Which byte.
         at: usize,
         /// The bytes there are.
         capacity: usize,
+        /// The column that it was for, if that is known.
+        column: Option<&'static str>,
     },
+}
+
+fn place(column: &Option<&'static str>, capacity: &usize) -> String {
+    match column {
+        Some(column) => format!("column `{column}`, a FixedStr<{capacity}>"),
+        None => format!("a FixedStr<{capacity}>"),
+    }
+}
+
+/// Characters of a text that an error quotes.
+const QUOTED: usize = 40;
+
+/// A text as an error quotes it.
+pub(super) fn quoted(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl FixedStrError {
+    /// The same, of a text that was meant for a column.
+    #[must_use]
+    pub(crate) fn of_column(mut self, name: &'static str) -> Self {
+        match &mut self {
+            Self::TooLong { column, .. } | Self::ZeroByte { column, .. } => *column = Some(name),
+        }
+        self
+    }
 }
 
 impl<const N: usize> FixedStr<N> {
@@ -65,11 +105,12 @@ impl<const N: usize> FixedStr<N> {
     pub fn new(text: &str) -> Result<Self, FixedStrError> {
         let mut bytes = [0; N];
         let Some(target) = bytes.get_mut(..text.len()) else {
-            return Err(FixedStrError::TooLong { len: text.len(), capacity: N });
+            let (len, text) = (text.len(), quoted(text));
+            return Err(FixedStrError::TooLong { text, len, capacity: N, column: None });
         };
         target.copy_from_slice(text.as_bytes());
         match text.bytes().position(|byte| byte == 0) {
-            Some(at) => Err(FixedStrError::ZeroByte { at, capacity: N }),
+            Some(at) => Err(FixedStrError::ZeroByte { text: quoted(text), at, capacity: N, column: None }),
             None => Ok(Self(bytes)),
         }
     }
@@ -220,8 +261,25 @@ mod tests {
             assert_eq!(format!("{fixed:?}"), format!("{text:?}"));
             assert_eq!(fixed.is_empty(), text.is_empty());
         }
-        assert_eq!(FixedStr::<4>::new("abcde"), Err(FixedStrError::TooLong { len: 5, capacity: 4 }));
-        assert_eq!(FixedStr::<4>::new("ab\0"), Err(FixedStrError::ZeroByte { at: 2, capacity: 4 }));
+        let too_long = FixedStrError::TooLong { text: "abcde".into(), len: 5, capacity: 4, column: None };
+        assert_eq!(FixedStr::<4>::new("abcde"), Err(too_long));
+        let zero = FixedStrError::ZeroByte { text: "ab\0".into(), at: 2, capacity: 4, column: None };
+        assert_eq!(FixedStr::<4>::new("ab\0"), Err(zero));
+    }
+
+    #[test]
+    fn errors_quote_the_text() {
+        let said = |text: &str| FixedStr::<2>::new(text).unwrap_err().to_string();
+        assert_eq!(
+            said("UAL"),
+            "the text \"UAL\" (3 bytes) does not fit into a FixedStr<2>: shorten it, take a larger N, or keep it as Text"
+        );
+        assert!(
+            said("a\0")
+                .starts_with("byte 1 of the text \"a\\0\" is zero, and zeros fill the end of a FixedStr<2>")
+        );
+        let long = said(&"日".repeat(90));
+        assert!(long.starts_with(&format!("the text \"{}…\" (270 bytes)", "日".repeat(40))), "{long}");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!  | addr   | len | hash |        empty: all zero
 //! ```
 
+use std::hash::{Hash, Hasher};
 use std::io;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -109,7 +110,7 @@ pub enum HeapError {
 macro_rules! heap_field {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
         pub struct $name {
             addr: u64,
@@ -166,6 +167,31 @@ macro_rules! heap_field {
             pub fn as_bytes<'h, H: HeapRead + ?Sized>(&self, heap: &'h H) -> Result<&'h [u8], HeapError> {
                 if self.is_empty() { Ok(&[]) } else { heap.read_heap(self.addr(), self.len, self.hash) }
             }
+
+            /// Returns whether two have the same contents, both borrowed from `heap`.
+            ///
+            /// Contents are read only where length and [`content_hash`](Self::content_hash) are equal and the place is not.
+            ///
+            /// # Errors
+            /// [`HeapError`] as for [`as_bytes`](Self::as_bytes), if the contents were read.
+            pub fn content_eq<H: HeapRead + ?Sized>(&self, other: &Self, heap: &H) -> Result<bool, HeapError> {
+                if (self.len, self.hash) != (other.len, other.hash) {
+                    return Ok(false);
+                }
+                Ok(self.addr == other.addr || self.as_bytes(heap)? == other.as_bytes(heap)?)
+            }
+
+            /// Compares the contents of two byte by byte, both borrowed from `heap`. Of texts this is the order of `str`.
+            ///
+            /// # Errors
+            /// [`HeapError`] as for [`as_bytes`](Self::as_bytes).
+            pub fn content_cmp<H: HeapRead + ?Sized>(
+                &self,
+                other: &Self,
+                heap: &H,
+            ) -> Result<core::cmp::Ordering, HeapError> {
+                Ok(self.as_bytes(heap)?.cmp(other.as_bytes(heap)?))
+            }
         }
 
         impl FieldType for $name {
@@ -182,14 +208,20 @@ macro_rules! heap_field {
 heap_field!(
     /// Text of up to 4 GiB in the heap; 16 bytes in the row.
     ///
-    /// `==` asks whether two lie at the same place, not whether they say the same: read both for that.
+    /// There is no `==`, no `Hash` and no order of the field itself: equal texts lie at different places, so its 16 bytes do not say
+    /// whether two are equal. What compares or hashes them takes the snapshot (or the transaction) that they are read from:
+    /// [`content_eq`](Self::content_eq), [`content_cmp`](Self::content_cmp), [`hash_content`](Self::hash_content), or
+    /// [`as_str`](Self::as_str) and the `&str` as a key of a map.
     Text
 );
 
 heap_field!(
     /// Up to 4 GiB in the heap; 16 bytes in the row.
     ///
-    /// `==` asks whether two lie at the same place, not whether their contents are the same: read both for that.
+    /// There is no `==`, no `Hash` and no order of the field itself: equal contents lie at different places, so its 16 bytes do not
+    /// say whether two are equal. What compares or hashes them takes the snapshot (or the transaction) that they are read from:
+    /// [`content_eq`](Self::content_eq), [`content_cmp`](Self::content_cmp), [`hash_content`](Self::hash_content), or
+    /// [`as_bytes`](Self::as_bytes) and the `&[u8]` as a key of a map.
     Blob
 );
 
@@ -205,6 +237,34 @@ impl Text {
             len: self.len(),
             source,
         })
+    }
+
+    /// Hashes the text as its `&str` is hashed: equal texts have equal hashes, wherever they lie.
+    ///
+    /// # Errors
+    /// As for [`as_str`](Self::as_str).
+    pub fn hash_content<H: HeapRead + ?Sized, S: Hasher>(
+        &self,
+        heap: &H,
+        state: &mut S,
+    ) -> Result<(), HeapError> {
+        self.as_str(heap)?.hash(state);
+        Ok(())
+    }
+}
+
+impl Blob {
+    /// Hashes the contents as their `&[u8]` is hashed: equal contents have equal hashes, wherever they lie.
+    ///
+    /// # Errors
+    /// As for [`as_bytes`](Self::as_bytes).
+    pub fn hash_content<H: HeapRead + ?Sized, S: Hasher>(
+        &self,
+        heap: &H,
+        state: &mut S,
+    ) -> Result<(), HeapError> {
+        self.as_bytes(heap)?.hash(state);
+        Ok(())
     }
 }
 
@@ -234,7 +294,7 @@ mod tests {
         let tail = Text::new(HeapAddr(2), 6, content_hash(b"N101UA"));
         assert_eq!(tail.as_str(&heap).unwrap(), "N101UA");
         assert_eq!(Text::EMPTY.as_str(&heap).unwrap(), "");
-        assert_eq!(Text::new(HeapAddr(5), 0, 9), Text::EMPTY);
+        assert_eq!(IntoBytes::as_bytes(&Text::new(HeapAddr(5), 0, 9)), IntoBytes::as_bytes(&Text::EMPTY));
 
         let not_text = Text::new(HeapAddr(7), 2, content_hash(b"A\xff"));
         assert!(matches!(not_text.as_str(&heap), Err(HeapError::NotUtf8 { .. })));
@@ -245,6 +305,41 @@ mod tests {
         let other = Text::new(HeapAddr(2), 6, 1);
         let error = other.as_str(&heap).unwrap_err();
         assert!(error.to_string().contains("6 bytes at heap address 2 are expected to have hash 0x00000001"));
+    }
+
+    #[test]
+    fn contents_are_compared_and_not_places() {
+        use std::cmp::Ordering::{Equal, Greater, Less};
+        use std::hash::{BuildHasher, RandomState};
+
+        let heap = Plain(b"catcatdog".to_vec());
+        let text = |at: u64, what: &[u8]| Text::new(HeapAddr(at), what.len() as u32, content_hash(what));
+        let (cat, other_cat, dog) = (text(0, b"cat"), text(3, b"cat"), text(6, b"dog"));
+        assert!(cat.content_eq(&other_cat, &heap).unwrap() && cat.content_eq(&cat, &heap).unwrap());
+        assert!(!cat.content_eq(&dog, &heap).unwrap() && !cat.content_eq(&text(0, b"ca"), &heap).unwrap());
+        let empty = Text::EMPTY;
+        assert!(empty.content_eq(&empty, &heap).unwrap() && !empty.content_eq(&cat, &heap).unwrap());
+        let order = |a: &Text, b: &Text| a.content_cmp(b, &heap).unwrap();
+        assert_eq!([order(&cat, &dog), order(&dog, &cat), order(&other_cat, &cat)], [Less, Greater, Equal]);
+        assert_eq!(order(&empty, &cat), Less);
+
+        let keys = RandomState::new();
+        let hash = |text: &Text| {
+            let mut state = keys.build_hasher();
+            text.hash_content(&heap, &mut state).unwrap();
+            state.finish()
+        };
+        assert_eq!(hash(&cat), hash(&other_cat));
+        assert_eq!(hash(&cat), keys.hash_one("cat"));
+        let blob = Blob::new(HeapAddr(3), 3, content_hash(b"cat"));
+        let mut state = keys.build_hasher();
+        blob.hash_content(&heap, &mut state).unwrap();
+        assert_eq!(state.finish(), keys.hash_one(&b"cat"[..]));
+
+        // Equal hashes and lengths do not say that the contents are equal: these are read, and found damaged.
+        let forged = Text::new(HeapAddr(6), 3, content_hash(b"cat"));
+        assert!(cat.content_eq(&forged, &heap).is_err() && cat.content_cmp(&forged, &heap).is_err());
+        assert!(forged.hash_content(&heap, &mut keys.build_hasher()).is_err());
     }
 
     #[test]

@@ -424,8 +424,23 @@ mod tests {
         cell([FixedStr::<2>::try_from("ab").unwrap(); 2]);
         cell(Uuid::from_bytes([9; 16]));
         cell(Timestamp::from_micros(-1));
-        cell(Text::EMPTY);
-        cell(Blob::EMPTY);
+    }
+
+    /// As [`cell`], for what cannot be compared.
+    fn heap_cell<T: Optional + Copy>(value: T) {
+        assert_eq!((size_of::<Maybe<T>>(), align_of::<Maybe<T>>()), (24, 8));
+        assert_eq!(Maybe::<T>::none().as_bytes(), [0; 24]);
+        let some = Maybe::some(value);
+        assert_eq!(&some.as_bytes()[..8], 1_u64.to_le_bytes());
+        assert_eq!(&some.as_bytes()[8..], IntoBytes::as_bytes(&value));
+        let bytes = |value: &T| IntoBytes::as_bytes(value).to_vec();
+        assert_eq!(some.get().map(bytes), Some(bytes(&value)));
+    }
+
+    #[test]
+    fn texts_and_blobs_have_cells_as_well() {
+        heap_cell(Text::new(crate::ids::HeapAddr(24), 7, 0x1234_5678));
+        heap_cell(Blob::new(crate::ids::HeapAddr(24), 7, 0x1234_5678));
     }
 
     #[test]

@@ -28,4 +28,4 @@ pub use fixed_str::{FixedStr, FixedStrError};
 pub use heap::{Blob, HeapError, HeapRead, Text, content_hash};
 pub use maybe::Maybe;
 pub use timestamp::Timestamp;
-pub use uuid::Uuid;
+pub use uuid::{Uuid, UuidError};

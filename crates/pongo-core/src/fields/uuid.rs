@@ -5,6 +5,7 @@ use core::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::fields::fixed_str::quoted;
 use crate::fields::maybe::{Bytewise, Optional};
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
@@ -78,11 +79,28 @@ impl From<Uuid> for uuid::Uuid {
     }
 }
 
-impl FromStr for Uuid {
-    type Err = uuid::Error;
+/// Why a text is no [`Uuid`].
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the text {text:?} is no UUID: {source}")]
+pub struct UuidError {
+    text: String,
+    source: uuid::Error,
+}
 
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        uuid::Uuid::parse_str(text).map(Self::from)
+impl UuidError {
+    /// The text, or its beginning and `…`.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for Uuid {
+    type Err = UuidError;
+
+    fn from_str(text: &str) -> Result<Self, UuidError> {
+        let uuid = uuid::Uuid::parse_str(text);
+        uuid.map(Self::from).map_err(|source| UuidError { text: quoted(text), source })
     }
 }
 
@@ -124,7 +142,8 @@ mod tests {
         assert_eq!(uuid::Uuid::from(ours), theirs);
         assert_eq!(ours.to_string(), theirs.to_string());
         assert_eq!(ours.to_string().parse::<Uuid>().unwrap(), ours);
-        assert!("no uuid".parse::<Uuid>().is_err());
+        let error = "no uuid".parse::<Uuid>().unwrap_err();
+        assert!(error.to_string().starts_with("the text \"no uuid\" is no UUID: "), "{error}");
         assert_ne!(Uuid::new_v4(), Uuid::NIL);
     }
 }

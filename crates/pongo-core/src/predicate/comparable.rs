@@ -2,6 +2,7 @@
 
 use crate::fields::maybe::Optional;
 use crate::fields::{FixedStr, Maybe, Timestamp, Uuid};
+use crate::order::TotalOrder;
 use crate::record::{FieldType, KeyField};
 
 /// A field type whose values can be told to be equal by `eq`, `ne` and `is_in`: whatever can be a key, floats, and a `Maybe` of
@@ -19,6 +20,12 @@ pub trait Comparable: FieldType {
     type Value: FieldType + Copy + PartialEq;
     /// The value, if there is one.
     fn value(&self) -> Option<Self::Value>;
+
+    /// Whether two values are equal: as `==` has it, but for floats, of which every NaN equals every other.
+    #[inline(always)]
+    fn same(a: &Self::Value, b: &Self::Value) -> bool {
+        a == b
+    }
 }
 
 /// A field type whose values have an order that `lt`, `le`, `gt`, `ge` and `between` go by: integers, floats, `bool`,
@@ -29,7 +36,13 @@ pub trait Comparable: FieldType {
     note = "take an integer, a float, `bool`, `Timestamp`, `Uuid`, `FixedStr<N>`, `[u8; N]`, or a `Maybe` of one of these",
     note = "an enum can be asked for with `eq`, `ne` and `is_in`"
 )]
-pub trait Ordered: Comparable<Value: PartialOrd> {}
+pub trait Ordered: Comparable<Value: PartialOrd> {
+    /// Whether a value comes before another one: as `<` has it, but for floats, of which NaN comes after all others.
+    #[inline(always)]
+    fn less(a: &Self::Value, b: &Self::Value) -> bool {
+        a < b
+    }
+}
 
 macro_rules! comparable {
     ($([$($parameters:tt)*] $type:ty;)*) => {$(
@@ -47,10 +60,37 @@ macro_rules! comparable {
 comparable! {
     [] u8; [] u16; [] u32; [] u64; [] u128;
     [] i8; [] i16; [] i32; [] i64; [] i128;
-    [] f32; [] f64; [] bool; [] Timestamp; [] Uuid;
+    [] bool; [] Timestamp; [] Uuid;
     [const N: usize] FixedStr<N>;
     [F: KeyField, const N: usize] [F; N];
 }
+
+macro_rules! floats {
+    ($($type:ty)*) => {$(
+        impl Comparable for $type {
+            type Value = Self;
+
+            #[inline(always)]
+            fn value(&self) -> Option<Self> {
+                Some(*self)
+            }
+
+            #[inline(always)]
+            fn same(a: &Self, b: &Self) -> bool {
+                a.is_same(*b)
+            }
+        }
+
+        impl Ordered for $type {
+            #[inline(always)]
+            fn less(a: &Self, b: &Self) -> bool {
+                a.is_less(*b)
+            }
+        }
+    )*};
+}
+
+floats!(f32 f64);
 
 #[diagnostic::do_not_recommend]
 impl<F: Optional + Comparable<Value = F> + Copy + PartialEq> Comparable for Maybe<F> {
@@ -60,17 +100,27 @@ impl<F: Optional + Comparable<Value = F> + Copy + PartialEq> Comparable for Mayb
     fn value(&self) -> Option<F> {
         self.get().copied()
     }
+
+    #[inline(always)]
+    fn same(a: &F, b: &F) -> bool {
+        F::same(a, b)
+    }
 }
 
 macro_rules! ordered {
     ($($type:ty)*) => {$( impl Ordered for $type {} )*};
 }
 
-ordered!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 bool Timestamp Uuid);
+ordered!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool Timestamp Uuid);
 
 impl<const N: usize> Ordered for FixedStr<N> {}
 
 impl<const N: usize> Ordered for [u8; N] {}
 
 #[diagnostic::do_not_recommend]
-impl<F: Optional + Ordered + Comparable<Value = F> + Copy + PartialOrd> Ordered for Maybe<F> {}
+impl<F: Optional + Ordered + Comparable<Value = F> + Copy + PartialOrd> Ordered for Maybe<F> {
+    #[inline(always)]
+    fn less(a: &F, b: &F) -> bool {
+        F::less(a, b)
+    }
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use zerocopy::IntoBytes;
 
 use super::judge::{
-    EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator, Verdict, ends, judge,
+    EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator, Verdict, judge,
 };
 use super::{Comparable, Condition, Ordered, Predicate};
 use crate::column::Column;
@@ -17,8 +17,16 @@ use crate::record::FieldType;
 use crate::schema::describe_value;
 use crate::zones::Zone;
 
-/// Conditions. A comparison with the value of a `Maybe` that is missing is not true, whichever it is; floats compare as
-/// IEEE 754 says: with what is not a number, only `ne` is true, and `between(..)`, which asks nothing.
+/// Conditions, in the order that indexes have as well ([`IndexField`](crate::search::IndexField)).
+///
+/// *Floats* have one total order, as in PostgreSQL: `-0.0` equals `0.0`, every NaN equals every other and comes after infinity.
+/// So `ge(0.0)` and `ne(0.0)` have the rows with NaN, `le(f64::INFINITY)` has all others, and `eq(f64::NAN)` finds them. The
+/// operators of the language differ: to them `NaN >= 0.0` is false.
+///
+/// *Absent values*: where a `Maybe` has no value, no comparison is true, whichever it is, as with NULL in SQL: not `eq`, not
+/// `ne`, not `is_in`, not `between`, not even `between(..)`. [`is_none`](Self::is_none) and [`is_some`](Self::is_some) ask for
+/// them. The opposite of a comparison is true for them, as for every row for which the comparison is not:
+/// [`Predicate::not`].
 impl<R: FieldType, F: FieldType> Column<R, F> {
     /// Rows whose value is less.
     pub fn lt(self, value: F::Value) -> Compare<R, F, LessThan>
@@ -60,7 +68,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows with another value. Not those whose value is missing.
+    /// Rows with another value. Not those whose value is absent.
     pub fn ne(self, value: F::Value) -> Compare<R, F, NotEqualTo>
     where
         F: Comparable,
@@ -125,7 +133,7 @@ impl<R, F: Comparable, O> Compare<R, F, O> {
     }
 }
 
-impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Predicate<R> for Compare<R, F, O> {
+impl<R: FieldType, F: Comparable, O: Operator<F>> Predicate<R> for Compare<R, F, O> {
     #[inline(always)]
     fn matches(&self, row: &R) -> bool {
         self.column.read(row).value().is_some_and(|found| O::holds(&found, &self.value))
@@ -138,7 +146,7 @@ impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Predicate<R> for Compar
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
         let asked = self.value.as_bytes();
-        judge(zone.facts(self.column.offset()), asked.len(), O::OF_NAN, |facts| O::among(ends(&facts, asked)))
+        judge(zone.facts(self.column.offset()), asked.len(), |ends| O::among(ends(asked)))
     }
 
     fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
@@ -146,13 +154,13 @@ impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Predicate<R> for Compar
     }
 }
 
-impl<R: FieldType, F: Comparable, O: Operator<F::Value>> Condition for Compare<R, F, O> {
+impl<R: FieldType, F: Comparable, O: Operator<F>> Condition for Compare<R, F, O> {
     fn verdict(&self, zone: &Zone<'_>) -> Verdict {
         self.judge(zone)
     }
 }
 
-impl<R, F: Comparable, O: Operator<F::Value>> fmt::Display for Compare<R, F, O> {
+impl<R, F: Comparable, O: Operator<F>> fmt::Display for Compare<R, F, O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.column.name(), O::SIGN, said(&self.value))
     }
@@ -171,13 +179,13 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
     fn matches(&self, row: &R) -> bool {
         let holds = |found: F::Value| {
             let from = match &self.start {
-                Bound::Included(start) => found >= *start,
-                Bound::Excluded(start) => found > *start,
+                Bound::Included(start) => !F::less(&found, start),
+                Bound::Excluded(start) => F::less(start, &found),
                 Bound::Unbounded => true,
             };
             let to = match &self.end {
-                Bound::Included(end) => found <= *end,
-                Bound::Excluded(end) => found < *end,
+                Bound::Included(end) => !F::less(end, &found),
+                Bound::Excluded(end) => F::less(&found, end),
                 Bound::Unbounded => true,
             };
             from & to
@@ -191,18 +199,16 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        let open = matches!((&self.start, &self.end), (Bound::Unbounded, Bound::Unbounded));
-        let of_nan = if open { Verdict::All } else { Verdict::None };
-        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), of_nan, |facts| {
-            let ends = |value: &F::Value| ends(&facts, value.as_bytes());
+        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), |ends| {
+            let ends = |value: &F::Value| ends(value.as_bytes());
             let from = match &self.start {
-                Bound::Included(start) => <NotLessThan as Operator<F::Value>>::among(ends(start)),
-                Bound::Excluded(start) => <GreaterThan as Operator<F::Value>>::among(ends(start)),
+                Bound::Included(start) => <NotLessThan as Operator<F>>::among(ends(start)),
+                Bound::Excluded(start) => <GreaterThan as Operator<F>>::among(ends(start)),
                 Bound::Unbounded => Verdict::All,
             };
             let to = match &self.end {
-                Bound::Included(end) => <NotGreaterThan as Operator<F::Value>>::among(ends(end)),
-                Bound::Excluded(end) => <LessThan as Operator<F::Value>>::among(ends(end)),
+                Bound::Included(end) => <NotGreaterThan as Operator<F>>::among(ends(end)),
+                Bound::Excluded(end) => <LessThan as Operator<F>>::among(ends(end)),
                 Bound::Unbounded => Verdict::All,
             };
             match (from, to) {
@@ -250,13 +256,15 @@ pub struct IsIn<R, F: Comparable> {
 impl<R: FieldType, F: Comparable> Predicate<R> for IsIn<R, F> {
     #[inline]
     fn matches(&self, row: &R) -> bool {
-        self.column.read(row).value().is_some_and(|found| self.values.contains(&found))
+        self.column
+            .read(row)
+            .value()
+            .is_some_and(|found| self.values.iter().any(|value| F::same(&found, value)))
     }
 
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), Verdict::None, |facts| {
-            let each =
-                |value: &F::Value| <EqualTo as Operator<F::Value>>::among(ends(&facts, value.as_bytes()));
+        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), |ends| {
+            let each = |value: &F::Value| <EqualTo as Operator<F>>::among(ends(value.as_bytes()));
             let mut found = Verdict::None;
             for verdict in self.values.iter().map(each) {
                 match verdict {

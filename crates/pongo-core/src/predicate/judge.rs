@@ -2,6 +2,7 @@
 
 use core::cmp::Ordering;
 
+use super::{Comparable, Ordered};
 use crate::zones::Facts;
 
 /// How many rows of a zone meet a condition.
@@ -38,83 +39,74 @@ impl Verdict {
     }
 }
 
-/// How the least and the greatest value of a zone compare with the one that is asked for; `None`: that one is not a number.
+/// How the least and the greatest of some values compare with the one that is asked for.
 #[doc(hidden)]
-pub type Ends = Option<(Ordering, Ordering)>;
+pub type Ends = (Ordering, Ordering);
 
 /// One of the six comparisons.
 #[doc(hidden)]
-pub trait Operator<V>: Copy + Send + Sync + 'static {
+pub trait Operator<F: Comparable>: Copy + Send + Sync + 'static {
     /// As it is written.
     const SIGN: &'static str;
-    /// What holds for a value that is not a number.
-    const OF_NAN: Verdict;
     /// Whether it holds between a row's value and the one that is asked for.
-    fn holds(found: &V, asked: &V) -> bool;
+    fn holds(found: &F::Value, asked: &F::Value) -> bool;
     /// What holds for the values between the least and the greatest.
     fn among(ends: Ends) -> Verdict;
 }
 
 macro_rules! operator {
-    ($($name:ident $sign:tt $bound:ident, $of_nan:ident, $among:expr;)*) => {$(
+    ($($name:ident $sign:tt $bound:ident, $holds:expr, $among:expr;)*) => {$(
         #[doc(hidden)]
         #[derive(Clone, Copy, Debug)]
         pub struct $name;
 
-        impl<V: $bound> Operator<V> for $name {
+        impl<F: $bound> Operator<F> for $name {
             const SIGN: &'static str = stringify!($sign);
-            const OF_NAN: Verdict = Verdict::$of_nan;
 
             #[inline(always)]
-            fn holds(found: &V, asked: &V) -> bool {
-                found $sign asked
+            fn holds(found: &F::Value, asked: &F::Value) -> bool {
+                $holds(found, asked)
             }
 
-            fn among(ends: Ends) -> Verdict {
-                $among(ends)
+            fn among((min, max): Ends) -> Verdict {
+                $among(min, max)
             }
         }
     )*};
 }
 
 operator! {
-    LessThan < PartialOrd, None, |ends: Ends| some_and_all(ends, |(min, max)| (min.is_lt(), max.is_lt()));
-    NotGreaterThan <= PartialOrd, None, |ends: Ends| some_and_all(ends, |(min, max)| (min.is_le(), max.is_le()));
-    GreaterThan > PartialOrd, None, |ends: Ends| some_and_all(ends, |(min, max)| (max.is_gt(), min.is_gt()));
-    NotLessThan >= PartialOrd, None, |ends: Ends| some_and_all(ends, |(min, max)| (max.is_ge(), min.is_ge()));
-    EqualTo == PartialEq, None, equal;
-    NotEqualTo != PartialEq, All, |ends: Ends| equal(ends).opposite();
+    LessThan < Ordered, |found, asked| F::less(found, asked),
+        |min: Ordering, max: Ordering| Verdict::of(!min.is_lt(), max.is_lt());
+    NotGreaterThan <= Ordered, |found, asked| !F::less(asked, found),
+        |min: Ordering, max: Ordering| Verdict::of(!min.is_le(), max.is_le());
+    GreaterThan > Ordered, |found, asked| F::less(asked, found),
+        |min: Ordering, max: Ordering| Verdict::of(!max.is_gt(), min.is_gt());
+    NotLessThan >= Ordered, |found, asked| !F::less(found, asked),
+        |min: Ordering, max: Ordering| Verdict::of(!max.is_ge(), min.is_ge());
+    EqualTo == Comparable, |found, asked| F::same(found, asked), equal;
+    NotEqualTo != Comparable, |found, asked| !F::same(found, asked), |min, max| equal(min, max).opposite();
 }
 
-/// Whether some can, whether all do. Nothing compares with what is not a number.
-fn some_and_all(ends: Ends, test: impl FnOnce((Ordering, Ordering)) -> (bool, bool)) -> Verdict {
-    let (some, all) = ends.map_or((false, false), test);
-    Verdict::of(!some, all)
+fn equal(min: Ordering, max: Ordering) -> Verdict {
+    Verdict::of(min.is_gt() || max.is_lt(), min.is_eq() && max.is_eq())
 }
 
-fn equal(ends: Ends) -> Verdict {
-    some_and_all(ends, |(min, max)| (min.is_le() && max.is_ge(), min.is_eq() && max.is_eq()))
-}
-
-/// What a comparison says of all rows of a zone. `among` has the values' part, given how the ends compare with the value
-/// that is asked for; what is not a number and what is missing have their own.
+/// What a comparison says of all rows of a zone. `among` says it of values, given how the least and the greatest of them compare
+/// with one that is asked for, which it gives as its bytes. Numbers and what is not a number are judged one after the other;
+/// no comparison holds for a missing value.
 pub(super) fn judge(
     facts: Option<Facts<'_>>,
     width: usize,
-    of_nan: Verdict,
-    among: impl FnOnce(Facts<'_>) -> Verdict,
+    among: impl Fn(&dyn Fn(&[u8]) -> Ends) -> Verdict,
 ) -> Verdict {
     let Some(facts) = facts.filter(|facts| facts.is_about(width)) else { return Verdict::Some };
-    let values = facts.bounds().map(|_| among(facts));
-    let nan = facts.some_nan().then_some(of_nan);
+    let between =
+        |min: &[u8], max: &[u8]| among(&|asked| (facts.compare(min, asked), facts.compare(max, asked)));
+    let values = facts.bounds().map(|(min, max)| between(min, max));
+    let nan = facts.nan().map(|nan| between(nan, nan));
     let absent = facts.some_absent().then_some(Verdict::None);
     [values, nan, absent].into_iter().flatten().reduce(Verdict::joined).unwrap_or(Verdict::Some)
-}
-
-/// How the least and the greatest value compare with one that is asked for.
-pub(super) fn ends(facts: &Facts<'_>, asked: &[u8]) -> Ends {
-    let (min, max) = facts.bounds()?;
-    Some((facts.compare(asked, min)?.reverse(), facts.compare(asked, max)?.reverse()))
 }
 
 #[cfg(test)]
@@ -129,7 +121,7 @@ mod tests {
                 for max in min..5 {
                     for asked in -1..6 {
                         // Only the ends are sure to be there.
-                        let among = O::among(Some((min.cmp(&asked), max.cmp(&asked))));
+                        let among = O::among((min.cmp(&asked), max.cmp(&asked)));
                         let hits = (min..=max).filter(|value| O::holds(value, &asked)).count() as i32;
                         let expected = Verdict::of(hits == 0, hits == max - min + 1);
                         assert_eq!(among, expected, "{min}..={max} {} {asked}", <O as Operator<i32>>::SIGN);
@@ -143,14 +135,5 @@ mod tests {
         check(NotLessThan);
         check(EqualTo);
         check(NotEqualTo);
-    }
-
-    #[test]
-    fn nothing_but_unequal_holds_for_what_is_not_a_number() {
-        assert_eq!(<LessThan as Operator<f32>>::among(None), Verdict::None);
-        assert_eq!(<NotLessThan as Operator<f32>>::among(None), Verdict::None);
-        assert_eq!(<EqualTo as Operator<f32>>::among(None), Verdict::None);
-        assert_eq!(<NotEqualTo as Operator<f32>>::among(None), Verdict::All);
-        assert_eq!(<NotEqualTo as Operator<f32>>::OF_NAN, Verdict::All);
     }
 }

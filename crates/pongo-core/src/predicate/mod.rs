@@ -71,8 +71,8 @@ pub trait Predicate<R>: Send + Sync {
         Or(self, other)
     }
 
-    /// Not this one. A comparison with a missing value is false, so its opposite is true: `not(a.gt(1))` has the rows
-    /// without a value, `a.le(1)` has not.
+    /// Not this one. A comparison with an absent value is false, so its opposite is true: `a.gt(1).not()` has the rows without a
+    /// value, `a.le(1)` has not. (SQL has a third truth value there and gives neither; `a.gt(1).not().and(a.is_some())` does, too.)
     #[inline]
     fn not(self) -> Not<Self>
     where

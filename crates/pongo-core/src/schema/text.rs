@@ -34,7 +34,7 @@ const FORMAT: &str = "1";
 const CHECKSUM: &str = "checksum ";
 
 /// Why a text is no schema.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaParseError {
     /// The text is longer than any schema.

@@ -13,7 +13,7 @@ use std::io;
 /// assert_eq!(detail.operation(), "open");
 /// assert!(detail.path().ends_with("/super"));
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[error("cannot {operation} {path}: {source}")]
 pub struct FileError {
     operation: &'static str,

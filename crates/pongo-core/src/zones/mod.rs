@@ -36,7 +36,8 @@ const PRESENT: u8 = 1;
 const ABSENT: u8 = 2;
 /// Some value is not a number.
 const NAN: u8 = 4;
-/// The bounds hold: some value is there and is no NaN.
+/// The bounds hold: some value is there and is no NaN. NaN comes after them in the order, but would widen them to no use, and
+/// has a flag.
 const BOUNDED: u8 = 8;
 
 /// Rows have at least this many times the bytes of what is kept of them, where a chunk has enough rows.
@@ -120,10 +121,10 @@ impl Plan {
             let (flags, min, max) = place.parts_mut(whole);
             if facts.flags & BOUNDED != 0 {
                 let is_new = *flags & BOUNDED == 0;
-                if is_new || place.scalar.compare(facts.min, min) == Some(Ordering::Less) {
+                if is_new || place.scalar.compare(facts.min, min).is_lt() {
                     min.copy_from_slice(facts.min);
                 }
-                if is_new || place.scalar.compare(facts.max, max) == Some(Ordering::Greater) {
+                if is_new || place.scalar.compare(facts.max, max).is_gt() {
                     max.copy_from_slice(facts.max);
                 }
             }
@@ -135,9 +136,13 @@ impl Plan {
     fn is_sound(&self, entry: &[u8]) -> bool {
         self.places.iter().all(|place| {
             let facts = place.facts(entry);
-            let ordered = place.scalar.compare(facts.min, facts.max).is_some_and(Ordering::is_le);
+            let is_number =
+                |value| place.scalar.nan().is_none_or(|nan| place.scalar.compare(value, nan).is_lt());
+            let ordered = place.scalar != Scalar::Unordered
+                && place.scalar.compare(facts.min, facts.max).is_le()
+                && is_number(facts.max);
             let bounded = facts.flags & BOUNDED != 0;
-            let float = matches!(place.scalar, Scalar::F32 | Scalar::F64);
+            let float = place.scalar.nan().is_some();
             facts.flags & !(PRESENT | ABSENT | NAN | BOUNDED) == 0
                 && facts.flags & (PRESENT | ABSENT) != 0
                 && (!bounded || ordered)
@@ -264,8 +269,8 @@ impl<'z> Zone<'z> {
     /// The least and the greatest value of a field, as they lie in a row. Values in a `Maybe` that are missing, and floats
     /// that are not numbers, are left out. `None` if nothing is known or there is no value.
     ///
-    /// Integers, floats, `bool`, `Timestamp` and enums (by their integer) are ordered as numbers; `FixedStr`, `Uuid` and
-    /// arrays of bytes by their bytes.
+    /// Integers, floats ([`order`](crate::order)), `bool`, `Timestamp` and enums (by their integer) are ordered as numbers;
+    /// `FixedStr`, `Uuid` and arrays of bytes by their bytes.
     #[must_use]
     pub fn bounds(&self, field: usize) -> Option<(&'z [u8], &'z [u8])> {
         self.facts(field)?.bounds()
@@ -306,17 +311,20 @@ impl<'z> Facts<'z> {
         self.flags & NAN != 0
     }
 
-    /// Where a value, as it would lie in a row, is compared with the bounds: `None` if they are not of one width, or one is
-    /// not a number.
-    pub(crate) fn compare(&self, value: &[u8], bound: &[u8]) -> Option<Ordering> {
-        if value.len() != bound.len() || value.len() != self.scalar.width() {
-            return None;
-        }
-        self.scalar.compare(value, bound)
+    /// A NaN as it would lie in a row, if some row has one: which one does not matter, since all are equal.
+    #[must_use]
+    pub fn nan(&self) -> Option<&'static [u8]> {
+        self.scalar.nan().filter(|_| self.some_nan())
     }
 
-    /// Whether there are bounds for values of so many bytes.
-    pub(crate) fn is_about(&self, width: usize) -> bool {
+    /// How two values compare, as they would lie in a row.
+    pub(crate) fn compare(&self, a: &[u8], b: &[u8]) -> Ordering {
+        self.scalar.compare(a, b)
+    }
+
+    /// Whether there are bounds for values of so many bytes, where there are values.
+    #[must_use]
+    pub fn is_about(&self, width: usize) -> bool {
         self.scalar != Scalar::Unordered && self.scalar.width() == width
     }
 }

@@ -3,6 +3,7 @@
 use core::cmp::Ordering;
 
 use super::{ABSENT, BOUNDED, NAN, PRESENT};
+use crate::order::TotalOrder;
 use crate::schema::{Kind, PlainKind, StoredKind};
 
 /// Strings and arrays of bytes that are longer get no bounds.
@@ -62,10 +63,12 @@ trait Number: Copy + PartialOrd {
     /// Its bytes, all of them, as a number.
     fn read(bytes: &[u8]) -> Self;
     fn write(self, to: &mut [u8]);
+    fn compare(self, other: Self) -> Ordering;
+    fn is_nan(self) -> bool;
 }
 
 macro_rules! number {
-    ($($type:ty)*) => {$(
+    ($compare:path, $is_nan:expr, $($type:ty)*) => {$(
         impl Number for $type {
             #[inline]
             fn read(bytes: &[u8]) -> Self {
@@ -75,18 +78,33 @@ macro_rules! number {
             fn write(self, to: &mut [u8]) {
                 to.copy_from_slice(&self.to_le_bytes());
             }
+
+            #[inline]
+            fn compare(self, other: Self) -> Ordering {
+                $compare(self, other)
+            }
+
+            #[inline]
+            fn is_nan(self) -> bool {
+                $is_nan(self)
+            }
         }
     )*};
 }
 
-number!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64);
+number!(compare_integers, |_| false, u8 u16 u32 u64 u128 i8 i16 i32 i64 i128);
+number!(TotalOrder::compare, |value: Self| value.is_nan(), f32 f64);
 
-/// The least and the greatest; flags. A value that does not equal itself is not a number and no bound.
+fn compare_integers<N: Ord>(a: N, b: N) -> Ordering {
+    a.cmp(&b)
+}
+
+/// The least and the greatest; flags. NaN is no bound.
 fn numbers<N: Number>(values: Values<'_>, min: &mut [u8], max: &mut [u8]) -> u8 {
     let mut flags = 0;
     let mut bounds: Option<(N, N)> = None;
     for value in values.iter(size_of::<N>()).map(N::read) {
-        if value.partial_cmp(&value).is_none() {
+        if value.is_nan() {
             flags |= NAN;
             continue;
         }
@@ -112,8 +130,8 @@ fn strings(values: Values<'_>, width: usize, min: &mut [u8], max: &mut [u8]) -> 
     BOUNDED
 }
 
-fn compared<N: Number>(a: &[u8], b: &[u8]) -> Option<Ordering> {
-    N::read(a).partial_cmp(&N::read(b))
+fn compared<N: Number>(a: &[u8], b: &[u8]) -> Ordering {
+    N::read(a).compare(N::read(b))
 }
 
 /// Calls a function that is generic over the number's type.
@@ -179,9 +197,20 @@ impl Scalar {
         each_number!(self, width(), Self::Bytes(len) => len, Self::Unordered => 0,)
     }
 
-    /// The order of two values of this width; `None` if one is not a number.
-    pub(crate) fn compare(self, a: &[u8], b: &[u8]) -> Option<Ordering> {
-        each_number!(self, compared(a, b), Self::Bytes(_) => Some(a.cmp(b)), Self::Unordered => None,)
+    /// The order of two values of this width. Without an order all are equal.
+    pub(crate) fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
+        each_number!(self, compared(a, b), Self::Bytes(_) => a.cmp(b), Self::Unordered => Ordering::Equal,)
+    }
+
+    /// NaN, if there are such values.
+    pub(crate) fn nan(self) -> Option<&'static [u8]> {
+        const NAN_32: [u8; 4] = <f32 as TotalOrder>::NAN.to_le_bytes();
+        const NAN_64: [u8; 8] = <f64 as TotalOrder>::NAN.to_le_bytes();
+        match self {
+            Self::F32 => Some(&NAN_32),
+            Self::F64 => Some(&NAN_64),
+            _ => None,
+        }
     }
 
     /// Looks all values of a zone through. Gives the flags, and the bounds if those say so.

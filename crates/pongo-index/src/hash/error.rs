@@ -8,7 +8,7 @@ use pongo_core::ids::RowId;
 use super::layout::entry;
 
 /// Why an operation on a hash index failed. A failed operation leaves the index as right as it was.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {
     /// There is no index in this folder.
@@ -88,6 +88,8 @@ pub enum HashError {
         row: RowId,
     },
 }
+
+pongo_core::debug_is_display!(HashError);
 
 /// The error inside the crate: one word, so that results of look-ups fit registers.
 pub(super) type Fault = Box<HashError>;

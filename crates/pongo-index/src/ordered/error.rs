@@ -6,7 +6,7 @@ use std::io;
 use pongo_core::ids::RowId;
 
 /// Why the place where blocks lie could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// Another process, or another handle of this one, has it open.
@@ -64,7 +64,7 @@ impl StoreError {
 }
 
 /// Why an operation on the ordered index failed. A failed operation leaves every version as it was.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderedError {
     /// Bytes that were read are not the ones that were written, or contradict themselves.
@@ -103,6 +103,8 @@ pub enum OrderedError {
         why: String,
     },
 }
+
+pongo_core::debug_is_display!(StoreError, OrderedError);
 
 impl From<StoreError> for OrderedError {
     fn from(error: StoreError) -> OrderedError {

@@ -125,7 +125,10 @@ fn heap(bytes: &mut Bytes<'_>, some: &[u8]) {
         Ok(text) => assert_eq!(read.ok(), Some(text.as_bytes())),
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    assert_eq!(Text::new(HeapAddr(text.addr().0), 0, 3), Text::EMPTY);
+    let empty = Text::new(HeapAddr(text.addr().0), 0, 3);
+    assert_eq!(IntoBytes::as_bytes(&empty), IntoBytes::as_bytes(&Text::EMPTY));
+    assert_eq!(text.content_eq(&text, &snapshot).ok(), Some(true));
+    assert_eq!(text.content_cmp(&known, &snapshot).is_ok(), text.as_bytes(&snapshot).is_ok());
     put(store, text);
     // A key that nobody has, however long.
     let notes = snapshot.external::<Note>().expect("the table");
@@ -143,7 +146,10 @@ fn put(store: &Store, text: Text) {
         Ok::<_, pongo::WriteError>(stops.get(&99)?.map(|stop| stop.name))
     })();
     match outcome {
-        Ok(name) => assert_eq!(name, Some(text)),
+        Ok(name) => {
+            let bytes = |text: Text| IntoBytes::as_bytes(&text).to_vec();
+            assert_eq!(name.map(bytes), Some(bytes(text)));
+        }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     if let Err(error) = text.as_str(&tx) {

@@ -1,5 +1,6 @@
 //! Conditions on columns: what a filter finds, with what it passes over, is what a plain loop finds.
 
+use std::cmp::Ordering;
 use std::sync::OnceLock;
 
 use pongo::Predicate;
@@ -73,6 +74,35 @@ fn samples() -> &'static (Store, Vec<Sample>) {
     })
 }
 
+/// The order of values, said once more: of floats `-0.0` and `0.0` are one value and NaN is one, behind all others.
+trait Order: Copy {
+    fn order(self, other: Self) -> Ordering;
+}
+
+macro_rules! order {
+    ($($type:ty)*) => {$(
+        impl Order for $type {
+            fn order(self, other: Self) -> Ordering {
+                self.cmp(&other)
+            }
+        }
+    )*};
+}
+
+order!(u8 u64 i32 i64 bool FixedStr<6>);
+
+impl Order for f64 {
+    fn order(self, other: Self) -> Ordering {
+        self.partial_cmp(&other).unwrap_or_else(|| self.is_nan().cmp(&other.is_nan()))
+    }
+}
+
+impl Order for f32 {
+    fn order(self, other: Self) -> Ordering {
+        f64::from(self).order(f64::from(other))
+    }
+}
+
 type Boxed = Box<dyn Predicate<Sample>>;
 type Plain = Box<dyn Fn(&Sample) -> bool>;
 
@@ -98,23 +128,38 @@ fn condition(bytes: &mut Bytes<'_>, depth: u32) -> (Boxed, Plain) {
             match bytes.below(8) {
                 0 => (
                     Box::new($column.lt(value)) as Boxed,
-                    Box::new(move |s: &Sample| of(s).is_some_and(|v| v < value)) as Plain,
+                    Box::new(move |s: &Sample| of(s).is_some_and(|v| v.order(value).is_lt())) as Plain,
                 ),
-                1 => (Box::new($column.le(value)), Box::new(move |s| of(s).is_some_and(|v| v <= value))),
-                2 => (Box::new($column.gt(value)), Box::new(move |s| of(s).is_some_and(|v| v > value))),
-                3 => (Box::new($column.ge(value)), Box::new(move |s| of(s).is_some_and(|v| v >= value))),
-                4 => (Box::new($column.eq(value)), Box::new(move |s| of(s).is_some_and(|v| v == value))),
-                5 => (Box::new($column.ne(value)), Box::new(move |s| of(s).is_some_and(|v| v != value))),
+                1 => (
+                    Box::new($column.le(value)),
+                    Box::new(move |s| of(s).is_some_and(|v| v.order(value).is_le())),
+                ),
+                2 => (
+                    Box::new($column.gt(value)),
+                    Box::new(move |s| of(s).is_some_and(|v| v.order(value).is_gt())),
+                ),
+                3 => (
+                    Box::new($column.ge(value)),
+                    Box::new(move |s| of(s).is_some_and(|v| v.order(value).is_ge())),
+                ),
+                4 => (
+                    Box::new($column.eq(value)),
+                    Box::new(move |s| of(s).is_some_and(|v| v.order(value).is_eq())),
+                ),
+                5 => (
+                    Box::new($column.ne(value)),
+                    Box::new(move |s| of(s).is_some_and(|v| v.order(value).is_ne())),
+                ),
                 6 => {
                     let both = [value, high];
                     (
                         Box::new($column.is_in(&both)),
-                        Box::new(move |s| of(s).is_some_and(|v| both.iter().any(|b| *b == v))),
+                        Box::new(move |s| of(s).is_some_and(|v| both.iter().any(|b| b.order(v).is_eq()))),
                     )
                 }
                 _ => (
                     Box::new($column.between(value..high)),
-                    Box::new(move |s| of(s).is_some_and(|v| v >= value && v < high)),
+                    Box::new(move |s| of(s).is_some_and(|v| v.order(value).is_ge() && v.order(high).is_lt())),
                 ),
             }
         }};
