@@ -113,6 +113,7 @@ impl WriteGuard {
         assert_above_published(&self.engine, table.id(), len);
         self.note_room(table);
         table.space.reserve_to(end)?;
+        self.read_cut(table)?;
         // SAFETY: the bytes lie behind all applied and all appended rows. While the map lives, `NewRows` borrows the guard
         // mutably (here `self` is borrowed so): nobody else writes to the store, nothing is appended and no chunk is
         // forgotten. References are made to bytes below a length only (docs/UNSAFE.md).
@@ -154,17 +155,18 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
     pub fn keep(&mut self) -> Result<(), WriteError> {
         self.guard.refuse_forked()?;
         let Some(map) = self.map.take() else { return Ok(()) };
-        let rows = std::mem::replace(&mut self.rows, none()).len();
+        self.rows = none();
         let space = &self.table.space;
         if !map.is_in_files() {
             space.write_at(self.range.start, map.bytes())?;
         }
+        // Here their checksums are computed, from what the user stored.
+        self.guard.note_appended(&self.table, map.bytes());
         let large = map.bytes().len() >= WRITEBACK;
         drop(map);
         if large {
             space.start_writeback(&self.range);
         }
-        self.guard.note_appended(&self.table, rows as u64);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use crate::guard::removable;
 use crate::ids::{HeapAddr, RowId, Seq, TableId};
 use crate::journal::{COMMIT, Commit, HeapPart, LONGEST, NewTable, RowsPart, seal};
 use crate::schema::StoredSchema;
+use crate::space::RunSums;
 use crate::state::{MAX_TABLES, TableState};
 use crate::table::TableCore;
 
@@ -63,6 +64,8 @@ struct Part<'a> {
     first: RowId,
     /// Rows in the chunks before the entry.
     cited: u64,
+    /// A checksum for each block that those touch.
+    sums: Vec<u64>,
     carried: &'a [u8],
     state: TableState,
 }
@@ -139,9 +142,10 @@ impl WriteGuard {
         assert_above_published(&self.engine, table.id(), len);
         self.note_room(table);
         table.space.reserve_to(to)?;
+        self.read_cut(table)?;
         table.space.write_at(from, rows)?;
         table.space.start_writeback(&(from..to));
-        self.note_appended(table, rows.len() as u64 / size);
+        self.note_appended(table, rows);
         Ok(())
     }
 
@@ -164,8 +168,7 @@ impl WriteGuard {
         );
         let seq = self.applied().seq.next();
         let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
-        let (heap_first, heap_cited, heap_carried) =
-            self.place_heap(batch.heap).map_err(|error| engine.heed(error))?;
+        let heap = self.place_heap(batch.heap).map_err(|error| engine.heed(error))?;
 
         let mut entry = Commit {
             new_tables: self
@@ -180,16 +183,13 @@ impl WriteGuard {
                     row_size: part.batch.table.row_size(),
                     first: part.first,
                     cited: part.cited,
+                    sums: part.sums.clone(),
                     carried: part.carried,
                     previous: part.batch.previous.clone(),
                     deaths: part.batch.deaths.clone(),
                 })
                 .collect(),
-            heap: (!batch.heap.is_empty()).then_some(HeapPart {
-                first: heap_first,
-                cited: heap_cited,
-                carried: heap_carried,
-            }),
+            heap: (!batch.heap.is_empty()).then(|| heap.clone()),
         }
         .encode();
         if entry.len() as u64 > LONGEST {
@@ -205,7 +205,7 @@ impl WriteGuard {
         self.append_entry(&mut entry, seq)?;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
-        if let Err(fault) = self.apply(&parts, heap_first.0 + heap_cited, heap_carried, batch, seq) {
+        if let Err(fault) = self.apply(&parts, &heap, batch, seq) {
             let reason = format!("applying a commit failed: {fault}");
             engine.poison(&reason);
             return Err(CommitError::OutcomeUnknown { reason });
@@ -239,7 +239,7 @@ impl WriteGuard {
     }
 
     /// Space first: chunks, marks and index; then what is cited is written and synced.
-    fn make_room<'a>(&self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
+    fn make_room<'a>(&mut self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
         for table_batch in &batch.tables {
             let table = &table_batch.table;
@@ -254,7 +254,10 @@ impl WriteGuard {
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = table.at(state, self.applied().seq)?;
             self.engine.indexer.reserve(&view, table_batch.hashes).map_err(index_fault(table))?;
+            self.read_cut(table)?;
+            let mut sums = self.appended_sums(table);
             let (cited, carried) = if table_batch.rows.len() > CARRY {
+                sums.add(table_batch.rows);
                 table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
             } else {
@@ -265,23 +268,25 @@ impl WriteGuard {
                 removable!("cited.rows.sync", table.space.sync(&(first.0 * size..(first.0 + cited) * size)))?;
             }
             advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
-            parts.push(Part { batch: table_batch, first, cited, carried, state });
+            parts.push(Part { batch: table_batch, first, cited, sums: sums.sums(), carried, state });
         }
         Ok(parts)
     }
 
-    fn place_heap<'a>(&self, bytes: &'a [u8]) -> Result<(HeapAddr, u64, &'a [u8]), WriteError> {
+    fn place_heap<'a>(&self, bytes: &'a [u8]) -> Result<HeapPart<'a>, WriteError> {
         let first = self.heap_len();
         let heap = &self.engine.heap;
         let end = first + bytes.len() as u64;
         heap.reserve_to(end)?;
         heap.settle()?;
         if bytes.len() <= CARRY {
-            return Ok((HeapAddr(first), 0, bytes));
+            return Ok(HeapPart { first: HeapAddr(first), cited: 0, sums: Vec::new(), carried: bytes });
         }
+        let mut sums = RunSums::new(first);
+        sums.add(bytes);
         heap.write_at(first, bytes)?;
         removable!("cited.heap.sync", heap.sync(&(first..end)))?;
-        Ok((HeapAddr(first), bytes.len() as u64, &[]))
+        Ok(HeapPart { first: HeapAddr(first), cited: bytes.len() as u64, sums: sums.sums(), carried: &[] })
     }
 
     fn append_entry(&mut self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
@@ -306,8 +311,7 @@ impl WriteGuard {
     fn apply(
         &mut self,
         parts: &[Part<'_>],
-        heap_at: u64,
-        heap_carried: &[u8],
+        heap: &HeapPart<'_>,
         batch: &Batch<'_>,
         seq: Seq,
     ) -> Result<(), Fault> {
@@ -318,12 +322,15 @@ impl WriteGuard {
             writer.state.tables.resize(writer.state.tables.len() + new_tables.len(), TableState::default());
             engine.adopt_tables(new_tables);
         }
-        engine.heap.write_at(heap_at, heap_carried)?;
+        engine.heap.write_at(heap.cited_bytes().end, heap.carried)?;
         writer.state.heap.len += batch.heap.len() as u64;
+        writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
         for part in parts {
             let table = &part.batch.table;
-            let at = (part.first.0 + part.cited) * table.row_size();
-            table.space.write_at(at, part.carried)?;
+            let size = table.row_size();
+            let cited = part.first.0 * size..(part.first.0 + part.cited) * size;
+            table.space.write_at(cited.end, part.carried)?;
+            writer.block_sums.note(Some(table.id()), cited, &part.sums);
             store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
             let change = Change {
                 table,

@@ -7,6 +7,7 @@
 //! has held it for a while drains its pipeline and lets go for a moment.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
 use crate::marks::DirtyMarks;
 use crate::record::PongoRecord;
-use crate::space::View;
+use crate::space::{BLOCK, RunSums, View, parts_of};
 use crate::state::{State, TableState};
 use crate::superblock::Superblock;
 use crate::table::{TableCore, TableView};
@@ -38,6 +39,31 @@ pub(crate) struct Writer {
     pub(crate) dirty_marks: DirtyMarks,
     /// The checksums of all others; what it says counts only if no other process wrote since.
     pub(crate) marks_sums: BTreeMap<(TableId, ChunkId), u64>,
+    /// Checksums of blocks that entries since the newest checkpoint cite whole.
+    pub(crate) block_sums: BlockSums,
+}
+
+/// Checksums of blocks, as they were computed when the blocks were written: by space (`None`: the heap) and
+/// first byte.
+#[derive(Debug, Default)]
+pub(crate) struct BlockSums(BTreeMap<(Option<TableId>, u64), u64>);
+
+impl BlockSums {
+    /// Takes those of a run that an entry cites. Parts of blocks are left out: what else is in these has no
+    /// checksum yet.
+    pub(crate) fn note(&mut self, space: Option<TableId>, run: Range<u64>, sums: &[u64]) {
+        let whole = |part: &Range<u64>| part.end - part.start == BLOCK;
+        let parts = parts_of(run).zip(sums).filter(|(part, _)| whole(part));
+        self.0.extend(parts.map(|(part, &sum)| ((space, part.start), sum)));
+    }
+
+    pub(crate) fn get(&self, space: Option<TableId>, block: u64) -> Option<u64> {
+        self.0.get(&(space, block)).copied()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -97,6 +123,7 @@ pub struct WriteGuard {
 pub(crate) struct Appended {
     pub(crate) table: Arc<TableCore>,
     rows: u64,
+    sums: RunSums,
     /// The table with these rows. Never leaves the guard: once the guard is gone the rows may be written over.
     view: OnceLock<TableView>,
 }
@@ -337,22 +364,43 @@ impl WriteGuard {
         }
     }
 
-    pub(crate) fn note_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
-        match self.appended.iter_mut().find(|known| Arc::ptr_eq(&known.table, table)) {
-            Some(known) => {
-                known.rows += rows;
-                known.view = OnceLock::new();
-            }
-            None => self.appended.push(Appended { table: Arc::clone(table), rows, view: OnceLock::new() }),
-        }
+    /// Rows, of which these are the bytes, were written behind those that were appended before.
+    pub(crate) fn note_appended(&mut self, table: &Arc<TableCore>, rows: &[u8]) {
+        let size = table.row_size();
+        let place = self.appended.iter().position(|known| Arc::ptr_eq(&known.table, table));
+        let place = place.unwrap_or_else(|| {
+            let sums = RunSums::new(self.table_state(table.id()).len * size);
+            self.appended.push(Appended { table: Arc::clone(table), rows: 0, sums, view: OnceLock::new() });
+            self.appended.len() - 1
+        });
+        let known = &mut self.appended[place];
+        known.rows += rows.len() as u64 / size;
+        known.sums.add(rows);
+        known.view = OnceLock::new();
+    }
+
+    /// Before bytes behind the appended rows are written, perhaps over some that were given up: reads what a
+    /// checksum still needs of them.
+    pub(crate) fn read_cut(&mut self, table: &TableCore) -> Result<(), Fault> {
+        let appended = self.appended.iter_mut().find(|known| known.table.id() == table.id());
+        appended.map_or(Ok(()), |known| known.sums.read_cut(&table.space))
+    }
+
+    /// The checksums of the appended rows of a table, as far as they go. What was cut was read.
+    pub(crate) fn appended_sums(&self, table: &TableCore) -> RunSums {
+        let appended = self.appended.iter().find(|known| known.table.id() == table.id());
+        let none = || RunSums::new(self.table_state(table.id()).len * table.row_size());
+        appended.map_or_else(none, |known| known.sums.clone())
     }
 
     /// Gives rows up that [`WriteGuard::append`] wrote, all but the first so many: whatever is appended next goes there.
     pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
+        let end = (self.table_state(table.id()).len + rows) * table.row_size();
         if let Some(known) = self.appended.iter_mut().find(|known| Arc::ptr_eq(&known.table, table))
             && known.rows > rows
         {
             known.rows = rows;
+            known.sums.cut(end);
             known.view = OnceLock::new();
             if rows == 0 {
                 table.space.forget_pending();
