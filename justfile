@@ -34,6 +34,14 @@ examples:
     cargo run --release --example flights -- "$store"
     cargo run --release --example orders
 
+# PongoDB and its peers on the same data (docs/BENCHMARKS.md)
+figures *args:
+    cargo run --release -p pongo-bench -- figures {{args}}
+
+# This tree and another commit in turn: fails if a load became worse. `just figures-base HEAD --callgrind`
+figures-base commit *args:
+    cargo run --release -p pongo-bench -- figures --base {{commit}} {{args}}
+
 # Everything that CI runs
 ci: lint test docs examples loom
 

@@ -79,6 +79,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     ///     }
     /// }
     /// map.finish()?;
+    /// drop(maps);
     /// tx.commit()?;
     ///
     /// let snapshot = store.begin_read()?;
@@ -130,6 +131,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// }
     /// drop(rows);
     /// assert_eq!(samples.get(&999)?.map(|sample| sample.value), Some(499.5));
+    /// drop(samples);
     /// tx.commit()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```

@@ -118,6 +118,7 @@
 //!     pages.put(url, &Page { visits: 1 })?;
 //! }
 //! pages.update("/about", |page| page.visits += 1)?;
+//! drop(pages);
 //! tx.commit()?;
 //!
 //! let snapshot = store.begin_read()?;
@@ -216,6 +217,7 @@
 //! let refusal = users.put(&User { id: 2, mail: "ada@example.org".parse()? }).unwrap_err();
 //! assert!(refusal.to_string().contains("in the row with key id = 1"));
 //! users.put(&User { id: 2, mail: "bob@example.org".parse()? })?; // the transaction goes on
+//! drop(users);
 //! tx.commit()?;
 //!
 //! let snapshot = store.begin_read()?;
@@ -364,6 +366,7 @@
 //! accounts.put(&Account { id: 1, cents: 500 })?;
 //! accounts.update(&1, |account| account.cents -= 120)?;
 //! assert_eq!(accounts.get(&1)?.map(|account| account.cents), Some(380));
+//! drop(accounts);
 //! tx.commit()?;
 //! assert!(before.table::<Account>()?.get(&1)?.is_none());
 //! assert!(store.begin_read()?.table::<Account>()?.get(&1)?.is_some());
@@ -390,6 +393,7 @@
 //!     let mut accounts = tx.table::<Account>()?;
 //!     accounts.update(&to, |account| account.cents += cents)?;
 //!     let left = accounts.update(&from, |account| { account.cents -= cents; account.cents })?;
+//!     drop(accounts);
 //!     if left < Some(0) {
 //!         tx.rollback_to(&savepoint)?; // this payment only
 //!     }
@@ -629,6 +633,7 @@
 //! region.id = 7;
 //! region.cells[3][200].water = 0.5;
 //! region.finish()?;
+//! drop(regions);
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
 //! let region = snapshot.table::<Region>()?.get(&7)?.ok_or("it is there")?;

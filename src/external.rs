@@ -42,6 +42,7 @@ use crate::read::{Rows, Table};
 /// for (key, taken) in [("cats/tom.png", 7), ("cats/felix.png", 3), ("dogs/rex.png", 5)] {
 ///     images.put(key, &Image { taken, pixels: [[0; 8]; 8] })?;
 /// }
+/// drop(images);
 /// tx.commit()?;
 ///
 /// let snapshot = store.begin_read()?;
@@ -352,7 +353,7 @@ pub struct ExternalRows<'s, T: ExternalRecord> {
 
 impl<T: ExternalRecord> Clone for ExternalRows<'_, T> {
     fn clone(&self) -> Self {
-        Self { rows: self.rows.clone(), snapshot: self.snapshot }
+        Self { rows: self.rows.clone(), heap: self.heap }
     }
 }
 

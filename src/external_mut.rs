@@ -52,6 +52,7 @@ const WRITE: usize = 1 << 20;
 /// assert_eq!(pages.update("/index.html", |page| page.visits += 1)?, Some(()));
 /// assert_eq!(pages.get(b"/index.html")?.map(|page| page.visits), Some(2));
 /// assert!(pages.delete("/index.html")? && !pages.contains("/index.html")?);
+/// drop(pages);
 /// tx.abort();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -357,6 +358,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// let mut map = maps.alloc("europe/alps")?;
     /// map.cells[3][5].height = 4810.0;
     /// map.finish()?;
+    /// drop(maps);
     /// tx.commit()?;
     ///
     /// let snapshot = store.begin_read()?;

@@ -127,7 +127,7 @@ pub(crate) struct Runs<'s, T> {
 
 impl<T> Clone for Runs<'_, T> {
     fn clone(&self) -> Self {
-        Self { view: self.view, rows: self.rows.clone(), record: PhantomData }
+        Self { view: self.view, own: self.own, rows: self.rows.clone() }
     }
 }
 
@@ -281,6 +281,7 @@ impl<T, P: Clone> Clone for FilteredEntries<'_, T, P> {
             chunks: self.chunks.clone(),
             spans: self.spans.clone(),
             runs: self.runs.clone(),
+            own_at: self.own_at,
             tested: self.tested,
             slice: self.slice.clone(),
             end: self.end,

@@ -101,7 +101,7 @@ pub use savepoint::Savepoint;
 pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::{Options, Store};
 pub use table_mut::{ExtendError, TableMut};
-pub use verify::{Problem, VerifyProgress, VerifyReport, VerifyStep};
+pub use verify::{Problem, Unread, VerifyProgress, VerifyReport, VerifyStep};
 pub use write::{Committed, TableChanges, WriteTransaction};
 /// The crate whose traits say what a record's bytes may be.
 pub use zerocopy;

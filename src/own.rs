@@ -153,7 +153,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
             }
             if from < *at {
                 let rows = RowId(first + from)..RowId(first + *at);
-                let slice = self.guard.appended_view(&self.staging.core).and_then(|view| view.rows(rows));
+                let slice = self.guard.appended_slice(&self.staging.core, rows);
                 return Some(slice.map(|slice| (RowId(first + from), slice)));
             }
         }

@@ -49,6 +49,7 @@ const WRITE: usize = 1 << 20;
 /// assert_eq!(accounts.get(&1)?.map(|account| account.cents), Some(500));
 /// assert!(accounts.put(&Account { number: 1, cents: 700, owner })?);
 /// assert!(accounts.delete(&1)? && !accounts.delete(&1)?);
+/// drop(accounts);
 /// tx.abort();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -71,17 +72,19 @@ const WRITE: usize = 1 << 20;
 ///
 /// [`retain`](Self::retain), [`extract_if`](Self::extract_if), [`modify`](Self::modify) and
 /// [`delete_range`](Self::delete_range) do that.
-pub struct TableMut<'t, T: PongoRecord> {
+pub struct TableMut<'t, T> {
     pub(crate) tx: &'t WriteTransaction,
     pub(crate) guard: &'t WriteGuard,
     /// Present until this is dropped.
     staging: Option<Box<Staging<T>>>,
+    /// Gives it back to the transaction.
+    close: fn(&WriteTransaction, Box<Staging<T>>),
 }
 
-impl<T: PongoRecord> Drop for TableMut<'_, T> {
+impl<T> Drop for TableMut<'_, T> {
     fn drop(&mut self) {
         if let Some(staging) = self.staging.take() {
-            self.tx.close_table(staging);
+            (self.close)(self.tx, staging);
         }
     }
 }
@@ -94,7 +97,7 @@ impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
 
 impl<'t, T: PongoRecord> TableMut<'t, T> {
     pub(crate) fn new(tx: &'t WriteTransaction, staging: Box<Staging<T>>) -> Self {
-        Self { tx, guard: tx.guard(), staging: Some(staging) }
+        Self { tx, guard: tx.guard(), staging: Some(staging), close: |tx, staging| tx.close_table(staging) }
     }
 
     pub(crate) fn staging(&self) -> &Staging<T> {
@@ -408,6 +411,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// })?;
     /// assert_eq!(left, Some(380));
     /// assert_eq!(accounts.update(&2, |account| account.cents)?, None);
+    /// drop(accounts);
     /// tx.commit()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -608,7 +612,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
 }
 
 /// Why [`TableMut::try_extend`] stopped.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtendError<E> {
     /// The iterator gave an error.
@@ -617,4 +621,11 @@ pub enum ExtendError<E> {
     /// The table did not take a row.
     #[error(transparent)]
     Write(#[from] WriteError),
+}
+
+/// The message, so that a program whose `main` returns the error prints it.
+impl<E: core::fmt::Display> core::fmt::Debug for ExtendError<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        core::fmt::Display::fmt(self, f)
+    }
 }

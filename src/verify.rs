@@ -1,6 +1,8 @@
 //! Looking through a whole store: [`Store::verify`].
 
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use pongo_core::error::{Fault, ReadError, WriteError};
@@ -74,6 +76,44 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Something that [`Store::verify`] could not read because a call of the system failed: too many open files,
+/// a disk that errs, no memory. Nothing is known of it, so this is no sign of damage.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Unread {
+    /// The table.
+    pub table: String,
+    /// What was being verified.
+    pub step: VerifyStep,
+    /// What was tried, and what the system said.
+    pub what: String,
+}
+
+impl fmt::Display for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, step, what } = self;
+        write!(f, "table {table}, {step}: not verified: {what}; verify again once it can be read")
+    }
+}
+
+/// Whether an error is one of the system, and says nothing about the store. A file that is missing, or too
+/// short, is damage.
+fn is_of_the_system(error: &(dyn Error + 'static)) -> bool {
+    let mut below = Some(error);
+    let found = loop {
+        let Some(error) = below else { return false };
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            break found;
+        }
+        below = error.source();
+    };
+    if let Some(fault) = found.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+        return is_of_the_system(fault);
+    }
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, UnexpectedEof};
+    !matches!(found.kind(), NotFound | UnexpectedEof | IsADirectory | NotADirectory)
+}
+
 /// What [`Store::verify`] found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -90,21 +130,29 @@ pub struct VerifyReport {
     pub entries: u64,
     /// What is wrong, at most [`VerifyReport::MOST`] of it.
     pub problems: Vec<Problem>,
+    /// What could not be verified, at most [`VerifyReport::MOST`] of it.
+    pub unread: Vec<Unread>,
 }
 
 impl VerifyReport {
-    /// So many problems are kept.
+    /// So many problems are kept, and so many errors of the system.
     pub const MOST: usize = 1000;
 
-    /// Whether nothing is wrong.
+    /// Whether everything was read, and nothing is wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.problems.is_empty()
+        self.problems.is_empty() && self.unread.is_empty()
     }
 
     fn add(&mut self, table: &str, step: VerifyStep, what: impl fmt::Display) {
         if self.problems.len() < Self::MOST {
             self.problems.push(Problem { table: table.to_owned(), step, what: what.to_string() });
+        }
+    }
+
+    fn add_unread(&mut self, table: &str, step: VerifyStep, what: impl fmt::Display) {
+        if self.unread.len() < Self::MOST {
+            self.unread.push(Unread { table: table.to_owned(), step, what: what.to_string() });
         }
     }
 }
@@ -120,7 +168,11 @@ impl fmt::Display for VerifyReport {
             return f.write_str("sound");
         }
         write!(f, "{} problems", self.problems.len())?;
-        self.problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
+        if !self.unread.is_empty() {
+            write!(f, ", {} errors of the system", self.unread.len())?;
+        }
+        self.problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))?;
+        self.unread.iter().try_for_each(|unread| write!(f, "\n{unread}"))
     }
 }
 
@@ -146,6 +198,16 @@ impl Work<'_> {
         self.report.add(&table, step, what);
     }
 
+    /// Something could not be looked at: damage, or an error of the system. `of` says of what it is.
+    fn failure(&mut self, step: VerifyStep, of: &str, error: &(dyn Error + 'static)) {
+        let (table, what) = (self.core.schema().table.clone(), format!("{of}{error}"));
+        if is_of_the_system(error) {
+            self.report.add_unread(&table, step, what);
+        } else {
+            self.report.add(&table, step, what);
+        }
+    }
+
     /// Checksums, values, texts, marks.
     fn rows(&mut self, view: &TableView) {
         self.report.rows += view.len();
@@ -163,7 +225,7 @@ impl Work<'_> {
                 self.say(VerifyStep::Rows, from, view.len());
             }
             if let Err(fault) = view.compare(RowId(from)..RowId(to)) {
-                self.problem(VerifyStep::Rows, fault);
+                self.failure(VerifyStep::Rows, "", &fault);
                 live += (from..to).filter(|&row| view.is_live(RowId(row))).count() as u64;
                 continue;
             }
@@ -171,7 +233,8 @@ impl Work<'_> {
                 let bytes = match view.row_bytes(row) {
                     Ok(bytes) => bytes,
                     Err(fault) => {
-                        self.problem(VerifyStep::Rows, fault);
+                        self.failure(VerifyStep::Rows, "", &fault);
+                        live += u64::from(view.is_live(row));
                         continue;
                     }
                 };
@@ -192,7 +255,7 @@ impl Work<'_> {
                     }
                     self.report.heap_items += 1;
                     match self.snapshot.read_heap(blob.addr(), blob.len(), blob.content_hash()) {
-                        Err(error) => self.problem(VerifyStep::Rows, format!("row {row}: {error}")),
+                        Err(error) => self.failure(VerifyStep::Rows, &format!("row {row}: "), &error),
                         Ok(bytes) if field.text && core::str::from_utf8(bytes).is_err() => {
                             self.problem(VerifyStep::Rows, format!("row {row}: a text is not UTF-8"));
                         }
@@ -228,12 +291,12 @@ impl Work<'_> {
     fn marks(&mut self, view: &TableView, row: RowId, bytes: &[u8], keys: &KeyBytesAt) {
         let what = match view.previous(row) {
             Ok(None) => return,
-            Err(fault) => fault.to_string(),
+            Err(fault) => return self.failure(VerifyStep::Rows, "", &fault),
             Ok(Some(before)) if before >= row => {
                 format!("row {row} replaces row {before}, which is not older")
             }
             Ok(Some(before)) => match view.row_bytes(before) {
-                Err(fault) => fault.to_string(),
+                Err(fault) => return self.failure(VerifyStep::Rows, "", &fault),
                 Ok(old) if !keys.same(old, bytes) => {
                     format!("row {row} replaces row {before}, which has another key")
                 }
@@ -254,16 +317,16 @@ impl Work<'_> {
         let indexes = match self.shared.indexes.of(self.core) {
             Ok(indexes) => indexes,
             Err(error) => {
-                self.problem(VerifyStep::Hash, error);
+                self.failure(VerifyStep::Hash, "", &error);
                 return Ok(());
             }
         };
         let key = KeyBytesAt::new(self.core.schema().key_ranges());
         self.say(VerifyStep::Hash, 0, view.len());
-        self.hash(&view, &indexes.key, &key, "key", true);
+        self.hash(view, &indexes.key, &key, "key", true);
         for unique in indexes.unique.iter() {
             let name = self.core.schema().indexes[unique.place].name.clone();
-            self.hash(&view, &unique.index, &unique.ranges, &name, false);
+            self.hash(view, &unique.index, &unique.ranges, &name, false);
         }
         Ok(())
     }
@@ -287,7 +350,7 @@ impl Work<'_> {
                         VerifyStep::Hash,
                         format!("expected an entry of row {row} in the index of {name}, found none"),
                     ),
-                    Err(error) => return self.problem(VerifyStep::Hash, error),
+                    Err(error) => return self.failure(VerifyStep::Hash, "", &error),
                 }
             }
         }
@@ -308,15 +371,17 @@ impl Work<'_> {
             }
         });
         self.report.entries += entries;
-        if is_key && alive != view.live() {
+        if walked.is_ok() && is_key && alive != view.live() {
             wrong.push(format!(
                 "expected {} entries of live rows in the index of {name}, found {alive}",
                 view.live()
             ));
         }
-        wrong.extend(walked.err().map(|error| error.to_string()));
         for what in wrong {
             self.problem(VerifyStep::Hash, what);
+        }
+        if let Err(error) = walked {
+            self.failure(VerifyStep::Hash, "", &error);
         }
     }
 
@@ -334,7 +399,7 @@ impl Work<'_> {
                 let what = format!("rows {other} and {row} have the same {name}, which is unique");
                 self.problem(VerifyStep::Hash, what);
             }
-            Err(error) => self.problem(VerifyStep::Hash, error),
+            Err(error) => self.failure(VerifyStep::Hash, "", &error),
         }
     }
 
@@ -377,7 +442,7 @@ impl Work<'_> {
             });
             self.report.entries += sorted.len();
             if let Err(error) = counted {
-                self.problem(VerifyStep::Ordered, &error);
+                self.failure(VerifyStep::Ordered, "", &error);
                 ordered.doubt(&store, &error);
             }
         }
@@ -389,8 +454,10 @@ impl Store {
     /// Looks through everything at the newest commit: checksums of all blocks, values that their types forbid, texts and blobs, marks,
     /// and the indexes against the rows, both ways. `progress` is told how far it is, some ten times a second.
     ///
-    /// Costs reading the whole store, and some 0.3 µs a row and index. Readers go on meanwhile, and writers, but while a
-    /// table's hash indexes are compared. Damage is in the report; ordered indexes with some are set aside at once, and made anew.
+    /// Costs reading the whole store, and some 0.3 µs a row and index. Readers go on meanwhile, and writers,
+    /// but while a table's hash indexes are compared. Damage is in the report; ordered indexes with some are
+    /// set aside at once, and made anew. XX
+    /// ([`VerifyReport::unread`]), which is no damage.
     ///
     /// # Errors
     /// [`WriteError`] if the store is poisoned or was inherited through `fork`, or if a table cannot be read at all.
@@ -420,6 +487,7 @@ impl Store {
             heap_items: 0,
             entries: 0,
             problems: Vec::new(),
+            unread: Vec::new(),
         };
         for core in &tables {
             let shared = snapshot.shared();
@@ -429,14 +497,14 @@ impl Store {
                 Ok(Some(view)) => view,
                 Ok(None) => continue,
                 Err(error) => {
-                    work.problem(VerifyStep::Rows, error);
+                    work.failure(VerifyStep::Rows, "", &error);
                     continue;
                 }
             };
             work.rows(view);
             work.hashes()?;
             if let Err(error) = work.ordered(view) {
-                work.problem(VerifyStep::Ordered, error);
+                work.failure(VerifyStep::Ordered, "", &error);
             }
             work.say(VerifyStep::Ordered, view.len(), view.len());
         }
@@ -469,10 +537,11 @@ impl Store {
 fn rebuild(shared: &Arc<Shared>, core: &Arc<TableCore>) -> Result<(), WriteError> {
     {
         let guard = shared.engine.begin_write()?;
+        guard.begin_changes()?;
         let view = guard.view(core)?;
         shared
             .indexes
-            .rebuild_from(&view, true)
+            .rebuild_from(view, true)
             .map_err(|source| Fault::Index { table: core.schema().table.clone(), source })?;
     }
     for index in shared.ordered.indexes_of(core) {

@@ -56,7 +56,7 @@ fn other_values_that_cannot_be_read_are_named() {
 #[test]
 fn errors_of_every_operation_print_their_messages() -> Result<(), Box<dyn Error>> {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let row = Flight { id: 1, carrier: FixedStr::EMPTY, via: Maybe::none(), _pad: [0] };
     tx.table::<Flight>()?.insert(&row)?;
     let error = tx.table::<Flight>()?.insert(&row).unwrap_err();

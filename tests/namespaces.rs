@@ -136,7 +136,7 @@ fn locks_exclude_across_namespaces() -> Outcome {
         agent::put(&store, 1, 5, "ada")?;
         let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
         other.ask("pin old");
-        let mut tx = store.begin_write()?;
+        let tx = store.begin_write()?;
         let owner = tx.text("bob")?;
         tx.table::<agent::Account>()?.put(&agent::Account { number: 1, cents: 6, owner })?;
         other.tell("put 1 7 eve");

@@ -314,7 +314,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
 }
 
 fn change(store: &Store, rows: &mut Rows, rng: &mut Rng, count: u64) -> Outcome {
-    let mut tx = store.begin_write_with(Durability::Relaxed)?;
+    let tx = store.begin_write_with(Durability::Relaxed)?;
     let mut table = tx.table::<Level>()?;
     let next = rows.last_key_value().map_or(0, |(id, _)| id + 1);
     let new: Vec<Level> = (next..next + count).map(|id| level(id, rng)).collect();
@@ -331,6 +331,7 @@ fn change(store: &Store, rows: &mut Rows, rng: &mut Rng, count: u64) -> Outcome 
             rows.insert(id, row);
         }
     }
+    drop(table);
     tx.commit()?;
     Ok(())
 }
@@ -402,12 +403,13 @@ struct File {
 #[test]
 fn external_tables_have_the_same_order() -> Outcome {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut files = tx.external::<File>()?;
     let scores = [None, Some(f64::NAN), Some(-0.0), Some(0.0), Some(-1.0), Some(-f64::NAN)];
     for (place, score) in scores.into_iter().enumerate() {
         files.put([place as u8], &File { score: score.into() })?;
     }
+    drop(files);
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let by = snapshot.external::<File>()?.by(File::SCORE);
@@ -444,7 +446,7 @@ fn price(id: u64, price: f64, of: u32, share: f32) -> Price {
 fn equal_floats_are_one_unique_value() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut prices = tx.table::<Price>()?;
     prices.put(&price(1, -0.0, 1, 0.5))?;
     prices.put(&price(2, f64::NAN, 1, f32::NAN))?;
@@ -457,16 +459,18 @@ fn equal_floats_are_one_unique_value() -> Outcome {
     twice(prices.put(&price(9, 0.0, 2, 0.0)), "id = 1");
     twice(prices.put(&price(9, -f64::NAN, 2, 0.0)), "id = 2");
     twice(prices.put(&price(9, 7.0, 1, 0.0)), "id = 3");
+    drop(prices);
     tx.commit()?;
     // Beside rows of before, and in a bulk load.
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let mut prices = tx.table::<Price>()?;
     twice(prices.put(&price(9, f64::from_bits(0x7ff0_0000_0000_0001), 2, 0.0)), "id = 2");
     twice(prices.put(&price(9, 7.0, 1, -f32::NAN)), "id = 2");
     assert!(prices.put(&price(1, 0.0, 1, 0.5))?, "a row may have its own value, as another float of it");
     assert!(!prices.put(&price(4, 7.0, 2, 0.0))?);
+    drop(prices);
     tx.commit()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     let bulk = tx.table::<Price>()?.extend([price(8, 8.0, 8, 1.0), price(9, -0.0, 9, 1.0)]);
     let refused = match bulk {
         Err(error) => error.to_string(),
@@ -507,7 +511,7 @@ fn equal_floats_are_one_unique_value() -> Outcome {
     let report = store.verify(|_| {})?;
     assert!(report.is_sound(), "{report}");
     // What was deleted no longer stands in the way of what is equal to it.
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Price>()?.delete(&2)?;
     tx.table::<Price>()?.put(&price(5, -f64::NAN, 1, -f32::NAN))?;
     tx.commit()?;

@@ -112,7 +112,7 @@ fn errors_are_sent() {
 
 fn store() -> Result<Store, Box<dyn std::error::Error>> {
     let store = Store::in_memory()?;
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     tx.table::<Person>()?
         .extend((0..5000).map(|id| Person { id, born: (id % 7 != 0).then_some(id as i32).into() }))?;
     tx.external::<File>()?.extend((0..100_u64).map(|len| (len.to_be_bytes(), File { len })))?;
@@ -161,7 +161,7 @@ fn a_store_and_a_snapshot_outlive_a_panic() -> Outcome {
     let store = store()?;
     let snapshot = store.begin_read()?;
     let caught = catch_unwind(|| {
-        let mut tx = store.begin_write().expect("a transaction");
+        let tx = store.begin_write().expect("a transaction");
         tx.table::<Person>().expect("the table").delete(&3).expect("it is there");
         let seen = snapshot.table::<Person>().expect("the table").rows().take(10).count();
         assert_eq!(seen, 9, "this one panics");
@@ -169,7 +169,7 @@ fn a_store_and_a_snapshot_outlive_a_panic() -> Outcome {
     assert!(caught.is_err());
     // Nothing of the transaction is left, and everything goes on.
     assert_eq!(snapshot.table::<Person>()?.len(), 5000);
-    let mut tx = store.begin_write()?;
+    let tx = store.begin_write()?;
     assert!(tx.table::<Person>()?.delete(&4)?);
     tx.commit()?;
     let now = store.begin_read()?;

@@ -107,7 +107,7 @@ fn change(table: &mut ExternalTableMut<'_, Note>, map: &mut Map, rng: &mut Rng) 
             let taken = taken.collect::<Result<Vec<_>, _>>()?;
             let expected: Vec<_> = map.range(key..).filter(|(_, note)| note.rank < 10).take(2).collect();
             assert!(taken.iter().map(|(key, note)| (key, note)).eq(expected));
-            taken.iter().for_each(|(key, _)| drop(map.remove(key)));
+            map.retain(|key, _| !taken.iter().any(|(gone, _)| gone == key));
         }
     }
     Ok(())

@@ -47,7 +47,7 @@ fn by_rank(mut rows: Vec<Item>) -> Vec<Item> {
     rows
 }
 
-fn within<'m>(map: &'m Map, bounds: &(Bound<u32>, Bound<u32>)) -> Vec<Item> {
+fn within(map: &Map, bounds: &(Bound<u32>, Bound<u32>)) -> Vec<Item> {
     let mut rows: Vec<Item> = map.values().filter(|row| bounds.contains(&row.rank)).copied().collect();
     rows.sort_by_key(|row| (row.rank, row.id));
     rows

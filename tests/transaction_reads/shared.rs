@@ -96,7 +96,11 @@ fn work(store: &Store, who: u32) -> Outcome {
         tx.commit()?;
     }
     for _ in 0..EACH {
-        let tx = store.begin_write_with(if who % 2 == 0 { Durability::Sync } else { Durability::Relaxed })?;
+        let tx = store.begin_write_with(if who.is_multiple_of(2) {
+            Durability::Sync
+        } else {
+            Durability::Relaxed
+        })?;
         {
             let mut orders = tx.table::<Order>()?;
             // The first one that nobody claimed, by the index.

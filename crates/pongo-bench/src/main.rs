@@ -13,9 +13,11 @@
 //! | [`child`] | an engine in a process of its own |
 //! | [`run`], [`run_ordered`] | the order in which things are measured |
 //! | [`figures`] | goals and verdicts |
+//! | [`compare`] | this working tree against another commit: `figures --base` |
 //! | [`report`], [`machine`] | the tables; what the system says |
 
 mod child;
+mod compare;
 mod engine;
 mod engines;
 mod figures;
@@ -29,10 +31,12 @@ mod run_ordered;
 mod trade;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+use compare::Comparison;
 use engine::{ENGINES, Entry};
 use run::{Effort, Numbers, Part, Place};
 
@@ -46,11 +50,14 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Measures every engine and prints tables, then one line a figure.
+    /// Measures every engine and prints tables, then one line a figure. With `--base`, compares this working
+    /// tree with another commit; exits with 1 if a load became worse, with 2 if the comparison failed.
     Figures {
-        /// Only these engines (pongo, lmdb, redb, fjall, sled, native_db).
+        /// Only these engines (pongo, lmdb, redb, fjall, sled, native_db), or with `--base` these loads.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        #[command(flatten)]
+        base: BaseArgs,
         #[command(flatten)]
         run: RunArgs,
     },
@@ -71,12 +78,33 @@ enum What {
 }
 
 #[derive(Args, Debug)]
+struct BaseArgs {
+    /// Builds this commit too, runs it in turn with the working tree, and compares both.
+    #[arg(long, value_name = "COMMIT", conflicts_with_all = ["part", "quick"])]
+    base: Option<String>,
+    /// Number of rounds. A load that is outside its spread after them is run for as many again.
+    #[arg(long, requires = "base", default_value_t = 9, value_parser = clap::value_parser!(u8).range(3..))]
+    rounds: u8,
+    /// Counts instructions too, if valgrind is installed: they decide within the spread.
+    #[arg(long, requires = "base")]
+    callgrind: bool,
+    /// Compares two programs that are already built.
+    #[arg(long, hide = true, requires = "base", num_args = 2, value_names = ["FIRST", "BASE"])]
+    programs: Vec<PathBuf>,
+}
+
+/// Sizes without `--rows`.
+const SIZES: [u64; 2] = [2_000_000, 10_000_000];
+/// Sizes without `--rows`, with `--base`.
+const SIZES_OF_BASE: [u64; 1] = [1_000_000];
+
+#[derive(Args, Debug)]
 struct RunArgs {
-    /// How many rows: 2M, 500k, 1234.
-    #[arg(long, value_delimiter = ',', value_parser = rows, default_value = "2M,10M")]
+    /// How many rows: 2M, 500k, 1234 [default: 2M,10M; with --base 1M].
+    #[arg(long, value_delimiter = ',', value_parser = rows)]
     rows: Vec<u64>,
     /// Where the stores are made: on the disk that is to be measured.
-    #[arg(long, default_value = "target/bench")]
+    #[arg(long, alias = "work", default_value = "target/bench")]
     dir: PathBuf,
     /// Only this part of it.
     #[arg(long, value_enum)]
@@ -87,10 +115,15 @@ struct RunArgs {
 }
 
 impl RunArgs {
+    /// Returns the sizes that were asked for, or these.
+    fn sizes<'a>(&'a self, default: &'a [u64]) -> &'a [u64] {
+        if self.rows.is_empty() { default } else { &self.rows }
+    }
+
     /// The numbers of each size, measured as they are asked for.
     fn measure(&self, place: &Place, engines: &[&'static Entry]) -> impl Iterator<Item = Result<Numbers>> {
         let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
-        self.rows.iter().map(move |&rows| run::run(rows, engines, self.part, place, effort))
+        self.sizes(&SIZES).iter().map(move |&rows| run::run(rows, engines, self.part, place, effort))
     }
 }
 
@@ -108,9 +141,21 @@ fn rows(text: &str) -> Result<u64, String> {
     }
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     match Cli::parse().what {
-        What::Figures { only, run } => {
+        What::Figures { only, base: BaseArgs { base: Some(base), rounds, callgrind, programs }, run } => {
+            let (rounds, sizes) = (usize::from(rounds), run.sizes(&SIZES_OF_BASE));
+            let comparison =
+                Comparison { base: &base, programs: &programs, only: &only, rounds, sizes, callgrind };
+            return match Place::take(&run.dir).and_then(|place| compare::run(&comparison, &place)) {
+                Ok(worse) => Ok(ExitCode::from(u8::from(worse))),
+                Err(error) => {
+                    eprintln!("Error: {error:?}");
+                    Ok(ExitCode::from(2))
+                }
+            };
+        }
+        What::Figures { only, run, .. } => {
             let engines = match only.as_slice() {
                 [] => ENGINES.iter().collect(),
                 names => names.iter().map(|name| engine::find(name)).collect::<Result<Vec<_>>>()?,
@@ -136,7 +181,7 @@ fn main() -> Result<()> {
         }
         What::Serve { engine, dir } => child::serve(engine::find(&engine)?, &dir)?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -89,6 +89,11 @@ pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, SEED)
 }
 
+/// What computes [`checksum`] of bytes that come in pieces.
+pub(crate) fn hasher() -> xxhash_rust::xxh3::Xxh3 {
+    xxhash_rust::xxh3::Xxh3::with_seed(SEED)
+}
+
 /// [`checksum`] of numbers that come one after another and are not held in memory together.
 pub(crate) struct Summing {
     hasher: xxhash_rust::xxh3::Xxh3,
@@ -100,10 +105,7 @@ impl Summing {
     const PIECE: usize = 4096;
 
     pub(crate) fn new() -> Self {
-        Self {
-            hasher: xxhash_rust::xxh3::Xxh3::with_seed(SEED),
-            waiting: Vec::with_capacity(Self::PIECE + 8),
-        }
+        Self { hasher: hasher(), waiting: Vec::with_capacity(Self::PIECE + 8) }
     }
 
     pub(crate) fn add(&mut self, value: u64) {

@@ -232,14 +232,27 @@ pub enum OpenError {
         /// What is in it.
         found: String,
     },
-    /// The store was written by another version of the format.
+    /// The store was written in a newer version of the format, or in one that never was.
     #[error(
-        "{path} has format version {found}, this library reads version {expected}; open it with the version of PongoDB that wrote it and load its rows into a new store"
+        "{path} has format version {found}, this library reads versions up to {expected}; open it with the version of PongoDB that wrote it, or a newer one"
     )]
     Version {
         /// The folder.
         path: String,
-        /// What this library reads.
+        /// The newest that this library reads.
+        expected: u32,
+        /// What the file says.
+        found: u32,
+    },
+    /// The store is of an older version of the format, and a process has it open, so that it cannot be
+    /// upgraded.
+    #[error(
+        "{path} has format version {found} and is open in another process, which writes that version; close it there: whoever opens it alone upgrades it to version {expected}"
+    )]
+    OlderInUse {
+        /// The folder.
+        path: String,
+        /// To which version it would be upgraded.
         expected: u32,
         /// What the file says.
         found: u32,

@@ -12,8 +12,12 @@ use crate::guard::{fails, removable};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
 
-/// The format version that this library reads and writes.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format version that this library writes. A store of an older one is upgraded when it is opened.
+pub const FORMAT_VERSION: u32 = 2;
+/// The oldest format version that is read.
+const OLDEST: u32 = 1;
+/// From this version on entries of the journal have checksums of what they cite.
+pub(crate) const CITED_SUMS: u32 = 2;
 
 pub(crate) const PATH: &str = "super";
 const MAGIC: [u8; 8] = *b"PONGODB\n";
@@ -23,6 +27,8 @@ const CONTENT: usize = 8 + 4 + 4 + 16 + 8 * 5;
 /// What a slot says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
+    /// Of the store, as this slot leads to it.
+    pub(crate) format: u32,
     pub(crate) store: u128,
     /// Counts the slots written since the store was made; the higher of two is the newer.
     pub(crate) generation: u64,
@@ -37,7 +43,7 @@ impl Slot {
         let mut out = Vec::with_capacity(PAGE as usize);
         out.extend_from_slice(&MAGIC);
         out.put_u32(BYTE_ORDER);
-        out.put_u32(FORMAT_VERSION);
+        out.put_u32(self.format);
         out.put_u128(self.store);
         out.put_u64(self.generation);
         out.put_u64(self.salt.0);
@@ -53,8 +59,9 @@ impl Slot {
             return None;
         }
         let mut reader = Reader::new(page);
-        reader.take(16)?;
+        reader.take(12)?;
         let slot = Self {
+            format: reader.u32()?,
             store: reader.u128()?,
             generation: reader.u64()?,
             salt: Salt(reader.u64()?),
@@ -87,12 +94,14 @@ impl Superblock {
         Ok(Self { file, newest: slot })
     }
 
-    /// Reads both slots and takes the newer of those that check. The older one counts only where the newer is torn: then
-    /// it was never durable.
+    /// Reads both slots and takes the newer of those that check. The older one counts only where the newer is
+    /// torn: then it was never durable. A slot of any format version is sealed alike and has its generation
+    /// at the same place: if the newer one is of a version that this library does not read, the older one,
+    /// which it may read, leads to an older store.
     pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Slot), OpenError> {
         let file = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
         let len = file.len().map_err(Fault::io("measuring", PATH))?;
-        let mut slots: Vec<Slot> = Vec::new();
+        let mut newest: Option<(Slot, Result<(), Foreign>)> = None;
         let mut foreign = None;
         // A page that says what it should, and only does not check: a damaged store, not something else.
         let mut ours = false;
@@ -103,10 +112,10 @@ impl Superblock {
             }
             file.read_at(&mut page, index * PAGE).map_err(Fault::io("reading", PATH))?;
             match Slot::decode(&page) {
-                Some(slot) => match identify(&page) {
-                    Ok(()) => slots.push(slot),
-                    Err(other) => foreign = Some(other),
-                },
+                Some(slot) if newest.as_ref().is_none_or(|(known, _)| known.generation < slot.generation) => {
+                    newest = Some((slot, identify(&page)));
+                }
+                Some(_) => {}
                 None if page.iter().all(|&byte| byte == 0) => {}
                 None => match identify(&page) {
                     Ok(()) => ours = true,
@@ -114,7 +123,14 @@ impl Superblock {
                 },
             }
         }
-        let newest = slots.into_iter().max_by_key(|slot| slot.generation);
+        let newest = match newest {
+            Some((slot, Ok(()))) => Some(slot),
+            Some((_, Err(other))) => {
+                (foreign, ours) = (Some(other), false);
+                None
+            }
+            None => None,
+        };
         let path = storage.name();
         match (newest, foreign) {
             (Some(newest), _) => Ok((Self { file, newest }, newest)),
@@ -145,6 +161,11 @@ impl Superblock {
         }
     }
 
+    /// The newest slot.
+    pub(crate) fn newest(&self) -> &Slot {
+        &self.newest
+    }
+
     /// The segment that the newest slot names.
     pub(crate) fn segment(&self) -> u64 {
         self.newest.segment
@@ -157,6 +178,7 @@ impl Superblock {
 
     /// Writes the next slot over the older one and syncs it.
     pub(crate) fn advance(&mut self, mut slot: Slot) -> Result<(), Fault> {
+        slot.format = FORMAT_VERSION;
         slot.generation = self.newest.generation + 1;
         slot.store = self.newest.store;
         self.file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", PATH))?;
@@ -184,7 +206,7 @@ fn identify(page: &[u8]) -> Result<(), Foreign> {
         _ => return Ok(()),
     }
     match reader.u32() {
-        Some(version) if version != FORMAT_VERSION => Err(Foreign::Version(version)),
+        Some(version) if !(OLDEST..=FORMAT_VERSION).contains(&version) => Err(Foreign::Version(version)),
         _ => Ok(()),
     }
 }
@@ -196,6 +218,7 @@ mod tests {
 
     fn slot(generation: u64) -> Slot {
         Slot {
+            format: FORMAT_VERSION,
             store: 7,
             generation,
             salt: Salt(1),
@@ -233,6 +256,41 @@ mod tests {
             flipped[at] ^= 1 << (bit % 8);
             file.write_at(&flipped, 0).unwrap();
             assert_eq!(Superblock::open(&storage).unwrap().1.generation, 1, "bit {bit}");
+        }
+    }
+
+    /// Whichever slot is the newer one decides: the other leads to what the store was before.
+    #[test]
+    fn the_newest_slot_says_the_version() {
+        let storage = MemoryStorage::new();
+        let file = storage.create(PATH).unwrap();
+        let write = |generation: u64, format: u32| {
+            let slot = Slot { format, ..slot(generation) };
+            file.write_at(&slot.encode(), generation % 2 * PAGE).unwrap();
+        };
+        // Upgraded half way, by a program that is newer than this one.
+        for (older, newer) in [(0, 1), (2, 1), (2, 3)] {
+            write(older.min(newer), FORMAT_VERSION);
+            write(older.max(newer), FORMAT_VERSION + 1);
+            let error = Superblock::open(&storage).unwrap_err();
+            assert!(
+                matches!(error, OpenError::Version { found, .. } if found == FORMAT_VERSION + 1),
+                "{error}"
+            );
+            assert!(error.to_string().contains(&format!("version {}", FORMAT_VERSION + 1)), "{error}");
+        }
+        // Upgraded half way by this one, and gone on with by the older program.
+        write(4, FORMAT_VERSION);
+        write(5, OLDEST);
+        assert_eq!(Superblock::open(&storage).unwrap().1.format, OLDEST);
+        write(6, FORMAT_VERSION);
+        let (mut superblock, slot) = Superblock::open(&storage).unwrap();
+        assert_eq!((slot.format, slot.generation), (FORMAT_VERSION, 6));
+        superblock.repeat().unwrap();
+        let mut page = [0; 2 * PAGE as usize];
+        file.read_at(&mut page, 0).unwrap();
+        for at in [12, PAGE as usize + 12] {
+            assert_eq!(page[at..at + 4], FORMAT_VERSION.to_le_bytes());
         }
     }
 

@@ -74,6 +74,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("chunk.header.checksum", "a chunk's header did not rot"),
     comparison("chunk.header.identity", "a chunk belongs to this store, table, layout and place"),
     comparison("block.checksum", "a block of rows or heap bytes did not rot"),
+    comparison("cited.checksum", "what an entry cites is what was written when it was made"),
     comparison("tail.checksum", "what lies behind the last whole block is what the checkpoint found"),
     // Marks.
     sync("marks.create.sync", "a marks file has its header before it gets its name"),

@@ -189,7 +189,7 @@ fn try_on(
     if peak > 2 * image.bytes() as usize + slack {
         return Err(format!("{peak} bytes of memory"));
     }
-    let uncovered = is_uncovered(base, damage, image, judge.problems.get());
+    let uncovered = is_uncovered(base, damage, judge.problems.get());
     let panic = worker::panicked().filter(|panic| judged.is_err() || !folders::is_sleds(panic));
     match (judged, panic) {
         (Ok(Err(_)), None) if uncovered => Ok(format!("{:?}", Outcome::Uncovered)),
@@ -202,11 +202,9 @@ fn try_on(
     }
 }
 
-/// What no checksum covers, as `docs/DURABILITY.md` says: rows that were cited behind the checkpoint; and hash indexes of a
-/// store whose last process was killed, if the system has been running since: those must be what `verify` tells of.
-fn is_uncovered(base: &Base, damage: &Damage, damaged: &Image, problems: usize) -> bool {
-    let cited = base.left != Left::Closed && base.evidence.is_cited(&base.image, damaged);
+/// What no checksum covers, as `docs/DURABILITY.md` says: hash indexes of a store whose last process was
+/// killed, if the system has been running since: those must be what `verify` tells of.
+fn is_uncovered(base: &Base, damage: &Damage, problems: usize) -> bool {
     let is_hash = |path: &str| path.starts_with("hash");
-    let index = base.left == Left::Killed && damage.touches(is_hash) && problems > 0;
-    cited || index
+    base.left == Left::Killed && damage.touches(is_hash) && problems > 0
 }

@@ -122,6 +122,7 @@ impl WriteGuard {
         assert_above_published(&self.engine, table.id(), len);
         entry.roomed.store(true, Ordering::Relaxed);
         table.space.reserve_to(end)?;
+        entry.read_cut()?;
         // SAFETY: the bytes lie behind all applied and all appended rows. While the map lives, `NewRows` has `appending`, the only
         // right to append to this table: nothing is written there by others. It borrows the guard, so that rows are given up
         // and chunks forgotten, which both need the guard alone, only after it. References are made to bytes below a
@@ -165,17 +166,18 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
     pub fn keep(&mut self) -> Result<(), WriteError> {
         self.guard.refuse_forked()?;
         let Some(map) = self.map.take() else { return Ok(()) };
-        let rows = std::mem::replace(&mut self.rows, none()).len();
+        self.rows = none();
         let space = &self.table.space;
         if !map.is_in_files() {
             space.write_at(self.range.start, map.bytes())?;
         }
+        // Here their checksums are computed, from what the user stored.
+        self.appending.note(map.bytes());
         let large = map.bytes().len() >= WRITEBACK;
         drop(map);
         if large {
             space.start_writeback(&self.range);
         }
-        self.appending.note(rows as u64);
         Ok(())
     }
 }

@@ -13,11 +13,13 @@ use crate::codec::checksum;
 use crate::error::{Fault, WriteError};
 use crate::guard::{holds, removable};
 use crate::ids::{ChunkId, Salt};
-use crate::journal::{CHECKPOINT, Checkpoint, CheckpointHeap, CheckpointTable, seal};
+use crate::journal::{
+    CHECKPOINT, COMMIT, Checkpoint, CheckpointHeap, CheckpointTable, Commit, Scanner, seal,
+};
 use crate::space::{BLOCK, Space};
 use crate::state::State;
 use crate::storage::PAGE;
-use crate::superblock::Slot;
+use crate::superblock::{FORMAT_VERSION, Slot};
 
 impl Engine {
     /// Makes a checkpoint of everything applied. `clean`: the index is synced too, and this is the last thing that
@@ -58,7 +60,7 @@ impl Engine {
 
     /// The work of a checkpoint; used by recovery as well, with the next salt.
     pub(crate) fn write_checkpoint(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<(), Fault> {
-        let entry = self.settle_spaces(writer, clean)?;
+        let entry = self.settle_spaces(writer, clean, salt)?;
         let mut entry = entry.encode();
         if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
             // A recovery makes a small one: it may be there because the disk is full.
@@ -74,6 +76,7 @@ impl Engine {
         removable!("checkpoint.journal.sync", writer.journal.file().sync())
             .map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
         writer.superblock.advance(Slot {
+            format: FORMAT_VERSION,
             store: self.store,
             generation: 0,
             salt,
@@ -91,14 +94,19 @@ impl Engine {
         state.journal_end = end;
         writer.checkpoint = Arc::clone(&writer.state);
         writer.dirty_marks.clear();
+        writer.block_sums.clear();
         Ok(())
     }
 
     /// Sums and syncs every chunk and mark that changed since the last checkpoint. Cost: marks files that changed are read
     /// whole, where they have pages.
-    fn settle_spaces(&self, writer: &mut Writer, clean: bool) -> Result<Checkpoint, Fault> {
+    fn settle_spaces(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<Checkpoint, Fault> {
         let mut checkpoint = Checkpoint { clean, ..Checkpoint::default() };
         let foreign = self.control.is_foreign_dirty();
+        if foreign && salt == writer.journal.salt {
+            self.collect_block_sums(writer)?;
+        }
+        let known = &writer.block_sums;
         let tables = self.tables_to(writer.state.tables.len())?;
         let seq = writer.state.seq;
         let state = Arc::make_mut(&mut writer.state);
@@ -106,7 +114,8 @@ impl Engine {
             let size = table.row_size();
             let before = writer.checkpoint.tables.get(table.id().0 as usize).copied().unwrap_or_default();
             let end = now.len * size;
-            let tail_sum = settle_space(&table.space, before.len * size, end, &mut now.summed)?;
+            let known = |block| known.get(Some(table.id()), block);
+            let tail_sum = settle_space(&table.space, before.len * size, end, &mut now.summed, known)?;
             let bound = Bound { seq, len: now.len };
             let of_table = (table.id(), ChunkId(0))..=(table.id(), ChunkId(u64::MAX));
             let settled = if foreign {
@@ -137,9 +146,31 @@ impl Engine {
             });
         }
         let heap = &mut state.heap;
-        let tail_sum = settle_space(&self.heap, writer.checkpoint.heap.len, heap.len, &mut heap.summed)?;
+        let known = |block| known.get(None, block);
+        let before = writer.checkpoint.heap.len;
+        let tail_sum = settle_space(&self.heap, before, heap.len, &mut heap.summed, known)?;
         checkpoint.heap = CheckpointHeap { state: *heap, tail_sum };
         Ok(checkpoint)
+    }
+
+    /// The checksums of blocks that entries of other processes cite, from the newest checkpoint on: what
+    /// these bytes were when they were written, whatever they are by now.
+    fn collect_block_sums(&self, writer: &mut Writer) -> Result<(), Fault> {
+        let slot = writer.superblock.newest();
+        let scanner = Scanner::begin(&self.storage, self.store, slot.salt, slot.segment, slot.checkpoint)?;
+        let mut scanner = scanner.behind_published();
+        while let Some(found) = scanner.next()? {
+            let Some(commit) = Commit::decode(&found.bytes).filter(|_| found.header.kind == COMMIT) else {
+                continue;
+            };
+            for part in &commit.rows {
+                writer.block_sums.note(Some(part.table), part.cited_bytes(), &part.sums);
+            }
+            if let Some(heap) = &commit.heap {
+                writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
+            }
+        }
+        Ok(())
     }
 
     /// Checks the bytes behind the last summed block of each space against the checkpoint that names them.
@@ -180,13 +211,19 @@ impl Engine {
     }
 }
 
-/// Stores the checksums of newly complete blocks, syncs what was written since `before`, and returns the checksum of the
-/// rest.
-fn settle_space(space: &Space, before: u64, end: u64, summed: &mut u64) -> Result<u64, Fault> {
+/// Stores the checksums of newly complete blocks, those that are `known` as they are, syncs what was written
+/// since `before`, and returns the checksum of the rest.
+fn settle_space(
+    space: &Space,
+    before: u64,
+    end: u64,
+    summed: &mut u64,
+    known: impl Fn(u64) -> Option<u64>,
+) -> Result<u64, Fault> {
     let view = space.view_to(end, *summed)?;
     let complete = end / BLOCK * BLOCK;
     if complete > *summed {
-        space.write_sums(*summed, complete, &view)?;
+        space.write_sums(*summed, complete, &view, known)?;
         *summed = complete;
     }
     if end > before {

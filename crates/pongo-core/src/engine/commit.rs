@@ -17,6 +17,7 @@ use crate::guard::removable;
 use crate::ids::{HeapAddr, RowId, Seq, TableId};
 use crate::journal::{COMMIT, Commit, HeapPart, LONGEST, NewTable, RowsPart, seal};
 use crate::schema::StoredSchema;
+use crate::space::RunSums;
 use crate::state::{MAX_TABLES, TableState};
 use crate::table::TableCore;
 
@@ -63,8 +64,25 @@ struct Part<'a> {
     first: RowId,
     /// Rows in the chunks before the entry.
     cited: u64,
+    /// A checksum for each block that those touch.
+    sums: Vec<u64>,
     carried: &'a [u8],
     state: TableState,
+}
+
+/// Staged heap items, placed behind the applied ones.
+struct PlacedHeap<'a> {
+    first: HeapAddr,
+    cited: u64,
+    /// Of the cited bytes, block by block.
+    sums: Vec<u64>,
+    carried: Cow<'a, [u8]>,
+}
+
+impl PlacedHeap<'_> {
+    fn part(&self) -> HeapPart<'_> {
+        HeapPart { first: self.first, cited: self.cited, sums: self.sums.clone(), carried: &self.carried }
+    }
 }
 
 impl WriteGuard {
@@ -151,9 +169,10 @@ impl WriteGuard {
         assert_above_published(&self.engine, table.id(), len);
         entry.roomed.store(true, Ordering::Relaxed);
         table.space.reserve_to(to)?;
+        entry.read_cut()?;
         table.space.write_at(from, rows)?;
         table.space.start_writeback(&(from..to));
-        appending.note(rows.len() as u64 / size);
+        appending.note(rows);
         Ok(())
     }
 
@@ -181,7 +200,7 @@ impl WriteGuard {
         );
         let seq = self.applied().seq.next();
         let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
-        let (heap_first, heap_cited, heap_carried) = self.place_heap().map_err(|error| engine.heed(error))?;
+        let heap = self.place_heap().map_err(|error| engine.heed(error))?;
         let heap_len = self.heap.len();
 
         let mut entry = Commit {
@@ -197,16 +216,13 @@ impl WriteGuard {
                     row_size: part.batch.table.row_size(),
                     first: part.first,
                     cited: part.cited,
+                    sums: part.sums.clone(),
                     carried: part.carried,
                     previous: part.batch.previous.clone(),
                     deaths: part.batch.deaths.clone(),
                 })
                 .collect(),
-            heap: (heap_len > 0).then_some(HeapPart {
-                first: heap_first,
-                cited: heap_cited,
-                carried: &heap_carried,
-            }),
+            heap: (heap_len > 0).then(|| heap.part()),
         }
         .encode();
         if entry.len() as u64 > LONGEST {
@@ -222,7 +238,7 @@ impl WriteGuard {
         self.append_entry(&mut entry, seq)?;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
-        if let Err(fault) = self.apply(&parts, heap_first.0, heap_len, &heap_carried, seq) {
+        if let Err(fault) = self.apply(&parts, &heap.part(), heap_len, seq) {
             let reason = format!("applying a commit failed: {fault}");
             engine.poison(&reason);
             return Err(CommitError::OutcomeUnknown { reason });
@@ -254,7 +270,7 @@ impl WriteGuard {
     }
 
     /// Space first: chunks, marks and index; then what is cited is written and synced.
-    fn make_room<'a>(&self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
+    fn make_room<'a>(&mut self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
         for table_batch in &batch.tables {
             let table = &table_batch.table;
@@ -269,7 +285,9 @@ impl WriteGuard {
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = self.view(table).map_err(WriteError::from)?;
             self.engine.indexer.reserve(view, table_batch.hashes).map_err(index_fault(table))?;
+            let mut sums = self.appended_sums(table)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
+                sums.add(table_batch.rows);
                 table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
             } else {
@@ -280,39 +298,44 @@ impl WriteGuard {
                 removable!("cited.rows.sync", table.space.sync(&(first.0 * size..(first.0 + cited) * size)))?;
             }
             advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
-            parts.push(Part { batch: table_batch, first, cited, carried, state });
+            parts.push(Part { batch: table_batch, first, cited, sums: sums.sums(), carried, state });
         }
         Ok(parts)
     }
 
-    /// Where the staged heap items come to lie: their first byte, how many the entry cites, and those that it carries.
-    fn place_heap(&self) -> Result<(HeapAddr, u64, Cow<'_, [u8]>), WriteError> {
+    /// Where the staged heap items come to lie: what the entry cites, and what it carries.
+    fn place_heap(&self) -> Result<PlacedHeap<'_>, WriteError> {
         let first = self.heap_len();
         let heap = &self.engine.heap;
         let end = first + self.heap.len();
         heap.reserve_to(end)?;
         heap.settle()?;
-        if !self.heap.is_spilled() && self.heap.len() <= CARRY as u64 {
+        let first = HeapAddr(first);
+        let spilled = self.heap.spilled_sums(heap)?;
+        if spilled.is_none() && self.heap.len() <= CARRY as u64 {
             let mut pieces = self.heap.memory();
             let one = pieces.next().unwrap_or_default();
-            return Ok((
-                HeapAddr(first),
-                0,
-                match pieces.next() {
-                    None => Cow::Borrowed(one),
-                    Some(two) => {
-                        Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat())
-                    }
-                },
-            ));
+            let carried = match pieces.next() {
+                None => Cow::Borrowed(one),
+                Some(two) => Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat()),
+            };
+            return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried });
         }
-        let mut at = first;
-        for piece in self.heap.memory() {
-            heap.write_at(at, piece)?;
-            at += piece.len() as u64;
-        }
-        removable!("cited.heap.sync", heap.sync(&(first..end)))?;
-        Ok((HeapAddr(first), end - first, Cow::Borrowed(&[])))
+        let sums = match spilled {
+            Some(sums) => sums,
+            None => {
+                let mut sums = RunSums::new(first.0);
+                let mut at = first.0;
+                for piece in self.heap.memory() {
+                    sums.add(piece);
+                    heap.write_at(at, piece)?;
+                    at += piece.len() as u64;
+                }
+                sums.sums()
+            }
+        };
+        removable!("cited.heap.sync", heap.sync(&(first.0..end)))?;
+        Ok(PlacedHeap { first, cited: end - first.0, sums, carried: Cow::Borrowed(&[]) })
     }
 
     fn append_entry(&self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
@@ -334,14 +357,7 @@ impl WriteGuard {
         })
     }
 
-    fn apply(
-        &self,
-        parts: &[Part<'_>],
-        heap_first: u64,
-        heap_len: u64,
-        heap_carried: &[u8],
-        seq: Seq,
-    ) -> Result<(), Fault> {
+    fn apply(&self, parts: &[Part<'_>], heap: &HeapPart<'_>, heap_len: u64, seq: Seq) -> Result<(), Fault> {
         let engine = &self.engine;
         let new_tables = self.with_new_tables(std::mem::take);
         self.with_writer(|writer| {
@@ -350,12 +366,15 @@ impl WriteGuard {
                 state.tables.resize(state.tables.len() + new_tables.len(), TableState::default());
                 engine.adopt_tables(new_tables);
             }
-            engine.heap.write_at(heap_first + heap_len - heap_carried.len() as u64, heap_carried)?;
+            engine.heap.write_at(heap.cited_bytes().end, heap.carried)?;
             state.heap.len += heap_len;
+            writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
             for part in parts {
                 let table = &part.batch.table;
-                let at = (part.first.0 + part.cited) * table.row_size();
-                table.space.write_at(at, part.carried)?;
+                let size = table.row_size();
+                let cited = part.first.0 * size..(part.first.0 + part.cited) * size;
+                table.space.write_at(cited.end, part.carried)?;
+                writer.block_sums.note(Some(table.id()), cited, &part.sums);
                 store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
                 let change = Change {
                     table,

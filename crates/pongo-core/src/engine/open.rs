@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::pipeline::Pipeline;
-use super::writer::{Gate, Writer};
+use super::writer::{BlockSums, Gate, Writer};
 use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
 use crate::codec::checksum;
 use crate::control::{self, Control, Entered};
@@ -17,7 +17,7 @@ use crate::pins::Pins;
 use crate::place::Obstacle;
 use crate::space::{Space, SpaceIdentity};
 use crate::storage::Storage;
-use crate::superblock::{self, Slot, Superblock};
+use crate::superblock::{self, FORMAT_VERSION, Slot, Superblock};
 use crate::table::TableCore;
 
 /// Folders of a store.
@@ -81,6 +81,14 @@ impl Engine {
         control: &Arc<Control>,
     ) -> Result<Arc<Self>, OpenError> {
         let (superblock, slot) = Superblock::open(&**storage)?;
+        if slot.format < FORMAT_VERSION {
+            // Whoever has it open would not know the entries that are written here.
+            return Err(OpenError::OlderInUse {
+                path: storage.name(),
+                expected: FORMAT_VERSION,
+                found: slot.format,
+            });
+        }
         let store = slot.store;
         let (state, scanner) = loop {
             let (counter, state) = control.published();
@@ -100,6 +108,7 @@ impl Engine {
             superblock,
             dirty_marks: DirtyMarks::new(),
             marks_sums: std::collections::BTreeMap::new(),
+            block_sums: BlockSums::default(),
         };
         let engine = Self::assemble(storage, options, indexer, control, store, writer)?;
         engine.load_tables(count)?;
@@ -171,7 +180,8 @@ impl Engine {
             if found.header.kind == CHECKPOINT {
                 continue;
             }
-            self.replay(&found, &mut state, &mut writer.dirty_marks)?;
+            let Writer { dirty_marks, block_sums, .. } = &mut *writer;
+            self.replay(&found, &mut state, dirty_marks, block_sums, FORMAT_VERSION)?;
         }
         self.replay_indexes(salt, start, &state)?;
         let end = scanner.position();
@@ -301,8 +311,15 @@ fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
     let sum = seal(&mut entry, CHECKPOINT, salt, JournalPos(0), JournalPos(0), Seq(0));
     journal.append(&entry)?;
     removable!("create.journal.sync", journal.file().sync()).map_err(Fault::io("syncing", "the journal"))?;
-    let slot =
-        Slot { store, generation: 0, salt, segment: 0, checkpoint: JournalPos(0), checkpoint_checksum: sum };
+    let slot = Slot {
+        format: FORMAT_VERSION,
+        store,
+        generation: 0,
+        salt,
+        segment: 0,
+        checkpoint: JournalPos(0),
+        checkpoint_checksum: sum,
+    };
     Superblock::create(&**storage, slot).map(|_| ())
 }
 

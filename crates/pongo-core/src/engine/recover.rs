@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::commit::index_fault;
 use super::indexer::{Change, Killed};
 use super::open::sweep_schemas;
-use super::writer::Writer;
+use super::writer::{BlockSums, Writer};
 use super::{Engine, EngineOptions, Indexer};
 use crate::baseline::{Baseline, Bound};
 use crate::codec::LIMIT;
@@ -21,7 +21,7 @@ use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Sca
 use crate::marks::DirtyMarks;
 use crate::state::State;
 use crate::storage::Storage;
-use crate::superblock::{Slot, Superblock};
+use crate::superblock::{FORMAT_VERSION, Slot, Superblock};
 use crate::table::TableCore;
 
 impl Engine {
@@ -62,11 +62,18 @@ impl Engine {
             checkpoint: Arc::new(base),
             dirty_marks: DirtyMarks::new(),
             marks_sums: marks_sums(&checkpoint),
+            block_sums: BlockSums::default(),
         };
         let engine = Self::assemble(storage, options, indexer, control, slot.store, writer)?;
         let mut writer = engine.take_idle_writer().expect("nobody else knows this engine");
-        let result =
-            engine.recover_into(&mut writer, state, &checkpoint, &mut scanner.inner, (survived, doubtful));
+        let result = engine.recover_into(
+            &mut writer,
+            state,
+            &checkpoint,
+            &mut scanner.inner,
+            slot.format,
+            (survived, doubtful),
+        );
         engine.give_back(writer);
         match result {
             Ok(()) => {
@@ -87,6 +94,7 @@ impl Engine {
         mut state: State,
         checkpoint: &Checkpoint,
         scanner: &mut Scanner,
+        format: u32,
         (survived, doubtful): (Option<State>, bool),
     ) -> Result<(), Fault> {
         self.load_tables(checkpoint.tables.len())?;
@@ -117,7 +125,8 @@ impl Engine {
         let mut first_unseen = None;
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
-                self.replay(&found, &mut state, &mut writer.dirty_marks)?;
+                let Writer { dirty_marks, block_sums, .. } = &mut *writer;
+                self.replay(&found, &mut state, dirty_marks, block_sums, format)?;
                 if survived.as_ref().is_some_and(|published| found.header.seq > published.seq) {
                     first_unseen.get_or_insert((found.segment, found.header.pos));
                 }
@@ -182,7 +191,15 @@ impl Engine {
             all.iter().try_for_each(|table| table.store_marks_again())?;
         }
         let trusted = clean || index_ok;
-        let lost = self.adopt_indexes(writer, trusted, (!clean).then_some(survived.as_ref()).flatten())?;
+        let mut lost =
+            self.adopt_indexes(writer, trusted, (!clean).then_some(survived.as_ref()).flatten())?;
+        // A store of an older format: the checkpoint that ends a recovery makes it one of this format, also
+        // where nothing is to be recovered. After it no index is compared with the checksum that it got at the clean close: all
+        // are rebuilt.
+        let upgrade = format < FORMAT_VERSION;
+        if clean && upgrade {
+            lost.clone_from(&all);
+        }
         if clean && !lost.is_empty() {
             // An index that is made anew is not what its checksum says: first the store must no longer be one that was closed
             // in order, or whoever opens it behind a failure would refuse to read by key.
@@ -190,7 +207,7 @@ impl Engine {
             // All of them: in a store that was not closed in order nobody compares those that are there with their checksums, and
             // where one was lost others may be older copies.
             self.rebuild_indexes(writer, &self.tables_to(writer.state.tables.len())?)?;
-        } else if clean {
+        } else if clean && !upgrade {
             let needed = writer.journal.segment_number();
             Journal::sweep(&*self.storage, |number| number >= needed)?;
             self.control.set_checkpoint(writer.journal.end());

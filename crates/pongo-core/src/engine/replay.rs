@@ -5,12 +5,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Engine;
+use super::writer::BlockSums;
 use crate::error::Fault;
 use crate::guard::{fails, holds};
 use crate::ids::{RowId, Seq};
 use crate::journal::{Commit, Found, HeapPart, RowsPart};
 use crate::marks::DirtyMarks;
 use crate::state::{MAX_TABLES, State, TableState};
+use crate::superblock::CITED_SUMS;
 use crate::table::TableCore;
 
 /// Sets space aside for every mark that a commit will store. The chunks are there.
@@ -71,13 +73,16 @@ pub(crate) fn advance(state: &mut TableState, added: u64, deaths: u64) {
 }
 
 impl Engine {
-    /// Applies a commit that was found in the journal to the chunks, the marks and `state`. The index is left to the
-    /// caller.
+    /// Applies a commit that was found in the journal to the chunks, the marks and `state`. What it cites is
+    /// compared with its checksums, which it has if the store is of a `format` that knows them. The index is
+    /// left to the caller.
     pub(crate) fn replay(
         &self,
         found: &Found,
         state: &mut State,
         dirty: &mut DirtyMarks,
+        block_sums: &mut BlockSums,
+        format: u32,
     ) -> Result<(), Fault> {
         let nonsense = |what: &str| {
             Fault::corrupt(
@@ -104,7 +109,14 @@ impl Engine {
                 return Err(nonsense("a table whose schema file says another layout"));
             }
         }
+        let has_sums = |cited: u64, sums: &[u64]| format < CITED_SUMS || cited == 0 || !sums.is_empty();
+        if !commit.rows.iter().all(|part| has_sums(part.cited, &part.sums))
+            || !commit.heap.as_ref().is_none_or(|part| has_sums(part.cited, &part.sums))
+        {
+            return Err(nonsense("bytes that it cites without their checksums"));
+        }
         if let Some(heap) = &commit.heap {
+            block_sums.note(None, heap.cited_bytes(), &heap.sums);
             self.replay_heap(heap, state)
                 .map_err(|fault| fault.unwrap_or_else(|| nonsense("heap bytes out of turn")))?;
         }
@@ -120,6 +132,7 @@ impl Engine {
             if !part.previous.iter().all(fits) || part.deaths.iter().any(|row| row.0 >= end) {
                 return Err(nonsense("marks of rows that do not exist"));
             }
+            block_sums.note(Some(part.table), part.cited_bytes(), &part.sums);
             self.replay_rows(&table, part, found.header.seq, dirty)?;
             advance(&mut state.tables[part.table.0 as usize], part.count(), part.deaths.len() as u64);
         }
@@ -146,7 +159,10 @@ impl Engine {
                 "no such file",
             ));
         }
-        table.space.write_at((part.first.0 + part.cited) * size, part.carried)?;
+        if !part.sums.is_empty() {
+            table.space.compare_run(&part.cited_bytes(), &part.sums)?;
+        }
+        table.space.write_at(part.cited_bytes().end, part.carried)?;
         reserve_marks(table, &part.previous, &part.deaths)?;
         store_marks(table, &part.previous, &part.deaths, seq, dirty)
     }
@@ -158,7 +174,10 @@ impl Engine {
         if !self.heap.reaches(end).map_err(Some)? {
             return Err(None);
         }
-        self.heap.write_at(part.first.0 + part.cited, part.carried).map_err(Some)?;
+        if !part.sums.is_empty() {
+            self.heap.compare_run(&part.cited_bytes(), &part.sums).map_err(Some)?;
+        }
+        self.heap.write_at(part.cited_bytes().end, part.carried).map_err(Some)?;
         state.heap.len = end;
         Ok(())
     }

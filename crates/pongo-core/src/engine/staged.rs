@@ -11,7 +11,7 @@ use crate::error::{Fault, WriteError};
 use crate::fields::HeapError;
 use crate::heap;
 use crate::ids::HeapAddr;
-use crate::space::View;
+use crate::space::{RunSums, Space, View};
 
 /// After so many bytes that went to the chunks the kernel is asked to begin writing them back.
 const WRITEBACK: u64 = 1 << 20;
@@ -37,6 +37,8 @@ struct Staging {
     spilling: bool,
     /// Bytes of the space up to which the kernel was asked to write back.
     written_back: u64,
+    /// Of all staged bytes, once they are in the chunks.
+    sums: Option<RunSums>,
 }
 
 impl StagedHeap {
@@ -66,6 +68,14 @@ impl StagedHeap {
         self.spilled.load(Ordering::Acquire) > 0
     }
 
+    /// The checksums of everything, block by block, if some is in the chunks: then all is.
+    pub(crate) fn spilled_sums(&self, space: &Space) -> Result<Option<Vec<u64>>, Fault> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(sums) = staging.sums.as_mut().filter(|_| self.is_spilled()) else { return Ok(None) };
+        sums.read_cut(space)?;
+        Ok(Some(sums.sums()))
+    }
+
     /// What is in memory, in order: it comes first.
     pub(crate) fn memory(&self) -> impl Iterator<Item = &[u8]> {
         self.memory.slices()
@@ -90,7 +100,22 @@ impl StagedHeap {
         let at = self.base + self.len();
         let end = at + item.len() as u64;
         space.reserve_to(end)?;
-        space.write_at(at, &item)?;
+        if staging.sums.is_none() {
+            // What is in memory goes there as well, so that all of it can be cited.
+            let mut sums = RunSums::new(self.base);
+            let mut at = self.base;
+            for piece in self.memory.slices() {
+                space.write_at(at, piece)?;
+                sums.add(piece);
+                at += piece.len() as u64;
+            }
+            staging.sums = Some(sums);
+        }
+        if let Some(sums) = &mut staging.sums {
+            sums.read_cut(space)?;
+            space.write_at(at, &item)?;
+            sums.add(&item);
+        }
         staging.spilling = true;
         self.spilled.fetch_add(item.len() as u64, Ordering::Release);
         let from = staging.written_back.max(self.base + self.memory.len() as u64);
@@ -142,10 +167,15 @@ impl StagedHeap {
             let spilled = self.spilled.get_mut();
             *spilled = (*spilled).min(len - in_memory);
             staging.spilling = *spilled > 0;
+            match &mut staging.sums {
+                Some(sums) if *spilled > 0 => sums.cut(self.base + in_memory + *spilled),
+                sums => *sums = None,
+            }
         } else {
             self.memory.truncate(len as usize);
             *self.spilled.get_mut() = 0;
             staging.spilling = false;
+            staging.sums = None;
         }
         staging.written_back = staging.written_back.min(self.base + len);
     }

@@ -7,6 +7,7 @@
 //! has held it for a while drains its pipeline and lets go for a moment.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,13 +17,14 @@ use super::staged::StagedHeap;
 use super::{Engine, schema_path};
 use crate::append_vec::AppendVec;
 use crate::control::{Hold, Wait};
-use crate::error::{ReadError, WriteError};
+use crate::error::{Fault, ReadError, WriteError};
 use crate::fields::{HeapError, HeapRead};
 use crate::heap;
 use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
 use crate::marks::DirtyMarks;
 use crate::record::PongoRecord;
+use crate::space::{BLOCK, RunSums, parts_of};
 use crate::state::{State, TableState};
 use crate::superblock::Superblock;
 use crate::table::{TableCore, TableView};
@@ -40,6 +42,31 @@ pub(crate) struct Writer {
     pub(crate) dirty_marks: DirtyMarks,
     /// The checksums of all others; what it says counts only if no other process wrote since.
     pub(crate) marks_sums: BTreeMap<(TableId, ChunkId), u64>,
+    /// Checksums of blocks that entries since the newest checkpoint cite whole.
+    pub(crate) block_sums: BlockSums,
+}
+
+/// Checksums of blocks, as they were computed when the blocks were written: by space (`None`: the heap) and
+/// first byte.
+#[derive(Debug, Default)]
+pub(crate) struct BlockSums(BTreeMap<(Option<TableId>, u64), u64>);
+
+impl BlockSums {
+    /// Takes those of a run that an entry cites. Parts of blocks are left out: what else is in these has no
+    /// checksum yet.
+    pub(crate) fn note(&mut self, space: Option<TableId>, run: Range<u64>, sums: &[u64]) {
+        let whole = |part: &Range<u64>| part.end - part.start == BLOCK;
+        let parts = parts_of(run).zip(sums).filter(|(part, _)| whole(part));
+        self.0.extend(parts.map(|(part, &sum)| ((space, part.start), sum)));
+    }
+
+    pub(crate) fn get(&self, space: Option<TableId>, block: u64) -> Option<u64> {
+        self.0.get(&(space, block)).copied()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +138,8 @@ pub(crate) struct GuardTable {
     base: OnceLock<TableView>,
     /// Rows that were written beyond the applied length: stored after they are.
     appended: AtomicU64,
+    /// Their checksums.
+    sums: Mutex<RunSums>,
     /// The table with these rows; the last one has the most. They never leave the guard: once it is gone the rows may be
     /// written over.
     views: AppendVec<TableView>,
@@ -138,6 +167,12 @@ impl GuardTable {
     pub(crate) fn appended(&self) -> u64 {
         self.appended.load(Ordering::Acquire)
     }
+
+    /// Before bytes behind the appended rows are written, perhaps over some that were given up: reads what a
+    /// checksum still needs of them.
+    pub(crate) fn read_cut(&self) -> Result<(), Fault> {
+        self.sums.lock().unwrap_or_else(PoisonError::into_inner).read_cut(&self.table.space)
+    }
 }
 
 /// The right to append to one table of a transaction, given back when dropped.
@@ -145,9 +180,10 @@ impl GuardTable {
 pub(crate) struct Appending<'g>(pub(crate) &'g GuardTable);
 
 impl Appending<'_> {
-    /// So many more rows were written behind those that were appended before.
-    pub(crate) fn note(&self, rows: u64) {
-        self.0.appended.fetch_add(rows, Ordering::Release);
+    /// Rows, of which these are the bytes, were written behind those that were appended before.
+    pub(crate) fn note(&self, rows: &[u8]) {
+        self.0.sums.lock().unwrap_or_else(PoisonError::into_inner).add(rows);
+        self.0.appended.fetch_add(rows.len() as u64 / self.0.table.row_size(), Ordering::Release);
     }
 }
 
@@ -283,17 +319,21 @@ impl Engine {
             self.control.set_owner(self.owner);
         }
         if self.control.is_clean() {
-            let mut rebuilt = false;
+            // All are compared before the first is rebuilt: afterwards the store is not one that was closed in order, and nothing is
+            // compared any more.
+            let mut damaged = Vec::new();
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
                 if self.indexer.check(&table).is_err() {
-                    if !rebuilt {
-                        self.begin_changes(writer)?;
-                        rebuilt = true;
-                    }
-                    self.indexer.rebuild(&view).map_err(index_fault(&table))?;
+                    damaged.push((table, view));
                 }
+            }
+            if !damaged.is_empty() {
+                self.begin_changes(writer)?;
+            }
+            for (table, view) in damaged {
+                self.indexer.rebuild(&view).map_err(index_fault(&table))?;
             }
         }
         Ok(true)
@@ -389,8 +429,12 @@ impl WriteGuard {
         work(writer.as_mut().expect("present until the guard is spent"))
     }
 
-    /// Called before the first thing that this transaction writes.
-    pub(crate) fn begin_changes(&self) -> Result<(), WriteError> {
+    /// Says on disk that the store is not one that was closed in order, if it was: called before the first thing that is written,
+    /// to an index as well.
+    ///
+    /// # Errors
+    /// [`WriteError::Fault`] if that cannot be written.
+    pub fn begin_changes(&self) -> Result<(), WriteError> {
         if !self.engine.control.is_clean() {
             return Ok(());
         }
@@ -459,6 +503,7 @@ impl WriteGuard {
             table: Arc::clone(table),
             base: OnceLock::new(),
             appended: AtomicU64::new(0),
+            sums: Mutex::new(RunSums::new(self.table_state(table.id()).len * table.row_size())),
             views: AppendVec::new(),
             busy: AtomicBool::new(false),
             roomed: AtomicBool::new(false),
@@ -485,7 +530,7 @@ impl WriteGuard {
     ///
     /// # Errors
     /// As for [`view`](Self::view).
-    pub fn appended_view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
+    fn appended_view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
         // In a child nothing keeps the parent from writing over them.
         self.engine.refuse_reader_forked()?;
         self.engine.assert_own(table);
@@ -510,10 +555,30 @@ impl WriteGuard {
         self.appended_view(table)?.row(row)
     }
 
+    /// Rows that [`WriteGuard::append`] wrote beyond the applied length, one behind the other.
+    ///
+    /// # Errors
+    /// If there are no such rows.
+    pub fn appended_slice<T: PongoRecord>(
+        &self,
+        table: &Arc<TableCore>,
+        rows: Range<RowId>,
+    ) -> Result<&[T], ReadError> {
+        self.appended_view(table)?.rows(rows)
+    }
+
     /// How many rows of a table were written beyond the applied length.
     #[must_use]
     pub fn appended_rows(&self, table: &Arc<TableCore>) -> u64 {
         self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table)).map_or(0, GuardTable::appended)
+    }
+
+    /// The checksums of the appended rows of a table, as far as they go.
+    pub(crate) fn appended_sums(&self, table: &Arc<TableCore>) -> Result<RunSums, Fault> {
+        let entry = self.entry(table);
+        entry.read_cut()?;
+        let sums = entry.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(sums.clone())
     }
 
     /// All tables that were looked at.
@@ -523,10 +588,12 @@ impl WriteGuard {
 
     /// Gives rows up that [`WriteGuard::append`] wrote, all but the first so many: whatever is appended next goes there.
     pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
+        let end = (self.table_state(table.id()).len + rows) * table.row_size();
         if let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, table))
             && *known.appended.get_mut() > rows
         {
             *known.appended.get_mut() = rows;
+            known.sums.get_mut().unwrap_or_else(PoisonError::into_inner).cut(end);
             known.views.truncate(0);
             if rows == 0 {
                 table.space.forget_pending();

@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! word 0 magic  1 length of all, bytes  2 kind  3 salt  4 own position  5 durable position  6 Seq  7 checksum of all
-//! commit body:      sections, each: tag, length in bytes, content
+//! commit body:      sections, each: tag, length in bytes, content; those that cite with checksums behind
 //! checkpoint body:  the tables' and the heap's states
 //! ```
 //!
 //! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
 
+use std::ops::Range;
+
 use crate::codec::{LIMIT, Put, Reader, checksum};
 use crate::guard::holds;
 use crate::ids::{ChunkId, HeapAddr, JournalPos, RowId, Salt, Seq, TableId};
+use crate::space::blocks_of;
 use crate::state::{HeapState, MAX_TABLES, TableState};
 
 pub(crate) const HEADER: usize = 64;
@@ -29,6 +32,8 @@ pub(crate) const CHECKPOINT: u64 = 2;
 const SECTION_TABLE: u64 = 1;
 const SECTION_ROWS: u64 = 2;
 const SECTION_HEAP: u64 = 3;
+/// Checksums of the bytes that the section before it cites.
+const SECTION_SUMS: u64 = 4;
 
 /// The first eight words of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -128,6 +133,8 @@ pub(crate) struct RowsPart<'a> {
     pub(crate) first: RowId,
     /// New rows that lie in the chunks already, synced; they come first.
     pub(crate) cited: u64,
+    /// A checksum for each block that those touch, of their bytes in it; none in entries of format version 1.
+    pub(crate) sums: Vec<u64>,
     /// New rows that stand here.
     pub(crate) carried: &'a [u8],
     /// Pairs of a new row and the row it replaced.
@@ -141,15 +148,29 @@ impl RowsPart<'_> {
     pub(crate) fn count(&self) -> u64 {
         self.cited + self.carried.len() as u64 / self.row_size
     }
+
+    /// The bytes of the table's space that the cited rows take.
+    pub(crate) fn cited_bytes(&self) -> Range<u64> {
+        self.first.0 * self.row_size..(self.first.0 + self.cited) * self.row_size
+    }
 }
 
 /// New bytes of the heap.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct HeapPart<'a> {
     pub(crate) first: HeapAddr,
     /// Bytes that lie in the chunks already, synced; they come first.
     pub(crate) cited: u64,
+    /// A checksum for each block that those touch, as in [`RowsPart::sums`].
+    pub(crate) sums: Vec<u64>,
     pub(crate) carried: &'a [u8],
+}
+
+impl HeapPart<'_> {
+    /// The bytes of the heap's space that are cited.
+    pub(crate) fn cited_bytes(&self) -> Range<u64> {
+        self.first.0..self.first.0 + self.cited
+    }
 }
 
 /// What a commit entry says.
@@ -164,9 +185,10 @@ impl<'a> Commit<'a> {
     /// The entry, header still empty.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = begin();
-        let rows =
-            |part: &RowsPart<'_>| 96 + part.carried.len() + 16 * part.previous.len() + 8 * part.deaths.len();
-        let heap = self.heap.as_ref().map_or(0, |heap| heap.carried.len() + 64);
+        let rows = |part: &RowsPart<'_>| {
+            112 + part.carried.len() + 16 * part.previous.len() + 8 * (part.deaths.len() + part.sums.len())
+        };
+        let heap = self.heap.as_ref().map_or(0, |heap| heap.carried.len() + 8 * heap.sums.len() + 80);
         out.reserve_exact(40 * self.new_tables.len() + self.rows.iter().map(rows).sum::<usize>() + heap);
         for new in &self.new_tables {
             out.put_u64(SECTION_TABLE);
@@ -194,6 +216,7 @@ impl<'a> Commit<'a> {
                 out.put_u64(row.0);
             }
             out.put_padded(part.carried);
+            encode_sums(&mut out, &part.sums);
         }
         if let Some(heap) = &self.heap {
             out.put_u64(SECTION_HEAP);
@@ -202,6 +225,7 @@ impl<'a> Commit<'a> {
             out.put_u64(heap.cited);
             out.put_u64(heap.carried.len() as u64);
             out.put_padded(heap.carried);
+            encode_sums(&mut out, &heap.sums);
         }
         out
     }
@@ -211,6 +235,7 @@ impl<'a> Commit<'a> {
         let mut reader = Reader::new(entry);
         reader.take(HEADER)?;
         let mut commit = Self::default();
+        let mut before = 0;
         while !reader.is_empty() {
             let tag = reader.u64()?;
             let len = reader.u64()?;
@@ -225,16 +250,49 @@ impl<'a> Commit<'a> {
                     let first = HeapAddr(section.u64()?);
                     let cited = section.u64()?;
                     let carried = section.u64()?;
-                    commit.heap = Some(HeapPart { first, cited, carried: section.take_padded(carried)? });
+                    first.0.checked_add(cited)?;
+                    let carried = section.take_padded(carried)?;
+                    commit.heap = Some(HeapPart { first, cited, sums: Vec::new(), carried });
+                }
+                SECTION_SUMS => {
+                    let (bytes, sums) = match before {
+                        SECTION_ROWS => {
+                            let part = commit.rows.last_mut()?;
+                            (part.cited_bytes(), &mut part.sums)
+                        }
+                        SECTION_HEAP => {
+                            let part = commit.heap.as_mut()?;
+                            (part.cited_bytes(), &mut part.sums)
+                        }
+                        _ => return None,
+                    };
+                    let count = blocks_of(&bytes);
+                    if count == 0 || count.checked_mul(8)? != len {
+                        return None;
+                    }
+                    sums.reserve_exact(count as usize);
+                    for _ in 0..count {
+                        sums.push(section.u64()?);
+                    }
                 }
                 _ => return None,
             }
             if !section.is_empty() {
                 return None;
             }
+            before = tag;
         }
         Some(commit)
     }
+}
+
+fn encode_sums(out: &mut Vec<u8>, sums: &[u64]) {
+    if sums.is_empty() {
+        return;
+    }
+    out.put_u64(SECTION_SUMS);
+    out.put_u64(8 * sums.len() as u64);
+    sums.iter().for_each(|&sum| out.put_u64(sum));
 }
 
 fn decode_rows<'a>(section: &mut Reader<'a>) -> Option<RowsPart<'a>> {
@@ -255,6 +313,7 @@ fn decode_rows<'a>(section: &mut Reader<'a>) -> Option<RowsPart<'a>> {
         row_size,
         first,
         cited,
+        sums: Vec::new(),
         carried: &[],
         previous: Vec::with_capacity(previous),
         deaths: Vec::with_capacity(deaths),
@@ -364,6 +423,7 @@ fn decode_marks(reader: &mut Reader<'_>) -> Option<Vec<(ChunkId, u64)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::space::BLOCK;
 
     fn sample(rows: &[u8]) -> Commit<'_> {
         Commit {
@@ -373,11 +433,17 @@ mod tests {
                 row_size: 12,
                 first: RowId(5),
                 cited: 2,
+                sums: vec![11],
                 carried: rows,
                 previous: vec![(RowId(7), RowId(1))],
                 deaths: vec![RowId(1), RowId(2)],
             }],
-            heap: Some(HeapPart { first: HeapAddr(64), cited: 0, carried: b"hello" }),
+            heap: Some(HeapPart {
+                first: HeapAddr(64),
+                cited: 2 * BLOCK,
+                sums: vec![1, 2, 3],
+                carried: b"hello",
+            }),
         }
     }
 
@@ -392,6 +458,36 @@ mod tests {
         assert_eq!((header.seq, header.pos, header.kind), (Seq(9), JournalPos(4096), COMMIT));
         assert_eq!(Commit::decode(&entry).unwrap(), commit);
         assert_eq!(commit.rows[0].count(), 5);
+    }
+
+    /// As format version 1 wrote them: decoded, so that a store of that version can be upgraded.
+    #[test]
+    fn entries_without_checksums_of_what_they_cite_are_read() {
+        let rows = [9; 36];
+        let mut commit = sample(&rows);
+        commit.rows[0].sums.clear();
+        commit.heap.as_mut().unwrap().sums.clear();
+        assert_eq!(Commit::decode(&commit.encode()), Some(commit));
+    }
+
+    /// One checksum too few or too many, or behind a section that cites nothing.
+    #[test]
+    fn checksums_that_do_not_fit_what_is_cited_are_nonsense() {
+        let rows = [9; 36];
+        for (of_rows, of_heap) in [(0, 2), (0, 4), (2, 3), (2, 0)] {
+            let mut commit = sample(&rows);
+            commit.rows[0].sums = vec![7; of_rows];
+            commit.heap.as_mut().unwrap().sums = vec![7; of_heap];
+            assert_eq!(Commit::decode(&commit.encode()), None, "{of_rows} and {of_heap}");
+        }
+        let mut commit = sample(&rows);
+        commit.rows[0].cited = 0;
+        assert_eq!(Commit::decode(&commit.encode()), None);
+        let mut commit = sample(&rows);
+        (commit.rows, commit.heap) = (Vec::new(), None);
+        let mut entry = commit.encode();
+        encode_sums(&mut entry, &[7]);
+        assert_eq!(Commit::decode(&entry), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | what it owns |
 //! | --- | --- |
 //! | `chunk` | one chunk file: header, block checksums |
+//! | `cited` | checksums of bytes that a journal entry cites |
 //! | `room` | bytes behind the end, zeroed and writable |
 //! | `view` | one address range with the chunks mapped in it |
 //! | here | the list of chunks, how they are made, found and written |
@@ -13,6 +14,8 @@
 
 #[forbid(unsafe_code)]
 mod chunk;
+#[forbid(unsafe_code)]
+mod cited;
 #[allow(unsafe_code, reason = "hands the caller's promise to the writable map")]
 mod room;
 #[allow(unsafe_code, reason = "slices of what is mapped")]
@@ -22,12 +25,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub(crate) use chunk::{Chunk, SpaceIdentity};
+pub(crate) use cited::{RunSums, blocks_of, parts_of};
 pub(crate) use view::View;
 
 use chunk::{HEADER, sum_of};
 
 use crate::error::Fault;
-use crate::guard::removable;
+use crate::guard::{holds, removable};
 use crate::ids::ChunkId;
 use crate::storage::Storage;
 
@@ -414,19 +418,76 @@ impl Space {
         }
     }
 
-    /// Computes and stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them and their
-    /// files' names.
-    /// `bytes` gives a block's bytes, which are final.
+    /// Reads bytes that lie in one block; the chunk is there.
+    fn read_part(&self, part: &Range<u64>) -> Result<Vec<u8>, Fault> {
+        let mut bytes = vec![0; (part.end - part.start) as usize];
+        self.read_part_into(part.start, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_part_into(&self, at: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+        let Some(chunk) = self.find_chunk(at)? else {
+            let what = format!("a chunk with byte {at} of the space");
+            return Err(Fault::corrupt(self.dir.as_str(), at, what, "no such file"));
+        };
+        chunk
+            .file(&*self.storage)?
+            .read_at(bytes, HEADER + at - chunk.start)
+            .map_err(Fault::io("reading", chunk.path.as_str()))
+    }
+
+    /// Errs if a part of a block does not have the checksum that was computed as it was written.
+    fn compare_part(&self, part: &Range<u64>, found: u64, expected: u64) -> Result<(), Fault> {
+        if holds!("cited.checksum", found == expected) {
+            return Ok(());
+        }
+        let (file, offset) = match self.find_chunk(part.start)? {
+            Some(chunk) => (chunk.path.clone(), HEADER + part.start - chunk.start),
+            None => (self.dir.clone(), part.start),
+        };
+        Err(Fault::corrupt(
+            file,
+            offset,
+            format!("{} bytes with checksum {expected:016x}, as they were written", part.end - part.start),
+            format!("checksum {found:016x}"),
+        ))
+    }
+
+    /// Compares bytes that a journal entry cites with their checksums, which are as many as the run touches
+    /// blocks.
+    pub(crate) fn compare_run(&self, run: &Range<u64>, sums: &[u64]) -> Result<(), Fault> {
+        debug_assert_eq!(blocks_of(run), sums.len() as u64);
+        let mut bytes = vec![0; (run.end - run.start).min(BLOCK) as usize];
+        for (part, &expected) in parts_of(run.clone()).zip(sums) {
+            let bytes = &mut bytes[..(part.end - part.start) as usize];
+            self.read_part_into(part.start, bytes)?;
+            self.compare_part(&part, sum_of(bytes), expected)?;
+        }
+        Ok(())
+    }
+
+    /// Stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them and
+    /// their files' names. `known` gives those that were computed as the block was written; the others are
+    /// computed from its bytes, which are final.
     #[allow(unsafe_code, reason = "sums bytes below the applied length")]
-    pub(crate) fn write_sums(&self, from: u64, to: u64, view: &View) -> Result<(), Fault> {
+    pub(crate) fn write_sums(
+        &self,
+        from: u64,
+        to: u64,
+        view: &View,
+        known: impl Fn(u64) -> Option<u64>,
+    ) -> Result<(), Fault> {
         debug_assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
         for chunk in self.chunks_of(&(from..to)) {
             let (first, last) = (from.max(chunk.start), to.min(chunk.end()));
             let mut sums = Vec::with_capacity(((last - first) / BLOCK) as usize);
             for block in (first..last).step_by(BLOCK as usize) {
-                // SAFETY: the block lies below the applied length and the caller holds the writer lock: written, and
-                // not written again.
-                sums.push(sum_of(unsafe { view.bytes(block, BLOCK) }?));
+                sums.push(match known(block) {
+                    Some(sum) => sum,
+                    // SAFETY: the block lies below the applied length and the caller holds the writer lock:
+                    // written, and not written again.
+                    None => sum_of(unsafe { view.bytes(block, BLOCK) }?),
+                });
             }
             chunk.write_sums(&*self.storage, (first - chunk.start) / BLOCK, &sums)?;
         }

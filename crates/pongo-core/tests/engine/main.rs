@@ -8,6 +8,7 @@
 //! | `work` | random transactions, applied to the store and to the model |
 //! | the others | the tests |
 
+mod cited;
 mod failing;
 mod filled;
 mod first_write;
@@ -25,4 +26,5 @@ mod room;
 
 mod rot;
 mod unreadable;
+mod versions;
 mod work;

@@ -1,6 +1,8 @@
 //! Journal entries with right checksums and any contents, behind the checkpoint of a store that was closed: they are
 //! scanned, replayed or refused.
 
+use std::ops::Range;
+
 use crate::fuzz::damage::number;
 use crate::fuzz::image::{Image, base_image, quiet};
 use crate::fuzz::seal::{self, entry_checksum, newest_checkpoint, seal, set, tables_of, word};
@@ -11,6 +13,8 @@ const PAGE: usize = 4096;
 /// Room for entries.
 const ROOM: usize = 64 << 10;
 const MOST_ENTRIES: u64 = 6;
+/// Bytes with one checksum.
+const BLOCK: u64 = 64 << 10;
 
 /// What the entries so far add up to, if all were taken.
 struct State {
@@ -22,8 +26,9 @@ struct State {
     tables: Vec<(u64, u64)>,
 }
 
-/// The first byte says whether nothing was lost since the store was written (bit 0), whether the segment's end is just
-/// behind the entries (bit 1) and what of the file before is damaged; the rest are entries.
+/// The first byte says whether nothing was lost since the store was written (bit 0), whether the segment's
+/// end is just behind the entries (bit 1), whether what entries cite has wrong checksums (bit 4) or none (bit
+/// 5), and what of the file before is damaged; the rest are entries.
 pub fn journal(data: &[u8]) {
     let mut bytes = Bytes(data);
     let how = bytes.below(256);
@@ -34,8 +39,9 @@ pub fn journal(data: &[u8]) {
     let file = image.files.get_mut(&path).expect("it is there");
     file.resize(PAGE + ROOM, 0);
     set(file, 56, ROOM as u64);
+    let has_sums = how & 32 == 0;
     for _ in 0..=bytes.below(MOST_ENTRIES) {
-        let entry = entry(&mut bytes, &mut state);
+        let entry = entry(&mut bytes, &mut state, has_sums);
         if let Some(place) = file.get_mut(end..end + entry.len()) {
             place.copy_from_slice(&entry);
             end += entry.len();
@@ -44,6 +50,11 @@ pub fn journal(data: &[u8]) {
             break;
         }
     }
+    if how & 16 == 0 {
+        seal::cited(&mut image);
+        seal::entries(&mut image);
+    }
+    let file = image.files.get_mut(&path).expect("it is there");
     if how & 2 != 0 {
         file.truncate(end.next_multiple_of(8));
     }
@@ -100,11 +111,11 @@ fn padded(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// One entry, whole and with its checksum.
-fn entry(bytes: &mut Bytes<'_>, state: &mut State) -> Vec<u8> {
+fn entry(bytes: &mut Bytes<'_>, state: &mut State, has_sums: bool) -> Vec<u8> {
     let mut entry = vec![0; 64];
     let kind = if bytes.one_in(12) { number(bytes, 1) } else { 1 };
     for _ in 0..bytes.below(5) {
-        section(bytes, state, &mut entry);
+        section(bytes, state, &mut entry, has_sums);
     }
     let len = entry.len() as u64;
     let header = [
@@ -127,19 +138,20 @@ fn entry(bytes: &mut Bytes<'_>, state: &mut State) -> Vec<u8> {
     entry
 }
 
-fn section(bytes: &mut Bytes<'_>, state: &mut State, entry: &mut Vec<u8>) {
+fn section(bytes: &mut Bytes<'_>, state: &mut State, entry: &mut Vec<u8>, has_sums: bool) {
     let mut content = Vec::new();
+    let mut cited = 0..0;
     let tag = match bytes.below(8) {
         0 => {
             new_table_section(bytes, state, &mut content);
             1
         }
         1..5 => {
-            rows(bytes, state, &mut content);
+            cited = rows(bytes, state, &mut content);
             2
         }
         5 | 6 => {
-            heap(bytes, state, &mut content);
+            cited = heap(bytes, state, &mut content);
             3
         }
         _ => {
@@ -152,6 +164,12 @@ fn section(bytes: &mut Bytes<'_>, state: &mut State, entry: &mut Vec<u8>) {
     let len = near(bytes, content.len() as u64);
     put(entry, &[tag, len]);
     padded(entry, &content);
+    if has_sums && !cited.is_empty() {
+        // Which they are is known when the entry has its place.
+        let count = (cited.end - 1) / BLOCK - cited.start / BLOCK + 1;
+        put(entry, &[4, 8 * count]);
+        (0..count).for_each(|sum| put(entry, &[sum]));
+    }
 }
 
 fn new_table_section(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) {
@@ -162,7 +180,8 @@ fn new_table_section(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>
     state.tables.push((0, schema.size as u64));
 }
 
-fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) {
+/// Gives the bytes that are cited.
+fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u64> {
     let table = bytes.below(state.tables.len() as u64 + 1);
     let (len, size) = state.tables.get(table as usize).copied().unwrap_or((0, 8));
     let (carried, cited) = (bytes.below(6), if bytes.one_in(4) { bytes.below(5) } else { 0 });
@@ -198,12 +217,15 @@ fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) {
     if let Some(table) = state.tables.get_mut(table as usize) {
         table.0 = end;
     }
+    len * size..(len + cited) * size
 }
 
-fn heap(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) {
+fn heap(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u64> {
     let (cited, carried) = (8 * bytes.below(4), bytes.below(40));
     put(out, &[near(bytes, state.heap), near(bytes, cited), near(bytes, carried)]);
     let all: Vec<u8> = (0..carried).map(|_| bytes.below(256) as u8).collect();
     padded(out, &all);
+    let first = state.heap;
     state.heap += cited + carried;
+    first..first + cited
 }

@@ -73,6 +73,7 @@ pub(crate) fn seal(image: &mut Image, what: u64) {
         checkpoint(image);
     }
     if what & ENTRIES != 0 {
+        cited(image);
         entries(image);
         links(image);
     }
@@ -270,7 +271,7 @@ pub(crate) fn entry_checksum(entry: &[u8]) -> u64 {
     }
 }
 
-fn entries(image: &mut Image) {
+pub(crate) fn entries(image: &mut Image) {
     for (_, file) in image.files.iter_mut().filter(|(path, _)| path.ends_with(".log")) {
         let mut at = PAGE;
         while at + 64 <= file.len() {
@@ -285,6 +286,65 @@ fn entries(image: &mut Image) {
             };
         }
     }
+}
+
+/// Checksums of what entries cite, as the chunks have it. The entries' own are left.
+pub(crate) fn cited(image: &mut Image) {
+    let names = table_names(image);
+    let mut new = Vec::new();
+    for (path, file) in image.files.iter().filter(|(path, _)| path.ends_with(".log")) {
+        let mut at = PAGE;
+        while at + 64 <= file.len() {
+            let len = word(file, at + 8).unwrap_or(0).min(1 << 32) as usize;
+            let whole = file[at..].starts_with(b"PJENTRY1") && len >= 64 && len.is_multiple_of(8);
+            if whole && file.len() - at >= len {
+                let found = cited_by(image, &names, &file[..at + len], at + 64);
+                new.extend(found.into_iter().map(|(at, sum)| (path.clone(), at, sum)));
+                at += len;
+            } else {
+                at += 8;
+            }
+        }
+    }
+    for (path, at, sum) in new {
+        if let Some(file) = image.files.get_mut(&path) {
+            set(file, at, sum);
+        }
+    }
+}
+
+/// The checksums in an entry's body: where each is, and what it should be.
+fn cited_by(image: &Image, names: &[(u64, String)], entry: &[u8], mut at: usize) -> Vec<(usize, u64)> {
+    let mut sums = Vec::new();
+    let mut before: Option<(String, Range<u64>)> = None;
+    while let (Some(tag), Some(len)) = (word(entry, at), word(entry, at + 8)) {
+        let content = at + 16;
+        let end = len.checked_next_multiple_of(8).and_then(|len| content.checked_add(len as usize));
+        let Some(end) = end.filter(|&end| end <= entry.len()) else { break };
+        let read = |place: usize| word(entry, content + place).unwrap_or(0);
+        let range = |from: u64, len: u64| from..from.saturating_add(len);
+        match tag {
+            2 => {
+                let name = names.iter().find(|(number, _)| *number == read(0));
+                let rows = range(read(16).saturating_mul(read(8)), read(24).saturating_mul(read(8)));
+                before = name.map(|(_, name)| (format!("tables/{name}/"), rows));
+            }
+            3 => before = Some(("heap/".to_owned(), range(read(0), read(8)))),
+            4 => {
+                if let Some((folder, Range { mut start, end: last })) = before.take() {
+                    for place in (content..end).step_by(8) {
+                        let next = (start / BLOCK as u64 + 1).saturating_mul(BLOCK as u64).min(last);
+                        let part = (start < next).then(|| space_bytes(image, &folder, start..next)).flatten();
+                        sums.extend(part.map(|part| (place, checksum(&part))));
+                        start = next;
+                    }
+                }
+            }
+            _ => before = None,
+        }
+        at = end;
+    }
+    sums
 }
 
 /// Each slot has the checksum of the entry that it names.

@@ -7,6 +7,7 @@ use pongo_sim::{Again, Call, Disk, Fault, Faults, Plan, Random};
 use pongo_torture::{Change, Look, Transaction, World, look, look_at, options};
 
 const EIO: i32 = 5;
+const EMFILE: i32 = 24;
 
 fn commit(store: &Store, world: &mut World, change: Change) {
     let transaction = Transaction::of(world, vec![change], Durability::Sync);
@@ -188,4 +189,45 @@ fn marks_that_another_process_goes_on_with_are_seen() {
     look_at(&held, &seen, &mut looked);
     looked.is_right();
     look(&store, &world).is_right();
+}
+
+/// Each call that `verify` makes fails in turn, and nothing is damaged: what could not be read is told apart
+/// from damage, with the advice to try again and not to restore a copy.
+#[test]
+fn verify_tells_errors_of_the_system_from_damage() {
+    let work = |faults: &Faults, fault: Option<Fault>| {
+        let (disk, mut world) = closed();
+        let store = options().open_on(disk.process().storage()).unwrap();
+        commit(&store, &mut world, Change::PutNote { key: b"a note".to_vec(), group: 1 });
+        commit(&store, &mut world, Change::PutSeat { seat: (1, 2), who: 3 });
+        store.close().unwrap();
+        let store = options().open_on(faults.storage(&disk.process())).unwrap();
+        match fault {
+            Some(fault) => faults.plan(fault),
+            None => faults.begin_trace(),
+        }
+        let report = store.verify(|_| ());
+        faults.pause(true);
+        drop(store);
+        report
+    };
+    let faults = Faults::new();
+    assert!(work(&faults, None).unwrap().is_sound());
+    let calls = faults.end_trace().len() as u64;
+    let (mut unread, mut tried) = (0, 0);
+    for at in 0..calls {
+        for (errno, again) in [(EIO, Again::Never), (EIO, Again::Call), (EMFILE, Again::File)] {
+            let faults = Faults::new();
+            let Ok(report) = work(&faults, Some(Fault { at, errno, partly: false, again })) else { continue };
+            tried += 1;
+            assert!(report.problems.is_empty(), "call {at} of {calls}, {:?}: {report}", faults.failed(0));
+            if !report.unread.is_empty() {
+                unread += 1;
+                assert!(!report.is_sound());
+                let text = report.to_string();
+                assert!(text.contains("verify again") && !text.contains("restore"), "{text}");
+            }
+        }
+    }
+    assert!(unread > 5, "{unread} of {tried} reports, {calls} calls");
 }

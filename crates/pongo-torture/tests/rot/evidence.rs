@@ -1,5 +1,5 @@
 //! What the journal of an undamaged store says, read as `docs/FORMAT.md` has it and without the product: which damage
-//! behind the newest checkpoint cannot be told from a torn tail, and which bytes no checksum covers yet.
+//! behind the newest checkpoint cannot be told from a torn tail.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -127,15 +127,6 @@ impl Evidence {
             && last == Some(seq)
             && !self.entries[first_lost..].iter().any(says_more)
             && !self.segments.iter().any(begins_behind)
-    }
-
-    /// Whether a damaged copy differs in bytes that no checksum covers before the next checkpoint.
-    pub(crate) fn is_cited(&self, base: &Image, damaged: &Image) -> bool {
-        self.cited.iter().any(|(path, bytes)| {
-            damaged.files.get(path).is_some_and(|file| {
-                file.len() == base.files[path].len() && file[bytes.clone()] != base.files[path][bytes.clone()]
-            })
-        })
     }
 
     /// How many entries are behind the checkpoint, and how many bytes are cited.

@@ -49,7 +49,7 @@ impl Judge<'_> {
         }
         let world = &self.worlds[found as usize];
         let first = see(&store, world, "at first");
-        let problems = store.verify(|_| ()).map_or(1, |report| report.problems.len());
+        let problems = store.verify(|_| ()).map_or(1, |report| report.problems.len() + report.unread.len());
         self.problems.set(problems);
         let mut errors = first?;
         if errors > 0 && problems == 0 && see(&store, world, "once more")? > 0 {

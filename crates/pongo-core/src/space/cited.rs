@@ -1,0 +1,152 @@
+//! Checksums of bytes that a journal entry cites: a run of a space, one checksum for each block that it
+//! touches, over the run's bytes in that block. That of a block which the run has whole is the block's own.
+//!
+//! Promise: they are computed from the bytes that the writer was given, not from what can be read back; bytes
+//! that were read back, behind a rollback into the middle of a block, were compared first.
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{BLOCK, Space, sum_of};
+use crate::codec::hasher;
+use crate::error::Fault;
+
+/// How many blocks a run touches.
+pub(crate) fn blocks_of(run: &Range<u64>) -> u64 {
+    if run.is_empty() { 0 } else { (run.end - 1) / BLOCK - run.start / BLOCK + 1 }
+}
+
+/// The parts of a run, one in each block that it touches.
+pub(crate) fn parts_of(run: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let mut from = run.start;
+    std::iter::from_fn(move || {
+        let to = (from / BLOCK + 1).saturating_mul(BLOCK).min(run.end);
+        (from < run.end).then(|| std::mem::replace(&mut from, to)..to)
+    })
+}
+
+/// Checksums of a run that grows as it is written.
+#[derive(Clone)]
+pub(crate) struct RunSums {
+    /// What was added.
+    run: Range<u64>,
+    /// Of the parts of blocks that the run has left behind.
+    sums: Vec<u64>,
+    /// The part in the last block, unless the run ends where a block does.
+    last: Option<Box<Xxh3>>,
+    /// The run was cut in the middle of a part: what that part was, with its checksum. In place of `last`.
+    cut: Option<(Range<u64>, u64)>,
+}
+
+impl core::fmt::Debug for RunSums {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("RunSums").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+impl RunSums {
+    /// Of no bytes, which begin at `from`.
+    pub(crate) fn new(from: u64) -> Self {
+        Self { run: from..from, sums: Vec::new(), last: None, cut: None }
+    }
+
+    /// Adds bytes that follow. What was cut was [read again](Self::read_cut).
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
+        debug_assert!(self.cut.is_none(), "what was cut is read before it is written over");
+        let mut rest = bytes;
+        for part in parts_of(self.run.end..self.run.end + bytes.len() as u64) {
+            let (now, behind) = rest.split_at((part.end - part.start) as usize);
+            rest = behind;
+            let ends = part.end.is_multiple_of(BLOCK);
+            match &mut self.last {
+                // In one go, which is quicker.
+                None if ends => self.sums.push(sum_of(now)),
+                last => {
+                    let hasher = last.get_or_insert_with(|| Box::new(hasher()));
+                    hasher.update(now);
+                    if ends {
+                        self.sums.push(hasher.digest());
+                        self.last = None;
+                    }
+                }
+            }
+            self.run.end = part.end;
+        }
+    }
+
+    /// Takes back what lies behind `end`.
+    pub(crate) fn cut(&mut self, end: u64) {
+        let end = end.max(self.run.start);
+        if end >= self.run.end {
+            return;
+        }
+        let block = end / BLOCK * BLOCK;
+        let kept = (end / BLOCK - self.run.start / BLOCK) as usize;
+        let start = block.max(self.run.start);
+        let known = self.cut.take().filter(|(part, _)| part.start == start);
+        self.cut = (start < end).then(|| {
+            known.unwrap_or_else(|| {
+                let part = start..(block + BLOCK).min(self.run.end);
+                let sum = self.sums.get(kept).copied();
+                (part, sum.or_else(|| Some(self.last.as_ref()?.digest())).expect("it was added"))
+            })
+        });
+        self.sums.truncate(kept);
+        self.last = None;
+        self.run.end = end;
+    }
+
+    /// Before bytes behind a cut are written over: reads what is left of the part that was cut.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is not what was written.
+    pub(crate) fn read_cut(&mut self, space: &Space) -> Result<(), Fault> {
+        let Some((part, sum)) = self.cut.clone() else { return Ok(()) };
+        let bytes = space.read_part(&part)?;
+        space.compare_part(&part, sum_of(&bytes), sum)?;
+        let mut last = hasher();
+        last.update(&bytes[..(self.run.end - part.start) as usize]);
+        (self.last, self.cut) = (Some(Box::new(last)), None);
+        Ok(())
+    }
+
+    /// One for each block that the run touches.
+    pub(crate) fn sums(&self) -> Vec<u64> {
+        debug_assert!(self.cut.is_none(), "what was cut is read before the sums are asked for");
+        self.sums.iter().copied().chain(self.last.as_ref().map(|last| last.digest())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected(bytes: &[u8], from: u64) -> Vec<u64> {
+        let run = from..from + bytes.len() as u64;
+        parts_of(run)
+            .map(|part| sum_of(&bytes[(part.start - from) as usize..(part.end - from) as usize]))
+            .collect()
+    }
+
+    #[test]
+    fn sums_of_pieces_are_those_of_the_whole() {
+        let bytes: Vec<u8> = (0..5 * BLOCK as usize).map(|at| (at * 7 / 3) as u8).collect();
+        for from in [0, 8, BLOCK - 1, BLOCK, 3 * BLOCK + 100] {
+            for len in [0, 1, 100, BLOCK - 100, BLOCK, BLOCK + 1, 3 * BLOCK, 5 * BLOCK - 7] {
+                for piece in [1009, 4096, BLOCK as usize - 8, BLOCK as usize, 5 * BLOCK as usize] {
+                    let bytes = &bytes[..len as usize];
+                    let mut sums = RunSums::new(from);
+                    bytes.chunks(piece).for_each(|piece| sums.add(piece));
+                    let run = from..from + len;
+                    assert_eq!(blocks_of(&run), parts_of(run.clone()).count() as u64);
+                    assert_eq!(
+                        sums.sums(),
+                        expected(bytes, from),
+                        "{len} bytes at {from} in pieces of {piece}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Rows and heap bytes that an entry of the journal only cites: their checksums are computed as they are
+//! written, compared when the entry is replayed, and are those of the blocks from then on. Damage to them is
+//! an error, never another value.
+
+use std::sync::Arc;
+
+use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
+use pongo_core::error::{Fault, OpenError, WriteError};
+use pongo_core::fields::{HeapRead, content_hash};
+use pongo_core::ids::{HeapAddr, RowId};
+use pongo_core::storage::Storage;
+use pongo_sim::{Disk, Image, Random};
+
+use crate::filled;
+use crate::missed::{open, put, row, try_open};
+use crate::model::{bytes, schema};
+use crate::rot::files;
+
+const SIZE: usize = 24;
+/// Bytes of a chunk file before its rows.
+const HEADER: u64 = 4096;
+
+/// The chunk files of a folder, each with the first of its bytes in the space, in order.
+fn chunks(storage: &dyn Storage, dir: &str) -> Vec<(String, u64)> {
+    let mut start = 0;
+    (0..)
+        .map_while(|number| {
+            let path = format!("{dir}/{number}.chunk");
+            let len = storage.open(&path).ok()?.len().unwrap() - HEADER;
+            start += len;
+            Some((path, start - len))
+        })
+        .collect()
+}
+
+/// Flips a bit of a byte of a space. Doing it again puts it right.
+fn flip(disk: &Disk, dir: &str, byte: u64, bit: u64) {
+    let storage = &**disk.inner();
+    let all = chunks(storage, dir);
+    let (path, start) = all.iter().rfind(|(_, start)| *start <= byte).unwrap();
+    let (file, at) = (storage.open(path).unwrap(), HEADER + byte - start);
+    let mut found = [0];
+    file.read_at(&mut found, at).unwrap();
+    file.write_at(&[found[0] ^ 1 << bit], at).unwrap();
+}
+
+/// How many rows of a table cannot be read; those that can are these.
+fn unreadable(engine: &Arc<Engine>, table: &str, count: u64) -> usize {
+    let snapshot = engine.begin_read().unwrap();
+    let core = snapshot.table_named(table).unwrap().unwrap();
+    let view = snapshot.view(&core).unwrap().unwrap();
+    assert_eq!(view.len(), count);
+    let read =
+        |key: u64| view.row_bytes(RowId(key)).map(|found| assert!(found == row(key, SIZE), "row {key}"));
+    (0..count).filter(|&key| read(key).is_err()).count()
+}
+
+/// A store with a checkpoint, and behind it rows and heap bytes in entries that carry and that cite, blocks
+/// shared among them; its process was killed. Gives the number of rows, and of them those before the
+/// checkpoint.
+fn killed() -> (Disk, u64, u64, Vec<u8>) {
+    let disk = Disk::new();
+    let engine = open(&disk.process());
+    put(&engine, "table", SIZE, 0..1500, true, Durability::Sync);
+    drop(engine);
+    let process = disk.process();
+    let engine = open(&process);
+    put(&engine, "table", SIZE, 1500..1510, false, Durability::Sync);
+    put(&engine, "table", SIZE, 1510..12_000, true, Durability::Relaxed);
+    put(&engine, "table", SIZE, 12_000..12_002, false, Durability::Sync);
+    let content = bytes(5, (1 << 20) + 30_001);
+    let guard = engine.begin_write().unwrap();
+    assert_eq!(guard.stage_heap(&content).unwrap(), HeapAddr(0));
+    guard.commit(&Batch::default(), Durability::Sync).unwrap();
+    put(&engine, "table", SIZE, 12_002..12_010, true, Durability::Sync);
+    process.kill();
+    drop(engine);
+    (disk, 12_010, 1500, content)
+}
+
+/// 2,000 random places. What the last checkpoint covers may be found later, when it is read.
+#[test]
+fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
+    let (disk, rows, before, content) = killed();
+    let image = Image::of(&**disk.inner()).unwrap();
+    let (table, heap) = (rows * SIZE as u64, 8 + content.len() as u64);
+    let mut random = Random(17);
+    let mut refused = 0;
+    for _ in 0..2000 {
+        let byte = random.below(table + heap);
+        let (dir, byte) = if byte < table { ("tables/table", byte) } else { ("heap", byte - table) };
+        let disk = image.disk();
+        flip(&disk, dir, byte, random.below(8));
+        match try_open(&disk.process()) {
+            Err(OpenError::Fault(Fault::Corrupt(damage))) => {
+                assert!(damage.file.starts_with(dir), "byte {byte} of {dir}: {damage}");
+                refused += 1;
+            }
+            Err(other) => panic!("byte {byte} of {dir}: {other}"),
+            Ok(engine) => {
+                // An entry that carries it wrote it again, or it is in a block that the checkpoint has whole.
+                let row = byte / SIZE as u64;
+                let carried = (1500..1510).contains(&row) || (12_000..12_002).contains(&row);
+                assert!(dir == "tables/table" && (row < before || carried), "byte {byte} of {dir}");
+                unreadable(&engine, "table", rows);
+            }
+        }
+    }
+    assert!(refused > 1900, "{refused} refused");
+    let engine = open(&image.disk().process());
+    assert_eq!(unreadable(&engine, "table", rows), 0);
+    let snapshot = engine.begin_read().unwrap();
+    let hash = content_hash(&content);
+    assert!(snapshot.read_heap(HeapAddr(0), content.len() as u32, hash).unwrap() == content);
+}
+
+/// The folders of rows and of the heap as they were before entries of the journal that cite what is in them:
+/// with chunks that are there, and zeros in place of the rows.
+#[test]
+fn older_rows_beside_a_newer_journal_are_corruption() {
+    for dir in ["tables/table", "heap"] {
+        let disk = Disk::new();
+        let process = disk.process();
+        let engine = open(&process);
+        // Room for what comes: what is replayed is all there, but for what is in it.
+        put(&engine, "table", SIZE, 0..2000, true, Durability::Sync);
+        let item = |engine: &Arc<Engine>, len: usize| {
+            let guard = engine.begin_write().unwrap();
+            guard.stage_heap(&bytes(1, len)).unwrap();
+            guard.commit(&Batch::default(), Durability::Sync).unwrap();
+        };
+        item(&engine, (1 << 20) + 10);
+        let older = Image::of(&**disk.inner()).unwrap();
+        put(&engine, "table", SIZE, 2000..2500, true, Durability::Sync);
+        item(&engine, (1 << 20) + 20);
+        process.kill();
+        drop(engine);
+        let mut image = Image::of(&**disk.inner()).unwrap();
+        for (path, content) in older.files().filter(|(path, _)| path.starts_with(dir)) {
+            image.set(path, content.to_vec());
+        }
+        // With the chunks that came since, zeros: as they would be if they were only allocated.
+        let newer: Vec<String> = image.files().map(|(path, _)| path.to_owned()).collect();
+        for path in newer.iter().filter(|path| path.starts_with(dir) && path.ends_with(".chunk")) {
+            if older.get(path).is_none() {
+                let mut content = image.get(path).unwrap().to_vec();
+                content[HEADER as usize..].fill(0);
+                image.set(path, content);
+            }
+        }
+        let error = try_open(&image.disk().process()).unwrap_err();
+        let OpenError::Fault(Fault::Corrupt(damage)) = &error else { panic!("{dir}: {error}") };
+        assert!(damage.file.starts_with(dir), "{damage}");
+        assert!(damage.expected.contains("as they were written"), "{damage}");
+    }
+}
+
+/// Damage between a commit and the checkpoint that gives blocks their checksums: by the process that loaded
+/// the rows, by another one that closes the store after it, and by one that takes over from one that was
+/// killed.
+#[test]
+fn a_checkpoint_does_not_make_damage_right() {
+    let all = ["alone", "closed by another", "taken over"];
+    for (how, (dir, block)) in
+        all.iter().flat_map(|&how| [("tables/table", 1), ("heap", 0)].map(|at| (how, at)))
+    {
+        let disk = Disk::new();
+        let process = disk.process();
+        let engine = open(&process);
+        let other = (how != "alone").then(|| open(&disk.process()));
+        put(&engine, "table", SIZE, 0..12_000, true, Durability::Sync);
+        let content = bytes(3, (1 << 20) + 70_000);
+        let guard = engine.begin_write().unwrap();
+        let addr = guard.stage_heap(&content).unwrap();
+        guard.commit(&Batch::default(), Durability::Sync).unwrap();
+        if how == "taken over" {
+            process.kill();
+        }
+        let engine = (how == "alone").then_some(engine);
+        flip(&disk, dir, block * 65_536 + 77, 5);
+        if how == "taken over" {
+            put(other.as_ref().unwrap(), "table", SIZE, 12_000..12_001, false, Durability::Sync);
+        }
+        drop((engine, other));
+        // Rows are read at once: this index lies in memory only.
+        let error = match try_open(&disk.process()) {
+            Err(error) => error.to_string(),
+            Ok(engine) => {
+                let snapshot = engine.begin_read().unwrap();
+                let hash = content_hash(&content);
+                snapshot.read_heap(addr, content.len() as u32, hash).unwrap_err().to_string()
+            }
+        };
+        let place = format!("{dir}/0.chunk is damaged at byte {}", HEADER + block * 65_536);
+        let block = "expected a block of 65536 bytes with checksum";
+        assert!(error.contains(&place) && error.contains(block), "{how}: {error}");
+    }
+}
+
+/// Rows that are appended, filled in place and given up again, in pieces of all sizes and from all places:
+/// the checksums are those of what is there in the end.
+#[test]
+fn rows_that_were_given_up_leave_no_checksum() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let disk = Disk::new();
+        let process = disk.process();
+        let engine = open(&process);
+        put(&engine, "table", SIZE, 0..random.below(5000), random.one_in(2), Durability::Sync);
+        let guard = engine.begin_write().unwrap();
+        let table = guard.table_named("table").unwrap().unwrap();
+        let mut guard = guard;
+        let first = guard.view(&table).unwrap().len();
+        let mut keys: Vec<u64> = Vec::new();
+        let mut next = 1 << 20;
+        for _ in 0..random.below(12) + 2 {
+            let most = [10, 1000, 9000][random.below(3) as usize];
+            let new: Vec<u64> = (next..next + random.below(most)).collect();
+            next += most;
+            let rows: Vec<u8> = new.iter().flat_map(|&key| row(key, SIZE)).collect();
+            if random.one_in(3) {
+                filled::append(&mut guard, &table, &rows).unwrap();
+            } else {
+                guard.append(&table, &rows).unwrap();
+            }
+            keys.extend(new);
+            // Also twice, with nothing in between.
+            while random.one_in(3) {
+                keys.truncate(random.below(keys.len() as u64 + 1) as usize);
+                guard.keep_appended(&table, keys.len() as u64);
+            }
+        }
+        let staged: Vec<u64> = (next..next + [3, 50_000][random.below(2) as usize]).collect();
+        let rows: Vec<u8> = staged.iter().flat_map(|&key| row(key, SIZE)).collect();
+        let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
+        guard.commit(&Batch { tables: vec![part] }, Durability::Sync).unwrap();
+        keys.extend(staged);
+        // Replayed, and so compared; or closed, with the checksums as those of the blocks.
+        if random.one_in(2) {
+            process.kill();
+        }
+        drop(engine);
+        let engine = try_open(&disk.process()).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let snapshot = engine.begin_read().unwrap();
+        let core = snapshot.table_named("table").unwrap().unwrap();
+        let view = snapshot.view(&core).unwrap().unwrap();
+        assert_eq!(view.len(), first + keys.len() as u64, "seed {seed}");
+        for (&key, id) in keys.iter().zip(first..) {
+            assert!(view.row_bytes(RowId(id)).unwrap() == row(key, SIZE), "seed {seed}: row {id}");
+        }
+    }
+}
+
+/// What is left of a block of which some rows were given up is compared before its checksum is computed anew.
+#[test]
+fn damage_to_what_a_rollback_left_is_found() {
+    let disk = Disk::new();
+    let engine = open(&disk.process());
+    let mut guard = engine.begin_write().unwrap();
+    let table = guard.create_table(schema("table", SIZE)).unwrap();
+    let rows: Vec<u8> = (0..4000).flat_map(|key| row(key, SIZE)).collect();
+    guard.append(&table, &rows).unwrap();
+    guard.keep_appended(&table, 100);
+    let path = "tables/table/0.chunk.new";
+    let file = disk.inner().open(path).unwrap();
+    file.write_at(&[9], HEADER + 50).unwrap();
+    let error = guard.append(&table, &rows[..SIZE]).unwrap_err();
+    assert!(matches!(&error, WriteError::Fault(Fault::Corrupt(_))), "{error}");
+    drop(guard);
+    let mut all = Vec::new();
+    files(&**disk.inner(), "tables", &mut all);
+    assert!(all.is_empty(), "{all:?}");
+}

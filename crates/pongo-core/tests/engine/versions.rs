@@ -1,0 +1,91 @@
+//! Stores of another format version than this library writes: a newer one is refused by name, an older one is
+//! upgraded by whoever opens it alone, and by nobody else. What is in older stores is tested with fixtures
+//! (`tests/format.rs` of `pongo`).
+
+use pongo_core::engine::Durability;
+use pongo_core::error::OpenError;
+use pongo_sim::{Disk, Random};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::missed::{open, put, try_open};
+
+const PAGE: u64 = 4096;
+
+/// Makes the slots of `super` say another version, with their checksums right.
+fn say(disk: &Disk, slots: impl IntoIterator<Item = u64>, version: u32) {
+    let file = disk.inner().open("super").unwrap();
+    for slot in slots {
+        let mut page = [0; 80];
+        file.read_at(&mut page, slot * PAGE).unwrap();
+        page[12..16].copy_from_slice(&version.to_le_bytes());
+        let sum = xxh3_64_with_seed(&page[..72], 0x504f_4e47_4f44_4201);
+        page[72..].copy_from_slice(&sum.to_le_bytes());
+        file.write_at(&page, slot * PAGE).unwrap();
+    }
+}
+
+/// The slot with the higher generation.
+fn newest(disk: &Disk) -> u64 {
+    let file = disk.inner().open("super").unwrap();
+    let generation = |slot: u64| {
+        let mut word = [0; 8];
+        file.read_at(&mut word, slot * PAGE + 32).unwrap();
+        u64::from_le_bytes(word)
+    };
+    u64::from(generation(1) > generation(0))
+}
+
+fn store() -> Disk {
+    let disk = Disk::new();
+    put(&open(&disk.process()), "table", 24, 0..10, false, Durability::Sync);
+    disk
+}
+
+#[test]
+fn a_newer_version_is_refused_by_name() {
+    for slots in ["both", "newest"] {
+        let disk = store();
+        let version = 3;
+        match slots {
+            "both" => say(&disk, 0..2, version),
+            _ => say(&disk, [newest(&disk)], version),
+        }
+        let error = try_open(&disk.process()).unwrap_err();
+        assert!(matches!(error, OpenError::Version { expected: 2, found: 3, .. }), "{slots}: {error}");
+        assert!(error.to_string().contains("format version 3"), "{error}");
+        // Nothing was changed: put right, everything is there.
+        say(&disk, 0..2, 2);
+        assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 1);
+    }
+}
+
+#[test]
+fn a_version_that_never_was_is_refused() {
+    let disk = store();
+    say(&disk, 0..2, 0);
+    let error = try_open(&disk.process()).unwrap_err();
+    assert!(matches!(error, OpenError::Version { found: 0, .. }), "{error}");
+}
+
+/// The other process knows only the entries of its own version.
+#[test]
+fn an_older_store_that_is_in_use_is_not_upgraded() {
+    let disk = store();
+    let engine = open(&disk.process());
+    say(&disk, 0..2, 1);
+    let error = try_open(&disk.process()).unwrap_err();
+    assert!(matches!(error, OpenError::OlderInUse { expected: 2, found: 1, .. }), "{error}");
+    assert!(error.to_string().contains("close it there"), "{error}");
+    say(&disk, 0..2, 2);
+    drop(engine);
+    say(&disk, 0..2, 1);
+    let engine = open(&disk.process());
+    assert_eq!(engine.begin_read().unwrap().seq().0, 1);
+    // Both slots, before anyone else comes in: an older program must find none that it would read.
+    let mut pages = [0; 2 * PAGE as usize];
+    disk.inner().open("super").unwrap().read_at(&mut pages, 0).unwrap();
+    assert_eq!([12, PAGE as usize + 12].map(|at| pages[at]), [2, 2]);
+    // And durably.
+    let after = disk.reboot(&mut Random(1));
+    put(&open(&after.process()), "table", 24, 10..20, true, Durability::Sync);
+}
