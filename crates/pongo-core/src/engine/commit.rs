@@ -1,8 +1,9 @@
-//! One transaction's way from staged bytes to acknowledged: space first, then cited bytes, then the journal entry, then
-//! the stores it describes, then the sync, then publishing.
+//! One transaction's way from staged bytes to acknowledged: space first, then the bytes of rows and heap, then the journal
+//! entry, then the words it describes (marks, index), then the sync, then publishing.
 //!
-//! Before the entry is written everything may fail and nothing has changed; after it nothing may fail for want of
-//! space, and a failure of another kind poisons the store.
+//! Before the entry is written everything may fail and nothing has changed: bytes beyond the applied length are nobody's.
+//! After it nothing may fail for want of space, of a descriptor or of a map: only words of maps are stored to that were had
+//! before. A failure of another kind poisons the store.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::ids::{HeapAddr, RowId, Seq, TableId};
 use crate::journal::{COMMIT, Commit, HeapPart, LONGEST, NewTable, RowsPart, seal};
 use crate::schema::StoredSchema;
 use crate::state::{MAX_TABLES, TableState};
-use crate::table::TableCore;
+use crate::table::{TableCore, TableView};
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -64,6 +65,8 @@ struct Part<'a> {
     /// Rows in the chunks before the entry.
     cited: u64,
     carried: &'a [u8],
+    /// The table with this commit, all of it mapped.
+    view: TableView,
     state: TableState,
 }
 
@@ -116,7 +119,7 @@ impl WriteGuard {
         // A copy of a store without tables had neither of the two folders: whoever opened it made them again.
         removable!("table.folder.above", storage.sync_dir(""))
             .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
-        let table = Arc::new(engine.table_core(id, schema)?);
+        let table = engine.table_core(id, schema)?;
         // A folder of that name may have the chunks of a transaction that never was, and marks in which rows died that are not
         // there: should they come back behind a cut, they would be taken for rot in marks of this table.
         table.space.clear()?;
@@ -163,7 +166,7 @@ impl WriteGuard {
             "a table stands once in a batch"
         );
         let seq = self.applied().seq.next();
-        let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
+        let parts = self.make_room(batch, seq).map_err(|error| engine.heed(error))?;
         let (heap_first, heap_cited, heap_carried) =
             self.place_heap(batch.heap).map_err(|error| engine.heed(error))?;
 
@@ -205,7 +208,7 @@ impl WriteGuard {
         self.append_entry(&mut entry, seq)?;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
-        if let Err(fault) = self.apply(&parts, heap_first.0 + heap_cited, heap_carried, batch, seq) {
+        if let Err(fault) = self.apply(&parts, batch, seq) {
             let reason = format!("applying a commit failed: {fault}");
             engine.poison(&reason);
             return Err(CommitError::OutcomeUnknown { reason });
@@ -238,8 +241,9 @@ impl WriteGuard {
         Ok(seq)
     }
 
-    /// Space first: chunks, marks and index; then what is cited is written and synced.
-    fn make_room<'a>(&self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
+    /// Space first: chunks, marks and index; then the rows are written, behind everything that is applied, and what is cited is
+    /// synced; then all that is needed behind the entry is mapped and looked at.
+    fn make_room<'a>(&self, batch: &'a Batch<'a>, seq: Seq) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
         for table_batch in &batch.tables {
             let table = &table_batch.table;
@@ -254,8 +258,8 @@ impl WriteGuard {
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = table.at(state, self.applied().seq)?;
             self.engine.indexer.reserve(&view, table_batch.hashes).map_err(index_fault(table))?;
+            table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
-                table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
             } else {
                 (appended, table_batch.rows)
@@ -265,7 +269,16 @@ impl WriteGuard {
                 removable!("cited.rows.sync", table.space.sync(&(first.0 * size..(first.0 + cited) * size)))?;
             }
             advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
-            parts.push(Part { batch: table_batch, first, cited, carried, state });
+            let view = table.at(state, seq)?;
+            // Indexes look at rows that die, and unique ones at older versions and at whatever else may have the value: the
+            // first look at a block takes its checksum from a file.
+            for &row in &table_batch.deaths {
+                view.row_bytes(row)?;
+            }
+            if view.live() != view.len() && table.schema().uniques().next().is_some() {
+                view.prepare_to_look()?;
+            }
+            parts.push(Part { batch: table_batch, first, cited, carried, view, state });
         }
         Ok(parts)
     }
@@ -276,10 +289,10 @@ impl WriteGuard {
         let end = first + bytes.len() as u64;
         heap.reserve_to(end)?;
         heap.settle()?;
+        heap.write_at(first, bytes)?;
         if bytes.len() <= CARRY {
             return Ok((HeapAddr(first), 0, bytes));
         }
-        heap.write_at(first, bytes)?;
         removable!("cited.heap.sync", heap.sync(&(first..end)))?;
         Ok((HeapAddr(first), bytes.len() as u64, &[]))
     }
@@ -303,14 +316,7 @@ impl WriteGuard {
         })
     }
 
-    fn apply(
-        &mut self,
-        parts: &[Part<'_>],
-        heap_at: u64,
-        heap_carried: &[u8],
-        batch: &Batch<'_>,
-        seq: Seq,
-    ) -> Result<(), Fault> {
+    fn apply(&mut self, parts: &[Part<'_>], batch: &Batch<'_>, seq: Seq) -> Result<(), Fault> {
         let engine = Arc::clone(&self.engine);
         let new_tables = std::mem::take(&mut self.new_tables);
         let writer = self.writer_mut();
@@ -318,16 +324,13 @@ impl WriteGuard {
             writer.state.tables.resize(writer.state.tables.len() + new_tables.len(), TableState::default());
             engine.adopt_tables(new_tables);
         }
-        engine.heap.write_at(heap_at, heap_carried)?;
         writer.state.heap.len += batch.heap.len() as u64;
         for part in parts {
             let table = &part.batch.table;
-            let at = (part.first.0 + part.cited) * table.row_size();
-            table.space.write_at(at, part.carried)?;
             store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
             let change = Change {
                 table,
-                view: table.at(part.state, seq)?,
+                view: part.view.clone(),
                 rows: part.first..RowId(part.state.len),
                 hashes: part.batch.hashes,
                 previous: &part.batch.previous,
@@ -342,12 +345,12 @@ impl WriteGuard {
     fn checkpoint_if_due(&mut self) -> Result<(), WriteError> {
         let engine = Arc::clone(&self.engine);
         let writer = self.writer_mut();
-        if writer.journal.end().0.saturating_sub(engine.control.checkpoint().0)
-            < engine.options.checkpoint_bytes
-        {
-            return Ok(());
+        let journal = writer.journal.end().0.saturating_sub(engine.control.checkpoint().0);
+        // Or what is not synced keeps more maps than there should be.
+        if journal >= engine.options.checkpoint_bytes || engine.storage.take_crowded() {
+            engine.checkpoint(writer, false)?;
         }
-        engine.checkpoint(writer, false)
+        Ok(())
     }
 }
 

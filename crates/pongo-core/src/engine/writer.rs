@@ -174,8 +174,10 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
-                if self.indexer.check(&table).is_err() {
-                    self.indexer.rebuild(&view).map_err(index_fault(&table))?;
+                match self.indexer.check(&table).map_err(index_fault(&table)) {
+                    Ok(()) => {}
+                    Err(fault) if fault.is_exhausted() => return Err(fault.into()),
+                    Err(_) => self.indexer.rebuild(&view).map_err(index_fault(&table))?,
                 }
             }
             // From here on the index on disk is not as good as the rows.

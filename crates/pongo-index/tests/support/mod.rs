@@ -6,7 +6,9 @@ use std::io;
 use std::sync::{Arc, RwLock};
 
 use pongo_core::ids::RowId;
-use pongo_core::storage::{File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words};
+use pongo_core::storage::{
+    ByHandle, File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer, Words,
+};
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
 pub(crate) const IDENTITY: Identity = Identity { store: 0xA11CE << 90 | 5, table: 0xB0B << 100 | 7 };
@@ -171,6 +173,9 @@ impl File for HookedFile {
     }
     fn sync(&self) -> io::Result<()> {
         self.inner.sync()
+    }
+    fn syncer(self: Arc<Self>) -> io::Result<Arc<dyn Syncer>> {
+        Ok(Arc::new(ByHandle(self)))
     }
     fn start_writeback(&self, offset: u64, len: u64) {
         self.inner.start_writeback(offset, len);

@@ -259,7 +259,8 @@ impl Run {
 
     /// Whether transactions went on in a store of which something could not be synced.
     fn goes_on_after(&self, strike: &Strike) -> bool {
-        let synced = matches!(strike.call, Call::SyncData | Call::SyncAll) && !strike.is_of_an_index();
+        let synced =
+            matches!(strike.call, Call::SyncData | Call::SyncAll | Call::SyncMap) && !strike.is_of_an_index();
         let ends = |line: &&String| !["open", "close", "done"].contains(&line.as_str());
         let rest: Vec<&String> =
             self.said[strike.said.min(self.said.len())..].iter().take_while(ends).collect();

@@ -64,6 +64,9 @@ impl Seen<'_> {
         if Call::path_first(number) {
             return self.text(self.argument(0));
         }
+        if self.call == Call::SyncMap {
+            return self.mapped(self.argument(0));
+        }
         let first = if self.call == Call::Map { self.argument(4) } else { self.argument(0) };
         let folder = self.descriptor(first as i32);
         if !Call::path_second(number) {
@@ -75,6 +78,15 @@ impl Seen<'_> {
             name if name.starts_with('/') => name.to_owned(),
             name => format!("{folder}/{name}"),
         }
+    }
+
+    /// The file that is mapped at an address.
+    fn mapped(&self, at: u64) -> String {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.thread)).unwrap_or_default();
+        let from = format!("{at:08x}-");
+        let line = maps.lines().find(|line| line.starts_with(&from));
+        let path = line.and_then(|line| line.find('/').map(|start| &line[start..]));
+        path.map_or(String::new(), |path| path.trim_end_matches(" (deleted)").to_owned())
     }
 
     fn descriptor(&self, number: i32) -> String {
