@@ -156,7 +156,7 @@ impl Marks {
         storage.before_map();
         let words =
             file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
-        let file = Reopened::opened(storage, path.clone(), Arc::clone(file));
+        let file = Reopened::opened(storage, path.clone(), extent.file_len(), Arc::clone(file));
         Ok(Self { extent, path, words, file, pages: Mutex::default(), stored: AtomicBool::new(false) })
     }
 

@@ -189,7 +189,7 @@ fn whatever_syncs_through_a_map_has_a_file_that_was_open_for_writing() {
     assert_eq!(shared("words"), [true]);
     words.store(3, 5, std::sync::atomic::Ordering::SeqCst);
     words.sync().unwrap();
-    let syncer = make("file").syncer().unwrap();
+    let syncer = make("file").syncer(2 * PAGE).unwrap();
     assert_eq!(shared("file"), [true]);
     syncer.sync().unwrap();
     // The control: one that was not open for writing.

@@ -122,7 +122,7 @@ impl File for Handle {
         done
     }
 
-    fn syncer(self: Arc<Self>) -> io::Result<Arc<dyn Syncer>> {
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
         Ok(Arc::new(ByHandle(self)))
     }
 

@@ -101,7 +101,7 @@ impl Chunk {
             let _ = storage.remove(&temporary);
             return Err(Fault::io("allocating", &temporary)(error));
         }
-        let file = Reopened::made(storage, temporary, file);
+        let file = Reopened::made(storage, temporary, HEADER + len, file);
         Ok(Self::new(id, start, len, path, file))
     }
 
@@ -161,7 +161,7 @@ impl Chunk {
                 format!("{actual} bytes"),
             ));
         }
-        let file = Reopened::opened(storage, path.clone(), file);
+        let file = Reopened::opened(storage, path.clone(), HEADER + len, file);
         Ok(Some(Self::new(id, start, len, path, file)))
     }
 

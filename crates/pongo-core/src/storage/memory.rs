@@ -401,7 +401,7 @@ impl File for MemoryFile {
         Ok(())
     }
 
-    fn syncer(self: Arc<Self>) -> io::Result<Arc<dyn Syncer>> {
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
         Ok(Arc::new(ByHandle(self)))
     }
 

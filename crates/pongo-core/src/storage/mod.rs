@@ -183,8 +183,9 @@ pub trait File: Send + Sync + Debug {
     }
     /// `fdatasync`: everything written to the file, by `write_at` or through a [`Words`] map, is on the disk.
     fn sync(&self) -> io::Result<()>;
-    /// What can sync the file when this handle, which may have written to it, is closed. Its length does not change any more.
-    fn syncer(self: Arc<Self>) -> io::Result<Arc<dyn Syncer>>;
+    /// What can sync the first `len` bytes of the file when this handle, which may have written to it, is closed. The file may
+    /// end before.
+    fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>>;
     /// Asks the kernel to begin writing `[offset, offset + len)` back, without waiting. Only a hint.
     fn start_writeback(&self, offset: u64, len: u64);
     /// Maps `[offset, offset + len)` shared and writable as atomic words. Both are multiples of [`PAGE`] and lie inside

@@ -22,6 +22,8 @@ use super::{ByHandle, File, Reservation, Storage, Syncer, maps};
 /// A file that is opened when it is needed, and may be closed whenever nobody uses it.
 #[derive(Debug)]
 pub struct Reopened {
+    /// Its bytes.
+    len: u64,
     state: Mutex<State>,
 }
 
@@ -36,30 +38,24 @@ struct State {
 }
 
 impl Reopened {
-    /// A file that is opened when it is first used.
-    #[must_use]
-    pub fn closed(path: String) -> Arc<Self> {
-        Self::new(path, None, false)
-    }
-
     /// A file that is open already, to nobody's knowledge: nothing was written to it.
     #[must_use]
-    pub fn opened(storage: &dyn Storage, path: String, file: Arc<dyn File>) -> Arc<Self> {
-        let made = Self::new(path, Some(file), false);
+    pub fn opened(storage: &dyn Storage, path: String, len: u64, file: Arc<dyn File>) -> Arc<Self> {
+        let made = Self::new(path, len, file, false);
         storage.note_open(&made);
         made
     }
 
     /// A file that was made, and written to, by whoever has it open.
     #[must_use]
-    pub fn made(storage: &dyn Storage, path: String, file: Arc<dyn File>) -> Arc<Self> {
-        let made = Self::new(path, Some(file), true);
+    pub fn made(storage: &dyn Storage, path: String, len: u64, file: Arc<dyn File>) -> Arc<Self> {
+        let made = Self::new(path, len, file, true);
         storage.note_open(&made);
         made
     }
 
-    fn new(path: String, file: Option<Arc<dyn File>>, written: bool) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { path, file, written, syncer: None }) })
+    fn new(path: String, len: u64, file: Arc<dyn File>, written: bool) -> Arc<Self> {
+        Arc::new(Self { len, state: Mutex::new(State { path, file: Some(file), written, syncer: None }) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,7 +120,7 @@ impl Reopened {
         let mut state = self.state();
         let Some(file) = &state.file else { return false };
         if state.written && state.syncer.is_none() {
-            match Arc::clone(file).syncer() {
+            match Arc::clone(file).syncer(self.len) {
                 Ok(syncer) => state.syncer = Some(syncer),
                 // No more maps either: it stays open.
                 Err(_) => return false,
@@ -358,7 +354,7 @@ mod tests {
     fn make(storage: &OpenFiles, name: &str) -> Arc<Reopened> {
         let file = storage.create(name).unwrap();
         file.write_at(&[0; 8192], 0).unwrap();
-        Reopened::made(storage, name.to_owned(), file)
+        Reopened::made(storage, name.to_owned(), 8192, file)
     }
 
     fn is_open(file: &Reopened) -> bool {

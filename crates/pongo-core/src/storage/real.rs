@@ -313,10 +313,10 @@ impl File for RealFile {
         rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
     }
 
-    fn syncer(self: Arc<Self>) -> io::Result<Arc<dyn Syncer>> {
+    fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>> {
         // The map has this very open file, which was opened for writing: `msync` on a map of one that was not writes nothing,
-        // and says that it did.
-        let len = usize::try_from(self.len()?).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
+        // and says that it did. No page of it is touched.
+        let len = usize::try_from(len).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
         let map = MmapOptions::new().len(len).map_raw_read_only(&self.file);
         Ok(Arc::new(RealMap::new(map.map_err(|e| self.error("map", e))?, &self.path)))
     }

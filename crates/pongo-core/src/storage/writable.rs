@@ -112,7 +112,7 @@ mod tests {
             let file = storage.create(name).unwrap();
             file.allocate(0, 4 * PAGE).unwrap();
             file.write_at(&[7; 4 * PAGE as usize], 0).unwrap();
-            Piece { file: Reopened::made(storage, name.to_owned(), file), offset, len }
+            Piece { file: Reopened::made(storage, name.to_owned(), 4 * PAGE, file), offset, len }
         };
         vec![piece("a", 2 * PAGE, 2 * PAGE), piece("b", PAGE, PAGE)]
     }

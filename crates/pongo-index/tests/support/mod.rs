@@ -174,7 +174,7 @@ impl File for HookedFile {
     fn sync(&self) -> io::Result<()> {
         self.inner.sync()
     }
-    fn syncer(self: Arc<Self>) -> io::Result<Arc<dyn Syncer>> {
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
         Ok(Arc::new(ByHandle(self)))
     }
     fn start_writeback(&self, offset: u64, len: u64) {

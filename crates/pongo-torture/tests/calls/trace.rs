@@ -58,6 +58,13 @@ impl Seen<'_> {
         self.call == Call::Map && (reserves || page)
     }
 
+    /// Whether it is a map of a file that is only to be synced through it: to be read, and wherever there is room.
+    pub(crate) fn is_map_to_sync_by(&self) -> bool {
+        let flags = self.argument(3) as i32;
+        let is_of_a_file = flags & (libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_PRIVATE) == 0;
+        self.call == Call::Map && is_of_a_file && self.argument(2) as i32 == libc::PROT_READ
+    }
+
     /// The file or folder it is about: empty if there is none.
     pub(crate) fn path(&self) -> String {
         let number = self.registers.orig_rax as c_long;
