@@ -115,7 +115,10 @@ impl Control {
             opened => opened,
         }
         .map_err(Fault::io("opening", PATH))?;
-        file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        // Space is set aside once this process is alone; others may store to it now, and this changes no byte.
+        if file.len().map_err(Fault::io("measuring", PATH))? < BYTES {
+            file.set_len(BYTES).map_err(Fault::io("sizing", PATH))?;
+        }
         // Through a description that no lock is ever held on: the map lives on in a child made by `fork`, and would keep
         // the lock.
         let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
@@ -133,6 +136,13 @@ impl Control {
         let io = || Fault::io("locking", PATH);
         loop {
             if self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(io())? {
+                // Before the first store, which would be a signal on a full disk.
+                let set_aside = removable!("space.control", self.presence.allocate(0, BYTES));
+                let set_aside = set_aside.map_err(Fault::io("allocating", PATH));
+                if let Err(error) = set_aside.and_then(|()| self.make_writable()) {
+                    self.leave();
+                    return Err(error);
+                }
                 // Whoever waits for this process to be done must not take what another one left for its work, should it
                 // die before.
                 let _ = self.words.compare_exchange(
@@ -148,11 +158,33 @@ impl Control {
                 .map_err(io())?;
             let ready = self.words.load(word::READY, Ordering::Acquire) == READY;
             if ready && identity.is_none_or(|identity| self.has_identity(&identity)) {
+                if let Err(error) = self.make_writable() {
+                    self.leave();
+                    return Err(error);
+                }
                 self.count();
                 return Ok(false);
             }
             self.presence.unlock(lock::PRESENCE, 1).map_err(io())?;
         }
+    }
+
+    /// Before this process stores to the file: takes the space that the stores may need (nothing on most file systems).
+    pub(crate) fn make_writable(&self) -> Result<(), Fault> {
+        self.words.make_writable(0..WORDS).map_err(Fault::io("making pages writable of", PATH))
+    }
+
+    /// Before a pin of this group is set or taken away: the same for the words of the group. A call of the system only where
+    /// stores may need space.
+    #[inline]
+    pub(crate) fn make_pins_writable(&self, group: usize) -> Result<(), Fault> {
+        if !self.words.stores_may_take_space() {
+            return Ok(());
+        }
+        let first = Self::slot(group, 0);
+        self.words
+            .make_writable(first..first + GROUP_SLOTS)
+            .map_err(Fault::io("making pages writable of", PATH))
     }
 
     /// After recovery: others may join.
@@ -181,7 +213,8 @@ impl Control {
     /// Gives presence and everything else up that this process has locked. To close the files would not do: a child that is
     /// being made by `fork` may have them too.
     pub(crate) fn leave(&self) {
-        if self.counted.swap(false, Ordering::Relaxed) {
+        // Where there is no space for it, this process is counted on, as one that was killed is.
+        if self.counted.swap(false, Ordering::Relaxed) && self.make_writable().is_ok() {
             self.words.fetch_add(word::PROCESSES, u64::MAX, Ordering::SeqCst);
         }
         let _ = self.writer.unlock(lock::WRITER, 1);
@@ -339,6 +372,10 @@ impl Control {
     /// looks at the horizon behind that; all four are in one order for all (`SeqCst`). So a pin that is not seen here
     /// belongs to a reader that sees the horizon, and begins anew if it is below.
     pub(crate) fn seen_from(&self) -> Seq {
+        if self.make_writable().is_err() {
+            // Without space for the horizon nobody can be asked: everything may be seen.
+            return Seq(0);
+        }
         let (_, published) = self.published();
         let newest = published.seq.max(self.horizon());
         // Of several that ask at once none takes it back.

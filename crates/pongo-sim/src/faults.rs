@@ -296,6 +296,10 @@ impl Storage for Failing {
         self.inner.reading_holes_takes_space()
     }
 
+    fn stores_may_take_space(&self) -> bool {
+        self.inner.stores_may_take_space()
+    }
+
     fn folder_identity(&self) -> io::Result<(u64, u64)> {
         self.check(Call::FolderIdentity, "")?;
         self.inner.folder_identity()

@@ -205,7 +205,7 @@ impl WriteGuard {
         self.append_entry(&mut entry, seq)?;
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
-        if let Err(fault) = self.apply(&parts, heap_first.0 + heap_cited, heap_carried, batch, seq) {
+        if let Err(fault) = self.apply(&parts, batch, seq) {
             let reason = format!("applying a commit failed: {fault}");
             engine.poison(&reason);
             return Err(CommitError::OutcomeUnknown { reason });
@@ -238,7 +238,7 @@ impl WriteGuard {
         Ok(seq)
     }
 
-    /// Space first: chunks, marks and index; then what is cited is written and synced.
+    /// Space first: chunks, marks and index; rows are written, and those that are cited synced.
     fn make_room<'a>(&self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
         for table_batch in &batch.tables {
@@ -253,9 +253,11 @@ impl WriteGuard {
             table.space.reserve_to(end)?;
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = table.at(state, self.applied().seq)?;
-            self.engine.indexer.reserve(&view, table_batch.hashes).map_err(index_fault(table))?;
+            let reserved = self.engine.indexer.reserve(&view, table_batch.hashes, &table_batch.deaths);
+            reserved.map_err(index_fault(table))?;
+            // Also what the entry carries: behind it there is no refusing, and the bytes lie beyond every length.
+            table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
-                table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
             } else {
                 (appended, table_batch.rows)
@@ -276,10 +278,10 @@ impl WriteGuard {
         let end = first + bytes.len() as u64;
         heap.reserve_to(end)?;
         heap.settle()?;
+        heap.write_at(first, bytes)?;
         if bytes.len() <= CARRY {
             return Ok((HeapAddr(first), 0, bytes));
         }
-        heap.write_at(first, bytes)?;
         removable!("cited.heap.sync", heap.sync(&(first..end)))?;
         Ok((HeapAddr(first), bytes.len() as u64, &[]))
     }
@@ -289,6 +291,7 @@ impl WriteGuard {
         let durable = engine.pipeline.durable();
         let writer = self.writer_mut();
         engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
+        writer.journal.prepare(entry.len() as u64).map_err(WriteError::from)?;
         let durable = durable.max(engine.pipeline.durable());
         debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
         // From here on the entry may be in the journal: what it speaks of stays.
@@ -303,14 +306,7 @@ impl WriteGuard {
         })
     }
 
-    fn apply(
-        &mut self,
-        parts: &[Part<'_>],
-        heap_at: u64,
-        heap_carried: &[u8],
-        batch: &Batch<'_>,
-        seq: Seq,
-    ) -> Result<(), Fault> {
+    fn apply(&mut self, parts: &[Part<'_>], batch: &Batch<'_>, seq: Seq) -> Result<(), Fault> {
         let engine = Arc::clone(&self.engine);
         let new_tables = std::mem::take(&mut self.new_tables);
         let writer = self.writer_mut();
@@ -318,12 +314,9 @@ impl WriteGuard {
             writer.state.tables.resize(writer.state.tables.len() + new_tables.len(), TableState::default());
             engine.adopt_tables(new_tables);
         }
-        engine.heap.write_at(heap_at, heap_carried)?;
         writer.state.heap.len += batch.heap.len() as u64;
         for part in parts {
             let table = &part.batch.table;
-            let at = (part.first.0 + part.cited) * table.row_size();
-            table.space.write_at(at, part.carried)?;
             store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
             let change = Change {
                 table,

@@ -151,6 +151,7 @@ impl Engine {
     /// Gets the lock between processes, and what others wrote since this process last had it.
     fn enter(&self, writer: &mut Writer, locked: Option<(Instant, Hold)>) -> Result<(), WriteError> {
         self.refuse_poisoned()?;
+        self.control.make_writable()?;
         let enough = locked.filter(|(since, hold)| match hold {
             Hold::Alone => !self.control.is_lone(),
             Hold::Lock => since.elapsed() > LONGEST_HOLD,
