@@ -119,6 +119,9 @@ impl Control {
         if file.len().map_err(Fault::io("measuring", PATH))? < BYTES {
             file.set_len(BYTES).map_err(Fault::io("sizing", PATH))?;
         }
+        if storage.reading_holes_takes_space() {
+            file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        }
         // Through a description that no lock is ever held on: the map lives on in a child made by `fork`, and would keep
         // the lock.
         let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
@@ -189,6 +192,7 @@ impl Control {
 
     /// After recovery: others may join.
     pub(crate) fn admit_others(&self) -> Result<(), Fault> {
+        self.make_writable()?;
         self.words.store(word::READY, READY, Ordering::Release);
         self.share()
     }
@@ -274,7 +278,8 @@ impl Control {
         let swap = |from, to| {
             self.words.compare_exchange(word::BUSY, from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
-        if self.is_lone() && swap(0, mine) {
+        // Not where the store with which the right is given up may find no space.
+        if !self.words.stores_may_take_space() && self.is_lone() && swap(0, mine) {
             // Whoever was counted before this load is seen by it; whoever is counted after it sees the word above.
             if self.is_lone() {
                 return Ok(Hold::Alone);

@@ -23,8 +23,9 @@ use std::process::Command;
 
 use fill::fill;
 use mounted::{Known, run, with_mounts, word};
+use pongo::prelude::*;
 use rng::Rng;
-use world::Outcome;
+use world::{Outcome, Sample};
 
 /// Bytes of an image: mkfs.xfs makes none of less than 300 MiB. Most of them are never written.
 const IMAGE: u64 = 320 << 20;
@@ -33,6 +34,8 @@ const IMAGE: u64 = 320 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Ext4,
+    /// The store is replaced by a copy of itself that has holes for zeros.
+    Ext4Holes,
     Xfs,
     /// The store is copied while it is closed, and the copy shares its blocks.
     XfsCopied,
@@ -53,7 +56,7 @@ impl Kind {
 
     /// Whether a store that was closed opens when the disk is full.
     fn opens(self) -> bool {
-        self.is_in_place() && self != Self::XfsCopied
+        self.is_in_place() && !matches!(self, Self::Ext4Holes | Self::XfsCopied)
     }
 
     fn is_btrfs(self) -> bool {
@@ -84,7 +87,7 @@ impl Disk {
         let image = word(&disk.image);
         fs::File::create(&disk.image)?.set_len(IMAGE)?;
         match kind {
-            Kind::Ext4 => run("mkfs.ext4", &["-q", "-m", "0", image])?,
+            Kind::Ext4 | Kind::Ext4Holes => run("mkfs.ext4", &["-q", "-m", "0", image])?,
             Kind::Xfs | Kind::XfsCopied => run("mkfs.xfs", &["-q", "-m", "reflink=1", image])?,
             _ => run("mkfs.btrfs", &["-q", image])?,
         }
@@ -138,6 +141,11 @@ impl Disk {
             Kind::BtrfsSnapshots | Kind::Overlay => {
                 run("btrfs", &["subvolume", "snapshot", "-r", word(&self.volume()), word(&other)])
             }
+            Kind::Ext4Holes if !open => {
+                run("cp", &["-r", "--sparse=always", word(&self.store()), word(&other)])?;
+                fs::remove_dir_all(self.store())?;
+                Ok(fs::rename(other, self.store())?)
+            }
             // A copy of an open store is none.
             Kind::XfsCopied if !open => {
                 run("cp", &["-r", "--reflink=always", word(&self.store()), word(&other)])
@@ -155,7 +163,7 @@ fn is_there(kind: Kind) -> bool {
     };
     let has = |program: &str| Command::new(program).arg("-V").output().is_ok();
     match kind {
-        Kind::Ext4 => knows("ext4") && has("mkfs.ext4"),
+        Kind::Ext4 | Kind::Ext4Holes => knows("ext4") && has("mkfs.ext4"),
         Kind::Xfs | Kind::XfsCopied => knows("xfs") && has("mkfs.xfs"),
         Kind::Tmpfs => knows("tmpfs"),
         Kind::Overlay => knows("overlay") && knows("btrfs") && has("mkfs.btrfs"),
@@ -184,7 +192,7 @@ struct Counts {
 }
 
 /// Reads all of the store, if it can be read.
-fn read(kind: Kind, known: &mut Known, store: &pongo::Store, counts: &mut Counts) -> Outcome {
+fn read(kind: Kind, known: &mut Known, store: &Store, counts: &mut Counts) -> Outcome {
     match known.compare(store) {
         Err(error) if !kind.is_in_place() => {
             is_full(kind, &*error);
@@ -195,7 +203,7 @@ fn read(kind: Kind, known: &mut Known, store: &pongo::Store, counts: &mut Counts
     }
 }
 
-fn transact(kind: Kind, known: &mut Known, store: &pongo::Store) {
+fn transact(kind: Kind, known: &mut Known, store: &Store) {
     for _ in 0..30 {
         assert!(known.transact(store), "{kind:?}: a full disk poisons nothing: {}", known.last);
     }
@@ -205,6 +213,22 @@ fn transact(kind: Kind, known: &mut Known, store: &pongo::Store) {
 /// Two, or as many more as `PONGO_TORTURE` says.
 fn rounds() -> u64 {
     std::env::var("PONGO_TORTURE").ok().and_then(|times| times.parse().ok()).unwrap_or(1) * 2
+}
+
+/// Rows that are given out to be filled in place can be stored to, whatever happens to the disk meanwhile.
+fn fill_in_place(disk: &mut Disk, store: &Store) -> Outcome {
+    let mut tx = store.begin_write()?;
+    let mut table = tx.table::<Sample>()?;
+    let mut rows = table.alloc_slice(20_000)?;
+    rows[..10_000].iter_mut().for_each(|row| row.by = 1);
+    disk.share(true)?;
+    let filler = fill(&disk.volume(), 0)?;
+    rows.iter_mut().for_each(|row| row.by = 2);
+    drop(rows);
+    drop(tx);
+    fs::remove_file(filler)?;
+    rustix::fs::sync();
+    Ok(())
 }
 
 fn a_full_disk(name: &str, kind: Kind) -> Outcome {
@@ -259,6 +283,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             for _ in 0..3 {
                 assert!(known.transact(&store), "{kind:?}, round {round}: {}", known.last);
             }
+            fill_in_place(&mut disk, &store)?;
             disk.share(true)?;
             let filler = fill(&disk.volume(), rng.below(30) << 12)?;
             read(kind, &mut known, &store, &mut counts)?;
@@ -280,6 +305,11 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
 #[test]
 fn a_full_ext4() -> Outcome {
     a_full_disk("a_full_ext4", Kind::Ext4)
+}
+
+#[test]
+fn a_full_ext4_with_holes() -> Outcome {
+    a_full_disk("a_full_ext4_with_holes", Kind::Ext4Holes)
 }
 
 #[test]

@@ -20,10 +20,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mounted::{Known, run, with_mounts, word};
 use pongo::prelude::*;
+use pongo_core::storage::{PAGE, RealStorage, Storage};
 use world::{Model, Outcome, Sample};
 
 const SOURCE: &str = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c";
@@ -103,6 +105,7 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
                 return Ok(());
             }
         };
+        no_hole_where_something_was_stored(&fuse.at)?;
         let path = fuse.at.join("store.pongo");
         let mut known = Known::default();
         let mut kills = 0;
@@ -143,6 +146,21 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
         println!("{NAME}: {} transactions, {kills} kills, 0 failures", known.done.len());
         Ok(())
     })
+}
+
+/// Whoever asks a file for what is not zero is told of what was stored through a map and is not on the disk yet; and setting
+/// space aside does not write over it.
+fn no_hole_where_something_was_stored(folder: &Path) -> Outcome {
+    let file = RealStorage::open(folder)?.create("file")?;
+    file.set_len(64 * PAGE)?;
+    let words = file.map_words(0, 64 * PAGE)?;
+    let word = (20 * PAGE / 8) as usize;
+    words.store(word, 7, Ordering::Release);
+    let data = file.next_data(0)?.ok_or("all is zero, says the file")?;
+    assert!(data.contains(&(20 * PAGE)), "{data:?}");
+    file.allocate(0, 64 * PAGE)?;
+    assert_eq!(words.load(word, Ordering::Acquire), 7);
+    Ok(())
 }
 
 /// What an aborted transaction wrote does not shine through rows that are filled in place.

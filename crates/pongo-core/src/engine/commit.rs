@@ -241,6 +241,7 @@ impl WriteGuard {
     /// Space first: chunks, marks and index; rows are written, and those that are cited synced.
     fn make_room<'a>(&self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
+        self.engine.control.make_writable()?;
         for table_batch in &batch.tables {
             let table = &table_batch.table;
             let size = table.row_size();

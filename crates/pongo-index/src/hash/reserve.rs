@@ -55,6 +55,8 @@ impl HashIndex {
     }
 }
 
+/// Of more changes than this all pages of a segment are made writable, without a look at where they go.
+const FEW: usize = 64;
 /// Words of a page.
 const PAGE_WORDS: usize = PAGE as usize / size_of::<u64>();
 
@@ -92,6 +94,19 @@ impl<'a> Writer<'a> {
         done: &mut HashSet<(u32, usize)>,
     ) -> Result<(), Fault> {
         let base = self.base(hash)?;
+        let mut chain = vec![(base.number, base.segment)];
+        for member in self.view.chain(base.segment) {
+            chain.push(member?);
+        }
+        if count > FEW {
+            for (number, segment) in chain {
+                if done.insert((number, usize::MAX)) {
+                    let all = segment.base..segment.base + SEGMENT_WORDS;
+                    self.view.maps.make_writable(segment.words, all)?;
+                }
+            }
+            return Ok(());
+        }
         let mut make = |number: u32, segment: Segment<'a>, word: usize| {
             let page = word / PAGE_WORDS;
             if !done.insert((number, page)) {
@@ -100,10 +115,6 @@ impl<'a> Writer<'a> {
             let from = segment.base + page * PAGE_WORDS;
             self.view.maps.make_writable(segment.words, from..(from + PAGE_WORDS).min(segment.words.len()))
         };
-        let mut chain = vec![(base.number, base.segment)];
-        for member in self.view.chain(base.segment) {
-            chain.push(member?);
-        }
         for (number, segment) in chain {
             // The header, which counts.
             make(number, segment, 0)?;
