@@ -92,7 +92,8 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         let is_it = |unique: &&Unique| view.core().schema().indexes[unique.place].fields == fields;
         let Some(unique) = handle.unique.iter().find(is_it) else { return Ok(None) };
         let Some(index) = snapshot.shared().ordered.index(view.core(), fields) else { return Ok(None) };
-        let found = find_unique::<T>(view, unique, key_hash(raw), raw)?;
+        let found =
+            find_unique::<T>(view, unique, key_hash(raw), raw, || self.table.newest(fields, raw, None))?;
         Ok(Some(match found {
             Some((row, _)) => Range::one(view, index, row),
             None => Range::empty(index.cursor_id()),

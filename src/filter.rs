@@ -135,7 +135,13 @@ impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let view = self.view?;
-        let run = view.next_run_in(self.rows.clone())?;
+        let run = match view.next_run_in(self.rows.clone()) {
+            Ok(run) => run?,
+            Err(fault) => {
+                self.view = None;
+                return Some(Err(fault.into()));
+            }
+        };
         self.rows.start = run.end;
         Some(view.rows(run.clone()).map(|rows| (run.start, rows)))
     }

@@ -80,6 +80,8 @@ pub(crate) trait AnyStaging: Send {
     fn finish(&mut self, guard: &WriteGuard, heap: &[u8]) -> Result<(), WriteError>;
     /// Rows of the table once it is committed, dead ones included.
     fn len(&self) -> u64;
+    /// How many of them are alive, once all keys were looked up.
+    fn live_after(&self) -> u64;
     /// What the commit is to do; `None` if nothing.
     fn batch(&self) -> Option<TableBatch<'_>>;
     /// A savepoint begins.
@@ -119,6 +121,11 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
 
     fn len(&self) -> u64 {
         self.view.len() + self.hashes.len() as u64
+    }
+
+    fn live_after(&self) -> u64 {
+        let rows = self.view.live() + self.hashes.len() as u64;
+        rows.saturating_sub(self.keys.borrow().deaths.len() as u64)
     }
 
     fn batch(&self) -> Option<TableBatch<'_>> {
@@ -279,9 +286,12 @@ impl<T: PongoRecord> Staging<T> {
         }
         let found = self.handle.index.find(hash, |candidate| {
             let row = candidate.row;
-            (row.0 < len && has_key(row)).then(|| Base { row, alive: self.view.is_live(row) })
+            (row.0 < len && has_key(row)).then_some(row)
         });
-        found.map_err(|error| indexes::fault(&self.core, error).into())
+        match found.map_err(|error| indexes::fault(&self.core, error))? {
+            Some(row) => Ok(Some(Base { row, alive: self.view.is_live(row)? })),
+            None => Ok(None),
+        }
     }
 
     fn hash_of_written(&self, row: RowId) -> u64 {
@@ -355,12 +365,11 @@ impl<T: PongoRecord> Staging<T> {
             }
             let same = self.view.row::<T>(candidate.row).and_then(|old| {
                 let new = self.row(guard, row)?;
-                Ok(old.key_bytes() == new.key_bytes())
+                let base = Base { row: candidate.row, alive: self.view.is_live(candidate.row)? };
+                Ok((old.key_bytes() == new.key_bytes()).then_some(base))
             });
             match same {
-                Ok(same) => {
-                    same.then(|| Base { row: candidate.row, alive: self.view.is_live(candidate.row) })
-                }
+                Ok(same) => same,
                 Err(error) => {
                     failed.get_or_insert(error);
                     None

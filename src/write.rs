@@ -236,7 +236,7 @@ impl WriteTransaction {
         let tables = self.tables.iter().filter_map(|(_, staging)| staging.batch()).collect();
         let seq = self.guard.commit(&Batch { tables, heap: &self.heap }, self.durability)?;
         for (_, staging) in &self.tables {
-            self.shared.note_rows(staging.core(), staging.len());
+            self.shared.note_rows(staging.core(), staging.len(), staging.live_after());
         }
         Ok(seq)
     }

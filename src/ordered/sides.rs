@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use pongo_core::error::ReadError;
+use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
-use pongo_core::ids::RowId;
+use pongo_core::ids::{RowId, Seq};
 use pongo_core::snapshot::Snapshot;
 use pongo_core::table::TableView;
-use pongo_index::ordered::{Cursor, OrderedError, OrderedStore};
+use pongo_index::ordered::{Cursor, Edge, OrderedError, OrderedStore, Sight, Sorted, Taken};
 
-use super::index::{OrderedIndex, Recent};
+use super::index::{OrderedIndex, ViewKeys};
+use super::recent::{Learning, Recent};
 use super::stream::Limits;
 use crate::store::Shared;
 
@@ -30,10 +31,69 @@ impl Context<'_> {
         self.index.keys().put(&self.view.core().schema().table, bytes, self.heap, out)
     }
 
-    #[inline]
-    pub(super) fn sees(&self, row: RowId) -> bool {
-        row.0 < self.view.len() && self.view.is_live(row)
+    /// The pairs in blocks from an edge on, in a direction.
+    pub(super) fn cursor(
+        &mut self,
+        store: &Arc<OrderedStore>,
+        sorted: &Arc<Sorted>,
+        from: Edge<'_>,
+        forward: bool,
+    ) -> Result<Cursor, SideError> {
+        let wide = match &self.wide {
+            Some(snapshot) => snapshot.view(self.index.core())?.map_or(0, TableView::len),
+            None => self.view.len(),
+        };
+        if sorted.watermark().row > wide {
+            // Behind the version at hand, so that it sees all that the index has.
+            self.wide = Some(self.shared.engine.begin_read()?);
+        }
+        let wide = match &self.wide {
+            Some(snapshot) => snapshot.view(self.index.core())?,
+            None => None,
+        };
+        let heap = match &self.wide {
+            Some(snapshot) => snapshot as &dyn HeapRead,
+            None => self.heap,
+        };
+        let keys = ViewKeys { view: wide.unwrap_or(self.view), heap, keys: self.index.keys() };
+        let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
+        cursor.map_err(|error| match error {
+            OrderedError::Keys { .. } => SideError::Read(self.index.fault(error)),
+            error => SideError::Blocks(Arc::clone(store), error),
+        })
     }
+
+    /// What the view sees.
+    fn sight(&self) -> Sight {
+        Sight { len: self.view.len(), seq: self.view.seq().0 }
+    }
+
+    /// What a row is to the view.
+    #[inline]
+    fn look(&self, row: RowId) -> Result<Look, Fault> {
+        if row.0 >= self.view.len() {
+            return Ok(Look::Later);
+        }
+        Ok(match self.view.died(row)? {
+            Some(died) if died <= self.view.seq() => Look::Deleted(died.0),
+            _ => Look::Seen,
+        })
+    }
+
+    /// Whether a commit is there for good, so that others can be told of what it deleted.
+    fn is_published(&self, seq: u64) -> bool {
+        self.view.core().is_published(Seq(seq))
+    }
+}
+
+/// What a row is to a view.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Seen,
+    /// By this commit.
+    Deleted(u64),
+    /// Written behind the view.
+    Later,
 }
 
 /// Rows that are read together: few at first, since most ranges are short.
@@ -61,6 +121,8 @@ pub(super) struct BlockSide {
     key_at: usize,
     batch: usize,
     ended: bool,
+    /// By when the pairs of the block at hand were deleted, if all of them were up to here.
+    deleted_by: Option<u64>,
 }
 
 /// Why a side cannot go on.
@@ -89,6 +151,7 @@ impl BlockSide {
             key_at: usize::MAX,
             batch: FIRST_BATCH,
             ended: false,
+            deleted_by: None,
         }
     }
 
@@ -103,26 +166,64 @@ impl BlockSide {
             self.check_batch(context, forward)?;
             self.rows.clear();
             (self.at, self.key_at) = (0, usize::MAX);
-            let more = self.cursor.fill(&mut self.rows, self.batch);
-            self.ended = !more.map_err(|error| SideError::Blocks(Arc::clone(&self.store), error))?;
+            let taken = self.cursor.fill_block(&mut self.rows, self.batch, context.sight());
+            let taken = taken.map_err(|error| SideError::Blocks(Arc::clone(&self.store), error))?;
+            let Some(taken) = taken else {
+                self.ended = true;
+                break;
+            };
             self.batch = (self.batch * 2).min(LARGEST_BATCH);
             for &row in &self.rows {
                 context.view.prefetch(row);
             }
-            if !self.is_live_run(context) {
-                self.rows.retain(|&row| context.sees(row));
+            if self.is_live_run(context)? {
+                self.deleted_by = None;
+            } else {
+                self.retain_seen(context, taken)?;
             }
             self.cut_off(context, limits, forward)?;
         }
         Ok(())
     }
 
+    /// Drops the rows that the view does not see. Once that was so for a whole block, because all of them were deleted, it is
+    /// passed over from then on.
+    fn retain_seen(&mut self, context: &Context<'_>, taken: Taken) -> Result<(), ReadError> {
+        let mut deleted_by = if taken.from_start { Some(0) } else { self.deleted_by };
+        let mut failed = None;
+        self.rows.retain(|&row| match context.look(row) {
+            Ok(Look::Deleted(seq)) => {
+                deleted_by = deleted_by.map(|before| before.max(seq));
+                false
+            }
+            Ok(look) => {
+                deleted_by = None;
+                look == Look::Seen
+            }
+            Err(fault) => {
+                failed = Some(fault);
+                false
+            }
+        });
+        if let Some(fault) = failed {
+            return Err(fault.into());
+        }
+        self.deleted_by = deleted_by;
+        if taken.to_end
+            && let Some(seq) = self.deleted_by.take()
+            && context.is_published(seq)
+        {
+            self.cursor.note_deleted_by(taken, seq);
+        }
+        Ok(())
+    }
+
     /// Whether the rows lie one behind the other and the view sees all: mostly so where they came in key order.
-    fn is_live_run(&self, context: &Context<'_>) -> bool {
-        let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return true };
-        last.0.checked_sub(first.0) == Some(self.rows.len() as u64 - 1)
+    fn is_live_run(&self, context: &Context<'_>) -> Result<bool, ReadError> {
+        let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(true) };
+        Ok(last.0.checked_sub(first.0) == Some(self.rows.len() as u64 - 1)
             && self.rows.is_sorted_by(|one, next| one.next() == *next)
-            && context.view.next_run_in(first..last.next()) == Some(first..last.next())
+            && context.view.next_run_in(first..last.next())? == Some(first..last.next()))
     }
 
     /// Errs if the rows of the batch before are not in the order of their keys. Asked for when all of them were given, and so
@@ -202,6 +303,7 @@ pub(super) struct RunSide {
     pub(super) end: usize,
     /// Rows below this are in blocks.
     pub(super) watermark: u64,
+    pub(super) learning: Learning,
 }
 
 impl RunSide {
@@ -209,15 +311,25 @@ impl RunSide {
         if forward { self.at } else { self.end - 1 }
     }
 
-    pub(super) fn fill(&mut self, context: &Context<'_>, forward: bool) {
+    pub(super) fn fill(&mut self, context: &Context<'_>, forward: bool) -> Result<(), ReadError> {
         while self.at < self.end {
             let place = self.place(forward);
             let row = self.run.run.get(place).1;
-            if row.0 >= self.watermark && context.sees(row) {
-                return;
-            }
+            let deleted = match context.look(row)? {
+                Look::Seen if row.0 >= self.watermark => return Ok(()),
+                Look::Deleted(seq) => Some(seq),
+                Look::Seen | Look::Later => None,
+            };
+            self.learning.pass(&self.run, place, forward, deleted, |seq| context.is_published(seq));
             self.advance(context, forward);
+            let sight = context.sight();
+            if forward {
+                self.at = self.run.skip(self.at, self.end, sight);
+            } else {
+                self.end = self.run.skip_back(self.at, self.end, sight);
+            }
         }
+        Ok(())
     }
 
     pub(super) fn advance(&mut self, context: &Context<'_>, forward: bool) {

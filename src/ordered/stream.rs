@@ -12,9 +12,10 @@ use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 
 use pongo_core::table::TableView;
-use pongo_index::ordered::{Edge, OrderedError};
+use pongo_index::ordered::Edge;
 
-use super::index::{OrderedIndex, Sources, ViewKeys};
+use super::index::{OrderedIndex, Sources};
+use super::recent::Learning;
 use super::scan::Scan;
 use super::sides::{BlockSide, Context, RunSide, SideError};
 use crate::store::Shared;
@@ -119,35 +120,14 @@ impl Flow {
         let blocks = match &sources.sorted {
             None => None,
             Some((store, sorted)) => {
-                let wide = match &context.wide {
-                    Some(snapshot) => snapshot.view(context.index.core())?.map_or(0, TableView::len),
-                    None => context.view.len(),
-                };
-                if watermark > wide {
-                    // Behind `sources`, so that it sees all that the index has.
-                    context.wide = Some(context.shared.engine.begin_read()?);
-                }
-                let wide = match &context.wide {
-                    Some(snapshot) => snapshot.view(context.index.core())?,
-                    None => None,
-                };
-                let heap = match &context.wide {
-                    Some(snapshot) => snapshot as &dyn HeapRead,
-                    None => context.heap,
-                };
-                let keys = ViewKeys { view: wide.unwrap_or(context.view), heap, keys: context.index.keys() };
                 let (from, until) = if forward { (start, end) } else { (end, start) };
-                let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
-                let cursor = cursor.map_err(|error| match error {
-                    OrderedError::Keys { .. } => SideError::Read(context.index.fault(error)),
-                    error => SideError::Blocks(Arc::clone(store), error),
-                })?;
+                let cursor = context.cursor(store, sorted, from, forward)?;
                 Some(BlockSide::new(store, cursor.until(until)))
             }
         };
         let runs = sources.runs.iter().map(|run| {
             let (at, end) = (run.run.rank(start), run.run.rank(end));
-            RunSide { run: Arc::clone(run), at, end: end.max(at), watermark }
+            RunSide { run: Arc::clone(run), at, end: end.max(at), watermark, learning: Learning::default() }
         });
         Ok(Self {
             forward,
@@ -196,7 +176,7 @@ impl Flow {
             blocks.fill(context, &self.limits, self.forward)?;
         }
         for run in &mut self.runs {
-            run.fill(context, self.forward);
+            run.fill(context, self.forward)?;
         }
         if let Some(scan) = &mut self.scan {
             scan.fill(context.view, context.heap, &context.index, &self.limits)?;

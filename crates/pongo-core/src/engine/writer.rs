@@ -15,6 +15,7 @@ use super::{Engine, schema_path};
 use crate::control::Hold;
 use crate::error::{Fault, ReadError, WriteError};
 use crate::fields::{HeapError, HeapRead};
+use crate::guard::removable;
 use crate::heap;
 use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
@@ -174,6 +175,7 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
+                removable!("marks.first_write", view.know_marks())?;
                 if self.indexer.check(&table).is_err() {
                     self.indexer.rebuild(&view).map_err(index_fault(&table))?;
                 }
