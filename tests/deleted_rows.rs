@@ -174,6 +174,55 @@ fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
+    let store = Options::new().in_memory()?;
+    let hash_bytes = |store: &Store| Ok::<_, Box<dyn std::error::Error>>(store.stats()?.bytes.hash);
+    let batch = 500;
+    let mut small = 0;
+    for round in 0..200 {
+        let mut tx = store.begin_write_with(Durability::Relaxed)?;
+        let mut jobs = tx.table::<Job>()?;
+        jobs.extend((round * batch..(round + 1) * batch).map(job))?;
+        if round > 1 {
+            jobs.delete_range(..(round - 1) * batch)?;
+        }
+        tx.commit()?;
+        if round == 20 {
+            small = hash_bytes(&store)?;
+        }
+        if round == 100 {
+            // Keys that nobody has any more can come again, and others be asked for.
+            let snapshot = store.begin_read()?;
+            let jobs = snapshot.table::<Job>()?;
+            for id in 0..(round + 1) * batch {
+                let expected = (id >= (round - 1) * batch).then(|| job(id));
+                assert_eq!(jobs.get(&id)?, expected.as_ref());
+                assert_eq!(jobs.by(Job::NAME).equal(!id)?.next().transpose()?, expected.as_ref());
+            }
+        }
+    }
+    assert_eq!(hash_bytes(&store)?, small);
+    // While someone may see them they stay.
+    let old = store.begin_read()?;
+    let alive = 198 * batch..200 * batch;
+    for round in 200..260 {
+        let mut tx = store.begin_write_with(Durability::Relaxed)?;
+        let mut jobs = tx.table::<Job>()?;
+        jobs.delete_range(..(round - 1) * batch)?;
+        jobs.extend((round * batch..(round + 1) * batch).map(job))?;
+        tx.commit()?;
+    }
+    let jobs = old.table::<Job>()?;
+    for id in alive {
+        assert_eq!(jobs.get(&id)?, Some(&job(id)));
+        assert_eq!(jobs.by(Job::NAME).equal(!id)?.next().transpose()?, Some(&job(id)));
+    }
+    assert!(jobs.get(&(220 * batch))?.is_none());
+    assert!(store.verify(|_| {})?.is_sound());
+    Ok(())
+}
+
 /// Random numbers of a seed.
 struct Rng(u64);
 

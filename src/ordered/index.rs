@@ -152,6 +152,11 @@ impl OrderedIndex {
         Arc::ptr_eq(&self.core, core) && self.fields == fields
     }
 
+    /// Whether it is the one of the table's key: of each key a view sees one row at most.
+    pub(super) fn is_of_key(&self) -> bool {
+        self.core.schema().key == self.fields
+    }
+
     pub(crate) fn core(&self) -> &Arc<TableCore> {
         &self.core
     }

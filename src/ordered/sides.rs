@@ -7,7 +7,7 @@ use pongo_core::fields::HeapRead;
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::snapshot::Snapshot;
 use pongo_core::table::TableView;
-use pongo_index::ordered::{Cursor, Edge, OrderedError, OrderedStore, Sight, Sorted, Taken};
+use pongo_index::ordered::{Cursor, Edge, FullKeys, OrderedError, OrderedStore, Sight, Sorted, Taken};
 
 use super::index::{OrderedIndex, ViewKeys};
 use super::recent::{Learning, Recent};
@@ -47,6 +47,13 @@ impl Context<'_> {
             // Behind the version at hand, so that it sees all that the index has.
             self.wide = Some(self.shared.engine.begin_read()?);
         }
+        let keys = self.keys()?;
+        let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
+        cursor.map_err(|error| self.blame(store, error))
+    }
+
+    /// The keys of all rows that the index has.
+    fn keys(&self) -> Result<ViewKeys<'_>, ReadError> {
         let wide = match &self.wide {
             Some(snapshot) => snapshot.view(self.index.core())?,
             None => None,
@@ -55,12 +62,15 @@ impl Context<'_> {
             Some(snapshot) => snapshot as &dyn HeapRead,
             None => self.heap,
         };
-        let keys = ViewKeys { view: wide.unwrap_or(self.view), heap, keys: self.index.keys() };
-        let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
-        cursor.map_err(|error| match error {
+        Ok(ViewKeys { view: wide.unwrap_or(self.view), heap, keys: self.index.keys() })
+    }
+
+    /// Whether the rows or the blocks are to blame for an error.
+    fn blame(&self, store: &Arc<OrderedStore>, error: OrderedError) -> SideError {
+        match error {
             OrderedError::Keys { .. } => SideError::Read(self.index.fault(error)),
             error => SideError::Blocks(Arc::clone(store), error),
-        })
+        }
     }
 
     /// What the view sees.
@@ -179,7 +189,13 @@ impl BlockSide {
             if self.is_live_run(context)? {
                 self.deleted_by = None;
             } else {
+                let ends = self.rows.first().copied().zip(self.rows.last().copied());
                 self.retain_seen(context, taken)?;
+                if self.rows.is_empty()
+                    && let Some((first, last)) = ends
+                {
+                    self.leave_versions_out(context, first, last)?;
+                }
             }
             self.cut_off(context, limits, forward)?;
         }
@@ -214,6 +230,32 @@ impl BlockSide {
             && context.is_published(seq)
         {
             self.cursor.note_deleted_by(taken, seq);
+        }
+        Ok(())
+    }
+
+    /// The view saw nothing from row `first` to row `last`. If these are versions of one key, there may be very many.
+    fn leave_versions_out(
+        &mut self,
+        context: &Context<'_>,
+        first: RowId,
+        last: RowId,
+    ) -> Result<(), SideError> {
+        if first == last || !context.index.is_of_key() {
+            return Ok(());
+        }
+        let keys = context.keys()?;
+        let key_of = |row, out: &mut Vec<u8>| {
+            let put = keys.key(row, out).map_err(|source| OrderedError::Keys { row, source });
+            put.map_err(|error| context.blame(&self.store, error))
+        };
+        let mut last_key = Vec::new();
+        key_of(last, &mut last_key)?;
+        key_of(first, &mut self.key)?;
+        if self.key == last_key {
+            let jumped = self.cursor.jump(&last_key, RowId(context.view.len()), &keys);
+            jumped.map_err(|error| context.blame(&self.store, error))?;
+            self.deleted_by = None;
         }
         Ok(())
     }
@@ -312,6 +354,7 @@ impl RunSide {
     }
 
     pub(super) fn fill(&mut self, context: &Context<'_>, forward: bool) -> Result<(), ReadError> {
+        let mut passed = 0;
         while self.at < self.end {
             let place = self.place(forward);
             let row = self.run.run.get(place).1;
@@ -328,8 +371,33 @@ impl RunSide {
             } else {
                 self.end = self.run.skip_back(self.at, self.end, sight);
             }
+            passed += 1;
+            if passed % FIRST_BATCH == 0 && context.index.is_of_key() {
+                self.leave_versions_out(place, context.view.len(), forward);
+            }
         }
         Ok(())
+    }
+
+    /// The view did not see the pair at `place`, and others before. If the next one is of the same key, there may be very many: at
+    /// most one is seen, the newest of those below the view's length.
+    fn leave_versions_out(&mut self, place: usize, len: u64, forward: bool) {
+        let run = &self.run.run;
+        let (key, _) = run.get(place);
+        if self.at >= self.end || run.get(self.place(forward)).0 != key {
+            return;
+        }
+        let behind = run.rank(Edge::BeforePair(key, RowId(len)));
+        if forward {
+            let to = match behind.checked_sub(1) {
+                Some(newest) if newest >= self.at => newest,
+                _ => run.rank(Edge::After(key)).max(self.at),
+            };
+            self.at = to.min(self.end);
+        } else {
+            let to = if self.end > behind { behind } else { run.rank(Edge::Before(key)).min(self.end) };
+            self.end = to.max(self.at);
+        }
     }
 
     pub(super) fn advance(&mut self, context: &Context<'_>, forward: bool) {

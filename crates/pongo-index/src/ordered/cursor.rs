@@ -8,7 +8,7 @@ use super::block::Leaf;
 use super::directory::Spot;
 use super::hidden::Sight;
 use super::sorted::{Position, Sorted};
-use super::{Edge, OrderedError};
+use super::{Edge, FullKeys, OrderedError};
 
 /// A place in one version of an index, and the way it goes: see [`Sorted::forward`] and [`Sorted::backward`].
 ///
@@ -107,6 +107,31 @@ impl Cursor {
         if let Some(part) = self.sorted.directory.parts.get(taken.spot.part) {
             part.hidden.note_deleted_by(taken.spot.block, seq);
         }
+    }
+
+    /// Leaves versions of one key out, where a reader sees at most one: the newest of those whose rows lie below `row`. Goes on
+    /// there, or, if that was passed, where the key's pairs end. The pair given last has the key. Costs a search or two.
+    ///
+    /// # Errors
+    /// As for [`Sorted::forward`].
+    pub fn jump(&mut self, key: &[u8], row: RowId, keys: &dyn FullKeys) -> Result<(), OrderedError> {
+        let sorted = &self.sorted;
+        let behind = sorted.position(Edge::BeforePair(key, row), keys)?;
+        let to = if self.forward {
+            match sorted.directory.pair_before(behind) {
+                Some(newest) if newest >= self.at => newest,
+                _ => sorted.position(Edge::After(key), keys)?.max(self.at),
+            }
+        } else if self.at > behind {
+            behind
+        } else {
+            sorted.position(Edge::Before(key), keys)?.min(self.at)
+        };
+        if to.spot != self.at.spot {
+            self.leaf = None;
+        }
+        self.at = to;
+        Ok(())
     }
 
     /// Passes blocks over. Returns whether the cursor stands where one begins.

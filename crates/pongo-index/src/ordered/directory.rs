@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::edge::{At, Parts};
 use super::hidden::{Hidden, HiddenGroup, Sight};
+use super::sorted::Position;
 use super::{Edge, OrderedError};
 
 /// The most entries of a part that is written.
@@ -308,6 +309,17 @@ impl Directory {
         }
         let part = spot.part.checked_sub(1)?;
         Some(Spot { part, block: self.parts[part].len() - 1 })
+    }
+
+    /// The pair before a position.
+    pub(super) fn pair_before(&self, Position { spot, pair }: Position) -> Option<Position> {
+        match pair.checked_sub(1) {
+            Some(pair) => Some(Position { spot, pair }),
+            None => {
+                let spot = self.previous(spot)?;
+                Some(Position { spot, pair: usize::from(self.entry(spot)?.pairs).checked_sub(1)? })
+            }
+        }
     }
 
     /// Behind the last block.
