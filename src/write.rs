@@ -13,7 +13,7 @@ use pongo_core::schema::StoredSchema;
 use crate::external_mut::ExternalTableMut;
 use crate::savepoint::{Savepoint, Savepoints};
 use crate::staging::{AnyStaging, Staging};
-use crate::store::{Shared, compare};
+use crate::store::{Shared, User, compare};
 use crate::table_mut::TableMut;
 
 /// A write transaction: the only one in its store, in whatever process, until it ends. It sees what was committed before it
@@ -29,6 +29,7 @@ pub struct WriteTransaction {
     heap: Vec<u8>,
     tables: Vec<(TypeId, Box<dyn AnyStaging>)>,
     savepoints: Savepoints,
+    _user: User,
 }
 
 impl core::fmt::Debug for WriteTransaction {
@@ -40,6 +41,7 @@ impl core::fmt::Debug for WriteTransaction {
 impl WriteTransaction {
     pub(crate) fn new(guard: WriteGuard, shared: Arc<Shared>, durability: Durability) -> Self {
         Self {
+            _user: User::transaction(&shared),
             guard,
             shared,
             durability,
@@ -234,6 +236,9 @@ impl WriteTransaction {
             staging.finish(&self.guard, &self.heap)?;
         }
         let tables = self.tables.iter().filter_map(|(_, staging)| staging.batch()).collect();
+        if !self.tables.is_empty() {
+            self.shared.note_commit();
+        }
         let seq = self.guard.commit(&Batch { tables, heap: &self.heap }, self.durability)?;
         for (_, staging) in &self.tables {
             self.shared.note_rows(staging.core(), staging.len());

@@ -325,6 +325,16 @@ fn ranges_from_the_rows_alone_agree_with_maps() -> Outcome {
 }
 
 #[test]
+fn ranges_in_little_memory_agree_with_maps() -> Outcome {
+    // Some indexes fit, some in part, some not at all; what is sorted is a few pairs at a time.
+    for kib in [0, 1, 16, 40] {
+        let options = Options::new().ordered(false).ordered_tuning(50, u64::MAX, 100, 16);
+        run(options.index_memory(kib << 10).in_memory()?, &format!("ranges_in_{kib}_kib"), 12)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn ranges_without_an_ordered_index_agree_with_maps() -> Outcome {
     run(Options::new().ordered(false).in_memory()?, "ranges_without", 40)
 }

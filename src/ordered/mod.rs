@@ -8,6 +8,7 @@
 //! | `stream` | pairs of both in order, from both ends |
 //! | `sides` | where its pairs come from: blocks, and recent rows |
 //! | `scan` | the same from the rows alone |
+//! | `memory` | what sorted rows take, and may take |
 //! | `keeper` | the thread that keeps indexes from lagging |
 //!
 //! What an index says is never believed by itself: `docs/ORDERED.md`.
@@ -15,24 +16,27 @@
 mod index;
 mod keeper;
 mod keys;
+mod memory;
 mod scan;
 mod sides;
 mod stream;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use pongo_core::table::TableCore;
 use pongo_index::Encoding;
 use pongo_index::ordered::{
-    BlockStore, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, set_aside,
+    BlockStore, Folder, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, bytes_on_disk,
+    set_aside,
 };
 
 pub(crate) use index::{OrderedIndex, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
 pub(crate) use keys::KeySource;
+pub(crate) use memory::Memory;
 pub(crate) use stream::{Limits, Pair, Stream};
 
 /// Where the blocks of a store's ordered indexes lie.
@@ -40,10 +44,10 @@ pub(crate) use stream::{Limits, Pair, Stream};
 pub(crate) enum Home {
     /// In memory, with the store.
     Memory,
-    /// In this folder, in sled.
-    Folder(PathBuf),
-    /// Nowhere: ranges are answered from the rows.
-    Nowhere,
+    /// In sled, in this folder of a store.
+    Folder(Arc<Folder>),
+    /// Nowhere: ranges are answered from the rows. Others may have them in this folder of a store.
+    Nowhere(Option<Arc<Folder>>),
 }
 
 /// How much of what. Tests take less of all of it.
@@ -51,8 +55,9 @@ pub(crate) enum Home {
 pub(crate) struct Tuning {
     /// A table with fewer rows is put in order in memory: it is not worth a file.
     pub(crate) small: u64,
-    /// Rows that are put in order in memory if the blocks cannot be had. Of a larger table each range is looked for among the
-    /// rows.
+    /// Bytes that sorted rows of all indexes may take in memory. What has no room is looked through by each range.
+    pub(crate) memory: u64,
+    /// The same as rows of an index, for tests.
     pub(crate) in_memory: u64,
     /// Rows that are merged at a time: sorting takes 20 bytes and the key a row, or 4 and twice the key.
     pub(crate) slice: u64,
@@ -64,7 +69,14 @@ pub(crate) struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18, compact_from: 8 << 20 }
+        Self {
+            small: 16_384,
+            memory: 256 << 20,
+            in_memory: u64::MAX,
+            slice: 16 << 20,
+            kept: 1 << 18,
+            compact_from: 8 << 20,
+        }
     }
 }
 
@@ -92,6 +104,12 @@ enum Held {
 /// How long a refusal is believed.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
+/// Sorted rows that no range asked for so long make room for others.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Since when uses of an index are counted.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Blocks are compacted when they take so many times their bytes on disk. A copy takes about twice as many, and a merge that
 /// rewrites all of it twice as many again: those that come one behind the other are not all followed by a copy.
 const COMPACT_AT: u64 = 4;
@@ -110,6 +128,7 @@ pub(crate) struct Ordered {
     last_doubt: Mutex<Option<String>>,
     /// Bytes on disk below which they are not compacted.
     compact_beyond: AtomicU64,
+    memory: Arc<Memory>,
 }
 
 /// What [`Ordered::state`] says.
@@ -136,10 +155,25 @@ fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeySource> {
     }
 }
 
+/// All that is of the ordered indexes, and sled's part of it, in the folder of a store.
+const FOLDER: &str = "ordered";
+const SLED: &str = "ordered/sled";
+
+/// What sled's `db` may be long if nothing was ever merged into it.
+const LEN_OF_NEW: u64 = 2 << 20;
+
 /// Moves the blocks out of the way.
-fn put_aside(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io { doing: "set aside", path: path.display().to_string(), source };
-    set_aside(path).map(|_| ()).map_err(failed)
+fn put_aside(store: &Folder) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io {
+        doing: "set aside",
+        path: store.shown().join(SLED).display().to_string(),
+        source,
+    };
+    store.path().and_then(|path| set_aside(&path.join(SLED))).map(|_| ()).map_err(failed)
+}
+
+fn len_of(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
 }
 
 impl Ordered {
@@ -152,12 +186,29 @@ impl Ordered {
             set_aside: AtomicU64::new(0),
             last_doubt: Mutex::default(),
             compact_beyond: AtomicU64::new(0),
+            memory: Memory::new(tuning.memory),
         }
+    }
+
+    /// What sorted rows take.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Gives up the sorted rows of indexes that were not asked for a while, but for this one. Whether there were any. Its state may
+    /// be locked; nothing is waited for.
+    fn free_idle(&self, but: &OrderedIndex) -> bool {
+        let Ok(indexes) = self.indexes.try_read() else { return false };
+        let mut freed = false;
+        for index in indexes.iter().filter(|index| !std::ptr::eq(&***index, but)) {
+            freed |= index.free_runs_if_idle(IDLE);
+        }
+        freed
     }
 
     /// Whether there is a place for blocks at all.
     pub(crate) fn has_home(&self) -> bool {
-        !matches!(self.home, Home::Nowhere)
+        !matches!(self.home, Home::Nowhere(_))
     }
 
     /// The index of a table over these fields, if they can be put in order.
@@ -236,22 +287,25 @@ impl Ordered {
     }
 
     fn open(&self) -> Result<Option<OrderedStore>, OrderedError> {
-        let path = match &self.home {
-            Home::Nowhere => return Ok(None),
+        let folder = match &self.home {
+            Home::Nowhere(_) => return Ok(None),
             Home::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
-            Home::Folder(path) => path,
+            Home::Folder(folder) => folder,
         };
-        // Nothing is opened that nothing is merged into.
-        let was_there = path.join("db").exists();
+        let len_before = folder.path().map_or(0, |path| len_of(&path.join(SLED).join("db")));
         let open = || {
-            let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open(path)?);
+            let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open_in(folder, SLED)?);
             OrderedStore::open(blocks)
         };
         let opened = open().and_then(|store| {
-            if was_there && store.indexes().is_empty() {
+            if store.is_new() && len_before > LEN_OF_NEW {
                 // Sled can open what is damaged with less in it.
                 let _ = store.close();
-                let what = format!("{}: expected at least one index, found none", path.display());
+                let path = folder.shown().join(SLED);
+                let what = format!(
+                    "{}: expected what {len_before} bytes of `db` once held, found nothing",
+                    path.display()
+                );
                 return Err(OrderedError::Damaged { what });
             }
             Ok(store)
@@ -259,11 +313,26 @@ impl Ordered {
         match opened {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
-                put_aside(path)?;
+                put_aside(folder)?;
                 open().map(Some)
             }
             opened => opened.map(Some),
         }
+    }
+
+    /// The blocks, opened if they are not, and if there are any: nothing is made.
+    pub(crate) fn store_if_any(&self) -> Option<Arc<OrderedStore>> {
+        let is_there = match &self.home {
+            Home::Folder(folder) => folder.path().is_ok_and(|path| path.join(SLED).join("db").exists()),
+            Home::Memory | Home::Nowhere(_) => false,
+        };
+        if is_there { self.store() } else { self.open_store() }
+    }
+
+    /// What the ordered indexes take on disk, whoever has them open.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let (Home::Folder(folder) | Home::Nowhere(Some(folder))) = &self.home else { return 0 };
+        folder.path().and_then(|path| bytes_on_disk(&path.join(FOLDER))).unwrap_or(0)
     }
 
     fn note_doubt(&self, what: &str) {
@@ -287,7 +356,7 @@ impl Ordered {
         *held = if damaged {
             self.note_doubt(&error.to_string());
             match &self.home {
-                Home::Folder(path) => match put_aside(path) {
+                Home::Folder(folder) => match put_aside(folder) {
                     Ok(()) => Held::NotYet,
                     Err(error) => Held::Refused { reason: error.to_string(), at: Instant::now() },
                 },

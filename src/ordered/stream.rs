@@ -1,7 +1,7 @@
 //! [`Stream`]: the rows of an index that a view sees, in the order of their keys, from both ends.
 //!
-//! It merges the pairs in blocks with the recent rows, which are sorted in memory; or it looks through the rows, where neither is
-//! to be had. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
+//! It merges the pairs in blocks with the recent rows, which are sorted in memory, and with those that it has to look for among
+//! the rows, since they are in neither. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
 //! can name too much, never too little, so that what is left is exact at any view, older than the index or newer.
 
 use std::cmp::Ordering;
@@ -154,7 +154,7 @@ impl Flow {
             limits: limits.clone(),
             blocks,
             runs: runs.filter(|run| run.at < run.end).collect(),
-            scan: sources.scan.then(|| Scan::new(forward)),
+            scan: sources.scan_from.map(|from| Scan::new(forward, from)),
         })
     }
 
@@ -221,10 +221,13 @@ impl Flow {
                 first = Some(Next::Run(place));
             }
         }
-        if let Some(scan) = &self.scan
-            && scan.current().is_some()
-        {
-            first = Some(Next::Scan);
+        if let Some(pair) = self.scan.as_ref().and_then(Scan::current) {
+            let sooner = first.and_then(|first| self.current(first)).is_none_or(|best| {
+                pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
+            });
+            if sooner {
+                first = Some(Next::Scan);
+            }
         }
         Ok(first)
     }
@@ -337,7 +340,7 @@ impl<'s> Stream<'s> {
 
     fn sources(&mut self) -> Result<Sources, ReadError> {
         if self.tries >= TRIES {
-            return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: Some(0) });
         }
         let shared = self.context.shared;
         self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)

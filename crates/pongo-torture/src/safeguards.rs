@@ -179,6 +179,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("hash.seen", "an index that a killed process left is of these rows, not of another copy's"),
     comparison("hash.sum.checksum", "the index's checksum did not rot itself"),
     // The ordered index.
+    sync("ordered.first.roots", "there are roots on disk before there are blocks"),
     sync("ordered.blocks.sync", "blocks are on disk before a root names them"),
     sync("ordered.roots.sync", "a root is on disk before blocks that only the one before named are removed"),
     sync(

@@ -7,7 +7,7 @@ use super::writer::{Gate, Writer};
 use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
 use crate::codec::checksum;
 use crate::control::{self, Control};
-use crate::error::{Fault, OpenError, WriteError};
+use crate::error::{Fault, OpenError, ReadError, WriteError};
 use crate::fork::ForkGuard;
 use crate::guard::removable;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
@@ -200,6 +200,19 @@ impl Engine {
         writer.checkpoint = State::default();
         writer.state = state;
         Ok(())
+    }
+
+    /// Does now what [`close`](Self::close) would do, if no other process has the store open and no transaction is open here:
+    /// if nothing is written in between, closing has nothing left to do. A poisoned store is left as it is.
+    ///
+    /// # Errors
+    /// [`Fault`] if something cannot be read, written or synced. A sync that failed poisons the store.
+    pub fn settle(&self) -> Result<(), ReadError> {
+        match self.close() {
+            Err(WriteError::Fault(fault)) => Err(fault.into()),
+            Err(WriteError::Read(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Closes the store as far as this process is concerned: if no other has it open, everything is made durable and

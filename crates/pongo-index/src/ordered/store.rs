@@ -56,6 +56,7 @@ pub struct OrderedStore {
     /// One merge at a time: numbers ascend, and those at and above the roots' `next` are nobody's.
     writer: Mutex<()>,
     state: Mutex<State>,
+    is_new: bool,
 }
 
 #[derive(Debug, Default)]
@@ -136,9 +137,20 @@ impl OrderedStore {
     /// # Errors
     /// As there.
     pub fn open_with(blocks: Box<dyn BlockStore>, cache_bytes: usize) -> Result<OrderedStore, OrderedError> {
-        let roots = match blocks.get_named(root::NAME)? {
+        let found = blocks.get_named(root::NAME)?;
+        let is_new = found.is_none();
+        let roots = match found {
             Some(bytes) => Roots::read(bytes.as_ref())?,
-            None => Roots::default(),
+            None if !blocks.numbers(0)?.is_empty() => {
+                return Err(OrderedError::damaged("there are blocks, and no roots"));
+            }
+            // From now on there are roots, if of no index: where they are missing, they were lost.
+            None => {
+                let roots = Roots::default();
+                blocks.put_named(root::NAME, &roots.encode())?;
+                removable!("ordered.first.roots", blocks.sync())?;
+                roots
+            }
         };
         // Numbers ascend: what a merge wrote before it was cut short lies at and above `next`.
         let mut swept = blocks.numbers(roots.next)?;
@@ -153,7 +165,14 @@ impl OrderedStore {
             shared: Arc::new(Shared::new(blocks, cache_bytes)),
             writer: Mutex::new(()),
             state: Mutex::new(state),
+            is_new,
         })
+    }
+
+    /// Whether there was nothing, not even roots, when it was opened.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The newest version of an index, if there is one. The first call reads its directory.
