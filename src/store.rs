@@ -344,7 +344,13 @@ impl Shared {
     fn settle(&self) -> Result<(), ReadError> {
         let commits = self.commits.load(Ordering::Relaxed);
         catch_up_all(&self.engine, &self.ordered, Worth::Always, beside)?;
-        self.settled.store(commits, Ordering::Relaxed);
+        if self.settled.swap(commits, Ordering::Relaxed) != commits
+            && let Some(blocks) = self.ordered.open_store()
+            && let Err(error) = blocks.settle()
+        {
+            // Everything that was merged is durable: what is doubtful now is made anew.
+            self.ordered.doubt(&blocks, &error);
+        }
         self.engine.settle()
     }
 

@@ -427,3 +427,51 @@ impl Ordered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[crate::record]
+    #[pongo(table = "events")]
+    struct Event {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(index)]
+        kind: u64,
+    }
+
+    #[test]
+    fn what_nobody_asks_for_makes_room() -> Result<(), Box<dyn std::error::Error>> {
+        const ROWS: u64 = 10_000;
+        let store = Options::new().ordered(false).index_memory(ROWS * 20).in_memory()?;
+        let mut tx = store.begin_write()?;
+        tx.table::<Event>()?.extend((0..ROWS).map(|id| Event { id, kind: id % 7 }))?;
+        // Every second row is dead: it takes no memory.
+        for id in (0..ROWS).step_by(2) {
+            tx.table::<Event>()?.put(&Event { id, kind: 8 })?;
+        }
+        tx.commit()?;
+        let snapshot = store.begin_read()?;
+        let events = snapshot.table::<Event>()?;
+        let ordered = &store.shared.ordered;
+        let scanned =
+            || store.stats().map(|stats| [0, 1].map(|index| stats.tables[0].indexes[index].scanned));
+        assert_eq!(events.range(..)?.count() as u64, ROWS);
+        // 16 bytes a row, and what was meant for dead ones that lie among the last of them.
+        let takes_one = || (ROWS * 16..ROWS * 17).contains(&ordered.memory().used());
+        assert!(scanned()?[0] == 0 && takes_one(), "{}", ordered.memory().used());
+        assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);
+        assert!(scanned()?[1] > 0);
+        let indexes = ordered.indexes_of(&snapshot.inner().tables()?[0]);
+        assert!(!ordered.free_idle(&indexes[1]), "it was asked for just now");
+        assert!(
+            indexes[0].free_runs_if_idle(Duration::ZERO) && !indexes[0].free_runs_if_idle(Duration::ZERO)
+        );
+        assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);
+        assert!(scanned()?[1] == 0 && takes_one(), "{}", ordered.memory().used());
+        assert_eq!(events.range(..)?.count() as u64, ROWS);
+        Ok(())
+    }
+}

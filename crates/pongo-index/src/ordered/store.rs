@@ -275,6 +275,19 @@ impl OrderedStore {
         self.remove_retired()
     }
 
+    /// Makes durable that blocks were removed, too, so that closing has nothing left to write. Costs a sync.
+    ///
+    /// # Errors
+    /// [`OrderedError::Store`], [`OrderedError::Poisoned`].
+    pub fn settle(&self) -> Result<(), OrderedError> {
+        let _writer = self.write()?;
+        self.shared.blocks.sync().map_err(|error| {
+            let error = error.into();
+            self.state().poison(&error);
+            error
+        })
+    }
+
     /// Writes all blocks that are needed anew, one behind the other, and gives back the space of all others. Versions that
     /// someone reads can be read on. Costs a copy of all blocks and some syncs, and needs the space for it meanwhile;
     /// readers wait for the moment in which the copy takes the place of what was there.
