@@ -49,6 +49,18 @@ fn word(path: &Path) -> &str {
     path.to_str().expect("a path of the test's own")
 }
 
+/// Unmounts, for up to ten seconds: a loop device lets go of its file some time after its last user, and whoever looks at new
+/// devices (udev) may be one; until then the file system of that file is busy.
+fn unmount(at: &Path) -> Outcome {
+    let mut tries = 0..500;
+    loop {
+        match run("umount", &[word(at)]) {
+            Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
+            outcome => return outcome,
+        }
+    }
+}
+
 impl Disk {
     fn image(&self) -> PathBuf {
         self.below.join("image")
@@ -98,13 +110,13 @@ impl Disk {
 
     /// As after the machine was off and on.
     fn remount(&self) -> Outcome {
-        run("umount", &[word(&self.at)])?;
+        unmount(&self.at)?;
         self.mount()
     }
 
     fn unmake(self) -> Outcome {
-        run("umount", &[word(&self.at)])?;
-        run("umount", &[word(&self.below)])
+        unmount(&self.at)?;
+        unmount(&self.below)
     }
 }
 
