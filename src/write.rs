@@ -370,10 +370,11 @@ impl WriteTransaction {
             staging.finish(&guard)?;
         }
         let changes: Vec<_> = tables.iter().filter_map(|staging| staging.changes()).collect();
-        let batches = tables.iter().filter_map(|staging| staging.batch()).collect();
+        let lens: Vec<_> = tables.iter().map(|staging| (Arc::clone(staging.core()), staging.len())).collect();
+        let batches = tables.iter_mut().filter_map(|staging| staging.batch()).collect();
         let seq = guard.commit(&Batch { tables: batches }, durability)?;
-        for staging in &tables {
-            shared.note_rows(staging.core(), staging.len());
+        for (core, len) in lens {
+            shared.note_rows(&core, len);
         }
         Ok(Committed { seq, tables: changes })
     }
