@@ -215,6 +215,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         visit: &mut Option<Visit<'t, T>>,
         test: &mut impl FnMut(&T) -> Result<Option<R>, ReadError>,
     ) -> Result<Option<R>, WriteError> {
+        self.staging().refuse_broken()?;
         let Some(visit) = visit else { return Ok(None) };
         let flag = Arc::clone(&self.staging().interrupted);
         while let Some((spot, hash, _)) = visit.next(self)? {

@@ -354,6 +354,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
             staging.replace_staged(place, row);
             return Ok(());
         }
+        // Before anything is changed, since it can fail. Of a key without a staged row it changes nothing.
+        staging.spill(guard)?;
         let base = match spot {
             Spot::Touched(touched) => touched.base,
             Spot::Written(row) => Some(Base { row, alive: true }),
@@ -365,7 +367,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let base = keys.bury(base);
         keys.touch(spot, Touched { hash, staged: Some(place), base });
         staging.push_staged(guard, row);
-        staging.spill(guard)
+        Ok(())
     }
 
     /// Puts a row in whose key is new.

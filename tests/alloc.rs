@@ -229,6 +229,33 @@ fn is_broken_off<T: std::fmt::Debug>(result: Result<T, WriteError>) {
 }
 
 #[test]
+fn rolling_back_mends_a_table_whose_row_was_forgotten() -> Outcome {
+    both(|store| {
+        let mut tx = store.begin_write()?;
+        tx.table::<Odd>()?.put(&Odd { id: 1, bytes: [1; 1020] })?;
+        let savepoint = tx.savepoint()?;
+        let mut odd = tx.table::<Odd>()?;
+        std::mem::forget(odd.alloc()?);
+        is_broken_off(odd.extend([Odd { id: 2, bytes: [2; 1020] }]));
+        drop(odd);
+        tx.rollback_to(&savepoint)?;
+        let mut odd = tx.table::<Odd>()?;
+        odd.extend([Odd { id: 3, bytes: [3; 1020] }])?;
+        odd.alloc()?.id = 4;
+        drop(odd);
+        tx.commit()?;
+        let snapshot = store.begin_read()?;
+        let odd = snapshot.table::<Odd>()?;
+        assert_eq!(
+            odd.range(..)?.map(|row| Ok(row?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()?,
+            [1, 3, 4]
+        );
+        assert_eq!(odd.get(&4)?.map(|row| row.bytes), Some([0; 1020]));
+        Ok(())
+    })
+}
+
+#[test]
 fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Outcome {
     both(|store| {
         for panics in [false, true] {

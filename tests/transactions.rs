@@ -365,6 +365,33 @@ fn a_panic_in_user_code_commits_nothing() -> Outcome {
     Ok(())
 }
 
+/// An iterator whose test panicked takes nothing out any more, and what it took is not committed.
+#[test]
+fn extracting_ends_with_a_panic() -> Outcome {
+    let store = Store::in_memory()?;
+    let tx = store.begin_write()?;
+    tx.table::<Item>()?.extend((0..10).map(|id| item(id, id)))?;
+    tx.commit()?;
+    let tx = store.begin_write()?;
+    let mut items = tx.table::<Item>()?;
+    let mut taken = items.extract_if(.., |item| {
+        assert!(item.id != 3, "a panic of the test");
+        true
+    })?;
+    for id in 0..3 {
+        assert_eq!(taken.next().transpose()?.map(|item| item.id), Some(id));
+    }
+    catch_unwind(AssertUnwindSafe(|| taken.next())).expect_err("it panics");
+    let next = taken.next();
+    assert!(matches!(next, Some(Err(WriteError::BrokenOff { .. }))), "{next:?}");
+    drop(taken);
+    drop(items);
+    let refused = tx.commit();
+    assert!(matches!(refused, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{refused:?}");
+    assert_eq!(store.begin_read()?.table::<Item>()?.len(), 10);
+    Ok(())
+}
+
 /// Popping everything costs a step each: what was popped is not passed again.
 #[test]
 fn popping_takes_what_is_next() -> Outcome {

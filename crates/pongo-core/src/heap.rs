@@ -37,7 +37,8 @@ pub(crate) fn read(view: &View, end: u64, addr: HeapAddr, len: u32, hash: u32) -
         return Err(outside());
     }
     // SAFETY: the item lies below a heap length that was published, or applied under the writer lock that the
-    // transaction which reads still holds: written, and not written again.
+    // transaction which reads still holds, or below what that transaction staged, whose bytes were written before their length
+    // was noted: written, and not written again before the transaction, which is borrowed for it, gives them up.
     let item = unsafe { view.bytes(addr.0, whole) }.map_err(|fault| chunk_error(addr, fault))?;
     check(item, addr, len, hash)
 }

@@ -25,13 +25,13 @@ const WRITEBACK: usize = 1 << 20;
 /// the space, which the next rows of the table take; [`keep`](Self::keep) adds the rows to the transaction.
 pub struct NewRows<'g, T> {
     guard: &'g WriteGuard,
-    /// Nothing else is appended to the table meanwhile.
+    /// `None`: no rows, or they were kept.
+    map: Option<WritableMap>,
+    /// Nothing else is appended to the table meanwhile: given back once the map is gone, which is dropped first.
     appending: Appending<'g>,
     table: Arc<TableCore>,
     /// The bytes of the space that they take.
     range: Range<u64>,
-    /// `None`: no rows, or they were kept.
-    map: Option<WritableMap>,
     /// The map's bytes; empty if there is none.
     rows: NonNull<[T]>,
 }

@@ -23,6 +23,19 @@ use crate::table::TableCore;
 /// Folders of a store.
 const DIRS: [&str; 5] = ["journal", "tables", "heap", SCHEMA_DIR, "hash"];
 
+fn older_in_use(storage: &dyn Storage, found: u32) -> OpenError {
+    OpenError::OlderInUse { path: storage.name(), expected: FORMAT_VERSION, found }
+}
+
+/// Why this process cannot join those that have the store open.
+fn refused(storage: &dyn Storage, Obstacle { expected, found }: Obstacle) -> OpenError {
+    match Superblock::open(storage) {
+        // Their `control` is another one as well.
+        Ok((_, slot)) if slot.format < FORMAT_VERSION => older_in_use(storage, slot.format),
+        _ => OpenError::NotShared { path: storage.name(), expected, found },
+    }
+}
+
 impl Engine {
     /// Opens the store in `storage`, or makes one if the folder is empty.
     ///
@@ -43,9 +56,7 @@ impl Engine {
         let result = match control.enter()? {
             Entered::Alone => Self::open_alone(&storage, options, indexer, &control),
             Entered::Joined => Self::join(&storage, options, indexer, &control),
-            Entered::Refused(Obstacle { expected, found }) => {
-                Err(OpenError::NotShared { path: storage.name(), expected, found })
-            }
+            Entered::Refused(obstacle) => Err(refused(&*storage, obstacle)),
         };
         if result.is_err() {
             control.leave();
@@ -83,11 +94,7 @@ impl Engine {
         let (superblock, slot) = Superblock::open(&**storage)?;
         if slot.format < FORMAT_VERSION {
             // Whoever has it open would not know the entries that are written here.
-            return Err(OpenError::OlderInUse {
-                path: storage.name(),
-                expected: FORMAT_VERSION,
-                found: slot.format,
-            });
+            return Err(older_in_use(&**storage, slot.format));
         }
         let store = slot.store;
         let (state, scanner) = loop {

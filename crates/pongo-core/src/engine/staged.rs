@@ -100,8 +100,9 @@ impl StagedHeap {
         let at = self.base + self.len();
         let end = at + item.len() as u64;
         space.reserve_to(end)?;
-        if staging.sums.is_none() {
-            // What is in memory goes there as well, so that all of it can be cited.
+        if !staging.spilling {
+            // What is in memory goes there as well, so that all of it can be cited. Again, if the item could not be written the
+            // last time: there is more in memory since.
             let mut sums = RunSums::new(self.base);
             let mut at = self.base;
             for piece in self.memory.slices() {

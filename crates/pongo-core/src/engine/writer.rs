@@ -49,23 +49,32 @@ pub(crate) struct Writer {
 /// Checksums of blocks, as they were computed when the blocks were written: by space (`None`: the heap) and
 /// first byte.
 #[derive(Debug, Default)]
-pub(crate) struct BlockSums(BTreeMap<(Option<TableId>, u64), u64>);
+pub(crate) struct BlockSums {
+    sums: BTreeMap<(Option<TableId>, u64), u64>,
+    cited: u64,
+}
 
 impl BlockSums {
     /// Takes those of a run that an entry cites. Parts of blocks are left out: what else is in these has no
     /// checksum yet.
     pub(crate) fn note(&mut self, space: Option<TableId>, run: Range<u64>, sums: &[u64]) {
+        self.cited += run.end - run.start;
         let whole = |part: &Range<u64>| part.end - part.start == BLOCK;
         let parts = parts_of(run).zip(sums).filter(|(part, _)| whole(part));
-        self.0.extend(parts.map(|(part, &sum)| ((space, part.start), sum)));
+        self.sums.extend(parts.map(|(part, &sum)| ((space, part.start), sum)));
     }
 
     pub(crate) fn get(&self, space: Option<TableId>, block: u64) -> Option<u64> {
-        self.0.get(&(space, block)).copied()
+        self.sums.get(&(space, block)).copied()
+    }
+
+    /// Bytes that are cited since the newest checkpoint: a recovery reads them.
+    pub(crate) fn cited(&self) -> u64 {
+        self.cited
     }
 
     pub(crate) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 
@@ -589,9 +598,12 @@ impl WriteGuard {
     /// Gives rows up that [`WriteGuard::append`] wrote, all but the first so many: whatever is appended next goes there.
     pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
         let end = (self.table_state(table.id()).len + rows) * table.row_size();
-        if let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, table))
-            && *known.appended.get_mut() > rows
-        {
+        let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, table)) else {
+            return;
+        };
+        // Whoever had the right borrowed this guard: it was forgotten, and nobody will write there.
+        *known.busy.get_mut() = false;
+        if *known.appended.get_mut() > rows {
             *known.appended.get_mut() = rows;
             known.sums.get_mut().unwrap_or_else(PoisonError::into_inner).cut(end);
             known.views.truncate(0);

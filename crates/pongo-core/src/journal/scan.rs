@@ -67,6 +67,17 @@ impl Window {
         Ok(Some(&self.bytes[at..at + len as usize]))
     }
 
+    /// The `len` bytes at `pos` that [`get`](Self::get) returned last: those of a long entry without a copy.
+    fn take(&mut self, pos: JournalPos, len: u64) -> Vec<u8> {
+        if pos == self.start && len >= WINDOW {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.truncate(len as usize);
+            return bytes;
+        }
+        let at = (pos.0 - self.start.0) as usize;
+        self.bytes[at..at + len as usize].to_vec()
+    }
+
     /// As many bytes at `pos` as are in memory or can be had at once: at least a word, unless the segment ends there.
     fn some(&mut self, segment: &Segment, pos: JournalPos) -> Result<Option<&[u8]>, Fault> {
         let end = self.start.0 + self.bytes.len() as u64;
@@ -166,8 +177,11 @@ impl Scanner {
         }
         let Some(bytes) = self.window.get(segment, pos, header.len)? else { return Ok(None) };
         self.summed += header.len;
-        let right = header.checks(bytes);
-        Ok(right.then(|| Found { header, bytes: bytes.to_vec(), segment: segment.header.number }))
+        if !header.checks(bytes) {
+            return Ok(None);
+        }
+        let segment = segment.header.number;
+        Ok(Some(Found { header, bytes: self.window.take(pos, header.len), segment }))
     }
 
     /// The next segment of this generation, if it begins exactly at `pos`.

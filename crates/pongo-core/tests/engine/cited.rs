@@ -2,19 +2,22 @@
 //! written, compared when the entry is replayed, and are those of the blocks from then on. Damage to them is
 //! an error, never another value.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
-use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
+use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
 use pongo_core::error::{Fault, OpenError, WriteError};
 use pongo_core::fields::{HeapRead, content_hash};
 use pongo_core::ids::{HeapAddr, RowId};
 use pongo_core::storage::Storage;
-use pongo_sim::{Disk, Image, Random};
+use pongo_sim::{Disk, Image, Kind, Plan, Random};
 
 use crate::filled;
+use crate::indexer::MapIndexer;
 use crate::missed::{open, put, row, try_open};
 use crate::model::{bytes, schema};
 use crate::rot::files;
+use crate::work::options;
 
 const SIZE: usize = 24;
 /// Bytes of a chunk file before its rows.
@@ -249,6 +252,75 @@ fn rows_that_were_given_up_leave_no_checksum() {
             assert!(view.row_bytes(RowId(id)).unwrap() == row(key, SIZE), "seed {seed}: row {id}");
         }
     }
+}
+
+/// A text whose write failed leaves no trace: those that come after it are where the entry cites them.
+#[test]
+fn an_item_that_could_not_be_written_leaves_no_trace() {
+    for in_memory in [0, 3] {
+        for killed in [false, true] {
+            let disk = Disk::new();
+            let process = disk.process();
+            let small = EngineOptions { transaction_memory: 64 << 10, ..options() };
+            let engine = Engine::open(process.storage(), small, Arc::new(MapIndexer::default())).unwrap();
+            let guard = engine.begin_write().unwrap();
+            let mut items: Vec<(HeapAddr, Vec<u8>)> = Vec::new();
+            let mut stage = |len: usize| {
+                let content = bytes(items.len() as u64, len);
+                let addr = guard.stage_heap(&content)?;
+                items.push((addr, content));
+                Ok::<(), WriteError>(())
+            };
+            for _ in 0..in_memory {
+                stage(1000).unwrap();
+            }
+            disk.plan(0, |_| Plan::FailOn(Kind::Write, "heap", ErrorKind::Other));
+            stage(100_000).unwrap_err();
+            disk.plan(0, |_| Plan::Nothing);
+            // In memory, and then more than it may take.
+            for len in [1000, 200_000, 1000] {
+                stage(len).unwrap();
+            }
+            for (addr, content) in &items {
+                let read = guard.read_heap(*addr, content.len() as u32, content_hash(content)).unwrap();
+                assert!(read == content);
+            }
+            guard.commit(&Batch::default(), Durability::Sync).unwrap();
+            if killed {
+                process.kill();
+            }
+            drop(engine);
+            let engine = try_open(&disk.process()).unwrap();
+            let snapshot = engine.begin_read().unwrap();
+            for (addr, content) in &items {
+                let read = snapshot.read_heap(*addr, content.len() as u32, content_hash(content)).unwrap();
+                assert!(read == content, "{in_memory} in memory, killed: {killed}");
+            }
+        }
+    }
+}
+
+/// What a recovery reads is bounded: a checkpoint is due after so many cited bytes as well, of which the journal has little.
+#[test]
+fn cited_bytes_make_a_checkpoint_due() {
+    let disk = Disk::new();
+    let engine = open(&disk.process());
+    let generation = || {
+        let mut words = [[0; 8]; 2];
+        let file = disk.inner().open("super").unwrap();
+        file.read_at(&mut words[0], 32).unwrap();
+        file.read_at(&mut words[1], 4096 + 32).unwrap();
+        words.map(u64::from_le_bytes).into_iter().max()
+    };
+    let cited = 16 * options().checkpoint_bytes;
+    put(&engine, "table", SIZE, 0..1, false, Durability::Sync);
+    let (before, rows) = (generation(), cited / 4 / SIZE as u64);
+    for part in 0..3 {
+        put(&engine, "table", SIZE, 1 + part * rows..1 + (part + 1) * rows, true, Durability::Sync);
+    }
+    assert_eq!(generation(), before);
+    put(&engine, "table", SIZE, 1 + 3 * rows..2 + 4 * rows, true, Durability::Sync);
+    assert!(generation() > before);
 }
 
 /// What is left of a block of which some rows were given up is compared before its checksum is computed anew.

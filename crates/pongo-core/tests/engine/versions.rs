@@ -76,6 +76,14 @@ fn an_older_store_that_is_in_use_is_not_upgraded() {
     let error = try_open(&disk.process()).unwrap_err();
     assert!(matches!(error, OpenError::OlderInUse { expected: 2, found: 1, .. }), "{error}");
     assert!(error.to_string().contains("close it there"), "{error}");
+    // So too if its `control` is of another version, as that of a release with format version 1 is.
+    let control = disk.inner().open("control").unwrap();
+    let mut version = [0; 8];
+    control.read_at(&mut version, 8).unwrap();
+    control.write_at(&1_u64.to_le_bytes(), 8).unwrap();
+    let error = try_open(&disk.process()).unwrap_err();
+    assert!(matches!(error, OpenError::OlderInUse { expected: 2, found: 1, .. }), "{error}");
+    control.write_at(&version, 8).unwrap();
     say(&disk, 0..2, 2);
     drop(engine);
     say(&disk, 0..2, 1);

@@ -2,9 +2,18 @@
 
 use std::io::ErrorKind;
 
+use pongo::WriteError;
 use pongo::prelude::*;
-use pongo_sim::{Again, Call, Disk, Fault, Faults, Plan, Random};
+use pongo_sim::{Again, Call, Disk, Fault, Faults, Kind, Plan, Random};
 use pongo_torture::{Change, Look, Transaction, World, look, look_at, options};
+
+#[pongo::record]
+#[pongo(table = "points")]
+struct Point {
+    #[pongo(key)]
+    id: u64,
+    left: u64,
+}
 
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
@@ -230,4 +239,47 @@ fn verify_tells_errors_of_the_system_from_damage() {
         }
     }
     assert!(unread > 5, "{unread} of {tried} reports, {calls} calls");
+}
+
+/// Rows of a transaction that holds too much in memory cannot be written: the call that was refused changed nothing, and can be
+/// made again.
+#[test]
+fn a_row_that_could_not_be_spilled_is_not_changed() {
+    let disk = Disk::new();
+    let store = options().transaction_memory(64 << 10).open_on(disk.process().storage()).unwrap();
+    let tx = store.begin_write().unwrap();
+    let mut points = tx.table::<Point>().unwrap();
+    (0..2000).for_each(|id| points.insert(&Point { id, left: 1000 }).unwrap());
+    disk.plan(0, |_| Plan::FailOn(Kind::Write, "tables", ErrorKind::StorageFull));
+    let (mut refused, mut put) = (0, 2000);
+    while refused < 3 {
+        match points.insert(&Point { id: put, left: 1000 }) {
+            Ok(()) => put += 1,
+            Err(error) => {
+                assert!(matches!(error, WriteError::Fault(_)), "{error}");
+                assert!(!points.contains(&put).unwrap());
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(points.len().unwrap(), put);
+    disk.plan(0, |_| Plan::Nothing);
+    points.insert(&Point { id: put, left: 1000 }).unwrap();
+    // What was written can be changed again: once, whatever was refused.
+    disk.plan(0, |_| Plan::FailOn(Kind::Write, "tables", ErrorKind::StorageFull));
+    let mut changed = 0;
+    while points.update(&changed, |point| point.left -= 1).is_ok() {
+        changed += 1;
+    }
+    assert!(changed <= put, "memory is full before all are changed");
+    disk.plan(0, |_| Plan::Nothing);
+    for id in changed..=put {
+        points.update(&id, |point| point.left -= 1).unwrap();
+    }
+    drop(points);
+    tx.commit().unwrap();
+    let snapshot = store.begin_read().unwrap();
+    let points = snapshot.table::<Point>().unwrap();
+    assert_eq!(points.len(), put + 1);
+    assert!(points.rows().all(|point| point.unwrap().left == 999));
 }
