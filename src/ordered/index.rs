@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
@@ -15,7 +16,20 @@ use pongo_index::ordered::{
     FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
 };
 
-use super::{KeySource, Ordered, Tuning, lock};
+use super::memory::{Memory, Reserved};
+use super::{BEGAN, KeySource, Ordered, Tuning, lock};
+
+/// Rows that one range sorts at least, where there are so many; beyond, as many as are sorted already. What is left it looks
+/// through. So the first range of a large table takes no longer than a few others, and soon all rows are sorted.
+const SORTED_AT_ONCE: u64 = 1 << 20;
+/// Sorted rows are joined as long as they take this part of the memory, which is left free for joining them.
+const JOINED_PART: u64 = 8;
+/// Rows are sorted so many at a time that it takes this part of the memory.
+const STEP_PART: u64 = 16;
+/// What sorting takes a row beside twice its key: its number, a place in the order, what it is sorted by.
+const SORTING_A_ROW: u64 = 36;
+/// And what a key takes of which the length is not known.
+const SORTING_A_LENGTH: u64 = 16;
 
 /// Bytes of rows at the watermark that are hashed into its digest.
 const DIGEST: u64 = 4096;
@@ -33,6 +47,10 @@ pub(crate) struct OrderedIndex {
     merging: Mutex<()>,
     /// The table's length at which the keeper is to look at it again.
     look_at: AtomicU64,
+    /// When a range last asked for it, in ms since [`BEGAN`].
+    asked_at: AtomicU64,
+    /// Rows that it had to look through.
+    scanned: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -49,12 +67,14 @@ pub(crate) struct Recent {
     from: u64,
     to: u64,
     pub(super) run: Run,
+    /// Its memory, if it stays.
+    reserved: Option<Reserved>,
 }
 
 impl Recent {
     /// Pairs that stand for no part of the table: a transaction's own.
     pub(crate) fn of(run: Run) -> Self {
-        Self { from: 0, to: 0, run }
+        Self { from: 0, to: 0, run, reserved: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -71,8 +91,8 @@ impl Recent {
 pub(crate) struct Sources {
     pub(super) sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
     pub(super) runs: Vec<Arc<Recent>>,
-    /// Nothing is sorted: the rows are to be looked through.
-    pub(super) scan: bool,
+    /// From this row on nothing is sorted: the rows are to be looked through.
+    pub(super) scan_from: Option<u64>,
 }
 
 /// Whether a catch-up goes on to the last row.
@@ -117,6 +137,8 @@ impl OrderedIndex {
             state: Mutex::default(),
             merging: Mutex::default(),
             look_at: AtomicU64::new(tuning.small + 1),
+            asked_at: AtomicU64::new(0),
+            scanned: AtomicU64::new(0),
             tuning,
         }
     }
@@ -239,17 +261,46 @@ impl OrderedIndex {
                 let _ = self.catch_up(ordered, engine, Worth::IfLagging);
             }
         }
-        let mut state = lock(&self.state);
-        let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
-        if held.is_none() && view.len() - watermark.min(view.len()) > self.tuning.in_memory {
-            return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
+        self.asked_at.store(BEGAN.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let mut is_last = held.is_none();
+        loop {
+            let mut state = lock(&self.state);
+            let sorted_to = self.extend_runs(&mut state, view, heap, ordered, held.is_none())?;
+            if sorted_to >= view.len() || is_last {
+                let unsorted = view.len().saturating_sub(sorted_to);
+                self.scanned.store(unsorted, Ordering::Relaxed);
+                return Ok(Sources {
+                    sorted: state.sorted.clone(),
+                    runs: state.runs.clone(),
+                    scan_from: (unsorted > 0).then_some(sorted_to),
+                });
+            }
+            // There is no room for what came last: it goes to the blocks.
+            drop(state);
+            let _ = self.catch_up(ordered, engine, Worth::Always);
+            is_last = true;
         }
-        self.extend_runs(&mut state, view, heap)?;
-        Ok(Sources { sorted: state.sorted.clone(), runs: state.runs.clone(), scan: false })
+    }
+
+    /// How many rows the last range had to look through.
+    pub(crate) fn scanned(&self) -> u64 {
+        self.scanned.load(Ordering::Relaxed)
+    }
+
+    /// Gives up what is sorted, if nothing asked for it for so long. Whether there was anything.
+    pub(super) fn free_runs_if_idle(&self, idle: Duration) -> bool {
+        let now = BEGAN.elapsed().as_millis() as u64;
+        let since = now.saturating_sub(self.asked_at.load(Ordering::Relaxed));
+        let Ok(mut state) = self.state.try_lock() else { return false };
+        let is_idle = u128::from(since) >= idle.as_millis() && !state.runs.is_empty();
+        if is_idle {
+            state.runs.clear();
+        }
+        is_idle
     }
 
     /// Takes the index's newest version from the store, if it has one that fits the rows.
-    fn load(
+    pub(crate) fn load(
         &self,
         ordered: &Ordered,
         store: &Arc<OrderedStore>,
@@ -322,27 +373,110 @@ impl OrderedIndex {
         Ok(None)
     }
 
-    /// Sorts what came since the last time.
-    fn extend_runs(&self, state: &mut State, view: &TableView, heap: &dyn HeapRead) -> Result<(), ReadError> {
+    /// Sorts what came since the last time, as far as there is memory, and returns the row up to which all is sorted. `bounded`:
+    /// not too much of it at once.
+    fn extend_runs(
+        &self,
+        state: &mut State,
+        view: &TableView,
+        heap: &dyn HeapRead,
+        ordered: &Ordered,
+        bounded: bool,
+    ) -> Result<u64, ReadError> {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         state.runs.retain(|run| run.to > watermark);
         if state.runs.first().is_some_and(|first| first.from > watermark) {
             // What lies in blocks is less than it was.
             state.runs.clear();
         }
-        let known = state.runs.last().map_or(watermark, |run| run.to);
-        if known >= view.len() {
-            return Ok(());
+        let mut known = state.runs.last().map_or(watermark, |run| run.to);
+        let mut end = view.len();
+        if bounded {
+            let at_once = SORTED_AT_ONCE.min(self.tuning.slice).max(known - watermark);
+            end = end.min(known + at_once).min(watermark.saturating_add(self.tuning.in_memory));
         }
-        let mut new = self.run_of(view, heap, known..view.len(), &|_| false)?;
-        // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
-        while let Some(last) = state.runs.pop_if(|last| (last.run.len()) < 2 * new.run.len()) {
-            let mut pairs =
-                Pairs::with_capacity(last.run.len() + new.run.len(), self.keys.fixed_len().unwrap_or(0));
-            for (key, row) in last.run.iter().chain(new.run.iter()) {
-                pairs.push(key, row).map_err(|error| self.fault(error))?;
+        while known < end {
+            let Some(new) = self.sort_some(view, heap, known..end, ordered)? else { break };
+            known = new.to;
+            self.push_run(state, new, ordered.memory())?;
+        }
+        Ok(known)
+    }
+
+    /// Sorts the first of some rows, as many as there is memory for at a time; `None` if there is none.
+    fn sort_some(
+        &self,
+        view: &TableView,
+        heap: &dyn HeapRead,
+        rows: std::ops::Range<u64>,
+        ordered: &Ordered,
+    ) -> Result<Option<Recent>, ReadError> {
+        let memory = ordered.memory();
+        let step = memory.limit() / STEP_PART;
+        let a_row = self.keys.fixed_len().map(|len| 2 * len as u64 + SORTING_A_ROW);
+        let (to, wanted) = match a_row {
+            Some(a_row) => {
+                let to = rows.end.min(rows.start + (step / a_row).max(1));
+                (to, (to - rows.start) * a_row)
             }
-            new = Recent { from: last.from, to: new.to, run: pairs.sort() };
+            None => (rows.end, step),
+        };
+        let most = memory.limit() - memory.limit() / JOINED_PART;
+        let Some(mut reserved) = memory.reserve(wanted, most).or_else(|| {
+            // What nobody asks for makes room for what somebody does.
+            ordered.free_idle(self).then(|| memory.reserve(wanted, most)).flatten()
+        }) else {
+            return Ok(None);
+        };
+        // Rows that no snapshot sees, now or later, are left out.
+        let forgotten = self.core.seen_from().min(view.seq());
+        let size = self.core.row_size();
+        let at_once = ((1 << 20) / size).max(1);
+        let table = &self.core.schema().table;
+        let mut pairs = match a_row {
+            Some(_) => Pairs::with_capacity((to - rows.start) as usize, self.keys.fixed_len().unwrap_or(0)),
+            None => Pairs::default(),
+        };
+        let (mut key, mut taken, mut at) = (Vec::new(), 0, rows.start);
+        'rows: while at < to {
+            let end = to.min(at + at_once);
+            let bytes = view.rows_bytes(RowId(at)..RowId(end))?;
+            for bytes in bytes.chunks_exact(size as usize) {
+                if a_row.is_none() && taken >= step {
+                    break 'rows;
+                }
+                let row = RowId(at);
+                at += 1;
+                if view.died(row).is_some_and(|died| died <= forgotten) {
+                    continue;
+                }
+                key.clear();
+                self.keys.put(table, bytes, heap, &mut key)?;
+                taken += 2 * key.len() as u64 + SORTING_A_ROW + SORTING_A_LENGTH;
+                pairs.push(&key, row).map_err(|error| self.fault(error))?;
+            }
+        }
+        let run = pairs.sort();
+        reserved.set(run.memory());
+        Ok(Some(Recent { from: rows.start, to: at, run, reserved: Some(reserved) }))
+    }
+
+    /// Takes sorted rows in behind the others, and joins those that are not much larger: what is joined again is, all in all, a few
+    /// times what came.
+    fn push_run(&self, state: &mut State, mut new: Recent, memory: &Arc<Memory>) -> Result<(), ReadError> {
+        let taken = |run: &Recent| run.reserved.as_ref().map_or(0, Reserved::bytes);
+        while let Some(last) = state.runs.last()
+            && last.run.len() < 2 * new.run.len()
+        {
+            let both = taken(last) + taken(&new);
+            if both > memory.limit() / JOINED_PART {
+                break;
+            }
+            let Some(mut reserved) = memory.reserve(both, memory.limit()) else { break };
+            let run = Run::join(&last.run, &new.run).map_err(|error| self.fault(error))?;
+            reserved.set(run.memory());
+            new = Recent { from: last.from, to: new.to, run, reserved: Some(reserved) };
+            state.runs.pop();
         }
         state.runs.push(Arc::new(new));
         Ok(())
@@ -375,7 +509,7 @@ impl OrderedIndex {
             }
             from = to;
         }
-        Ok(Recent { from: rows.start, to: rows.end, run: pairs.sort() })
+        Ok(Recent { from: rows.start, to: rows.end, run: pairs.sort(), reserved: None })
     }
 
     pub(crate) fn fault(&self, error: OrderedError) -> ReadError {
@@ -396,6 +530,10 @@ impl OrderedIndex {
         let snapshot = engine.begin_durable_read()?;
         let Some(view) = snapshot.view(&self.core)? else { return Ok(true) };
         if view.is_empty() {
+            return Ok(true);
+        }
+        if worth == Worth::IfLagging && view.len() <= self.tuning.allowed_lag(view.len()) {
+            // It may lag by all of it: no blocks are opened, or made, to find that out.
             return Ok(true);
         }
         let Some(store) = ordered.store() else { return Ok(false) };

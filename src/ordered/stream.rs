@@ -1,7 +1,7 @@
 //! [`Stream`]: the rows of an index that a view sees, in the order of their keys, from both ends.
 //!
-//! It merges the pairs in blocks with the recent rows, which are sorted in memory; or it looks through the rows, where neither is
-//! to be had. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
+//! It merges the pairs in blocks with the recent rows, which are sorted in memory, and with those that it has to look for among
+//! the rows, since they are in neither. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
 //! can name too much, never too little, so that what is left is exact at any view, older than the index or newer.
 
 use std::cmp::Ordering;
@@ -203,7 +203,7 @@ impl Flow {
             let own = own.iter().map(|run| side(run, own_start, own_end, 0));
             runs.extend(own.filter(|run| run.at < run.end));
         }
-        let scan = (sources.scan && !nowhere).then(|| Scan::new(forward));
+        let scan = sources.scan_from.filter(|_| !nowhere).map(|from| Scan::new(forward, from));
         Ok(Self { forward, limits: limits.clone(), blocks, runs, own_from, scan, began })
     }
 
@@ -261,8 +261,8 @@ impl Flow {
             blocks.fill_key(context)?;
             first = Some(Next::Blocks);
         }
-        if let Some(scan) = &self.scan
-            && scan.current().is_some()
+        if let Some(pair) = self.scan.as_ref().and_then(Scan::current)
+            && self.is_sooner(pair, first)
         {
             first = Some(Next::Scan);
         }
@@ -278,10 +278,7 @@ impl Flow {
                 self.runs[place].fill(context, &self.limits, self.forward);
             }
             let Some(pair) = self.runs[place].current(self.forward) else { continue };
-            let sooner = first.and_then(|first| self.current(first)).is_none_or(|best| {
-                pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
-            });
-            if sooner {
+            if self.is_sooner(pair, first) {
                 first = Some(Next::Run(place));
             }
         }
@@ -312,6 +309,13 @@ impl Flow {
         if let Some(own) = &context.own {
             own.note_passed(&context.index, self.forward, Passed { from: began.from, to });
         }
+    }
+
+    /// Whether a pair comes before that of the best side so far.
+    fn is_sooner(&self, pair: (&[u8], RowId), best: Option<Next>) -> bool {
+        best.and_then(|best| self.current(best)).is_none_or(|best| {
+            pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
+        })
     }
 
     fn current(&self, next: Next) -> Option<(&[u8], RowId)> {
@@ -435,10 +439,10 @@ impl<'s> Stream<'s> {
 
     fn sources(&mut self) -> Result<Sources, ReadError> {
         if self.own_only || self.context.view.is_empty() {
-            return Ok(Sources { sorted: None, runs: Vec::new(), scan: false });
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: None });
         }
         if self.tries >= TRIES {
-            return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: Some(0) });
         }
         let shared = self.context.shared;
         self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)

@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | `error` | [`OrderedError`], [`StoreError`] |
 //! | `blocks` | [`BlockStore`], the door to where blocks lie; [`MemoryBlocks`] |
-//! | `in_sled` | [`SledBlocks`], the only file that calls sled; [`set_aside`] |
+//! | `in_sled` | [`SledBlocks`], the only file that calls sled but for `sled_thread`; [`set_aside`] |
+//! | `sled_thread` | the thread that opens and drops a sled, and whether sled can have its own |
 //! | `sled_files` | what may lie in sled's folder for sled to be let near it |
+//! | `folder` | [`Folder`], which is followed when it is renamed |
 //! | `edge`, `run` | [`Edge`], a place between two pairs; [`Pairs`] and [`Run`], what is merged |
 //! | `block` | the bytes of a block: encode, read, search |
 //! | `directory`, `root` | which blocks an index has; which indexes a store has |
@@ -26,12 +28,14 @@ mod cursor;
 mod directory;
 mod edge;
 mod error;
+mod folder;
 mod gather;
 mod in_sled;
 mod merge;
 mod root;
 mod run;
 mod sled_files;
+mod sled_thread;
 mod sorted;
 mod store;
 
@@ -43,7 +47,8 @@ pub use blocks::{Block, BlockStore, MemoryBlocks};
 pub use cursor::Cursor;
 pub use edge::Edge;
 pub use error::{OrderedError, StoreError};
-pub use in_sled::{SledBlocks, set_aside};
+pub use folder::Folder;
+pub use in_sled::{SledBlocks, bytes_on_disk, set_aside};
 pub use merge::Rewrite;
 pub use run::{Pairs, Run};
 pub use sorted::Sorted;

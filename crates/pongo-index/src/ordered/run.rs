@@ -248,6 +248,37 @@ impl Run {
         self.pairs.is_empty()
     }
 
+    /// Returns the pairs of two runs as one. Costs a comparison a pair, and the memory of both again.
+    ///
+    /// # Errors
+    /// [`OrderedError::TooManyPairs`].
+    pub fn join(one: &Run, other: &Run) -> Result<Run, OrderedError> {
+        let mut pairs = Pairs {
+            keys: Vec::with_capacity(one.pairs.keys.len() + other.pairs.keys.len()),
+            lengths: Lengths::default(),
+            rows: Vec::with_capacity(one.len() + other.len()),
+        };
+        let (mut i, mut j) = (0, 0);
+        while i < one.len() || j < other.len() {
+            let first = j == other.len() || i < one.len() && one.get(i) <= other.get(j);
+            let (key, row) = if first { one.get(i) } else { other.get(j) };
+            *(if first { &mut i } else { &mut j }) += 1;
+            pairs.push(key, row)?;
+        }
+        Ok(Run { pairs })
+    }
+
+    /// Returns the bytes of memory that the pairs take.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let Pairs { keys, lengths, rows } = &self.pairs;
+        let ends = match lengths {
+            Lengths::One(_) => 0,
+            Lengths::Many(ends) => ends.capacity(),
+        };
+        (keys.capacity() + 8 * (ends + rows.capacity())) as u64
+    }
+
     /// The `i`th pair in order.
     ///
     /// # Panics
