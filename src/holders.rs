@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
 
+use crate::sharded::{Place, Sharded};
 use crate::undo::Log;
 
 /// A new row of a transaction.
@@ -23,8 +24,12 @@ struct Holder {
 /// The values of one unique index among a transaction's rows.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    /// The new rows that are alive and were compared with the others: staged ones always are.
-    held: HashTable<Holder>,
+    /// The number of the first written row.
+    first: u64,
+    /// The staged rows.
+    staged: HashTable<(u64, usize)>,
+    /// The written rows that are alive and were compared with the others.
+    written: Sharded<Place>,
     /// Hashes of the values of all written rows; in the end of the staged ones, too.
     pub(crate) hashes: Vec<u64>,
     /// What was there and what came in its place.
@@ -32,13 +37,24 @@ pub(crate) struct Holders {
 }
 
 impl Holders {
+    /// Of a transaction whose written rows begin with this number.
+    pub(crate) fn new(first: u64) -> Self {
+        Self { first, ..Self::default() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.staged.is_empty() && self.written.is_empty()
     }
 
     /// The row whose value has this hash and satisfies `has_value`.
     pub(crate) fn find(&self, hash: u64, mut has_value: impl FnMut(New) -> bool) -> Option<New> {
-        self.held.find(hash, |known| known.hash == hash && has_value(known.row)).map(|known| known.row)
+        let staged = self.staged.find(hash, |&(known, place)| known == hash && has_value(New::Staged(place)));
+        if let Some(&(_, place)) = staged {
+            return Some(New::Staged(place));
+        }
+        let new = |place: &Place| New::Written(RowId(self.first + place.get()));
+        let is = |place: &Place| self.hashes[place.get() as usize] == hash && has_value(new(place));
+        self.written.find(hash, is).map(new)
     }
 
     /// A row has a value that no other has.
@@ -50,8 +66,7 @@ impl Holders {
     /// A row has its value no more. Nothing, if it was not noted.
     pub(crate) fn remove(&mut self, hash: u64, row: New) {
         let holder = Holder { hash, row };
-        if self.held.find(hash, |known| *known == holder).is_some() {
-            self.change(Some(holder), None);
+        if self.take(holder) {
             self.log.note(|| (Some(holder), None));
         }
     }
@@ -62,25 +77,47 @@ impl Holders {
         self.add(hash, New::Staged(to));
     }
 
-    /// The staged rows were written, to rows that `number` says.
+    /// The staged rows were written, to rows that `number` says, and their hashes are noted.
     pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId) {
-        let Self { held, log, .. } = self;
-        for holder in held.iter_mut() {
-            if let New::Staged(place) = holder.row {
-                let before = std::mem::replace(&mut holder.row, New::Written(number(place)));
-                log.note(|| (Some(Holder { row: before, ..*holder }), Some(*holder)));
+        for (hash, place) in std::mem::take(&mut self.staged) {
+            let (before, now) = (New::Staged(place), New::Written(number(place)));
+            self.change(None, Some(Holder { hash, row: now }));
+            self.log.note(|| (Some(Holder { hash, row: before }), Some(Holder { hash, row: now })));
+        }
+    }
+
+    /// Nobody compares values any more. The hashes of all rows.
+    pub(crate) fn finish(&mut self) -> Vec<u64> {
+        std::mem::take(self).hashes
+    }
+
+    fn take(&mut self, holder: Holder) -> bool {
+        match holder.row {
+            New::Staged(place) => {
+                let entry = self.staged.find_entry(holder.hash, |known| *known == (holder.hash, place));
+                entry.map(|entry| entry.remove()).is_ok()
+            }
+            New::Written(row) => {
+                let first = self.first;
+                self.written.remove(holder.hash, |known| first + known.get() == row.0)
             }
         }
     }
 
     fn change(&mut self, from: Option<Holder>, to: Option<Holder>) {
-        if let Some(from) = from
-            && let Ok(entry) = self.held.find_entry(from.hash, |known| *known == from)
-        {
-            entry.remove();
+        if let Some(from) = from {
+            self.take(from);
         }
-        if let Some(to) = to {
-            self.held.insert_unique(to.hash, to, |known| known.hash);
+        match to {
+            Some(Holder { hash, row: New::Staged(place) }) => {
+                self.staged.insert_unique(hash, (hash, place), |&(hash, _)| hash);
+            }
+            Some(Holder { hash, row: New::Written(row) }) => {
+                let hashes = &self.hashes;
+                let hash_of = |place: &Place| hashes[place.get() as usize];
+                self.written.insert(hash, Place::new(row.0 - self.first), hash_of);
+            }
+            None => {}
         }
     }
 

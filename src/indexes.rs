@@ -1,5 +1,6 @@
 //! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -412,17 +413,15 @@ fn apply_once(
         ([], _) => {}
         (&[hash], &[(row, before)]) => replace(index, hash, before, row)?,
         _ => {
-            let replacing: HashSet<RowId> = change.previous.iter().map(|&(row, _)| row).collect();
-            let new = |row: &RowId| !replacing.contains(row);
-            let entries: Vec<(u64, RowId)> = if replacing.is_empty() {
-                hashes.iter().zip(first..).map(|(&hash, row)| (hash, RowId(row))).collect()
-            } else {
-                (first..change.rows.end.0).map(RowId).filter(new).map(|row| (hash_of(row), row)).collect()
-            };
+            let pairs = sorted(change.previous);
+            let mut replacing = pairs.iter().map(|&(row, _)| row).peekable();
+            let new = |row: &RowId| replacing.next_if_eq(row).is_none();
+            let mut entries = Vec::with_capacity(hashes.len().saturating_sub(pairs.len()));
+            let rows = (first..change.rows.end.0).map(RowId);
+            entries.extend(rows.filter(new).map(|row| (hash_of(row), row)));
             index.insert_bulk(&entries)?;
-            let mut pairs = change.previous.to_vec();
-            pairs.sort_unstable();
-            for (row, before) in pairs {
+            drop(entries);
+            for &(row, before) in pairs.iter() {
                 replace(index, hash_of(row), before, row)?;
             }
         }
@@ -447,11 +446,32 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
         }
         return Ok(());
     }
-    let replaced: HashSet<RowId> = change.previous.iter().map(|&(_, before)| before).collect();
-    for &row in change.deaths.iter().filter(|row| !replaced.contains(row)) {
-        index.set_dead(keys.hash(row), row)?;
+    let mut replaced: Vec<RowId> = change.previous.iter().map(|&(_, before)| before).collect();
+    replaced.sort_unstable();
+    // Most come in the order of their numbers.
+    let mut next = 0;
+    for &row in change.deaths {
+        if replaced.get(next) != Some(&row) {
+            match replaced.binary_search(&row) {
+                Ok(at) => next = at,
+                Err(_) => {
+                    index.set_dead(keys.hash(row), row)?;
+                    continue;
+                }
+            }
+        }
+        next += 1;
     }
     Ok(())
+}
+
+/// Pairs in the order of their new rows, as a transaction has them.
+pub(crate) fn sorted(pairs: &[(RowId, RowId)]) -> Cow<'_, [(RowId, RowId)]> {
+    let mut pairs = Cow::Borrowed(pairs);
+    if !pairs.is_sorted() {
+        pairs.to_mut().sort_unstable();
+    }
+    pairs
 }
 
 /// A commit that the index may have seen, whole or in part, and later ones too.

@@ -8,6 +8,7 @@
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
 
+use crate::sharded::{Place, Sharded};
 use crate::undo::Log;
 
 /// A row that the next version of its key replaces.
@@ -22,8 +23,9 @@ pub(crate) struct Base {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Touched {
     pub(crate) hash: u64,
-    /// The key's row among the staged ones; if there is none, the key has the row in `base` if that is alive, or none.
+    /// The key's row among the staged ones; if there is none, the key has no row any more.
     pub(crate) staged: Option<usize>,
+    /// The last row it had, which is dead or dies.
     pub(crate) base: Option<Base>,
 }
 
@@ -40,11 +42,38 @@ pub(crate) enum Spot {
     Nowhere,
 }
 
+/// What is known of one key, as small as it can be kept: the transaction may change millions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Entry {
+    /// It has a staged row.
+    Staged(Touched),
+    /// It has a written row.
+    Written { hash: u64, row: RowId },
+    /// It has no row any more.
+    Gone(Grave),
+}
+
+/// The last row of a key that was deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Grave {
+    hash: u64,
+    row: RowId,
+}
+
+impl From<Touched> for Entry {
+    fn from(touched: Touched) -> Self {
+        match (touched.staged, touched.base) {
+            (None, Some(base)) => Self::Gone(Grave { hash: touched.hash, row: base.row }),
+            _ => Self::Staged(touched),
+        }
+    }
+}
+
 /// A change to [`Keys`]: what was there, what came in its place.
 #[derive(Clone, Copy, Debug)]
-enum Step {
-    Touched { before: Option<Touched>, now: Option<Touched> },
-    Written { hash: u64, before: Option<RowId>, now: Option<RowId> },
+struct Step {
+    before: Option<Entry>,
+    now: Option<Entry>,
 }
 
 /// A place to come back to with [`Keys::rewind`].
@@ -56,100 +85,126 @@ pub(crate) struct KeysMark {
     deaths: usize,
 }
 
-/// See the module.
+/// See the module. A key is in one of the three tables, or in none if nothing was done to it.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    pub(crate) touched: HashTable<Touched>,
-    /// The newest written row of each key that was written in bulk, as far as `resolved` says.
-    pub(crate) written: HashTable<RowId>,
+    /// The number of the first written row.
+    first: u64,
+    /// Keys with staged rows.
+    touched: HashTable<Touched>,
+    /// The newest written row of each key that has one, as far as `resolved` says.
+    written: Sharded<Place>,
+    /// Keys that were deleted.
+    gone: Sharded<Grave>,
     /// How many of the written rows were compared with the others.
     pub(crate) resolved: u64,
-    /// Pairs of a row and the one it replaced.
+    /// Pairs of a row and the one it replaced, in the order of the first.
     pub(crate) previous: Vec<(RowId, RowId)>,
     pub(crate) deaths: Vec<RowId>,
     log: Log<Step>,
 }
 
 impl Keys {
-    /// Whether the transaction put, deleted or loaded nothing, as far as `resolved` says.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.touched.is_empty() && self.written.is_empty()
+    /// Of a transaction whose written rows begin with this number.
+    pub(crate) fn new(first: u64) -> Self {
+        Self { first, ..Self::default() }
     }
 
-    /// Notes what was done to a key that was found at `spot`.
+    /// Whether the transaction put, deleted or loaded nothing, as far as `resolved` says.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.touched.is_empty() && self.written.is_empty() && self.gone.is_empty()
+    }
+
+    /// What was done to the key with a hash; `None`: nothing. The closures know whether the key is that of the staged row at a
+    /// place, of a written row, and of any row.
+    pub(crate) fn find(
+        &self,
+        hash: u64,
+        of_staged: impl Fn(usize) -> bool,
+        of_written: impl Fn(RowId) -> bool,
+        of_row: impl Fn(RowId) -> bool,
+    ) -> Option<Spot> {
+        let staged = |known: &Touched| known.hash == hash && known.staged.is_some_and(&of_staged);
+        if let Some(touched) = self.touched.find(hash, staged) {
+            return Some(Spot::Touched(*touched));
+        }
+        let row_of = |place: &Place| RowId(self.first + place.get());
+        if let Some(place) = self.written.find(hash, |place| of_written(row_of(place))) {
+            return Some(Spot::Written(row_of(place)));
+        }
+        let grave = self.gone.find(hash, |grave| grave.hash == hash && of_row(grave.row))?;
+        let base = Base { row: grave.row, alive: false };
+        Some(Spot::Touched(Touched { hash, staged: None, base: Some(base) }))
+    }
+
+    /// Whether a written row is the newest version of its key.
+    pub(crate) fn has_written(&self, hash: u64, row: RowId) -> bool {
+        self.written.find(hash, |known| self.first + known.get() == row.0).is_some()
+    }
+
+    /// Notes what was done to a key that was found at `spot`: it has a staged row now, or is deleted.
     pub(crate) fn touch(&mut self, spot: Spot, now: Touched) {
-        let before = match spot {
-            Spot::Touched(before) => Some(before),
-            Spot::Written(row) => {
-                // From now on the key is a touched one.
-                self.swap_written(now.hash, Some(row), None, |_| unreachable!("nothing is added"));
-                self.log.note(|| Step::Written { hash: now.hash, before: Some(row), now: None });
-                None
-            }
-            Spot::Applied(_) | Spot::Nowhere => None,
-        };
-        self.change_touched(before, Some(now));
+        let before = Self::entry(spot, now.hash);
+        self.change(before, Some(now.into()), |_| unreachable!("no written row is added"));
     }
 
     /// Forgets a key that was put and deleted again, and had no row before.
     pub(crate) fn forget(&mut self, touched: Touched) {
-        self.change_touched(Some(touched), None);
+        self.change(Some(touched.into()), None, |_| unreachable!("no row is added"));
     }
 
     /// The staged row of the key with this hash has another place now.
     pub(crate) fn move_staged(&mut self, hash: u64, from: usize, to: usize) {
         if let Some(&before) = self.touched.find(hash, |known| known.staged == Some(from)) {
-            self.change_touched(Some(before), Some(Touched { staged: Some(to), ..before }));
+            self.touch(Spot::Touched(before), Touched { staged: Some(to), ..before });
         }
     }
 
-    fn change_touched(&mut self, before: Option<Touched>, now: Option<Touched>) {
-        self.swap_touched(before, now);
-        self.log.note(|| Step::Touched { before, now });
+    /// What is known of a key that was found at `spot`.
+    fn entry(spot: Spot, hash: u64) -> Option<Entry> {
+        match spot {
+            Spot::Touched(touched) => Some(touched.into()),
+            Spot::Written(row) => Some(Entry::Written { hash, row }),
+            Spot::Applied(_) | Spot::Nowhere => None,
+        }
+    }
+
+    fn change(&mut self, before: Option<Entry>, now: Option<Entry>, hash_of: impl Fn(RowId) -> u64) {
+        self.swap(before, now, hash_of);
+        self.log.note(|| Step { before, now });
     }
 
     /// Puts `to`, of the same key, in the place of `from`.
-    fn swap_touched(&mut self, from: Option<Touched>, to: Option<Touched>) {
-        match (from, to) {
-            (Some(from), Some(to)) => match self.touched.find_mut(from.hash, |known| *known == from) {
-                Some(place) => *place = to,
-                None => self.swap_touched(None, Some(to)),
-            },
-            (Some(from), None) => {
+    fn swap(&mut self, from: Option<Entry>, to: Option<Entry>, hash_of: impl Fn(RowId) -> u64) {
+        match from {
+            Some(Entry::Staged(from)) => {
                 if let Ok(entry) = self.touched.find_entry(from.hash, |known| *known == from) {
                     entry.remove();
                 }
             }
-            (None, Some(to)) => {
+            Some(Entry::Written { hash, row }) => {
+                let first = self.first;
+                self.written.remove(hash, |known| first + known.get() == row.0);
+            }
+            Some(Entry::Gone(from)) => {
+                self.gone.remove(from.hash, |known| *known == from);
+            }
+            None => {}
+        }
+        match to {
+            Some(Entry::Staged(to)) => {
                 self.touched.insert_unique(to.hash, to, |known| known.hash);
             }
-            (None, None) => {}
+            Some(Entry::Written { hash, row }) => self.insert_written(hash, row, hash_of),
+            Some(Entry::Gone(to)) => self.gone.insert(to.hash, to, |known| known.hash),
+            None => {}
         }
     }
 
-    fn swap_written(
-        &mut self,
-        hash: u64,
-        from: Option<RowId>,
-        to: Option<RowId>,
-        hash_of: impl Fn(RowId) -> u64,
-    ) {
-        match (from, to) {
-            (Some(from), Some(to)) => {
-                if let Some(place) = self.written.find_mut(hash, |known| *known == from) {
-                    *place = to;
-                }
-            }
-            (Some(from), None) => {
-                if let Ok(entry) = self.written.find_entry(hash, |known| *known == from) {
-                    entry.remove();
-                }
-            }
-            (None, Some(to)) => {
-                self.written.insert_unique(hash, to, |known| hash_of(*known));
-            }
-            (None, None) => {}
-        }
+    fn insert_written(&mut self, hash: u64, row: RowId, hash_of: impl Fn(RowId) -> u64) {
+        let first = self.first;
+        let hash_of = |place: &Place| hash_of(RowId(first + place.get()));
+        self.written.insert(hash, Place::new(row.0 - first), hash_of);
     }
 
     /// A place to come back to.
@@ -164,35 +219,26 @@ impl Keys {
 
     /// Takes back what was done since a mark. `hash_of` knows all rows that were written, those given up too.
     pub(crate) fn rewind(&mut self, mark: KeysMark, hash_of: impl Fn(RowId) -> u64) {
-        while let Some(step) = self.log.pop_to(mark.steps) {
-            match step {
-                Step::Touched { before, now } => self.swap_touched(now, before),
-                Step::Written { hash, before, now } => self.swap_written(hash, now, before, &hash_of),
-            }
+        while let Some(Step { before, now }) = self.log.pop_to(mark.steps) {
+            self.swap(now, before, &hash_of);
         }
         self.resolved = mark.resolved;
         self.previous.truncate(mark.previous);
         self.deaths.truncate(mark.deaths);
     }
 
-    /// How many rows of before, which end at `first`, were live and are gone with their keys.
-    pub(crate) fn deleted(&self, first: u64, was_live: impl Fn(RowId) -> bool) -> u64 {
-        let gone =
-            |touched: &&Touched| touched.staged.is_none() && touched.base.is_some_and(|base| !base.alive);
-        let mut sorted = Vec::new();
+    /// How many rows of before were live and are gone with their keys.
+    pub(crate) fn deleted(&self, was_live: impl Fn(RowId) -> bool) -> u64 {
+        debug_assert!(self.previous.is_sorted());
         let mut deleted = 0;
-        for touched in self.touched.iter().filter(gone) {
-            let Some(mut base) = touched.base.map(|base| base.row) else { continue };
-            if base.0 >= first && sorted.is_empty() {
-                sorted.clone_from(&self.previous);
-                sorted.sort_unstable();
-            }
+        for grave in self.gone.iter() {
+            let mut row = grave.row;
             // Down to the row of before that the first own version replaced, if it did one.
-            while base.0 >= first {
-                let Ok(at) = sorted.binary_search_by_key(&base, |&(row, _)| row) else { break };
-                base = sorted[at].1;
+            while row.0 >= self.first {
+                let Ok(at) = self.previous.binary_search_by_key(&row, |&(row, _)| row) else { break };
+                row = self.previous[at].1;
             }
-            deleted += u64::from(base.0 < first && was_live(base));
+            deleted += u64::from(row.0 < self.first && was_live(row));
         }
         deleted
     }
@@ -222,35 +268,35 @@ impl Keys {
         if let Some(base) = self.bury(base) {
             self.previous.push((row, base.row));
         }
-        match spot {
-            Spot::Touched(touched) => {
-                let now = Touched { staged: None, base: Some(Base { row, alive: true }), ..touched };
-                self.touch(spot, now);
-            }
-            Spot::Written(_) | Spot::Applied(_) | Spot::Nowhere => {
-                let before = match spot {
-                    Spot::Written(before) => Some(before),
-                    _ => None,
-                };
-                self.swap_written(hash, before, Some(row), hash_of);
-                self.log.note(|| Step::Written { hash, before, now: Some(row) });
-            }
+        self.change(Self::entry(spot, hash), Some(Entry::Written { hash, row }), hash_of);
+    }
+
+    /// The staged rows get their numbers, which are higher than those of all written ones: what they replace is noted, and
+    /// from now on they are written.
+    pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId, hash_of: impl Fn(RowId) -> u64) {
+        let touched = std::mem::take(&mut self.touched);
+        self.note_replaced(&touched, &number);
+        for touched in touched {
+            let Some(place) = touched.staged else { continue };
+            let (hash, row) = (touched.hash, number(place));
+            self.insert_written(hash, row, &hash_of);
+            let (before, now) = (Some(Entry::Staged(touched)), Some(Entry::Written { hash, row }));
+            self.log.note(|| Step { before, now });
         }
     }
 
-    /// The staged rows get their numbers: what they replace is noted, and from now on they are rows like others.
-    pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId) {
-        let Self { touched, previous, log, .. } = self;
-        for touched in touched.iter_mut() {
-            let before = *touched;
-            let Some(place) = touched.staged.take() else { continue };
-            let row = number(place);
-            if let Some(base) = touched.base {
-                previous.push((row, base.row));
-            }
-            touched.base = Some(Base { row, alive: true });
-            log.note(|| Step::Touched { before: Some(before), now: Some(*touched) });
-        }
+    /// The same for the last time: nobody looks for a key, or comes back to a mark, any more.
+    pub(crate) fn finish(&mut self, number: impl Fn(usize) -> RowId) {
+        let touched = std::mem::take(&mut self.touched);
+        (self.written, self.log) = (Sharded::default(), Log::default());
+        self.note_replaced(&touched, number);
+    }
+
+    fn note_replaced(&mut self, touched: &HashTable<Touched>, number: impl Fn(usize) -> RowId) {
+        let from = self.previous.len();
+        let pairs = touched.iter().filter_map(|touched| Some((number(touched.staged?), touched.base?.row)));
+        self.previous.extend(pairs);
+        self.previous[from..].sort_unstable();
     }
 }
 
@@ -320,9 +366,9 @@ mod tests {
         let spot = Touched { staged: None, ..spot };
         assert_eq!(spot.base, Some(Base { row: RowId(3), alive: false }));
         keys.touch(Spot::Touched(spot), Touched { staged: Some(1), ..spot });
-        keys.settle(|place| RowId(10 + place as u64));
+        keys.settle(|place| RowId(10 + place as u64), |_| 9);
         assert_eq!((&keys.deaths[..], &keys.previous[..]), (&[RowId(3)][..], &[(RowId(11), RowId(3))][..]));
-        assert_eq!(keys.touched.len(), 1);
+        assert!(keys.has_written(9, RowId(11)) && keys.touched.is_empty() && keys.gone.is_empty());
     }
 
     #[test]
@@ -335,9 +381,11 @@ mod tests {
         let state = |keys: &Keys| {
             let mut touched: Vec<_> = keys.touched.iter().copied().collect();
             touched.sort_by_key(|touched| touched.hash);
-            let mut written: Vec<_> = keys.written.iter().copied().collect();
+            let mut written: Vec<_> = keys.written.iter().map(|place| place.get()).collect();
             written.sort_unstable();
-            (touched, written, keys.previous.clone(), keys.deaths.clone(), keys.resolved)
+            let mut gone: Vec<_> = keys.gone.iter().copied().collect();
+            gone.sort_unstable_by_key(|grave| grave.row);
+            (touched, written, gone, keys.previous.clone(), keys.deaths.clone(), keys.resolved)
         };
         let before = state(&keys);
         let mark = keys.mark();
@@ -347,7 +395,10 @@ mod tests {
             keys.move_staged(7, 1, 0);
             keys.note_written(Spot::Written(RowId(21)), 1, RowId(25), hash_of);
             keys.note_written(Spot::Nowhere, 2, RowId(26), hash_of);
-            keys.settle(|place| RowId(30 + place as u64));
+            keys.settle(|place| RowId(30 + place as u64), hash_of);
+            let spot = Spot::Written(RowId(26));
+            let base = keys.bury(Some(Base { row: RowId(26), alive: true }));
+            keys.touch(spot, Touched { hash: 2, staged: None, base });
             keys.resolved = 5;
             assert_ne!(state(&keys), before);
             keys.rewind(mark, hash_of);

@@ -58,6 +58,7 @@ mod parallel;
 mod range;
 mod read;
 mod savepoint;
+mod sharded;
 mod staging;
 mod stats;
 mod store;

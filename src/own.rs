@@ -97,14 +97,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
 
     /// Whether an own row that lies in the chunks is the newest version of its key.
     fn is_live(&self, keys: &Keys, place: u64) -> bool {
-        let row = RowId(self.first() + place);
-        let hash = self.staging.hashes[place as usize];
-        // What was done to a row that was written in bulk says more than that it was.
-        let is_base = |touched: &Touched| touched.base.is_some_and(|base| base.row == row);
-        match keys.touched.find(hash, is_base) {
-            Some(touched) => touched.staged.is_none() && touched.base == Some(Base { row, alive: true }),
-            None => keys.written.find(hash, |known| *known == row).is_some(),
-        }
+        keys.has_written(self.staging.hashes[place as usize], RowId(self.first() + place))
     }
 
     /// The row with a key.

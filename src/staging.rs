@@ -89,10 +89,10 @@ pub(crate) trait AnyStaging: Send + Sync {
     fn len(&self) -> u64;
     /// What the commit changes, once everything is staged; `None` if nothing.
     fn changes(&self) -> Option<TableChanges>;
-    /// Bytes of rows in memory.
+    /// Bytes that rows in memory take, with what is known of them.
     fn memory(&self) -> u64;
-    /// What the commit is to do; `None` if nothing.
-    fn batch(&self) -> Option<TableBatch<'_>>;
+    /// What the commit is to do, asked for once, and last; `None` if nothing.
+    fn batch(&mut self) -> Option<TableBatch<'_>>;
     /// A savepoint begins.
     fn mark(&mut self, savepoint: u64);
     /// Everything is as it was when this savepoint began; those behind it end. One that began before this staging leaves
@@ -116,14 +116,17 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
             return Err(error);
         }
         self.refuse_broken()?;
-        let written = self.hashes.len() as u64;
+        let written = self.hashes.len();
         self.resolve_all(guard)?;
-        let first = self.view.len() + written;
-        self.keys_mut().settle(|place| RowId(first + place as u64));
+        let first = self.view.len() + written as u64;
+        self.keys_mut().finish(|place| RowId(first + place as u64));
+        *self.orders_mut() = Vec::new();
+        let indexes = 1 + self.holders.len();
+        self.hashes.reserve_exact((written + self.staged.len()) * indexes - written);
         self.hashes.extend(self.staged.iter().map(hash_of));
         self.hash_values_of_staged();
         for holders in &mut self.holders {
-            self.hashes.append(&mut holders.hashes);
+            self.hashes.append(&mut holders.finish());
         }
         Ok(())
     }
@@ -141,18 +144,19 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         let new = self.new_rows();
         let of_before = keys.deaths.iter().filter(|row| row.0 < first).count() as u64;
         let live = new - (keys.deaths.len() as u64 - of_before);
-        let deleted = keys.deleted(first, |row| self.view.is_live(row));
+        let deleted = keys.deleted(|row| self.view.is_live(row));
         let replaced = of_before - deleted;
         let table = self.core.schema().table.clone();
         Some(TableChanges { table, inserted: live - replaced, replaced, deleted })
     }
 
     fn memory(&self) -> u64 {
-        size_of_val(self.staged.as_slice()) as u64
+        self.staged.len() as u64 * self.cost()
     }
 
-    fn batch(&self) -> Option<TableBatch<'_>> {
-        let keys = self.keys();
+    fn batch(&mut self) -> Option<TableBatch<'_>> {
+        // What is not taken from it nobody needs any more.
+        let keys = std::mem::take(self.keys_mut());
         if self.hashes.is_empty() && keys.deaths.is_empty() {
             return None;
         }
@@ -160,8 +164,8 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
             table: Arc::clone(&self.core),
             rows: self.staged.as_slice().as_bytes(),
             hashes: &self.hashes,
-            previous: keys.previous.clone(),
-            deaths: keys.deaths.clone(),
+            previous: keys.previous,
+            deaths: keys.deaths,
         })
     }
 
@@ -189,7 +193,7 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         for (holders, &place) in self.holders.iter_mut().zip(&mark.holders) {
             holders.rewind(place, mark.written);
         }
-        let memory = size_of_val(self.staged.as_slice()) as u64;
+        let memory = self.memory();
         let (steps, written) = (mark.steps, mark.written);
         (self.checked, self.buried, self.loading) = (mark.checked, mark.buried, mark.loading);
         self.interrupted.store(false, Ordering::Relaxed);
@@ -235,12 +239,12 @@ impl<T: PongoRecord> Staging<T> {
         Self {
             heap_fields: handle.core.schema().heap_fields(),
             core: Arc::clone(&handle.core),
-            holders: handle.unique.iter().map(|_| Holders::default()).collect(),
+            holders: handle.unique.iter().map(|_| Holders::new(view.len())).collect(),
+            keys: RwLock::new(Keys::new(view.len())),
             handle,
             view,
             staged: Vec::new(),
             hashes: Vec::new(),
-            keys: RwLock::default(),
             orders: Mutex::default(),
             interrupted: Arc::default(),
             checked: 0,
@@ -283,7 +287,7 @@ impl<T: PongoRecord> Staging<T> {
 
     /// Whether the transaction changed nothing in this table yet.
     pub(crate) fn is_untouched(&self) -> bool {
-        self.hashes.is_empty() && self.staged.is_empty() && self.keys().touched.is_empty()
+        self.hashes.is_empty() && self.staged.is_empty() && self.keys().is_empty()
     }
 
     /// A row of this transaction, by the number that it would get if it were committed now.
@@ -353,21 +357,9 @@ impl<T: PongoRecord> Staging<T> {
                 false
             }
         };
-        let touched = keys.touched.find(hash, |touched| {
-            touched.hash == hash
-                && match (touched.staged, touched.base) {
-                    (Some(place), _) => self.staged[place].key_bytes() == *key,
-                    (None, Some(base)) => has_key(base.row),
-                    (None, None) => false,
-                }
-        });
-        let found = match touched {
-            Some(touched) => Some(Spot::Touched(*touched)),
-            None => keys
-                .written
-                .find(hash, |row| self.hash_of_written(*row) == hash && has_key(*row))
-                .map(|row| Spot::Written(*row)),
-        };
+        let of_staged = |place: usize| self.staged[place].key_bytes() == *key;
+        let of_written = |row| self.hash_of_written(row) == hash && has_key(row);
+        let found = keys.find(hash, of_staged, of_written, &has_key);
         match failed.take() {
             Some(error) => Err(error),
             None => Ok(found),
@@ -419,30 +411,31 @@ impl<T: PongoRecord> Staging<T> {
     fn resolve_all(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         let keys = inner(&mut self.keys);
         let unresolved = keys.resolved as usize;
-        let alone = keys.touched.is_empty()
-            && keys.written.is_empty()
-            && !has_twins(&self.hashes[unresolved..])
-            && self.values_are_alone();
+        let alone = keys.is_empty() && !has_twins(&self.hashes[unresolved..]) && self.values_are_alone();
         if !alone {
             self.resolve(guard)?;
             return self.check_written(guard);
         }
+        // In parts: what was found takes three times what is noted of it.
+        const PART: usize = 1 << 16;
+        let rows = if self.view.is_empty() { 0 } else { self.hashes.len() };
         let mut found = Vec::new();
-        if !self.view.is_empty() {
-            for (place, &hash) in self.hashes.iter().enumerate() {
+        for part in (0..rows).step_by(PART) {
+            for place in part..rows.min(part + PART) {
                 if let Some(&ahead) = self.hashes.get(place + AHEAD) {
                     self.handle.index.prefetch(ahead);
                 }
-                self.resolve_alone(guard, RowId(self.view.len() + place as u64), hash, &mut found)?;
+                let (row, hash) = (RowId(self.view.len() + place as u64), self.hashes[place]);
+                self.resolve_alone(guard, row, hash, &mut found)?;
+            }
+            let keys = inner(&mut self.keys);
+            for (row, base) in found.drain(..) {
+                if let Some(base) = keys.bury(Some(base)) {
+                    keys.previous.push((row, base.row));
+                }
             }
         }
-        let keys = inner(&mut self.keys);
-        for (row, base) in found {
-            if let Some(base) = keys.bury(Some(base)) {
-                keys.previous.push((row, base.row));
-            }
-        }
-        keys.resolved = self.hashes.len() as u64;
+        inner(&mut self.keys).resolved = self.hashes.len() as u64;
         self.check_alone(guard)
     }
 
@@ -511,9 +504,18 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
+    /// Bytes of memory that a staged row takes at most, with what is known of it.
+    fn cost(&self) -> u64 {
+        /// An entry of the keys' table while it grows: the old table, full, and the new one, twice as large.
+        const KEY: usize = 144;
+        /// The same of a unique index.
+        const VALUE: usize = 60;
+        (size_of::<T>() + KEY + VALUE * self.holders.len()) as u64
+    }
+
     /// Stages a row.
     pub(crate) fn push_staged(&mut self, guard: &WriteGuard, row: T) {
-        guard.note_row_memory(size_of::<T>() as u64, 0);
+        guard.note_row_memory(self.cost(), 0);
         self.staged.push(row);
         self.hold_staged(self.staged.len() - 1);
         self.steps.note(|| Step::Pushed);
@@ -559,7 +561,7 @@ impl<T: PongoRecord> Staging<T> {
     /// Takes a staged row out; the last one takes its place. Apart, as `unstage_to` is.
     #[inline(never)]
     pub(crate) fn take_staged(&mut self, guard: &WriteGuard, place: usize) {
-        guard.note_row_memory(0, size_of::<T>() as u64);
+        guard.note_row_memory(0, self.cost());
         self.drop_staged(place);
         let row = self.staged.swap_remove(place);
         let last = self.staged.len();
@@ -600,8 +602,9 @@ impl<T: PongoRecord> Staging<T> {
         let staged = std::mem::take(&mut self.staged);
         self.steps.note(|| Step::Written(staged));
         let number = |place: usize| RowId(first + place as u64);
+        let (before, hashes) = (self.view.len(), &self.hashes);
         let keys = inner(&mut self.keys);
-        keys.settle(number);
+        keys.settle(number, |row| hashes[(row.0 - before) as usize]);
         keys.resolved = self.hashes.len() as u64;
         self.holders.iter_mut().for_each(|holders| holders.settle(number));
         Ok(())

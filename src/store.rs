@@ -61,8 +61,9 @@ impl Options {
         self
     }
 
-    /// Bytes of rows and texts that a write transaction holds in memory; further ones go to the chunks at once. Default 64 MiB, at
-    /// least 64 KiB. What is known of each changed row comes on top: some 48 bytes, and 24 for each unique index.
+    /// Bytes of rows and texts that a write transaction holds in memory, with what is known of them; further ones go to the
+    /// chunks at once. Default 64 MiB, at least 64 KiB. For each changed row some 48 bytes come on top, and 24 for each unique
+    /// index.
     #[must_use]
     pub fn transaction_memory(mut self, bytes: u64) -> Self {
         self.engine.transaction_memory = bytes.max(64 << 10);

@@ -5,7 +5,6 @@
 //! of the row that had it stays while a snapshot may see that row; then a later entry of the same value takes its slot. Why
 //! this is right is in `docs/HASH.md`.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use hashbrown::HashTable;
@@ -16,7 +15,7 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::TableView;
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
-use crate::indexes::fault;
+use crate::indexes::{fault, sorted};
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
 
 /// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
@@ -93,10 +92,7 @@ pub(crate) fn apply(
     if again {
         unique.index.reserve(hashes, &keys)?;
     }
-    let mut pairs = Cow::Borrowed(change.previous);
-    if !pairs.is_sorted() {
-        pairs.to_mut().sort_unstable();
-    }
+    let pairs = sorted(change.previous);
     let before = |row: RowId| -> Result<Option<RowId>, Fault> {
         if again || row < first {
             return change.view.previous(row);

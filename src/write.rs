@@ -378,13 +378,14 @@ impl WriteTransaction {
             staging.finish(&guard)?;
         }
         let changes: Vec<_> = tables.iter().filter_map(|staging| staging.changes()).collect();
-        let batches: Vec<_> = tables.iter().filter_map(|staging| staging.batch()).collect();
+        let lens: Vec<_> = tables.iter().map(|staging| (Arc::clone(staging.core()), staging.len())).collect();
+        let batches: Vec<_> = tables.iter_mut().filter_map(|staging| staging.batch()).collect();
         if !batches.is_empty() {
             shared.note_commit();
         }
         let seq = guard.commit(&Batch { tables: batches }, durability)?;
-        for staging in &tables {
-            shared.note_rows(staging.core(), staging.len());
+        for (core, len) in lens {
+            shared.note_rows(&core, len);
         }
         Ok(Committed { seq, tables: changes })
     }

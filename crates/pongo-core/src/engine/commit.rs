@@ -15,7 +15,9 @@ use super::{SCHEMA_DIR, schema_path};
 use crate::error::{CommitError, Fault, WriteError};
 use crate::guard::removable;
 use crate::ids::{HeapAddr, RowId, Seq, TableId};
-use crate::journal::{COMMIT, Commit, HeapPart, LONGEST, NewTable, RowsPart, seal};
+use crate::journal::{
+    COMMIT, Commit, Header, HeapPart, Journal, LONGEST, NewTable, PIECE, RowsPart, Sealing, seal,
+};
 use crate::schema::StoredSchema;
 use crate::space::RunSums;
 use crate::state::{MAX_TABLES, TableState};
@@ -203,7 +205,7 @@ impl WriteGuard {
         let heap = self.place_heap().map_err(|error| engine.heed(error))?;
         let heap_len = self.heap.len();
 
-        let mut entry = Commit {
+        let entry = Commit {
             new_tables: self.with_new_tables(|new_tables| {
                 let new =
                     |table: &Arc<TableCore>| NewTable { table: table.id(), fingerprint: table.fingerprint() };
@@ -218,14 +220,13 @@ impl WriteGuard {
                     cited: part.cited,
                     sums: part.sums.clone(),
                     carried: part.carried,
-                    previous: part.batch.previous.clone(),
-                    deaths: part.batch.deaths.clone(),
+                    previous: Cow::Borrowed(&part.batch.previous),
+                    deaths: Cow::Borrowed(&part.batch.deaths),
                 })
                 .collect(),
             heap: (heap_len > 0).then(|| heap.part()),
-        }
-        .encode();
-        if entry.len() as u64 > LONGEST {
+        };
+        if entry.len() > LONGEST {
             return Err(Fault::Limit {
                 what: format!(
                     "a transaction whose journal entry takes {} bytes replaces or deletes too many rows",
@@ -235,7 +236,8 @@ impl WriteGuard {
             }
             .into());
         }
-        self.append_entry(&mut entry, seq)?;
+        self.append_entry(&entry, seq)?;
+        drop(entry);
 
         // The point of no return: the entry is in the journal, and a successor would roll it forward.
         if let Err(fault) = self.apply(&parts, &heap.part(), heap_len, seq) {
@@ -338,17 +340,27 @@ impl WriteGuard {
         Ok(PlacedHeap { first, cited: end - first.0, sums, carried: Cow::Borrowed(&[]) })
     }
 
-    fn append_entry(&self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
+    fn append_entry(&self, entry: &Commit<'_>, seq: Seq) -> Result<(), CommitError> {
         let engine = &self.engine;
         let durable = engine.pipeline.durable();
+        let len = entry.len();
         self.with_writer(|writer| {
-            engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
+            engine.roll_if_needed(writer, len).map_err(|error| engine.heed(error))?;
             let durable = durable.max(engine.pipeline.durable());
-            debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
+            let journal = &mut writer.journal;
+            debug_assert!(durable <= journal.end(), "no more is durable than was written");
             // From here on the entry may be in the journal: what it speaks of stays.
             self.committed.store(true, Ordering::Relaxed);
-            seal(entry, COMMIT, writer.journal.salt, writer.journal.end(), durable, seq);
-            writer.journal.append(entry).map_err(|fault| {
+            let written = if len <= PIECE as u64 {
+                let mut entry = entry.encode();
+                seal(&mut entry, COMMIT, journal.salt, journal.end(), durable, seq);
+                journal.append(&entry)
+            } else {
+                let (salt, pos) = (journal.salt, journal.end());
+                let header = Header { len, kind: COMMIT, salt, pos, durable, seq, checksum: 0 };
+                append_in_pieces(journal, entry, header)
+            };
+            written.map_err(|fault| {
                 // Part of it may be in the file; a successor must not take what follows for a tail.
                 let reason = format!("writing the journal failed: {fault}");
                 engine.poison(&reason);
@@ -401,6 +413,25 @@ impl WriteGuard {
         }
         engine.checkpoint(writer, false)
     }
+}
+
+/// Writes an entry that is too long to be held in memory.
+fn append_in_pieces(journal: &mut Journal, entry: &Commit<'_>, header: Header) -> Result<(), Fault> {
+    let len = header.len;
+    let mut sealing = Sealing::new(header);
+    entry.encode_in_pieces(|piece| {
+        sealing.add(piece);
+        Ok::<(), Fault>(())
+    })?;
+    let mut header = Some(sealing.header());
+    journal.append_in_pieces(len, |write| {
+        entry.encode_in_pieces(|piece| {
+            if let Some(header) = header.take() {
+                piece[..header.len()].copy_from_slice(&header);
+            }
+            write(piece)
+        })
+    })
 }
 
 /// In debug builds: rows from `first` on lie above everything published, and so may be written.

@@ -8,6 +8,7 @@
 //!
 //! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::codec::{LIMIT, Put, Reader, checksum};
@@ -23,6 +24,10 @@ const CHECKSUM_AT: usize = 56;
 /// The longest entry, in bytes. Rows and heap bytes beyond a megabyte are cited, so what grows is the list of rows that died
 /// or were replaced: tens of millions in one transaction.
 pub(crate) const LONGEST: u64 = 1 << 30;
+
+/// An entry that is longer is not held in memory as a whole: it is encoded twice, for its checksum and to be written, in
+/// pieces of about this size.
+pub(crate) const PIECE: usize = 1 << 20;
 
 /// A transaction.
 pub(crate) const COMMIT: u64 = 1;
@@ -68,6 +73,16 @@ impl Header {
         (sane && header.seq.0 < LIMIT).then_some(header)
     }
 
+    fn encode(&self) -> [u8; HEADER] {
+        let words =
+            [MAGIC, self.len, self.kind, self.salt.0, self.pos.0, self.durable.0, self.seq.0, self.checksum];
+        let mut bytes = [0; HEADER];
+        for (place, word) in bytes.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
     /// Whether `entry`, the whole of it, has the checksum that the header states.
     pub(crate) fn checks(&self, entry: &[u8]) -> bool {
         entry.len() as u64 == self.len
@@ -106,15 +121,45 @@ pub(crate) fn seal(
     seq: Seq,
 ) -> u64 {
     debug_assert!(entry.len().is_multiple_of(8) && entry.len() >= HEADER);
-    let words = [MAGIC, entry.len() as u64, kind, salt.0, pos.0, durable.0, seq.0, 0];
-    for (place, word) in entry.chunks_exact_mut(8).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
-    }
+    let header = Header { len: entry.len() as u64, kind, salt, pos, durable, seq, checksum: 0 };
+    entry[..HEADER].copy_from_slice(&header.encode());
     // In one go: the streaming hasher takes longer to set up than a small entry to hash.
     let sum = never_zero(xxhash_rust::xxh3::xxh3_64_with_seed(entry, SEED));
     debug_assert_eq!(sum, entry_checksum(entry));
     entry[CHECKSUM_AT..HEADER].copy_from_slice(&sum.to_le_bytes());
     sum
+}
+
+/// The header of an entry that is not in memory as a whole: its body comes in pieces, the first one behind [`HEADER`] bytes
+/// that say nothing.
+pub(crate) struct Sealing {
+    header: Header,
+    hasher: xxhash_rust::xxh3::Xxh3,
+    begun: bool,
+}
+
+impl Sealing {
+    pub(crate) fn new(header: Header) -> Self {
+        Self {
+            header: Header { checksum: 0, ..header },
+            hasher: xxhash_rust::xxh3::Xxh3::with_seed(SEED),
+            begun: false,
+        }
+    }
+
+    /// The next piece.
+    pub(crate) fn add(&mut self, piece: &mut [u8]) {
+        if !self.begun {
+            piece[..HEADER].copy_from_slice(&self.header.encode());
+        }
+        self.begun = true;
+        self.hasher.update(piece);
+    }
+
+    /// The header of all pieces that were added.
+    pub(crate) fn header(self) -> [u8; HEADER] {
+        Header { checksum: never_zero(self.hasher.digest()), ..self.header }.encode()
+    }
 }
 
 /// A table that comes into being with this commit.
@@ -138,9 +183,9 @@ pub(crate) struct RowsPart<'a> {
     /// New rows that stand here.
     pub(crate) carried: &'a [u8],
     /// Pairs of a new row and the row it replaced.
-    pub(crate) previous: Vec<(RowId, RowId)>,
+    pub(crate) previous: Cow<'a, [(RowId, RowId)]>,
     /// Rows that die by this commit, those replaced included.
-    pub(crate) deaths: Vec<RowId>,
+    pub(crate) deaths: Cow<'a, [RowId]>,
 }
 
 impl RowsPart<'_> {
@@ -185,11 +230,55 @@ impl<'a> Commit<'a> {
     /// The entry, header still empty.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = begin();
+        out.reserve_exact(self.len() as usize - HEADER);
+        let whole: Result<(), core::convert::Infallible> = self.encode_body(&mut out, &mut |_| Ok(()));
+        let Ok(()) = whole;
+        debug_assert_eq!(out.len() as u64, self.len());
+        out
+    }
+
+    /// Bytes of the entry.
+    pub(crate) fn len(&self) -> u64 {
+        let with_sums = |sums: &[u64]| if sums.is_empty() { 0 } else { 16 + 8 * sums.len() as u64 };
         let rows = |part: &RowsPart<'_>| {
-            112 + part.carried.len() + 16 * part.previous.len() + 8 * (part.deaths.len() + part.sums.len())
+            let lists = 16 * part.previous.len() as u64 + 8 * part.deaths.len() as u64;
+            72 + lists + part.carried.len().next_multiple_of(8) as u64 + with_sums(&part.sums)
         };
-        let heap = self.heap.as_ref().map_or(0, |heap| heap.carried.len() + 8 * heap.sums.len() + 80);
-        out.reserve_exact(40 * self.new_tables.len() + self.rows.iter().map(rows).sum::<usize>() + heap);
+        let heap =
+            |heap: &HeapPart<'_>| 40 + heap.carried.len().next_multiple_of(8) as u64 + with_sums(&heap.sums);
+        HEADER as u64
+            + 40 * self.new_tables.len() as u64
+            + self.rows.iter().map(rows).sum::<u64>()
+            + self.heap.as_ref().map_or(0, heap)
+    }
+
+    /// Hands the entry over in pieces of some [`PIECE`] bytes, in order, the header of zeros with the first one.
+    ///
+    /// # Errors
+    /// That of `take`, which gets each piece.
+    pub(crate) fn encode_in_pieces<E>(
+        &self,
+        mut take: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut out = begin();
+        self.encode_body(&mut out, &mut |out| {
+            if out.len() >= PIECE {
+                take(out)?;
+                out.clear();
+            }
+            Ok(())
+        })?;
+        if out.is_empty() { Ok(()) } else { take(&mut out) }
+    }
+
+    /// Appends the body to `out`; `full` is asked now and then whether it takes what is there.
+    fn encode_body<E>(
+        &self,
+        out: &mut Vec<u8>,
+        full: &mut impl FnMut(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        /// Elements of a list between two questions.
+        const SOME: usize = 4096;
         for new in &self.new_tables {
             out.put_u64(SECTION_TABLE);
             out.put_u64(24);
@@ -208,15 +297,20 @@ impl<'a> Commit<'a> {
             out.put_u64(part.carried.len() as u64);
             out.put_u64(previous);
             out.put_u64(deaths);
-            for (row, before) in &part.previous {
-                out.put_u64(row.0);
-                out.put_u64(before.0);
+            for some in part.previous.chunks(SOME) {
+                for (row, before) in some {
+                    out.put_u64(row.0);
+                    out.put_u64(before.0);
+                }
+                full(out)?;
             }
-            for row in &part.deaths {
-                out.put_u64(row.0);
+            for some in part.deaths.chunks(SOME) {
+                some.iter().for_each(|row| out.put_u64(row.0));
+                full(out)?;
             }
             out.put_padded(part.carried);
-            encode_sums(&mut out, &part.sums);
+            encode_sums(out, &part.sums);
+            full(out)?;
         }
         if let Some(heap) = &self.heap {
             out.put_u64(SECTION_HEAP);
@@ -225,9 +319,9 @@ impl<'a> Commit<'a> {
             out.put_u64(heap.cited);
             out.put_u64(heap.carried.len() as u64);
             out.put_padded(heap.carried);
-            encode_sums(&mut out, &heap.sums);
+            encode_sums(out, &heap.sums);
         }
-        out
+        full(out)
     }
 
     /// Reads a whole entry whose checksum was right; `None` if it says nonsense all the same.
@@ -308,24 +402,24 @@ fn decode_rows<'a>(section: &mut Reader<'a>) -> Option<RowsPart<'a>> {
         return None;
     }
     first.0.checked_add(cited)?.checked_add(carried / row_size)?.checked_mul(row_size)?;
-    let mut part = RowsPart {
+    let mut replaced = Vec::with_capacity(previous);
+    for _ in 0..previous {
+        replaced.push((RowId(section.u64()?), RowId(section.u64()?)));
+    }
+    let mut dead = Vec::with_capacity(deaths);
+    for _ in 0..deaths {
+        dead.push(RowId(section.u64()?));
+    }
+    Some(RowsPart {
         table,
         row_size,
         first,
         cited,
         sums: Vec::new(),
-        carried: &[],
-        previous: Vec::with_capacity(previous),
-        deaths: Vec::with_capacity(deaths),
-    };
-    for _ in 0..previous {
-        part.previous.push((RowId(section.u64()?), RowId(section.u64()?)));
-    }
-    for _ in 0..deaths {
-        part.deaths.push(RowId(section.u64()?));
-    }
-    part.carried = section.take_padded(carried)?;
-    Some(part)
+        carried: section.take_padded(carried)?,
+        previous: replaced.into(),
+        deaths: dead.into(),
+    })
 }
 
 /// A table in a checkpoint.
@@ -435,8 +529,8 @@ mod tests {
                 cited: 2,
                 sums: vec![11],
                 carried: rows,
-                previous: vec![(RowId(7), RowId(1))],
-                deaths: vec![RowId(1), RowId(2)],
+                previous: vec![(RowId(7), RowId(1))].into(),
+                deaths: vec![RowId(1), RowId(2)].into(),
             }],
             heap: Some(HeapPart {
                 first: HeapAddr(64),
@@ -488,6 +582,40 @@ mod tests {
         let mut entry = commit.encode();
         encode_sums(&mut entry, &[7]);
         assert_eq!(Commit::decode(&entry), None);
+    }
+
+    #[test]
+    fn an_entry_in_pieces_is_the_entry() {
+        let rows = vec![9; 36 << 10];
+        let mut commit = sample(&rows);
+        let many = (PIECE / 4) as u64;
+        commit.rows[0].previous = (0..many).map(|row| (RowId(row + many), RowId(row))).collect();
+        commit.rows[0].deaths = (0..many).map(RowId).collect();
+        commit.rows.push(sample(&[]).rows.remove(0));
+        let mut whole = commit.encode();
+        seal(&mut whole, COMMIT, Salt(1), JournalPos(4096), JournalPos(7), Seq(9));
+        let mut sealing = Sealing::new(Header::decode(&whole).unwrap());
+        let mut pieces = 0;
+        let added: Result<(), ()> = commit.encode_in_pieces(|piece| {
+            pieces += 1;
+            assert!(piece.len() < PIECE + (1 << 17));
+            sealing.add(piece);
+            Ok(())
+        });
+        added.unwrap();
+        let mut header = Some(sealing.header());
+        let mut joined = Vec::new();
+        let written: Result<(), ()> = commit.encode_in_pieces(|piece| {
+            if let Some(header) = header.take() {
+                piece[..HEADER].copy_from_slice(&header);
+            }
+            joined.extend_from_slice(piece);
+            Ok(())
+        });
+        written.unwrap();
+        assert!(pieces > 4);
+        assert!(joined == whole, "the same bytes");
+        assert_eq!(commit.encode_in_pieces(|_| Err("no space")), Err("no space"));
     }
 
     #[test]

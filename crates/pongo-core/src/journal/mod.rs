@@ -14,8 +14,8 @@ mod scan;
 mod segment;
 
 pub(crate) use entry::{
-    CHECKPOINT, COMMIT, Checkpoint, CheckpointHeap, CheckpointTable, Commit, HeapPart, LONGEST, NewTable,
-    RowsPart, seal,
+    CHECKPOINT, COMMIT, Checkpoint, CheckpointHeap, CheckpointTable, Commit, Header, HeapPart, LONGEST,
+    NewTable, PIECE, RowsPart, Sealing, seal,
 };
 pub(crate) use scan::{Found, Scanner};
 pub(crate) use segment::{DIR, Journal, SMALLEST, path_of};

@@ -258,6 +258,27 @@ impl Journal {
         Ok(())
     }
 
+    /// The same for one that is handed over in pieces, which have `len` bytes together. `Err`: part of it may be there.
+    pub(crate) fn append_in_pieces(
+        &mut self,
+        len: u64,
+        pieces: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        debug_assert!(self.fits(len));
+        let mut at = self.segment.offset(self.end);
+        pieces(&mut |piece| {
+            self.segment
+                .file
+                .write_at(piece, at)
+                .map_err(|error| Fault::io("writing", path_of(self.segment.header.number))(error))?;
+            at += piece.len() as u64;
+            Ok(())
+        })?;
+        debug_assert_eq!(at, self.segment.offset(self.end) + len);
+        self.end.0 += len;
+        Ok(())
+    }
+
     /// A durable super slot names a checkpoint in segment `number`: all older ones may be used again.
     pub(crate) fn retire_before(&mut self, number: u64) {
         let keep = self.older.partition_point(|&older| older < number);
