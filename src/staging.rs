@@ -359,7 +359,7 @@ impl<T: PongoRecord> Staging<T> {
         };
         let of_staged = |place: usize| self.staged[place].key_bytes() == *key;
         let of_written = |row| self.hash_of_written(row) == hash && has_key(row);
-        let found = keys.find(hash, of_staged, of_written, &has_key);
+        let found = keys.find(hash, of_staged, of_written, has_key);
         match failed.take() {
             Some(error) => Err(error),
             None => Ok(found),
