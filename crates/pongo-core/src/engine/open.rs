@@ -231,16 +231,13 @@ impl Engine {
         if self.fork.is_child() {
             return Ok(());
         }
-        // The writer first: two threads of this process hold presence together, and the one that was done would let others in
-        // while the other one is at work.
+        // The writer first: two threads of this process hold presence together, and what one does alone the other does not.
         let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
-        let result = match self.control.try_be_alone() {
-            // A sync that failed is not tried again, by the drop that follows or by who comes next.
-            Ok(true) => {
-                let closed = self.close_alone(&mut writer).map_err(|error| self.heed(error));
-                closed.and(self.control.share().map_err(WriteError::Fault))
-            }
-            Ok(false) => Ok(()),
+        // A sync that failed is not tried again, by the drop that follows or by who comes next.
+        let close = || self.close_alone(&mut writer).map_err(|error| self.heed(error));
+        let result = match self.control.while_alone(close) {
+            Ok(Some((closed, shared))) => closed.and(shared.map_err(WriteError::Fault)),
+            Ok(None) => Ok(()),
             Err(fault) => Err(fault.into()),
         };
         self.give_back(writer);

@@ -298,6 +298,7 @@ impl Engine {
         locked: Option<(Instant, Hold)>,
         wait: Wait,
     ) -> Result<bool, WriteError> {
+        self.control.let_others_in();
         self.refuse_poisoned()?;
         let enough = locked.filter(|(since, hold)| match hold {
             Hold::Alone => !self.control.is_lone(),
