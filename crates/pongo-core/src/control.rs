@@ -277,19 +277,17 @@ impl Control {
         Ok(())
     }
 
-    /// Does something while no other process has the store open, nor opens it; `None` if one has. Returns what came of it, and
-    /// whether others could be let in again: if not, [`let_others_in`](Self::let_others_in) tries once more.
-    pub(crate) fn while_alone<R>(
-        &self,
-        work: impl FnOnce() -> R,
-    ) -> Result<Option<(R, Result<(), Fault>)>, Fault> {
+    /// Does something while no other process has the store open, nor opens it; nothing if one has. Then others are let in again:
+    /// if that fails, [`let_others_in`](Self::let_others_in) tries once more.
+    pub(crate) fn while_alone<E: From<Fault>>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.try_be_alone()? {
-            return Ok(None);
+            return Ok(());
         }
         self.shut_out.store(true, Ordering::Relaxed);
         let done = work();
-        Ok(Some((done, self.share())))
+        let shared = self.share();
+        done.and(shared.map_err(E::from))
     }
 
     /// Others that wait to open the store may, if they could not be let in when it was done alone what was to be.

@@ -235,11 +235,7 @@ impl Engine {
         let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
         // A sync that failed is not tried again, by the drop that follows or by who comes next.
         let close = || self.close_alone(&mut writer).map_err(|error| self.heed(error));
-        let result = match self.control.while_alone(close) {
-            Ok(Some((closed, shared))) => closed.and(shared.map_err(WriteError::Fault)),
-            Ok(None) => Ok(()),
-            Err(fault) => Err(fault.into()),
-        };
+        let result = self.control.while_alone(close);
         self.give_back(writer);
         result
     }
