@@ -412,7 +412,8 @@ impl OrderedIndex {
         ordered: &Ordered,
     ) -> Result<Option<Recent>, ReadError> {
         let memory = ordered.memory();
-        let step = memory.limit() / STEP_PART;
+        // Not nothing: keys whose length is not known would be sorted none at a time, for ever.
+        let step = (memory.limit() / STEP_PART).max(1);
         let a_row = self.keys.fixed_len().map(|len| 2 * len as u64 + SORTING_A_ROW);
         let (to, wanted) = match a_row {
             Some(a_row) => {
@@ -466,7 +467,7 @@ impl OrderedIndex {
     fn push_run(&self, state: &mut State, mut new: Recent, memory: &Arc<Memory>) -> Result<(), ReadError> {
         let taken = |run: &Recent| run.reserved.as_ref().map_or(0, Reserved::bytes);
         while let Some(last) = state.runs.last()
-            && last.run.len() < 2 * new.run.len()
+            && last.run.len() < 2 * new.run.len().max(1)
         {
             let both = taken(last) + taken(&new);
             if both > memory.limit() / JOINED_PART {
