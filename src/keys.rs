@@ -176,7 +176,11 @@ impl Keys {
     }
 
     /// How many rows of before, which end at `first`, were live and are gone with their keys.
-    pub(crate) fn deleted(&self, first: u64, was_live: impl Fn(RowId) -> bool) -> u64 {
+    pub(crate) fn deleted<E>(
+        &self,
+        first: u64,
+        was_live: impl Fn(RowId) -> Result<bool, E>,
+    ) -> Result<u64, E> {
         let gone =
             |touched: &&Touched| touched.staged.is_none() && touched.base.is_some_and(|base| !base.alive);
         let mut sorted = Vec::new();
@@ -192,9 +196,9 @@ impl Keys {
                 let Ok(at) = sorted.binary_search_by_key(&base, |&(row, _)| row) else { break };
                 base = sorted[at].1;
             }
-            deleted += u64::from(base.0 < first && was_live(base));
+            deleted += u64::from(base.0 < first && was_live(base)?);
         }
-        deleted
+        Ok(deleted)
     }
 
     /// No mark is left.

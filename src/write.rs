@@ -369,11 +369,12 @@ impl WriteTransaction {
         for staging in &mut tables {
             staging.finish(&guard)?;
         }
-        let changes: Vec<_> = tables.iter().filter_map(|staging| staging.changes()).collect();
+        let changes: Vec<_> =
+            tables.iter().filter_map(|staging| staging.changes().transpose()).collect::<Result<_, _>>()?;
         let batches = tables.iter().filter_map(|staging| staging.batch()).collect();
         let seq = guard.commit(&Batch { tables: batches }, durability)?;
         for staging in &tables {
-            shared.note_rows(staging.core(), staging.len());
+            shared.note_rows(staging.core(), staging.len(), staging.live_after());
         }
         Ok(Committed { seq, tables: changes })
     }

@@ -12,13 +12,19 @@ use pongo_core::schema::StoredField;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use pongo_index::ordered::{
-    FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
+    FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Sorted, Watermark,
 };
 
+use super::recent::Recent;
 use super::{KeySource, Ordered, Tuning, lock};
 
 /// Bytes of rows at the watermark that are hashed into its digest.
 const DIGEST: u64 = 4096;
+
+/// Of so many pairs in blocks one must be of a deleted row for these to be dropped where an index is brought up in any case.
+const WORTH_DROPPING: u64 = 16;
+/// Fewer recent pairs are sorted with those of rows that nobody sees any more: to ask which these are costs some microseconds.
+const MANY: usize = 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -31,8 +37,9 @@ pub(crate) struct OrderedIndex {
     tuning: Tuning,
     /// Held by whoever brings the blocks up to date.
     merging: Mutex<()>,
-    /// The table's length at which the keeper is to look at it again.
+    /// The table's length at which the keeper is to look at it again, and the number of its deleted rows.
     look_at: AtomicU64,
+    look_at_deleted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -41,28 +48,47 @@ struct State {
     sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
     /// The rows behind, one behind the other, older and larger ones first.
     runs: Vec<Arc<Recent>>,
+    left: Left,
 }
 
-/// Sorted rows of a part of the table.
-#[derive(Debug)]
-pub(crate) struct Recent {
-    from: u64,
-    to: u64,
-    pub(super) run: Run,
+/// What the merge that looked for pairs of deleted rows last could not drop.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    pairs: u64,
+    /// Readers of before this commit may have seen these rows then. `None`: they lie too thinly to be worth it.
+    held_before: Option<Seq>,
 }
 
-impl Recent {
-    /// Pairs that stand for no part of the table: a transaction's own.
-    pub(crate) fn of(run: Run) -> Self {
-        Self { from: 0, to: 0, run }
+/// How far an index is behind its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Lag {
+    /// Rows that are not in blocks.
+    recent: u64,
+    /// Pairs of deleted rows, in blocks and not, that no merge looked at yet.
+    deleted: u64,
+    /// How many of either are left as they are.
+    allowed: u64,
+    allowed_deleted: u64,
+    /// Pairs in blocks.
+    pairs: u64,
+}
+
+impl State {
+    fn forget(&mut self) {
+        *self = Self::default();
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.run.len()
-    }
-
-    pub(crate) fn pair(&self, place: usize) -> (&[u8], RowId) {
-        self.run.get(place)
+    fn lag(&self, view: &TableView, tuning: &Tuning) -> Lag {
+        let (watermark, pairs) =
+            self.sorted.as_ref().map_or((0, 0), |(_, sorted)| (sorted.watermark().row, sorted.len()));
+        let recent = view.len().saturating_sub(watermark);
+        // Each row has one pair: those that are too many are of deleted rows. Of a view that is older than the index that would count
+        // those of later rows.
+        let surplus = (pairs + recent).saturating_sub(view.live());
+        let deleted = if watermark <= view.len() { surplus.saturating_sub(self.left.pairs) } else { 0 };
+        let allowed = tuning.allowed_lag(view.live());
+        // What is held for older readers is gone through each time.
+        Lag { recent, deleted, allowed, allowed_deleted: allowed.max(self.left.pairs / 4), pairs }
     }
 }
 
@@ -117,12 +143,18 @@ impl OrderedIndex {
             state: Mutex::default(),
             merging: Mutex::default(),
             look_at: AtomicU64::new(tuning.small + 1),
+            look_at_deleted: AtomicU64::new(tuning.small + 1),
             tuning,
         }
     }
 
     pub(super) fn is(&self, core: &Arc<TableCore>, fields: &[usize]) -> bool {
         Arc::ptr_eq(&self.core, core) && self.fields == fields
+    }
+
+    /// Whether it is the one of the table's key: of each key a view sees one row at most.
+    pub(super) fn is_of_key(&self) -> bool {
+        self.core.schema().key == self.fields
     }
 
     pub(crate) fn core(&self) -> &Arc<TableCore> {
@@ -154,17 +186,14 @@ impl OrderedIndex {
 
     /// The blocks are doubtful, or gone.
     pub(super) fn forget_blocks(&self) {
-        let mut state = lock(&self.state);
-        state.sorted = None;
-        state.runs.clear();
+        lock(&self.state).forget();
     }
 
     /// The same, if they are those of this store.
     pub(super) fn forget_blocks_in(&self, store: &Arc<OrderedStore>) {
         let mut state = lock(&self.state);
         if state.sorted.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, store)) {
-            state.sorted = None;
-            state.runs.clear();
+            state.forget();
         }
     }
 
@@ -173,20 +202,23 @@ impl OrderedIndex {
         lock(&self.state).sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row)
     }
 
-    /// Whether the keeper is to look, now that the table has so many rows.
-    pub(crate) fn is_due(&self, len: u64) -> bool {
+    /// Whether the keeper is to look, now that the table has so many rows, of which so many are alive.
+    pub(crate) fn is_due(&self, len: u64, live: u64) -> bool {
         len >= self.look_at.load(Ordering::Relaxed)
+            || len.saturating_sub(live) >= self.look_at_deleted.load(Ordering::Relaxed)
     }
 
     /// The keeper looked.
     pub(super) fn note_kept(&self, engine: &Arc<Engine>) -> Result<(), ReadError> {
         let snapshot = engine.begin_read()?;
-        let len = snapshot.view(&self.core)?.map_or(0, TableView::len);
-        let lag = len.saturating_sub(self.watermark());
+        let Some(view) = snapshot.view(&self.core)? else { return Ok(()) };
+        let lag = lock(&self.state).lag(view, &self.tuning);
         // What could not be brought up now is not asked for at each commit.
-        let from = if lag > self.tuning.allowed_lag(len) { len } else { self.watermark() };
-        self.look_at
-            .store((from + self.tuning.allowed_lag(len)).max(self.tuning.small) + 1, Ordering::Relaxed);
+        let rest = |lag: u64, allowed: u64| if lag > allowed { allowed } else { allowed - lag };
+        let due = |now: u64, rest: u64| (now + rest).max(self.tuning.small) + 1;
+        self.look_at.store(due(view.len(), rest(lag.recent, lag.allowed)), Ordering::Relaxed);
+        let deleted = view.len() - view.live().min(view.len());
+        self.look_at_deleted.store(due(deleted, rest(lag.deleted, lag.allowed_deleted)), Ordering::Relaxed);
         Ok(())
     }
 
@@ -234,7 +266,9 @@ impl OrderedIndex {
         let held = if view.len() > self.tuning.small { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
             self.load(ordered, store, engine)?;
-            if view.len().saturating_sub(self.watermark()) > 2 * self.tuning.allowed_lag(view.len()) {
+            let lag = lock(&self.state).lag(view, &self.tuning);
+            // Deleted rows wait for the keeper: they are passed over meanwhile.
+            if lag.recent > 2 * lag.allowed {
                 // Whoever is at it already, or this thread. If it fails the rows are sorted in memory.
                 let _ = self.catch_up(ordered, engine, Worth::IfLagging);
             }
@@ -260,7 +294,7 @@ impl OrderedIndex {
             match &state.sorted {
                 Some((known, _)) if Arc::ptr_eq(known, store) => return Ok(()),
                 // Of a store that was set aside.
-                Some(_) => (state.sorted, state.runs) = (None, Vec::new()),
+                Some(_) => state.forget(),
                 None => {}
             }
         }
@@ -326,56 +360,67 @@ impl OrderedIndex {
     fn extend_runs(&self, state: &mut State, view: &TableView, heap: &dyn HeapRead) -> Result<(), ReadError> {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         state.runs.retain(|run| run.to > watermark);
-        if state.runs.first().is_some_and(|first| first.from > watermark) {
+        let key_len = self.keys.fixed_len().unwrap_or(0);
+        match state.runs.first() {
             // What lies in blocks is less than it was.
-            state.runs.clear();
+            Some(first) if first.from > watermark => state.runs.clear(),
+            Some(first) if first.from < watermark => {
+                let join = |run: &Arc<Recent>| Recent::join(&[run], key_len, |row| row < watermark);
+                let mut rest = join(first).map_err(|error| self.fault(error))?;
+                rest.from = watermark;
+                state.runs[0] = Arc::new(rest);
+            }
+            _ => {}
         }
         let known = state.runs.last().map_or(watermark, |run| run.to);
         if known >= view.len() {
             return Ok(());
         }
-        let mut new = self.run_of(view, heap, known..view.len(), &|_| false)?;
+        // Not looked for where there is little to be gained.
+        let mut forgotten = None;
+        let mut is_forgotten = |pairs: usize| {
+            let seq = (pairs >= MANY).then(|| *forgotten.get_or_insert_with(|| self.core.seen_from()));
+            move |row: u64| seq.is_some_and(|seq| is_gone(view, RowId(row), seq))
+        };
+        let count = usize::try_from(view.len() - known).unwrap_or(usize::MAX);
+        let mut new = self.run_of(view, heap, known..view.len(), &is_forgotten(count))?;
         // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
-        while let Some(last) = state.runs.pop_if(|last| (last.run.len()) < 2 * new.run.len()) {
-            let mut pairs =
-                Pairs::with_capacity(last.run.len() + new.run.len(), self.keys.fixed_len().unwrap_or(0));
-            for (key, row) in last.run.iter().chain(new.run.iter()) {
-                pairs.push(key, row).map_err(|error| self.fault(error))?;
-            }
-            new = Recent { from: last.from, to: new.to, run: pairs.sort() };
+        while let Some(last) = state.runs.pop_if(|last| (last.run.len()) < 2 * new.run.len().max(1)) {
+            let dropped = is_forgotten(last.run.len() + new.run.len());
+            new = Recent::join(&[&last, &new], key_len, dropped).map_err(|error| self.fault(error))?;
         }
         state.runs.push(Arc::new(new));
         Ok(())
     }
 
+    /// The sorted pairs of some rows, but those that are `dropped`: of these no byte is read.
     fn run_of(
         &self,
         view: &TableView,
         heap: &dyn HeapRead,
         rows: std::ops::Range<u64>,
-        dropped: &dyn Fn(RowId) -> bool,
+        dropped: &dyn Fn(u64) -> bool,
     ) -> Result<Recent, ReadError> {
-        let mut pairs =
-            Pairs::with_capacity((rows.end - rows.start) as usize, self.keys.fixed_len().unwrap_or(0));
+        let most = (rows.end - rows.start).min(view.live()) as usize;
+        let mut pairs = Pairs::with_capacity(most, self.keys.fixed_len().unwrap_or(0));
         let size = self.core.row_size();
         let at_once = ((1 << 20) / size).max(1);
         let mut key = Vec::new();
         let table = &self.core.schema().table;
-        let mut from = rows.start;
-        while from < rows.end {
-            let to = rows.end.min(from + at_once);
+        let mut kept = rows.clone().filter(|&row| !dropped(row)).peekable();
+        while let Some(from) = kept.next() {
+            let mut to = from + 1;
+            while to - from < at_once && kept.next_if_eq(&to).is_some() {
+                to += 1;
+            }
             let bytes = view.rows_bytes(RowId(from)..RowId(to))?;
             for (row, bytes) in (from..to).zip(bytes.chunks_exact(size as usize)) {
-                if dropped(RowId(row)) {
-                    continue;
-                }
                 key.clear();
                 self.keys.put(table, bytes, heap, &mut key)?;
                 pairs.push(&key, RowId(row)).map_err(|error| self.fault(error))?;
             }
-            from = to;
         }
-        Ok(Recent { from: rows.start, to: rows.end, run: pairs.sort() })
+        Ok(Recent::new(rows.start, rows.end, pairs))
     }
 
     pub(crate) fn fault(&self, error: OrderedError) -> ReadError {
@@ -410,24 +455,40 @@ impl OrderedIndex {
                 }
             };
             if from != self.watermark() {
-                let mut state = lock(&self.state);
-                (state.sorted, state.runs) = (None, Vec::new());
-                drop(state);
+                lock(&self.state).forget();
                 self.load(ordered, &store, engine)?;
                 if from != self.watermark() {
                     // Set aside, because it contradicts the rows: whoever asks next begins anew.
                     return Ok(false);
                 }
             }
-            let lag = view.len().saturating_sub(from);
-            if lag == 0 || (worth == Worth::IfLagging && lag <= self.tuning.allowed_lag(view.len())) {
+            // Seen by no snapshot, now or later, also after a power cut.
+            let forgotten = self.core.seen_from().min(view.seq());
+            let lag = {
+                let mut state = lock(&self.state);
+                if state.left.held_before.is_some_and(|seq| forgotten >= seq) {
+                    state.left = Left::default();
+                }
+                state.lag(view, &self.tuning)
+            };
+            let (behind, drops) = match worth {
+                Worth::IfLagging => (
+                    lag.recent > lag.allowed || lag.deleted > lag.allowed_deleted,
+                    lag.deleted > lag.allowed_deleted / 2,
+                ),
+                Worth::Always => (lag.recent > 0, lag.deleted > lag.pairs / WORTH_DROPPING),
+            };
+            if lag.recent == 0 && lag.pairs == 0 || !behind && !drops {
+                return Ok(true);
+            }
+            if worth == Worth::IfLagging && !behind {
                 return Ok(true);
             }
             let to = view.len().min(from + self.tuning.slice);
-            // Seen by no snapshot, now or later, also after a power cut.
-            let forgotten = self.core.seen_from().min(view.seq());
-            let dropped = |row: RowId| view.died(row).is_some_and(|died| died <= forgotten);
-            let recent = self.run_of(view, &snapshot, from..to, &dropped)?;
+            // All that lags first, so that what is left is known then.
+            let drops = drops && to == view.len();
+            let dropped = |row: RowId| is_gone(view, row, forgotten);
+            let recent = self.run_of(view, &snapshot, from..to, &|row| dropped(RowId(row)))?;
             let watermark = Watermark {
                 store: self.core.store_id(),
                 salt: engine.salt(),
@@ -440,12 +501,23 @@ impl OrderedIndex {
                 return Ok(false);
             }
             let never = AtomicBool::new(false);
-            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, &never) {
-                Ok(sorted) => ordered.while_held(&store, || {
-                    let mut state = lock(&self.state);
-                    state.sorted = Some((Arc::clone(&store), sorted));
-                    state.runs.retain(|run| run.to > to);
-                }),
+            let rewrite = if drops { Rewrite::Deleted } else { Rewrite::Touched };
+            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, rewrite, &never) {
+                Ok(sorted) => {
+                    let surplus = sorted.len().saturating_sub(view.live());
+                    ordered.while_held(&store, || {
+                        let mut state = lock(&self.state);
+                        state.sorted = Some((Arc::clone(&store), sorted));
+                        state.runs.retain(|run| run.to > to);
+                        if drops {
+                            let held_before = (forgotten < view.seq()).then(|| view.seq());
+                            state.left = Left { pairs: surplus, held_before };
+                        }
+                    });
+                    if drops {
+                        return Ok(true);
+                    }
+                }
                 Err(OrderedError::Stopped) => return Ok(true),
                 Err(error) => {
                     ordered.doubt(&store, &error);
@@ -459,6 +531,11 @@ impl OrderedIndex {
             }
         }
     }
+}
+
+/// Whether a row was deleted at or before a commit. One of which that cannot be said keeps its pair.
+fn is_gone(view: &TableView, row: RowId, seq: Seq) -> bool {
+    view.died(row).is_ok_and(|died| died.is_some_and(|died| died <= seq))
 }
 
 /// A number that rows below a watermark hardly share with others: a hash of the last of their bytes.

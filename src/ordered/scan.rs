@@ -100,7 +100,7 @@ fn pass(
     let mut kept: Vec<Pair> = Vec::new();
     for rows in candidates(view, index, limits) {
         let mut from = rows.start;
-        while let Some(run) = view.next_run_in(from..rows.end) {
+        while let Some(run) = view.next_run_in(from..rows.end)? {
             let end = run.end.0.min(run.start.0 + at_once);
             from = RowId(end);
             let bytes = view.rows_bytes(run.start..from)?;
