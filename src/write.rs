@@ -377,15 +377,19 @@ impl WriteTransaction {
         for staging in &mut tables {
             staging.finish(&guard)?;
         }
-        let changes: Vec<_> = tables.iter().filter_map(|staging| staging.changes()).collect();
-        let lens: Vec<_> = tables.iter().map(|staging| (Arc::clone(staging.core()), staging.len())).collect();
+        let changes: Vec<_> =
+            tables.iter().filter_map(|staging| staging.changes().transpose()).collect::<Result<_, _>>()?;
+        let lens: Vec<_> = tables
+            .iter()
+            .map(|staging| (Arc::clone(staging.core()), staging.len(), staging.live_after()))
+            .collect();
         let batches: Vec<_> = tables.iter_mut().filter_map(|staging| staging.batch()).collect();
         if !batches.is_empty() {
             shared.note_commit();
         }
         let seq = guard.commit(&Batch { tables: batches }, durability)?;
-        for (core, len) in lens {
-            shared.note_rows(&core, len);
+        for (core, len, live) in lens {
+            shared.note_rows(&core, len, live);
         }
         Ok(Committed { seq, tables: changes })
     }

@@ -13,10 +13,11 @@ use pongo_core::schema::StoredField;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use pongo_index::ordered::{
-    FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
+    FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Sorted, Watermark,
 };
 
 use super::memory::{Memory, Reserved};
+use super::recent::Recent;
 use super::{BEGAN, KeySource, Ordered, Tuning, lock};
 
 /// Rows that one range sorts at least, where there are so many; beyond, as many as are sorted already. What is left it looks
@@ -34,6 +35,11 @@ const SORTING_A_LENGTH: u64 = 16;
 /// Bytes of rows at the watermark that are hashed into its digest.
 const DIGEST: u64 = 4096;
 
+/// Of so many pairs in blocks one must be of a deleted row for these to be dropped where an index is brought up in any case.
+const WORTH_DROPPING: u64 = 16;
+/// Fewer recent pairs are sorted with those of rows that nobody sees any more: to ask which these are costs some microseconds.
+const MANY: usize = 1024;
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct OrderedIndex {
@@ -45,8 +51,9 @@ pub(crate) struct OrderedIndex {
     tuning: Tuning,
     /// Held by whoever brings the blocks up to date.
     merging: Mutex<()>,
-    /// The table's length at which the keeper is to look at it again.
+    /// The table's length at which the keeper is to look at it again, and the number of its deleted rows.
     look_at: AtomicU64,
+    look_at_deleted: AtomicU64,
     /// When a range last asked for it, in ms since [`BEGAN`].
     asked_at: AtomicU64,
     /// Rows that it had to look through.
@@ -59,30 +66,47 @@ struct State {
     sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
     /// The rows behind, one behind the other, older and larger ones first.
     runs: Vec<Arc<Recent>>,
+    left: Left,
 }
 
-/// Sorted rows of a part of the table.
-#[derive(Debug)]
-pub(crate) struct Recent {
-    from: u64,
-    to: u64,
-    pub(super) run: Run,
-    /// Its memory, if it stays.
-    reserved: Option<Reserved>,
+/// What the merge that looked for pairs of deleted rows last could not drop.
+#[derive(Clone, Copy, Debug, Default)]
+struct Left {
+    pairs: u64,
+    /// Readers of before this commit may have seen these rows then. `None`: they lie too thinly to be worth it.
+    held_before: Option<Seq>,
 }
 
-impl Recent {
-    /// Pairs that stand for no part of the table: a transaction's own.
-    pub(crate) fn of(run: Run) -> Self {
-        Self { from: 0, to: 0, run, reserved: None }
+/// How far an index is behind its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Lag {
+    /// Rows that are not in blocks.
+    recent: u64,
+    /// Pairs of deleted rows, in blocks and not, that no merge looked at yet.
+    deleted: u64,
+    /// How many of either are left as they are.
+    allowed: u64,
+    allowed_deleted: u64,
+    /// Pairs in blocks.
+    pairs: u64,
+}
+
+impl State {
+    fn forget(&mut self) {
+        *self = Self::default();
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.run.len()
-    }
-
-    pub(crate) fn pair(&self, place: usize) -> (&[u8], RowId) {
-        self.run.get(place)
+    fn lag(&self, view: &TableView, tuning: &Tuning) -> Lag {
+        let (watermark, pairs) =
+            self.sorted.as_ref().map_or((0, 0), |(_, sorted)| (sorted.watermark().row, sorted.len()));
+        let recent = view.len().saturating_sub(watermark);
+        // Each row has one pair: those that are too many are of deleted rows. Of a view that is older than the index that would count
+        // those of later rows.
+        let surplus = (pairs + recent).saturating_sub(view.live());
+        let deleted = if watermark <= view.len() { surplus.saturating_sub(self.left.pairs) } else { 0 };
+        let allowed = tuning.allowed_lag(view.live());
+        // What is held for older readers is gone through each time.
+        Lag { recent, deleted, allowed, allowed_deleted: allowed.max(self.left.pairs / 4), pairs }
     }
 }
 
@@ -137,6 +161,7 @@ impl OrderedIndex {
             state: Mutex::default(),
             merging: Mutex::default(),
             look_at: AtomicU64::new(tuning.small + 1),
+            look_at_deleted: AtomicU64::new(tuning.small + 1),
             asked_at: AtomicU64::new(0),
             scanned: AtomicU64::new(0),
             tuning,
@@ -145,6 +170,11 @@ impl OrderedIndex {
 
     pub(super) fn is(&self, core: &Arc<TableCore>, fields: &[usize]) -> bool {
         Arc::ptr_eq(&self.core, core) && self.fields == fields
+    }
+
+    /// Whether it is the one of the table's key: of each key a view sees one row at most.
+    pub(super) fn is_of_key(&self) -> bool {
+        self.core.schema().key == self.fields
     }
 
     pub(crate) fn core(&self) -> &Arc<TableCore> {
@@ -176,17 +206,14 @@ impl OrderedIndex {
 
     /// The blocks are doubtful, or gone.
     pub(super) fn forget_blocks(&self) {
-        let mut state = lock(&self.state);
-        state.sorted = None;
-        state.runs.clear();
+        lock(&self.state).forget();
     }
 
     /// The same, if they are those of this store.
     pub(super) fn forget_blocks_in(&self, store: &Arc<OrderedStore>) {
         let mut state = lock(&self.state);
         if state.sorted.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, store)) {
-            state.sorted = None;
-            state.runs.clear();
+            state.forget();
         }
     }
 
@@ -195,20 +222,23 @@ impl OrderedIndex {
         lock(&self.state).sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row)
     }
 
-    /// Whether the keeper is to look, now that the table has so many rows.
-    pub(crate) fn is_due(&self, len: u64) -> bool {
+    /// Whether the keeper is to look, now that the table has so many rows, of which so many are alive.
+    pub(crate) fn is_due(&self, len: u64, live: u64) -> bool {
         len >= self.look_at.load(Ordering::Relaxed)
+            || len.saturating_sub(live) >= self.look_at_deleted.load(Ordering::Relaxed)
     }
 
     /// The keeper looked.
     pub(super) fn note_kept(&self, engine: &Arc<Engine>) -> Result<(), ReadError> {
         let snapshot = engine.begin_read()?;
-        let len = snapshot.view(&self.core)?.map_or(0, TableView::len);
-        let lag = len.saturating_sub(self.watermark());
+        let Some(view) = snapshot.view(&self.core)? else { return Ok(()) };
+        let lag = lock(&self.state).lag(view, &self.tuning);
         // What could not be brought up now is not asked for at each commit.
-        let from = if lag > self.tuning.allowed_lag(len) { len } else { self.watermark() };
-        self.look_at
-            .store((from + self.tuning.allowed_lag(len)).max(self.tuning.small) + 1, Ordering::Relaxed);
+        let rest = |lag: u64, allowed: u64| if lag > allowed { allowed } else { allowed - lag };
+        let due = |now: u64, rest: u64| (now + rest).max(self.tuning.small) + 1;
+        self.look_at.store(due(view.len(), rest(lag.recent, lag.allowed)), Ordering::Relaxed);
+        let deleted = view.len() - view.live().min(view.len());
+        self.look_at_deleted.store(due(deleted, rest(lag.deleted, lag.allowed_deleted)), Ordering::Relaxed);
         Ok(())
     }
 
@@ -256,7 +286,9 @@ impl OrderedIndex {
         let held = if view.len() > self.tuning.small { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
             self.load(ordered, store, engine)?;
-            if view.len().saturating_sub(self.watermark()) > 2 * self.tuning.allowed_lag(view.len()) {
+            let lag = lock(&self.state).lag(view, &self.tuning);
+            // Deleted rows wait for the keeper: they are passed over meanwhile.
+            if lag.recent > 2 * lag.allowed {
                 // Whoever is at it already, or this thread. If it fails the rows are sorted in memory.
                 let _ = self.catch_up(ordered, engine, Worth::IfLagging);
             }
@@ -311,7 +343,7 @@ impl OrderedIndex {
             match &state.sorted {
                 Some((known, _)) if Arc::ptr_eq(known, store) => return Ok(()),
                 // Of a store that was set aside.
-                Some(_) => (state.sorted, state.runs) = (None, Vec::new()),
+                Some(_) => state.forget(),
                 None => {}
             }
         }
@@ -385,9 +417,21 @@ impl OrderedIndex {
     ) -> Result<u64, ReadError> {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         state.runs.retain(|run| run.to > watermark);
-        if state.runs.first().is_some_and(|first| first.from > watermark) {
+        match state.runs.first() {
             // What lies in blocks is less than it was.
-            state.runs.clear();
+            Some(first) if first.from > watermark => state.runs.clear(),
+            Some(first) if first.from < watermark => {
+                // Without room for both it stays: pairs below the watermark are passed over.
+                if let Some(mut reserved) = ordered.memory().reserve(first.memory(), u64::MAX) {
+                    let join = Recent::join(&[first], |row| row < watermark);
+                    let mut rest = join.map_err(|error| self.fault(error))?;
+                    rest.from = watermark;
+                    reserved.set(rest.memory());
+                    rest.reserved = Some(reserved);
+                    state.runs[0] = Arc::new(rest);
+                }
+            }
+            _ => {}
         }
         let mut known = state.runs.last().map_or(watermark, |run| run.to);
         let mut end = view.len();
@@ -395,10 +439,18 @@ impl OrderedIndex {
             let at_once = SORTED_AT_ONCE.min(self.tuning.slice).max(known - watermark);
             end = end.min(known + at_once).min(watermark.saturating_add(self.tuning.in_memory));
         }
+        // Not looked for where there is little to be gained.
+        let mut forgotten = None;
+        let mut is_forgotten = |pairs: usize| {
+            let seq = (pairs >= MANY).then(|| *forgotten.get_or_insert_with(|| self.core.seen_from()));
+            move |row: u64| seq.is_some_and(|seq| is_gone(view, RowId(row), seq))
+        };
         while known < end {
-            let Some(new) = self.sort_some(view, heap, known..end, ordered)? else { break };
+            let count = usize::try_from(end - known).unwrap_or(usize::MAX);
+            let dropped = is_forgotten(count);
+            let Some(new) = self.sort_some(view, heap, known..end, &dropped, ordered)? else { break };
             known = new.to;
-            self.push_run(state, new, ordered.memory())?;
+            self.push_run(state, new, &mut is_forgotten, ordered.memory())?;
         }
         Ok(known)
     }
@@ -409,6 +461,7 @@ impl OrderedIndex {
         view: &TableView,
         heap: &dyn HeapRead,
         rows: std::ops::Range<u64>,
+        dropped: &dyn Fn(u64) -> bool,
         ordered: &Ordered,
     ) -> Result<Option<Recent>, ReadError> {
         let memory = ordered.memory();
@@ -429,88 +482,78 @@ impl OrderedIndex {
         }) else {
             return Ok(None);
         };
-        // Rows that no snapshot sees, now or later, are left out.
-        let forgotten = self.core.seen_from().min(view.seq());
-        let size = self.core.row_size();
-        let at_once = ((1 << 20) / size).max(1);
-        let table = &self.core.schema().table;
-        let mut pairs = match a_row {
-            Some(_) => Pairs::with_capacity((to - rows.start) as usize, self.keys.fixed_len().unwrap_or(0)),
-            None => Pairs::default(),
-        };
-        let (mut key, mut taken, mut at) = (Vec::new(), 0, rows.start);
-        'rows: while at < to {
-            let end = to.min(at + at_once);
-            let bytes = view.rows_bytes(RowId(at)..RowId(end))?;
-            for bytes in bytes.chunks_exact(size as usize) {
-                if a_row.is_none() && taken >= step {
-                    break 'rows;
-                }
-                let row = RowId(at);
-                at += 1;
-                if view.died(row).is_some_and(|died| died <= forgotten) {
-                    continue;
-                }
-                key.clear();
-                self.keys.put(table, bytes, heap, &mut key)?;
-                taken += 2 * key.len() as u64 + SORTING_A_ROW + SORTING_A_LENGTH;
-                pairs.push(&key, row).map_err(|error| self.fault(error))?;
-            }
-        }
-        let run = pairs.sort();
-        reserved.set(run.memory());
-        Ok(Some(Recent { from: rows.start, to: at, run, reserved: Some(reserved) }))
+        let key_bytes = if a_row.is_none() { step } else { u64::MAX };
+        let mut sorted = self.run_of(view, heap, rows.start..to, dropped, key_bytes)?;
+        reserved.set(sorted.memory());
+        sorted.reserved = Some(reserved);
+        Ok(Some(sorted))
     }
 
     /// Takes sorted rows in behind the others, and joins those that are not much larger: what is joined again is, all in all, a few
     /// times what came.
-    fn push_run(&self, state: &mut State, mut new: Recent, memory: &Arc<Memory>) -> Result<(), ReadError> {
-        let taken = |run: &Recent| run.reserved.as_ref().map_or(0, Reserved::bytes);
+    fn push_run<D: Fn(u64) -> bool>(
+        &self,
+        state: &mut State,
+        mut new: Recent,
+        is_forgotten: &mut impl FnMut(usize) -> D,
+        memory: &Arc<Memory>,
+    ) -> Result<(), ReadError> {
         while let Some(last) = state.runs.last()
-            && last.run.len() < 2 * new.run.len().max(1)
+            && last.len() < 2 * new.len().max(1)
         {
-            let both = taken(last) + taken(&new);
+            let both = last.memory() + new.memory();
             if both > memory.limit() / JOINED_PART {
                 break;
             }
             let Some(mut reserved) = memory.reserve(both, memory.limit()) else { break };
-            let run = Run::join(&last.run, &new.run).map_err(|error| self.fault(error))?;
-            reserved.set(run.memory());
-            new = Recent { from: last.from, to: new.to, run, reserved: Some(reserved) };
+            let dropped = is_forgotten(last.len() + new.len());
+            new = Recent::join(&[last, &new], dropped).map_err(|error| self.fault(error))?;
+            reserved.set(new.memory());
+            new.reserved = Some(reserved);
             state.runs.pop();
         }
         state.runs.push(Arc::new(new));
         Ok(())
     }
 
+    /// The sorted pairs of some rows, but those that are `dropped`: of these no byte is read. It ends before the last one if sorting
+    /// them would take more than so many bytes.
     fn run_of(
         &self,
         view: &TableView,
         heap: &dyn HeapRead,
         rows: std::ops::Range<u64>,
-        dropped: &dyn Fn(RowId) -> bool,
+        dropped: &dyn Fn(u64) -> bool,
+        most_bytes: u64,
     ) -> Result<Recent, ReadError> {
-        let mut pairs =
-            Pairs::with_capacity((rows.end - rows.start) as usize, self.keys.fixed_len().unwrap_or(0));
+        let most = (rows.end - rows.start).min(view.live()) as usize;
+        let mut pairs = match self.keys.fixed_len() {
+            Some(len) => Pairs::with_capacity(most, len),
+            None => Pairs::default(),
+        };
         let size = self.core.row_size();
         let at_once = ((1 << 20) / size).max(1);
-        let mut key = Vec::new();
+        let (mut key, mut taken, mut end) = (Vec::new(), 0, rows.end);
         let table = &self.core.schema().table;
-        let mut from = rows.start;
-        while from < rows.end {
-            let to = rows.end.min(from + at_once);
+        let mut kept = rows.clone().filter(|&row| !dropped(row)).peekable();
+        'rows: while let Some(from) = kept.next() {
+            let mut to = from + 1;
+            while to - from < at_once && kept.next_if_eq(&to).is_some() {
+                to += 1;
+            }
             let bytes = view.rows_bytes(RowId(from)..RowId(to))?;
             for (row, bytes) in (from..to).zip(bytes.chunks_exact(size as usize)) {
-                if dropped(RowId(row)) {
-                    continue;
+                if taken >= most_bytes {
+                    end = row;
+                    break 'rows;
                 }
                 key.clear();
                 self.keys.put(table, bytes, heap, &mut key)?;
+                taken += 2 * key.len() as u64 + SORTING_A_ROW + SORTING_A_LENGTH;
                 pairs.push(&key, RowId(row)).map_err(|error| self.fault(error))?;
             }
-            from = to;
         }
-        Ok(Recent { from: rows.start, to: rows.end, run: pairs.sort(), reserved: None })
+        Ok(Recent::new(rows.start, end, pairs))
     }
 
     pub(crate) fn fault(&self, error: OrderedError) -> ReadError {
@@ -533,7 +576,7 @@ impl OrderedIndex {
         if view.is_empty() {
             return Ok(true);
         }
-        if worth == Worth::IfLagging && view.len() <= self.tuning.allowed_lag(view.len()) {
+        if worth == Worth::IfLagging && view.len() <= self.tuning.allowed_lag(view.live()) {
             // It may lag by all of it: no blocks are opened, or made, to find that out.
             return Ok(true);
         }
@@ -549,24 +592,40 @@ impl OrderedIndex {
                 }
             };
             if from != self.watermark() {
-                let mut state = lock(&self.state);
-                (state.sorted, state.runs) = (None, Vec::new());
-                drop(state);
+                lock(&self.state).forget();
                 self.load(ordered, &store, engine)?;
                 if from != self.watermark() {
                     // Set aside, because it contradicts the rows: whoever asks next begins anew.
                     return Ok(false);
                 }
             }
-            let lag = view.len().saturating_sub(from);
-            if lag == 0 || (worth == Worth::IfLagging && lag <= self.tuning.allowed_lag(view.len())) {
+            // Seen by no snapshot, now or later, also after a power cut.
+            let forgotten = self.core.seen_from().min(view.seq());
+            let lag = {
+                let mut state = lock(&self.state);
+                if state.left.held_before.is_some_and(|seq| forgotten >= seq) {
+                    state.left = Left::default();
+                }
+                state.lag(view, &self.tuning)
+            };
+            let (behind, drops) = match worth {
+                Worth::IfLagging => (
+                    lag.recent > lag.allowed || lag.deleted > lag.allowed_deleted,
+                    lag.deleted > lag.allowed_deleted / 2,
+                ),
+                Worth::Always => (lag.recent > 0, lag.deleted > lag.pairs / WORTH_DROPPING),
+            };
+            if lag.recent == 0 && lag.pairs == 0 || !behind && !drops {
+                return Ok(true);
+            }
+            if worth == Worth::IfLagging && !behind {
                 return Ok(true);
             }
             let to = view.len().min(from + self.tuning.slice);
-            // Seen by no snapshot, now or later, also after a power cut.
-            let forgotten = self.core.seen_from().min(view.seq());
-            let dropped = |row: RowId| view.died(row).is_some_and(|died| died <= forgotten);
-            let recent = self.run_of(view, &snapshot, from..to, &dropped)?;
+            // All that lags first, so that what is left is known then.
+            let drops = drops && to == view.len();
+            let dropped = |row: RowId| is_gone(view, row, forgotten);
+            let recent = self.run_of(view, &snapshot, from..to, &|row| dropped(RowId(row)), u64::MAX)?;
             let watermark = Watermark {
                 store: self.core.store_id(),
                 salt: engine.salt(),
@@ -579,12 +638,23 @@ impl OrderedIndex {
                 return Ok(false);
             }
             let never = AtomicBool::new(false);
-            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, Rewrite::Touched, &never) {
-                Ok(sorted) => ordered.while_held(&store, || {
-                    let mut state = lock(&self.state);
-                    state.sorted = Some((Arc::clone(&store), sorted));
-                    state.runs.retain(|run| run.to > to);
-                }),
+            let rewrite = if drops { Rewrite::Deleted } else { Rewrite::Touched };
+            match store.merge(self.id, watermark, &recent.run, &keys, &dropped, rewrite, &never) {
+                Ok(sorted) => {
+                    let surplus = sorted.len().saturating_sub(view.live());
+                    ordered.while_held(&store, || {
+                        let mut state = lock(&self.state);
+                        state.sorted = Some((Arc::clone(&store), sorted));
+                        state.runs.retain(|run| run.to > to);
+                        if drops {
+                            let held_before = (forgotten < view.seq()).then(|| view.seq());
+                            state.left = Left { pairs: surplus, held_before };
+                        }
+                    });
+                    if drops {
+                        return Ok(true);
+                    }
+                }
                 Err(OrderedError::Stopped) => return Ok(true),
                 Err(error) => {
                     ordered.doubt(&store, &error);
@@ -598,6 +668,11 @@ impl OrderedIndex {
             }
         }
     }
+}
+
+/// Whether a row was deleted at or before a commit. One of which that cannot be said keeps its pair.
+fn is_gone(view: &TableView, row: RowId, seq: Seq) -> bool {
+    view.died(row).is_ok_and(|died| died.is_some_and(|died| died <= seq))
 }
 
 /// A number that rows below a watermark hardly share with others: a hash of the last of their bytes.

@@ -6,6 +6,8 @@
 //! | `index` | [`OrderedIndex`]: one index: what lies in blocks, the rows behind it in memory, bringing the one up to the other |
 //! | `keys` | where a row's key comes from |
 //! | `stream` | pairs of both in order, from both ends |
+//! | `newest` | the newest version of one key |
+//! | `recent` | [`Recent`](recent::Recent): recent rows, sorted, and which of them are passed over together |
 //! | `sides` | where its pairs come from: blocks, and recent rows |
 //! | `scan` | the same from the rows alone |
 //! | `memory` | what sorted rows take, and may take |
@@ -17,7 +19,9 @@ mod index;
 mod keeper;
 mod keys;
 mod memory;
+mod newest;
 mod own;
+mod recent;
 mod scan;
 mod sides;
 mod stream;
@@ -34,11 +38,13 @@ use pongo_index::ordered::{
     set_aside,
 };
 
-pub(crate) use index::{OrderedIndex, Recent, Worth};
+pub(crate) use index::{OrderedIndex, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
 pub(crate) use keys::KeySource;
 pub(crate) use memory::Memory;
+pub(crate) use newest::{Newest, newest};
 pub(crate) use own::{OwnRows, Passed};
+pub(crate) use recent::Recent;
 pub(crate) use stream::{Limits, Pair, Stream};
 
 /// Where the blocks of a store's ordered indexes lie.
@@ -83,9 +89,10 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// How many rows an index of a table of `len` rows may lag before it is brought up.
-    fn allowed_lag(&self, len: u64) -> u64 {
-        (len / 8).clamp(self.small, self.slice.max(self.small))
+    /// How many rows, and how many pairs of deleted rows, an index of a table with so many live rows may have too little or too
+    /// much before it is brought up.
+    fn allowed_lag(&self, live: u64) -> u64 {
+        (live / 8).clamp(self.small, self.slice.max(self.small))
     }
 }
 

@@ -106,7 +106,7 @@ fn pass(
     let mut kept: Vec<Pair> = Vec::new();
     for rows in candidates(view, index, limits).into_iter().filter(|rows| rows.end.0 > from) {
         let mut from = RowId(rows.start.0.max(from));
-        while let Some(run) = view.next_run_in(from..rows.end) {
+        while let Some(run) = view.next_run_in(from..rows.end)? {
             let end = run.end.0.min(run.start.0 + at_once);
             from = RowId(end);
             let bytes = view.rows_bytes(run.start..from)?;

@@ -92,6 +92,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("marks.checksum", "marks are those that the checkpoint found"),
     comparison("marks.count", "marks since the checkpoint are as many as the journal has"),
     comparison("marks.listed", "marks that the checkpoint lists are there"),
+    comparison("marks.first_write", "all marks are looked at before the first write behind a clean close"),
     fence("marks.map.fence", "a chunk that is being mapped and marks that come meanwhile find each other"),
     fence("marks.note.fence", "marks that come and a chunk that is being mapped meanwhile find each other"),
     // The journal.

@@ -19,6 +19,7 @@ use crate::append_vec::AppendVec;
 use crate::control::{Hold, Wait};
 use crate::error::{Fault, ReadError, WriteError};
 use crate::fields::{HeapError, HeapRead};
+use crate::guard::removable;
 use crate::heap;
 use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
@@ -326,6 +327,7 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
+                removable!("marks.first_write", view.know_marks())?;
                 if self.indexer.check(&table).is_err() {
                     damaged.push((table, view));
                 }

@@ -12,6 +12,7 @@
 //! | `block` | the bytes of a block: encode, read, search |
 //! | `directory`, `root` | which blocks an index has; which indexes a store has |
 //! | `cache` | blocks read lately |
+//! | `hidden` | [`Hidden`], [`HiddenGroup`]: pairs that a reader sees none of, skipped together |
 //! | `sorted`, `cursor` | [`Sorted`], one version of one index; [`Cursor`], its rows in order |
 //! | `gather`, `merge` | a version and a run make the next version |
 //! | `store` | [`OrderedStore`]: versions made durable, blocks removed, all of them written anew |
@@ -30,6 +31,7 @@ mod edge;
 mod error;
 mod folder;
 mod gather;
+mod hidden;
 mod in_sled;
 mod merge;
 mod root;
@@ -44,10 +46,11 @@ use std::error::Error;
 use pongo_core::ids::RowId;
 
 pub use blocks::{Block, BlockStore, MemoryBlocks};
-pub use cursor::Cursor;
+pub use cursor::{Cursor, Taken};
 pub use edge::Edge;
 pub use error::{OrderedError, StoreError};
 pub use folder::Folder;
+pub use hidden::{Hidden, HiddenGroup, Sight};
 pub use in_sled::{SledBlocks, bytes_on_disk, set_aside};
 pub use merge::Rewrite;
 pub use run::{Pairs, Run};

@@ -248,23 +248,35 @@ impl Run {
         self.pairs.is_empty()
     }
 
-    /// Returns the pairs of two runs as one. Costs a comparison a pair, and the memory of both again.
+    /// Returns the pairs of some runs as one, but those of rows that are not `kept`. Costs a comparison for each run and pair, and
+    /// the memory of all again.
     ///
     /// # Errors
     /// [`OrderedError::TooManyPairs`].
-    pub fn join(one: &Run, other: &Run) -> Result<Run, OrderedError> {
+    pub fn join<'a>(
+        runs: impl Iterator<Item = &'a Run> + Clone,
+        kept: impl Fn(RowId) -> bool,
+    ) -> Result<Run, OrderedError> {
         let mut pairs = Pairs {
-            keys: Vec::with_capacity(one.pairs.keys.len() + other.pairs.keys.len()),
+            keys: Vec::with_capacity(runs.clone().map(|run| run.pairs.keys.len()).sum()),
             lengths: Lengths::default(),
-            rows: Vec::with_capacity(one.len() + other.len()),
+            rows: Vec::with_capacity(runs.clone().map(Run::len).sum()),
         };
-        let (mut i, mut j) = (0, 0);
-        while i < one.len() || j < other.len() {
-            let first = j == other.len() || i < one.len() && one.get(i) <= other.get(j);
-            let (key, row) = if first { one.get(i) } else { other.get(j) };
-            *(if first { &mut i } else { &mut j }) += 1;
-            pairs.push(key, row)?;
+        let mut at: Vec<(&'a Run, usize)> = runs.filter(|run| !run.is_empty()).map(|run| (run, 0)).collect();
+        let pair = |&(run, i): &(&'a Run, usize)| run.get(i);
+        while let Some(first) = at.iter_mut().min_by_key(|of| pair(of)) {
+            let (key, row) = first.0.get(first.1);
+            first.1 += 1;
+            let has_ended = first.1 == first.0.len();
+            if kept(row) {
+                pairs.push(key, row)?;
+            }
+            if has_ended {
+                at.retain(|(run, i)| *i < run.len());
+            }
         }
+        pairs.keys.shrink_to_fit();
+        pairs.rows.shrink_to_fit();
         Ok(Run { pairs })
     }
 
