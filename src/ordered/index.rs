@@ -16,7 +16,7 @@ use pongo_index::ordered::{
     FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Sorted, Watermark,
 };
 
-use super::memory::{Memory, Reserved};
+use super::memory::Memory;
 use super::recent::Recent;
 use super::{BEGAN, KeySource, Ordered, Tuning, lock};
 

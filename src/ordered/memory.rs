@@ -39,10 +39,6 @@ impl Memory {
 }
 
 impl Reserved {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// So many bytes it turned out to be: fewer, as a rule.
     pub(super) fn set(&mut self, bytes: u64) {
         if bytes > self.bytes {
@@ -72,7 +68,7 @@ mod tests {
         let two = memory.reserve(40, 200).unwrap();
         assert!(memory.reserve(1, 200).is_none());
         one.set(10);
-        assert_eq!((memory.used(), one.bytes()), (50, 10));
+        assert_eq!((memory.used(), one.bytes), (50, 10));
         one.set(30);
         drop(two);
         assert_eq!(memory.used(), 30);
