@@ -94,7 +94,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         loop {
             let row = match &mut self.base {
                 BaseRows::Index(stream, _) => stream.next()?,
-                BaseRows::All(next) => self.view.next_run(*next).map(|run| {
+                BaseRows::All(next) => self.view.next_run(*next)?.map(|run| {
                     *next = run.start.next();
                     run.start
                 }),

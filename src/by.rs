@@ -94,7 +94,8 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         let is_it = |unique: &&Unique| view.core().schema().indexes[unique.place].fields == fields;
         let Some(unique) = handle.unique.iter().find(is_it) else { return Ok(None) };
         let Some(index) = self.table.ordered_index(view, fields) else { return Ok(None) };
-        let found = find_unique::<T>(view, unique, unique.ranges.hash_of(raw), raw)?;
+        let newest = || self.table.newest(fields, raw, None);
+        let found = find_unique::<T>(view, unique, unique.ranges.hash_of(raw), raw, newest)?;
         let Some(own) = self.table.own() else {
             return Ok(Some(match found {
                 Some((row, _)) => Range::one(view, index, row),

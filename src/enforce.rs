@@ -129,11 +129,16 @@ impl<T: PongoRecord> Staging<T> {
         let mut failed = None;
         let found = unique.index.find(hash, |candidate| {
             let other = candidate.row;
-            if other.0 >= self.view.len() || !self.view.is_live(other) {
+            if other.0 >= self.view.len() {
                 return None;
             }
-            match self.view.row_bytes(other) {
-                Ok(bytes) => unique.ranges.same(bytes, row.as_bytes()).then_some(other),
+            let alive = self
+                .view
+                .is_live(other)
+                .and_then(|alive| self.view.row_bytes(other).map(|bytes| (alive, bytes)));
+            match alive {
+                Ok((false, _)) => None,
+                Ok((true, bytes)) => unique.ranges.same(bytes, row.as_bytes()).then_some(other),
                 Err(error) => {
                     failed.get_or_insert(error);
                     None

@@ -15,7 +15,7 @@ use pongo_core::fields::{ExternalKey, HeapRead, key_digest};
 use pongo_core::predicate::Predicate;
 use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
-use pongo_index::after_prefix;
+use pongo_index::{after_prefix, key_hash};
 
 use crate::by::By;
 use crate::ordered::Limits;
@@ -187,7 +187,9 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     /// `T`, [`ReadError::ExternalKey`] if the key's bytes cannot be read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&'s T>, ReadError> {
         let key = key.as_ref();
-        let Some(row) = self.rows.get(&key_digest(key))? else { return Ok(None) };
+        let digest = <T::Row as PongoRecord>::encode_key(&key_digest(key));
+        let found = self.rows.find(key_hash(digest.as_ref()), &digest, Some(key))?;
+        let Some((_, row)) = found else { return Ok(None) };
         let is_it = key_in::<T>(self.rows.source().heap, row)? == key;
         Ok(is_it.then(|| T::value_of(row)))
     }

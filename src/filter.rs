@@ -143,7 +143,13 @@ impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
     fn next(&mut self) -> Option<Self::Item> {
         let view = self.view?;
         loop {
-            let run = view.next_run_in(self.rows.clone())?;
+            let run = match view.next_run_in(self.rows.clone()) {
+                Ok(run) => run?,
+                Err(fault) => {
+                    self.view = None;
+                    return Some(Err(fault.into()));
+                }
+            };
             self.rows.start = run.end;
             let rows = view.rows(run.clone());
             let (Some(own), Ok(all)) = (&self.own, &rows) else {

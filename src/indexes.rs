@@ -235,7 +235,10 @@ fn newest_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
     for row in 0..view.len() {
         replaced.extend(view.previous(RowId(row))?);
     }
-    for row in (0..view.len()).map(RowId).filter(|&row| !view.is_live(row) && !replaced.contains(&row)) {
+    for row in (0..view.len()).map(RowId).filter(|row| !replaced.contains(row)) {
+        if view.is_live(row)? {
+            continue;
+        }
         let hash = keys.hash(row);
         forget(&mut newest, hash, |older| keys.same(older, row));
         newest.insert_unique(hash, (hash, row), |&(hash, _)| hash);
@@ -263,7 +266,7 @@ impl LiveHashes<'_> {
     fn fill(&mut self) -> Result<bool, Fault> {
         let view = self.keys.view;
         if self.run.is_empty() {
-            let Some(run) = view.next_run(self.from) else { return Ok(false) };
+            let Some(run) = view.next_run(self.from)? else { return Ok(false) };
             self.run = run.start.0..run.end.0;
             self.from = run.end;
         }

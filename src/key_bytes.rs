@@ -133,6 +133,19 @@ impl KeyHashes for RowKeys<'_> {
             out.push(self.hash(row));
         }
     }
+
+    fn forgotten(&self, rows: &[RowId]) -> Vec<bool> {
+        if self.view.live() == self.view.len() {
+            return vec![false; rows.len()];
+        }
+        let seen_from = self.view.core().seen_from().min(self.view.seq());
+        let is_forgotten = |row: &RowId| {
+            // One of which that cannot be said keeps its entry.
+            row.0 < self.view.len()
+                && self.view.died(*row).is_ok_and(|died| died.is_some_and(|died| died <= seen_from))
+        };
+        rows.iter().map(is_forgotten).collect()
+    }
 }
 
 #[cfg(test)]

@@ -228,7 +228,7 @@ impl Keys {
     }
 
     /// How many rows of before were live and are gone with their keys.
-    pub(crate) fn deleted(&self, was_live: impl Fn(RowId) -> bool) -> u64 {
+    pub(crate) fn deleted<E>(&self, was_live: impl Fn(RowId) -> Result<bool, E>) -> Result<u64, E> {
         debug_assert!(self.previous.is_sorted());
         let mut deleted = 0;
         for grave in self.gone.iter() {
@@ -238,9 +238,9 @@ impl Keys {
                 let Ok(at) = self.previous.binary_search_by_key(&row, |&(row, _)| row) else { break };
                 row = self.previous[at].1;
             }
-            deleted += u64::from(row.0 < self.first && was_live(row));
+            deleted += u64::from(row.0 < self.first && was_live(row)?);
         }
-        deleted
+        Ok(deleted)
     }
 
     /// No mark is left.

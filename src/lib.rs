@@ -81,7 +81,7 @@ pub use filter::{Filtered, FilteredEntries};
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
-    CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
+    CloseError, CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
 };
 pub use pongo_core::fields::{
     Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, UuidError,

@@ -1,19 +1,72 @@
 //! Scans by several threads: rayon's parallel iterators over a table's slices and rows, and over those that meet a
-//! condition. Work is handed out in zones (64 KiB or so), so that threads get equal shares of it.
+//! condition. Work is handed out in zones (64 KiB or so), so that threads get equal shares of it. Where rayon cannot have its
+//! threads, this thread does it all.
 
 use core::ops::Range;
-use std::sync::Arc;
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
 use pongo_core::predicate::Predicate;
 use pongo_core::record::PongoRecord;
 use pongo_core::table::{ChunkRows, TableView};
+use rayon::iter::plumbing::{Folder, UnindexedConsumer};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 use crate::filter::{Filtered, Runs, Span, spans_of};
 use crate::own::Own;
 use crate::read::Table;
+
+/// Whether rayon's pool is there for the threads that are not of one.
+#[derive(Clone, Copy)]
+enum Pool {
+    Unknown,
+    There,
+    /// It could not be made, and rayon does not try again.
+    Lost,
+}
+
+/// Whether rayon has threads, or can make them. It panics where it cannot; so it is asked to make them first.
+fn has_threads() -> bool {
+    static POOL: Mutex<Pool> = Mutex::new(Pool::Unknown);
+    if rayon::current_thread_index().is_some() {
+        return true;
+    }
+    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*pool, Pool::Unknown) {
+        // Its one attempt is not for a moment in which the process has no thread to spare.
+        if std::thread::Builder::new().spawn(|| ()).map(std::thread::JoinHandle::join).is_err() {
+            return false;
+        }
+        *pool = match rayon::ThreadPoolBuilder::new().build_global() {
+            Err(error) if error.source().is_some() => Pool::Lost,
+            // Or it is there already.
+            _ => Pool::There,
+        };
+    }
+    matches!(*pool, Pool::There)
+}
+
+/// A parallel iterator, and the same items one after the other.
+struct OrAlone<P, A> {
+    parallel: P,
+    alone: A,
+}
+
+impl<T: Send, P: ParallelIterator<Item = T>, A: Iterator<Item = T> + Send> ParallelIterator
+    for OrAlone<P, A>
+{
+    type Item = T;
+
+    fn drive_unindexed<C: UnindexedConsumer<T>>(self, consumer: C) -> C::Result {
+        if has_threads() {
+            self.parallel.drive_unindexed(consumer)
+        } else {
+            consumer.into_folder().consume_iter(self.alone).complete()
+        }
+    }
+}
 
 /// Cuts rows at zones, of which the first one begins at `start`.
 fn pieces(rows: &Range<RowId>, start: RowId, zone_rows: u64) -> impl Iterator<Item = Range<RowId>> + use<> {
@@ -31,6 +84,14 @@ fn own_slices<T: PongoRecord>(own: Option<Own<'_, T>>) -> Vec<Result<&[T], ReadE
     let Some(own) = own else { return Vec::new() };
     let mut at = 0;
     std::iter::from_fn(|| own.next_slice(&mut at)).map(|slice| slice.map(|(_, rows)| rows)).collect()
+}
+
+/// The rows of a slice that could be read, and why it could not.
+fn parts<T>(slice: Result<&[T], ReadError>) -> (&[T], Option<Result<&T, ReadError>>) {
+    match slice {
+        Ok(rows) => (rows, None),
+        Err(error) => (&[], Some(Err(error))),
+    }
 }
 
 /// All rows of a table, in pieces.
@@ -62,18 +123,18 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     pub fn par_slices(&self) -> impl ParallelIterator<Item = Result<&'s [T], ReadError>> + use<'s, T> {
         let (view, own) = (self.view(), self.own());
         let runs = move |rows| Runs::<T>::new(view, own, rows).map(|run| run.map(|(_, rows)| rows));
-        let own = own_slices(own).into_par_iter();
-        all_pieces(view).into_par_iter().flat_map_iter(runs).chain(own)
+        let pieces = all_pieces(view);
+        let alone = pieces.clone().into_iter().flat_map(runs);
+        let alone = alone.chain(std::iter::once(own).flat_map(own_slices));
+        let parallel = pieces.into_par_iter().flat_map_iter(runs).chain(own_slices(own).into_par_iter());
+        OrAlone { parallel, alone }
     }
 
     /// As [`rows`](Self::rows), by as many threads as rayon's pool has. [`par_slices`](Self::par_slices) is quicker where it
     /// fits.
     pub fn par_rows(&self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T> {
         self.par_slices().flat_map_iter(|slice| {
-            let (rows, failed) = match slice {
-                Ok(rows) => (rows, None),
-                Err(error) => (&[][..], Some(Err(error))),
-            };
+            let (rows, failed) = parts(slice);
             rows.iter().map(Ok).chain(failed)
         })
     }
@@ -103,25 +164,26 @@ impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
         let chunks: Vec<_> = view.map(|view| view.chunks().collect()).unwrap_or_default();
         let judged = Arc::clone(&predicate);
         let spans = move |chunk: ChunkRows| {
-            let Some(view) = view else { return Vec::new().into_par_iter() };
+            let Some(view) = view else { return Vec::new() };
             let cut = |span: &Span| {
                 let tested = span.tested;
                 pieces(&span.rows, chunk.rows.start, view.core().zone_rows())
                     .map(move |rows| Span { rows, tested })
                     .collect::<Vec<_>>()
             };
-            spans_of(view, &chunk, &judged).iter().flat_map(cut).collect::<Vec<_>>().into_par_iter()
+            spans_of(view, &chunk, &judged).iter().flat_map(cut).collect::<Vec<_>>()
         };
         let of_view = Arc::clone(&predicate);
         let of_view = move |span| Filtered::of_span(view, own, Arc::clone(&of_view), span);
-        let of_own = own_slices(own).into_par_iter().flat_map_iter(move |slice| {
+        let of_own = move |slice| {
             let predicate = Arc::clone(&predicate);
-            let (rows, failed) = match slice {
-                Ok(rows) => (rows, None),
-                Err(error) => (&[][..], Some(Err(error))),
-            };
+            let (rows, failed) = parts(slice);
             rows.iter().filter(move |row| predicate.matches(row)).map(Ok).chain(failed)
-        });
-        chunks.into_par_iter().flat_map(spans).flat_map_iter(of_view).chain(of_own)
+        };
+        let alone = chunks.clone().into_iter().flat_map(spans.clone()).flat_map(of_view.clone());
+        let alone = alone.chain(std::iter::once(own).flat_map(own_slices).flat_map(of_own.clone()));
+        let parallel = chunks.into_par_iter().flat_map(spans).flat_map_iter(of_view);
+        let parallel = parallel.chain(own_slices(own).into_par_iter().flat_map_iter(of_own));
+        OrAlone { parallel, alone }
     }
 }

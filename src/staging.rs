@@ -88,9 +88,11 @@ pub(crate) trait AnyStaging: Send + Sync {
     /// Rows of the table once it is committed, dead ones included.
     fn len(&self) -> u64;
     /// What the commit changes, once everything is staged; `None` if nothing.
-    fn changes(&self) -> Option<TableChanges>;
+    fn changes(&self) -> Result<Option<TableChanges>, WriteError>;
     /// Bytes that rows in memory take, with what is known of them.
     fn memory(&self) -> u64;
+    /// How many rows are alive once it is committed, once everything is staged.
+    fn live_after(&self) -> u64;
     /// What the commit is to do, asked for once, and last; `None` if nothing.
     fn batch(&mut self) -> Option<TableBatch<'_>>;
     /// A savepoint begins.
@@ -135,23 +137,28 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
         self.view.len() + self.new_rows()
     }
 
-    fn changes(&self) -> Option<TableChanges> {
+    fn changes(&self) -> Result<Option<TableChanges>, WriteError> {
         let keys = self.keys();
         let first = self.view.len();
         if self.hashes.is_empty() && keys.deaths.is_empty() {
-            return None;
+            return Ok(None);
         }
         let new = self.new_rows();
         let of_before = keys.deaths.iter().filter(|row| row.0 < first).count() as u64;
         let live = new - (keys.deaths.len() as u64 - of_before);
-        let deleted = keys.deleted(|row| self.view.is_live(row));
+        let deleted = keys.deleted(|row| self.view.is_live(row))?;
         let replaced = of_before - deleted;
         let table = self.core.schema().table.clone();
-        Some(TableChanges { table, inserted: live - replaced, replaced, deleted })
+        Ok(Some(TableChanges { table, inserted: live - replaced, replaced, deleted }))
     }
 
     fn memory(&self) -> u64 {
         self.staged.len() as u64 * self.cost()
+    }
+
+    fn live_after(&self) -> u64 {
+        let rows = self.view.live() + self.new_rows();
+        rows.saturating_sub(self.keys().deaths.len() as u64)
     }
 
     fn batch(&mut self) -> Option<TableBatch<'_>> {
@@ -373,9 +380,12 @@ impl<T: PongoRecord> Staging<T> {
         }
         let found = self.handle.index.find(hash, |candidate| {
             let row = candidate.row;
-            (row.0 < len && has_key(row)).then(|| Base { row, alive: self.view.is_live(row) })
+            (row.0 < len && has_key(row)).then_some(row)
         });
-        found.map_err(|error| indexes::fault(&self.core, error).into())
+        match found.map_err(|error| indexes::fault(&self.core, error))? {
+            Some(row) => Ok(Some(Base { row, alive: self.view.is_live(row)? })),
+            None => Ok(None),
+        }
     }
 
     fn hash_of_written(&self, row: RowId) -> u64 {
@@ -453,12 +463,11 @@ impl<T: PongoRecord> Staging<T> {
             }
             let same = self.view.row::<T>(candidate.row).and_then(|old| {
                 let new = self.row(guard, row)?;
-                Ok(old.key_bytes() == new.key_bytes())
+                let base = Base { row: candidate.row, alive: self.view.is_live(candidate.row)? };
+                Ok((old.key_bytes() == new.key_bytes()).then_some(base))
             });
             match same {
-                Ok(same) => {
-                    same.then(|| Base { row: candidate.row, alive: self.view.is_live(candidate.row) })
-                }
+                Ok(same) => same,
                 Err(error) => {
                     failed.get_or_insert(error);
                     None

@@ -53,6 +53,9 @@ pub struct IndexStats {
     pub pairs: u64,
     /// Rows at the table's end that are not in blocks: a range puts them in order in memory.
     pub lag: u64,
+    /// Rows that the last range had to look through, since they are not in blocks that this process can read, and not yet sorted
+    /// in memory, or [`Options::index_memory`](crate::Options::index_memory) leaves no room for them.
+    pub scanned: u64,
 }
 
 /// Bytes of files, by what they are.
@@ -73,7 +76,7 @@ pub struct BytesByPart {
     pub journal: u64,
     /// Hash indexes.
     pub hash: u64,
-    /// Ordered indexes, as far as this process has them open.
+    /// The folder of the ordered indexes, whoever has them open: blocks on the disk.
     pub ordered: u64,
     /// Everything else.
     pub other: u64,
@@ -104,6 +107,10 @@ pub struct OrderedStatus {
     pub pairs: u64,
     /// Memory that the blocks' first keys and the blocks read lately take; sled's own cache is bounded beside.
     pub memory_bytes: u64,
+    /// Memory that sorted rows take that are not in blocks, or not in blocks that this process can read.
+    pub sorted_bytes: u64,
+    /// What they may take: [`Options::index_memory`](crate::Options::index_memory).
+    pub sorted_limit: u64,
 }
 
 impl fmt::Display for StoreStats {
@@ -117,7 +124,11 @@ impl fmt::Display for StoreStats {
                 table.name, table.rows, table.row_bytes, table.live, table.dead, table.chunks
             )?;
             for index in &table.indexes {
-                writeln!(f, "    by {}: {} in blocks, {} behind", index.fields, index.pairs, index.lag)?;
+                write!(f, "    by {}: {} in blocks, {} behind", index.fields, index.pairs, index.lag)?;
+                match index.scanned {
+                    0 => writeln!(f)?,
+                    scanned => writeln!(f, "; a range looked through {scanned} rows")?,
+                }
             }
         }
         let BytesByPart { rows, marks, sums, zones, heap, journal, hash, ordered, other } = self.bytes;
@@ -134,12 +145,22 @@ impl fmt::Display for StoreStats {
             mib(zones),
             mib(other)
         )?;
-        let OrderedStatus { open, refused, set_aside, last_doubt, memory_bytes, .. } = &self.ordered;
+        let OrderedStatus {
+            open,
+            refused,
+            set_aside,
+            last_doubt,
+            memory_bytes,
+            sorted_bytes,
+            sorted_limit,
+            ..
+        } = &self.ordered;
         match (open, refused) {
             (true, _) => write!(f, "  ordered indexes: open, {} of memory", mib(*memory_bytes))?,
             (false, Some(reason)) => write!(f, "  ordered indexes: not open: {reason}")?,
             (false, None) => write!(f, "  ordered indexes: not open")?,
         }
+        write!(f, "; sorted rows take {} of {}", mib(*sorted_bytes), mib(*sorted_limit))?;
         if let Some(doubt) = last_doubt {
             write!(f, "; set aside {set_aside} times, the last time because: {doubt}")?;
         }
@@ -168,7 +189,8 @@ fn sum(storage: &dyn Storage, dir: &str) -> Result<u64, Fault> {
 }
 
 impl Store {
-    /// What the store holds at the newest commit, and what it takes on disk and in memory. Costs a look at each file's length.
+    /// What the store holds at the newest commit, and what it takes on disk and in memory. Costs a look at each file's length;
+    /// the first time, ordered indexes that are there are opened, unless another process has them.
     ///
     /// # Errors
     /// [`ReadError`] if folders cannot be listed or tables not read.
@@ -205,6 +227,7 @@ impl Store {
         for name in storage.list("hash").map_err(Fault::io("listing", "hash"))? {
             bytes.hash += sum(storage, &format!("hash/{name}"))?;
         }
+        let blocks = shared.ordered.store_if_any();
         let mut tables = Vec::new();
         for core in snapshot.inner().tables()? {
             let Some(view) = snapshot.inner().view(&core)? else { continue };
@@ -222,7 +245,11 @@ impl Store {
                     _ => bytes.other += len,
                 }
             }
-            let indexes = shared.ordered.indexes_of(&core).into_iter().map(|index| {
+            let indexes = shared.ordered.indexes_of(&core);
+            if let Some(blocks) = &blocks {
+                indexes.iter().try_for_each(|index| index.load(&shared.ordered, blocks, &shared.engine))?;
+            }
+            let indexes = indexes.into_iter().map(|index| {
                 let is_external = schema.external_key().is_some() && index.fields() == schema.key;
                 let name = |&place: &usize| schema.fields.get(place).map(|field| field.name.as_str());
                 let pairs = index.in_blocks().map_or(0, |(_, sorted)| sorted.len());
@@ -234,6 +261,7 @@ impl Store {
                     },
                     pairs,
                     lag: view.len().saturating_sub(index.watermark()),
+                    scanned: index.scanned(),
                 }
             });
             tables.push(TableStats {
@@ -246,19 +274,20 @@ impl Store {
                 indexes: indexes.collect(),
             });
         }
-        let (state, mut pairs, mut memory_bytes) = (shared.ordered.state(), 0, 0);
+        let (mut pairs, mut memory_bytes) = (0, 0);
         if let Some(store) = shared.ordered.open_store() {
             match store.stats() {
                 Ok(stats) => {
                     pairs = stats.pairs;
                     memory_bytes = stats.directory_bytes + stats.cache_bytes;
-                    bytes.ordered = stats.disk_bytes;
                 }
                 Err(error) => {
                     shared.ordered.doubt(&store, &error);
                 }
             }
         }
+        bytes.ordered = shared.ordered.disk_bytes();
+        let state = shared.ordered.state();
         let ordered = OrderedStatus {
             open: state.held,
             refused: state.refused,
@@ -266,6 +295,8 @@ impl Store {
             last_doubt: state.last_doubt,
             pairs,
             memory_bytes,
+            sorted_bytes: shared.ordered.memory().used(),
+            sorted_limit: shared.ordered.memory().limit(),
         };
         Ok(StoreStats { seq: snapshot.seq(), tables, bytes, ordered })
     }

@@ -3,17 +3,18 @@
 use std::any::TypeId;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use pongo_core::engine::{Durability, Engine, EngineOptions, Wait};
-use pongo_core::error::{Fault, OpenError, ReadError, SchemaMismatch, WriteError};
+use pongo_core::error::{CloseError, Fault, OpenError, ReadError, SchemaMismatch, WriteError};
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::{SchemaDiff, StoredSchema};
 use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 use pongo_core::table::TableCore;
 use pongo_index::HashIndex;
+use pongo_index::ordered::Folder;
 
 use crate::indexes::{self, Indexes};
 use crate::ordered::{Home, Keeper, Ordered, Tuning, Worth, catch_up_all};
@@ -87,7 +88,19 @@ impl Options {
         self
     }
 
-    /// For tests: how many rows make a table worth a file, how many are put in order in memory without one, how many are merged
+    /// Bytes of memory in which this process keeps rows sorted that it cannot read from the ordered indexes on disk: those that
+    /// came lately, and all where another process has the indexes open, or with [`ordered(false)`](Self::ordered). Default 256
+    /// MiB, for all tables together; a row takes the bytes of its key and 8, and 8 more where keys have many lengths.
+    ///
+    /// Rows for which there is no room are looked through by each range, which takes some 10 to 100 ns a row;
+    /// [`IndexStats::scanned`](crate::IndexStats) says how many. A process that has the indexes open brings them up to date instead.
+    #[must_use]
+    pub fn index_memory(mut self, bytes: u64) -> Self {
+        self.tuning.memory = bytes;
+        self
+    }
+
+    /// For tests: how many rows make a table worth a file, how many at most are put in order in memory without one, how many are merged
     /// at a time, and how many one pass over the rows keeps.
     #[doc(hidden)]
     #[must_use]
@@ -135,12 +148,10 @@ impl Options {
         } else {
             RealStorage::create(path).map_err(folder)?
         };
-        // Resolved now: the process may change its current folder.
-        let home = if self.unordered {
-            Home::Nowhere
-        } else {
-            Home::Folder(path.canonicalize().map_err(folder)?.join("ordered/sled"))
-        };
+        // The name is resolved now: the process may change its current folder.
+        let name = path.canonicalize().map_err(folder)?;
+        let kept_in = Arc::new(Folder::new(storage.share_folder().map_err(folder)?, name));
+        let home = if self.unordered { Home::Nowhere(Some(kept_in)) } else { Home::Folder(kept_in) };
         self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>), home)
     }
 
@@ -160,8 +171,8 @@ impl Options {
     /// [`OpenError`].
     #[doc(hidden)]
     pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Store, OpenError> {
-        let home = if self.unordered { Home::Nowhere } else { Home::Memory };
-        Ok(Store { shared: Arc::new(Shared::open(storage, self, home)?) })
+        let home = if self.unordered { Home::Nowhere(None) } else { Home::Memory };
+        Ok(Store::of(Arc::new(Shared::open(storage, self, home)?)))
     }
 
     /// A process has a store open once: a second open shares the first.
@@ -177,28 +188,32 @@ impl Options {
             open.iter().find(|(known, _)| *known == folder).and_then(|(_, shared)| shared.upgrade())
         {
             let differs = differs(
-                (shared.engine.options(), shared.ordered.has_home()),
-                (&self.engine, !self.unordered),
+                (shared.engine.options(), shared.ordered.has_home(), shared.ordered.memory().limit()),
+                (&self.engine, !self.unordered, self.tuning.memory),
             );
             return if differs.is_empty() {
-                Ok(Store { shared })
+                Ok(Store::of(shared))
             } else {
                 Err(OpenError::AlreadyOpen { path: storage.name(), differs })
             };
         }
         let shared = Arc::new(Shared::open(Arc::clone(storage), self, home)?);
         open.push((folder, Arc::downgrade(&shared)));
-        Ok(Store { shared })
+        Ok(Store::of(shared))
     }
 }
 
 /// The options that differ, by the names of their methods.
-fn differs((open, kept): (&EngineOptions, bool), (asked, keep): (&EngineOptions, bool)) -> String {
+fn differs(
+    (open, kept, memory): (&EngineOptions, bool, u64),
+    (asked, keep, memory_asked): (&EngineOptions, bool, u64),
+) -> String {
     let differing = [
         ("chunk_size", open.sizes.chunk.to_string(), asked.sizes.chunk.to_string()),
         ("checkpoint_bytes", open.checkpoint_bytes.to_string(), asked.checkpoint_bytes.to_string()),
         ("transaction_memory", open.transaction_memory.to_string(), asked.transaction_memory.to_string()),
         ("ordered", kept.to_string(), keep.to_string()),
+        ("index_memory", memory.to_string(), memory_asked.to_string()),
     ];
     let differing = differing.iter().filter(|(_, open, asked)| open != asked);
     let say = |(name, open, asked): &(&str, String, String)| format!("{name} is {open}, asked for {asked}");
@@ -209,6 +224,48 @@ fn differs((open, kept): (&EngineOptions, bool), (asked, keep): (&EngineOptions,
 type Open = Vec<((u64, u64), Weak<Shared>)>;
 static OPEN: Mutex<Open> = Mutex::new(Vec::new());
 
+/// How many handles and transactions of one store there are. Snapshots, of which there are many, are not counted: whoever else
+/// shares a store is one.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    handles: AtomicUsize,
+    transactions: AtomicUsize,
+}
+
+/// One of those. Stands behind what it counts, so that it is dropped after it.
+#[derive(Debug)]
+pub(crate) struct User {
+    users: Arc<Users>,
+    of: fn(&Users) -> &AtomicUsize,
+}
+
+impl User {
+    pub(crate) fn handle(shared: &Shared) -> Self {
+        Self::new(&shared.users, |users| &users.handles)
+    }
+
+    pub(crate) fn transaction(shared: &Shared) -> Self {
+        Self::new(&shared.users, |users| &users.transactions)
+    }
+
+    fn new(users: &Arc<Users>, of: fn(&Users) -> &AtomicUsize) -> Self {
+        of(users).fetch_add(1, Ordering::Relaxed);
+        Self { users: Arc::clone(users), of }
+    }
+}
+
+impl Clone for User {
+    fn clone(&self) -> Self {
+        Self::new(&self.users, self.of)
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        (self.of)(&self.users).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What the handles of one store share.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
@@ -216,6 +273,11 @@ pub(crate) struct Shared {
     pub(crate) ordered: Arc<Ordered>,
     keeper: Keeper,
     finished: AtomicBool,
+    /// Who has it, beside snapshots.
+    users: Arc<Users>,
+    /// Commits of this process, and how many of them the ordered indexes had when they were settled.
+    commits: AtomicU64,
+    settled: AtomicU64,
     /// Tables whose layout was compared with a type's, by type.
     typed: RwLock<Vec<(TypeId, Arc<Handle>)>>,
 }
@@ -246,15 +308,18 @@ impl Shared {
             ordered,
             keeper: Keeper::default(),
             finished: AtomicBool::new(false),
+            users: Arc::default(),
+            commits: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             typed: RwLock::default(),
         })
     }
 
-    /// A commit left a table with so many rows: if an index lags, the keeper hears of it.
-    pub(crate) fn note_rows(&self, core: &Arc<TableCore>, len: u64) {
+    /// A commit left a table with so many rows, of which so many are alive: if an index lags, the keeper hears of it.
+    pub(crate) fn note_rows(&self, core: &Arc<TableCore>, len: u64, live: u64) {
         if self.ordered.has_home()
             && let Some(index) = self.ordered.index(core, &core.schema().key)
-            && index.is_due(len)
+            && index.is_due(len, live)
         {
             self.keeper.ring(&self.engine, &self.ordered, beside);
         }
@@ -273,11 +338,35 @@ impl Shared {
             return;
         }
         self.keeper.end();
-        let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
-        // An index that is not brought up now will be when it is asked.
-        // Minima and maxima in memory are of no more use.
-        let _ = catch_up_all(&self.engine, &self.ordered, worth, |_, _| Ok(()));
+        // Who changed nothing writes nothing: an index that others left behind is brought up by who asks it.
+        if self.commits.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
+            let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
+            // An index that is not brought up now will be when it is asked.
+            // Minima and maxima in memory are of no more use.
+            let _ = catch_up_all(&self.engine, &self.ordered, worth, |_, _| Ok(()));
+        }
         self.ordered.close();
+    }
+
+    /// This process committed something.
+    pub(crate) fn note_commit(&self) {
+        self.commits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn settle(&self) -> Result<(), ReadError> {
+        let commits = self.commits.load(Ordering::Relaxed);
+        let caught_up = catch_up_all(&self.engine, &self.ordered, Worth::Always, beside);
+        if let Some(blocks) = self.ordered.open_store()
+            && let Err(error) = blocks.settle()
+        {
+            // Everything that was merged is durable: what is doubtful now is made anew.
+            self.ordered.doubt(&blocks, &error);
+        }
+        if caught_up.is_ok() {
+            self.settled.store(commits, Ordering::Relaxed);
+        }
+        // Also where indexes cannot be written: rows do not depend on them.
+        self.engine.settle().and(caught_up)
     }
 
     /// The table of `T`, if `find` has one of its name. Only committed tables may be asked for.
@@ -358,6 +447,7 @@ fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> 
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
+    user: User,
 }
 
 // What a panic of the caller's leaves behind is sound: a transaction that was open is aborted when it is dropped, and what a store
@@ -366,6 +456,10 @@ impl UnwindSafe for Store {}
 impl RefUnwindSafe for Store {}
 
 impl Store {
+    fn of(shared: Arc<Shared>) -> Self {
+        Self { user: User::handle(&shared), shared }
+    }
+
     /// Opens the store in folder `path` with default [`Options`], or makes one there if the folder is empty or missing
     /// (the folder it lies in must exist). A second open in the same process shares the first; other processes may have
     /// it open at the same time.
@@ -477,30 +571,73 @@ impl Store {
     }
 
     /// Brings the ordered indexes of all tables up to the newest commit, now and in this thread: after a bulk load, say, so that
-    /// the first range does not have to. Otherwise they are brought up in the background when they lag by an eighth of the table, when a
-    /// range needs them, and when the store is closed.
+    /// the first range does not have to. Otherwise they are brought up in the background when they lag by an eighth of the live
+    /// rows, or still have as many pairs of deleted ones; when a range needs them, and when the store is closed.
     ///
-    /// Costs some 0.3 µs a new row and index. Does nothing where another process has the indexes open.
+    /// Then everything is made durable as [`close`](Self::close) does it, unless a transaction is open or another process has the
+    /// store open: closing costs no more than opening if nothing is written in between.
+    ///
+    /// Costs some 0.3 µs a new row and index, some 10 ns a pair where deleted rows are a sixteenth of all or more, and, if
+    /// something was written, what closing would cost. Indexes that another process has open are left alone.
     ///
     /// # Errors
     /// [`ReadError`] if rows cannot be read; if the index cannot be written, for want of space say: ranges are answered from the rows
-    /// then.
+    /// then. If something cannot be made durable; a sync that fails poisons the store.
     pub fn settle(&self) -> Result<(), ReadError> {
-        catch_up_all(&self.shared.engine, &self.shared.ordered, Worth::Always, beside)
+        self.shared.settle()
     }
 
-    /// Closes the store if this is its last handle and no transaction is open: makes everything durable, so that the next
-    /// open is quick. Dropping the last handle does the same, but has nobody to tell if it fails.
+    /// Closes the store: makes everything durable, so that the next open is quick. Dropping what keeps the store open does the
+    /// same, but has nobody to tell if it fails.
+    ///
+    /// Costs what was written since the last checkpoint: it is synced, and the hash indexes are read once. After
+    /// [`settle`](Self::settle), or if nothing was written, it costs no more than opening the store. Where other processes have the
+    /// store open, it is closed in this one only.
     ///
     /// # Errors
-    /// [`WriteError`]: what was committed is safe all the same, and the next open recovers it.
-    pub fn close(self) -> Result<(), WriteError> {
-        match Arc::try_unwrap(self.shared) {
-            Ok(shared) => {
-                shared.finish();
-                if Arc::strong_count(&shared.engine) == 1 { shared.engine.close() } else { Ok(()) }
-            }
-            _ => Ok(()),
+    /// [`CloseError::InUse`] if other handles, snapshots or transactions of this process use the store, with how many of each. They can
+    /// be used on; the store is closed when the last of them is dropped.
+    ///
+    /// [`CloseError::Failed`] if the store was closed, but not everything could be made durable: what was committed with
+    /// [`Durability::Sync`] is safe all the same, and the next open recovers it.
+    ///
+    /// ```
+    /// use pongo::CloseError;
+    /// use pongo::prelude::*;
+    ///
+    /// let store = Store::in_memory()?;
+    /// let snapshot = store.begin_read()?;
+    /// let other = store.clone();
+    /// assert!(matches!(store.close(), Err(CloseError::InUse { handles: 1, snapshots: 1, transactions: 0 })));
+    /// drop(snapshot);
+    /// other.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn close(self) -> Result<(), CloseError> {
+        let Self { mut shared, user } = self;
+        if shared.engine.is_inherited() {
+            return Err(WriteError::Forked.into());
         }
+        let users = Arc::clone(&shared.users);
+        let shared = {
+            // Whoever opens the store meanwhile either shares it, and is counted, or opens it anew.
+            let _open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(user);
+            loop {
+                let handles = users.handles.load(Ordering::Relaxed);
+                let transactions = users.transactions.load(Ordering::Relaxed);
+                let snapshots = (Arc::strong_count(&shared) - 1).saturating_sub(handles + transactions);
+                shared = match Arc::try_unwrap(shared) {
+                    Ok(shared) => break shared,
+                    Err(shared) => shared,
+                };
+                if handles + transactions + snapshots > 0 {
+                    return Err(CloseError::InUse { handles, snapshots, transactions });
+                }
+                // The last other one was dropped since it was counted.
+            }
+        };
+        shared.finish();
+        Ok(shared.engine.close()?)
     }
 }

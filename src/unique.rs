@@ -12,11 +12,13 @@ use pongo_core::engine::{Change, IndexError};
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::record::PongoRecord;
-use pongo_core::table::TableView;
+use pongo_core::table::{Resolved, TableView};
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
 use crate::indexes::{fault, sorted};
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
+use crate::ordered::Newest;
+use crate::read::NEAR as NEAR_VERSIONS;
 
 /// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
 const NEAR: usize = 4;
@@ -32,7 +34,7 @@ pub(crate) struct Unique {
 }
 
 /// Finds the row with a unique value that a view sees. `value` has the bytes of the index's fields, one behind the other;
-/// `hash` is their [`key_hash`](pongo_index::key_hash).
+/// `hash` is their [`key_hash`](pongo_index::key_hash). `newest` asks the ordered index of these fields.
 ///
 /// Costs what a look-up of a key costs, and a row more for each record that had the value while some snapshot lived.
 pub(crate) fn find_unique<'v, T: PongoRecord>(
@@ -40,30 +42,68 @@ pub(crate) fn find_unique<'v, T: PongoRecord>(
     unique: &Unique,
     hash: u64,
     value: &[u8],
+    newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    let mut failed = None;
+    let near = find_within::<T>(view, unique, hash, value, NEAR_VERSIONS)?;
+    let Found { seen: None, far: true } = near else { return Ok(near.seen) };
+    let seen = match newest()? {
+        Newest::Row(row) if row.0 < view.len() => {
+            seen_with::<T>(view, row, |row| unique.ranges.is(row, value))?
+        }
+        Newest::Nothing => return Ok(None),
+        Newest::Row(_) | Newest::Unknown => None,
+    };
+    match seen {
+        Some(seen) => Ok(Some(seen)),
+        // A row that was put and replaced in one transaction was never seen, and an older one may be: the versions tell.
+        None => Ok(find_within::<T>(view, unique, hash, value, usize::MAX)?.seen),
+    }
+}
+
+/// What a look-up came to.
+struct Found<'v, T> {
+    seen: Option<(RowId, &'v T)>,
+    /// A record has more versions behind the view than were gone through.
+    far: bool,
+}
+
+fn find_within<'v, T: PongoRecord>(
+    view: &'v TableView,
+    unique: &Unique,
+    hash: u64,
+    value: &[u8],
+    versions: usize,
+) -> Result<Found<'v, T>, ReadError> {
+    let (mut failed, mut far) = (None, false);
     let found = unique.index.find(hash, |candidate| {
-        seen_with::<T>(view, candidate.row, |row| unique.ranges.is(row, value)).unwrap_or_else(|error| {
+        match view.resolve_near(candidate.row, versions) {
+            Ok(Resolved::Row(row)) => seen_with::<T>(view, row, |row| unique.ranges.is(row, value)),
+            Ok(Resolved::Nothing) => Ok(None),
+            Ok(Resolved::Far) => {
+                far = true;
+                Ok(None)
+            }
+            Err(fault) => Err(fault.into()),
+        }
+        .unwrap_or_else(|error| {
             failed.get_or_insert(error);
             None
         })
     });
     match (found, failed) {
         (Err(error), _) => Err(fault(view.core(), error).into()),
-        (Ok(Some(found)), _) => Ok(Some(found)),
         (Ok(None), Some(error)) => Err(error),
-        (Ok(None), None) => Ok(None),
+        (Ok(seen), _) => Ok(Found { seen, far }),
     }
 }
 
-/// The version of a candidate that a view sees, if it has the value.
+/// A row below the length, if the view sees it and it has the value.
 fn seen_with<T: PongoRecord>(
     view: &TableView,
-    candidate: RowId,
+    row: RowId,
     has_value: impl Fn(&[u8]) -> bool,
 ) -> Result<Option<(RowId, &T)>, ReadError> {
-    let Some(row) = view.resolve(candidate)? else { return Ok(None) };
-    if !view.is_live(row) {
+    if !view.is_live(row)? {
         return Ok(None);
     }
     let value = view.row::<T>(row)?;
@@ -105,7 +145,7 @@ pub(crate) fn apply(
             unique.index.prefetch(ahead);
         }
         // What died in its own transaction, or in one that is applied as well, nobody will see.
-        if change.view.is_live(row) && !(again && update.names(hash, row)?) {
+        if change.view.is_live(row)? && !(again && update.names(hash, row)?) {
             let named = |older: RowId| again || older < first;
             update.name(hash, row, named, before)?;
         }
@@ -151,19 +191,26 @@ impl Update<'_> {
     /// Adds an entry, in the slot of one of the same value whose row nobody sees any more if there is such a one.
     fn add(&mut self, hash: u64, row: RowId) -> Result<(), IndexError> {
         let view = self.keys.view;
-        let mut dead = Vec::new();
+        let (mut dead, mut failed) = (Vec::new(), None);
         self.unique.index.find(hash, |candidate| {
             let other = candidate.row;
-            if other.0 < view.len() && !view.is_live(other) && self.keys.same(other, row) {
-                dead.push(other);
+            match if other.0 < view.len() { view.died(other) } else { Ok(None) } {
+                Ok(Some(died)) if died <= view.seq() && self.keys.same(other, row) => {
+                    dead.push((other, died))
+                }
+                Ok(_) => {}
+                Err(fault) => failed = Some(fault),
             }
             None::<()>
         })?;
+        if let Some(fault) = failed {
+            return Err(fault.into());
+        }
         if !dead.is_empty() {
             let seen_from = *self.seen_from.get_or_insert_with(|| view.core().seen_from());
-            dead.retain(|&other| view.died(other).is_some_and(|died| died <= seen_from));
+            dead.retain(|&(_, died)| died <= seen_from);
         }
-        let mut unseen = dead.into_iter();
+        let mut unseen = dead.into_iter().map(|(other, _)| other);
         let taken = match unseen.next() {
             Some(other) => self.unique.index.replace(hash, other, row)?,
             None => false,
@@ -187,12 +234,15 @@ pub(crate) fn seen_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, F
         return Ok(dead);
     }
     let seen_from = view.core().seen_from();
-    let is_seen = |row: RowId| view.died(row).is_some_and(|died| died > seen_from);
+    let is_seen = |row: RowId| Ok::<_, Fault>(view.died(row)?.is_some_and(|died| died > seen_from));
     let mut led_to = HashSet::new();
     for row in (0..view.len()).map(RowId) {
         let mut last = row;
         for _ in 0..NEAR {
-            let Some(older) = view.previous(last)?.filter(|&older| is_seen(older)) else { break };
+            let Some(older) = view.previous(last)? else { break };
+            if !is_seen(older)? {
+                break;
+            }
             if keys.same(older, row) {
                 led_to.insert(older);
                 break;
@@ -200,7 +250,10 @@ pub(crate) fn seen_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, F
             last = older;
         }
     }
-    for row in (0..view.len()).map(RowId).filter(|&row| is_seen(row) && !led_to.contains(&row)) {
+    for row in (0..view.len()).map(RowId).filter(|row| !led_to.contains(row)) {
+        if !is_seen(row)? {
+            continue;
+        }
         let hash = keys.hash(row);
         dead.insert_unique(hash, (hash, row), |&(hash, _)| hash);
     }
@@ -369,7 +422,7 @@ mod tests {
                     .filter_map(|row| Some((RowId(row), view.previous(RowId(row)).ok()??)))
                     .collect();
                 let deaths: Vec<RowId> =
-                    (0..view.len()).map(RowId).filter(|&row| !view.is_live(row)).collect();
+                    (0..view.len()).map(RowId).filter(|&row| !view.is_live(row).unwrap_or(true)).collect();
                 let change = Change {
                     table: &core,
                     view: view.clone(),

@@ -179,6 +179,11 @@ impl fmt::Display for VerifyReport {
 /// Rows between two reports of progress.
 const STRIDE: u64 = 1 << 16;
 
+/// Whether a row is alive. The marks were looked at before: that cannot fail any more.
+fn is_live(view: &TableView, row: RowId) -> bool {
+    view.is_live(row).unwrap_or(true)
+}
+
 /// One table under test.
 struct Work<'a> {
     snapshot: &'a Snapshot,
@@ -226,7 +231,7 @@ impl Work<'_> {
             }
             if let Err(fault) = view.compare(RowId(from)..RowId(to)) {
                 self.failure(VerifyStep::Rows, "", &fault);
-                live += (from..to).filter(|&row| view.is_live(RowId(row))).count() as u64;
+                live += (from..to).filter(|&row| is_live(view, RowId(row))).count() as u64;
                 continue;
             }
             for row in (from..to).map(RowId) {
@@ -234,7 +239,7 @@ impl Work<'_> {
                     Ok(bytes) => bytes,
                     Err(fault) => {
                         self.failure(VerifyStep::Rows, "", &fault);
-                        live += u64::from(view.is_live(row));
+                        live += u64::from(is_live(view, row));
                         continue;
                     }
                 };
@@ -242,7 +247,7 @@ impl Work<'_> {
                     self.problem(VerifyStep::Rows, format!("row {row}, {what}"));
                 }
                 self.marks(view, row, bytes, &keys);
-                if !view.is_live(row) {
+                if !is_live(view, row) {
                     continue;
                 }
                 live += 1;
@@ -300,7 +305,7 @@ impl Work<'_> {
                 Ok(old) if !keys.same(old, bytes) => {
                     format!("row {row} replaces row {before}, which has another key")
                 }
-                Ok(_) if view.is_live(before) => {
+                Ok(_) if is_live(view, before) => {
                     format!("row {row} replaces row {before}, which is alive")
                 }
                 Ok(_) => return,
@@ -334,7 +339,7 @@ impl Work<'_> {
     fn hash(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyBytesAt, name: &str, is_key: bool) {
         let keys = RowKeys { view, ranges };
         let mut from = RowId(0);
-        while let Some(run) = view.next_run(from) {
+        while let Some(run) = view.next_run(from).unwrap_or_default() {
             from = run.end;
             for row in (run.start.0..run.end.0).map(RowId) {
                 if row.0 % STRIDE == 0 {
@@ -365,7 +370,7 @@ impl Work<'_> {
                 ));
             } else if is_key && !candidate.dead {
                 alive += 1;
-                if !view.is_live(candidate.row) {
+                if !is_live(view, candidate.row) {
                     wrong.push(format!("an entry of {name} says that row {} is alive", candidate.row));
                 }
             }
@@ -390,7 +395,7 @@ impl Work<'_> {
         let Ok(bytes) = view.row_bytes(row) else { return };
         let twin = index.find(ranges.hash(bytes), |candidate| {
             let other = candidate.row;
-            let is_other = other < row && view.is_live(other);
+            let is_other = other < row && is_live(view, other);
             (is_other && view.row_bytes(other).is_ok_and(|other| ranges.same(other, bytes))).then_some(other)
         });
         match twin {
@@ -429,10 +434,10 @@ impl Work<'_> {
                 let (mut rows, mut alive) = (Vec::new(), 0);
                 while cursor.fill(&mut rows, 1024)? {
                     alive +=
-                        rows.drain(..).filter(|&row| row.0 < view.len() && view.is_live(row)).count() as u64;
+                        rows.drain(..).filter(|&row| row.0 < view.len() && is_live(view, row)).count() as u64;
                 }
                 let below = sorted.watermark().row.min(view.len());
-                let expected = (0..below).filter(|&row| view.is_live(RowId(row))).count() as u64;
+                let expected = (0..below).filter(|&row| is_live(view, RowId(row))).count() as u64;
                 if alive == expected {
                     return Ok(());
                 }
@@ -501,6 +506,10 @@ impl Store {
                     continue;
                 }
             };
+            if let Err(fault) = view.know_marks() {
+                work.problem(VerifyStep::Rows, fault);
+                continue;
+            }
             work.rows(view);
             work.hashes()?;
             if let Err(error) = work.ordered(view) {

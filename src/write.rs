@@ -15,7 +15,7 @@ use crate::external_mut::ExternalTableMut;
 use crate::read::Source;
 use crate::savepoint::{Savepoint, Savepoints};
 use crate::staging::{AnyStaging, Staging};
-use crate::store::{Shared, compare};
+use crate::store::{Shared, User, compare};
 use crate::table_mut::TableMut;
 
 /// A write transaction: the only one in its store, in whatever process, until it ends. It reads everything that was committed
@@ -58,6 +58,7 @@ pub struct WriteTransaction {
     durability: Durability,
     tables: Mutex<Vec<Slot>>,
     savepoints: Savepoints,
+    _user: User,
 }
 
 /// A table that was opened in a transaction.
@@ -109,7 +110,14 @@ pub struct TableChanges {
 
 impl WriteTransaction {
     pub(crate) fn new(guard: WriteGuard, shared: Arc<Shared>, durability: Durability) -> Self {
-        Self { guard, shared, durability, tables: Mutex::default(), savepoints: Savepoints::default() }
+        Self {
+            _user: User::transaction(&shared),
+            guard,
+            shared,
+            durability,
+            tables: Mutex::default(),
+            savepoints: Savepoints::default(),
+        }
     }
 
     /// The number of the newest commit that this transaction reads: all up to it, published or still waiting for their
@@ -369,12 +377,19 @@ impl WriteTransaction {
         for staging in &mut tables {
             staging.finish(&guard)?;
         }
-        let changes: Vec<_> = tables.iter().filter_map(|staging| staging.changes()).collect();
-        let lens: Vec<_> = tables.iter().map(|staging| (Arc::clone(staging.core()), staging.len())).collect();
-        let batches = tables.iter_mut().filter_map(|staging| staging.batch()).collect();
+        let changes: Vec<_> =
+            tables.iter().filter_map(|staging| staging.changes().transpose()).collect::<Result<_, _>>()?;
+        let lens: Vec<_> = tables
+            .iter()
+            .map(|staging| (Arc::clone(staging.core()), staging.len(), staging.live_after()))
+            .collect();
+        let batches: Vec<_> = tables.iter_mut().filter_map(|staging| staging.batch()).collect();
+        if !batches.is_empty() {
+            shared.note_commit();
+        }
         let seq = guard.commit(&Batch { tables: batches }, durability)?;
-        for (core, len) in lens {
-            shared.note_rows(&core, len);
+        for (core, len, live) in lens {
+            shared.note_rows(&core, len, live);
         }
         Ok(Committed { seq, tables: changes })
     }

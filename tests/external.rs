@@ -605,3 +605,26 @@ fn a_table_with_and_without_a_key_field_are_two_layouts() -> Outcome {
     assert!(error.contains("_key: external"), "{error}");
     Ok(())
 }
+
+/// Keys of many lengths with no memory, or next to none, to sort them in: each range looks rows through, and ends.
+#[test]
+fn little_memory_is_no_endless_search() -> Outcome {
+    for memory in [0, 1, 10, 100, 1000, 100_000] {
+        let store = Options::new().ordered(false).index_memory(memory).in_memory()?;
+        let tx = store.begin_write()?;
+        for id in (0..300_u64).rev() {
+            let key = "k".repeat(id as usize % 7) + &id.to_string();
+            let value = Note { group: (id % 7) as u16, _pad: [0; 6], stamp: id };
+            tx.external::<Note>()?.put(key.as_bytes(), &value)?;
+        }
+        tx.commit()?;
+        let snapshot = store.begin_read()?;
+        let notes = snapshot.external::<Note>()?;
+        for _ in 0..3 {
+            let found = owned(notes.range(..)?);
+            assert!(found.len() == 300 && found.is_sorted_by_key(|(key, _)| key.clone()), "{memory} bytes");
+        }
+        assert!(store.stats()?.ordered.sorted_bytes <= memory + 200, "{memory} bytes");
+    }
+    Ok(())
+}

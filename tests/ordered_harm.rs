@@ -1,4 +1,5 @@
-//! What can become of sled's folder, and of sled: deleted, exchanged, lengthened, locked, full, panicking, killed. Ranges are
+//! What can become of sled's folder, and of sled: deleted, exchanged, renamed, lengthened, locked, full, panicking, killed,
+//! without threads. Ranges are
 //! compared with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
 
 #[path = "support/child.rs"]
@@ -23,3 +24,5 @@ mod readers;
 mod rng;
 #[path = "support/running.rs"]
 mod running;
+#[path = "ordered_harm/threads.rs"]
+mod threads;

@@ -75,6 +75,7 @@ fn the_writer_lock_goes_over_and_back() -> Outcome {
             assert_eq!(other.ask(&format!("now {number}")), here);
         }
         assert_eq!(before.table::<agent::Account>()?.len(), 0);
+        drop(before);
         other.end();
         agent::put(&store, 120, 1, "here")?;
         store.close()?;

@@ -325,6 +325,16 @@ fn ranges_from_the_rows_alone_agree_with_maps() -> Outcome {
 }
 
 #[test]
+fn ranges_in_little_memory_agree_with_maps() -> Outcome {
+    // Some indexes fit, some in part, some not at all; what is sorted is a few pairs at a time.
+    for kib in [0, 1, 16, 40] {
+        let options = Options::new().ordered(false).ordered_tuning(50, u64::MAX, 100, 16);
+        run(options.index_memory(kib << 10).in_memory()?, &format!("ranges_in_{kib}_kib"), 12)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn ranges_without_an_ordered_index_agree_with_maps() -> Outcome {
     run(Options::new().ordered(false).in_memory()?, "ranges_without", 40)
 }
@@ -442,5 +452,97 @@ fn bad_ranges_are_refused_in_words() -> Outcome {
     let error = cars.range(..)?.after(&cursor).map(|_| ()).expect_err("a cursor of another index");
     assert!(matches!(error, ReadError::Cursor { .. }), "{error}");
     assert_eq!(Cursor::from_bytes(b"short"), None);
+    Ok(())
+}
+
+#[pongo::record]
+#[pongo(table = "events")]
+struct Event {
+    #[pongo(key)]
+    id: u64,
+    #[pongo(index)]
+    kind: u32,
+    _pad: u32,
+}
+
+fn events(rows: u64, memory: u64) -> Outcome<Store> {
+    let store = Options::new().ordered(false).index_memory(memory).in_memory()?;
+    let tx = store.begin_write()?;
+    let event = |number| Event { id: mix(number), kind: (mix(number) % 1000) as u32, _pad: 0 };
+    tx.table::<Event>()?.extend((0..rows).map(event))?;
+    tx.commit()?;
+    Ok(store)
+}
+
+/// A few of the least ids, and how many are of one kind, against the rows.
+fn look_at_events(store: &Store) -> Outcome {
+    let snapshot = store.begin_read()?;
+    let events = snapshot.table::<Event>()?;
+    let mut ids = events.rows().map(|row| row.map(|event| event.id)).collect::<Result<Vec<_>, _>>()?;
+    let of_kind = events.filter(Event::KIND.eq(7)).count();
+    ids.sort_unstable();
+    let found =
+        events.range(..)?.take(50).map(|row| row.map(|event| event.id)).collect::<Result<Vec<_>, _>>()?;
+    assert!(found == ids[..50]);
+    let last = events.range(..)?.rev().take(50).map(|row| row.map(|event| event.id));
+    assert!(last.collect::<Result<Vec<_>, _>>()?.iter().eq(ids.iter().rev().take(50)));
+    assert_eq!(events.by(Event::KIND).equal(7)?.count(), of_kind);
+    Ok(())
+}
+
+/// Rows that each index looks through, and the bytes of those that are sorted.
+fn scanned(store: &Store) -> Outcome<(Vec<u64>, u64)> {
+    let stats = store.stats()?;
+    let scanned = stats.tables[0].indexes.iter().map(|index| index.scanned).collect();
+    Ok((scanned, stats.ordered.sorted_bytes))
+}
+
+#[test]
+fn rows_without_room_are_looked_through() -> Outcome {
+    const ROWS: u64 = 200_000;
+    // The key and 8 bytes a row: the first index has room, the second has for a part.
+    let memory = ROWS * 20;
+    let store = events(ROWS, memory)?;
+    for _ in 0..3 {
+        look_at_events(&store)?;
+    }
+    let (looked, bytes) = scanned(&store)?;
+    assert!(looked[0] == 0 && (1..ROWS).contains(&looked[1]), "{looked:?}");
+    assert!((memory / 2..=memory).contains(&bytes), "{bytes} of {memory}");
+    let said = store.stats()?.to_string();
+    assert!(said.contains(&format!("a range looked through {} rows", looked[1])), "{said}");
+    // Without memory all is looked through, and nothing sorted.
+    let store = events(ROWS, 0)?;
+    look_at_events(&store)?;
+    assert_eq!(scanned(&store)?, (vec![ROWS, ROWS], 0));
+    Ok(())
+}
+
+#[test]
+fn no_number_of_rows_is_too_many_to_be_sorted() -> Outcome {
+    const ROWS: u64 = 2_200_000;
+    let store = events(ROWS, 256 << 20)?;
+    let first = |store: &Store| -> Outcome {
+        let snapshot = store.begin_read()?;
+        assert!(snapshot.table::<Event>()?.by(Event::KIND).equal(7)?.next().is_some());
+        Ok(())
+    };
+    // Not all of it in the first range, and soon nothing is left.
+    first(&store)?;
+    let (looked, _) = scanned(&store)?;
+    assert!(looked[1] > 0 && looked[1] < ROWS, "{looked:?}");
+    first(&store)?;
+    first(&store)?;
+    let (looked, bytes) = scanned(&store)?;
+    assert_eq!((looked[1], bytes), (0, ROWS * 12));
+    // New rows are sorted by themselves, and those deleted are left out.
+    let tx = store.begin_write()?;
+    tx.table::<Event>()?.delete_range(..)?;
+    tx.table::<Event>()?.extend((0..100).map(|id| Event { id, kind: 7, _pad: 0 }))?;
+    tx.commit()?;
+    first(&store)?;
+    assert_eq!(scanned(&store)?.0[1], 0);
+    let snapshot = store.begin_read()?;
+    assert_eq!(snapshot.table::<Event>()?.by(Event::KIND).equal(7)?.count(), 100);
     Ok(())
 }

@@ -52,6 +52,10 @@ impl Keeper {
             let work = move || keep(&bell, &engine, &ordered, beside);
             // Without a thread indexes are brought up when they are asked.
             *thread = std::thread::Builder::new().name("pongo-keeper".to_owned()).spawn(work).ok();
+            if thread.is_none() {
+                // A later commit tries it again.
+                lock(&self.bell.signal).asked = false;
+            }
         }
     }
 

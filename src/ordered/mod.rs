@@ -6,8 +6,11 @@
 //! | `index` | [`OrderedIndex`]: one index: what lies in blocks, the rows behind it in memory, bringing the one up to the other |
 //! | `keys` | where a row's key comes from |
 //! | `stream` | pairs of both in order, from both ends |
+//! | `newest` | the newest version of one key |
+//! | `recent` | [`Recent`](recent::Recent): recent rows, sorted, and which of them are passed over together |
 //! | `sides` | where its pairs come from: blocks, and recent rows |
 //! | `scan` | the same from the rows alone |
+//! | `memory` | what sorted rows take, and may take |
 //! | `keeper` | the thread that keeps indexes from lagging |
 //!
 //! What an index says is never believed by itself: `docs/ORDERED.md`.
@@ -15,26 +18,33 @@
 mod index;
 mod keeper;
 mod keys;
+mod memory;
+mod newest;
 mod own;
+mod recent;
 mod scan;
 mod sides;
 mod stream;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use pongo_core::table::TableCore;
 use pongo_index::Encoding;
 use pongo_index::ordered::{
-    BlockStore, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, set_aside,
+    BlockStore, Folder, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, bytes_on_disk,
+    set_aside,
 };
 
-pub(crate) use index::{OrderedIndex, Recent, Worth};
+pub(crate) use index::{OrderedIndex, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
 pub(crate) use keys::KeySource;
+pub(crate) use memory::Memory;
+pub(crate) use newest::{Newest, newest};
 pub(crate) use own::{OwnRows, Passed};
+pub(crate) use recent::Recent;
 pub(crate) use stream::{Limits, Pair, Stream};
 
 /// Where the blocks of a store's ordered indexes lie.
@@ -42,10 +52,10 @@ pub(crate) use stream::{Limits, Pair, Stream};
 pub(crate) enum Home {
     /// In memory, with the store.
     Memory,
-    /// In this folder, in sled.
-    Folder(PathBuf),
-    /// Nowhere: ranges are answered from the rows.
-    Nowhere,
+    /// In sled, in this folder of a store.
+    Folder(Arc<Folder>),
+    /// Nowhere: ranges are answered from the rows. Others may have them in this folder of a store.
+    Nowhere(Option<Arc<Folder>>),
 }
 
 /// How much of what. Tests take less of all of it.
@@ -53,8 +63,9 @@ pub(crate) enum Home {
 pub(crate) struct Tuning {
     /// A table with fewer rows is put in order in memory: it is not worth a file.
     pub(crate) small: u64,
-    /// Rows that are put in order in memory if the blocks cannot be had. Of a larger table each range is looked for among the
-    /// rows.
+    /// Bytes that sorted rows of all indexes may take in memory. What has no room is looked through by each range.
+    pub(crate) memory: u64,
+    /// The same as rows of an index, for tests.
     pub(crate) in_memory: u64,
     /// Rows that are merged at a time: sorting takes 20 bytes and the key a row, or 4 and twice the key.
     pub(crate) slice: u64,
@@ -66,14 +77,22 @@ pub(crate) struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { small: 16_384, in_memory: 1 << 20, slice: 16 << 20, kept: 1 << 18, compact_from: 8 << 20 }
+        Self {
+            small: 16_384,
+            memory: 256 << 20,
+            in_memory: u64::MAX,
+            slice: 16 << 20,
+            kept: 1 << 18,
+            compact_from: 8 << 20,
+        }
     }
 }
 
 impl Tuning {
-    /// How many rows an index of a table of `len` rows may lag before it is brought up.
-    fn allowed_lag(&self, len: u64) -> u64 {
-        (len / 8).clamp(self.small, self.slice.max(self.small))
+    /// How many rows, and how many pairs of deleted rows, an index of a table with so many live rows may have too little or too
+    /// much before it is brought up.
+    fn allowed_lag(&self, live: u64) -> u64 {
+        (live / 8).clamp(self.small, self.slice.max(self.small))
     }
 }
 
@@ -94,6 +113,12 @@ enum Held {
 /// How long a refusal is believed.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
+/// Sorted rows that no range asked for so long make room for others.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Since when uses of an index are counted.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// Blocks are compacted when they take so many times their bytes on disk. A copy takes about twice as many, and a merge that
 /// rewrites all of it twice as many again: those that come one behind the other are not all followed by a copy.
 const COMPACT_AT: u64 = 4;
@@ -112,6 +137,7 @@ pub(crate) struct Ordered {
     last_doubt: Mutex<Option<String>>,
     /// Bytes on disk below which they are not compacted.
     compact_beyond: AtomicU64,
+    memory: Arc<Memory>,
 }
 
 /// What [`Ordered::state`] says.
@@ -138,10 +164,25 @@ fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeySource> {
     }
 }
 
+/// All that is of the ordered indexes, and sled's part of it, in the folder of a store.
+const FOLDER: &str = "ordered";
+const SLED: &str = "ordered/sled";
+
+/// What sled's `db` may be long if nothing was ever merged into it: where no note says whether there were roots.
+const LEN_OF_NEW: u64 = 2 << 20;
+
 /// Moves the blocks out of the way.
-fn put_aside(path: &Path) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Io { doing: "set aside", path: path.display().to_string(), source };
-    set_aside(path).map(|_| ()).map_err(failed)
+fn put_aside(store: &Folder) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Io {
+        doing: "set aside",
+        path: store.shown().join(SLED).display().to_string(),
+        source,
+    };
+    store.path().and_then(|path| set_aside(&path.join(SLED))).map(|_| ()).map_err(failed)
+}
+
+fn len_of(path: &Path) -> u64 {
+    path.metadata().map_or(0, |metadata| metadata.len())
 }
 
 impl Ordered {
@@ -154,12 +195,29 @@ impl Ordered {
             set_aside: AtomicU64::new(0),
             last_doubt: Mutex::default(),
             compact_beyond: AtomicU64::new(0),
+            memory: Memory::new(tuning.memory),
         }
+    }
+
+    /// What sorted rows take.
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
+    }
+
+    /// Gives up the sorted rows of indexes that were not asked for a while, but for this one. Whether there were any. Its state may
+    /// be locked; nothing is waited for.
+    fn free_idle(&self, but: &OrderedIndex) -> bool {
+        let Ok(indexes) = self.indexes.try_read() else { return false };
+        let mut freed = false;
+        for index in indexes.iter().filter(|index| !std::ptr::eq(&***index, but)) {
+            freed |= index.free_runs_if_idle(IDLE);
+        }
+        freed
     }
 
     /// Whether there is a place for blocks at all.
     pub(crate) fn has_home(&self) -> bool {
-        !matches!(self.home, Home::Nowhere)
+        !matches!(self.home, Home::Nowhere(_))
     }
 
     /// The index of a table over these fields, if they can be put in order.
@@ -238,34 +296,59 @@ impl Ordered {
     }
 
     fn open(&self) -> Result<Option<OrderedStore>, OrderedError> {
-        let path = match &self.home {
-            Home::Nowhere => return Ok(None),
+        let folder = match &self.home {
+            Home::Nowhere(_) => return Ok(None),
             Home::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
-            Home::Folder(path) => path,
+            Home::Folder(folder) => folder,
         };
-        // Nothing is opened that nothing is merged into.
-        let was_there = path.join("db").exists();
+        let in_sled = || folder.path().map(|path| path.join(SLED));
+        let (len_before, had_roots) =
+            in_sled().map_or((0, false), |path| (len_of(&path.join("db")), SledBlocks::had_roots(&path)));
         let open = || {
-            let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open(path)?);
+            let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open_in(folder, SLED)?);
             OrderedStore::open(blocks)
         };
         let opened = open().and_then(|store| {
-            if was_there && store.indexes().is_empty() {
+            if store.is_new() && (had_roots || len_before > LEN_OF_NEW) {
                 // Sled can open what is damaged with less in it.
                 let _ = store.close();
-                let what = format!("{}: expected at least one index, found none", path.display());
+                let path = folder.shown().join(SLED);
+                let what = format!(
+                    "{}: expected what {len_before} bytes of `db` once held, found nothing",
+                    path.display()
+                );
                 return Err(OrderedError::Damaged { what });
             }
             Ok(store)
         });
-        match opened {
+        let (store, had_roots) = match opened {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
-                put_aside(path)?;
-                open().map(Some)
+                put_aside(folder)?;
+                (open()?, false)
             }
-            opened => opened.map(Some),
+            opened => (opened?, had_roots),
+        };
+        if !had_roots {
+            // Without the note less is known, and nothing wrong.
+            let _ = in_sled().and_then(|path| SledBlocks::note_roots(&path));
         }
+        Ok(Some(store))
+    }
+
+    /// The blocks, opened if they are not, and if there are any: nothing is made.
+    pub(crate) fn store_if_any(&self) -> Option<Arc<OrderedStore>> {
+        let is_there = match &self.home {
+            Home::Folder(folder) => folder.path().is_ok_and(|path| path.join(SLED).join("db").exists()),
+            Home::Memory | Home::Nowhere(_) => false,
+        };
+        if is_there { self.store() } else { self.open_store() }
+    }
+
+    /// What the ordered indexes take on disk, whoever has them open.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let (Home::Folder(folder) | Home::Nowhere(Some(folder))) = &self.home else { return 0 };
+        folder.path().and_then(|path| bytes_on_disk(&path.join(FOLDER))).unwrap_or(0)
     }
 
     fn note_doubt(&self, what: &str) {
@@ -289,7 +372,7 @@ impl Ordered {
         *held = if damaged {
             self.note_doubt(&error.to_string());
             match &self.home {
-                Home::Folder(path) => match put_aside(path) {
+                Home::Folder(folder) => match put_aside(folder) {
                     Ok(()) => Held::NotYet,
                     Err(error) => Held::Refused { reason: error.to_string(), at: Instant::now() },
                 },
@@ -358,5 +441,53 @@ impl Ordered {
             store.forget();
             std::mem::forget(store);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prelude::*;
+
+    #[crate::record]
+    #[pongo(table = "events")]
+    struct Event {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(index)]
+        kind: u64,
+    }
+
+    #[test]
+    fn what_nobody_asks_for_makes_room() -> Result<(), Box<dyn std::error::Error>> {
+        const ROWS: u64 = 10_000;
+        let store = Options::new().ordered(false).index_memory(ROWS * 20).in_memory()?;
+        let tx = store.begin_write()?;
+        tx.table::<Event>()?.extend((0..ROWS).map(|id| Event { id, kind: id % 7 }))?;
+        // Every second row is dead: it takes no memory.
+        for id in (0..ROWS).step_by(2) {
+            tx.table::<Event>()?.put(&Event { id, kind: 8 })?;
+        }
+        tx.commit()?;
+        let snapshot = store.begin_read()?;
+        let events = snapshot.table::<Event>()?;
+        let ordered = &store.shared.ordered;
+        let scanned =
+            || store.stats().map(|stats| [0, 1].map(|index| stats.tables[0].indexes[index].scanned));
+        assert_eq!(events.range(..)?.count() as u64, ROWS);
+        // 16 bytes a row, and what was meant for dead ones that lie among the last of them.
+        let takes_one = || (ROWS * 16..ROWS * 17).contains(&ordered.memory().used());
+        assert!(scanned()?[0] == 0 && takes_one(), "{}", ordered.memory().used());
+        assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);
+        assert!(scanned()?[1] > 0);
+        let indexes = ordered.indexes_of(&snapshot.inner().tables()?[0]);
+        assert!(!ordered.free_idle(&indexes[1]), "it was asked for just now");
+        assert!(
+            indexes[0].free_runs_if_idle(Duration::ZERO) && !indexes[0].free_runs_if_idle(Duration::ZERO)
+        );
+        assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);
+        assert!(scanned()?[1] == 0 && takes_one(), "{}", ordered.memory().used());
+        assert_eq!(events.range(..)?.count() as u64, ROWS);
+        Ok(())
     }
 }

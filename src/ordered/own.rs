@@ -6,7 +6,8 @@ use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 
-use super::index::{OrderedIndex, Recent};
+use super::index::OrderedIndex;
+use super::recent::Recent;
 use super::stream::Pair;
 
 /// A transaction's changes to a table, beside the view of it as it was before. Numbers of its own rows begin behind that view.

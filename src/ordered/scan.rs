@@ -1,6 +1,7 @@
-//! [`Scan`]: a range from the rows alone, for a process that cannot have the blocks. Slower, never wrong.
+//! [`Scan`]: a range from the rows alone, for a process that cannot have the blocks, of the rows for which it has no memory to
+//! keep them sorted. Slower, never wrong.
 //!
-//! One pass looks at every row that the view sees and keeps the first so many keys of the range; once these are used up the next
+//! One pass looks at every such row that the view sees and keeps the first so many keys of the range; once these are used up the next
 //! pass begins behind them. So memory is bounded, and a short range costs one pass.
 
 use std::ops::Range;
@@ -21,6 +22,8 @@ use super::stream::{Limits, Pair};
 #[derive(Debug)]
 pub(super) struct Scan {
     forward: bool,
+    /// Rows below are none of its business.
+    from: u64,
     kept: std::vec::IntoIter<Pair>,
     current: Option<Pair>,
     /// The last pair that was given out; the next pass begins behind it.
@@ -34,9 +37,10 @@ pub(super) struct Scan {
 }
 
 impl Scan {
-    pub(super) fn new(forward: bool) -> Self {
+    pub(super) fn new(forward: bool, from: u64) -> Self {
         Self {
             forward,
+            from,
             kept: Vec::new().into_iter(),
             current: None,
             last: None,
@@ -67,7 +71,8 @@ impl Scan {
                 (Some(last), false) => limits.before = Some(last.clone()),
                 (None, _) => {}
             }
-            let mut kept = pass(context.view, context.heap, &context.index, &limits, self.forward)?;
+            let mut kept =
+                pass(context.view, context.heap, &context.index, &limits, self.forward, self.from)?;
             self.ended = kept.len() < context.index.tuning().kept;
             if context.own.is_some() {
                 // The last one goes on standing for where the next pass begins.
@@ -90,6 +95,7 @@ fn pass(
     index: &OrderedIndex,
     limits: &Limits,
     forward: bool,
+    from: u64,
 ) -> Result<Vec<Pair>, ReadError> {
     let size = view.core().row_size();
     let at_once = ((1 << 20) / size).max(1);
@@ -98,9 +104,9 @@ fn pass(
     let mut key = Vec::new();
     let most = index.tuning().kept;
     let mut kept: Vec<Pair> = Vec::new();
-    for rows in candidates(view, index, limits) {
-        let mut from = rows.start;
-        while let Some(run) = view.next_run_in(from..rows.end) {
+    for rows in candidates(view, index, limits).into_iter().filter(|rows| rows.end.0 > from) {
+        let mut from = RowId(rows.start.0.max(from));
+        while let Some(run) = view.next_run_in(from..rows.end)? {
             let end = run.end.0.min(run.start.0 + at_once);
             from = RowId(end);
             let bytes = view.rows_bytes(run.start..from)?;

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use pongo_core::error::ReadError;
+use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
-use pongo_core::ids::RowId;
+use pongo_core::ids::{RowId, Seq};
 use pongo_core::snapshot::Snapshot;
 use pongo_core::table::TableView;
-use pongo_index::ordered::{Cursor, OrderedError, OrderedStore};
+use pongo_index::ordered::{Cursor, Edge, FullKeys, OrderedError, OrderedStore, Sight, Sorted, Taken};
 
-use super::index::{OrderedIndex, Recent};
+use super::index::{OrderedIndex, ViewKeys};
 use super::own::OwnRows;
+use super::recent::{Learning, Recent};
 use super::stream::Limits;
 use crate::store::Shared;
 
@@ -36,12 +37,6 @@ impl Context<'_> {
         self.index.keys().put(&self.view.core().schema().table, bytes, self.heap, out)
     }
 
-    /// Whether the view has the row, and the transaction left it.
-    #[inline]
-    pub(super) fn sees(&self, row: RowId) -> bool {
-        row.0 < self.view.len() && self.view.is_live(row)
-    }
-
     /// Takes rows off that the transaction took away. Returns how many.
     pub(super) fn hide(&self, rows: &mut Vec<RowId>) -> usize {
         let Some(own) = &self.own else { return 0 };
@@ -50,20 +45,94 @@ impl Context<'_> {
         before - rows.len()
     }
 
-    /// Whether a recent pair counts: one of the view's rows or of the transaction's. One that the transaction took away is
-    /// counted.
-    fn admits(&self, key: &[u8], row: RowId, skipped: &mut usize) -> bool {
-        let Some(own) = &self.own else { return self.sees(row) };
-        if row.0 >= self.view.len() {
-            return own.is_own(&self.index, key, row);
-        }
-        if !self.view.is_live(row) {
+    /// Whether the transaction took a row of the view away, which is counted.
+    fn hides(&self, row: RowId, skipped: &mut usize) -> bool {
+        if self.own.is_none() {
             return false;
         }
         let hidden = self.hide(&mut vec![row]);
         *skipped += hidden;
-        hidden == 0
+        hidden > 0
     }
+
+    /// Whether a pair of a row behind the view is that of one of the transaction's own.
+    fn is_own(&self, key: &[u8], row: RowId) -> bool {
+        self.own.as_ref().is_some_and(|own| own.is_own(&self.index, key, row))
+    }
+
+    /// The pairs in blocks from an edge on, in a direction.
+    pub(super) fn cursor(
+        &mut self,
+        store: &Arc<OrderedStore>,
+        sorted: &Arc<Sorted>,
+        from: Edge<'_>,
+        forward: bool,
+    ) -> Result<Cursor, SideError> {
+        let wide = match &self.wide {
+            Some(snapshot) => snapshot.view(self.index.core())?.map_or(0, TableView::len),
+            None => self.view.len(),
+        };
+        if sorted.watermark().row > wide {
+            // Behind the version at hand, so that it sees all that the index has.
+            self.wide = Some(self.shared.engine.begin_read()?);
+        }
+        let keys = self.keys()?;
+        let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
+        cursor.map_err(|error| self.blame(store, error))
+    }
+
+    /// The keys of all rows that the index has.
+    fn keys(&self) -> Result<ViewKeys<'_>, ReadError> {
+        let wide = match &self.wide {
+            Some(snapshot) => snapshot.view(self.index.core())?,
+            None => None,
+        };
+        let heap = match &self.wide {
+            Some(snapshot) => snapshot as &(dyn HeapRead + Sync),
+            None => self.heap,
+        };
+        Ok(ViewKeys { view: wide.unwrap_or(self.view), heap, keys: self.index.keys() })
+    }
+
+    /// Whether the rows or the blocks are to blame for an error.
+    fn blame(&self, store: &Arc<OrderedStore>, error: OrderedError) -> SideError {
+        match error {
+            OrderedError::Keys { .. } => SideError::Read(self.index.fault(error)),
+            error => SideError::Blocks(Arc::clone(store), error),
+        }
+    }
+
+    /// What the view sees.
+    fn sight(&self) -> Sight {
+        Sight { len: self.view.len(), seq: self.view.seq().0 }
+    }
+
+    /// What a row is to the view.
+    #[inline]
+    fn look(&self, row: RowId) -> Result<Look, Fault> {
+        if row.0 >= self.view.len() {
+            return Ok(Look::Later);
+        }
+        Ok(match self.view.died(row)? {
+            Some(died) if died <= self.view.seq() => Look::Deleted(died.0),
+            _ => Look::Seen,
+        })
+    }
+
+    /// Whether a commit is there for good, so that others can be told of what it deleted.
+    fn is_published(&self, seq: u64) -> bool {
+        self.view.core().is_published(Seq(seq))
+    }
+}
+
+/// What a row is to a view.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Seen,
+    /// By this commit.
+    Deleted(u64),
+    /// Written behind the view.
+    Later,
 }
 
 /// Rows that are read together: few at first, since most ranges are short.
@@ -93,6 +162,8 @@ pub(super) struct BlockSide {
     ended: bool,
     /// Rows that the transaction took away.
     pub(super) skipped: usize,
+    /// By when the pairs of the block at hand were deleted, if all of them were up to here.
+    deleted_by: Option<u64>,
 }
 
 /// Why a side cannot go on.
@@ -122,6 +193,7 @@ impl BlockSide {
             batch: FIRST_BATCH,
             ended: false,
             skipped: 0,
+            deleted_by: None,
         }
     }
 
@@ -136,14 +208,26 @@ impl BlockSide {
             self.check_batch(context, forward)?;
             self.rows.clear();
             (self.at, self.key_at) = (0, usize::MAX);
-            let more = self.cursor.fill(&mut self.rows, self.batch);
-            self.ended = !more.map_err(|error| SideError::Blocks(Arc::clone(&self.store), error))?;
+            let taken = self.cursor.fill_block(&mut self.rows, self.batch, context.sight());
+            let taken = taken.map_err(|error| SideError::Blocks(Arc::clone(&self.store), error))?;
+            let Some(taken) = taken else {
+                self.ended = true;
+                break;
+            };
             self.batch = (self.batch * 2).min(LARGEST_BATCH);
             for &row in &self.rows {
                 context.view.prefetch(row);
             }
-            if !self.is_live_run(context) {
-                self.rows.retain(|&row| context.sees(row));
+            if self.is_live_run(context)? {
+                self.deleted_by = None;
+            } else {
+                let ends = self.rows.first().copied().zip(self.rows.last().copied());
+                self.retain_seen(context, taken)?;
+                if self.rows.is_empty()
+                    && let Some((first, last)) = ends
+                {
+                    self.leave_versions_out(context, first, last)?;
+                }
             }
             self.skipped += context.hide(&mut self.rows);
             self.cut_off(context, limits, forward)?;
@@ -171,12 +255,70 @@ impl BlockSide {
         Ok(())
     }
 
+    /// Drops the rows that the view does not see. Once that was so for a whole block, because all of them were deleted, it is
+    /// passed over from then on.
+    fn retain_seen(&mut self, context: &Context<'_>, taken: Taken) -> Result<(), ReadError> {
+        let mut deleted_by = if taken.from_start { Some(0) } else { self.deleted_by };
+        let mut failed = None;
+        self.rows.retain(|&row| match context.look(row) {
+            Ok(Look::Deleted(seq)) => {
+                deleted_by = deleted_by.map(|before| before.max(seq));
+                false
+            }
+            Ok(look) => {
+                deleted_by = None;
+                look == Look::Seen
+            }
+            Err(fault) => {
+                failed = Some(fault);
+                false
+            }
+        });
+        if let Some(fault) = failed {
+            return Err(fault.into());
+        }
+        self.deleted_by = deleted_by;
+        if taken.to_end
+            && let Some(seq) = self.deleted_by.take()
+            && context.is_published(seq)
+        {
+            self.cursor.note_deleted_by(taken, seq);
+        }
+        Ok(())
+    }
+
+    /// The view saw nothing from row `first` to row `last`. If these are versions of one key, there may be very many.
+    fn leave_versions_out(
+        &mut self,
+        context: &Context<'_>,
+        first: RowId,
+        last: RowId,
+    ) -> Result<(), SideError> {
+        if first == last || !context.index.is_of_key() {
+            return Ok(());
+        }
+        let keys = context.keys()?;
+        let key_of = |row, out: &mut Vec<u8>| {
+            let put = keys.key(row, out).map_err(|source| OrderedError::Keys { row, source });
+            put.map_err(|error| context.blame(&self.store, error))
+        };
+        let mut last_key = Vec::new();
+        key_of(last, &mut last_key)?;
+        key_of(first, &mut self.key)?;
+        if self.key == last_key {
+            let jumped = self.cursor.jump(&last_key, RowId(context.view.len()), &keys);
+            jumped.map_err(|error| context.blame(&self.store, error))?;
+            self.deleted_by = None;
+        }
+        Ok(())
+    }
+
     /// Whether the rows lie one behind the other and the view sees all: mostly so where they came in key order.
-    fn is_live_run(&self, context: &Context<'_>) -> bool {
-        let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return true };
-        last.0.checked_sub(first.0) == Some(self.rows.len() as u64 - 1)
+    fn is_live_run(&self, context: &Context<'_>) -> Result<bool, ReadError> {
+        let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(true) };
+        Ok(last.0.checked_sub(first.0) == Some(self.rows.len() as u64 - 1)
             && self.rows.is_sorted_by(|one, next| one.next() == *next)
-            && context.view.next_run_in(first..last.next()) == Some(first..last.next())
+            && context.view.next_run_in(first..last.next())? == Some(first..last.next()))
     }
 
     /// Errs if the rows of the batch before are not in the order of their keys. Asked for when all of them were given, and so
@@ -258,6 +400,9 @@ pub(super) struct RunSide {
     pub(super) watermark: u64,
     /// Pairs that the transaction took away.
     pub(super) skipped: usize,
+    pub(super) learning: Learning,
+    /// The pairs are those of the transaction's own rows, not of the view's.
+    pub(super) own: bool,
 }
 
 impl RunSide {
@@ -265,17 +410,62 @@ impl RunSide {
         if forward { self.at } else { self.end - 1 }
     }
 
-    pub(super) fn fill(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) {
+    pub(super) fn fill(
+        &mut self,
+        context: &Context<'_>,
+        limits: &Limits,
+        forward: bool,
+    ) -> Result<(), ReadError> {
+        let mut passed = 0;
         while self.at < self.end {
             let place = self.place(forward);
             let (key, row) = self.run.run.get(place);
-            if row.0 >= self.watermark
-                && !limits.is_in_hole(key)
-                && context.admits(key, row, &mut self.skipped)
-            {
-                return;
-            }
+            let deleted = match context.look(row)? {
+                Look::Deleted(seq) => Some(seq),
+                Look::Seen
+                    if row.0 >= self.watermark
+                        && !limits.is_in_hole(key)
+                        && !context.hides(row, &mut self.skipped) =>
+                {
+                    return Ok(());
+                }
+                Look::Later if !limits.is_in_hole(key) && context.is_own(key, row) => return Ok(()),
+                Look::Seen | Look::Later => None,
+            };
+            self.learning.pass(&self.run, place, forward, deleted, |seq| context.is_published(seq));
             self.advance(context, forward);
+            let sight = context.sight();
+            if forward {
+                self.at = self.run.skip(self.at, self.end, sight);
+            } else {
+                self.end = self.run.skip_back(self.at, self.end, sight);
+            }
+            passed += 1;
+            if passed % FIRST_BATCH == 0 && !self.own && context.index.is_of_key() {
+                self.leave_versions_out(place, context.view.len(), forward);
+            }
+        }
+        Ok(())
+    }
+
+    /// The view did not see the pair at `place`, and others before. If the next one is of the same key, there may be very many: at
+    /// most one is seen, the newest of those below the view's length.
+    fn leave_versions_out(&mut self, place: usize, len: u64, forward: bool) {
+        let run = &self.run.run;
+        let (key, _) = run.get(place);
+        if self.at >= self.end || run.get(self.place(forward)).0 != key {
+            return;
+        }
+        let behind = run.rank(Edge::BeforePair(key, RowId(len)));
+        if forward {
+            let to = match behind.checked_sub(1) {
+                Some(newest) if newest >= self.at => newest,
+                _ => run.rank(Edge::After(key)).max(self.at),
+            };
+            self.at = to.min(self.end);
+        } else {
+            let to = if self.end >= behind { behind } else { run.rank(Edge::Before(key)).min(self.end) };
+            self.end = to.max(self.at);
         }
     }
 

@@ -1,7 +1,7 @@
 //! [`Stream`]: the rows of an index that a view sees, in the order of their keys, from both ends.
 //!
-//! It merges the pairs in blocks with the recent rows, which are sorted in memory; or it looks through the rows, where neither is
-//! to be had. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
+//! It merges the pairs in blocks with the recent rows, which are sorted in memory, and with those that it has to look for among
+//! the rows, since they are in neither. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
 //! can name too much, never too little, so that what is left is exact at any view, older than the index or newer.
 
 use std::cmp::Ordering;
@@ -12,10 +12,11 @@ use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 
 use pongo_core::table::TableView;
-use pongo_index::ordered::{Edge, OrderedError};
+use pongo_index::ordered::Edge;
 
-use super::index::{OrderedIndex, Recent, Sources, ViewKeys};
+use super::index::{OrderedIndex, Sources};
 use super::own::{OwnRows, Passed};
+use super::recent::{Learning, Recent};
 use super::scan::Scan;
 use super::sides::{BlockSide, Context, RunSide, SideError};
 use crate::store::Shared;
@@ -165,45 +166,33 @@ impl Flow {
             None => None,
             Some(_) if nowhere => None,
             Some((store, sorted)) => {
-                let wide = match &context.wide {
-                    Some(snapshot) => snapshot.view(context.index.core())?.map_or(0, TableView::len),
-                    None => context.view.len(),
-                };
-                if watermark > wide {
-                    // Behind `sources`, so that it sees all that the index has.
-                    context.wide = Some(context.shared.engine.begin_read()?);
-                }
-                let wide = match &context.wide {
-                    Some(snapshot) => snapshot.view(context.index.core())?,
-                    None => None,
-                };
-                let heap = match &context.wide {
-                    Some(snapshot) => snapshot as &(dyn HeapRead + Sync),
-                    None => context.heap,
-                };
-                let keys = ViewKeys { view: wide.unwrap_or(context.view), heap, keys: context.index.keys() };
                 let (from, until) = if forward { (start, end) } else { (end, start) };
-                let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };
-                let cursor = cursor.map_err(|error| match error {
-                    OrderedError::Keys { .. } => SideError::Read(context.index.fault(error)),
-                    error => SideError::Blocks(Arc::clone(store), error),
-                })?;
+                let cursor = context.cursor(store, sorted, from, forward)?;
                 Some(BlockSide::new(store, cursor.until(until)))
             }
         };
-        let side = |run: &Arc<Recent>, start: Edge<'_>, end: Edge<'_>, watermark| {
+        let side = |run: &Arc<Recent>, start: Edge<'_>, end: Edge<'_>, watermark, own| {
             let (at, end) = (run.run.rank(start), run.run.rank(end));
-            RunSide { run: Arc::clone(run), at, end: end.max(at), watermark, skipped: 0 }
+            RunSide {
+                run: Arc::clone(run),
+                at,
+                end: end.max(at),
+                watermark,
+                skipped: 0,
+                learning: Learning::default(),
+                own,
+            }
         };
-        let of_view = sources.runs.iter().filter(|_| !nowhere).map(|run| side(run, start, end, watermark));
+        let of_view =
+            sources.runs.iter().filter(|_| !nowhere).map(|run| side(run, start, end, watermark, false));
         let mut runs: Vec<_> = of_view.filter(|run| run.at < run.end).collect();
         let own_from = runs.len();
         if let Some(own) = &context.own {
             let own = own.runs(&context.index)?;
-            let own = own.iter().map(|run| side(run, own_start, own_end, 0));
+            let own = own.iter().map(|run| side(run, own_start, own_end, 0, true));
             runs.extend(own.filter(|run| run.at < run.end));
         }
-        let scan = (sources.scan && !nowhere).then(|| Scan::new(forward));
+        let scan = sources.scan_from.filter(|_| !nowhere).map(|from| Scan::new(forward, from));
         Ok(Self { forward, limits: limits.clone(), blocks, runs, own_from, scan, began })
     }
 
@@ -245,7 +234,7 @@ impl Flow {
             blocks.fill(context, &self.limits, self.forward)?;
         }
         for run in &mut self.runs {
-            run.fill(context, &self.limits, self.forward);
+            run.fill(context, &self.limits, self.forward)?;
         }
         if let Some(scan) = &mut self.scan {
             scan.fill(context, &self.limits)?;
@@ -261,8 +250,8 @@ impl Flow {
             blocks.fill_key(context)?;
             first = Some(Next::Blocks);
         }
-        if let Some(scan) = &self.scan
-            && scan.current().is_some()
+        if let Some(pair) = self.scan.as_ref().and_then(Scan::current)
+            && self.is_sooner(pair, first)
         {
             first = Some(Next::Scan);
         }
@@ -275,13 +264,10 @@ impl Flow {
                 && first.and_then(|first| self.current(first)) == Some(pair)
             {
                 self.runs[place].advance(context, self.forward);
-                self.runs[place].fill(context, &self.limits, self.forward);
+                self.runs[place].fill(context, &self.limits, self.forward)?;
             }
             let Some(pair) = self.runs[place].current(self.forward) else { continue };
-            let sooner = first.and_then(|first| self.current(first)).is_none_or(|best| {
-                pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
-            });
-            if sooner {
+            if self.is_sooner(pair, first) {
                 first = Some(Next::Run(place));
             }
         }
@@ -312,6 +298,13 @@ impl Flow {
         if let Some(own) = &context.own {
             own.note_passed(&context.index, self.forward, Passed { from: began.from, to });
         }
+    }
+
+    /// Whether a pair comes before that of the best side so far.
+    fn is_sooner(&self, pair: (&[u8], RowId), best: Option<Next>) -> bool {
+        best.and_then(|best| self.current(best)).is_none_or(|best| {
+            pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
+        })
     }
 
     fn current(&self, next: Next) -> Option<(&[u8], RowId)> {
@@ -435,10 +428,10 @@ impl<'s> Stream<'s> {
 
     fn sources(&mut self) -> Result<Sources, ReadError> {
         if self.own_only || self.context.view.is_empty() {
-            return Ok(Sources { sorted: None, runs: Vec::new(), scan: false });
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: None });
         }
         if self.tries >= TRIES {
-            return Ok(Sources { sorted: None, runs: Vec::new(), scan: true });
+            return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: Some(0) });
         }
         let shared = self.context.shared;
         self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)

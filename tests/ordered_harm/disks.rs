@@ -119,3 +119,42 @@ fn a_read_only_folder() -> Outcome {
         Ok(())
     })
 }
+
+#[test]
+fn renamed_where_there_is_no_proc() -> Outcome {
+    with_mounts("renamed_where_there_is_no_proc", |path| {
+        let after = path.with_file_name("after.pongo");
+        mount("size=1m", Path::new("/proc"))?;
+        let store = open(path)?;
+        put(&store, 0..3000)?;
+        store.settle()?;
+        check(&store)?;
+        std::fs::rename(path, &after)?;
+        for round in 1..4 {
+            put(&store, round * 3000..(round + 1) * 3000)?;
+            if let Err(error) = store.settle() {
+                assert!(!error.to_string().contains("backup"), "{error}");
+            }
+            check(&store)?;
+            assert!(!path.exists(), "round {round}");
+        }
+        let found = status(&store)?;
+        assert!(!found.open && found.set_aside == 0, "{found:?}");
+        assert!(found.refused.is_some_and(|why| why.contains("open the store again")));
+        // Another one under its old name is left alone.
+        let other = open(path)?;
+        put(&other, 0..2000)?;
+        is_back(&other)?;
+        std::thread::sleep(PATIENCE);
+        check(&store)?;
+        assert!(!status(&store)?.open);
+        is_back(&other)?;
+        other.close()?;
+        store.close()?;
+        let store = open(&after)?;
+        check(&store)?;
+        is_back(&store)?;
+        assert_eq!(status(&store)?.set_aside, 0);
+        Ok(())
+    })
+}

@@ -215,6 +215,48 @@ fn what_a_compaction_left_goes() -> Outcome {
 }
 
 #[test]
+fn renamed_while_it_is_open() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (before, after) = (folder.path().join("before.pongo"), folder.path().join("after.pongo"));
+    let store = open(&before)?;
+    put(&store, 0..3000)?;
+    store.settle()?;
+    fs::rename(&before, &after)?;
+    // Merges, compactions, and a sled that panics and is set aside.
+    for round in 1..=6 {
+        put(&store, round * 3000..(round + 1) * 3000)?;
+        if round == 4 {
+            SledBlocks::panic_after(after.canonicalize()?.join("ordered/sled"), 0);
+            println!("{:?}", store.settle());
+        }
+        is_back(&store)?;
+        assert!(!before.exists(), "round {round}");
+    }
+    let found = store.stats()?;
+    assert_eq!(found.ordered.set_aside, 1);
+    assert!(after.join("ordered/sled.aside").exists() && found.bytes.ordered > 0);
+    // Another store takes its name: neither has to do with the other.
+    let other = open(&before)?;
+    put(&other, 0..2000)?;
+    is_back(&other)?;
+    for round in 7..=9 {
+        put(&store, round * 3000..(round + 1) * 3000)?;
+        is_back(&store)?;
+        put(&other, round * 1000..(round + 1) * 1000)?;
+        is_back(&other)?;
+    }
+    store.close()?;
+    other.close()?;
+    for path in [before, after] {
+        let store = open(&path)?;
+        check(&store)?;
+        is_back(&store)?;
+        assert_eq!(status(&store)?.set_aside, 0);
+    }
+    Ok(())
+}
+
+#[test]
 fn panicking() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");

@@ -83,6 +83,17 @@ fn a_forked_child_leaves_the_parents_sled_alone() -> Outcome {
     });
     assert_eq!(code, 0);
     store.close()?;
+    // Nobody has sled's lock now, and sled's threads are still none of the child's.
+    let code = in_a_child(|| {
+        let own = open(&path)?;
+        put(&own, 2 * ROWS..2 * ROWS + 20_000)?;
+        own.settle()?;
+        check(&own)?;
+        let found = status(&own)?;
+        assert!(!found.open && found.refused.is_some_and(|why| why.contains("fork")));
+        Ok(own.close()?)
+    });
+    assert_eq!(code, 0);
     let store = open(&path)?;
     check(&store)?;
     is_back(&store)?;

@@ -162,6 +162,7 @@ pub(crate) fn obey(path: &str) -> Outcome {
         };
         say(&answer);
     }
+    drop(pinned);
     store.close()?;
     say("closed");
     Ok(())

@@ -12,6 +12,7 @@
 //! | [`measure`] | one order carried out on one engine, and checked |
 //! | [`child`] | an engine in a process of its own |
 //! | [`run`], [`run_ordered`] | the order in which things are measured |
+//! | [`loads`] | what goes on for long: queues, retention, versions |
 //! | [`figures`] | goals and verdicts |
 //! | [`compare`] | this working tree against another commit: `figures --base` |
 //! | [`report`], [`machine`] | the tables; what the system says |
@@ -22,6 +23,7 @@ mod engine;
 mod engines;
 mod figures;
 mod indexed;
+mod loads;
 mod machine;
 mod measure;
 mod ordered;
@@ -67,6 +69,24 @@ enum What {
         engine: String,
         #[command(flatten)]
         run: RunArgs,
+    },
+    /// Whether a queue, a retention load and keys with many versions cost more the longer they go on.
+    Loads {
+        /// Only these.
+        #[arg(value_enum)]
+        only: Vec<loads::Load>,
+        /// Rows that queue and retention write.
+        #[arg(long, value_parser = rows, default_value = "2M")]
+        rows: u64,
+        /// Versions of the key that is put again and again.
+        #[arg(long, value_parser = rows, default_value = "400k")]
+        versions: u64,
+        /// Versions of ten thousand keys together.
+        #[arg(long, value_parser = rows, default_value = "50M")]
+        all_versions: u64,
+        /// Where the stores are made.
+        #[arg(long, default_value = "target/bench")]
+        dir: PathBuf,
     },
     /// What the other commands start: one engine, orders on standard input.
     #[command(hide = true)]
@@ -178,6 +198,10 @@ fn main() -> Result<ExitCode> {
             for numbers in run.measure(&place, &[entry]) {
                 print!("{}", numbers?.json_lines()?);
             }
+        }
+        What::Loads { only, rows, versions, all_versions, dir } => {
+            let place = Place::take(&dir)?;
+            loads::run(&only, loads::Size { rows, versions, all_versions }, place.folder())?;
         }
         What::Serve { engine, dir } => child::serve(engine::find(&engine)?, &dir)?,
     }

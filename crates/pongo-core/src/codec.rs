@@ -98,27 +98,31 @@ pub(crate) fn hasher() -> xxhash_rust::xxh3::Xxh3 {
 pub(crate) struct Summing {
     hasher: xxhash_rust::xxh3::Xxh3,
     /// Handed over in pieces: the hasher takes longer to be called than to take eight bytes in.
-    waiting: Vec<u8>,
+    waiting: Box<[u8; Self::PIECE]>,
+    len: usize,
 }
 
 impl Summing {
     const PIECE: usize = 4096;
 
     pub(crate) fn new() -> Self {
-        Self { hasher: hasher(), waiting: Vec::with_capacity(Self::PIECE + 8) }
+        Self { hasher: hasher(), waiting: Box::new([0; Self::PIECE]), len: 0 }
     }
 
     pub(crate) fn add(&mut self, value: u64) {
-        self.waiting.put_u64(value);
-        if self.waiting.len() >= Self::PIECE {
-            self.hasher.update(&self.waiting);
-            self.waiting.clear();
+        if let Some(place) = self.waiting[self.len..].first_chunk_mut() {
+            *place = value.to_le_bytes();
+            self.len += 8;
+        }
+        if self.len == Self::PIECE {
+            self.hasher.update(&self.waiting[..]);
+            self.len = 0;
         }
     }
 
     /// The checksum of all that was added, little-endian and without gaps.
     pub(crate) fn sum(mut self) -> u64 {
-        self.hasher.update(&self.waiting);
+        self.hasher.update(&self.waiting[..self.len]);
         self.hasher.digest()
     }
 }

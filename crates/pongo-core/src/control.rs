@@ -17,8 +17,8 @@
 //! A snapshot is published by writing the next record of the ring and then storing its number in one word. A reader
 //! copies the record that the word names and believes the copy if the word has not moved on by a whole ring since.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Fault;
@@ -96,6 +96,10 @@ pub(crate) struct Control {
     place: Place,
     /// Whether this process is counted among those that have the store open.
     counted: AtomicBool,
+    /// Held by who does something alone.
+    alone: Mutex<()>,
+    /// Presence is held alone.
+    shut_out: AtomicBool,
 }
 
 /// How long to wait for the right to write.
@@ -174,8 +178,16 @@ impl Control {
         let (presence, presence_noted) = LockDescriptor::open(open)?;
         let (writer, writer_noted) = LockDescriptor::open(open)?;
         let place = Place::of(storage).map_err(Fault::io("looking at", PATH))?;
-        let counted = AtomicBool::new(false);
-        Ok(Self { words, _noted: [presence_noted, writer_noted], presence, writer, place, counted })
+        Ok(Self {
+            words,
+            _noted: [presence_noted, writer_noted],
+            presence,
+            writer,
+            place,
+            counted: AtomicBool::new(false),
+            alone: Mutex::new(()),
+            shut_out: AtomicBool::new(false),
+        })
     }
 
     /// Waits until this process is alone, or others have made the store ready.
@@ -259,9 +271,39 @@ impl Control {
     }
 
     /// Others may have the store open too, if it is ready.
-    pub(crate) fn share(&self) -> Result<(), Fault> {
+    fn share(&self) -> Result<(), Fault> {
         self.presence.try_lock(lock::PRESENCE, 1, LockMode::Shared).map_err(Fault::io("locking", PATH))?;
+        self.shut_out.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Does something while no other process has the store open, nor opens it; nothing if one has. Then others are let in again:
+    /// if that fails, [`let_others_in`](Self::let_others_in) tries once more.
+    pub(crate) fn while_alone<E: From<Fault>>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.try_be_alone()? {
+            return Ok(());
+        }
+        self.shut_out.store(true, Ordering::Relaxed);
+        let done = work();
+        let shared = self.share();
+        done.and(shared.map_err(E::from))
+    }
+
+    /// Others that wait to open the store may, if they could not be let in when it was done alone what was to be.
+    #[inline]
+    pub(crate) fn let_others_in(&self) {
+        if self.shut_out.load(Ordering::Relaxed) {
+            self.share_again();
+        }
+    }
+
+    #[cold]
+    fn share_again(&self) {
+        // While another thread is at work alone it is not for this one to let others in.
+        if let Ok(_alone) = self.alone.try_lock() {
+            let _ = self.share();
+        }
     }
 
     /// Whether this process has the store to itself; if so it holds presence exclusively from now on.

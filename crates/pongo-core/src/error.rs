@@ -27,6 +27,7 @@ debug_is_display!(
     ReadError,
     WriteError,
     CommitError,
+    CloseError,
     IoFailure,
     Corruption,
     crate::fields::FixedStrError,
@@ -90,7 +91,12 @@ fn io_below<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::
 
 /// As [`mend`], for an error of another layer.
 fn mend_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
-    io_below(error).map_or("", mend)
+    io_below(error).map_or("", |error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            "; a file of the index is missing: the index can be made anew from the rows (`Store::rebuild_indexes`)"
+        }
+        _ => mend(error),
+    })
 }
 
 /// As [`mend`], for the folder of a store.
@@ -572,4 +578,33 @@ impl From<Fault> for CommitError {
     fn from(fault: Fault) -> Self {
         Self::Refused(WriteError::Fault(fault))
     }
+}
+
+/// Why a store was not closed, or not in order.
+#[derive(Error)]
+#[non_exhaustive]
+pub enum CloseError {
+    /// Others of this process use the store. It stays open, and is closed when the last of them is dropped.
+    #[error(
+        "the store is not closed: this process still has {} of it; drop them first, or leave it to the last of them to close it",
+        in_use([("handle", *.handles), ("snapshot", *.snapshots), ("transaction", *.transactions)])
+    )]
+    InUse {
+        /// Other handles.
+        handles: usize,
+        /// Read transactions.
+        snapshots: usize,
+        /// Write transactions.
+        transactions: usize,
+    },
+    /// The store is closed, but something could not be made durable, or not be marked as closed in order.
+    #[error("the store was closed, but not in order: {0}; the next open recovers what was committed")]
+    Failed(#[from] WriteError),
+}
+
+/// "2 handles and 1 snapshot".
+fn in_use(counts: [(&str, usize); 3]) -> String {
+    let there = counts.iter().filter(|(_, count)| *count > 0);
+    let said = there.map(|(what, count)| format!("{count} {what}{}", if *count == 1 { "" } else { "s" }));
+    said.collect::<Vec<_>>().join(" and ")
 }

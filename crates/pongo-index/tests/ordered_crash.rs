@@ -303,3 +303,27 @@ fn one_block_lost_or_swapped_is_noticed() {
         }
     }
 }
+
+/// What was never merged into has roots before it has blocks: blocks without roots are damage.
+#[test]
+fn a_first_merge_that_is_cut_short_is_no_damage() {
+    let mut random = Random::new("a_first_merge_that_is_cut_short_is_no_damage");
+    let mut rows = Rows::default();
+    let run = grow(&mut random, Shape::Random16, &mut rows, 3000);
+    for steps in 0..60 {
+        let disk = Disk::default();
+        disk.cut_after(steps);
+        let made = OrderedStore::open(Box::new(disk.clone()));
+        let merged = made.is_ok_and(|store| merge(&store, 1, 1, &run, &rows).is_ok());
+        for _ in 0..6 {
+            let after = disk.after_the_cut(&mut random);
+            let store = OrderedStore::open(Box::new(after.clone()))
+                .unwrap_or_else(|error| panic!("{steps}: {error}"));
+            assert!(!merged || store.indexes() == [IndexId(1)]);
+            if let Some(sorted) = store.index(IndexId(1)).unwrap() {
+                assert_eq!(all(&sorted, &rows, true, &mut random).unwrap().len(), 3000);
+            }
+            nothing_is_left_over(&store, &after);
+        }
+    }
+}

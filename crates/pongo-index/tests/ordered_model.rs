@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use pongo_core::ids::RowId;
 use pongo_index::ordered::{
-    Edge, IndexId, MemoryBlocks, OrderedError, OrderedStore, Pairs, Rewrite, SledBlocks, Sorted, Watermark,
+    Edge, IndexId, MemoryBlocks, OrderedError, OrderedStore, Pairs, Rewrite, Sight, SledBlocks, Sorted,
+    Watermark,
 };
 
 #[path = "ordered/support.rs"]
@@ -36,7 +37,11 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
             }
         }
         model.append(&mut model_of(&run));
-        let rewrite = if random.below(4) == 0 { Rewrite::All } else { Rewrite::Touched };
+        let rewrite = match random.below(4) {
+            0 => Rewrite::All,
+            1 => Rewrite::Deleted,
+            _ => Rewrite::Touched,
+        };
         let watermark = Watermark { store: 5 << 100, row: rows.0.len() as u64, ..Watermark::default() };
         let is_dead = |row: RowId| dead.contains(&row.0);
         let sorted = store.merge(id, watermark, &run, &rows, &is_dead, rewrite, &never).unwrap();
@@ -46,6 +51,12 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
         model.retain(|(_, row)| kept.contains(row) || !dead.contains(row));
         if rewrite == Rewrite::All {
             assert!(kept.iter().all(|row| !dead.contains(row) || run.iter().any(|(_, r)| r.0 == *row)));
+        }
+        if rewrite == Rewrite::Deleted {
+            // No block that was left as it was has an eighth of them.
+            let new: BTreeSet<u64> = run.iter().map(|(_, row)| row.0).collect();
+            let left = kept.iter().filter(|row| dead.contains(row) && !new.contains(row)).count();
+            assert!(left == 0 || left * 8 < kept.len(), "{left} of {}", kept.len());
         }
         check(&sorted, &model, &rows, 60, random);
         old.push((sorted, model.clone()));
@@ -205,6 +216,205 @@ fn pairs_that_came_in_any_order_are_sorted() {
     let too_long = vec![0; 65_536];
     assert!(matches!(pairs.push(&too_long, RowId(0)), Err(OrderedError::KeyTooLong { len: 65_536 })));
     pairs.push(&too_long[1..], RowId(0)).unwrap();
+}
+
+#[test]
+fn pairs_of_deleted_rows_go_where_no_new_ones_come() {
+    let mut random = Random::new("pairs_of_deleted_rows_go_where_no_new_ones_come");
+    let never = AtomicBool::new(false);
+    for shape in [Shape::Ascending8, Shape::Random16, Shape::Few] {
+        let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
+        let mut rows = Rows::default();
+        let run = grow(&mut random, shape, &mut rows, 600_000);
+        let all = model_of(&run);
+        let first = merge(&store, 1, 600_000, &run, &rows).unwrap();
+        let none = Pairs::new().sort();
+        let watermark = first.watermark();
+        // Nothing is deleted: nothing is written but the roots, and all blocks and parts are shared.
+        let same =
+            store.merge(IndexId(1), watermark, &none, &rows, &|_| false, Rewrite::Deleted, &never).unwrap();
+        assert_eq!((same.len(), store.stats().unwrap().retired), (600_000, 0), "{shape:?}");
+        // Of each block a sixteenth: not worth it.
+        let few = |row: RowId| row.0.is_multiple_of(64);
+        store.merge(IndexId(1), watermark, &none, &rows, &few, Rewrite::Deleted, &never).unwrap();
+        assert_eq!(store.stats().unwrap().retired, 0, "{shape:?}");
+        // The first 599,000 in the order of the keys.
+        let kept: Model = all.iter().skip(599_000).cloned().collect();
+        let gone: BTreeSet<u64> = all.iter().take(599_000).map(|(_, row)| *row).collect();
+        let drop = |row: RowId| gone.contains(&row.0);
+        let rest = store.merge(IndexId(1), watermark, &none, &rows, &drop, Rewrite::Deleted, &never).unwrap();
+        assert!(rest.len() < 1_200, "{shape:?}: {}", rest.len());
+        let all_of_rest: Model = all.iter().skip(600_000 - rest.len() as usize).cloned().collect();
+        assert!(all_of_rest.is_superset(&kept));
+        check(&rest, &all_of_rest, &rows, 100, &mut random);
+        // Those that read the old version still have it.
+        check(&same, &all, &rows, 20, &mut random);
+        let all_gone =
+            store.merge(IndexId(1), watermark, &none, &rows, &|_| true, Rewrite::Deleted, &never).unwrap();
+        assert!(all_gone.is_empty());
+        let mut cursor = all_gone.forward(Edge::Start, &rows).unwrap();
+        assert!(!cursor.fill(&mut Vec::new(), 1).unwrap());
+        let more = grow(&mut random, shape, &mut rows, 100);
+        check(&merge(&store, 1, 600_100, &more, &rows).unwrap(), &model_of(&more), &rows, 20, &mut random);
+    }
+}
+
+/// Goes through a version from an edge as a reader with a sight does: learns which blocks it sees nothing of, and tells others.
+/// Gives the rows that it sees, and how many it had to look at.
+fn walk(
+    sorted: &Arc<Sorted>,
+    (edge, forward): (Edge<'_>, bool),
+    rows: &Rows,
+    died: &std::collections::HashMap<u64, u64>,
+    sight: Sight,
+    random: &mut Random,
+) -> (Vec<u64>, usize) {
+    let mut cursor = if forward { sorted.forward(edge, rows) } else { sorted.backward(edge, rows) }.unwrap();
+    let (mut seen, mut looked, mut by) = (Vec::new(), 0, None);
+    loop {
+        let mut batch = Vec::new();
+        let max = 1 + random.below(700) as usize;
+        let Some(taken) = cursor.fill_block(&mut batch, max, sight).unwrap() else { return (seen, looked) };
+        assert!(!batch.is_empty() && batch.len() <= max);
+        looked += batch.len();
+        by = if taken.from_start { Some(0) } else { by };
+        for row in batch {
+            let dead = died.get(&row.0).copied().filter(|&died| died <= sight.seq);
+            if row.0 < sight.len && dead.is_none() {
+                seen.push(row.0);
+            }
+            by = by.zip(dead).map(|(by, dead): (u64, u64)| by.max(dead));
+        }
+        if let Some(by) = by.filter(|_| taken.to_end) {
+            cursor.note_deleted_by(taken, by);
+        }
+    }
+}
+
+#[test]
+fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
+    let mut random = Random::new("blocks_in_which_a_reader_sees_nothing_are_passed_over");
+    for shape in SHAPES {
+        let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
+        let mut rows = Rows::default();
+        let count = if matches!(shape, Shape::Long) { 3000 } else { 30_000 };
+        let mut model = Model::new();
+        let mut sorted = None;
+        for _ in 0..3 {
+            let run = grow(&mut random, shape, &mut rows, count);
+            model.extend(model_of(&run));
+            sorted = Some(merge(&store, 1, 0, &run, &rows).unwrap());
+        }
+        let sorted = sorted.unwrap();
+        // Most of one stretch of keys are deleted, by a hundred commits, and some of all others.
+        let died: std::collections::HashMap<u64, u64> = (model.iter().enumerate())
+            .filter_map(|(at, (_, row))| {
+                let within = (model.len() / 4..model.len() * 3 / 4).contains(&at);
+                (within || random.below(30) == 0).then(|| (*row, 1 + random.below(100)))
+            })
+            .collect();
+        let all: Vec<(Vec<u8>, u64)> = model.iter().cloned().collect();
+        for round in 0..40 {
+            let sight = Sight { len: random.below(3 * count + 50), seq: [0, 50, 99, 100, 200][round % 5] };
+            let at = random.below(all.len() as u64) as usize;
+            let (key, row) = &all[at];
+            let sees = |row: &u64| *row < sight.len && died.get(row).is_none_or(|&died| died > sight.seq);
+            let pair = Edge::BeforePair(key, RowId(*row));
+            let (found, _) = walk(&sorted, (pair, true), &rows, &died, sight, &mut random);
+            assert!(
+                found.iter().eq(all[at..].iter().map(|(_, row)| row).filter(|row| sees(row))),
+                "{shape:?}"
+            );
+            let (found, _) = walk(&sorted, (pair, false), &rows, &died, sight, &mut random);
+            assert!(found.iter().eq(all[..at].iter().rev().map(|(_, row)| row).filter(|row| sees(row))));
+        }
+        // By now all blocks of the stretch are known to those who see all deletions.
+        let sight = Sight { len: u64::MAX, seq: 100 };
+        walk(&sorted, (Edge::Start, true), &rows, &died, sight, &mut random);
+        for way in [(Edge::Start, true), (Edge::End, false)] {
+            let (found, looked) = walk(&sorted, way, &rows, &died, sight, &mut random);
+            let alive = all.iter().filter(|(_, row)| !died.contains_key(row)).count();
+            assert_eq!(found.len(), alive);
+            // Two blocks at the ends of the stretch, and some deleted ones among the others.
+            assert!(looked < all.len() * 6 / 10 + 2048, "{shape:?}: {looked} of {}", all.len());
+        }
+        // Who sees none of the rows looks at none, once the blocks were read.
+        for (sight, forward) in [(Sight { len: 0, seq: 0 }, true), (Sight { len: 0, seq: 0 }, false)] {
+            let edge = if forward { Edge::Start } else { Edge::End };
+            assert_eq!(walk(&sorted, (edge, forward), &rows, &died, sight, &mut random), (Vec::new(), 0));
+        }
+        // What was learned is kept in a version that shares the blocks.
+        let more = grow(&mut random, Shape::Ascending8, &mut rows, 1);
+        let next = merge(&store, 1, 0, &more, &rows).unwrap();
+        let (_, looked) =
+            walk(&next, (Edge::Start, true), &rows, &died, Sight { len: u64::MAX, seq: 100 }, &mut random);
+        assert!(looked < all.len() * 6 / 10 + 4096, "{shape:?}: {looked} of {}", all.len());
+    }
+}
+
+#[test]
+fn versions_of_one_key_are_left_out_but_for_the_one_that_is_seen() {
+    let mut random = Random::new("versions_of_one_key_are_left_out_but_for_the_one_that_is_seen");
+    let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
+    let mut rows = Rows::default();
+    let mut model = Model::new();
+    let mut sorted = None;
+    for _ in 0..4 {
+        let run = grow(&mut random, Shape::Few, &mut rows, 15_000);
+        model.extend(model_of(&run));
+        sorted = Some(merge(&store, 1, 0, &run, &rows).unwrap());
+    }
+    let sorted = sorted.unwrap();
+    let all: Vec<(Vec<u8>, u64)> = model.into_iter().collect();
+    let everything = Sight { len: u64::MAX, seq: 0 };
+    let (mut to_newest, mut to_the_end) = (0, 0);
+    for round in 0..6_000 {
+        let (key, row) = &all[random.below(all.len() as u64) as usize];
+        let first = all.partition_point(|(other, _)| other < key);
+        let end = all.partition_point(|(other, _)| other <= key);
+        let forward = round % 2 == 0;
+        // Some pairs of the key were given, and the place of the next one is `at`: before it, or behind it backward.
+        let from = first + random.below((end - first) as u64) as usize;
+        let given =
+            1 + random.below(40.min(if forward { end - from } else { from + 1 - first } as u64)) as usize;
+        let at = if forward { from + given } else { from + 1 - given };
+        // Often the next one, or the last one given, is the first that is not below the length.
+        let len = match random.below(4) {
+            0 => all.get(at).map_or(0, |(_, row)| *row),
+            1 => all[at - usize::from(at > 0)].1,
+            2 => 0,
+            _ => *row,
+        };
+        let edge = Edge::BeforePair(key, RowId(all[from].1));
+        let mut cursor = if forward {
+            sorted.forward(edge, &rows)
+        } else {
+            sorted.backward(Edge::AfterPair(key, RowId(all[from].1)), &rows)
+        }
+        .unwrap();
+        let mut batch = Vec::new();
+        while batch.len() < given {
+            let more = given - batch.len();
+            cursor.fill_block(&mut batch, more, everything).unwrap();
+        }
+        cursor.jump(key, RowId(len), &rows).unwrap();
+        let behind = all.partition_point(|(other, row)| (other, *row) < (key, len));
+        let mut found = Vec::new();
+        cursor.fill(&mut found, 50).unwrap();
+        let expected: Vec<u64> = if forward {
+            let next = if behind > at { behind - 1 } else { end };
+            to_newest += usize::from(next < end);
+            to_the_end += usize::from(next == end);
+            all[next..].iter().map(|(_, row)| *row).take(50).collect()
+        } else {
+            let next = if behind <= at { behind } else { first };
+            to_newest += usize::from(next > first);
+            to_the_end += usize::from(next == first);
+            all[..next].iter().rev().map(|(_, row)| *row).take(50).collect()
+        };
+        assert!(found.iter().map(|row| row.0).eq(expected), "round {round}, at {at} of {first} to {end}");
+    }
+    assert!(to_newest > 1_000 && to_the_end > 1_000, "{to_newest}, {to_the_end}");
 }
 
 #[test]

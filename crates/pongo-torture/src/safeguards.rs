@@ -92,6 +92,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("marks.checksum", "marks are those that the checkpoint found"),
     comparison("marks.count", "marks since the checkpoint are as many as the journal has"),
     comparison("marks.listed", "marks that the checkpoint lists are there"),
+    comparison("marks.first_write", "all marks are looked at before the first write behind a clean close"),
     fence("marks.map.fence", "a chunk that is being mapped and marks that come meanwhile find each other"),
     fence("marks.note.fence", "marks that come and a chunk that is being mapped meanwhile find each other"),
     // The journal.
@@ -184,8 +185,10 @@ pub const ALL: &[Safeguard] = &[
     comparison("hash.seen", "an index that a killed process left is of these rows, not of another copy's"),
     comparison("hash.sum.checksum", "the index's checksum did not rot itself"),
     // The ordered index.
+    sync("ordered.first.roots", "there are roots on disk before there are blocks"),
     sync("ordered.blocks.sync", "blocks are on disk before a root names them"),
     sync("ordered.roots.sync", "a root is on disk before blocks that only the one before named are removed"),
+    sync("ordered.settle.sync", "behind `settle` nothing is left for closing to write"),
     sync(
         "ordered.copy.sync",
         "a compacted copy is on disk before it takes the place of what it was copied from",

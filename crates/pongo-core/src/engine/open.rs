@@ -7,7 +7,7 @@ use super::writer::{BlockSums, Gate, Writer};
 use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
 use crate::codec::checksum;
 use crate::control::{self, Control, Entered};
-use crate::error::{Fault, OpenError, WriteError};
+use crate::error::{Fault, OpenError, ReadError, WriteError};
 use crate::fork::ForkGuard;
 use crate::guard::removable;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
@@ -218,23 +218,32 @@ impl Engine {
         Ok(())
     }
 
+    /// Does now what [`close`](Self::close) would do, if no other process has the store open and no transaction is open here:
+    /// if nothing is written in between, closing has nothing left to do. A poisoned store is left as it is.
+    ///
+    /// # Errors
+    /// [`Fault`] if something cannot be read, written or synced. A sync that failed poisons the store.
+    pub fn settle(&self) -> Result<(), ReadError> {
+        match self.close() {
+            Err(WriteError::Fault(fault)) => Err(fault.into()),
+            Err(WriteError::Read(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Closes the store as far as this process is concerned: if no other has it open, everything is made durable and
     /// marked clean, so that the next open is quick. Called when the last handle goes; errors then have no one to hear
     /// them, and cost only a slower open.
     pub fn close(&self) -> Result<(), WriteError> {
-        if self.fork.is_child() || !self.control.try_be_alone()? {
+        if self.fork.is_child() {
             return Ok(());
         }
-        let result = match self.take_idle_writer() {
-            Some(mut writer) => {
-                // A sync that failed is not tried again, by the drop that follows or by who comes next.
-                let result = self.close_alone(&mut writer).map_err(|error| self.heed(error));
-                self.give_back(writer);
-                result
-            }
-            None => Ok(()),
-        };
-        self.control.share()?;
+        // The writer first: two threads of this process hold presence together, and what one does alone the other does not.
+        let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
+        // A sync that failed is not tried again, by the drop that follows or by who comes next.
+        let close = || self.close_alone(&mut writer).map_err(|error| self.heed(error));
+        let result = self.control.while_alone(close);
+        self.give_back(writer);
         result
     }
 

@@ -19,6 +19,7 @@ use crate::append_vec::AppendVec;
 use crate::control::{Hold, Wait};
 use crate::error::{Fault, ReadError, WriteError};
 use crate::fields::{HeapError, HeapRead};
+use crate::guard::removable;
 use crate::heap;
 use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
@@ -307,6 +308,7 @@ impl Engine {
         locked: Option<(Instant, Hold)>,
         wait: Wait,
     ) -> Result<bool, WriteError> {
+        self.control.let_others_in();
         self.refuse_poisoned()?;
         let enough = locked.filter(|(since, hold)| match hold {
             Hold::Alone => !self.control.is_lone(),
@@ -334,6 +336,7 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
+                removable!("marks.first_write", view.know_marks())?;
                 if self.indexer.check(&table).is_err() {
                     damaged.push((table, view));
                 }

@@ -1,7 +1,7 @@
 //! One chunk file: its header, its block checksums, its marks once a row in it has died, and its zones once a filter has
 //! asked for them.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::BLOCK;
@@ -43,6 +43,8 @@ pub(crate) struct Chunk {
     file: Mutex<Option<Arc<dyn File>>>,
     sums: Mutex<Vec<u64>>,
     pub(crate) marks: OnceLock<Marks>,
+    /// Whether there are marks, looked at or not.
+    marked: AtomicBool,
     /// Whether this process told the others that there are marks.
     pub(crate) announced: AtomicBool,
     pub(crate) zones: ZoneSlot,
@@ -58,9 +60,20 @@ impl Chunk {
             file: Mutex::new(Some(file)),
             sums: Mutex::default(),
             marks: OnceLock::new(),
+            marked: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             zones: ZoneSlot::default(),
         }
+    }
+
+    /// Whether it has marks.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.marked.load(Ordering::Acquire)
+    }
+
+    /// It has marks. The space is told next.
+    pub(crate) fn set_marked(&self) {
+        self.marked.store(true, Ordering::Release);
     }
 
     pub(crate) fn end(&self) -> u64 {

@@ -96,13 +96,13 @@ impl View {
         for block in self.blocks_of(chunk) {
             block.fetch_or(ordinal << ORDINAL_SHIFT, Ordering::Release);
         }
-        if chunk.marks.get().is_some() {
+        if chunk.is_marked() {
             self.set_marks(chunk);
         }
         self.ready.store(chunk.end(), Ordering::SeqCst);
         // Marks that came meanwhile: either whoever brought them sees the chunk here, or this sees them.
         removable!("marks.map.fence", fence(Ordering::SeqCst));
-        if chunk.marks.get().is_some() {
+        if chunk.is_marked() {
             self.set_marks(chunk);
         }
         Ok(())

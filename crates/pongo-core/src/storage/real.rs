@@ -99,6 +99,11 @@ impl RealStorage {
         }
     }
 
+    /// Returns another descriptor of the folder, for code that keeps files in it by itself.
+    pub fn share_folder(&self) -> io::Result<OwnedFd> {
+        self.folder.try_clone().map_err(|error| self.error("share", "", error))
+    }
+
     fn error(&self, operation: &'static str, path: &str, source: impl Into<io::Error>) -> io::Error {
         FileError::wrap(operation, &self.full(path), source)
     }

@@ -53,7 +53,7 @@ impl Indexer for MapIndexer {
     fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
         let mut keys = Keys::new();
         let mut from = RowId(0);
-        while let Some(run) = view.next_run(from) {
+        while let Some(run) = view.next_run(from)? {
             for row in run.start.0..run.end.0 {
                 if keys.insert(key_of(view.row_bytes(RowId(row))?), RowId(row)).is_some() {
                     return Err(format!("two live rows with the key of row {row}").into());

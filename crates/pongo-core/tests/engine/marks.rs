@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pongo_core::engine::Engine;
+use pongo_core::ids::RowId;
 use pongo_core::storage::Storage;
 
 use crate::indexer::MapIndexer;
@@ -258,4 +259,61 @@ fn sums_hold_through_checkpoints_take_overs_and_cuts() {
         let set: Vec<_> = words(&disk).into_iter().filter(|word| word.counts(word.value, &model)).collect();
         assert!(!set.is_empty());
     }
+}
+
+/// Marks are looked at chunk by chunk, when they are asked for: a rotten one keeps no other chunk from being read. But before the first
+/// write all are, since a mark of a commit to come could not be told from one of that commit any more.
+#[test]
+fn marks_of_a_chunk_are_looked_at_when_they_are_asked_for_and_before_the_first_write() {
+    let (mut rotten, mut sound) = (0, 0);
+    for seed in 71..77 {
+        let (disk, models) = store_of(12, seed, true);
+        let newest = models.last().unwrap();
+        for path in marks_files(&disk).into_iter().filter(|path| listed(&disk, path, newest)) {
+            let all: Vec<_> = words(&disk).into_iter().filter(|word| word.path == path).collect();
+            let name = path.split('/').nth(1).unwrap();
+            let table = newest.tables.iter().find(|table| table.name == name).unwrap();
+            let len = table.rows.len() as u64;
+            let Some(word) =
+                all.iter().find(|word| word.died && word.value == 0 && word.row.is_some_and(|row| row < len))
+            else {
+                continue;
+            };
+            let within = |row: u64| all.iter().any(|word| word.row == Some(row));
+            word.write(&disk, newest.seq + 1);
+            let process = disk.process();
+            let engine =
+                Engine::open(process.storage(), options(), Arc::new(MapIndexer::trusting())).unwrap();
+            let snapshot = engine.begin_read().unwrap();
+            let core = snapshot.table_named(name).unwrap().unwrap();
+            let view = snapshot.view(&core).unwrap().unwrap();
+            for (row, known) in (0..len).zip(&table.rows) {
+                match view.is_live(RowId(row)) {
+                    Ok(found) => {
+                        assert_eq!(found, !known.dead, "row {row} of {path}");
+                        assert!(!within(row), "row {row} of {path}");
+                        sound += 1;
+                    }
+                    Err(fault) => {
+                        assert!(within(row) && fault.to_string().contains(&path), "row {row}: {fault}");
+                        rotten += 1;
+                    }
+                }
+            }
+            assert!(view.know_marks().is_err());
+            process.kill();
+            drop(engine);
+            // The same without a look before the write.
+            let process = disk.process();
+            let engine =
+                Engine::open(process.storage(), options(), Arc::new(MapIndexer::trusting())).unwrap();
+            let refused = engine.begin_write().map(|_| ()).expect_err(&path).to_string();
+            assert!(refused.contains(&path), "{refused}");
+            process.kill();
+            drop(engine);
+            word.write(&disk, 0);
+            assert!(!errs(&disk, newest));
+        }
+    }
+    assert!(rotten > 100 && sound > 100, "{rotten} rotten, {sound} sound");
 }

@@ -235,7 +235,7 @@ fn marks_that_the_dead_made_survive_a_cut() {
         let snapshot = open(&after.process()).begin_read().unwrap();
         let table = snapshot.table_named("table").unwrap().unwrap();
         let view = snapshot.view(&table).unwrap().unwrap();
-        assert!(!view.is_live(RowId(4)) && view.is_live(RowId(3)), "seed {seed}");
+        assert!(!view.is_live(RowId(4)).unwrap() && view.is_live(RowId(3)).unwrap(), "seed {seed}");
     }
 }
 

@@ -101,12 +101,12 @@ impl Model {
             for (id, row) in table.rows.iter().enumerate() {
                 let id = RowId(id as u64);
                 assert!(view.row_bytes(id).unwrap() == row.bytes(table.size), "row {id} of {at}");
-                assert_eq!(view.is_live(id), !row.dead, "row {id} of {at}");
+                assert_eq!(view.is_live(id).unwrap(), !row.dead, "row {id} of {at}");
                 assert_eq!(view.previous(id).unwrap(), row.previous.map(RowId), "row {id} of {at}");
             }
             let mut from = RowId(0);
             let mut live = Vec::new();
-            while let Some(run) = view.next_run(from) {
+            while let Some(run) = view.next_run(from).unwrap() {
                 assert!(run.start >= from && run.end > run.start, "{run:?} of {at}");
                 live.extend(run.start.0..run.end.0);
                 from = run.end;

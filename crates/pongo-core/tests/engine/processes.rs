@@ -217,12 +217,12 @@ fn check_pairs(engine: &Arc<Engine>) -> u64 {
     }
     assert_eq!(view.live(), 2);
     let last = view.len() - 2;
-    assert_eq!(view.next_run(RowId(0)), Some(RowId(last)..RowId(last + 2)));
+    assert_eq!(view.next_run(RowId(0)).unwrap(), Some(RowId(last)..RowId(last + 2)));
     let key = |row| u64::from_le_bytes(view.row_bytes(RowId(row)).unwrap()[..8].try_into().unwrap());
     assert_eq!(key(last) | 1, key(last + 1));
     if last > 0 {
         assert_eq!(view.previous(RowId(last)).unwrap(), Some(RowId(last - 2)));
-        assert!(!view.is_live(RowId(last - 1)));
+        assert!(!view.is_live(RowId(last - 1)).unwrap());
     }
     snapshot.seq().0
 }

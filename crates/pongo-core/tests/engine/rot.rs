@@ -57,7 +57,10 @@ pub(crate) fn check_readable(model: &Model, engine: &Arc<Engine>) -> usize {
         let dead = table.rows.iter().filter(|row| row.dead).count() as u64;
         assert_eq!(view.live(), table.rows.len() as u64 - dead);
         for (id, row) in table.rows.iter().enumerate() {
-            assert_eq!(view.is_live(RowId(id as u64)), !row.dead, "row {id} of {}", table.name);
+            match view.is_live(RowId(id as u64)) {
+                Ok(found) => assert_eq!(found, !row.dead, "row {id} of {}", table.name),
+                Err(_) => errors += 1,
+            }
             match view.previous(RowId(id as u64)) {
                 Ok(found) => assert_eq!(found, row.previous.map(RowId), "row {id} of {}", table.name),
                 Err(_) => errors += 1,
@@ -69,12 +72,21 @@ pub(crate) fn check_readable(model: &Model, engine: &Arc<Engine>) -> usize {
         }
         let mut from = RowId(0);
         let mut live = 0;
-        while let Some(run) = view.next_run(from) {
-            assert!(run.end > run.start && run.start >= from);
-            live += run.end.0 - run.start.0;
-            from = run.end;
+        let all = loop {
+            match view.next_run(from) {
+                Ok(Some(run)) => {
+                    assert!(run.end > run.start && run.start >= from);
+                    live += run.end.0 - run.start.0;
+                    from = run.end;
+                }
+                Ok(None) => break Some(live),
+                Err(_) => break None,
+            }
+        };
+        match all {
+            Some(live) => assert_eq!(live, view.live()),
+            None => errors += 1,
         }
-        assert_eq!(live, view.live());
     }
     for item in &model.heap {
         let expected = bytes(item.seed, item.len);

@@ -74,6 +74,12 @@ pub trait KeyHashes {
     fn hashes(&self, rows: &[RowId], out: &mut Vec<u64>) {
         out.extend(rows.iter().map(|&row| self.hash(row)));
     }
+
+    /// Of which of `rows` the entries can go: no reader, now or later, will ask for the row or for one that it replaced. Asked where
+    /// a segment has no room left, so that deleted keys make no index larger for ever.
+    fn forgotten(&self, rows: &[RowId]) -> Vec<bool> {
+        vec![false; rows.len()]
+    }
 }
 
 /// A row that the index names for a hash. Its key may be another one.

@@ -150,7 +150,7 @@ impl<'a> Writer<'a> {
         Ok(Room::Made(coming.len().saturating_sub(room).div_ceil(CAPACITY) as u64))
     }
 
-    /// The entries of a segment and its chain with the hashes of their rows' keys.
+    /// The entries of a segment and its chain with the hashes of their rows' keys, but those that nobody will ask for.
     fn hashed_entries(&self, base: Base<'a>, keys: &dyn KeyHashes) -> Result<Vec<(u64, u64)>, Fault> {
         let mut words = Vec::with_capacity(CAPACITY);
         base.segment.entries(&mut words);
@@ -172,7 +172,10 @@ impl<'a> Writer<'a> {
                 )));
             }
         }
-        Ok(hashes.into_iter().zip(words).collect())
+        let forgotten = keys.forgotten(&rows);
+        let kept = |i: usize| !forgotten.get(i).copied().unwrap_or(false);
+        let entries = hashes.into_iter().zip(words).enumerate();
+        Ok(entries.filter(|&(i, _)| kept(i)).map(|(_, entry)| entry).collect())
     }
 
     /// Puts one segment, or two that know one bit more, in the place of `base` and its chain. The old ones stay as they

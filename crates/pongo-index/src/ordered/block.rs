@@ -171,6 +171,11 @@ impl Leaf {
         self.count
     }
 
+    /// No row lies below this one.
+    pub(super) fn least_row(&self) -> u64 {
+        self.least
+    }
+
     /// Bytes of memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         self.block.as_ref().len()

@@ -61,6 +61,16 @@ impl Shared {
         Ok(leaf)
     }
 
+    /// The block, verified; from the cache if it is there, and not kept if it is not.
+    pub(super) fn peek(&self, entry: EntryRef<'_>) -> Result<Arc<Leaf>, OrderedError> {
+        if let Some(held) = self.shard(entry.number).held.get(&entry.number)
+            && held.sum == entry.sum
+        {
+            return Ok(held.leaf.clone());
+        }
+        self.read(entry).map(Arc::new)
+    }
+
     /// The block, verified, and not kept: for walks over many that will not be read again soon.
     pub(super) fn read(&self, entry: EntryRef<'_>) -> Result<Leaf, OrderedError> {
         let number = entry.number;

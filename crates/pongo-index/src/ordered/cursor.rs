@@ -6,8 +6,9 @@ use pongo_core::ids::RowId;
 
 use super::block::Leaf;
 use super::directory::Spot;
+use super::hidden::Sight;
 use super::sorted::{Position, Sorted};
-use super::{Edge, OrderedError};
+use super::{Edge, FullKeys, OrderedError};
 
 /// A place in one version of an index, and the way it goes: see [`Sorted::forward`] and [`Sorted::backward`].
 ///
@@ -21,6 +22,16 @@ pub struct Cursor {
     leaf: Option<Arc<Leaf>>,
     /// Forward: the first block that is not read. Backward: the last one that is.
     stop: Spot,
+}
+
+/// Which pairs of which block [`Cursor::fill_block`] took.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    spot: Spot,
+    /// Whether they begin where the block begins, in the cursor's direction.
+    pub from_start: bool,
+    /// Whether they go on to its end.
+    pub to_end: bool,
 }
 
 impl Cursor {
@@ -62,6 +73,118 @@ impl Cursor {
         Ok(out.len() > before)
     }
 
+    /// Appends the next rows of one block, at most `max` of them. Blocks in which `sight` is known to see no row are passed over,
+    /// at about a nanosecond each; so are the parts of the directory of which all blocks are. `None` once no pairs are left.
+    ///
+    /// # Errors
+    /// As for [`fill`](Cursor::fill).
+    pub fn fill_block(
+        &mut self,
+        out: &mut Vec<RowId>,
+        max: usize,
+        sight: Sight,
+    ) -> Result<Option<Taken>, OrderedError> {
+        let from_start = if self.forward { self.skip_forward(sight) } else { self.skip_backward(sight) };
+        let before = out.len();
+        let end = before + max.max(1);
+        let spot = if self.forward || !from_start {
+            self.at.spot
+        } else {
+            // Its first step goes to the block before.
+            self.sorted.directory.previous(self.at.spot).unwrap_or(self.at.spot)
+        };
+        let more = if self.forward { self.forward(out, end)? } else { self.backward(out, end)? };
+        if !more {
+            return Ok(None);
+        }
+        let to_end = if self.forward { self.at.spot != spot } else { self.at.pair == 0 };
+        Ok(Some(Taken { spot, from_start, to_end }))
+    }
+
+    /// Says that all rows of the block that these were taken from were deleted by a commit that was published. Readers who see
+    /// that commit pass the block over from now on.
+    pub fn note_deleted_by(&self, taken: Taken, seq: u64) {
+        if let Some(part) = self.sorted.directory.parts.get(taken.spot.part) {
+            part.hidden.note_deleted_by(taken.spot.block, seq);
+        }
+    }
+
+    /// Leaves versions of one key out, where a reader sees at most one: the newest of those whose rows lie below `row`. Goes on
+    /// there, or, if that was passed, where the key's pairs end. The pair given last has the key. Costs a search or two.
+    ///
+    /// # Errors
+    /// As for [`Sorted::forward`].
+    pub fn jump(&mut self, key: &[u8], row: RowId, keys: &dyn FullKeys) -> Result<(), OrderedError> {
+        let sorted = &self.sorted;
+        let behind = sorted.position(Edge::BeforePair(key, row), keys)?;
+        let to = if self.forward {
+            match sorted.directory.pair_before(behind) {
+                Some(newest) if newest >= self.at => newest,
+                _ => sorted.position(Edge::After(key), keys)?.max(self.at),
+            }
+        } else if self.at >= behind {
+            behind
+        } else {
+            sorted.position(Edge::Before(key), keys)?.min(self.at)
+        };
+        if to.spot != self.at.spot {
+            self.leaf = None;
+        }
+        self.at = to;
+        Ok(())
+    }
+
+    /// Passes blocks over. Returns whether the cursor stands where one begins.
+    fn skip_forward(&mut self, sight: Sight) -> bool {
+        let directory = &self.sorted.directory;
+        if self.at.pair > 0 {
+            if self.at.spot >= self.stop || !directory.is_hidden_from(self.at.spot, sight) {
+                return false;
+            }
+            (self.at, self.leaf) = (Position { spot: directory.next(self.at.spot), pair: 0 }, None);
+        }
+        while self.at.spot < self.stop
+            && let Some(part) = directory.parts.get(self.at.spot.part)
+        {
+            let behind = Spot { part: self.at.spot.part + 1, block: 0 };
+            if self.at.spot.block == 0 && behind <= self.stop && part.hidden.is_from(sight) {
+                self.at.spot = behind;
+            } else if directory.is_hidden_from(self.at.spot, sight) {
+                self.at.spot = directory.next(self.at.spot);
+            } else {
+                break;
+            }
+            self.leaf = None;
+        }
+        true
+    }
+
+    /// The same in the opposite direction: the cursor stands behind the block that comes next.
+    fn skip_backward(&mut self, sight: Sight) -> bool {
+        let directory = &self.sorted.directory;
+        if self.at.pair > 0 {
+            if !directory.is_hidden_from(self.at.spot, sight) {
+                return false;
+            }
+            (self.at.pair, self.leaf) = (0, None);
+        }
+        while let Some(spot) = directory.previous(self.at.spot)
+            && spot >= self.stop
+            && let Some(part) = directory.parts.get(spot.part)
+        {
+            let first = Spot { part: spot.part, block: 0 };
+            if spot.block + 1 == part.len() && first >= self.stop && part.hidden.is_from(sight) {
+                self.at.spot = first;
+            } else if directory.is_hidden_from(spot, sight) {
+                self.at.spot = spot;
+            } else {
+                break;
+            }
+            self.leaf = None;
+        }
+        true
+    }
+
     /// Takes from one block. `false` if there is none.
     fn forward(&mut self, out: &mut Vec<RowId>, end: usize) -> Result<bool, OrderedError> {
         if self.at.spot >= self.stop {
@@ -84,9 +207,9 @@ impl Cursor {
             if spot < self.stop {
                 return Ok(false);
             }
-            let Some(entry) = self.sorted.directory.entry(spot) else { return Ok(false) };
-            self.leaf = Some(self.sorted.shared.leaf(entry)?);
-            self.at = Position { spot, pair: usize::from(entry.pairs) };
+            let Some(leaf) = self.read(spot)? else { return Ok(false) };
+            self.at = Position { spot, pair: leaf.len() };
+            self.leaf = Some(leaf);
         }
         let Some(leaf) = self.leaf()? else { return Ok(false) };
         let from = self.at.pair.saturating_sub(end - out.len());
@@ -97,9 +220,16 @@ impl Cursor {
 
     fn leaf(&mut self) -> Result<Option<Arc<Leaf>>, OrderedError> {
         if self.leaf.is_none() {
-            let Some(entry) = self.sorted.directory.entry(self.at.spot) else { return Ok(None) };
-            self.leaf = Some(self.sorted.shared.leaf(entry)?);
+            self.leaf = self.read(self.at.spot)?;
         }
         Ok(self.leaf.clone())
+    }
+
+    fn read(&self, spot: Spot) -> Result<Option<Arc<Leaf>>, OrderedError> {
+        let Some(part) = self.sorted.directory.parts.get(spot.part) else { return Ok(None) };
+        let Some(entry) = self.sorted.directory.entry(spot) else { return Ok(None) };
+        let leaf = self.sorted.shared.leaf(entry)?;
+        part.hidden.note_least_row(spot.block, leaf.least_row());
+        Ok(Some(leaf))
     }
 }

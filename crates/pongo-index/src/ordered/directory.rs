@@ -5,6 +5,8 @@ use pongo_core::guard::fails;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::edge::{At, Parts};
+use super::hidden::{Hidden, HiddenGroup, Sight};
+use super::sorted::Position;
 use super::{Edge, OrderedError};
 
 /// The most entries of a part that is written.
@@ -29,6 +31,8 @@ pub(super) struct Entry {
     pub(super) first_row: u64,
     pub(super) bytes: u32,
     pub(super) pairs: u16,
+    /// What readers learned of it: not stored.
+    pub(super) hidden: Hidden,
 }
 
 /// What [`Part::entry`] gives out.
@@ -40,12 +44,14 @@ pub(super) struct EntryRef<'a> {
     pub(super) first_row: u64,
     pub(super) bytes: u32,
     pub(super) pairs: u16,
+    hidden: Option<&'a Hidden>,
 }
 
 impl EntryRef<'_> {
     pub(super) fn to_entry(self) -> Entry {
-        let EntryRef { number, sum, first_key, first_row, bytes, pairs } = self;
-        Entry { number, sum, first_key: first_key.to_vec(), first_row, bytes, pairs }
+        let EntryRef { number, sum, first_key, first_row, bytes, pairs, hidden } = self;
+        let hidden = hidden.cloned().unwrap_or_default();
+        Entry { number, sum, first_key: first_key.to_vec(), first_row, bytes, pairs, hidden }
     }
 }
 
@@ -71,6 +77,8 @@ pub(super) struct Part {
     pub(super) sum: u64,
     /// Pairs in all its blocks.
     pub(super) pairs: u64,
+    /// What readers learned of its blocks.
+    pub(super) hidden: HiddenGroup,
     entries: Vec<Fixed>,
     keys: Vec<u8>,
 }
@@ -134,7 +142,14 @@ impl Part {
         let count = usize::try_from(u64::from_le_bytes(*bytes.first_chunk()?)).ok()?;
         let fixed = bytes.get(HEADER..HEADER.checked_add(count.checked_mul(ENTRY)?)?)?;
         let keys = bytes[HEADER + fixed.len()..].to_vec();
-        let mut part = Part { number, sum, pairs: 0, entries: Vec::with_capacity(count), keys };
+        let mut part = Part {
+            number,
+            sum,
+            pairs: 0,
+            hidden: HiddenGroup::new(count),
+            entries: Vec::with_capacity(count),
+            keys,
+        };
         let mut key_end = 0_u32;
         let (fixed, _) = fixed.as_chunks::<ENTRY>();
         for entry in fixed {
@@ -174,7 +189,7 @@ impl Part {
     pub(super) fn entry(&self, i: usize) -> EntryRef<'_> {
         let (first_key, first_row) = self.first(i);
         let Fixed { number, sum, bytes, pairs, .. } = self.entries[i];
-        EntryRef { number, sum, first_key, first_row, bytes, pairs }
+        EntryRef { number, sum, first_key, first_row, bytes, pairs, hidden: self.hidden.get(i) }
     }
 
     /// Pairs of the blocks before the `i`th one, in this part.
@@ -184,7 +199,10 @@ impl Part {
 
     /// Memory that it takes.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Part>() + self.entries.capacity() * size_of::<Fixed>() + self.keys.capacity()
+        size_of::<Part>()
+            + self.entries.capacity() * size_of::<Fixed>()
+            + self.keys.capacity()
+            + self.hidden.memory()
     }
 
     /// How many blocks have their first pair before `at`.
@@ -268,6 +286,13 @@ impl Directory {
         (spot.block < part.len()).then(|| part.entry(spot.block))
     }
 
+    /// Whether a reader is known to see no row of a block.
+    #[inline]
+    pub(super) fn is_hidden_from(&self, spot: Spot, sight: Sight) -> bool {
+        let block = self.parts.get(spot.part).and_then(|part| part.hidden.get(spot.block));
+        block.is_some_and(|block| block.is_from(sight))
+    }
+
     /// The block behind this one, which must be there.
     pub(super) fn next(&self, spot: Spot) -> Spot {
         if spot.block + 1 < self.parts[spot.part].len() {
@@ -284,6 +309,17 @@ impl Directory {
         }
         let part = spot.part.checked_sub(1)?;
         Some(Spot { part, block: self.parts[part].len() - 1 })
+    }
+
+    /// The pair before a position.
+    pub(super) fn pair_before(&self, Position { spot, pair }: Position) -> Option<Position> {
+        match pair.checked_sub(1) {
+            Some(pair) => Some(Position { spot, pair }),
+            None => {
+                let spot = self.previous(spot)?;
+                Some(Position { spot, pair: usize::from(self.entry(spot)?.pairs).checked_sub(1)? })
+            }
+        }
     }
 
     /// Behind the last block.
@@ -327,6 +363,7 @@ mod tests {
             first_row: number + 7,
             bytes: 900,
             pairs: 40,
+            hidden: Hidden::default(),
         };
         let bytes = Part::encode(&[entry(4, b"apple"), entry(5, b"fig"), entry(9, b"pear")]);
         let sum = xxh3_64(&bytes);

@@ -43,6 +43,16 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// sled cannot have the threads that it needs.
+    #[error(
+        "{path} cannot be opened: sled needs threads of its own, which this process cannot make ({source}); answer from the rows, or raise its limit of threads (`ulimit -u`, `pids.max`)"
+    )]
+    NoThreads {
+        /// The folder.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// It was closed, here or by an error before.
     #[error("{path} was closed; open it again")]
     Closed {
@@ -60,6 +70,20 @@ impl StoreError {
             }
             _ => StoreError::Io { doing, path, source },
         }
+    }
+
+    /// The same error, with a path that begins with `from` shown as one that begins with `to`.
+    pub(super) fn shown(mut self, from: &str, to: &str) -> StoreError {
+        let (StoreError::Locked { path }
+        | StoreError::Damaged { path, .. }
+        | StoreError::Full { path, .. }
+        | StoreError::Io { path, .. }
+        | StoreError::NoThreads { path, .. }
+        | StoreError::Closed { path }) = &mut self;
+        if let Some(rest) = path.strip_prefix(from) {
+            *path = format!("{to}{rest}");
+        }
+        self
     }
 }
 

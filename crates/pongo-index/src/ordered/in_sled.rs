@@ -1,5 +1,5 @@
-//! [`SledBlocks`]: blocks in sled 0.34. The only file that calls sled; what is known of its ways is here, and what is known
-//! of its files in `sled_files`.
+//! [`SledBlocks`]: blocks in sled 0.34. The only file that calls sled, but for `sled_thread`, where it is opened and dropped;
+//! what is known of its ways is here, and what is known of its files in `sled_files`.
 //!
 //! What it is not trusted with: its `flush` is no sync, so its files are synced behind it; a flipped bit can make it open
 //! with fewer keys, so whoever reads compares checksums and counts; opening, reading and dropping can panic, so every
@@ -7,25 +7,24 @@
 //! is not waited for without end. A panic's message still goes to the process's panic hook, which is not ours to change.
 
 use pongo_core::guard::removable;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 
-use super::{Block, BlockStore, StoreError, sled_files};
+use super::sled_thread::{NotOpened, PATIENCE, SledThread};
+use super::{Block, BlockStore, Folder, StoreError, sled_files};
 
 /// Blocks are kept by [`super::OrderedStore`] once they were read. sled takes what it likes whatever this says; a low
 /// number makes it take less after merges (measured at 10 M pairs: 120 MB, 190 MB with sixteen times as much).
 const SLED_CACHE: u64 = 2 << 20;
-/// How long a sled that is dropped may take to write what it has and to let go of its lock.
-const PATIENCE: Duration = Duration::from_secs(10);
-
+/// An empty file in sled's folder, which sled lets be.
+const HAD_ROOTS: &str = "had-roots";
 /// Bytes of blocks that are copied between two flushes.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
@@ -36,12 +35,86 @@ static PANIC_IS_ASKED: AtomicBool = AtomicBool::new(false);
 /// Blocks in a folder of sled's. One process has it open at a time.
 #[derive(Debug)]
 pub struct SledBlocks {
-    path: PathBuf,
+    place: Place,
     inner: RwLock<Inner>,
+}
+
+/// Where sled's folder is.
+#[derive(Clone, Debug)]
+struct Place {
+    /// The folder from which the path goes, if it is not absolute or of the current one.
+    within: Option<Arc<Folder>>,
+    path: PathBuf,
+}
+
+impl Place {
+    /// A path that leads there now.
+    fn path(&self) -> Result<PathBuf, StoreError> {
+        match &self.within {
+            None => Ok(self.path.clone()),
+            Some(within) => match within.path() {
+                Ok(within) => Ok(within.join(&self.path)),
+                Err(error) => Err(StoreError::io("find", self.shown(), error)),
+            },
+        }
+    }
+
+    /// The path that errors name.
+    fn shown(&self) -> String {
+        let shown = match &self.within {
+            None => self.path.clone(),
+            Some(within) => within.shown().join(&self.path),
+        };
+        shown.display().to_string()
+    }
+
+    fn beside(&self, suffix: &str) -> Place {
+        Place { within: self.within.clone(), path: beside(&self.path, suffix) }
+    }
+}
+
+/// The lock of the folder that a sled's folder lies in: shared by those who open one, which looks at one name after the other
+/// in it, and held alone by who exchanges it for another. Else a process could open one file of the one and the next of the other.
+struct FolderLock(Option<File>);
+
+impl FolderLock {
+    /// Waits a while for who opens or exchanges it.
+    fn take(path: &Path, alone: bool) -> Result<FolderLock, StoreError> {
+        let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Where it cannot be made or opened sled says why.
+        let folder =
+            fs::create_dir_all(above).and_then(|()| Ok(rustix::fs::open(above, flags, Mode::empty())?));
+        let Ok(folder) = folder else { return Ok(FolderLock(None)) };
+        let folder = File::from(folder);
+        let began = Instant::now();
+        loop {
+            match if alone { folder.try_lock() } else { folder.try_lock_shared() } {
+                Ok(()) => return Ok(FolderLock(Some(folder))),
+                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE / 10 => {
+                    std::thread::sleep(Duration::from_micros(50));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    return Err(StoreError::Locked { path: path.display().to_string() });
+                }
+                // A file system that does not lock folders: what is opened meanwhile is found damaged, or not at all.
+                Err(TryLockError::Error(_)) => return Ok(FolderLock(None)),
+            }
+        }
+    }
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Closing it would not do: a child that was made by `fork` meanwhile has it too.
+        let _ = self.0.as_ref().map(File::unlock);
+    }
 }
 
 #[derive(Debug)]
 struct Inner {
+    /// Opens and drops it.
+    thread: Arc<SledThread>,
     /// `None` once closed.
     db: Option<sled::Db>,
     /// What it panicked with, if that is why it is closed: whoever asks next hears of it too.
@@ -56,13 +129,42 @@ impl SledBlocks {
     /// # Errors
     /// [`StoreError::Locked`] if it is open elsewhere; [`StoreError::Full`], [`StoreError::Io`];
     /// [`StoreError::Damaged`] for everything else that keeps sled from opening.
+    /// [`StoreError::NoThreads`] if sled cannot have the threads that it needs.
     pub fn open(path: impl Into<PathBuf>) -> Result<SledBlocks, StoreError> {
-        let path = path.into();
-        let inner = RwLock::new(Inner::open(&path)?);
+        SledBlocks::open_at(Place { within: None, path: path.into() })
+    }
+
+    /// [`open`](SledBlocks::open) for a path from a folder on, which is followed when it is renamed.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_in(within: &Arc<Folder>, path: impl Into<PathBuf>) -> Result<SledBlocks, StoreError> {
+        SledBlocks::open_at(Place { within: Some(Arc::clone(within)), path: path.into() })
+    }
+
+    fn open_at(place: Place) -> Result<SledBlocks, StoreError> {
+        let thread =
+            SledThread::begin().map_err(|source| StoreError::NoThreads { path: place.shown(), source })?;
+        let inner = RwLock::new(Inner::open(Arc::new(thread), &place)?);
         // sled's lock is held now: nobody else is at work here. What a compaction left that did not end can go; if it
         // cannot be removed it takes space, and does no harm.
-        let _ = remove(&beside(&path, ".new"));
-        Ok(SledBlocks { path, inner })
+        let _ = place.beside(".new").path().map(|path| remove(&path));
+        Ok(SledBlocks { place, inner })
+    }
+
+    /// Whether [`note_roots`](Self::note_roots) was called for what lies in a folder. Sled can open what is damaged with nothing in
+    /// it, which looks like one that nothing was ever put into.
+    #[must_use]
+    pub fn had_roots(path: &Path) -> bool {
+        path.join(HAD_ROOTS).exists()
+    }
+
+    /// Notes beside sled's files that there are roots, which are durable.
+    ///
+    /// # Errors
+    /// If the note cannot be made: then what is lost is not missed.
+    pub fn note_roots(path: &Path) -> io::Result<()> {
+        File::create(path.join(HAD_ROOTS)).map(|_| ())
     }
 
     /// For tests: the call for this folder after so many others panics, as if sled did.
@@ -73,7 +175,7 @@ impl SledBlocks {
     }
 
     fn name(&self) -> String {
-        self.path.display().to_string()
+        self.place.shown()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
@@ -94,7 +196,7 @@ impl SledBlocks {
             let inner = self.read();
             let Some(db) = &inner.db else { return Err(self.closed(&inner)) };
             let work = || {
-                panic_if_asked(&self.path);
+                panic_if_asked(&self.place);
                 work(db)
             };
             match catch_unwind(AssertUnwindSafe(work)) {
@@ -139,21 +241,26 @@ impl SledBlocks {
     }
 
     /// Exchanges this folder with a copy, which is closed, and whose lock `copy` holds.
-    fn swap(&self, beside: &Path, copy: &File) -> Result<(), StoreError> {
+    fn swap(&self, beside: &Place, copy: &File) -> Result<(), StoreError> {
         let mut inner = self.write();
         if inner.db.is_none() {
             return Err(self.closed(&inner));
         }
+        let alone = FolderLock::take(&self.place.path()?, true)?;
         if !inner.close_and_lock() {
             return Err(self.not_let_go());
         }
-        let exchanged = renameat_with(CWD, &self.path, CWD, beside, RenameFlags::EXCHANGE)
-            .map_err(io::Error::from)
-            .and_then(|()| removable!("ordered.exchange.folder", sync_parent(&self.path)));
-        // Whichever is there now is whole. Another process that gets in here has it, and this one has not.
+        let exchanged = self.place.path().and_then(|path| {
+            renameat_with(CWD, &path, CWD, beside.path()?, RenameFlags::EXCHANGE)
+                .map_err(io::Error::from)
+                .and_then(|()| removable!("ordered.exchange.folder", sync_parent(&path)))
+                .map_err(|error| StoreError::io("exchange", self.name(), error))
+        });
+        // Whichever is there now is whole.
         let unlocked = copy.unlock().and_then(|()| inner.file.unlock());
-        *inner = Inner::open(&self.path)?;
-        exchanged.and(unlocked).map_err(|error| StoreError::io("exchange", self.name(), error))
+        *inner = Inner::open_at(Arc::clone(&inner.thread), &self.place, &self.place.path()?)?;
+        drop(alone);
+        exchanged.and(unlocked.map_err(|error| StoreError::io("unlock", self.name(), error)))
     }
 
     fn not_let_go(&self) -> StoreError {
@@ -198,20 +305,32 @@ impl SledBlocks {
 }
 
 impl Inner {
-    fn open(path: &Path) -> Result<Inner, StoreError> {
+    fn open(thread: Arc<SledThread>, place: &Place) -> Result<Inner, StoreError> {
+        let path = place.path()?;
+        let _shared = FolderLock::take(&path, false)?;
+        Inner::open_at(thread, place, &path)
+    }
+
+    /// The same, with the lock of the folder above held.
+    fn open_at(thread: Arc<SledThread>, place: &Place, path: &Path) -> Result<Inner, StoreError> {
+        let opened = Inner::open_path(thread, path);
+        opened.map_err(|error| error.shown(&path.display().to_string(), &place.shown()))
+    }
+
+    fn open_path(thread: Arc<SledThread>, path: &Path) -> Result<Inner, StoreError> {
         let name = || path.display().to_string();
         sled_files::check(path)?;
         let config = sled::Config::new().path(path).cache_capacity(SLED_CACHE).flush_every_ms(None);
-        let db = match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => db,
-            Ok(Err(error)) => return Err(store_error("open", name(), error)),
-            Err(panic) => return Err(StoreError::Damaged { path: name(), what: panic_message(&*panic) }),
-        };
+        let db = thread.open(config).map_err(|why| match why {
+            NotOpened::Sled(error) => store_error("open", name(), error),
+            NotOpened::Panicked(panic) => StoreError::Damaged { path: name(), what: panic_message(&*panic) },
+            NotOpened::NoThreads(source) => StoreError::NoThreads { path: name(), source },
+        })?;
         let file = path.join("db");
         match File::options().read(true).write(true).open(&file) {
-            Ok(file) => Ok(Inner { db: Some(db), panicked: None, file }),
+            Ok(file) => Ok(Inner { thread, db: Some(db), panicked: None, file }),
             Err(source) => {
-                drop_db(db);
+                thread.drop_db(db);
                 Err(StoreError::io("open", file.display().to_string(), source))
             }
         }
@@ -221,7 +340,7 @@ impl Inner {
     /// by [`Inner::open`] again.
     fn close_and_lock(&mut self) -> bool {
         let Some(db) = self.db.take() else { return self.file.try_lock().is_ok() };
-        if !drop_db(db) {
+        if !self.thread.drop_db(db) {
             return false;
         }
         // Work that sled does in threads of its own can keep its file open a little longer.
@@ -281,32 +400,36 @@ impl BlockStore for SledBlocks {
 
     fn sync(&self) -> Result<(), StoreError> {
         removable!("ordered.sled.flush", self.call("flush", |db| db.flush().map(|_| ())))?;
-        let synced = Self::sync_files(&self.read().file, &self.path);
+        let synced = Self::sync_files(&self.read().file, &self.place.path()?);
         synced.map_err(|error| StoreError::io("sync", self.name(), error))
     }
 
     fn disk_bytes(&self) -> Result<u64, StoreError> {
-        disk_bytes(&self.path).map_err(|error| StoreError::io("list", self.name(), error))
+        bytes_on_disk(&self.place.path()?).map_err(|error| StoreError::io("list", self.name(), error))
     }
 
     /// A copy in a folder beside, `<path>.new`, takes this one's place. At every moment, and whenever the power goes, there
     /// is a whole one at `<path>`, since the two names are exchanged at once; and no other process gets in between, since
-    /// the locks of both are held.
+    /// the locks of both are held, and that of the folder above.
     fn compact(&self, numbers: &[u64]) -> Result<(), StoreError> {
-        let beside = beside(&self.path, ".new");
-        let failed = |doing, error| StoreError::io(doing, beside.display().to_string(), error);
-        remove(&beside).map_err(|error| failed("remove", error))?;
-        let copied = SledBlocks::open(&beside).map_err(of_copy).and_then(|copy| {
+        let beside = self.place.beside(".new");
+        let failed = |doing, error| StoreError::io(doing, beside.shown(), error);
+        let remove_copy = || remove(&beside.path()?).map_err(|error| failed("remove", error));
+        remove_copy()?;
+        let copied = SledBlocks::open_at(beside.clone()).map_err(of_copy).and_then(|copy| {
             self.copy_to(&copy, numbers)?;
             let mut inner = copy.write();
             if !inner.close_and_lock() {
                 return Err(copy.not_let_go());
             }
+            if SledBlocks::had_roots(&self.place.path()?) {
+                SledBlocks::note_roots(&beside.path()?).map_err(|error| failed("write", error))?;
+            }
             inner.file.try_clone().map_err(|error| failed("lock", error))
         });
         let swapped = copied.and_then(|copy| self.swap(&beside, &copy));
         // What is there now is the one before, or a copy that is of no use.
-        let removed = remove(&beside).map_err(|error| failed("remove", error));
+        let removed = remove_copy();
         swapped.and(removed)
     }
 
@@ -339,8 +462,9 @@ fn of_copy(error: StoreError) -> StoreError {
 }
 
 #[inline]
-fn panic_if_asked(path: &Path) {
+fn panic_if_asked(place: &Place) {
     if PANIC_IS_ASKED.load(Ordering::Relaxed) {
+        let path = &Path::new(&place.shown()).to_owned();
         let mut asked = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *asked {
             Some((here, 0)) if here == path => {
@@ -351,17 +475,6 @@ fn panic_if_asked(path: &Path) {
             _ => {}
         }
     }
-}
-
-/// Drops it in a thread, which it may keep. `false` if it does.
-fn drop_db(db: sled::Db) -> bool {
-    let (done, wait) = mpsc::channel();
-    let dropping = std::thread::Builder::new().name("pongo-sled-close".into()).spawn(move || {
-        // A panic in there has nothing left to tell: what counts was synced before.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
-        let _ = done.send(());
-    });
-    dropping.is_ok() && wait.recv_timeout(PATIENCE).is_ok()
 }
 
 /// Blocks in order of their numbers, apart from names.
@@ -398,14 +511,17 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     format!("sled panicked: {message}")
 }
 
-/// What the files of a folder take on disk.
-fn disk_bytes(folder: &Path) -> io::Result<u64> {
+/// Returns what the files of a folder, and of those in it, take on disk. Those that are removed meanwhile take nothing.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn bytes_on_disk(folder: &Path) -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         bytes += match entry.metadata() {
-            Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path())?,
+            Ok(metadata) if metadata.is_dir() => bytes_on_disk(&entry.path())?,
             Ok(metadata) => metadata.blocks() * 512,
             Err(_) => 0, // sled removed it meanwhile
         };

@@ -11,6 +11,7 @@ use super::block::{FULL, FULL_BYTES, Item, encode, full_key};
 use super::cache::Shared;
 use super::directory::{Directory, Entry, EntryRef, PART_FULL, PART_LOW, Part, Spot};
 use super::gather::Gathered;
+use super::hidden::{Hidden, HiddenGroup};
 use super::{FullKeys, OrderedError, Run};
 
 /// A block that would have fewer pairs is joined with the next one.
@@ -18,6 +19,8 @@ const LOW: usize = FULL / 8;
 /// With keys longer than this, blocks take fewer pairs, so that what a merge holds in memory is bounded.
 const BLOCK_KEY_BYTES: usize = 1 << 20;
 const FEWEST: usize = 16;
+/// Of how many pairs one must be dropped for a block to be rewritten for that alone, with [`Rewrite::Deleted`].
+const SPARSE: usize = 8;
 /// Blocks go to the store in batches of about this many bytes.
 const BATCH: usize = 1 << 20;
 
@@ -26,6 +29,8 @@ const BATCH: usize = 1 << 20;
 pub enum Rewrite {
     /// Those that pairs of the run fall into.
     Touched,
+    /// These, and those of whose pairs `drop` names an eighth or more. Costs a look at every pair.
+    Deleted,
     /// All: every pair is offered to `drop`, and no block stays half empty.
     All,
 }
@@ -85,12 +90,21 @@ impl<'a> Merge<'a> {
         let mut taken = 0;
         let mut spot = Spot { part: 0, block: 0 };
         let mut entered = None;
+        // The part whose blocks were looked at last, and which of them have many pairs to be dropped.
+        let mut sparse: (usize, Vec<bool>) = (usize::MAX, Vec::new());
         if old.parts.is_empty() {
             gathered.clear();
             self.emit(&gathered, None, run, 0..run.len(), true)?;
         }
         while let Some(part) = old.parts.get(spot.part) {
-            if spot.block == 0 && self.rewrite == Rewrite::Touched {
+            if self.rewrite == Rewrite::Deleted && sparse.0 != spot.part {
+                sparse = (spot.part, self.sparse(part)?);
+            }
+            let is_sparse = |block: Option<usize>| match block {
+                Some(block) => sparse.1.get(block) == Some(&true),
+                None => sparse.1.contains(&true),
+            };
+            if spot.block == 0 && self.rewrite != Rewrite::All && !is_sparse(None) {
                 let upto = upto(old, Spot { part: spot.part + 1, block: 0 }, run, taken);
                 if upto == taken {
                     self.take_over(part)?;
@@ -109,7 +123,7 @@ impl<'a> Merge<'a> {
             let first = part.entry(spot.block);
             let mut next = old.next(spot);
             let mut end = upto(old, next, run, taken);
-            if end == taken && self.rewrite == Rewrite::Touched {
+            if end == taken && self.rewrite != Rewrite::All && !is_sparse(Some(spot.block)) {
                 self.pending.push(first.to_entry());
             } else {
                 gathered.clear();
@@ -146,6 +160,23 @@ impl<'a> Merge<'a> {
             self.pending.extend((0..part.len()).map(|i| part.entry(i).to_entry()));
         }
         Ok(())
+    }
+
+    /// Which blocks of a part have many pairs to be dropped.
+    fn sparse(&self, part: &Part) -> Result<Vec<bool>, OrderedError> {
+        let mut rows = Vec::new();
+        let mut sparse = Vec::with_capacity(part.len());
+        for i in 0..part.len() {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(OrderedError::Stopped);
+            }
+            rows.clear();
+            let leaf = self.shared.peek(part.entry(i))?;
+            leaf.push_rows(0..leaf.len(), true, &mut rows);
+            let dropped = rows.iter().filter(|&&row| (self.drop)(row)).count();
+            sparse.push(dropped * SPARSE >= rows.len());
+        }
+        Ok(sparse)
     }
 
     fn gather(&mut self, gathered: &mut Gathered, entry: EntryRef<'_>) -> Result<(), OrderedError> {
@@ -257,6 +288,7 @@ impl<'a> Merge<'a> {
             first_row: items[0].row,
             bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
             pairs: items.len() as u16,
+            hidden: Hidden::default(),
         });
         self.put(bytes)
     }
@@ -267,7 +299,8 @@ impl<'a> Merge<'a> {
         for entries in Part::split(&pending) {
             let bytes = Part::encode(entries);
             // Read as it will be read: what could not be is not written.
-            let part = Part::read(self.next, xxh3_64(&bytes), &bytes)?;
+            let mut part = Part::read(self.next, xxh3_64(&bytes), &bytes)?;
+            part.hidden = HiddenGroup::of(entries.iter().map(|entry| entry.hidden.clone()).collect());
             self.parts.push(Arc::new(part));
             self.put(bytes)?;
         }

@@ -4,12 +4,15 @@
 //! | --- | --- |
 //! | `error` | [`OrderedError`], [`StoreError`] |
 //! | `blocks` | [`BlockStore`], the door to where blocks lie; [`MemoryBlocks`] |
-//! | `in_sled` | [`SledBlocks`], the only file that calls sled; [`set_aside`] |
+//! | `in_sled` | [`SledBlocks`], the only file that calls sled but for `sled_thread`; [`set_aside`] |
+//! | `sled_thread` | the thread that opens and drops a sled, and whether sled can have its own |
 //! | `sled_files` | what may lie in sled's folder for sled to be let near it |
+//! | `folder` | [`Folder`], which is followed when it is renamed |
 //! | `edge`, `run` | [`Edge`], a place between two pairs; [`Pairs`] and [`Run`], what is merged |
 //! | `block` | the bytes of a block: encode, read, search |
 //! | `directory`, `root` | which blocks an index has; which indexes a store has |
 //! | `cache` | blocks read lately |
+//! | `hidden` | [`Hidden`], [`HiddenGroup`]: pairs that a reader sees none of, skipped together |
 //! | `sorted`, `cursor` | [`Sorted`], one version of one index; [`Cursor`], its rows in order |
 //! | `gather`, `merge` | a version and a run make the next version |
 //! | `store` | [`OrderedStore`]: versions made durable, blocks removed, all of them written anew |
@@ -26,12 +29,15 @@ mod cursor;
 mod directory;
 mod edge;
 mod error;
+mod folder;
 mod gather;
+mod hidden;
 mod in_sled;
 mod merge;
 mod root;
 mod run;
 mod sled_files;
+mod sled_thread;
 mod sorted;
 mod store;
 
@@ -40,10 +46,12 @@ use std::error::Error;
 use pongo_core::ids::RowId;
 
 pub use blocks::{Block, BlockStore, MemoryBlocks};
-pub use cursor::Cursor;
+pub use cursor::{Cursor, Taken};
 pub use edge::Edge;
 pub use error::{OrderedError, StoreError};
-pub use in_sled::{SledBlocks, set_aside};
+pub use folder::Folder;
+pub use hidden::{Hidden, HiddenGroup, Sight};
+pub use in_sled::{SledBlocks, bytes_on_disk, set_aside};
 pub use merge::Rewrite;
 pub use run::{Pairs, Run};
 pub use sorted::Sorted;

@@ -248,6 +248,49 @@ impl Run {
         self.pairs.is_empty()
     }
 
+    /// Returns the pairs of some runs as one, but those of rows that are not `kept`. Costs a comparison for each run and pair, and
+    /// the memory of all again.
+    ///
+    /// # Errors
+    /// [`OrderedError::TooManyPairs`].
+    pub fn join<'a>(
+        runs: impl Iterator<Item = &'a Run> + Clone,
+        kept: impl Fn(RowId) -> bool,
+    ) -> Result<Run, OrderedError> {
+        let mut pairs = Pairs {
+            keys: Vec::with_capacity(runs.clone().map(|run| run.pairs.keys.len()).sum()),
+            lengths: Lengths::default(),
+            rows: Vec::with_capacity(runs.clone().map(Run::len).sum()),
+        };
+        let mut at: Vec<(&'a Run, usize)> = runs.filter(|run| !run.is_empty()).map(|run| (run, 0)).collect();
+        let pair = |&(run, i): &(&'a Run, usize)| run.get(i);
+        while let Some(first) = at.iter_mut().min_by_key(|of| pair(of)) {
+            let (key, row) = first.0.get(first.1);
+            first.1 += 1;
+            let has_ended = first.1 == first.0.len();
+            if kept(row) {
+                pairs.push(key, row)?;
+            }
+            if has_ended {
+                at.retain(|(run, i)| *i < run.len());
+            }
+        }
+        pairs.keys.shrink_to_fit();
+        pairs.rows.shrink_to_fit();
+        Ok(Run { pairs })
+    }
+
+    /// Returns the bytes of memory that the pairs take.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let Pairs { keys, lengths, rows } = &self.pairs;
+        let ends = match lengths {
+            Lengths::One(_) => 0,
+            Lengths::Many(ends) => ends.capacity(),
+        };
+        (keys.capacity() + 8 * (ends + rows.capacity())) as u64
+    }
+
     /// The `i`th pair in order.
     ///
     /// # Panics

@@ -56,6 +56,7 @@ pub struct OrderedStore {
     /// One merge at a time: numbers ascend, and those at and above the roots' `next` are nobody's.
     writer: Mutex<()>,
     state: Mutex<State>,
+    is_new: bool,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +64,8 @@ struct State {
     next: u64,
     indexes: BTreeMap<u64, Held>,
     retired: Vec<Retired>,
+    /// Blocks were removed, and nothing synced since.
+    unsynced: bool,
     /// Why no more is written.
     poisoned: Option<Poison>,
 }
@@ -136,9 +139,20 @@ impl OrderedStore {
     /// # Errors
     /// As there.
     pub fn open_with(blocks: Box<dyn BlockStore>, cache_bytes: usize) -> Result<OrderedStore, OrderedError> {
-        let roots = match blocks.get_named(root::NAME)? {
+        let found = blocks.get_named(root::NAME)?;
+        let is_new = found.is_none();
+        let roots = match found {
             Some(bytes) => Roots::read(bytes.as_ref())?,
-            None => Roots::default(),
+            None if !blocks.numbers(0)?.is_empty() => {
+                return Err(OrderedError::damaged("there are blocks, and no roots"));
+            }
+            // From now on there are roots, if of no index: where they are missing, they were lost.
+            None => {
+                let roots = Roots::default();
+                blocks.put_named(root::NAME, &roots.encode())?;
+                removable!("ordered.first.roots", blocks.sync())?;
+                roots
+            }
         };
         // Numbers ascend: what a merge wrote before it was cut short lies at and above `next`.
         let mut swept = blocks.numbers(roots.next)?;
@@ -148,12 +162,19 @@ impl OrderedStore {
         }
         let indexes =
             roots.indexes.into_iter().map(|root| (root.id.0, Held { root, sorted: None })).collect();
-        let state = State { next: roots.next, indexes, ..State::default() };
+        let state = State { next: roots.next, indexes, unsynced: !swept.is_empty(), ..State::default() };
         Ok(OrderedStore {
             shared: Arc::new(Shared::new(blocks, cache_bytes)),
             writer: Mutex::new(()),
             state: Mutex::new(state),
+            is_new,
         })
+    }
+
+    /// Whether there was nothing, not even roots, when it was opened.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// The newest version of an index, if there is one. The first call reads its directory.
@@ -256,6 +277,25 @@ impl OrderedStore {
         self.remove_retired()
     }
 
+    /// Makes durable that blocks were removed, too, so that closing has nothing left to write. Costs a sync if there were any.
+    ///
+    /// # Errors
+    /// [`OrderedError::Store`], [`OrderedError::Poisoned`].
+    pub fn settle(&self) -> Result<(), OrderedError> {
+        let _writer = self.write()?;
+        if !self.state().unsynced {
+            return Ok(());
+        }
+        let synced = removable!("ordered.settle.sync", self.shared.blocks.sync());
+        let synced = synced.map_err(OrderedError::from);
+        let mut state = self.state();
+        match &synced {
+            Ok(()) => state.unsynced = false,
+            Err(error) => state.poison(error),
+        }
+        synced
+    }
+
     /// Writes all blocks that are needed anew, one behind the other, and gives back the space of all others. Versions that
     /// someone reads can be read on. Costs a copy of all blocks and some syncs, and needs the space for it meanwhile;
     /// readers wait for the moment in which the copy takes the place of what was there.
@@ -337,6 +377,7 @@ impl OrderedStore {
     /// A merge failed before it changed a root: what it wrote goes, or, if the store is at fault, all trust in it.
     fn undo(&self, error: &OrderedError, numbers: std::ops::Range<u64>) {
         let store_is_well = !matches!(error, OrderedError::Damaged { .. } | OrderedError::Store(_));
+        self.state().unsynced = true;
         let removed = store_is_well && self.shared.blocks.remove(&numbers.collect::<Vec<_>>()).is_ok();
         if !removed {
             self.state().poison(error);
@@ -373,7 +414,7 @@ impl OrderedStore {
             state.poison(&error);
             return Err(error);
         }
-        state.next = next;
+        (state.next, state.unsynced) = (next, false);
         let before = match version {
             Some(held) => state.indexes.insert(id.0, held),
             None => state.indexes.remove(&id.0),
@@ -407,6 +448,7 @@ impl OrderedStore {
             return Ok(());
         }
         self.shared.forget(&numbers);
+        self.state().unsynced = true;
         self.shared.blocks.remove(&numbers).map_err(|error| {
             let error = error.into();
             self.state().poison(&error);

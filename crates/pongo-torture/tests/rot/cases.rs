@@ -71,8 +71,16 @@ fn a_death_at_a_commit_to_come_is_noticed() {
         let store = bases::open(storage).unwrap();
         if looked_at {
             let snapshot = store.begin_read().unwrap();
-            let error = snapshot.table::<Stop>().unwrap_err();
-            assert!(error.to_string().contains("marks"), "{error}");
+            // Noticed by whoever asks for a row of the chunk.
+            let stops = snapshot.table::<Stop>().unwrap();
+            let found = [
+                stops.get(&1).unwrap_err(),
+                stops.rows().find_map(Result::err).unwrap(),
+                stops.range(..).and_then(pongo::Range::count_rows).unwrap_err(),
+            ];
+            for error in found {
+                assert!(error.to_string().contains("tables/stops/0.marks"), "{error}");
+            }
         }
         let error = store.begin_write().unwrap_err();
         assert!(error.to_string().contains("tables/stops/0.marks"), "{error}");

@@ -1,0 +1,233 @@
+//! [`SledThread`]: the thread that opens and drops a sled, and whether sled can have the threads that it needs.
+//!
+//! sled begins [`POOL`] threads when it is first used in a process, and does all its writing in them. Where they cannot be made
+//! it says nothing: whoever opens, flushes or drops it then waits for ever. So before sled is used for the first time, as many
+//! threads are made and ended again; and while it is, its threads are looked for.
+//!
+//! The thread that opens a sled stays until it has dropped it: what closes a store must not depend on a thread that can be
+//! made then.
+
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, test_kill_process};
+use rustix::thread::gettid;
+
+/// Threads that sled 0.34.7 begins with; it makes more if it can, and does without.
+const POOL: usize = 7;
+
+/// How long a sled that is dropped may take to write what it has; and, when it is used for the first time, how long it may go
+/// without any of its threads.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long an ended thread may go on being counted.
+const GONE_WITHIN: Duration = Duration::from_millis(200);
+
+/// What is known of sled's threads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pool {
+    /// sled was not used yet.
+    Untouched,
+    /// They are there, as long as the process lives.
+    Up,
+    /// They could not be made when sled asked for them, and it does not ask again.
+    Lost,
+}
+
+/// Locked while sled is used for the first time.
+static STATE: Mutex<Pool> = Mutex::new(Pool::Untouched);
+/// The process whose threads they are; 0 while there are none. A child made by `fork` has the words and not the threads.
+static OWNER: AtomicU32 = AtomicU32::new(0);
+
+/// Why a sled was not opened.
+#[derive(Debug)]
+pub(super) enum NotOpened {
+    /// What sled said.
+    Sled(sled::Error),
+    /// With what it panicked.
+    Panicked(Box<dyn std::any::Any + Send>),
+    /// sled cannot have its threads.
+    NoThreads(io::Error),
+}
+
+enum Request {
+    Open(sled::Config, Sender<Result<sled::Db, NotOpened>>),
+    Drop(sled::Db, Sender<()>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct SledThread {
+    requests: Sender<Request>,
+}
+
+impl SledThread {
+    pub(super) fn begin() -> io::Result<SledThread> {
+        let (requests, asked) = mpsc::channel();
+        Builder::new().name("pongo-sled".into()).spawn(move || serve(&asked))?;
+        Ok(SledThread { requests })
+    }
+
+    /// Opens a sled, if it can have its threads.
+    pub(super) fn open(&self, config: sled::Config) -> Result<sled::Db, NotOpened> {
+        let lost = |why: &str| NotOpened::NoThreads(io::Error::other(why));
+        let me = std::process::id();
+        match OWNER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+            Err(owner) if owner != me => {
+                // Not even a look at the lock, which a thread of the parent may have held.
+                return Err(lost("sled's threads are those of the process that made this one by `fork`"));
+            }
+            _ => {}
+        }
+        let mut pool = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+        match *pool {
+            Pool::Up => {
+                drop(pool);
+                let opened = self.ask(config)?;
+                return opened.recv().unwrap_or_else(|_| Err(lost("the thread that opens sled has ended")));
+            }
+            Pool::Lost => return Err(lost("sled's threads could not be made when they were needed")),
+            Pool::Untouched => {}
+        }
+        if let Err(error) = try_threads(POOL) {
+            OWNER.store(0, Ordering::Release);
+            return Err(NotOpened::NoThreads(error));
+        }
+        let opened = self.ask(config)?;
+        let began = Instant::now();
+        let result = loop {
+            match opened.recv_timeout(PATIENCE / 10) {
+                Ok(result) => break result,
+                Err(RecvTimeoutError::Disconnected) => {
+                    break Err(lost("the thread that opens sled has ended"));
+                }
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < PATIENCE || workers() != Some(0) => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    *pool = Pool::Lost;
+                    return Err(lost("sled's threads did not come"));
+                }
+            }
+        };
+        // One that errs may have done so before it needed them.
+        if result.is_ok() || workers().is_some_and(|workers| workers > 0) {
+            *pool = Pool::Up;
+        } else {
+            OWNER.store(0, Ordering::Release);
+        }
+        result
+    }
+
+    fn ask(&self, config: sled::Config) -> Result<Receiver<Result<sled::Db, NotOpened>>, NotOpened> {
+        let (done, opened) = mpsc::channel();
+        let asked = self.requests.send(Request::Open(config, done));
+        asked.map_err(|_| NotOpened::NoThreads(io::Error::other("the thread that opens sled has ended")))?;
+        Ok(opened)
+    }
+
+    /// Drops a sled, which it may keep. `false` if it does.
+    pub(super) fn drop_db(&self, db: sled::Db) -> bool {
+        let (done, dropped) = mpsc::channel();
+        match self.requests.send(Request::Drop(db, done)) {
+            Ok(()) => dropped.recv_timeout(PATIENCE).is_ok(),
+            // It ended by a panic of its own, which nothing in it does: leaked, not waited for.
+            Err(mpsc::SendError(request)) => {
+                std::mem::forget(request);
+                false
+            }
+        }
+    }
+}
+
+fn serve(asked: &Receiver<Request>) {
+    while let Ok(request) = asked.recv() {
+        match request {
+            Request::Open(config, done) => {
+                let open = || {
+                    let db = config.open()?;
+                    // A new one has something to write, for which it needs its threads: now, while someone looks after it.
+                    db.flush()?;
+                    Ok(db)
+                };
+                let opened = match catch_unwind(AssertUnwindSafe(open)) {
+                    Ok(opened) => opened.map_err(NotOpened::Sled),
+                    Err(panic) => Err(NotOpened::Panicked(panic)),
+                };
+                if let Err(mpsc::SendError(Ok(db))) = done.send(opened) {
+                    let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
+                }
+            }
+            Request::Drop(db, done) => {
+                // A panic in there has nothing left to tell: what counts was synced before.
+                let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// Makes so many threads that live at the same time, and ends them.
+fn try_threads(count: usize) -> io::Result<()> {
+    let (said, ids) = mpsc::channel();
+    let begun = (0..count).map(|_| {
+        let said = said.clone();
+        let (end, ended) = mpsc::channel::<()>();
+        let wait = move || {
+            let _ = said.send(gettid());
+            let _ = ended.recv();
+        };
+        Ok((Builder::new().spawn(wait)?, end))
+    });
+    let begun: io::Result<Vec<(JoinHandle<()>, Sender<()>)>> = collect_begun(begun);
+    drop(said);
+    let failed = match begun {
+        Ok(threads) => {
+            end(threads);
+            None
+        }
+        Err(error) => Some(error),
+    };
+    // The system counts a thread a little longer than others wait for its end.
+    let ids: Vec<Pid> = ids.iter().collect();
+    let began = Instant::now();
+    while ids.iter().any(|&id| test_kill_process(id).is_ok()) && began.elapsed() < GONE_WITHIN {
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+type Begun = (JoinHandle<()>, Sender<()>);
+
+/// All of them, or the first error once those that were begun have ended.
+fn collect_begun(begun: impl Iterator<Item = io::Result<Begun>>) -> io::Result<Vec<Begun>> {
+    let mut threads = Vec::new();
+    for thread in begun {
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                end(threads);
+                return Err(error);
+            }
+        }
+    }
+    Ok(threads)
+}
+
+fn end(threads: Vec<Begun>) {
+    let (threads, ends): (Vec<_>, Vec<_>) = threads.into_iter().unzip();
+    drop(ends);
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+/// How many threads of sled's this process has, if the system says.
+fn workers() -> Option<usize> {
+    let tasks = fs::read_dir("/proc/self/task").ok()?;
+    let names = tasks.map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    Some(names.filter(|name| name.as_ref().is_some_and(|name| name.starts_with("sled-io-"))).count())
+}

@@ -1,0 +1,76 @@
+//! The newest version of a key that a view can see, from the order of (key, row): where a key has very many versions, going from
+//! each one to the one before takes long.
+
+use std::sync::Arc;
+
+use pongo_core::error::ReadError;
+use pongo_core::fields::HeapRead;
+use pongo_core::ids::RowId;
+use pongo_core::table::TableView;
+use pongo_index::ordered::{Edge, Sight};
+
+use super::index::OrderedIndex;
+use super::sides::{Context, SideError};
+use crate::store::Shared;
+
+/// What an ordered index says of a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Newest {
+    /// The newest row below the view's length that has the key, as far as there is still a reader who may see it.
+    Row(RowId),
+    /// No row that a reader may see has it.
+    Nothing,
+    /// Nothing is sorted, or what is sorted is doubtful.
+    Unknown,
+}
+
+/// Of the rows below a view's length with a key, as the index encodes it, the one that was written last. Whether it is alive is
+/// for the caller to see.
+///
+/// Costs a search in the index, which is brought up first if it lags.
+pub(crate) fn newest(
+    shared: &Arc<Shared>,
+    view: &TableView,
+    heap: &(dyn HeapRead + Sync),
+    index: &Arc<OrderedIndex>,
+    key: &[u8],
+) -> Result<Newest, ReadError> {
+    let sources = index.sources(&shared.ordered, &shared.engine, view, heap)?;
+    if sources.scan_from.is_some() {
+        return Ok(Newest::Unknown);
+    }
+    // Pairs of one key are in the order of their rows, and all rows in blocks come before all others.
+    let end = Edge::BeforePair(key, RowId(view.len()));
+    let recent = sources.runs.iter().filter_map(|recent| {
+        let (found, row) = recent.run.get(recent.run.rank(end).checked_sub(1)?);
+        (found == key).then_some(row)
+    });
+    if let Some(row) = recent.max() {
+        return Ok(Newest::Row(row));
+    }
+    let Some((store, sorted)) = &sources.sorted else { return Ok(Newest::Nothing) };
+    let mut context = Context { view, heap, index: Arc::clone(index), shared, own: None, wide: None };
+    let mut rows = Vec::with_capacity(1);
+    let found = context.cursor(store, sorted, end, false).and_then(|mut cursor| {
+        // All of them: one that is deleted says that none is left.
+        let all = Sight { len: u64::MAX, seq: 0 };
+        let taken = cursor.fill_block(&mut rows, 1, all);
+        taken.map_err(|error| SideError::Blocks(Arc::clone(store), error))
+    });
+    match found {
+        Ok(_) => {
+            // Of another key where there is none of this one; the rows of this one are below the length.
+            let Some(&row) = rows.first().filter(|row| row.0 < view.len()) else {
+                return Ok(Newest::Nothing);
+            };
+            let mut found = Vec::with_capacity(key.len());
+            context.key(row, &mut found)?;
+            Ok(if found == key { Newest::Row(row) } else { Newest::Nothing })
+        }
+        Err(SideError::Read(error)) => Err(error),
+        Err(SideError::Blocks(store, error)) => {
+            shared.ordered.doubt(&store, &error);
+            Ok(Newest::Unknown)
+        }
+    }
+}

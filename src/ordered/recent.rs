@@ -1,0 +1,235 @@
+//! [`Recent`]: sorted pairs of rows that are not in blocks yet, and what is known of them by stretches, so that deleted ones are
+//! passed over together.
+
+use pongo_core::ids::RowId;
+use pongo_index::ordered::{HiddenGroup, OrderedError, Pairs, Run, Sight};
+
+use super::memory::Reserved;
+
+/// Pairs of a stretch: of so many it is known together whether a reader sees none.
+const STRETCH: usize = 128;
+/// Stretches of a group.
+const GROUP: usize = 64;
+
+/// Sorted pairs of a part of the table.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) run: Run,
+    hidden: Vec<HiddenGroup>,
+    /// Its memory, if it stays.
+    pub(super) reserved: Option<Reserved>,
+}
+
+impl Recent {
+    /// Pairs that stand for no part of the table: a transaction's own. Nothing is learned of them.
+    pub(crate) fn of(run: Run) -> Self {
+        Self { from: 0, to: 0, run, hidden: Vec::new(), reserved: None }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.run.len()
+    }
+
+    pub(crate) fn pair(&self, place: usize) -> (&[u8], RowId) {
+        self.run.get(place)
+    }
+
+    /// The pairs of rows from one on, below another; those that no reader will ask for can be missing.
+    pub(super) fn new(from: u64, to: u64, pairs: Pairs) -> Self {
+        Self::sorted(from, to, pairs.sort())
+    }
+
+    fn sorted(from: u64, to: u64, run: Run) -> Self {
+        let stretches = run.len().div_ceil(STRETCH);
+        let sizes = (0..stretches).step_by(GROUP).map(|first| GROUP.min(stretches - first));
+        let hidden: Vec<_> = sizes.map(HiddenGroup::new).collect();
+        for stretch in 0..stretches {
+            let pairs = stretch * STRETCH..((stretch + 1) * STRETCH).min(run.len());
+            let least = pairs.map(|i| run.get(i).1.0).min().unwrap_or(0);
+            hidden[stretch / GROUP].note_least_row(stretch % GROUP, least);
+        }
+        Self { from, to, run, hidden, reserved: None }
+    }
+
+    /// The pairs of several that follow each other, but those whose rows are `dropped`.
+    pub(super) fn join(parts: &[&Self], dropped: impl Fn(u64) -> bool) -> Result<Self, OrderedError> {
+        let from = parts.first().map_or(0, |first| first.from);
+        let to = parts.last().map_or(from, |last| last.to);
+        let run = Run::join(parts.iter().map(|part| &part.run), |row| !dropped(row.0))?;
+        Ok(Self::sorted(from, to, run))
+    }
+
+    /// Bytes of memory that the pairs take.
+    pub(super) fn memory(&self) -> u64 {
+        self.run.memory()
+    }
+
+    /// From pair `at` on, the first that the reader may see, or `end`.
+    pub(super) fn skip(&self, mut at: usize, end: usize, sight: Sight) -> usize {
+        while at < end {
+            let (group, stretch) = (at / (STRETCH * GROUP), at / STRETCH % GROUP);
+            let Some(known) = self.hidden.get(group) else { break };
+            if at.is_multiple_of(STRETCH * GROUP) && known.is_from(sight) {
+                at += STRETCH * GROUP;
+            } else if known.get(stretch).is_some_and(|stretch| stretch.is_from(sight)) {
+                at = (at / STRETCH + 1) * STRETCH;
+            } else {
+                break;
+            }
+        }
+        at.min(end)
+    }
+
+    /// The same in the opposite direction: down from the pair before `end`.
+    pub(super) fn skip_back(&self, at: usize, mut end: usize, sight: Sight) -> usize {
+        while at < end {
+            let last = end - 1;
+            let (group, stretch) = (last / (STRETCH * GROUP), last / STRETCH % GROUP);
+            let Some(known) = self.hidden.get(group) else { break };
+            let is_whole = end.is_multiple_of(STRETCH * GROUP) || end == self.run.len();
+            if is_whole && known.is_from(sight) {
+                end = group * STRETCH * GROUP;
+            } else if known.get(stretch).is_some_and(|stretch| stretch.is_from(sight)) {
+                end = last / STRETCH * STRETCH;
+            } else {
+                break;
+            }
+        }
+        end.max(at)
+    }
+
+    /// Whether a stretch begins with the pair at this place, in a direction.
+    fn begins(&self, place: usize, forward: bool) -> bool {
+        if forward {
+            place.is_multiple_of(STRETCH)
+        } else {
+            (place + 1).is_multiple_of(STRETCH) || place + 1 == self.run.len()
+        }
+    }
+}
+
+/// What one reader learns on its way through a run: by when the pairs of a stretch were deleted, if all were so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Learning {
+    /// The place of the pair that comes next, and by when those before it were deleted.
+    so_far: Option<(usize, u64)>,
+}
+
+impl Learning {
+    /// The reader does not see the pair at `place`. `deleted`: by which commit, if that is the reason. Once that is known of a
+    /// whole stretch, and `is_published` says that the commit is there to stay, all readers are told.
+    pub(super) fn pass(
+        &mut self,
+        recent: &Recent,
+        place: usize,
+        forward: bool,
+        deleted: Option<u64>,
+        is_published: impl FnOnce(u64) -> bool,
+    ) {
+        let before = match self.so_far {
+            _ if recent.begins(place, forward) => Some(0),
+            Some((expected, before)) if expected == place => Some(before),
+            _ => None,
+        };
+        let Some((before, deleted)) = before.zip(deleted) else {
+            self.so_far = None;
+            return;
+        };
+        let by = before.max(deleted);
+        // What begins in the opposite direction ends in this one.
+        if recent.begins(place, !forward) {
+            if is_published(by) {
+                let stretch = place / STRETCH;
+                recent.hidden[stretch / GROUP].note_deleted_by(stretch % GROUP, by);
+            }
+            self.so_far = None;
+        } else {
+            self.so_far = Some((if forward { place + 1 } else { place - 1 }, by));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pongo_core::ids::RowId;
+
+    use super::*;
+
+    /// Pairs of `rows` rows in the order of their numbers.
+    fn recent(rows: u64) -> Recent {
+        let mut pairs = Pairs::new();
+        for row in 0..rows {
+            pairs.push(&row.to_be_bytes(), RowId(row)).unwrap();
+        }
+        Recent::new(0, rows, pairs)
+    }
+
+    #[test]
+    fn stretches_are_passed_over_once_someone_went_through_them() {
+        for rows in [1, 127, 128, 129, 8192, 8193, 30_000_usize] {
+            for forward in [true, false] {
+                let recent = recent(rows as u64);
+                let mut learning = Learning::default();
+                let sight = |seq| Sight { len: rows as u64, seq };
+                for i in 0..rows {
+                    let place = if forward { i } else { rows - 1 - i };
+                    learning.pass(&recent, place, forward, Some(1 + place as u64), |_| true);
+                }
+                let last = rows as u64;
+                assert_eq!(recent.skip(0, rows, sight(last)), rows, "{rows}");
+                assert_eq!(recent.skip_back(0, rows, sight(last)), 0, "{rows}");
+                // Who sees less than all of the deletions passes over what went before.
+                let seen = recent.skip(0, rows, sight(last - 1));
+                assert_eq!(seen, (rows - 1) / STRETCH * STRETCH, "{rows}");
+                assert_eq!(recent.skip_back(0, rows, sight(last - 1)), rows, "{rows}");
+                assert_eq!(recent.skip(0, rows, sight(0)), 0, "{rows}");
+                assert!(seen == 0 || recent.skip(5, rows, sight(last - 1)) == seen, "from the middle");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_learned_of_a_stretch_with_a_pair_that_is_seen() {
+        let recent = recent(500);
+        for (alive, is_published) in [(Some(200), true), (None, false)] {
+            for forward in [true, false] {
+                let mut learning = Learning::default();
+                for i in 128..256 {
+                    let place = if forward { i } else { 255 - (i - 128) };
+                    if Some(place) != alive {
+                        learning.pass(&recent, place, forward, Some(9), |_| is_published);
+                    }
+                }
+                assert_eq!(recent.skip(128, 256, Sight { len: 500, seq: 10 }), 128);
+            }
+        }
+        // Nor of one that was begun in the middle, or of which one is not deleted.
+        let mut learning = Learning::default();
+        (130..256).for_each(|place| learning.pass(&recent, place, true, Some(9), |_| true));
+        (256..384).for_each(|place| {
+            learning.pass(&recent, place, true, (place != 300).then_some(9), |_| true);
+        });
+        assert_eq!(recent.skip(128, 500, Sight { len: 500, seq: 10 }), 128);
+        assert_eq!(recent.skip(256, 500, Sight { len: 500, seq: 10 }), 256);
+    }
+
+    #[test]
+    fn rows_beyond_a_length_are_passed_over_by_those_who_do_not_see_them() {
+        let recent = recent(20_000);
+        assert_eq!(recent.skip(0, 20_000, Sight { len: 10_000, seq: 1 }), 0);
+        assert_eq!(recent.skip_back(0, 20_000, Sight { len: 10_000, seq: 1 }), 10_112);
+        assert_eq!(recent.skip(10_112, 20_000, Sight { len: 10_000, seq: 1 }), 20_000);
+    }
+
+    #[test]
+    fn joined_runs_have_the_pairs_of_all_but_those_dropped() {
+        let mut more = Pairs::new();
+        (500..600_u64).for_each(|row| more.push(&(row - 450).to_be_bytes(), RowId(row)).unwrap());
+        let joined = Recent::join(&[&recent(500), &Recent::new(500, 600, more)], |row| row % 2 == 0).unwrap();
+        assert_eq!((joined.from, joined.to, joined.run.len()), (0, 600, 300));
+        assert!(joined.run.iter().all(|(_, row)| row.0 % 2 == 1));
+        assert!(joined.run.iter().is_sorted());
+    }
+}

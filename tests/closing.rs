@@ -1,0 +1,390 @@
+//! Closing: what it says, what it costs, what it leaves behind; and what a store that was just opened says of itself.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+
+use pongo::prelude::*;
+use pongo::{CloseError, OpenError, WriteError};
+use pongo_core::storage::{MemoryStorage, Storage};
+use pongo_index::ordered::{BlockStore, SledBlocks};
+
+#[pongo::record]
+#[pongo(table = "parts")]
+#[derive(Debug, PartialEq)]
+struct Part {
+    #[pongo(key)]
+    id: u64,
+    #[pongo(index)]
+    bin: u32,
+    _pad: u32,
+}
+
+type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+/// More than a table has that is not worth a file.
+const LARGE: u64 = 40_000;
+
+fn open(path: &Path) -> Result<Store, OpenError> {
+    // SAFETY: a folder of these tests, whose processes are all PongoDB's.
+    unsafe { Store::open(path) }
+}
+
+fn put(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
+    let tx = store.begin_write()?;
+    let part = |id: u64| Part { id: id.wrapping_mul(0x9E37_79B9_7F4A_7C15), bin: (id % 97) as u32, _pad: 0 };
+    tx.table::<Part>()?.extend(ids.map(part))?;
+    tx.commit()?;
+    Ok(())
+}
+
+fn ranges(store: &Store, rows: u64) -> Outcome {
+    let snapshot = store.begin_read()?;
+    let parts = snapshot.table::<Part>()?;
+    assert_eq!(parts.range(..)?.count() as u64, rows);
+    let in_bin = parts.by(Part::BIN).equal(5)?.count() as u64;
+    assert_eq!(in_bin, (0..rows).filter(|id| id % 97 == 5).count() as u64);
+    Ok(())
+}
+
+/// Length, times and content of every file and folder, but for `control`, by which processes know of each other.
+fn files(folder: &Path) -> Outcome<BTreeMap<String, (u64, i64, i64, i64, i64, u64)>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            let mut hasher = DefaultHasher::new();
+            if metadata.is_dir() {
+                folders.push(entry.path());
+            } else {
+                std::fs::read(entry.path())?.hash(&mut hasher);
+            }
+            if entry.file_name() != "control" {
+                let times =
+                    (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec());
+                let of = (metadata.len(), times.0, times.1, times.2, times.3, hasher.finish());
+                found.insert(entry.path().display().to_string(), of);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn aside_is_empty(path: &Path, store: &Store) -> Outcome {
+    let found = store.stats()?.ordered;
+    assert!(found.set_aside == 0 && found.last_doubt.is_none(), "{found:?}");
+    assert!(!path.join("ordered/sled.aside").exists());
+    Ok(())
+}
+
+#[test]
+fn a_small_store_makes_no_blocks_and_finds_no_damage() -> Outcome {
+    for rows in [10, 3000] {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("parts.pongo");
+        for round in 0..4 {
+            let store = open(&path)?;
+            put(&store, round * rows..(round + 1) * rows)?;
+            ranges(&store, (round + 1) * rows)?;
+            aside_is_empty(&path, &store)?;
+            store.close()?;
+            assert!(!path.join("ordered").exists(), "{rows} rows, round {round}");
+        }
+        // Asked for, there are blocks; and they stay the ones that they are.
+        for round in 4..8 {
+            let store = open(&path)?;
+            put(&store, round * rows..(round + 1) * rows)?;
+            store.settle()?;
+            let lag = store.stats()?.tables[0].indexes.iter().map(|index| index.lag).collect::<Vec<_>>();
+            assert_eq!(lag, [0, 0]);
+            ranges(&store, (round + 1) * rows)?;
+            aside_is_empty(&path, &store)?;
+            store.close()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn blocks_that_nothing_was_merged_into_are_no_damage() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    let store = open(&path)?;
+    put(&store, 0..LARGE)?;
+    store.close()?;
+    std::fs::remove_dir_all(path.join("ordered"))?;
+    // A sled that was made, and whose process was killed before its first merge ended.
+    SledBlocks::open(path.join("ordered/sled"))?.close()?;
+    for _ in 0..2 {
+        let store = open(&path)?;
+        ranges(&store, LARGE)?;
+        store.settle()?;
+        aside_is_empty(&path, &store)?;
+        ranges(&store, LARGE)?;
+        store.close()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_close_that_changed_nothing_writes_nothing() -> Outcome {
+    for rows in [10, LARGE] {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("parts.pongo");
+        let store = open(&path)?;
+        put(&store, 0..rows)?;
+        store.close()?;
+        for what in ["nothing", "get", "range", "stats", "settle", "put and settle", "settle"] {
+            let store = open(&path)?;
+            match what {
+                "get" => assert!(store.begin_read()?.table::<Part>()?.get(&0)?.is_some()),
+                "range" => ranges(&store, rows)?,
+                "stats" => assert_eq!(store.stats()?.tables[0].rows, rows),
+                "settle" => store.settle()?,
+                "put and settle" => {
+                    let tx = store.begin_write()?;
+                    tx.table::<Part>()?.put(&Part { id: 0, bin: 0, _pad: 0 })?;
+                    tx.commit()?;
+                    store.settle()?;
+                }
+                _ => {}
+            }
+            let before = files(&path)?;
+            store.close()?;
+            let after = files(&path)?;
+            let changed: Vec<_> = after.iter().filter(|(path, of)| before.get(*path) != Some(of)).collect();
+            assert!(changed.is_empty() && before.len() == after.len(), "{rows} rows, {what}: {changed:?}");
+        }
+        let store = open(&path)?;
+        assert_eq!(store.begin_read()?.table::<Part>()?.len(), rows);
+        ranges(&store, rows)?;
+        assert!(store.verify(|_| ())?.is_sound());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_store_can_be_written_on_behind_settling() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    let store = open(&path)?;
+    for round in 0..5 {
+        put(&store, round * 1000..(round + 1) * 1000)?;
+        // With a transaction that is open it is only the indexes.
+        let tx = store.begin_write()?;
+        store.settle()?;
+        drop(tx);
+        store.settle()?;
+        let snapshot = store.begin_read()?;
+        assert_eq!(snapshot.table::<Part>()?.len(), (round + 1) * 1000);
+    }
+    assert!(store.verify(|_| ())?.is_sound());
+    put(&store, 5000..5100)?;
+    store.close()?;
+    let store = open(&path)?;
+    ranges(&store, 5100)?;
+    assert!(store.verify(|_| ())?.is_sound());
+    Ok(())
+}
+
+/// A store that each call opens as a process of its own would.
+fn processes() -> impl Fn() -> Result<Store, OpenError> + Sync {
+    let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
+    move || Options::new().open_on(Arc::clone(&storage))
+}
+
+#[test]
+fn settling_goes_on_beside_everything_else() -> Outcome {
+    const ROUNDS: u64 = 300;
+    let open = processes();
+    let store = open()?;
+    put(&store, 0..1000)?;
+    let ended = AtomicBool::new(false);
+    let settle = || -> Result<(), String> {
+        while !ended.load(Ordering::Relaxed) {
+            store.settle().map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    };
+    // Each puts rows of its own, here and in processes that come and go.
+    let work = |other: bool| -> Result<(), String> {
+        for round in 0..ROUNDS {
+            let from = 1000 + round + if other { ROUNDS } else { 0 };
+            let result = if other {
+                open().map_err(Into::into).and_then(|store| {
+                    put(&store, from..from + 1)?;
+                    assert!(store.begin_read()?.table::<Part>()?.get(&0)?.is_some());
+                    if round % 2 == 0 {
+                        store.settle()?;
+                    }
+                    Ok(store.close()?)
+                })
+            } else {
+                put(&store, from..from + 1)
+            };
+            result.map_err(|error| format!("round {round}: {error}"))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let settling = [scope.spawn(settle), scope.spawn(settle)];
+        let working = [scope.spawn(|| work(false)), scope.spawn(|| work(true))];
+        let worked = working.map(|thread| thread.join().expect("it does not panic"));
+        ended.store(true, Ordering::Relaxed);
+        let settled = settling.map(|thread| thread.join().expect("it does not panic"));
+        for result in worked.into_iter().chain(settled) {
+            assert_eq!(result, Ok(()));
+        }
+    });
+    for _ in 0..2 {
+        let store = open()?;
+        assert!(store.verify(|_| ())?.is_sound());
+        ranges(&store, 1000 + 2 * ROUNDS)?;
+    }
+    store.close()?;
+    let store = open()?;
+    assert!(store.verify(|_| ())?.is_sound());
+    ranges(&store, 1000 + 2 * ROUNDS)
+}
+
+#[test]
+fn an_index_is_looked_at_for_the_first_time_while_the_store_is_settled() -> Outcome {
+    let open = processes();
+    for round in 0..400 {
+        let store = open()?;
+        let other = open()?;
+        put(&other, round..round + 1)?;
+        other.close()?;
+        // What the last close said of the index is no longer so, and what this one says is not written yet.
+        let both = Barrier::new(2);
+        std::thread::scope(|scope| -> Outcome {
+            let settled = scope.spawn(|| {
+                both.wait();
+                store.settle().map_err(|error| error.to_string())
+            });
+            both.wait();
+            let snapshot = store.begin_read()?;
+            assert!(snapshot.table::<Part>()?.get(&0)?.is_some());
+            settled.join().expect("it does not panic")?;
+            Ok(())
+        })
+        .map_err(|error| format!("round {round}: {error}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn closing_says_what_still_lives() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    for in_memory in [true, false] {
+        let open = || if in_memory { Store::in_memory() } else { open(&path) };
+        let store = open()?;
+        put(&store, 0..100)?;
+        let (other, third) = (store.clone(), store.clone());
+        let (one, two) = (store.begin_read()?, store.begin_read()?);
+        let tx = store.begin_write()?;
+        let error = store.close().expect_err("it is in use");
+        assert_eq!(
+            error.to_string(),
+            "the store is not closed: this process still has 2 handles and 2 snapshots and 1 transaction of it; drop them \
+             first, or leave it to the last of them to close it"
+        );
+        assert!(matches!(error, CloseError::InUse { handles: 2, snapshots: 2, transactions: 1 }));
+        // They are as good as before.
+        assert_eq!(one.table::<Part>()?.len(), 100);
+        tx.table::<Part>()?.put(&Part { id: 1, bin: 1, _pad: 0 })?;
+        tx.commit()?;
+        drop(third);
+        assert!(matches!(
+            other.close(),
+            Err(CloseError::InUse { handles: 0, snapshots: 2, transactions: 0 })
+        ));
+        drop(one);
+        assert_eq!(two.table::<Part>()?.range(..)?.count(), 100);
+        drop(two);
+        if !in_memory {
+            // The last of them closed it.
+            let store = open()?;
+            assert_eq!(store.begin_read()?.table::<Part>()?.len(), 101);
+            let second = open()?;
+            assert!(matches!(
+                store.close(),
+                Err(CloseError::InUse { handles: 1, snapshots: 0, transactions: 0 })
+            ));
+            second.close()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_those_who_close_at_once_one_closes() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    for _ in 0..50 {
+        let stores = [open(&path)?, open(&path)?, open(&path)?, open(&path)?];
+        let closed = std::thread::scope(|scope| {
+            let closing = stores.map(|store| {
+                scope.spawn(move || {
+                    drop(store.begin_read());
+                    match store.close() {
+                        Ok(()) => 1,
+                        Err(CloseError::InUse { .. }) => 0,
+                        Err(error) => panic!("{error}"),
+                    }
+                })
+            });
+            closing.map(|thread| thread.join().expect("it does not panic")).iter().sum::<u32>()
+        });
+        assert_eq!(closed, 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn failures_are_told_from_what_still_lives() -> Outcome {
+    let error: Box<dyn std::error::Error> = Box::new(CloseError::from(WriteError::Forked));
+    assert!(error.source().is_some_and(|source| source.is::<WriteError>()));
+    assert!(error.to_string().starts_with("the store was closed, but not in order: "));
+    Ok(())
+}
+
+#[test]
+fn a_store_that_was_just_opened_knows_its_indexes() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("parts.pongo");
+    let store = open(&path)?;
+    put(&store, 0..LARGE)?;
+    store.settle()?;
+    let settled = store.stats()?;
+    store.close()?;
+    for _ in 0..2 {
+        let store = open(&path)?;
+        let stats = store.stats()?;
+        let counts = |stats: &pongo::StoreStats| {
+            stats.tables[0].indexes.iter().map(|index| (index.pairs, index.lag)).collect::<Vec<_>>()
+        };
+        assert_eq!(counts(&stats), [(LARGE, 0), (LARGE, 0)], "{stats}");
+        assert_eq!((stats.ordered.pairs, stats.ordered.open), (2 * LARGE, true));
+        assert!(stats.bytes.ordered >= settled.bytes.ordered / 2 && stats.bytes.ordered > 100_000, "{stats}");
+        store.close()?;
+    }
+    // Who does without the indexes knows what they take all the same.
+    // SAFETY: as in `open`.
+    let store = unsafe { Options::new().ordered(false).open(&path)? };
+    assert!(store.stats()?.bytes.ordered > 100_000);
+    store.close()?;
+    // Nothing is made to be counted.
+    let path = folder.path().join("small.pongo");
+    let store = open(&path)?;
+    put(&store, 0..10)?;
+    let stats = store.stats()?;
+    assert_eq!((stats.tables[0].indexes[0].pairs, stats.tables[0].indexes[0].lag), (0, 10));
+    assert!(!path.join("ordered").exists());
+    Ok(())
+}
