@@ -21,7 +21,7 @@ use crate::record::PongoRecord;
 use crate::schema::StoredSchema;
 use crate::space::{BLOCK, Chunk, Space, SpaceIdentity, View};
 use crate::state::TableState;
-use crate::storage::Storage;
+use crate::storage::{Idle, Storage};
 use crate::zones::Plan;
 
 /// A table as one process knows it, whatever the `Seq`.
@@ -211,7 +211,9 @@ impl TableCore {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
         let is_clean = || self.control.is_clean();
-        let opened = Marks::open(&*self.storage, path.clone(), extent, self.baseline.get(), is_clean)?;
+        // Once: a map that is made again is of the same file.
+        let baseline = self.baseline.get().filter(|_| !chunk.marks_compared.load(Ordering::Relaxed));
+        let opened = Marks::open(&*self.storage, path.clone(), extent, baseline, is_clean)?;
         let marks = match opened {
             Some(marks) => marks,
             // To make it anew would bring dead rows back to life.
@@ -226,6 +228,7 @@ impl TableCore {
             None if create => Marks::create(&*self.storage, self.space.dir(), path, extent)?,
             None => return Ok(()),
         };
+        chunk.marks_compared.store(true, Ordering::Relaxed);
         let _ = chunk.marks.set(marks);
         self.space.note_marks(chunk);
         Ok(())
@@ -277,10 +280,12 @@ impl TableCore {
 
     /// A sync may have failed, and memory says what the disk does not: stores all marks again.
     pub(crate) fn store_marks_again(&self) -> Result<(), Fault> {
+        // Whoever has the chunks keeps their marks.
+        let chunks = self.space.chunks();
         self.refresh_marks()?;
         let marks =
             |chunk: &Arc<Chunk>| chunk.marks.get().map_or(Ok(()), |marks| marks.store_again(&*self.storage));
-        self.space.chunks().iter().try_for_each(marks)
+        chunks.iter().try_for_each(marks)
     }
 
     /// Clears what lost commits left in the marks. `stored` is what was stored since `before`. Not synced: the checkpoint that
@@ -291,8 +296,9 @@ impl TableCore {
         now: Bound,
         stored: &DirtyMarks,
     ) -> Result<(), Fault> {
+        let chunks = self.space.chunks();
         self.refresh_marks()?;
-        for chunk in self.space.chunks() {
+        for chunk in chunks {
             let stored = stored.get(&(self.id, chunk.id)).copied().unwrap_or_default();
             if let Some(marks) = chunk.marks.get() {
                 marks.clear_above(&*self.storage, before, now, stored)?;
@@ -303,9 +309,9 @@ impl TableCore {
 
     /// Sums and syncs every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
     pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
+        let chunks = self.space.chunks();
         self.refresh_marks()?;
         removable!("marks.settle.folder", self.space.sync_dir())?;
-        let chunks = self.space.chunks();
         self.settle_each(chunks.iter(), bound)
     }
 
@@ -316,6 +322,10 @@ impl TableCore {
         bound: Bound,
     ) -> Result<Vec<(ChunkId, u64)>, Fault> {
         let chunks = self.space.chunks();
+        // A checkpoint that failed may have synced some, which were then given up.
+        if !self.knows_marks(chunks.len() as u64) {
+            self.refresh_marks()?;
+        }
         let chunk_of = |id| chunks.binary_search_by_key(&id, |chunk| chunk.id).ok();
         self.settle_each(ids.filter_map(|id| Some(&chunks[chunk_of(id)?])), bound)
     }
@@ -329,9 +339,20 @@ impl TableCore {
         for chunk in chunks {
             let Some(marks) = chunk.marks.get() else { continue };
             sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
-            removable!("marks.settle.sync", marks.sync(&*self.storage))?;
+            removable!("marks.settle.sync", marks.sync())?;
         }
         Ok(sums)
+    }
+}
+
+impl Idle for TableCore {
+    fn give_up_maps(&self) {
+        let Ok(_guard) = self.marks_lock.try_lock() else { return };
+        self.space.give_up_maps(|| {
+            // Seen by whoever gets the next view.
+            self.marks_chunks.store(0, Ordering::Release);
+            self.marks_seen.store(u64::MAX, Ordering::Release);
+        });
     }
 }
 
@@ -557,6 +578,11 @@ impl TableView {
         let size = self.core.row_size;
         // SAFETY: as in `rows_bytes`: the rows are below the length.
         unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
+    }
+
+    /// From here on, until the next checkpoint, no descriptor is needed to look at a row.
+    pub(crate) fn prepare_to_look(&self) -> Result<(), Fault> {
+        self.view.read_sums()
     }
 
     /// The chunks in which rows below the length begin, in order.

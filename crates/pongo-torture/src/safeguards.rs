@@ -87,6 +87,7 @@ pub const ALL: &[Safeguard] = &[
         "marks.settle.folder",
         "marks files that others made have durable names before a checkpoint lists them",
     ),
+    pin("marks.idle.synced", "marks keep the map that hears of a failed write-back until they are synced"),
     comparison("marks.header.checksum", "the header of a marks file did not rot"),
     comparison("marks.header.identity", "a marks file belongs to this store, table and chunk"),
     comparison("marks.checksum", "marks are those that the checkpoint found"),

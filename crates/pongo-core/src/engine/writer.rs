@@ -325,8 +325,11 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
-                if self.indexer.check(&table).is_err() {
-                    damaged.push((table, view));
+                match self.indexer.check(&table).map_err(index_fault(&table)) {
+                    Ok(()) => {}
+                    // An index that cannot be looked at for want of a descriptor is not damaged.
+                    Err(fault) if fault.is_exhausted() => return Err(fault.into()),
+                    Err(_) => damaged.push((table, view)),
                 }
             }
             if !damaged.is_empty() {

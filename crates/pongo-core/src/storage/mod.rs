@@ -12,6 +12,8 @@
 //! | `block`, `extents` | the bytes of a memory file: words that stay in place while they are mapped |
 //! | `host` | which file systems keep their locks in this kernel |
 //! | `locks`, `space` | a memory file's byte-range locks, and its share of a limited disk |
+//! | `maps` | how many maps this process has, and may have |
+//! | `open_files` | files that are opened when they are needed: few descriptors for many files |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map that holds nothing but atomic words, with the hook for its stores |
 //! | `writable` | bytes that one transaction fills in place, before anyone else sees them |
@@ -35,8 +37,12 @@ mod host;
 mod linux;
 #[forbid(unsafe_code)]
 mod locks;
+#[forbid(unsafe_code)]
+mod maps;
 #[allow(unsafe_code, reason = "words that live in a block")]
 mod memory;
+#[forbid(unsafe_code)]
+mod open_files;
 #[forbid(unsafe_code)]
 mod real;
 #[allow(unsafe_code, reason = "address ranges")]
@@ -51,11 +57,15 @@ mod writable;
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 pub use error::FileError;
 pub use host::Host;
+#[doc(hidden)]
+pub use maps::set_map_limit;
 pub use memory::MemoryStorage;
+pub use open_files::{Idle, Reopened, ToSync};
+pub(crate) use open_files::{MOST, OpenFiles, is_of_opening, is_out_of_descriptors, is_out_of_memory};
 pub use real::RealStorage;
 pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
@@ -116,6 +126,41 @@ pub trait Storage: Send + Sync + Debug {
     fn folder_identity(&self) -> io::Result<(u64, u64)>;
     /// What to call this storage in messages: the folder's path.
     fn name(&self) -> String;
+    /// A file that can be closed and opened again has just been used. A storage that keeps few files open closes another one.
+    #[doc(hidden)]
+    fn note_open(&self, file: &Arc<Reopened>) {
+        let _ = file;
+    }
+    /// Something has maps that it can give up while nobody uses it.
+    #[doc(hidden)]
+    fn note_idle(&self, what: Weak<dyn Idle>) {
+        let _ = what;
+    }
+    /// A map is about to be made, or a commit was: where there are too many maps, some are given up.
+    #[doc(hidden)]
+    fn check_maps(&self) {}
+    /// Whether, since the last call, there were too many maps and none could be given up: what is not synced keeps them.
+    #[doc(hidden)]
+    fn take_crowded(&self) -> bool {
+        false
+    }
+}
+
+/// What can sync a file and takes no descriptor: it hears of every write-back that fails from when it was made, or from when
+/// the file that it was made of was opened, on.
+pub trait Syncer: Send + Sync + Debug {
+    /// As [`File::sync`].
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A handle that stays open to sync its file: for storages whose handles cost nothing.
+#[derive(Debug)]
+pub struct ByHandle(pub Arc<dyn File>);
+
+impl Syncer for ByHandle {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
 }
 
 /// One open file: in POSIX terms one open file description, so that locks belong to this value.
@@ -146,6 +191,9 @@ pub trait File: Send + Sync + Debug {
     }
     /// `fdatasync`: everything written to the file, by `write_at` or through a [`Words`] map, is on the disk.
     fn sync(&self) -> io::Result<()>;
+    /// What can sync the first `len` bytes of the file when this handle, which may have written to it, is closed. The file may
+    /// end before.
+    fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>>;
     /// Asks the kernel to begin writing `[offset, offset + len)` back, without waiting. Only a hint.
     fn start_writeback(&self, offset: u64, len: u64);
     /// Maps `[offset, offset + len)` shared and writable as atomic words. Both are multiples of [`PAGE`] and lie inside

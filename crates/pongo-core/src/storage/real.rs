@@ -13,13 +13,14 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::MmapOptions;
+use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::arguments::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
 use super::error::FileError;
-use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
+use super::maps::Counted;
+use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Syncer, Words, linux};
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
 const MNT_ID_UNIQUE: u32 = 0x4000;
@@ -201,8 +202,9 @@ impl Storage for RealStorage {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let sync = || Ok(rustix::fs::fsync(self.folder(path)?)?);
-        sync().map_err(|e: io::Error| self.error("sync folder", path, e))
+        // To open the folder is not to sync it: what fails there has lost nothing.
+        let folder = self.folder(path).map_err(|e| self.error("open folder", path, e))?;
+        rustix::fs::fsync(folder).map_err(|errno| self.error("sync folder", path, errno))
     }
 
     fn reserve(&self, len: usize) -> io::Result<Reservation> {
@@ -333,6 +335,14 @@ impl File for RealFile {
         rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
     }
 
+    fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>> {
+        // The map has this very open file, which was opened for writing: `msync` on a map of one that was not writes nothing,
+        // and says that it did. No page of it is touched.
+        let len = usize::try_from(len).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
+        let map = MmapOptions::new().len(len).map_raw_read_only(&self.file);
+        Ok(Arc::new(RealMap::new(map.map_err(|e| self.error("map", e))?, &self.path)))
+    }
+
     fn start_writeback(&self, offset: u64, len: u64) {
         linux::start_writeback(self.fd(), offset, len);
     }
@@ -342,7 +352,8 @@ impl File for RealFile {
             let size = check_map(offset, len, self.len()?)?;
             MmapOptions::new().offset(offset).len(size).map_raw(&self.file)
         };
-        map().map(Words::from_map).map_err(|e| self.error("map words of", e))
+        let map = map().map_err(|e| self.error("map words of", e))?;
+        Ok(Words::from_map(RealMap::new(map, &self.path)))
     }
 
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {
@@ -385,6 +396,31 @@ impl File for RealFile {
 impl fmt::Debug for RealFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RealFile").field("path", &self.path).field("id", &self.inode).finish_non_exhaustive()
+    }
+}
+
+/// A shared map of a file that was opened for writing. It keeps that open file, without a descriptor.
+#[derive(Debug)]
+pub(super) struct RealMap {
+    map: MmapRaw,
+    path: String,
+    _counted: Counted,
+}
+
+impl RealMap {
+    fn new(map: MmapRaw, path: &str) -> Self {
+        Self { map, path: path.to_owned(), _counted: Counted::new(1) }
+    }
+
+    pub(super) fn map(&self) -> &MmapRaw {
+        &self.map
+    }
+}
+
+impl Syncer for RealMap {
+    fn sync(&self) -> io::Result<()> {
+        // `msync` of it all: writes the file's range back and syncs the file as `fdatasync` does. Never a second time, as there.
+        self.map.flush().map_err(|e| FileError::wrap("sync", &self.path, e))
     }
 }
 

@@ -12,9 +12,9 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::MmapRaw;
-
+use super::Syncer;
 use super::block::Block;
+use super::real::RealMap;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Sees every store made through a [`Words`] it was put on: how a simulated disk learns of what maps wrote.
@@ -44,6 +44,8 @@ pub struct Words {
     start: NonNull<AtomicU64>,
     len: usize,
     hook: Option<Arc<Hooked>>,
+    /// What syncs them; nothing for words that outlive nobody.
+    syncer: Option<Arc<dyn Syncer>>,
     _keeper: Arc<dyn Any + Send + Sync>,
 }
 
@@ -74,17 +76,21 @@ impl Words {
     ) -> Words {
         #[cfg(loom)]
         crate::sync::register(start.as_ptr(), len, Arc::clone(&keeper));
-        Words { start, len, hook: None, _keeper: keeper }
+        Words { start, len, hook: None, syncer: None, _keeper: keeper }
     }
 
     /// All of a shared, writable map. A length that is not a multiple of 8 loses its last bytes.
-    pub(super) fn from_map(map: MmapRaw) -> Words {
-        let start = NonNull::new(map.as_mut_ptr()).expect("a map is not at address zero").cast::<AtomicU64>();
+    pub(super) fn from_map(map: RealMap) -> Words {
+        let start =
+            NonNull::new(map.map().as_mut_ptr()).expect("a map is not at address zero").cast::<AtomicU64>();
         assert!(start.is_aligned(), "maps begin on a page");
-        let len = map.len() / size_of::<u64>();
+        let len = map.map().len() / size_of::<u64>();
+        let keeper = Arc::new(map);
         // SAFETY: the map is readable and writable, is unmapped only when the keeper is dropped, and was moved in here, so
-        // nobody else has this mapping; other mappings of the file are at other addresses.
-        unsafe { Words::from_raw(start, len, Arc::new(map)) }
+        // nobody else has this mapping but the syncer, which looks at none of it; other mappings of the file are at other
+        // addresses.
+        let words = unsafe { Words::from_raw(start, len, Arc::clone(&keeper) as _) };
+        words.with_syncer(keeper)
     }
 
     /// Zeroed words in this process's memory.
@@ -106,6 +112,20 @@ impl Words {
     pub fn with_hook(mut self, file: u64, offset: u64, hook: Arc<dyn StoreHook>) -> Words {
         self.hook = Some(Arc::new(Hooked { hook, file, offset }));
         self
+    }
+
+    /// The same words, and what [`sync`](Self::sync) calls.
+    #[must_use]
+    pub fn with_syncer(mut self, syncer: Arc<dyn Syncer>) -> Words {
+        self.syncer = Some(syncer);
+        self
+    }
+
+    /// `fdatasync` of the file, as far as it is mapped here: everything stored in these words, through whatever map, and written
+    /// there, is on the disk. Takes no descriptor, and hears of every write-back that failed since the file was opened to be
+    /// mapped. Words of memory are as durable as they get.
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.syncer.as_ref().map_or(Ok(()), |syncer| syncer.sync())
     }
 
     /// Number of words.

@@ -3,11 +3,10 @@
 //! It is one page, mapped by everyone, and is changed in place by single stores. The root is the last thing that a build
 //! stores: as long as it is zero there is no index.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pongo_core::guard::{fails, removable};
-use pongo_core::storage::{File, PAGE, Words};
+use pongo_core::storage::{PAGE, Words};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::Identity;
@@ -26,7 +25,6 @@ const NAME: &str = "head";
 #[derive(Debug)]
 pub(super) struct Head {
     words: Words,
-    file: Arc<dyn File>,
     path: String,
 }
 
@@ -59,7 +57,7 @@ impl Head {
         // A copy of the store may have left out pages of zeros: on a full disk a store into one is a signal.
         file.allocate(0, PAGE).map_err(|error| HashError::io("set aside space of", &path, error))?;
         let words = file.map_words(0, PAGE).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(Some(Head { words, file, path }))
+        Ok(Some(Head { words, path }))
     }
 
     /// Opens the head of an index that must be there and be `identity`'s.
@@ -129,10 +127,10 @@ impl Head {
         }
         let made = storage.create(&path).and_then(|file| {
             file.allocate(0, PAGE)?;
-            Ok((file.map_words(0, PAGE)?, file))
+            file.map_words(0, PAGE)
         });
-        let (words, file) = made.map_err(|error| HashError::io("make", &path, error))?;
-        Ok(Head { words, file, path })
+        let words = made.map_err(|error| HashError::io("make", &path, error))?;
+        Ok(Head { words, path })
     }
 
     #[inline]
@@ -167,7 +165,7 @@ impl Head {
     }
 
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        removable!("hash.head.sync", self.file.sync())
+        removable!("hash.head.sync", self.words.sync())
             .map_err(|error| HashError::io("sync", &self.path, error))
     }
 }

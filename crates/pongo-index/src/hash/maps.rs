@@ -1,12 +1,13 @@
 //! One epoch's files, mapped when something first names them.
 //!
 //! An epoch is one build of the index: its files carry its number and are never resized. What is mapped stays mapped as
-//! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows.
+//! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows. No file stays open: a map
+//! keeps what its sync needs.
 
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
-use pongo_core::storage::{File, PAGE, Storage, Words};
+use pongo_core::storage::{PAGE, Storage, Words};
 
 use super::error::{Fault, HashError};
 use super::layout::{MAX_PIECES, MAX_TOP_BITS, SEGMENT_WORDS, piece_segments, place};
@@ -29,20 +30,13 @@ impl Folder {
     }
 }
 
-/// A mapped file, kept open so that a failed write-back reaches [`File::sync`].
-#[derive(Debug)]
-struct Mapped {
-    words: Words,
-    file: Arc<dyn File>,
-}
-
 /// The maps of one epoch.
 #[derive(Debug)]
 pub(super) struct Maps {
     pub(super) folder: Folder,
     pub(super) epoch: u32,
-    pieces: [OnceLock<Mapped>; MAX_PIECES],
-    tops: [OnceLock<Mapped>; MAX_TOP_BITS as usize + 1],
+    pieces: [OnceLock<Words>; MAX_PIECES],
+    tops: [OnceLock<Words>; MAX_TOP_BITS as usize + 1],
     /// The next epoch that this handle has met.
     later: OnceLock<Box<Maps>>,
 }
@@ -93,20 +87,20 @@ impl Maps {
     pub(super) fn mapped_segment(&self, number: u32) -> Option<Segment<'_>> {
         let (piece, offset) = place(number);
         let mapped = self.pieces.get(piece)?.get()?;
-        Some(Segment { words: &mapped.words, base: offset * SEGMENT_WORDS })
+        Some(Segment { words: mapped, base: offset * SEGMENT_WORDS })
     }
 
     /// The words of the top with `bits` bits, if it is mapped already.
     #[inline]
     pub(super) fn mapped_top(&self, bits: u32) -> Option<&Words> {
-        Some(&self.tops.get(bits as usize)?.get()?.words)
+        self.tops.get(bits as usize)?.get()
     }
 
     /// The words of piece `piece`, all of it.
     #[inline]
     pub(super) fn piece(&self, piece: usize) -> Result<&Words, Fault> {
         match self.pieces.get(piece).map(OnceLock::get) {
-            Some(Some(mapped)) => Ok(&mapped.words),
+            Some(Some(mapped)) => Ok(mapped),
             Some(None) => {
                 self.map(&self.pieces[piece], Self::piece_name(self.epoch, piece), Self::piece_bytes(piece))
             }
@@ -121,7 +115,7 @@ impl Maps {
     pub(super) fn top(&self, bits: u32) -> Result<&Words, Fault> {
         let cell = &self.tops[bits as usize];
         match cell.get() {
-            Some(mapped) => Ok(&mapped.words),
+            Some(mapped) => Ok(mapped),
             None => self.map(cell, Self::top_name(self.epoch, bits), Self::top_bytes(bits)),
         }
     }
@@ -134,8 +128,9 @@ impl Maps {
     }
 
     #[cold]
-    fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
+    fn map<'a>(&self, cell: &'a OnceLock<Words>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
         let path = self.folder.path(&name);
+        self.folder.storage.check_maps();
         let file = match self.folder.storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -150,7 +145,7 @@ impl Maps {
         // A copy of a store has holes where this one had zeros; a store into a hole of a full disk is a signal.
         file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
         let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(&cell.get_or_init(|| Mapped { words, file }).words)
+        Ok(cell.get_or_init(|| words))
     }
 
     /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
@@ -195,10 +190,16 @@ impl Maps {
         let _ = self.folder.storage.remove(&self.folder.path(&Self::top_name(self.epoch, bits)));
     }
 
-    /// Syncs the first `pieces` pieces and the top with `bits` bits.
+    /// Maps the first `pieces` pieces, so that whatever names a segment in them needs no descriptor and no map.
+    pub(super) fn map_pieces(&self, pieces: usize) -> Result<(), Fault> {
+        (0..pieces).try_for_each(|piece| self.piece(piece).map(|_| ()))
+    }
+
+    /// Syncs the first `pieces` pieces and the top with `bits` bits, through their maps: what was stored since they were mapped,
+    /// and a write-back of it that failed, is theirs to know.
     pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
-        let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
-            Some(mapped) => removable!("hash.pieces.sync", mapped.file.sync())
+        let sync = |cell: &OnceLock<Words>, name: String| match cell.get() {
+            Some(words) => removable!("hash.pieces.sync", words.sync())
                 .map_err(|error| HashError::io("sync", &self.folder.path(&name), error)),
             None => Ok(()),
         };

@@ -35,6 +35,7 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo-index", "space"),
             ("pongo", "lib"),
             ("pongo", "bad_input"),
+            ("pongo", "descriptors"),
             ("pongo", "external"),
             ("pongo", "filter"),
             ("pongo", "format"),
