@@ -301,7 +301,7 @@ impl TableCore {
         Ok(())
     }
 
-    /// Sums and syncs every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
+    /// Syncs and sums every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
     pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
         self.refresh_marks()?;
         removable!("marks.settle.folder", self.space.sync_dir())?;
@@ -328,8 +328,9 @@ impl TableCore {
         let mut sums = Vec::new();
         for chunk in chunks {
             let Some(marks) = chunk.marks.get() else { continue };
-            sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
+            // In this order: a file system may say of a page that is not on the disk yet that it is a hole.
             removable!("marks.settle.sync", marks.sync(&*self.storage))?;
+            sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
         }
         Ok(sums)
     }

@@ -269,9 +269,10 @@ impl WriteGuard {
         Ok(seq)
     }
 
-    /// Space first: chunks, marks and index; then what is cited is written and synced.
+    /// Space first: chunks, marks and index; rows are written, and those that are cited synced.
     fn make_room<'a>(&mut self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
+        self.engine.control.make_writable()?;
         for table_batch in &batch.tables {
             let table = &table_batch.table;
             let size = table.row_size();
@@ -284,11 +285,13 @@ impl WriteGuard {
             table.space.reserve_to(end)?;
             reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = self.view(table).map_err(WriteError::from)?;
-            self.engine.indexer.reserve(view, table_batch.hashes).map_err(index_fault(table))?;
+            let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deaths);
+            reserved.map_err(index_fault(table))?;
             let mut sums = self.appended_sums(table)?;
+            // Also what the entry carries: behind it there is no refusing, and the bytes lie beyond every length.
+            table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
                 sums.add(table_batch.rows);
-                table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
             } else {
                 (appended, table_batch.rows)
@@ -319,6 +322,8 @@ impl WriteGuard {
                 None => Cow::Borrowed(one),
                 Some(two) => Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat()),
             };
+            // Before the entry, as rows that it carries.
+            heap.write_at(first.0, &carried)?;
             return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried });
         }
         let sums = match spilled {
@@ -343,6 +348,7 @@ impl WriteGuard {
         let durable = engine.pipeline.durable();
         self.with_writer(|writer| {
             engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
+            writer.journal.prepare(entry.len() as u64).map_err(WriteError::from)?;
             let durable = durable.max(engine.pipeline.durable());
             debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
             // From here on the entry may be in the journal: what it speaks of stays.
@@ -366,14 +372,12 @@ impl WriteGuard {
                 state.tables.resize(state.tables.len() + new_tables.len(), TableState::default());
                 engine.adopt_tables(new_tables);
             }
-            engine.heap.write_at(heap.cited_bytes().end, heap.carried)?;
             state.heap.len += heap_len;
             writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
             for part in parts {
                 let table = &part.batch.table;
                 let size = table.row_size();
                 let cited = part.first.0 * size..(part.first.0 + part.cited) * size;
-                table.space.write_at(cited.end, part.carried)?;
                 writer.block_sums.note(Some(table.id()), cited, &part.sums);
                 store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
                 let change = Change {

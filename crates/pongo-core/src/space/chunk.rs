@@ -41,6 +41,8 @@ pub(crate) struct Chunk {
     pub(crate) len: u64,
     pub(crate) path: String,
     file: Mutex<Option<Arc<dyn File>>>,
+    /// Whether this process knows that the file has all its space.
+    set_aside: Mutex<bool>,
     sums: Mutex<Vec<u64>>,
     pub(crate) marks: OnceLock<Marks>,
     /// Whether this process told the others that there are marks.
@@ -56,6 +58,7 @@ impl Chunk {
             len,
             path,
             file: Mutex::new(Some(file)),
+            set_aside: Mutex::new(false),
             sums: Mutex::default(),
             marks: OnceLock::new(),
             announced: AtomicBool::new(false),
@@ -97,7 +100,23 @@ impl Chunk {
             let _ = storage.remove(&temporary);
             return Err(Fault::io("allocating", &temporary)(error));
         }
-        Ok(Self::new(id, start, len, path, file))
+        let mut chunk = Self::new(id, start, len, path, file);
+        chunk.set_aside = Mutex::new(true);
+        Ok(chunk)
+    }
+
+    /// The open file, to be written to: all its space is set aside. A copy of a store may have holes in it, or share blocks with
+    /// the store that it is a copy of.
+    pub(crate) fn file_to_write(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
+        let file = self.file(storage)?;
+        // Locked all the while: where a file system has no call for it, zeros are written over zeros that were read, and of two
+        // threads that write rows the second must not have begun.
+        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*set_aside {
+            file.allocate(0, HEADER + self.len).map_err(Fault::io("allocating", self.path.as_str()))?;
+            *set_aside = true;
+        }
+        Ok(file)
     }
 
     /// Gives a new chunk its name, once its header is on the disk. The caller syncs the folder.

@@ -380,7 +380,7 @@ impl Space {
             let end = chunk.end().min(range.end);
             let part = &bytes[(written - at) as usize..(end - at) as usize];
             chunk
-                .file(&*self.storage)?
+                .file_to_write(&*self.storage)?
                 .write_at(part, HEADER + written - chunk.start)
                 .map_err(Fault::io("writing", chunk.path.as_str()))?;
             written = end;

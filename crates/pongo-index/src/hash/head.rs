@@ -4,7 +4,7 @@
 //! stores: as long as it is zero there is no index.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pongo_core::guard::{fails, removable};
 use pongo_core::storage::{File, PAGE, Words};
@@ -28,6 +28,8 @@ pub(super) struct Head {
     words: Words,
     file: Arc<dyn File>,
     path: String,
+    /// Whether this process knows that the file has its space.
+    set_aside: AtomicBool,
 }
 
 fn identity_words(identity: Identity) -> [u64; head_word::CHECK] {
@@ -56,10 +58,25 @@ impl Head {
         if file.len().map_err(|error| HashError::io("measure", &path, error))? < PAGE {
             return Ok(None);
         }
-        // A copy of the store may have left out pages of zeros: on a full disk a store into one is a signal.
-        file.allocate(0, PAGE).map_err(|error| HashError::io("set aside space of", &path, error))?;
+        if folder.storage.reading_holes_takes_space() {
+            file.allocate(0, PAGE).map_err(|error| HashError::io("set aside space of", &path, error))?;
+        }
         let words = file.map_words(0, PAGE).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(Some(Head { words, file, path }))
+        Ok(Some(Head { words, file, path, set_aside: AtomicBool::new(false) }))
+    }
+
+    /// *Writer.* Sees to it that the page has space: a copy of the store may have left out pages of zeros, or share blocks with
+    /// it, and on a full disk a store into one is a signal.
+    pub(super) fn set_aside(&self) -> Result<(), Fault> {
+        if !self.set_aside.load(Ordering::Relaxed) {
+            self.file
+                .allocate(0, PAGE)
+                .map_err(|error| HashError::io("set aside space of", &self.path, error))?;
+            self.set_aside.store(true, Ordering::Relaxed);
+        }
+        self.words
+            .make_writable(0..self.words.len())
+            .map_err(|error| HashError::io("make pages writable of", &self.path, error))
     }
 
     /// Opens the head of an index that must be there and be `identity`'s.
@@ -108,6 +125,7 @@ impl Head {
             Some(head) => head,
             None => Head::make(folder)?,
         };
+        head.set_aside()?;
         if head.check(folder, identity).is_err() {
             head.set(head_word::ROOT, 0);
             let words = identity_words(identity);
@@ -132,7 +150,7 @@ impl Head {
             Ok((file.map_words(0, PAGE)?, file))
         });
         let (words, file) = made.map_err(|error| HashError::io("make", &path, error))?;
-        Ok(Head { words, file, path })
+        Ok(Head { words, file, path, set_aside: AtomicBool::new(true) })
     }
 
     #[inline]

@@ -3,6 +3,8 @@
 //! An epoch is one build of the index: its files carry its number and are never resized. What is mapped stays mapped as
 //! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
@@ -34,6 +36,23 @@ impl Folder {
 struct Mapped {
     words: Words,
     file: Arc<dyn File>,
+    /// Whether this process knows that the file has all its space.
+    set_aside: AtomicBool,
+}
+
+impl Mapped {
+    /// *Writer.* A copy of a store has holes where this one had zeros, or shares blocks with it: a store into one on a full disk
+    /// is a signal.
+    fn set_aside(&self, path: impl FnOnce() -> String) -> Result<(), Fault> {
+        if !self.set_aside.load(Ordering::Relaxed) {
+            let bytes = (self.words.len() * size_of::<u64>()) as u64;
+            self.file
+                .allocate(0, bytes)
+                .map_err(|error| HashError::io("allocate space in", &path(), error))?;
+            self.set_aside.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// The maps of one epoch.
@@ -147,10 +166,33 @@ impl Maps {
         if found < bytes {
             return Err(self.folder.damaged(format!("{name} has {found} bytes, expected {bytes}")));
         }
-        // A copy of a store has holes where this one had zeros; a store into a hole of a full disk is a signal.
-        file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
+        if self.folder.storage.reading_holes_takes_space() {
+            file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
+        }
         let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(&cell.get_or_init(|| Mapped { words, file }).words)
+        Ok(&cell.get_or_init(|| Mapped { words, file, set_aside: AtomicBool::new(false) }).words)
+    }
+
+    /// *Writer.* Sees to it that the first `pieces` pieces and the top with `bits` bits have all their space.
+    pub(super) fn set_aside(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+        for piece in 0..pieces {
+            self.piece(piece)?;
+            if let Some(mapped) = self.pieces[piece].get() {
+                mapped.set_aside(|| self.folder.path(&Self::piece_name(self.epoch, piece)))?;
+            }
+        }
+        self.top(bits)?;
+        match self.tops[bits as usize].get() {
+            Some(mapped) => mapped.set_aside(|| self.folder.path(&Self::top_name(self.epoch, bits))),
+            None => Ok(()),
+        }
+    }
+
+    /// *Writer.* Takes the space that stores to these words may need, as [`Words::make_writable`] does.
+    pub(super) fn make_writable(&self, words: &Words, range: Range<usize>) -> Result<(), Fault> {
+        words
+            .make_writable(range)
+            .map_err(|error| HashError::io("make pages writable in", &self.folder.dir, error))
     }
 
     /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
