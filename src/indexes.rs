@@ -334,12 +334,22 @@ impl Indexer for Indexes {
         Ok(())
     }
 
-    fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError> {
+    fn reserve(&self, view: &TableView, hashes: &[u64], deaths: &[RowId]) -> Result<(), IndexError> {
         let indexes = self.of(view.core())?;
         let (of_key, others) = indexes.split(hashes);
-        indexes.key.reserve(of_key, &RowKeys { view, ranges: &indexes.key_ranges })?;
+        let reserve = |index: &HashIndex, ranges: &KeyBytesAt, hashes: &[u64]| {
+            let keys = RowKeys { view, ranges };
+            index.reserve(hashes, &keys)?;
+            if !view.core().storage().stores_may_take_space() {
+                return Ok(());
+            }
+            // Of rows that this transaction both made and deleted there is no entry yet.
+            let deaths = deaths.iter().filter(|row| row.0 < view.len()).map(|&row| keys.hash(row));
+            index.make_writable(hashes.iter().copied().chain(deaths))
+        };
+        reserve(&indexes.key, &indexes.key_ranges, of_key)?;
         for (unique, hashes) in others {
-            unique.index.reserve(hashes, &RowKeys { view, ranges: &unique.ranges })?;
+            reserve(&unique.index, &unique.ranges, hashes)?;
         }
         Ok(())
     }

@@ -286,8 +286,16 @@ impl Marks {
                 file.allocate(page, PAGE).map_err(Fault::io("allocating", self.path.as_str()))?;
                 pages.insert(page);
             }
+            drop(pages);
+            // Each time: a snapshot of the file system may have been taken since the last.
+            self.make_writable(word..word + 1)?;
         }
         Ok(())
+    }
+
+    /// Before words are stored: takes the space that the store may need.
+    fn make_writable(&self, words: std::ops::Range<usize>) -> Result<(), Fault> {
+        self.words.make_writable(words).map_err(Fault::io("making pages writable of", self.path.as_str()))
     }
 
     /// The page numbers that the marks of a row lie in, so that a caller allocates each once.
@@ -332,6 +340,7 @@ impl Marks {
             from = data.end.max(from + 1);
             let first = (data.start.max(PAGE) - PAGE) as usize / 8;
             let end = ((data.end.max(PAGE) - PAGE).div_ceil(8) as usize).min(self.words.len());
+            self.make_writable(first.min(end)..end)?;
             for word in (first / SECTOR * SECTOR..end).step_by(SECTOR) {
                 self.store(word, self.words.load(word, Ordering::Relaxed), Ordering::Relaxed);
             }
@@ -351,14 +360,21 @@ impl Marks {
         stored: Stored,
     ) -> Result<(), Fault> {
         let mut found = Stored::default();
+        let mut writable = Ok(());
         self.for_each_set(&*self.file(storage)?, |word, value| {
             if !self.is_within(word, value, now).unwrap_or(true) {
-                self.store(word, 0, Ordering::Relaxed);
+                if writable.is_ok() {
+                    writable = self.make_writable(word..word + 1);
+                }
+                if writable.is_ok() {
+                    self.store(word, 0, Ordering::Relaxed);
+                }
             } else if !self.is_within(word, value, before).unwrap_or(true) {
                 let is_death = (word as u64) < self.extent.array_words();
                 *(if is_death { &mut found.deaths } else { &mut found.previous }) += 1;
             }
         })?;
+        writable?;
         if holds!("marks.count", found == stored) {
             return Ok(());
         }

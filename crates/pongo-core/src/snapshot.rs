@@ -12,7 +12,8 @@ use crate::space::View;
 use crate::state::State;
 use crate::table::{TableCore, TableView};
 
-/// A read transaction. Begins and ends without a system call; holds nothing but a pin.
+/// A read transaction. Begins and ends without a system call (on btrfs and on file systems that are not known, with one:
+/// `docs/design/full-disk.md`); holds nothing but a pin.
 #[derive(Debug)]
 pub struct Snapshot {
     engine: Arc<Engine>,

@@ -307,7 +307,7 @@ impl TableCore {
         Ok(())
     }
 
-    /// Sums and syncs every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
+    /// Syncs and sums every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
     pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
         let chunks = self.space.chunks();
         self.refresh_marks()?;
@@ -338,8 +338,9 @@ impl TableCore {
         let mut sums = Vec::new();
         for chunk in chunks {
             let Some(marks) = chunk.marks.get() else { continue };
-            sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
+            // In this order: a file system may say of a page that is not on the disk yet that it is a hole.
             removable!("marks.settle.sync", marks.sync())?;
+            sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
         }
         Ok(sums)
     }
@@ -414,7 +415,9 @@ impl TableView {
         }
         let size = self.core.row_size;
         // SAFETY: rows below the view's length were published, or applied by this process under the writer lock that
-        // the transaction with this view still holds; the writer never writes below an applied length.
+        // the transaction with this view still holds; the writer never writes below an applied length. The view of a
+        // transaction itself ends with rows that it wrote before the view was made: they are written over only when the
+        // guard, which outlives such views, is gone or gives them up.
         unsafe { self.view.bytes(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
     }
 

@@ -300,6 +300,10 @@ impl Storage for Failing {
         self.inner.host()
     }
 
+    fn stores_may_take_space(&self) -> bool {
+        self.inner.stores_may_take_space()
+    }
+
     fn folder_identity(&self) -> io::Result<(u64, u64)> {
         self.check(Call::FolderIdentity, "")?;
         self.inner.folder_identity()

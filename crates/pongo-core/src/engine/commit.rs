@@ -278,6 +278,7 @@ impl WriteGuard {
     /// synced; then all that is needed behind the entry is mapped and looked at.
     fn make_room<'a>(&self, batch: &'a Batch<'a>, seq: Seq) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
+        self.engine.control.make_writable()?;
         for table_batch in &batch.tables {
             let table = &table_batch.table;
             let size = table.row_size();
@@ -290,8 +291,10 @@ impl WriteGuard {
             table.space.reserve_to(end)?;
             let marked = reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = self.view(table).map_err(WriteError::from)?;
-            self.engine.indexer.reserve(view, table_batch.hashes).map_err(index_fault(table))?;
+            let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deaths);
+            reserved.map_err(index_fault(table))?;
             let mut sums = self.appended_sums(table)?;
+            // Also what the entry carries: behind it there is no refusing, and the bytes lie beyond every length.
             table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
                 sums.add(table_batch.rows);
@@ -336,28 +339,25 @@ impl WriteGuard {
         heap.reserve_to(end)?;
         heap.settle()?;
         let first = HeapAddr(first);
-        if let Some(sums) = self.heap.spilled_sums(heap)? {
-            removable!("cited.heap.sync", heap.sync(&(first.0..end)))?;
-            return Ok(PlacedHeap { first, cited: end - first.0, sums, carried: Cow::Borrowed(&[]) });
-        }
-        let mut at = first.0;
-        for piece in self.heap.memory() {
-            heap.write_at(at, piece)?;
-            at += piece.len() as u64;
-        }
-        if self.heap.len() <= CARRY as u64 {
-            let mut pieces = self.heap.memory();
-            let one = pieces.next().unwrap_or_default();
-            let carried = match pieces.next() {
-                None => Cow::Borrowed(one),
-                Some(two) => Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat()),
-            };
-            return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried });
-        }
-        let mut sums = RunSums::new(first.0);
-        self.heap.memory().for_each(|piece| sums.add(piece));
+        let sums = match self.heap.spilled_sums(heap)? {
+            Some(sums) => sums,
+            None => {
+                // Before the entry, also what it carries: as rows.
+                let mut at = first.0;
+                for piece in self.heap.memory() {
+                    heap.write_at(at, piece)?;
+                    at += piece.len() as u64;
+                }
+                if self.heap.len() <= CARRY as u64 {
+                    return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried: self.heap.in_one() });
+                }
+                let mut sums = RunSums::new(first.0);
+                self.heap.memory().for_each(|piece| sums.add(piece));
+                sums.sums()
+            }
+        };
         removable!("cited.heap.sync", heap.sync(&(first.0..end)))?;
-        Ok(PlacedHeap { first, cited: end - first.0, sums: sums.sums(), carried: Cow::Borrowed(&[]) })
+        Ok(PlacedHeap { first, cited: end - first.0, sums, carried: Cow::Borrowed(&[]) })
     }
 
     fn append_entry(&self, entry: &mut [u8], seq: Seq) -> Result<(), CommitError> {
@@ -365,6 +365,7 @@ impl WriteGuard {
         let durable = engine.pipeline.durable();
         self.with_writer(|writer| {
             engine.roll_if_needed(writer, entry.len() as u64).map_err(|error| engine.heed(error))?;
+            writer.journal.prepare(entry.len() as u64).map_err(WriteError::from)?;
             let durable = durable.max(engine.pipeline.durable());
             debug_assert!(durable <= writer.journal.end(), "no more is durable than was written");
             // From here on the entry may be in the journal: what it speaks of stays.

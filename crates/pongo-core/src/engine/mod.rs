@@ -128,6 +128,7 @@ impl Engine {
     /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
         self.refuse_reader_forked()?;
+        self.pins.prepare()?;
         let (state, pin) = self.pins.pin_newest(|| self.newest(), |state| state.seq);
         Ok(Snapshot::new(Arc::clone(self), state, pin))
     }

@@ -241,6 +241,7 @@ impl Engine {
         if self.control.is_clean() {
             return Ok(());
         }
+        self.control.make_writable()?;
         if self.control.owner() != self.owner {
             self.take_over(writer)?;
             self.control.set_owner(self.owner);

@@ -191,6 +191,8 @@ impl Engine {
         // was begun for it, may be in memory only, and `super` still names the segment before.
         let goes_on = place(scanner) != behind;
         let clean = checkpoint.clean && !goes_on && !doubtful;
+        // The replay may have taken a while.
+        self.control.make_writable()?;
         // Known before marks are looked at: there must be none of later commits.
         self.control.set_clean(clean);
         if doubtful {

@@ -299,6 +299,7 @@ impl Engine {
         wait: Wait,
     ) -> Result<bool, WriteError> {
         self.refuse_poisoned()?;
+        self.control.make_writable()?;
         let enough = locked.filter(|(since, hold)| match hold {
             Hold::Alone => !self.control.is_lone(),
             Hold::Lock => since.elapsed() > LONGEST_HOLD,

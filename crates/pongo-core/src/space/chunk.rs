@@ -41,6 +41,8 @@ pub(crate) struct Chunk {
     pub(crate) len: u64,
     pub(crate) path: String,
     file: Arc<Reopened>,
+    /// Whether this process knows that the file has all its space.
+    set_aside: Mutex<bool>,
     sums: Mutex<Vec<u64>>,
     /// Given up again while nobody has the chunk.
     pub(crate) marks: OnceLock<Marks>,
@@ -59,6 +61,7 @@ impl Chunk {
             len,
             path,
             file,
+            set_aside: Mutex::new(false),
             sums: Mutex::default(),
             marks: OnceLock::new(),
             marks_compared: AtomicBool::new(false),
@@ -102,7 +105,9 @@ impl Chunk {
             return Err(Fault::io("allocating", &temporary)(error));
         }
         let file = Reopened::made(storage, temporary, HEADER + len, file);
-        Ok(Self::new(id, start, len, path, file))
+        let mut chunk = Self::new(id, start, len, path, file);
+        chunk.set_aside = Mutex::new(true);
+        Ok(chunk)
     }
 
     /// Gives a new chunk its name, once its header is on the disk. The caller syncs the folder.
@@ -170,9 +175,18 @@ impl Chunk {
         self.file.file(storage).map_err(|error| self.not_opened(error))
     }
 
-    /// The same, to be written to.
+    /// The same, to be written to: all its space is set aside. A copy of a store may have holes in it, or share blocks with the
+    /// store that it is a copy of.
     pub(crate) fn file_to_write(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
-        self.file.file_to_write(storage).map_err(|error| self.not_opened(error))
+        let file = self.file.file_to_write(storage).map_err(|error| self.not_opened(error))?;
+        // Locked all the while: where a file system has no call for it, zeros are written over zeros that were read, and of two
+        // threads that write rows the second must not have begun.
+        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*set_aside {
+            file.allocate(0, HEADER + self.len).map_err(Fault::io("allocating", self.path.as_str()))?;
+            *set_aside = true;
+        }
+        Ok(file)
     }
 
     fn not_opened(&self, error: std::io::Error) -> Fault {

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `real` | files of one folder: `pwrite`, `fallocate(2)`, `fdatasync`, OFD locks, maps |
 //! | `linux` | the two system calls that rustix does not have |
+//! | `file_system`, `extent_map` | what kind of file system it is; which bytes of a file have space of their own |
 //! | `memory` | the same behaviour over plain allocations, in one process |
 //! | `block`, `extents` | the bytes of a memory file: words that stay in place while they are mapped |
 //! | `host` | which file systems keep their locks in this kernel |
@@ -29,8 +30,12 @@ mod arguments;
 mod block;
 #[forbid(unsafe_code)]
 mod error;
+#[allow(unsafe_code, reason = "a system call")]
+mod extent_map;
 #[forbid(unsafe_code)]
 mod extents;
+#[forbid(unsafe_code)]
+mod file_system;
 #[forbid(unsafe_code)]
 mod host;
 #[allow(unsafe_code, reason = "system calls")]
@@ -118,6 +123,11 @@ pub trait Storage: Send + Sync + Debug {
     fn reading_holes_takes_space(&self) -> bool {
         false
     }
+    /// Whether a store through a map may need new space although space was set aside, as on btrfs: then each is preceded by
+    /// [`Words::make_writable`], without which a full disk turns the store into a signal.
+    fn stores_may_take_space(&self) -> bool {
+        false
+    }
     /// Where the folder's pages and locks are kept: whether a lock that another process holds proves that both share memory.
     fn host(&self) -> io::Result<Host> {
         Ok(Host::PROCESS)
@@ -177,14 +187,15 @@ pub trait File: Send + Sync + Debug {
     /// an error (`StorageFull` among them) any part of the bytes may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Sets aside disk space for `[offset, offset + len)`, lengthening the file if need be; bytes that were not there
-    /// read as zero, and no byte that was there changes. After `Ok`, writing there cannot fail for want of space; `StorageFull`
-    /// if there is none.
+    /// read as zero, and no byte that was there changes. After `Ok`, writing there cannot fail for want of space (but where
+    /// [`Storage::stores_may_take_space`]); `StorageFull` if there is none. Where a file system has no such call, pages of zeros
+    /// are written over: nobody may store to the range meanwhile.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Sets the length without setting space aside (holes read as zero).
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The first run of bytes at or behind `from` that may hold something else than zeros; all before it are zeros. `None`:
-    /// there is none up to the file's end. What was never written costs no memory to find out; a storage that cannot tell
-    /// gives everything to the end.
+    /// there is none up to the file's end. What was never written costs no memory to find out; a storage that cannot tell, or
+    /// may tell of what is on the disk only, gives everything to the end.
     fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
         let len = self.len()?;
         Ok((from < len).then_some(from..len))

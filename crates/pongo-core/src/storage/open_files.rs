@@ -296,6 +296,10 @@ impl Storage for OpenFiles {
         self.inner.reading_holes_takes_space()
     }
 
+    fn stores_may_take_space(&self) -> bool {
+        self.inner.stores_may_take_space()
+    }
+
     fn host(&self) -> io::Result<Host> {
         self.inner.host()
     }

@@ -4,6 +4,8 @@
 //! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows. No file stays open: a map
 //! keeps what its sync needs.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
@@ -30,13 +32,39 @@ impl Folder {
     }
 }
 
+/// A mapped file.
+#[derive(Debug)]
+struct Mapped {
+    words: Words,
+    /// Whether this process knows that the file has all its space.
+    set_aside: AtomicBool,
+}
+
+impl Mapped {
+    /// *Writer.* A copy of a store has holes where this one had zeros, or shares blocks with it: a store into one on a full disk
+    /// is a signal. The file is opened for it: where zeros are written over zeros, it is the map's open file, which was there
+    /// before, that hears of a write-back that fails.
+    fn set_aside(&self, storage: &dyn Storage, path: impl FnOnce() -> String) -> Result<(), Fault> {
+        if !self.set_aside.load(Ordering::Relaxed) {
+            let path = path();
+            let bytes = (self.words.len() * size_of::<u64>()) as u64;
+            storage
+                .open(&path)
+                .and_then(|file| file.allocate(0, bytes))
+                .map_err(|error| HashError::io("allocate space in", &path, error))?;
+            self.set_aside.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
 /// The maps of one epoch.
 #[derive(Debug)]
 pub(super) struct Maps {
     pub(super) folder: Folder,
     pub(super) epoch: u32,
-    pieces: [OnceLock<Words>; MAX_PIECES],
-    tops: [OnceLock<Words>; MAX_TOP_BITS as usize + 1],
+    pieces: [OnceLock<Mapped>; MAX_PIECES],
+    tops: [OnceLock<Mapped>; MAX_TOP_BITS as usize + 1],
     /// The next epoch that this handle has met.
     later: OnceLock<Box<Maps>>,
 }
@@ -87,20 +115,20 @@ impl Maps {
     pub(super) fn mapped_segment(&self, number: u32) -> Option<Segment<'_>> {
         let (piece, offset) = place(number);
         let mapped = self.pieces.get(piece)?.get()?;
-        Some(Segment { words: mapped, base: offset * SEGMENT_WORDS })
+        Some(Segment { words: &mapped.words, base: offset * SEGMENT_WORDS })
     }
 
     /// The words of the top with `bits` bits, if it is mapped already.
     #[inline]
     pub(super) fn mapped_top(&self, bits: u32) -> Option<&Words> {
-        self.tops.get(bits as usize)?.get()
+        Some(&self.tops.get(bits as usize)?.get()?.words)
     }
 
     /// The words of piece `piece`, all of it.
     #[inline]
     pub(super) fn piece(&self, piece: usize) -> Result<&Words, Fault> {
         match self.pieces.get(piece).map(OnceLock::get) {
-            Some(Some(mapped)) => Ok(mapped),
+            Some(Some(mapped)) => Ok(&mapped.words),
             Some(None) => {
                 self.map(&self.pieces[piece], Self::piece_name(self.epoch, piece), Self::piece_bytes(piece))
             }
@@ -115,7 +143,7 @@ impl Maps {
     pub(super) fn top(&self, bits: u32) -> Result<&Words, Fault> {
         let cell = &self.tops[bits as usize];
         match cell.get() {
-            Some(mapped) => Ok(mapped),
+            Some(mapped) => Ok(&mapped.words),
             None => self.map(cell, Self::top_name(self.epoch, bits), Self::top_bytes(bits)),
         }
     }
@@ -128,7 +156,7 @@ impl Maps {
     }
 
     #[cold]
-    fn map<'a>(&self, cell: &'a OnceLock<Words>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
+    fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
         let path = self.folder.path(&name);
         self.folder.storage.check_maps();
         let file = match self.folder.storage.open(&path) {
@@ -142,10 +170,34 @@ impl Maps {
         if found < bytes {
             return Err(self.folder.damaged(format!("{name} has {found} bytes, expected {bytes}")));
         }
-        // A copy of a store has holes where this one had zeros; a store into a hole of a full disk is a signal.
-        file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
+        if self.folder.storage.reading_holes_takes_space() {
+            file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
+        }
         let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(cell.get_or_init(|| words))
+        Ok(&cell.get_or_init(|| Mapped { words, set_aside: AtomicBool::new(false) }).words)
+    }
+
+    /// *Writer.* Sees to it that the first `pieces` pieces and the top with `bits` bits have all their space.
+    pub(super) fn set_aside(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+        let storage = &*self.folder.storage;
+        for piece in 0..pieces {
+            self.piece(piece)?;
+            if let Some(mapped) = self.pieces[piece].get() {
+                mapped.set_aside(storage, || self.folder.path(&Self::piece_name(self.epoch, piece)))?;
+            }
+        }
+        self.top(bits)?;
+        match self.tops[bits as usize].get() {
+            Some(mapped) => mapped.set_aside(storage, || self.folder.path(&Self::top_name(self.epoch, bits))),
+            None => Ok(()),
+        }
+    }
+
+    /// *Writer.* Takes the space that stores to these words may need, as [`Words::make_writable`] does.
+    pub(super) fn make_writable(&self, words: &Words, range: Range<usize>) -> Result<(), Fault> {
+        words
+            .make_writable(range)
+            .map_err(|error| HashError::io("make pages writable in", &self.folder.dir, error))
     }
 
     /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
@@ -198,8 +250,8 @@ impl Maps {
     /// Syncs the first `pieces` pieces and the top with `bits` bits, through their maps: what was stored since they were mapped,
     /// and a write-back of it that failed, is theirs to know.
     pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
-        let sync = |cell: &OnceLock<Words>, name: String| match cell.get() {
-            Some(words) => removable!("hash.pieces.sync", words.sync())
+        let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
+            Some(mapped) => removable!("hash.pieces.sync", mapped.words.sync())
                 .map_err(|error| HashError::io("sync", &self.folder.path(&name), error)),
             None => Ok(()),
         };
