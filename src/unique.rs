@@ -16,7 +16,7 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::TableView;
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
-use crate::indexes::fault;
+use crate::indexes::{fault, make_writable};
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
 
 /// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
@@ -92,6 +92,7 @@ pub(crate) fn apply(
     }
     if again {
         unique.index.reserve(hashes, &keys)?;
+        make_writable(&unique.index, hashes, change.deaths, &keys)?;
     }
     let mut pairs = Cow::Borrowed(change.previous);
     if !pairs.is_sorted() {

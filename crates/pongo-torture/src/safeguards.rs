@@ -79,6 +79,7 @@ pub const ALL: &[Safeguard] = &[
     space("space.room", "rows are filled in memory where stores to a map may need space"),
     space("space.control", "the first store to `control` has its space"),
     space("space.holes", "a hole is believed only where the page cache is asked too"),
+    space("ordered.holes.sync", "what sled wrote and is in memory only is not taken for holes"),
     // Chunks.
     sync("chunk.settle.sync", "a chunk has its header before it gets its name"),
     folder("chunk.settle.folder", "rows that were committed lie in a chunk with a durable name"),

@@ -43,6 +43,8 @@ enum Kind {
     BtrfsCompressed,
     /// A snapshot of the subvolume is taken now and then, also while the store is open.
     BtrfsSnapshots,
+    /// The store is replaced by a copy of itself, made as `docs/design/full-disk.md` advises.
+    BtrfsCopied,
     Tmpfs,
     /// An overlay file system over btrfs with snapshots.
     Overlay,
@@ -60,7 +62,10 @@ impl Kind {
     }
 
     fn is_btrfs(self) -> bool {
-        matches!(self, Self::Btrfs | Self::BtrfsCompressed | Self::BtrfsSnapshots | Self::Overlay)
+        matches!(
+            self,
+            Self::Btrfs | Self::BtrfsCompressed | Self::BtrfsSnapshots | Self::BtrfsCopied | Self::Overlay
+        )
     }
 }
 
@@ -143,6 +148,14 @@ impl Disk {
             }
             Kind::Ext4Holes if !open => {
                 run("cp", &["-r", "--sparse=always", word(&self.store()), word(&other)])?;
+                fs::remove_dir_all(self.store())?;
+                Ok(fs::rename(other, self.store())?)
+            }
+            Kind::BtrfsCopied if !open => {
+                let other = self.volume().join(self.snapshots.to_string());
+                fs::create_dir(&other)?;
+                run("chattr", &["+C", word(&other)])?;
+                run("cp", &["-r", "--reflink=never", word(&self.store().join(".")), word(&other)])?;
                 fs::remove_dir_all(self.store())?;
                 Ok(fs::rename(other, self.store())?)
             }
@@ -336,6 +349,11 @@ fn a_full_btrfs_that_compresses() -> Outcome {
 #[test]
 fn a_full_btrfs_with_snapshots() -> Outcome {
     a_full_disk("a_full_btrfs_with_snapshots", Kind::BtrfsSnapshots)
+}
+
+#[test]
+fn a_full_btrfs_with_a_copy() -> Outcome {
+    a_full_disk("a_full_btrfs_with_a_copy", Kind::BtrfsCopied)
 }
 
 #[test]
