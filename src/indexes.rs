@@ -338,12 +338,17 @@ impl Indexer for Indexes {
         Ok(())
     }
 
-    fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError> {
+    fn reserve(&self, view: &TableView, hashes: &[u64], deaths: &[RowId]) -> Result<(), IndexError> {
         let indexes = self.of(view.core())?;
         let (of_key, others) = indexes.split(hashes);
-        indexes.key.reserve(of_key, &RowKeys { view, ranges: &indexes.key_ranges })?;
+        let reserve = |index: &HashIndex, ranges: &KeyBytesAt, hashes: &[u64]| {
+            let keys = RowKeys { view, ranges };
+            index.reserve(hashes, &keys)?;
+            make_writable(index, hashes, deaths, &keys)
+        };
+        reserve(&indexes.key, &indexes.key_ranges, of_key)?;
         for (unique, hashes) in others {
-            unique.index.reserve(hashes, &RowKeys { view, ranges: &unique.ranges })?;
+            reserve(&unique.index, &unique.ranges, hashes)?;
         }
         Ok(())
     }
@@ -401,6 +406,21 @@ fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
         rows.clone().map(move |row| keys.hash(RowId(row)))
     })
     .collect()
+}
+
+/// Takes the space that changing the entries of new rows with these hashes, and of rows that die, may need.
+pub(crate) fn make_writable(
+    index: &HashIndex,
+    hashes: &[u64],
+    deaths: &[RowId],
+    keys: &RowKeys<'_>,
+) -> Result<(), HashError> {
+    if !keys.view.core().storage().stores_may_take_space() {
+        return Ok(());
+    }
+    // A row that a transaction both makes and deletes has no entry before it, and lies behind the view.
+    let deaths = deaths.iter().filter(|row| row.0 < keys.view.len()).map(|&row| keys.hash(row));
+    index.make_writable(hashes.iter().copied().chain(deaths))
 }
 
 /// A commit that the index has not seen: nothing is searched for but what is replaced.
@@ -485,6 +505,7 @@ fn apply_again(
     keys: &RowKeys<'_>,
 ) -> Result<(), IndexError> {
     index.reserve(hashes, keys)?;
+    make_writable(index, hashes, change.deaths, keys)?;
     for (row, &hash) in (change.rows.start.0..).map(RowId).zip(hashes) {
         index.upsert_checked(hash, row, &mut |other| keys.same(other, row))?;
     }

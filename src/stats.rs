@@ -230,7 +230,7 @@ impl Store {
         let blocks = shared.ordered.store_if_any();
         let mut tables = Vec::new();
         for core in snapshot.inner().tables()? {
-            let Some(view) = snapshot.inner().view(&core)? else { continue };
+            let Some(view) = snapshot.inner().owned_view(&core)? else { continue };
             let schema = core.schema();
             let mut chunks = 0;
             for (name, len) in files(storage, &format!("tables/{}", schema.table))? {

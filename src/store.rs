@@ -460,6 +460,13 @@ impl Store {
         Self { user: User::handle(&shared), shared }
     }
 
+    /// For tests: the engine below, which knows tables that no type was written for.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.shared.engine
+    }
+
     /// Opens the store in folder `path` with default [`Options`], or makes one there if the folder is empty or missing
     /// (the folder it lies in must exist). A second open in the same process shares the first; other processes may have
     /// it open at the same time.

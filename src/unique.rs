@@ -15,7 +15,7 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
-use crate::indexes::{fault, sorted};
+use crate::indexes::{fault, make_writable, sorted};
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
 use crate::ordered::Newest;
 use crate::read::NEAR as NEAR_VERSIONS;
@@ -131,6 +131,7 @@ pub(crate) fn apply(
     }
     if again {
         unique.index.reserve(hashes, &keys)?;
+        make_writable(&unique.index, hashes, change.deaths, &keys)?;
     }
     let pairs = sorted(change.previous);
     let before = |row: RowId| -> Result<Option<RowId>, Fault> {

@@ -461,8 +461,8 @@ impl Store {
     ///
     /// Costs reading the whole store, and some 0.3 µs a row and index. Readers go on meanwhile, and writers,
     /// but while a table's hash indexes are compared. Damage is in the report; ordered indexes with some are
-    /// set aside at once, and made anew. XX
-    /// ([`VerifyReport::unread`]), which is no damage.
+    /// set aside at once, and made anew. What could not be read is listed apart
+    /// ([`VerifyReport::unread`]): it is no damage.
     ///
     /// # Errors
     /// [`WriteError`] if the store is poisoned or was inherited through `fork`, or if a table cannot be read at all.
@@ -498,7 +498,7 @@ impl Store {
             let shared = snapshot.shared();
             let mut work =
                 Work { snapshot: &snapshot, shared, core, report: &mut report, progress: &mut progress };
-            let view = match snapshot.inner().view(core) {
+            let view = match snapshot.inner().owned_view(core) {
                 Ok(Some(view)) => view,
                 Ok(None) => continue,
                 Err(error) => {
@@ -510,9 +510,9 @@ impl Store {
                 work.problem(VerifyStep::Rows, fault);
                 continue;
             }
-            work.rows(view);
+            work.rows(&view);
             work.hashes()?;
-            if let Err(error) = work.ordered(view) {
+            if let Err(error) = work.ordered(&view) {
                 work.failure(VerifyStep::Ordered, "", &error);
             }
             work.say(VerifyStep::Ordered, view.len(), view.len());

@@ -169,7 +169,13 @@ impl Control {
             opened => opened,
         }
         .map_err(Fault::io("opening", PATH))?;
-        file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        // Space is set aside once this process is alone; others may store to it now, and this changes no byte.
+        if file.len().map_err(Fault::io("measuring", PATH))? < BYTES {
+            file.set_len(BYTES).map_err(Fault::io("sizing", PATH))?;
+        }
+        if storage.reading_holes_takes_space() {
+            file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        }
         // Through a description that no lock is ever held on: the map lives on in a child made by `fork`, and would keep
         // the lock.
         let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
@@ -235,6 +241,16 @@ impl Control {
         } else {
             self.judge()
         };
+        // Before the first store, which on a full disk would be a signal.
+        match attempt {
+            Attempt::Entered(Entered::Alone) => {
+                let set_aside = removable!("space.control", self.presence.allocate(0, BYTES));
+                set_aside.map_err(Fault::io("allocating", PATH))?;
+                self.make_writable()?;
+            }
+            Attempt::Entered(Entered::Joined) => self.make_writable()?,
+            _ => {}
+        }
         match attempt {
             Attempt::Entered(Entered::Joined) => self.count(),
             Attempt::Entered(Entered::Alone) | Attempt::Busy => {}
@@ -264,8 +280,27 @@ impl Control {
         Attempt::Entered(obstacle.map_or(Entered::Joined, Entered::Refused))
     }
 
+    /// Before this process stores to the file: takes the space that the stores may need (nothing on most file systems).
+    pub(crate) fn make_writable(&self) -> Result<(), Fault> {
+        self.words.make_writable(0..WORDS).map_err(Fault::io("making pages writable of", PATH))
+    }
+
+    /// Before a pin of this group is set or taken away: the same for the words of the group. A call of the system only where
+    /// stores may need space.
+    #[inline]
+    pub(crate) fn make_pins_writable(&self, group: usize) -> Result<(), Fault> {
+        if !self.words.stores_may_take_space() {
+            return Ok(());
+        }
+        let first = Self::slot(group, 0);
+        self.words
+            .make_writable(first..first + GROUP_SLOTS)
+            .map_err(Fault::io("making pages writable of", PATH))
+    }
+
     /// After recovery: others may join.
     pub(crate) fn admit_others(&self) -> Result<(), Fault> {
+        self.make_writable()?;
         self.words.store(word::READY, READY, Ordering::Release);
         self.share()
     }
@@ -320,7 +355,8 @@ impl Control {
     /// Gives presence and everything else up that this process has locked. To close the files would not do: a child that is
     /// being made by `fork` may have them too.
     pub(crate) fn leave(&self) {
-        if self.counted.swap(false, Ordering::Relaxed) {
+        // Where there is no space for it, this process is counted on, as one that was killed is.
+        if self.counted.swap(false, Ordering::Relaxed) && self.make_writable().is_ok() {
             self.words.fetch_add(word::PROCESSES, u64::MAX, Ordering::SeqCst);
         }
         let _ = self.writer.unlock(lock::WRITER, 1);
@@ -384,7 +420,8 @@ impl Control {
         let swap = |from, to| {
             self.words.compare_exchange(word::BUSY, from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
-        if self.is_lone() && swap(0, mine) {
+        // Not where the store with which the right is given up may find no space.
+        if !self.words.stores_may_take_space() && self.is_lone() && swap(0, mine) {
             // Whoever was counted before this load is seen by it; whoever is counted after it sees the word above.
             if self.is_lone() {
                 return Ok(Some(Hold::Alone));
@@ -505,6 +542,10 @@ impl Control {
     /// looks at the horizon behind that; all four are in one order for all (`SeqCst`). So a pin that is not seen here
     /// belongs to a reader that sees the horizon, and begins anew if it is below.
     pub(crate) fn seen_from(&self) -> Seq {
+        if self.make_writable().is_err() {
+            // Without space for the horizon nobody can be asked: everything may be seen.
+            return Seq(0);
+        }
         let (_, published) = self.published();
         let newest = published.seq.max(self.horizon());
         // Of several that ask at once none takes it back.

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::storage::FileError;
+use crate::storage::{FileError, is_of_opening, is_out_of_descriptors, is_out_of_memory};
 
 /// What a program prints that returns an error from `main`: the message, not the enum around it. Every public error type has
 /// this in place of a derived `Debug`.
@@ -70,15 +70,12 @@ fn mend(error: &io::Error) -> &'static str {
         io::ErrorKind::OutOfMemory => {
             "; the system has no memory for it, no more maps for this process (`vm.max_map_count`), or too low a limit on its addresses (`ulimit -v`)"
         }
-        _ if detail(error).and_then(FileError::raw_os_error) == Some(TOO_MANY_FILES) => {
-            "; this process has too many files open: raise its limit (`ulimit -n`)"
+        _ if is_out_of_descriptors(error) => {
+            "; this process, or the system, has too many files open: close some, or raise the limit (`ulimit -n`), and try again"
         }
         _ => "",
     }
 }
-
-/// `EMFILE`.
-const TOO_MANY_FILES: i32 = 24;
 
 fn detail(error: &io::Error) -> Option<&FileError> {
     error.get_ref()?.downcast_ref()
@@ -189,10 +186,24 @@ impl Fault {
         })
     }
 
-    /// Whether a sync failed: then no one can say what the disk holds, and no later sync will tell.
+    /// Whether a sync ran and failed: then no one can say what the disk holds, and no later sync will tell. One that did not
+    /// come to run, because the file or folder could not be opened, is none.
     #[must_use]
     pub fn is_failed_sync(&self) -> bool {
-        matches!(self, Self::Io(failure) if failure.what == Self::SYNCING)
+        matches!(self, Self::Io(failure) if failure.what == Self::SYNCING && !is_of_opening(&failure.source))
+    }
+
+    /// Whether the process or the system had no descriptor, no map or no memory for it at that moment. Nothing was done: what
+    /// asked can be tried again.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        let out_of = |error: &io::Error| is_out_of_descriptors(error) || is_out_of_memory(error);
+        let error = match self {
+            Self::Io(failure) => Some(&failure.source),
+            Self::Index { source, .. } => io_below(&**source),
+            _ => None,
+        };
+        !self.is_failed_sync() && error.is_some_and(out_of)
     }
 
     /// What [`IoFailure::what`] says of every sync, and of nothing else.

@@ -10,7 +10,7 @@
 //! when it first maps the file.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::baseline::{Baseline, Bound, no_marks};
@@ -18,7 +18,7 @@ use crate::codec::{Put, Reader, Summing, page_is_sealed, sealed_page};
 use crate::error::Fault;
 use crate::guard::{fails, holds, removable};
 use crate::ids::{ChunkId, RowId, Seq, TableId};
-use crate::storage::{File, PAGE, Storage, Words};
+use crate::storage::{File, PAGE, Reopened, Storage, Words};
 
 const MAGIC: [u8; 8] = *b"PONGOMRK";
 const VERSION: u64 = 1;
@@ -76,27 +76,14 @@ pub(crate) type DirtyMarks = BTreeMap<(TableId, ChunkId), Stored>;
 pub(crate) struct Marks {
     extent: Extent,
     path: String,
+    /// Mapped before the first mark is stored, so that their sync hears of every write-back that fails.
     words: Words,
-    space: Mutex<FileSpace>,
-}
-
-/// The file of a map, as far as it is needed: to set space aside and to sync.
-#[derive(Debug, Default)]
-struct FileSpace {
-    /// Let go at each sync: a process has few descriptors and may have many marks files.
-    file: Option<Arc<dyn File>>,
+    /// To set space aside and to find out where marks are. Nothing is written through it.
+    file: Arc<Reopened>,
     /// Pages that this process knows to be set aside.
-    pages: HashSet<u64>,
-}
-
-impl FileSpace {
-    fn file(&mut self, storage: &dyn Storage, path: &str) -> Result<Arc<dyn File>, Fault> {
-        if let Some(file) = &self.file {
-            return Ok(Arc::clone(file));
-        }
-        let file = storage.open(path).map_err(Fault::io("opening", path))?;
-        Ok(Arc::clone(self.file.insert(file)))
-    }
+    pages: Mutex<HashSet<u64>>,
+    /// Whether this process stored to them since they were last synced.
+    stored: AtomicBool,
 }
 
 impl Marks {
@@ -166,9 +153,11 @@ impl Marks {
         if storage.reading_holes_takes_space() {
             file.allocate(0, extent.file_len()).map_err(Fault::io("allocating", path.as_str()))?;
         }
+        storage.check_maps();
         let words =
             file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
-        Ok(Self { extent, path, words, space: Mutex::default() })
+        let file = Reopened::opened(storage, path.clone(), extent.file_len(), Arc::clone(file));
+        Ok(Self { extent, path, words, file, pages: Mutex::default(), stored: AtomicBool::new(false) })
     }
 
     fn verify(
@@ -246,13 +235,8 @@ impl Marks {
         }
     }
 
-    /// A handle to read by. Not kept: all marks may be read before any is synced.
     fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
-        let kept = self.space.lock().unwrap_or_else(PoisonError::into_inner).file.clone();
-        match kept {
-            Some(file) => Ok(file),
-            None => storage.open(&self.path).map_err(Fault::io("opening", self.path.as_str())),
-        }
+        self.file.file(storage).map_err(Fault::io("opening", self.path.as_str()))
     }
 
     fn died_word(&self, row: RowId) -> Option<usize> {
@@ -296,14 +280,22 @@ impl Marks {
         ];
         for word in places.into_iter().flatten() {
             let page = PAGE + (word as u64 / WORDS_PER_PAGE) * PAGE;
-            let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-            if !space.pages.contains(&page) {
-                let file = space.file(storage, &self.path)?;
+            let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+            if !pages.contains(&page) {
+                let file = self.file(storage)?;
                 file.allocate(page, PAGE).map_err(Fault::io("allocating", self.path.as_str()))?;
-                space.pages.insert(page);
+                pages.insert(page);
             }
+            drop(pages);
+            // Each time: a snapshot of the file system may have been taken since the last.
+            self.make_writable(word..word + 1)?;
         }
         Ok(())
+    }
+
+    /// Before words are stored: takes the space that the store may need.
+    fn make_writable(&self, words: std::ops::Range<usize>) -> Result<(), Fault> {
+        self.words.make_writable(words).map_err(Fault::io("making pages writable of", self.path.as_str()))
     }
 
     /// The page numbers that the marks of a row lie in, so that a caller allocates each once.
@@ -316,14 +308,25 @@ impl Marks {
     /// checkpoint, or of a commit that was lost.
     pub(crate) fn set_died(&self, row: RowId, seq: Seq) {
         let Some(word) = self.died_word(row) else { return };
-        self.words.store(word, seq.0, Ordering::Release);
+        self.store(word, seq.0, Ordering::Release);
     }
 
     /// Notes what a row replaced. Plain store: the row is not published yet.
     pub(crate) fn set_previous(&self, row: RowId, previous: RowId) {
         let Some(word) = self.previous_word(row) else { return };
         debug_assert!(previous < row, "row {row} replaces a later one, {previous}");
-        self.words.store(word, previous.0 + 1, Ordering::Release);
+        self.store(word, previous.0 + 1, Ordering::Release);
+    }
+
+    fn store(&self, word: usize, value: u64, order: Ordering) {
+        // Before it: whoever finds nothing stored may unmap it all.
+        self.stored.store(true, Ordering::Release);
+        self.words.store(word, value, order);
+    }
+
+    /// Whether this process stored to them since they were last synced.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.stored.load(Ordering::Acquire)
     }
 
     /// Stores every part of the file that may hold something once more, as it is, so that the next sync writes it: after a sync
@@ -337,8 +340,9 @@ impl Marks {
             from = data.end.max(from + 1);
             let first = (data.start.max(PAGE) - PAGE) as usize / 8;
             let end = ((data.end.max(PAGE) - PAGE).div_ceil(8) as usize).min(self.words.len());
+            self.make_writable(first.min(end)..end)?;
             for word in (first / SECTOR * SECTOR..end).step_by(SECTOR) {
-                self.words.store(word, self.words.load(word, Ordering::Relaxed), Ordering::Relaxed);
+                self.store(word, self.words.load(word, Ordering::Relaxed), Ordering::Relaxed);
             }
         }
         Ok(())
@@ -356,14 +360,21 @@ impl Marks {
         stored: Stored,
     ) -> Result<(), Fault> {
         let mut found = Stored::default();
+        let mut writable = Ok(());
         self.for_each_set(&*self.file(storage)?, |word, value| {
             if !self.is_within(word, value, now).unwrap_or(true) {
-                self.words.store(word, 0, Ordering::Relaxed);
+                if writable.is_ok() {
+                    writable = self.make_writable(word..word + 1);
+                }
+                if writable.is_ok() {
+                    self.store(word, 0, Ordering::Relaxed);
+                }
             } else if !self.is_within(word, value, before).unwrap_or(true) {
                 let is_death = (word as u64) < self.extent.array_words();
                 *(if is_death { &mut found.deaths } else { &mut found.previous }) += 1;
             }
         })?;
+        writable?;
         if holds!("marks.count", found == stored) {
             return Ok(());
         }
@@ -378,12 +389,10 @@ impl Marks {
         ))
     }
 
-    /// `fdatasync` of the marks file.
-    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), Fault> {
-        let mut space = self.space.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = space.file(storage, &self.path)?;
-        file.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))?;
-        space.file = None;
+    /// `fdatasync` of the marks, through their map.
+    pub(crate) fn sync(&self) -> Result<(), Fault> {
+        self.words.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))?;
+        self.stored.store(false, Ordering::Release);
         Ok(())
     }
 }

@@ -59,6 +59,12 @@ impl Pins {
         self.group
     }
 
+    /// To be called before a pin is taken. On some file systems a store to `control` may need space: an error if there is none.
+    #[inline]
+    pub(crate) fn prepare(&self) -> Result<(), Fault> {
+        self.control.make_pins_writable(self.group)
+    }
+
     #[inline]
     pub(crate) fn pin(&self, seq: Seq) -> Pin {
         let start = hint();
@@ -90,6 +96,10 @@ impl Pins {
 
     #[inline]
     pub(crate) fn unpin(&self, pin: &Pin) {
+        if self.prepare().is_err() {
+            // There is no space to take the pin away: it stays, and keeps rows, until this process has closed the store.
+            return;
+        }
         match *pin {
             Pin::Slot(slot) => self.control.unpin(self.group, slot),
             Pin::Shared(seq) => {

@@ -12,7 +12,8 @@ use crate::space::View;
 use crate::state::State;
 use crate::table::{TableCore, TableView};
 
-/// A read transaction. Begins and ends without a system call; holds nothing but a pin.
+/// A read transaction. Begins and ends without a system call (on btrfs and on file systems that are not known, with one:
+/// `docs/design/full-disk.md`); holds nothing but a pin.
 #[derive(Debug)]
 pub struct Snapshot {
     engine: Arc<Engine>,
@@ -71,16 +72,30 @@ impl Snapshot {
     /// # Panics
     /// If it is a table of another store.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<Option<&TableView>, ReadError> {
-        self.engine.refuse_reader_forked()?;
-        self.engine.assert_own(table);
         let place = table.id().0 as usize;
-        let Some(state) = self.state.tables.get(place) else { return Ok(None) };
         let views = self.views.get_or_init(|| self.state.tables.iter().map(|_| OnceLock::new()).collect());
-        if let Some(view) = views[place].get() {
+        if let Some(view) = views.get(place).and_then(OnceLock::get) {
+            self.engine.refuse_reader_forked()?;
+            self.engine.assert_own(table);
             return Ok(Some(view));
         }
-        let view = table.at(*state, self.state.seq)?;
-        Ok(Some(views[place].get_or_init(|| view)))
+        let view = self.owned_view(table)?;
+        Ok(view.map(|view| views[place].get_or_init(|| view)))
+    }
+
+    /// As [`view`](Self::view), and the snapshot does not keep it: once it is dropped the table may give its maps up. For
+    /// whoever reads all tables, one after the other.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn owned_view(&self, table: &Arc<TableCore>) -> Result<Option<TableView>, ReadError> {
+        self.engine.refuse_reader_forked()?;
+        self.engine.assert_own(table);
+        let Some(state) = self.state.tables.get(table.id().0 as usize) else { return Ok(None) };
+        Ok(Some(table.at(*state, self.state.seq)?))
     }
 }
 

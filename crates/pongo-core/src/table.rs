@@ -21,7 +21,7 @@ use crate::record::PongoRecord;
 use crate::schema::StoredSchema;
 use crate::space::{BLOCK, Chunk, Space, SpaceIdentity, View};
 use crate::state::TableState;
-use crate::storage::Storage;
+use crate::storage::{Idle, Storage};
 use crate::zones::Plan;
 
 /// A table as one process knows it, whatever the `Seq`.
@@ -253,7 +253,9 @@ impl TableCore {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
         let is_clean = || self.control.is_clean() && !self.outlived.load(Ordering::Acquire);
-        let opened = Marks::open(&*self.storage, path.clone(), extent, self.baseline.get(), is_clean)?;
+        // Once: a map that is made again is of the same file.
+        let baseline = self.baseline.get().filter(|_| !chunk.marks_compared.load(Ordering::Relaxed));
+        let opened = Marks::open(&*self.storage, path.clone(), extent, baseline, is_clean)?;
         let marks = match opened {
             Some(marks) => marks,
             // To make it anew would bring dead rows back to life.
@@ -268,6 +270,7 @@ impl TableCore {
             None if create => Marks::create(&*self.storage, self.space.dir(), path, extent)?,
             None => return Ok(()),
         };
+        chunk.marks_compared.store(true, Ordering::Relaxed);
         let _ = chunk.marks.set(marks);
         chunk.set_marked();
         self.space.note_marks(chunk);
@@ -342,7 +345,7 @@ impl TableCore {
         Ok(())
     }
 
-    /// Sums and syncs every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
+    /// Syncs and sums every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
     pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
         let chunks = self.marked_chunks()?;
         removable!("marks.settle.folder", self.space.sync_dir())?;
@@ -356,6 +359,10 @@ impl TableCore {
         bound: Bound,
     ) -> Result<Vec<(ChunkId, u64)>, Fault> {
         let chunks = self.space.chunks();
+        // A checkpoint that failed may have synced some, which were then given up.
+        if !self.knows_marks(chunks.len() as u64) {
+            self.refresh_marks()?;
+        }
         let chunk_of = |id| chunks.binary_search_by_key(&id, |chunk| chunk.id).ok();
         self.settle_each(ids.filter_map(|id| Some(&chunks[chunk_of(id)?])), bound)
     }
@@ -368,10 +375,22 @@ impl TableCore {
         let mut sums = Vec::new();
         for chunk in chunks {
             let Some(marks) = self.marks_of(chunk)? else { continue };
+            // In this order: a file system may say of a page that is not on the disk yet that it is a hole.
+            removable!("marks.settle.sync", marks.sync())?;
             sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
-            removable!("marks.settle.sync", marks.sync(&*self.storage))?;
         }
         Ok(sums)
+    }
+}
+
+impl Idle for TableCore {
+    fn give_up_maps(&self) {
+        let Ok(_guard) = self.marks_lock.try_lock() else { return };
+        self.space.give_up_maps(|| {
+            // Seen by whoever gets the next view.
+            self.marks_chunks.store(0, Ordering::Release);
+            self.marks_seen.store(u64::MAX, Ordering::Release);
+        });
     }
 }
 
@@ -433,7 +452,9 @@ impl TableView {
         }
         let size = self.core.row_size;
         // SAFETY: rows below the view's length were published, or applied by this process under the writer lock that
-        // the transaction with this view still holds; the writer never writes below an applied length.
+        // the transaction with this view still holds; the writer never writes below an applied length. The view of a
+        // transaction itself ends with rows that it wrote before the view was made: they are written over only when the
+        // guard, which outlives such views, is gone or gives them up.
         unsafe { self.view.bytes(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
     }
 
@@ -646,6 +667,11 @@ impl TableView {
         let size = self.core.row_size;
         // SAFETY: as in `rows_bytes`: the rows are below the length.
         unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
+    }
+
+    /// From here on, until the next checkpoint, no descriptor is needed to look at a row.
+    pub(crate) fn prepare_to_look(&self) -> Result<(), Fault> {
+        self.view.read_sums()
     }
 
     /// The chunks in which rows below the length begin, in order.

@@ -179,3 +179,44 @@ fn data_is_found_between_holes() {
     // Found from the middle of a page as well.
     assert_eq!(file.next_data(20 * PAGE + 8).unwrap().unwrap().start, 20 * PAGE + 8);
 }
+
+/// `msync` syncs the file only if the map counts as shared: if the file was open for writing when it was mapped. The kernel
+/// says so of each map (`sh`).
+#[test]
+fn whatever_syncs_through_a_map_has_a_file_that_was_open_for_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = RealStorage::open(folder.path()).unwrap();
+    let shared = |name: &str| {
+        let path = folder.path().canonicalize().unwrap().join(name).display().to_string();
+        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut shared = Vec::new();
+        let mut here = false;
+        for line in smaps.lines() {
+            match line.strip_prefix("VmFlags:") {
+                Some(flags) if here => shared.push(flags.split_whitespace().any(|flag| flag == "sh")),
+                None if !line.split_once(' ').is_some_and(|(first, _)| first.ends_with(':')) => {
+                    here = line.ends_with(&path);
+                }
+                _ => {}
+            }
+        }
+        shared
+    };
+    let make = |name: &str| {
+        storage.create(name).unwrap().write_at(&[1; 2 * PAGE as usize], 0).unwrap();
+        storage.open(name).unwrap()
+    };
+    let words = make("words").map_words(0, PAGE).unwrap();
+    assert_eq!(shared("words"), [true]);
+    words.store(3, 5, std::sync::atomic::Ordering::SeqCst);
+    words.sync().unwrap();
+    let syncer = make("file").syncer(2 * PAGE).unwrap();
+    assert_eq!(shared("file"), [true]);
+    syncer.sync().unwrap();
+    // The control: one that was not open for writing.
+    make("read");
+    let file = std::fs::File::open(folder.path().join("read")).unwrap();
+    let map = memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap();
+    assert_eq!(shared("read"), [false]);
+    drop(map);
+}

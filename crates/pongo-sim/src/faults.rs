@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 
-use pongo_core::storage::{File, Host, LockMode, RawFile, Reservation, Storage, Words};
+use pongo_core::storage::{ByHandle, File, Host, LockMode, RawFile, Reservation, Storage, Syncer, Words};
 
 use crate::Process;
 
@@ -300,6 +300,10 @@ impl Storage for Failing {
         self.inner.host()
     }
 
+    fn stores_may_take_space(&self) -> bool {
+        self.inner.stores_may_take_space()
+    }
+
     fn folder_identity(&self) -> io::Result<(u64, u64)> {
         self.check(Call::FolderIdentity, "")?;
         self.inner.folder_identity()
@@ -370,13 +374,21 @@ impl File for FailingFile {
         self.inner.sync()
     }
 
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
+        Ok(Arc::new(ByHandle(self)))
+    }
+
     fn start_writeback(&self, offset: u64, len: u64) {
         self.inner.start_writeback(offset, len);
     }
 
     fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
         self.check(Call::MapWords)?;
-        self.inner.map_words(offset, len)
+        let words = self.inner.map_words(offset, len)?;
+        let (faults, process, inner) =
+            (self.faults.clone(), Arc::clone(&self.process), Arc::clone(&self.inner));
+        let file = FailingFile { faults, process, inner, path: self.path.clone() };
+        Ok(words.with_syncer(Arc::new(ByHandle(Arc::new(file)))))
     }
 
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {

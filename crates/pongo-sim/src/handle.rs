@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pongo_core::storage::{File, LockMode, RawFile, Reservation, StoreHook, Words};
+use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, StoreHook, Syncer, Words};
 
 use crate::disk::{Kind, State};
 use crate::process::{Process, dead};
@@ -122,6 +122,10 @@ impl File for Handle {
         done
     }
 
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
+        Ok(Arc::new(ByHandle(self)))
+    }
+
     fn start_writeback(&self, _offset: u64, _len: u64) {}
 
     fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
@@ -132,7 +136,14 @@ impl File for Handle {
             words: words.clone(),
             offset,
         };
-        Ok(words.with_hook(self.id, offset, Arc::new(hook)))
+        // As a real map, they keep an open file of their own.
+        let file = Handle {
+            process: Arc::clone(&self.process),
+            id: self.id,
+            path: self.path.clone(),
+            file: Mutex::new(Some(self.file()?)),
+        };
+        Ok(words.with_hook(self.id, offset, Arc::new(hook)).with_syncer(Arc::new(ByHandle(Arc::new(file)))))
     }
 
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {

@@ -13,6 +13,9 @@ pub enum Kind {
     Comparison,
     /// An order of loads and stores: a model that tries all orders shows it.
     Fence,
+    /// Space is taken before a store that could not say that there is none, or holes are not asked for where the answer may be
+    /// wrong: real file systems show it.
+    Space,
     /// Something in use is held against those who would use its place again: several processes or threads show it.
     Pin,
 }
@@ -44,6 +47,10 @@ const fn fence(name: &'static str, purpose: &'static str) -> Safeguard {
     Safeguard { name, kind: Kind::Fence, purpose }
 }
 
+const fn space(name: &'static str, purpose: &'static str) -> Safeguard {
+    Safeguard { name, kind: Kind::Space, purpose }
+}
+
 const fn pin(name: &'static str, purpose: &'static str) -> Safeguard {
     Safeguard { name, kind: Kind::Pin, purpose }
 }
@@ -62,6 +69,17 @@ pub const ALL: &[Safeguard] = &[
         "table.folder.above",
         "the folders of schemas and tables have durable names, whoever made them again",
     ),
+    // Space (docs/design/full-disk.md).
+    space("space.nocow", "files on btrfs are written in place, so that their space can be set aside"),
+    space("space.unshare", "blocks that a copy of a file on xfs shares are not counted as set aside"),
+    space(
+        "space.writable",
+        "a page in a snapshot takes its new space before a store, which would be a signal",
+    ),
+    space("space.room", "rows are filled in memory where stores to a map may need space"),
+    space("space.control", "the first store to `control` has its space"),
+    space("space.holes", "a hole is believed only where the page cache is asked too"),
+    space("ordered.holes.sync", "what sled wrote and is in memory only is not taken for holes"),
     // Chunks.
     sync("chunk.settle.sync", "a chunk has its header before it gets its name"),
     folder("chunk.settle.folder", "rows that were committed lie in a chunk with a durable name"),
@@ -87,6 +105,7 @@ pub const ALL: &[Safeguard] = &[
         "marks.settle.folder",
         "marks files that others made have durable names before a checkpoint lists them",
     ),
+    pin("marks.idle.synced", "marks keep the map that hears of a failed write-back until they are synced"),
     comparison("marks.header.checksum", "the header of a marks file did not rot"),
     comparison("marks.header.identity", "a marks file belongs to this store, table and chunk"),
     comparison("marks.checksum", "marks are those that the checkpoint found"),

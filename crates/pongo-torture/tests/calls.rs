@@ -118,8 +118,15 @@ fn a_call_fails_from_then_on() -> Outcome {
     let test = "a_call_fails_from_then_on";
     let series = || {
         let mut series = sweep::errors(Place::Store, true);
-        let calls =
-            vec![Call::WriteAt, Call::Allocate, Call::SetLen, Call::SyncData, Call::SyncAll, Call::Open];
+        let calls = vec![
+            Call::WriteAt,
+            Call::Allocate,
+            Call::SetLen,
+            Call::SyncData,
+            Call::SyncAll,
+            Call::SyncMap,
+            Call::Open,
+        ];
         for error in [libc::EIO, libc::ENOSPC] {
             series.push(Series {
                 place: Place::Store,

@@ -38,7 +38,8 @@ impl Engine {
             self.control.set_clean(true);
         }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
-            if !fault.is_full() {
+            // For want of space, a descriptor or a map: nothing is lost, and the next commit tries again.
+            if !fault.is_full() && !fault.is_exhausted() {
                 self.poison(&format!("a checkpoint failed: {fault}"));
             }
             if clean {

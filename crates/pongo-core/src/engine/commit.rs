@@ -1,8 +1,9 @@
-//! One transaction's way from staged bytes to acknowledged: space first, then cited bytes, then the journal entry, then
-//! the stores it describes, then the sync, then publishing.
+//! One transaction's way from staged bytes to acknowledged: space first, then the bytes of rows and heap, then the journal
+//! entry, then the words it describes (marks, index), then the sync, then publishing.
 //!
-//! Before the entry is written everything may fail and nothing has changed; after it nothing may fail for want of
-//! space, and a failure of another kind poisons the store.
+//! Before the entry is written everything may fail and nothing has changed: bytes beyond the applied length are nobody's.
+//! After it nothing may fail for want of space, of a descriptor or of a map: only words of maps are stored to that were had
+//! before. A failure of another kind poisons the store.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use crate::journal::{
     COMMIT, Commit, Header, HeapPart, Journal, LONGEST, NewTable, PIECE, RowsPart, Sealing, seal,
 };
 use crate::schema::StoredSchema;
-use crate::space::RunSums;
+use crate::space::{Chunk, RunSums};
 use crate::state::{MAX_TABLES, TableState};
-use crate::table::TableCore;
+use crate::table::{TableCore, TableView};
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -72,6 +73,10 @@ struct Part<'a> {
     /// A checksum for each block that those touch.
     sums: Vec<u64>,
     carried: &'a [u8],
+    /// Keeps the maps of the marks that will be stored: they belong to chunks.
+    _marked: Vec<Arc<Chunk>>,
+    /// The table with this commit, all of it mapped.
+    view: TableView,
     state: TableState,
 }
 
@@ -144,7 +149,7 @@ impl WriteGuard {
         // A copy of a store without tables had neither of the two folders: whoever opened it made them again.
         removable!("table.folder.above", storage.sync_dir(""))
             .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
-        let table = Arc::new(engine.table_core(id, schema)?);
+        let table = engine.table_core(id, schema)?;
         // A folder of that name may have the chunks of a transaction that never was, and marks in which rows died that are not
         // there: should they come back behind a cut, they would be taken for rot in marks of this table.
         table.space.clear()?;
@@ -204,7 +209,7 @@ impl WriteGuard {
             "a table stands once in a batch"
         );
         let seq = self.applied().seq.next();
-        let parts = self.make_room(batch).map_err(|error| engine.heed(error))?;
+        let parts = self.make_room(batch, seq).map_err(|error| engine.heed(error))?;
         let heap = self.place_heap().map_err(|error| engine.heed(error))?;
         let heap_len = self.heap.len();
 
@@ -274,9 +279,11 @@ impl WriteGuard {
         Ok(seq)
     }
 
-    /// Space first: chunks, marks and index; then what is cited is written and synced.
-    fn make_room<'a>(&mut self, batch: &'a Batch<'a>) -> Result<Vec<Part<'a>>, WriteError> {
+    /// Space first: chunks, marks and index; then the rows are written, behind everything that is applied, and what is cited is
+    /// synced; then all that is needed behind the entry is mapped and looked at.
+    fn make_room<'a>(&self, batch: &'a Batch<'a>, seq: Seq) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
+        self.engine.control.make_writable()?;
         for table_batch in &batch.tables {
             let table = &table_batch.table;
             let size = table.row_size();
@@ -287,13 +294,15 @@ impl WriteGuard {
             let end = (first.0 + appended + staged) * size;
             assert_above_published(&self.engine, table.id(), first.0);
             table.space.reserve_to(end)?;
-            reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
+            let marked = reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = self.view(table).map_err(WriteError::from)?;
-            self.engine.indexer.reserve(view, table_batch.hashes).map_err(index_fault(table))?;
+            let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deaths);
+            reserved.map_err(index_fault(table))?;
             let mut sums = self.appended_sums(table)?;
+            // Also what the entry carries: behind it there is no refusing, and the bytes lie beyond every length.
+            table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
                 sums.add(table_batch.rows);
-                table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
                 (appended + staged, &[][..])
             } else {
                 (appended, table_batch.rows)
@@ -303,7 +312,27 @@ impl WriteGuard {
                 removable!("cited.rows.sync", table.space.sync(&(first.0 * size..(first.0 + cited) * size)))?;
             }
             advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
-            parts.push(Part { batch: table_batch, first, cited, sums: sums.sums(), carried, state });
+            let view = table.at(state, seq)?;
+            // Indexes look at rows that die, and unique ones at older versions and at whatever else may have the value: the
+            // first look at a block takes its checksum from a file.
+            for &row in &table_batch.deaths {
+                view.row_bytes(row)?;
+            }
+            if view.live() != view.len() && table.schema().uniques().next().is_some() {
+                view.prepare_to_look()?;
+                view.know_marks()?;
+            }
+            let sums = sums.sums();
+            parts.push(Part {
+                batch: table_batch,
+                first,
+                cited,
+                sums,
+                carried,
+                _marked: marked,
+                view,
+                state,
+            });
         }
         Ok(parts)
     }
@@ -316,26 +345,20 @@ impl WriteGuard {
         heap.reserve_to(end)?;
         heap.settle()?;
         let first = HeapAddr(first);
-        let spilled = self.heap.spilled_sums(heap)?;
-        if spilled.is_none() && self.heap.len() <= CARRY as u64 {
-            let mut pieces = self.heap.memory();
-            let one = pieces.next().unwrap_or_default();
-            let carried = match pieces.next() {
-                None => Cow::Borrowed(one),
-                Some(two) => Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat()),
-            };
-            return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried });
-        }
-        let sums = match spilled {
+        let sums = match self.heap.spilled_sums(heap)? {
             Some(sums) => sums,
             None => {
-                let mut sums = RunSums::new(first.0);
+                // Before the entry, also what it carries: as rows.
                 let mut at = first.0;
                 for piece in self.heap.memory() {
-                    sums.add(piece);
                     heap.write_at(at, piece)?;
                     at += piece.len() as u64;
                 }
+                if self.heap.len() <= CARRY as u64 {
+                    return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried: self.heap.in_one() });
+                }
+                let mut sums = RunSums::new(first.0);
+                self.heap.memory().for_each(|piece| sums.add(piece));
                 sums.sums()
             }
         };
@@ -349,6 +372,7 @@ impl WriteGuard {
         let len = entry.len();
         self.with_writer(|writer| {
             engine.roll_if_needed(writer, len).map_err(|error| engine.heed(error))?;
+            writer.journal.prepare(len).map_err(WriteError::from)?;
             let durable = durable.max(engine.pipeline.durable());
             let journal = &mut writer.journal;
             debug_assert!(durable <= journal.end(), "no more is durable than was written");
@@ -381,19 +405,17 @@ impl WriteGuard {
                 state.tables.resize(state.tables.len() + new_tables.len(), TableState::default());
                 engine.adopt_tables(new_tables);
             }
-            engine.heap.write_at(heap.cited_bytes().end, heap.carried)?;
             state.heap.len += heap_len;
             writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
             for part in parts {
                 let table = &part.batch.table;
                 let size = table.row_size();
                 let cited = part.first.0 * size..(part.first.0 + part.cited) * size;
-                table.space.write_at(cited.end, part.carried)?;
                 writer.block_sums.note(Some(table.id()), cited, &part.sums);
                 store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
                 let change = Change {
                     table,
-                    view: table.at(part.state, seq)?,
+                    view: part.view.clone(),
                     rows: part.first..RowId(part.state.len),
                     hashes: part.batch.hashes,
                     previous: &part.batch.previous,
@@ -408,13 +430,16 @@ impl WriteGuard {
 
     fn checkpoint_if_due(&mut self) -> Result<(), WriteError> {
         let engine = Arc::clone(&self.engine);
+        engine.storage.check_maps();
         let writer = self.writer_mut();
         let journal = writer.journal.end().0.saturating_sub(engine.control.checkpoint().0);
         // A recovery reads what is cited, too: faster, since it only compares checksums.
-        if journal.saturating_add(writer.block_sums.cited() / CITED) < engine.options.checkpoint_bytes {
-            return Ok(());
+        let written = journal.saturating_add(writer.block_sums.cited() / CITED);
+        // Or what is not synced keeps more maps than there should be.
+        if written >= engine.options.checkpoint_bytes || engine.storage.take_crowded() {
+            engine.checkpoint(writer, false)?;
         }
-        engine.checkpoint(writer, false)
+        Ok(())
     }
 }
 

@@ -54,8 +54,8 @@ pub trait Indexer: Send + Sync {
     /// A table was made: make its empty index.
     fn create(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
     /// Space first: after `Ok`, `apply` of new rows with these hashes, given as in [`Change::hashes`], cannot fail for want
-    /// of space. `view` is the table as applied so far.
-    fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError>;
+    /// of space, nor can `apply` of these deaths. `view` is the table as applied so far.
+    fn reserve(&self, view: &TableView, hashes: &[u64], deaths: &[RowId]) -> Result<(), IndexError>;
     /// Brings the index up to a commit that is in the journal and in the chunks. `again`: it may have been applied
     /// before, in part or whole, and so may later ones.
     fn apply(&self, change: &Change<'_>, again: bool) -> Result<(), IndexError>;

@@ -35,6 +35,7 @@ mod staged;
 #[forbid(unsafe_code)]
 mod writer;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use alloc::NewRows;
@@ -90,6 +91,8 @@ pub struct Engine {
     tables: RwLock<Vec<Arc<TableCore>>>,
     gate: Gate,
     pipeline: Pipeline,
+    /// Whether the recovery that made this engine did not come to its end: there is nothing to be closed in order.
+    unfinished: AtomicBool,
     /// This open store's number among all that write to the store.
     owner: u64,
     indexer: Arc<dyn Indexer>,
@@ -126,6 +129,7 @@ impl Engine {
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
         self.refuse_reader_forked()?;
         self.control.let_others_in();
+        self.pins.prepare()?;
         let (state, pin) = self.pins.pin_newest(|| self.newest(), |state| state.seq);
         Ok(Snapshot::new(Arc::clone(self), state, pin))
     }
@@ -252,13 +256,16 @@ impl Engine {
         while tables.len() < count {
             let id = TableId(tables.len() as u32);
             let schema = read_schema(&*self.storage, id)?;
-            tables.push(Arc::new(self.table_core(id, schema)?));
+            tables.push(self.table_core(id, schema)?);
         }
         Ok(())
     }
 
-    fn table_core(&self, id: TableId, schema: StoredSchema) -> Result<TableCore, Fault> {
-        TableCore::new(&self.storage, &self.control, self.store, id, schema, self.options.sizes)
+    fn table_core(&self, id: TableId, schema: StoredSchema) -> Result<Arc<TableCore>, Fault> {
+        let table = TableCore::new(&self.storage, &self.control, self.store, id, schema, self.options.sizes)?;
+        let table = Arc::new(table);
+        self.storage.note_idle(Arc::downgrade(&table) as _);
+        Ok(table)
     }
 
     pub(crate) fn heap_view(&self, state: HeapState) -> Result<Arc<View>, Fault> {

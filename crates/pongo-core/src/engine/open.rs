@@ -1,5 +1,6 @@
 //! Making a store, opening it, joining others who have it open, and closing it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::pipeline::Pipeline;
@@ -16,7 +17,7 @@ use crate::marks::DirtyMarks;
 use crate::pins::Pins;
 use crate::place::Obstacle;
 use crate::space::{Space, SpaceIdentity};
-use crate::storage::Storage;
+use crate::storage::{MOST, OpenFiles, Storage};
 use crate::superblock::{self, FORMAT_VERSION, Slot, Superblock};
 use crate::table::TableCore;
 
@@ -51,6 +52,9 @@ impl Engine {
                 found: format!("{} with {}-bit pointers", std::env::consts::ARCH, usize::BITS),
             });
         }
+        // Tests, which take small files, keep fewer open, so that they are closed and opened again all the time.
+        let most = if options.sizes.segment < journal::SMALLEST { 2 } else { MOST };
+        let storage: Arc<dyn Storage> = Arc::new(OpenFiles::over(storage, most));
         refuse_foreign(&*storage)?;
         let control = Arc::new(Control::open(&*storage)?);
         let result = match control.enter()? {
@@ -142,6 +146,7 @@ impl Engine {
             tables: RwLock::default(),
             gate: Gate::new(writer),
             pipeline: Pipeline::new(control),
+            unfinished: AtomicBool::new(false),
             // Never zero: that is what a new control file says.
             owner: uuid::Uuid::new_v4().as_u64_pair().0 | 1,
             indexer,
@@ -235,7 +240,7 @@ impl Engine {
     /// marked clean, so that the next open is quick. Called when the last handle goes; errors then have no one to hear
     /// them, and cost only a slower open.
     pub fn close(&self) -> Result<(), WriteError> {
-        if self.fork.is_child() {
+        if self.fork.is_child() || self.unfinished.load(Ordering::Relaxed) {
             return Ok(());
         }
         // The writer first: two threads of this process hold presence together, and what one does alone the other does not.
@@ -252,6 +257,7 @@ impl Engine {
         if self.control.is_clean() {
             return Ok(());
         }
+        self.control.make_writable()?;
         if self.control.owner() != self.owner {
             self.take_over(writer)?;
             self.control.set_owner(self.owner);

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::commit::index_fault;
 use super::indexer::{Change, Killed};
@@ -82,7 +83,12 @@ impl Engine {
             }
             Err(fault) => {
                 // What was read must not be closed as if it were well.
-                control.poison();
+                engine.unfinished.store(true, Ordering::Relaxed);
+                // If something was only not to be had, what is done so far is as good as what a process leaves that is
+                // killed here.
+                if !fault.is_exhausted() {
+                    control.poison();
+                }
                 Err(fault.into())
             }
         }
@@ -185,6 +191,8 @@ impl Engine {
         // was begun for it, may be in memory only, and `super` still names the segment before.
         let goes_on = place(scanner) != behind;
         let clean = checkpoint.clean && !goes_on && !doubtful;
+        // The replay may have taken a while.
+        self.control.make_writable()?;
         // Known before marks are looked at: there must be none of later commits.
         self.control.set_clean(clean);
         if doubtful {
@@ -255,12 +263,20 @@ impl Engine {
         trusted: bool,
         published: Option<&State>,
     ) -> Result<Vec<Arc<TableCore>>, Fault> {
-        let mut tables = self.tables_to(writer.state.tables.len())?;
-        tables.retain(|table| {
-            let killed = published.map(|published| killed(table, Some(published), &writer.state));
-            !trusted || self.indexer.adopt(table, killed.as_ref()).is_err()
-        });
-        Ok(tables)
+        let mut lost = Vec::new();
+        for table in self.tables_to(writer.state.tables.len())? {
+            let killed = published.map(|published| killed(&table, Some(published), &writer.state));
+            if trusted {
+                match self.indexer.adopt(&table, killed.as_ref()).map_err(index_fault(&table)) {
+                    Ok(()) => continue,
+                    // An index that cannot be looked at for want of a descriptor is not lost.
+                    Err(fault) if fault.is_exhausted() => return Err(fault),
+                    Err(_) => {}
+                }
+            }
+            lost.push(table);
+        }
+        Ok(lost)
     }
 
     fn rebuild_indexes(&self, writer: &Writer, lost: &[Arc<TableCore>]) -> Result<(), Fault> {

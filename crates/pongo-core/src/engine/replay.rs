@@ -11,17 +11,20 @@ use crate::guard::{fails, holds};
 use crate::ids::{RowId, Seq};
 use crate::journal::{Commit, Found, HeapPart, RowsPart};
 use crate::marks::DirtyMarks;
+use crate::space::Chunk;
 use crate::state::{MAX_TABLES, State, TableState};
 use crate::superblock::CITED_SUMS;
 use crate::table::TableCore;
 
-/// Sets space aside for every mark that a commit will store. The chunks are there.
+/// Sets space aside for every mark that a commit will store. The chunks are there. Returns those whose marks will be stored:
+/// as long as somebody has a chunk, its marks stay mapped.
 pub(crate) fn reserve_marks(
     table: &TableCore,
     previous: &[(RowId, RowId)],
     deaths: &[RowId],
-) -> Result<(), Fault> {
+) -> Result<Vec<Arc<Chunk>>, Fault> {
     let mut done = BTreeSet::new();
+    let mut marked: Vec<Arc<Chunk>> = Vec::new();
     let mut reserve = |row: RowId, died: bool| {
         let chunk = table.marked_chunk(row)?;
         let Some(marks) = chunk.marks.get() else { return Ok(()) };
@@ -29,6 +32,7 @@ pub(crate) fn reserve_marks(
         let page = if died { died_page } else { previous_page };
         if done.insert((chunk.id, page)) {
             marks.allocate(&**table.storage(), row, died, !died)?;
+            marked.push(Arc::clone(&chunk));
         }
         Ok::<(), Fault>(())
     };
@@ -38,7 +42,7 @@ pub(crate) fn reserve_marks(
     for &row in deaths {
         reserve(row, true)?;
     }
-    Ok(())
+    Ok(marked)
 }
 
 /// Stores the marks of a commit and notes which chunks' marks changed.
@@ -163,7 +167,7 @@ impl Engine {
             table.space.compare_run(&part.cited_bytes(), &part.sums)?;
         }
         table.space.write_at(part.cited_bytes().end, part.carried)?;
-        reserve_marks(table, &part.previous, &part.deaths)?;
+        let _marked = reserve_marks(table, &part.previous, &part.deaths)?;
         store_marks(table, &part.previous, &part.deaths, seq, dirty)
     }
 

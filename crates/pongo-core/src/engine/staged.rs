@@ -1,6 +1,7 @@
 //! Heap items that one transaction stages: in memory, and beyond a limit in the heap's chunks, behind everything applied.
 //! Where an item lies never changes until it is given up.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,6 +80,16 @@ impl StagedHeap {
     /// What is in memory, in order: it comes first.
     pub(crate) fn memory(&self) -> impl Iterator<Item = &[u8]> {
         self.memory.slices()
+    }
+
+    /// The same, as one run of bytes.
+    pub(crate) fn in_one(&self) -> Cow<'_, [u8]> {
+        let mut pieces = self.memory();
+        let one = pieces.next().unwrap_or_default();
+        match pieces.next() {
+            None => Cow::Borrowed(one),
+            Some(two) => Cow::Owned([one, two].into_iter().chain(pieces).collect::<Vec<_>>().concat()),
+        }
     }
 
     /// Stages an item. `elsewhere` is what the transaction holds in memory besides.

@@ -310,6 +310,7 @@ impl Engine {
     ) -> Result<bool, WriteError> {
         self.control.let_others_in();
         self.refuse_poisoned()?;
+        self.control.make_writable()?;
         let enough = locked.filter(|(since, hold)| match hold {
             Hold::Alone => !self.control.is_lone(),
             Hold::Lock => since.elapsed() > LONGEST_HOLD,
@@ -337,8 +338,11 @@ impl Engine {
                 // Marks as well: once somebody has written, those of later commits may be there.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
                 removable!("marks.first_write", view.know_marks())?;
-                if self.indexer.check(&table).is_err() {
-                    damaged.push((table, view));
+                match self.indexer.check(&table).map_err(index_fault(&table)) {
+                    Ok(()) => {}
+                    // An index that cannot be looked at for want of a descriptor is not damaged.
+                    Err(fault) if fault.is_exhausted() => return Err(fault.into()),
+                    Err(_) => damaged.push((table, view)),
                 }
             }
             if !damaged.is_empty() {

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::entry::PIECE;
 use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
 use crate::error::Fault;
 use crate::guard::{fails, removable};
@@ -157,6 +158,8 @@ pub(crate) struct Journal {
     spare: Vec<(String, u64)>,
     /// Bytes for entries of the smallest segment.
     smallest: u64,
+    /// Whether this process knows that the current segment has all its space.
+    set_aside: bool,
 }
 
 impl Journal {
@@ -178,6 +181,7 @@ impl Journal {
             older: Vec::new(),
             spare: Vec::new(),
             smallest,
+            set_aside: false,
         };
         let current = journal.segment.header.number;
         journal.older = numbers(&**storage)?.into_iter().filter(|&number| number < current).collect();
@@ -244,6 +248,31 @@ impl Journal {
         let next = make_segment(&*self.storage, header, recycled)?;
         self.older.push(self.segment.header.number);
         self.segment = next;
+        // One that is recycled may be of a copy.
+        self.set_aside = false;
+        Ok(())
+    }
+
+    /// To be called before an entry of `len` bytes, which fits, is made: what can fail for want of space fails here. A segment
+    /// of a copy of the store may have holes; and where the file system writes to new places, zeros are written first: then
+    /// the space is there, in blocks that are the segment's alone.
+    pub(crate) fn prepare(&mut self, len: u64) -> Result<(), Fault> {
+        debug_assert!(self.fits(len));
+        let (file, header) = (&self.segment.file, &self.segment.header);
+        let path = || path_of(header.number);
+        if !self.set_aside {
+            file.allocate(0, HEADER + header.len).map_err(|error| Fault::io("allocating", path())(error))?;
+            self.set_aside = true;
+        }
+        if self.storage.stores_may_take_space() {
+            let zeros = vec![0; len.min(PIECE as u64) as usize];
+            let (mut at, end) = (self.segment.offset(self.end), self.segment.offset(self.end) + len);
+            while at < end {
+                let piece = &zeros[..(end - at).min(PIECE as u64) as usize];
+                file.write_at(piece, at).map_err(|error| Fault::io("making space in", path())(error))?;
+                at += piece.len() as u64;
+            }
+        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::error::Fault;
 use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, TableId};
 use crate::marks::Marks;
-use crate::storage::{File, PAGE, Storage};
+use crate::storage::{File, PAGE, Reopened, Storage};
 use crate::zones::ZoneSlot;
 
 const MAGIC: [u8; 8] = *b"PONGOCHK";
@@ -40,27 +40,34 @@ pub(crate) struct Chunk {
     /// Its bytes of the space; a multiple of the block size.
     pub(crate) len: u64,
     pub(crate) path: String,
-    file: Mutex<Option<Arc<dyn File>>>,
+    file: Arc<Reopened>,
+    /// Whether this process knows that the file has all its space.
+    set_aside: Mutex<bool>,
     sums: Mutex<Vec<u64>>,
+    /// Given up again while nobody has the chunk.
     pub(crate) marks: OnceLock<Marks>,
     /// Whether there are marks, looked at or not.
     marked: AtomicBool,
+    /// Whether its marks were compared with what the checkpoint says of them.
+    pub(crate) marks_compared: AtomicBool,
     /// Whether this process told the others that there are marks.
     pub(crate) announced: AtomicBool,
     pub(crate) zones: ZoneSlot,
 }
 
 impl Chunk {
-    fn new(id: ChunkId, start: u64, len: u64, path: String, file: Arc<dyn File>) -> Self {
+    fn new(id: ChunkId, start: u64, len: u64, path: String, file: Arc<Reopened>) -> Self {
         Self {
             id,
             start,
             len,
             path,
-            file: Mutex::new(Some(file)),
+            file,
+            set_aside: Mutex::new(false),
             sums: Mutex::default(),
             marks: OnceLock::new(),
             marked: AtomicBool::new(false),
+            marks_compared: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             zones: ZoneSlot::default(),
         }
@@ -110,15 +117,20 @@ impl Chunk {
             let _ = storage.remove(&temporary);
             return Err(Fault::io("allocating", &temporary)(error));
         }
-        Ok(Self::new(id, start, len, path, file))
+        let file = Reopened::made(storage, temporary, HEADER + len, file);
+        let mut chunk = Self::new(id, start, len, path, file);
+        chunk.set_aside = Mutex::new(true);
+        Ok(chunk)
     }
 
     /// Gives a new chunk its name, once its header is on the disk. The caller syncs the folder.
     pub(crate) fn settle(&self, storage: &dyn Storage) -> Result<(), Fault> {
         let temporary = format!("{}.new", self.path);
-        let file = self.file(storage)?;
+        let file = self.file.to_sync(storage).map_err(Fault::io("opening", &temporary))?;
         removable!("chunk.settle.sync", file.sync()).map_err(Fault::io("syncing", &temporary))?;
-        storage.rename(&temporary, &self.path).map_err(Fault::io("renaming", &temporary))
+        storage.rename(&temporary, &self.path).map_err(Fault::io("renaming", &temporary))?;
+        self.file.renamed(&self.path);
+        Ok(())
     }
 
     /// Opens chunk `id`, which begins at `start`, if there is one; checks that the file is what its header says and
@@ -167,27 +179,45 @@ impl Chunk {
                 format!("{actual} bytes"),
             ));
         }
+        let file = Reopened::opened(storage, path.clone(), HEADER + len, file);
         Ok(Some(Self::new(id, start, len, path, file)))
     }
 
-    /// The open file, opened again if it was let go.
+    /// The open file, opened again if it was closed. A process has few descriptors and may have many chunks.
     pub(crate) fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(file) = &*file {
-            return Ok(Arc::clone(file));
+        self.file.file(storage).map_err(|error| self.not_opened(error))
+    }
+
+    /// The same, to be written to: all its space is set aside. A copy of a store may have holes in it, or share blocks with the
+    /// store that it is a copy of.
+    pub(crate) fn file_to_write(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
+        let file = self.file.file_to_write(storage).map_err(|error| self.not_opened(error))?;
+        // Locked all the while: where a file system has no call for it, zeros are written over zeros that were read, and of two
+        // threads that write rows the second must not have begun.
+        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*set_aside {
+            file.allocate(0, HEADER + self.len).map_err(Fault::io("allocating", self.path.as_str()))?;
+            *set_aside = true;
         }
-        match storage.open(&self.path) {
-            Ok(opened) => Ok(Arc::clone(file.insert(opened))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Fault::SnapshotTooOld { file: self.path.clone() })
-            }
-            Err(error) => Err(Fault::io("opening", self.path.as_str())(error)),
+        Ok(file)
+    }
+
+    fn not_opened(&self, error: std::io::Error) -> Fault {
+        match error.kind() {
+            std::io::ErrorKind::NotFound => Fault::SnapshotTooOld { file: self.path.clone() },
+            _ => Fault::io("opening", self.path.as_str())(error),
         }
     }
 
-    /// Lets the descriptor go; maps stay. A process has few descriptors and may have many chunks.
-    pub(crate) fn release_file(&self) {
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// The file, for whoever opens it himself.
+    pub(crate) fn reopened(&self) -> &Arc<Reopened> {
+        &self.file
+    }
+
+    /// `fdatasync`.
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), Fault> {
+        let file = self.file.to_sync(storage).map_err(|error| self.not_opened(error))?;
+        file.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))
     }
 
     fn sums_path(&self) -> String {

@@ -87,11 +87,8 @@ impl Known {
         self.chunks.last().map_or(origin, |chunk| chunk.end())
     }
 
-    /// Adds a chunk that was found. Only the last one keeps its descriptor: a process has few.
+    /// Adds a chunk that was found.
     fn push_found(&mut self, chunk: Chunk) {
-        if let Some(last) = self.chunks.last() {
-            last.release_file();
-        }
         self.chunks.push(Arc::new(chunk));
         self.foreign = true;
     }
@@ -180,10 +177,6 @@ impl Space {
         let mapped = view.chunks.len();
         for chunk in &known.chunks[mapped..] {
             view.map(chunk)?;
-            let tail = known.chunks.last().is_some_and(|last| Arc::ptr_eq(last, chunk));
-            if !tail && !is_pending(&known, chunk) {
-                chunk.release_file();
-            }
         }
         view.note_summed(summed);
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&view);
@@ -380,7 +373,7 @@ impl Space {
             let end = chunk.end().min(range.end);
             let part = &bytes[(written - at) as usize..(end - at) as usize];
             chunk
-                .file(&*self.storage)?
+                .file_to_write(&*self.storage)?
                 .write_at(part, HEADER + written - chunk.start)
                 .map_err(Fault::io("writing", chunk.path.as_str()))?;
             written = end;
@@ -398,14 +391,43 @@ impl Space {
 
     /// `fdatasync` of every chunk that the range touches.
     pub(crate) fn sync(&self, range: &Range<u64>) -> Result<(), Fault> {
-        let chunks = self.chunks_of(range);
-        for (index, chunk) in chunks.iter().enumerate() {
-            chunk.file(&*self.storage)?.sync().map_err(Fault::io("syncing", chunk.path.as_str()))?;
-            if index + 1 < chunks.len() && !is_pending(&self.known(), chunk) {
-                chunk.release_file();
+        self.chunks_of(range).iter().try_for_each(|chunk| chunk.sync(&*self.storage))
+    }
+
+    /// Gives the maps of chunks and marks up if nobody has a view or a chunk, and as long as that is so. Marks that were stored
+    /// to keep their map until they are synced: it hears of a write-back that fails. Files are synced through what
+    /// [`Reopened`](crate::storage::Reopened) keeps, whether they are mapped or not. `first` is called once it is sure that
+    /// nobody looks, and before anything is given up.
+    pub(crate) fn give_up_maps(&self, first: impl FnOnce()) {
+        let Ok(mut known) = self.known.try_lock() else { return };
+        let Ok(mut view) = self.view.try_write() else { return };
+        if known.pending > 0 || view.chunks.len() == 0 {
+            return;
+        }
+        // What is known of it does not count as somebody who has it.
+        let views = std::mem::take(&mut known.views);
+        let is_own = |other: &Weak<View>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(&view));
+        known.views = views.into_iter().filter(|other| other.upgrade().is_some() && !is_own(other)).collect();
+        if Arc::get_mut(&mut view).is_none() {
+            known.views.push(Arc::downgrade(&view));
+            return;
+        }
+        let fresh = View::new(&self.storage, 0, view.reserved_end(), &self.dir);
+        let is_made = fresh.is_ok();
+        if let Ok(fresh) = fresh {
+            first();
+            *view = Arc::new(fresh);
+        }
+        known.views.push(Arc::downgrade(&view));
+        if !is_made {
+            return;
+        }
+        // Some are in another view yet.
+        for chunk in known.chunks.iter_mut().filter_map(Arc::get_mut) {
+            if chunk.marks.get().is_some_and(|marks| holds!("marks.idle.synced", !marks.is_stored())) {
+                chunk.marks.take();
             }
         }
-        Ok(())
     }
 
     /// Asks the kernel to begin writing the range back.
@@ -506,10 +528,6 @@ impl Space {
     }
 }
 
-fn is_pending(known: &Known, chunk: &Arc<Chunk>) -> bool {
-    known.chunks[known.chunks.len() - known.pending..].iter().any(|other| Arc::ptr_eq(other, chunk))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -548,5 +566,44 @@ mod tests {
         // What is made there next is seen, in another range.
         space.reserve_to(3 * BLOCK).unwrap();
         assert_eq!(space.view_to(3 * BLOCK, 0).unwrap().mapped_end(), 3 * BLOCK);
+    }
+
+    #[test]
+    fn maps_are_given_up_while_nobody_looks() {
+        use crate::ids::{RowId, Seq, TableId};
+        use crate::marks::{Extent, Marks};
+        use std::cell::Cell;
+
+        let space = space();
+        space.reserve_to(2 * BLOCK).unwrap();
+        space.settle().unwrap();
+        let given_up = Cell::new(0);
+        let give_up = || space.give_up_maps(|| given_up.set(given_up.get() + 1));
+        let mapped = || space.view().mapped_end();
+        let view = space.view_to(2 * BLOCK, 0).unwrap();
+        give_up();
+        assert_eq!((mapped(), given_up.get()), (2 * BLOCK, 0), "somebody looks");
+        drop(view);
+
+        let chunks = space.chunks();
+        let extent = Extent { store: 7, table: TableId(0), chunk: chunks[0].id, first: RowId(0), rows: 64 };
+        let marks = Marks::create(&*space.storage, "heap", "heap/0.marks".to_owned(), extent).unwrap();
+        assert!(chunks[0].marks.set(marks).is_ok());
+        give_up();
+        assert_eq!((mapped(), given_up.get()), (0, 1));
+        assert!(chunks[0].marks.get().is_some(), "somebody has the chunk");
+
+        chunks[0].marks.get().unwrap().set_died(RowId(1), Seq(3));
+        drop(chunks);
+        let has_marks = || space.chunks()[0].marks.get().is_some();
+        space.view_to(2 * BLOCK, 0).unwrap();
+        give_up();
+        assert_eq!((mapped(), given_up.get(), has_marks()), (0, 2, true), "what is not synced stays");
+
+        space.chunks()[0].marks.get().unwrap().sync().unwrap();
+        space.view_to(2 * BLOCK, 0).unwrap();
+        give_up();
+        assert_eq!((mapped(), given_up.get(), has_marks()), (0, 3, false));
+        assert_eq!(space.view_to(2 * BLOCK, 0).unwrap().chunk_count(), 1);
     }
 }

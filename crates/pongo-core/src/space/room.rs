@@ -1,15 +1,18 @@
 //! Room for rows that are filled in place: bytes of a space behind everything that is applied, zeroed and writable.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::chunk::HEADER;
 use super::{BLOCK, Space};
 use crate::error::Fault;
+use crate::guard::fails;
 use crate::storage::{PAGE, Piece, WritableMap};
 
 impl Space {
     /// Bytes `range` of the space, all zero; not empty, and the chunks are there ([`Space::reserve_to`]). Of a storage whose
-    /// files cannot be mapped writable it is memory, which the caller writes to the space in the end.
+    /// files cannot be mapped writable, or where stores to a map may need space, it is memory, which the caller writes to the
+    /// space in the end.
     ///
     /// # Safety
     /// As long as the map lives, no reference to these bytes is made through a view, nobody writes them, and their chunks
@@ -21,13 +24,19 @@ impl Space {
         for chunk in self.chunks_of(range) {
             let from = (range.start / PAGE * PAGE).max(chunk.start);
             let to = range.end.next_multiple_of(PAGE).min(chunk.end());
-            let file = chunk.file(&*self.storage)?;
+            // Its space is set aside; the map is made when few others are open.
+            chunk.file_to_write(&*self.storage)?;
+            let file = Arc::clone(chunk.reopened());
             pieces.push(Piece { file, offset: HEADER + from - chunk.start, len: to - from });
         }
         let first = (range.start % PAGE) as usize;
         let own = first..first + (range.end - range.start) as usize;
+        if fails!("space.room", self.storage.stores_may_take_space()) {
+            // The caller would have to hear of a full disk at each of his stores.
+            return WritableMap::in_memory(own).map_err(mapping());
+        }
         // SAFETY: the caller's promise; chunk files are never truncated.
-        let map = unsafe { WritableMap::over(&pieces, own.clone()) }.map_err(mapping())?;
+        let map = unsafe { WritableMap::over(&*self.storage, &pieces, own.clone()) }.map_err(mapping())?;
         match map {
             Some(mut map) => {
                 self.clear_room(&pieces, first as u64, map.bytes_mut())?;
@@ -47,12 +56,13 @@ impl Space {
         // Where a piece's first byte lies, counted from the first of `bytes`.
         let mut at = -(first as i64);
         let len = bytes.len() as i64;
+        let looking = || Fault::io("looking for data in", self.dir.as_str());
         for piece in pieces {
+            let file = piece.file.file(&*self.storage).map_err(looking())?;
             let place = |offset: u64| (at + (offset - piece.offset) as i64).clamp(0, len) as usize;
             let end = piece.offset + piece.len;
             let mut from = piece.offset;
-            while let Some(data) =
-                piece.file.next_data(from).map_err(Fault::io("looking for data in", self.dir.as_str()))?
+            while let Some(data) = file.next_data(from).map_err(looking())?
                 && data.start < end
             {
                 let data = data.start.max(from)..data.end.min(end);

@@ -30,6 +30,8 @@ pub(crate) struct View {
     blocks: Box<[AtomicU32]>,
     pub(crate) chunks: AppendVec<Arc<Chunk>>,
     summed: AtomicU64,
+    /// Below this byte the stored checksums were all read to memory.
+    sums_read: AtomicU64,
     /// The end of what is mapped and described in `blocks`.
     ready: AtomicU64,
     /// What is mapped at and behind this byte of the space is not part of it any more; [`u64::MAX`] if all is.
@@ -49,6 +51,7 @@ impl View {
             blocks,
             chunks: AppendVec::new(),
             summed: AtomicU64::new(0),
+            sums_read: AtomicU64::new(0),
             ready: AtomicU64::new(origin),
             limit: AtomicU64::new(u64::MAX),
             valid: OnceLock::new(),
@@ -89,6 +92,7 @@ impl View {
     /// Maps the next chunk. The caller holds the space's lock and checked that it fits and follows.
     pub(crate) fn map(&self, chunk: &Arc<Chunk>) -> Result<(), Fault> {
         let at = (chunk.start - self.origin) as usize;
+        self.storage.check_maps();
         let file = chunk.file(&*self.storage)?;
         file.map_into(HEADER, chunk.len, &self.reservation, at)
             .map_err(Fault::io("mapping", chunk.path.as_str()))?;
@@ -289,6 +293,24 @@ impl View {
             sums.add(chunk.block_sum(&*self.storage, (block - chunk.start) / BLOCK, blocks)?);
         }
         Ok(sums.sum())
+    }
+
+    /// Reads the stored checksums of all blocks, so that from here on, until there are more, no file is needed to look at a
+    /// block. What is wrong with them is told to whoever looks at such a block; an error is that they could not be had.
+    pub(crate) fn read_sums(&self) -> Result<(), Fault> {
+        let summed = self.summed();
+        if self.sums_read.load(Ordering::Relaxed) == summed {
+            return Ok(());
+        }
+        for chunk in self.chunks.iter().take_while(|chunk| chunk.start < summed) {
+            let blocks = (summed.min(chunk.end()) - chunk.start) / BLOCK;
+            match blocks.checked_sub(1).map(|last| chunk.block_sum(&*self.storage, last, blocks)) {
+                Some(Err(fault)) if fault.is_exhausted() => return Err(fault),
+                _ => {}
+            }
+        }
+        self.sums_read.store(summed, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Takes over what another view of the same space knows of its blocks.

@@ -22,7 +22,7 @@ use super::extents::Extents;
 use super::locks::LockTable;
 use super::reservation::Region;
 use super::space::{Pages, Space};
-use super::{File, LockMode, RawFile, Reservation, Storage, Words};
+use super::{ByHandle, File, LockMode, RawFile, Reservation, Storage, Syncer, Words};
 
 /// Numbers storages, files and handles: no two of this process share one.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -399,6 +399,10 @@ impl File for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
+        Ok(Arc::new(ByHandle(self)))
     }
 
     fn start_writeback(&self, _offset: u64, _len: u64) {}

@@ -8,10 +8,13 @@
 //! | --- | --- |
 //! | `real` | files of one folder: `pwrite`, `fallocate(2)`, `fdatasync`, OFD locks, maps |
 //! | `linux` | the two system calls that rustix does not have |
+//! | `file_system`, `extent_map` | what kind of file system it is; which bytes of a file have space of their own |
 //! | `memory` | the same behaviour over plain allocations, in one process |
 //! | `block`, `extents` | the bytes of a memory file: words that stay in place while they are mapped |
 //! | `host` | which file systems keep their locks in this kernel |
 //! | `locks`, `space` | a memory file's byte-range locks, and its share of a limited disk |
+//! | `maps` | how many maps this process has, and may have |
+//! | `open_files` | files that are opened when they are needed: few descriptors for many files |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map that holds nothing but atomic words, with the hook for its stores |
 //! | `writable` | bytes that one transaction fills in place, before anyone else sees them |
@@ -27,16 +30,24 @@ mod arguments;
 mod block;
 #[forbid(unsafe_code)]
 mod error;
+#[allow(unsafe_code, reason = "a system call")]
+mod extent_map;
 #[forbid(unsafe_code)]
 mod extents;
+#[forbid(unsafe_code)]
+mod file_system;
 #[forbid(unsafe_code)]
 mod host;
 #[allow(unsafe_code, reason = "system calls")]
 mod linux;
 #[forbid(unsafe_code)]
 mod locks;
+#[forbid(unsafe_code)]
+mod maps;
 #[allow(unsafe_code, reason = "words that live in a block")]
 mod memory;
+#[forbid(unsafe_code)]
+mod open_files;
 #[forbid(unsafe_code)]
 mod real;
 #[allow(unsafe_code, reason = "address ranges")]
@@ -51,11 +62,15 @@ mod writable;
 use std::fmt::Debug;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 pub use error::FileError;
 pub use host::Host;
+#[doc(hidden)]
+pub use maps::set_map_limit;
 pub use memory::MemoryStorage;
+pub use open_files::{Idle, Reopened, ToSync};
+pub(crate) use open_files::{MOST, OpenFiles, is_of_opening, is_out_of_descriptors, is_out_of_memory};
 pub use real::RealStorage;
 pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
@@ -108,6 +123,11 @@ pub trait Storage: Send + Sync + Debug {
     fn reading_holes_takes_space(&self) -> bool {
         false
     }
+    /// Whether a store through a map may need new space although space was set aside, as on btrfs: then each is preceded by
+    /// [`Words::make_writable`], without which a full disk turns the store into a signal.
+    fn stores_may_take_space(&self) -> bool {
+        false
+    }
     /// Where the folder's pages and locks are kept: whether a lock that another process holds proves that both share memory.
     fn host(&self) -> io::Result<Host> {
         Ok(Host::PROCESS)
@@ -116,6 +136,41 @@ pub trait Storage: Send + Sync + Debug {
     fn folder_identity(&self) -> io::Result<(u64, u64)>;
     /// What to call this storage in messages: the folder's path.
     fn name(&self) -> String;
+    /// A file that can be closed and opened again has just been used. A storage that keeps few files open closes another one.
+    #[doc(hidden)]
+    fn note_open(&self, file: &Arc<Reopened>) {
+        let _ = file;
+    }
+    /// Something has maps that it can give up while nobody uses it.
+    #[doc(hidden)]
+    fn note_idle(&self, what: Weak<dyn Idle>) {
+        let _ = what;
+    }
+    /// A map is about to be made, or a commit was: where there are too many maps, some are given up.
+    #[doc(hidden)]
+    fn check_maps(&self) {}
+    /// Whether, since the last call, there were too many maps and none could be given up: what is not synced keeps them.
+    #[doc(hidden)]
+    fn take_crowded(&self) -> bool {
+        false
+    }
+}
+
+/// What can sync a file and takes no descriptor: it hears of every write-back that fails from when it was made, or from when
+/// the file that it was made of was opened, on.
+pub trait Syncer: Send + Sync + Debug {
+    /// As [`File::sync`].
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// A handle that stays open to sync its file: for storages whose handles cost nothing.
+#[derive(Debug)]
+pub struct ByHandle(pub Arc<dyn File>);
+
+impl Syncer for ByHandle {
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
 }
 
 /// One open file: in POSIX terms one open file description, so that locks belong to this value.
@@ -132,20 +187,24 @@ pub trait File: Send + Sync + Debug {
     /// an error (`StorageFull` among them) any part of the bytes may have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Sets aside disk space for `[offset, offset + len)`, lengthening the file if need be; bytes that were not there
-    /// read as zero, and no byte that was there changes. After `Ok`, writing there cannot fail for want of space; `StorageFull`
-    /// if there is none.
+    /// read as zero, and no byte that was there changes. After `Ok`, writing there cannot fail for want of space (but where
+    /// [`Storage::stores_may_take_space`]); `StorageFull` if there is none. Where a file system has no such call, pages of zeros
+    /// are written over: nobody may store to the range meanwhile.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
     /// Sets the length without setting space aside (holes read as zero).
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// The first run of bytes at or behind `from` that may hold something else than zeros; all before it are zeros. `None`:
-    /// there is none up to the file's end. What was never written costs no memory to find out; a storage that cannot tell
-    /// gives everything to the end.
+    /// there is none up to the file's end. What was never written costs no memory to find out; a storage that cannot tell, or
+    /// may tell of what is on the disk only, gives everything to the end.
     fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
         let len = self.len()?;
         Ok((from < len).then_some(from..len))
     }
     /// `fdatasync`: everything written to the file, by `write_at` or through a [`Words`] map, is on the disk.
     fn sync(&self) -> io::Result<()>;
+    /// What can sync the first `len` bytes of the file when this handle, which may have written to it, is closed. The file may
+    /// end before.
+    fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>>;
     /// Asks the kernel to begin writing `[offset, offset + len)` back, without waiting. Only a hint.
     fn start_writeback(&self, offset: u64, len: u64);
     /// Maps `[offset, offset + len)` shared and writable as atomic words. Both are multiples of [`PAGE`] and lie inside

@@ -13,19 +13,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use memmap2::MmapOptions;
-use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, Mode, OFlags, SeekFrom, StatxFlags};
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, retry_on_intr};
 
 use super::arguments::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
 use super::error::FileError;
-use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Words, linux};
+use super::file_system::FileSystem;
+use super::maps::Counted;
+use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Syncer, Words, linux};
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
 const MNT_ID_UNIQUE: u32 = 0x4000;
-
-/// What `fstatfs` says of a tmpfs.
-const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// A folder of the file system, held open.
 ///
@@ -41,6 +40,7 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 pub struct RealStorage {
     folder: OwnedFd,
     name: String,
+    system: FileSystem,
 }
 
 impl RealStorage {
@@ -62,7 +62,8 @@ impl RealStorage {
         }
         let folder = open_folder(rustix::fs::CWD, path.as_ref())
             .map_err(|errno| FileError::wrap("open folder", &name, errno))?;
-        Ok(RealStorage { folder, name })
+        let system = FileSystem::of(&folder);
+        Ok(RealStorage { folder, name, system })
     }
 
     /// Makes the folder durably if it is not there, and opens it. The folder it lies in must exist.
@@ -123,7 +124,11 @@ impl RealStorage {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(invalid("expected a regular file; move what is there out of the store".into()));
         }
-        Ok(Arc::new(RealFile { file: fs::File::from(fd), path: self.full(path), inode: stat.st_ino }))
+        if extra.contains(OFlags::EXCL) {
+            self.system.prepare_new(&fd);
+        }
+        let system = self.system;
+        Ok(Arc::new(RealFile { file: fs::File::from(fd), path: self.full(path), inode: stat.st_ino, system }))
     }
 
     /// A new descriptor of a folder below this one, or of this one.
@@ -206,8 +211,9 @@ impl Storage for RealStorage {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        let sync = || Ok(rustix::fs::fsync(self.folder(path)?)?);
-        sync().map_err(|e: io::Error| self.error("sync folder", path, e))
+        // To open the folder is not to sync it: what fails there has lost nothing.
+        let folder = self.folder(path).map_err(|e| self.error("open folder", path, e))?;
+        rustix::fs::fsync(folder).map_err(|errno| self.error("sync folder", path, errno))
     }
 
     fn reserve(&self, len: usize) -> io::Result<Reservation> {
@@ -242,8 +248,11 @@ impl Storage for RealStorage {
     }
 
     fn reading_holes_takes_space(&self) -> bool {
-        // If it cannot be told, space is the cheaper thing to lose.
-        rustix::fs::fstatfs(&self.folder).map_or(true, |system| system.f_type as u64 == TMPFS_MAGIC)
+        self.system.reading_holes_takes_space()
+    }
+
+    fn stores_may_take_space(&self) -> bool {
+        self.system.stores_may_take_space()
     }
 
     fn host(&self) -> io::Result<Host> {
@@ -273,6 +282,7 @@ struct RealFile {
     file: fs::File,
     path: String,
     inode: u64,
+    system: FileSystem,
 }
 
 impl RealFile {
@@ -303,9 +313,9 @@ impl File for RealFile {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let fail = |e: io::Error| self.error("allocate space in", e);
         let end = end_of_some(offset, len).map_err(fail)?;
-        match retry_on_intr(|| rustix::fs::fallocate(&self.file, FallocateFlags::empty(), offset, len)) {
+        match self.system.set_aside(self.fd(), offset, len) {
             Ok(()) => Ok(()),
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill_holes(&self.file, offset, end).map_err(fail),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill_zeros(&self.file, offset, end).map_err(fail),
             Err(errno) => Err(fail(errno.into())),
         }
     }
@@ -318,6 +328,9 @@ impl File for RealFile {
         let len = self.len()?;
         if from >= len {
             return Ok(None);
+        }
+        if !self.system.knows_holes() {
+            return Ok(Some(from..len));
         }
         // The kernel counts space that is set aside as a hole until a page of it is in memory, stored to or only read.
         let start = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
@@ -338,6 +351,14 @@ impl File for RealFile {
         rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
     }
 
+    fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>> {
+        // The map has this very open file, which was opened for writing: `msync` on a map of one that was not writes nothing,
+        // and says that it did. No page of it is touched.
+        let len = usize::try_from(len).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
+        let map = MmapOptions::new().len(len).map_raw_read_only(&self.file);
+        Ok(Arc::new(RealMap::new(map.map_err(|e| self.error("map", e))?, &self.path)))
+    }
+
     fn start_writeback(&self, offset: u64, len: u64) {
         linux::start_writeback(self.fd(), offset, len);
     }
@@ -347,7 +368,8 @@ impl File for RealFile {
             let size = check_map(offset, len, self.len()?)?;
             MmapOptions::new().offset(offset).len(size).map_raw(&self.file)
         };
-        map().map(Words::from_map).map_err(|e| self.error("map words of", e))
+        let map = map().map_err(|e| self.error("map words of", e))?;
+        Ok(Words::from_map(RealMap::new(map, &self.path), self.system.stores_may_take_space()))
     }
 
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {
@@ -393,26 +415,48 @@ impl fmt::Debug for RealFile {
     }
 }
 
-/// Sets space aside where the file system has no `fallocate`: writes zeros over the holes in `[offset, end)` and beyond
-/// the file's end, and over nothing else. Nobody else may write to these holes meanwhile. If the disk fills up on the
-/// way, the file is left longer than it was. (On a file system that stores zeros as holes, no space can be set aside.)
-fn fill_holes(file: &fs::File, offset: u64, end: u64) -> io::Result<()> {
+/// A shared map of a file that was opened for writing. It keeps that open file, without a descriptor.
+#[derive(Debug)]
+pub(super) struct RealMap {
+    map: MmapRaw,
+    path: String,
+    _counted: Counted,
+}
+
+impl RealMap {
+    fn new(map: MmapRaw, path: &str) -> Self {
+        Self { map, path: path.to_owned(), _counted: Counted::new(1) }
+    }
+
+    pub(super) fn map(&self) -> &MmapRaw {
+        &self.map
+    }
+}
+
+impl Syncer for RealMap {
+    fn sync(&self) -> io::Result<()> {
+        // `msync` of it all: writes the file's range back and syncs the file as `fdatasync` does. Never a second time, as there.
+        self.map.flush().map_err(|e| FileError::wrap("sync", &self.path, e))
+    }
+}
+
+/// Sets space aside where the file system has no `fallocate`: writes zeros over the pages of `[offset, end)` that have nothing
+/// but zeros, and beyond the file's end. What is in them is read, for such a file system may call a page a hole that was
+/// stored to a moment ago. Nobody else may write to these pages meanwhile. If the disk fills up on the way, the file is left
+/// longer than it was. (On a file system that stores zeros as holes, no space can be set aside.)
+fn fill_zeros(file: &fs::File, offset: u64, end: u64) -> io::Result<()> {
     let len = file.metadata()?.len();
     let inside = end.min(len);
+    let mut page = [0; PAGE as usize];
     let mut at = offset;
     while at < inside {
-        let hole = match rustix::fs::seek(file, SeekFrom::Hole(at)) {
-            Ok(hole) if hole < inside => hole,
-            // A file system that cannot tell has no holes.
-            Ok(_) | Err(Errno::INVAL | Errno::NXIO) => break,
-            Err(errno) => return Err(errno.into()),
-        };
-        at = match rustix::fs::seek(file, SeekFrom::Data(hole)) {
-            Ok(data) => data.min(inside),
-            Err(Errno::NXIO) => inside,
-            Err(errno) => return Err(errno.into()),
-        };
-        write_zeros(file, hole, at)?;
+        let next = (at / PAGE * PAGE + PAGE).min(inside);
+        let part = &mut page[..(next - at) as usize];
+        file.read_exact_at(part, at)?;
+        if part.iter().all(|&byte| byte == 0) {
+            file.write_all_at(part, at)?;
+        }
+        at = next;
     }
     write_zeros(file, offset.max(len), end)
 }
@@ -442,7 +486,7 @@ mod tests {
         let mut expected = vec![0; 3 << 19];
         file.read_exact_at(&mut expected[..1 << 20], 0).unwrap();
         file.sync_all().unwrap();
-        fill_holes(&file, 4096, 3 << 19).unwrap();
+        fill_zeros(&file, 4096, 3 << 19).unwrap();
         file.sync_all().unwrap();
         let mut after = vec![1; 3 << 19];
         file.read_exact_at(&mut after, 0).unwrap();

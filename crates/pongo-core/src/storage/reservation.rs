@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use super::PAGE;
+use super::maps::Counted;
 
 const PAGE_BYTES: usize = PAGE as usize;
 
@@ -49,6 +50,8 @@ pub(super) struct Region {
     backing: Backing,
     /// What is mapped; the reservation's two atomics are copies of it for readers that take no lock.
     bounds: Mutex<Range<usize>>,
+    /// The range itself, and each file that is mapped in it.
+    maps: Counted,
 }
 
 enum Backing {
@@ -80,7 +83,13 @@ impl Reservation {
         let base =
             base.map_err(|e| describe(e.into(), format!("cannot reserve {len} bytes of address space")))?;
         let base = NonNull::new(base.cast()).expect("the kernel maps nothing at address zero unasked");
-        Ok(Reservation::over(Region { base, len, backing: Backing::Kernel, bounds: Mutex::new(0..0) }))
+        Ok(Reservation::over(Region {
+            base,
+            len,
+            backing: Backing::Kernel,
+            bounds: Mutex::new(0..0),
+            maps: Counted::new(1),
+        }))
     }
 
     /// The same over an allocation, without any system call. Only files of the memory storage can be mapped into it.
@@ -92,7 +101,13 @@ impl Reservation {
         let base = unsafe { alloc_zeroed(layout) };
         let base = NonNull::new(base)
             .ok_or_else(|| io::Error::new(io::ErrorKind::OutOfMemory, format!("no {len} bytes of memory")))?;
-        Ok(Reservation::over(Region { base, len, backing: Backing::Heap(layout), bounds: Mutex::new(0..0) }))
+        Ok(Reservation::over(Region {
+            base,
+            len,
+            backing: Backing::Heap(layout),
+            bounds: Mutex::new(0..0),
+            maps: Counted::new(0),
+        }))
     }
 
     fn over(region: Region) -> Reservation {
@@ -256,7 +271,10 @@ impl Reservation {
             let mapped =
                 unsafe { rustix::mm::mmap(region.address(at).cast(), len, access, flags, fd, offset) };
             match mapped {
-                Ok(_) => Ok(()),
+                Ok(_) => {
+                    region.maps.add();
+                    Ok(())
+                }
                 Err(error) => {
                     region.close_hole(at, len);
                     Err(error.into())

@@ -12,9 +12,10 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use memmap2::MmapRaw;
-
+use super::Syncer;
 use super::block::Block;
+use super::real::RealMap;
+use crate::guard::removable;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Sees every store made through a [`Words`] it was put on: how a simulated disk learns of what maps wrote.
@@ -44,6 +45,10 @@ pub struct Words {
     start: NonNull<AtomicU64>,
     len: usize,
     hook: Option<Arc<Hooked>>,
+    /// What syncs them; nothing for words that outlive nobody.
+    syncer: Option<Arc<dyn Syncer>>,
+    /// Whether a store may need space on the disk.
+    takes_space: bool,
     _keeper: Arc<dyn Any + Send + Sync>,
 }
 
@@ -74,17 +79,65 @@ impl Words {
     ) -> Words {
         #[cfg(loom)]
         crate::sync::register(start.as_ptr(), len, Arc::clone(&keeper));
-        Words { start, len, hook: None, _keeper: keeper }
+        Words { start, len, hook: None, syncer: None, takes_space: false, _keeper: keeper }
     }
 
-    /// All of a shared, writable map. A length that is not a multiple of 8 loses its last bytes.
-    pub(super) fn from_map(map: MmapRaw) -> Words {
-        let start = NonNull::new(map.as_mut_ptr()).expect("a map is not at address zero").cast::<AtomicU64>();
+    /// All of a shared, writable map. A length that is not a multiple of 8 loses its last bytes. `takes_space`: stores may
+    /// need space on the disk, so that [`make_writable`](Words::make_writable) has something to do.
+    pub(super) fn from_map(map: RealMap, takes_space: bool) -> Words {
+        let start =
+            NonNull::new(map.map().as_mut_ptr()).expect("a map is not at address zero").cast::<AtomicU64>();
         assert!(start.is_aligned(), "maps begin on a page");
-        let len = map.len() / size_of::<u64>();
+        let len = map.map().len() / size_of::<u64>();
+        let keeper = Arc::new(map);
         // SAFETY: the map is readable and writable, is unmapped only when the keeper is dropped, and was moved in here, so
-        // nobody else has this mapping; other mappings of the file are at other addresses.
-        unsafe { Words::from_raw(start, len, Arc::new(map)) }
+        // nobody else has this mapping but the syncer, which looks at none of it; other mappings of the file are at other
+        // addresses.
+        let words = unsafe { Words::from_raw(start, len, Arc::clone(&keeper) as _) };
+        Words { takes_space, ..words }.with_syncer(keeper)
+    }
+
+    /// Whether a store through a map may need new space on the disk, as [`Storage::stores_may_take_space`] says.
+    ///
+    /// [`Storage::stores_may_take_space`]: super::Storage::stores_may_take_space
+    #[inline]
+    pub fn stores_may_take_space(&self) -> bool {
+        self.takes_space
+    }
+
+    /// Sees to it that the pages of words `range` can be stored to: where a store may need new space, takes that space now.
+    /// Elsewhere costs nothing. A snapshot that is taken afterwards undoes it.
+    ///
+    /// # Errors
+    ///
+    /// `StorageFull` if there is no space; without this call the store would be a signal.
+    #[inline]
+    pub fn make_writable(&self, range: std::ops::Range<usize>) -> std::io::Result<()> {
+        if self.takes_space { self.populate(range) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn populate(&self, range: std::ops::Range<usize>) -> std::io::Result<()> {
+        let words = &self.all()[range];
+        if words.is_empty() {
+            return Ok(());
+        }
+        let page = super::PAGE as usize;
+        // A map begins on a page, so that the page of its first word is the map's.
+        let before = words.as_ptr().addr() % page;
+        let start = words.as_ptr().wrapping_byte_sub(before).cast_mut().cast();
+        let len = (before + size_of_val(words)).next_multiple_of(page);
+        let populate = || {
+            // SAFETY: the pages lie in this map, which lives as long as `self`, and the call changes no byte of them: it does to
+            // each what a store does before it stores.
+            unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxPopulateWrite) }
+        };
+        match removable!("space.writable", rustix::io::retry_on_intr(populate)) {
+            // Linux before 5.14 has no such call; nothing is promised there (docs/design/full-disk.md).
+            Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+            Err(rustix::io::Errno::FAULT) => Err(super::file_system::no_space_for_a_page()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Zeroed words in this process's memory.
@@ -106,6 +159,20 @@ impl Words {
     pub fn with_hook(mut self, file: u64, offset: u64, hook: Arc<dyn StoreHook>) -> Words {
         self.hook = Some(Arc::new(Hooked { hook, file, offset }));
         self
+    }
+
+    /// The same words, and what [`sync`](Self::sync) calls.
+    #[must_use]
+    pub fn with_syncer(mut self, syncer: Arc<dyn Syncer>) -> Words {
+        self.syncer = Some(syncer);
+        self
+    }
+
+    /// `fdatasync` of the file, as far as it is mapped here: everything stored in these words, through whatever map, and written
+    /// there, is on the disk. Takes no descriptor, and hears of every write-back that failed since the file was opened to be
+    /// mapped. Words of memory are as durable as they get.
+    pub fn sync(&self) -> std::io::Result<()> {
+        self.syncer.as_ref().map_or(Ok(()), |syncer| syncer.sync())
     }
 
     /// Number of words.

@@ -10,12 +10,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arguments::{check_map, invalid};
-use super::{File, PAGE, RawFile, Reservation};
+use super::{PAGE, RawFile, Reopened, Reservation, Storage};
 
 /// Whole pages of a file.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    pub(crate) file: Arc<dyn File>,
+    pub(crate) file: Arc<Reopened>,
     pub(crate) offset: u64,
     pub(crate) len: u64,
 }
@@ -32,25 +32,32 @@ pub(crate) struct WritableMap {
 
 impl WritableMap {
     /// Maps the pieces one behind the other; of all their bytes `own` is what can be reached. `None` if they are not files
-    /// of the operating system.
+    /// of the operating system. Of many files few are open at a time.
     ///
     /// # Safety
     /// As long as the map lives, nobody reads or writes these bytes of the files in another way but the kernel: no reference
     /// to them is made through another map, and the files are not truncated.
-    pub(crate) unsafe fn over(pieces: &[Piece], own: Range<usize>) -> io::Result<Option<Self>> {
-        let all_real = pieces.iter().all(|piece| matches!(piece.file.raw(), RawFile::Real(_)));
-        if !all_real {
-            return Ok(None);
-        }
-        let range = Reservation::in_kernel(check_own(&own, pieces.iter().map(|piece| piece.len).sum())?)?;
+    pub(crate) unsafe fn over(
+        storage: &dyn Storage,
+        pieces: &[Piece],
+        own: Range<usize>,
+    ) -> io::Result<Option<Self>> {
+        let len = check_own(&own, pieces.iter().map(|piece| piece.len).sum())?;
+        let mut range = None;
         let mut at = 0;
         for piece in pieces {
-            let RawFile::Real(fd) = piece.file.raw() else { return Ok(None) };
-            let len = check_map(piece.offset, piece.len, piece.file.len()?)?;
+            // What is stored through the map is written as well.
+            let file = piece.file.file_to_write(storage)?;
+            let RawFile::Real(fd) = file.raw() else { return Ok(None) };
+            let range = match &range {
+                Some(range) => range,
+                None => range.insert(Reservation::in_kernel(len)?),
+            };
+            let len = check_map(piece.offset, piece.len, file.len()?)?;
             range.map_file_writable(fd, piece.offset, len, at)?;
             at += len;
         }
-        Ok(Some(Self { range, own, in_files: true }))
+        Ok(range.map(|range| Self { range, own, in_files: true }))
     }
 
     /// The same face over zeroed memory that belongs to no file: for storages whose files are not the operating system's.
@@ -105,7 +112,7 @@ mod tests {
             let file = storage.create(name).unwrap();
             file.allocate(0, 4 * PAGE).unwrap();
             file.write_at(&[7; 4 * PAGE as usize], 0).unwrap();
-            Piece { file, offset, len }
+            Piece { file: Reopened::made(storage, name.to_owned(), 4 * PAGE, file), offset, len }
         };
         vec![piece("a", 2 * PAGE, 2 * PAGE), piece("b", PAGE, PAGE)]
     }
@@ -114,26 +121,29 @@ mod tests {
     #[cfg_attr(miri, ignore = "maps real files")]
     fn stores_reach_the_files_and_no_neighbour() {
         let folder = tempfile::tempdir().unwrap();
-        let pieces = pieces(&RealStorage::open(folder.path()).unwrap());
+        let storage = RealStorage::open(folder.path()).unwrap();
+        let pieces = pieces(&storage);
         // SAFETY: the files are this test's own, and it reads them when the map is gone.
-        let mut map = unsafe { WritableMap::over(&pieces, 100..2 * PAGE as usize + 9) }.unwrap().unwrap();
+        let mut map =
+            unsafe { WritableMap::over(&storage, &pieces, 100..2 * PAGE as usize + 9) }.unwrap().unwrap();
         assert!(map.is_in_files());
         assert_eq!(map.bytes(), [7; 2 * PAGE as usize - 91]);
         map.bytes_mut().fill(9);
         drop(map);
         let mut all = [0; 4 * PAGE as usize];
         let changed = |all: &[u8]| (0..all.len()).filter(|at| all[*at] == 9).collect::<Vec<_>>();
-        pieces[0].file.read_at(&mut all, 0).unwrap();
+        pieces[0].file.file(&storage).unwrap().read_at(&mut all, 0).unwrap();
         assert_eq!(changed(&all), (2 * PAGE as usize + 100..4 * PAGE as usize).collect::<Vec<_>>());
-        pieces[1].file.read_at(&mut all, 0).unwrap();
+        pieces[1].file.file(&storage).unwrap().read_at(&mut all, 0).unwrap();
         assert_eq!(changed(&all), (PAGE as usize..PAGE as usize + 9).collect::<Vec<_>>());
     }
 
     #[test]
     fn what_is_no_real_file_is_not_mapped() {
-        let pieces = pieces(&MemoryStorage::new());
+        let storage = MemoryStorage::new();
+        let pieces = pieces(&storage);
         // SAFETY: nothing is mapped.
-        assert!(unsafe { WritableMap::over(&pieces, 0..1) }.unwrap().is_none());
+        assert!(unsafe { WritableMap::over(&storage, &pieces, 0..1) }.unwrap().is_none());
         let mut map = WritableMap::in_memory(5..5000).unwrap();
         assert!(!map.is_in_files());
         assert_eq!(map.bytes(), [0; 4995]);
@@ -145,11 +155,12 @@ mod tests {
     #[cfg_attr(miri, ignore = "maps real files")]
     fn bounds_are_checked() {
         let folder = tempfile::tempdir().unwrap();
-        let mut pieces = pieces(&RealStorage::open(folder.path()).unwrap());
+        let storage = RealStorage::open(folder.path()).unwrap();
+        let mut pieces = pieces(&storage);
         // SAFETY: nothing is mapped.
-        assert!(unsafe { WritableMap::over(&pieces, 0..3 * PAGE as usize + 1) }.is_err());
+        assert!(unsafe { WritableMap::over(&storage, &pieces, 0..3 * PAGE as usize + 1) }.is_err());
         pieces[1].len = 4 * PAGE;
         // SAFETY: nothing is mapped.
-        assert!(unsafe { WritableMap::over(&pieces, 0..1) }.is_err(), "beyond the file's end");
+        assert!(unsafe { WritableMap::over(&storage, &pieces, 0..1) }.is_err(), "beyond the file's end");
     }
 }

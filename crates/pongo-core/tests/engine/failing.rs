@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use pongo_core::engine::{Change, Engine, IndexError, Indexer, Killed};
 use pongo_core::error::{CommitError, WriteError};
+use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_core::table::{TableCore, TableView};
 
@@ -202,8 +203,8 @@ impl Indexer for Panics {
         self.0.create(table)
     }
 
-    fn reserve(&self, view: &TableView, hashes: &[u64]) -> Result<(), IndexError> {
-        self.0.reserve(view, hashes)
+    fn reserve(&self, view: &TableView, hashes: &[u64], deaths: &[RowId]) -> Result<(), IndexError> {
+        self.0.reserve(view, hashes, deaths)
     }
 
     fn apply(&self, _: &Change<'_>, _: bool) -> Result<(), IndexError> {

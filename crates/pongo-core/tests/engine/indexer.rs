@@ -70,7 +70,7 @@ impl Indexer for MapIndexer {
         Ok(())
     }
 
-    fn reserve(&self, _view: &TableView, _hashes: &[u64]) -> Result<(), IndexError> {
+    fn reserve(&self, _view: &TableView, _hashes: &[u64], _deaths: &[RowId]) -> Result<(), IndexError> {
         Ok(())
     }
 

@@ -60,6 +60,13 @@ impl<'a> Writer<'a> {
         self.head.set(head_word::ACCOUNTS + self.view.root.account * head_word::ACCOUNT_WORDS + word, value);
     }
 
+    /// Before anything is stored: all files have their space.
+    pub(super) fn set_aside(&self) -> Result<(), Fault> {
+        self.head.set_aside(&*self.view.maps.folder.storage)?;
+        let (pieces, _) = self.counts()?;
+        self.view.maps.set_aside(pieces, self.view.root.bits)
+    }
+
     /// Pieces and segments that the account counts, if it can be this epoch's.
     pub(super) fn counts(&self) -> Result<(usize, u64), Fault> {
         let [epoch, pieces, allocated] =

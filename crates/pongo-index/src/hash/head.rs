@@ -3,11 +3,10 @@
 //! It is one page, mapped by everyone, and is changed in place by single stores. The root is the last thing that a build
 //! stores: as long as it is zero there is no index.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pongo_core::guard::{fails, removable};
-use pongo_core::storage::{File, PAGE, Words};
+use pongo_core::storage::{PAGE, Storage, Words};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::Identity;
@@ -26,8 +25,9 @@ const NAME: &str = "head";
 #[derive(Debug)]
 pub(super) struct Head {
     words: Words,
-    file: Arc<dyn File>,
     path: String,
+    /// Whether this process knows that the file has its space.
+    set_aside: AtomicBool,
 }
 
 fn identity_words(identity: Identity) -> [u64; head_word::CHECK] {
@@ -56,10 +56,26 @@ impl Head {
         if file.len().map_err(|error| HashError::io("measure", &path, error))? < PAGE {
             return Ok(None);
         }
-        // A copy of the store may have left out pages of zeros: on a full disk a store into one is a signal.
-        file.allocate(0, PAGE).map_err(|error| HashError::io("set aside space of", &path, error))?;
+        if folder.storage.reading_holes_takes_space() {
+            file.allocate(0, PAGE).map_err(|error| HashError::io("set aside space of", &path, error))?;
+        }
         let words = file.map_words(0, PAGE).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(Some(Head { words, file, path }))
+        Ok(Some(Head { words, path, set_aside: AtomicBool::new(false) }))
+    }
+
+    /// *Writer.* Sees to it that the page has space: a copy of the store may have left out pages of zeros, or share blocks with
+    /// it, and on a full disk a store into one is a signal. As for the pieces, the file is opened for it.
+    pub(super) fn set_aside(&self, storage: &dyn Storage) -> Result<(), Fault> {
+        if !self.set_aside.load(Ordering::Relaxed) {
+            storage
+                .open(&self.path)
+                .and_then(|file| file.allocate(0, PAGE))
+                .map_err(|error| HashError::io("set aside space of", &self.path, error))?;
+            self.set_aside.store(true, Ordering::Relaxed);
+        }
+        self.words
+            .make_writable(0..self.words.len())
+            .map_err(|error| HashError::io("make pages writable of", &self.path, error))
     }
 
     /// Opens the head of an index that must be there and be `identity`'s.
@@ -108,6 +124,7 @@ impl Head {
             Some(head) => head,
             None => Head::make(folder)?,
         };
+        head.set_aside(&*folder.storage)?;
         if head.check(folder, identity).is_err() {
             head.set(head_word::ROOT, 0);
             let words = identity_words(identity);
@@ -129,10 +146,10 @@ impl Head {
         }
         let made = storage.create(&path).and_then(|file| {
             file.allocate(0, PAGE)?;
-            Ok((file.map_words(0, PAGE)?, file))
+            file.map_words(0, PAGE)
         });
-        let (words, file) = made.map_err(|error| HashError::io("make", &path, error))?;
-        Ok(Head { words, file, path })
+        let words = made.map_err(|error| HashError::io("make", &path, error))?;
+        Ok(Head { words, path, set_aside: AtomicBool::new(true) })
     }
 
     #[inline]
@@ -167,7 +184,7 @@ impl Head {
     }
 
     pub(super) fn sync(&self) -> Result<(), Fault> {
-        removable!("hash.head.sync", self.file.sync())
+        removable!("hash.head.sync", self.words.sync())
             .map_err(|error| HashError::io("sync", &self.path, error))
     }
 }

@@ -1,12 +1,15 @@
 //! One epoch's files, mapped when something first names them.
 //!
 //! An epoch is one build of the index: its files carry its number and are never resized. What is mapped stays mapped as
-//! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows.
+//! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows. No file stays open: a map
+//! keeps what its sync needs.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
-use pongo_core::storage::{File, PAGE, Storage, Words};
+use pongo_core::storage::{PAGE, Storage, Words};
 
 use super::error::{Fault, HashError};
 use super::layout::{MAX_PIECES, MAX_TOP_BITS, SEGMENT_WORDS, piece_segments, place};
@@ -29,11 +32,30 @@ impl Folder {
     }
 }
 
-/// A mapped file, kept open so that a failed write-back reaches [`File::sync`].
+/// A mapped file.
 #[derive(Debug)]
 struct Mapped {
     words: Words,
-    file: Arc<dyn File>,
+    /// Whether this process knows that the file has all its space.
+    set_aside: AtomicBool,
+}
+
+impl Mapped {
+    /// *Writer.* A copy of a store has holes where this one had zeros, or shares blocks with it: a store into one on a full disk
+    /// is a signal. The file is opened for it: where zeros are written over zeros, it is the map's open file, which was there
+    /// before, that hears of a write-back that fails.
+    fn set_aside(&self, storage: &dyn Storage, path: impl FnOnce() -> String) -> Result<(), Fault> {
+        if !self.set_aside.load(Ordering::Relaxed) {
+            let path = path();
+            let bytes = (self.words.len() * size_of::<u64>()) as u64;
+            storage
+                .open(&path)
+                .and_then(|file| file.allocate(0, bytes))
+                .map_err(|error| HashError::io("allocate space in", &path, error))?;
+            self.set_aside.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// The maps of one epoch.
@@ -136,6 +158,7 @@ impl Maps {
     #[cold]
     fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
         let path = self.folder.path(&name);
+        self.folder.storage.check_maps();
         let file = match self.folder.storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -147,10 +170,34 @@ impl Maps {
         if found < bytes {
             return Err(self.folder.damaged(format!("{name} has {found} bytes, expected {bytes}")));
         }
-        // A copy of a store has holes where this one had zeros; a store into a hole of a full disk is a signal.
-        file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
+        if self.folder.storage.reading_holes_takes_space() {
+            file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
+        }
         let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(&cell.get_or_init(|| Mapped { words, file }).words)
+        Ok(&cell.get_or_init(|| Mapped { words, set_aside: AtomicBool::new(false) }).words)
+    }
+
+    /// *Writer.* Sees to it that the first `pieces` pieces and the top with `bits` bits have all their space.
+    pub(super) fn set_aside(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+        let storage = &*self.folder.storage;
+        for piece in 0..pieces {
+            self.piece(piece)?;
+            if let Some(mapped) = self.pieces[piece].get() {
+                mapped.set_aside(storage, || self.folder.path(&Self::piece_name(self.epoch, piece)))?;
+            }
+        }
+        self.top(bits)?;
+        match self.tops[bits as usize].get() {
+            Some(mapped) => mapped.set_aside(storage, || self.folder.path(&Self::top_name(self.epoch, bits))),
+            None => Ok(()),
+        }
+    }
+
+    /// *Writer.* Takes the space that stores to these words may need, as [`Words::make_writable`] does.
+    pub(super) fn make_writable(&self, words: &Words, range: Range<usize>) -> Result<(), Fault> {
+        words
+            .make_writable(range)
+            .map_err(|error| HashError::io("make pages writable in", &self.folder.dir, error))
     }
 
     /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
@@ -195,10 +242,16 @@ impl Maps {
         let _ = self.folder.storage.remove(&self.folder.path(&Self::top_name(self.epoch, bits)));
     }
 
-    /// Syncs the first `pieces` pieces and the top with `bits` bits.
+    /// Maps the first `pieces` pieces, so that whatever names a segment in them needs no descriptor and no map.
+    pub(super) fn map_pieces(&self, pieces: usize) -> Result<(), Fault> {
+        (0..pieces).try_for_each(|piece| self.piece(piece).map(|_| ()))
+    }
+
+    /// Syncs the first `pieces` pieces and the top with `bits` bits, through their maps: what was stored since they were mapped,
+    /// and a write-back of it that failed, is theirs to know.
     pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
         let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
-            Some(mapped) => removable!("hash.pieces.sync", mapped.file.sync())
+            Some(mapped) => removable!("hash.pieces.sync", mapped.words.sync())
                 .map_err(|error| HashError::io("sync", &self.folder.path(&name), error)),
             None => Ok(()),
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use super::account::{Base, Writer};
 use super::error::{Fault, HashError};
 use super::layout::{
-    CAPACITY, Kind, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry, segment_word,
+    CAPACITY, Kind, LINE, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry, segment_word,
 };
 use super::segment::Segment;
 use super::{Candidate, HashIndex};
@@ -66,6 +66,7 @@ impl HashIndex {
     /// [`HashError::Damaged`] if what it finds cannot be what a dying writer leaves.
     pub fn recover(&self) -> Result<(), HashError> {
         let writer = self.writer()?;
+        writer.set_aside()?;
         writer.undo_split()?;
         Ok(writer.find_free()?)
     }
@@ -151,9 +152,11 @@ impl<'a> Writer<'a> {
         let base = self.check_base(number, self.view.maps.segment(number)?)?;
         let bits = self.view.root.bits;
         let first = super::layout::top_index(base.prefix, bits);
+        let range = first..first + (1 << (bits - base.depth));
+        self.view.maps.make_writable(self.view.top, range.clone())?;
         // A generation of its own: a reader that saw the successors' entries must notice that they are gone.
         let entry = TopEntry::new(number, self.generation()?);
-        for at in first..first + (1 << (bits - base.depth)) {
+        for at in range {
             self.view.top.store(at, entry.0, Ordering::Release);
         }
         self.set(account_word::INTENT, 0);
@@ -182,7 +185,9 @@ impl<'a> Writer<'a> {
         self.set(account_word::FREE_COUNT, 0);
         self.set(account_word::FREE, 0);
         for number in (0..allocated as u32).filter(|&number| !named[number as usize]) {
-            self.free(&[(number, self.view.maps.segment(number)?)]);
+            let segment = self.view.maps.segment(number)?;
+            self.view.maps.make_writable(segment.words, segment.base..segment.base + LINE)?;
+            self.free(&[(number, segment)]);
         }
         Ok(())
     }

@@ -2,14 +2,17 @@
 //! of space. Splits happen here and nowhere else, before the commit is in the journal; if it never gets there, the index
 //! has more room than it needs and is as right as before.
 
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use pongo_core::ids::RowId;
+use pongo_core::storage::PAGE;
 
 use super::account::{Base, Writer};
 use super::error::{Fault, HashError};
 use super::layout::{
-    CAPACITY, Kind, SPLIT_AT, TopEntry, account_word, entry, max_depth, segment_word, top_index,
+    CAPACITY, Kind, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, TopEntry, account_word, entry, home, max_depth,
+    segment_word, top_index,
 };
 use super::segment::{Image, Segment};
 use super::write::{SORT_BITS, sort_by_top};
@@ -17,7 +20,7 @@ use super::{HashIndex, KeyHashes};
 
 impl HashIndex {
     /// *Writer.* Makes room for entries with these hashes. After `Ok`, inserting them (until the next `reserve`) does not
-    /// fail for want of space. Hashes of keys that are there already, and will only be replaced, may be left out.
+    /// fail for want of space, and nothing that is done to the index needs a descriptor or a map. Hashes of keys that are there already, and will only be replaced, may be left out.
     ///
     /// Costs some 10 ns a hash if there is room; a segment that has none splits, at some 100 µs with its 3,577 rows in
     /// memory.
@@ -27,9 +30,38 @@ impl HashIndex {
     /// [`HashError::Full`] if the storage has no space: the index then holds what it held. [`HashError::Damaged`] if files
     /// and rows contradict each other, [`HashError::Exhausted`] after 2³⁸ splits.
     pub fn reserve(&self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
-        Ok(self.writer()?.reserve(hashes, keys)?)
+        let mut writer = self.writer()?;
+        writer.set_aside()?;
+        writer.reserve(hashes, keys)?;
+        // Also for entries that are only changed: they may lie in a piece that another process made.
+        let (pieces, _) = writer.counts()?;
+        Ok(writer.view.maps.map_pieces(pieces)?)
+    }
+
+    /// *Writer.* Takes the space that changing entries with these hashes may need, on a file system where stores to a map do
+    /// (elsewhere does nothing): behind a [`reserve`](Self::reserve) of those of them that are new. Costs a call of the system
+    /// for each page.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reserve`](Self::reserve).
+    pub fn make_writable(&self, hashes: impl IntoIterator<Item = u64>) -> Result<(), HashError> {
+        if !self.first.folder.storage.stores_may_take_space() {
+            return Ok(());
+        }
+        let (writer, mut done) = (self.writer()?, HashSet::new());
+        let hashes: Vec<u64> = hashes.into_iter().collect();
+        for &hash in &hashes {
+            writer.make_entries_writable(hash, hashes.len(), &mut done)?;
+        }
+        Ok(())
     }
 }
+
+/// Of more changes than this all pages of a segment are made writable, without a look at where they go.
+const FEW: usize = 64;
+/// Words of a page.
+const PAGE_WORDS: usize = PAGE as usize / size_of::<u64>();
 
 /// What [`Writer::make_room`] did.
 enum Room {
@@ -54,6 +86,55 @@ impl<'a> Writer<'a> {
             .chunk_by_mut(|&a, &b| top_index(a, bits) == top_index(b, bits))
             .for_each(<[u64]>::sort_unstable);
         self.reserve_sorted(&sorted, keys)
+    }
+
+    /// The pages of all slots that `count` changes to entries with this hash, and others, can store to. `done` has the pages that
+    /// were made writable by the caller, by segment.
+    fn make_entries_writable(
+        &self,
+        hash: u64,
+        count: usize,
+        done: &mut HashSet<(u32, usize)>,
+    ) -> Result<(), Fault> {
+        let base = self.base(hash)?;
+        let mut chain = vec![(base.number, base.segment)];
+        for member in self.view.chain(base.segment) {
+            chain.push(member?);
+        }
+        if count > FEW {
+            for (number, segment) in chain {
+                if done.insert((number, usize::MAX)) {
+                    let all = segment.base..segment.base + SEGMENT_WORDS;
+                    self.view.maps.make_writable(segment.words, all)?;
+                }
+            }
+            return Ok(());
+        }
+        let mut make = |number: u32, segment: Segment<'a>, word: usize| {
+            let page = word / PAGE_WORDS;
+            if !done.insert((number, page)) {
+                return Ok(());
+            }
+            let from = segment.base + page * PAGE_WORDS;
+            self.view.maps.make_writable(segment.words, from..(from + PAGE_WORDS).min(segment.words.len()))
+        };
+        for (number, segment) in chain {
+            // The header, which counts.
+            make(number, segment, 0)?;
+            // An entry that is there lies before the first line that ends with an empty slot; a new one goes to the first
+            // vacancy, of which other changes take less than `count`.
+            let (mut at, mut vacant) = (home(hash), 0);
+            for _ in 0..LINES {
+                let line = segment.line(at);
+                make(number, segment, LINE + at * LINE)?;
+                vacant += line.iter().filter(|&&word| entry::is_vacant(word)).count();
+                if vacant >= count && line[LINE - 1] == entry::EMPTY {
+                    break;
+                }
+                at = if at + 1 == LINES { 0 } else { at + 1 };
+            }
+        }
+        Ok(())
     }
 
     /// Whether every segment can take its share as it is. Only tried where counting is cheaper than sorting.
@@ -191,6 +272,7 @@ impl<'a> Writer<'a> {
             self.grow_top(depth)?;
         }
         let range = self.top_range(base)?;
+        self.view.maps.make_writable(self.view.top, range.clone())?;
         let upper = base.prefix | 1_u64.checked_shl(64 - depth).unwrap_or(0);
         let (high, low): (Vec<_>, Vec<_>) =
             entries.into_iter().partition(|&(hash, _)| split && hash >= upper);
@@ -200,6 +282,9 @@ impl<'a> Writer<'a> {
         let mut old = vec![(base.number, base.segment)];
         for member in self.view.chain(base.segment) {
             old.push(member?);
+        }
+        for (_, segment) in &old {
+            self.view.maps.make_writable(segment.words, segment.base..segment.base + LINE)?;
         }
         let mut numbers = Vec::with_capacity(2);
         for (prefix, entries) in &sides {
@@ -240,6 +325,7 @@ impl<'a> Writer<'a> {
         for i in 0..chain_len(entries.len()) {
             let (number, segment) = self.take()?;
             let kind = if i == 0 { Kind::Base { depth } } else { Kind::Overflow };
+            self.view.maps.make_writable(segment.words, segment.base..segment.base + SEGMENT_WORDS)?;
             images.push((number, segment, Image::new(kind, number, prefix)));
         }
         let mut filling = 0;

@@ -5,7 +5,7 @@ use pongo_core::ids::RowId;
 
 use super::account::{Base, Writer};
 use super::error::{Fault, HashError};
-use super::layout::{CAPACITY, Kind, entry, segment_word, top_index};
+use super::layout::{CAPACITY, Kind, SEGMENT_WORDS, entry, segment_word, top_index};
 use super::segment::{Image, Segment};
 use super::{Candidate, HashIndex};
 
@@ -172,6 +172,7 @@ impl<'a> Writer<'a> {
         }
         self.ensure(1)?;
         let (number, segment) = self.take()?;
+        self.view.maps.make_writable(segment.words, segment.base..segment.base + SEGMENT_WORDS)?;
         let mut image = Image::new(Kind::Overflow, number, base.prefix);
         image.set(segment_word::NEXT, base.segment.get(segment_word::NEXT));
         let below = first.map_or(0, |first| first.get(segment_word::POSITION));

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use pongo_core::guard::removable;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
@@ -119,7 +120,8 @@ fn expect_content(path: &Path, len: u64, spare: u64) -> Result<u64, StoreError> 
     let opened = unless_gone(File::open(path))
         .map_err(|error| StoreError::io("open", path.display().to_string(), error))?;
     let Some(file) = opened else { return Ok(0) };
-    let Content { bytes, end } = content(&file, len);
+    let Content { bytes, end } = content_of(&file, len)
+        .map_err(|error| StoreError::io("write back", path.display().to_string(), error))?;
     // The first is for a file whose content is large itself.
     let most = end.min(bytes.saturating_mul(BYTES_PER_CONTENT)).saturating_add(spare);
     if len <= most {
@@ -135,8 +137,19 @@ struct Content {
     end: u64,
 }
 
-/// Asks the file system, which counts what it has not yet written, and does not count what compression saves; blocks on disk
-/// would say neither. One that knows nothing of holes has none.
+/// What of a file is no hole. A file system may call a hole what was written a moment ago, as FUSE with a writeback cache does:
+/// where it tells of holes it is asked again once that is on the disk.
+fn content_of(file: &File, len: u64) -> io::Result<Content> {
+    let content = content(file, len);
+    if content.bytes == len {
+        return Ok(content);
+    }
+    removable!("ordered.holes.sync", file.sync_data())?;
+    Ok(self::content(file, len))
+}
+
+/// Asks the file system, which counts what it has not yet written (but see above), and does not count what compression saves;
+/// blocks on disk would say neither. One that knows nothing of holes has none.
 fn content(file: &File, len: u64) -> Content {
     let mut content = Content { bytes: 0, end: 0 };
     while content.end < len {

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use pongo_core::ids::RowId;
 use pongo_core::storage::{
-    File, Host, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Words,
+    ByHandle, File, Host, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer, Words,
 };
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
@@ -177,6 +177,9 @@ impl File for HookedFile {
     }
     fn sync(&self) -> io::Result<()> {
         self.inner.sync()
+    }
+    fn syncer(self: Arc<Self>, _len: u64) -> io::Result<Arc<dyn Syncer>> {
+        Ok(Arc::new(ByHandle(self)))
     }
     fn start_writeback(&self, offset: u64, len: u64) {
         self.inner.start_writeback(offset, len);

@@ -14,6 +14,7 @@ pub(crate) enum Call {
     SetLen,
     SyncData,
     SyncAll,
+    SyncMap,
     SyncRange,
     Rename,
     Remove,
@@ -35,7 +36,7 @@ pub(crate) enum How {
 }
 
 impl Call {
-    pub(crate) const ALL: [Call; 18] = [
+    pub(crate) const ALL: [Call; 19] = [
         Call::Open,
         Call::Read,
         Call::ReadAt,
@@ -45,6 +46,7 @@ impl Call {
         Call::SetLen,
         Call::SyncData,
         Call::SyncAll,
+        Call::SyncMap,
         Call::SyncRange,
         Call::Rename,
         Call::Remove,
@@ -68,6 +70,7 @@ impl Call {
             Call::SetLen => &[libc::SYS_ftruncate],
             Call::SyncData => &[libc::SYS_fdatasync],
             Call::SyncAll => &[libc::SYS_fsync],
+            Call::SyncMap => &[libc::SYS_msync],
             Call::SyncRange => &[libc::SYS_sync_file_range],
             Call::Rename => &[libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_rename],
             Call::Remove => &[libc::SYS_unlinkat, libc::SYS_unlink, libc::SYS_rmdir],
@@ -117,7 +120,7 @@ impl Call {
             | Call::Seek => &[EIO],
             Call::Open | Call::Rename | Call::MakeFolder => &[EIO, ENOSPC],
             Call::Write | Call::WriteAt | Call::Allocate | Call::SetLen => &[EIO, ENOSPC],
-            Call::SyncData | Call::SyncAll => &[EIO, ENOSPC],
+            Call::SyncData | Call::SyncAll | Call::SyncMap => &[EIO, ENOSPC],
             Call::Lock => &[EIO, ENOLCK],
             Call::Map => &[ENOMEM],
         }

@@ -69,6 +69,8 @@ impl Strike {
             Call::Rename | Call::Open | Call::LookAt if is_in_journal => true,
             // Rows that cannot be had together are read one by one, and zones without them are of no use.
             Call::LookAt | Call::ReadAt if self.path.ends_with(".sums") => true,
+            // Without a map it stays open.
+            Call::Map if self.path.ends_with(TO_BE_CLOSED) => true,
             // What cannot be told of the file system is taken to be the worse.
             Call::LookAt if self.path.is_empty() => true,
             _ => self.is_of_an_index(),
@@ -176,6 +178,9 @@ fn read(path: &Path) -> String {
     fs::read(path).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// What is put behind the name of a file that is mapped to be closed.
+const TO_BE_CLOSED: &str = " (to be closed)";
+
 /// Whose file a call is about; `None` if it is neither the store's nor sled's.
 fn place_of(seen: &Seen<'_>, root: &str) -> Option<(Place, String)> {
     let locks = [libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
@@ -185,7 +190,10 @@ fn place_of(seen: &Seen<'_>, root: &str) -> Option<(Place, String)> {
     if seen.is_map_beside_files() {
         return Some((Place::Store, "memory".to_owned()));
     }
-    let path = seen.path();
+    let mut path = seen.path();
+    if seen.is_map_to_sync_by() {
+        path += TO_BE_CLOSED;
+    }
     let rest = path.strip_prefix(root)?;
     Some((if rest.starts_with("/ordered") { Place::Ordered } else { Place::Store }, path))
 }
@@ -259,7 +267,8 @@ impl Run {
 
     /// Whether transactions went on in a store of which something could not be synced.
     fn goes_on_after(&self, strike: &Strike) -> bool {
-        let synced = matches!(strike.call, Call::SyncData | Call::SyncAll) && !strike.is_of_an_index();
+        let synced =
+            matches!(strike.call, Call::SyncData | Call::SyncAll | Call::SyncMap) && !strike.is_of_an_index();
         let ends = |line: &&String| !["open", "close", "done"].contains(&line.as_str());
         let rest: Vec<&String> =
             self.said[strike.said.min(self.said.len())..].iter().take_while(ends).collect();

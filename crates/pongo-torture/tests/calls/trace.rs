@@ -58,11 +58,21 @@ impl Seen<'_> {
         self.call == Call::Map && (reserves || page)
     }
 
+    /// Whether it is a map of a file that is only to be synced through it: to be read, and wherever there is room.
+    pub(crate) fn is_map_to_sync_by(&self) -> bool {
+        let flags = self.argument(3) as i32;
+        let is_of_a_file = flags & (libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_PRIVATE) == 0;
+        self.call == Call::Map && is_of_a_file && self.argument(2) as i32 == libc::PROT_READ
+    }
+
     /// The file or folder it is about: empty if there is none.
     pub(crate) fn path(&self) -> String {
         let number = self.registers.orig_rax as c_long;
         if Call::path_first(number) {
             return self.text(self.argument(0));
+        }
+        if self.call == Call::SyncMap {
+            return self.mapped(self.argument(0));
         }
         let first = if self.call == Call::Map { self.argument(4) } else { self.argument(0) };
         let folder = self.descriptor(first as i32);
@@ -75,6 +85,15 @@ impl Seen<'_> {
             name if name.starts_with('/') => name.to_owned(),
             name => format!("{folder}/{name}"),
         }
+    }
+
+    /// The file that is mapped at an address.
+    fn mapped(&self, at: u64) -> String {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", self.thread)).unwrap_or_default();
+        let from = format!("{at:08x}-");
+        let line = maps.lines().find(|line| line.starts_with(&from));
+        let path = line.and_then(|line| line.find('/').map(|start| &line[start..]));
+        path.map_or(String::new(), |path| path.trim_end_matches(" (deleted)").to_owned())
     }
 
     fn descriptor(&self, number: i32) -> String {

@@ -36,6 +36,7 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo", "lib"),
             ("pongo", "bad_input"),
             ("pongo", "closing"),
+            ("pongo", "descriptors"),
             ("pongo", "external"),
             ("pongo", "filter"),
             ("pongo", "format"),
@@ -57,6 +58,8 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo-torture", "cuts_twice"),
             ("pongo-torture", "failing_disk"),
             ("pongo-torture", "faults"),
+            ("pongo-torture", "full_disk"),
+            ("pongo-torture", "fuse"),
             ("pongo-torture", "kills"),
             ("pongo-torture", "power"),
             ("pongo-torture", "rot"),
@@ -80,6 +83,7 @@ pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
         Kind::Comparison => {
             &["mixed_up", "missed", "closed", "rot", "damage", "flipped", "short", "cut", "power", "boot"]
         }
+        Kind::Space => &["full", "fuse"],
         Kind::Fence => &["loom", "interleaving", "concurrency"],
         Kind::Pin => &["loom", "missed", "process", "reader", "concurrency"],
     }

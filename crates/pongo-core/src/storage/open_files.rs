@@ -1,0 +1,476 @@
+//! [`OpenFiles`]: a storage that keeps few descriptors. Files that are needed now and then ([`Reopened`]) stay open as long as
+//! they are among the last few that were used, and are opened again when they are needed later. Where the system has no
+//! descriptor left for anything else, they are closed first.
+//!
+//! **A file that was written is closed only if something else will tell of a failed write-back.** The kernel tells each open
+//! file description once, and one that is opened later may hear nothing. So a written file that is closed leaves a
+//! [`Syncer`] behind: on real files a map, which has an open file of its own and takes no descriptor. Where that cannot be had
+//! the file stays open. A sync asks whoever has known of the file for longest.
+//!
+//! Maps are limited too, by far more. Where a process has more than its stores should, what nobody uses ([`Idle`]) gives
+//! its maps up; if nothing can, those that are used are made all the same, as long as the kernel lets them.
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::error::FileError;
+use super::{ByHandle, File, Host, Reservation, Storage, Syncer, maps};
+
+/// A file that is opened when it is needed, and may be closed whenever nobody uses it.
+#[derive(Debug)]
+pub struct Reopened {
+    /// Its bytes.
+    len: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    path: String,
+    file: Option<Arc<dyn File>>,
+    /// Whether something may have been written since the last sync.
+    written: bool,
+    /// Was there before the first of it was written, where the file was closed since.
+    syncer: Option<Arc<dyn Syncer>>,
+}
+
+impl Reopened {
+    /// A file that is open already, to nobody's knowledge: nothing was written to it.
+    #[must_use]
+    pub fn opened(storage: &dyn Storage, path: String, len: u64, file: Arc<dyn File>) -> Arc<Self> {
+        let made = Self::new(path, len, file, false);
+        storage.note_open(&made);
+        made
+    }
+
+    /// A file that was made, and written to, by whoever has it open.
+    #[must_use]
+    pub fn made(storage: &dyn Storage, path: String, len: u64, file: Arc<dyn File>) -> Arc<Self> {
+        let made = Self::new(path, len, file, true);
+        storage.note_open(&made);
+        made
+    }
+
+    fn new(path: String, len: u64, file: Arc<dyn File>, written: bool) -> Arc<Self> {
+        Arc::new(Self { len, state: Mutex::new(State { path, file: Some(file), written, syncer: None }) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change is a single assignment, or leaves a state that is right as well.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The open file, for anything but writing. It stays open as long as the caller has it.
+    pub fn file(self: &Arc<Self>, storage: &dyn Storage) -> io::Result<Arc<dyn File>> {
+        self.open(storage, false)
+    }
+
+    /// The open file, to be written to.
+    pub fn file_to_write(self: &Arc<Self>, storage: &dyn Storage) -> io::Result<Arc<dyn File>> {
+        self.open(storage, true)
+    }
+
+    fn open(self: &Arc<Self>, storage: &dyn Storage, to_write: bool) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        if let Some(file) = state.file.clone() {
+            state.written |= to_write;
+            drop(state);
+            storage.note_open(self);
+            return Ok(file);
+        }
+        let path = state.path.clone();
+        drop(state);
+        // Not under the lock: to get a descriptor others may have to be closed, this one's own among them.
+        let opened = storage.open(&path)?;
+        let file = {
+            let mut state = self.state();
+            state.written |= to_write;
+            Arc::clone(state.file.get_or_insert(opened))
+        };
+        storage.note_open(self);
+        Ok(file)
+    }
+
+    /// What syncs the file: from its `sync` on everything that was written is on the disk, whoever wrote it. Opens the file if
+    /// it is not open and nothing was written by this process; to err in that is not to have synced.
+    pub fn to_sync(self: &Arc<Self>, storage: &dyn Storage) -> io::Result<ToSync> {
+        // Both at once: whoever closes it meanwhile makes the one of the other.
+        let (syncer, file) = {
+            let state = self.state();
+            (state.syncer.clone(), state.file.clone())
+        };
+        let by = match (syncer, file) {
+            (Some(syncer), _) => syncer,
+            (None, Some(file)) => Arc::new(ByHandle(file)),
+            (None, None) => Arc::new(ByHandle(self.file(storage)?)),
+        };
+        Ok(ToSync { file: Arc::clone(self), by })
+    }
+
+    /// The file has another name from now on.
+    pub fn renamed(&self, path: &str) {
+        path.clone_into(&mut self.state().path);
+    }
+
+    /// Closes the file if nobody else has it and nothing is lost by it. `true`: it was open.
+    fn close(&self) -> bool {
+        let mut state = self.state();
+        let Some(file) = &state.file else { return false };
+        if state.written && state.syncer.is_none() {
+            match Arc::clone(file).syncer(self.len) {
+                Ok(syncer) => state.syncer = Some(syncer),
+                // No more maps either: it stays open.
+                Err(_) => return false,
+            }
+        }
+        state.file = None;
+        true
+    }
+}
+
+/// A file that is about to be synced.
+#[derive(Debug)]
+pub struct ToSync {
+    file: Arc<Reopened>,
+    by: Arc<dyn Syncer>,
+}
+
+impl ToSync {
+    /// `fdatasync`. Nobody writes meanwhile.
+    pub fn sync(self) -> io::Result<()> {
+        self.by.sync()?;
+        let mut state = self.file.state();
+        state.syncer = None;
+        state.written = false;
+        Ok(())
+    }
+}
+
+/// Something that has maps and can do without them while nobody uses it.
+pub trait Idle: Send + Sync + std::fmt::Debug {
+    /// Gives them up, unless somebody uses it at this moment. Takes no lock that it would have to wait for.
+    fn give_up_maps(&self);
+}
+
+/// How many files that can be reopened stay open: what a store has open beside them is a handful.
+pub(crate) const MOST: usize = 24;
+
+/// A storage over another one; see the module.
+#[derive(Debug)]
+pub(crate) struct OpenFiles {
+    inner: Arc<dyn Storage>,
+    most: usize,
+    /// The last one was used last.
+    recent: Mutex<VecDeque<Weak<Reopened>>>,
+    /// The first one is asked first.
+    idle: Mutex<VecDeque<Weak<dyn Idle>>>,
+    /// Nothing could be given up: so many more maps are made, or commits, before somebody is asked again.
+    patience: AtomicUsize,
+    crowded: AtomicBool,
+}
+
+impl OpenFiles {
+    pub(crate) fn over(inner: Arc<dyn Storage>, most: usize) -> Self {
+        Self {
+            inner,
+            most,
+            recent: Mutex::default(),
+            idle: Mutex::default(),
+            patience: AtomicUsize::new(0),
+            crowded: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks for maps to be given up until there are an eighth less than there may be, so that this is done now and then.
+    #[cold]
+    fn give_up_maps(&self, limit: usize) {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = idle().len();
+        for _ in 0..all {
+            if maps::count() < limit - limit / 8 {
+                break;
+            }
+            let mut queue = idle();
+            let Some(next) = queue.pop_front() else { break };
+            let Some(what) = next.upgrade() else { continue };
+            queue.push_back(next);
+            drop(queue);
+            what.give_up_maps();
+        }
+        let left = maps::count();
+        if left >= limit {
+            self.crowded.store(true, Ordering::Relaxed);
+            self.patience.store(limit / 16, Ordering::Relaxed);
+        }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, VecDeque<Weak<Reopened>>> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something that needs a descriptor for a moment or longer; if there is none, once more behind closing what can
+    /// be closed.
+    fn with_descriptor<T>(&self, something: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match something() {
+            Err(error) if is_out_of_descriptors(&error) => {
+                let files = std::mem::take(&mut *self.recent());
+                let closed = files.iter().filter_map(Weak::upgrade).filter(|file| file.close()).count();
+                if closed > 0 { something() } else { Err(error) }
+            }
+            done => done,
+        }
+    }
+}
+
+/// Whether the process, or the system, has no descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let number = os_number(error);
+    number == Some(libc::EMFILE) || number == Some(libc::ENFILE)
+}
+
+/// Whether the error is that of opening something, or of mapping it, on the way to what was asked for.
+pub(crate) fn is_of_opening(error: &io::Error) -> bool {
+    let detail = below(error).find_map(|error| error.get_ref()?.downcast_ref::<FileError>());
+    detail
+        .is_some_and(|detail| detail.operation().starts_with("open") || detail.operation().starts_with("map"))
+}
+
+/// Whether the system had no memory, or the process no address or map, for what was asked for.
+pub(crate) fn is_out_of_memory(error: &io::Error) -> bool {
+    below(error).any(|error| error.kind() == io::ErrorKind::OutOfMemory)
+}
+
+/// The operating system's number for an error, whatever it was wrapped in.
+fn os_number(error: &io::Error) -> Option<i32> {
+    below(error).find_map(io::Error::raw_os_error)
+}
+
+/// The error, and those of the file system that it comes from.
+fn below<'e>(error: &'e io::Error) -> impl Iterator<Item = &'e io::Error> {
+    let next = |error: &&'e (dyn Error + 'static)| -> Option<&'e (dyn Error + 'static)> { (*error).source() };
+    std::iter::successors(Some(error as &'e (dyn Error + 'static)), next)
+        .filter_map(|error| error.downcast_ref())
+}
+
+impl Storage for OpenFiles {
+    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.with_descriptor(|| self.inner.create(path))
+    }
+
+    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
+        self.with_descriptor(|| self.inner.open(path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn create_dir(&self, path: &str) -> io::Result<()> {
+        self.inner.create_dir(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        self.with_descriptor(|| self.inner.list(path))
+    }
+
+    fn sync_dir(&self, path: &str) -> io::Result<()> {
+        self.with_descriptor(|| self.inner.sync_dir(path))
+    }
+
+    fn reserve(&self, len: usize) -> io::Result<Reservation> {
+        self.inner.reserve(len)
+    }
+
+    fn cache_identity(&self) -> Option<[u8; 32]> {
+        self.inner.cache_identity()
+    }
+
+    fn reading_holes_takes_space(&self) -> bool {
+        self.inner.reading_holes_takes_space()
+    }
+
+    fn stores_may_take_space(&self) -> bool {
+        self.inner.stores_may_take_space()
+    }
+
+    fn host(&self) -> io::Result<Host> {
+        self.inner.host()
+    }
+
+    fn folder_identity(&self) -> io::Result<(u64, u64)> {
+        self.inner.folder_identity()
+    }
+
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn note_open(&self, file: &Arc<Reopened>) {
+        let mut recent = self.recent();
+        let is_it = |known: &Weak<Reopened>| std::ptr::eq(known.as_ptr(), Arc::as_ptr(file));
+        if recent.back().is_some_and(is_it) {
+            return;
+        }
+        if let Some(place) = recent.iter().position(is_it) {
+            recent.remove(place);
+        }
+        recent.push_back(Arc::downgrade(file));
+        let oldest = if recent.len() > self.most { recent.pop_front() } else { None };
+        drop(recent);
+        if let Some(oldest) = oldest.and_then(|oldest| oldest.upgrade()) {
+            oldest.close();
+        }
+    }
+
+    fn note_idle(&self, what: Weak<dyn Idle>) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(what);
+    }
+
+    fn check_maps(&self) {
+        let limit = maps::limit();
+        if maps::count() < limit {
+            return;
+        }
+        let wait = |patience: usize| patience.checked_sub(1);
+        if self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, wait).is_err() {
+            self.give_up_maps(limit);
+        }
+    }
+
+    fn take_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed) && self.crowded.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::*;
+    use crate::storage::RealStorage;
+
+    fn storage(most: usize) -> (tempfile::TempDir, Arc<OpenFiles>) {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = Arc::new(RealStorage::open(folder.path()).unwrap());
+        (folder, Arc::new(OpenFiles::over(inner, most)))
+    }
+
+    fn make(storage: &OpenFiles, name: &str) -> Arc<Reopened> {
+        let file = storage.create(name).unwrap();
+        file.write_at(&[0; 8192], 0).unwrap();
+        Reopened::made(storage, name.to_owned(), 8192, file)
+    }
+
+    fn is_open(file: &Reopened) -> bool {
+        file.state().file.is_some()
+    }
+
+    #[test]
+    fn the_last_few_that_were_used_are_open() {
+        let (_folder, storage) = storage(2);
+        let files = ["a", "b", "c"].map(|name| make(&storage, name));
+        assert_eq!(files.each_ref().map(|file| is_open(file)), [false, true, true]);
+        files[1].file(&*storage).unwrap();
+        files[0].file(&*storage).unwrap();
+        assert_eq!(files.each_ref().map(|file| is_open(file)), [true, true, false]);
+        // One that somebody has stays open for him.
+        let held = files[0].file_to_write(&*storage).unwrap();
+        for _ in 0..2 {
+            files[1].file(&*storage).unwrap();
+            files[2].file(&*storage).unwrap();
+        }
+        assert!(!is_open(&files[0]));
+        held.write_at(b"more", 4).unwrap();
+        let mut read = [0; 8];
+        files[0].file(&*storage).unwrap().read_at(&mut read, 0).unwrap();
+        assert_eq!(&read, b"\0\0\0\0more");
+    }
+
+    #[test]
+    fn what_was_written_is_closed_only_with_a_syncer_left_behind() {
+        let (_folder, storage) = storage(1);
+        let written = make(&storage, "a");
+        make(&storage, "b");
+        assert!(!is_open(&written) && written.state().syncer.is_some());
+        // One that is opened later does not know of what was before: the first one is asked.
+        written.file_to_write(&*storage).unwrap().write_at(b"x", 0).unwrap();
+        assert!(is_open(&written) && written.state().syncer.is_some());
+        written.to_sync(&*storage).unwrap().sync().unwrap();
+        assert!(written.state().syncer.is_none() && !written.state().written);
+        // There is nothing to be told of now.
+        make(&storage, "c");
+        assert!(!is_open(&written) && written.state().syncer.is_none());
+        written.file(&*storage).unwrap();
+        make(&storage, "d");
+        assert!(!is_open(&written) && written.state().syncer.is_none());
+    }
+
+    #[test]
+    fn a_file_keeps_its_names() {
+        let (_folder, storage) = storage(1);
+        let file = make(&storage, "a.new");
+        make(&storage, "other");
+        storage.rename("a.new", "a").unwrap();
+        file.renamed("a");
+        assert_eq!(file.file(&*storage).unwrap().len().unwrap(), 8192);
+    }
+
+    #[test]
+    fn what_could_not_be_opened_did_not_sync() {
+        use crate::error::Fault;
+        let failure = |operation, number| {
+            let error = FileError::wrap(operation, "a", io::Error::from_raw_os_error(number));
+            Fault::io(Fault::SYNCING, "a")(error)
+        };
+        for (operation, number, failed, exhausted) in [
+            ("sync", libc::EIO, true, false),
+            ("sync folder", libc::ENOSPC, true, false),
+            ("sync", libc::ENOMEM, true, false),
+            ("open folder", libc::EMFILE, false, true),
+            ("open", libc::ENFILE, false, true),
+            ("open folder", libc::ENOMEM, false, true),
+            ("open", libc::EIO, false, false),
+            ("map", libc::ENOMEM, false, true),
+        ] {
+            let fault = failure(operation, number);
+            assert_eq!((fault.is_failed_sync(), fault.is_exhausted()), (failed, exhausted), "{fault}");
+            // As the sync of an index is told of.
+            let Fault::Io(failure) = fault else { unreachable!() };
+            let wrapped = Fault::io(Fault::SYNCING, "an index")(io::Error::other(failure));
+            assert_eq!((wrapped.is_failed_sync(), wrapped.is_exhausted()), (failed, exhausted), "{wrapped}");
+        }
+    }
+
+    #[derive(Debug)]
+    struct Maps(Mutex<Option<Reservation>>);
+
+    impl Idle for Maps {
+        fn give_up_maps(&self) {
+            self.0.lock().unwrap().take();
+        }
+    }
+
+    #[test]
+    fn idle_maps_are_given_up_first_come_first() {
+        let (_folder, storage) = storage(1);
+        let idle: Vec<Arc<Maps>> =
+            (0..400).map(|_| Arc::new(Maps(Mutex::new(Some(storage.reserve(4096).unwrap()))))).collect();
+        for idle in &idle {
+            storage.note_idle(Arc::downgrade(idle) as _);
+        }
+        // Other tests make and drop maps at the same time: a handful.
+        storage.give_up_maps(maps::count() - 100);
+        let given_up = idle.iter().take_while(|idle| idle.0.lock().unwrap().is_none()).count();
+        assert!((100..300).contains(&given_up), "{given_up}");
+        assert!(idle[given_up..].iter().all(|idle| idle.0.lock().unwrap().is_some()));
+        assert!(!storage.take_crowded());
+        let _kept = storage.reserve(4096).unwrap();
+        storage.give_up_maps(1);
+        assert!(storage.take_crowded() && !storage.take_crowded());
+    }
+}

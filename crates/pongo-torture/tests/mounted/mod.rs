@@ -1,0 +1,118 @@
+//! File systems that a test mounts, in a mount namespace of its own so that they are gone with it, and what is known of the
+//! transactions on a store there.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use pongo::prelude::*;
+use pongo::{CommitError, WriteError};
+
+use crate::respawn;
+use crate::world::{self, Kind, Model, Outcome};
+
+pub(crate) fn run(program: &str, arguments: &[&str]) -> Outcome {
+    let output = Command::new(program).args(arguments).output()?;
+    if !output.status.success() {
+        return Err(format!("{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(())
+}
+
+pub(crate) fn word(path: &Path) -> &str {
+    path.to_str().expect("a path of the test's own")
+}
+
+/// Unmounts, for up to ten seconds: a loop device lets go of its file some time after its last user, and whoever looks at new
+/// devices (udev) may be one; until then the file system of that file is busy.
+pub(crate) fn unmount(at: &Path) -> Outcome {
+    let mut tries = 0..500;
+    loop {
+        match run("umount", &[word(at)]) {
+            Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Runs `test` in a process that may mount things, with a folder of its own. What it prints that begins with its name is shown.
+pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    if respawn::role().is_some() {
+        return test(tempfile::tempdir()?.path());
+    }
+    let allowed = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
+    if !allowed.is_ok_and(|output| output.status.success()) {
+        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
+        return Ok(());
+    }
+    let inner = respawn::command(name, "mounted");
+    let mut command = Command::new("unshare");
+    command.arg("-m").arg(inner.get_program()).args(inner.get_args());
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let own = format!("{name}: ");
+    said.lines().filter_map(|line| line.find(&own).map(|at| &line[at..])).for_each(|line| println!("{line}"));
+    let complains = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
+    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    Ok(())
+}
+
+/// What is known of the transactions.
+#[derive(Default, Debug)]
+pub(crate) struct Known {
+    pub(crate) next: u64,
+    pub(crate) done: Vec<u64>,
+    pub(crate) unknown: Vec<u64>,
+    pub(crate) refused: u64,
+    pub(crate) poisoned: u64,
+    /// What the last error said.
+    pub(crate) last: String,
+}
+
+impl Known {
+    /// Does the next transaction. `false`: the store is poisoned.
+    pub(crate) fn transact(&mut self, store: &Store) -> bool {
+        self.next += 1;
+        let outcome = world::transact(store, self.next);
+        if let Err(error) = &outcome {
+            self.last = format!("{}: {error}", self.next);
+        }
+        match outcome {
+            Ok(()) => self.done.push(self.next),
+            Err(error) if world::is_poisoned(&error) => {
+                self.poisoned += 1;
+                return false;
+            }
+            Err(CommitError::OutcomeUnknown { .. }) => {
+                self.unknown.push(self.next);
+                let next = store.begin_write().map(|_| ());
+                assert!(matches!(next, Err(WriteError::Poisoned { .. })), "{next:?}");
+            }
+            Err(_) => self.refused += 1,
+        }
+        true
+    }
+
+    /// Every acknowledged transaction is there, no refused one is, and all is as it was written.
+    pub(crate) fn compare(&mut self, store: &Store) -> Outcome {
+        let snapshot = store.begin_read()?;
+        let works = world::works_of(&snapshot)?;
+        // One that did not wait for the disk may be lost with it, if nothing behind it is there.
+        let newest = works.iter().max().copied().unwrap_or(0);
+        let may_go = |number: u64| world::kind_of(number) == Kind::Relaxed && number > newest;
+        let lost: Vec<_> =
+            self.done.iter().filter(|&&number| !works.contains(&number) && !may_go(number)).collect();
+        assert!(lost.is_empty(), "{lost:?} were acknowledged and are lost: {self:?}, {works:?}");
+        let may_be = |number: &u64| self.done.contains(number) || self.unknown.contains(number);
+        assert!(works.iter().all(may_be), "{works:?}: one was refused and is there: {self:?}");
+        let wrong = Model::of(works.iter().copied()).differences(&snapshot)?;
+        assert!(wrong.is_empty(), "{wrong:?}");
+        self.done = works;
+        self.unknown.clear();
+        Ok(())
+    }
+}
