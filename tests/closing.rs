@@ -50,8 +50,11 @@ fn ranges(store: &Store, rows: u64) -> Outcome {
     Ok(())
 }
 
-/// Length, times and content of every file and folder, but for `control`, by which processes know of each other.
-fn files(folder: &Path) -> Outcome<BTreeMap<String, (u64, i64, i64, i64, i64, u64)>> {
+/// Length, times and a hash of the content.
+type Seen = (u64, [i64; 4], u64);
+
+/// What is seen of every file and folder, but for `control`, by which processes know of each other.
+fn files(folder: &Path) -> Outcome<BTreeMap<String, Seen>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
@@ -65,8 +68,8 @@ fn files(folder: &Path) -> Outcome<BTreeMap<String, (u64, i64, i64, i64, i64, u6
             }
             if entry.file_name() != "control" {
                 let times =
-                    (metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec());
-                let of = (metadata.len(), times.0, times.1, times.2, times.3, hasher.finish());
+                    [metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec()];
+                let of = (metadata.len(), times, hasher.finish());
                 found.insert(entry.path().display().to_string(), of);
             }
         }
