@@ -27,12 +27,12 @@ fn is_root() -> bool {
 fn allow(threads: u64) -> Outcome {
     let there = std::fs::read_dir("/proc/self/task")?.count() as u64;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a local of the right type that lives through both calls.
-    let set = unsafe {
-        libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit);
-        limit.rlim_cur = (there + threads).min(limit.rlim_max);
-        libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit)
-    };
+    // SAFETY: `limit` is a local of the right type that lives through the call.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_NPROC, &raw mut limit) };
+    assert_eq!(got, 0, "{}", std::io::Error::last_os_error());
+    limit.rlim_cur = (there + threads).min(limit.rlim_max);
+    // SAFETY: as above.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) };
     assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
     Ok(())
 }
