@@ -40,8 +40,8 @@ pub(crate) struct Visit<'t, T: PongoRecord> {
 enum BaseRows<'t> {
     /// In the order of an index.
     Index(Box<Stream<'t>>, Arc<OrderedIndex>),
-    /// All from this number on.
-    All(RowId),
+    /// All that are live, run by run: what is left of one that was found.
+    All(std::ops::Range<RowId>),
 }
 
 impl<'t, T: PongoRecord> Visit<'t, T> {
@@ -50,7 +50,12 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
         let own = OwnKeys::all(Own::new(staging, guard))?;
-        Ok(Self { view: guard.view(&staging.core)?, base: BaseRows::All(RowId(0)), next: None, own })
+        Ok(Self {
+            view: guard.view(&staging.core)?,
+            base: BaseRows::All(RowId(0)..RowId(0)),
+            next: None,
+            own,
+        })
     }
 
     /// Those within limits, in the order of an index.
@@ -58,7 +63,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
         let view = guard.view(&staging.core)?;
-        let own = OwnKeys::within(Own::new(staging, guard), &index, |key, row| limits.contain(key, row))?;
+        let own = OwnKeys::within(Own::new(staging, guard), &index, &limits)?;
         let source = table.tx.source();
         let base = Stream::new(source.shared, view, source.heap, Arc::clone(&index), limits, None);
         Ok(Self { view, base: BaseRows::Index(Box::new(base), index), next: None, own })
@@ -94,10 +99,16 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         loop {
             let row = match &mut self.base {
                 BaseRows::Index(stream, _) => stream.next()?,
-                BaseRows::All(next) => self.view.next_run(*next)?.map(|run| {
-                    *next = run.start.next();
-                    run.start
-                }),
+                BaseRows::All(run) => {
+                    if run.is_empty() {
+                        *run = self.view.next_run(run.end)?.unwrap_or(run.end..run.end);
+                    }
+                    let row = run.start;
+                    (!run.is_empty()).then(|| {
+                        run.start = row.next();
+                        row
+                    })
+                }
             };
             let Some(row) = row else { return Ok(None) };
             let value = self.view.row::<T>(row)?;
@@ -177,7 +188,9 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let flag = Arc::clone(&self.staging().interrupted);
         let mut changed = 0;
         while let Some((spot, hash, key)) = visit.next(self)? {
-            let result = self.update_found(spot, hash, &key, |row| interrupted(&flag, || change(row)))?;
+            // What the change returns is dropped before it counts as done: that, too, is the user's code.
+            let change = |row: &mut T| interrupted(&flag, || drop(change(row)));
+            let result = self.update_found(spot, hash, &key, change)?;
             changed += u64::from(result.is_some());
         }
         Ok(changed)

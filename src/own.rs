@@ -16,7 +16,7 @@ use pongo_index::key_hash;
 use pongo_index::ordered::Pairs;
 
 use crate::keys::{Base, Keys, Spot, Touched};
-use crate::ordered::{OrderedIndex, OwnRows, Passed, Recent};
+use crate::ordered::{Limits, OrderedIndex, OwnRows, Passed, Recent};
 use crate::staging::Staging;
 
 /// The changes of a transaction to a table. All bulk-loaded rows were compared with the others before one is made.
@@ -324,23 +324,30 @@ impl<T: PongoRecord> OwnKeys<T> {
         Ok(Self { pairs: None, at: 0, keys })
     }
 
-    /// Those whose pairs are within limits, in the order of an index.
-    pub(crate) fn within(
-        own: Own<'_, T>,
-        index: &OrderedIndex,
-        contains: impl Fn(&[u8], RowId) -> bool,
-    ) -> Result<Self, ReadError> {
-        let (mut pairs, mut keys, mut at, mut key) = (Pairs::new(), Vec::new(), 0, Vec::new());
-        while let Some(slice) = own.next_slice(&mut at) {
-            let (first, rows) = slice?;
-            for (row, value) in (first.0..).map(RowId).zip(rows) {
-                key.clear();
-                index.keys().put(T::SCHEMA.table, value.as_bytes(), own.guard, &mut key)?;
-                if contains(&key, row) {
-                    pairs.push(&key, RowId(keys.len() as u64)).map_err(|error| index.fault(error))?;
-                    keys.push(value.key_bytes());
+    /// Those whose pairs are within limits, in the order of an index. Costs what own rows came since the index was last asked, and
+    /// those within.
+    pub(crate) fn within(own: Own<'_, T>, index: &OrderedIndex, limits: &Limits) -> Result<Self, ReadError> {
+        let (mut found, mut buffer) = (Vec::new(), Vec::new());
+        let runs = own.runs(index)?;
+        let known = own.staging.keys();
+        for run in &runs {
+            for place in run.first_within(limits)..run.len() {
+                let pair = run.pair(place);
+                if !limits.end_admits(pair.0, pair.1) {
+                    break;
+                }
+                if limits.contain(pair.0, pair.1) && own.counts(&known, index, pair, &mut buffer)? {
+                    found.push(pair);
                 }
             }
+        }
+        // One that was changed and changed back is in two runs.
+        found.sort_unstable();
+        found.dedup();
+        let (mut pairs, mut keys) = (Pairs::new(), Vec::with_capacity(found.len()));
+        for (key, row) in found {
+            pairs.push(key, RowId(keys.len() as u64)).map_err(|error| index.fault(error))?;
+            keys.push(own.row(row)?.key_bytes());
         }
         Ok(Self { pairs: Some(Recent::of(pairs.sort())), at: 0, keys })
     }

@@ -101,7 +101,9 @@ impl<T: PongoRecord> core::fmt::Debug for Range<'_, T> {
 /// The place of one row in the order of an index, to go on behind it later, in another snapshot or process.
 ///
 /// It stays good when the row is changed or deleted: what comes behind it is what would have come. In an index in which many
-/// rows have the same value, these stand in the order in which they were put last: one that is changed moves to their end.
+/// rows have the same value, these stand in the order in which they were put last: one that is changed moves to their end. Within
+/// one write transaction such rows have no order that lasts: deleting one of its own moves another. Page through them by the
+/// table's key, or use [`TableMut::extract_if`](crate::TableMut::extract_if).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     index: u64,
@@ -159,6 +161,16 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self { stream: range.stream.map(Stream::own_only), one, ..range }
     }
 
+    /// Whether no two rows have the same key in its index.
+    fn is_unique(&self) -> bool {
+        let of_stream = self.stream.as_ref().map(Stream::fields);
+        let fields = of_stream.or(self.one.as_ref().map(|one| one.index.fields()));
+        fields.is_some_and(|fields| {
+            let unique = T::SCHEMA.indexes.iter().filter(|index| index.unique).map(|index| index.fields);
+            fields == T::SCHEMA.key || unique.into_iter().any(|unique| fields == unique)
+        })
+    }
+
     /// Goes on behind a cursor: what it and all before it gave is left out.
     ///
     /// # Errors
@@ -167,11 +179,14 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
         }
+        // Where no two rows have the same key, the place is that of whichever row has it: one that was changed lies elsewhere.
+        let row = if self.is_unique() { u64::MAX - 1 } else { cursor.row };
+        let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = &mut self.one {
-            one.given = one.given || one.pair()? <= Pair { key: cursor.key.clone(), row: RowId(cursor.row) };
+            one.given = one.given || one.pair()? <= pair;
         }
         if let Some(stream) = &mut self.stream {
-            stream.begin_after(Pair { key: cursor.key.clone(), row: RowId(cursor.row) });
+            stream.begin_after(pair);
         }
         Ok(self)
     }
@@ -199,7 +214,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
         }
-        let pair = Pair { key: cursor.key.clone(), row: RowId(cursor.row) };
+        let row = if self.is_unique() { 0 } else { cursor.row };
+        let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = &mut self.one {
             one.given = one.given || one.pair()? >= pair;
         }

@@ -507,7 +507,7 @@ impl Store {
                 }
             };
             if let Err(fault) = view.know_marks() {
-                work.problem(VerifyStep::Rows, fault);
+                work.failure(VerifyStep::Rows, "", &fault);
                 continue;
             }
             work.rows(&view);

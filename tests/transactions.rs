@@ -365,6 +365,112 @@ fn a_panic_in_user_code_commits_nothing() -> Outcome {
     Ok(())
 }
 
+/// What a change returned is dropped by code of the user's, which may panic as well.
+#[test]
+fn a_panic_in_dropping_what_a_change_returned_commits_nothing() -> Outcome {
+    struct Bomb(bool);
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0, "a panic of the test");
+        }
+    }
+    let store = Store::in_memory()?;
+    let tx = store.begin_write()?;
+    tx.table::<Item>()?.extend((0..10).map(|id| item(id, id)))?;
+    tx.commit()?;
+    let tx = store.begin_write()?;
+    let mut items = tx.table::<Item>()?;
+    let change = |item: &mut Item| {
+        item.count += 1;
+        Bomb(item.id == 5)
+    };
+    catch_unwind(AssertUnwindSafe(|| items.modify(.., change))).expect_err("it panics");
+    assert!(matches!(items.put(&item(60, 1)), Err(WriteError::BrokenOff { .. })));
+    drop(items);
+    let refused = tx.commit();
+    assert!(matches!(refused, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{refused:?}");
+    Ok(())
+}
+
+/// Pages whose rows are changed, in any field but the one that they are in the order of: each is given once, from both ends.
+#[test]
+fn pages_go_on_behind_rows_that_were_changed() -> Outcome {
+    #[pongo::record]
+    #[pongo(table = "seats")]
+    struct Seat {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(unique)]
+        number: u64,
+        sold: u64,
+    }
+    const ROWS: u64 = 7;
+    for committed in [true, false] {
+        for (by_number, forward) in [(false, true), (true, true), (false, false), (true, false)] {
+            let store = Store::in_memory()?;
+            let tx = store.begin_write()?;
+            tx.table::<Seat>()?.extend((0..ROWS).map(|id| Seat { id, number: 100 - id, sold: 0 }))?;
+            tx.commit()?;
+            let mut tx = store.begin_write()?;
+            let (mut cursor, mut ids): (Option<Cursor>, Vec<u64>) = (None, Vec::new());
+            while ids.len() < 20 {
+                let mut seats = tx.table::<Seat>()?;
+                let mut page =
+                    if by_number { seats.by(Seat::NUMBER)?.range(..)? } else { seats.range(..)? };
+                page = match (&cursor, forward) {
+                    (Some(cursor), true) => page.after(cursor)?,
+                    (Some(cursor), false) => page.before(cursor)?,
+                    (None, _) => page,
+                };
+                let next = if forward { page.next() } else { page.next_back() };
+                let Some(seat) = next.transpose()? else { break };
+                let id = seat.id;
+                ids.push(id);
+                cursor = if forward { page.cursor()? } else { page.back_cursor() };
+                drop(page);
+                seats.update(&id, |seat| seat.sold += 1)?;
+                drop(seats);
+                if committed {
+                    tx.commit()?;
+                    tx = store.begin_write()?;
+                }
+            }
+            ids.sort_unstable();
+            assert_eq!(ids, (0..ROWS).collect::<Vec<_>>(), "{committed} {by_number} {forward}");
+        }
+    }
+    Ok(())
+}
+
+/// Rows of before are passed run by run, whatever was deleted among them.
+#[test]
+fn retaining_passes_what_was_deleted_before() -> Outcome {
+    let store = Store::in_memory()?;
+    let tx = store.begin_write()?;
+    tx.table::<Item>()?.extend((0..200_000).map(|id| item(id, id)))?;
+    tx.commit()?;
+    let tx = store.begin_write()?;
+    let mut items = tx.table::<Item>()?;
+    for id in [0, 777, 100_000, 199_999] {
+        assert!(items.delete(&id)?);
+    }
+    drop(items);
+    tx.commit()?;
+    let tx = store.begin_write()?;
+    let mut items = tx.table::<Item>()?;
+    assert!(items.delete(&50_000)?);
+    items.put(&item(300_000, 5))?;
+    let mut seen = 0;
+    let kept = |item: &Item| {
+        seen += 1;
+        !item.id.is_multiple_of(1000)
+    };
+    assert_eq!(items.retain(kept)?, 200 - 3 + 1);
+    assert_eq!(seen, 200_000 - 4 - 1 + 1);
+    assert_eq!(items.len()?, 199_996 - 197 - 1);
+    Ok(())
+}
+
 /// An iterator whose test panicked takes nothing out any more, and what it took is not committed.
 #[test]
 fn extracting_ends_with_a_panic() -> Outcome {

@@ -5,6 +5,7 @@ use pongo_core::ids::RowId;
 use pongo_index::ordered::{HiddenGroup, OrderedError, Pairs, Run, Sight};
 
 use super::memory::Reserved;
+use super::stream::Limits;
 
 /// Pairs of a stretch: of so many it is known together whether a reader sees none.
 const STRETCH: usize = 128;
@@ -34,6 +35,21 @@ impl Recent {
 
     pub(crate) fn pair(&self, place: usize) -> (&[u8], RowId) {
         self.run.get(place)
+    }
+
+    /// The place of the first pair that is not before the limits.
+    pub(crate) fn first_within(&self, limits: &Limits) -> usize {
+        let (mut from, mut to) = (0, self.len());
+        while from < to {
+            let middle = from.midpoint(to);
+            let (key, row) = self.pair(middle);
+            if limits.start_admits(key, row) {
+                to = middle;
+            } else {
+                from = middle + 1;
+            }
+        }
+        from
     }
 
     /// The pairs of rows from one on, below another; those that no reader will ask for can be missing.

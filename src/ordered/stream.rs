@@ -83,12 +83,12 @@ impl Limits {
         self.holes.iter().any(|(first, after)| key >= &first[..] && key < &after[..])
     }
 
-    fn start_admits(&self, key: &[u8], row: RowId) -> bool {
+    pub(crate) fn start_admits(&self, key: &[u8], row: RowId) -> bool {
         !self.start().is_behind(key, row)
     }
 
     #[inline]
-    fn end_admits(&self, key: &[u8], row: RowId) -> bool {
+    pub(crate) fn end_admits(&self, key: &[u8], row: RowId) -> bool {
         if let Some(before) = &self.before
             && (key, row) >= (&before.key[..], before.row)
         {
@@ -408,6 +408,11 @@ impl<'s> Stream<'s> {
     /// Begins behind a pair. Nothing was taken yet.
     pub(crate) fn begin_after(&mut self, pair: Pair) {
         self.limits.after = Some(pair);
+    }
+
+    /// The fields of its index.
+    pub(crate) fn fields(&self) -> &[usize] {
+        self.context.index.fields()
     }
 
     /// Ends before a pair. Nothing was taken yet.

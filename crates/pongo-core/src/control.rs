@@ -18,7 +18,7 @@
 //! copies the record that the word names and believes the copy if the word has not moved on by a whole ring since.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use crate::error::Fault;
@@ -336,8 +336,10 @@ impl Control {
     #[cold]
     fn share_again(&self) {
         // While another thread is at work alone it is not for this one to let others in.
-        if let Ok(_alone) = self.alone.try_lock() {
-            let _ = self.share();
+        match self.alone.try_lock() {
+            Err(TryLockError::WouldBlock) => {}
+            // Also if it panicked.
+            _alone => _ = self.share(),
         }
     }
 

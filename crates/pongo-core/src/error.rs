@@ -503,10 +503,11 @@ pub enum WriteError {
         /// And after.
         after: String,
     },
-    /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost. Or rows of
-    /// `alloc` were forgotten, or dropped by a panic, and nobody knows how far they were filled.
+    /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost. Or a function
+    /// that was given to `modify`, `retain` or `extract_if` panicked between two changes. Or rows of `alloc` were forgotten, or
+    /// dropped by a panic, and nobody knows how far they were filled.
     #[error(
-        "a bulk load into table {table} was broken off (a write failed, its iterator panicked, or rows of `alloc` were forgotten or dropped by a panic): some of its rows are lost; abort this transaction, or roll it back to a savepoint from before, and load again"
+        "a change of many rows of table {table} was broken off (a write of `extend` failed, a function or an iterator that was given to it panicked, or rows of `alloc` were forgotten or dropped by a panic), and is half done; abort this transaction, or roll it back to a savepoint from before, and do it again"
     )]
     BrokenOff {
         /// The table.

@@ -259,11 +259,13 @@ impl TableCore {
         let marks = match opened {
             Some(marks) => marks,
             // To make it anew would bring dead rows back to life.
-            None if fails!("marks.listed", self.must_have_marks(chunk)) => {
+            None if fails!("marks.listed", self.must_have_marks(chunk))
+                || chunk.marks_compared.load(Ordering::Relaxed) =>
+            {
                 return Err(Fault::corrupt(
                     path,
                     0,
-                    "the marks that the newest checkpoint lists: which rows of the chunk are dead",
+                    "the marks that the newest checkpoint lists, or that were here before: which rows of the chunk are dead",
                     "no such file",
                 ));
             }

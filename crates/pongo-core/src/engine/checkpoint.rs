@@ -32,7 +32,11 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 table.outlive_baseline();
                 // And indexes would be compared with checksums that are not made yet. What is wrong with one is for its sync to say.
-                let _ = self.indexer.check(&table);
+                if let Err(fault) = self.indexer.check(&table).map_err(super::commit::index_fault(&table))
+                    && fault.is_exhausted()
+                {
+                    return Err(fault.into());
+                }
             }
             // Before the super file says so: whoever writes next must take it back, also if this process dies in between.
             self.control.set_clean(true);

@@ -296,6 +296,10 @@ impl WriteGuard {
             table.space.reserve_to(end)?;
             let marked = reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = self.view(table).map_err(WriteError::from)?;
+            if !table_batch.hashes.is_empty() || !table_batch.deaths.is_empty() {
+                // A split of an index hashes rows, and cannot tell of a descriptor that was not to be had.
+                view.prepare_to_look()?;
+            }
             let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deaths);
             reserved.map_err(index_fault(table))?;
             let mut sums = self.appended_sums(table)?;

@@ -258,7 +258,12 @@ impl Chunk {
         let bytes: Vec<u8> = new.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         file.write_at(&bytes, first * 8).map_err(Fault::io("writing", path.as_str()))?;
         removable!("sums.sync", file.sync()).map_err(Fault::io("syncing", path.as_str()))?;
-        self.sums.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // Those that were read stay: whoever read them looks at blocks without a descriptor.
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.truncate(first as usize);
+        if sums.len() as u64 == first {
+            sums.extend_from_slice(new);
+        }
         Ok(())
     }
 }

@@ -216,9 +216,10 @@ impl OpenFiles {
     fn with_descriptor<T>(&self, something: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match something() {
             Err(error) if is_out_of_descriptors(&error) => {
+                // Once more also where nothing was left to close: another thread may have just closed it.
                 let files = std::mem::take(&mut *self.recent());
-                let closed = files.iter().filter_map(Weak::upgrade).filter(|file| file.close()).count();
-                if closed > 0 { something() } else { Err(error) }
+                files.iter().filter_map(Weak::upgrade).for_each(|file| _ = file.close());
+                something()
             }
             done => done,
         }

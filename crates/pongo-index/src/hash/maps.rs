@@ -233,7 +233,9 @@ impl Maps {
     /// *Writer.* Makes and maps the top with `bits` bits, which no root names yet.
     pub(super) fn make_top(&self, bits: u32) -> Result<&Words, Fault> {
         self.make(&Self::top_name(self.epoch, bits), Self::top_bytes(bits))?;
-        self.top(bits)
+        let top = self.top(bits)?;
+        self.make_writable(top, 0..top.len())?;
+        Ok(top)
     }
 
     /// *Writer.* Unlinks a top that no root names any more. Whoever has it mapped keeps it; whoever is about to open it
