@@ -69,7 +69,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// }
     ///
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// let mut maps = tx.table::<Map>()?;
     /// let mut map = maps.alloc()?;
     /// map.id = 7;
@@ -95,7 +95,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # #[pongo(table = "maps")]
     /// # struct Map { #[pongo(key)] id: u64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// let mut maps = tx.table::<Map>()?;
     /// let mut one = maps.alloc()?;
     /// let mut two = maps.alloc()?;
@@ -123,7 +123,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// }
     ///
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// let mut samples = tx.table::<Sample>()?;
     /// let mut rows = samples.alloc_slice(1000)?;
     /// for (id, row) in (0..).zip(rows.iter_mut()) {

@@ -29,7 +29,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// }
     ///
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// for (id, carrier, delay) in [(1, "UA", 2.0), (2, "AA", 77.5), (3, "UA", -3.0)] {
     ///     tx.table::<Flight>()?.put(&Flight { id, delay, carrier: carrier.parse()? })?;
     /// }
@@ -160,7 +160,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
     /// }
     ///
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// for (id, delay) in [(1, Some(f64::NAN)), (2, None), (3, Some(-2.0)), (4, Some(7.5))] {
     ///     tx.table::<Flight>()?.put(&Flight { id, delay: delay.into() })?;
     /// }

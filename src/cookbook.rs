@@ -56,7 +56,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! tx.table::<Reading>()?.extend([256, -1, 255, 0, -300].map(|level| Reading { level, value: 0.5 }))?;
 //! tx.commit()?;
 //!
@@ -84,7 +84,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! for path in ["src/lib.rs", "README.md", "src/main.rs", "srcs"] {
 //!     tx.table::<File>()?.put(&File { path: path.parse()?, bytes: 10 })?;
 //! }
@@ -112,7 +112,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let mut pages = tx.external::<Page>()?;
 //! for url in ["/blog/2026/the-sea", "/about", "/blog"] {
 //!     pages.put(url, &Page { visits: 1 })?;
@@ -146,7 +146,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! for (photo, tag) in [(7, "sea"), (7, "boat"), (8, "sea"), (7, "sea")] {
 //!     tx.table::<Tag>()?.put(&Tag { photo, tag: tag.parse()? })?;
 //! }
@@ -179,7 +179,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! for (id, artist, year) in [(1, "Nina", 1965), (2, "Miles", 1959), (3, "Nina", 1958)] {
 //!     tx.table::<Song>()?.put(&Song { id, artist: artist.parse()?, year })?;
 //! }
@@ -211,7 +211,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let mut users = tx.table::<User>()?;
 //! users.put(&User { id: 1, mail: "ada@example.org".parse()? })?;
 //! let refusal = users.put(&User { id: 2, mail: "ada@example.org".parse()? }).unwrap_err();
@@ -244,7 +244,7 @@
 //! }
 //!
 //! fn add(store: &Store, text: &str) -> Result<u64, Box<dyn std::error::Error>> {
-//!     let mut tx = store.begin_write()?;
+//!     let tx = store.begin_write()?;
 //!     let id = tx.table::<Note>()?.last()?.map_or(1, |note| note.id + 1);
 //!     let text = tx.text(text)?;
 //!     tx.table::<Note>()?.insert(&Note { id, text })?;
@@ -267,7 +267,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, #[pongo(index)] price: f64 }
 //! # let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! tx.table::<Trade>()?.extend((0..1000).map(|id| Trade { id, price: id as f64 / 10.0 }))?;
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
@@ -288,7 +288,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, price: f64 }
 //! # let store = Store::in_memory()?;
-//! # let mut tx = store.begin_write()?;
+//! # let tx = store.begin_write()?;
 //! # tx.table::<Trade>()?.extend((0..5).map(|id| Trade { id, price: 0.5 }))?;
 //! # tx.commit()?;
 //! fn page(store: &Store, after: Option<&[u8]>) -> Result<(Vec<u64>, Option<Vec<u8>>), Box<dyn std::error::Error>> {
@@ -317,7 +317,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, price: f64 }
 //! # let store = Store::in_memory()?;
-//! # let mut tx = store.begin_write()?;
+//! # let tx = store.begin_write()?;
 //! # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: id as f64 }))?;
 //! # tx.commit()?;
 //! let snapshot = store.begin_read()?;
@@ -336,7 +336,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, time: Timestamp, price: f64 }
 //! # let store = Store::in_memory()?;
-//! # let mut tx = store.begin_write()?;
+//! # let tx = store.begin_write()?;
 //! # let rows = (0..100_000).map(|id| Trade { id, time: Timestamp::from_micros(id as i64), price: (id % 50) as f64 });
 //! # tx.table::<Trade>()?.extend(rows)?;
 //! # tx.commit()?;
@@ -361,7 +361,7 @@
 //! # struct Account { #[pongo(key)] id: u64, cents: i64 }
 //! # let store = Store::in_memory()?;
 //! let before = store.begin_read()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let mut accounts = tx.table::<Account>()?;
 //! accounts.put(&Account { id: 1, cents: 500 })?;
 //! accounts.update(&1, |account| account.cents -= 120)?;
@@ -418,7 +418,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, #[pongo(index)] price: f64 }
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let rows = (0..100_000u64).map(|i| Trade { id: i * 7919 % 100_000, price: i as f64 });
 //! assert_eq!(tx.table::<Trade>()?.extend(rows)?, 100_000);
 //! tx.commit()?;
@@ -466,10 +466,10 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, price: f64 }
 //! # let store = Store::in_memory()?;
-//! let mut tx = store.begin_write_with(Durability::Relaxed)?; // no wait for the disk
+//! let tx = store.begin_write_with(Durability::Relaxed)?; // no wait for the disk
 //! tx.table::<Trade>()?.put(&Trade { id: 1, price: 2.0 })?;
 //! tx.commit()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! tx.table::<Trade>()?.put(&Trade { id: 2, price: 2.0 })?;
 //! drop(tx); // as if the process had died here
 //! assert_eq!(store.begin_read()?.table::<Trade>()?.len(), 1);
@@ -493,7 +493,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let title = tx.text("The Sea, the Sea")?;
 //! tx.table::<Book>()?.put(&Book { title, isbn: "978-0-14-118616-6"[4..].parse()? })?;
 //! tx.commit()?;
@@ -521,7 +521,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! tx.table::<Person>()?.put(&Person { id: 1, born: Maybe::some(1815) })?;
 //! tx.table::<Person>()?.put(&Person { id: 2, born: None.into() })?;
 //! tx.commit()?;
@@ -553,7 +553,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let values = [f64::NAN, -0.0, 7.5, f64::INFINITY];
 //! tx.table::<Reading>()?.extend((0..).zip(values).map(|(id, value)| Reading { id, value }))?;
 //! tx.commit()?;
@@ -586,7 +586,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! for (id, model) in ["A320", "B737", "A320", "A320"].into_iter().enumerate() {
 //!     let model = tx.text(model)?;
 //!     tx.table::<Plane>()?.put(&Plane { id: id as u64, model })?;
@@ -627,7 +627,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let mut regions = tx.table::<Region>()?;
 //! let mut region = regions.alloc()?;
 //! region.id = 7;
@@ -657,7 +657,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let png = tx.blob(&[7; 1 << 20])?;
 //! tx.table::<Image>()?.put(&Image { png, id: 1 })?;
 //! tx.commit()?;
@@ -685,7 +685,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?;
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! tx.table::<Person>()?.put(&Person { id: 1, boss: None.into() })?;
 //! tx.table::<Person>()?.put(&Person { id: 2, boss: Maybe::some(1) })?;
 //! tx.commit()?;
@@ -752,7 +752,7 @@
 //! let store = Options::new().chunk_size(64 << 10).in_memory()?; // small chunks, so that there are many
 //! let reader = store.begin_read()?;
 //! for round in 0..5 {
-//!     let mut tx = store.begin_write()?;
+//!     let tx = store.begin_write()?;
 //!     tx.table::<Trade>()?.extend((0..20_000).map(|i| Trade { id: round * 20_000 + i, price: 0.5 }))?;
 //!     tx.commit()?;
 //! }
@@ -776,7 +776,7 @@
 //! let store = Store::in_memory()?; // on the disk: unsafe { Store::open(path)? }, in each process
 //! let writer = store.clone();
 //! std::thread::spawn(move || -> Result<(), pongo::CommitError> {
-//!     let mut tx = writer.begin_write()?;
+//!     let tx = writer.begin_write()?;
 //!     tx.table::<Trade>()?.put(&Trade { id: 1, price: 2.0 })?;
 //!     tx.commit()?;
 //!     Ok(())
@@ -797,7 +797,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, price: f64 }
 //! # let store = Store::in_memory()?;
-//! # let mut tx = store.begin_write()?;
+//! # let tx = store.begin_write()?;
 //! # tx.table::<Trade>()?.extend((0..10_000).map(|id| Trade { id, price: 0.5 }))?;
 //! # tx.commit()?;
 //! let snapshot = store.begin_read()?;
@@ -827,7 +827,7 @@
 //! for id in 0..3 {
 //!     let snapshot = store.begin_read()?; // one a round
 //!     seen.push(snapshot.table::<Trade>()?.len());
-//!     let mut tx = store.begin_write()?;
+//!     let tx = store.begin_write()?;
 //!     tx.table::<Trade>()?.put(&Trade { id, price: 0.5 })?;
 //!     tx.commit()?;
 //! }
@@ -846,13 +846,13 @@
 //! # #[pongo(table = "notes")]
 //! # struct Note { #[pongo(key)] id: u64, text: Text }
 //! # let store = Store::in_memory()?;
-//! # let mut tx = store.begin_write()?;
+//! # let tx = store.begin_write()?;
 //! # let text = tx.text("buy milk")?;
 //! # tx.table::<Note>()?.put(&Note { id: 1, text })?;
 //! # tx.commit()?;
 //! let backup = Store::in_memory()?; // on the disk: another folder
 //! let snapshot = store.begin_read()?;
-//! let mut tx = backup.begin_write()?;
+//! let tx = backup.begin_write()?;
 //! for note in snapshot.table::<Note>()?.rows() {
 //!     let note = note?;
 //!     let text = tx.text(note.text.as_str(&snapshot)?)?;
@@ -876,7 +876,7 @@
 //! # struct Trade { #[pongo(key)] id: u64, price: f64 }
 //! # let store = Store::in_memory()?;
 //! # for round in 0..3 {
-//! #     let mut tx = store.begin_write()?;
+//! #     let tx = store.begin_write()?;
 //! #     tx.table::<Trade>()?.extend((0..1000).map(|id| Trade { id, price: f64::from(round) }))?;
 //! #     tx.commit()?;
 //! # }
@@ -899,7 +899,7 @@
 //! # #[pongo(table = "trades")]
 //! # struct Trade { #[pongo(key)] id: u64, price: f64 }
 //! # let store = Store::in_memory()?;
-//! # let mut tx = store.begin_write()?;
+//! # let tx = store.begin_write()?;
 //! # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
 //! # tx.commit()?;
 //! let report = store.verify(|at| eprintln!("{}: {} of {} rows", at.table, at.done, at.rows))?;

@@ -37,7 +37,7 @@ use crate::read::{Rows, Table};
 /// }
 ///
 /// let store = Store::in_memory()?;
-/// let mut tx = store.begin_write()?;
+/// let tx = store.begin_write()?;
 /// let mut images = tx.external::<Image>()?;
 /// for (key, taken) in [("cats/tom.png", 7), ("cats/felix.png", 3), ("dogs/rex.png", 5)] {
 ///     images.put(key, &Image { taken, pixels: [[0; 8]; 8] })?;
@@ -256,7 +256,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     /// # #[pongo(table = "counts", key = "external")]
     /// # struct Count { n: u64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.external::<Count>()?.extend(["a", "ab", "abc", "b", ""].map(|key| (key, Count { n: key.len() as u64 })))?;
     /// # tx.commit()?;
     /// use std::ops::Bound;

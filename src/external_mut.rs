@@ -44,7 +44,7 @@ const WRITE: usize = 1 << 20;
 /// }
 ///
 /// let store = Store::in_memory()?;
-/// let mut tx = store.begin_write()?;
+/// let tx = store.begin_write()?;
 /// let body = tx.text("<h1>Pongo</h1>")?;
 /// let mut pages = tx.external::<Page>()?;
 /// assert!(!pages.put("/index.html", &Page { visits: 1, body })?);
@@ -353,7 +353,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// }
     ///
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// let mut maps = tx.external::<Map>()?;
     /// let mut map = maps.alloc("europe/alps")?;
     /// map.cells[3][5].height = 4810.0;

@@ -43,7 +43,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// }
     ///
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// tx.table::<Flight>()?.extend((0..1200u16).map(|i| Flight {
     ///     id: i.into(),
     ///     delay: if i % 7 == 0 { Maybe::none() } else { Maybe::some(f32::from(i % 100)) },

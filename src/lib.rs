@@ -18,7 +18,7 @@
 //! }
 //!
 //! let store = Store::in_memory()?; // on disk: unsafe { Store::open("flights.pongo")? }
-//! let mut tx = store.begin_write()?;
+//! let tx = store.begin_write()?;
 //! let tail = tx.text("N14228")?;
 //! tx.table::<Flight>()?.put(&Flight { id: 1545, tail, delay: 2.0, carrier: "UA".parse()? })?;
 //! tx.commit()?;

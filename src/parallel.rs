@@ -111,7 +111,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..10_000).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let snapshot = store.begin_read()?;
@@ -150,7 +150,7 @@ impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..10_000).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let snapshot = store.begin_read()?;

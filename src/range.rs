@@ -29,7 +29,7 @@ use crate::read::{Source, Table};
 /// # #[pongo(table = "trades")]
 /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
 /// # let store = Store::in_memory()?;
-/// # let mut tx = store.begin_write()?;
+/// # let tx = store.begin_write()?;
 /// # tx.table::<Trade>()?.extend([5, 1, 4, 2, 3].map(|id| Trade { id, price: 0.5 }))?;
 /// # tx.commit()?;
 /// let snapshot = store.begin_read()?;
@@ -233,7 +233,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..5).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let snapshot = store.begin_read()?;
@@ -451,7 +451,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # #[pongo(table = "readings")]
     /// # struct Reading { #[pongo(key)] station: FixedStr<4>, #[pongo(key)] hour: u32, wind: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # let key = |name: &str| FixedStr::<4>::try_from(name);
     /// # for (station, hour) in [("KJFK", 7), ("KEWR", 9), ("KJFK", 2), ("KLGA", 1)] {
     /// #     tx.table::<Reading>()?.put(&Reading { station: key(station)?, hour, wind: 1.0 })?;

@@ -103,7 +103,7 @@ impl HeapRead for Snapshot {
 /// }
 ///
 /// let store = Store::in_memory()?;
-/// let mut tx = store.begin_write()?;
+/// let tx = store.begin_write()?;
 /// tx.table::<Trade>()?.extend((0..1000).map(|id| Trade { id, price: 2.0, qty: 0.5 }))?;
 /// tx.commit()?;
 ///
@@ -396,7 +396,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let snapshot = store.begin_read()?;
@@ -452,7 +452,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let snapshot = store.begin_read()?;

@@ -202,7 +202,7 @@ impl Store {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
     /// tx.table::<Trade>()?.delete(&3)?;
     /// tx.commit()?;

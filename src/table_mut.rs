@@ -41,7 +41,7 @@ const WRITE: usize = 1 << 20;
 /// }
 ///
 /// let store = Store::in_memory()?;
-/// let mut tx = store.begin_write()?;
+/// let tx = store.begin_write()?;
 /// let owner = tx.text("Ada")?;
 /// let mut accounts = tx.table::<Account>()?;
 /// accounts.insert(&Account { number: 1, cents: 500, owner })?;
@@ -296,7 +296,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// }
     ///
     /// # let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// let mut users = tx.table::<User>()?;
     /// users.put(&User { id: 1, mail: "ada@x.org".parse()?, team: 3, seat: 1 })?;
     /// let error = users.put(&User { id: 2, mail: "ada@x.org".parse()?, team: 3, seat: 2 }).unwrap_err();
@@ -404,7 +404,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// # #[pongo(table = "accounts")]
     /// # struct Account { #[pongo(key)] number: u64, cents: i64 }
     /// # let store = Store::in_memory()?;
-    /// let mut tx = store.begin_write()?;
+    /// let tx = store.begin_write()?;
     /// let mut accounts = tx.table::<Account>()?;
     /// accounts.put(&Account { number: 1, cents: 500 })?;
     /// let left = accounts.update(&1, |account| {

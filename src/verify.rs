@@ -474,7 +474,7 @@ impl Store {
     /// # #[pongo(table = "trades")]
     /// # struct Trade { #[pongo(key)] id: u64, price: f64 }
     /// # let store = Store::in_memory()?;
-    /// # let mut tx = store.begin_write()?;
+    /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let report = store.verify(|step| eprintln!("{} {}: {} of {}", step.table, step.step, step.done, step.rows))?;
