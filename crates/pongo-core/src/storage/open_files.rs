@@ -216,10 +216,9 @@ impl OpenFiles {
     fn with_descriptor<T>(&self, something: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match something() {
             Err(error) if is_out_of_descriptors(&error) => {
-                // Once more also where nothing was left to close: another thread may have just closed it.
                 let files = std::mem::take(&mut *self.recent());
-                files.iter().filter_map(Weak::upgrade).for_each(|file| _ = file.close());
-                something()
+                let closed = files.iter().filter_map(Weak::upgrade).filter(|file| file.close()).count();
+                if closed > 0 { something() } else { Err(error) }
             }
             done => done,
         }
