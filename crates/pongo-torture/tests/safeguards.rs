@@ -32,6 +32,12 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "self.words.sync().map_err(Fault::io(Fault::SYNCING",
         "each caller is wrapped",
     ),
+    ("pongo-core/src/space/chunk.rs", "if sums.len() as u64 == first", "says how far checksums were read"),
+    (
+        "pongo-core/src/storage/words.rs",
+        "self.syncer.as_ref().map_or(Ok(()), |syncer|",
+        "each caller is wrapped",
+    ),
     ("pongo-core/src/space/view.rs", "self.sums_read.load", "says how far checksums were read"),
     ("pongo-core/src/codec.rs", "Some(checksum(content))", "`page_is_sealed`: each caller is wrapped"),
     ("pongo-core/src/journal/entry.rs", "if sum == 0", "makes a checksum that is never zero"),
