@@ -117,6 +117,7 @@ impl Keys {
 
     /// What was done to the key with a hash; `None`: nothing. The closures know whether the key is that of the staged row at a
     /// place, of a written row, and of any row.
+    #[inline]
     pub(crate) fn find(
         &self,
         hash: u64,
@@ -145,6 +146,12 @@ impl Keys {
     /// Notes what was done to a key that was found at `spot`: it has a staged row now, or is deleted.
     pub(crate) fn touch(&mut self, spot: Spot, now: Touched) {
         let before = Self::entry(spot, now.hash);
+        if before.is_none() && now.staged.is_some() {
+            // The first thing that is done to a key, mostly.
+            self.touched.insert_unique(now.hash, now, |known| known.hash);
+            self.log.note(|| Step { before: None, now: Some(Entry::Staged(now)) });
+            return;
+        }
         self.change(before, Some(now.into()), |_| unreachable!("no written row is added"));
     }
 

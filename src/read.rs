@@ -173,49 +173,59 @@ pub(crate) fn find<'v, T: PongoRecord>(
     key: &T::KeyBytes,
     newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    match find_near::<T>(view, index, hash, key, NEAR)? {
-        Found::Seen(seen) => Ok(seen),
-        Found::Far => find_far::<T>(view, index, hash, key, newest()),
+    match find_near::<T>(view, index, hash, key, NEAR) {
+        Ok(seen) => Ok(seen),
+        Err(stop) => match *stop {
+            Stop::Far => find_far::<T>(view, index, hash, key, newest()),
+            Stop::Failed(error) => Err(error),
+        },
     }
 }
 
-/// What a look-up came to.
-enum Found<'v, T> {
-    Seen(Seen<'v, T>),
+/// Why a look-up came to no answer: apart from what it finds, so that the usual case carries none of it.
+enum Stop {
     /// The key has more versions behind the view than were gone through.
     Far,
+    Failed(ReadError),
 }
 
-#[inline]
+impl<E: Into<ReadError>> From<E> for Box<Stop> {
+    #[cold]
+    fn from(error: E) -> Self {
+        Self::new(Stop::Failed(error.into()))
+    }
+}
+
+// Asked for, since it stands in the cold path as well: a call of its own costs a look-up some 5 ns.
+#[allow(clippy::inline_always)]
+#[inline(always)]
 fn find_near<'v, T: PongoRecord>(
     view: &'v TableView,
     index: &HashIndex,
     hash: u64,
     key: &T::KeyBytes,
     versions: usize,
-) -> Result<Found<'v, T>, ReadError> {
-    let mut alive = Found::Seen(None);
-    let mut failed = None;
+) -> Result<Seen<'v, T>, Box<Stop>> {
+    let mut alive = None;
+    let mut stopped = None;
     let found = index.find(hash, |candidate| match view.glance::<T>(candidate.row) {
-        Some((value, false)) => {
-            (value.key_bytes() == *key).then(|| alive = Found::Seen(Some((candidate.row, value))))
-        }
+        Some((value, false)) => (value.key_bytes() == *key).then(|| alive = Some((candidate.row, value))),
         _ => match check::<T>(view, candidate, key, versions) {
-            Ok(Some(found)) => {
-                alive = found;
+            Ok(Some(seen)) => {
+                alive = seen;
                 Some(())
             }
             Ok(None) => None,
-            Err(error) => {
-                failed = Some(error);
+            Err(stop) => {
+                stopped = Some(stop);
                 Some(())
             }
         },
     });
-    match (found, failed) {
+    match (found, stopped) {
         (Ok(_), None) => Ok(alive),
-        (Err(error), _) => Err(in_index(view, error)),
-        (Ok(_), Some(error)) => Err(*error),
+        (Err(error), _) => Err(in_index(view, error).into()),
+        (Ok(_), Some(stop)) => Err(stop),
     }
 }
 
@@ -240,9 +250,12 @@ fn find_far<'v, T: PongoRecord>(
         Newest::Nothing => return Ok(None),
         Newest::Row(_) | Newest::Unknown => {}
     }
-    match find_near::<T>(view, index, hash, key, usize::MAX)? {
-        Found::Seen(seen) => Ok(seen),
-        Found::Far => Ok(None),
+    match find_near::<T>(view, index, hash, key, usize::MAX) {
+        Ok(seen) => Ok(seen),
+        Err(stop) => match *stop {
+            Stop::Far => Ok(None),
+            Stop::Failed(error) => Err(error),
+        },
     }
 }
 
@@ -262,19 +275,17 @@ fn check<'v, T: PongoRecord>(
     candidate: Candidate,
     key: &T::KeyBytes,
     versions: usize,
-) -> Result<Option<Found<'v, T>>, Box<ReadError>> {
-    let resolved = view.resolve_near(candidate.row, versions).map_err(|fault| Box::new(fault.into()))?;
-    let row = match resolved {
+) -> Result<Option<Seen<'v, T>>, Box<Stop>> {
+    let row = match view.resolve_near(candidate.row, versions)? {
         Resolved::Row(row) => row,
         Resolved::Nothing => return Ok(None),
-        Resolved::Far => return Ok(Some(Found::Far)),
+        Resolved::Far => return Err(Box::new(Stop::Far)),
     };
-    let value = view.row::<T>(row).map_err(Box::new)?;
+    let value = view.row::<T>(row)?;
     if value.key_bytes() != *key {
         return Ok(None);
     }
-    let is_live = view.is_live(row).map_err(|fault| Box::new(fault.into()))?;
-    Ok(Some(Found::Seen(is_live.then_some((row, value)))))
+    Ok(Some(view.is_live(row)?.then_some((row, value))))
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {

@@ -349,6 +349,7 @@ impl<T: PongoRecord> Staging<T> {
     }
 
     /// The same among the keys that this transaction touched; `None`: it did nothing to this one.
+    #[inline]
     pub(crate) fn locate_own(
         &self,
         guard: &WriteGuard,

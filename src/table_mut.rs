@@ -117,6 +117,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(Table::of_transaction(parts, self.tx.source(), own))
     }
 
+    #[inline]
     pub(crate) fn spot(&self, hash: u64, key: &T::KeyBytes) -> Result<Spot, ReadError> {
         let staging = self.staging();
         staging.resolve(self.guard)?;
@@ -347,6 +348,9 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.put_at(spot, hash, copy(row))
     }
 
+    // Asked for: else the row and what is known of its key are copied once more on the way here.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     fn put_at(&mut self, spot: Spot, hash: u64, row: T) -> Result<(), WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();

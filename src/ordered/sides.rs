@@ -108,10 +108,15 @@ impl Context<'_> {
     }
 
     /// What a row is to the view.
-    #[inline]
+    // Asked for: it stands in several loops over all rows of a range.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     fn look(&self, row: RowId) -> Result<Look, Fault> {
         if row.0 >= self.view.len() {
             return Ok(Look::Later);
+        }
+        if self.view.has_no_marks(row) {
+            return Ok(Look::Seen);
         }
         Ok(match self.view.died(row)? {
             Some(died) if died <= self.view.seq() => Look::Deleted(died.0),
@@ -260,20 +265,25 @@ impl BlockSide {
     fn retain_seen(&mut self, context: &Context<'_>, taken: Taken) -> Result<(), ReadError> {
         let mut deleted_by = if taken.from_start { Some(0) } else { self.deleted_by };
         let mut failed = None;
-        self.rows.retain(|&row| match context.look(row) {
-            Ok(Look::Deleted(seq)) => {
-                deleted_by = deleted_by.map(|before| before.max(seq));
-                false
+        // Nearly always all are seen: a loop that does nothing else.
+        let seen = self.rows.iter().take_while(|row| matches!(context.look(**row), Ok(Look::Seen))).count();
+        if seen > 0 {
+            deleted_by = None;
+        }
+        let mut kept = seen;
+        for at in seen..self.rows.len() {
+            let row = self.rows[at];
+            match context.look(row) {
+                Ok(Look::Deleted(seq)) => deleted_by = deleted_by.map(|before| before.max(seq)),
+                Ok(look) => {
+                    deleted_by = None;
+                    self.rows[kept] = row;
+                    kept += usize::from(look == Look::Seen);
+                }
+                Err(fault) => failed = Some(fault),
             }
-            Ok(look) => {
-                deleted_by = None;
-                look == Look::Seen
-            }
-            Err(fault) => {
-                failed = Some(fault);
-                false
-            }
-        });
+        }
+        self.rows.truncate(kept);
         if let Some(fault) = failed {
             return Err(fault.into());
         }

@@ -1,42 +1,60 @@
-//! A list that only grows and is read without a lock: each place is a `OnceLock`, in blocks that double in size.
+//! A list that only grows and is read without a lock: each place is a `OnceLock`, in blocks that double in size. The first
+//! item lies in the list itself, so that a list of none or one is small and allocates nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-const BLOCKS: usize = 32;
+/// Blocks beside the first item: of 2, 4, 8 … places.
+const BLOCKS: usize = 31;
+
+/// A block's places, once it has an item.
+type Block<T> = OnceLock<Box<[OnceLock<T>]>>;
 
 /// Grows at the end, one writer at a time (the caller sees to that); readers need no lock.
 pub(crate) struct AppendVec<T> {
-    blocks: [OnceLock<Box<[OnceLock<T>]>>; BLOCKS],
+    first: OnceLock<T>,
+    others: OnceLock<Box<[Block<T>; BLOCKS]>>,
     len: AtomicUsize,
 }
 
+/// Where an item behind the first one is: its block, and its place there.
 fn place(index: usize) -> (usize, usize) {
     let block = (index + 1).ilog2() as usize;
-    (block, index + 1 - (1 << block))
+    (block - 1, index + 1 - (1 << block))
 }
 
 impl<T> AppendVec<T> {
     pub(crate) fn new() -> Self {
-        Self { blocks: [const { OnceLock::new() }; BLOCKS], len: AtomicUsize::new(0) }
+        Self { first: OnceLock::new(), others: OnceLock::new(), len: AtomicUsize::new(0) }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len.load(Ordering::Acquire)
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<&T> {
+        if index == 0 { self.first.get() } else { self.get_other(index) }
+    }
+
+    fn get_other(&self, index: usize) -> Option<&T> {
         let (block, at) = place(index);
-        self.blocks.get(block)?.get()?.get(at)?.get()
+        self.others.get()?.get(block)?.get()?.get(at)?.get()
     }
 
     /// Appends; a second caller at the same time loses nothing but may have to be told: the caller holds a lock.
     pub(crate) fn push(&self, value: T) -> usize {
         let index = self.len.load(Ordering::Relaxed);
-        let (block, at) = place(index);
-        let places =
-            self.blocks[block].get_or_init(|| (0..1usize << block).map(|_| OnceLock::new()).collect());
-        assert!(places[at].set(value).is_ok(), "one writer at a time");
+        let set = if index == 0 {
+            self.first.set(value)
+        } else {
+            let (block, at) = place(index);
+            let blocks = self.others.get_or_init(|| Box::new([const { OnceLock::new() }; BLOCKS]));
+            let places =
+                blocks[block].get_or_init(|| (0..2_usize << block).map(|_| OnceLock::new()).collect());
+            places[at].set(value)
+        };
+        assert!(set.is_ok(), "one writer at a time");
         self.len.store(index + 1, Ordering::Release);
         index
     }
@@ -45,8 +63,12 @@ impl<T> AppendVec<T> {
     pub(crate) fn truncate(&mut self, len: usize) {
         let end = *self.len.get_mut();
         for index in len..end {
+            if index == 0 {
+                self.first.take();
+                continue;
+            }
             let (block, at) = place(index);
-            if let Some(places) = self.blocks[block].get_mut() {
+            if let Some(places) = self.others.get_mut().and_then(|blocks| blocks[block].get_mut()) {
                 places[at].take();
             }
         }
@@ -54,8 +76,9 @@ impl<T> AppendVec<T> {
     }
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let blocks = self.blocks.iter_mut().filter_map(OnceLock::get_mut);
-        blocks.flat_map(|places| places.iter_mut().filter_map(OnceLock::get_mut))
+        let blocks = self.others.get_mut().into_iter().flat_map(|blocks| blocks.iter_mut());
+        let others = blocks.filter_map(OnceLock::get_mut).flat_map(|places| places.iter_mut());
+        self.first.get_mut().into_iter().chain(others.filter_map(OnceLock::get_mut))
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {

@@ -541,6 +541,13 @@ impl TableView {
         Ok(self.died(row)?.is_none_or(|died| died > self.seq))
     }
 
+    /// Whether the chunk of a row has no marks, so that nothing in it died or replaced another row: a few instructions.
+    #[inline]
+    #[must_use]
+    pub fn has_no_marks(&self, row: RowId) -> bool {
+        self.view.marked_chunk_at(row.0.wrapping_mul(self.row_size)).is_none()
+    }
+
     /// The commit at which a row below the length died, also if that is behind this view.
     ///
     /// # Errors

@@ -27,7 +27,8 @@ pub(crate) fn count(program: &Program, loads: &[&str], rows: u64, folder: &Path)
     let written = folder.join("counts");
     let mut command = Command::new("valgrind");
     command
-        .args(["--quiet", "--tool=callgrind"])
+        // Without fair turns a thread that looks whether another one is done can keep it from ever being so.
+        .args(["--quiet", "--tool=callgrind", "--fair-sched=yes"])
         .args([format!("--toggle-collect={TIMED}"), format!("--dump-after={TIMED}")])
         .arg(format!("--callgrind-out-file={}", written.display()))
         .arg(&program.path)
