@@ -66,6 +66,7 @@ mod table_mut;
 mod undo;
 mod unique;
 mod verify;
+mod versions;
 mod write;
 
 pub use alloc::{RowMut, RowsMut};

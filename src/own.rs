@@ -331,7 +331,7 @@ impl<T: PongoRecord> OwnKeys<T> {
         let runs = own.runs(index)?;
         let known = own.staging.keys();
         for run in &runs {
-            for place in run.first_within(limits)..run.len() {
+            for place in run.first_admitted(|key, row| limits.start_admits(key, row))..run.len() {
                 let pair = run.pair(place);
                 if !limits.end_admits(pair.0, pair.1) {
                     break;

@@ -15,9 +15,10 @@ use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::external::ExternalTable;
 use crate::indexes;
-use crate::ordered::{KeySource, Newest, newest};
+use crate::ordered::{KeySource, newest};
 use crate::own::Own;
 use crate::store::{Handle, Shared};
+use crate::versions::{NEAR, Newest};
 
 /// A read transaction: the store as it was at one commit, whatever is written meanwhile. Everything it gives borrows from
 /// it. Can be sent to other threads and shared by them; keeps the store open.
@@ -157,9 +158,6 @@ impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
         f.debug_struct("Table").field("table", &T::SCHEMA.table).field("len", &self.len()).finish()
     }
 }
-
-/// Versions of a key that are gone through one by one, from each to the one before. Beyond that an ordered index is asked.
-pub(crate) const NEAR: usize = 64;
 
 /// Finds the row of a key that a view sees. `newest` asks the ordered index for its newest version there.
 ///

@@ -17,8 +17,7 @@ use pongo_index::{HashError, HashIndex, KeyHashes};
 
 use crate::indexes::{fault, make_writable, sorted};
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
-use crate::ordered::Newest;
-use crate::read::NEAR as NEAR_VERSIONS;
+use crate::versions::{self, Newest};
 
 /// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
 const NEAR: usize = 4;
@@ -44,7 +43,7 @@ pub(crate) fn find_unique<'v, T: PongoRecord>(
     value: &[u8],
     newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    let near = find_within::<T>(view, unique, hash, value, NEAR_VERSIONS)?;
+    let near = find_within::<T>(view, unique, hash, value, versions::NEAR)?;
     let Found { seen: None, far: true } = near else { return Ok(near.seen) };
     let seen = match newest()? {
         Newest::Row(row) if row.0 < view.len() => {

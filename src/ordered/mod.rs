@@ -42,7 +42,7 @@ pub(crate) use index::{OrderedIndex, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
 pub(crate) use keys::KeySource;
 pub(crate) use memory::Memory;
-pub(crate) use newest::{Newest, newest};
+pub(crate) use newest::newest;
 pub(crate) use own::{OwnRows, Passed};
 pub(crate) use recent::Recent;
 pub(crate) use stream::{Limits, Pair, Stream};

@@ -12,17 +12,7 @@ use pongo_index::ordered::{Edge, Sight};
 use super::index::OrderedIndex;
 use super::sides::{Context, SideError};
 use crate::store::Shared;
-
-/// What an ordered index says of a key.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Newest {
-    /// The newest row below the view's length that has the key, as far as there is still a reader who may see it.
-    Row(RowId),
-    /// No row that a reader may see has it.
-    Nothing,
-    /// Nothing is sorted, or what is sorted is doubtful.
-    Unknown,
-}
+use crate::versions::Newest;
 
 /// Of the rows below a view's length with a key, as the index encodes it, the one that was written last. Whether it is alive is
 /// for the caller to see.

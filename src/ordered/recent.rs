@@ -5,7 +5,6 @@ use pongo_core::ids::RowId;
 use pongo_index::ordered::{HiddenGroup, OrderedError, Pairs, Run, Sight};
 
 use super::memory::Reserved;
-use super::stream::Limits;
 
 /// Pairs of a stretch: of so many it is known together whether a reader sees none.
 const STRETCH: usize = 128;
@@ -37,13 +36,13 @@ impl Recent {
         self.run.get(place)
     }
 
-    /// The place of the first pair that is not before the limits.
-    pub(crate) fn first_within(&self, limits: &Limits) -> usize {
+    /// Returns the place of the first pair that `admits` accepts, which accepts all pairs after it as well.
+    pub(crate) fn first_admitted(&self, admits: impl Fn(&[u8], RowId) -> bool) -> usize {
         let (mut from, mut to) = (0, self.len());
         while from < to {
             let middle = from.midpoint(to);
             let (key, row) = self.pair(middle);
-            if limits.start_admits(key, row) {
+            if admits(key, row) {
                 to = middle;
             } else {
                 from = middle + 1;

@@ -1,9 +1,9 @@
-//! Loads whose cost must not grow with what has been before: a queue, rows kept for a while, a row with many
-//! versions, and ranges in a process that does not own the ordered index. All small, so that a commit in
-//! which the cost does grow can be timed too; the subcommands of `pongo-bench` show whether it grows.
+//! Loads whose cost must not grow with the number of earlier operations: a queue, rows kept for a limited
+//! time, a row with many versions, and ranges in a process that does not own the ordered index. All loads are
+//! small, so that a commit in which the cost does grow can be timed too; the subcommands of `pongo-bench`
+//! show whether the cost grows.
 //!
-//! Loads of this kind are compared across commits by a line in [`LOADS`]; they start from a store of their
-//! own each time.
+//! Each line in [`LOADS`] is compared across commits; each load starts from its own new store.
 
 use std::io::Read;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::records::{Event, Trade, event, trade};
 use crate::tables::{ranges, starts};
 use crate::world::{Clock, Load, Outcome, World, expect, open};
 
-/// See the module.
+/// Loads of this module, described at the top of the file.
 pub(crate) const LOADS: &[Load] = &[
     Load {
         name: "queue",
@@ -60,7 +60,7 @@ pub(crate) const LOADS: &[Load] = &[
     },
 ];
 
-/// A store of events `0..count`, in one transaction.
+/// Creates a store with events `0..count`, inserted in one transaction.
 fn events(world: &World, name: &str, count: u64) -> Outcome<Store> {
     let store = world.empty(name)?;
     let mut tx = store.begin_write()?;
@@ -73,7 +73,7 @@ fn events(world: &World, name: &str, count: u64) -> Outcome<Store> {
     Ok(store)
 }
 
-/// Ends with a store that is closed and removed.
+/// Closes and removes a store.
 fn end(world: &World, name: &str, store: Store) -> Outcome {
     store.close()?;
     world.remove(name)
@@ -130,10 +130,10 @@ fn retention(world: &mut World, clock: &mut Clock) -> Outcome {
     end(world, "retention", store)
 }
 
-/// The hot key of the store of versions.
+/// Key that the version loads update often.
 const HOT: u64 = 50;
 
-/// A store in which one key has been updated often, and a snapshot from before.
+/// Returns a store in which one key was updated often, and a snapshot from before the updates.
 fn versions(world: &mut World) -> Outcome<&(Store, Snapshot)> {
     if world.versions.is_none() {
         let store = events(world, "versions", 2 * HOT)?;
@@ -184,12 +184,12 @@ fn new_version(world: &mut World, clock: &mut Clock) -> Outcome {
     })
 }
 
-/// Rows of the store that two processes share.
+/// Returns the number of rows in the store that two processes share.
 fn shared_rows(rows: u64) -> u64 {
     (rows / 10).max(2000)
 }
 
-/// This process owns the index of a store; another one joins, reads ranges and times them.
+/// Times ranges that a second process reads while this process owns the ordered index of the store.
 fn second_range(world: &mut World, clock: &mut Clock) -> Outcome {
     let ranges = world.per_million(1000);
     let store = world.empty("shared")?;
@@ -215,7 +215,7 @@ fn second_range(world: &mut World, clock: &mut Clock) -> Outcome {
     end(world, "shared", store)
 }
 
-/// The second process: ranges, after one that is not timed, and how many nanoseconds they took.
+/// Runs the second process: reads one untimed range, then times the others and prints the nanoseconds.
 pub(crate) fn second(path: &Path, count: &str, seed: &str) -> Outcome {
     let starts = starts(count.parse()?, seed.parse()?);
     let store = open(path)?;

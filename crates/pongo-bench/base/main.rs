@@ -1,15 +1,15 @@
 //! The program of `figures --base COMMIT`: the same loads, compiled against the libraries of two commits and
-//! timed in turn.
+//! timed alternately.
 //!
-//! `pongo-bench` builds these files twice, in a crate of their own whose only dependency is `pongo`: once
-//! against the working tree, once against a checkout of the other commit. So everything here must
-//! - use nothing but `pongo` and the standard library: no peers, no C;
-//! - compile without warnings that are errors against both commits. Call what both have, and rely on nothing
-//!   in which they differ: `let mut tx` (one commit needs the `mut`, the other does not), one `TableMut` at a
-//!   time in a block of its own, the value of `commit` and `extend` ignored by `let _ =`;
-//! - check what it reads: a program that answers wrongly is not quick.
+//! `pongo-bench` builds these files twice, in a separate crate whose only dependency is `pongo`: once against
+//! the working tree, once against a checkout of the other commit. So everything here must
+//! - use nothing but `pongo` and the standard library: no other databases, no C;
+//! - compile against both commits without warnings that are errors. Call only what both commits have, and
+//!   rely on nothing in which they differ: `let mut tx` (one commit needs the `mut`, the other does not), one
+//!   `TableMut` at a time in a separate block, the value of `commit` and `extend` ignored by `let _ =`;
+//! - check what it reads: the time of a wrong answer is meaningless.
 //!
-//! In reading order:
+//! Modules in reading order:
 //!
 //! | module | what it owns |
 //! | --- | --- |
@@ -18,9 +18,9 @@
 //! | [`tables`] | loads of one table: look-ups, bulk loads, scans, ranges, commits, opening |
 //! | [`growth`] | loads whose cost must not grow: queue, retention, versions, a second process |
 //!
-//! A new load is a function and a line in [`tables::LOADS`] or [`growth::LOADS`]: the harness asks the
-//! program what there is.
-// Whether `let mut tx` needs its `mut`, and whether a value may be dropped, depends on the commit.
+//! A new load is a function and a line in [`tables::LOADS`] or [`growth::LOADS`]; the harness asks the
+//! program for its list of loads.
+// The commit decides whether `let mut tx` needs its `mut` and whether a returned value may be dropped.
 #![allow(unused_mut, unused_must_use)]
 
 mod growth;
@@ -39,7 +39,7 @@ const USAGE: &str = "usage: pongo-base list
        pongo-base count DIR ROWS LOAD...  each load twice, for callgrind
        pongo-base second PATH RANGES SEED   the second process of the load second_range";
 
-/// All loads, in the order in which they are run.
+/// Returns all loads, in the order in which they run.
 fn loads() -> impl Iterator<Item = &'static Load> {
     tables::LOADS.iter().chain(growth::LOADS)
 }
@@ -63,7 +63,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// One line a load: name, unit, `disk` or `cpu`, `counted` or `uncounted`, description, with tabs between.
+/// Prints one line for each load: name, unit, `disk` or `cpu`, `counted` or `uncounted`, and description,
+/// separated by tabs.
 fn list() -> Outcome {
     for Load { name, unit, disk, counted, what, .. } in loads() {
         let disk = if *disk { "disk" } else { "cpu" };
@@ -77,7 +78,7 @@ fn find(name: &str) -> Outcome<&'static Load> {
     Ok(loads().find(|load| load.name == name).ok_or_else(|| format!("no load is called {name:?}"))?)
 }
 
-/// Nanoseconds of one operation, and how many were done.
+/// Runs a load. Returns the nanoseconds of one operation and the number of operations.
 fn run(load: &Load, world: &mut World) -> Outcome<(f64, u64)> {
     let mut clock = Clock::default();
     (load.run)(world, &mut clock)?;
@@ -85,8 +86,8 @@ fn run(load: &Load, world: &mut World) -> Outcome<(f64, u64)> {
     Ok((took.as_nanos() as f64 / operations as f64, operations))
 }
 
-/// Runs the load that each line of standard input names and answers with one line: `ok NANOSECONDS` or `error
-/// TEXT`.
+/// Reads the name of a load from each line of standard input, runs it and answers with one line: `ok
+/// NANOSECONDS` or `error TEXT`.
 fn serve(folder: &Path, rows: &str) -> Outcome {
     let mut world = World::new(folder, rows.parse()?)?;
     for line in std::io::stdin().lock().lines() {
@@ -100,9 +101,9 @@ fn serve(folder: &Path, rows: &str) -> Outcome {
     Ok(())
 }
 
-/// Runs each load twice, and says each time how many operations that were: callgrind's dumps come in the same
-/// order. What only the first run does (sums of blocks, keys sorted in memory) is not what an operation
-/// costs.
+/// Runs each load twice and prints the number of operations of each run; callgrind writes its dumps in the
+/// same order. Work that only the first run does (checksums of blocks, sorting keys in memory) is not part of
+/// the cost of an operation.
 fn count(folder: &Path, rows: &str, names: &[&str]) -> Outcome {
     let mut world = World::new(folder, rows.parse()?)?;
     for name in names {

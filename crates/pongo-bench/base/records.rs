@@ -1,10 +1,10 @@
-//! Rows as functions of their numbers, so that every process can make the key of any row, or one that no row
-//! has.
+//! Rows as functions of their numbers, so that every process can compute the key of any row, or a key that no
+//! row has.
 
-/// The key of a trade.
+/// Key of a trade.
 pub(crate) type Key = [u8; 16];
 
-/// 64 bytes under a random key.
+/// A row of 64 bytes with a random key.
 #[pongo::record]
 #[pongo(table = "trades")]
 pub(crate) struct Trade {
@@ -12,7 +12,7 @@ pub(crate) struct Trade {
     pub(crate) id: Key,
     /// A multiple of ¼.
     pub(crate) price: f64,
-    /// A whole number: sums of price × quantity are exact in whatever order.
+    /// An integer, so that sums of price × quantity are exact in any order.
     pub(crate) qty: f64,
     /// Later rows have later times.
     pub(crate) ts: i64,
@@ -24,8 +24,8 @@ pub(crate) struct Trade {
 
 const _: () = assert!(size_of::<Trade>() == 64);
 
-/// A row under a number that rises: jobs of a queue, measurements that are kept for a while, a value with
-/// many versions.
+/// A row with an ascending key: a job of a queue, a measurement that is kept for a limited time, or a value
+/// with many versions.
 #[pongo::record]
 #[pongo(table = "events")]
 pub(crate) struct Event {
@@ -34,15 +34,16 @@ pub(crate) struct Event {
     pub(crate) content: [u64; 3],
 }
 
-/// Event `number`, whose content says which it is.
+/// Returns event `number`; its content identifies it.
 pub(crate) fn event(number: u64) -> Event {
     Event { number, content: [number, mix(number), 0] }
 }
 
-/// Row numbers from here on are never stored: their keys are the missing ones.
+/// Row numbers from here on are never stored; their keys are used as missing keys.
 const MISSING: u64 = 1 << 48;
 
-/// A bijection of the numbers under which neighbours have nothing in common (the finalizer of splitmix64).
+/// Maps numbers to numbers bijectively, so that results of adjacent numbers are unrelated (the finalizer of
+/// splitmix64).
 pub(crate) fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -50,17 +51,17 @@ pub(crate) fn mix(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// The key of trade `number`.
+/// Returns the key of trade `number`.
 pub(crate) fn key(number: u64) -> Key {
     (u128::from(mix(number)) << 64 | u128::from(mix(!number))).to_be_bytes()
 }
 
-/// The time of trade `number`.
+/// Returns the time of trade `number`.
 pub(crate) fn time(number: u64) -> i64 {
     1_700_000_000_000_000 + number as i64 * 137
 }
 
-/// Trade `number`.
+/// Returns trade `number`.
 pub(crate) fn trade(number: u64) -> Trade {
     let random = mix(number ^ 0x5555);
     Trade {
@@ -76,14 +77,14 @@ pub(crate) fn trade(number: u64) -> Trade {
 }
 
 impl Trade {
-    /// What reads add up.
+    /// Returns the value that reads add up.
     #[inline]
     pub(crate) fn value(&self) -> f64 {
         self.price * self.qty
     }
 }
 
-/// How many rows were read, and the sum of their values.
+/// Number of rows read, and the sum of their values.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Found {
     pub(crate) rows: u64,
@@ -98,19 +99,19 @@ impl Found {
     }
 }
 
-/// The sum over trades of these numbers.
+/// Returns the count and the sum of the values of the trades with these numbers.
 pub(crate) fn sum(numbers: impl Iterator<Item = u64>) -> Found {
     let mut found = Found::default();
     numbers.for_each(|number| found.add(&trade(number)));
     found
 }
 
-/// `count` random numbers below `rows`.
+/// Returns `count` random numbers below `rows`.
 pub(crate) fn random(rows: u64, count: u64, seed: u64) -> Vec<u64> {
     (0..count).map(|nth| mix(seed << 32 | nth) % rows).collect()
 }
 
-/// `count` keys that no row has.
+/// Returns `count` keys that no row has.
 pub(crate) fn missing(count: u64, seed: u64) -> Vec<Key> {
     (0..count).map(|nth| key(MISSING + (seed << 32 | nth))).collect()
 }

@@ -1,4 +1,4 @@
-//! Loads of one table with rows of 64 bytes under random keys, warm.
+//! Loads of one table with rows of 64 bytes under random keys, in a warm page cache.
 
 use std::hint::black_box;
 
@@ -7,10 +7,10 @@ use pongo::prelude::*;
 use crate::records::{Found, Trade, key, missing, random, sum, time, trade};
 use crate::world::{Clock, Load, Outcome, World, expect, open};
 
-/// See the module. Loads of the whole table come first, then what reads it, then what commits to it.
+/// Loads of this module: first those that load the whole table, then reads, then commits.
 pub(crate) const LOADS: &[Load] = &[
     cpu("load_extend", "row", "one transaction, extend of all rows, a Sync commit", load_extend),
-    // A thread of the library may do a part of it, whose instructions are not counted.
+    // A background thread of the library may do part of this work, and its instructions are not counted.
     Load { counted: false, ..cpu("settle", "row", "settle right after that load", settle) },
     cpu("load_put", "row", "one transaction, put of a fifth of the rows, a Sync commit", load_put),
     cpu("open_get", "time", "open a closed store, get a row, close", open_get),
@@ -30,7 +30,7 @@ pub(crate) const LOADS: &[Load] = &[
     disk("update_1", "commit", "update of one row, Relaxed", update_1),
 ];
 
-/// A load that the processor does.
+/// Describes a load that is bound by the processor.
 const fn cpu(
     name: &'static str,
     unit: &'static str,
@@ -40,7 +40,7 @@ const fn cpu(
     Load { name, unit, disk: false, counted: true, what, run }
 }
 
-/// A load that writes with each operation.
+/// Describes a load in which each operation writes.
 const fn disk(
     name: &'static str,
     unit: &'static str,
@@ -51,7 +51,7 @@ const fn disk(
 }
 
 fn load_extend(world: &mut World, clock: &mut Clock) -> Outcome {
-    // Nothing of it goes on while the other program is at work.
+    // Waits for the indexes, so that no background work continues while the other program runs.
     Ok(world.load_trades(Some(clock))?.settle()?)
 }
 
@@ -118,7 +118,7 @@ fn snapshot(world: &mut World, clock: &mut Clock) -> Outcome {
     })
 }
 
-/// Random keys, and what their rows add up to.
+/// Returns random keys, and the sum of their rows.
 fn keys(world: &mut World) -> (Vec<[u8; 16]>, Found) {
     let numbers = random(world.rows, world.per_million(200_000), world.seed());
     let expected = sum(numbers.iter().copied());
@@ -166,10 +166,10 @@ fn get_many(world: &mut World, clock: &mut Clock) -> Outcome {
     expect("look-ups of many keys", found, expected)
 }
 
-/// Scans are repeated within the clock.
+/// Number of scans within one timed section.
 const SCANS: u64 = 5;
 
-/// What the scans add up to: all rows of the load and those committed since.
+/// Returns the expected result of the scans: all rows of the load and those committed since.
 fn all(world: &mut World) -> Found {
     let once = sum(0..world.fresh_numbers(0).end);
     Found { rows: once.rows * SCANS, sum: once.sum * SCANS as f64 }
@@ -207,7 +207,7 @@ fn scan_rows(world: &mut World, clock: &mut Clock) -> Outcome {
     expect("scan by rows", found, expected)
 }
 
-/// Ranges of 100 rows from random keys on. The caller checks how many rows there were.
+/// Reads a range of 100 rows from each start key. Returns the number of rows; the caller checks it.
 pub(crate) fn ranges(trades: &Table<'_, Trade>, starts: &[[u8; 16]]) -> Outcome<u64> {
     let mut found = Found::default();
     for start in starts {
@@ -219,8 +219,8 @@ pub(crate) fn ranges(trades: &Table<'_, Trade>, starts: &[[u8; 16]]) -> Outcome<
     Ok(found.rows)
 }
 
-/// Keys of which each has at least 100 rows behind it, all but surely: a fifth of the rows have keys above
-/// all of them.
+/// Returns keys that almost certainly have at least 100 rows after them: a fifth of the rows have keys above
+/// all of these.
 pub(crate) fn starts(count: u64, seed: u64) -> Vec<[u8; 16]> {
     let mut starts = missing(count, seed);
     starts.iter_mut().for_each(|start| start[0] %= 200);

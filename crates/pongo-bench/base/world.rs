@@ -1,4 +1,5 @@
-//! What the loads of one process share: a folder with their stores, and a clock that is used once a load.
+//! State that the loads of one process share: a folder with their stores, and a clock that each load uses
+//! once.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -7,7 +8,7 @@ use pongo::prelude::*;
 
 use crate::records::{Trade, trade};
 
-/// Errors of whatever part end the program.
+/// Result of any step; an error ends the program.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// A load: operations that are timed together.
@@ -16,13 +17,13 @@ pub(crate) struct Load {
     pub(crate) name: &'static str,
     /// Name of one operation: `row`, `key`, `commit` …
     pub(crate) unit: &'static str,
-    /// It waits for the disk: dirty data are written out before it.
+    /// Whether the load waits for the disk; if so, dirty pages are written out before it runs.
     pub(crate) disk: bool,
-    /// Its instructions can be counted: not if another thread or process does the work.
+    /// Whether its instructions can be counted: not if another thread or process does the work.
     pub(crate) counted: bool,
     /// Description of what is timed.
     pub(crate) what: &'static str,
-    /// Prepares without the clock and runs the operations within it. Called several times in a process.
+    /// Prepares untimed, then runs the operations within the clock. Called several times in a process.
     pub(crate) run: fn(&mut World, &mut Clock) -> Outcome,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Runs and times the operations of a load, of which there are so many.
+    /// Runs and times a load with this number of operations.
     pub(crate) fn time(&mut self, operations: u64, mut run: impl FnMut() -> Outcome) -> Outcome {
         let mut outcome = Ok(());
         let took = pongo_base_timed(&mut || outcome = run());
@@ -41,12 +42,12 @@ impl Clock {
         outcome
     }
 
-    /// Adds a time that was taken elsewhere.
+    /// Adds a time that was measured elsewhere.
     pub(crate) fn took(&mut self, took: Duration, operations: u64) {
         self.took.push((took, operations.max(1)));
     }
 
-    /// Returns the time, if exactly one was taken.
+    /// Returns the time if exactly one was recorded.
     pub(crate) fn read(self) -> Option<(Duration, u64)> {
         match self.took.as_slice() {
             [once] => Some(*once),
@@ -55,9 +56,9 @@ impl Clock {
     }
 }
 
-/// All that is timed in this process runs within this function and nothing else does: callgrind is told to
-/// count inside it, and to write its counts when it returns. Therefore it has a symbol of its own and is
-/// never inlined.
+/// Runs a timed section. All timed code of this process, and nothing else, runs within this function:
+/// callgrind is told to count inside it, and to write its counts when it returns. Therefore it has its own
+/// symbol and is never inlined.
 // SAFETY: no other symbol of this program or of a library has this name.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -70,14 +71,14 @@ fn pongo_base_timed(run: &mut dyn FnMut()) -> Duration {
 /// The stores of one process.
 pub(crate) struct World {
     folder: PathBuf,
-    /// Rows of the main table.
+    /// Number of rows of the main table.
     pub(crate) rows: u64,
     trades: Option<Store>,
-    /// The number of the next row that is committed to the main table.
+    /// Number of the next row to commit to the main table.
     next: u64,
-    /// Seeds: every run of a load asks for other keys.
+    /// Last seed used; every run of a load reads other keys.
     seed: u64,
-    /// The store of versions of [`crate::growth`], and its old snapshot.
+    /// The store of the version loads of [`crate::growth`], and a snapshot from before the updates.
     pub(crate) versions: Option<(Store, Snapshot)>,
 }
 
@@ -88,7 +89,7 @@ impl World {
         Ok(World { folder, rows, trades: None, next: rows, seed: 0, versions: None })
     }
 
-    /// Returns so many for each million rows of the main table, at least one.
+    /// Returns `number` for each million rows of the main table, at least one.
     pub(crate) fn per_million(&self, number: u64) -> u64 {
         (self.rows * number / 1_000_000).max(1)
     }
@@ -124,8 +125,8 @@ impl World {
         Ok(())
     }
 
-    /// Loads the main table anew into an empty store: within the clock if one is given. Its ordered index has
-    /// yet to be brought up then, which a thread of the library may have begun.
+    /// Loads the main table into an empty store, within the clock if one is given. Its ordered index still
+    /// has to catch up afterwards; a background thread of the library may already do so.
     pub(crate) fn load_trades(&mut self, clock: Option<&mut Clock>) -> Outcome<Store> {
         self.trades = None;
         let store = self.empty("trades")?;
@@ -147,7 +148,7 @@ impl World {
         Ok(store)
     }
 
-    /// Returns the main store with all its rows.
+    /// Returns the main store with all its rows. Creates it if necessary.
     pub(crate) fn trades(&mut self) -> Outcome<Store> {
         match &self.trades {
             Some(store) => Ok(store.clone()),
@@ -159,7 +160,7 @@ impl World {
         }
     }
 
-    /// Closes the main store, which keeps its rows, runs `within` on its path and opens it again.
+    /// Closes the main store, which keeps its rows, calls `within` with its path and opens it again.
     pub(crate) fn while_closed(&mut self, within: impl FnOnce(&Path) -> Outcome) -> Outcome {
         drop(self.trades()?);
         if let Some(store) = self.trades.take() {
@@ -172,13 +173,13 @@ impl World {
     }
 }
 
-/// Opens or makes a store with default options.
+/// Opens or creates a store with default options.
 pub(crate) fn open(path: &Path) -> Outcome<Store> {
-    // SAFETY: the folder is this run's own, and nothing but PongoDB writes to the files in it.
+    // SAFETY: the folder belongs to this run, and only PongoDB writes to the files in it.
     Ok(unsafe { Store::open(path) }?)
 }
 
-/// Checks a result. The error names what was expected and what was found.
+/// Checks a result. The error contains the expected and the found value.
 pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Outcome {
     if found == expected {
         Ok(())

@@ -1,8 +1,9 @@
-//! Full disks on real file systems, each an image that is mounted through a loop device: a store that was closed opens and is
-//! read, transactions are done or refused, nothing is poisoned and nothing is a signal. Also where stores through a map need
-//! new space: blocks that are in a snapshot, or that a copy of the store shares; there to open may be an error that says so.
+//! Full disks on real file systems, each in an image that is mounted through a loop device: a closed store
+//! opens and is readable, transactions commit or are refused, the store is never poisoned and the process
+//! never gets a signal. Some cases have stores through a map that need new space, because the blocks belong
+//! to a snapshot or are shared with a copy of the store; there, opening may return an error that says so.
 //!
-//! What cannot be mounted here is skipped with a word.
+//! File systems that cannot be mounted here are skipped with a message.
 
 #![cfg(target_os = "linux")]
 
@@ -27,23 +28,23 @@ use pongo::prelude::*;
 use rng::Rng;
 use world::{Outcome, Sample};
 
-/// Bytes of an image: mkfs.xfs makes none of less than 300 MiB. Most of them are never written.
+/// Size of an image in bytes: mkfs.xfs requires at least 300 MiB. Most of them are never written.
 const IMAGE: u64 = 320 << 20;
 
-/// What is mounted, and what happens to the store's blocks.
+/// The file system, and whether the store's blocks are shared or replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     Ext4,
-    /// The store is replaced by a copy of itself that has holes for zeros.
+    /// The store is replaced by a copy with holes instead of zeros.
     Ext4Holes,
     Xfs,
     /// The store is copied while it is closed, and the copy shares its blocks.
     XfsCopied,
     Btrfs,
     BtrfsCompressed,
-    /// A snapshot of the subvolume is taken now and then, also while the store is open.
+    /// Read-only snapshots of the subvolume are taken in each round, also while the store is open.
     BtrfsSnapshots,
-    /// The store is replaced by a copy of itself, made as `docs/design/full-disk.md` advises.
+    /// The store is replaced by a copy made as `docs/design/full-disk.md` advises.
     BtrfsCopied,
     Tmpfs,
     /// An overlay file system over btrfs with snapshots.
@@ -51,12 +52,12 @@ enum Kind {
 }
 
 impl Kind {
-    /// Whether stores through a map never need space: all of `README.md`'s promise holds.
+    /// Returns whether stores through a map never need space, so that all promises of `README.md` hold.
     fn is_in_place(self) -> bool {
         !matches!(self, Self::BtrfsSnapshots | Self::Overlay)
     }
 
-    /// Whether a store that was closed opens when the disk is full.
+    /// Returns whether a closed store opens when the disk is full.
     fn opens(self) -> bool {
         self.is_in_place() && !matches!(self, Self::Ext4Holes | Self::XfsCopied)
     }
@@ -73,7 +74,7 @@ struct Disk {
     kind: Kind,
     image: PathBuf,
     at: PathBuf,
-    /// Where an overlay is mounted.
+    /// Mount point of the overlay.
     over: PathBuf,
     snapshots: u32,
 }
@@ -97,7 +98,7 @@ impl Disk {
             _ => run("mkfs.btrfs", &["-q", image])?,
         }
         let options = if kind == Kind::BtrfsCompressed { "loop,compress-force=zstd" } else { "loop" };
-        // Someone else on this machine may have taken the same free loop device at the same moment.
+        // Another process on this machine may have taken the same free loop device at the same moment.
         let mut tries = 0..20;
         while let Err(error) = run("mount", &["-o", options, image, at]) {
             if tries.next().is_none() {
@@ -138,7 +139,8 @@ impl Disk {
         if self.kind == Kind::Overlay { self.over.clone() } else { self.volume() }.join("store.pongo")
     }
 
-    /// Makes the store's blocks those of a snapshot, or of a copy, as well. `open`: while it is open.
+    /// Shares the store's blocks with a snapshot or a copy, or replaces the store by a copy. `open`: the
+    /// store is open.
     fn share(&mut self, open: bool) -> Outcome {
         self.snapshots += 1;
         let other = self.at.join(self.snapshots.to_string());
@@ -159,7 +161,7 @@ impl Disk {
                 fs::remove_dir_all(self.store())?;
                 Ok(fs::rename(other, self.store())?)
             }
-            // A copy of an open store is none.
+            // A copy of an open store is not valid.
             Kind::XfsCopied if !open => {
                 run("cp", &["-r", "--reflink=always", word(&self.store()), word(&other)])
             }
@@ -168,7 +170,7 @@ impl Disk {
     }
 }
 
-/// Whether the program and the kernel have the file system.
+/// Returns whether the kernel and the `mkfs` program for the file system are available.
 fn is_there(kind: Kind) -> bool {
     let knows = |name: &str| {
         fs::read_to_string("/proc/filesystems")
@@ -184,7 +186,7 @@ fn is_there(kind: Kind) -> bool {
     }
 }
 
-/// Whether an error says that the disk is full, and what to do.
+/// Returns whether an error says that the disk is full and tells the user to free some space.
 fn says_full(error: &(dyn Error + 'static)) -> bool {
     let message = error.to_string();
     message.contains("free some space")
@@ -194,7 +196,7 @@ fn is_full(kind: Kind, error: &(dyn Error + 'static)) {
     assert!(says_full(error), "{kind:?}: {error}");
 }
 
-/// What came of it.
+/// Counts of outcomes.
 #[derive(Default, Debug)]
 struct Counts {
     refused: u64,
@@ -204,7 +206,7 @@ struct Counts {
     not_read: u32,
 }
 
-/// Reads all of the store, if it can be read.
+/// Reads the whole store. Where stores through a map need space, a full disk may prevent that.
 fn read(kind: Kind, known: &mut Known, store: &Store, counts: &mut Counts) -> Outcome {
     match known.compare(store) {
         Err(error) if !kind.is_in_place() => {
@@ -223,12 +225,12 @@ fn transact(kind: Kind, known: &mut Known, store: &Store) {
     assert!(known.unknown.is_empty(), "{kind:?}: what is refused for want of space is not begun: {known:?}");
 }
 
-/// Two, or as many more as `PONGO_TORTURE` says.
+/// Returns the number of rounds: two, multiplied by `PONGO_TORTURE`.
 fn rounds() -> u64 {
     std::env::var("PONGO_TORTURE").ok().and_then(|times| times.parse().ok()).unwrap_or(1) * 2
 }
 
-/// Rows that are given out to be filled in place can be stored to, whatever happens to the disk meanwhile.
+/// Fills rows in place while the disk becomes full: rows returned by `alloc_slice` remain writable.
 fn fill_in_place(disk: &mut Disk, store: &Store) -> Outcome {
     let tx = store.begin_write()?;
     let mut table = tx.table::<Sample>()?;
@@ -262,7 +264,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
         };
         let mut known = Known::default();
         for round in 0..rounds() {
-            // With space.
+            // With free space.
             let store = world::open(&disk.store())?;
             for _ in 0..8 {
                 assert!(known.transact(&store), "{kind:?}, round {round}: {}", known.last);
@@ -271,7 +273,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             store.close()?;
             assert_eq!(known.done.len() as u64 + known.refused, known.next, "{kind:?}: {}", known.last);
             disk.share(false)?;
-            // Closed in order, and then the disk is full.
+            // The disk becomes full after the store was closed.
             let filler = fill(&disk.volume(), 0)?;
             match world::open(&disk.store()) {
                 Ok(store) => {
@@ -291,7 +293,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             }
             fs::remove_file(filler)?;
             rustix::fs::sync();
-            // Open, and then it is full, or nearly so.
+            // The disk becomes full, or nearly full, while the store is open.
             let store = world::open(&disk.store())?;
             known.compare(&store)?;
             for _ in 0..3 {

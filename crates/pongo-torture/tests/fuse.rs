@@ -1,9 +1,10 @@
-//! A store on a FUSE file system with a writeback cache: what was stored a moment ago is in the page cache only, and the file
-//! system, asked for data and holes, tells of the file behind it. Closed and opened, killed and recovered, the store holds
-//! what was committed.
+//! A store on a FUSE file system with a writeback cache: data stored recently is in the page cache only, and
+//! when asked for data and holes, the file system answers from the underlying file. After a close and open,
+//! and after a kill and recovery, the store contains what was committed.
 //!
-//! The file system is libfuse's example `passthrough_ll`, compiled here from where Debian's package `libfuse3-dev` puts it.
-//! Without it, a C compiler or the right to mount, the test says so and stops.
+//! The file system is libfuse's example `passthrough_ll`, compiled from the path where Debian's package
+//! `libfuse3-dev` installs it. If that file, a C compiler or the right to mount is missing, the test prints a
+//! message and stops.
 
 #![cfg(target_os = "linux")]
 
@@ -31,7 +32,7 @@ use world::{Model, Outcome, Sample};
 
 const SOURCE: &str = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c";
 
-/// Compiles the example. `None`: it cannot be had here.
+/// Compiles the example. Returns `None` if that is not possible here.
 fn build(folder: &Path) -> Option<PathBuf> {
     let program = folder.join("passthrough");
     let flags = Command::new("pkg-config").args(["--cflags", "--libs", "fuse3"]).output().ok()?;
@@ -41,7 +42,7 @@ fn build(folder: &Path) -> Option<PathBuf> {
     compiler.output().ok()?.status.success().then_some(program)
 }
 
-/// The mounted file system. Ends its process when it is dropped.
+/// The mounted file system. Dropping it ends its process.
 struct Fuse {
     process: Child,
     at: PathBuf,
@@ -70,7 +71,8 @@ impl Fuse {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        // It ends with its mount; in a test that failed, with a store open, it is ended.
+        // The process ends when its file system is unmounted. If a failed test still has a store open, kill
+        // it.
         if unmount(&self.at).is_err() {
             let _ = self.process.kill();
         }
@@ -78,7 +80,7 @@ impl Drop for Fuse {
     }
 }
 
-/// The role of a process that works until it is killed.
+/// Role of a process that commits until it is killed.
 const WORK: &str = "work on ";
 
 #[test]
@@ -123,7 +125,7 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
             known.compare(&store)?;
             assert!(store.verify(|_| {})?.is_sound());
             store.close()?;
-            // A process is killed, whose stores nobody synced.
+            // Kill a process whose data was never written back.
             let role = format!("{WORK}{} {}", known.next + 1, path.display());
             let mut child =
                 respawn::command(NAME, &role).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
@@ -135,8 +137,8 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
             child.kill()?;
             child.wait()?;
             kills += 1;
-            // The kill can end a request of the kernel to write a page back, which whoever syncs next is told of. That open errs; the
-            // one after it stores everything again.
+            // The kill can interrupt the kernel's write-back of a page; the kernel reports that to the next
+            // sync. The open that gets this error fails; the one after it rewrites everything.
             let store = match world::open(&path) {
                 Err(error) if error.to_string().contains("os error 5") => world::open(&path)?,
                 opened => opened?,
@@ -155,8 +157,8 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
     })
 }
 
-/// Whoever asks a file for what is not zero is told of what was stored through a map and is not on the disk yet; and setting
-/// space aside does not write over it.
+/// Stores a word through a map and checks that `next_data` reports it although it is not on the disk yet, and
+/// that `allocate` does not overwrite it.
 fn no_hole_where_something_was_stored(folder: &Path) -> Outcome {
     let file = RealStorage::open(folder)?.create("file")?;
     file.set_len(64 * PAGE)?;
@@ -170,22 +172,23 @@ fn no_hole_where_something_was_stored(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// A file of the ordered index that a writer left in the page cache is not taken for one that is mostly holes, and the index not
-/// for damaged: such a snapshot belongs to a `db` of this length only.
+/// Checks that a file of the ordered index that is still in the page cache is not mistaken for one that
+/// consists mostly of holes, and that the index is not reported as damaged: such a snapshot belongs only to a
+/// `db` of this length.
 fn what_is_not_written_back_is_no_damage(folder: &Path) -> Outcome {
     const MIB: usize = 1 << 20;
     drop(SledBlocks::open(folder)?);
     let db = fs::File::options().append(true).open(folder.join("db"))?;
     (&db).write_all(&vec![0; 8 * MIB])?;
     fs::write(folder.join("snap.0000000000000001.generating"), vec![0; 16 * MIB])?;
-    // sled finds that these bytes are not its own. It is asked: their number is right.
+    // sled detects that these bytes are not its own. It is called, because the length of the file is correct.
     if let Err(StoreError::Damaged { what, .. }) = SledBlocks::open(folder) {
         assert!(what.starts_with("sled "), "{what}");
     }
     Ok(())
 }
 
-/// What an aborted transaction wrote does not shine through rows that are filled in place.
+/// Checks that rows filled in place contain no data of an aborted transaction.
 fn filled_in_place(store: &Store) -> Outcome {
     let tx = store.begin_write()?;
     tx.table::<Sample>()?.extend((0..9000).map(|id| Sample { id: u64::MAX - id, by: u64::MAX }))?;

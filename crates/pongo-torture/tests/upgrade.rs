@@ -1,8 +1,9 @@
-//! Stores of older formats are upgraded by whoever opens them alone: the power cut, or the process killed, at
-//! every operation of that. What is left is a store of the old version or of the new one, with every row.
+//! A process that has a store of an older format open alone upgrades it. Power is cut, or the process is
+//! killed, at every operation of the upgrade: the result is a store of the old version or of the new one,
+//! with every row.
 //!
 //! The stores are the fixtures of `tests/format.rs`. A failure names the operation and the draw; `PONGO_SEED`
-//! makes others.
+//! selects other draws.
 
 #[path = "../../../tests/format/packed.rs"]
 mod packed;
@@ -21,7 +22,7 @@ use written::{FIRST, SECOND, Step, World, compare, options, perform};
 
 const PAGE: usize = 4096;
 
-/// A fixture on a disk of its own. Ordered indexes lie in memory there.
+/// Loads a fixture onto a new disk. Ordered indexes are in memory there.
 fn fixture(name: &str) -> Disk {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/fixtures/{name}.zst"));
     let files = packed::unpack(&std::fs::read(path).unwrap()).unwrap();
@@ -42,7 +43,7 @@ fn fixture(name: &str) -> Disk {
     Image::of(&storage).unwrap().disk()
 }
 
-/// The format version of each slot of `super`, the newer one first.
+/// Returns the format version of each valid slot of `super`, the newer one first.
 fn versions(image: &Image) -> Vec<u32> {
     let file = image.get("super").unwrap();
     let word = |at: usize| u64::from_le_bytes(file[at..at + 8].try_into().unwrap());
@@ -55,7 +56,7 @@ fn versions(image: &Image) -> Vec<u32> {
     slots.into_iter().map(|page| (word(page + 8) >> 32) as u32).collect()
 }
 
-/// Opens an image and compares it; `deep`: goes on with it.
+/// Opens an image and compares its content. `deep`: also verifies it, writes to it and opens it again.
 fn survives(image: &Image, world: &World, deep: bool) -> Result<(), String> {
     let disk = image.disk();
     let process = disk.process();
@@ -92,7 +93,8 @@ fn cut_upgrades(test: &str, name: &str, done: &[&[&[Step]]]) {
     let at = Arc::clone(&tried);
     let expected = world.clone();
     disk.watch(move |moment| {
-        // Around what decides every operation, of the others some: most of them store marks.
+        // Tests every operation on `super` and the journal, and a sample of the others, most of which store
+        // marks.
         let decides = ["super", "journal"].iter().any(|path| moment.path().starts_with(path));
         let mut some = Random(seed ^ moment.number());
         if is_volatile(moment.path()) || !(decides || some.below(16) < size()) {
@@ -100,7 +102,7 @@ fn cut_upgrades(test: &str, name: &str, done: &[&[&[Step]]]) {
         }
         for draw in 0..1 + u64::from(decides) * size() {
             let mut random = Random(seed ^ moment.number() << 8 ^ draw << 2 ^ u64::from(moment.is_done()));
-            // The first is that of a kill.
+            // The first draw has the result of a kill.
             let leave = if draw == 0 { Leave::Newest } else { Leave::any(&mut random) };
             let image = moment.image(&mut random, leave);
             let mut tried = at.lock().unwrap();
@@ -142,7 +144,7 @@ fn a_cut_while_a_store_without_checkpoint_is_upgraded() {
     cut_upgrades("a_cut_while_a_store_without_checkpoint_is_upgraded", "v1.killed-early", &[FIRST]);
 }
 
-/// An upgrade leaves a store that can be closed and opened again.
+/// Upgrades a store that then can be closed and opened again.
 #[test]
 fn an_upgrade_leaves_a_sound_store() {
     let disk = fixture("v1.closed");
@@ -151,7 +153,8 @@ fn an_upgrade_leaves_a_sound_store() {
     let store = options().open_on(disk.process().storage()).unwrap();
     compare(&store, &World::after(FIRST)).unwrap();
     drop(store);
-    // One that is damaged is not kept: behind the upgrade nobody compares it with the checksum of the close.
+    // A damaged index is not kept: after the upgrade, nothing would compare it with the checksum written at
+    // the close.
     let disk = fixture("v1.closed");
     let file = disk.inner().open("hash/trips/1-0.piece").unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];

@@ -1,9 +1,9 @@
-//! The program of `base/`, built against the library of this working tree and against that of another commit.
+//! Builds the program of `base/` against the library of this working tree and against that of another commit.
 //!
-//! Both builds see the same paths: the library is behind a link, `target/base-build/source`, and the program
-//! beside it. Symbols and the order of functions depend on paths, so the same source gives the same code.
-//! Each of the two has its own target folder, which stays for the next run; the checkout of the commit goes
-//! once its program is built.
+//! Both builds see the same paths: the library is reached through a link, `target/base-build/source`, next to
+//! the program. Symbols and the order of functions depend on paths, so the same source gives the same code.
+//! Each of the two builds has its own target folder, which is kept for the next run; the checkout of the
+//! commit is removed after its program is built.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -14,10 +14,10 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::program::output;
 
-/// A built program, and the title of its commit.
+/// Path of a built program, and the title of its commit.
 type Built = (PathBuf, String);
 
-/// Builds the program of this working tree, changes that are not committed included, and that of the commit.
+/// Builds the program of this working tree, including uncommitted changes, and that of the commit.
 pub(crate) fn both(commit: &str) -> Result<(Built, Built)> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let repository = package.ancestors().nth(2).context("the package is in a workspace")?;
@@ -56,14 +56,16 @@ fn subject(repository: &Path, commit: &str) -> Result<String> {
 fn git(repository: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("git");
     command.arg("-C").arg(repository).args(arguments);
-    // Set where git runs this, in a hook for instance: they would name another repository.
+    // git sets these variables when it runs this program, in a hook for instance; they would name another
+    // repository.
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(variable);
     }
     Ok(output(&mut command, Path::new("git"))?.trim_end().to_owned())
 }
 
-/// A worktree of a commit, removed with the value. One that an interrupted run left is removed first.
+/// A worktree of a commit, removed when the value is dropped. One that an interrupted run left is removed
+/// first.
 struct Checkout<'a> {
     repository: &'a Path,
     path: PathBuf,
@@ -74,13 +76,14 @@ impl<'a> Checkout<'a> {
         let checkout = Checkout { repository, path };
         checkout.remove();
         let path = checkout.path.to_string_lossy();
-        // Twice: also where git has a worktree on record whose folder is gone and that is locked.
+        // `--force` twice: this also replaces a locked worktree that git still lists although its folder is
+        // gone.
         git(repository, &["worktree", "add", "--force", "--force", "--detach", "--quiet", &path, commit])?;
         Ok(checkout)
     }
 
     fn remove(&self) {
-        // Fails where nothing is left.
+        // Fails if the worktree does not exist.
         let _ = git(self.repository, &["worktree", "remove", "--force", &self.path.to_string_lossy()]);
         let _ = fs::remove_dir_all(&self.path);
     }
@@ -92,7 +95,8 @@ impl Drop for Checkout<'_> {
     }
 }
 
-/// Builds the program against the library in `source`, in release, with that library's lock file and profile.
+/// Builds the program against the library in `source`, in release mode, with that library's lock file and
+/// profile.
 fn build(source: &Path, program: &Path, work: &Path, name: &str) -> Result<PathBuf> {
     let link = work.join("source");
     if link.is_symlink() {
@@ -107,7 +111,7 @@ fn build(source: &Path, program: &Path, work: &Path, name: &str) -> Result<PathB
     for file in fs::read_dir(program)? {
         let path = file?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            // With the time of its last change, by which cargo sees whether it has to compile.
+            // Keep the modification time, by which cargo decides whether to compile.
             let to = package.join(path.file_name().context("files have names")?);
             fs::copy(&path, &to)?;
             File::options().append(true).open(&to)?.set_modified(path.metadata()?.modified()?)?;
@@ -166,7 +170,7 @@ mod tests {
         assert_eq!(release_profile(manifest), expected);
     }
 
-    /// A repository whose library says `1` in its commit and `2` in the working tree.
+    /// Creates a repository whose library returns `1` in its commit and `2` in the working tree.
     fn repository(folder: &Path) -> Result<()> {
         fs::create_dir_all(folder.join("src"))?;
         fs::create_dir_all(folder.join("base"))?;
@@ -211,7 +215,7 @@ mod tests {
         assert!(other.1.ends_with(" the first"), "{}", other.1);
         assert_eq!((worktrees(), folder.path().join("target/base-build/checkout").exists()), (1, false));
 
-        // What is built again follows the working tree and the commit, although the targets are still there.
+        // A rebuild follows the working tree and the commit, although the target folders still exist.
         git(folder.path(), &["checkout", "--quiet", "src/lib.rs"]).unwrap();
         let (first, other) = both_of(folder.path(), &base, "HEAD").unwrap();
         assert_eq!((says(&first).trim(), says(&other).trim()), ("1", "1"));
@@ -219,7 +223,7 @@ mod tests {
 
         let error = both_of(folder.path(), &base, "nowhere").unwrap_err();
         assert!(error.to_string().contains("no commit \"nowhere\""), "{error:#}");
-        // A library that the program does not compile against: the checkout goes all the same.
+        // If the program does not compile against a library, the checkout is removed all the same.
         fs::write(base.join("main.rs"), "fn main() { println!(\"{}\", pongo::ABSENT); }\n").unwrap();
         assert!(both_of(folder.path(), &base, "HEAD").is_err());
         assert_eq!(worktrees(), 1);

@@ -1,10 +1,10 @@
-//! `figures --base COMMIT`: this working tree against another commit, on one machine, in turn.
+//! `figures --base COMMIT`: compares this working tree with another commit, on one machine, alternately.
 //!
-//! Times of one run cannot be compared with those of another: the machine, its disk and its neighbours drift
-//! by more than the changes that are looked for. So the library of both commits is built with one small
-//! program (`base/` beside `src/`), and each load is run by both within the same seconds. What differs from
-//! round to round is the spread; a change counts if it is larger. Where it is not, and valgrind is there, the
-//! instructions of one operation decide, which no neighbour changes.
+//! Times of one run cannot be compared with those of another: the machine, its disk and other programs vary
+//! by more than the changes to be measured. So the library of both commits is built with one small program
+//! (`base/` beside `src/`), and both run each load within the same seconds. The spread is the variation from
+//! round to round; a change counts if it is larger. If it is not, and valgrind is installed, the number of
+//! instructions of one operation decides, which other programs do not affect.
 //!
 //! | module | what it owns |
 //! | --- | --- |
@@ -34,40 +34,39 @@ use verdict::{LEAST_INSTRUCTIONS, LEAST_TIME, Rounds, Verdict};
 /// Options of a comparison.
 #[derive(Debug)]
 pub(crate) struct Comparison<'a> {
-    /// The other commit, as git names it.
+    /// The other commit, as a git revision.
     pub(crate) base: &'a str,
-    /// Two programs that are already built, in place of this tree's and the commit's.
+    /// Two programs that are already built, to use instead of building this tree and the commit.
     pub(crate) programs: &'a [PathBuf],
-    /// Only these loads, unless it is empty.
+    /// Names of the loads to run; all of them if it is empty.
     pub(crate) only: &'a [String],
     pub(crate) rounds: usize,
-    /// Sizes of the main table, each compared by itself.
+    /// Sizes of the main table, each compared separately.
     pub(crate) sizes: &'a [u64],
-    /// Counts instructions too.
+    /// Whether to count instructions too.
     pub(crate) callgrind: bool,
 }
 
-/// In a round each load is run several times by each program, in turn, and the fastest run counts: interference
-/// of other programs makes a run slower and never faster. Short loads have more turns.
+/// Bounds of the turns of a load in a round. Each program runs the load once in a turn, and its fastest run
+/// counts: interference of other programs makes a run slower and never faster. Short loads have more turns.
 const LEAST_TURNS: usize = 2;
 const MOST_TURNS: usize = 6;
 
-/// No further turn of a load begins after this time.
+/// A load that has taken this long in a round starts no further turn.
 const ENOUGH: Duration = Duration::from_millis(400);
 
-/// Rows of the main table when instructions are counted, some fifty times slower than without.
+/// Rows of the main table when instructions are counted, which is some fifty times slower.
 const ROWS_COUNTED: u64 = 20_000;
 
-/// How often instructions are counted, each time in a new process; twice as often where that shows a
-/// difference.
+/// Number of times that instructions are counted, each in a new process; doubled for loads that differ.
 const COUNTS: usize = 3;
 
 /// A load and its measurements.
 pub(crate) struct Compared {
     pub(crate) load: Load,
-    /// Nanoseconds.
+    /// Times in nanoseconds.
     pub(crate) times: Rounds,
-    /// Instructions, if they were counted.
+    /// Numbers of instructions, if they were counted.
     pub(crate) counts: Option<Rounds>,
 }
 
@@ -77,7 +76,7 @@ impl Compared {
         self.times.summary().verdict(LEAST_TIME)
     }
 
-    /// Judges by time, and within the spread by instructions.
+    /// Judges by time; if that is within the spread, by instructions.
     pub(crate) fn verdict(&self) -> Verdict {
         match (self.by_time(), &self.counts) {
             (Verdict::Within, Some(counts)) => counts.summary().verdict(LEAST_INSTRUCTIONS),
@@ -86,7 +85,7 @@ impl Compared {
     }
 }
 
-/// Builds both programs, runs them in turn and prints the tables. Returns whether a load became worse.
+/// Builds both programs, runs them alternately and prints the tables. Returns whether a load became worse.
 pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
     let (first, base) = programs(comparison, place.folder())?;
     let loads = first.loads()?;
@@ -130,7 +129,8 @@ pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
             .collect();
         let mut all: Vec<&mut Compared> = compared.iter_mut().collect();
         rounds(&mut all, 0..comparison.rounds, both, rows, place)?;
-        // One comparison in fifty of a program with itself is outside its spread, and there are two dozen.
+        // A program compared with itself is outside the spread in one of fifty loads, and there are two dozen
+        // loads, so loads that differ are measured again.
         let mut doubtful: Vec<&mut Compared> =
             all.into_iter().filter(|one| one.by_time() != Verdict::Within).collect();
         if !doubtful.is_empty() {
@@ -143,8 +143,8 @@ pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
     Ok(worse)
 }
 
-/// Both programs, where paths of the same length lead to them: the length of arguments moves the stack, which
-/// some loops feel.
+/// Copies both programs to paths of the same length: the length of the arguments moves the stack, and that
+/// affects the speed of some loops.
 fn programs(comparison: &Comparison<'_>, folder: &Path) -> Result<(Program, Program)> {
     let ((first, first_title), (base, base_title)) = match comparison.programs {
         [first, base] => {
@@ -163,13 +163,13 @@ fn programs(comparison: &Comparison<'_>, folder: &Path) -> Result<(Program, Prog
     Ok((install(&first, "first", first_title)?, install(&base, "other", base_title)?))
 }
 
-/// Instructions of the loads by both programs, for each load in which they can be counted.
+/// Counts the instructions of the loads by both programs, for each load in which they can be counted.
 fn count(loads: &[Load], programs: [&Program; 2], place: &Place) -> Result<Vec<Option<Rounds>>> {
     let folder = place.folder().join("counts");
     let mut counted: Vec<Option<Rounds>> =
         loads.iter().map(|load| load.counted.then(Rounds::default)).collect();
     for nth in 0..2 * COUNTS {
-        // Only what differs is counted more often.
+        // Only loads that differ are counted more often.
         let differs = |counts: &Rounds| counts.summary().verdict(LEAST_INSTRUCTIONS) != Verdict::Within;
         let (names, rounds): (Vec<&str>, Vec<&mut Rounds>) = loads
             .iter()
@@ -190,8 +190,8 @@ fn count(loads: &[Load], programs: [&Program; 2], place: &Place) -> Result<Vec<O
     Ok(counted)
 }
 
-/// Adds rounds to each load. Each round has new processes and new stores, so that what one process is given
-/// by chance (pages of memory, places on the disk) is in the spread.
+/// Adds rounds to each load. Each round has new processes and new stores, so that the spread includes what
+/// differs between processes by chance (pages of memory, places on the disk).
 fn rounds(
     compared: &mut [&mut Compared],
     rounds: std::ops::Range<usize>,

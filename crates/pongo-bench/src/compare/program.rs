@@ -22,21 +22,22 @@ pub(crate) struct Load {
     pub(crate) name: String,
     /// Name of one operation.
     pub(crate) unit: String,
-    /// It waits for the disk.
+    /// Whether the load waits for the disk.
     pub(crate) disk: bool,
-    /// Its instructions can be counted.
+    /// Whether its instructions can be counted.
     pub(crate) counted: bool,
     pub(crate) what: String,
 }
 
 impl Program {
-    /// Lists its loads, in the order in which they are to be run.
+    /// Lists its loads, in the order in which they run.
     pub(crate) fn loads(&self) -> Result<Vec<Load>> {
         output(Command::new(&self.path).arg("list"), &self.path)?.lines().map(load).collect()
     }
 }
 
-/// Runs a command and returns its standard output. If it fails, the error has its standard error.
+/// Runs a command and returns its standard output. If the command fails, the error contains its standard
+/// error.
 pub(crate) fn output(command: &mut Command, name: &Path) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("starting {}", name.display()))?;
@@ -62,7 +63,7 @@ fn load(line: &str) -> Result<Load> {
     })
 }
 
-/// A program that runs a load whenever it is told one. Dropping it kills the process.
+/// A running program that executes loads by name. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Running {
     title: String,
@@ -104,7 +105,7 @@ impl Running {
         }
     }
 
-    /// Ends the process in order: its stores are closed before.
+    /// Ends the process cleanly, after it has closed its stores.
     pub(crate) fn end(mut self) -> Result<()> {
         self.orders = None;
         let status = self.process.wait()?;
@@ -115,7 +116,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if the process is gone already, which is what is wanted.
+        // Both calls fail only if the process has already ended, which is the desired state.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -4,7 +4,7 @@ use super::Compared;
 use super::verdict::{Rounds, Verdict};
 use crate::figures::{short, size};
 
-/// Formats nanoseconds in a unit in which they are short.
+/// Formats nanoseconds in the unit in which they are shortest.
 fn time(ns: f64) -> String {
     match ns {
         ns if ns < 1e4 => format!("{} ns", short(ns)),

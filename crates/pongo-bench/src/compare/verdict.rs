@@ -6,22 +6,24 @@ use crate::measure::median;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     Better,
-    /// No difference that can be told from noise.
+    /// No difference that can be distinguished from noise.
     Within,
     Worse,
 }
 
-/// Smaller differences of time are never called one: the same source, moved by a few bytes, can differ as
+/// Relative differences of time up to this are ignored: the same code, moved by a few bytes, can differ by as
 /// much.
 pub(crate) const LEAST_TIME: f64 = 0.01;
 
-/// The same of instructions, which hardly differ by chance: hash maps have random seeds.
+/// Relative differences of instructions up to this are ignored. They hardly vary by chance, but hash maps
+/// have random seeds.
 pub(crate) const LEAST_INSTRUCTIONS: f64 = 0.02;
 
-/// Of so many ratios, the lowest and the highest are no part of the spread: a neighbour's compilation.
+/// One of this many ratios is left out of the spread at each end, as another program may have disturbed the
+/// round.
 const ONE_OF: usize = 9;
 
-/// Nanoseconds, or instructions, of an operation by both programs, round by round.
+/// Nanoseconds or instructions of an operation by both programs, by round.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Rounds {
     first: Vec<f64>,
@@ -35,8 +37,9 @@ pub(crate) struct Summary {
     pub(crate) first: f64,
     /// Median of the base.
     pub(crate) base: f64,
-    /// Median of the rounds' ratios, first / base: above 1, the first takes longer. Both programs of a round see
-    /// the same machine, so that its drift is not in it, as it is in the ratio of the medians.
+    /// Median of the rounds' ratios, first / base: above 1, the first takes longer. Both programs of a round
+    /// run on the machine in the same state, so this ratio excludes its drift, unlike the ratio of the
+    /// medians.
     pub(crate) ratio: f64,
     /// The spread: the lowest and the highest of the rounds' ratios, without one in nine at each end.
     pub(crate) low: f64,
@@ -50,7 +53,7 @@ impl Rounds {
         self.base.push(base);
     }
 
-    /// Computes medians and spread. ([`median`] sorts what it is given.)
+    /// Computes medians and spread. ([`median`] sorts its argument.)
     ///
     /// # Panics
     /// If there is no round.
@@ -67,8 +70,8 @@ impl Rounds {
 }
 
 impl Summary {
-    /// Judges the difference: it counts if the whole spread shows it and the ratio differs from 1 by more than
-    /// `least`.
+    /// Judges the difference: it counts if the whole spread shows it and the ratio differs from 1 by more
+    /// than `least`.
     pub(crate) fn verdict(&self, least: f64) -> Verdict {
         if self.low > 1.0 && self.ratio > 1.0 + least {
             Verdict::Worse
@@ -86,7 +89,7 @@ mod tests {
 
     fn rounds(ratios: &[f64]) -> Rounds {
         let mut rounds = Rounds::default();
-        // The machine drifts by a factor from round to round, and both programs with it.
+        // The machine drifts by a factor from round to round, equally for both programs.
         ratios.iter().enumerate().for_each(|(nth, ratio)| {
             let drift = 1.0 + (nth % 3) as f64;
             rounds.add(100.0 * ratio * drift, 100.0 * drift);
@@ -109,7 +112,7 @@ mod tests {
         let nine = [0.1, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 9.0];
         let summary = rounds(&nine).summary();
         assert_eq!((summary.low, summary.high), (0.98, 1.02));
-        // Eight rounds: all of them count.
+        // With eight rounds, no ratio is left out.
         let summary = rounds(&nine[..8]).summary();
         assert_eq!((summary.low, summary.high), (0.1, 1.02));
         let summary = rounds(&[nine, nine].concat()).summary();
@@ -123,7 +126,7 @@ mod tests {
         assert_eq!(verdict(&slower), Verdict::Worse);
         assert_eq!(verdict(&slower.map(|ratio| 1.0 / ratio)), Verdict::Better);
         assert_eq!(verdict(&slower.map(|ratio| ratio - 0.07)), Verdict::Within);
-        // One round of nine can be anything, two cannot.
+        // One outlier in nine rounds is ignored, two are not.
         let mut disturbed = slower;
         disturbed[0] = 0.2;
         assert_eq!(verdict(&disturbed), Verdict::Worse);

@@ -1,4 +1,5 @@
-//! Loads that go on for long: whether what they cost grows with what was written before, where only what is alive should count.
+//! Long-running loads, which show whether costs grow with everything written before instead of with the live
+//! rows only.
 //!
 //! | module | load |
 //! | --- | --- |
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use pongo::{Options, Store};
 
-/// One of them.
+/// A long-running load.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Load {
     Queue,
@@ -24,18 +25,18 @@ pub(crate) enum Load {
     Versions,
 }
 
-/// How much of each.
+/// Sizes of the loads.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
-    /// Rows that queue and retention write.
+    /// Rows written by the queue and retention loads.
     pub(crate) rows: u64,
     /// Versions of the hot key.
     pub(crate) versions: u64,
-    /// Versions of the ten thousand keys together.
+    /// Versions of the ten thousand keys of the second part, in total.
     pub(crate) all_versions: u64,
 }
 
-/// Carries the loads out, each in a folder of its own, and prints what they took.
+/// Runs the loads, each in a separate folder, and prints their times.
 pub(crate) fn run(loads: &[Load], size: Size, dir: &Path) -> Result<()> {
     let is_asked = |load| loads.is_empty() || loads.contains(&load);
     if is_asked(Load::Queue) {
@@ -50,42 +51,43 @@ pub(crate) fn run(loads: &[Load], size: Size, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A store in a folder of this run's.
+/// Opens a store in a folder of this run.
 fn open(options: Options, dir: &Path) -> Result<Store> {
     std::fs::create_dir_all(dir)?;
-    // SAFETY: the folder lies in the one that this run has for itself: nobody else writes, truncates or replaces files there.
+    // SAFETY: the folder is inside the one that belongs to this run; no other program writes, truncates or
+    // replaces files there.
     let store = unsafe { options.open(dir) }?;
     Ok(store)
 }
 
-/// The tenths of a run, one column a thing that is timed.
+/// Measurements of the tenths of a run, with one column for each thing that is timed.
 struct Tenths {
     title: String,
     names: Vec<&'static str>,
-    /// What the last tenth may take, in terms of the first.
+    /// Largest acceptable ratio of the last tenth to the first, for each column.
     goals: Vec<f64>,
-    /// Of each tenth, the times of each thing.
+    /// Times by tenth, then by column.
     times: Vec<Vec<Vec<Times>>>,
     yardstick: Yardstick,
-    /// Of each tenth, how long the yardstick's work took.
+    /// Times of the yardstick's work, by tenth.
     same_work: Vec<Vec<Duration>>,
     calls: usize,
 }
 
-/// Work that is always the same: how long it takes says how much of the machine others leave at that time.
+/// A constant amount of work. Its time shows how much of the machine other programs use at that moment.
 struct Yardstick {
-    /// Each place names the next one; together they are more than the nearer caches hold.
+    /// Each element is the index of the next one; together they are larger than the inner caches.
     next: Vec<u32>,
 }
 
 impl Yardstick {
     const PLACES: u32 = 1 << 20;
     const STEPS: u32 = 2000;
-    /// So many things are timed between two looks.
+    /// Number of timed operations between two runs of the yardstick.
     const EVERY: usize = 20;
 
     fn new() -> Self {
-        // A full cycle through all places: the multiplier is 1 modulo 4, the increment odd.
+        // A full cycle through all elements: the multiplier is 1 modulo 4, the increment odd.
         let next =
             (0..Self::PLACES).map(|at| at.wrapping_mul(0x9e37_79b5).wrapping_add(0x1234_5677) % Self::PLACES);
         Self { next: next.collect() }
@@ -99,15 +101,15 @@ impl Yardstick {
     }
 }
 
-/// How long something took, and for how much of that the thread had a processor: other work on the machine does not count in that,
-/// and neither does waiting for the disk.
+/// Duration of an operation, and the processor time that the thread used in it. Other work on the machine and
+/// waiting for the disk do not count as processor time.
 #[derive(Clone, Copy, Default)]
 struct Times {
     wall: Duration,
     processor: Duration,
 }
 
-/// What the thread had of the processor so far.
+/// Returns the processor time that this thread used so far.
 fn processor_time() -> Duration {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
@@ -120,13 +122,13 @@ impl Tenths {
         Self { title, names, goals, times, yardstick: Yardstick::new(), same_work, calls: 0 }
     }
 
-    /// The next tenth begins.
+    /// Starts the next tenth.
     fn begin(&mut self) {
         self.times.push(vec![Vec::new(); self.names.len()]);
         self.same_work.push(Vec::new());
     }
 
-    /// Times something as `column` of this tenth.
+    /// Times an operation as `column` of this tenth.
     fn time<R>(&mut self, column: usize, what: impl FnOnce() -> Result<R>) -> Result<R> {
         if self.calls.is_multiple_of(Yardstick::EVERY)
             && let Some(tenth) = self.same_work.last_mut()
@@ -144,14 +146,15 @@ impl Tenths {
         Ok(result)
     }
 
-    /// The medians of a column in a tenth.
+    /// Returns the median times of a column in a tenth.
     fn median(&self, tenth: usize, column: usize) -> Times {
         let median = |of: fn(&Times) -> Duration| median(self.times[tenth][column].iter().map(of).collect());
         Times { wall: median(|times| times.wall), processor: median(|times| times.processor) }
     }
 
-    /// A line a tenth with the median times and, in brackets, those of the processor; and how the last tenth compares with the
-    /// first, also in work that is always the same: where that took longer, so did all else.
+    /// Prints a line for each tenth with the median times and, in brackets, the median processor times; then
+    /// the ratio of the last tenth to the first, for each column and for the yardstick. If the yardstick
+    /// became slower, everything else did as well.
     fn print(&self) {
         println!("{}", self.title);
         let line = |head: &str, cells: Vec<String>| println!("{head:>8} {}", cells.join(" "));
@@ -187,12 +190,12 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Some microseconds, as a reader wants them.
+/// Formats a duration in microseconds.
 fn micros(time: Duration) -> String {
     format!("{:.2} us", time.as_secs_f64() * 1e6)
 }
 
-/// The median time of something done so often.
+/// Runs an operation `times` times and returns its median time.
 fn median_of<R>(times: usize, mut what: impl FnMut() -> Result<R>) -> Result<Duration> {
     let mut all = Vec::with_capacity(times);
     for _ in 0..times {

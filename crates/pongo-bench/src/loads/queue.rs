@@ -1,4 +1,4 @@
-//! A queue: a thousand jobs wait; each cycle takes the first of them by time and puts a new one.
+//! A queue of a thousand waiting jobs; each cycle takes the first one by time and puts a new one.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use pongo::prelude::*;
 
 use super::{Tenths, open};
 
-/// Jobs that wait at any time.
+/// Number of jobs that wait at any time.
 const WAITING: u64 = 1000;
-/// Cycles of each tenth that wait for the disk.
+/// Cycles of each tenth that are committed with `Sync`.
 const SYNCED: u64 = 300;
 
 #[pongo::record]

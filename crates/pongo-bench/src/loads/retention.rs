@@ -1,4 +1,4 @@
-//! A retention load: a thousand rows come, the thousand oldest are deleted by a range of keys.
+//! A retention load: each cycle inserts a thousand rows and deletes the thousand oldest by a range of keys.
 
 use std::path::Path;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use pongo::prelude::*;
 
 use super::{Tenths, micros, open};
 
-/// Rows of a cycle.
+/// Rows of one cycle.
 const ROWS: u64 = 1000;
 
 #[pongo::record]
@@ -26,7 +26,7 @@ fn sample(id: u64) -> Sample {
 }
 
 pub(super) fn run(rows: u64, dir: &Path) -> Result<()> {
-    // The rest is twenty times what is alive.
+    // The run writes twenty times the number of live rows after the initial load.
     let alive = (rows / 21 / ROWS).max(1) * ROWS;
     let store = open(Options::new(), dir)?;
     let tx = store.begin_write()?;

@@ -1,5 +1,5 @@
-//! Versions: one key that is put again and again, read in snapshots of all ages; and ten thousand keys with fifty million
-//! versions in all, of which the newest is read first behind an open.
+//! Versions: one key that is updated repeatedly and read in snapshots of all ages; and ten thousand keys with
+//! fifty million versions in total, of which the newest is read first after an open.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use pongo::{Options, Snapshot};
 
 use super::{median_of, micros, open};
 
-/// Keys of the second part.
+/// Number of keys of the second part.
 const KEYS: u64 = 10_000;
 
 #[pongo::record]
@@ -28,7 +28,8 @@ pub(super) fn run(versions: u64, all: u64, dir: &Path) -> Result<()> {
     many_keys(all, &dir.join("many"))
 }
 
-/// The times in one snapshot: of the first look at the key and of later ones, and the same of a range that begins with it.
+/// Prints the times in one snapshot: of the first `get` of the key, of later ones, and of a range that begins
+/// with the key.
 fn look(what: &str, snapshot: &Snapshot, expected: u64) -> Result<()> {
     let counters = snapshot.table::<Counter>()?;
     let get = || -> Result<()> {

@@ -1,6 +1,6 @@
-//! Rows and heap bytes that an entry of the journal only cites: their checksums are computed as they are
-//! written, compared when the entry is replayed, and are those of the blocks from then on. Damage to them is
-//! an error, never another value.
+//! Rows and heap bytes that a journal entry stores only by reference (cites): their checksums are computed as
+//! the bytes are written and compared when the entry is replayed; afterwards they are the checksums of the
+//! blocks. Damage to the bytes is an error and never yields another value.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::rot::files;
 use crate::work::options;
 
 const SIZE: usize = 24;
-/// Bytes of a chunk file before its rows.
+/// Length of a chunk file's header; the rows follow it.
 const HEADER: u64 = 4096;
 
-/// The chunk files of a folder, each with the first of its bytes in the space, in order.
+/// Returns the chunk files of a folder in order, each with the offset of its first byte in the space.
 fn chunks(storage: &dyn Storage, dir: &str) -> Vec<(String, u64)> {
     let mut start = 0;
     (0..)
@@ -36,7 +36,7 @@ fn chunks(storage: &dyn Storage, dir: &str) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Flips a bit of a byte of a space. Doing it again puts it right.
+/// Flips a bit of a byte of a space. A second call restores the byte.
 fn flip(disk: &Disk, dir: &str, byte: u64, bit: u64) {
     let storage = &**disk.inner();
     let all = chunks(storage, dir);
@@ -47,7 +47,7 @@ fn flip(disk: &Disk, dir: &str, byte: u64, bit: u64) {
     file.write_at(&[found[0] ^ 1 << bit], at).unwrap();
 }
 
-/// How many rows of a table cannot be read; those that can are these.
+/// Returns the number of rows of a table that cannot be read. Verifies the content of all others.
 fn unreadable(engine: &Arc<Engine>, table: &str, count: u64) -> usize {
     let snapshot = engine.begin_read().unwrap();
     let core = snapshot.table_named(table).unwrap().unwrap();
@@ -58,9 +58,9 @@ fn unreadable(engine: &Arc<Engine>, table: &str, count: u64) -> usize {
     (0..count).filter(|&key| read(key).is_err()).count()
 }
 
-/// A store with a checkpoint, and behind it rows and heap bytes in entries that carry and that cite, blocks
-/// shared among them; its process was killed. Gives the number of rows, and of them those before the
-/// checkpoint.
+/// Returns a store whose process was killed. After its checkpoint it has rows and heap bytes in entries that
+/// store them inline and by reference and that share blocks. Also returns the number of rows, the number of
+/// those before the checkpoint, and the content of the heap item.
 fn killed() -> (Disk, u64, u64, Vec<u8>) {
     let disk = Disk::new();
     let engine = open(&disk.process());
@@ -81,7 +81,8 @@ fn killed() -> (Disk, u64, u64, Vec<u8>) {
     (disk, 12_010, 1500, content)
 }
 
-/// 2,000 random places. What the last checkpoint covers may be found later, when it is read.
+/// Damages 2,000 random bytes. Damage to rows that the last checkpoint covers may be found later, when the
+/// rows are read.
 #[test]
 fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
     let (disk, rows, before, content) = killed();
@@ -101,7 +102,8 @@ fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
             }
             Err(other) => panic!("byte {byte} of {dir}: {other}"),
             Ok(engine) => {
-                // An entry that carries it wrote it again, or it is in a block that the checkpoint has whole.
+                // Either an entry stores the row inline and so rewrote it, or the row is in a block that the
+                // checkpoint covers completely.
                 let row = byte / SIZE as u64;
                 let carried = (1500..1510).contains(&row) || (12_000..12_002).contains(&row);
                 assert!(dir == "tables/table" && (row < before || carried), "byte {byte} of {dir}");
@@ -117,15 +119,16 @@ fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
     assert!(snapshot.read_heap(HeapAddr(0), content.len() as u32, hash).unwrap() == content);
 }
 
-/// The folders of rows and of the heap as they were before entries of the journal that cite what is in them:
-/// with chunks that are there, and zeros in place of the rows.
+/// Restores the folders of rows and of the heap from before the journal entries that refer to them: with all
+/// chunks present, but zeros instead of the rows.
 #[test]
 fn older_rows_beside_a_newer_journal_are_corruption() {
     for dir in ["tables/table", "heap"] {
         let disk = Disk::new();
         let process = disk.process();
         let engine = open(&process);
-        // Room for what comes: what is replayed is all there, but for what is in it.
+        // Reserves space for the later rows, so that replay finds the referenced range complete except for
+        // its content.
         put(&engine, "table", SIZE, 0..2000, true, Durability::Sync);
         let item = |engine: &Arc<Engine>, len: usize| {
             let guard = engine.begin_write().unwrap();
@@ -142,7 +145,7 @@ fn older_rows_beside_a_newer_journal_are_corruption() {
         for (path, content) in older.files().filter(|(path, _)| path.starts_with(dir)) {
             image.set(path, content.to_vec());
         }
-        // With the chunks that came since, zeros: as they would be if they were only allocated.
+        // Adds the chunks created since, filled with zeros, as if they had only been allocated.
         let newer: Vec<String> = image.files().map(|(path, _)| path.to_owned()).collect();
         for path in newer.iter().filter(|path| path.starts_with(dir) && path.ends_with(".chunk")) {
             if older.get(path).is_none() {
@@ -158,9 +161,9 @@ fn older_rows_beside_a_newer_journal_are_corruption() {
     }
 }
 
-/// Damage between a commit and the checkpoint that gives blocks their checksums: by the process that loaded
-/// the rows, by another one that closes the store after it, and by one that takes over from one that was
-/// killed.
+/// Damages rows between a commit and the checkpoint that writes the checksums of their blocks. The checkpoint
+/// is made by the process that loaded the rows, by another one that closes the store after it, or by one that
+/// takes over from a killed one.
 #[test]
 fn a_checkpoint_does_not_make_damage_right() {
     let all = ["alone", "closed by another", "taken over"];
@@ -185,7 +188,7 @@ fn a_checkpoint_does_not_make_damage_right() {
             put(other.as_ref().unwrap(), "table", SIZE, 12_000..12_001, false, Durability::Sync);
         }
         drop((engine, other));
-        // Rows are read at once: this index lies in memory only.
+        // Rows are verified during the open, because this test index is kept only in memory.
         let error = match try_open(&disk.process()) {
             Err(error) => error.to_string(),
             Ok(engine) => {
@@ -200,8 +203,8 @@ fn a_checkpoint_does_not_make_damage_right() {
     }
 }
 
-/// Rows that are appended, filled in place and given up again, in pieces of all sizes and from all places:
-/// the checksums are those of what is there in the end.
+/// Appends rows, fills rows in place and truncates them again, in ranges of all sizes and alignments: the
+/// checksums are those of the rows that remain.
 #[test]
 fn rows_that_were_given_up_leave_no_checksum() {
     for seed in 0..40 {
@@ -227,7 +230,7 @@ fn rows_that_were_given_up_leave_no_checksum() {
                 guard.append(&table, &rows).unwrap();
             }
             keys.extend(new);
-            // Also twice, with nothing in between.
+            // Truncate twice in a row as well.
             while random.one_in(3) {
                 keys.truncate(random.below(keys.len() as u64 + 1) as usize);
                 guard.keep_appended(&table, keys.len() as u64);
@@ -238,7 +241,8 @@ fn rows_that_were_given_up_leave_no_checksum() {
         let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
         guard.commit(&Batch { tables: vec![part] }, Durability::Sync).unwrap();
         keys.extend(staged);
-        // Replayed, and so compared; or closed, with the checksums as those of the blocks.
+        // A killed process leaves the rows to a replay, which compares their checksums; a closed store stores
+        // them as those of the blocks.
         if random.one_in(2) {
             process.kill();
         }
@@ -254,7 +258,7 @@ fn rows_that_were_given_up_leave_no_checksum() {
     }
 }
 
-/// A text whose write failed leaves no trace: those that come after it are where the entry cites them.
+/// A text whose write failed leaves no trace: later texts are at the addresses to which the entry refers.
 #[test]
 fn an_item_that_could_not_be_written_leaves_no_trace() {
     for in_memory in [0, 3] {
@@ -277,7 +281,7 @@ fn an_item_that_could_not_be_written_leaves_no_trace() {
             disk.plan(0, |_| Plan::FailOn(Kind::Write, "heap", ErrorKind::Other));
             stage(100_000).unwrap_err();
             disk.plan(0, |_| Plan::Nothing);
-            // In memory, and then more than it may take.
+            // First a text that fits in memory, then one that exceeds the memory limit.
             for len in [1000, 200_000, 1000] {
                 stage(len).unwrap();
             }
@@ -300,7 +304,8 @@ fn an_item_that_could_not_be_written_leaves_no_trace() {
     }
 }
 
-/// What a recovery reads is bounded: a checkpoint is due after so many cited bytes as well, of which the journal has little.
+/// The bytes that a recovery reads are bounded: referenced bytes also make a checkpoint due, although they
+/// take little space in the journal.
 #[test]
 fn cited_bytes_make_a_checkpoint_due() {
     let disk = Disk::new();
@@ -323,7 +328,7 @@ fn cited_bytes_make_a_checkpoint_due() {
     assert!(generation() > before);
 }
 
-/// What is left of a block of which some rows were given up is compared before its checksum is computed anew.
+/// The remaining rows of a partly truncated block are verified before its checksum is recomputed.
 #[test]
 fn damage_to_what_a_rollback_left_is_found() {
     let disk = Disk::new();

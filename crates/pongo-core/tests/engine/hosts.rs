@@ -1,4 +1,4 @@
-//! Processes that meet at one store, and may not share a kernel.
+//! Processes that open the same store and may not share a kernel.
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use pongo_sim::Random;
 const NFS: u64 = 0x6969;
 const EXT4: u64 = 0xef53;
 
-/// A storage as another kernel, another mount or another file system shows it.
+/// Storage as seen through another kernel, another mount or another file system.
 #[derive(Debug)]
 struct Seen {
     inner: Arc<MemoryStorage>,
@@ -65,7 +65,8 @@ impl Storage for Seen {
     }
 }
 
-/// What one process sees: boot (0: it has no `/proc`), mount (0: the kernel gives no number), type of the file system, device.
+/// Environment of one process: boot (0: it has no `/proc`), mount (0: the kernel gives no number), type of
+/// the file system, device.
 #[derive(Clone, Copy, Debug)]
 struct View {
     boot: u8,
@@ -96,8 +97,8 @@ fn open(storage: Arc<dyn Storage>) -> Result<Arc<Engine>, OpenError> {
 const LOCAL: View = View { boot: 1, mount: 1, file_system: EXT4, device: 5 };
 const REMOTE: View = View { file_system: NFS, ..LOCAL };
 
-/// On a local file system the lock is proof enough: two with other mounts, without `/proc`, or shown another boot id, as a
-/// container can be, join, write in turn and see each other.
+/// On a local file system the lock is sufficient proof: two processes that have different mounts, have no
+/// `/proc`, or see another boot id, as in a container, join, write in turn and see each other's commits.
 #[test]
 fn other_mounts_of_a_local_file_system_share_the_store() {
     let others = [
@@ -120,7 +121,7 @@ fn other_mounts_of_a_local_file_system_share_the_store() {
         }
         let [one, other] = engines;
         drop(one);
-        // It did not close the store under the other one.
+        // The first process did not close the store while the other one had it open.
         let third = open(first.of(&memory)).unwrap();
         model.check(&third.begin_read().unwrap());
         drop((other, third));
@@ -128,7 +129,8 @@ fn other_mounts_of_a_local_file_system_share_the_store() {
     }
 }
 
-/// Where another machine can hold the lock, and where the folder is not the same one, opening errs, soon and without a trace.
+/// If another machine can hold the lock, or if the folder is not the same one, opening returns an error soon
+/// and leaves no trace.
 #[test]
 fn another_kernel_is_refused() {
     let refused = [
@@ -136,9 +138,9 @@ fn another_kernel_is_refused() {
         (REMOTE, View { boot: 0, ..REMOTE }, "/proc/sys/kernel/random/boot_id"),
         (View { boot: 0, ..REMOTE }, REMOTE, "/proc/sys/kernel/random/boot_id"),
         (View { boot: 0, ..REMOTE }, View { boot: 0, ..REMOTE }, "/proc/sys/kernel/random/boot_id"),
-        // A second mount of it with a page cache of its own, on one machine.
+        // A second mount of the folder with a separate page cache, on one machine.
         (REMOTE, View { device: 6, ..REMOTE }, "device 0x6"),
-        // A server that opens what its client has open.
+        // A server that opens a store that its client has open.
         (REMOTE, LOCAL, "ext2/3/4"),
         (LOCAL, View { device: 6, ..LOCAL }, "device 0x6"),
         (
@@ -158,13 +160,13 @@ fn another_kernel_is_refused() {
         assert!(matches!(error, OpenError::NotShared { .. }), "{error}");
         assert!(error.to_string().contains(word), "{error}");
         assert!(began.elapsed() < Duration::from_secs(10), "it does not wait");
-        // Whoever has it open goes on, and is the last to close it.
+        // The process that has the store open can continue, and is the last to close it.
         let transaction = make_up(&transaction.after, &mut random, SMALL);
         transaction.commit(&engine).unwrap();
         drop(engine);
         transaction.after.check(&open(other.of(&memory)).unwrap().begin_read().unwrap());
     }
-    // Two on one machine share it there too.
+    // Two processes on one machine share the store on a remote file system too.
     let memory = Arc::new(MemoryStorage::new());
     let engines = [REMOTE, View { mount: 2, ..REMOTE }].map(|view| open(view.of(&memory)).unwrap());
     let transaction = make_up(&Model::default(), &mut Random(5), SMALL);
@@ -172,11 +174,12 @@ fn another_kernel_is_refused() {
     engines.iter().for_each(|engine| transaction.after.check(&engine.begin_read().unwrap()));
 }
 
-/// The word that says that the store is ready, and the version of the file.
+/// Index of the control word that says whether the store is ready, and of the one with the file's version.
 const READY: usize = 4;
 const VERSION: usize = 1;
 
-/// A state that no wait makes right is an error within a second; a process that recovers for longer than that is waited for.
+/// A state that waiting cannot fix is an error within a second; opening waits for a process that recovers for
+/// longer than that.
 #[test]
 fn a_wait_ends() {
     let memory = Arc::new(MemoryStorage::new());
@@ -195,7 +198,7 @@ fn a_wait_ends() {
         transaction.after.check(&open(LOCAL.of(&memory)).unwrap().begin_read().unwrap());
     }
     drop(engine);
-    // As if another process recovered.
+    // Simulates another process that recovers.
     let other = memory.open("control").unwrap();
     assert!(other.try_lock(1 << 32, 1, LockMode::Exclusive).unwrap());
     std::thread::scope(|scope| {

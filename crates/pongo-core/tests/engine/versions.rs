@@ -1,6 +1,6 @@
-//! Stores of another format version than this library writes: a newer one is refused by name, an older one is
-//! upgraded by whoever opens it alone, and by nobody else. What is in older stores is tested with fixtures
-//! (`tests/format.rs` of `pongo`).
+//! Stores with a format version other than the one that this library writes: a newer version is refused with
+//! its number, an older one is upgraded only by a process that has the store open alone. Fixtures test the
+//! content of older stores (`tests/format.rs` of `pongo`).
 
 use pongo_core::engine::Durability;
 use pongo_core::error::OpenError;
@@ -11,7 +11,7 @@ use crate::missed::{open, put, try_open};
 
 const PAGE: u64 = 4096;
 
-/// Makes the slots of `super` say another version, with their checksums right.
+/// Writes another version into slots of `super`, with valid checksums.
 fn say(disk: &Disk, slots: impl IntoIterator<Item = u64>, version: u32) {
     let file = disk.inner().open("super").unwrap();
     for slot in slots {
@@ -24,7 +24,7 @@ fn say(disk: &Disk, slots: impl IntoIterator<Item = u64>, version: u32) {
     }
 }
 
-/// The slot with the higher generation.
+/// Returns the slot with the higher generation.
 fn newest(disk: &Disk) -> u64 {
     let file = disk.inner().open("super").unwrap();
     let generation = |slot: u64| {
@@ -53,7 +53,7 @@ fn a_newer_version_is_refused_by_name() {
         let error = try_open(&disk.process()).unwrap_err();
         assert!(matches!(error, OpenError::Version { expected: 2, found: 3, .. }), "{slots}: {error}");
         assert!(error.to_string().contains("format version 3"), "{error}");
-        // Nothing was changed: put right, everything is there.
+        // The failed open changed nothing: with the version restored, all data is present.
         say(&disk, 0..2, 2);
         assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 1);
     }
@@ -67,7 +67,7 @@ fn a_version_that_never_was_is_refused() {
     assert!(matches!(error, OpenError::Version { found: 0, .. }), "{error}");
 }
 
-/// The other process knows only the entries of its own version.
+/// The process that has the store open knows only the entries of its own format version.
 #[test]
 fn an_older_store_that_is_in_use_is_not_upgraded() {
     let disk = store();
@@ -76,7 +76,7 @@ fn an_older_store_that_is_in_use_is_not_upgraded() {
     let error = try_open(&disk.process()).unwrap_err();
     assert!(matches!(error, OpenError::OlderInUse { expected: 2, found: 1, .. }), "{error}");
     assert!(error.to_string().contains("close it there"), "{error}");
-    // So too if its `control` is of another version, as that of a release with format version 1 is.
+    // The same holds if `control` has another version, as that of a release with format version 1 has.
     let control = disk.inner().open("control").unwrap();
     let mut version = [0; 8];
     control.read_at(&mut version, 8).unwrap();
@@ -89,11 +89,12 @@ fn an_older_store_that_is_in_use_is_not_upgraded() {
     say(&disk, 0..2, 1);
     let engine = open(&disk.process());
     assert_eq!(engine.begin_read().unwrap().seq().0, 1);
-    // Both slots, before anyone else comes in: an older program must find none that it would read.
+    // Both slots are upgraded before another process joins: an older program must find no slot that it would
+    // read.
     let mut pages = [0; 2 * PAGE as usize];
     disk.inner().open("super").unwrap().read_at(&mut pages, 0).unwrap();
     assert_eq!([12, PAGE as usize + 12].map(|at| pages[at]), [2, 2]);
-    // And durably.
+    // The upgrade is durable.
     let after = disk.reboot(&mut Random(1));
     put(&open(&after.process()), "table", 24, 10..20, true, Durability::Sync);
 }

@@ -1,4 +1,4 @@
-//! Taking all space of a file system.
+//! Fills a file system.
 
 use std::fs;
 use std::io;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::world::Outcome;
 
-/// Takes all space of a file system but `spare` bytes. Removing the file gives it back.
+/// Takes all space of a file system except `spare` bytes. Removing the file frees it.
 pub(crate) fn fill(folder: &Path, spare: u64) -> Outcome<PathBuf> {
     let path = folder.join("filler");
     let file = fs::OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
     let mut size = 0;
-    // Most of it by asking for it, the rest by writing it: where nothing can be set aside, all.
+    // Allocate most of the space and write the rest; where nothing can be preallocated, all of it is written.
     let mut step = 1 << 30;
     while step >= 4096 {
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), size, step) {
@@ -20,7 +20,7 @@ pub(crate) fn fill(folder: &Path, spare: u64) -> Outcome<PathBuf> {
             Err(_) => step /= 2,
         }
     }
-    // What is freed a moment later, by a file system that works behind one's back, is taken as well.
+    // The second pass takes the space that the file system frees asynchronously, a moment later.
     for _ in 0..2 {
         let mut step = 1 << 20;
         while step >= 4096 {

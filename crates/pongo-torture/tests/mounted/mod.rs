@@ -1,4 +1,4 @@
-//! File systems that a test mounts, in a mount namespace of its own so that they are gone with it, and what is known of the
+//! Mounts for tests, in a separate mount namespace so that they end with the test, and a record of the
 //! transactions on a store there.
 
 use std::path::Path;
@@ -23,8 +23,9 @@ pub(crate) fn word(path: &Path) -> &str {
     path.to_str().expect("a path of the test's own")
 }
 
-/// Unmounts, for up to ten seconds: a loop device lets go of its file some time after its last user, and whoever looks at new
-/// devices (udev) may be one; until then the file system of that file is busy.
+/// Unmounts, for up to ten seconds: a loop device releases its file some time after its last user is gone,
+/// and a process that examines new devices (udev) may be one of the users; until then the file system of that
+/// file is busy.
 pub(crate) fn unmount(at: &Path) -> Outcome {
     let mut tries = 0..500;
     loop {
@@ -35,7 +36,8 @@ pub(crate) fn unmount(at: &Path) -> Outcome {
     }
 }
 
-/// Runs `test` in a process that may mount things, with a folder of its own. What it prints that begins with its name is shown.
+/// Runs `test` in a process that is allowed to mount, with a new folder. Prints the lines of its output that
+/// begin with its name.
 pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     if respawn::role().is_some() {
         return test(tempfile::tempdir()?.path());
@@ -61,7 +63,7 @@ pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Ou
     Ok(())
 }
 
-/// What is known of the transactions.
+/// Record of the transactions: done, refused, or with an unknown outcome.
 #[derive(Default, Debug)]
 pub(crate) struct Known {
     pub(crate) next: u64,
@@ -69,12 +71,12 @@ pub(crate) struct Known {
     pub(crate) unknown: Vec<u64>,
     pub(crate) refused: u64,
     pub(crate) poisoned: u64,
-    /// What the last error said.
+    /// Message of the last error.
     pub(crate) last: String,
 }
 
 impl Known {
-    /// Does the next transaction. `false`: the store is poisoned.
+    /// Performs the next transaction. Returns `false` if the store is poisoned.
     pub(crate) fn transact(&mut self, store: &Store) -> bool {
         self.next += 1;
         let outcome = world::transact(store, self.next);
@@ -97,11 +99,12 @@ impl Known {
         true
     }
 
-    /// Every acknowledged transaction is there, no refused one is, and all is as it was written.
+    /// Checks that every acknowledged transaction is present, that no refused one is, and that all rows have
+    /// the expected content.
     pub(crate) fn compare(&mut self, store: &Store) -> Outcome {
         let snapshot = store.begin_read()?;
         let works = world::works_of(&snapshot)?;
-        // One that did not wait for the disk may be lost with it, if nothing behind it is there.
+        // A `Relaxed` transaction may be lost if no later transaction is present.
         let newest = works.iter().max().copied().unwrap_or(0);
         let may_go = |number: u64| world::kind_of(number) == Kind::Relaxed && number > newest;
         let lost: Vec<_> =
