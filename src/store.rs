@@ -355,6 +355,10 @@ impl Shared {
     }
 
     fn settle(&self) -> Result<(), ReadError> {
+        // Before any lock: in a child made by `fork` it may be held by a thread that is not there.
+        if self.engine.is_inherited() {
+            return Err(ReadError::Forked);
+        }
         let commits = self.commits.load(Ordering::Relaxed);
         let caught_up = catch_up_all(&self.engine, &self.ordered, Worth::Always, beside);
         if let Some(blocks) = self.ordered.open_store()
