@@ -437,10 +437,16 @@ fn apply_once(
         (&[hash], &[(row, before)]) => replace(index, hash, before, row)?,
         _ => {
             let pairs = sorted(change.previous);
+            let rows = (first..change.rows.end.0).map(RowId);
+            if pairs.is_empty() {
+                let entries: Vec<_> = hashes.iter().copied().zip(rows).collect();
+                index.insert_bulk(&entries)?;
+                drop(entries);
+                return bury(index, change, keys);
+            }
             let mut replacing = pairs.iter().map(|&(row, _)| row).peekable();
             let new = |row: &RowId| replacing.next_if_eq(row).is_none();
             let mut entries = Vec::with_capacity(hashes.len().saturating_sub(pairs.len()));
-            let rows = (first..change.rows.end.0).map(RowId);
             entries.extend(rows.filter(new).map(|row| (hash_of(row), row)));
             index.insert_bulk(&entries)?;
             drop(entries);

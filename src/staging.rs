@@ -11,7 +11,6 @@ use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::{Blob, HeapRead};
 use pongo_core::ids::RowId;
 use pongo_core::record::{FieldType, PongoRecord};
-use pongo_core::schema::HeapField;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use zerocopy::{FromBytes, IntoBytes};
@@ -31,7 +30,6 @@ pub(crate) struct Staging<T> {
     pub(crate) handle: Arc<Handle>,
     /// The table as applied before this transaction.
     pub(crate) view: TableView,
-    heap_fields: Vec<HeapField>,
     /// Rows in memory.
     pub(crate) staged: Vec<T>,
     /// Of the keys of all written rows; in the end of the staged ones, too.
@@ -244,7 +242,6 @@ pub(crate) fn inner(keys: &mut RwLock<Keys>) -> &mut Keys {
 impl<T: PongoRecord> Staging<T> {
     pub(crate) fn new(handle: Arc<Handle>, view: TableView) -> Self {
         Self {
-            heap_fields: handle.core.schema().heap_fields(),
             core: Arc::clone(&handle.core),
             holders: handle.unique.iter().map(|_| Holders::new(view.len())).collect(),
             keys: RwLock::new(Keys::new(view.len())),
@@ -493,7 +490,7 @@ impl<T: PongoRecord> Staging<T> {
 
     /// Errs if a `Text` or `Blob` of the row does not name bytes that are there.
     pub(crate) fn check_heap(&self, guard: &WriteGuard, row: &T) -> Result<(), WriteError> {
-        for field in &self.heap_fields {
+        for field in &self.handle.heap_fields {
             let bytes = &row.as_bytes()[field.offset..field.offset + size_of::<Blob>()];
             let blob = Blob::read_from_bytes(bytes).unwrap_or(Blob::EMPTY);
             if blob.is_empty() {

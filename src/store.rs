@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pongo_core::engine::{Durability, Engine, EngineOptions, Wait};
 use pongo_core::error::{CloseError, Fault, OpenError, ReadError, SchemaMismatch, WriteError};
 use pongo_core::record::PongoRecord;
-use pongo_core::schema::{SchemaDiff, StoredSchema};
+use pongo_core::schema::{HeapField, SchemaDiff, StoredSchema};
 use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 use pongo_core::table::TableCore;
 use pongo_index::HashIndex;
@@ -296,6 +296,8 @@ pub(crate) struct Handle {
     pub(crate) index: Arc<HashIndex>,
     /// The unique indexes of the table's stored schema.
     pub(crate) unique: Arc<[Unique]>,
+    /// Where a row has texts and blobs.
+    pub(crate) heap_fields: Vec<HeapField>,
 }
 
 impl Shared {
@@ -398,7 +400,8 @@ impl Shared {
 
     pub(crate) fn open_handle(&self, core: Arc<TableCore>) -> Result<Handle, Fault> {
         let open = self.indexes.of(&core).map_err(|error| indexes::fault(&core, error))?;
-        Ok(Handle { core, index: Arc::clone(&open.key), unique: Arc::clone(&open.unique) })
+        let heap_fields = core.schema().heap_fields();
+        Ok(Handle { core, index: Arc::clone(&open.key), unique: Arc::clone(&open.unique), heap_fields })
     }
 }
 

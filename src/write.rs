@@ -53,7 +53,8 @@ use crate::table_mut::TableMut;
 /// [`Options::transaction_memory`](crate::Options::transaction_memory) (64 MiB); more go to the chunks at once, as those of
 /// [`TableMut::extend`] do.
 pub struct WriteTransaction {
-    guard: WriteGuard,
+    /// Boxed: a transaction is moved several times, from where it begins to its commit.
+    guard: Box<WriteGuard>,
     shared: Arc<Shared>,
     durability: Durability,
     tables: Mutex<Vec<Slot>>,
@@ -67,6 +68,16 @@ struct Slot {
     core: Arc<TableCore>,
     /// Absent while a [`TableMut`] has it.
     staging: Option<Box<dyn AnyStaging>>,
+    /// Rows that are alive after the commit, once that is known.
+    live_after: u64,
+}
+
+impl Slot {
+    /// Returns the table's staging; an error if its [`TableMut`] was given to `mem::forget`.
+    fn closed(&mut self) -> Result<&mut Box<dyn AnyStaging>, WriteError> {
+        let open = || WriteError::TableAlreadyOpen { table: self.core.schema().table.clone() };
+        self.staging.as_mut().ok_or_else(open)
+    }
 }
 
 impl core::fmt::Debug for WriteTransaction {
@@ -109,7 +120,7 @@ pub struct TableChanges {
 }
 
 impl WriteTransaction {
-    pub(crate) fn new(guard: WriteGuard, shared: Arc<Shared>, durability: Durability) -> Self {
+    pub(crate) fn new(guard: Box<WriteGuard>, shared: Arc<Shared>, durability: Durability) -> Self {
         Self {
             _user: User::transaction(&shared),
             guard,
@@ -137,7 +148,7 @@ impl WriteTransaction {
     }
 
     pub(crate) fn source(&self) -> Source<'_> {
-        Source { shared: &self.shared, heap: &self.guard }
+        Source { shared: &self.shared, heap: &*self.guard }
     }
 
     /// Opens the table of `T`, to read and change. Makes it, with this transaction, if the store has none.
@@ -179,7 +190,7 @@ impl WriteTransaction {
             }
             None => {
                 let staging = self.stage::<T>(&tables)?;
-                tables.push(Slot { kind, core: Arc::clone(&staging.core), staging: None });
+                tables.push(Slot { kind, core: Arc::clone(&staging.core), staging: None, live_after: 0 });
                 staging
             }
         };
@@ -202,11 +213,7 @@ impl WriteTransaction {
     /// All tables that were opened; errs if one of them was given to `mem::forget`.
     fn closed_tables(&mut self) -> Result<Vec<&mut Box<dyn AnyStaging>>, WriteError> {
         let tables = self.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let closed = tables.iter_mut().map(|slot| {
-            let open = || WriteError::TableAlreadyOpen { table: slot.core.schema().table.clone() };
-            slot.staging.as_mut().ok_or_else(open)
-        });
-        closed.collect()
+        tables.iter_mut().map(Slot::closed).collect()
     }
 
     /// Opens the table of `T`s under keys of any bytes, to read and change: [`table`](Self::table) for a type with
@@ -365,31 +372,29 @@ impl WriteTransaction {
     /// # Errors
     /// [`CommitError::Refused`]: nothing was changed. [`CommitError::OutcomeUnknown`]: a write or sync failed midway; the
     /// store takes no more writes until it is opened anew, which finds the transaction whole or not at all.
-    pub fn commit(mut self) -> Result<Committed, CommitError> {
-        self.closed_tables()?;
+    pub fn commit(self) -> Result<Committed, CommitError> {
         let Self { guard, shared, durability, tables, .. } = self;
-        let mut tables: Vec<_> = tables
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .into_iter()
-            .filter_map(|slot| slot.staging)
-            .collect();
-        for staging in &mut tables {
+        let mut tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tables.iter_mut().try_for_each(|slot| slot.closed().map(drop))?;
+        let mut changes = Vec::with_capacity(tables.len());
+        for slot in &mut tables {
+            let staging = slot.closed()?;
             staging.finish(&guard)?;
+            changes.extend(staging.changes()?);
+            slot.live_after = staging.live_after();
         }
-        let changes: Vec<_> =
-            tables.iter().filter_map(|staging| staging.changes().transpose()).collect::<Result<_, _>>()?;
-        let lens: Vec<_> = tables
-            .iter()
-            .map(|staging| (Arc::clone(staging.core()), staging.len(), staging.live_after()))
-            .collect();
-        let batches: Vec<_> = tables.iter_mut().filter_map(|staging| staging.batch()).collect();
+        let mut batches = Vec::with_capacity(tables.len());
+        for slot in &mut tables {
+            batches.extend(slot.closed()?.batch());
+        }
         if !batches.is_empty() {
             shared.note_commit();
         }
         let seq = guard.commit(&Batch { tables: batches }, durability)?;
-        for (core, len, live) in lens {
-            shared.note_rows(&core, len, live);
+        for slot in &tables {
+            if let Some(staging) = &slot.staging {
+                shared.note_rows(&slot.core, staging.len(), slot.live_after);
+            }
         }
         Ok(Committed { seq, tables: changes })
     }

@@ -9,7 +9,7 @@
 //! A checkpoint keeps a checksum of the words that it found ([`Marks::sum`]); whoever opened the store alone compares it
 //! when it first maps the file.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -81,7 +81,7 @@ pub(crate) struct Marks {
     /// To set space aside and to find out where marks are. Nothing is written through it.
     file: Arc<Reopened>,
     /// Pages that this process knows to be set aside.
-    pages: Mutex<HashSet<u64>>,
+    pages: Mutex<BTreeSet<u64>>,
     /// Whether this process stored to them since they were last synced.
     stored: AtomicBool,
 }

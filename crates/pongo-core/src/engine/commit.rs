@@ -187,7 +187,11 @@ impl WriteGuard {
     }
 
     /// Commits. On `Ok` the transaction is published, and durable as asked for.
-    pub fn commit(mut self, batch: &Batch<'_>, durability: Durability) -> Result<Seq, CommitError> {
+    pub fn commit(
+        mut self: Box<Self>,
+        batch: &Batch<'_>,
+        durability: Durability,
+    ) -> Result<Seq, CommitError> {
         let engine = Arc::clone(&self.engine);
         self.refuse_forked()?;
         batch.tables.iter().for_each(|part| engine.assert_own(&part.table));

@@ -218,7 +218,7 @@ impl Engine {
     /// # Errors
     /// [`WriteError::OpenInThread`] if this thread began the transaction that is open, or was the last to call
     /// [`WriteGuard::note_thread`] for it: it would wait for itself.
-    pub fn begin_write(self: &Arc<Self>) -> Result<WriteGuard, WriteError> {
+    pub fn begin_write(self: &Arc<Self>) -> Result<Box<WriteGuard>, WriteError> {
         Ok(self.begin_write_within(Wait::Forever)?.expect("waits for as long as it takes"))
     }
 
@@ -226,13 +226,13 @@ impl Engine {
     ///
     /// # Errors
     /// As there.
-    pub fn begin_write_within(self: &Arc<Self>, wait: Wait) -> Result<Option<WriteGuard>, WriteError> {
+    pub fn begin_write_within(self: &Arc<Self>, wait: Wait) -> Result<Option<Box<WriteGuard>>, WriteError> {
         if self.fork.is_child() {
             return Err(WriteError::Forked);
         }
         let Some((mut writer, locked)) = self.take_writer(wait)? else { return Ok(None) };
         match self.enter(&mut writer, locked, wait) {
-            Ok(true) => Ok(Some(WriteGuard {
+            Ok(true) => Ok(Some(Box::new(WriteGuard {
                 engine: Arc::clone(self),
                 base: Arc::clone(&writer.state),
                 heap: StagedHeap::new(writer.state.heap.len, self.options.transaction_memory),
@@ -243,7 +243,7 @@ impl Engine {
                 row_memory: AtomicU64::new(0),
                 committed: AtomicBool::new(false),
                 settled: false,
-            })),
+            }))),
             Ok(false) => {
                 self.give_back(writer);
                 Ok(None)

@@ -105,7 +105,11 @@ fn is_locked(storage: &dyn Storage, (start, len): (u64, u64)) -> bool {
 }
 
 /// What a child is answered by all that it inherited, as a number whose bits say what was wrong.
-fn use_inherited(engine: Arc<Engine>, snapshot: pongo_core::snapshot::Snapshot, guard: WriteGuard) -> u8 {
+fn use_inherited(
+    engine: Arc<Engine>,
+    snapshot: pongo_core::snapshot::Snapshot,
+    guard: Box<WriteGuard>,
+) -> u8 {
     let mut wrong = 0;
     let mut must = |place: u32, right: bool| wrong |= u8::from(!right) << place;
     must(0, matches!(engine.begin_read(), Err(ReadError::Forked)));

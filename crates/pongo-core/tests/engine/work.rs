@@ -135,7 +135,7 @@ impl Transaction {
     }
 
     /// Writes it through a guard that was taken before.
-    pub(crate) fn commit_in(&self, mut guard: WriteGuard) -> Result<Seq, CommitError> {
+    pub(crate) fn commit_in(&self, mut guard: Box<WriteGuard>) -> Result<Seq, CommitError> {
         for (name, size) in &self.new_tables {
             guard.create_table(schema(name, *size))?;
         }

@@ -5,7 +5,7 @@
 //! keeps what its sync needs.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
@@ -58,6 +58,11 @@ impl Mapped {
     }
 }
 
+/// Returns so many pieces and bits of the top as one number, which is not 0.
+fn packed(pieces: usize, bits: u32) -> u64 {
+    (pieces as u64 + 1) << 32 | u64::from(bits)
+}
+
 /// The maps of one epoch.
 #[derive(Debug)]
 pub(super) struct Maps {
@@ -65,6 +70,8 @@ pub(super) struct Maps {
     pub(super) epoch: u32,
     pieces: [OnceLock<Mapped>; MAX_PIECES],
     tops: [OnceLock<Mapped>; MAX_TOP_BITS as usize + 1],
+    /// What [`set_aside`](Self::set_aside) was last asked for and did: `packed(pieces, bits)`, or 0.
+    all_set_aside: AtomicU64,
     /// The next epoch that this handle has met.
     later: OnceLock<Box<Maps>>,
 }
@@ -76,6 +83,7 @@ impl Maps {
             epoch,
             pieces: [const { OnceLock::new() }; MAX_PIECES],
             tops: [const { OnceLock::new() }; MAX_TOP_BITS as usize + 1],
+            all_set_aside: AtomicU64::new(0),
             later: OnceLock::new(),
         }
     }
@@ -179,6 +187,10 @@ impl Maps {
 
     /// *Writer.* Sees to it that the first `pieces` pieces and the top with `bits` bits have all their space.
     pub(super) fn set_aside(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+        // Each commit asks, and the answer changes with a split that makes a piece.
+        if self.all_set_aside.load(Ordering::Relaxed) == packed(pieces, bits) {
+            return Ok(());
+        }
         let storage = &*self.folder.storage;
         for piece in 0..pieces {
             self.piece(piece)?;
@@ -187,10 +199,11 @@ impl Maps {
             }
         }
         self.top(bits)?;
-        match self.tops[bits as usize].get() {
-            Some(mapped) => mapped.set_aside(storage, || self.folder.path(&Self::top_name(self.epoch, bits))),
-            None => Ok(()),
+        if let Some(mapped) = self.tops[bits as usize].get() {
+            mapped.set_aside(storage, || self.folder.path(&Self::top_name(self.epoch, bits)))?;
         }
+        self.all_set_aside.store(packed(pieces, bits), Ordering::Relaxed);
+        Ok(())
     }
 
     /// *Writer.* Takes the space that stores to these words may need, as [`Words::make_writable`] does.
@@ -246,6 +259,9 @@ impl Maps {
 
     /// Maps the first `pieces` pieces, so that whatever names a segment in them needs no descriptor and no map.
     pub(super) fn map_pieces(&self, pieces: usize) -> Result<(), Fault> {
+        if self.all_set_aside.load(Ordering::Relaxed) >> 32 == pieces as u64 + 1 {
+            return Ok(());
+        }
         (0..pieces).try_for_each(|piece| self.piece(piece).map(|_| ()))
     }
 

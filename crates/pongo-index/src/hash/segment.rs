@@ -82,7 +82,9 @@ impl<'a> Segment<'a> {
     }
 
     /// Gives `f` the slot and the candidate of every entry with the hash's tag, until it gives a value.
-    #[inline]
+    // Asked for: see `HashIndex::find`.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     pub(super) fn probe<R>(self, hash: u64, f: &mut impl FnMut(usize, Candidate) -> Option<R>) -> Probe<R> {
         let tag = entry::tag(hash);
         let mut at = home(hash);

@@ -202,12 +202,14 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Counting sort by the upper `bits` bits of each item's hash.
+/// Sorts items by the upper bits of their hashes (counting sort): by `bits` of them, or by fewer if there are few items,
+/// for which clearing the counters would take longer than all that is gained.
 pub(super) fn sort_by_top<T: Copy + Default>(
     items: impl ExactSizeIterator<Item = T> + Clone,
     hash: impl Fn(&T) -> u64,
     bits: u32,
 ) -> Vec<T> {
+    let bits = bits.min(items.len().max(1).ilog2() + 1);
     let mut ends = vec![0_usize; 1 << bits];
     for item in items.clone() {
         ends[top_index(hash(&item), bits)] += 1;
