@@ -35,7 +35,7 @@ use pongo_core::table::TableCore;
 use pongo_index::Encoding;
 use pongo_index::ordered::{
     BlockStore, Folder, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, bytes_on_disk,
-    set_aside,
+    identity, set_aside,
 };
 
 pub(crate) use index::{OrderedIndex, Worth};
@@ -171,14 +171,15 @@ const SLED: &str = "ordered/sled";
 /// What sled's `db` may be long if nothing was ever merged into it: where no note says whether there were roots.
 const LEN_OF_NEW: u64 = 2 << 20;
 
-/// Moves the blocks out of the way.
-fn put_aside(store: &Folder) -> Result<(), StoreError> {
+/// Moves the blocks out of the way, if they are still the ones that were `found` damaged.
+fn put_aside(store: &Folder, found: Option<(u64, u64)>) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io {
         doing: "set aside",
         path: store.shown().join(SLED).display().to_string(),
         source,
     };
-    store.path().and_then(|path| set_aside(&path.join(SLED))).map(|_| ()).map_err(failed)
+    let path = store.path().map_err(failed)?;
+    set_aside(&path.join(SLED), found).map(|_| ())
 }
 
 fn len_of(path: &Path) -> u64 {
@@ -302,8 +303,9 @@ impl Ordered {
             Home::Folder(folder) => folder,
         };
         let in_sled = || folder.path().map(|path| path.join(SLED));
-        let (len_before, had_roots) =
-            in_sled().map_or((0, false), |path| (len_of(&path.join("db")), SledBlocks::had_roots(&path)));
+        let (len_before, had_roots, before) = in_sled().map_or((0, false, None), |path| {
+            (len_of(&path.join("db")), SledBlocks::had_roots(&path), identity(&path))
+        });
         let open = || {
             let blocks: Box<dyn BlockStore> = Box::new(SledBlocks::open_in(folder, SLED)?);
             OrderedStore::open(blocks)
@@ -324,7 +326,9 @@ impl Ordered {
         let (store, had_roots) = match opened {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
-                put_aside(folder)?;
+                // Where there was no file sled has made one.
+                let found = before.or_else(|| in_sled().ok().and_then(|path| identity(&path)));
+                put_aside(folder, found)?;
                 (open()?, false)
             }
             opened => (opened?, had_roots),
@@ -367,12 +371,13 @@ impl Ordered {
         if !matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
             return false;
         }
+        let found = store.identity();
         let _ = store.close();
         let damaged = matches!(error, OrderedError::Damaged { .. } | OrderedError::KeyTooLong { .. });
         *held = if damaged {
             self.note_doubt(&error.to_string());
             match &self.home {
-                Home::Folder(folder) => match put_aside(folder) {
+                Home::Folder(folder) => match put_aside(folder, found) {
                     Ok(()) => Held::NotYet,
                     Err(error) => Held::Refused { reason: error.to_string(), at: Instant::now() },
                 },

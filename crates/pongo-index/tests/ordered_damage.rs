@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pongo_index::ordered::{
-    Edge, FullKeys, IndexId, OrderedError, OrderedStore, SledBlocks, StoreError, set_aside,
+    Edge, FullKeys, IndexId, OrderedError, OrderedStore, SledBlocks, StoreError, identity, set_aside,
 };
 
 #[path = "ordered/support.rs"]
@@ -143,7 +143,7 @@ fn flipped_bits_and_cut_files() {
         let path = folder.path().join("store");
         fs::create_dir(&path).unwrap();
         lay_out(&files, &path);
-        set_aside(&path).unwrap();
+        set_aside(&path, identity(&path)).unwrap();
         assert!(!path.exists() && folder.path().join("store.aside").exists());
     }
     println!("{refused} errors, {lost} times no index, {whole} times all of it");
@@ -228,12 +228,22 @@ fn a_locked_folder_is_told_from_a_damaged_one() {
 fn setting_aside_keeps_the_last_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ordered");
-    assert_eq!(set_aside(&path).unwrap(), None);
+    assert_eq!(set_aside(&path, identity(&path)).unwrap(), None);
     for content in [b"1", b"2"] {
         fs::create_dir(&path).unwrap();
         fs::write(path.join("db"), content).unwrap();
-        let aside = set_aside(&path).unwrap().unwrap();
+        let aside = set_aside(&path, identity(&path)).unwrap().unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read(aside.join("db")).unwrap(), content);
     }
+    // Another process was quicker, and has put another one there.
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("db"), b"3").unwrap();
+    let found = identity(&path);
+    fs::rename(&path, folder.path().join("kept")).unwrap();
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("db"), b"4").unwrap();
+    assert_eq!(set_aside(&path, found).unwrap(), None);
+    assert_eq!(set_aside(&path, None).unwrap(), None);
+    assert_eq!(fs::read(path.join("db")).unwrap(), b"4");
 }

@@ -57,6 +57,10 @@ pub trait BlockStore: Send + Sync + fmt::Debug {
         let _ = numbers;
         Ok(())
     }
+    /// Returns device and inode of what it lies in, where that can be exchanged by others once it is closed.
+    fn identity(&self) -> Option<(u64, u64)> {
+        None
+    }
     /// Lets go of files and locks. Later calls answer [`StoreError::Closed`].
     fn close(&self) -> Result<(), StoreError>;
     /// Forgets files and locks without touching them: for a child made by `fork`, where they belong to the parent.

@@ -9,6 +9,7 @@
 use pongo_core::guard::removable;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -433,6 +434,10 @@ impl BlockStore for SledBlocks {
         swapped.and(removed)
     }
 
+    fn identity(&self) -> Option<(u64, u64)> {
+        self.read().file.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         if self.write().close() { Ok(()) } else { Err(self.not_let_go()) }
     }
@@ -516,7 +521,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 /// # Errors
 /// If the folder cannot be listed.
 pub fn bytes_on_disk(folder: &Path) -> io::Result<u64> {
-    use std::os::unix::fs::MetadataExt;
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -529,25 +533,36 @@ pub fn bytes_on_disk(folder: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-/// Moves a folder that is damaged or doubtful out of the way, to `<path>.aside`, so that someone can look at it; what was
-/// there before goes. If it cannot be moved, it is removed. Returns where it is now.
+/// Returns device and inode of the `db` file in a folder of sled's; `None` if there is none.
+#[must_use]
+pub fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.join("db").metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Moves a folder that is damaged or doubtful out of the way, to `<path>.aside`, so that someone can look at it, and removes what
+/// was there before. If it cannot be moved, it is removed. Returns where it is now.
+///
+/// `found` is the [`identity`] of what was found damaged: if another process has put another folder in its place meanwhile, that one
+/// stays where it is.
 ///
 /// # Errors
-/// If it can be neither moved nor removed.
-pub fn set_aside(path: &Path) -> io::Result<Option<PathBuf>> {
-    let aside = beside(path, ".aside");
-    if !path.try_exists()? {
+/// If it can be neither moved nor removed, or if another process opens or exchanges it for longer than a second.
+pub fn set_aside(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBuf>, StoreError> {
+    let failed = |source| StoreError::io("set aside", path.display().to_string(), source);
+    let _alone = FolderLock::take(path, true)?;
+    if !path.try_exists().map_err(failed)? || identity(path) != found {
         return Ok(None);
     }
+    let aside = beside(path, ".aside");
     let moved = remove(&aside).and_then(|()| fs::rename(path, &aside));
     let place = match moved {
         Ok(()) => Some(aside),
         Err(_) => {
-            remove(path)?;
+            remove(path).map_err(failed)?;
             None
         }
     };
-    removable!("ordered.aside.folder", sync_parent(path))?;
+    removable!("ordered.aside.folder", sync_parent(path)).map_err(failed)?;
     Ok(place)
 }
 

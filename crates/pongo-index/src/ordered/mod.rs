@@ -51,7 +51,7 @@ pub use edge::Edge;
 pub use error::{OrderedError, StoreError};
 pub use folder::Folder;
 pub use hidden::{Hidden, HiddenGroup, Sight};
-pub use in_sled::{SledBlocks, bytes_on_disk, set_aside};
+pub use in_sled::{SledBlocks, bytes_on_disk, identity, set_aside};
 pub use merge::Rewrite;
 pub use run::{Pairs, Run};
 pub use sorted::Sorted;

@@ -345,6 +345,12 @@ impl OrderedStore {
         Ok(stats)
     }
 
+    /// Returns device and inode of the file that the blocks lie in; `None` if they lie in memory.
+    #[must_use]
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        self.shared.blocks.identity()
+    }
+
     /// Lets go of files and locks. Cursors that are still there answer [`StoreError::Closed`] at their next block.
     ///
     /// # Errors
