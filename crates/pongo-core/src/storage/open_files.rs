@@ -165,6 +165,8 @@ pub(crate) struct OpenFiles {
     most: usize,
     /// The last one was used last.
     recent: Mutex<VecDeque<Weak<Reopened>>>,
+    /// Held while files are closed for want of a descriptor.
+    closing: Mutex<()>,
     /// The first one is asked first.
     idle: Mutex<VecDeque<Weak<dyn Idle>>>,
     /// Nothing could be given up: so many more maps are made, or commits, before somebody is asked again.
@@ -178,6 +180,7 @@ impl OpenFiles {
             inner,
             most,
             recent: Mutex::default(),
+            closing: Mutex::default(),
             idle: Mutex::default(),
             patience: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
@@ -211,9 +214,14 @@ impl OpenFiles {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something that needs a descriptor for a moment or longer; if there is none, once more behind closing what can
-    /// be closed.
+    /// Does something that needs a descriptor for a moment or longer; if there is none, again after closing what can be
+    /// closed. One thread at a time does that: the next one has the descriptors that were closed.
     fn with_descriptor<T>(&self, something: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match something() {
+            Err(error) if is_out_of_descriptors(&error) => {}
+            done => return done,
+        }
+        let _one = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
         match something() {
             Err(error) if is_out_of_descriptors(&error) => {
                 let files = std::mem::take(&mut *self.recent());
@@ -408,6 +416,29 @@ mod tests {
         written.file(&*storage).unwrap();
         make(&storage, "d");
         assert!(!is_open(&written) && written.state().syncer.is_none());
+    }
+
+    #[test]
+    fn two_threads_share_the_descriptors_that_one_has_freed() {
+        let (_folder, storage) = storage(8);
+        let _files = ["a", "b"].map(|name| make(&storage, name));
+        let both_failed = std::sync::Barrier::new(2);
+        let open = || {
+            let tries = AtomicUsize::new(0);
+            storage.with_descriptor(|| {
+                if tries.fetch_add(1, Ordering::Relaxed) == 0 {
+                    both_failed.wait();
+                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                }
+                let none_left = !storage.recent().is_empty();
+                if none_left { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(()) }
+            })
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(open);
+            open().unwrap();
+            other.join().unwrap().unwrap();
+        });
     }
 
     #[test]
