@@ -137,7 +137,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.table.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    /// Rows with values within bounds, in the order of the values; equal ones in the order in which they were put.
+    /// Rows with values within bounds, in the order of the values; equal ones in the order in which they were put
+    /// last. Of equal rows that a write transaction put itself, one can come out of this order once it has deleted another: see
+    /// [`Cursor`](crate::Cursor).
     ///
     /// A range over floats has NaN where it has all that is greater than infinity: `0.0..` does, `0.0..=f64::INFINITY` does not.
     ///

@@ -188,7 +188,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&'s T>, ReadError> {
         let key = key.as_ref();
         let digest = <T::Row as PongoRecord>::encode_key(&key_digest(key));
-        let found = self.rows.find(key_hash(digest.as_ref()), &digest, Some(key))?;
+        let found = self.rows.find::<3>(key_hash(digest.as_ref()), &digest, Some(key))?;
         let Some((_, row)) = found else { return Ok(None) };
         let is_it = key_in::<T>(self.rows.source().heap, row)? == key;
         Ok(is_it.then(|| T::value_of(row)))

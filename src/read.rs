@@ -62,10 +62,11 @@ impl Snapshot {
     /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
         let source = Source { shared: &self.shared, heap: self };
-        let empty = Table { parts: None, source, own: None, record: PhantomData };
+        let empty = Table { plain: None, parts: None, source, own: None, record: PhantomData };
         let Some(handle) = self.handle::<T>()? else { return Ok(empty) };
         let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
-        Ok(Table { parts: Some(Parts { view, handle }), ..empty })
+        let plain = Plain { view, index: Arc::clone(&handle.index) };
+        Ok(Table { plain: Some(plain), parts: Some(Parts { view, handle }), ..empty })
     }
 }
 
@@ -125,12 +126,21 @@ impl HeapRead for Snapshot {
 ///
 /// Methods of [`TableMut`](crate::TableMut) read a table in a write transaction through one of these, too.
 pub struct Table<'s, T> {
+    /// Where keys are looked up, if there is a table, and no transaction that changed it.
+    plain: Option<Plain<'s>>,
     /// `None`: the table did not exist yet.
     parts: Option<Parts<'s>>,
     source: Source<'s>,
     /// What the transaction changed, if this reads in one that changed something.
     own: Option<Own<'s, T>>,
     record: PhantomData<fn() -> T>,
+}
+
+/// The two parts of a [`Parts`] that a look-up needs, with nothing in between.
+#[derive(Clone)]
+struct Plain<'s> {
+    view: &'s TableView,
+    index: Arc<HashIndex>,
 }
 
 /// A table at one view, with its indexes.
@@ -149,7 +159,13 @@ pub(crate) struct Source<'s> {
 
 impl<T> Clone for Table<'_, T> {
     fn clone(&self) -> Self {
-        Self { parts: self.parts.clone(), source: self.source, own: self.own, record: PhantomData }
+        Self {
+            plain: self.plain.clone(),
+            parts: self.parts.clone(),
+            source: self.source,
+            own: self.own,
+            record: PhantomData,
+        }
     }
 }
 
@@ -163,15 +179,17 @@ impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
 ///
 /// What nearly always happens takes few instructions and no memory but the index line and the row: then the processor is
 /// already at the next look-up while it waits for the row of this one.
+///
+/// `SITE` is another number for each caller: code that has one caller is compiled into it.
 #[inline]
-pub(crate) fn find<'v, T: PongoRecord>(
+pub(crate) fn find<'v, T: PongoRecord, const SITE: usize>(
     view: &'v TableView,
     index: &HashIndex,
     hash: u64,
     key: &T::KeyBytes,
     newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    match find_near::<T>(view, index, hash, key, NEAR) {
+    match find_near::<T, SITE>(view, index, hash, key, NEAR) {
         Ok(seen) => Ok(seen),
         Err(stop) => match *stop {
             Stop::Far => find_far::<T>(view, index, hash, key, newest()),
@@ -197,7 +215,7 @@ impl<E: Into<ReadError>> From<E> for Box<Stop> {
 // Asked for, since it stands in the cold path as well: a call of its own costs a look-up some 5 ns.
 #[allow(clippy::inline_always)]
 #[inline(always)]
-fn find_near<'v, T: PongoRecord>(
+fn find_near<'v, T: PongoRecord, const SITE: usize>(
     view: &'v TableView,
     index: &HashIndex,
     hash: u64,
@@ -248,7 +266,7 @@ fn find_far<'v, T: PongoRecord>(
         Newest::Nothing => return Ok(None),
         Newest::Row(_) | Newest::Unknown => {}
     }
-    match find_near::<T>(view, index, hash, key, usize::MAX) {
+    match find_near::<T, { usize::MAX }>(view, index, hash, key, usize::MAX) {
         Ok(seen) => Ok(seen),
         Err(stop) => match *stop {
             Stop::Far => Ok(None),
@@ -289,7 +307,8 @@ fn check<'v, T: PongoRecord>(
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// A table in a write transaction.
     pub(crate) fn of_transaction(parts: Parts<'s>, source: Source<'s>, own: Option<Own<'s, T>>) -> Self {
-        Self { parts: Some(parts), source, own, record: PhantomData }
+        let plain = own.is_none().then(|| Plain { view: parts.view, index: Arc::clone(&parts.handle.index) });
+        Self { plain, parts: Some(parts), source, own, record: PhantomData }
     }
 
     /// What stands behind it; `None`: the table did not exist yet.
@@ -346,25 +365,30 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     #[inline]
     pub fn get_row(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
         let key = T::encode_key(key);
-        self.find(key_hash(key.as_ref()), &key, None)
+        self.find::<0>(key_hash(key.as_ref()), &key, None)
     }
 
     /// The row with a key, with its number. `external`: the bytes for which a key outside the rows stands.
     #[inline]
-    pub(crate) fn find(
+    pub(crate) fn find<const SITE: usize>(
         &self,
         hash: u64,
         key: &T::KeyBytes,
         external: Option<&[u8]>,
     ) -> Result<Option<(RowId, &'s T)>, ReadError> {
-        let Some(parts) = &self.parts else { return Ok(None) };
-        match &self.own {
-            None => find::<T>(parts.view, &parts.handle.index, hash, key, || {
+        match &self.plain {
+            Some(plain) => find::<T, SITE>(plain.view, &plain.index, hash, key, || {
                 self.newest(T::SCHEMA.key, key.as_ref(), external)
             }),
-            // Behind what the transaction reads there are no versions.
-            Some(own) => own.get(key),
+            None => self.find_own(key),
         }
+    }
+
+    /// The same in a table that a transaction changed, or that is not there.
+    #[inline(never)]
+    fn find_own(&self, key: &T::KeyBytes) -> Result<Option<(RowId, &'s T)>, ReadError> {
+        // After what the transaction reads there are no versions.
+        self.own.as_ref().map_or(Ok(None), |own| own.get(key))
     }
 
     /// What the ordered index over some fields says of their value. One that is only in memory is not made for this.
@@ -414,7 +438,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get_many<'k>(&self, keys: &'k [T::Key]) -> GetMany<'s, 'k, T> {
-        GetMany { table: self.clone(), keys, group: [(); GROUP].map(|()| None), at: GROUP }
+        GetMany::new(self.clone(), keys)
     }
 
     /// All rows, commit by commit and in each as they were put (a row that is deleted in the transaction that put it leaves its
@@ -625,60 +649,92 @@ const GROUP: usize = 16;
 pub struct GetMany<'s, 'k, T: PongoRecord> {
     table: Table<'s, T>,
     keys: &'k [T::Key],
-    /// Keys of the group at work, taken off the front of `keys`.
+    /// Keys of the group at work, taken off the front of `keys`, with their hashes.
     group: [Option<(u64, T::KeyBytes)>; GROUP],
+    len: usize,
+    /// The rows of the first `found_to` of them.
+    found: [Option<&'s T>; GROUP],
+    found_to: usize,
+    /// The next one of the group.
     at: usize,
 }
 
 impl<T: PongoRecord> Clone for GetMany<'_, '_, T> {
     fn clone(&self) -> Self {
-        Self { table: self.table.clone(), keys: self.keys, group: self.group, at: self.at }
+        Self { table: self.table.clone(), ..*self }
     }
 }
 
-impl<T: PongoRecord> GetMany<'_, '_, T> {
-    /// Takes the next keys and asks for their lines, then for their rows.
-    fn prefetch(&mut self) {
-        let Some(Parts { view, handle }) = &self.table.parts else { return };
-        let index = &handle.index;
+impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
+    fn new(table: Table<'s, T>, keys: &'k [T::Key]) -> Self {
+        Self { table, keys, group: [None; GROUP], len: 0, found: [None; GROUP], found_to: 0, at: 0 }
+    }
+
+    /// Takes the next keys, asks for their lines, then for their rows, and then looks them up. Stops at one that fails: its
+    /// own turn finds the error again.
+    #[inline(never)]
+    fn take_group(&mut self) {
         let (group, rest) = self.keys.split_at(self.keys.len().min(GROUP));
-        self.keys = rest;
-        self.group = [(); GROUP].map(|()| None);
+        (self.keys, self.len, self.at, self.found_to) = (rest, group.len(), 0, 0);
+        let Some(Parts { handle, .. }) = &self.table.parts else {
+            self.found = [None; GROUP];
+            self.found_to = self.len;
+            return;
+        };
         for (place, key) in self.group.iter_mut().zip(group) {
             let key = T::encode_key(key);
             let hash = key_hash(key.as_ref());
-            index.prefetch(hash);
+            handle.index.prefetch(hash);
             *place = Some((hash, key));
         }
-        for (hash, _) in self.group.iter().flatten() {
+        // In a transaction that changed the table each takes its turn.
+        let Some(Plain { view, index }) = &self.table.plain else { return };
+        let group = &self.group[..self.len];
+        for (hash, _) in group.iter().flatten() {
             // An error here is one of the look-up as well.
             let _ = index.find(*hash, |candidate| {
                 view.prefetch(candidate.row);
                 Some(())
             });
         }
-        self.at = 0;
+        for (hash, key) in group.iter().flatten() {
+            let newest = || self.table.newest(T::SCHEMA.key, key.as_ref(), None);
+            match find::<T, 1>(view, index, *hash, key, newest) {
+                Ok(found) => self.found[self.found_to] = found.map(|(_, value)| value),
+                Err(_) => break,
+            }
+            self.found_to += 1;
+        }
+    }
+}
+
+impl<'s, T: PongoRecord> GetMany<'s, '_, T> {
+    /// Looks one key of the group up.
+    #[cold]
+    #[inline(never)]
+    fn find_one(&self, at: usize) -> Result<Option<&'s T>, ReadError> {
+        let Some((hash, key)) = self.group[at] else { return Ok(None) };
+        Ok(self.table.find::<2>(hash, &key, None)?.map(|(_, value)| value))
     }
 }
 
 impl<'s, T: PongoRecord> Iterator for GetMany<'s, '_, T> {
     type Item = Result<Option<&'s T>, ReadError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.table.parts.is_none() {
-            let (_, rest) = self.keys.split_first()?;
-            self.keys = rest;
-            return Some(Ok(None));
-        }
-        if self.at >= GROUP {
+        if self.at == self.len {
             if self.keys.is_empty() {
                 return None;
             }
-            self.prefetch();
+            self.take_group();
         }
-        let (hash, key) = self.group.get(self.at).copied().flatten()?;
+        let at = self.at;
         self.at += 1;
-        Some(self.table.find(hash, &key, None).map(|found| found.map(|(_, value)| value)))
+        if at < self.found_to {
+            return Some(Ok(self.found[at]));
+        }
+        Some(self.find_one(at))
     }
 }
 

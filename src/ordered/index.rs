@@ -293,11 +293,14 @@ impl OrderedIndex {
                 let _ = self.catch_up(ordered, engine, Worth::IfLagging);
             }
         }
-        self.asked_at.store(BEGAN.elapsed().as_millis() as u64, Ordering::Relaxed);
         let mut is_last = held.is_none();
         loop {
             let mut state = lock(&self.state);
             let sorted_to = self.extend_runs(&mut state, view, heap, ordered, held.is_none())?;
+            if !state.runs.is_empty() {
+                // Only these are given up when nobody asks for them.
+                self.asked_at.store(BEGAN.elapsed().as_millis() as u64, Ordering::Relaxed);
+            }
             if sorted_to >= view.len() || is_last {
                 let unsorted = view.len().saturating_sub(sorted_to);
                 self.scanned.store(unsorted, Ordering::Relaxed);

@@ -209,17 +209,19 @@ impl Flow {
     }
 
     /// The next rows that lie one behind the other, two at least, if there are only blocks and they are ready.
+    #[inline]
     fn take_run(&mut self) -> Option<std::ops::Range<RowId>> {
         if !self.is_blocks_alone() {
             return None;
         }
         let blocks = self.blocks.as_mut()?;
         let ready = blocks.rows.get(blocks.at..)?;
-        let run = ready.chunk_by(|one, next| one.next() == *next).next()?;
-        let (first, len) = (run[0], run.len());
-        if len < 2 {
+        // Asked for each row where rows lie in another order than their keys: the answer is `None` soon.
+        let &[first, second, ..] = ready else { return None };
+        if first.next() != second {
             return None;
         }
+        let len = 1 + ready.windows(2).take_while(|pair| pair[0].next() == pair[1]).count();
         blocks.at += len;
         Some(first..RowId(first.0 + len as u64))
     }

@@ -229,8 +229,8 @@ pub(crate) struct Commit<'a> {
 impl<'a> Commit<'a> {
     /// The entry, header still empty.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = begin();
-        out.reserve_exact(self.len() as usize - HEADER);
+        let mut out = Vec::with_capacity(self.len() as usize);
+        out.resize(HEADER, 0);
         let whole: Result<(), core::convert::Infallible> = self.encode_body(&mut out, &mut |_| Ok(()));
         let Ok(()) = whole;
         debug_assert_eq!(out.len() as u64, self.len());

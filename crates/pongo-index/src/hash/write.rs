@@ -11,6 +11,8 @@ use super::{Candidate, HashIndex};
 
 /// Items that are sorted by segment at a time: 16 MiB of them.
 pub(super) const BATCH: usize = 1 << 20;
+/// Items that are not worth sorting.
+const FEW: usize = 4;
 /// Bits by which a batch is sorted at most: the ends of so many runs stay in the second-level cache.
 pub(super) const SORT_BITS: u32 = 12;
 
@@ -188,6 +190,9 @@ impl<'a> Writer<'a> {
         &mut self,
         items: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
     ) -> Result<(), Fault> {
+        if items.len() <= FEW {
+            return items.into_iter().try_for_each(|(hash, word)| self.put(self.base(hash)?, hash, word));
+        }
         let sorted = sort_by_top(items, |&(hash, _)| hash, self.view.root.bits.min(SORT_BITS));
         let mut current: Option<Base<'a>> = None;
         for &(hash, word) in &sorted {
