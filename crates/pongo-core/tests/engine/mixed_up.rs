@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use pongo_core::engine::{Batch, Durability, Engine, EngineOptions};
 use pongo_core::fields::{HeapRead, content_hash};
+use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, Storage};
-use pongo_sim::Disk;
+use pongo_sim::{Disk, Random};
 
 use crate::indexer::MapIndexer;
 use crate::missed::{delete, open, put, try_open};
@@ -109,6 +110,33 @@ fn a_death_that_no_commit_made_is_noticed() {
     assert!(message.contains("tables/table/0.marks") && message.contains("deaths"), "{message}");
     file.write_at(&[0; 8], at).unwrap();
     assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, newest);
+}
+
+/// The power takes a relaxed commit, but not the deletion that it stored in the marks. The number of that commit is given to
+/// another one, which must not delete the row.
+#[test]
+fn a_lost_deletion_does_not_return_with_its_number() {
+    let disk = Disk::new();
+    let engine = open(&disk.process());
+    put(&engine, "table", 24, 0..9, false, Durability::Sync);
+    let newest = delete(&engine, "table", 3).unwrap().0;
+    let after = disk.reboot(&mut Random(1));
+    let file = after.inner().open("tables/table/0.marks").unwrap();
+    // After the header, a word for each row.
+    file.write_at(&(newest + 1).to_le_bytes(), 4096 + 8 * 5).unwrap();
+    let engine = open(&after.process());
+    let live = |engine: &Arc<Engine>| -> Vec<u64> {
+        let snapshot = engine.begin_read().unwrap();
+        let table = snapshot.table_named("table").unwrap().unwrap();
+        let view = snapshot.view(&table).unwrap().unwrap();
+        (0..view.len()).filter(|&row| view.is_live(RowId(row)).unwrap()).collect()
+    };
+    assert_eq!(live(&engine), [0, 1, 2, 4, 5, 6, 7, 8]);
+    assert_eq!(put(&engine, "table", 24, 9..10, false, Durability::Sync), newest + 1);
+    assert_eq!(live(&engine), [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+    engine.close().unwrap();
+    drop(engine);
+    assert_eq!(live(&open(&after.process())), [0, 1, 2, 4, 5, 6, 7, 8, 9]);
 }
 
 /// The entry of the newest commit rots while the system runs. Nothing stands behind it that could bear witness but what was
