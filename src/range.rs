@@ -66,7 +66,15 @@ struct One<'s> {
     view: &'s TableView,
     index: Arc<OrderedIndex>,
     row: RowId,
-    given: bool,
+    /// Whether the row was returned or left out, and from which end.
+    given: Option<End>,
+}
+
+/// An end of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Front,
+    Back,
 }
 
 impl One<'_> {
@@ -137,7 +145,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// The one row that a unique index gave.
     pub(crate) fn one(view: &'s TableView, index: Arc<OrderedIndex>, row: RowId) -> Self {
         let empty = Self::empty(index.cursor_id());
-        Self { one: Some(One { view, index, row, given: false }), ..empty }
+        Self { one: Some(One { view, index, row, given: None }), ..empty }
     }
 
     fn new(table: &Table<'s, T>, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
@@ -157,7 +165,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         limits: Limits,
     ) -> Self {
         let range = Self::new(table, view, Arc::clone(index), limits);
-        let one = row.map(|row| One { view, index: Arc::clone(index), row, given: false });
+        let one = row.map(|row| One { view, index: Arc::clone(index), row, given: None });
         Self { stream: range.stream.map(Stream::own_only), one, ..range }
     }
 
@@ -183,7 +191,9 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         let row = if self.is_unique() { u64::MAX - 1 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = &mut self.one {
-            one.given = one.given || one.pair()? <= pair;
+            if one.given.is_none() && one.pair()? <= pair {
+                one.given = Some(End::Front);
+            }
         }
         if let Some(stream) = &mut self.stream {
             stream.begin_after(pair);
@@ -198,10 +208,10 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     pub fn cursor(&self) -> Result<Option<Cursor>, ReadError> {
         let given = (!self.ready.as_slice().is_empty())
             .then(|| RowId(self.ready_run.end.0 - self.ready.len() as u64 - 1));
-        let place = match (&self.stream, &self.one) {
-            (Some(stream), _) => stream.front_place_at(given)?,
-            (None, Some(one)) if one.given => Some(one.pair()?),
-            (None, _) => None,
+        let place = match (&self.stream, self.one_given(End::Front)) {
+            (_, Some(one)) => Some(one.pair()?),
+            (Some(stream), None) => stream.front_place_at(given)?,
+            (None, None) => None,
         };
         Ok(place.map(|pair| Cursor { index: self.index, key: pair.key, row: pair.row.0 }))
     }
@@ -217,7 +227,9 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         let row = if self.is_unique() { 0 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = &mut self.one {
-            one.given = one.given || one.pair()? >= pair;
+            if one.given.is_none() && one.pair()? >= pair {
+                one.given = Some(End::Back);
+            }
         }
         if let Some(stream) = &mut self.stream {
             stream.end_before(pair);
@@ -247,8 +259,17 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// ```
     #[must_use]
     pub fn back_cursor(&self) -> Option<Cursor> {
-        let pair = self.stream.as_ref()?.back_place()?;
-        Some(Cursor { index: self.index, key: pair.key.clone(), row: pair.row.0 })
+        let pair = match self.one_given(End::Back) {
+            // It was read a moment ago.
+            Some(one) => one.pair().ok()?,
+            None => self.stream.as_ref()?.back_place()?.clone(),
+        };
+        Some(Cursor { index: self.index, key: pair.key, row: pair.row.0 })
+    }
+
+    /// Returns the row of a unique index if it was returned or left out at this end. Of a unique value there is no other row.
+    fn one_given(&self, end: End) -> Option<&One<'s>> {
+        self.one.as_ref().filter(|one| one.given == Some(end))
     }
 
     /// How many rows are left in it. Costs a look at the marks of each, and no look at its bytes where the index is
@@ -299,8 +320,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     }
 
     fn step(&mut self, forward: bool) -> Result<Option<RowId>, ReadError> {
-        if let Some(one) = self.one.as_mut().filter(|one| !one.given) {
-            one.given = true;
+        if let Some(one) = self.one.as_mut().filter(|one| one.given.is_none()) {
+            one.given = Some(if forward { End::Front } else { End::Back });
             return Ok(Some(one.row));
         }
         let Some(stream) = &mut self.stream else { return Ok(None) };

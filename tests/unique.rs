@@ -555,3 +555,43 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     assert!(snapshot.seq() > Seq(16), "only {} commits", snapshot.seq());
     everyone_is_found(&snapshot)
 }
+
+/// A range of one unique value has cursors at both ends, in a snapshot and in a transaction that changed the table.
+#[test]
+fn cursors_of_one_value() -> Outcome {
+    let store = Store::in_memory()?;
+    let tx = store.begin_write()?;
+    for id in 0..3 {
+        let of = Of { mail: id, seat: id as u32, team: 1, version: 1 };
+        tx.table::<Person>()?.put(&person(id, of))?;
+    }
+    tx.commit()?;
+    let snapshot = store.begin_read()?;
+    let tx = store.begin_write()?;
+    let mut changed = tx.table::<Person>()?;
+    // Another row than the one that is asked for, and that one itself.
+    changed.put(&person(2, Of { mail: 2, seat: 2, team: 1, version: 2 }))?;
+    changed.put(&person(0, Of { mail: 0, seat: 0, team: 1, version: 2 }))?;
+    for (id, value) in [(0, mail(0)), (1, mail(1))] {
+        for own in [false, true] {
+            let equal = || -> Result<_, pongo::ReadError> {
+                if own {
+                    changed.by(Person::MAIL)?.equal(value)
+                } else {
+                    snapshot.table::<Person>()?.by(Person::MAIL).equal(value)
+                }
+            };
+            let mut range = equal()?;
+            assert!(range.cursor()?.is_none() && range.back_cursor().is_none());
+            assert_eq!(range.next().transpose()?.map(|person| person.id), Some(id));
+            let cursor = range.cursor()?.ok_or("a row was returned")?;
+            assert!(range.next().is_none() && equal()?.after(&cursor)?.next().is_none());
+            assert!(equal()?.before(&cursor)?.next().is_none());
+            let mut range = equal()?;
+            assert_eq!(range.next_back().transpose()?.map(|person| person.id), Some(id));
+            let cursor = range.back_cursor().ok_or("a row was returned")?;
+            assert!(range.next_back().is_none() && equal()?.before(&cursor)?.next_back().is_none());
+        }
+    }
+    Ok(())
+}

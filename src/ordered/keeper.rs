@@ -103,21 +103,22 @@ pub(crate) fn catch_up_all(
     beside: Beside,
 ) -> Result<(), ReadError> {
     let tables = engine.begin_read()?.tables()?;
+    let mut outcome = Ok(());
     for core in &tables {
         if ordered.has_home() {
             for index in ordered.indexes_of(core) {
-                index.catch_up(ordered, engine, worth)?;
-                index.note_kept(engine)?;
+                // An index that cannot be brought up does not keep the others from it.
+                outcome = outcome.and(index.catch_up(ordered, engine, worth)).and(index.note_kept(engine));
             }
         }
-        beside(engine, core)?;
+        outcome = outcome.and(beside(engine, core));
     }
     if let Some(store) = ordered.open_store() {
-        store.tidy().map_err(|error| pongo_core::error::Fault::Index {
-            table: "ordered".to_owned(),
-            source: Box::new(error),
-        })?;
+        let tidied = store.tidy().map_err(|error| {
+            pongo_core::error::Fault::Index { table: "ordered".to_owned(), source: Box::new(error) }.into()
+        });
+        outcome = outcome.and(tidied);
         ordered.compact(&store);
     }
-    Ok(())
+    outcome
 }

@@ -102,6 +102,7 @@ impl Shared {
             if let Some(held) = shard.held.remove(&number) {
                 shard.bytes -= held.leaf.bytes() + OVERHEAD;
             }
+            shard.trim_queue();
         }
     }
 
@@ -119,6 +120,15 @@ impl Shared {
 }
 
 impl Shard {
+    /// Removes the numbers of forgotten blocks from the queue once they are more than the others: a cache that never
+    /// fills up never comes to them by itself.
+    fn trim_queue(&mut self) {
+        if self.queue.len() > 2 * self.held.len() + 64 {
+            let held = &self.held;
+            self.queue.retain(|number| held.contains_key(number));
+        }
+    }
+
     fn insert(&mut self, entry: EntryRef<'_>, leaf: Arc<Leaf>, capacity: usize) {
         let size = leaf.bytes() + OVERHEAD;
         if size > capacity {

@@ -116,6 +116,8 @@ impl SledThread {
         // One that errs may have done so before it needed them.
         if result.is_ok() || workers().is_some_and(|workers| workers > 0) {
             *pool = Pool::Up;
+            // A thread that was here before and failed may have taken it back since this one looked.
+            OWNER.store(me, Ordering::Release);
         } else {
             OWNER.store(0, Ordering::Release);
         }
