@@ -190,10 +190,10 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         // Where no two rows have the same key, the place is that of whichever row has it: one that was changed lies elsewhere.
         let row = if self.is_unique() { u64::MAX - 1 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
-        if let Some(one) = &mut self.one {
-            if one.given.is_none() && one.pair()? <= pair {
-                one.given = Some(End::Front);
-            }
+        if let Some(one) = self.one.as_mut().filter(|one| one.given.is_none())
+            && one.pair()? <= pair
+        {
+            one.given = Some(End::Front);
         }
         if let Some(stream) = &mut self.stream {
             stream.begin_after(pair);
@@ -226,10 +226,10 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         }
         let row = if self.is_unique() { 0 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
-        if let Some(one) = &mut self.one {
-            if one.given.is_none() && one.pair()? >= pair {
-                one.given = Some(End::Back);
-            }
+        if let Some(one) = self.one.as_mut().filter(|one| one.given.is_none())
+            && one.pair()? >= pair
+        {
+            one.given = Some(End::Back);
         }
         if let Some(stream) = &mut self.stream {
             stream.end_before(pair);
