@@ -162,6 +162,10 @@ impl Disk {
     pub fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan) {
         let mut state = self.0.state.lock().unwrap();
         state.plan = plan(self.0.operations.load(Ordering::SeqCst));
+        if state.plan != Plan::Nothing {
+            // What failed by an earlier plan excuses nothing that goes wrong by this one.
+            state.failed = None;
+        }
         state.random = Random(seed);
     }
 
