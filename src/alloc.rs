@@ -1,4 +1,4 @@
-//! Rows that are filled where they will lie: [`TableMut::alloc`] and [`TableMut::alloc_slice`].
+//! Rows that are filled in place: [`TableMut::alloc`] and [`TableMut::alloc_slice`].
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -12,44 +12,53 @@ use zerocopy::IntoBytes;
 use crate::staging::{Staging, hash_of};
 use crate::table_mut::TableMut;
 
-/// Rows that were given out zeroed by [`TableMut::alloc_slice`], to be filled in place: a `[T]`.
+/// Zeroed rows from [`TableMut::alloc_slice`] that are filled in place: a `[T]`.
 ///
-/// When it is dropped, the rows are the transaction's as they are then. See there.
+/// When this is dropped, the rows are inserted into the transaction with their contents at that
+/// time; see there.
 pub struct RowsMut<'t, T: PongoRecord> {
     staging: &'t mut Staging<T>,
     rows: NewRows<'t, T>,
-    /// A panic was on its way when the rows were given out, so that it says nothing about them.
+    /// Whether the thread was already panicking when the rows were created. Such a panic says
+    /// nothing about the rows.
     panicking: bool,
-    /// The rows were added or given back.
+    /// Whether the rows were inserted or discarded.
     settled: bool,
 }
 
-/// A row that was given out zeroed by [`TableMut::alloc`], to be filled in place: a `T`.
+/// A zeroed row from [`TableMut::alloc`] that is filled in place: a `T`.
 ///
-/// When it is dropped, the row is the transaction's as it is then. See there.
+/// When this is dropped, the row is inserted into the transaction with its contents at that time;
+/// see there.
 pub struct RowMut<'t, T: PongoRecord> {
     rows: RowsMut<'t, T>,
 }
 
 impl<T: PongoRecord> TableMut<'_, T> {
-    /// Gives out a new row whose bytes are all zero, to be filled in place: it lies in the table's chunk file already, and is
-    /// never copied. For records of any size up to 1 GiB, on however small a stack.
+    /// Returns a new zeroed row that is filled in place. It is stored in the table's chunk file
+    /// from the start and is never copied, so records of any size up to 1 GiB work with any stack
+    /// size.
     ///
-    /// The row is put in when what this returns is dropped, or given to [`RowMut::finish`], with the key that it has then: as
-    /// with [`put`](Self::put), it takes the place of one with the same key, also of an earlier one of this transaction.
-    /// Until then the table is borrowed; texts and blobs can be made meanwhile. Nobody else sees the row before the commit.
+    /// The row is inserted when the returned value is dropped or passed to [`RowMut::finish`], with
+    /// the key that it has then. As with [`put`](Self::put), it replaces a row with the same key,
+    /// also an earlier row of this transaction. Until then the table is borrowed; texts and blobs
+    /// can still be created. No other transaction or snapshot sees the row before the commit.
     ///
-    /// Costs a map, ten microseconds or so, and a page fault (1 to 4 µs) for every 4 KiB that are filled; at the commit as with
-    /// [`extend`](Self::extend). For many small rows, take [`alloc_slice`](Self::alloc_slice). In a store in memory the row is
-    /// filled beside the store and copied to it.
+    /// Costs a memory mapping, about ten microseconds, and a page fault (1 to 4 µs) for every 4 KiB
+    /// that are filled; at commit it costs the same as [`extend`](Self::extend). For many small
+    /// rows, use [`alloc_slice`](Self::alloc_slice). In an in-memory store the row is filled
+    /// outside the store and then copied into it.
     ///
     /// # Errors
-    /// [`WriteError::NoZeroValue`] if some field of `T` may not be zero; [`WriteError::Fault`] if the disk has no space for the
-    /// row: nothing is changed then. [`WriteError::BrokenOff`] if rows of this table were lost before, as below.
+    /// Returns [`WriteError::NoZeroValue`] if a field of `T` must not be zero, and
+    /// [`WriteError::Fault`] if the disk has no space for the row; nothing is changed in either
+    /// case. Returns [`WriteError::BrokenOff`] if rows of this table were lost before, as described
+    /// next.
     ///
-    /// If a `Text` or `Blob` of the row names no bytes of this store, `finish` says so, and the row is not put in; if it
-    /// was dropped, the commit refuses with that error. If the row is dropped by a panic, or given to [`core::mem::forget`],
-    /// the commit refuses with [`WriteError::BrokenOff`] (and a forgotten one stays mapped until the process ends).
+    /// If a `Text` or `Blob` of the row does not refer to bytes of this store, `finish` returns an
+    /// error and does not insert the row. If the row was dropped instead, the commit returns that
+    /// error. If the row is dropped by a panic or passed to [`core::mem::forget`], the commit
+    /// returns [`WriteError::BrokenOff`]; a forgotten row also stays mapped until the process ends.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -88,7 +97,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// The table waits for the row:
+    /// The table is borrowed until the row is inserted:
     /// ```compile_fail,E0499
     /// # use pongo::prelude::*;
     /// # #[pongo::record]
@@ -106,10 +115,11 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(RowMut { rows: self.alloc_slice(1)? })
     }
 
-    /// As [`alloc`](Self::alloc), of `rows` rows that lie one behind the other. The last of those with the same key counts.
+    /// Returns `rows` contiguous zeroed rows that are filled in place, as [`alloc`](Self::alloc)
+    /// does for one. If several of them have the same key, the last one is kept.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`alloc`](Self::alloc) does.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -148,17 +158,18 @@ impl<T: PongoRecord> TableMut<'_, T> {
 }
 
 impl<T: PongoRecord> RowsMut<'_, T> {
-    /// Puts the rows in, as dropping them does, and says at once if that fails.
+    /// Inserts the rows, as dropping them does, and returns an error at once if that fails.
     ///
     /// # Errors
-    /// [`WriteError::HeapField`] if a text or blob of a row does not name bytes of this store or transaction: none of the rows
-    /// is put in, and the transaction goes on. [`WriteError::Fault`] if they cannot be written, which only a store in
-    /// memory has to: then the transaction can only be aborted.
+    /// Returns [`WriteError::HeapField`] if a text or blob of a row does not refer to bytes of this
+    /// store or transaction: none of the rows is inserted, and the transaction stays usable.
+    /// Returns [`WriteError::Fault`] if the rows cannot be written, which is possible only in an
+    /// in-memory store: then the transaction can only be aborted.
     pub fn finish(mut self) -> Result<(), WriteError> {
         self.settle()
     }
 
-    /// Gives the rows back, as if they had not been asked for.
+    /// Discards the rows, as if they had not been allocated.
     pub fn discard(mut self) {
         self.settled = true;
         self.staging.loading = false;
@@ -219,15 +230,15 @@ impl<T: PongoRecord> fmt::Debug for RowsMut<'_, T> {
 }
 
 impl<T: PongoRecord> RowMut<'_, T> {
-    /// Puts the row in, as dropping it does, and says at once if that fails.
+    /// Inserts the row, as dropping it does, and returns an error at once if that fails.
     ///
     /// # Errors
-    /// As for [`RowsMut::finish`].
+    /// Fails as [`RowsMut::finish`] does.
     pub fn finish(self) -> Result<(), WriteError> {
         self.rows.finish()
     }
 
-    /// Gives the row back, as if it had not been asked for.
+    /// Discards the row, as if it had not been allocated.
     pub fn discard(self) {
         self.rows.discard();
     }

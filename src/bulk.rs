@@ -1,10 +1,12 @@
 //! Changes to many rows of a write transaction, in the order of an index: by a range of the key
 //! ([`TableMut::modify`], [`delete_range`](TableMut::delete_range), [`retain`](TableMut::retain),
-//! [`extract_if`](TableMut::extract_if), [`pop_first`](TableMut::pop_first)) or of another index ([`ByMut`]).
+//! [`extract_if`](TableMut::extract_if), [`pop_first`](TableMut::pop_first)) or of another index
+//! ([`ByMut`]).
 //!
-//! All act on the rows that are present when they are called, never on their own output: rows of before are visited in the
-//! index as it was before the transaction, which a change does not touch, and own rows by a list of their keys that is made
-//! first ([`Visit`]).
+//! All of them act on the rows that exist when they are called, never on their own output.
+//! Committed rows are visited in the index as it was before the transaction, which changes do not
+//! modify. The transaction's own rows are visited by a list of their keys that is created first
+//! ([`Visit`]).
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -27,25 +29,25 @@ use crate::range::limits;
 use crate::staging::copy;
 use crate::table_mut::TableMut;
 
-/// Rows of a table as they were when this was made, while they are changed one after the other.
+/// The rows of a table as they were when this was created, for changing them one after the other.
 pub(crate) struct Visit<'t, T: PongoRecord> {
     view: &'t TableView,
     base: BaseRows<'t>,
-    /// The next row of before, and its key in the index.
+    /// The next committed row, and its key in the index.
     next: Option<(RowId, Vec<u8>)>,
     own: OwnKeys<T>,
 }
 
-/// Rows of before, whether or not the transaction changed them.
+/// The committed rows, whether or not the transaction changed them.
 enum BaseRows<'t> {
-    /// In the order of an index.
+    /// Rows in the order of an index.
     Index(Box<Stream<'t>>, Arc<OrderedIndex>),
-    /// All that are live, run by run: what is left of one that was found.
+    /// All live rows, run by run: the rest of the current run.
     All(std::ops::Range<RowId>),
 }
 
 impl<'t, T: PongoRecord> Visit<'t, T> {
-    /// All rows, in no order.
+    /// Visits all rows, in unspecified order.
     pub(crate) fn all(table: &TableMut<'t, T>) -> Result<Self, ReadError> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
@@ -58,7 +60,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         })
     }
 
-    /// Those within limits, in the order of an index.
+    /// Visits the rows within limits, in the order of an index.
     fn within(table: &TableMut<'t, T>, index: Arc<OrderedIndex>, limits: Limits) -> Result<Self, ReadError> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
@@ -69,7 +71,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         Ok(Self { view, base: BaseRows::Index(Box::new(base), index), next: None, own })
     }
 
-    /// The next row that is still there: where it is found, the hash of its key, and its key.
+    /// Returns the next row that still exists: its location, the hash of its key, and its key.
     fn next(&mut self, table: &TableMut<'t, T>) -> Result<Option<(Spot, u64, T::KeyBytes)>, ReadError> {
         loop {
             if self.next.is_none() {
@@ -93,7 +95,8 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         }
     }
 
-    /// The next row of before that the transaction left as it was, with its key in the index.
+    /// Returns the next committed row that the transaction has not changed, with its key in the
+    /// index.
     fn next_base(&mut self, table: &TableMut<'t, T>) -> Result<Option<(RowId, Vec<u8>)>, ReadError> {
         let own = Own::new(table.staging(), table.guard);
         loop {
@@ -126,7 +129,8 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
     }
 }
 
-/// Runs code of the user's between two changes: if it does not come back, what was changed so far is not taken for a whole.
+/// Runs the caller's code in the middle of a multi-row change. If the code panics, the flag remains
+/// set and marks the change as incomplete.
 fn interrupted<R>(flag: &AtomicBool, code: impl FnOnce() -> R) -> R {
     flag.store(true, Ordering::Relaxed);
     let result = code();
@@ -135,7 +139,7 @@ fn interrupted<R>(flag: &AtomicBool, code: impl FnOnce() -> R) -> R {
 }
 
 impl<'t, T: PongoRecord> TableMut<'t, T> {
-    /// The rows whose keys in an index lie within bounds on values.
+    /// Visits the rows whose keys in an index are within bounds on values.
     fn visit(
         &self,
         fields: &[usize],
@@ -149,7 +153,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         }
     }
 
-    /// The rows whose keys in an index lie within limits.
+    /// Visits the rows whose keys in an index are within limits.
     pub(crate) fn visit_within(
         &self,
         fields: &[usize],
@@ -163,7 +167,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
 
     fn index(&self, fields: &[usize]) -> Result<Arc<OrderedIndex>, ReadError> {
         let (core, ordered) = (&self.staging().core, &self.tx.source().shared.ordered);
-        // A table that may never be committed is nobody else's.
+        // A table that may never be committed is visible to this transaction only, so its index is
+        // not added to the shared list.
         let unlisted = self.staging().view.is_empty();
         let index = if unlisted { ordered.unlisted(core, fields) } else { ordered.index(core, fields) };
         let fault = || Fault::Limit {
@@ -188,7 +193,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let flag = Arc::clone(&self.staging().interrupted);
         let mut changed = 0;
         while let Some((spot, hash, key)) = visit.next(self)? {
-            // What the change returns is dropped before it counts as done: that, too, is the user's code.
+            // The result of `change` is dropped while the flag is set, because its `Drop` is the
+            // caller's code too.
             let change = |row: &mut T| interrupted(&flag, || drop(change(row)));
             let result = self.update_found(spot, hash, &key, change)?;
             changed += u64::from(result.is_some());
@@ -222,7 +228,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(deleted)
     }
 
-    /// Deletes the next row of which `test` takes something out.
+    /// Deletes the next row for which `test` returns `Some`, and returns the result of `test`.
     pub(crate) fn extract_next<R>(
         &mut self,
         visit: &mut Option<Visit<'t, T>>,
@@ -241,16 +247,19 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(None)
     }
 
-    /// Changes all rows whose keys lie within bounds, in key order, as [`update`](Self::update) changes one: rows of before this
-    /// transaction and its own, as they are at the call; rows that the change puts are not visited. Returns how many.
+    /// Changes all rows whose keys are within bounds, in key order, as [`update`](Self::update)
+    /// changes one. Visits the committed rows and those of this transaction, as they are at the
+    /// call; rows that the change itself puts are not visited. Returns the number of changed rows.
     ///
-    /// Costs a look-up and a copy a row, and the key and some 16 bytes of memory for each row that this transaction changed
-    /// before.
+    /// Costs a lookup and a copy per row, and the key and about 16 bytes of memory for each row
+    /// that this transaction changed before.
     ///
     /// # Errors
-    /// As for [`update`](Self::update), [`ReadError::StartAfterEnd`] and other [`ReadError`]s. Rows before the one that was refused are
-    /// changed then; a [savepoint](crate::WriteTransaction::savepoint) takes them back. After a panic in `change` that is caught the
-    /// transaction can only be aborted, or rolled back to a savepoint: changes and the commit answer [`WriteError::BrokenOff`].
+    /// As for [`update`](Self::update), [`ReadError::StartAfterEnd`] and other [`ReadError`]s. Rows
+    /// before the rejected one are changed then; a [savepoint](crate::WriteTransaction::savepoint)
+    /// can undo that. After a panic in `change` that was caught, the transaction can only be
+    /// aborted or rolled back to a savepoint: changes and the commit return
+    /// [`WriteError::BrokenOff`].
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -276,7 +285,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.modify_visited(visit, change)
     }
 
-    /// Deletes all rows whose keys lie within bounds. Returns how many. Costs what [`modify`](Self::modify) costs.
+    /// Deletes all rows whose keys are within bounds. Returns their number. Costs as much as
+    /// [`modify`](Self::modify).
     ///
     /// # Errors
     /// [`ReadError::StartAfterEnd`] and other [`ReadError`]s.
@@ -285,12 +295,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.delete_visited(visit)
     }
 
-    /// Deletes all rows for which `keep` returns `false`, in no promised order. Returns how many.
+    /// Deletes all rows for which `keep` returns `false`, in unspecified order. Returns their
+    /// number.
     ///
-    /// Costs a scan, and a look-up for each row that is deleted or was put by this transaction.
+    /// Costs a scan, and a lookup for each row that is deleted or was put by this transaction.
     ///
     /// # Errors
-    /// [`ReadError`]s. After a panic in `keep`: as for [`modify`](Self::modify).
+    /// [`ReadError`]s. After a panic in `keep`, as for [`modify`](Self::modify).
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -310,10 +321,11 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.delete_visited_if(Some(visit), Some(|row: &T| Ok(!keep(row))))
     }
 
-    /// The same among the rows whose keys lie within bounds, in key order.
+    /// Deletes all rows whose keys are within bounds and for which `keep` returns `false`, in key
+    /// order. Returns their number.
     ///
     /// # Errors
-    /// As there, and [`ReadError::StartAfterEnd`].
+    /// As for [`retain`](Self::retain), and [`ReadError::StartAfterEnd`].
     pub fn retain_in(
         &mut self,
         bounds: impl RangeBounds<T::Key>,
@@ -323,12 +335,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.delete_visited_if(visit, Some(|row: &T| Ok(!keep(row))))
     }
 
-    /// Takes rows out whose keys lie within bounds and for which `take` returns `true`, in key order: each is deleted when the
-    /// iterator gives it. Rows that it was not asked for stay. It visits the rows that are there at the call.
+    /// Removes and returns the rows whose keys are within bounds and for which `take` returns
+    /// `true`, in key order. Each row is deleted when the iterator returns it; rows that are not
+    /// requested from the iterator stay. Visits the rows that exist at the call.
     ///
     /// # Errors
-    /// As for [`delete_range`](Self::delete_range), also as the last item. After a panic in `take`: as for
-    /// [`modify`](Self::modify).
+    /// As for [`delete_range`](Self::delete_range), also as the last item. After a panic in `take`,
+    /// as for [`modify`](Self::modify).
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -354,7 +367,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(ExtractIf { table: self, visit, take })
     }
 
-    /// Takes the row with the lowest key out. Returns it, or `None` if the table is empty.
+    /// Removes and returns the row with the lowest key, or returns `None` if the table is empty.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -378,16 +391,16 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.take_out(first)
     }
 
-    /// Takes the row with the highest key out: as [`pop_first`](Self::pop_first).
+    /// Removes and returns the row with the highest key, like [`pop_first`](Self::pop_first).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`pop_first`](Self::pop_first).
     pub fn pop_last(&mut self) -> Result<Option<T>, WriteError> {
         let last = self.last()?.map(copy);
         self.take_out(last)
     }
 
-    /// Deletes a row that was found.
+    /// Deletes the given row, and returns it.
     pub(crate) fn take_out(&mut self, row: Option<T>) -> Result<Option<T>, WriteError> {
         if let Some(row) = &row {
             self.delete_bytes(&row.key_bytes())?;
@@ -395,7 +408,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(row)
     }
 
-    /// The index over a column, or a tuple of columns, to change rows by: as [`by`](Self::by), which reads.
+    /// Returns the index over a column, or over a tuple of columns, for changing rows.
+    /// [`by`](Self::by) is for reading.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -416,7 +430,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 }
 
-/// A table of a write transaction by one of its indexes: see [`TableMut::by_mut`].
+/// A table of a write transaction, accessed through one of its indexes. See [`TableMut::by_mut`].
 pub struct ByMut<'a, 't, T: PongoRecord, C> {
     table: &'a mut TableMut<'t, T>,
     columns: C,
@@ -442,11 +456,13 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
         self.table.visit(fields, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
     }
 
-    /// Changes all rows whose values lie within bounds, in the order of the values: as [`TableMut::modify`]. A row is visited
-    /// once, also if the change moves it to another place in the range.
+    /// Changes all rows whose values are within bounds, in the order of the values, like
+    /// [`TableMut::modify`]. A row is visited only once, even if the change moves it to another
+    /// position in the range.
     ///
     /// # Errors
-    /// As there; [`ReadError::NoIndex`] if no index begins with these columns.
+    /// As for [`TableMut::modify`], and [`ReadError::NoIndex`] if no index starts with these
+    /// columns.
     pub fn modify<R>(
         self,
         bounds: impl RangeBounds<C::Value>,
@@ -456,7 +472,7 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
         self.table.modify_visited(visit, change)
     }
 
-    /// Deletes all rows whose values lie within bounds. Returns how many.
+    /// Deletes all rows whose values are within bounds. Returns their number.
     ///
     /// # Errors
     /// As for [`modify`](Self::modify).
@@ -465,8 +481,8 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
         self.table.delete_visited(visit)
     }
 
-    /// Takes rows out whose values lie within bounds and for which `take` returns `true`, in the order of the values: as
-    /// [`TableMut::extract_if`].
+    /// Removes and returns the rows whose values are within bounds and for which `take` returns
+    /// `true`, in the order of the values, like [`TableMut::extract_if`].
     ///
     /// # Errors
     /// As for [`modify`](Self::modify).
@@ -480,7 +496,7 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
         Ok(ExtractIf { table: self.table, visit, take })
     }
 
-    /// Takes the row with the lowest value out. Returns it, or `None` if the table is empty.
+    /// Removes and returns the row with the lowest value, or returns `None` if the table is empty.
     ///
     /// # Errors
     /// As for [`modify`](Self::modify).
@@ -489,21 +505,21 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
         self.table.take_out(first)
     }
 
-    /// Takes the row with the highest value out: as [`pop_first`](Self::pop_first).
+    /// Removes and returns the row with the highest value, like [`pop_first`](Self::pop_first).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`pop_first`](Self::pop_first).
     pub fn pop_last(self) -> Result<Option<T>, WriteError> {
         let last = self.table.reader()?.by(self.columns).range(RangeFull)?.next_back().transpose()?.map(copy);
         self.table.take_out(last)
     }
 }
 
-/// Rows that are taken out of a table as they are asked for: see [`TableMut::extract_if`].
+/// An iterator that removes rows from a table as it returns them. See [`TableMut::extract_if`].
 #[must_use = "rows are taken out when they are asked for"]
 pub struct ExtractIf<'a, 't, T: PongoRecord, P> {
     table: &'a mut TableMut<'t, T>,
-    /// `None`: nothing is left, or an error was given.
+    /// `None` after the last item or an error.
     visit: Option<Visit<'t, T>>,
     take: P,
 }

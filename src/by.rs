@@ -1,4 +1,4 @@
-//! Rows by an index other than the key's, or by a part of the key.
+//! Access to rows through a secondary index, or through the first fields of the key.
 
 use std::ops::{Bound, RangeBounds};
 
@@ -11,8 +11,8 @@ use crate::read::{Parts, Table};
 use crate::unique::{Unique, find_unique};
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// The index over a column, or a tuple of columns: one that `#[pongo(index)]` or `#[pongo(unique)]` asks for, or the key, or the
-    /// first columns of one.
+    /// Returns the index over a column, or over a tuple of columns: an index declared with
+    /// `#[pongo(index)]` or `#[pongo(unique)]`, the key, or the first columns of either.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -50,7 +50,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     }
 }
 
-/// The fields of the index whose first ones are these columns: the one with the fewest.
+/// Returns the fields of the index that starts with these columns; if there are several, of the one
+/// with the fewest fields.
 pub(crate) fn fields_of<T: PongoRecord, C: IndexColumns<T>>(
     columns: &C,
 ) -> Result<&'static [usize], ReadError> {
@@ -68,7 +69,7 @@ pub(crate) fn fields_of<T: PongoRecord, C: IndexColumns<T>>(
     })
 }
 
-/// A table by one of its indexes: see [`Table::by`].
+/// A table accessed through one of its indexes. See [`Table::by`].
 pub struct By<'s, T, C> {
     table: Table<'s, T>,
     columns: C,
@@ -85,7 +86,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         fields_of::<T, C>(&self.columns)
     }
 
-    /// The row with a value of all fields of a unique index, from its hash index.
+    /// Returns the row with a value in a unique index, found in its hash index. Returns `None` if
+    /// the hash index cannot answer, for example because the columns are not all the fields of a
+    /// unique index.
     fn unique(&self, fields: &[usize], raw: &[u8]) -> Result<Option<Range<'s, T>>, ReadError> {
         if self.columns.names().len() != fields.len() {
             return Ok(None);
@@ -102,7 +105,8 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
                 None => Range::empty(index.cursor_id()),
             }));
         };
-        // The transaction may have taken the row away, and may have one with this value of its own.
+        // The transaction may have deleted or changed the committed row, and may have its own row
+        // with this value.
         let left = match found {
             Some((row, value)) => own.first_run(std::slice::from_ref(value))?.map(|_| row),
             None => None,
@@ -120,13 +124,15 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         raw
     }
 
-    /// Rows with this value. A string that is too long for its column equals none.
+    /// Returns the rows with this value. A string that is too long for its column equals no row.
     ///
-    /// Floats are equal as in every order of theirs ([`IndexField`](crate::IndexField)): `0.0` finds `-0.0` too, and a NaN finds every
-    /// NaN. `Maybe::none()` asks for the rows without a value, as [`is_none`](crate::Column::is_none) does in a filter.
+    /// Floats are equal as in every float order here ([`IndexField`](crate::IndexField)): `0.0`
+    /// also finds `-0.0`, and a NaN finds every NaN. `Maybe::none()` finds the rows without a
+    /// value, as [`is_none`](crate::Column::is_none) does in a filter.
     ///
     /// # Errors
-    /// [`ReadError::NoIndex`] if no index begins with these columns; [`ReadError::Fault`] if rows are damaged.
+    /// [`ReadError::NoIndex`] if no index starts with these columns; [`ReadError::Fault`] if rows
+    /// are damaged.
     pub fn equal(&self, value: impl IntoValue<C::Value>) -> Result<Range<'s, T>, ReadError> {
         let fields = self.fields()?;
         let Some(value) = value.into_value() else { return Ok(Range::empty(0)) };
@@ -137,17 +143,23 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.table.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    /// Rows with values within bounds, in the order of the values; equal ones in the order in which they were put
-    /// last. Of equal rows that a write transaction put itself, one can come out of this order once it has deleted another: see
+    /// Returns the rows whose values are within bounds, in the order of the values, and rows with
+    /// equal values in the order in which they were last put. Among equal rows that a write
+    /// transaction has put itself, this order can change when it deletes one of them: see
     /// [`Cursor`](crate::Cursor).
     ///
-    /// A range over floats has NaN where it has all that is greater than infinity: `0.0..` does, `0.0..=f64::INFINITY` does not.
+    /// NaN is greater than infinity: the range `0.0..` contains it, `0.0..=f64::INFINITY` does not.
     ///
-    /// Rows without a value (of a [`Maybe`](crate::Maybe)) come before all others where there are no bounds, as in [`all`](Self::all).
-    /// Bounds that are values leave them out, since no comparison with an absent value is true: `..Maybe::some(5.0)` has the rows whose
-    /// value is less than 5. With several columns a row is compared as SQL does it: up to the first column in which it differs from the
-    /// bound, and left out if it has no value there, or before. A bound of `Maybe::none()` stands for the absent values' place in
-    /// the order, so that a range can be made to begin with them: `Maybe::none()..Maybe::some(5.0)`.
+    /// Rows without a value (of a [`Maybe`](crate::Maybe)) come first in a range without bounds, as
+    /// in [`all`](Self::all). Bounds that are values exclude them, because no comparison with an
+    /// absent value is true: `..Maybe::some(5.0)` contains the rows whose value is less than 5.
+    /// With several columns, a row is compared with a bound as in SQL: up to the first column in
+    /// which it differs from the bound, and it is excluded if it has no value in that column or an
+    /// earlier one. A bound of `Maybe::none()` stands for the position of absent values in the
+    /// order, so that a range can start with them: `Maybe::none()..Maybe::some(5.0)`.
+    ///
+    /// # Errors
+    /// As for [`equal`](Self::equal), and [`ReadError::StartAfterEnd`].
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -180,15 +192,12 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
     /// assert_eq!(ids(delays.equal(Maybe::none())?)?, [2]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Errors
-    /// As for [`equal`](Self::equal), and [`ReadError::StartAfterEnd`].
     pub fn range(&self, bounds: impl RangeBounds<C::Value>) -> Result<Range<'s, T>, ReadError> {
         let (start, end) = (bounds.start_bound().map(Self::raw), bounds.end_bound().map(Self::raw));
         self.table.range_of(self.fields()?, start, end)
     }
 
-    /// Rows whose values begin with a prefix, as in [`Table::prefix`].
+    /// Returns the rows whose values start with a prefix, like [`Table::prefix`].
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -196,7 +205,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.table.prefix_of(self.fields()?, &prefix)
     }
 
-    /// All rows in the order of the index; those without a value first.
+    /// Returns all rows in the order of the index. Rows without a value come first.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -204,7 +213,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.range(..)
     }
 
-    /// All rows from the highest value down: `all()?.rev()`.
+    /// Returns all rows in the reverse order of the index: `all()?.rev()`.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -212,7 +221,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         Ok(self.all()?.rev())
     }
 
-    /// The row with the lowest value: one without a value, if there is one.
+    /// Returns the row with the lowest value. A row without a value is lowest.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -220,7 +229,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.all()?.next().transpose()
     }
 
-    /// The row with the highest value: of floats NaN, if there is one.
+    /// Returns the row with the highest value. For floats, NaN is highest.
     ///
     /// # Errors
     /// As for [`equal`](Self::equal).
@@ -228,7 +237,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> By<'s, T, C> {
         self.all()?.next_back().transpose()
     }
 
-    /// How many rows have values within bounds.
+    /// Returns the number of rows whose values are within bounds.
     ///
     /// # Errors
     /// As for [`range`](Self::range).

@@ -1,48 +1,50 @@
-//! How do I …? One recipe a question that users of LMDB, redb and structchunk ask. Every program here is compiled and run
-//! with the tests, in a store in memory; on the disk it is the same, with `unsafe { Store::open(path)? }`.
+//! Recipes for common tasks, for users who know LMDB, redb or structchunk. Every example is
+//! compiled and run with the tests, in an in-memory store. A store on disk is used in the same way
+//! and is opened with `unsafe { Store::open(path)? }`.
 //!
 //! **Keys and order**:
-//! [numbers in order](#do-number-keys-keep-their-order) ·
-//! [prefixes](#how-do-i-go-through-all-keys-with-a-prefix) ·
-//! [any bytes as key](#how-do-i-take-any-bytes-as-a-key) ·
-//! [several values a key](#how-do-i-keep-several-values-under-one-key) ·
-//! [another field](#how-do-i-find-rows-by-another-field) ·
-//! [unique fields](#how-do-i-keep-a-field-unique) ·
-//! [first and last](#how-do-i-get-the-newest-row-or-the-next-free-number) ·
-//! [counting](#how-do-i-count-a-range) ·
-//! [pages](#how-do-i-give-results-out-in-pages) ·
-//! [many keys](#how-do-i-look-many-keys-up-at-once) ·
-//! [conditions](#how-do-i-scan-for-a-condition-without-an-index)
+//! [numeric keys](#order-of-numeric-keys) ·
+//! [prefixes](#prefix-scans) ·
+//! [arbitrary bytes as keys](#arbitrary-bytes-as-keys) ·
+//! [several values per key](#several-values-per-key) ·
+//! [secondary indexes](#secondary-indexes) ·
+//! [unique fields](#unique-fields) ·
+//! [first and last](#newest-row-and-next-free-number) ·
+//! [counting](#counting-a-range) ·
+//! [pagination](#pagination) ·
+//! [batched look-ups](#batched-look-ups) ·
+//! [conditions](#filtered-scans-without-an-index)
 //!
 //! **Writing**:
-//! [own writes](#do-i-see-my-own-writes-before-the-commit) ·
-//! [taking a part back](#how-do-i-take-back-a-part-of-a-transaction) ·
-//! [bulk loads](#how-do-i-load-millions-of-rows) ·
-//! [many at once](#how-do-i-change-or-delete-many-rows) ·
-//! [crashes](#what-is-left-after-a-crash)
+//! [own writes](#reading-uncommitted-writes) ·
+//! [partial rollback](#partial-rollback) ·
+//! [bulk loads](#bulk-loads) ·
+//! [bulk changes](#changing-or-deleting-many-rows) ·
+//! [crashes](#state-after-a-crash)
 //!
 //! **Values**:
-//! [strings](#how-do-i-keep-strings) ·
-//! [what may be missing](#how-do-i-keep-a-value-that-may-be-missing) ·
-//! [NaN](#where-does-nan-stand-in-the-order) ·
-//! [comparing texts](#how-do-i-compare-or-group-by-texts) ·
-//! [nested arrays](#how-do-i-keep-arrays-of-structs-in-a-struct) ·
-//! [large blobs](#how-do-i-keep-large-blobs-or-values-that-serde-makes) ·
-//! [references](#how-does-one-row-refer-to-another) ·
-//! [changing a struct](#how-do-i-change-a-struct)
+//! [strings](#strings) ·
+//! [optional values](#optional-values) ·
+//! [NaN](#order-of-nan) ·
+//! [comparing texts](#comparing-and-grouping-by-texts) ·
+//! [nested arrays](#nested-arrays-of-structs) ·
+//! [large blobs](#large-blobs-and-serialized-values) ·
+//! [references](#references-between-rows) ·
+//! [schema changes](#schema-changes)
 //!
-//! **Running it**:
-//! [map size](#how-large-must-the-map-be) ·
-//! [processes](#can-several-processes-use-a-store) ·
-//! [threads](#how-do-threads-share-a-snapshot) ·
-//! [long reads](#what-does-a-reader-cost-that-stays) ·
-//! [backups](#how-do-i-make-a-backup) ·
-//! [space](#what-takes-the-space-and-how-do-i-get-it-back) ·
-//! [verifying](#how-do-i-know-that-a-store-is-sound)
+//! **Operation**:
+//! [map size](#map-size) ·
+//! [processes](#several-processes) ·
+//! [threads](#sharing-a-snapshot-between-threads) ·
+//! [long reads](#cost-of-a-long-lived-reader) ·
+//! [backups](#backups) ·
+//! [disk space](#disk-usage) ·
+//! [verification](#verification)
 //!
-//! # Do number keys keep their order?
-//! Yes: integers, negative ones too, times, floats in an index, and keys of several fields, the first before the second. There is no
-//! byte order to choose and nothing to encode; 255 comes before 256, and -1 before 0. Strings are in the order of their code points.
+//! # Order of numeric keys
+//! Integers keep their numeric order, including negative ones. So do times, floats in an index, and
+//! keys of several fields, which are compared field by field. There is no byte order to choose and
+//! nothing to encode: 255 sorts before 256, and -1 before 0. Strings are sorted by code point.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -67,10 +69,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I go through all keys with a prefix?
-//! With [`Table::prefix`](crate::Table::prefix). The first fields of a key are a prefix of it, given as a tuple, with a comma behind a
-//! single one; so are the first letters of a [`FixedStr`](crate::FixedStr) key, given as a `&str`, and the first bytes of a `Uuid`. No
-//! upper bound has to be made up.
+//! # Prefix scans
+//! Use [`Table::prefix`](crate::Table::prefix). A prefix is one of the following; no upper bound
+//! has to be computed:
+//!
+//! - the first fields of the key as a tuple, with a trailing comma if it is a single field;
+//! - the first characters of a [`FixedStr`](crate::FixedStr) key as a `&str`;
+//! - the first bytes of a `Uuid`.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -97,10 +102,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I take any bytes as a key?
-//! Write `key = "external"` above a struct that has no key field: its values are kept under keys of any bytes, as in LMDB, in the order of
-//! the bytes. Its table is [`external`](crate::WriteTransaction::external) in place of `table`, and ranges give keys and values. Where keys
-//! have a fixed form, fields are quicker and smaller.
+//! # Arbitrary bytes as keys
+//! Write `key = "external"` above a struct that has no key field. Its values are stored under keys
+//! of any bytes, as in LMDB, in byte order. Open its table with
+//! [`external`](crate::WriteTransaction::external) instead of `table`; ranges return keys and
+//! values. If the keys have a fixed form, key fields are faster and smaller.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -129,9 +135,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I keep several values under one key?
-//! What LMDB does with `DUPSORT` and redb with a multimap is a key of two fields here: what the values have in common, then what
-//! tells them apart. A value is a whole struct, and the values of a key are in order.
+//! # Several values per key
+//! LMDB has `DUPSORT` and redb has multimaps for this. Here it is a key of two fields: the first is
+//! the common part, the second tells the values apart. A value is a whole struct, and the values of
+//! a key are sorted.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -160,10 +167,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I find rows by another field?
-//! Write `#[pongo(index)]` above it, or `#[pongo(index(a, b))]` above the struct, and ask with [`Table::by`](crate::Table::by). Nothing
-//! has to be kept in step by hand: the index follows each commit, for each snapshot. It can be added to a table that has rows, and taken
-//! away.
+//! # Secondary indexes
+//! Write `#[pongo(index)]` above a field, or `#[pongo(index(a, b))]` above the struct, and query it
+//! with [`Table::by`](crate::Table::by). The index is maintained automatically: it follows each
+//! commit and serves each snapshot. It can be added to a table that already has rows, and removed.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -194,9 +201,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I keep a field unique?
-//! Write `#[pongo(unique)]` above it, or `#[pongo(unique(a, b))]` above the struct. A second row with the value is refused by whatever
-//! process writes it, with an error that names the field, the value and the row in the way. A unique field is an index as well.
+//! # Unique fields
+//! Write `#[pongo(unique)]` above a field, or `#[pongo(unique(a, b))]` above the struct. A second
+//! row with the same value is rejected, in every process, with an error that names the field, the
+//! value and the conflicting row. A unique field is also an index.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -226,11 +234,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I get the newest row, or the next free number?
-//! [`Table::last`](crate::Table::last) gives the row with the highest key, [`By::last`](crate::By::last) that with the highest value of
-//! an index, and every range can be read from its end, with `rev()`. Take the next number in the write transaction, by its own
-//! reads ([`TableMut::last`](crate::TableMut::last)): it reads all commits before it and its own rows, and nobody else writes meanwhile. A
-//! snapshot will not do, even one that was begun after the transaction: the commit before may still wait for its sync.
+//! # Newest row and next free number
+//! [`Table::last`](crate::Table::last) returns the row with the highest key,
+//! [`By::last`](crate::By::last) the row with the highest value of an index, and every range can be
+//! read from its end with `rev()`. Compute the next number in the write transaction, with its own
+//! reads ([`TableMut::last`](crate::TableMut::last)): they include all earlier commits and the
+//! transaction's own rows, and no other writer runs at the same time. A snapshot is not enough,
+//! even one taken after the transaction started: the previous commit may still be waiting for its
+//! sync.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -257,9 +268,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I count a range?
-//! [`Table::count`](crate::Table::count), and [`By::count`](crate::By::count) for an index. Both go through the index, some nanoseconds a row
-//! counted; rows are not read once it is up to date. [`Table::len`](crate::Table::len) is there at once.
+//! # Counting a range
+//! Use [`Table::count`](crate::Table::count), or [`By::count`](crate::By::count) for an index. Both
+//! scan the index at some nanoseconds per counted row and read no rows once the index is up to
+//! date. [`Table::len`](crate::Table::len) takes constant time.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -278,9 +290,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I give results out in pages?
-//! Keep the [`Cursor`](crate::Cursor) of the last row as bytes: in a link, say. The next page begins behind it, on whatever snapshot and in
-//! whatever process, also if that row was deleted meanwhile. Nothing is counted off from the start.
+//! # Pagination
+//! Store the [`Cursor`](crate::Cursor) of the last row as bytes, for example in a link. The next
+//! page starts after it, on any snapshot and in any process, even if that row has been deleted
+//! since. No rows are counted off from the start.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -307,9 +320,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I look many keys up at once?
-//! [`Table::get_many`](crate::Table::get_many): answers come in the order of the keys. The waits for memory overlap, so it is quicker than
-//! as many `get`s wherever the table is larger than the processor's caches.
+//! # Batched look-ups
+//! [`Table::get_many`](crate::Table::get_many) returns the rows in the order of the keys. Its
+//! memory accesses overlap, so it is faster than one `get` per key wherever the table is larger
+//! than the processor's caches.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -326,9 +340,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I scan for a condition without an index?
-//! With [`Table::filter`](crate::Table::filter). The least and the greatest value of each field is known for each 64 KiB of rows: what
-//! cannot match is passed over. Fields that rise as rows come, such as a time, need no index. `explain` says what was passed over.
+//! # Filtered scans without an index
+//! Use [`Table::filter`](crate::Table::filter). A zone map stores the minimum and maximum of each
+//! number, time and other short field per 64 KiB of rows, and zones that cannot match are skipped.
+//! Fields whose values rise in insertion order, such as a time, need no index. `explain` reports
+//! how much was skipped.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -350,9 +366,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Do I see my own writes before the commit?
-//! In the transaction, yes: [`TableMut::get`](crate::TableMut::get) has them. Snapshots do not, not even those of the same thread, and not
-//! even after the commit if they were begun before it.
+//! # Reading uncommitted writes
+//! The transaction reads its own writes, for example with [`TableMut::get`](crate::TableMut::get).
+//! Snapshots do not, not even in the same thread. A snapshot that was taken before the commit does
+//! not see them after it either.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -373,10 +390,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I take back a part of a transaction?
-//! With a [savepoint](crate::WriteTransaction::savepoint): [`rollback_to`](crate::WriteTransaction::rollback_to) takes back what was done
-//! since, in all tables, and the transaction goes on. Savepoints can be nested. A call that errs by itself, such as an
-//! `insert` of a key that is there, changes nothing and needs none.
+//! # Partial rollback
+//! Use a [savepoint](crate::WriteTransaction::savepoint):
+//! [`rollback_to`](crate::WriteTransaction::rollback_to) undoes everything done since then, in all
+//! tables, and the transaction stays open. Savepoints can be nested. A single call that returns an
+//! error, such as an `insert` of an existing key, changes nothing and needs no savepoint.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -407,10 +425,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I load millions of rows?
-//! With [`TableMut::extend`](crate::TableMut::extend): rows go straight to the table's files as the iterator gives them, and the journal
-//! only says where they lie. They can come in any order. One transaction for all is fine, and all or nothing. [`Store::settle`](crate::Store::settle)
-//! brings the ordered indexes up at once, instead of at the first range.
+//! # Bulk loads
+//! Use [`TableMut::extend`](crate::TableMut::extend). It writes rows straight to the table's files
+//! as the iterator yields them, and the journal only stores where they are. The rows can come in
+//! any order. One transaction for all rows is fine, and atomic.
+//! [`Store::settle`](crate::Store::settle) updates the ordered indexes right away instead of at the
+//! first range.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -427,11 +447,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I change or delete many rows?
-//! [`modify`](crate::TableMut::modify) and [`delete_range`](crate::TableMut::delete_range) take a range of keys,
-//! [`by_mut`](crate::TableMut::by_mut) a range of another index, [`retain`](crate::TableMut::retain) and
-//! [`extract_if`](crate::TableMut::extract_if) any condition. All act on the rows that are there when they are called, those of
-//! this transaction included, and never on what they put themselves.
+//! # Changing or deleting many rows
+//! [`modify`](crate::TableMut::modify) and [`delete_range`](crate::TableMut::delete_range) take a
+//! range of keys, [`by_mut`](crate::TableMut::by_mut) a range of another index, and
+//! [`retain`](crate::TableMut::retain) and [`extract_if`](crate::TableMut::extract_if) any
+//! condition. All of them act on the rows that exist when they are called, including those of the
+//! same transaction, and never on rows they write themselves.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -455,10 +476,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What is left after a crash?
-//! Every transaction whose `commit` returned, as a whole, and nothing of the others. With [`Durability::Sync`](crate::Durability), the
-//! default, that holds for power cuts; with `Relaxed` it holds for a process that is killed, and a power cut can take the last seconds,
-//! again whole transactions, the newest first. Opening repairs by itself; there is no tool to run.
+//! # State after a crash
+//! The store contains every transaction whose `commit` returned, completely, and no part of any
+//! other. With [`Durability::Sync`](crate::Durability), the default, this holds after a power
+//! failure. With `Relaxed` it holds if the process is killed; a power failure can lose the last
+//! seconds, in whole transactions, newest first. Opening the store recovers it; there is no repair
+//! tool to run.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -476,10 +499,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I keep strings?
-//! As [`FixedStr<N>`](crate::FixedStr), up to `N` bytes in the row itself, where they can be keys and be compared; or as
-//! [`Text`](crate::Text), of any length, 16 bytes in the row and the rest in the store's heap. `String` is refused at compile time: it
-//! would be a pointer.
+//! # Strings
+//! Use [`FixedStr<N>`](crate::FixedStr) for up to `N` bytes in the row itself, which can be keys
+//! and be compared, or [`Text`](crate::Text) for any length: 16 bytes in the row and the content in
+//! the store's heap. `String` is rejected at compile time because it holds a pointer.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -503,10 +526,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I keep a value that may be missing?
-//! As [`Maybe<T>`](crate::Maybe), an `Option` whose bytes are fixed. No comparison is true of an absent value: filters by `lt`, `ge`,
-//! `ne` and the others leave it out, and so do ranges of an index whose bounds are values. To ask for it: `is_none` and `is_some`
-//! in a filter, `equal(Maybe::none())` in an index. An index as a whole has it before all others.
+//! # Optional values
+//! Use [`Maybe<T>`](crate::Maybe), an `Option` with a fixed layout. No comparison is true for an
+//! absent value: filters with `lt`, `ge`, `ne` and the others exclude it, and so do ranges of an
+//! index whose bounds are values. To test for absence, use `is_none` and `is_some` in a filter and
+//! `equal(Maybe::none())` in an index. In index order absent values come before all others.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -536,9 +560,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Where does NaN stand in the order?
-//! Behind infinity, and every NaN equals every other; `-0.0` equals `0.0`. That is the order of PostgreSQL, and it is the same in
-//! filters, ranges, indexes and unique fields. The operators of Rust differ: to them no comparison with NaN is true.
+//! # Order of NaN
+//! NaN sorts after infinity, and all NaNs are equal; `-0.0` equals `0.0`. PostgreSQL uses the same
+//! order, and it applies to filters, ranges, indexes and unique fields. Rust's operators differ:
+//! for them every comparison with NaN but `!=` is false.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -566,11 +591,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I compare, or group by, texts?
-//! By their contents, which a snapshot (or the transaction) lends: [`Text`](crate::Text) and [`Blob`](crate::Blob) say where contents lie,
-//! and equal ones lie at different places, so they have neither `==` nor `Hash`. [`as_str`](crate::Text::as_str) gives a `&str` that can
-//! be the key of a map; [`content_eq`](crate::Text::content_eq) compares two and reads them only if length and hash are equal;
-//! [`content_cmp`](crate::Text::content_cmp) orders them.
+//! # Comparing and grouping by texts
+//! Compare texts by their contents, which a snapshot or the transaction lends.
+//! [`Text`](crate::Text) and [`Blob`](crate::Blob) hold the address of their contents, and equal
+//! contents can be stored at different addresses, so these types have neither `==` nor `Hash`.
+//! [`as_str`](crate::Text::as_str) returns a `&str` that can be the key of a map.
+//! [`content_eq`](crate::Text::content_eq) compares two texts and reads them only if their lengths
+//! and hashes are equal; [`content_cmp`](crate::Text::content_cmp) orders them.
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -604,10 +631,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I keep arrays of structs in a struct?
-//! As they are: a record may have arrays of arrays of records in it, up to 1 GiB. Large ones are not made on the stack:
-//! [`TableMut::alloc`](crate::TableMut::alloc) gives one out that is all zeros and lies in the file already, to be filled there, as `new` of
-//! structchunk does.
+//! # Nested arrays of structs
+//! A record can contain arrays of arrays of records, up to 1 GiB. Large records need not be built
+//! on the stack: [`TableMut::alloc`](crate::TableMut::alloc) returns a zeroed row that is stored in
+//! the file already and is filled in place, like `new` of structchunk.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -641,9 +668,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I keep large blobs, or values that serde makes?
-//! As a [`Blob`](crate::Blob): up to 4 GiB, 16 bytes in the row, read as `&[u8]` from the map without a copy. Put what is looked for or
-//! compared in fields of its own beside it.
+//! # Large blobs and serialized values
+//! Use a [`Blob`](crate::Blob), also for the output of serde: up to 4 GiB, 16 bytes in the row,
+//! read as `&[u8]` from the map without a copy. Store whatever is searched or compared in separate
+//! fields next to it.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -668,10 +696,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How does one row refer to another?
-//! By its key, in a field: following it costs a cache miss or two. A [`RowId`](crate::RowId) names one version of a row, for ever: an
-//! update is another row with another number. It converts to the place in the files and back, a chunk and an offset, as structchunk has
-//! them; that suits tables whose rows never change.
+//! # References between rows
+//! Store the key of the other row in a field; following it costs a cache miss or two. A
+//! [`RowId`](crate::RowId) permanently names one version of a row: an update writes a new row with
+//! a new number. It converts to a location in the files (a chunk and an offset, as in structchunk)
+//! and back, which suits tables whose rows never change.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -699,10 +728,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I change a struct?
-//! Opening a table as a struct of another layout is an error that shows both side by side; rows are never read as something else. Give
-//! the new struct a table of its own and copy the rows over, in one transaction. Renaming the struct, and adding or taking away a plain
-//! index, needs none of that.
+//! # Schema changes
+//! Opening a table as a struct with another layout is an error that shows both layouts side by
+//! side; rows are never reinterpreted. Give the new struct a separate table and copy the rows in
+//! one transaction. Renaming the struct and adding or removing a non-unique index do not need a
+//! copy.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -740,9 +770,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How large must the map be?
-//! You do not say. A table is a run of chunk files that are mapped one behind the other as it grows; readers map what is new when
-//! they meet it, and no reader has to be closed for that. A full disk is an error of the commit, before anything was changed.
+//! # Map size
+//! There is no map size to set. A table is a sequence of chunk files that are mapped one after
+//! another as it grows. Readers map new chunks when they first access them, and none has to be
+//! closed for that. If the disk is full, the commit returns an error before it changes anything.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -763,10 +794,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Can several processes use a store?
-//! Yes, up to 64: each opens it by its path, reads while another one writes, and waits its turn to write. One that is killed leaves nothing
-//! that has to be cleared away. One process at a time has the blocks of the ordered indexes open; the others answer ranges from the
-//! rows, which is slower and gives the same. Open it once in a process and clone the handle: a second open gives the same store.
+//! # Several processes
+//! Up to 64 processes can use a store. Each opens it by its path, reads while another one writes,
+//! and waits for its turn to write. A killed process leaves nothing to clean up. One process at a
+//! time has the files of the ordered indexes open; the others answer ranges from the rows, which is
+//! slower and returns the same results. Open the store once per process and clone the handle: a
+//! second open returns the same store.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -785,10 +818,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do threads share a snapshot?
-//! By reference: a [`Snapshot`](crate::Snapshot), its tables and rows can be used by any number of threads at once, and sent to
-//! them. There is no reader slot that belongs to a thread, and no flag to set. `par_slices` and `filter(…).par()` cut a table
-//! up for rayon.
+//! # Sharing a snapshot between threads
+//! A [`Snapshot`](crate::Snapshot), its tables and its rows can be shared by reference between any
+//! number of threads, and sent to them. No reader slot is bound to a thread, and there is no flag
+//! to set. `par_slices` and `filter(…).par()` split a table for rayon.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -813,9 +846,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What does a reader cost that stays?
-//! It waits for no writer and no writer waits for it, and what it sees does not change. The row versions that it sees stay on the disk as long as it
-//! lives. Keep a snapshot for a request or a report and begin the next one anew: that takes a fraction of a microsecond.
+//! # Cost of a long-lived reader
+//! A reader waits for no writer, no writer waits for it, and the data it reads does not change. The
+//! row versions visible to it stay on disk until it is dropped. Keep a snapshot for one request or
+//! report, then take a new one, which costs a fraction of a microsecond.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -835,10 +869,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I make a backup?
-//! Close the store in every process and copy its folder; `ordered` and `hash` may be left out, they are made anew. While the store is in
-//! use its files change one after the other, and a copy of them is no store: copy the rows of a snapshot into another store instead.
-//! Texts and blobs are staged there again.
+//! # Backups
+//! Close the store in every process and copy its folder. The folders `ordered` and `hash` can be
+//! left out because they are rebuilt. While the store is in use its files change independently, so
+//! a copy of them is not consistent: copy the rows of a snapshot into another store instead, and
+//! stage texts and blobs there again.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -865,9 +900,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What takes the space, and how do I get it back?
-//! [`Store::stats`](crate::Store::stats) says it by table and by part; printed, it is a small table. Rows that were replaced or deleted
-//! (`dead`) keep their space in this version: copy what lives into a new store, as for a backup, when there are too many of them.
+//! # Disk usage
+//! [`Store::stats`](crate::Store::stats) reports it per table and part, and prints as a small
+//! table. Rows that were replaced or deleted (`dead`) keep their space in this version. To reclaim
+//! it, copy the live rows into a new store, as for a backup.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -888,10 +924,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # How do I know that a store is sound?
-//! What is read is checked before it is given out, always. [`Store::verify`](crate::Store::verify) reads everything else too: checksums,
-//! texts, marks, and the indexes against the rows, both ways. Damaged indexes are made anew with
-//! [`Store::rebuild_indexes`](crate::Store::rebuild_indexes); damaged rows need the backup.
+//! # Verification
+//! Data is always checked before it is returned. [`Store::verify`](crate::Store::verify) also reads
+//! everything else: checksums, texts, marks, and the indexes against the rows in both directions.
+//! Damaged indexes are rebuilt by [`Store::rebuild_indexes`](crate::Store::rebuild_indexes);
+//! damaged rows need a backup.
 //!
 //! ```
 //! # use pongo::prelude::*;

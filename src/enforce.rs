@@ -1,8 +1,10 @@
-//! Unique values in a transaction: no two rows that are alive have the same, whichever program put them.
+//! Unique constraints in a transaction: no two live rows have the same unique value, whichever
+//! program wrote them.
 //!
-//! A row that is put is compared at once with the applied rows, by the unique index, and with the transaction's own
-//! ([`Holders`](crate::holders::Holders)). Rows of a bulk load are compared when the next row is put, or at the commit, as
-//! they are then: two rows of one load may exchange their values.
+//! A row that is put is compared at once with the applied rows, through the unique index, and with
+//! the transaction's own rows ([`Holders`](crate::holders::Holders)). Rows of a bulk load are
+//! compared when the next row is put or at commit, with their values at that time: two rows of one
+//! load can exchange their values.
 
 use std::cell::OnceCell;
 
@@ -27,7 +29,7 @@ impl<T: PongoRecord> Staging<T> {
         &self.handle.unique
     }
 
-    /// Errs if a row that is to be put at `spot` has a unique value of another one.
+    /// Returns an error if a row to be put at `spot` has a unique value of another row.
     pub(crate) fn check_unique(&mut self, guard: &WriteGuard, spot: Spot, row: &T) -> Result<(), WriteError> {
         if self.unique().is_empty() {
             return Ok(());
@@ -46,7 +48,7 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// Compares rows of bulk loads with all others, those that are still alive.
+    /// Compares the rows of bulk loads that are still live with all other rows.
     pub(crate) fn check_written(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if self.unique().is_empty() {
             return Ok(());
@@ -70,7 +72,7 @@ impl<T: PongoRecord> Staging<T> {
             let row = self.row(guard, number)?;
             match self.in_the_way(guard, place, hash, row)? {
                 None => self.holders[place].add(hash, written),
-                // It was compared before, and another of its values was in the way.
+                // The row was compared before, when another of its values was in conflict.
                 Some(other) if other == written => {}
                 Some(other) => return Err(self.not_unique(guard, place, row, other)),
             }
@@ -78,7 +80,7 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// New rows that died since have no values any more.
+    /// Removes the values of new rows that have been deleted since.
     fn bury_holders(&mut self) {
         let keys = inner(&mut self.keys);
         for &row in &keys.deaths[self.buried..] {
@@ -91,7 +93,7 @@ impl<T: PongoRecord> Staging<T> {
         self.buried = keys.deaths.len();
     }
 
-    /// The row, new or applied, that is alive and has the same value as `row` in a unique index.
+    /// Returns the live row, new or applied, that has the same value as `row` in a unique index.
     fn in_the_way(
         &self,
         guard: &WriteGuard,
@@ -120,7 +122,7 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// The row of before this transaction that was alive and had the same value.
+    /// Returns the row from before this transaction that was live and had the same value.
     fn applied_with(&self, place: usize, hash: u64, row: &T) -> Result<Option<RowId>, ReadError> {
         if self.view.is_empty() {
             return Ok(None);
@@ -158,7 +160,7 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// Whether a row that has a number is alive as the transaction has it.
+    /// Returns whether a row that has a number is live from the transaction's point of view.
     fn is_alive(&self, guard: &WriteGuard, row: RowId) -> Result<bool, ReadError> {
         let key = self.row(guard, row)?.key_bytes();
         let spot = self.locate(guard, &self.keys(), key_hash(key.as_ref()), &key)?;
@@ -171,8 +173,8 @@ impl<T: PongoRecord> Staging<T> {
         })
     }
 
-    /// Whether no unique value comes twice among the rows of bulk loads, as far as their hashes say, and none of another
-    /// new row is known.
+    /// Returns whether all unique values of bulk-loaded rows are distinct, judging by their hashes,
+    /// and no value of another new row is recorded.
     pub(crate) fn values_are_alone(&self) -> bool {
         let alone = |holders: &crate::holders::Holders| {
             holders.is_empty() && !has_twins(&holders.hashes[self.checked..])
@@ -180,8 +182,9 @@ impl<T: PongoRecord> Staging<T> {
         self.holders.iter().all(alone)
     }
 
-    /// For the last time, if [`values_are_alone`](Self::values_are_alone) and no key comes twice: only rows of before need to
-    /// be looked for.
+    /// Checks the unique values at commit. Requires that
+    /// [`values_are_alone`](Self::values_are_alone) returned `true` and all keys are distinct, so
+    /// rows are only compared with rows from before the transaction.
     pub(crate) fn check_alone(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if self.view.is_empty() {
             return Ok(());
@@ -198,7 +201,7 @@ impl<T: PongoRecord> Staging<T> {
         };
         for place in 0..self.unique().len() {
             let hashes = &self.holders[place].hashes;
-            // Pairs are in the order of their new rows.
+            // Pairs are sorted by their new rows.
             let mut replaced = keys.previous.iter().peekable();
             for (at, &hash) in hashes.iter().enumerate() {
                 if let Some(&ahead) = hashes.get(at + AHEAD) {
@@ -221,7 +224,7 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// A row was staged.
+    /// Records the unique values of a row that was just staged.
     pub(crate) fn hold_staged(&mut self, place: usize) {
         let row = self.staged[place].as_bytes();
         for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
@@ -229,7 +232,7 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// A staged row is about to go.
+    /// Removes the unique values of a staged row before it is removed or replaced.
     pub(crate) fn drop_staged(&mut self, place: usize) {
         let row = self.staged[place].as_bytes();
         for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
@@ -257,7 +260,7 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// A row's key, for messages.
+    /// Formats a row's key for error messages.
     fn describe_key(&self, guard: &WriteGuard, row: &T) -> String {
         let (schema, row) = (self.core.schema(), row.as_bytes());
         let name =

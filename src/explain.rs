@@ -1,4 +1,4 @@
-//! What a filter passes over, and why: [`Explain`].
+//! Scan statistics of a filter, and the effect of each condition: [`Explain`].
 
 use core::fmt;
 use core::ops::Range;
@@ -9,22 +9,22 @@ use pongo_core::predicate::{Predicate, Verdict};
 use pongo_core::table::TableView;
 use pongo_core::zones::Zone;
 
-/// What a filter has to look at: see [`Filtered::explain`](crate::Filtered::explain). Rows are counted with those that are
-/// dead; a chunk's zones are its parts of a fixed number of rows.
+/// The rows that a filter skips and tests: see [`Filtered::explain`](crate::Filtered::explain). Row
+/// counts include deleted rows. A zone is a part of a chunk with a fixed number of rows.
 ///
-/// [`Display`](fmt::Display) says it in a few lines.
+/// [`Display`](fmt::Display) prints it in a few lines.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Explain {
-    /// All there is.
+    /// The whole table.
     pub all: Share,
-    /// What is passed over. A chunk is counted if all its rows are.
+    /// The part that is skipped. A chunk is counted if all its rows are skipped.
     pub skipped: Share,
-    /// What is taken without a test, since every row matches.
+    /// The part that is returned without a test because every row matches.
     pub taken: Share,
-    /// What is tested, row by row.
+    /// The part that is tested row by row.
     pub tested: Share,
-    /// Each single condition, in the order in which it was written.
+    /// Each single condition, in the order in which they were written.
     pub conditions: Vec<ConditionShare>,
 }
 
@@ -32,21 +32,22 @@ pub struct Explain {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Share {
-    /// Chunks that are wholly in it.
+    /// Number of chunks that belong to it completely.
     pub chunks: u64,
-    /// Zones.
+    /// Number of zones.
     pub zones: u64,
-    /// Rows, dead ones included.
+    /// Number of rows, including deleted ones.
     pub rows: u64,
 }
 
-/// What one condition of a filter rules out by itself.
+/// The part of a table that one condition of a filter rules out by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ConditionShare {
     /// The condition, such as `dep_delay > 60`.
     pub condition: String,
-    /// What it rules out. Under an [`or`](Predicate::or) that is skipped only if the other side rules it out too.
+    /// The part that it rules out. Under an [`or`](Predicate::or), that part is skipped only if the
+    /// other side rules it out too.
     pub ruled_out: Share,
 }
 
@@ -91,7 +92,7 @@ impl Explain {
             }
             explain.count_chunk(&before);
         }
-        // Of a transaction's own rows nothing is known.
+        // There are no zones for a transaction's own rows.
         explain.all.rows += own;
         explain.tested.rows += own;
         Ok(explain)
@@ -116,7 +117,7 @@ impl Explain {
         });
     }
 
-    /// Counts a chunk where all its rows went.
+    /// Adds a chunk to each share that contains all its rows.
     fn count_chunk(&mut self, before: &Self) {
         let rows = self.all.rows - before.all.rows;
         self.all.chunks += 1;

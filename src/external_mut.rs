@@ -24,14 +24,14 @@ use crate::large::is_large;
 use crate::staging::copy;
 use crate::table_mut::TableMut;
 
-/// Bytes of staged rows that a bulk load writes at once.
+/// Number of bytes of staged rows that a bulk load writes at a time.
 const WRITE: usize = 1 << 20;
 
-/// A table in a [`WriteTransaction`](crate::WriteTransaction) whose `T`s are kept under keys of any bytes, 0 to 65,535 of them:
-/// `#[pongo(key = "external")]`.
+/// A table in a [`WriteTransaction`](crate::WriteTransaction) that stores `T`s under keys of 0 to
+/// 65,535 arbitrary bytes: `#[pongo(key = "external")]`.
 ///
-/// The key's bytes are written with the first value that is put under it; later values under the same key name them where they
-/// lie.
+/// The bytes of a key are written with the first value that is put under it. Later values under the
+/// same key refer to these bytes.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -66,21 +66,21 @@ impl<T: ExternalRecord> fmt::Debug for ExternalTableMut<'_, T> {
     }
 }
 
-/// What a transaction has of a key.
+/// The result of looking up a key in a transaction.
 struct Found<'a, T: ExternalRecord> {
     digest: [u8; 16],
     hash: u64,
     spot: Spot,
-    /// The row with its digest, and whether that has its key.
+    /// The row with the key's digest, and whether its key equals the searched one.
     row: Option<(&'a T::Row, bool)>,
 }
 
-/// Where a value is to be put.
+/// The location at which a value is to be put.
 struct Place {
     digest: [u8; 16],
     hash: u64,
     spot: Spot,
-    /// The key's bytes, if they are in the heap: it has a value already.
+    /// The key in the heap, if it already has a value.
     known: Option<ExternalKey>,
 }
 
@@ -108,7 +108,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(Found { digest, hash, spot, row })
     }
 
-    /// Finds the place of a key.
+    /// Returns the location for a key.
     fn place(&self, key: &[u8]) -> Result<Place, WriteError> {
         let table = || T::Row::SCHEMA.table.to_owned();
         if key.len() > MAX_EXTERNAL_KEY {
@@ -131,7 +131,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(if len == 0 { ExternalKey::EMPTY } else { Blob::new(addr, len, hash).into() })
     }
 
-    /// The value under this key, as this transaction has it.
+    /// Returns the value under this key, as this transaction sees it.
     ///
     /// # Errors
     /// [`ReadError`] if the index, the row or the key's bytes are damaged.
@@ -140,18 +140,18 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(found.row.and_then(|(row, is_it)| is_it.then(|| T::value_of(row))))
     }
 
-    /// Whether there is a value under this key.
+    /// Returns whether a value under this key exists.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     pub fn contains(&self, key: impl AsRef<[u8]>) -> Result<bool, ReadError> {
         Ok(self.get(key)?.is_some())
     }
 
-    /// Looks many keys up, in their order.
+    /// Looks up many keys and returns the results in the order of the keys.
     ///
     /// # Errors
-    /// As [`len`](Self::len); items as [`get`](Self::get).
+    /// As for [`len`](Self::len); for the items, as for [`get`](Self::get).
     pub fn get_many<'s, K: AsRef<[u8]>>(
         &'s self,
         keys: &'s [K],
@@ -159,23 +159,25 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(self.reader()?.get_many(keys))
     }
 
-    /// All keys and values: those of before, then the transaction's own; their order is not promised.
+    /// Returns all keys and values: the committed ones, then those of this transaction, in
+    /// unspecified order.
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn rows(&self) -> Result<ExternalRows<'_, T>, ReadError> {
         Ok(self.reader()?.rows())
     }
 
-    /// Keys and values that meet a condition: as [`ExternalTable::filter`].
+    /// Returns the keys and values that match a predicate, like [`ExternalTable::filter`].
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<ExternalFiltered<'_, T, P>, ReadError> {
         Ok(self.reader()?.filter(predicate))
     }
 
-    /// Keys within bounds and their values, in the order of the keys' bytes: as [`ExternalTable::range`].
+    /// Returns the keys within bounds and their values, in the order of the keys' bytes, like
+    /// [`ExternalTable::range`].
     ///
     /// # Errors
     /// As for [`TableMut::range`].
@@ -183,7 +185,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.reader()?.range(bounds)
     }
 
-    /// Keys that begin with these bytes and their values, in the order of the keys.
+    /// Returns the keys that start with these bytes and their values, in key order.
     ///
     /// # Errors
     /// As for [`TableMut::range`].
@@ -191,7 +193,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.reader()?.prefix(prefix)
     }
 
-    /// The lowest key and its value.
+    /// Returns the lowest key and its value.
     ///
     /// # Errors
     /// As for [`TableMut::range`].
@@ -199,7 +201,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.reader()?.first()
     }
 
-    /// The highest key and its value.
+    /// Returns the highest key and its value.
     ///
     /// # Errors
     /// As for [`TableMut::range`].
@@ -207,7 +209,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.reader()?.last()
     }
 
-    /// Returns how many keys lie within bounds.
+    /// Returns the number of keys within bounds.
     ///
     /// # Errors
     /// As for [`TableMut::range`].
@@ -215,35 +217,38 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.reader()?.count(bounds)
     }
 
-    /// The index over a column, or a tuple of columns: as [`ExternalTable::by`].
+    /// Returns the index over a column, or over a tuple of columns, like [`ExternalTable::by`].
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<ExternalBy<'_, T, C>, ReadError> {
         Ok(self.reader()?.by(columns))
     }
 
-    /// Returns how many values there are.
+    /// Returns the number of values.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     pub fn len(&self) -> Result<u64, ReadError> {
         self.rows.len()
     }
 
-    /// Returns whether there is none.
+    /// Returns whether the table has no values.
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn is_empty(&self) -> Result<bool, ReadError> {
         Ok(self.len()? == 0)
     }
 
-    /// Puts a value under a key, in the place of the one that is there: whether there was one.
+    /// Inserts or replaces the value under this key. Returns `true` if a value was replaced.
     ///
     /// # Errors
-    /// [`WriteError::KeyTooLong`] beyond 65,535 bytes; [`WriteError::SameDigest`] if another key of the table has the same
-    /// digest; as for [`TableMut::put`]. Nothing is changed then.
+    /// - [`WriteError::KeyTooLong`] if the key has more than 65,535 bytes.
+    /// - [`WriteError::SameDigest`] if another key of the table has the same digest.
+    /// - Otherwise as for [`TableMut::put`].
+    ///
+    /// The table is not changed in these cases.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<bool, WriteError> {
         let key = key.as_ref();
         let place = self.place(key)?;
@@ -265,14 +270,15 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.put_small(place, key, value)
     }
 
-    /// Apart, so that a large row has no place on the stack of those that never call it.
+    /// A separate function, so that callers that do not reach it reserve no stack space for a large
+    /// row.
     #[inline(never)]
     fn put_small(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
         let mut row = copy(value).into_row(place.digest, ExternalKey::EMPTY);
         self.put_row(place, key, &mut row)
     }
 
-    /// Puts a row whose key is filled in last: what is refused stages no bytes.
+    /// Inserts or replaces a row, and sets its key last: a rejected row stages no key bytes.
     fn put_row(&mut self, place: &Place, key: &[u8], row: &mut T::Row) -> Result<(), WriteError> {
         self.rows.check(row)?;
         self.rows.check_unique(place.spot, row)?;
@@ -284,10 +290,11 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.rows.put_copy(place.spot, place.hash, row)
     }
 
-    /// Puts a value under a key that is new.
+    /// Inserts a value under a new key.
     ///
     /// # Errors
-    /// [`WriteError::KeyExists`] if there is a value under it; as for [`put`](Self::put). Nothing is changed then.
+    /// [`WriteError::KeyExists`] if a value under this key exists; otherwise as for
+    /// [`put`](Self::put). The table is not changed in these cases.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<(), WriteError> {
         let key = key.as_ref();
         let place = self.place(key)?;
@@ -298,11 +305,11 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.put_at(&place, key, value)
     }
 
-    /// Changes the value under a key: `change` gets a copy, which then replaces it. What `change` returned, or `None` if
-    /// there is no such value.
+    /// Replaces the value under a key with a copy that `change` has modified. Returns the result of
+    /// `change`, or `None` if the value does not exist.
     ///
     /// # Errors
-    /// As for [`TableMut::put`]. Nothing is changed then.
+    /// As for [`TableMut::put`]. The table is not changed then.
     pub fn update<R>(
         &mut self,
         key: impl AsRef<[u8]>,
@@ -315,10 +322,10 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.rows.update_found(spot, hash, &digest, |row| change(T::value_mut(row)))
     }
 
-    /// Deletes what is under a key: whether there was something.
+    /// Deletes the value under a key. Returns whether it existed.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool, WriteError> {
         let found = self.find(key.as_ref())?;
         match found.row {
@@ -330,9 +337,10 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         }
     }
 
-    /// Gives out a value whose bytes are all zero, to be filled in place, where it will lie: as [`TableMut::alloc`], for
-    /// values of any size up to 1 GiB. It is put under this key, in the place of what is there, when what this returns is
-    /// dropped or given to [`ExternalRowMut::finish`].
+    /// Allocates a zeroed value to be filled in place, in the memory where it will be stored, like
+    /// [`TableMut::alloc`], for values of any size up to 1 GiB. The value is inserted under this
+    /// key, or replaces the existing one, when the returned [`ExternalRowMut`] is dropped or passed
+    /// to [`ExternalRowMut::finish`].
     ///
     /// # Errors
     /// As for [`TableMut::alloc`] and [`put`](Self::put).
@@ -377,15 +385,16 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(ExternalRowMut { row })
     }
 
-    /// Puts many values in under their keys, given as values or as references: the way to load a table. A value takes the
-    /// place of one under the same key, also of an earlier one of the load. Returns how many pairs there were.
+    /// Inserts or replaces many values under their keys, given as values or as references. This is
+    /// the way to load a table. A value replaces the one under the same key, including an earlier
+    /// one of the same load. Returns the number of pairs in the input.
     ///
-    /// Rows go to the table's chunks, a MiB at a time, and need some 30 bytes of memory each until the commit; the keys are
-    /// kept in memory until then. Costs a look-up a key and two copies a value: about
-    /// a microsecond in all, and a quarter of that at the commit.
+    /// Rows are written to the table's chunks, 1 MiB at a time, and take about 30 bytes of memory
+    /// each until the commit; the keys are kept in memory until then. Costs a lookup per key and
+    /// two copies per value: about a microsecond in all, and a quarter of that at the commit.
     ///
     /// # Errors
-    /// As for [`put`](Self::put): pairs before the one that was refused are in the transaction.
+    /// As for [`put`](Self::put). Pairs before the rejected one are part of the transaction.
     pub fn extend<K: AsRef<[u8]>, V: Borrow<T>>(
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
@@ -394,7 +403,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         let at_once = (WRITE / size_of::<T::Row>()).max(1);
         let guard = self.rows.guard;
         let mut count = 0;
-        // A panic of the iterator leaves the load broken off.
+        // If the iterator panics, the load remains marked as interrupted.
         self.rows.staging_mut().loading = true;
         for (key, value) in pairs {
             self.rows.staging_mut().loading = false;
@@ -416,10 +425,11 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end, T::Row::SCHEMA.table)?)
     }
 
-    /// Changes all values whose keys lie within bounds, in the order of the keys: as [`TableMut::modify`].
+    /// Changes all values whose keys are within bounds, in key order, like [`TableMut::modify`].
+    /// Returns the number of values.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`TableMut::modify`].
     pub fn modify<R>(
         &mut self,
         bounds: impl KeyBounds,
@@ -429,7 +439,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.rows.modify_visited(visit, |row| change(T::value_mut(row)))
     }
 
-    /// Deletes everything whose keys lie within bounds. Returns how many values that were.
+    /// Deletes all values whose keys are within bounds. Returns their number.
     ///
     /// # Errors
     /// As for [`TableMut::delete_range`].
@@ -438,7 +448,8 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.rows.delete_visited(visit)
     }
 
-    /// Deletes everything for which `keep`, given key and value, returns `false`. Returns how many values that were.
+    /// Deletes all values for which `keep`, called with key and value, returns `false`. Returns
+    /// their number.
     ///
     /// # Errors
     /// As for [`TableMut::retain`].
@@ -448,11 +459,11 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.rows.delete_visited_if(Some(visit), Some(gone))
     }
 
-    /// Takes keys and values out whose keys lie within bounds and for which `take` returns `true`, in the order of the keys:
-    /// as [`TableMut::extract_if`].
+    /// Removes and returns the keys and values whose keys are within bounds and for which `take`
+    /// returns `true`, in key order, like [`TableMut::extract_if`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`TableMut::extract_if`].
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -478,7 +489,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(ExternalExtractIf { table: self, visit, take })
     }
 
-    /// Takes the lowest key and its value out.
+    /// Removes and returns the lowest key and its value.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -487,7 +498,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.take_out(first)
     }
 
-    /// Takes the highest key and its value out.
+    /// Removes and returns the highest key and its value.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -504,11 +515,12 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     }
 }
 
-/// Keys and values that are taken out as they are asked for: see [`ExternalTableMut::extract_if`].
+/// An iterator that removes keys and values as it returns them. See
+/// [`ExternalTableMut::extract_if`].
 #[must_use = "values are taken out when they are asked for"]
 pub struct ExternalExtractIf<'a, 't, T: ExternalRecord, P> {
     table: &'a mut ExternalTableMut<'t, T>,
-    /// `None`: nothing is left, or an error was given.
+    /// `None` after the last item or an error.
     visit: Option<Visit<'t, T::Row>>,
     take: P,
 }
@@ -536,7 +548,7 @@ impl<T: ExternalRecord, P: FnMut(&[u8], &T) -> bool> Iterator for ExternalExtrac
     }
 }
 
-/// Bytes of a row that is too large for the stack, aligned as a row can be.
+/// Bytes of a row that is too large for the stack, with the alignment of a row.
 struct AlignedRow {
     blocks: Vec<Block>,
     len: usize,
@@ -556,15 +568,16 @@ impl AlignedRow {
     }
 }
 
-/// A value that was given out zeroed by [`ExternalTableMut::alloc`], to be filled in place: a `T`.
+/// A zeroed value returned by [`ExternalTableMut::alloc`], to be filled in place as a `T`.
 ///
-/// When it is dropped, it is the transaction's as it is then, under the key that it was asked for with.
+/// When it is dropped, its current contents become part of the transaction, under the key given to
+/// `alloc`.
 pub struct ExternalRowMut<'t, T: ExternalRecord> {
     row: RowMut<'t, T::Row>,
 }
 
 impl<T: ExternalRecord> ExternalRowMut<'_, T> {
-    /// Puts the value in, as dropping it does, and says at once if that fails.
+    /// Inserts the value, as dropping it does, and reports errors.
     ///
     /// # Errors
     /// As for [`RowMut::finish`].
@@ -572,7 +585,7 @@ impl<T: ExternalRecord> ExternalRowMut<'_, T> {
         self.row.finish()
     }
 
-    /// Gives the value back, as if it had not been asked for.
+    /// Discards the value, as if it had not been allocated.
     pub fn discard(self) {
         self.row.discard();
     }

@@ -1,5 +1,6 @@
-//! Filtered scans: [`Table::filter`] passes over the chunks and zones in which no row can match, and tests the others row by
-//! row. What is known of them: [`pongo_core::zones`]. What can be asked: [`Predicate`].
+//! Filtered scans: [`Table::filter`] skips the chunks and zones in which no row can match and tests
+//! the others row by row. [`pongo_core::zones`] describes the zone maps, [`Predicate`] the
+//! conditions.
 
 use core::fmt;
 use core::iter::FusedIterator;
@@ -17,16 +18,21 @@ use crate::own::Own;
 use crate::read::Table;
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// The rows that meet a condition, in the order of [`rows`](Self::rows).
+    /// Returns an iterator over the rows that match a condition, in the order of
+    /// [`rows`](Self::rows).
     ///
-    /// Of each chunk, and of each 64 KiB in it, the least and the greatest value of every number, time, `bool`, enum, `Uuid` and
-    /// short fixed string is known: where the condition cannot hold, no row is looked at, and where it must, none is tested. So
-    /// a condition on what rises with the rows, such as a time, costs what it finds.
+    /// A zone map stores the minimum and maximum of every number, time, `bool`, enum, `Uuid` and
+    /// short fixed string, per chunk and per 64 KiB of a chunk. Zones in which the condition cannot
+    /// hold are skipped, and rows of zones in which it always holds are not tested. So a condition
+    /// on a field that rises with the rows, such as a time, costs only the matching rows.
+    /// [`Filtered::explain`] reports what is skipped.
     ///
-    /// The first filter over a chunk looks all its rows through, some nanoseconds a field and row, and keeps what it found
-    /// beside the chunk for later ones and other processes. [`Filtered::explain`] says what is skipped.
+    /// The first filter on a chunk reads all its rows to build the zone map, at some nanoseconds
+    /// per field and row, and stores the map next to the chunk for later filters and other
+    /// processes.
     ///
-    /// An item is an error if a block is damaged, as with [`slices`](Self::slices). What is skipped is not checked.
+    /// An item is an error if a block is damaged, as with [`slices`](Self::slices). Skipped rows
+    /// are not verified.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -66,7 +72,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// A value of another type, and a type that cannot be compared, do not compile:
+    /// Values of another type, and types that cannot be compared, are rejected at compile time:
     /// ```compile_fail
     /// # use pongo::prelude::*;
     /// # #[pongo::record]
@@ -80,15 +86,15 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     }
 }
 
-/// Rows of one chunk that are to be looked at, one behind the other.
+/// Contiguous rows of one chunk that a filter must read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Span {
     pub(crate) rows: Range<RowId>,
-    /// Whether each is to be tested; all match if not.
+    /// Whether each row must be tested. If not, all match.
     pub(crate) tested: bool,
 }
 
-/// The rows of a chunk that can match.
+/// Returns the rows of a chunk that can match.
 pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, predicate: &P) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut add = |rows: Range<RowId>, verdict| {
@@ -112,15 +118,15 @@ pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, 
         }
         known = zones.rows().end;
     }
-    // What came behind the last complete zone.
+    // Rows after the last complete zone.
     add(known..chunk.rows.end, Verdict::Some);
     spans
 }
 
-/// Runs of live rows in a range of row numbers.
+/// An iterator over runs of live rows in a range of row numbers.
 pub(crate) struct Runs<'s, T> {
     view: Option<&'s TableView>,
-    /// The changes of the transaction that this reads in.
+    /// The changes of the transaction in which the table is read.
     own: Option<Own<'s, T>>,
     rows: Range<RowId>,
 }
@@ -167,7 +173,7 @@ impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
     }
 }
 
-/// The rows that meet a condition: see [`Table::filter`].
+/// An iterator over the rows that match a condition: see [`Table::filter`].
 #[must_use]
 pub struct Filtered<'s, T, P> {
     entries: FilteredEntries<'s, T, P>,
@@ -180,16 +186,20 @@ impl<T, P: Clone> Clone for Filtered<'_, T, P> {
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
-    /// The same with the rows' numbers, which rise.
+    /// Returns the same rows with their row numbers, which are ascending.
     pub fn entries(self) -> FilteredEntries<'s, T, P> {
         self.entries
     }
 
-    /// How many chunks, zones and rows there are, how many are passed over, and because of which condition. Costs what the
-    /// first filter over the table costs, or some microseconds a chunk.
+    /// Returns the number of chunks, zones and rows, how many of them are skipped, and because of
+    /// which conditions.
+    ///
+    /// Costs the same as the first filter on the table, or some microseconds per chunk once the
+    /// zone maps exist.
     ///
     /// # Errors
-    /// [`ReadError::Fault`] if a chunk's rows are damaged, so that nothing is known of them: the filter reads them all.
+    /// Returns [`ReadError::Fault`] if a chunk's rows are damaged, so that it has no zone map; the
+    /// filter reads all of its rows.
     pub fn explain(&self) -> Result<Explain, ReadError> {
         let own = self.entries.runs.own.map_or(0, |own| own.count());
         Explain::new(self.entries.runs.view, own, &self.entries.predicate)
@@ -200,7 +210,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
         (self.entries.runs.view, self.entries.runs.own, self.entries.predicate)
     }
 
-    /// The rows of one span.
+    /// Returns the rows of one span.
     #[cfg(feature = "rayon")]
     pub(crate) fn of_span(
         view: Option<&'s TableView>,
@@ -209,7 +219,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
         span: Span,
     ) -> Self {
         let entries = FilteredEntries::new(view, own, predicate, Vec::new(), vec![span]);
-        // One span is one of the view's.
+        // The span belongs to the view, so the transaction's own rows are not returned.
         Self { entries: FilteredEntries { own_at: u64::MAX, ..entries } }
     }
 }
@@ -227,7 +237,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
         self.entries.count()
     }
 
-    /// As quick as a loop over the slices: `sum` and `for_each` come here.
+    /// Folds the rows as fast as a loop over the slices. `sum` and `for_each` use it.
     #[inline]
     fn fold<B, F: FnMut(B, Self::Item) -> B>(self, init: B, mut f: F) -> B {
         let mut entries = self.entries;
@@ -246,8 +256,9 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
 
 impl<T: PongoRecord, P: Predicate<T>> FusedIterator for Filtered<'_, T, P> {}
 
-/// A loop over one run, of rows that are tested or all match. In a function of its own, so that the registers are its own:
-/// what is called between the runs would have the sum kept in memory.
+/// Folds the rows of one run, which are tested or all match. A separate function that is not
+/// inlined, so that the accumulator stays in registers: the calls between the runs would force it
+/// into memory.
 #[inline(never)]
 fn fold_run<'s, T: PongoRecord, P: Predicate<T>, B>(
     rows: core::slice::Iter<'s, T>,
@@ -261,22 +272,23 @@ fn fold_run<'s, T: PongoRecord, P: Predicate<T>, B>(
     }
 }
 
-/// The rows that meet a condition, with their numbers: see [`Filtered::entries`].
+/// An iterator over the rows that match a condition, with their row numbers: see
+/// [`Filtered::entries`].
 #[must_use]
 pub struct FilteredEntries<'s, T, P> {
     predicate: P,
-    /// Chunks that were not looked at yet.
+    /// Chunks that are not processed yet.
     chunks: vec::IntoIter<ChunkRows>,
-    /// Spans of the chunk at work.
+    /// Remaining spans of the current chunk.
     spans: vec::IntoIter<Span>,
-    /// Runs of the span at work.
+    /// Remaining runs of the current span.
     runs: Runs<'s, T>,
-    /// Whether its rows are to be tested.
+    /// Whether the rows of the current span must be tested.
     tested: bool,
-    /// What is left of the run at work, and the row behind it.
+    /// The remaining rows of the current run; `end` is the number of the row after it.
     slice: core::slice::Iter<'s, T>,
     end: RowId,
-    /// The place of the transaction's next row.
+    /// Index of the transaction's next row.
     own_at: u64,
 }
 
@@ -315,7 +327,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
         }
     }
 
-    /// Puts the next run to work.
+    /// Moves to the next run.
     #[inline(never)]
     fn advance(&mut self) -> Option<Result<(), ReadError>> {
         let view = self.runs.view?;
@@ -337,7 +349,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
-    /// Puts the transaction's next rows to work.
+    /// Moves to the next slice of the transaction's own rows.
     fn advance_own(&mut self) -> Option<Result<(), ReadError>> {
         let own = self.runs.own.filter(|_| self.own_at < u64::MAX)?;
         let slice = own.next_slice(&mut self.own_at)?;
@@ -368,7 +380,7 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P>
         }
     }
 
-    /// Without a jump for each row, which the processor would have to guess.
+    /// Counts without a branch per row, which the processor would have to predict.
     #[inline]
     fn count(mut self) -> usize {
         let mut all = 0;
@@ -502,7 +514,7 @@ mod tests {
 
     #[allow(unsafe_code, reason = "a folder of the test's own")]
     fn open(folder: &std::path::Path) -> Store {
-        // SAFETY: nobody else knows the folder.
+        // SAFETY: the folder belongs to this test, so no other process changes its files.
         unsafe { Options::new().chunk_size(256 << 10).open(folder) }.unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! Which of a transaction's new rows has which unique value.
+//! The unique values of a transaction's new rows.
 
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
@@ -9,9 +9,9 @@ use crate::undo::Log;
 /// A new row of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum New {
-    /// In memory.
+    /// A row in memory, by its index among the staged rows.
     Staged(usize),
-    /// In the table's chunks.
+    /// A row in the table's chunks.
     Written(RowId),
 }
 
@@ -24,20 +24,20 @@ struct Holder {
 /// The values of one unique index among a transaction's rows.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    /// The number of the first written row.
+    /// Number of the first written row.
     first: u64,
-    /// The staged rows.
+    /// Staged rows: hash of the value, index among the staged rows.
     staged: HashTable<(u64, usize)>,
-    /// The written rows that are alive and were compared with the others.
+    /// Written rows that are live and have been checked against the others.
     written: Sharded<Place>,
-    /// Hashes of the values of all written rows; in the end of the staged ones, too.
+    /// Value hashes of all written rows. At commit those of the staged rows are appended.
     pub(crate) hashes: Vec<u64>,
-    /// What was there and what came in its place.
+    /// Changes: the removed entry and the entry that replaced it.
     log: Log<(Option<Holder>, Option<Holder>)>,
 }
 
 impl Holders {
-    /// Of a transaction whose written rows begin with this number.
+    /// Creates an empty set for a transaction whose first written row has this number.
     pub(crate) fn new(first: u64) -> Self {
         Self { first, ..Self::default() }
     }
@@ -46,7 +46,7 @@ impl Holders {
         self.staged.is_empty() && self.written.is_empty()
     }
 
-    /// The row whose value has this hash and satisfies `has_value`.
+    /// Returns the row whose value has this hash and satisfies `has_value`.
     pub(crate) fn find(&self, hash: u64, mut has_value: impl FnMut(New) -> bool) -> Option<New> {
         let staged = self.staged.find(hash, |&(known, place)| known == hash && has_value(New::Staged(place)));
         if let Some(&(_, place)) = staged {
@@ -57,13 +57,13 @@ impl Holders {
         self.written.find(hash, is).map(new)
     }
 
-    /// A row has a value that no other has.
+    /// Adds a row whose value no other row has.
     pub(crate) fn add(&mut self, hash: u64, row: New) {
         self.change(None, Some(Holder { hash, row }));
         self.log.note(|| (None, Some(Holder { hash, row })));
     }
 
-    /// A row has its value no more. Nothing, if it was not noted.
+    /// Removes a row and its value. Does nothing if the row was not added.
     pub(crate) fn remove(&mut self, hash: u64, row: New) {
         let holder = Holder { hash, row };
         if self.take(holder) {
@@ -71,13 +71,14 @@ impl Holders {
         }
     }
 
-    /// A staged row has another place now.
+    /// Updates the index of a staged row after it moved.
     pub(crate) fn move_staged(&mut self, hash: u64, from: usize, to: usize) {
         self.remove(hash, New::Staged(from));
         self.add(hash, New::Staged(to));
     }
 
-    /// The staged rows were written, to rows that `number` says, and their hashes are noted.
+    /// Replaces all staged rows by the written rows that `number` assigns to them. Their hashes
+    /// must have been added to `hashes` before.
     pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId) {
         for (hash, place) in std::mem::take(&mut self.staged) {
             let (before, now) = (New::Staged(place), New::Written(number(place)));
@@ -86,7 +87,8 @@ impl Holders {
         }
     }
 
-    /// Nobody compares values any more. The hashes of all rows.
+    /// Returns the hashes of all rows and clears everything else. No values can be checked
+    /// afterwards.
     pub(crate) fn finish(&mut self) -> Vec<u64> {
         std::mem::take(self).hashes
     }
@@ -121,12 +123,12 @@ impl Holders {
         }
     }
 
-    /// A place to come back to with [`rewind`](Self::rewind).
+    /// Returns a mark for [`rewind`](Self::rewind) and starts the undo log.
     pub(crate) fn mark(&mut self) -> usize {
         self.log.keep()
     }
 
-    /// Takes back what was done since a mark; the first `written` of the written rows stay.
+    /// Undoes everything since a mark. The hashes of the first `written` rows are kept.
     pub(crate) fn rewind(&mut self, mark: usize, written: usize) {
         while let Some((before, now)) = self.log.pop_to(mark) {
             self.change(now, before);
@@ -134,7 +136,7 @@ impl Holders {
         self.hashes.truncate(written);
     }
 
-    /// No mark is left.
+    /// Clears the undo log. Called when no savepoint is left.
     pub(crate) fn forget_marks(&mut self) {
         self.log.end();
     }

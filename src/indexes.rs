@@ -1,4 +1,5 @@
-//! The hash indexes of a store's tables, kept in step with the rows: what the engine asks of the layer that knows keys.
+//! Hash indexes of a store's tables, kept in sync with the rows. Implements the engine's
+//! [`Indexer`] interface.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -17,7 +18,7 @@ use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, Seen, ke
 use crate::key_bytes::{KeyBytesAt, RowKeys};
 use crate::unique::{self, Unique};
 
-/// The open indexes of one store in one process, by table.
+/// The open indexes of one store in this process, by table.
 #[derive(Default)]
 pub(crate) struct Indexes {
     open: RwLock<Vec<Open>>,
@@ -26,36 +27,36 @@ pub(crate) struct Indexes {
 /// The hash indexes of one table.
 #[derive(Debug)]
 pub(crate) struct TableIndexes {
-    /// Of the key.
+    /// The key index.
     pub(crate) key: Arc<HashIndex>,
     key_ranges: KeyBytesAt,
-    /// One for each unique index of the stored schema, in its order.
+    /// One entry for each unique index of the stored schema, in the same order.
     pub(crate) unique: Arc<[Unique]>,
 }
 
-/// Open indexes.
+/// Open indexes of a table.
 struct Open {
     table: Arc<TableCore>,
     indexes: Arc<TableIndexes>,
-    /// Whether they were compared with their checksums, or made by this process.
+    /// Whether the indexes were verified against their checksums or were created by this process.
     known_good: AtomicBool,
 }
 
-/// Bytes of rows that are looked at together.
+/// Number of bytes of rows that are hashed in one batch.
 const BATCH: u64 = 1 << 20;
 
 pub(crate) fn fault(table: &TableCore, source: HashError) -> Fault {
     Fault::Index { table: table.schema().table.clone(), source: Box::new(source) }
 }
 
-/// Where one index of a table lies, and whose it is.
+/// The folder and identity of one index of a table.
 struct Place {
     dir: String,
     identity: Identity,
     ranges: KeyBytesAt,
 }
 
-/// The index of the key.
+/// Returns the location of the key index.
 fn key_place(table: &TableCore) -> Place {
     let schema = table.schema();
     let of = table.fingerprint().wrapping_add(u128::from(table.id().0));
@@ -66,11 +67,11 @@ fn key_place(table: &TableCore) -> Place {
     }
 }
 
-/// The unique indexes, with their places in the stored schema.
+/// Returns the locations of the unique indexes, with their positions in the stored schema.
 fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
     let key = key_place(table);
     table.schema().uniques().map(move |(place, index)| {
-        // Over other fields of the same table it is another one's.
+        // An index over other fields of the same table gets another identity.
         let fields = (u128::from(key_hash(index.name.as_bytes())) << 64) | (place as u128 + 1);
         let identity = Identity { table: key.identity.table ^ fields, ..key.identity };
         let ranges = KeyBytesAt::of(table.schema(), &index.fields);
@@ -79,7 +80,7 @@ fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
 }
 
 impl TableIndexes {
-    /// All indexes of a table, each as `make` has it.
+    /// Collects all indexes of a table, each created by `make`.
     fn gather<E>(
         table: &TableCore,
         mut make: impl FnMut(&Place, bool) -> Result<HashIndex, E>,
@@ -111,7 +112,8 @@ impl TableIndexes {
         self.unique.iter().for_each(|unique| unique.index.note(seen));
     }
 
-    /// Hashes as [`Change::hashes`] has them: the key's, and those of each unique index.
+    /// Splits hashes in the layout of [`Change::hashes`] into those of the key and those of each
+    /// unique index.
     fn split<'h>(&self, hashes: &'h [u64]) -> (&'h [u64], impl Iterator<Item = (&Unique, &'h [u64])>) {
         let rows = if self.unique.is_empty() { hashes.len() } else { hashes.len() / (1 + self.unique.len()) };
         let (of_key, others) = hashes.split_at(rows);
@@ -121,7 +123,7 @@ impl TableIndexes {
 }
 
 impl Indexes {
-    /// The indexes of a table, opened if they are not open yet.
+    /// Returns the indexes of a table and opens them first if necessary.
     pub(crate) fn of(&self, table: &Arc<TableCore>) -> Result<Arc<TableIndexes>, HashError> {
         if let Some(indexes) = self.known(table) {
             return Ok(indexes);
@@ -134,7 +136,8 @@ impl Indexes {
         Ok(indexes)
     }
 
-    /// As long as nobody wrote since the store was closed, an index is what its checksum says: compared once a process.
+    /// Verifies the indexes against their checksums, which are valid only as long as no process has
+    /// written since the store was closed. This is done once per process.
     fn verify(&self, table: &Arc<TableCore>, indexes: &TableIndexes) -> Result<(), HashError> {
         if table.is_clean()
             && let Err(error) = indexes.for_each(|index| index.verify(table.moment()))
@@ -163,15 +166,15 @@ impl Indexes {
     fn keep(&self, table: &Arc<TableCore>, indexes: TableIndexes, good: bool) -> Arc<TableIndexes> {
         let indexes = Arc::new(indexes);
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        // A table of the same number that never was committed is forgotten here.
+        // Remove an uncommitted table with the same number.
         open.retain(|known| known.table.id() != table.id());
         let known_good = AtomicBool::new(good);
         open.push(Open { table: Arc::clone(table), indexes: Arc::clone(&indexes), known_good });
         indexes
     }
 
-    /// Makes the indexes of a table from its rows. With `dead`, rows that died keep what entries they need for snapshots
-    /// that still see them.
+    /// Rebuilds the indexes of a table from its rows. If `dead` is set, deleted rows keep the
+    /// entries that they need for snapshots which still see them.
     pub(crate) fn rebuild_from(&self, view: &TableView, dead: bool) -> Result<(), IndexError> {
         let table = view.core();
         let made = TableIndexes::gather(table, |place, unique| {
@@ -184,7 +187,7 @@ impl Indexes {
             rebuild_one(place, &keys, dead, unique)
         })?;
         made.note(seen_of(view));
-        // Handles of the old ones go over to the new ones by themselves.
+        // Handles of the old indexes switch to the new ones by themselves.
         if self.known(table).is_none() {
             self.keep(table, made, true);
         }
@@ -192,7 +195,7 @@ impl Indexes {
     }
 }
 
-/// Makes one index from all live rows and some dead ones.
+/// Rebuilds one index from all live rows and the given deleted rows.
 fn rebuild_one(
     place: &Place,
     keys: &RowKeys<'_>,
@@ -205,7 +208,7 @@ fn rebuild_one(
         if let Ok((hash, candidate)) = item
             && !unique
         {
-            // A key that was put anew in a row without a link to the dead one.
+            // The key was put again in a row that has no link to the deleted one.
             forget(&mut dead.borrow_mut(), *hash, |row| keys.same(row, candidate.row));
         }
     });
@@ -221,10 +224,11 @@ fn rebuild_one(
     )
 }
 
-/// The last version of each deleted key, with the key's hash.
+/// Returns the last version of each deleted key, with the key's hash.
 ///
-/// A dead row that no other replaced need not be the last one of its key: recovery leaves deleted keys out of the index it
-/// rebuilds, so that a row put later has no link to them. No snapshot lives that saw them; the newest row counts.
+/// A deleted row that was not replaced need not be the last one of its key. Recovery leaves deleted
+/// keys out of the index it rebuilds, so a row that is put later has no link to them. No snapshot
+/// that saw those rows exists any more, so only the newest row is kept.
 fn newest_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
     let view = keys.view;
     let mut newest = HashTable::new();
@@ -246,14 +250,15 @@ fn newest_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
     Ok(newest)
 }
 
-/// Takes the row with a key out, if there is one.
+/// Removes the row with a key, if it exists.
 fn forget(rows: &mut HashTable<(u64, RowId)>, hash: u64, same_key: impl Fn(RowId) -> bool) {
     if let Ok(entry) = rows.find_entry(hash, |&(known, row)| known == hash && same_key(row)) {
         entry.remove();
     }
 }
 
-/// All live rows with the hashes of their keys. An error, and the end, at the first run that cannot be read.
+/// An iterator over all live rows with their key hashes. It returns an error at the first run that
+/// cannot be read, and then ends.
 struct LiveHashes<'a> {
     keys: &'a RowKeys<'a>,
     run: std::ops::Range<u64>,
@@ -262,7 +267,7 @@ struct LiveHashes<'a> {
 }
 
 impl LiveHashes<'_> {
-    /// Hashes the next rows; `false` at the end.
+    /// Hashes the next rows. Returns `false` at the end.
     fn fill(&mut self) -> Result<bool, Fault> {
         let view = self.keys.view;
         if self.run.is_empty() {
@@ -314,7 +319,8 @@ impl Indexer for Indexes {
             if !indexes.all(is_of_these) {
                 return Err("the index is of another copy of the store".into());
             }
-            // What a process that was killed left half done is mended here; nobody else is at work.
+            // Recovers changes that a killed process left incomplete; no other process is using the
+            // store.
             indexes.for_each(HashIndex::recover)?;
         }
         self.keep(table, indexes, false);
@@ -382,7 +388,7 @@ impl Indexer for Indexes {
     }
 
     fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        // Not compared with the checksum of the last close: this makes the next one.
+        // Not verified against the checksum of the last close, because this creates the next one.
         let indexes = match self.opened(table) {
             Some(indexes) => indexes,
             None => self.keep(table, TableIndexes::open(table)?, false),
@@ -391,12 +397,12 @@ impl Indexer for Indexes {
     }
 }
 
-/// What an index has with everything in a view.
+/// Returns the state of an index that contains everything in a view.
 fn seen_of(view: &TableView) -> Seen {
     Seen { seq: view.seq().0, rows: view.len() }
 }
 
-/// What [`Change::hashes`] would be.
+/// Computes the hashes in the layout of [`Change::hashes`].
 fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
     let of_unique = indexes.unique.iter().map(|unique| &unique.ranges);
     let all = std::iter::once(&indexes.key_ranges).chain(of_unique);
@@ -408,7 +414,8 @@ fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
     .collect()
 }
 
-/// Takes the space that changing the entries of new rows with these hashes, and of rows that die, may need.
+/// Allocates the disk space that may be needed to change the entries of new rows with these hashes
+/// and of deleted rows.
 pub(crate) fn make_writable(
     index: &HashIndex,
     hashes: &[u64],
@@ -418,12 +425,13 @@ pub(crate) fn make_writable(
     if !keys.view.core().storage().stores_may_take_space() {
         return Ok(());
     }
-    // A row that a transaction both makes and deletes has no entry before it, and lies behind the view.
+    // A row that a transaction both creates and deletes has no previous entry and is beyond the
+    // view.
     let deaths = deaths.iter().filter(|row| row.0 < keys.view.len()).map(|&row| keys.hash(row));
     index.make_writable(hashes.iter().copied().chain(deaths))
 }
 
-/// A commit that the index has not seen: nothing is searched for but what is replaced.
+/// Applies a commit that the index has not seen. Only replaced entries are searched for.
 fn apply_once(
     index: &HashIndex,
     change: &Change<'_>,
@@ -465,7 +473,7 @@ fn replace(index: &HashIndex, hash: u64, before: RowId, row: RowId) -> Result<()
     Ok(())
 }
 
-/// Marks the entries of rows that died and were not replaced.
+/// Marks the entries of rows that were deleted and not replaced.
 fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
     if change.deaths.len() == change.previous.len() && change.deaths.len() < 2 {
         if let (&[dead], &[(_, before)]) = (change.deaths, change.previous)
@@ -477,7 +485,7 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
     }
     let mut replaced: Vec<RowId> = change.previous.iter().map(|&(_, before)| before).collect();
     replaced.sort_unstable();
-    // Most come in the order of their numbers.
+    // Most are in the order of their row numbers.
     let mut next = 0;
     for &row in change.deaths {
         if replaced.get(next) != Some(&row) {
@@ -494,7 +502,7 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
     Ok(())
 }
 
-/// Pairs in the order of their new rows, as a transaction has them.
+/// Returns the pairs sorted by their new rows, as a transaction has them.
 pub(crate) fn sorted(pairs: &[(RowId, RowId)]) -> Cow<'_, [(RowId, RowId)]> {
     let mut pairs = Cow::Borrowed(pairs);
     if !pairs.is_sorted() {
@@ -503,7 +511,7 @@ pub(crate) fn sorted(pairs: &[(RowId, RowId)]) -> Cow<'_, [(RowId, RowId)]> {
     pairs
 }
 
-/// A commit that the index may have seen, whole or in part, and later ones too.
+/// Applies a commit that the index may have seen, completely or in part, and later commits too.
 fn apply_again(
     index: &HashIndex,
     change: &Change<'_>,

@@ -1,5 +1,6 @@
-//! Where a key, or the value of an index, lies in a row: hashed and compared as bytes. Equal values have equal bytes
-//! ([`KeyField`](pongo_core::record::KeyField)), but for floats, which are brought into a form in which they have.
+//! Location of a key or an index value in a row. It is hashed and compared as bytes. Equal values
+//! have equal bytes ([`KeyField`](pongo_core::record::KeyField)), except for floats, which are
+//! normalized first.
 
 use pongo_core::ids::RowId;
 use pongo_core::order::normalize;
@@ -7,25 +8,25 @@ use pongo_core::schema::{Kind, StoredKind, StoredSchema};
 use pongo_core::table::TableView;
 use pongo_index::{KeyHashes, key_hash};
 
-/// The parts of a row, in the order of the fields.
+/// The byte ranges of a row that form a value, in the order of the fields.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct KeyBytesAt {
     ranges: Vec<(usize, usize)>,
-    /// Where in the value, whose parts lie one behind the other, floats lie. They are hashed and compared in their normal form
-    /// ([`order`](pongo_core::order)).
+    /// Offset and length of each float in the value, whose parts are concatenated. Floats are
+    /// hashed and compared in normalized form ([`order`](pongo_core::order)).
     floats: Vec<(usize, usize)>,
 }
 
-/// Values in several parts that are no longer than this are put together without an allocation.
+/// Values of several parts up to this length are concatenated without an allocation.
 const SHORT: usize = 128;
 
 impl KeyBytesAt {
-    /// Of fields that are no floats.
+    /// Creates it for fields that are not floats.
     pub(crate) fn new(ranges: Vec<(usize, usize)>) -> Self {
         Self { ranges, floats: Vec::new() }
     }
 
-    /// Of fields of a schema, given by their places.
+    /// Creates it for fields of a schema, given by their indexes.
     pub(crate) fn of(schema: &StoredSchema, fields: &[usize]) -> Self {
         let mut floats = Vec::new();
         let mut at = 0;
@@ -43,7 +44,7 @@ impl KeyBytesAt {
         self.ranges.iter().map(move |&(offset, len)| &row[offset..offset + len])
     }
 
-    /// Calls a function with parts one behind the other, floats in their normal form.
+    /// Calls a function with the concatenated parts, floats normalized.
     fn joined<'r, O>(&self, parts: impl Iterator<Item = &'r [u8]> + Clone, f: impl FnOnce(&[u8]) -> O) -> O {
         let len = parts.clone().map(<[u8]>::len).sum();
         let (mut short, mut long);
@@ -67,7 +68,7 @@ impl KeyBytesAt {
         f(bytes)
     }
 
-    /// The hash of a row's value.
+    /// Returns the hash of a row's value.
     pub(crate) fn hash(&self, row: &[u8]) -> u64 {
         match &self.ranges[..] {
             &[(offset, len)] if self.floats.is_empty() => key_hash(&row[offset..offset + len]),
@@ -75,12 +76,12 @@ impl KeyBytesAt {
         }
     }
 
-    /// The hash of a value whose fields lie one behind the other.
+    /// Returns the hash of a value whose fields are concatenated.
     pub(crate) fn hash_of(&self, value: &[u8]) -> u64 {
         if self.floats.is_empty() { key_hash(value) } else { self.joined(std::iter::once(value), key_hash) }
     }
 
-    /// Whether two rows have the same value.
+    /// Returns whether two rows have the same value.
     pub(crate) fn same(&self, a: &[u8], b: &[u8]) -> bool {
         if self.floats.is_empty() {
             return self.parts(a).eq(self.parts(b));
@@ -88,7 +89,7 @@ impl KeyBytesAt {
         self.joined(self.parts(b), |value| self.is(a, value))
     }
 
-    /// Whether a row has this value, whose fields lie one behind the other.
+    /// Returns whether a row has this value, whose fields are concatenated.
     pub(crate) fn is(&self, row: &[u8], mut value: &[u8]) -> bool {
         if !self.floats.is_empty() {
             return self.joined(std::iter::once(value), |value| {
@@ -103,17 +104,18 @@ impl KeyBytesAt {
     }
 }
 
-/// How many rows, or index lines, are fetched ahead where many are looked at one after the other.
+/// Prefetch distance: number of rows or index entries that are prefetched ahead in a sequential
+/// scan.
 pub(crate) const AHEAD: usize = 16;
 
-/// The hashes of one index, taken from the bytes of a table's rows.
+/// The hashes of one index, computed from the rows of a table.
 pub(crate) struct RowKeys<'a> {
     pub(crate) view: &'a TableView,
     pub(crate) ranges: &'a KeyBytesAt,
 }
 
 impl RowKeys<'_> {
-    /// Whether two rows have the same value; not, if one cannot be read.
+    /// Returns whether two rows have the same value, or `false` if one of them cannot be read.
     pub(crate) fn same(&self, a: RowId, b: RowId) -> bool {
         let (Ok(a), Ok(b)) = (self.view.row_bytes(a), self.view.row_bytes(b)) else { return false };
         self.ranges.same(a, b)
@@ -140,7 +142,7 @@ impl KeyHashes for RowKeys<'_> {
         }
         let seen_from = self.view.core().seen_from().min(self.view.seq());
         let is_forgotten = |row: &RowId| {
-            // One of which that cannot be said keeps its entry.
+            // If this cannot be determined, the row keeps its entry.
             row.0 < self.view.len()
                 && self.view.died(*row).is_ok_and(|died| died.is_some_and(|died| died <= seen_from))
         };
@@ -195,7 +197,7 @@ mod tests {
         for different in [row(1.0, 7, f32::NAN), row(0.0, 8, f32::NAN), row(0.0, 7, f32::INFINITY)] {
             assert!(!at.same(&one, &different) && at.hash(&one) != at.hash(&different));
         }
-        // Bytes that are no float of the value stay as they are.
+        // Bytes that do not belong to a float are not changed.
         let integer = KeyBytesAt::of(&schema, &[1]);
         assert!(!integer.same(&row(0.0, 1 << 31, 0.0), &row(0.0, 0, 0.0)));
         let one_float = KeyBytesAt::of(&schema, &[0]);

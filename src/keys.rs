@@ -1,9 +1,10 @@
-//! What a write transaction knows of one table's keys: where the newest version of each key it touched lies, what was
-//! replaced, and what was deleted.
+//! The keys that a write transaction touched in one table: the location of the newest version of
+//! each key, replaced rows, and deleted rows.
 //!
-//! New rows are of two kinds. *Written* ones lie in the chunks already, behind the applied length, and have their number;
-//! *staged* ones lie in memory and get theirs when the transaction commits, or when a bulk load writes them. Written rows
-//! come first, so no staged row is older than a written one.
+//! New rows are of two kinds. *Written* rows are already in the chunks, after the applied length,
+//! and have their row number. *Staged* rows are in memory and get their number when the transaction
+//! commits or a bulk load writes them. Written rows come first, so no staged row is older than a
+//! written one.
 
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
@@ -15,45 +16,46 @@ use crate::undo::Log;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Base {
     pub(crate) row: RowId,
-    /// Whether the row has still to die for that.
+    /// Whether the row is live and must be deleted when it is replaced.
     pub(crate) alive: bool,
 }
 
-/// What a transaction did to one key. Either part is there.
+/// A transaction's change to one key. At least one of `staged` and `base` is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Touched {
     pub(crate) hash: u64,
-    /// The key's row among the staged ones; if there is none, the key has no row any more.
+    /// Index of the key's row among the staged rows, or `None` if the key is deleted.
     pub(crate) staged: Option<usize>,
-    /// The last row it had, which is dead or dies.
+    /// The previous row of the key, which is deleted already or is deleted by this transaction.
     pub(crate) base: Option<Base>,
 }
 
-/// Where a key was found.
+/// The location of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Spot {
-    /// This transaction put or deleted it.
+    /// This transaction put or deleted the key.
     Touched(Touched),
-    /// In a row that this transaction wrote in bulk.
+    /// The key is in a row that this transaction wrote in bulk.
     Written(RowId),
-    /// In a row from before, the last one it had: alive or dead.
+    /// The key is in a row from before this transaction, its newest one, which is live or deleted.
     Applied(Base),
-    /// Nowhere.
+    /// The key was not found.
     Nowhere,
 }
 
-/// What is known of one key, as small as it can be kept: the transaction may change millions.
+/// The state of one key. Kept as small as possible because a transaction may change millions of
+/// keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Entry {
-    /// It has a staged row.
+    /// The key has a staged row.
     Staged(Touched),
-    /// It has a written row.
+    /// The key has a written row.
     Written { hash: u64, row: RowId },
-    /// It has no row any more.
+    /// The key is deleted.
     Gone(Grave),
 }
 
-/// The last row of a key that was deleted.
+/// The last row of a deleted key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Grave {
     hash: u64,
@@ -69,14 +71,14 @@ impl From<Touched> for Entry {
     }
 }
 
-/// A change to [`Keys`]: what was there, what came in its place.
+/// A change to [`Keys`]: the removed entry and the entry that replaced it.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     before: Option<Entry>,
     now: Option<Entry>,
 }
 
-/// A place to come back to with [`Keys::rewind`].
+/// A point to which [`Keys::rewind`] can return.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeysMark {
     steps: usize,
@@ -85,38 +87,41 @@ pub(crate) struct KeysMark {
     deaths: usize,
 }
 
-/// See the module. A key is in one of the three tables, or in none if nothing was done to it.
+/// The keys that a transaction touched; see the module documentation. A key is in one of the three
+/// tables, or in none if it was not changed.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
-    /// The number of the first written row.
+    /// Number of the first written row.
     first: u64,
     /// Keys with staged rows.
     touched: HashTable<Touched>,
-    /// The newest written row of each key that has one, as far as `resolved` says.
+    /// The newest written row of each key that has one, among the first `resolved` written rows.
     written: Sharded<Place>,
-    /// Keys that were deleted.
+    /// Deleted keys.
     gone: Sharded<Grave>,
-    /// How many of the written rows were compared with the others.
+    /// Number of written rows whose keys have been looked up and recorded here.
     pub(crate) resolved: u64,
-    /// Pairs of a row and the one it replaced, in the order of the first.
+    /// Pairs of a row and the row it replaced, sorted by the first.
     pub(crate) previous: Vec<(RowId, RowId)>,
     pub(crate) deaths: Vec<RowId>,
     log: Log<Step>,
 }
 
 impl Keys {
-    /// Of a transaction whose written rows begin with this number.
+    /// Creates an empty set for a transaction whose first written row has this number.
     pub(crate) fn new(first: u64) -> Self {
         Self { first, ..Self::default() }
     }
 
-    /// Whether the transaction put, deleted or loaded nothing, as far as `resolved` says.
+    /// Returns whether the transaction has put, deleted or loaded nothing, considering only the
+    /// first `resolved` written rows.
     pub(crate) fn is_empty(&self) -> bool {
         self.touched.is_empty() && self.written.is_empty() && self.gone.is_empty()
     }
 
-    /// What was done to the key with a hash; `None`: nothing. The closures know whether the key is that of the staged row at a
-    /// place, of a written row, and of any row.
+    /// Returns the transaction's change to the key with this hash, or `None` if it did not change
+    /// the key. The closures return whether the key is the key of the staged row at an index, of a
+    /// written row, or of any row.
     #[inline]
     pub(crate) fn find(
         &self,
@@ -138,16 +143,16 @@ impl Keys {
         Some(Spot::Touched(Touched { hash, staged: None, base: Some(base) }))
     }
 
-    /// Whether a written row is the newest version of its key.
+    /// Returns whether a written row is the newest version of its key.
     pub(crate) fn has_written(&self, hash: u64, row: RowId) -> bool {
         self.written.find(hash, |known| self.first + known.get() == row.0).is_some()
     }
 
-    /// Notes what was done to a key that was found at `spot`: it has a staged row now, or is deleted.
+    /// Records a change to a key that was found at `spot`: it now has a staged row or is deleted.
     pub(crate) fn touch(&mut self, spot: Spot, now: Touched) {
         let before = Self::entry(spot, now.hash);
         if before.is_none() && now.staged.is_some() {
-            // The first thing that is done to a key, mostly.
+            // The most common case: the first change to a key.
             self.touched.insert_unique(now.hash, now, |known| known.hash);
             self.log.note(|| Step { before: None, now: Some(Entry::Staged(now)) });
             return;
@@ -155,19 +160,19 @@ impl Keys {
         self.change(before, Some(now.into()), |_| unreachable!("no written row is added"));
     }
 
-    /// Forgets a key that was put and deleted again, and had no row before.
+    /// Removes a key that was put and deleted in this transaction and had no row before.
     pub(crate) fn forget(&mut self, touched: Touched) {
         self.change(Some(touched.into()), None, |_| unreachable!("no row is added"));
     }
 
-    /// The staged row of the key with this hash has another place now.
+    /// Updates the index of the staged row of the key with this hash after the row moved.
     pub(crate) fn move_staged(&mut self, hash: u64, from: usize, to: usize) {
         if let Some(&before) = self.touched.find(hash, |known| known.staged == Some(from)) {
             self.touch(Spot::Touched(before), Touched { staged: Some(to), ..before });
         }
     }
 
-    /// What is known of a key that was found at `spot`.
+    /// Returns the recorded state of a key that was found at `spot`.
     fn entry(spot: Spot, hash: u64) -> Option<Entry> {
         match spot {
             Spot::Touched(touched) => Some(touched.into()),
@@ -181,7 +186,7 @@ impl Keys {
         self.log.note(|| Step { before, now });
     }
 
-    /// Puts `to`, of the same key, in the place of `from`.
+    /// Replaces `from` by `to`, which has the same key.
     fn swap(&mut self, from: Option<Entry>, to: Option<Entry>, hash_of: impl Fn(RowId) -> u64) {
         match from {
             Some(Entry::Staged(from)) => {
@@ -214,7 +219,7 @@ impl Keys {
         self.written.insert(hash, Place::new(row.0 - first), hash_of);
     }
 
-    /// A place to come back to.
+    /// Returns a mark for [`rewind`](Self::rewind) and starts the undo log.
     pub(crate) fn mark(&mut self) -> KeysMark {
         KeysMark {
             steps: self.log.keep(),
@@ -224,7 +229,8 @@ impl Keys {
         }
     }
 
-    /// Takes back what was done since a mark. `hash_of` knows all rows that were written, those given up too.
+    /// Undoes everything since a mark. `hash_of` must return the hash of every written row,
+    /// including discarded ones.
     pub(crate) fn rewind(&mut self, mark: KeysMark, hash_of: impl Fn(RowId) -> u64) {
         while let Some(Step { before, now }) = self.log.pop_to(mark.steps) {
             self.swap(now, before, &hash_of);
@@ -234,13 +240,15 @@ impl Keys {
         self.deaths.truncate(mark.deaths);
     }
 
-    /// How many rows of before were live and are gone with their keys.
+    /// Returns the number of rows from before the transaction that were live and whose keys are
+    /// deleted.
     pub(crate) fn deleted<E>(&self, was_live: impl Fn(RowId) -> Result<bool, E>) -> Result<u64, E> {
         debug_assert!(self.previous.is_sorted());
         let mut deleted = 0;
         for grave in self.gone.iter() {
             let mut row = grave.row;
-            // Down to the row of before that the first own version replaced, if it did one.
+            // Follow the replaced rows back to the row from before the transaction, if there is
+            // one.
             while row.0 >= self.first {
                 let Ok(at) = self.previous.binary_search_by_key(&row, |&(row, _)| row) else { break };
                 row = self.previous[at].1;
@@ -250,12 +258,13 @@ impl Keys {
         Ok(deleted)
     }
 
-    /// No mark is left.
+    /// Clears the undo log. Called when no savepoint is left.
     pub(crate) fn forget_marks(&mut self) {
         self.log.end();
     }
 
-    /// The next version of a key is there, or the key is deleted: the last one dies. Returns what the next one replaces.
+    /// Deletes the last row of a key, because it is replaced or the key is deleted. Returns the
+    /// base of the next version.
     pub(crate) fn bury(&mut self, base: Option<Base>) -> Option<Base> {
         let base = base?;
         if base.alive {
@@ -264,7 +273,7 @@ impl Keys {
         Some(Base { alive: false, ..base })
     }
 
-    /// Row `row`, which was written in bulk, has a key that was found at `spot`.
+    /// Records that row `row`, which was written in bulk, has a key that was found at `spot`.
     pub(crate) fn note_written(&mut self, spot: Spot, hash: u64, row: RowId, hash_of: impl Fn(RowId) -> u64) {
         let base = match spot {
             Spot::Touched(touched) => touched.base,
@@ -278,8 +287,8 @@ impl Keys {
         self.change(Self::entry(spot, hash), Some(Entry::Written { hash, row }), hash_of);
     }
 
-    /// The staged rows get their numbers, which are higher than those of all written ones: what they replace is noted, and
-    /// from now on they are written.
+    /// Turns the staged rows into written rows and records which rows they replace. Their numbers
+    /// are higher than those of all rows written before.
     pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId, hash_of: impl Fn(RowId) -> u64) {
         let touched = std::mem::take(&mut self.touched);
         self.note_replaced(&touched, &number);
@@ -292,7 +301,8 @@ impl Keys {
         }
     }
 
-    /// The same for the last time: nobody looks for a key, or comes back to a mark, any more.
+    /// Records which rows the staged rows replace, at commit. After this, keys cannot be looked up
+    /// and marks cannot be restored.
     pub(crate) fn finish(&mut self, number: impl Fn(usize) -> RowId) {
         let touched = std::mem::take(&mut self.touched);
         (self.written, self.log) = (Sharded::default(), Log::default());
@@ -307,10 +317,10 @@ impl Keys {
     }
 }
 
-/// Whether some hash occurs twice. Sorted in parts that fit the processor's cache: some 20 ns a hash, and as much memory as
-/// they take themselves.
+/// Returns whether a hash occurs twice. Sorts the hashes in parts that fit the processor's cache.
+/// Costs about 20 ns per hash, and as much memory as the hashes take.
 pub(crate) fn has_twins(hashes: &[u64]) -> bool {
-    /// Hashes of one part, on average.
+    /// Average number of hashes per part.
     const PART: usize = 4096;
     let bits = (hashes.len() / PART).next_power_of_two().trailing_zeros();
     if bits == 0 {

@@ -1,5 +1,5 @@
-//! Rows that are too large for the stack, and for memory to hold many: they never pass over the one, and go straight to the
-//! chunks instead of waiting in the other.
+//! Rows that are too large for the stack and for holding many of them in memory. They are never
+//! placed on the stack, and are written directly to the chunks instead of being staged in memory.
 
 use pongo_core::error::WriteError;
 use pongo_core::ids::RowId;
@@ -12,23 +12,24 @@ use crate::table_mut::TableMut;
 /// Rows with more bytes than this are never staged.
 const LARGE: usize = 64 << 10;
 
-/// Whether rows of this type are written to the chunks one by one.
+/// Returns whether rows of this type are written to the chunks one by one.
 pub(crate) const fn is_large<T>() -> bool {
     size_of::<T>() > LARGE
 }
 
 impl<T: PongoRecord> Staging<T> {
-    /// Hashes of a row's unique values.
+    /// Returns the hashes of a row's unique values.
     fn value_hashes(&self, row: &T) -> Vec<u64> {
         self.handle.unique.iter().map(|unique| unique.ranges.hash(row.as_bytes())).collect()
     }
 
-    /// A row of a key that was found at `spot` was just appended. All written rows before it are resolved, and none is staged.
+    /// Records a row that was just appended, with a key that was found at `spot`. All written rows
+    /// before it must be resolved, and none may be staged.
     fn note_appended(&mut self, spot: Spot, hash: u64, unique: &[u64]) {
         let first = self.view.len();
         let row = RowId(first + self.hashes.len() as u64);
         self.hashes.push(hash);
-        // They are compared with all others when the next row is.
+        // The values are compared with all others when the next row is checked.
         for (holders, &hash) in self.holders.iter_mut().zip(unique) {
             holders.hashes.push(hash);
         }
@@ -40,7 +41,7 @@ impl<T: PongoRecord> Staging<T> {
 }
 
 impl<T: PongoRecord> TableMut<'_, T> {
-    /// Writes a row of a key that was found at `spot`.
+    /// Writes a row with a key that was found at `spot`.
     pub(crate) fn put_large(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();
@@ -50,7 +51,8 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(())
     }
 
-    /// Changes a copy of the row at `spot`, where it will lie.
+    /// Changes a copy of the row at `spot`. The copy is made in the chunk file, at the place of the
+    /// new row.
     pub(crate) fn update_large<R>(
         &mut self,
         spot: Spot,

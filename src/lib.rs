@@ -1,8 +1,9 @@
-//! PongoDB: your structs, on disk, as they are.
+//! PongoDB stores your structs on disk in their memory layout.
 //!
-//! `#[pongo::record]` turns a struct into a record; records of one type are a table; tables live in a store, a folder of
-//! memory-mapped files that many processes can have open. Look-ups give `&T` and scans `&[T]`, straight from the
-//! map; commits are transactions that survive power cuts.
+//! `#[pongo::record]` turns a struct into a record. Records of one type form a table, and tables
+//! are stored in a store: a folder of memory-mapped files that several processes can have open.
+//! Lookups return `&T` and scans `&[T]`, directly from the mapped files. Commits are transactions
+//! that survive power failures.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -29,12 +30,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: [`Store`] and [`Options`], [`WriteTransaction`] and [`TableMut`], [`Snapshot`] and [`Table`]; [`Table::filter`] and the
-//! conditions of [`Column`]; [`ExternalTable`], for keys that are no fields; the field
-//! types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`], [`Uuid`]. Questions and answers: [`cookbook`].
+//! In reading order: [`Store`] and [`Options`]; [`WriteTransaction`] and [`TableMut`]; [`Snapshot`]
+//! and [`Table`]; [`Table::filter`] and the predicates of [`Column`]; [`ExternalTable`], for keys
+//! that are not fields; the field types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`],
+//! [`Uuid`]. The [`cookbook`] has recipes for common tasks.
 #![deny(unsafe_code)]
 
-// So that `::pongo`, which the macros name, is this crate in its own modules and tests too.
+// Lets the `::pongo` paths that the macros generate resolve in this crate's own modules and tests.
 extern crate self as pongo;
 
 mod alloc;
@@ -95,7 +97,8 @@ pub use pongo_core::schema;
 pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField};
 pub use pongo_derive::{PongoRecord, record};
 pub use range::{Cursor, Range, RangeEntries};
-/// The crate whose parallel iterators [`Table::par_slices`], [`Table::par_rows`] and [`Filtered::par`] give.
+/// The crate that defines the parallel iterators returned by [`Table::par_slices`],
+/// [`Table::par_rows`] and [`Filtered::par`].
 #[cfg(feature = "rayon")]
 pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
@@ -105,10 +108,10 @@ pub use store::{Options, Store};
 pub use table_mut::{ExtendError, TableMut};
 pub use verify::{Problem, Unread, VerifyProgress, VerifyReport, VerifyStep};
 pub use write::{Committed, TableChanges, WriteTransaction};
-/// The crate whose traits say what a record's bytes may be.
+/// The crate whose traits define which bytes are a valid record.
 pub use zerocopy;
 
-/// What most programs name: `use pongo::prelude::*;`
+/// The names that most programs use: `use pongo::prelude::*;`
 pub mod prelude {
     pub use crate::{
         Blob, Column, Cursor, Durability, ExternalRecord, ExternalTable, ExternalTableMut, FieldType,
@@ -120,7 +123,7 @@ pub mod prelude {
 #[doc(hidden)]
 pub use pongo_core::__private;
 
-/// So that the README's program compiles.
+/// Compiles the README's program as a doctest.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

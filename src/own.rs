@@ -1,9 +1,11 @@
-//! What one transaction changed in one table, laid over the table as it was before ([`Own`]): which rows of before are still
-//! there, and the transaction's own rows, by key, all of them, and in the order of an index.
+//! The changes of one transaction to one table, on top of the table's state before it ([`Own`]):
+//! the remaining rows from before, and the transaction's own rows by key, all of them, and in index
+//! order.
 //!
-//! An own row has the number that it would get if the transaction were committed now: those that lie in the chunks
-//! already keep theirs, one in memory can come to another place when a row is deleted. Orders over own rows
-//! ([`OwnOrder`]) are therefore proposals, as those over committed rows are: a pair counts if its row is there and has its key.
+//! An own row has the number that it would get if the transaction were committed now. Rows already
+//! in the chunks keep their number; a row in memory can move when another row is deleted. Orders
+//! over own rows ([`OwnOrder`]) are therefore hints, like those over committed rows: a pair is
+//! valid only if its row exists and has its key.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -19,7 +21,8 @@ use crate::keys::{Base, Keys, Spot, Touched};
 use crate::ordered::{Limits, OrderedIndex, OwnRows, Passed, Recent};
 use crate::staging::Staging;
 
-/// The changes of a transaction to a table. All bulk-loaded rows were compared with the others before one is made.
+/// The changes of a transaction to a table. All bulk-loaded rows have been compared with the others
+/// before this is created.
 pub(crate) struct Own<'s, T> {
     staging: &'s Staging<T>,
     guard: &'s WriteGuard,
@@ -33,29 +36,31 @@ impl<T> Clone for Own<'_, T> {
 
 impl<T> Copy for Own<'_, T> {}
 
-/// Own rows in the order of one index, as far as they were asked for.
+/// Own rows sorted by one index, as far as they were queried.
 #[derive(Debug)]
 pub(crate) struct OwnOrder {
     fields: Vec<usize>,
-    /// Older and larger ones first; each with the part of it that may still count.
+    /// Sorted runs, older and larger ones first, each with the part of it that may still contain
+    /// valid pairs.
     runs: Vec<(Arc<Recent>, std::ops::Range<usize>)>,
-    /// So many own rows are in the runs.
+    /// Number of own rows that the runs cover.
     upto: u64,
-    /// Rows below `upto` that were changed, or moved, since.
+    /// Rows below `upto` that were changed or moved since.
     pending: Vec<u64>,
-    /// Pairs of before that this transaction took away, forward and backward.
+    /// Pairs from before that this transaction removed, for each direction: index 1 is forward, 0
+    /// backward.
     passed: [Option<Passed>; 2],
 }
 
 impl OwnOrder {
-    /// The own row at this place changed, or another one came there.
+    /// Records that the own row at this index changed or was replaced by another one.
     pub(crate) fn note_changed(&mut self, place: u64) {
         if place < self.upto {
             self.pending.push(place);
         }
     }
 
-    /// There are only so many own rows now.
+    /// Records that only `count` own rows are left.
     pub(crate) fn note_count(&mut self, count: u64) {
         self.upto = self.upto.min(count);
     }
@@ -66,27 +71,27 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         Self { staging, guard }
     }
 
-    /// The number of the first own row.
+    /// Returns the number of the first own row.
     fn first(&self) -> u64 {
         self.staging.view.len()
     }
 
-    /// How many own rows there are, superseded ones included.
+    /// Returns the number of own rows, including superseded ones.
     pub(crate) fn count(&self) -> u64 {
         (self.staging.hashes.len() + self.staging.staged.len()) as u64
     }
 
-    /// Live rows in the table as the transaction has it.
+    /// Returns the number of live rows of the table from the transaction's point of view.
     pub(crate) fn live(&self) -> u64 {
         self.staging.view.live() + self.count() - self.staging.keys().deaths.len() as u64
     }
 
-    /// An own row by its number.
+    /// Returns an own row by its number.
     pub(crate) fn row(&self, row: RowId) -> Result<&'s T, ReadError> {
         self.staging.own_row(self.guard, row)
     }
 
-    /// Whether the transaction replaced or deleted a row of before that was live.
+    /// Returns whether the transaction replaced or deleted a row from before that was live.
     fn hides(&self, keys: &Keys, value: &T) -> Result<bool, ReadError> {
         if keys.is_empty() {
             return Ok(false);
@@ -95,12 +100,12 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         Ok(self.staging.locate_own(self.guard, keys, key_hash(key.as_ref()), &key)?.is_some())
     }
 
-    /// Whether an own row that lies in the chunks is the newest version of its key.
+    /// Returns whether an own row in the chunks is the newest version of its key.
     fn is_live(&self, keys: &Keys, place: u64) -> bool {
         keys.has_written(self.staging.hashes[place as usize], RowId(self.first() + place))
     }
 
-    /// The row with a key.
+    /// Returns the row with a key.
     pub(crate) fn get(&self, key: &T::KeyBytes) -> Result<Option<(RowId, &'s T)>, ReadError> {
         let hash = key_hash(key.as_ref());
         let spot = self.staging.locate(self.guard, &self.staging.keys(), hash, key)?;
@@ -115,7 +120,8 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         Ok(self.staging.value(self.guard, spot)?.map(|value| (row, value)))
     }
 
-    /// The first rows, one behind the other, that the transaction left as they were: `None` if there are none.
+    /// Returns the first contiguous rows that the transaction did not change, or `None` if there
+    /// are none.
     pub(crate) fn first_run(&self, rows: &[T]) -> Result<Option<std::ops::Range<usize>>, ReadError> {
         let keys = self.staging.keys();
         if keys.is_empty() {
@@ -132,7 +138,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         Ok((start < end).then_some(start..end))
     }
 
-    /// All own rows that are live, in slices, from own row `at` on; the next place, too.
+    /// Returns the next slice of live own rows from index `at` on, and advances `at`.
     pub(crate) fn next_slice(&self, at: &mut u64) -> Option<Result<(RowId, &'s [T]), ReadError>> {
         let (first, written) = (self.first(), self.staging.hashes.len() as u64);
         if *at < written {
@@ -160,7 +166,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         self.staging.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something with the order of an index.
+    /// Calls a function with the order of an index, which is created if it does not exist.
     fn with_order<R>(&self, index: &OrderedIndex, then: impl FnOnce(&mut OwnOrder) -> R) -> R {
         let mut orders = self.orders();
         if let Some(order) = orders.iter_mut().find(|order| order.fields == index.fields()) {
@@ -183,7 +189,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         index.keys().put(T::SCHEMA.table, self.row(row)?.as_bytes(), self.guard, out)
     }
 
-    /// Whether a pair is that of a row that is there.
+    /// Returns whether a pair is valid: its row is a live own row with this key.
     fn counts(
         &self,
         keys: &Keys,
@@ -201,7 +207,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         Ok(found == key)
     }
 
-    /// Brings the order up to the rows that are there.
+    /// Updates the order to include all current rows.
     fn refresh(&self, index: &OrderedIndex, order: &mut OwnOrder) -> Result<(), ReadError> {
         let keys = self.staging.keys();
         let (first, written, count) = (self.first(), self.staging.hashes.len() as u64, self.count());
@@ -232,7 +238,8 @@ impl<'s, T: PongoRecord> Own<'s, T> {
             return Ok(());
         }
         let mut new = distinct(index, pairs)?;
-        // As many pairs again as the one before had: what is sorted anew is, all in all, a few times what came.
+        // Merge runs that are shorter than twice the new run. The total number of pairs sorted
+        // again is then only a few times the number of new pairs.
         while let Some((last, part)) = order.runs.pop_if(|(_, part)| part.len() < 2 * new.len()) {
             let mut pairs = Pairs::new();
             for place in part {
@@ -253,7 +260,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
     }
 }
 
-/// Sorts pairs, each once: a row that was changed and changed back is there twice.
+/// Sorts pairs and removes duplicates. A row that was changed and changed back occurs twice.
 fn distinct(index: &OrderedIndex, pairs: Pairs) -> Result<Recent, ReadError> {
     let sorted = Recent::of(pairs.sort());
     if (1..sorted.len()).all(|place| sorted.pair(place - 1) != sorted.pair(place)) {
@@ -275,7 +282,7 @@ impl<T: PongoRecord> OwnRows for Own<'_, T> {
         if keys.is_empty() {
             return;
         }
-        // One that cannot be read is kept: whoever reads it errs.
+        // A row that cannot be read is kept, so that reading it returns the error.
         rows.retain(|&row| {
             let hidden = view.row::<T>(row).and_then(|value| self.hides(&keys, value));
             !hidden.unwrap_or(false)
@@ -306,16 +313,18 @@ impl<T: PongoRecord> OwnRows for Own<'_, T> {
     }
 }
 
-/// A transaction's own rows, as they were when they were asked for: by their keys, which stay when rows are moved.
+/// A transaction's own rows at the time of the query, by their keys, which do not change when rows
+/// move.
 pub(crate) struct OwnKeys<T: PongoRecord> {
-    /// Their order, if they were asked for in that of an index: places in `keys`.
+    /// Their order, if they were queried in the order of an index: the row numbers are indexes into
+    /// `keys`.
     pairs: Option<Recent>,
     at: usize,
     keys: Vec<T::KeyBytes>,
 }
 
 impl<T: PongoRecord> OwnKeys<T> {
-    /// All of them, in no order.
+    /// Creates an unordered list of all own rows.
     pub(crate) fn all(own: Own<'_, T>) -> Result<Self, ReadError> {
         let (mut keys, mut at) = (Vec::new(), 0);
         while let Some(slice) = own.next_slice(&mut at) {
@@ -324,8 +333,8 @@ impl<T: PongoRecord> OwnKeys<T> {
         Ok(Self { pairs: None, at: 0, keys })
     }
 
-    /// Those whose pairs are within limits, in the order of an index. Costs what own rows came since the index was last asked, and
-    /// those within.
+    /// Creates a list of the rows whose pairs are within limits, in the order of an index. Costs
+    /// the own rows added since the index was last queried, and the rows within the limits.
     pub(crate) fn within(own: Own<'_, T>, index: &OrderedIndex, limits: &Limits) -> Result<Self, ReadError> {
         let (mut found, mut buffer) = (Vec::new(), Vec::new());
         let runs = own.runs(index)?;
@@ -341,7 +350,7 @@ impl<T: PongoRecord> OwnKeys<T> {
                 }
             }
         }
-        // One that was changed and changed back is in two runs.
+        // A row that was changed and changed back is in two runs.
         found.sort_unstable();
         found.dedup();
         let (mut pairs, mut keys) = (Pairs::new(), Vec::with_capacity(found.len()));
@@ -352,13 +361,13 @@ impl<T: PongoRecord> OwnKeys<T> {
         Ok(Self { pairs: Some(Recent::of(pairs.sort())), at: 0, keys })
     }
 
-    /// The next one's key in the index.
+    /// Returns the index key of the next row.
     pub(crate) fn peek(&self) -> Option<&[u8]> {
         let pairs = self.pairs.as_ref().filter(|pairs| self.at < pairs.len())?;
         Some(pairs.pair(self.at).0)
     }
 
-    /// The next one's key in the table.
+    /// Returns the table key of the next row.
     pub(crate) fn next(&mut self) -> Option<T::KeyBytes> {
         let place = match &self.pairs {
             Some(pairs) if self.at < pairs.len() => pairs.pair(self.at).1.0 as usize,

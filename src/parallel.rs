@@ -1,6 +1,6 @@
-//! Scans by several threads: rayon's parallel iterators over a table's slices and rows, and over those that meet a
-//! condition. Work is handed out in zones (64 KiB or so), so that threads get equal shares of it. Where rayon cannot have its
-//! threads, this thread does it all.
+//! Multithreaded scans: rayon's parallel iterators over a table's slices and rows, and over the
+//! rows that match a condition. Work is split by zones (about 64 KiB), so that threads get equal
+//! shares. If rayon cannot create its threads, the calling thread does all the work.
 
 use core::ops::Range;
 use std::error::Error;
@@ -18,16 +18,17 @@ use crate::filter::{Filtered, Runs, Span, spans_of};
 use crate::own::Own;
 use crate::read::Table;
 
-/// Whether rayon's pool is there for the threads that are not of one.
+/// State of rayon's global pool, which is used by threads outside any pool.
 #[derive(Clone, Copy)]
 enum Pool {
     Unknown,
     There,
-    /// It could not be made, and rayon does not try again.
+    /// The pool could not be created, and rayon does not try again.
     Lost,
 }
 
-/// Whether rayon has threads, or can make them. It panics where it cannot; so it is asked to make them first.
+/// Returns whether rayon has threads or can create them. Rayon panics if it cannot, so this
+/// function asks it to create them first.
 fn has_threads() -> bool {
     static POOL: Mutex<Pool> = Mutex::new(Pool::Unknown);
     if rayon::current_thread_index().is_some() {
@@ -35,20 +36,20 @@ fn has_threads() -> bool {
     }
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*pool, Pool::Unknown) {
-        // Its one attempt is not for a moment in which the process has no thread to spare.
+        // Rayon tries only once, so this first checks that the process can create a thread now.
         if std::thread::Builder::new().spawn(|| ()).map(std::thread::JoinHandle::join).is_err() {
             return false;
         }
         *pool = match rayon::ThreadPoolBuilder::new().build_global() {
             Err(error) if error.source().is_some() => Pool::Lost,
-            // Or it is there already.
+            // Created, or it existed already.
             _ => Pool::There,
         };
     }
     matches!(*pool, Pool::There)
 }
 
-/// A parallel iterator, and the same items one after the other.
+/// A parallel iterator, and a sequential iterator over the same items.
 struct OrAlone<P, A> {
     parallel: P,
     alone: A,
@@ -68,7 +69,7 @@ impl<T: Send, P: ParallelIterator<Item = T>, A: Iterator<Item = T> + Send> Paral
     }
 }
 
-/// Cuts rows at zones, of which the first one begins at `start`.
+/// Splits rows at zone boundaries. The first zone starts at `start`.
 fn pieces(rows: &Range<RowId>, start: RowId, zone_rows: u64) -> impl Iterator<Item = Range<RowId>> + use<> {
     let (mut at, end) = (rows.start.0, rows.end.0);
     core::iter::from_fn(move || {
@@ -79,14 +80,14 @@ fn pieces(rows: &Range<RowId>, start: RowId, zone_rows: u64) -> impl Iterator<It
     })
 }
 
-/// The rows of the transaction that a table is read in.
+/// Returns the rows of the transaction in which a table is read.
 fn own_slices<T: PongoRecord>(own: Option<Own<'_, T>>) -> Vec<Result<&[T], ReadError>> {
     let Some(own) = own else { return Vec::new() };
     let mut at = 0;
     std::iter::from_fn(|| own.next_slice(&mut at)).map(|slice| slice.map(|(_, rows)| rows)).collect()
 }
 
-/// The rows of a slice that could be read, and why it could not.
+/// Returns the rows of a slice, or no rows and the error if the slice could not be read.
 fn parts<T>(slice: Result<&[T], ReadError>) -> (&[T], Option<Result<&T, ReadError>>) {
     match slice {
         Ok(rows) => (rows, None),
@@ -94,7 +95,7 @@ fn parts<T>(slice: Result<&[T], ReadError>) -> (&[T], Option<Result<&T, ReadErro
     }
 }
 
-/// All rows of a table, in pieces.
+/// Returns all rows of a table, split by zones.
 fn all_pieces(view: Option<&TableView>) -> Vec<Range<RowId>> {
     let Some(view) = view else { return Vec::new() };
     let zone_rows = view.core().zone_rows();
@@ -102,7 +103,8 @@ fn all_pieces(view: Option<&TableView>) -> Vec<Range<RowId>> {
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// As [`slices`](Self::slices), by as many threads as rayon's pool has; slices have at most some 64 KiB, or 256 rows.
+    /// Returns the same rows as [`slices`](Self::slices), read by the threads of rayon's pool. A
+    /// slice has at most some 64 KiB, or 256 rows.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -130,8 +132,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         OrAlone { parallel, alone }
     }
 
-    /// As [`rows`](Self::rows), by as many threads as rayon's pool has. [`par_slices`](Self::par_slices) is quicker where it
-    /// fits.
+    /// Returns the same rows as [`rows`](Self::rows), read by the threads of rayon's pool.
+    /// [`par_slices`](Self::par_slices) is faster where it can be used.
     pub fn par_rows(&self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T> {
         self.par_slices().flat_map_iter(|slice| {
             let (rows, failed) = parts(slice);
@@ -141,7 +143,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
 }
 
 impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
-    /// The same rows, by as many threads as rayon's pool has. What was taken from this before is given again.
+    /// Returns the same rows, read by the threads of rayon's pool. Rows that this iterator has
+    /// already returned are returned again.
     ///
     /// ```
     /// use pongo::prelude::*;

@@ -1,4 +1,4 @@
-//! Rows in the order of their keys: ranges of a table's key and of its secondary indexes.
+//! Rows in key order: ranges of a table's key and of its secondary indexes.
 
 use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
@@ -16,11 +16,13 @@ use crate::ordered::{Limits, OrderedIndex, OwnRows, Pair, Stream};
 use crate::own::Own;
 use crate::read::{Source, Table};
 
-/// Rows of a [`Snapshot`](crate::Snapshot), or in a write transaction, in the order of a key, from both ends: what
-/// [`Table::range`], [`TableMut::range`](crate::TableMut::range) and [`By`](crate::By) give.
+/// An iterator over rows of a [`Snapshot`](crate::Snapshot) or a write transaction in the order of
+/// a key, from both ends. [`Table::range`], [`TableMut::range`](crate::TableMut::range) and
+/// [`By`](crate::By) return it.
 ///
-/// Exact for the snapshot, whatever is written meanwhile. Items are `Result<&T, ReadError>`; an error is the last item.
-/// A row costs some 10 ns where rows came in key order, and a cache miss, several of which overlap, where they did not.
+/// It returns exactly the rows of the snapshot, regardless of concurrent writes. Items are
+/// `Result<&T, ReadError>`; an error is the last item. A row costs about 10 ns if rows were written
+/// in key order; otherwise a cache miss, several of which overlap.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -48,20 +50,20 @@ use crate::read::{Source, Table};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Range<'s, T> {
-    /// `None`: there is nothing in it, or one row.
+    /// `None` if the range is empty or has only the row in `one`.
     stream: Option<Stream<'s>>,
     one: Option<One<'s>>,
-    /// Rows that lie one behind the other, taken from the stream together.
+    /// Consecutive rows that were taken from the stream together.
     ready: std::slice::Iter<'s, T>,
-    /// The numbers of all that were taken so.
+    /// The row numbers of that run.
     ready_run: std::ops::Range<RowId>,
-    /// Which index it goes through, for cursors.
+    /// Identifies the index, for cursors.
     index: u64,
-    /// The changes of the transaction that this reads in.
+    /// The changes of the transaction that is read.
     own: Option<Own<'s, T>>,
 }
 
-/// The one row that a unique index gave, without a look at the ordered index.
+/// The single row found in a unique index, without access to the ordered index.
 struct One<'s> {
     view: &'s TableView,
     index: Arc<OrderedIndex>,
@@ -80,7 +82,7 @@ enum End {
 impl One<'_> {
     fn pair(&self) -> Result<Pair, ReadError> {
         let mut key = Vec::new();
-        // Values of unique fields lie in the row.
+        // The values of unique fields are stored in the row itself, so the heap is not needed.
         self.index.keys().put(
             &self.view.core().schema().table,
             self.view.row_bytes(self.row)?,
@@ -91,7 +93,7 @@ impl One<'_> {
     }
 }
 
-/// Where nothing of the heap is needed.
+/// A heap without contents, for keys that are not stored in the heap.
 struct NoHeap;
 
 impl HeapRead for NoHeap {
@@ -106,12 +108,16 @@ impl<T: PongoRecord> core::fmt::Debug for Range<'_, T> {
     }
 }
 
-/// The place of one row in the order of an index, to go on behind it later, in another snapshot or process.
+/// The position of one row in the order of an index, from which a range can continue later, in
+/// another snapshot or process.
 ///
-/// It stays good when the row is changed or deleted: what comes behind it is what would have come. In an index in which many
-/// rows have the same value, these stand in the order in which they were put last: one that is changed moves to their end. Within
-/// one write transaction such rows have no order that lasts: deleting one of its own moves another. Page through them by the
-/// table's key, or use [`TableMut::extract_if`](crate::TableMut::extract_if).
+/// It stays valid if the row is changed or deleted: the range continues with the same rows as if it
+/// had not been.
+///
+/// In an index in which many rows have the same value, these are in the order in which they were
+/// last put; a changed row moves to their end. Within one write transaction the order of such rows
+/// is not stable, because deleting one of the transaction's own rows moves another. Page through
+/// them by the table's key, or use [`TableMut::extract_if`](crate::TableMut::extract_if).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     index: u64,
@@ -120,14 +126,15 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The cursor as bytes: 16, and those of the key.
+    /// Returns the cursor as bytes: 16 bytes, followed by those of the key.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         [&self.index.to_le_bytes()[..], &self.row.to_le_bytes(), &self.key].concat()
     }
 
-    /// The cursor that these bytes are. `None` if they are too few to be one; others that never were one lead somewhere, or
-    /// are an error of [`Range::after`].
+    /// Restores a cursor from [`to_bytes`](Self::to_bytes). Returns `None` if there are fewer than
+    /// 16 bytes. Bytes that did not come from a cursor give an arbitrary position, or an error in
+    /// [`Range::after`].
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (index, rest) = bytes.split_first_chunk()?;
@@ -137,12 +144,12 @@ impl Cursor {
 }
 
 impl<'s, T: PongoRecord> Range<'s, T> {
-    /// No rows of an index.
+    /// Creates an empty range of an index.
     pub(crate) fn empty(index: u64) -> Self {
         Self { stream: None, one: None, ready: [].iter(), ready_run: RowId(0)..RowId(0), index, own: None }
     }
 
-    /// The one row that a unique index gave.
+    /// Creates a range with the single row found in a unique index.
     pub(crate) fn one(view: &'s TableView, index: Arc<OrderedIndex>, row: RowId) -> Self {
         let empty = Self::empty(index.cursor_id());
         Self { one: Some(One { view, index, row, given: None }), ..empty }
@@ -156,7 +163,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self { stream, own, ..Self::empty(id) }
     }
 
-    /// The row that a unique index gave, if there is one, and the transaction's own within limits.
+    /// Creates a range with the row found in a unique index, if any, and the transaction's own rows
+    /// within limits.
     pub(crate) fn one_and_own(
         table: &Table<'s, T>,
         view: &'s TableView,
@@ -169,7 +177,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self { stream: range.stream.map(Stream::own_only), one, ..range }
     }
 
-    /// Whether no two rows have the same key in its index.
+    /// Returns whether no two rows can have the same key in the index of this range.
     fn is_unique(&self) -> bool {
         let of_stream = self.stream.as_ref().map(Stream::fields);
         let fields = of_stream.or(self.one.as_ref().map(|one| one.index.fields()));
@@ -179,15 +187,16 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         })
     }
 
-    /// Goes on behind a cursor: what it and all before it gave is left out.
+    /// Starts the range after a cursor: the cursor's row and all rows before it are skipped.
     ///
     /// # Errors
-    /// [`ReadError::Cursor`] if it is of another table or index.
+    /// [`ReadError::Cursor`] if the cursor belongs to another table or index.
     pub fn after(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
         if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
         }
-        // Where no two rows have the same key, the place is that of whichever row has it: one that was changed lies elsewhere.
+        // If keys are unique, the cursor stands for any row with its key: a changed row has a new
+        // row number.
         let row = if self.is_unique() { u64::MAX - 1 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = self.one.as_mut().filter(|one| one.given.is_none())
@@ -201,7 +210,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Ok(self)
     }
 
-    /// The place of the row that [`next`](Iterator::next) gave last; `None` if it gave none and was not begun behind one.
+    /// Returns the position of the row that [`next`](Iterator::next) returned last. Before the
+    /// first row it is the cursor passed to [`after`](Self::after), or `None`.
     ///
     /// # Errors
     /// [`ReadError::Fault`] if the row can no longer be read.
@@ -216,7 +226,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Ok(place.map(|pair| Cursor { index: self.index, key: pair.key, row: pair.row.0 }))
     }
 
-    /// Stops before a cursor: for pages from the back. See [`back_cursor`](Self::back_cursor).
+    /// Ends the range before a cursor, to page from the back. See
+    /// [`back_cursor`](Self::back_cursor).
     ///
     /// # Errors
     /// As for [`after`](Self::after).
@@ -237,7 +248,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Ok(self)
     }
 
-    /// The place of the row that [`next_back`](DoubleEndedIterator::next_back) gave last; `None` if it gave none.
+    /// Returns the position of the row that [`next_back`](DoubleEndedIterator::next_back) returned
+    /// last, or `None` before the first one.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -272,8 +284,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         self.one.as_ref().filter(|one| one.given == Some(end))
     }
 
-    /// How many rows are left in it. Costs a look at the marks of each, and no look at its bytes where the index is
-    /// up to date.
+    /// Returns the number of remaining rows. Checks the version marks of each row, but does not
+    /// read its bytes if the index is up to date.
     ///
     /// # Errors
     /// As for the items.
@@ -286,14 +298,15 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Ok(rows)
     }
 
-    /// The same rows with their numbers.
+    /// Returns an iterator over the same rows with their row numbers.
     #[must_use]
     pub fn entries(mut self) -> RangeEntries<'s, T> {
         self.give_back();
         RangeEntries { range: self }
     }
 
-    /// Takes rows that lie together, if there are any.
+    /// Takes a run of consecutive rows from the stream, if one is available, and returns its first
+    /// row.
     fn take_run(&mut self) -> Option<&'s T> {
         let stream = self.stream.as_mut()?;
         let run = stream.next_run()?;
@@ -304,14 +317,14 @@ impl<'s, T: PongoRecord> Range<'s, T> {
                 self.ready.next()
             }
             Err(_) => {
-                // One by one, up to the one that is damaged.
+                // Read one by one instead, up to the damaged row.
                 stream.give_back(&run, run.end.0 - run.start.0);
                 None
             }
         }
     }
 
-    /// Gives back what was taken together and not used.
+    /// Returns the unused rows of the current run to the stream.
     fn give_back(&mut self) {
         if let Some(stream) = &mut self.stream {
             stream.give_back(&self.ready_run, self.ready.len() as u64);
@@ -381,7 +394,7 @@ impl<T: PongoRecord> DoubleEndedIterator for Range<'_, T> {
 
 impl<T: PongoRecord> FusedIterator for Range<'_, T> {}
 
-/// Rows of a range with their numbers: see [`Range::entries`].
+/// An iterator over the rows of a range with their row numbers. See [`Range::entries`].
 #[derive(Debug)]
 pub struct RangeEntries<'s, T: PongoRecord> {
     range: Range<'s, T>,
@@ -403,9 +416,10 @@ impl<T: PongoRecord> DoubleEndedIterator for RangeEntries<'_, T> {
 
 impl<T: PongoRecord> FusedIterator for RangeEntries<'_, T> {}
 
-/// Bounds on values as limits on keys. A value stands for all keys that begin with it, so that bounds can be on the
-/// first fields of an index. Rows without a value where the end has one are left out, unless the start has none there either.
-/// `None`: nothing lies within.
+/// Converts bounds on values to limits on keys. A value stands for all keys that start with it, so
+/// bounds can cover only the first fields of an index. Rows without a value in a field for which
+/// the end has one are excluded, unless the start has no value there either. Returns `None` if the
+/// bounds contain no keys.
 pub(crate) fn limits(
     index: &OrderedIndex,
     start: Bound<Vec<u8>>,
@@ -437,7 +451,7 @@ pub(crate) fn limits(
     }
     for (first, after) in holes {
         match &limits.from {
-            // What begins behind it.
+            // The range starts after the hole.
             Some(from) if *from >= after => {}
             Some(from) if *from >= first => limits.from = Some(after),
             None if first == [0] => limits.from = Some(after),
@@ -452,17 +466,20 @@ pub(crate) fn limits(
     Ok(Some(limits))
 }
 
-/// An index, and the view of the table that it is looked through for.
+/// A view of a table, and the index to read it through.
 type Sight<'s> = (&'s TableView, Arc<OrderedIndex>);
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// Rows whose keys lie within bounds, in key order. Of a key of several fields the first is compared first.
+    /// Returns the rows whose keys are within bounds, in key order. Keys of several fields are
+    /// compared field by field.
     ///
-    /// Costs a search in the index, some microseconds, and then what [`Range`] says a row. The first range over many new rows sorts
-    /// them first, or brings the index up to date: see [`Store::settle`](crate::Store::settle).
+    /// Costs a search in the index (a few microseconds), and per row the cost stated at [`Range`].
+    /// The first range over many new rows sorts them or brings the index up to date: see
+    /// [`Store::settle`](crate::Store::settle).
     ///
     /// # Errors
-    /// [`ReadError::StartAfterEnd`]; [`ReadError::Fault`] if rows are damaged.
+    /// [`ReadError::StartAfterEnd`] if the start is after the end; [`ReadError::Fault`] if rows are
+    /// damaged.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -492,8 +509,9 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(T::SCHEMA.key, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
     }
 
-    /// Rows whose keys begin with a prefix, in key order: a `&str` for a [`FixedStr`](crate::FixedStr), `&[u8]` for an array
-    /// of bytes or a [`Uuid`](crate::Uuid), the first fields as a tuple for a key of several.
+    /// Returns the rows whose keys start with a prefix, in key order. The prefix is a `&str` for a
+    /// [`FixedStr`](crate::FixedStr), a `&[u8]` for a byte array or a [`Uuid`](crate::Uuid), or a
+    /// tuple of the first fields for a key of several fields.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -501,7 +519,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.prefix_of(T::SCHEMA.key, &prefix)
     }
 
-    /// The row with the lowest key.
+    /// Returns the row with the lowest key.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -509,7 +527,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range(..)?.next().transpose()
     }
 
-    /// The row with the highest key.
+    /// Returns the row with the highest key.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -517,7 +535,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range(..)?.next_back().transpose()
     }
 
-    /// How many rows have keys within bounds. Costs some nanoseconds a row.
+    /// Returns the number of rows whose keys are within bounds. Costs a few nanoseconds per row.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -525,13 +543,13 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range(bounds)?.count_rows()
     }
 
-    /// The rows of the key's index within limits.
+    /// Returns the rows of the key's index within limits.
     pub(crate) fn range_within(&self, limits: Limits) -> Result<Range<'s, T>, ReadError> {
         let Some((view, index)) = self.ordered(T::SCHEMA.key)? else { return Ok(Range::empty(0)) };
         Ok(Range::new(self, view, index, limits))
     }
 
-    /// No rows of the key's index.
+    /// Returns an empty range of the key's index.
     pub(crate) fn no_range(&self) -> Result<Range<'s, T>, ReadError> {
         let index = self.ordered(T::SCHEMA.key)?.map_or(0, |(_, index)| index.cursor_id());
         Ok(Range::empty(index))
@@ -564,7 +582,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
 
     pub(crate) fn ordered_index(&self, view: &TableView, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
         let ordered = &self.source().shared.ordered;
-        // A table that may never be committed is nobody else's.
+        // A table that may never be committed is visible to this transaction only, so its index is
+        // not added to the shared list.
         let unlisted = self.own().is_some() && view.is_empty();
         if unlisted { ordered.unlisted(view.core(), fields) } else { ordered.index(view.core(), fields) }
     }
@@ -573,7 +592,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         let Some(view) = self.view() else { return Ok(None) };
         match self.ordered_index(view, fields) {
             Some(index) => Ok(Some((view, index))),
-            // No derive lets such a field be a key or in an index.
+            // The derive macro rejects such a field in a key or an index.
             None => Err(Fault::Limit {
                 what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),
                 limit: 0,

@@ -1,4 +1,4 @@
-//! Read transactions: [`Snapshot`], a table in it ([`Table`]), and the ways through its rows.
+//! Read transactions: [`Snapshot`], a table in it ([`Table`]), and the iterators over its rows.
 
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
@@ -20,18 +20,22 @@ use crate::own::Own;
 use crate::store::{Handle, Shared};
 use crate::versions::{NEAR, Newest};
 
-/// A read transaction: the store as it was at one commit, whatever is written meanwhile. Everything it gives borrows from
-/// it. Can be sent to other threads and shared by them; keeps the store open.
+/// A read transaction: the state of the store at one commit, regardless of concurrent writes.
 ///
-/// Rows that a live snapshot can see are not reclaimed: one that is kept for hours costs disk space.
+/// Everything it returns borrows from it. It can be sent to and shared between threads, and keeps
+/// the store open.
+///
+/// Rows that an existing snapshot can see are not reclaimed: a snapshot that is kept for hours
+/// costs disk space.
 #[derive(Debug)]
 pub struct Snapshot {
     inner: snapshot::Snapshot,
     shared: Arc<Shared>,
 }
 
-// What a panic of the caller's leaves behind is sound: reading changes nothing but what is remembered (maps, zones, indexes in
-// memory), and that only by steps that leave it whole; locks that a panic poisoned are taken all the same.
+// A panic in the caller's code leaves the state consistent: reading changes only cached data (maps,
+// zones, indexes in memory), every change leaves it valid at each step, and locks that a panic
+// poisoned are still acquired.
 impl UnwindSafe for Snapshot {}
 impl RefUnwindSafe for Snapshot {}
 
@@ -48,18 +52,21 @@ impl Snapshot {
         &self.shared
     }
 
-    /// The number of the commit that this shows. Later commits have higher ones.
+    /// Returns the sequence number of the commit that this snapshot reads. Later commits have
+    /// higher numbers.
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.inner.seq()
     }
 
-    /// The table of `T`. One that was not made yet at this snapshot is empty.
+    /// Returns the table of `T`. A table that did not exist yet at this snapshot is empty.
     ///
-    /// The first call for a table compares its layout with `T`'s and maps what is not mapped; later ones take some 20 ns.
+    /// The first call for a table compares its layout with `T` and maps its files as far as
+    /// necessary; later calls take about 20 ns.
     ///
     /// # Errors
-    /// [`ReadError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says.
+    /// [`ReadError::Schema`] with both layouts side by side, if the layout of the table's rows
+    /// differs from `T`.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
         let source = Source { shared: &self.shared, heap: self };
         let empty = Table { plain: None, parts: None, source, own: None, record: PhantomData };
@@ -71,10 +78,11 @@ impl Snapshot {
 }
 
 impl Snapshot {
-    /// The table of `T`s under keys of any bytes: [`table`](Self::table) for a type with `#[pongo(key = "external")]`.
+    /// Returns a table of `T`s with arbitrary bytes as keys. This is [`table`](Self::table) for a
+    /// type with `#[pongo(key = "external")]`.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`table`](Self::table).
     pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTable<'_, T>, ReadError> {
         Ok(ExternalTable::new(self.table::<T::Row>()?))
     }
@@ -90,7 +98,8 @@ impl HeapRead for Snapshot {
     }
 }
 
-/// A table in a [`Snapshot`], whose rows are `T`s. What it gives borrows from the snapshot, not from this.
+/// A table in a [`Snapshot`], whose rows are `T`s. What it returns borrows from the snapshot, not
+/// from the `Table`.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -124,33 +133,35 @@ impl HeapRead for Snapshot {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Methods of [`TableMut`](crate::TableMut) read a table in a write transaction through one of these, too.
+/// The methods of [`TableMut`](crate::TableMut) also read a table in a write transaction through
+/// this type.
 pub struct Table<'s, T> {
-    /// Where keys are looked up, if there is a table, and no transaction that changed it.
+    /// The view and index for lookups by key; `None` if the table does not exist, or is read in a
+    /// transaction that changed it.
     plain: Option<Plain<'s>>,
-    /// `None`: the table did not exist yet.
+    /// `None` if the table did not exist yet.
     parts: Option<Parts<'s>>,
     source: Source<'s>,
-    /// What the transaction changed, if this reads in one that changed something.
+    /// The changes of the transaction that is read, if it changed this table.
     own: Option<Own<'s, T>>,
     record: PhantomData<fn() -> T>,
 }
 
-/// The two parts of a [`Parts`] that a look-up needs, with nothing in between.
+/// The two parts of [`Parts`] that a lookup needs, stored without indirection.
 #[derive(Clone)]
 struct Plain<'s> {
     view: &'s TableView,
     index: Arc<HashIndex>,
 }
 
-/// A table at one view, with its indexes.
+/// A view of a table, with the table's indexes.
 #[derive(Clone)]
 pub(crate) struct Parts<'s> {
     pub(crate) view: &'s TableView,
     pub(crate) handle: Arc<Handle>,
 }
 
-/// Whose tables are read: a snapshot's, or a transaction's.
+/// The snapshot or transaction whose tables are read.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'s> {
     pub(crate) shared: &'s Arc<Shared>,
@@ -175,12 +186,13 @@ impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
     }
 }
 
-/// Finds the row of a key that a view sees. `newest` asks the ordered index for its newest version there.
+/// Finds the row with a key that is visible in a view. `newest` asks the ordered index for the
+/// key's newest version in the view.
 ///
-/// What nearly always happens takes few instructions and no memory but the index line and the row: then the processor is
-/// already at the next look-up while it waits for the row of this one.
+/// The common case takes few instructions and reads no memory except the index line and the row, so
+/// that the processor starts the next lookup while it waits for the row of this one.
 ///
-/// `SITE` is another number for each caller: code that has one caller is compiled into it.
+/// `SITE` must differ between callers: the compiler inlines an instance with a single caller.
 #[inline]
 pub(crate) fn find<'v, T: PongoRecord, const SITE: usize>(
     view: &'v TableView,
@@ -198,9 +210,10 @@ pub(crate) fn find<'v, T: PongoRecord, const SITE: usize>(
     }
 }
 
-/// Why a look-up came to no answer: apart from what it finds, so that the usual case carries none of it.
+/// The reason why a lookup had no result. Separate from the result, so that the common case does
+/// not carry it.
 enum Stop {
-    /// The key has more versions behind the view than were gone through.
+    /// The key has more versions that are newer than the view than were followed.
     Far,
     Failed(ReadError),
 }
@@ -212,7 +225,7 @@ impl<E: Into<ReadError>> From<E> for Box<Stop> {
     }
 }
 
-// Asked for, since it stands in the cold path as well: a call of its own costs a look-up some 5 ns.
+// Always inlined, because the cold path calls it too: a separate call costs a lookup about 5 ns.
 #[allow(clippy::inline_always)]
 #[inline(always)]
 fn find_near<'v, T: PongoRecord, const SITE: usize>(
@@ -245,7 +258,7 @@ fn find_near<'v, T: PongoRecord, const SITE: usize>(
     }
 }
 
-/// The row of a key with very many versions.
+/// Finds the row of a key with many versions that are newer than the view.
 #[cold]
 #[inline(never)]
 fn find_far<'v, T: PongoRecord>(
@@ -256,7 +269,8 @@ fn find_far<'v, T: PongoRecord>(
     newest: Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
     match newest? {
-        // An ordered index can name another row by mistake: then the versions tell.
+        // The ordered index may name a row with another key by mistake; the versions are followed
+        // then.
         Newest::Row(row) if row.0 < view.len() => {
             let value = view.row::<T>(row)?;
             if value.key_bytes() == *key {
@@ -280,11 +294,12 @@ fn in_index(view: &TableView, error: HashError) -> ReadError {
     indexes::fault(view.core(), error).into()
 }
 
-/// A row that a view sees, with its number.
+/// A row that is visible in a view, with its row number.
 type Seen<'v, T> = Option<(RowId, &'v T)>;
 
-/// What a candidate is to a view: `None` if it has another key, or no version that old; else the row if it is alive. If it
-/// is not, older versions died before.
+/// Resolves a candidate of the index for a view. Returns `None` if the candidate has another key or
+/// no version old enough for the view. Otherwise returns the row if it is live; if it is not, all
+/// older versions were deleted before it.
 #[inline(never)]
 fn check<'v, T: PongoRecord>(
     view: &'v TableView,
@@ -305,13 +320,13 @@ fn check<'v, T: PongoRecord>(
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// A table in a write transaction.
+    /// Creates a reader of a table in a write transaction.
     pub(crate) fn of_transaction(parts: Parts<'s>, source: Source<'s>, own: Option<Own<'s, T>>) -> Self {
         let plain = own.is_none().then(|| Plain { view: parts.view, index: Arc::clone(&parts.handle.index) });
         Self { plain, parts: Some(parts), source, own, record: PhantomData }
     }
 
-    /// What stands behind it; `None`: the table did not exist yet.
+    /// Returns the view of the table, or `None` if the table did not exist yet.
     pub(crate) fn view(&self) -> Option<&'s TableView> {
         self.parts.as_ref().map(|parts| parts.view)
     }
@@ -328,7 +343,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.own
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     #[must_use]
     pub fn len(&self) -> u64 {
         match (&self.own, &self.parts) {
@@ -338,37 +353,40 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         }
     }
 
-    /// Whether there is no row.
+    /// Returns whether the table has no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The row with this key, where it lies in the map. Costs a cache miss in the index and one in the rows.
+    /// Returns the row with this key, as a reference into the mapped file. Costs a cache miss in
+    /// the index and one in the rows.
     ///
-    /// In a snapshot behind which the key was put again it costs some 50 ns for each of these versions, up to 64 of them, and some
-    /// microseconds, a search in the ordered index, beyond. In a store without ordered indexes
-    /// ([`Options::ordered`](crate::Options::ordered)), or while they cannot be had, each version counts: 400,000 take 25 ms.
+    /// If the key was put again after the snapshot, each of these newer versions costs about 50 ns,
+    /// for up to 64 of them; for more, a search in the ordered index costs a few microseconds. In a
+    /// store without ordered indexes ([`Options::ordered`](crate::Options::ordered)), or while they
+    /// are unavailable, every version is followed: 400,000 take 25 ms.
     ///
     /// # Errors
-    /// [`ReadError::Fault`] if the index, the row's block or its chunk's marks are damaged, [`ReadError::InvalidRow`] if the row's
-    /// bytes are no `T`.
+    /// [`ReadError::Fault`] if the index, the row's block or its chunk's marks are damaged;
+    /// [`ReadError::InvalidRow`] if the row's bytes are not a valid `T`.
     #[inline]
     pub fn get(&self, key: &T::Key) -> Result<Option<&'s T>, ReadError> {
         Ok(self.get_row(key)?.map(|(_, value)| value))
     }
 
-    /// As [`get`](Self::get), with the row's number.
+    /// Returns the row with this key and its row number, like [`get`](Self::get).
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     #[inline]
     pub fn get_row(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
         let key = T::encode_key(key);
         self.find::<0>(key_hash(key.as_ref()), &key, None)
     }
 
-    /// The row with a key, with its number. `external`: the bytes for which a key outside the rows stands.
+    /// Finds the row with a key, and its row number. For an external key, `key` is its digest and
+    /// `external` its bytes.
     #[inline]
     pub(crate) fn find<const SITE: usize>(
         &self,
@@ -384,14 +402,15 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         }
     }
 
-    /// The same in a table that a transaction changed, or that is not there.
+    /// Finds a row in a table that the transaction changed, or that does not exist.
     #[inline(never)]
     fn find_own(&self, key: &T::KeyBytes) -> Result<Option<(RowId, &'s T)>, ReadError> {
-        // After what the transaction reads there are no versions.
+        // A transaction reads the newest state, so there are no newer versions to follow.
         self.own.as_ref().map_or(Ok(None), |own| own.get(key))
     }
 
-    /// What the ordered index over some fields says of their value. One that is only in memory is not made for this.
+    /// Returns the newest row with a value according to the ordered index over some fields. Without
+    /// ordered indexes it returns [`Newest::Unknown`], and does not build one in memory.
     #[cold]
     pub(crate) fn newest(
         &self,
@@ -411,17 +430,18 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         newest(shared, view, heap, &index, &key)
     }
 
-    /// Whether there is a row with this key.
+    /// Returns whether a row with this key exists.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     #[inline]
     pub fn contains(&self, key: &T::Key) -> Result<bool, ReadError> {
         Ok(self.get_row(key)?.is_some())
     }
 
-    /// Looks many keys up, in their order. Their cache misses overlap: about half of what as many [`get`](Self::get)s cost
-    /// in a large table.
+    /// Looks up many keys and returns the results in the order of the keys. The cache misses of the
+    /// lookups overlap: in a large table it costs about half of the same number of
+    /// [`get`](Self::get) calls.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -441,35 +461,40 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         GetMany::new(self.clone(), keys)
     }
 
-    /// All rows, commit by commit and in each as they were put (a row that is deleted in the transaction that put it leaves its
-    /// place to the last one), in slices: as many in one as lie together with no deleted or
-    /// replaced row between them, at most a chunk's.
+    /// Returns all rows in slices. A slice contains adjacent rows of one chunk, with no deleted or
+    /// replaced row between them.
     ///
-    /// The first look at a block of 64 KiB in a process compares its checksum, and its values if `T` has forbidden ones;
-    /// after that a slice costs nothing per row. Not affected by what is written meanwhile.
+    /// The rows are in commit order, and within a commit in the order in which they were put,
+    /// except that the place of a row that was deleted in the transaction that put it is taken by
+    /// the transaction's last row. Concurrent writes have no effect.
     ///
-    /// An item is an error if a block is damaged; what follows is behind it.
+    /// The first access to a block of 64 KiB in a process verifies its checksum, and its values if
+    /// `T` has invalid bit patterns. After that a slice costs nothing per row.
+    ///
+    /// If a block of a slice is damaged, the item is an error, and the next item is the following
+    /// slice.
     #[must_use]
     pub fn slices(&self) -> Slices<'s, T> {
         Slices { view: self.view(), next: RowId(0), own: self.own.map(|own| (own, 0)), record: PhantomData }
     }
 
-    /// All rows, in the order of [`slices`](Self::slices), which is quicker where it fits.
+    /// Returns all rows, in the order of [`slices`](Self::slices), which is faster if slices can be
+    /// used.
     #[must_use]
     pub fn rows(&self) -> Rows<'s, T> {
         Rows { entries: self.entries() }
     }
 
-    /// All rows with their numbers, which rise.
+    /// Returns all rows with their row numbers, in ascending order.
     #[must_use]
     pub fn entries(&self) -> Entries<'s, T> {
         Entries { slices: self.slices(), row: RowId(0), slice: [].iter() }
     }
 
-    /// A row by its number; `None` if there is none that this snapshot sees.
+    /// Returns the row with this number, or `None` if no such row is visible in this snapshot.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     pub fn row(&self, row: RowId) -> Result<Option<&'s T>, ReadError> {
         match self.view() {
             Some(view) if row.0 < view.len() && view.is_live(row)? => view.row(row).map(Some),
@@ -477,7 +502,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         }
     }
 
-    /// In which chunk file of the table, and where in it, a row begins; `None` for a row that was not written yet.
+    /// Returns the table's chunk file in which a row is stored, and its offset there. Returns
+    /// `None` for a row that was not written yet.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -501,7 +527,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.view()?.locate(row)
     }
 
-    /// The row that begins at a place: the way back from [`locate`](Self::locate).
+    /// Returns the row that starts at a location: the reverse of [`locate`](Self::locate).
     #[must_use]
     pub fn row_at(&self, location: Location) -> Option<RowId> {
         self.view()?.row_at(location)
@@ -517,11 +543,11 @@ impl<'s, T: PongoRecord> IntoIterator for &Table<'s, T> {
     }
 }
 
-/// Slices of a table's rows: see [`Table::slices`].
+/// An iterator over slices of a table's rows. See [`Table::slices`].
 pub struct Slices<'s, T> {
     view: Option<&'s TableView>,
     next: RowId,
-    /// The transaction's changes, and the place of its next row.
+    /// The transaction's changes, and the index of its next own row.
     own: Option<(Own<'s, T>, u64)>,
     record: PhantomData<fn() -> T>,
 }
@@ -539,7 +565,7 @@ impl<T> Clone for Slices<'_, T> {
 }
 
 impl<'s, T: PongoRecord> Slices<'s, T> {
-    /// The next slice with the number of its first row.
+    /// Returns the next slice with the number of its first row.
     fn next_run(&mut self) -> Option<Result<(RowId, &'s [T]), ReadError>> {
         let view = self.view?;
         loop {
@@ -584,7 +610,7 @@ impl<'s, T: PongoRecord> Iterator for Slices<'s, T> {
 
 impl<T: PongoRecord> FusedIterator for Slices<'_, T> {}
 
-/// A table's rows: see [`Table::rows`].
+/// An iterator over a table's rows. See [`Table::rows`].
 pub struct Rows<'s, T> {
     entries: Entries<'s, T>,
 }
@@ -606,7 +632,7 @@ impl<'s, T: PongoRecord> Iterator for Rows<'s, T> {
 
 impl<T: PongoRecord> FusedIterator for Rows<'_, T> {}
 
-/// A table's rows with their numbers: see [`Table::entries`].
+/// An iterator over a table's rows with their row numbers. See [`Table::entries`].
 #[derive(Debug)]
 pub struct Entries<'s, T> {
     slices: Slices<'s, T>,
@@ -642,20 +668,20 @@ impl<'s, T: PongoRecord> Iterator for Entries<'s, T> {
 
 impl<T: PongoRecord> FusedIterator for Entries<'_, T> {}
 
-/// Keys whose lines are fetched together.
+/// Number of keys whose cache lines are fetched together.
 const GROUP: usize = 16;
 
-/// Rows of many keys: see [`Table::get_many`].
+/// An iterator over the rows of many keys. See [`Table::get_many`].
 pub struct GetMany<'s, 'k, T: PongoRecord> {
     table: Table<'s, T>,
     keys: &'k [T::Key],
-    /// Keys of the group at work, taken off the front of `keys`, with their hashes.
+    /// The keys of the current group, taken from the front of `keys`, with their hashes.
     group: [Option<(u64, T::KeyBytes)>; GROUP],
     len: usize,
-    /// The rows of the first `found_to` of them.
+    /// The rows of the first `found_to` keys of the group.
     found: [Option<&'s T>; GROUP],
     found_to: usize,
-    /// The next one of the group.
+    /// Index of the next key of the group.
     at: usize,
 }
 
@@ -670,8 +696,9 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
         Self { table, keys, group: [None; GROUP], len: 0, found: [None; GROUP], found_to: 0, at: 0 }
     }
 
-    /// Takes the next keys, asks for their lines, then for their rows, and then looks them up. Stops at one that fails: its
-    /// own turn finds the error again.
+    /// Takes the next group of keys, prefetches their index lines, then their rows, and then looks
+    /// them up. Stops at a lookup that fails; it is repeated when its result is requested, and
+    /// returns the error then.
     #[inline(never)]
     fn take_group(&mut self) {
         let (group, rest) = self.keys.split_at(self.keys.len().min(GROUP));
@@ -687,11 +714,11 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
             handle.index.prefetch(hash);
             *place = Some((hash, key));
         }
-        // In a transaction that changed the table each takes its turn.
+        // In a transaction that changed the table, keys are looked up one by one.
         let Some(Plain { view, index }) = &self.table.plain else { return };
         let group = &self.group[..self.len];
         for (hash, _) in group.iter().flatten() {
-            // An error here is one of the look-up as well.
+            // The lookup below returns the same error.
             let _ = index.find(*hash, |candidate| {
                 view.prefetch(candidate.row);
                 Some(())
@@ -709,7 +736,7 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
 }
 
 impl<'s, T: PongoRecord> GetMany<'s, '_, T> {
-    /// Looks one key of the group up.
+    /// Looks up one key of the group.
     #[cold]
     #[inline(never)]
     fn find_one(&self, at: usize) -> Result<Option<&'s T>, ReadError> {

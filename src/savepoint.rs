@@ -1,18 +1,19 @@
-//! Savepoints: places in a write transaction to come back to ([`Savepoint`]).
+//! Savepoints: states of a write transaction that it can be rolled back to ([`Savepoint`]).
 //!
-//! Each part of a transaction keeps a log of what is done to it while a savepoint lives ([`Log`](crate::undo::Log)), and
-//! goes back step by step. Rows that were written to the chunks since are given up: what is written next goes there.
+//! While a savepoint exists, each part of a transaction records its changes in a log
+//! ([`Log`](crate::undo::Log)), and a rollback undoes them step by step. The rollback abandons rows
+//! that were written to the chunks since the savepoint: later writes overwrite them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use pongo_core::engine::WriteGuard;
 use pongo_core::error::WriteError;
 
-/// A place in a [`WriteTransaction`](crate::WriteTransaction) to come back to: made by
-/// [`savepoint`](crate::WriteTransaction::savepoint), good for any number of
-/// [`rollback_to`](crate::WriteTransaction::rollback_to)s until it ends.
+/// A state of a [`WriteTransaction`](crate::WriteTransaction) that it can be rolled back to.
+/// Created by [`savepoint`](crate::WriteTransaction::savepoint); valid for any number of calls to
+/// [`rollback_to`](crate::WriteTransaction::rollback_to) until it ends.
 ///
-/// It cannot be cloned, so that one that was released is gone:
+/// It cannot be cloned, so a released savepoint can no longer be used:
 ///
 /// ```compile_fail,E0382
 /// # use pongo::prelude::*;
@@ -30,21 +31,21 @@ pub struct Savepoint {
     number: u64,
 }
 
-/// A savepoint that lives, as its transaction knows it.
+/// The transaction's record of an existing savepoint.
 #[derive(Debug)]
 pub(crate) struct Point {
     pub(crate) number: u64,
-    /// Staged heap bytes.
+    /// Number of staged heap bytes.
     pub(crate) heap: u64,
-    /// Tables that were looked at, and those of them that the transaction made.
+    /// Number of tables opened in the transaction, and of those that it created.
     pub(crate) tables: usize,
     made: usize,
 }
 
-/// The savepoints of one transaction that live, the innermost at the end.
+/// The existing savepoints of one transaction, the innermost last.
 #[derive(Debug, Default)]
 pub(crate) struct Savepoints {
-    /// Of the transaction; 0 until it has a savepoint.
+    /// The transaction's number; 0 until it has a savepoint.
     transaction: u64,
     points: Vec<Point>,
 }
@@ -65,7 +66,7 @@ impl Savepoints {
         Savepoint { transaction: self.transaction, number }
     }
 
-    /// Numbers of all that live, outer ones first.
+    /// Returns the numbers of all existing savepoints, outer ones first.
     pub(crate) fn numbers(&self) -> impl Iterator<Item = u64> {
         self.points.iter().map(|point| point.number)
     }
@@ -78,7 +79,7 @@ impl Savepoints {
         place.ok_or(WriteError::Savepoint { found: "one that ended" })
     }
 
-    /// Ends the savepoints behind this one, and takes away the tables that were made since.
+    /// Ends the savepoints after this one, and removes the tables created since.
     pub(crate) fn go_back(
         &mut self,
         savepoint: &Savepoint,
@@ -91,7 +92,7 @@ impl Savepoints {
         Ok(point)
     }
 
-    /// Ends this savepoint and those behind it; returns its number.
+    /// Ends this savepoint and those after it. Returns its number.
     pub(crate) fn end(&mut self, savepoint: &Savepoint) -> Result<u64, WriteError> {
         let place = self.place(savepoint)?;
         self.points.truncate(place);

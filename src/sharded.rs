@@ -2,17 +2,18 @@
 
 use hashbrown::HashTable;
 
-/// Entries by their hashes. A single table that grows has the old and the new one in memory for a moment, three times
-/// what its entries take; the parts of this one grow one after the other.
+/// Entries indexed by their hashes. When a single table grows, the old and the new table are in
+/// memory at the same time and take three times the space of the entries. The parts of this table
+/// grow one after the other.
 #[derive(Debug)]
 pub(crate) struct Sharded<E> {
-    /// None, one, or [`PARTS`].
+    /// No part, one part, or [`PARTS`] parts.
     parts: Vec<HashTable<E>>,
     len: usize,
 }
 
 const PARTS: usize = 64;
-/// With so many entries it is split.
+/// Number of entries at which the table is split into parts.
 const SPLIT: usize = 1 << 16;
 
 impl<E> Default for Sharded<E> {
@@ -22,7 +23,8 @@ impl<E> Default for Sharded<E> {
 }
 
 impl<E> Sharded<E> {
-    /// Neither the bits that choose a bucket nor those that a bucket keeps of a hash.
+    /// Returns the part for a hash. It is chosen by bits that select no bucket and are not stored
+    /// in a bucket's tag.
     fn part_of(&self, hash: u64) -> usize {
         (hash >> 48) as usize & (self.parts.len().max(1) - 1)
     }
@@ -36,7 +38,7 @@ impl<E> Sharded<E> {
         self.parts.get(self.part_of(hash))?.find(hash, is)
     }
 
-    /// Adds an entry. `hash_of` is asked for the hashes of those that move.
+    /// Adds an entry. `hash_of` is called for the hashes of the entries that move.
     pub(crate) fn insert(&mut self, hash: u64, entry: E, hash_of: impl Fn(&E) -> u64) {
         if self.parts.is_empty() {
             self.parts.push(HashTable::new());
@@ -54,7 +56,7 @@ impl<E> Sharded<E> {
         self.len += 1;
     }
 
-    /// Removes an entry; whether there was one.
+    /// Removes an entry. Returns whether it existed.
     pub(crate) fn remove(&mut self, hash: u64, is: impl FnMut(&E) -> bool) -> bool {
         let part = self.part_of(hash);
         let Some(part) = self.parts.get_mut(part) else { return false };
@@ -73,13 +75,16 @@ impl<E> Sharded<E> {
     }
 }
 
-/// The number of a row among those that a transaction wrote, in five bytes.
+/// Index of a row among those that a transaction wrote, in five bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place([u8; 5]);
 
 impl Place {
+    /// Creates the index.
+    ///
     /// # Panics
-    /// If it is 2⁴⁰ or more: the hashes of so many rows, eight bytes each, are in memory already.
+    /// Panics if `place` is 2⁴⁰ or more. This cannot happen: the hashes of that many rows, eight
+    /// bytes each, would already be in memory.
     pub(crate) fn new(place: u64) -> Self {
         let bytes = place.to_le_bytes();
         assert!(bytes[5..] == [0; 3], "a transaction writes fewer than 2^40 rows to a table");

@@ -1,5 +1,5 @@
-//! What a write transaction holds of one table until it commits: staged rows in memory, rows written to the chunks, and
-//! what its keys say of both.
+//! The uncommitted changes of a write transaction to one table: staged rows in memory, rows written
+//! to the chunks, and the state of their keys.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -24,7 +24,7 @@ use crate::store::Handle;
 use crate::undo::Log;
 use crate::write::TableChanges;
 
-/// What a transaction does to one table, as `T`s.
+/// The changes of a transaction to one table, with rows of type `T`.
 pub(crate) struct Staging<T> {
     pub(crate) core: Arc<TableCore>,
     pub(crate) handle: Arc<Handle>,
@@ -32,41 +32,43 @@ pub(crate) struct Staging<T> {
     pub(crate) view: TableView,
     /// Rows in memory.
     pub(crate) staged: Vec<T>,
-    /// Of the keys of all written rows; in the end of the staged ones, too.
+    /// Key hashes of all written rows. At commit those of the staged rows are appended.
     pub(crate) hashes: Vec<u64>,
     pub(crate) keys: RwLock<Keys>,
-    /// One for each of `unique`.
+    /// One entry for each index in `unique`.
     pub(crate) holders: Vec<Holders>,
-    /// How many of the written rows were compared by their unique values.
+    /// Number of written rows whose unique values have been checked.
     pub(crate) checked: usize,
-    /// How many of the deaths the holders know.
+    /// Number of deleted rows whose values have been removed from `holders`.
     pub(crate) buried: usize,
-    /// A bulk load is at work, or was broken off; so for rows of `alloc` that are given out.
+    /// A bulk load is running or was aborted, or rows of `alloc` are not inserted yet.
     pub(crate) loading: bool,
-    /// Code of the user's runs between two changes; if it never came back, the changes are half done.
+    /// User code runs between two changes. If it does not return, this stays set, and the changes
+    /// are incomplete.
     pub(crate) interrupted: Arc<AtomicBool>,
-    /// Own rows in the order of indexes that were asked for.
+    /// The transaction's rows, sorted by the indexes that were queried.
     pub(crate) orders: Mutex<Vec<OwnOrder>>,
-    /// Why rows of `alloc` were not added when they came back: the commit's error.
+    /// The error for which rows of `alloc` were not inserted when they were dropped. The commit
+    /// returns it.
     pub(crate) refused: Option<WriteError>,
     steps: Log<Step<T>>,
-    /// Savepoints, the last one at the end, by their numbers.
+    /// Savepoints with their numbers, oldest first.
     marks: Vec<(u64, Mark)>,
 }
 
-/// What was done to the staged rows.
+/// A change to the staged rows.
 #[derive(Debug)]
 enum Step<T> {
     Pushed,
-    /// What lay there before.
+    /// Index and previous value of a replaced row.
     Replaced(usize, T),
-    /// What was taken out; the last row went there.
+    /// Index and value of a removed row, whose place was taken by the last row.
     Taken(usize, T),
-    /// All were written to the chunks.
+    /// All staged rows, which were written to the chunks.
     Written(Vec<T>),
 }
 
-/// The staging at a savepoint.
+/// The state of a [`Staging`] at a savepoint.
 #[derive(Debug)]
 struct Mark {
     keys: KeysMark,
@@ -81,24 +83,26 @@ struct Mark {
 pub(crate) trait AnyStaging: Send + Sync {
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
     fn core(&self) -> &Arc<TableCore>;
-    /// Everything is staged: what replaces what is settled.
+    /// Resolves which rows the staged rows replace and computes all hashes. Called after everything
+    /// is staged.
     fn finish(&mut self, guard: &WriteGuard) -> Result<(), WriteError>;
-    /// Rows of the table once it is committed, dead ones included.
+    /// Returns the number of rows of the table after the commit, including deleted ones.
     fn len(&self) -> u64;
-    /// What the commit changes, once everything is staged; `None` if nothing.
+    /// Returns the changes of the commit, or `None` if nothing changes. Called after `finish`.
     fn changes(&self) -> Result<Option<TableChanges>, WriteError>;
-    /// Bytes that rows in memory take, with what is known of them.
+    /// Returns the memory in bytes of the rows in memory and their bookkeeping.
     fn memory(&self) -> u64;
-    /// How many rows are alive once it is committed, once everything is staged.
+    /// Returns the number of live rows after the commit. Called after `finish`.
     fn live_after(&self) -> u64;
-    /// What the commit is to do, asked for once, and last; `None` if nothing.
+    /// Returns the changes for the engine to commit, or `None` if nothing changes. Called once, as
+    /// the last method.
     fn batch(&mut self) -> Option<TableBatch<'_>>;
-    /// A savepoint begins.
+    /// Creates a savepoint.
     fn mark(&mut self, savepoint: u64);
-    /// Everything is as it was when this savepoint began; those behind it end. One that began before this staging leaves
-    /// it as it is.
+    /// Restores the state at this savepoint and ends the later savepoints. Does nothing if the
+    /// savepoint is older than this staging.
     fn rewind(&mut self, savepoint: u64, guard: &mut WriteGuard);
-    /// This savepoint ends, and those behind it.
+    /// Ends this savepoint and the later ones.
     fn release(&mut self, savepoint: u64);
 }
 
@@ -160,7 +164,7 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     }
 
     fn batch(&mut self) -> Option<TableBatch<'_>> {
-        // What is not taken from it nobody needs any more.
+        // Whatever is not moved into the batch is no longer needed.
         let keys = std::mem::take(self.keys_mut());
         if self.hashes.is_empty() && keys.deaths.is_empty() {
             return None;
@@ -214,7 +218,8 @@ impl<T: PongoRecord> AnyStaging for Staging<T> {
     }
 
     fn release(&mut self, savepoint: u64) {
-        // This staging may be younger than the savepoint and older than those behind it: their numbers are higher.
+        // This staging may have been created after the savepoint and before later ones; later
+        // savepoints have higher numbers.
         self.marks.retain(|&(known, _)| known < savepoint);
         if self.marks.is_empty() {
             self.keys_mut().forget_marks();
@@ -228,13 +233,14 @@ pub(crate) fn hash_of<T: PongoRecord>(row: &T) -> u64 {
     key_hash(row.key_bytes().as_ref())
 }
 
-/// A second value with the same bytes.
+/// Returns a copy with the same bytes.
 pub(crate) fn copy<T: FieldType>(row: &T) -> T {
     T::try_read_from_bytes(row.as_bytes())
         .unwrap_or_else(|_| unreachable!("the bytes of a value are a value"))
 }
 
-/// What is in a lock that nobody else can reach, apart from all other fields.
+/// Returns the content of a lock that cannot be held elsewhere. A separate function, so that only
+/// this field is borrowed.
 pub(crate) fn inner(keys: &mut RwLock<Keys>) -> &mut Keys {
     keys.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
@@ -264,7 +270,7 @@ impl<T: PongoRecord> Staging<T> {
         self.loading || self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Errs if a bulk load was broken off, or rows of `alloc` never came back.
+    /// Returns an error if a bulk load was aborted or rows of `alloc` were lost.
     pub(crate) fn refuse_broken(&self) -> Result<(), WriteError> {
         if self.is_broken() {
             return Err(WriteError::BrokenOff { table: self.core.schema().table.clone() });
@@ -284,17 +290,19 @@ impl<T: PongoRecord> Staging<T> {
         self.orders.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many new rows there are, once `finish` put the hashes of their values behind those of their keys.
+    /// Returns the number of new rows. Requires that `finish` has appended the hashes of unique
+    /// values to those of the keys.
     fn new_rows(&self) -> u64 {
         (self.hashes.len() / (1 + self.holders.len())) as u64
     }
 
-    /// Whether the transaction changed nothing in this table yet.
+    /// Returns whether the transaction has changed nothing in this table yet.
     pub(crate) fn is_untouched(&self) -> bool {
         self.hashes.is_empty() && self.staged.is_empty() && self.keys().is_empty()
     }
 
-    /// A row of this transaction, by the number that it would get if it were committed now.
+    /// Returns a row of this transaction by the number that it would get if the transaction were
+    /// committed now.
     pub(crate) fn own_row<'a>(&'a self, guard: &'a WriteGuard, row: RowId) -> Result<&'a T, ReadError> {
         let staged = row.0.checked_sub(self.view.len() + self.hashes.len() as u64);
         match staged.and_then(|place| self.staged.get(place as usize)) {
@@ -303,12 +311,12 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// The row with a number: of before, or written by this transaction.
+    /// Returns the row with this number, from before this transaction or written by it.
     pub(crate) fn row<'a>(&'a self, guard: &'a WriteGuard, row: RowId) -> Result<&'a T, ReadError> {
         if row.0 < self.view.len() { self.view.row(row) } else { guard.appended_row(&self.core, row) }
     }
 
-    /// The row that is there now for a key that was found at `spot`.
+    /// Returns the current row of a key that was found at `spot`.
     pub(crate) fn value<'a>(&'a self, guard: &'a WriteGuard, spot: Spot) -> Result<Option<&'a T>, ReadError> {
         match spot {
             Spot::Touched(Touched { staged: Some(place), .. }) => Ok(Some(&self.staged[place])),
@@ -319,7 +327,7 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// Where a key is. Written rows beyond `keys.resolved` are not looked at.
+    /// Returns the location of a key. Written rows from `keys.resolved` on are ignored.
     pub(crate) fn locate(
         &self,
         guard: &WriteGuard,
@@ -345,7 +353,8 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// The same among the keys that this transaction touched; `None`: it did nothing to this one.
+    /// Returns the location of a key that this transaction touched, or `None` if it did not change
+    /// this key.
     #[inline]
     pub(crate) fn locate_own(
         &self,
@@ -390,14 +399,15 @@ impl<T: PongoRecord> Staging<T> {
         self.hashes[(row.0 - self.view.len()) as usize]
     }
 
-    /// How many rows there are.
+    /// Returns the number of live rows.
     pub(crate) fn live(&self, guard: &WriteGuard) -> Result<u64, ReadError> {
         self.resolve(guard)?;
         let new = (self.hashes.len() + self.staged.len()) as u64;
         Ok(self.view.live() + new - self.keys().deaths.len() as u64)
     }
 
-    /// Compares written rows with all others, one by one, and keeps their keys for look-ups.
+    /// Compares unresolved written rows with all others one by one and records their keys for
+    /// look-ups.
     pub(crate) fn resolve(&self, guard: &WriteGuard) -> Result<(), ReadError> {
         if self.keys().resolved == self.hashes.len() as u64 {
             return Ok(());
@@ -414,8 +424,9 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// As [`resolve`](Self::resolve), for the last time: if no key comes twice among the written rows, which is what their
-    /// hashes say, only rows of before need to be looked for, and nothing is kept.
+    /// Does the same as [`resolve`](Self::resolve), for the last time. If the hashes show that the
+    /// keys and unique values of the written rows are distinct, only rows from before the
+    /// transaction are looked up, and no keys are recorded.
     fn resolve_all(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         let keys = inner(&mut self.keys);
         let unresolved = keys.resolved as usize;
@@ -424,7 +435,7 @@ impl<T: PongoRecord> Staging<T> {
             self.resolve(guard)?;
             return self.check_written(guard);
         }
-        // In parts: what was found takes three times what is noted of it.
+        // In parts: a found pair takes three times the space of what is recorded from it.
         const PART: usize = 1 << 16;
         let rows = if self.view.is_empty() { 0 } else { self.hashes.len() };
         let mut found = Vec::new();
@@ -479,7 +490,7 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// The name of the field that the byte at `offset` of a row belongs to.
+    /// Returns the name of the field that contains the byte at `offset` of a row.
     fn field_at(&self, offset: usize) -> String {
         let fields = &self.core.schema().fields;
         fields
@@ -488,7 +499,7 @@ impl<T: PongoRecord> Staging<T> {
             .map_or_else(String::new, |field| field.name.clone())
     }
 
-    /// Errs if a `Text` or `Blob` of the row does not name bytes that are there.
+    /// Returns an error if a `Text` or `Blob` of the row does not refer to existing bytes.
     pub(crate) fn check_heap(&self, guard: &WriteGuard, row: &T) -> Result<(), WriteError> {
         for field in &self.handle.heap_fields {
             let bytes = &row.as_bytes()[field.offset..field.offset + size_of::<Blob>()];
@@ -511,11 +522,12 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// Bytes of memory that a staged row takes at most, with what is known of it.
+    /// Returns the maximum memory in bytes of a staged row and its bookkeeping.
     fn cost(&self) -> u64 {
-        /// An entry of the keys' table while it grows: the old table, full, and the new one, twice as large.
+        /// Bytes per entry of the key table while it grows: the old table, full, and the new one,
+        /// twice as large.
         const KEY: usize = 144;
-        /// The same of a unique index.
+        /// Bytes per entry of a unique index while it grows.
         const VALUE: usize = 60;
         (size_of::<T>() + KEY + VALUE * self.holders.len()) as u64
     }
@@ -528,7 +540,7 @@ impl<T: PongoRecord> Staging<T> {
         self.steps.note(|| Step::Pushed);
     }
 
-    /// Stages a row in the place of another version of it.
+    /// Stages a row in place of another version of it.
     pub(crate) fn replace_staged(&mut self, place: usize, row: T) {
         self.drop_staged(place);
         let before = std::mem::replace(&mut self.staged[place], row);
@@ -537,7 +549,7 @@ impl<T: PongoRecord> Staging<T> {
         self.steps.note(|| Step::Replaced(place, before));
     }
 
-    /// Another row is at this place among the staged ones.
+    /// Records that another row is now at this index among the staged ones.
     fn note_changed(&mut self, place: usize) {
         let written = self.hashes.len() as u64;
         let count = written + self.staged.len() as u64;
@@ -547,8 +559,9 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// Takes back what was done to staged rows behind the first so many steps. Apart, so that large rows, which are never
-    /// staged, have no place on the stack of those that need not call it.
+    /// Undoes the changes to staged rows after the first `steps` steps. A separate function that is
+    /// not inlined, so that large rows, which are never staged, take no stack space in callers that
+    /// do not need it.
     #[inline(never)]
     fn unstage_to(&mut self, steps: usize) {
         while let Some(step) = self.steps.pop_to(steps) {
@@ -565,7 +578,8 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// Takes a staged row out; the last one takes its place. Apart, as `unstage_to` is.
+    /// Removes a staged row; the last one takes its place. Not inlined, for the same reason as
+    /// `unstage_to`.
     #[inline(never)]
     pub(crate) fn take_staged(&mut self, guard: &WriteGuard, place: usize) {
         guard.note_row_memory(0, self.cost());
@@ -583,19 +597,20 @@ impl<T: PongoRecord> Staging<T> {
         self.steps.note(|| Step::Taken(place, row));
     }
 
-    /// Writes the staged rows to the chunks if the transaction holds too much in memory. Not few at a time.
+    /// Writes the staged rows to the chunks if the transaction uses too much memory and this table
+    /// has more than a few staged rows.
     pub(crate) fn spill(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         const LEAST: u64 = 1 << 20;
         let least = guard.engine().options().transaction_memory.min(LEAST);
         if self.memory() >= least && guard.is_memory_full() { self.write_staged(guard) } else { Ok(()) }
     }
 
-    /// Writes the staged rows to the chunks, so that what comes behind them is newer.
+    /// Writes the staged rows to the chunks, so that rows appended after them are newer.
     pub(crate) fn write_staged(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         if self.staged.is_empty() { Ok(()) } else { self.write_all_staged(guard) }
     }
 
-    /// Apart, as `unstage_to` is.
+    /// Writes all staged rows. Not inlined, for the same reason as `unstage_to`.
     #[inline(never)]
     fn write_all_staged(&mut self, guard: &WriteGuard) -> Result<(), WriteError> {
         self.resolve(guard)?;
@@ -603,7 +618,7 @@ impl<T: PongoRecord> Staging<T> {
         let first = self.view.len() + self.hashes.len() as u64;
         self.hashes.extend(self.staged.iter().map(hash_of));
         self.hash_values_of_staged();
-        // Rows are not staged before all that were written are compared.
+        // Rows are staged only after all written rows have been checked.
         self.checked = self.hashes.len();
         guard.note_row_memory(0, self.memory());
         let staged = std::mem::take(&mut self.staged);
@@ -623,8 +638,8 @@ impl<T: PongoRecord> Staging<T> {
         }
     }
 
-    /// Writes rows of a bulk load to the chunks, behind what was written before. `hashes` are those of their keys, and are
-    /// taken.
+    /// Writes rows of a bulk load to the chunks, after the rows written before. `hashes` contains
+    /// their key hashes and is emptied.
     pub(crate) fn write(
         &mut self,
         guard: &WriteGuard,
@@ -640,14 +655,14 @@ impl<T: PongoRecord> Staging<T> {
         Ok(())
     }
 
-    /// Notes the unique values of rows that come behind those that were written.
+    /// Appends the hashes of unique values of rows that follow the written ones.
     pub(crate) fn hash_values(&mut self, rows: &[u8]) {
         for (unique, holders) in self.handle.unique.iter().zip(&mut self.holders) {
             holders.hashes.extend(rows.chunks_exact(size_of::<T>()).map(|row| unique.ranges.hash(row)));
         }
     }
 
-    /// Forgets what is known of written rows behind the first so many.
+    /// Discards the hashes of all written rows after the first `rows`.
     pub(crate) fn forget_written(&mut self, rows: usize) {
         self.hashes.truncate(rows);
         for holders in &mut self.holders {

@@ -1,4 +1,4 @@
-//! What a store holds and what it takes: [`Store::stats`].
+//! Statistics about a store's content and its disk and memory usage: [`Store::stats`].
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -9,81 +9,84 @@ use pongo_core::storage::Storage;
 
 use crate::store::Store;
 
-/// What a store holds and what it takes. Bytes are the lengths of files; a file with holes takes less on the disk.
+/// A store's content and its disk and memory usage. Byte counts are file lengths; a sparse file
+/// takes less space on disk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct StoreStats {
-    /// The commit that was looked at.
+    /// The commit that the statistics describe.
     pub seq: Seq,
-    /// Its tables.
+    /// The tables of that commit.
     pub tables: Vec<TableStats>,
     /// Bytes by part.
     pub bytes: BytesByPart,
-    /// What the ordered indexes are and take in this process.
+    /// State of the ordered indexes in this process.
     pub ordered: OrderedStatus,
 }
 
-/// One table.
+/// Statistics of one table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TableStats {
-    /// Its name.
+    /// The table's name.
     pub name: String,
-    /// Rows, dead ones included.
+    /// Number of rows, including deleted ones.
     pub rows: u64,
-    /// Rows that are alive.
+    /// Number of live rows.
     pub live: u64,
-    /// Rows that were replaced or deleted.
+    /// Number of rows that were replaced or deleted.
     pub dead: u64,
-    /// Chunk files with them.
+    /// Number of chunk files.
     pub chunks: u64,
-    /// Bytes of a row.
+    /// Size of a row in bytes.
     pub row_bytes: u64,
-    /// Its ordered indexes.
+    /// The table's ordered indexes.
     pub indexes: Vec<IndexStats>,
 }
 
-/// One ordered index of a table.
+/// Statistics of one ordered index of a table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct IndexStats {
-    /// Its fields, joined with `+`; `external key` for one over keys that are no fields.
+    /// Its fields, joined with `+`; `external key` for the index over keys that are not fields.
     pub fields: String,
-    /// Pairs that lie in blocks, as far as this process knows.
+    /// Number of index entries stored in blocks, as far as this process knows.
     pub pairs: u64,
-    /// Rows at the table's end that are not in blocks: a range puts them in order in memory.
+    /// Number of rows at the table's end that are not stored in blocks. A range sorts them in
+    /// memory.
     pub lag: u64,
-    /// Rows that the last range had to look through, since they are not in blocks that this process can read, and not yet sorted
-    /// in memory, or [`Options::index_memory`](crate::Options::index_memory) leaves no room for them.
+    /// Number of rows that the last range had to scan. They are not in blocks that this process can
+    /// read and not sorted in memory, either not yet or because
+    /// [`Options::index_memory`](crate::Options::index_memory) leaves no space for them.
     pub scanned: u64,
 }
 
-/// Bytes of files, by what they are.
+/// File sizes in bytes, by kind of file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct BytesByPart {
     /// Chunks of rows.
     pub rows: u64,
-    /// Marks: which rows died, and which they replaced.
+    /// Marks: the commit that deleted a row, and the row that it replaced.
     pub marks: u64,
     /// Checksums of blocks.
     pub sums: u64,
-    /// Minima and maxima for filters.
+    /// Zone maps: minima and maxima for filters.
     pub zones: u64,
     /// Texts and blobs.
     pub heap: u64,
-    /// Journal segments, spare ones included.
+    /// Journal segments, including spare ones.
     pub journal: u64,
     /// Hash indexes.
     pub hash: u64,
-    /// The folder of the ordered indexes, whoever has them open: blocks on the disk.
+    /// The folder of the ordered indexes, whichever process has them open.
     pub ordered: u64,
     /// Everything else.
     pub other: u64,
 }
 
 impl BytesByPart {
-    /// All of them.
+    /// Returns the sum of all parts.
     #[must_use]
     pub fn total(&self) -> u64 {
         let Self { rows, marks, sums, zones, heap, journal, hash, ordered, other } = *self;
@@ -91,25 +94,27 @@ impl BytesByPart {
     }
 }
 
-/// The ordered indexes in this process.
+/// State of the ordered indexes in this process.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct OrderedStatus {
     /// Whether this process has the blocks open. If not, it answers ranges from the rows.
     pub open: bool,
-    /// Why not, if it tried: another process has them, say.
+    /// The reason why opening failed, for example because another process has the blocks open.
     pub refused: Option<String>,
-    /// How often this process found them damaged, set them aside and made them anew.
+    /// Number of times this process found them damaged, quarantined them and rebuilt them.
     pub set_aside: u64,
-    /// What was wrong the last time.
+    /// The error found the last time.
     pub last_doubt: Option<String>,
-    /// Pairs in all of them.
+    /// Total number of index entries.
     pub pairs: u64,
-    /// Memory that the blocks' first keys and the blocks read lately take; sled's own cache is bounded beside.
+    /// Memory in bytes of the block directory, which holds the blocks' first keys, and of the cache
+    /// of recently read blocks. Sled's own cache has a separate limit.
     pub memory_bytes: u64,
-    /// Memory that sorted rows take that are not in blocks, or not in blocks that this process can read.
+    /// Memory in bytes of sorted rows that are not in blocks, or not in blocks that this process
+    /// can read.
     pub sorted_bytes: u64,
-    /// What they may take: [`Options::index_memory`](crate::Options::index_memory).
+    /// Limit of `sorted_bytes`: [`Options::index_memory`](crate::Options::index_memory).
     pub sorted_limit: u64,
 }
 
@@ -168,7 +173,8 @@ impl fmt::Display for StoreStats {
     }
 }
 
-/// Lengths of all files in a folder, each with its name. One that is gone by the time it is looked at has none.
+/// Returns the names and lengths of all files in a folder. A file that is deleted before it is
+/// measured counts as empty.
 fn files(storage: &dyn Storage, dir: &str) -> Result<Vec<(String, u64)>, Fault> {
     let names = storage.list(dir).map_err(Fault::io("listing", dir))?;
     let path = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
@@ -176,7 +182,7 @@ fn files(storage: &dyn Storage, dir: &str) -> Result<Vec<(String, u64)>, Fault> 
         let path = path(&name);
         match storage.open(&path).and_then(|file| file.len()) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok((name, 0)),
-            // Folders, and what others put beside the store's own files.
+            // Folders, and files that do not belong to the store.
             Err(_) if dir.is_empty() => Ok((name, 0)),
             measured => Ok((name, measured.map_err(Fault::io("measuring", path))?)),
         }
@@ -189,11 +195,14 @@ fn sum(storage: &dyn Storage, dir: &str) -> Result<u64, Fault> {
 }
 
 impl Store {
-    /// What the store holds at the newest commit, and what it takes on disk and in memory. Costs a look at each file's length;
-    /// the first time, ordered indexes that are there are opened, unless another process has them.
+    /// Returns what the store contains at the newest commit, and what it takes on disk and in
+    /// memory.
+    ///
+    /// Costs reading the length of each file. The first call opens the existing ordered indexes
+    /// unless another process has them open.
     ///
     /// # Errors
-    /// [`ReadError`] if folders cannot be listed or tables not read.
+    /// Returns [`ReadError`] if folders cannot be listed or tables cannot be read.
     ///
     /// ```
     /// use pongo::prelude::*;

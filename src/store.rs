@@ -1,4 +1,4 @@
-//! Stores: opening, sharing and closing them, and how transactions begin.
+//! Opening, sharing and closing stores, and starting transactions.
 
 use std::any::TypeId;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -21,7 +21,7 @@ use crate::ordered::{Home, Keeper, Ordered, Tuning, Worth, catch_up_all};
 use crate::unique::Unique;
 use crate::{Snapshot, WriteTransaction};
 
-/// How a store is opened.
+/// Options for opening a store.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -39,70 +39,80 @@ pub struct Options {
 }
 
 impl Options {
-    /// What [`Store::open`] takes.
+    /// Creates the default options, which [`Store::open`] uses.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The largest chunk file of a table that is not large itself, in bytes: default 16 MiB, at least 64 KiB, rounded up to
-    /// whole blocks of 64 KiB. Smaller chunks waste less space in small tables, larger ones need fewer files.
+    /// Sets the size of the largest chunk file of a small table, in bytes. Default: 16 MiB;
+    /// minimum: 64 KiB; rounded up to a multiple of 64 KiB. Large tables get larger chunks. Smaller
+    /// chunks waste less space in small tables; larger chunks need fewer files.
     #[must_use]
     pub fn chunk_size(mut self, bytes: u64) -> Self {
         self.engine.sizes.chunk = bytes.clamp(64 << 10, 1 << 40).next_multiple_of(64 << 10);
         self
     }
 
-    /// Journal bytes after which a commit makes a checkpoint: default 64 MiB, at least 1 MiB. More of them means fewer
-    /// checkpoints and a longer recovery (about a second a GiB). Of rows that are loaded in bulk, which the journal only cites, 16
-    /// bytes count as one: a recovery compares their checksums.
+    /// Sets the number of journal bytes after which a commit writes a checkpoint. Default: 64 MiB;
+    /// minimum: 1 MiB. A larger value means fewer checkpoints and a longer recovery (about one
+    /// second per GiB).
+    ///
+    /// Rows that are loaded in bulk are stored in the journal by reference, and recovery only
+    /// compares their checksums; 16 bytes of them count as one journal byte.
     #[must_use]
     pub fn checkpoint_bytes(mut self, bytes: u64) -> Self {
         self.engine.checkpoint_bytes = bytes.max(1 << 20);
         self
     }
 
-    /// Bytes of rows and texts that a write transaction holds in memory, with what is known of them; further ones go to the
-    /// chunks at once. Default 64 MiB, at least 64 KiB. For each changed row some 48 bytes come on top, and 24 for each unique
-    /// index.
+    /// Sets the number of bytes of rows and texts, including their bookkeeping, that a write
+    /// transaction keeps in memory; further ones are written to the chunks immediately. Default: 64
+    /// MiB; minimum: 64 KiB. In addition to this limit, each changed row takes about 48 bytes, and
+    /// 24 for each unique index.
     #[must_use]
     pub fn transaction_memory(mut self, bytes: u64) -> Self {
         self.engine.transaction_memory = bytes.max(64 << 10);
         self
     }
 
-    /// Whether [`open`](Self::open) makes a store where there is none: default `true`.
+    /// Sets whether [`open`](Self::open) creates a store that does not exist. Default: `true`.
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.must_exist = !create;
         self
     }
 
-    /// Whether this process keeps the ordered indexes of the store: default `true`. Without, ranges are answered from the
-    /// rows, which costs memory or time, and nothing is written to the folder `ordered`; other processes may keep them.
+    /// Sets whether this process maintains the ordered indexes of the store. Default: `true`. With
+    /// `false`, ranges are answered from the rows, which costs memory or time, and this process
+    /// writes nothing to the folder `ordered`; other processes may still maintain the indexes.
     ///
-    /// The indexes lie in sled, which panics where its files cannot be read or written. Such panics are caught; a program built
-    /// with `panic = "abort"` dies of them. Nothing that was committed is lost then, and with `ordered(false)` there is no sled.
+    /// The indexes are stored in sled, which panics if its files cannot be read or written. These
+    /// panics are caught, but a program built with `panic = "abort"` is aborted by them; committed
+    /// data is not lost. With `ordered(false)`, sled is not used.
     #[must_use]
     pub fn ordered(mut self, keep: bool) -> Self {
         self.unordered = !keep;
         self
     }
 
-    /// Bytes of memory in which this process keeps rows sorted that it cannot read from the ordered indexes on disk: those that
-    /// came lately, and all where another process has the indexes open, or with [`ordered(false)`](Self::ordered). Default 256
-    /// MiB, for all tables together; a row takes the bytes of its key and 8, and 8 more where keys have many lengths.
+    /// Sets the bytes of memory in which this process keeps sorted the rows that it cannot read
+    /// from the ordered indexes on disk: recent rows, and all rows if another process has the
+    /// indexes open or with [`ordered(false)`](Self::ordered). Default: 256 MiB, for all tables
+    /// together. A row takes the bytes of its key and 8 more, or 16 more if keys have many lengths.
     ///
-    /// Rows for which there is no room are looked through by each range, which takes some 10 to 100 ns a row;
-    /// [`IndexStats::scanned`](crate::IndexStats) says how many. A process that has the indexes open brings them up to date instead.
+    /// Each range scans the rows that do not fit, at about 10 to 100 ns per row;
+    /// [`IndexStats::scanned`](crate::IndexStats) reports their number. A process that has the
+    /// indexes open updates them instead.
     #[must_use]
     pub fn index_memory(mut self, bytes: u64) -> Self {
         self.tuning.memory = bytes;
         self
     }
 
-    /// For tests: how many rows make a table worth a file, how many at most are put in order in memory without one, how many are merged
-    /// at a time, and how many one pass over the rows keeps.
+    /// For tests: sets the number of rows from which a table's index is stored on disk, the number
+    /// of rows at most that are sorted in memory without a file, the number of rows merged at a
+    /// time, and the number of pairs that one scan of the rows keeps.
     #[doc(hidden)]
     #[must_use]
     pub fn ordered_tuning(mut self, small: u64, in_memory: u64, slice: u64, kept: usize) -> Self {
@@ -110,7 +120,8 @@ impl Options {
         self
     }
 
-    /// For tests: bytes on disk from which on ordered indexes are compacted if that gives back much; with 0, always.
+    /// For tests: sets the bytes on disk from which ordered indexes are compacted if that frees
+    /// much space. With 0, they are always compacted.
     #[doc(hidden)]
     #[must_use]
     pub fn ordered_compact_from(mut self, bytes: u64) -> Self {
@@ -118,8 +129,9 @@ impl Options {
         self
     }
 
-    /// For tests: small files, so that a store is a few pages and a short workload rolls segments, checkpoints and fills
-    /// chunks: bytes of the smallest journal segment, and of journal between two checkpoints.
+    /// For tests: sets the bytes of the smallest journal segment and the journal bytes between two
+    /// checkpoints. With small files, a store is a few pages large, and a short workload starts new
+    /// segments, writes checkpoints and fills chunks.
     #[doc(hidden)]
     #[must_use]
     pub fn small_files(mut self, segment: u64, checkpoint_bytes: u64) -> Self {
@@ -128,10 +140,10 @@ impl Options {
         self
     }
 
-    /// Opens the store in folder `path`, or makes one. See [`Store::open`].
+    /// Opens the store in folder `path`, or creates one. See [`Store::open`].
     ///
     /// # Errors
-    /// [`OpenError`]. A folder that is no store is left as it is.
+    /// [`OpenError`]. A folder that does not hold a store is not changed.
     ///
     /// # Safety
     /// As for [`Store::open`].
@@ -149,24 +161,25 @@ impl Options {
         } else {
             RealStorage::create(path).map_err(folder)?
         };
-        // The name is resolved now: the process may change its current folder.
+        // Resolved now, because the process may change its current folder later.
         let name = path.canonicalize().map_err(folder)?;
         let kept_in = Arc::new(Folder::new(storage.share_folder().map_err(folder)?, name));
         let home = if self.unordered { Home::Nowhere(Some(kept_in)) } else { Home::Folder(kept_in) };
         self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>), home)
     }
 
-    /// A store in memory, gone with its last handle: same code, same behaviour, no files. Its `Sync` is as quick as its
-    /// `Relaxed`.
+    /// Creates a store in memory, which is dropped with its last handle. It uses the same code and
+    /// behaves the same, but writes no files. [`Durability::Sync`] is as fast as
+    /// [`Durability::Relaxed`].
     ///
     /// # Errors
-    /// [`OpenError`], if the system has no memory for it.
+    /// [`OpenError`] if memory cannot be allocated.
     pub fn in_memory(self) -> Result<Store, OpenError> {
         self.open_on(Arc::new(MemoryStorage::new()))
     }
 
-    /// For tests: a store on a storage of the caller's. Each call is a process of its own, as it were. Its ordered indexes lie
-    /// in memory.
+    /// For tests: opens a store on the given storage. Each call acts as a separate process. The
+    /// ordered indexes are kept in memory.
     ///
     /// # Errors
     /// [`OpenError`].
@@ -176,12 +189,12 @@ impl Options {
         Ok(Store::of(Arc::new(Shared::open(storage, self, home)?)))
     }
 
-    /// A process has a store open once: a second open shares the first.
+    /// Opens a store, or shares the one that this process already has open in the same folder.
     fn open_shared(self, storage: &Arc<dyn Storage>, home: Home) -> Result<Store, OpenError> {
         let folder =
             storage.folder_identity().map_err(|source| OpenError::Folder { path: storage.name(), source })?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        // Stores that a parent had open when it forked are not this process's.
+        // Stores that a parent process had open when it forked do not belong to this process.
         let ours =
             |shared: &Weak<Shared>| shared.upgrade().is_some_and(|shared| !shared.engine.is_inherited());
         open.retain(|(_, shared)| ours(shared));
@@ -204,7 +217,7 @@ impl Options {
     }
 }
 
-/// The options that differ, by the names of their methods.
+/// Describes the options that differ, by the names of their methods.
 fn differs(
     (open, kept, memory): (&EngineOptions, bool, u64),
     (asked, keep, memory_asked): (&EngineOptions, bool, u64),
@@ -225,15 +238,16 @@ fn differs(
 type Open = Vec<((u64, u64), Weak<Shared>)>;
 static OPEN: Mutex<Open> = Mutex::new(Vec::new());
 
-/// How many handles and transactions of one store there are. Snapshots, of which there are many, are not counted: whoever else
-/// shares a store is one.
+/// The numbers of handles and transactions of one store. Snapshots are not counted here, because
+/// there are many: every other reference to the store is a snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Users {
     handles: AtomicUsize,
     transactions: AtomicUsize,
 }
 
-/// One of those. Stands behind what it counts, so that it is dropped after it.
+/// A counted handle or transaction. As a field, it is declared after what it counts, so that it is
+/// dropped later.
 #[derive(Debug)]
 pub(crate) struct User {
     users: Arc<Users>,
@@ -267,19 +281,20 @@ impl Drop for User {
     }
 }
 
-/// What the handles of one store share.
+/// State that the handles of one store share.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) indexes: Arc<Indexes>,
     pub(crate) ordered: Arc<Ordered>,
     keeper: Keeper,
     finished: AtomicBool,
-    /// Who has it, beside snapshots.
+    /// The numbers of handles and transactions that use the store.
     users: Arc<Users>,
-    /// Commits of this process, and how many of them the ordered indexes had when they were settled.
+    /// Number of commits of this process, and its value when the ordered indexes were last brought
+    /// up to date.
     commits: AtomicU64,
     settled: AtomicU64,
-    /// Tables whose layout was compared with a type's, by type.
+    /// Tables whose layout was compared with that of a Rust type, by type.
     typed: RwLock<Vec<(TypeId, Arc<Handle>)>>,
 }
 
@@ -289,14 +304,14 @@ impl core::fmt::Debug for Shared {
     }
 }
 
-/// A table that is known to have a type's layout, with its indexes.
+/// A table whose layout is known to match a Rust type, with its indexes.
 #[derive(Clone)]
 pub(crate) struct Handle {
     pub(crate) core: Arc<TableCore>,
     pub(crate) index: Arc<HashIndex>,
     /// The unique indexes of the table's stored schema.
     pub(crate) unique: Arc<[Unique]>,
-    /// Where a row has texts and blobs.
+    /// The fields of a row that hold texts and blobs.
     pub(crate) heap_fields: Vec<HeapField>,
 }
 
@@ -318,7 +333,8 @@ impl Shared {
         })
     }
 
-    /// A commit left a table with so many rows, of which so many are alive: if an index lags, the keeper hears of it.
+    /// Wakes the background indexer if an index lags, after a commit left a table with `len` rows,
+    /// `live` of them not deleted.
     pub(crate) fn note_rows(&self, core: &Arc<TableCore>, len: u64, live: u64) {
         if self.ordered.has_home()
             && let Some(index) = self.ordered.index(core, &core.schema().key)
@@ -328,12 +344,13 @@ impl Shared {
         }
     }
 
-    /// What is left to do before the store is closed: ordered indexes that lag, or are open anyway, are brought up.
+    /// Brings ordered indexes up to date before the store is closed: all of them if their files are
+    /// open, else those that lag.
     fn finish(&self) {
         if self.engine.is_inherited() {
             self.keeper.forget();
             self.ordered.forget();
-            // Whatever could not be forgotten is not closed either.
+            // What could not be forgotten must not be closed either, so this reference is leaked.
             std::mem::forget(Arc::clone(&self.ordered));
             return;
         }
@@ -341,23 +358,25 @@ impl Shared {
             return;
         }
         self.keeper.end();
-        // Who changed nothing writes nothing: an index that others left behind is brought up by who asks it.
+        // A process that committed nothing writes nothing: an index that another process left
+        // lagging is brought up to date by the next process that reads it.
         if self.commits.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
             let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
-            // An index that is not brought up now will be when it is asked.
-            // Minima and maxima in memory are of no more use.
+            // Errors are ignored: an index that is not brought up to date now will be at its next
+            // use. Zone maps in memory are not sealed, because nothing reads them after this.
             let _ = catch_up_all(&self.engine, &self.ordered, worth, |_, _| Ok(()));
         }
         self.ordered.close();
     }
 
-    /// This process committed something.
+    /// Counts a commit of this process.
     pub(crate) fn note_commit(&self) {
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
     fn settle(&self) -> Result<(), ReadError> {
-        // Before any lock: in a child made by `fork` it may be held by a thread that is not there.
+        // Checked before any lock is taken: in a child made by `fork`, a lock may be held by a
+        // thread that does not exist in the child.
         if self.engine.is_inherited() {
             return Err(ReadError::Forked);
         }
@@ -366,17 +385,18 @@ impl Shared {
         if let Some(blocks) = self.ordered.open_store()
             && let Err(error) = blocks.settle()
         {
-            // Everything that was merged is durable: what is doubtful now is made anew.
+            // All merged rows are durable, so a damaged index can be rebuilt.
             self.ordered.doubt(&blocks, &error);
         }
         if caught_up.is_ok() {
             self.settled.store(commits, Ordering::Relaxed);
         }
-        // Also where indexes cannot be written: rows do not depend on them.
+        // Also done if indexes cannot be written: rows do not depend on them.
         self.engine.settle().and(caught_up)
     }
 
-    /// The table of `T`, if `find` has one of its name. Only committed tables may be asked for.
+    /// Returns the handle of `T`'s table, or `None` if `find` does not find a table of its name.
+    /// `find` must return committed tables only.
     pub(crate) fn handle<T: PongoRecord>(
         &self,
         find: impl FnOnce(&str) -> Result<Option<Arc<TableCore>>, ReadError>,
@@ -405,7 +425,7 @@ impl Shared {
     }
 }
 
-/// Errs with both layouts, field by field, if a table's rows are not `T`s.
+/// Returns an error with both layouts, field by field, if the rows of a table are not `T`s.
 pub(crate) fn compare<T: PongoRecord>(core: &TableCore) -> Result<(), Box<SchemaMismatch>> {
     let diff = SchemaDiff::compare(core.schema(), &StoredSchema::from(T::SCHEMA));
     if diff.is_same_layout() {
@@ -420,7 +440,8 @@ impl Drop for Shared {
     }
 }
 
-/// What the keeper does for a table beside its indexes: minima and maxima of chunks that are full.
+/// Computes the zone maps (minima and maxima) of full chunks. The background indexer calls this for
+/// a table in addition to updating its indexes.
 fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> {
     let snapshot = engine.begin_read()?;
     if let Some(view) = snapshot.view(core)? {
@@ -429,7 +450,8 @@ fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> 
     Ok(())
 }
 
-/// A store: a folder of tables, open in this process. Clones share it; the last one that goes closes it.
+/// A store: a folder of tables, open in this process. Clones share it. It is closed when the last
+/// clone, snapshot or transaction is dropped.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -458,8 +480,9 @@ pub struct Store {
     user: User,
 }
 
-// What a panic of the caller's leaves behind is sound: a transaction that was open is aborted when it is dropped, and what a store
-// remembers is changed only by steps that leave it whole; locks that a panic poisoned are taken all the same.
+// A panic in the caller's code leaves the store consistent: an open transaction is aborted when it
+// is dropped, every change of a store's shared state leaves it valid at each step, and locks that a
+// panic poisoned are still acquired.
 impl UnwindSafe for Store {}
 impl RefUnwindSafe for Store {}
 
@@ -468,39 +491,47 @@ impl Store {
         Self { user: User::handle(&shared), shared }
     }
 
-    /// For tests: the engine below, which knows tables that no type was written for.
+    /// For tests: returns the underlying engine, which can access tables without a Rust type.
     #[doc(hidden)]
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
         &self.shared.engine
     }
 
-    /// Opens the store in folder `path` with default [`Options`], or makes one there if the folder is empty or missing
-    /// (the folder it lies in must exist). A second open in the same process shares the first; other processes may have
-    /// it open at the same time.
+    /// Opens the store in folder `path` with default [`Options`], or creates one if the folder is
+    /// empty or missing. The parent folder must exist. A second open in the same process shares the
+    /// first; other processes may have the store open at the same time.
     ///
-    /// Costs a few milliseconds after a clean close. After a crash the journal is replayed (about a second a GiB), and
-    /// after a power cut the hash indexes are rebuilt from the rows (some million rows a second).
-    ///
-    /// # Errors
-    /// [`OpenError`]: the folder holds something else, another version, damaged files, or cannot be read and written.
-    /// Whatever it is, the files are left as they are. [`OpenError::NotShared`]: another process has the store open with which
-    /// this one shares no memory, as on a network file system between machines. Processes in several containers, mount
-    /// namespaces or chroots of one machine share a store on a local file system.
-    ///
-    /// # Safety
-    /// Rows are read straight from mapped files, as `&T`. The caller promises that as long as the store is open, in this
-    /// process or another, its files are changed by PongoDB only: not truncated, overwritten or copied over by other
-    /// programs, and not on a file system that does so by itself (a network share that others write to). Reading them,
-    /// for a backup, is fine. What is on the disk when the store is opened may be anything: it is checked.
-    ///
-    /// And: a child made by `fork` (not by `std::process::Command`) uses nothing that it had borrowed from a store before
-    /// the fork once its parent has closed that store or ended, and nothing at all that it had borrowed from a write
-    /// transaction. Its inherited handles err; it can open the store anew.
+    /// Costs a few milliseconds after a clean close. After a crash the journal is replayed (about
+    /// one second per GiB). After a power failure the hash indexes are rebuilt from the rows (a few
+    /// million rows per second).
     ///
     /// # Limits
-    /// 64 processes at a time; 255 tables; 1 GiB a row; 4 GiB a text or blob. Under a limit of file sizes (`ulimit -f`) the
-    /// kernel ends a process that does not ignore `SIGXFSZ`; what was committed is safe.
+    /// 64 processes at a time; 255 tables; 1 GiB per row; 4 GiB per text or blob. Under a file size
+    /// limit (`ulimit -f`) the kernel terminates a process that does not ignore `SIGXFSZ`;
+    /// committed data is safe.
+    ///
+    /// # Errors
+    /// - [`OpenError`] if the folder holds something other than a store, another format version or
+    ///   damaged files, or cannot be read and written. The files are not changed in any of these
+    ///   cases.
+    /// - [`OpenError::NotShared`] if another process has the store open with which this process
+    ///   cannot share memory, as on a network file system between machines. Processes in different
+    ///   containers, mount namespaces or chroots of one machine can share a store on a local file
+    ///   system.
+    ///
+    /// # Safety
+    /// Rows are read directly from mapped files, as `&T`. The caller must guarantee that while the
+    /// store is open, in this process or another, only PongoDB changes its files: other programs
+    /// must not truncate, overwrite or replace them, and they must not be on a file system that
+    /// changes them itself (such as a network share that others write to). Reading the files, for a
+    /// backup, is allowed. The contents of the files when the store is opened may be anything: they
+    /// are checked.
+    ///
+    /// The caller must also guarantee that a child made by `fork` (not by `std::process::Command`)
+    /// uses nothing that it had borrowed from a store before the fork after its parent has closed
+    /// that store or ended, and nothing at all that it had borrowed from a write transaction.
+    /// Handles inherited by the child return errors; the child can open the store again.
     ///
     /// ```no_run
     /// use pongo::prelude::*;
@@ -511,11 +542,11 @@ impl Store {
     /// ```
     #[allow(unsafe_code, reason = "only the caller can promise that no other program changes the files")]
     pub unsafe fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        // SAFETY: the promise is passed on as it is.
+        // SAFETY: this function has the same safety contract, which its caller upholds.
         unsafe { Options::new().open(path) }
     }
 
-    /// A store in memory with default [`Options`].
+    /// Creates a store in memory with default [`Options`].
     ///
     /// # Errors
     /// As for [`Options::in_memory`].
@@ -523,8 +554,10 @@ impl Store {
         Options::new().in_memory()
     }
 
-    /// Begins a read transaction at the newest published commit, of whatever process. Takes some 100 ns and no lock that a
-    /// writer holds; a snapshot neither blocks nor is blocked by anything.
+    /// Starts a read transaction at the newest published commit of any process.
+    ///
+    /// Takes about 100 ns and no lock that a writer holds. A snapshot neither blocks other
+    /// transactions nor is blocked by them.
     ///
     /// # Errors
     /// [`ReadError::Forked`] in a child made by `fork`.
@@ -532,28 +565,30 @@ impl Store {
         Ok(Snapshot::new(self.shared.engine.begin_read()?, Arc::clone(&self.shared)))
     }
 
-    /// Begins a write transaction whose commit is durable: [`begin_write_with`](Self::begin_write_with) of
-    /// [`Durability::Sync`].
+    /// Starts a write transaction whose commit is durable:
+    /// [`begin_write_with`](Self::begin_write_with) and [`Durability::Sync`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`begin_write_with`](Self::begin_write_with).
     pub fn begin_write(&self) -> Result<WriteTransaction, WriteError> {
         self.begin_write_with(Durability::Sync)
     }
 
-    /// Begins a write transaction, when no other is at work in this store: waits for those of other threads and
-    /// processes, as long as they take. [`try_begin_write`](Self::try_begin_write) does not wait, and
-    /// [`begin_write_timeout`](Self::begin_write_timeout) not longer than that.
+    /// Starts a write transaction, and waits without a time limit while another is open in this
+    /// store, in this process or another. [`try_begin_write`](Self::try_begin_write) does not wait,
+    /// and [`begin_write_timeout`](Self::begin_write_timeout) waits for a limited time.
     ///
     /// # Errors
-    /// [`WriteError::OpenInThread`] in the thread that began the transaction that is open, or last opened a table of it;
-    /// [`WriteError::Poisoned`] after a failed write or sync, [`WriteError::Forked`] in a child made by `fork`.
+    /// - [`WriteError::OpenInThread`] if the calling thread started the transaction that is open,
+    ///   or was the last to open a table in it.
+    /// - [`WriteError::Poisoned`] after a failed write or sync.
+    /// - [`WriteError::Forked`] in a child made by `fork`.
     pub fn begin_write_with(&self, durability: Durability) -> Result<WriteTransaction, WriteError> {
         Ok(WriteTransaction::new(self.shared.engine.begin_write()?, Arc::clone(&self.shared), durability))
     }
 
-    /// Begins a write transaction if no other is at work in this store; returns `None` if one is, in this process or
-    /// another. May wait for a moment, for the sync of commits that were made.
+    /// Starts a write transaction, or returns `None` if another is open in this store, in this
+    /// process or another. May wait briefly for the sync of earlier commits.
     ///
     /// # Errors
     /// As for [`begin_write_with`](Self::begin_write_with).
@@ -574,7 +609,8 @@ impl Store {
         self.begin_write_timeout(Duration::ZERO)
     }
 
-    /// Begins a write transaction, waiting for others no longer than that; returns `None` if one is still at work then.
+    /// Starts a write transaction, waiting at most `timeout` for others. Returns `None` if another
+    /// is still open then.
     ///
     /// # Errors
     /// As for [`begin_write_with`](Self::begin_write_with).
@@ -585,36 +621,43 @@ impl Store {
         Ok(guard.map(begun))
     }
 
-    /// Brings the ordered indexes of all tables up to the newest commit, now and in this thread: after a bulk load, say, so that
-    /// the first range does not have to. Otherwise they are brought up in the background when they lag by an eighth of the live
-    /// rows, or still have as many pairs of deleted ones; when a range needs them, and when the store is closed.
+    /// Brings the ordered indexes of all tables up to the newest commit, in the calling thread: for
+    /// example after a bulk load, so that the first range does not have to. Otherwise they are
+    /// brought up to date in the background when they lag by an eighth of the live rows or contain
+    /// that many pairs of deleted rows, when a range needs them, and when the store is closed.
     ///
-    /// Then everything is made durable as [`close`](Self::close) does it, unless a transaction is open or another process has the
-    /// store open: closing costs no more than opening if nothing is written in between.
+    /// Then makes everything durable as [`close`](Self::close) does, unless a transaction is open
+    /// or another process has the store open. If nothing is written between this call and the
+    /// close, closing costs no more than opening.
     ///
-    /// Costs some 0.3 µs a new row and index, some 10 ns a pair where deleted rows are a sixteenth of all or more, and, if
-    /// something was written, what closing would cost. Indexes that another process has open are left alone.
+    /// Costs about 0.3 µs per new row and index, about 10 ns per pair if deleted rows are a
+    /// sixteenth of all rows or more, and, if something was written, the cost of closing. Indexes
+    /// that another process has open are not changed.
     ///
     /// # Errors
-    /// [`ReadError`] if rows cannot be read; if the index cannot be written, for want of space say: ranges are answered from the rows
-    /// then. If something cannot be made durable; a sync that fails poisons the store.
+    /// [`ReadError`]
+    /// - if rows cannot be read;
+    /// - if an index cannot be written, for example because the disk is full; ranges are then
+    ///   answered from the rows;
+    /// - if something cannot be made durable; a failed sync poisons the store.
     pub fn settle(&self) -> Result<(), ReadError> {
         self.shared.settle()
     }
 
-    /// Closes the store: makes everything durable, so that the next open is quick. Dropping what keeps the store open does the
-    /// same, but has nobody to tell if it fails.
+    /// Closes the store: makes everything durable, so that the next open is fast. Dropping the last
+    /// handle, snapshot or transaction does the same, but cannot report an error.
     ///
-    /// Costs what was written since the last checkpoint: it is synced, and the hash indexes are read once. After
-    /// [`settle`](Self::settle), or if nothing was written, it costs no more than opening the store. Where other processes have the
-    /// store open, it is closed in this one only.
+    /// Syncs what was written since the last checkpoint, and reads the hash indexes once. After
+    /// [`settle`](Self::settle), or if nothing was written, it costs no more than opening the
+    /// store. If other processes have the store open, it is closed in this process only.
     ///
     /// # Errors
-    /// [`CloseError::InUse`] if other handles, snapshots or transactions of this process use the store, with how many of each. They can
-    /// be used on; the store is closed when the last of them is dropped.
-    ///
-    /// [`CloseError::Failed`] if the store was closed, but not everything could be made durable: what was committed with
-    /// [`Durability::Sync`] is safe all the same, and the next open recovers it.
+    /// - [`CloseError::InUse`] with their numbers if other handles, snapshots or transactions of
+    ///   this process use the store. They stay usable; the store is closed when the last of them is
+    ///   dropped.
+    /// - [`CloseError::Failed`] if the store was closed, but not everything could be made durable.
+    ///   Commits with [`Durability::Sync`] are durable nevertheless, and the next open recovers
+    ///   them.
     ///
     /// ```
     /// use pongo::CloseError;
@@ -635,7 +678,8 @@ impl Store {
         }
         let users = Arc::clone(&shared.users);
         let shared = {
-            // Whoever opens the store meanwhile either shares it, and is counted, or opens it anew.
+            // Under this lock, so that a thread that opens the store concurrently either shares it
+            // and is counted, or opens it again afterwards.
             let _open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
             drop(user);
             loop {
@@ -649,7 +693,7 @@ impl Store {
                 if handles + transactions + snapshots > 0 {
                     return Err(CloseError::InUse { handles, snapshots, transactions });
                 }
-                // The last other one was dropped since it was counted.
+                // The last other reference was dropped after the numbers were read.
             }
         };
         shared.finish();

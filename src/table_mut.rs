@@ -23,7 +23,7 @@ use crate::read::{GetMany, Parts, Rows, Slices, Table};
 use crate::staging::{Staging, copy, hash_of};
 use crate::write::WriteTransaction;
 
-/// Bytes that a bulk load writes at once.
+/// Number of bytes that a bulk load writes at a time.
 const WRITE: usize = 1 << 20;
 
 /// A table in a [`WriteTransaction`](crate::WriteTransaction).
@@ -54,7 +54,8 @@ const WRITE: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// What reads it borrows it, and so nothing changes under an iterator; other tables can be changed meanwhile:
+/// Iterators and rows borrow the table, so it cannot change while they exist; other tables can be
+/// changed in the meantime:
 ///
 /// ```compile_fail,E0502
 /// # use pongo::prelude::*;
@@ -70,14 +71,15 @@ const WRITE: usize = 1 << 20;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// [`retain`](Self::retain), [`extract_if`](Self::extract_if), [`modify`](Self::modify) and
-/// [`delete_range`](Self::delete_range) do that.
+/// To change the table that is read, use [`retain`](Self::retain),
+/// [`extract_if`](Self::extract_if), [`modify`](Self::modify) or
+/// [`delete_range`](Self::delete_range).
 pub struct TableMut<'t, T> {
     pub(crate) tx: &'t WriteTransaction,
     pub(crate) guard: &'t WriteGuard,
-    /// Present until this is dropped.
+    /// `Some` until this is dropped.
     staging: Option<Box<Staging<T>>>,
-    /// Gives it back to the transaction.
+    /// Returns the staging to the transaction.
     close: fn(&WriteTransaction, Box<Staging<T>>),
 }
 
@@ -108,7 +110,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.staging.as_mut().expect("present until this is dropped")
     }
 
-    /// The table as the transaction has it now.
+    /// Returns a reader of the table in the transaction's current state.
     pub(crate) fn reader(&self) -> Result<Table<'_, T>, ReadError> {
         let staging = self.staging();
         staging.resolve(self.guard)?;
@@ -128,7 +130,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.staging().value(self.guard, spot)
     }
 
-    /// The row with this key, as this transaction has it.
+    /// Returns the row with this key, as this transaction sees it.
     ///
     /// # Errors
     /// [`ReadError`] if the index or the row is damaged.
@@ -137,53 +139,57 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.value(self.spot(key_hash(key.as_ref()), &key)?)
     }
 
-    /// Looks many keys up, in their order: as [`Table::get_many`].
+    /// Looks up many keys and returns the results in the order of the keys, like
+    /// [`Table::get_many`].
     ///
     /// # Errors
-    /// As [`len`](Self::len); items as [`get`](Self::get).
+    /// As for [`len`](Self::len); for the items, as for [`get`](Self::get).
     pub fn get_many<'s, 'k>(&'s self, keys: &'k [T::Key]) -> Result<GetMany<'s, 'k, T>, ReadError> {
         Ok(self.reader()?.get_many(keys))
     }
 
-    /// Returns whether there is a row with this key.
+    /// Returns whether a row with this key exists.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     pub fn contains(&self, key: &T::Key) -> Result<bool, ReadError> {
         Ok(self.get(key)?.is_some())
     }
 
-    /// All rows: those of before, then the transaction's own; their order is not promised. As [`Table::rows`].
+    /// Returns all rows: the committed ones, then those of this transaction, in unspecified order.
+    /// Like [`Table::rows`].
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn rows(&self) -> Result<Rows<'_, T>, ReadError> {
         Ok(self.reader()?.rows())
     }
 
-    /// The same in slices: as [`Table::slices`].
+    /// Returns all rows in slices, like [`Table::slices`].
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn slices(&self) -> Result<Slices<'_, T>, ReadError> {
         Ok(self.reader()?.slices())
     }
 
-    /// The rows that meet a condition: as [`Table::filter`]. The transaction's own rows are all tested.
+    /// Returns the rows that match a predicate, like [`Table::filter`]. Every row of this
+    /// transaction is tested.
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<Filtered<'_, T, P>, ReadError> {
         Ok(self.reader()?.filter(predicate))
     }
 
-    /// Rows whose keys lie within bounds, in key order: as [`Table::range`].
+    /// Returns the rows whose keys are within bounds, in key order, like [`Table::range`].
     ///
-    /// The first ordered read in a transaction that changed many rows of the table sorts these, some 0.2 µs each and its key
-    /// and 8 bytes of memory; later ones sort what was changed since.
+    /// The first ordered read in a transaction that changed many rows of the table sorts these
+    /// rows, at about 0.2 µs each and the bytes of its key plus 8 bytes of memory. Later reads sort
+    /// only the rows that changed since.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Table::range`].
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -205,15 +211,15 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.reader()?.range(bounds)
     }
 
-    /// Rows whose keys begin with a prefix, in key order: as [`Table::prefix`].
+    /// Returns the rows whose keys start with a prefix, in key order, like [`Table::prefix`].
     ///
     /// # Errors
-    /// As there.
+    /// As for [`Table::prefix`].
     pub fn prefix(&self, prefix: impl KeyPrefix<T::Key>) -> Result<Range<'_, T>, ReadError> {
         self.reader()?.prefix(prefix)
     }
 
-    /// The row with the lowest key.
+    /// Returns the row with the lowest key.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -221,7 +227,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.reader()?.first()
     }
 
-    /// The row with the highest key.
+    /// Returns the row with the highest key.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -229,7 +235,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.reader()?.last()
     }
 
-    /// Returns how many rows have keys within bounds.
+    /// Returns the number of rows whose keys are within bounds.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
@@ -237,10 +243,11 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.reader()?.count(bounds)
     }
 
-    /// The index over a column, or a tuple of columns: as [`Table::by`]. [`by_mut`](Self::by_mut) changes rows through one.
+    /// Returns the index over a column, or over a tuple of columns, like [`Table::by`].
+    /// [`by_mut`](Self::by_mut) changes rows through an index.
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -260,28 +267,31 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(self.reader()?.by(columns))
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     ///
     /// # Errors
-    /// As [`get`](Self::get): rows of a bulk load are compared with the others first.
+    /// As for [`get`](Self::get): the keys of bulk-loaded rows are compared with the others first.
     pub fn len(&self) -> Result<u64, ReadError> {
         self.staging().live(self.guard)
     }
 
-    /// Whether there is no row.
+    /// Returns whether the table has no rows.
     ///
     /// # Errors
-    /// As [`len`](Self::len).
+    /// As for [`len`](Self::len).
     pub fn is_empty(&self) -> Result<bool, ReadError> {
         Ok(self.len()? == 0)
     }
 
-    /// Puts a row in, in the place of the one with the same key if there is one: whether there was.
+    /// Inserts or replaces the row with this key. Returns `true` if a row was replaced.
     ///
     /// # Errors
-    /// [`WriteError::HeapField`] if a text or blob of the row does not name bytes of this store or transaction;
-    /// [`WriteError::NotUnique`] if another row has its value in a field that is unique, and that row was neither deleted
-    /// nor changed earlier in this transaction. Nothing is changed then.
+    /// - [`WriteError::HeapField`] if a text or blob of the row does not refer to bytes of this
+    ///   store or transaction.
+    /// - [`WriteError::NotUnique`] if another row has the same value in a unique field, and this
+    ///   transaction has neither deleted nor changed that row before.
+    ///
+    /// The table is not changed in these cases.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -318,13 +328,14 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(was_there)
     }
 
-    /// Errs if the table takes no changes any more, or a text or blob of the row names no bytes.
+    /// Returns an error if the table no longer accepts changes, or if a text or blob of the row
+    /// does not refer to existing bytes.
     pub(crate) fn check(&self, row: &T) -> Result<(), WriteError> {
         self.staging().refuse_broken()?;
         self.staging().check_heap(self.guard, row)
     }
 
-    /// The row's texts and blobs were looked at.
+    /// Inserts or replaces the row. The caller has checked its texts and blobs.
     fn put_unchecked(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
         self.check_unique(spot, row)?;
         self.put_copy(spot, hash, row)
@@ -342,13 +353,14 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.stage_copy(spot, hash, row)
     }
 
-    /// Apart, so that a large row has no place on the stack of those that never call it.
+    /// A separate function, so that callers that do not reach it reserve no stack space for a large
+    /// row.
     #[inline]
     fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
         self.put_at(spot, hash, copy(row))
     }
 
-    // Asked for: else the row and what is known of its key are copied once more on the way here.
+    // Always inlined: otherwise the row and its key information are copied once more.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn put_at(&mut self, spot: Spot, hash: u64, row: T) -> Result<(), WriteError> {
@@ -358,7 +370,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
             staging.replace_staged(place, row);
             return Ok(());
         }
-        // Before anything is changed, since it can fail. Of a key without a staged row it changes nothing.
+        // Before any change, since this can fail. It does not change the state of a key without a
+        // staged row.
         staging.spill(guard)?;
         let base = match spot {
             Spot::Touched(touched) => touched.base,
@@ -374,10 +387,11 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(())
     }
 
-    /// Puts a row in whose key is new.
+    /// Inserts a row with a new key.
     ///
     /// # Errors
-    /// [`WriteError::KeyExists`] if there is a row with its key; as for [`put`](Self::put). Nothing is changed then.
+    /// [`WriteError::KeyExists`] if a row with its key exists; otherwise as for [`put`](Self::put).
+    /// The table is not changed in these cases.
     pub fn insert(&mut self, row: &T) -> Result<(), WriteError> {
         self.check(row)?;
         let key = row.key_bytes();
@@ -396,11 +410,12 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.staging().core.schema().describe_key(row.as_bytes())
     }
 
-    /// Changes the row with this key: `change` gets a copy, which then replaces the row. What `change` returned, or `None`
-    /// if there is no such row.
+    /// Replaces the row with this key with a copy that `change` has modified. Returns the result of
+    /// `change`, or `None` if the row does not exist.
     ///
     /// # Errors
-    /// [`WriteError::KeyChanged`] if `change` changed the key; as for [`put`](Self::put). Nothing is changed then.
+    /// [`WriteError::KeyChanged`] if `change` changed the key; otherwise as for [`put`](Self::put).
+    /// The table is not changed in these cases.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -439,7 +454,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.update_found(spot, hash, key, change)
     }
 
-    /// As [`update`](Self::update), of a key that was found at `spot`.
+    /// Updates the row with the given key, which was found at `spot`, like
+    /// [`update`](Self::update).
     #[inline]
     pub(crate) fn update_found<R>(
         &mut self,
@@ -455,7 +471,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         }
     }
 
-    /// Apart, as [`stage_copy`](Self::stage_copy) is.
+    /// A separate function for the same reason as [`stage_copy`](Self::stage_copy).
     #[inline]
     fn update_staged<R>(
         &mut self,
@@ -480,10 +496,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(Some(result))
     }
 
-    /// Deletes the row with this key: whether there was one.
+    /// Deletes the row with this key. Returns whether the row existed.
     ///
     /// # Errors
-    /// As [`get`](Self::get).
+    /// As for [`get`](Self::get).
     pub fn delete(&mut self, key: &T::Key) -> Result<bool, WriteError> {
         self.delete_bytes(&T::encode_key(key))
     }
@@ -499,7 +515,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(true)
     }
 
-    /// Deletes the row at `spot`, which is there.
+    /// Deletes the row at `spot`, which must exist.
     pub(crate) fn delete_found(&mut self, spot: Spot, hash: u64) {
         let guard = self.guard;
         let staging = self.staging_mut();
@@ -526,23 +542,30 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         }
     }
 
-    /// Puts many rows in, given as values or as references, straight to the table's chunks: the way to load a table. As with
-    /// [`put`](Self::put), a row takes the place of one with the same key, also of an earlier one of the load. Returns how many
-    /// rows there were.
+    /// Inserts or replaces many rows, given as values or as references, by writing them directly to
+    /// the table's chunks. This is the way to load a table. As with [`put`](Self::put), a row
+    /// replaces the one with the same key, including an earlier one of the same load. Returns the
+    /// number of rows in the input.
     ///
-    /// Costs two copies a row here and some 100 ns a row at the commit, which syncs what was written; needs eight bytes of
-    /// memory a row until then, and as many and as much time again for each unique index. Reading or changing rows by key in the
-    /// same transaction makes it compare the keys of all rows loaded so far, at some 100 ns and 20 bytes a row. An iterator of
-    /// values has each on the stack for a moment, one of references does not: rows that are too large for that are given as
-    /// references, or filled in place ([`alloc_slice`](Self::alloc_slice)).
+    /// Costs two copies per row here and about 100 ns per row at the commit, which syncs the
+    /// written rows; takes 8 bytes of memory per row until then, and the same memory and time again
+    /// for each unique index. The first read or change by key in the same transaction compares the
+    /// keys of all rows loaded so far, at about 100 ns and 20 bytes per row.
+    ///
+    /// An iterator of values holds each row on the stack for a moment; an iterator of references
+    /// does not. Pass rows that are too large for the stack as references, or fill them in place
+    /// ([`alloc_slice`](Self::alloc_slice)).
     ///
     /// # Errors
-    /// As for [`put`](Self::put), but for [`WriteError::NotUnique`]: rows before the one that was refused are in the
-    /// transaction. Unique values are compared when the next row is put, or at the commit, as the rows are then: two rows of
-    /// a load may exchange their values. Whoever finds two rows with one value errs, until one of them is deleted.
+    /// As for [`put`](Self::put), except [`WriteError::NotUnique`]. Rows before the rejected one
+    /// are part of the transaction. Unique values are compared when the next row is put or at the
+    /// commit, in the state the rows have by then: two rows of a load may exchange their values.
+    /// The operation that finds two rows with one value returns the error, and so do later ones
+    /// until one of the rows is deleted.
     ///
-    /// [`WriteError::Fault`] if rows cannot be written, for want of space say; after that, and after a panic in the iterator
-    /// that is caught, the transaction can only be aborted, or rolled back to a savepoint: this and the commit answer
+    /// [`WriteError::Fault`] if rows cannot be written, for example because the disk is full. After
+    /// that, or after a panic in the iterator that was caught, the transaction can only be aborted
+    /// or rolled back to a savepoint: this function and the commit return
     /// [`WriteError::BrokenOff`].
     pub fn extend<R: Borrow<T>>(&mut self, rows: impl IntoIterator<Item = R>) -> Result<u64, WriteError> {
         self.try_extend(rows.into_iter().map(Ok::<R, Infallible>)).map_err(|error| match error {
@@ -551,11 +574,12 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         })
     }
 
-    /// As [`extend`](Self::extend), of an iterator that can fail: rows that are read from a file, say. Rows before an error of the
-    /// iterator are in the transaction.
+    /// Loads rows from a fallible iterator, for example rows that are read from a file, like
+    /// [`extend`](Self::extend). Rows before an error of the iterator are part of the transaction.
     ///
     /// # Errors
-    /// [`ExtendError::Rows`] with the iterator's first error; [`ExtendError::Write`] as for [`extend`](Self::extend).
+    /// [`ExtendError::Rows`] with the iterator's first error; [`ExtendError::Write`] as for
+    /// [`extend`](Self::extend).
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -578,7 +602,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let guard = self.guard;
         self.staging_mut().write_staged(guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);
-        // Not as `T`s: what is passed by value may lie on the stack.
+        // Bytes instead of `T`s: a `T` that is passed by value may be copied to the stack.
         let mut batch: Vec<u8> = Vec::with_capacity(if at_once > 1 { at_once * size_of::<T>() } else { 0 });
         let mut hashes: Vec<u64> = Vec::with_capacity(at_once);
         let before = self.staging().hashes.len();
@@ -617,19 +641,19 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 }
 
-/// Why [`TableMut::try_extend`] stopped.
+/// The reason why [`TableMut::try_extend`] stopped.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExtendError<E> {
-    /// The iterator gave an error.
+    /// The iterator returned an error.
     #[error("a row to be loaded could not be made: {0}")]
     Rows(#[source] E),
-    /// The table did not take a row.
+    /// A row could not be written to the table.
     #[error(transparent)]
     Write(#[from] WriteError),
 }
 
-/// The message, so that a program whose `main` returns the error prints it.
+/// Prints the message, so that it is readable if a program's `main` returns the error.
 impl<E: core::fmt::Display> core::fmt::Debug for ExtendError<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         core::fmt::Display::fmt(self, f)

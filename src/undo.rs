@@ -1,6 +1,6 @@
-//! What was done to a collection, step by step, so that it can be taken back: kept only while a savepoint lives.
+//! An undo log for collections. It records changes only while a savepoint exists.
 
-/// Steps, the last one at the end.
+/// Recorded steps, oldest first.
 #[derive(Debug)]
 pub(crate) struct Log<S> {
     steps: Vec<S>,
@@ -14,7 +14,7 @@ impl<S> Default for Log<S> {
 }
 
 impl<S> Log<S> {
-    /// Notes a step, if steps are kept.
+    /// Records a step if recording is enabled.
     #[inline]
     pub(crate) fn note(&mut self, step: impl FnOnce() -> S) {
         if self.kept {
@@ -22,23 +22,24 @@ impl<S> Log<S> {
         }
     }
 
-    /// From now on steps are kept. Returns how many there are: what [`pop_to`](Self::pop_to) takes to come back here.
+    /// Enables recording. Returns the number of recorded steps, which [`pop_to`](Self::pop_to)
+    /// takes to undo back to this point.
     pub(crate) fn keep(&mut self) -> usize {
         self.kept = true;
         self.steps.len()
     }
 
-    /// How many steps are kept.
+    /// Returns the number of recorded steps.
     pub(crate) fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// The last step, if there are more than `len`.
+    /// Removes and returns the last step if more than `len` steps are recorded.
     pub(crate) fn pop_to(&mut self, len: usize) -> Option<S> {
         if self.steps.len() > len { self.steps.pop() } else { None }
     }
 
-    /// Nobody will come back any more.
+    /// Clears the log and disables recording. Called when no savepoint is left.
     pub(crate) fn end(&mut self) {
         *self = Self::default();
     }

@@ -1,9 +1,10 @@
-//! Unique indexes: a hash index each, from the value to the row that has it.
+//! Unique indexes: one hash index each, from the value to the row that has it.
 //!
-//! An entry names the newest version of a record that has the value: a snapshot that is older finds its version down the
-//! `previous` chain, as with a key. A row that takes a value over from another record gets an entry of its own, and the one
-//! of the row that had it stays while a snapshot may see that row; then a later entry of the same value takes its slot. Why
-//! this is right is in `docs/HASH.md`.
+//! An entry refers to the newest version of a record that has the value. An older snapshot finds
+//! its version through the `previous` chain, as with a key. A row that takes a value over from
+//! another record gets a separate entry. The entry of the previous owner stays while a snapshot may
+//! see that row; after that, a later entry of the same value reuses its slot. `docs/HASH.md`
+//! explains why this is correct.
 
 use std::collections::HashSet;
 
@@ -19,23 +20,26 @@ use crate::indexes::{fault, make_writable, sorted};
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
 use crate::versions::{self, Newest};
 
-/// So many versions of a record are looked at for one that has the value of the newest: it may have changed in between.
+/// Maximum number of versions of a record that are searched for one with the newest version's
+/// value, which may have changed in between.
 const NEAR: usize = 4;
 
 /// An open unique index.
 #[derive(Debug)]
 pub(crate) struct Unique {
-    /// Its place among the indexes of the table's stored schema.
+    /// Position among the indexes of the table's stored schema.
     pub(crate) place: usize,
-    /// Where the value lies in a row.
+    /// Location of the value in a row.
     pub(crate) ranges: KeyBytesAt,
     pub(crate) index: HashIndex,
 }
 
-/// Finds the row with a unique value that a view sees. `value` has the bytes of the index's fields, one behind the other;
-/// `hash` is their [`key_hash`](pongo_index::key_hash). `newest` asks the ordered index of these fields.
+/// Finds the row with a unique value that is visible to a view. `value` contains the concatenated
+/// bytes of the index's fields, and `hash` is their [`key_hash`](pongo_index::key_hash). `newest`
+/// queries the ordered index of these fields.
 ///
-/// Costs what a look-up of a key costs, and a row more for each record that had the value while some snapshot lived.
+/// Costs a key look-up, and one row more for each record that had the value while some snapshot
+/// existed.
 pub(crate) fn find_unique<'v, T: PongoRecord>(
     view: &'v TableView,
     unique: &Unique,
@@ -54,15 +58,16 @@ pub(crate) fn find_unique<'v, T: PongoRecord>(
     };
     match seen {
         Some(seen) => Ok(Some(seen)),
-        // A row that was put and replaced in one transaction was never seen, and an older one may be: the versions tell.
+        // A row that was put and replaced in one transaction was never visible, and an older one
+        // may be, so all versions are searched.
         None => Ok(find_within::<T>(view, unique, hash, value, usize::MAX)?.seen),
     }
 }
 
-/// What a look-up came to.
+/// The result of a look-up.
 struct Found<'v, T> {
     seen: Option<(RowId, &'v T)>,
-    /// A record has more versions behind the view than were gone through.
+    /// A record has more versions newer than the view than were searched.
     far: bool,
 }
 
@@ -96,7 +101,7 @@ fn find_within<'v, T: PongoRecord>(
     }
 }
 
-/// A row below the length, if the view sees it and it has the value.
+/// Returns a row if the view sees it and it has the value. The row must be below the view's length.
 fn seen_with<T: PongoRecord>(
     view: &TableView,
     row: RowId,
@@ -109,8 +114,9 @@ fn seen_with<T: PongoRecord>(
     Ok(has_value(value.as_bytes()).then_some((row, value)))
 }
 
-/// Brings a unique index up to a commit. `again`: it may have seen this commit and later ones, in part or whole; the view
-/// then shows all that are in the journal, and nobody will see the store between them.
+/// Applies a commit to a unique index. If `again` is set, this commit and later ones may have been
+/// applied before, completely or in part. The view then shows all commits in the journal, and no
+/// reader sees the states between them.
 pub(crate) fn apply(
     unique: &Unique,
     change: &Change<'_>,
@@ -120,7 +126,7 @@ pub(crate) fn apply(
     let keys = RowKeys { view: &change.view, ranges: &unique.ranges };
     let first = change.rows.start;
     let new = || (first.0..change.rows.end.0).map(RowId).zip(hashes.iter().copied());
-    // Where no row ever died there is no entry to be replaced.
+    // If no row was ever deleted, there is no entry to replace.
     if !again && change.view.live() == change.view.len() {
         match hashes {
             &[hash] => unique.index.insert(hash, first)?,
@@ -144,7 +150,8 @@ pub(crate) fn apply(
         if let Some(&ahead) = hashes.get(at + AHEAD) {
             unique.index.prefetch(ahead);
         }
-        // What died in its own transaction, or in one that is applied as well, nobody will see.
+        // A row that was deleted in its own transaction, or in another commit being replayed, is
+        // never visible.
         if change.view.is_live(row)? && !(again && update.names(hash, row)?) {
             let named = |older: RowId| again || older < first;
             update.name(hash, row, named, before)?;
@@ -153,11 +160,12 @@ pub(crate) fn apply(
     Ok(())
 }
 
-/// A unique index that is brought up to a commit.
+/// The update of a unique index by one commit.
 struct Update<'a> {
     unique: &'a Unique,
     keys: RowKeys<'a>,
-    /// See [`TableCore::seen_from`](pongo_core::table::TableCore::seen_from); asked for once it is needed.
+    /// See [`TableCore::seen_from`](pongo_core::table::TableCore::seen_from). Computed on first
+    /// use.
     seen_from: Option<Seq>,
 }
 
@@ -167,8 +175,9 @@ impl Update<'_> {
         Ok(found.is_some())
     }
 
-    /// Row `row` is the newest version of its record: the entry of an older one with the same value is its from now on.
-    /// Only those that are `named` can have one.
+    /// Makes the entry of an older version with the same value refer to row `row`, the newest
+    /// version of its record, or adds an entry. Only rows for which `named` returns `true` can have
+    /// an entry.
     fn name(
         &mut self,
         hash: u64,
@@ -179,7 +188,7 @@ impl Update<'_> {
         let mut last = row;
         for _ in 0..NEAR {
             let Some(older) = before(last)? else { break };
-            // Two values can have one hash.
+            // Two values can have the same hash.
             if named(older) && self.keys.same(older, row) && self.unique.index.replace(hash, older, row)? {
                 return Ok(());
             }
@@ -188,7 +197,8 @@ impl Update<'_> {
         self.add(hash, row)
     }
 
-    /// Adds an entry, in the slot of one of the same value whose row nobody sees any more if there is such a one.
+    /// Adds an entry. Reuses the slot of an entry with the same value whose row is no longer
+    /// visible to any reader, if there is one.
     fn add(&mut self, hash: u64, row: RowId) -> Result<(), IndexError> {
         let view = self.keys.view;
         let (mut dead, mut failed) = (Vec::new(), None);
@@ -225,8 +235,9 @@ impl Update<'_> {
     }
 }
 
-/// Dead rows that a snapshot may see, with the hashes of their values: what a rebuilt index has beside the live rows. Those
-/// that a newer version of their record leads to are left out.
+/// Returns the deleted rows that a snapshot may see, with the hashes of their values. A rebuilt
+/// index has entries for them in addition to the live rows. Rows that are reachable from a newer
+/// version of their record are left out.
 pub(crate) fn seen_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
     let view = keys.view;
     let mut dead = HashTable::new();
@@ -283,7 +294,7 @@ mod tests {
         Ok(handle.unique[0].index.stats()?.entries)
     }
 
-    /// Who sits at `id` goes, and sits down at `to`.
+    /// Moves the person at seat `id` to seat `to`.
     fn go(store: &Store, id: u64, to: u64) -> Outcome {
         let tx = store.begin_write_with(Durability::Relaxed)?;
         let mut seats = tx.table::<Seat>()?;
@@ -309,7 +320,7 @@ mod tests {
         for id in 0..5000 {
             go(&store, if id == 0 { 0 } else { 9 + id }, 10 + id)?;
         }
-        // And back and forth between two, and two values of one row.
+        // Also back and forth between two keys, and two values of one row.
         for _ in 0..1250 {
             go(&store, 1, 4)?;
             go(&store, 4, 1)?;
@@ -325,7 +336,7 @@ mod tests {
         Ok(())
     }
 
-    /// What snapshots see is kept, and what none sees any more goes once there is another entry to be made.
+    /// Entries of visible rows are kept; others are removed when another entry is added.
     #[test]
     fn entries_stay_as_long_as_a_snapshot_sees_their_rows() -> Outcome {
         let store = Store::in_memory()?;
@@ -342,14 +353,14 @@ mod tests {
             for (snapshot, id) in &pinned {
                 assert_eq!(seat_of(snapshot, 5)?, Some(*id));
             }
-            // Made anew, they are the same.
+            // Rebuilding produces the same entries.
             store.rebuild_index::<Seat>()?;
             assert_eq!(entries(&store)?, 101);
         }
-        // The oldest one that is left keeps all that died behind it.
+        // The oldest remaining snapshot keeps all rows that were deleted after it.
         pinned.drain(..60);
         go(&store, 100, 101)?;
-        // 40, the one that died last, and the live one.
+        // 40 pinned rows, the last deleted row, and the live row.
         assert_eq!(entries(&store)?, 42);
         for (snapshot, id) in &pinned {
             assert_eq!(seat_of(snapshot, 5)?, Some(*id));
@@ -362,7 +373,8 @@ mod tests {
         Ok(())
     }
 
-    /// Two values of one record, exchanged again and again, have an entry each, whatever snapshots there are.
+    /// Two values of one record that are exchanged repeatedly have one entry each, whatever
+    /// snapshots exist.
     #[test]
     fn a_record_between_two_values_keeps_two_entries() -> Outcome {
         let store = Store::in_memory()?;
@@ -383,7 +395,8 @@ mod tests {
         Ok(())
     }
 
-    /// What is in the journal can be applied again, wholly or from somewhere on, and to an index that never saw it.
+    /// The journal's commits can be applied again, completely or from some point on, also to an
+    /// index that never saw them.
     #[test]
     fn commits_applied_again_leave_the_entries_that_are_there() -> Outcome {
         let store = Store::in_memory()?;
@@ -440,8 +453,8 @@ mod tests {
         Ok(())
     }
 
-    /// A value that someone has in every commit is found in every snapshot, also in those that begin while its entries
-    /// are taken over.
+    /// A value that some row has in every commit is found in every snapshot, also in snapshots
+    /// taken while its entry moves to another row.
     #[test]
     fn snapshots_that_begin_while_a_value_goes_round_find_it() -> Outcome {
         let store = Store::in_memory()?;

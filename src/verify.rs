@@ -1,4 +1,4 @@
-//! Looking through a whole store: [`Store::verify`].
+//! Verification of a whole store: [`Store::verify`].
 
 use std::error::Error;
 use std::fmt;
@@ -19,26 +19,26 @@ use crate::key_bytes::{KeyBytesAt, RowKeys};
 use crate::read::Snapshot;
 use crate::store::{Shared, Store};
 
-/// How far [`Store::verify`] is.
+/// Progress of [`Store::verify`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct VerifyProgress<'a> {
     /// The table.
     pub table: &'a str,
-    /// What is being looked at.
+    /// The current step.
     pub step: VerifyStep,
-    /// Rows done.
+    /// Number of rows done.
     pub done: u64,
-    /// Rows in all.
+    /// Number of rows in total.
     pub rows: u64,
 }
 
-/// What [`Store::verify`] does one after the other with each table.
+/// The steps of [`Store::verify`], which it runs one after another for each table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum VerifyStep {
-    /// Checksums of blocks; values that a type forbids; texts, blobs and external keys; marks.
+    /// Block checksums; values that a type forbids; texts, blobs and external keys; marks.
     Rows,
-    /// Hash indexes: of the key, and unique ones.
+    /// Hash indexes: the key index and the unique indexes.
     Hash,
     /// Ordered indexes.
     Ordered,
@@ -54,15 +54,15 @@ impl fmt::Display for VerifyStep {
     }
 }
 
-/// Something that is not as it should be.
+/// An inconsistency that [`Store::verify`] found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Problem {
     /// The table.
     pub table: String,
-    /// Where it was found.
+    /// The step that found it.
     pub step: VerifyStep,
-    /// What was expected and what was found.
+    /// The expected and the actual state.
     pub what: String,
 }
 
@@ -76,16 +76,17 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Something that [`Store::verify`] could not read because a call of the system failed: too many open files,
-/// a disk that errs, no memory. Nothing is known of it, so this is no sign of damage.
+/// Something that [`Store::verify`] could not read because a system call failed, for example
+/// because of too many open files, an I/O error or lack of memory. It was not verified, so it is no
+/// sign of damage.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Unread {
     /// The table.
     pub table: String,
-    /// What was being verified.
+    /// The step that could not verify it.
     pub step: VerifyStep,
-    /// What was tried, and what the system said.
+    /// The attempted operation and the system's error.
     pub what: String,
 }
 
@@ -96,8 +97,8 @@ impl fmt::Display for Unread {
     }
 }
 
-/// Whether an error is one of the system, and says nothing about the store. A file that is missing, or too
-/// short, is damage.
+/// Returns whether an error comes from the operating system and says nothing about the store. A
+/// missing or truncated file is damage and not such an error.
 fn is_of_the_system(error: &(dyn Error + 'static)) -> bool {
     let mut below = Some(error);
     let found = loop {
@@ -114,31 +115,31 @@ fn is_of_the_system(error: &(dyn Error + 'static)) -> bool {
     !matches!(found.kind(), NotFound | UnexpectedEof | IsADirectory | NotADirectory)
 }
 
-/// What [`Store::verify`] found.
+/// The result of [`Store::verify`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct VerifyReport {
-    /// The commit that was looked at.
+    /// The commit that was verified.
     pub seq: Seq,
-    /// Tables.
+    /// Number of tables.
     pub tables: usize,
-    /// Rows, dead ones included.
+    /// Number of rows, including deleted ones.
     pub rows: u64,
-    /// Texts, blobs and external keys of live rows.
+    /// Number of texts, blobs and external keys of live rows.
     pub heap_items: u64,
-    /// Entries and pairs of indexes.
+    /// Number of entries of hash and ordered indexes.
     pub entries: u64,
-    /// What is wrong, at most [`VerifyReport::MOST`] of it.
+    /// Inconsistencies, at most [`VerifyReport::MOST`].
     pub problems: Vec<Problem>,
-    /// What could not be verified, at most [`VerifyReport::MOST`] of it.
+    /// Parts that could not be verified, at most [`VerifyReport::MOST`].
     pub unread: Vec<Unread>,
 }
 
 impl VerifyReport {
-    /// So many problems are kept, and so many errors of the system.
+    /// Maximum number of problems, and of unread parts, that a report keeps.
     pub const MOST: usize = 1000;
 
-    /// Whether everything was read, and nothing is wrong.
+    /// Returns whether everything was read and no problem was found.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty() && self.unread.is_empty()
@@ -176,15 +177,15 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// Rows between two reports of progress.
+/// Number of rows between two progress reports.
 const STRIDE: u64 = 1 << 16;
 
-/// Whether a row is alive. The marks were looked at before: that cannot fail any more.
+/// Returns whether a row is live. The marks have been verified before, so reading them cannot fail.
 fn is_live(view: &TableView, row: RowId) -> bool {
     view.is_live(row).unwrap_or(true)
 }
 
-/// One table under test.
+/// The verification of one table.
 struct Work<'a> {
     snapshot: &'a Snapshot,
     shared: &'a Arc<Shared>,
@@ -203,7 +204,8 @@ impl Work<'_> {
         self.report.add(&table, step, what);
     }
 
-    /// Something could not be looked at: damage, or an error of the system. `of` says of what it is.
+    /// Reports that something could not be read, either as damage or as a system error. `of` is a
+    /// prefix that names it.
     fn failure(&mut self, step: VerifyStep, of: &str, error: &(dyn Error + 'static)) {
         let (table, what) = (self.core.schema().table.clone(), format!("{of}{error}"));
         if is_of_the_system(error) {
@@ -213,16 +215,17 @@ impl Work<'_> {
         }
     }
 
-    /// Checksums, values, texts, marks.
+    /// Verifies checksums, values, texts and marks.
     fn rows(&mut self, view: &TableView) {
         self.report.rows += view.len();
         let schema = self.core.schema();
         let keys = KeyBytesAt::new(schema.key_ranges());
-        // Where there is no row, none: a schema file of a few bytes can say that a row has millions of texts.
+        // An empty table needs none: a schema file of a few bytes can claim that a row has millions
+        // of texts.
         let heap_fields = if view.is_empty() { Vec::new() } else { schema.heap_fields() };
         let plain = schema.takes_all_bytes();
         let mut live = 0;
-        // As many rows as a block has, so that one that is damaged hides few others.
+        // One block of rows per step, so that a damaged block hides few other rows.
         let stride = (STRIDE / schema.size as u64).max(1);
         for from in (0..view.len()).step_by(stride as usize) {
             let to = view.len().min(from + stride);
@@ -275,12 +278,12 @@ impl Work<'_> {
         }
     }
 
-    /// An external key has the digest by which its row is found.
+    /// Verifies that an external key matches the digest by which its row is found.
     fn external_key(&mut self, row: RowId, bytes: &[u8]) {
         let schema = self.core.schema();
         let name = schema.external_key().and_then(|at| bytes.get(at..at + size_of::<ExternalKey>()));
         let Some(name) = name.and_then(|name| ExternalKey::read_from_bytes(name).ok()) else { return };
-        // One that cannot be read is told of as what lies in the heap.
+        // A key that cannot be read is reported as damage in the heap.
         let Ok(key) = name.as_bytes(self.snapshot) else { return };
         let (digest, key_digest) = (&bytes[..16], key_digest(key));
         if fails!("verify.key.digest", digest != key_digest) {
@@ -292,7 +295,7 @@ impl Work<'_> {
         }
     }
 
-    /// A row that replaces another has its key, and that one is dead.
+    /// Verifies that the row that `row` replaces has the same key and is deleted.
     fn marks(&mut self, view: &TableView, row: RowId, bytes: &[u8], keys: &KeyBytesAt) {
         let what = match view.previous(row) {
             Ok(None) => return,
@@ -314,9 +317,10 @@ impl Work<'_> {
         self.problem(VerifyStep::Rows, what);
     }
 
-    /// Every live row is found in every hash index, and entries name rows that are there.
+    /// Verifies that every hash index has an entry for every live row, and that entries refer to
+    /// existing rows.
     fn hashes(&mut self) -> Result<(), WriteError> {
-        // Entries change with every commit: writers wait.
+        // Entries change with every commit, so this holds the writer lock.
         let guard = self.shared.engine.begin_write()?;
         let view = guard.view(self.core)?;
         let indexes = match self.shared.indexes.of(self.core) {
@@ -390,7 +394,8 @@ impl Work<'_> {
         }
     }
 
-    /// No other live row has the same unique value: a table can be older than this rule.
+    /// Reports another live row with the same unique value. A table can be older than its unique
+    /// index.
     fn twin(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyBytesAt, row: RowId, name: &str) {
         let Ok(bytes) = view.row_bytes(row) else { return };
         let twin = index.find(ranges.hash(bytes), |candidate| {
@@ -408,15 +413,16 @@ impl Work<'_> {
         }
     }
 
-    /// Every pair has its row's key and is in order, and every live row below the watermark has one.
+    /// Verifies that every entry has its row's key, entries are sorted, and every live row below
+    /// the watermark has an entry.
     fn ordered(&mut self, view: &TableView) -> Result<(), ReadError> {
         let ordered = &self.shared.ordered;
         self.say(VerifyStep::Ordered, 0, view.len());
         for index in ordered.indexes_of(self.core) {
-            // Opens what lies in blocks, if it can be had.
+            // Opens the files of the index if it is stored in files and they are available.
             index.sources(ordered, &self.shared.engine, view, self.snapshot)?;
             let Some((store, sorted)) = index.in_blocks() else { continue };
-            // Rows of commits since are in it, perhaps.
+            // The index may contain rows of later commits.
             let newest = self.shared.engine.begin_read()?;
             let Some(newest_view) = newest.view(self.core)? else { continue };
             let (mut done, rows) = (0, newest_view.len());
@@ -456,16 +462,18 @@ impl Work<'_> {
 }
 
 impl Store {
-    /// Looks through everything at the newest commit: checksums of all blocks, values that their types forbid, texts and blobs, marks,
-    /// and the indexes against the rows, both ways. `progress` is told how far it is, some ten times a second.
+    /// Verifies the whole store at the newest commit: checksums of all blocks, values that their
+    /// types forbid, texts and blobs, marks, and the indexes against the rows in both directions.
+    /// Damage is listed in the report. A damaged ordered index is quarantined at once and rebuilt.
+    /// Parts that could not be read are listed separately ([`VerifyReport::unread`]) because that
+    /// is no damage. `progress` is called about ten times a second.
     ///
-    /// Costs reading the whole store, and some 0.3 µs a row and index. Readers go on meanwhile, and writers,
-    /// but while a table's hash indexes are compared. Damage is in the report; ordered indexes with some are
-    /// set aside at once, and made anew. What could not be read is listed apart
-    /// ([`VerifyReport::unread`]): it is no damage.
+    /// Costs reading the whole store, and about 0.3 µs per row and index. Readers are not blocked;
+    /// writers are blocked only while the hash indexes of a table are compared.
     ///
     /// # Errors
-    /// [`WriteError`] if the store is poisoned or was inherited through `fork`, or if a table cannot be read at all.
+    /// Returns [`WriteError`] if the store is poisoned or was inherited through `fork`, or if a
+    /// table cannot be read at all.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -520,12 +528,16 @@ impl Store {
         Ok(report)
     }
 
-    /// Makes the indexes of `T`'s table anew from its rows, hash indexes and ordered ones, in place of damaged ones. Readers go on
-    /// meanwhile, writers wait for the hash indexes. Costs about half a microsecond a row.
+    /// Rebuilds the hash indexes and ordered indexes of `T`'s table from its rows, for example to
+    /// replace damaged ones.
+    ///
+    /// Costs about half a microsecond per row. Readers are not blocked; writers are blocked while
+    /// the hash indexes are rebuilt.
     ///
     /// # Errors
-    /// As for [`begin_write`](Self::begin_write); [`WriteError::Fault`] if a row cannot be read or the disk is full: the
-    /// old hash indexes are still in force then, and ranges are answered from the rows.
+    /// Fails as [`begin_write`](Self::begin_write) does. Returns [`WriteError::Fault`] if a row
+    /// cannot be read or the disk is full. In that case the old hash indexes stay in use, and
+    /// ranges are answered from the rows.
     pub fn rebuild_index<T: pongo_core::record::PongoRecord>(&self) -> Result<(), WriteError> {
         let snapshot = self.begin_read()?;
         let Some(core) = snapshot.inner().table_named(T::SCHEMA.table)? else { return Ok(()) };
@@ -533,10 +545,10 @@ impl Store {
         rebuild(snapshot.shared(), &core)
     }
 
-    /// [`rebuild_index`](Self::rebuild_index) for all tables.
+    /// Rebuilds the indexes of all tables as [`rebuild_index`](Self::rebuild_index) does.
     ///
     /// # Errors
-    /// As there.
+    /// Fails as [`rebuild_index`](Self::rebuild_index) does.
     pub fn rebuild_indexes(&self) -> Result<(), WriteError> {
         let snapshot = self.begin_read()?;
         snapshot.inner().tables()?.iter().try_for_each(|core| rebuild(snapshot.shared(), core))

@@ -18,11 +18,15 @@ use crate::staging::{AnyStaging, Staging};
 use crate::store::{Shared, User, compare};
 use crate::table_mut::TableMut;
 
-/// A write transaction: the only one in its store, in whatever process, until it ends. It reads everything that was committed
-/// before it, commits that still wait for their sync included ([`base_seq`](Self::base_seq)), and its own changes.
-/// Nobody else sees these before [`commit`](Self::commit); dropping it, or [`abort`](Self::abort), leaves no trace.
+/// A write transaction. At most one exists per store at a time, across all processes.
 ///
-/// Several tables can be open at once, in several threads; texts and blobs are staged beside them:
+/// It reads everything that was committed before it started, including commits that still wait for
+/// their sync ([`base_seq`](Self::base_seq)), and its own changes. No other transaction sees these
+/// changes before [`commit`](Self::commit). Dropping the transaction, or [`abort`](Self::abort),
+/// discards them.
+///
+/// Several tables can be open at once, in several threads, and texts and blobs can be staged while
+/// they are:
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -49,11 +53,11 @@ use crate::table_mut::TableMut;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Rows that are put, and texts, are kept in memory up to
-/// [`Options::transaction_memory`](crate::Options::transaction_memory) (64 MiB); more go to the chunks at once, as those of
-/// [`TableMut::extend`] do.
+/// Rows and texts are kept in memory up to
+/// [`Options::transaction_memory`](crate::Options::transaction_memory) (64 MiB by default). Further
+/// ones are written to the chunks immediately, like those of [`TableMut::extend`].
 pub struct WriteTransaction {
-    /// Boxed: a transaction is moved several times, from where it begins to its commit.
+    /// Boxed, because a transaction is moved several times between its start and its commit.
     guard: Box<WriteGuard>,
     shared: Arc<Shared>,
     durability: Durability,
@@ -66,14 +70,14 @@ pub struct WriteTransaction {
 struct Slot {
     kind: TypeId,
     core: Arc<TableCore>,
-    /// Absent while a [`TableMut`] has it.
+    /// `None` while a [`TableMut`] holds it.
     staging: Option<Box<dyn AnyStaging>>,
-    /// Rows that are alive after the commit, once that is known.
+    /// Number of live rows after the commit, once it is known.
     live_after: u64,
 }
 
 impl Slot {
-    /// Returns the table's staging; an error if its [`TableMut`] was given to `mem::forget`.
+    /// Returns the table's staging, or an error if its [`TableMut`] was leaked with `mem::forget`.
     fn closed(&mut self) -> Result<&mut Box<dyn AnyStaging>, WriteError> {
         let open = || WriteError::TableAlreadyOpen { table: self.core.schema().table.clone() };
         self.staging.as_mut().ok_or_else(open)
@@ -86,36 +90,37 @@ impl core::fmt::Debug for WriteTransaction {
     }
 }
 
-/// What a commit did: returned by [`WriteTransaction::commit`].
+/// The effect of a commit: returned by [`WriteTransaction::commit`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Committed {
-    /// The commit's number: a snapshot with this number, or a higher one, shows it. That of the commit before if the
-    /// transaction was empty.
+    /// The commit's sequence number: snapshots with this number or a higher one contain the commit.
+    /// For an empty transaction it is the number of the previous commit.
     pub seq: Seq,
-    /// What it changed, table by table; tables without a change are left out.
+    /// The changes of each table; tables without changes are omitted.
     pub tables: Vec<TableChanges>,
 }
 
 impl Committed {
-    /// What changed in the table of that name; `None`: nothing did.
+    /// Returns the changes of the table with this name, or `None` if it did not change.
     #[must_use]
     pub fn table(&self, name: &str) -> Option<&TableChanges> {
         self.tables.iter().find(|table| table.table == name)
     }
 }
 
-/// How many rows of a table a commit changed, each key counted once: what the table has more, other and less than before.
+/// Numbers of the rows of a table that a commit changed, compared with the table before it. Each
+/// key is counted once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TableChanges {
     /// The table's name.
     pub table: String,
-    /// Rows whose keys are new.
+    /// Number of rows with new keys.
     pub inserted: u64,
-    /// Rows that replaced one with the same key.
+    /// Number of rows that replaced a row with the same key.
     pub replaced: u64,
-    /// Rows that are gone.
+    /// Number of rows that no longer exist.
     pub deleted: u64,
 }
 
@@ -131,14 +136,16 @@ impl WriteTransaction {
         }
     }
 
-    /// The number of the newest commit that this transaction reads: all up to it, published or still waiting for their
-    /// sync. If such a sync fails this transaction cannot commit either.
+    /// Returns the number of the newest commit that this transaction reads. It reads all commits up
+    /// to this one, whether published or still waiting for their sync. If such a sync fails, this
+    /// transaction cannot commit either.
     #[must_use]
     pub fn base_seq(&self) -> Seq {
         self.guard.applied().seq
     }
 
-    /// When the commit is to be acknowledged, in place of what the transaction was begun with.
+    /// Sets the durability of the commit, in place of the one that the transaction was started
+    /// with.
     pub fn set_durability(&mut self, durability: Durability) {
         self.durability = durability;
     }
@@ -151,10 +158,21 @@ impl WriteTransaction {
         Source { shared: &self.shared, heap: &*self.guard }
     }
 
-    /// Opens the table of `T`, to read and change. Makes it, with this transaction, if the store has none.
+    /// Opens the table of `T` for reading and writing. Creates it as part of this transaction if
+    /// the store does not have it.
     ///
-    /// A table is open once at a time in a transaction; others can be open beside it. Drop the `TableMut` before the
-    /// transaction is committed (a block around it, or [`drop`]):
+    /// A table can be open only once at a time in a transaction; different tables can be open at
+    /// the same time. Drop the `TableMut` before the transaction is committed, with a block around
+    /// it or with [`drop`].
+    ///
+    /// # Errors
+    /// - [`WriteError::TableAlreadyOpen`] while another `TableMut` of this table exists.
+    /// - [`WriteError::Schema`] with both layouts side by side, if the layout of the table's rows
+    ///   differs from `T`.
+    /// - [`WriteError::UniqueMissing`] if `T` declares unique fields that the table does not. The
+    ///   reverse is allowed: the table's unique fields are enforced.
+    /// - [`WriteError::TwoTypes`] if this transaction has opened the table as another type.
+    /// - [`WriteError::Fault`] if the table's files cannot be created or read.
     ///
     /// ```compile_fail,E0505
     /// # use pongo::prelude::*;
@@ -168,13 +186,6 @@ impl WriteTransaction {
     /// tx.commit()?; // `items` is still there
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    ///
-    /// # Errors
-    /// [`WriteError::TableAlreadyOpen`] while another `TableMut` of this table lives;
-    /// [`WriteError::Schema`], with both layouts side by side, if the table's rows are laid out otherwise than `T` says;
-    /// [`WriteError::UniqueMissing`] if `T` says that fields are unique and the table was made without that (the other way
-    /// round is fine: what the table says is enforced); [`WriteError::TwoTypes`] if this transaction changes the table as
-    /// another type; [`WriteError::Fault`] if the table's files cannot be made or read.
     pub fn table<T: PongoRecord>(&self) -> Result<TableMut<'_, T>, WriteError> {
         self.guard.refuse_forked()?;
         self.guard.note_thread();
@@ -198,7 +209,7 @@ impl WriteTransaction {
         Ok(TableMut::new(self, staging))
     }
 
-    /// A [`TableMut`] is done.
+    /// Takes the staging back from a [`TableMut`] that is dropped.
     pub(crate) fn close_table(&self, staging: Box<dyn AnyStaging>) {
         let mut tables = self.tables();
         if let Some(slot) = tables.iter_mut().find(|slot| Arc::ptr_eq(&slot.core, staging.core())) {
@@ -210,17 +221,18 @@ impl WriteTransaction {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All tables that were opened; errs if one of them was given to `mem::forget`.
+    /// Returns the staging of all opened tables, or an error if the [`TableMut`] of one was leaked
+    /// with `mem::forget`.
     fn closed_tables(&mut self) -> Result<Vec<&mut Box<dyn AnyStaging>>, WriteError> {
         let tables = self.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
         tables.iter_mut().map(Slot::closed).collect()
     }
 
-    /// Opens the table of `T`s under keys of any bytes, to read and change: [`table`](Self::table) for a type with
-    /// `#[pongo(key = "external")]`.
+    /// Opens a table of `T`s with arbitrary bytes as keys, for reading and writing. This is
+    /// [`table`](Self::table) for a type with `#[pongo(key = "external")]`.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`table`](Self::table).
     pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTableMut<'_, T>, WriteError> {
         Ok(ExternalTableMut::new(self.table::<T::Row>()?))
     }
@@ -251,20 +263,22 @@ impl WriteTransaction {
         Ok(Box::new(Staging::new(handle, view)))
     }
 
-    /// Stages text for a row of this transaction. Its bytes are written with the commit, whether or not a row names them;
-    /// beyond 64 MiB ([`Options::transaction_memory`](crate::Options::transaction_memory)) they go to the heap's chunks at once.
+    /// Stages a text for a row of this transaction. Its bytes are written by the commit, even if no
+    /// row refers to them. Beyond 64 MiB
+    /// ([`Options::transaction_memory`](crate::Options::transaction_memory)) they are written to
+    /// the heap's chunks immediately.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if it has 4 GiB or more, or if there is no space for it.
+    /// [`WriteError::Fault`] if the text has 4 GiB or more, or if there is no space for it.
     pub fn text(&self, text: &str) -> Result<Text, WriteError> {
         let (addr, len, hash) = self.stage_heap(text.as_bytes())?;
         Ok(Text::new(addr, len, hash))
     }
 
-    /// Stages bytes for a row of this transaction, as [`text`](Self::text) does.
+    /// Stages bytes for a row of this transaction, like [`text`](Self::text).
     ///
     /// # Errors
-    /// As there.
+    /// As for [`text`](Self::text).
     pub fn blob(&self, bytes: &[u8]) -> Result<Blob, WriteError> {
         let (addr, len, hash) = self.stage_heap(bytes)?;
         Ok(Blob::new(addr, len, hash))
@@ -281,10 +295,12 @@ impl WriteTransaction {
         Ok((self.guard.stage_heap(bytes)?, len, content_hash(bytes)))
     }
 
-    /// Marks a place to come back to with [`rollback_to`](Self::rollback_to): savepoints can be nested, at any depth.
+    /// Creates a savepoint that [`rollback_to`](Self::rollback_to) can return to. Savepoints can be
+    /// nested to any depth.
     ///
-    /// While one lives, each row that is put, changed or deleted costs a note of what was there before, and so memory for
-    /// the row; one that is no longer needed should be [released](Self::release).
+    /// While a savepoint exists, each put, change or delete of a row also records the previous
+    /// state, which takes memory for the row. [Release](Self::release) savepoints that are no
+    /// longer needed.
     ///
     /// # Errors
     /// [`WriteError::Forked`] in a child made by `fork`.
@@ -321,17 +337,20 @@ impl WriteTransaction {
         Ok(savepoint)
     }
 
-    /// Takes back everything that was done since a savepoint: rows put, changed, deleted and loaded, texts and blobs,
-    /// tables made. It can be rolled back to again; savepoints made since end.
+    /// Undoes everything since a savepoint: rows put, changed, deleted and loaded, texts and blobs,
+    /// and created tables. The savepoint stays valid and can be rolled back to again; later
+    /// savepoints end.
     ///
-    /// A [`Text`] or [`Blob`] that was made since does not name bytes of this transaction any more: a row with it is refused.
-    /// A bulk load that was broken off since is mended by this.
+    /// A [`Text`] or [`Blob`] created since then no longer refers to bytes of this transaction, and
+    /// a row with it is rejected. If a bulk load was interrupted since then, the table becomes
+    /// usable again.
     ///
-    /// Costs what was done since: a step for each row put, changed or deleted. Bytes that [`TableMut::extend`] wrote are
-    /// written over by what comes next.
+    /// Costs one step for each row put, changed or deleted since then. Bytes that
+    /// [`TableMut::extend`] wrote are overwritten by later writes.
     ///
     /// # Errors
-    /// [`WriteError::Savepoint`] if it is one of another transaction, or ended: nothing is changed then.
+    /// [`WriteError::Savepoint`] if the savepoint belongs to another transaction or has ended.
+    /// Nothing is changed then.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<(), WriteError> {
         self.guard.refuse_forked()?;
         self.closed_tables()?;
@@ -350,8 +369,8 @@ impl WriteTransaction {
         Ok(())
     }
 
-    /// Ends a savepoint and those made since: what was done stays part of the transaction, or of what an outer savepoint
-    /// takes back.
+    /// Ends a savepoint and all later ones. The changes since then remain part of the transaction,
+    /// and an outer savepoint can still undo them.
     ///
     /// # Errors
     /// As for [`rollback_to`](Self::rollback_to).
@@ -362,16 +381,19 @@ impl WriteTransaction {
         Ok(())
     }
 
-    /// Commits. The transaction becomes visible, whole, to snapshots of all threads and processes at one moment between this
-    /// call and its return: with [`Durability::Sync`] once it is on the disk. Every [`begin_read`](crate::Store::begin_read)
-    /// that starts after the return sees it, and every write transaction that begins after it.
+    /// Commits the transaction. It becomes visible atomically to the snapshots of all threads and
+    /// processes before this call returns: with [`Durability::Sync`], after it is on disk. Every
+    /// [`begin_read`](crate::Store::begin_read) and every write transaction that starts after the
+    /// return sees it.
     ///
-    /// Costs two small writes and, for `Sync`, one sync of the disk, which commits of other threads share. A transaction that
-    /// changed nothing writes nothing.
+    /// Costs two small writes and, for `Sync`, one disk sync, which concurrent commits of other
+    /// threads share. A transaction that changed nothing writes nothing.
     ///
     /// # Errors
-    /// [`CommitError::Refused`]: nothing was changed. [`CommitError::OutcomeUnknown`]: a write or sync failed midway; the
-    /// store takes no more writes until it is opened anew, which finds the transaction whole or not at all.
+    /// - [`CommitError::Refused`] if nothing was committed.
+    /// - [`CommitError::OutcomeUnknown`] if a write or sync failed midway. The store accepts no
+    ///   more writes until it is opened again; it then contains the transaction completely or not
+    ///   at all.
     pub fn commit(self) -> Result<Committed, CommitError> {
         let Self { guard, shared, durability, tables, .. } = self;
         let mut tables = tables.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -399,14 +421,16 @@ impl WriteTransaction {
         Ok(Committed { seq, tables: changes })
     }
 
-    /// Ends the transaction without a trace, as dropping it does.
+    /// Discards the transaction, like dropping it.
     pub fn abort(self) {}
 }
 
-/// What is unique is the table's to say, whichever program writes to it: a type that says more cannot be kept to.
+/// Returns an error if `T` declares a unique index that the table does not have. The stored schema
+/// alone decides which fields are unique, because every program that writes to the table must
+/// enforce the same ones.
 fn refuse_missing_unique<T: PongoRecord>(stored: &StoredSchema) -> Result<(), WriteError> {
     let asked = T::SCHEMA.indexes.iter().filter(|index| index.unique);
-    // Fields have the same places: the layouts are the same.
+    // The layouts are the same, so field positions are too.
     let missing = |fields: &[usize]| !stored.uniques().any(|(_, index)| index.fields == fields);
     let Some(index) = asked.map(|index| index.fields).find(|fields| missing(fields)) else { return Ok(()) };
     let found: Vec<String> = stored
@@ -421,7 +445,7 @@ fn refuse_missing_unique<T: PongoRecord>(stored: &StoredSchema) -> Result<(), Wr
     })
 }
 
-/// Keeps a wrong layout apart from other faults, as [`WriteError`] does.
+/// Converts an error, keeping a schema mismatch a separate variant, as [`WriteError`] does.
 fn as_schema(error: ReadError) -> WriteError {
     match error {
         ReadError::Schema(mismatch) => WriteError::Schema(mismatch),
@@ -429,7 +453,7 @@ fn as_schema(error: ReadError) -> WriteError {
     }
 }
 
-/// What was committed before, and what this transaction staged.
+/// Reads committed bytes and those that this transaction staged.
 impl HeapRead for WriteTransaction {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
         self.guard.read_heap(addr, len, hash)

@@ -1,5 +1,5 @@
-//! Rows that are filled where they will lie, and rows that are too large for anything else: from one byte to hundreds of
-//! megabytes, on a test's small stack.
+//! Rows that are filled in place, and rows that are too large for any other method: from one byte
+//! to hundreds of megabytes, on the small stack of a test thread.
 
 #[path = "support/child.rs"]
 mod child;
@@ -20,7 +20,8 @@ use rng::Rng;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// Opens the store in a folder of the test's own, with chunks of 64 KiB, so that nearly everything straddles some.
+/// Opens the store in a folder of this test, with chunks of 64 KiB, so that nearly every row
+/// crosses a chunk boundary.
 fn open(folder: &Path) -> Result<Store, pongo::OpenError> {
     // SAFETY: the folder is the test's own; only PongoDB writes to it.
     unsafe { Options::new().chunk_size(64 << 10).open(folder.join("alloc.pongo")) }
@@ -47,7 +48,7 @@ impl Tile {
     }
 }
 
-/// What structchunk is for.
+/// A record of nested arrays (the use case of structchunk).
 #[pongo::record]
 #[pongo(table = "worlds")]
 struct World {
@@ -74,7 +75,7 @@ fn check(world: &World) {
     }
 }
 
-/// A row of a size that fits neither pages nor blocks.
+/// A row whose size is not a divisor of the size of pages or blocks.
 #[pongo::record]
 #[pongo(table = "odd")]
 #[derive(PartialEq, Debug)]
@@ -97,7 +98,7 @@ fn nested_arrays_are_filled_in_place_and_read_by_another_handle() -> Outcome {
         fill(&mut world, id);
         world.finish()?;
         check(worlds.get(&id)?.ok_or("its own row")?);
-        // A reader of the chunks that are filled sees nothing of it.
+        // Readers of the chunks that are being filled do not see the row.
         assert_eq!(store.begin_read()?.table::<World>()?.len(), id - 3);
         drop(worlds);
         tx.commit()?;
@@ -158,7 +159,7 @@ fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
 
         let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
-        // The key of all zeros is a key like others.
+        // The key of all zeros is an ordinary key.
         drop(odd.alloc()?);
         assert_eq!(odd.get(&0)?.map(|row| row.bytes[9]), Some(0));
         let mut row = odd.alloc()?;
@@ -167,7 +168,7 @@ fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
         row.bytes.fill(2);
         drop(row);
         assert_eq!((odd.len()?, odd.get(&5)?.map(|row| row.bytes[9])), (2, Some(2)));
-        // The last one of a key counts, also among those that are given out together.
+        // Of several rows with the same key the last one counts, also among rows of one allocation.
         let mut rows = odd.alloc_slice(3)?;
         for (row, byte) in rows.iter_mut().zip([7, 8, 9]) {
             *row = Odd { id: 5, bytes: [byte; 1020] };
@@ -190,7 +191,7 @@ fn old_bytes_do_not_shine_through() -> Outcome {
         tx.table::<Odd>()?.put(&Odd { id: 1, bytes: [1; 1020] })?;
         tx.commit()?;
         for round in 2..6 {
-            // What is aborted leaves its bytes in the chunk that is there already.
+            // An aborted transaction leaves its bytes in the existing chunk.
             let tx = store.begin_write()?;
             let mut odd = tx.table::<Odd>()?;
             odd.extend((0..20).map(|id| Odd { id, bytes: [0xee; 1020] }))?;
@@ -207,7 +208,7 @@ fn old_bytes_do_not_shine_through() -> Outcome {
             let rows = odd.alloc_slice(100)?;
             assert!(rows.iter().all(|row| row.id == 0 && row.bytes == [0; 1020]), "round {round}");
             rows.discard();
-            // What was given back is no row, and is given out again.
+            // Discarded rows do not count, and their space is allocated again.
             assert_eq!(odd.len()?, u64::from(round) - 1);
             let mut row = odd.alloc()?;
             row.id = round;
@@ -274,7 +275,7 @@ fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Out
                 row.id = 7;
                 std::mem::forget(row);
             }
-            // Reading goes on, without it.
+            // Reads still work, and do not see the row.
             assert_eq!((odd.len()?, odd.contains(&7)?), (1, false));
             is_broken_off(odd.alloc().map(|row| row.id));
             is_broken_off(odd.alloc_slice(3).map(|rows| rows.len()));
@@ -284,7 +285,7 @@ fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Out
             assert!(matches!(error, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{error:?}");
             assert_eq!(store.begin_read()?.table::<Odd>()?.len(), 0);
         }
-        // The next transaction knows nothing of it.
+        // The next transaction is not affected.
         let tx = store.begin_write()?;
         let row = tx.table::<Odd>()?.alloc()?.bytes;
         assert_eq!(row, [0; 1020]);
@@ -338,7 +339,7 @@ fn texts_are_checked_when_the_row_goes() -> Outcome {
         let mut rows = notes.alloc_slice(2)?;
         rows[0] = Note { id: 2, text };
         rows[1] = Note { id: 3, text: forged };
-        // Told at once, it is as with `put`: nothing was changed.
+        // If `finish` reports the error, nothing was changed, as with `put`.
         let error = rows.finish().expect_err("the text is not there");
         assert!(is_refused(&error), "{error}");
         assert_eq!(notes.len()?, 1);
@@ -411,7 +412,7 @@ fn threads_fill_rows_together() -> Outcome {
                 });
             }
         });
-        // And it may end in another thread than it began in.
+        // The rows may be finished in another thread than the one that allocated them.
         std::thread::scope(|scope| scope.spawn(|| rows.finish()).join()).map_err(|_| "a panic")??;
         drop(odd);
         tx.commit()?;
@@ -440,7 +441,8 @@ fn too_many_rows_are_refused() -> Outcome {
     })
 }
 
-/// All ways to change a table, mixed, against a `BTreeMap`; some transactions are aborted.
+/// Mixes all methods that change a table and compares the result with a `BTreeMap`. Some
+/// transactions are aborted.
 #[test]
 fn alloc_mixed_with_everything_else() -> Outcome {
     both(|store| {
@@ -508,7 +510,8 @@ fn alloc_mixed_with_everything_else() -> Outcome {
     })
 }
 
-/// A child is killed while it fills rows; what it had committed is there, what it filled is not, and shines through nowhere.
+/// A child is killed while it fills rows. Its committed rows are present, the row being filled is
+/// not, and bytes of that row appear in no other row.
 #[test]
 fn kill_9_while_a_row_is_filled() -> Outcome {
     const NAME: &str = "kill_9_while_a_row_is_filled";
@@ -558,7 +561,7 @@ fn kill_9_while_a_row_is_filled() -> Outcome {
     Ok(())
 }
 
-/// Never staged, and with a unique value.
+/// Too large to be staged, and with a unique value.
 #[pongo::record]
 #[pongo(table = "sheets")]
 struct Sheet {
@@ -569,7 +572,7 @@ struct Sheet {
     cells: [u64; 10_000],
 }
 
-/// As the table should be: codes by keys, with what the cells are.
+/// Expected contents of the table: the code and the value of the cells, by key.
 type Sheets = std::collections::BTreeMap<u64, (u64, u64)>;
 
 fn sheet(id: u64, code: u64, cells: u64) -> Sheet {

@@ -1,5 +1,5 @@
-//! Bad input of every kind: each gets its own error, which says what was expected, what was found, where, and what to do;
-//! nothing is lost or half-written, and nothing panics.
+//! Bad input of every kind: each has its own error, which states what was expected, what was found,
+//! where, and what to do. Nothing is lost or half-written, and nothing panics.
 
 #[path = "support/child.rs"]
 mod child;

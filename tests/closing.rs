@@ -1,4 +1,5 @@
-//! Closing: what it says, what it costs, what it leaves behind; and what a store that was just opened says of itself.
+//! Closing a store: what it reports, what it costs and what it leaves on disk; and what a store
+//! that was just opened reports about itself.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -25,11 +26,11 @@ struct Part {
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// More than a table has that is not worth a file.
+/// More rows than a table may have without an index file.
 const LARGE: u64 = 40_000;
 
 fn open(path: &Path) -> Result<Store, OpenError> {
-    // SAFETY: a folder of these tests, whose processes are all PongoDB's.
+    // SAFETY: a folder of these tests, to which only PongoDB processes write.
     unsafe { Store::open(path) }
 }
 
@@ -53,7 +54,8 @@ fn ranges(store: &Store, rows: u64) -> Outcome {
 /// Length, times and a hash of the content.
 type Seen = (u64, [i64; 4], u64);
 
-/// What is seen of every file and folder, but for `control`, by which processes know of each other.
+/// Returns the state of every file and folder except `control`, through which the processes know of
+/// each other.
 fn files(folder: &Path) -> Outcome<BTreeMap<String, Seen>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_path_buf()]);
     while let Some(folder) = folders.pop() {
@@ -97,7 +99,7 @@ fn a_small_store_makes_no_blocks_and_finds_no_damage() -> Outcome {
             store.close()?;
             assert!(!path.join("ordered").exists(), "{rows} rows, round {round}");
         }
-        // Asked for, there are blocks; and they stay the ones that they are.
+        // `settle` creates blocks, and they are kept unchanged afterwards.
         for round in 4..8 {
             let store = open(&path)?;
             put(&store, round * rows..(round + 1) * rows)?;
@@ -120,7 +122,7 @@ fn blocks_that_nothing_was_merged_into_are_no_damage() -> Outcome {
     put(&store, 0..LARGE)?;
     store.close()?;
     std::fs::remove_dir_all(path.join("ordered"))?;
-    // A sled that was made, and whose process was killed before its first merge ended.
+    // A sled folder of a process that was killed before its first merge finished.
     SledBlocks::open(path.join("ordered/sled"))?.close()?;
     for _ in 0..2 {
         let store = open(&path)?;
@@ -177,7 +179,7 @@ fn a_store_can_be_written_on_behind_settling() -> Outcome {
     let store = open(&path)?;
     for round in 0..5 {
         put(&store, round * 1000..(round + 1) * 1000)?;
-        // With a transaction that is open it is only the indexes.
+        // While a transaction is open, only the indexes are settled.
         let tx = store.begin_write()?;
         store.settle()?;
         drop(tx);
@@ -194,7 +196,7 @@ fn a_store_can_be_written_on_behind_settling() -> Outcome {
     Ok(())
 }
 
-/// A store that each call opens as a process of its own would.
+/// Returns a function each of whose calls opens the store as a separate process would.
 fn processes() -> impl Fn() -> Result<Store, OpenError> + Sync {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     move || Options::new().open_on(Arc::clone(&storage))
@@ -213,7 +215,7 @@ fn settling_goes_on_beside_everything_else() -> Outcome {
         }
         Ok(())
     };
-    // Each puts rows of its own, here and in processes that come and go.
+    // Each thread puts separate rows, in this process or in processes that start and end.
     let work = |other: bool| -> Result<(), String> {
         for round in 0..ROUNDS {
             let from = 1000 + round + if other { ROUNDS } else { 0 };
@@ -262,7 +264,8 @@ fn an_index_is_looked_at_for_the_first_time_while_the_store_is_settled() -> Outc
         let other = open()?;
         put(&other, round..round + 1)?;
         other.close()?;
-        // What the last close said of the index is no longer so, and what this one says is not written yet.
+        // The index state written by the last close is outdated, and the one of this close is not
+        // written yet.
         let both = Barrier::new(2);
         std::thread::scope(|scope| -> Outcome {
             let settled = scope.spawn(|| {
@@ -298,7 +301,7 @@ fn closing_says_what_still_lives() -> Outcome {
              first, or leave it to the last of them to close it"
         );
         assert!(matches!(error, CloseError::InUse { handles: 2, snapshots: 2, transactions: 1 }));
-        // They are as good as before.
+        // They still work.
         assert_eq!(one.table::<Part>()?.len(), 100);
         tx.table::<Part>()?.put(&Part { id: 1, bin: 1, _pad: 0 })?;
         tx.commit()?;
@@ -311,7 +314,7 @@ fn closing_says_what_still_lives() -> Outcome {
         assert_eq!(two.table::<Part>()?.range(..)?.count(), 100);
         drop(two);
         if !in_memory {
-            // The last of them closed it.
+            // Dropping the last of them closed the store.
             let store = open()?;
             assert_eq!(store.begin_read()?.table::<Part>()?.len(), 101);
             let second = open()?;
@@ -377,12 +380,12 @@ fn a_store_that_was_just_opened_knows_its_indexes() -> Outcome {
         assert!(stats.bytes.ordered >= settled.bytes.ordered / 2 && stats.bytes.ordered > 100_000, "{stats}");
         store.close()?;
     }
-    // Who does without the indexes knows what they take all the same.
+    // A store without ordered indexes still reports the space that they take.
     // SAFETY: as in `open`.
     let store = unsafe { Options::new().ordered(false).open(&path)? };
     assert!(store.stats()?.bytes.ordered > 100_000);
     store.close()?;
-    // Nothing is made to be counted.
+    // No index is created for the statistics.
     let path = folder.path().join("small.pongo");
     let store = open(&path)?;
     put(&store, 0..10)?;

@@ -1,6 +1,7 @@
-//! Every refusal of the macros, pinned with its message.
+//! Every compile error of the macros, with its message.
 //!
-//! `TRYBUILD=overwrite cargo test --test compile_fail` writes the messages anew; read the difference before it is kept.
+//! `TRYBUILD=overwrite cargo test --test compile_fail` rewrites the messages; review the diff
+//! before you commit it.
 
 #[test]
 fn refusals() {

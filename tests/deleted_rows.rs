@@ -1,5 +1,5 @@
-//! Deleted rows and old versions beside ordered indexes: their pairs go, in time, and until then they are passed over; snapshots of
-//! all ages see what they saw.
+//! Deleted rows and old versions in tables with ordered indexes. Their pairs are removed in time
+//! and are skipped until then; snapshots of all ages keep seeing their own rows.
 
 #[path = "support/rng.rs"]
 #[allow(dead_code, reason = "these tests give their seeds themselves")]
@@ -32,16 +32,16 @@ fn job(id: u64) -> Job {
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn open(options: Options, path: &Path) -> Outcome<Store> {
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     Ok(unsafe { options.open(path)? })
 }
 
-/// Small tables are worth a file, and few rows are allowed to lag.
+/// Returns options under which small tables get index files and only few rows may lag.
 fn small() -> Options {
     Options::new().ordered_tuning(64, 1 << 20, 1 << 20, 1000)
 }
 
-/// Pairs in blocks, and rows behind, of each index of the jobs.
+/// Returns the number of pairs in blocks and of lagging rows, for each index of the jobs table.
 fn indexes(store: &Store) -> Outcome<Vec<(u64, u64)>> {
     let stats = store.stats()?;
     let jobs = stats.tables.iter().find(|table| table.name == "jobs").ok_or("there are jobs")?;
@@ -55,7 +55,7 @@ fn load(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
     Ok(())
 }
 
-/// The first and the last job by both orders.
+/// Returns the first and the last job in both orders.
 fn ends(snapshot: &Snapshot) -> Outcome<[Option<u64>; 4]> {
     let jobs = snapshot.table::<Job>()?;
     let id = |job: Option<&Job>| job.map(|job| job.id);
@@ -102,7 +102,7 @@ fn deletions_alone_call_the_keeper() -> Outcome {
     let store = Options::new().in_memory()?;
     load(&store, 0..60_000)?;
     store.settle()?;
-    // Fewer than an eighth are left as they are.
+    // If fewer than an eighth of the rows are deleted, their pairs stay.
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..5_000)?;
     tx.commit()?;
@@ -138,7 +138,7 @@ fn pairs_that_a_snapshot_may_see_stay_until_it_goes() -> Outcome {
     }
     drop(old);
     store.settle()?;
-    // A block of which fewer than an eighth are deleted stays as it is.
+    // A block in which fewer than an eighth of the pairs are deleted is not rewritten.
     let left = indexes(&store)?;
     assert!(
         left.iter().all(|&(pairs, lag)| (1_000..1_000 + 1024 / 8).contains(&pairs) && lag == 0),
@@ -150,7 +150,7 @@ fn pairs_that_a_snapshot_may_see_stay_until_it_goes() -> Outcome {
 #[test]
 fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
     let store = small().in_memory()?;
-    // A hundred are alive, thirty thousand were written.
+    // 100 rows are live at a time; 30,000 are written in all.
     let jobs = 30_000;
     for id in 0..jobs {
         let tx = store.begin_write_with(Durability::Relaxed)?;
@@ -165,7 +165,8 @@ fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
             let first = id.saturating_sub(99);
             assert_eq!(ends(&store.begin_read()?)?, [Some(first), Some(id), Some(first), Some(id)]);
             let began = Instant::now();
-            // What the keeper is at is done soon; an eighth of all rows would be thousands.
+            // The keeper finishes its current work soon. An eighth of all written rows would be
+            // thousands.
             while indexes(&store)?.iter().any(|&(pairs, lag)| pairs > 600 || lag > 600) {
                 assert!(began.elapsed() < Duration::from_secs(60), "{:?}", indexes(&store)?);
                 std::thread::sleep(Duration::from_millis(1));
@@ -194,7 +195,7 @@ fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
             small = hash_bytes(&store)?;
         }
         if round == 100 {
-            // Keys that nobody has any more can come again, and others be asked for.
+            // Deleted keys are looked up as well: they must not be found.
             let snapshot = store.begin_read()?;
             let jobs = snapshot.table::<Job>()?;
             for id in 0..(round + 1) * batch {
@@ -205,7 +206,7 @@ fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
         }
     }
     assert_eq!(hash_bytes(&store)?, small);
-    // While someone may see them they stay.
+    // Deleted rows stay while a snapshot can see them.
     let old = store.begin_read()?;
     let alive = 198 * batch..200 * batch;
     for round in 200..260 {
@@ -230,7 +231,7 @@ fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
 fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
     for settle in [false, true] {
         let store = Options::new().in_memory()?;
-        // Between any two of the keys there is one with a single version.
+        // Between any two of these keys there is a key with a single version.
         let hot = |key: u64| 2 * key + 1;
         load(&store, 0..201)?;
         let put = |key: u64, version: i64| {
@@ -239,7 +240,7 @@ fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
             tx.commit()?;
             Ok::<_, Box<dyn std::error::Error>>(())
         };
-        // Key k has k % 23 versions more before the snapshot, and k behind it.
+        // Key k has k % 23 more versions before the snapshot, and k more after it.
         for key in 0..100 {
             (1..=key as i64 % 23).try_for_each(|version| put(key, version))?;
         }
@@ -255,7 +256,7 @@ fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
         let inside = tx.table::<Job>()?;
         let old = old.table::<Job>()?;
         let new = new.table::<Job>()?;
-        // The second time it is known what can be passed over.
+        // In the second pass it is already known which versions can be skipped.
         for key in (0..100).chain(0..100) {
             let id = hot(key);
             let before = match key as i64 % 23 {
@@ -274,7 +275,8 @@ fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
             assert_eq!(found(inside.range(id..)?.next().transpose()?), Some((id, after)), "{settle}");
             assert_eq!(found(inside.range(..=id)?.next_back().transpose()?), Some((id, after)), "{settle}");
         }
-        // The transaction takes the newest one away, or puts another; all that it leaves are older.
+        // The transaction deletes the newest version, or puts another; all remaining ones are
+        // older.
         drop(inside);
         let mut inside = tx.table::<Job>()?;
         for key in (0..100).filter(|key| key % 2 == 1) {
@@ -308,7 +310,7 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
         let tx = store.begin_write()?;
         tx.table::<Job>()?.delete_range(10..29_990)?;
         tx.commit()?;
-        // A reader learns that nothing is left between, and all others know.
+        // A reader finds that no row is left in between; all later reads reuse this result.
         let reader = store.begin_read()?;
         for _ in 0..2 {
             let jobs = reader.table::<Job>()?;
@@ -318,7 +320,7 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
         let mut tx = store.begin_write()?;
         let mut jobs = tx.table::<Job>()?;
         assert_eq!(jobs.range(10..)?.next().transpose()?.map(|job| job.id), Some(29_990));
-        // Its own rows lie where nothing else is left.
+        // The transaction's own rows are in the range in which no other row is left.
         for id in [15_000, 10, 29_989, 15_001] {
             jobs.put(&job(id))?;
         }
@@ -338,7 +340,7 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
         drop(jobs);
         let savepoint = tx.savepoint()?;
         let mut jobs = tx.table::<Job>()?;
-        // One after the other from both ends.
+        // Pop alternately from both ends.
         let mut left: std::collections::VecDeque<u64> = expected.iter().copied().collect();
         while let Some(first) = jobs.pop_first()? {
             assert_eq!(Some(first.id), left.pop_front());
@@ -349,7 +351,7 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
         tx.rollback_to(&savepoint)?;
         assert_eq!(ids(tx.table::<Job>()?.range(..)?)?, expected);
         tx.commit()?;
-        // Others see what they saw, and from now on what was committed.
+        // Older snapshots still see their own state; new ones see what was committed.
         assert_eq!(reader.table::<Job>()?.count(..)?, 20);
         assert_eq!(old.table::<Job>()?.count(..)?, 30_000);
         assert_eq!(old.table::<Job>()?.by(Job::AT).count(..)?, 30_000);
@@ -360,7 +362,7 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
     Ok(())
 }
 
-/// Random numbers of a seed.
+/// A random number generator with a seed.
 struct Rng(u64);
 
 impl Rng {
@@ -370,7 +372,7 @@ impl Rng {
     }
 }
 
-/// What the store should have.
+/// Expected contents of the store.
 type Map = BTreeMap<u64, Job>;
 
 fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
@@ -409,7 +411,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     Ok(())
 }
 
-/// The same in the transaction that made it so.
+/// Runs the same checks inside the transaction that made the changes.
 fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Rng) -> Outcome {
     let (from, to) = (rng.below(400), rng.below(400));
     let (from, to) = (from.min(to), from.max(to));
@@ -442,7 +444,8 @@ fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Rng) -> Outcome {
     Ok(())
 }
 
-/// Few keys that are put and deleted again and again, so that each has hundreds of versions, behind snapshots of all ages.
+/// Puts and deletes a few keys again and again, so that each has hundreds of versions, with
+/// snapshots of all ages.
 fn few_keys_with_many_versions(options: Options, path: Option<&Path>, seed: u64) -> Outcome {
     let reopen = || match path {
         Some(path) => open(options, path),
@@ -518,7 +521,7 @@ fn versions_in_snapshots_of_all_ages() -> Outcome {
 #[test]
 fn versions_where_no_index_is_kept() -> Outcome {
     few_keys_with_many_versions(small().ordered(false), None, 7)?;
-    // Nothing is sorted in memory either: the rows are gone through.
+    // Nothing is sorted in memory either: the rows are scanned.
     few_keys_with_many_versions(small().ordered(false).ordered_tuning(64, 10, 1 << 20, 100), None, 8)
 }
 
@@ -556,7 +559,7 @@ fn a_key_with_thousands_of_versions_is_found_at_any_age() -> Outcome {
             assert_eq!(next, Some(if at.is_some() { 50 } else { 51 }));
             let previous = jobs.range(..=50)?.next_back().transpose()?.map(|job| job.id);
             assert_eq!(previous, Some(if at.is_some() { 50 } else { 49 }));
-            // A key that nobody has, and one with the versions of its neighbour before it.
+            // A key that does not exist, and a key whose predecessor has many versions.
             assert!(jobs.get(&1000)?.is_none());
             assert_eq!(jobs.get(&51)?, Some(&job(51)));
         }

@@ -1,4 +1,4 @@
-//! What the macros make of structs and enums: schema, keys, columns, cells.
+//! The output of the macros for structs and enums: schema, keys, columns, cells.
 #![allow(missing_docs)] // The types are `pub` to show that the macros leak nothing.
 
 use pongo::prelude::*;
@@ -27,7 +27,7 @@ pub struct Flight {
     pub notes: [Maybe<Position>; 2],
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Flight {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -43,7 +43,7 @@ pub struct Position {
     what: Blob,
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Position {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -170,7 +170,7 @@ fn enums_and_nested_records_can_be_missing() {
     let none = Maybe::<Cabin>::none();
     assert_eq!((none.get(), none.as_bytes()), (None, &[0, 0][..]));
     assert_eq!(Maybe::some(Cabin::First).to_option(), Some(Cabin::First));
-    // No variant of `Sign` is zero: the first one stands in the place of a missing value.
+    // No variant of `Sign` is zero: the first variant is used for an absent value.
     let none = Maybe::<Sign>::none();
     assert_eq!(none.as_bytes()[..2], [0, 0]);
     assert!(Maybe::<Sign>::try_read_from_bytes(none.as_bytes()).unwrap().is_none());
@@ -180,7 +180,7 @@ fn enums_and_nested_records_can_be_missing() {
     assert!(blank.as_bytes().iter().all(|byte| *byte == 0));
 }
 
-/// A type that is neither `Copy` nor `Clone` is a record all the same, unless it is a key.
+/// A type that is neither `Copy` nor `Clone` can be a record, unless it is a key.
 #[pongo::record]
 #[derive(Clone)]
 struct Plain {
@@ -202,7 +202,7 @@ fn names_come_from_the_type() {
     assert_eq!(NotCopyNotEq::A.as_bytes(), [0; 4]);
 }
 
-/// What is configured away is not judged; what stays is.
+/// Fields that are removed by `cfg` are not checked; the others are.
 #[pongo::record]
 struct Configured {
     #[pongo(key)]
@@ -214,7 +214,7 @@ struct Configured {
     always: u64,
 }
 
-/// Derives that the attribute would add may be written out.
+/// Derives that the attribute would add may be written explicitly.
 #[pongo::record]
 #[derive(Clone, Copy, PartialEq, Eq, Debug, pongo::zerocopy::FromBytes, pongo::zerocopy::IntoBytes)]
 struct Written {

@@ -1,5 +1,6 @@
-//! Few descriptors, whatever a store holds: a store of 250 tables and many chunks, made under a high limit, is opened, read,
-//! written, recovered and verified under `ulimit -n 64`; a moment without descriptors poisons nothing; maps are counted too.
+//! Descriptor limits: a store of 250 tables and many chunks, created under a high limit, is opened,
+//! read, written, recovered and verified under `ulimit -n 64`. A temporary lack of descriptors
+//! poisons nothing. The number of maps is checked as well.
 
 #[path = "support/child.rs"]
 mod child;
@@ -18,11 +19,11 @@ use pongo_core::table::{TableCore, TableView};
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// What a store may have open, sled's files included.
+/// Maximum number of descriptors that a store may have open, sled's files included.
 const MOST: usize = 64;
 const TABLES: usize = 250;
 
-/// 64 of them fill a chunk of 64 KiB.
+/// A row of 1 KiB: 64 rows fill a chunk of 64 KiB.
 #[pongo::record]
 #[pongo(table = "cells")]
 #[derive(Debug)]
@@ -51,7 +52,7 @@ struct Other {
     value: u64,
 }
 
-/// Makes table `n` of many, by the engine: a type for each would take a compiler minutes.
+/// Creates table `n` through the engine. A Rust type for each table would take minutes to compile.
 fn make_table(store: &Store, n: usize, rows: u64) -> Outcome {
     let guard = store.engine().begin_write()?;
     let mut schema = StoredSchema::from(Cell::SCHEMA);
@@ -65,7 +66,8 @@ fn make_table(store: &Store, n: usize, rows: u64) -> Outcome {
     Ok(())
 }
 
-/// Replaces rows of tables in one transaction. All are among the first `rows`, which have the ids 0, 1, 2, …
+/// Replaces rows of tables in one transaction. All rows are among the first `rows`, which have the
+/// ids 0, 1, 2, …
 fn replace(
     store: &Store,
     tables: &[Arc<TableCore>],
@@ -87,7 +89,7 @@ fn replace(
     Ok(())
 }
 
-/// How many rows of a table are live, and the sum of their values.
+/// Returns the number of live rows of a table and the sum of their values.
 fn sum(view: &TableView) -> Outcome<(u64, u64)> {
     let (mut count, mut sum) = (0, 0);
     let mut from = RowId(0);
@@ -103,7 +105,7 @@ fn sum(view: &TableView) -> Outcome<(u64, u64)> {
 fn check_all(store: &Store, expected: (u64, u64)) -> Outcome {
     let tables = store.engine().begin_read()?.tables()?;
     for table in &tables[..TABLES] {
-        // One for each: a snapshot keeps what it saw mapped.
+        // One snapshot per table: a snapshot keeps what it has read mapped.
         let snapshot = store.engine().begin_read()?;
         let view = snapshot.view(table)?.ok_or("a table that was committed")?;
         assert_eq!(sum(view)?, expected, "{}", table.schema().table);
@@ -120,7 +122,7 @@ fn open(path: &Path) -> Outcome<Store> {
     Ok(unsafe { options().open(path)? })
 }
 
-/// Descriptors of this process, but for the one that looks.
+/// Returns the number of open descriptors of this process, except the one that reads the folder.
 fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() - 1)
 }
@@ -148,7 +150,7 @@ impl Count {
     }
 }
 
-/// 250 tables with so many chunks each.
+/// Creates 250 tables with `chunks` chunks each.
 fn make(path: &Path, chunks: u64) -> Outcome {
     let mut count = Count::new();
     let store = open(path)?;
@@ -169,7 +171,8 @@ fn make(path: &Path, chunks: u64) -> Outcome {
     Ok(())
 }
 
-/// Writes to every table, in one transaction and in one for each, then dies without closing.
+/// Writes to every table, in one transaction and then in one transaction per table, then exits
+/// without closing the store.
 fn write_and_die(path: &Path, chunks: u64) -> Outcome {
     let mut count = Count::new();
     let store = open(path)?;
@@ -178,7 +181,7 @@ fn write_and_die(path: &Path, chunks: u64) -> Outcome {
     check_all(&store, (rows, rows))?;
     count.look("read");
     let tables = store.engine().begin_read()?.tables()?;
-    // A row of each chunk is replaced.
+    // Replace a row of each chunk.
     let ids: Vec<u64> = (0..chunks).map(|chunk| chunk * ROWS_OF_A_CHUNK).collect();
     for (n, table) in tables.iter().enumerate() {
         replace(&store, std::slice::from_ref(table), &ids, 2, Durability::Relaxed)?;
@@ -189,17 +192,18 @@ fn write_and_die(path: &Path, chunks: u64) -> Outcome {
     replace(&store, &tables, &[1], 3, Durability::Sync)?;
     count.look("written at once");
     println!("at most {} descriptors", count.highest);
-    // Without closing anything.
+    // Exit without closing the store.
     std::process::exit(0)
 }
 
-/// Recovers, looks at everything, verifies, rebuilds and closes.
+/// Recovers the store, reads every table, verifies, rebuilds the indexes and closes.
 fn recover(path: &Path, chunks: u64) -> Outcome {
     let mut count = Count::new();
     let store = open(path)?;
     count.look("recovered");
     let rows = chunks * ROWS_OF_A_CHUNK - 1;
-    // A row of each chunk has 2 instead of 1, and one more has 3.
+    // In each chunk one row has the value 2 instead of 1, and one more row of the table has the
+    // value 3.
     check_all(&store, (rows, rows + chunks + 2))?;
     count.look("looked at");
     let report = store.verify(|_| ())?;
@@ -211,7 +215,7 @@ fn recover(path: &Path, chunks: u64) -> Outcome {
     count.look("settled");
     store.close()?;
     count.look("closed");
-    // What was closed in order is opened again, looked at, and closed.
+    // Open the cleanly closed store again, read it, and close it.
     let store = open(path)?;
     count.look("opened again");
     check_all(&store, (rows, rows + chunks + 2))?;
@@ -220,7 +224,7 @@ fn recover(path: &Path, chunks: u64) -> Outcome {
     Ok(())
 }
 
-/// Runs a test of this binary in a role, with so many descriptors.
+/// Runs a test of this binary in a role, with at most `limit` descriptors.
 fn run(test: &str, role: &str, limit: Option<usize>) -> Outcome {
     let inner = child::command(test, role);
     let mut command = match limit {
@@ -266,7 +270,7 @@ fn act(role: &str) -> Outcome {
     }
 }
 
-/// `PONGO_CHUNKS=40` makes it 10,000 chunks.
+/// Setting `PONGO_CHUNKS=40` in the environment raises the size to 10,000 chunks.
 #[test]
 fn a_store_of_250_tables_needs_64_descriptors() -> Outcome {
     if let Some(role) = child::role() {
@@ -283,7 +287,8 @@ fn a_store_of_250_tables_needs_64_descriptors() -> Outcome {
     Ok(())
 }
 
-/// Rows of more chunks than there are descriptors are replaced by one transaction, and then each by one of its own.
+/// Replaces rows of more chunks than there are descriptors, first in one transaction, then in one
+/// transaction per row.
 fn versions(path: &Path, chunks: u64) -> Outcome {
     let mut count = Count::new();
     let store = open(path)?;
@@ -328,19 +333,19 @@ fn version_maps_of_more_chunks_than_descriptors() -> Outcome {
     run("version_maps_of_more_chunks_than_descriptors", &format!("versions 300 {}", path.display()), Some(64))
 }
 
-/// Descriptors that others in the process have.
+/// Descriptors that other parts of the process hold.
 #[derive(Default)]
 struct Hog(Vec<std::fs::File>);
 
 impl Hog {
-    /// Takes all that are left, but so many.
+    /// Takes all free descriptors except `leave`.
     fn grow(&mut self, leave: usize) {
         self.0.extend(std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()));
         self.0.truncate(self.0.len().saturating_sub(leave));
     }
 }
 
-/// Whether an error says that there were no descriptors, and nothing worse.
+/// Returns whether an error reports a lack of descriptors and nothing worse.
 fn is_harmless(error: &CommitError) -> bool {
     let text = error.to_string();
     let refused = matches!(error, CommitError::Refused(_));
@@ -366,12 +371,13 @@ fn moment(path: &Path) -> Outcome {
     let (mut refused, mut id) = (0, 0);
     for leave in [0, 1, 2, 3, 4, 0, 1] {
         let mut hog = Hog::default();
-        // Over the ends of chunks; rows are replaced, so that version maps are made; a table is made.
+        // The rows cross the ends of chunks. Rows are replaced, so that version maps are created; a
+        // table is created.
         for n in 0..200 {
             id += 1;
             let durability = if n % 20 == 0 { Durability::Sync } else { Durability::Relaxed };
             for (id, other) in [(id, false), (id / 3, false), (id, true)] {
-                // What the store gave up itself is gone too.
+                // Take the descriptors that the store itself has closed since.
                 hog.grow(leave);
                 match put(&store, id, other, durability) {
                     Ok(()) => acknowledged.push((id, other)),
@@ -383,7 +389,7 @@ fn moment(path: &Path) -> Outcome {
             }
         }
         drop(hog);
-        // And goes on.
+        // With descriptors available, commits succeed again.
         for other in [false, true] {
             id += 1;
             put(&store, id, other, Durability::Sync)?;
@@ -412,7 +418,7 @@ fn moment(path: &Path) -> Outcome {
     Ok(())
 }
 
-/// A process that comes when it is over.
+/// Opens the store in another process after the shortage and commits to it.
 fn other(path: &Path, id: u64) -> Outcome {
     let store = open(path)?;
     put(&store, id + 1, false, Durability::Sync)?;
@@ -421,7 +427,8 @@ fn other(path: &Path, id: u64) -> Outcome {
     Ok(())
 }
 
-/// Opening, recovering and closing where there is nothing left: an error, and later it works.
+/// Opens, recovers and closes the store with few or no descriptors left. An open without enough
+/// descriptors returns an error, and a later open succeeds.
 fn without(path: &Path) -> Outcome {
     let mut opened = 0;
     for leave in 0..40 {
@@ -431,7 +438,7 @@ fn without(path: &Path) -> Outcome {
             Ok(store) => {
                 opened += 1;
                 hog.grow(0);
-                // Reading what is mapped needs none.
+                // Reading mapped data needs no descriptor.
                 drop(store);
             }
             Err(error) => assert!(error.to_string().contains("too many files open"), "{leave} left: {error}"),
@@ -445,7 +452,7 @@ fn without(path: &Path) -> Outcome {
     Ok(())
 }
 
-/// Leaves a store for [`without`] to recover.
+/// Creates a store for [`without`] to recover, and exits without closing it.
 fn leave(path: &Path) -> Outcome {
     let store = open(path)?;
     for part in 0..10 {
@@ -457,8 +464,8 @@ fn leave(path: &Path) -> Outcome {
     std::process::exit(0)
 }
 
-/// Under a limit of maps that all tables together do not keep to. What nobody uses gives its maps up; what it had is there
-/// again when it is used.
+/// Uses the store under a limit of maps that is too low for all tables together. Tables that are
+/// not in use release their maps; their data is mapped again when it is used.
 fn few_maps(path: &Path, chunks: u64) -> Outcome {
     const LIMIT: usize = 1800;
     pongo_core::storage::set_map_limit(LIMIT);
@@ -468,7 +475,7 @@ fn few_maps(path: &Path, chunks: u64) -> Outcome {
         let now = maps() - before;
         most.set(most.get().max(now));
         println!("{at}: {} descriptors, {now} maps of at most {LIMIT}", descriptors());
-        // Neighbours of reserved addresses, and what the allocator does.
+        // The tolerance covers the maps next to reserved addresses and those of the allocator.
         assert!(now < LIMIT + LIMIT / 8, "{now} maps at {at}");
     };
     let store = open(path)?;
@@ -477,7 +484,7 @@ fn few_maps(path: &Path, chunks: u64) -> Outcome {
     check_all(&store, (rows, rows))?;
     look("read");
     let tables = store.engine().begin_read()?.tables()?;
-    // A snapshot keeps what it sees.
+    // A snapshot keeps its data mapped.
     let held = store.engine().begin_read()?;
     assert_eq!(sum(held.view(&tables[3])?.ok_or("table 3")?)?, (rows, rows));
     let mut expected = rows;
@@ -498,7 +505,8 @@ fn few_maps(path: &Path, chunks: u64) -> Outcome {
     look("verified");
     store.stats()?;
     look("counted");
-    // What a snapshot sees stays mapped, beyond the limit too. Once it is gone, commits find that.
+    // What a snapshot sees stays mapped, beyond the limit too. After the snapshot is dropped, later
+    // commits release these maps.
     let all = store.engine().begin_read()?;
     for table in &tables {
         all.view(table)?;

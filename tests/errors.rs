@@ -1,4 +1,5 @@
-//! Every public error prints as its message where a program prints it with `{:?}`: from `main`, `unwrap` and `expect`.
+//! The `{:?}` output of every public error is its message, since programs print errors that way:
+//! from `main`, `unwrap` and `expect`.
 
 use std::error::Error;
 use std::ops::Bound;
@@ -30,7 +31,7 @@ fn a_text_that_does_not_fit_is_named_with_its_column() {
         said,
         "the text \"UAL\" (3 bytes) does not fit into a FixedStr<2>: shorten it, take a larger N, or keep it as Text"
     );
-    // As it comes out of `main`.
+    // An error as `main` prints it.
     let main = || -> Result<(), Box<dyn Error>> {
         let carrier = Flight::CARRIER.text("UAL")?;
         println!("{carrier}");
@@ -79,7 +80,7 @@ fn errors_of_every_operation_print_their_messages() -> Result<(), Box<dyn Error>
     Ok(())
 }
 
-/// No error of these crates derives `Debug`: each message is what is printed.
+/// No error of these crates derives `Debug`: each prints its message.
 #[test]
 fn no_error_derives_debug() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

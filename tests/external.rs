@@ -1,5 +1,6 @@
-//! Keys that are not fields of their records, beside `BTreeMap`s: random operations, savepoints, snapshots of all ages, ranges of
-//! all kinds from both ends, reopening with the indexes lost. And what is refused.
+//! External keys (keys that are not fields of their records), compared with `BTreeMap`s: random
+//! operations, savepoints, snapshots of all ages, ranges of all kinds from both ends, reopening
+//! after the indexes were deleted, and rejected operations.
 
 #[path = "support/bounds.rs"]
 mod bounds;
@@ -34,7 +35,8 @@ fn note(rng: &mut Rng) -> Note {
     Note { group: rng.below(7) as u16, _pad: [0; 6], stamp: rng.next() }
 }
 
-/// Keys that are hard to tell apart: prefixes of one another, least and greatest bytes, long ones with long beginnings in common.
+/// Returns a random key that is hard to tell from others: prefixes of one another, least and
+/// greatest bytes, long keys with long common prefixes.
 fn key(rng: &mut Rng) -> Key {
     let mut key = match rng.below(40) {
         0..30 => Vec::new(),
@@ -49,7 +51,7 @@ fn key(rng: &mut Rng) -> Key {
 
 fn open(path: &Path) -> Outcome<Store> {
     let options = Options::new().ordered_tuning(50, 400, 300, 30);
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     Ok(unsafe { options.open(path)? })
 }
 
@@ -69,7 +71,7 @@ impl Run {
         self.store.as_ref().expect("it is open")
     }
 
-    /// One to many operations, with savepoints among them.
+    /// Commits one transaction of one or more operations, with savepoints among them.
     fn commit(&mut self) -> Outcome {
         let rng = &mut self.rng;
         let durability = if rng.below(2) == 0 { Durability::Relaxed } else { Durability::Sync };
@@ -159,7 +161,7 @@ impl Run {
     }
 }
 
-/// Every way of looking, at one snapshot.
+/// Checks every read method on one snapshot.
 fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     let notes = snapshot.external::<Note>()?;
     let pairs = |map: &Map| map.iter().map(|(key, note)| (key.clone(), *note)).collect::<Vec<_>>();
@@ -185,7 +187,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     assert!(rows == all, "all rows");
 
     for _ in 0..6 {
-        // Now and then a key that is there.
+        // Sometimes an existing key.
         let mut pick = || match map.keys().nth(rng.below(1 + 2 * map.len() as u64) as usize) {
             Some(key) => key.clone(),
             None => key(rng),
@@ -195,7 +197,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
             std::mem::swap(&mut from, &mut to);
         }
         let (start, end) = (bound(rng.next(), from.clone()), bound(rng.next(), to.clone()));
-        // `BTreeMap::range` panics at two equal bounds that are excluded.
+        // `BTreeMap::range` panics if both bounds are equal and excluded.
         let within = |key: &Key| {
             (match &start {
                 Bound::Included(start) => key >= start,
@@ -256,7 +258,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     Ok(())
 }
 
-/// Lose the indexes and nothing is lost.
+/// Deleting the indexes loses no data.
 #[test]
 fn random_operations_agree_with_a_map() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -299,7 +301,7 @@ fn random_operations_agree_with_a_map() -> Outcome {
     run.check_all()
 }
 
-/// Without sled, and in memory: the same answers from the rows alone.
+/// Without sled, and in memory: the rows alone give the same results.
 #[test]
 fn random_operations_without_an_ordered_index() -> Outcome {
     let store = Options::new().ordered(false).ordered_tuning(50, 100, 300, 30).in_memory()?;
@@ -323,11 +325,12 @@ struct Map256 {
     cells: [[Cell; 256]; 256],
 }
 
-/// Structchunk's case: nested arrays under text keys, filled where they lie, and changed and put as wholes.
+/// Nested arrays under text keys (the use case of structchunk), filled in place, modified, and put
+/// as whole records.
 #[test]
 fn nested_arrays_under_text_keys() -> Outcome {
     let folder = tempfile::tempdir()?;
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path())? };
     let tx = store.begin_write()?;
     let mut maps = tx.external::<Map256>()?;
@@ -378,7 +381,7 @@ fn nested_arrays_under_text_keys() -> Outcome {
     Ok(())
 }
 
-/// By the derive alone, with the largest alignment that there is.
+/// Uses the derive alone, with the largest supported alignment.
 #[derive(Clone, Copy, PartialEq, Debug, PongoRecord, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[zerocopy(crate = "pongo::zerocopy")]
 #[pongo(table = "wide", key = "external", unique(low))]
@@ -421,7 +424,7 @@ fn strictly_aligned_values_and_unique_fields() -> Outcome {
     Ok(())
 }
 
-/// Any length up to the limit; beyond it nothing is put, and nothing is found.
+/// A key may have any length up to the limit. A longer key is not put and not found.
 #[test]
 fn keys_have_at_most_65535_bytes() -> Outcome {
     let store = Store::in_memory()?;
@@ -452,14 +455,15 @@ fn keys_have_at_most_65535_bytes() -> Outcome {
 
 type NoteRow = <Note as ExternalRecord>::Row;
 
-/// Two keys with one digest, which nobody has found for xxh3 by chance: forged, by a row whose digest is another key's.
+/// Two keys with the same digest. No such pair is known for xxh3, so the test forges one: a row
+/// that stores another key's digest.
 #[test]
 fn keys_with_one_digest_are_told_apart() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = |stamp| Note { group: 0, _pad: [0; 6], stamp };
     let tx = store.begin_write()?;
-    // What lies in the row of "a twin" is the digest of "asked for".
+    // The row of "a twin" stores the digest of "asked for".
     let twin = tx.blob(b"a twin")?.into();
     let digest = pongo::key_digest(b"asked for");
     tx.table::<NoteRow>()?.put(&value(7).into_row(digest, twin))?;
@@ -492,7 +496,7 @@ fn keys_with_one_digest_are_told_apart() -> Outcome {
     let report = store.verify(|_| ())?;
     assert!(report.to_string().contains("expected key \"a twin\" with digest"), "{report}");
 
-    // Once the one is gone the other can come, and each snapshot has its own.
+    // After the one is deleted the other can be inserted, and each snapshot sees its own.
     let tx = store.begin_write()?;
     assert!(tx.table::<NoteRow>()?.delete(&digest)?);
     tx.external::<Note>()?.insert("asked for", &value(8))?;
@@ -506,7 +510,8 @@ fn keys_with_one_digest_are_told_apart() -> Outcome {
     Ok(())
 }
 
-/// A key's bytes are written once, however often there is a new value under it, and not at all if nothing was put.
+/// A key's bytes are written once, however often its value is replaced, and are not written if
+/// nothing was put.
 #[test]
 fn bytes_of_a_key_are_written_once() -> Outcome {
     let store = Store::in_memory()?;
@@ -528,7 +533,7 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
         notes.put(&key, &value(stamp))?;
         notes.update(&key, |note| note.group = 3)?;
         notes.alloc(&key)?.stamp = stamp;
-        // Behind it lies nothing: the next bytes begin where the heap ends.
+        // Nothing was written after it: the next bytes start where the heap ends.
         drop(notes);
         tx.commit()?;
         assert_eq!(place(&store)?.addr(), first.addr());
@@ -539,7 +544,7 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
     Ok(())
 }
 
-/// A row whose key's bytes are not there is refused, as one with a forged text is.
+/// A row whose key bytes are not in the heap is rejected, like a row with a forged text.
 #[test]
 fn a_row_without_its_key_is_refused() -> Outcome {
     let store = Store::in_memory()?;
@@ -551,14 +556,15 @@ fn a_row_without_its_key_is_refused() -> Outcome {
     Ok(())
 }
 
-/// Rot in the bytes of a key is an error wherever they are needed, and never an answer.
+/// Corruption in the bytes of a key is an error wherever they are needed, and never a result.
 #[test]
 fn a_key_that_rotted_is_no_answer() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = Note { group: 0, _pad: [0; 6], stamp: 0 };
     let tx = store.begin_write()?;
-    // More than a block, which is compared when it is first touched; what lies behind the last whole one at each open.
+    // More than one block. A whole block is verified when it is first read; the bytes after the
+    // last whole block are verified at each open.
     let others = (0..3000).map(|number| format!("another key {number:040}"));
     tx.external::<Note>()?
         .extend(std::iter::once("a key".to_owned()).chain(others).map(|key| (key, value)))?;
@@ -606,7 +612,8 @@ fn a_table_with_and_without_a_key_field_are_two_layouts() -> Outcome {
     Ok(())
 }
 
-/// Keys of many lengths with no memory, or next to none, to sort them in: each range looks rows through, and ends.
+/// Keys of many lengths with no memory, or almost none, for sorting them: each range scans rows and
+/// terminates.
 #[test]
 fn little_memory_is_no_endless_search() -> Outcome {
     for memory in [0, 1, 10, 100, 1000, 100_000] {

@@ -1,4 +1,5 @@
-//! Filters: whatever is skipped, the rows are those that a plain look at each row gives. And that something is skipped.
+//! Filters: whatever a filter skips, its rows are those that a test of each row gives. The tests
+//! also check that something is skipped.
 
 #[path = "support/folder.rs"]
 mod folder;
@@ -18,7 +19,7 @@ use rng::Rng;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Looks with random conditions, in every way there is.
+/// Applies random conditions to one snapshot, by every method.
 fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
     let table = snapshot.table::<Mix>()?;
     let all: Vec<(RowId, &Mix)> = table.entries().collect::<Result<_, _>>()?;
@@ -56,7 +57,7 @@ fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
     Ok(())
 }
 
-/// One transaction of random changes.
+/// Commits one transaction of random changes.
 fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
     let tx =
         store.begin_write_with(if rng.below(4) == 0 { Durability::Sync } else { Durability::Relaxed })?;
@@ -131,7 +132,7 @@ fn the_same_from_files_that_are_closed_and_opened() -> Outcome {
 
 #[allow(unsafe_code, reason = "a folder of the test's own")]
 fn open(path: &Path, chunk: u64) -> Outcome<Store> {
-    // SAFETY: nobody else knows the folder.
+    // SAFETY: no other process knows the folder.
     Ok(unsafe { Options::new().chunk_size(chunk).open(path) }?)
 }
 
@@ -149,7 +150,7 @@ fn zones_files(store: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// 64 bytes: a zone is 1024 rows.
+/// A row of 64 bytes, so that a zone is 1024 rows.
 #[pongo::record]
 #[pongo(table = "trades")]
 #[derive(Debug, PartialEq)]
@@ -199,7 +200,8 @@ fn what_is_skipped_is_what_can_be() -> Outcome {
     };
     let rest = (1, 100);
 
-    // Half of one zone, all of the next, half of a third; and the rows behind the last whole zone.
+    // Half of one zone, all of the next, half of a third; in addition the rows after the last whole
+    // zone.
     let late = Trade::ID.between(1536..3584);
     let explain = table.filter(&late).explain()?;
     assert_eq!(numbers(&explain), [(29, 29 * 1024), (1, 1024), (2 + rest.0, 2048 + rest.1)]);
@@ -214,7 +216,8 @@ fn what_is_skipped_is_what_can_be() -> Outcome {
     let said = explain.to_string();
     assert!(said.contains("33 zones, 32868 rows") && said.contains("`id in 1536..3584` rules out"), "{said}");
 
-    // The zone without a number, which comes behind all numbers, and the one without a value.
+    // The zone in which all values are NaN, which sorts after all numbers, and the zone without a
+    // value.
     let explain = table.filter(Trade::PRICE.ge(0.0)).explain()?;
     assert_eq!(numbers(&explain), [(0, 0), (32, 32 * 1024), rest]);
     for not_nan in [Trade::PRICE.between(0.0..f64::NAN), Trade::PRICE.between(..=f64::INFINITY)] {
@@ -231,7 +234,8 @@ fn what_is_skipped_is_what_can_be() -> Outcome {
     let explain = table.filter(Trade::FEE.ge(0.0)).explain()?;
     assert_eq!(numbers(&explain), [(1, 1024), (31, 31 * 1024), rest]);
 
-    // Two conditions that nothing meets both of; strings; one that nothing is known of; a list.
+    // Two conditions that no row meets together; strings; a condition about which zones record
+    // nothing; a list.
     let explain = table.filter(Trade::DAY.eq(2).and(Trade::WHO.gt("t00004096".parse()?))).explain()?;
     assert_eq!(numbers(&explain), [(32, 32 * 1024), (0, 0), rest]);
     assert_eq!(explain.conditions.iter().map(|part| part.ruled_out.zones).collect::<Vec<_>>(), [31, 4]);
@@ -288,7 +292,8 @@ fn zones_are_kept_for_rows_that_a_checkpoint_covers_only() -> Outcome {
         Ok(explain.skipped.rows)
     };
     assert_eq!(skipped(&store)?, 18 * 1024);
-    // What a power cut may take back leaves nothing behind that could speak of what comes in its place.
+    // Rows that a power failure may lose have no zones file: it could describe other rows that take
+    // their place later.
     assert_eq!(zones_files(folder.path())?, Vec::<PathBuf>::new());
     store.close()?;
 
@@ -302,7 +307,8 @@ fn zones_are_kept_for_rows_that_a_checkpoint_covers_only() -> Outcome {
     Ok(())
 }
 
-/// Stores that are the same up to a point and differ behind it: files of one that lie in the other.
+/// Stores with the same first rows and different later ones, where the zones files of one are
+/// copied into the other. Filters must not trust them.
 #[test]
 fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -336,7 +342,8 @@ fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
     let own = zones_files(&path("a"))?;
     assert!(own.len() > 5);
     let right: Vec<_> = own.iter().map(std::fs::read).collect::<Result<_, _>>()?;
-    // Of the same store with other rows, of another store, of another chunk: each is put right by the filter.
+    // Zones files of the same store with other rows, of another store, and of another chunk: the
+    // filter rewrites each of them.
     for from in ["b", "c", "a"] {
         let foreign: Vec<_> =
             zones_files(&path(from))?.iter().map(std::fs::read).collect::<Result<_, _>>()?;
@@ -392,7 +399,8 @@ fn a_damaged_zones_file_is_made_anew() -> Outcome {
             assert_eq!(std::fs::read(file)?, *right);
         }
     }
-    // One who died while it wrote: no file is made while what it left is there, and nobody minds.
+    // The leftover of a process that was killed while it wrote a zones file: no file is created
+    // while the leftover exists, and filters still work.
     let leftover = files[0].with_extension("zones.new");
     std::fs::remove_file(&files[0])?;
     let store = open(folder.path(), 64 << 10)?;
@@ -425,7 +433,7 @@ fn a_filter_tells_of_damaged_rows_that_it_looks_at() -> Outcome {
     Ok(())
 }
 
-/// A condition in code of one's own, together with one that skips.
+/// A condition in user code, together with one that can skip zones.
 #[test]
 fn a_condition_of_ones_own_can_stand_beside_others() -> Outcome {
     struct Odd;

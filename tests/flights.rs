@@ -1,4 +1,5 @@
-//! The flights example's answers, against numbers computed from the CSVs by other means (Python's `csv`).
+//! The results of the flights example, compared with numbers that were computed from the CSVs by
+//! other means (Python's `csv`).
 
 #[path = "../examples/flights/csv_rows.rs"]
 mod csv_rows;
@@ -23,7 +24,7 @@ fn folder_of_csvs() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/nycflights13"))
 }
 
-/// Code, flights, departures, sum of delays.
+/// Code, number of flights, number of departures, sum of delays.
 const CARRIERS: [(&str, u64, u64, i64); 16] = [
     ("9E", 18460, 17416, 291_296),
     ("AA", 32729, 32093, 275_551),
@@ -146,7 +147,7 @@ const LATEST: [Line<'_>; 6] = [
     ("DL", 2391, "JFK", 1900, Some(960)),
 ];
 
-/// What indexes and filters answer.
+/// Checks the results of indexes and filters.
 fn check_orders(snapshot: &Snapshot) -> Result<(), Error> {
     let day = csv_rows::moment("2013-07-04T04:00:00Z")?..csv_rows::moment("2013-07-05T04:00:00Z")?;
     let found = queries::departures(snapshot, day)?.collect::<Result<Vec<_>, _>>()?;
@@ -165,16 +166,16 @@ fn check_orders(snapshot: &Snapshot) -> Result<(), Error> {
     assert_eq!((late.flights, late.delay), (1396, 180_292));
     let of = |share: pongo::Share| share.rows;
     assert_eq!(of(late.explain.all), 336_776);
-    // The months lie one behind the other.
+    // The rows are stored in the order of the months.
     assert!(of(late.explain.tested) < 336_776 / 8, "{}", late.explain);
     assert_eq!(late.explain.conditions[0].condition, "month == 7");
     Ok(())
 }
 
-/// What a store made before the indexes were there has in its schema.
+/// A store whose schema was created before the indexes existed.
 #[test]
 fn a_table_without_the_indexes_gives_the_answers() -> Result<(), Error> {
-    /// [`Flight`] as it was, under the same name.
+    /// [`Flight`] as it was before, under the same name.
     mod before {
         use pongo::prelude::*;
 

@@ -1,8 +1,9 @@
-//! Stores that older releases wrote: opened, compared row by row, written to, closed and opened again.
+//! Stores that older releases wrote: each is opened, compared row by row, written to, closed and
+//! opened again.
 //!
-//! `tests/fixtures/vN.NAME.zst` are whole folders, packed by [`write_fixtures`] at the last release that
-//! wrote format version N. They are never written again: a release that changes the format adds those of the
-//! version before.
+//! `tests/fixtures/vN.NAME.zst` are whole folders, packed by [`write_fixtures`] at the last release
+//! that wrote format version N. They are never written again: a release that changes the format
+//! adds the fixtures of the previous version.
 
 #[path = "support/child.rs"]
 mod child;
@@ -27,10 +28,10 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.zst"))
 }
 
-/// The format version of this release, which is the last to write it when its fixtures are written.
+/// The format version of this release.
 const WRITES: u32 = 2;
 
-/// Writes the fixtures of this release's format. Run at the release that is the last to write it:
+/// Writes the fixtures of this release's format. Run it at the last release that writes the format:
 /// `cargo test --test format write_fixtures -- --ignored`.
 #[test]
 #[ignore = "run at the release that is the last to write a format"]
@@ -38,7 +39,7 @@ fn write_fixtures() -> Outcome {
     if let Some(role) = child::role() {
         let (how, path) = role.split_once(' ').ok_or("a role is two words")?;
         write(how, Path::new(path))?;
-        // Killed: nothing is dropped, so nothing is closed.
+        // Exits like a killed process: nothing is dropped, so nothing is closed.
         std::process::exit(0);
     }
     let folder = tempfile::tempdir()?;
@@ -55,14 +56,14 @@ fn write_fixtures() -> Outcome {
     Ok(())
 }
 
-/// Makes the store of a fixture, as far as its process lives.
+/// Writes the store of a fixture, up to the end of its process.
 fn write(how: &str, path: &Path) -> Outcome {
     let store = open(path)?;
     for (number, steps) in FIRST.iter().enumerate() {
         perform(&store, steps, if number == 2 { Durability::Relaxed } else { Durability::Sync })?;
     }
     if how == "killed-early" {
-        // Never closed: the only checkpoint is that of the making.
+        // Never closed: the only checkpoint is the initial one.
         std::process::exit(0);
     }
     store.settle()?;
@@ -77,12 +78,12 @@ fn write(how: &str, path: &Path) -> Outcome {
     Ok(())
 }
 
-/// The fixtures, and what was done to each.
+/// The fixtures, and the transactions of each.
 const FIXTURES: [(&str, &[&[&[Step]]]); 3] =
     [("v1.closed", &[FIRST]), ("v1.killed", &[FIRST, SECOND]), ("v1.killed-early", &[FIRST])];
 
-/// Each fixture, with its hash indexes and ordered indexes and without: every row is there; it is written to,
-/// closed and opened again, and `verify` finds nothing.
+/// Opens each fixture with its hash and ordered indexes and without them: every row is present, the
+/// store can be written to, closed and opened again, and `verify` finds nothing.
 #[test]
 fn stores_of_older_formats_open() -> Outcome {
     for (name, done) in FIXTURES {

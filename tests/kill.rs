@@ -1,8 +1,10 @@
-//! `kill -9` in the middle of commits, of bulk loads and of recovery, in a loop over one store: every acknowledged commit
-//! is there, no half of one is, and whatever way one looks, the same rows are found.
+//! `kill -9` in the middle of commits, of bulk loads and of recovery, in a loop over one store:
+//! every acknowledged commit is present, no commit is present in part, and all read methods return
+//! the same rows.
 //!
-//! The child does transactions 1, 2, 3, …; what transaction n does follows from n and its kind alone. So the parent can
-//! redo them in a model and compare the store, whole, with the model after as many transactions as the store has.
+//! The child runs transactions 1, 2, 3, …; the changes of transaction n follow from n and its kind
+//! alone. So the parent can repeat them in a model and compare the whole store with the model after
+//! the same number of transactions.
 
 #[path = "support/child.rs"]
 mod child;
@@ -34,7 +36,7 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
     unsafe { options.open(path) }
 }
 
-/// The child: opens the store and goes on where it ended, until it is killed.
+/// Runs the child: opens the store and continues with the next transaction, until it is killed.
 fn work_until_killed(role: &str) -> Outcome {
     let (bulk, path) = role.split_once(' ').ok_or("a role is two words")?;
     say("opening");
@@ -52,7 +54,7 @@ fn work_until_killed(role: &str) -> Outcome {
     Ok(())
 }
 
-/// When a child is killed: so many microseconds after it said a word for the nth time.
+/// The moment of a kill: `delay` microseconds after the child printed `word` for the `nth` time.
 #[derive(Clone, Copy, Debug)]
 struct Moment {
     bulk: bool,
@@ -64,7 +66,7 @@ struct Moment {
 impl Moment {
     fn draw(round: u64, rng: &mut Rng) -> Self {
         let (bulk, word, nth, longest) = match round % 4 {
-            // Mostly while it recovers from the last kill.
+            // Usually while it recovers from the last kill.
             0 => (false, "opening", 1, 6_000),
             1 => (false, "acknowledged", 1 + rng.below(100), 2_000),
             2 => (true, "loading", 1, 60_000),
@@ -74,7 +76,7 @@ impl Moment {
     }
 }
 
-/// What a child had said when it was killed.
+/// The lines that a child had printed when it was killed.
 #[derive(Default, Debug)]
 struct Said {
     opened: bool,
@@ -115,7 +117,7 @@ fn run_and_kill(path: &Path, moment: Moment) -> Said {
     }
     assert!(kill_at.is_some(), "the child hangs: {moment:?}, {said:?}");
     running.kill();
-    // What it said in its last moments counts.
+    // Lines that the child printed just before the kill count as well.
     running.lines.iter().for_each(|line| said.note(&line));
     said
 }
@@ -136,7 +138,8 @@ fn kill_9_loses_no_acknowledged_commit() -> Outcome {
         acknowledged = said.acknowledged.max(acknowledged);
         begun = said.begun.max(begun);
         never_opened += u64::from(!said.opened);
-        // Some stores are left to the next child as they are, so that it recovers, and is killed in doing so.
+        // Some stores are left to the next child as they are, so that the child recovers them and
+        // is killed during recovery.
         if round % 4 == 3 && rng.below(4) != 0 {
             continue;
         }
@@ -152,7 +155,7 @@ fn kill_9_loses_no_acknowledged_commit() -> Outcome {
             model.perform(work.ok_or("a transaction is missing between others")?.kind);
         }
         model.compare(&snapshot)?;
-        // What is there is kept, whether or not it was acknowledged.
+        // Every transaction that is present is kept, whether or not it was acknowledged.
         acknowledged = done;
     }
     println!(

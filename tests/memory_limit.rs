@@ -1,6 +1,8 @@
-//! A table larger than the memory that the process may use, page cache included: scans, look-ups, ranges and filters go on.
+//! A table larger than the memory that the process may use, page cache included: scans, look-ups,
+//! ranges and filters still work.
 //!
-//! Needs root and the kernel's memory controller (cgroup version 1 or 2); says so and passes where they are missing.
+//! Needs root and the kernel's memory controller (cgroup version 1 or 2). Without them the test
+//! prints that and passes.
 
 #[path = "support/child.rs"]
 mod child;
@@ -16,7 +18,7 @@ use pongo::prelude::*;
 use running::{Running, say};
 
 const ROWS: u64 = 2_500_000;
-/// Less than a third of the bytes of the rows.
+/// Memory limit in bytes: less than a third of the bytes of the rows.
 const LIMIT: u64 = 48 << 20;
 
 #[pongo::record]
@@ -35,11 +37,11 @@ fn sample(id: u64) -> Sample {
 }
 
 fn open(path: &Path) -> Outcome<Store> {
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     Ok(unsafe { Store::open(path)? })
 }
 
-/// A group whose processes together get `LIMIT` bytes; removed when dropped.
+/// A control group whose processes together get `LIMIT` bytes. It is removed when dropped.
 struct Group(PathBuf);
 
 impl Group {
@@ -66,7 +68,8 @@ impl Drop for Group {
     }
 }
 
-/// What is in the cache already would cost the child nothing.
+/// Drops the files from the page cache, since cached pages would not count against the child's
+/// limit.
 fn drop_from_cache(folder: &Path) -> Outcome {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
@@ -85,7 +88,7 @@ fn drop_from_cache(folder: &Path) -> Outcome {
 
 fn ask_everything(path: &Path) -> Outcome {
     say("ready");
-    // Only once this process is in the group.
+    // Continue only after this process was added to the group.
     std::io::stdin().read_line(&mut String::new())?;
     let store = open(path)?;
     let snapshot = store.begin_read()?;

@@ -1,5 +1,5 @@
-//! Random transactions on two tables, beside a `BTreeMap` of each: after every commit each live snapshot shows what the
-//! maps were at its commit, by every way of looking.
+//! Random transactions on two tables, compared with a `BTreeMap` for each. After every commit each
+//! live snapshot must show the maps as they were at its commit, by every read method.
 
 #[path = "support/folder.rs"]
 mod folder;
@@ -16,17 +16,17 @@ use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
 use rng::Rng;
 
-/// Keys are drawn from so few that most operations meet a row.
+/// The number of keys is small enough that most operations meet an existing row.
 const STOPS: u64 = 400;
 const LEGS: u32 = 24;
 
-/// A store under test, with the snapshots that are alive and the maps that they must show.
+/// A store under test, with the live snapshots and the maps that they must show.
 struct Run {
     store: Store,
     maps: Maps,
     pinned: Vec<(Snapshot, Maps)>,
     rng: Rng,
-    /// Ever higher: what makes versions of a row differ.
+    /// Counts up; makes the versions of a row differ.
     clock: i64,
 }
 
@@ -47,7 +47,7 @@ impl Run {
         Leg { from, to, closed: self.clock % 3 == 0, _pad: 0, minutes: self.clock }
     }
 
-    /// One random operation on the stops, in the table and in the map.
+    /// Applies one random operation on the stops to the table and to the map.
     fn change_stops(&mut self, tx: &mut WriteTransaction, map: &mut BTreeMap<u64, i64>) -> Outcome {
         let stop = self.stop(tx)?;
         let (id, visits) = (stop.id, stop.visits);
@@ -96,7 +96,8 @@ impl Run {
         Ok(())
     }
 
-    /// A bulk load: keys come twice inside it, and many are there already. Now and then a large one, of several chunks.
+    /// Loads random rows in bulk. Keys occur twice, and many exist already. Some loads are large
+    /// and fill several chunks.
     fn load(&mut self, tx: &mut WriteTransaction, maps: &mut Maps) -> Outcome {
         let count = if self.rng.below(12) == 0 { 3000 } else { self.rng.below(200) };
         let stops: Vec<Stop> = (0..count).map(|_| self.stop(tx)).collect::<Outcome<_>>()?;
@@ -108,7 +109,7 @@ impl Run {
         Ok(())
     }
 
-    /// A transaction of random operations, which sees itself on the way.
+    /// Runs a transaction of random operations that also reads its own changes.
     fn transaction(&mut self) -> Outcome {
         let durability = if self.rng.below(4) == 0 { Durability::Sync } else { Durability::Relaxed };
         let mut tx = self.store.begin_write_with(durability)?;
@@ -145,7 +146,7 @@ impl Run {
         Ok(())
     }
 
-    /// A step: mostly a transaction, and then and now what else there is to do.
+    /// Runs one step: usually a transaction, sometimes another operation.
     fn step(&mut self) -> Outcome {
         match self.rng.below(12) {
             0 => self.pinned.push((self.store.begin_read()?, self.maps.clone())),
@@ -210,8 +211,8 @@ fn on_disk() -> Outcome {
     Ok(())
 }
 
-/// The process ends without closing the store, as far as the files can tell: what is copied is what a power cut leaves in a
-/// quiet moment after a `Sync` commit.
+/// Copies the files of an open store, as if the process had ended without closing it: the copy is
+/// what a power failure leaves when the store is idle after a `Sync` commit.
 #[test]
 fn on_a_copy_of_an_open_store() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -234,7 +235,8 @@ fn on_a_copy_of_an_open_store() -> Outcome {
     Ok(())
 }
 
-/// Recovery leaves deleted keys out of the index that it rebuilds: rows put later have no link to the dead ones.
+/// Recovery leaves deleted keys out of the index that it rebuilds, so that rows put later have no
+/// link to deleted ones.
 #[test]
 fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -265,7 +267,7 @@ fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
     Ok(())
 }
 
-/// Old snapshots are looked at by other threads while commits and rebuilds go on.
+/// Other threads read old snapshots while commits and rebuilds run.
 #[test]
 fn snapshots_in_other_threads() -> Outcome {
     let mut run = Run::new(options().in_memory()?, Rng::seeded("snapshots_in_other_threads"));

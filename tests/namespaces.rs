@@ -1,7 +1,8 @@
-//! Processes in several mount namespaces, behind a bind mount, in a chroot and without `/proc`, with one store: they join,
-//! write in turn, see each other, and exclude each other by the same locks.
+//! Processes in several mount namespaces, with a bind mount, in a chroot and without `/proc`, that
+//! use one store: they join, write in turn, see each other's commits, and exclude each other with
+//! the same locks.
 //!
-//! Root alone may mount; elsewhere the tests say that they are skipped.
+//! Only root may mount. Without that right the tests print that they are skipped.
 
 #[path = "processes/agent.rs"]
 #[allow(dead_code, reason = "these tests tell it less")]
@@ -18,8 +19,8 @@ use std::time::Duration;
 use agent::{Agent, Outcome};
 use pongo::prelude::*;
 
-/// A way for another process to come to the store: a script that gets a folder to mount at as `$1`, the store's as `$2`, and
-/// becomes the rest of its arguments.
+/// A way in which another process reaches the store: a script that gets a mount folder as `$1` and
+/// the store's folder as `$2`, and that replaces itself by the command in its other arguments.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     name: &'static str,
@@ -40,7 +41,7 @@ const WAYS: [Way; 4] = [
         script: r#"mount -t tmpfs none /proc || exit 99; shift 2; exec "$@""#,
         moved: false,
     },
-    // Everything that is mounted, each mount another one than outside, but `/proc`.
+    // A copy of every mount except `/proc`, each a different mount from the one outside.
     Way {
         name: "a chroot",
         script: r#"mount --rbind / "$1" && umount -R -l "$1/proc" || exit 99; root=$1; shift 2; exec chroot "$root" "$@""#,
@@ -49,7 +50,7 @@ const WAYS: [Way; 4] = [
 ];
 
 impl Way {
-    /// A process that comes to the store this way.
+    /// Returns a command for a process that reaches the store in this way.
     fn command(self, test: &str, store: &Path, mount: &Path) -> Command {
         let seen = if self.moved { mount } else { store };
         let inner = child::command(test, &seen.display().to_string());
@@ -62,7 +63,7 @@ impl Way {
         command
     }
 
-    /// Whether this system lets the test go it.
+    /// Returns whether this system allows the test to use this way.
     fn is_open(self, mount: &Path, store: &Path) -> bool {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", self.script, "sh"]).args([mount, store]).arg("true");
@@ -70,7 +71,7 @@ impl Way {
     }
 }
 
-/// Runs `test` for each way that is open, or the other process's life if this is that.
+/// Runs `test` for each allowed way, or obeys commands if this is the other process.
 fn each_way(name: &str, test: impl Fn(Way, &Path, &Path) -> Outcome) -> Outcome {
     if let Some(path) = child::role() {
         return agent::obey(&path);
@@ -89,13 +90,14 @@ fn each_way(name: &str, test: impl Fn(Way, &Path, &Path) -> Outcome) -> Outcome 
     Ok(())
 }
 
-/// Both read and write; the store that one made and closed the other opens.
+/// Both processes read and write. The store that one of them created and closed is opened by the
+/// other.
 #[test]
 fn other_namespaces_join() -> Outcome {
     const NAME: &str = "other_namespaces_join";
     each_way(NAME, |way, path, mount| {
         let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
-        // The other one had it first.
+        // The other process opened the store first.
         let store = agent::open(path)?;
         let mut last = 0;
         for number in 0..60 {
@@ -113,12 +115,12 @@ fn other_namespaces_join() -> Outcome {
             assert_eq!(other.ask(&format!("now {number}")), here);
         }
         other.end();
-        // This one has it, and another comes.
+        // This process has the store open, and another one joins.
         let mut other = Agent::start_by(&mut way.command(NAME, path, mount));
         agent::put(&store, 60, 1, "here")?;
         assert_eq!(other.ask("now 60"), "61 rows, 61 cents, account 60: 1 of here");
         store.close()?;
-        // The last one closes it.
+        // The last process closes the store.
         other.ask("put 61 1 there");
         other.end();
         let store = agent::open(path)?;
@@ -127,7 +129,8 @@ fn other_namespaces_join() -> Outcome {
     })
 }
 
-/// A write transaction in one bars those in the other, and what a snapshot of one shows is kept by the other.
+/// A write transaction in one process excludes those of the other, and data that a snapshot of one
+/// process sees is kept by the other.
 #[test]
 fn locks_exclude_across_namespaces() -> Outcome {
     const NAME: &str = "locks_exclude_across_namespaces";
@@ -149,7 +152,8 @@ fn locks_exclude_across_namespaces() -> Outcome {
             agent::put(&store, number % 3, 8, "ada")?;
         }
         assert_eq!(other.ask("pinned old 1"), "1 rows, 5 cents, account 1: 5 of ada");
-        // The other way round: it holds the writer lock until it is killed, and takes the lock with it.
+        // In the other direction: the other process holds the writer lock until it is killed, which
+        // releases the lock.
         assert_eq!(other.ask("hold"), "held");
         let writer = {
             let store = store.clone();
@@ -164,7 +168,8 @@ fn locks_exclude_across_namespaces() -> Outcome {
     })
 }
 
-/// One that is killed in its commits leaves a whole store to one in another namespace, which was there or comes later.
+/// A process is killed during its commits. A process in another namespace, which was already
+/// running or starts later, finds a consistent store.
 #[test]
 fn a_kill_in_another_namespace_loses_nothing() -> Outcome {
     const NAME: &str = "a_kill_in_another_namespace_loses_nothing";
@@ -199,7 +204,7 @@ fn a_kill_in_another_namespace_loses_nothing() -> Outcome {
     })
 }
 
-/// Many come at once, by every way: each joins, and one at a time opens the store.
+/// Many processes start at once, in every way: each joins, and one at a time opens the store.
 #[test]
 fn many_namespaces_come_at_once() -> Outcome {
     const NAME: &str = "many_namespaces_come_at_once";
@@ -233,7 +238,8 @@ fn many_namespaces_come_at_once() -> Outcome {
         for agent in &mut agents {
             assert_eq!(agent.ask("now 0"), format!("{rows} rows, {rows} cents, account 0: 1 of 0"));
         }
-        // Every other round they are killed, so that those of the next one find a store to recover.
+        // In every other round the processes are killed, so that those of the next round have a
+        // store to recover.
         for agent in agents {
             if round % 2 == 0 { drop(agent) } else { agent.end() }
         }

@@ -1,5 +1,6 @@
-//! One order of floats and of what is absent: filters, zones, indexes and unique values say the same of random floats, NaN and both
-//! zeros included, and of `Maybe`s; and it is what this file says once more, by itself.
+//! One order of floats and of absent values: filters, zones, indexes and unique values agree on
+//! random floats, including NaN and both zeros, and on `Maybe`s. They are compared with this file's
+//! own implementation of the order.
 
 #![allow(clippy::duplicated_attributes, reason = "two indexes have a field in common")]
 
@@ -40,10 +41,10 @@ struct Level {
     _pad: [u8; 2],
 }
 
-/// A value of a column, wide enough for all of them; `None`: absent.
+/// A value of a column, wide enough for all of them. `None` means absent.
 type Value = Option<f64>;
 
-/// NaN behind all, one zero.
+/// Compares floats: NaN after all numbers, both zeros equal.
 fn float_order(a: f64, b: f64) -> Ordering {
     match (a.is_nan(), b.is_nan()) {
         (false, false) if a < b => Ordering::Less,
@@ -53,7 +54,7 @@ fn float_order(a: f64, b: f64) -> Ordering {
     }
 }
 
-/// The order of an index: what is absent comes first.
+/// Compares values in the order of an index: absent values come first.
 fn order(a: Value, b: Value) -> Ordering {
     match (a, b) {
         (Some(a), Some(b)) => float_order(a, b),
@@ -72,7 +73,7 @@ fn value_of<V>(bound: &Bound<V>) -> Option<&V> {
     }
 }
 
-/// Whether a row with these values lies within bounds.
+/// Returns whether a row with these values is within the bounds.
 fn lies_within(row: &[Value], start: &Bound<Vec<Value>>, end: &Bound<Vec<Value>>) -> bool {
     let from = match start {
         Bound::Included(start) => order_all(row, start).is_ge(),
@@ -84,7 +85,8 @@ fn lies_within(row: &[Value], start: &Bound<Vec<Value>>, end: &Bound<Vec<Value>>
         Bound::Excluded(end) => order_all(row, end).is_lt(),
         Bound::Unbounded => true,
     };
-    // An absent value compared with one of the end is less than it only where the start asks for absent ones by name.
+    // An absent value is below a present value of the end bound only if the start bound explicitly
+    // includes absent values.
     let compared_absent = value_of(end).and_then(|end| {
         let differs = (0..row.len()).find(|&place| order(row[place], end[place]).is_ne())?;
         (row[differs].is_none() && end[differs].is_some()).then_some(differs)
@@ -115,7 +117,8 @@ fn maybe<T>(rng: &mut Rng, value: T) -> Option<T> {
 }
 
 fn level(id: u64, rng: &mut Rng) -> Level {
-    // Stretches in which all are NaN, all absent, or none: zones that say so.
+    // Ranges of ids in which all values are NaN, all are absent, or none is, so that zones record
+    // it.
     let stretch = id / 1500 % 4;
     let value = if stretch == 1 { f64::NAN } else { float(rng) };
     let level = match stretch {
@@ -165,7 +168,7 @@ fn ids(rows: impl Iterator<Item = Result<impl std::borrow::Borrow<Level>, ReadEr
     ids
 }
 
-/// A range of an index, in every way, beside the rows.
+/// Checks a range of an index by every method against the rows.
 fn check_range<C: IndexColumns<Level>>(
     by: &By<'_, Level, C>,
     (start, end): (Bound<C::Value>, Bound<C::Value>),
@@ -194,7 +197,7 @@ where
     let mut backward: Vec<u64> = range()?.rev().map(|row| row.map(|row| row.id)).collect::<Result<_, _>>()?;
     backward.reverse();
     assert_eq!(backward, found.iter().map(|row| row.id).collect::<Vec<_>>(), "{what}: from the back");
-    // From both ends, and behind a cursor in between.
+    // From both ends, and after a cursor in the middle.
     let mut both = range()?;
     let front = both.by_ref().take(wanted.len() / 3).count();
     let back = both.by_ref().rev().take(wanted.len() / 3).count();
@@ -208,14 +211,14 @@ where
     Ok(wanted)
 }
 
-/// Everything that can be asked of one snapshot.
+/// Runs all checks on one snapshot.
 fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
     let table = snapshot.table::<Level>()?;
     let some = Maybe::<f64>::some;
     let (a, b) = (float(rng), float(rng));
     let (low, high) = (bound(rng.next(), a), bound(rng.next(), b));
 
-    // A column of floats: the filter and the index have the same rows, which are those of the model.
+    // A column of floats: the filter and the index return the same rows as the model.
     let by_value = table.by(Level::VALUE);
     let found = check_range(&by_value, (low, high), |v| vec![Some(*v)], value, rows)?;
     if !(value_of(&low).is_some() && value_of(&high).is_some() && float_order(a, b).is_gt()) {
@@ -255,7 +258,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
     let (small_low, small_high) = (bound(rng.next(), a as f32), bound(rng.next(), b as f32));
     check_range(&table.by(Level::SMALL), (small_low, small_high), |v| vec![Some((*v).into())], small, rows)?;
 
-    // The same of what may be absent: no comparison is true of it.
+    // The same for a column with absent values: no comparison is true for an absent value.
     let by_level = table.by(Level::LEVEL);
     let of_level = |row: &Level| vec![level_of(row)];
     let found =
@@ -292,7 +295,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
     let bounds = (bound(rng.next(), low), bound(rng.next(), high));
     check_range(&by_level, bounds, |v| vec![v.to_option()], of_level, rows)?;
 
-    // Several columns.
+    // An index on several columns.
     let of = rng.below(4) as u16;
     let bounds = (bound(rng.next(), (rng.below(4) as u16, any(rng))), bound(rng.next(), (of, any(rng))));
     let pair = |row: &Level| vec![Some(f64::from(row.of)), level_of(row)];
@@ -388,11 +391,11 @@ fn filters_and_indexes_agree_after_opening_again() -> Outcome {
 
 #[allow(unsafe_code, reason = "a folder of the test's own")]
 fn open(path: &Path) -> Outcome<Store> {
-    // SAFETY: nobody else knows the folder.
+    // SAFETY: no other process knows the folder.
     Ok(unsafe { Options::new().chunk_size(64 << 10).ordered_tuning(50, 1 << 20, 400, 1 << 18).open(path) }?)
 }
 
-/// The same through a table with external keys.
+/// The same record as a table with external keys.
 #[pongo::record]
 #[pongo(table = "files", key = "external")]
 struct File {
@@ -455,13 +458,13 @@ fn equal_floats_are_one_unique_value() -> Outcome {
         Err(WriteError::NotUnique { in_the_way, .. }) => assert_eq!(in_the_way, holder),
         other => panic!("{other:?} beside {holder}"),
     };
-    // Beside rows of the same transaction.
+    // Conflicts with rows of the same transaction.
     twice(prices.put(&price(9, 0.0, 2, 0.0)), "id = 1");
     twice(prices.put(&price(9, -f64::NAN, 2, 0.0)), "id = 2");
     twice(prices.put(&price(9, 7.0, 1, 0.0)), "id = 3");
     drop(prices);
     tx.commit()?;
-    // Beside rows of before, and in a bulk load.
+    // Conflicts with rows of earlier transactions, and in a bulk load.
     let tx = store.begin_write()?;
     let mut prices = tx.table::<Price>()?;
     twice(prices.put(&price(9, f64::from_bits(0x7ff0_0000_0000_0001), 2, 0.0)), "id = 2");
@@ -510,7 +513,7 @@ fn equal_floats_are_one_unique_value() -> Outcome {
     look(&store)?;
     let report = store.verify(|_| {})?;
     assert!(report.is_sound(), "{report}");
-    // What was deleted no longer stands in the way of what is equal to it.
+    // A deleted row no longer conflicts with equal values.
     let tx = store.begin_write()?;
     tx.table::<Price>()?.delete(&2)?;
     tx.table::<Price>()?.put(&price(5, -f64::NAN, 1, -f32::NAN))?;

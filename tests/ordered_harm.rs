@@ -1,6 +1,6 @@
-//! What can become of sled's folder, and of sled: deleted, exchanged, renamed, lengthened, locked, full, panicking, killed,
-//! without threads. Ranges are
-//! compared with a plain sort of the rows each time, and the index comes back once what was wrong is gone.
+//! Damage to sled and to its folder: deleted, exchanged, renamed, lengthened, locked, full,
+//! panicking, killed, without threads. Each time ranges are compared with a plain sort of the rows,
+//! and the index is available again after the cause is removed.
 
 #[path = "support/child.rs"]
 mod child;

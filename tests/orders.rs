@@ -1,4 +1,4 @@
-//! The orders example: what it prints, and that what it refuses leaves nothing behind.
+//! The orders example: its output, and a check that rejected orders change nothing.
 
 #[path = "../examples/orders/data.rs"]
 mod data;
@@ -80,7 +80,7 @@ fn what_is_refused_leaves_the_shelf_as_it_was() -> Result<(), Error> {
         let products = snapshot.table::<Product>()?;
         Ok(products.range(..)?.map(|product| Ok(product?.stock)).collect::<Result<_, pongo::ReadError>>()?)
     };
-    // The cups are there, the pots are not: neither goes.
+    // There are enough cups but not enough pots: neither is taken.
     let placed = shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup", "pot"], 2)])?;
     assert_eq!(placed, Placed { id: None, cents: 0, refused: vec!["2 pot: 1 left".to_owned()] });
     assert_eq!(shelf()?, [3, 1]);
@@ -100,7 +100,7 @@ fn what_is_refused_leaves_the_shelf_as_it_was() -> Result<(), Error> {
     assert!(store.begin_read()?.table::<Order>()?.is_empty());
     assert!(store.begin_read()?.table::<Line>()?.is_empty());
 
-    // A number is free again only if it was the last.
+    // A number is reused only if it was the last.
     for id in 1..=3 {
         assert_eq!(shop::place(&store, 1, Timestamp::EPOCH, &[(&["cup"], 1)])?.id, Some(id));
     }

@@ -1,5 +1,6 @@
-//! Two and more processes with one store: each commit is seen as soon as it is published, old snapshots stay as they
-//! were, the writer lock goes over, also from a process that was killed.
+//! Two or more processes with one store: each commit is visible as soon as it is published, old
+//! snapshots do not change, and the writer lock passes to the next process, also from a process
+//! that was killed.
 
 #[path = "processes/agent.rs"]
 mod agent;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use agent::{Agent, Outcome};
 use pongo::prelude::*;
 
-/// Runs `test` as the first process, or the second one's life if this is that.
+/// Runs `test` in the first process, or obeys commands if this is the second process.
 fn first_or_second(test: impl FnOnce(PathBuf) -> Outcome) -> Outcome {
     if let Some(path) = child::role() {
         return agent::obey(&path);
@@ -114,7 +115,7 @@ fn tables_made_after_the_other_opened_are_seen() -> Outcome {
         let store = agent::open(&path)?;
         let mut other = Agent::start("tables_made_after_the_other_opened_are_seen", &path);
         assert_eq!(other.ask("late"), "0 late");
-        // The other one makes a table, this one goes on with it, and the other way round.
+        // The other process creates the table and this one writes to it, and vice versa.
         other.ask("put-late 0");
         for id in 1..50 {
             assert_eq!(agent::describe_late(&store.begin_read()?)?, format!("{id} late"));
@@ -142,7 +143,7 @@ fn a_holder_that_is_killed_blocks_nobody() -> Outcome {
             let waits = Instant::now();
             let writer = {
                 let store = store.clone();
-                // A box of errors cannot go from thread to thread.
+                // A boxed error is not `Send`.
                 std::thread::spawn(move || {
                     agent::put(&store, 8 + round, 100, "eve").map_err(|error| error.to_string())
                 })
@@ -180,7 +181,7 @@ fn a_process_killed_in_its_commits_leaves_a_whole_store_to_the_others() -> Outco
             other.running.kill();
             let left = agent::describe(&store.begin_read()?, round % 8)?;
             assert!(left.starts_with("8 rows, 800 cents"), "{left}");
-            // Writing rolls forward what the dead one left.
+            // The next write completes the commits of the killed process.
             agent::transfer(&store, round % 8, (round + 3) % 8, Durability::Sync)?;
             let after = agent::describe(&store.begin_read()?, round % 8)?;
             assert!(after.starts_with("8 rows, 800 cents"), "{after}");
@@ -224,7 +225,7 @@ fn many_readers_see_whole_commits_only() -> Outcome {
     })
 }
 
-/// An index that was adopted after a kill and never looked at is as good as any: closing says nothing else.
+/// An index that was reused after a kill and never read does not prevent a clean close.
 #[test]
 fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
     if let Some(path) = child::role() {
@@ -237,7 +238,7 @@ fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("killed.pongo");
-    // Closed in order once, so that there is a checksum of an older state.
+    // Close the store cleanly once, so that there is a checksum of an older state.
     agent::open(&path)?.close()?;
     let role = path.to_str().ok_or("a path")?;
     let name = "a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order";

@@ -1,4 +1,5 @@
-//! Ranges in several processes: one has sled, the others answer from the rows, and all answer the same.
+//! Ranges in several processes: one has sled open, the others read the rows, and all return the
+//! same results.
 
 #[path = "support/child.rs"]
 mod child;
@@ -24,10 +25,11 @@ struct Part {
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// `scan`: nothing is sorted in memory, every range of a process without sled goes through the rows.
+/// Opens the store. With `scan` nothing is sorted in memory: every range in a process without sled
+/// scans the rows.
 fn open(path: &Path, scan: bool) -> Outcome<Store> {
     let in_memory = if scan { 10 } else { 1 << 20 };
-    // SAFETY: a folder of this test, whose processes are all PongoDB's.
+    // SAFETY: a folder of this test, to which only PongoDB processes write.
     Ok(unsafe { Options::new().ordered_tuning(50, in_memory, 200, 64).open(path)? })
 }
 
@@ -40,7 +42,7 @@ fn put(store: &Store, ids: impl Iterator<Item = u64>) -> Outcome {
     Ok(())
 }
 
-/// What a process sees: counts and sums by key and by bin, both ways.
+/// Returns what this process reads: counts and sums by key and by bin, in both directions.
 fn seen(store: &Store) -> Outcome<String> {
     let snapshot = store.begin_read()?;
     let parts = snapshot.table::<Part>()?;
@@ -68,7 +70,7 @@ fn seen(store: &Store) -> Outcome<String> {
     ))
 }
 
-/// The other process: does what it is told on its standard input.
+/// Runs the other process: executes the commands from its standard input.
 fn obey(role: &str) -> Outcome {
     let (kind, path) = role.split_once(' ').ok_or("kind and path")?;
     let store = open(Path::new(path), kind == "scan")?;
@@ -113,20 +115,21 @@ fn both(test: &str, kind: &str) -> Outcome {
     assert_eq!(hear(&other), "ready");
     for round in 0..6_u64 {
         assert_eq!(ask(&mut other, "seen"), seen(&store)?, "round {round}");
-        // Both write; what each asks for includes what the other has just put.
+        // Both processes write; the results of each include what the other has just put.
         assert_eq!(ask(&mut other, &format!("put {} {}", 300 + round * 100, 350 + round * 100)), "done");
         put(&store, 350 + round * 100..400 + round * 100)?;
-        // Rows that are replaced, by either.
+        // Both processes replace rows.
         assert_eq!(ask(&mut other, &format!("put {} {}", round * 20, round * 20 + 70)), "done");
         assert_eq!(ask(&mut other, "seen"), seen(&store)?, "round {round}");
         if round % 2 == 0 {
             store.settle()?;
-            // Who has no sled has nothing to settle, and no error.
+            // `settle` in a process without sled does nothing and returns no error.
             assert_eq!(ask(&mut other, "settle all"), "done");
         }
     }
     let before = seen(&store)?;
-    // The first goes: the other answers as before, and gets sled when it asks a while later.
+    // The first process closes the store: the other returns the same results, and opens sled a
+    // little later.
     store.close()?;
     assert_eq!(ask(&mut other, "seen"), before);
     std::thread::sleep(Duration::from_millis(2200));
@@ -134,7 +137,7 @@ fn both(test: &str, kind: &str) -> Outcome {
     assert_eq!(ask(&mut other, "seen"), before);
     let sled = std::fs::read_dir(path.join("ordered"))?.count();
     assert!(sled > 0, "blocks lie in the folder `ordered`");
-    // It is killed with sled open: the next one finds all.
+    // It is killed with sled open: the next process finds all rows.
     other.kill();
     let store = open(&path, kind == "scan")?;
     assert_eq!(seen(&store)?, before);

@@ -1,4 +1,5 @@
-//! Ranges beside what changes the indexes under them: made anew, brought up, set aside. A gap that they leave would be durable.
+//! Ranges that run while their indexes are rebuilt, caught up or quarantined. A gap that these
+//! operations leave would be durable.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,7 @@ fn load(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
     Ok(())
 }
 
-/// Both indexes have every row.
+/// Checks that both indexes have every row.
 fn check(store: &Store) -> Outcome {
     let snapshot = store.begin_read()?;
     let things = snapshot.table::<Thing>()?;
@@ -34,7 +35,7 @@ fn check(store: &Store) -> Outcome {
 #[test]
 fn an_index_is_made_anew_while_it_is_read() -> Outcome {
     let folder = tempfile::tempdir()?;
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path().join("things.pongo"))? };
     load(&store, 0..50_000)?;
     store.settle()?;
@@ -71,7 +72,8 @@ struct Word {
     id: [u8; 32],
 }
 
-/// Scattered, so that a search for one meets rows from anywhere in the table.
+/// Returns a word with a scattered id, so that a search for one word meets rows from anywhere in
+/// the table.
 fn word(number: u64) -> Word {
     let mut id = [0; 32];
     let mut x = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234;
@@ -86,7 +88,7 @@ fn word(number: u64) -> Word {
 #[test]
 fn an_old_range_is_taken_from_its_back_when_the_index_has_gone_on() -> Outcome {
     let folder = tempfile::tempdir()?;
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path().join("words.pongo"))? };
     let add = |numbers: std::ops::Range<u64>| -> Outcome {
         let tx = store.begin_write()?;

@@ -1,5 +1,6 @@
-//! Ranges beside `BTreeMap`s: random operations, snapshots of all ages, both ends, cursors, secondary indexes, reopening, and
-//! sled's folder lost, damaged and put back in between. Whatever becomes of the index, answers are the same.
+//! Ranges compared with `BTreeMap`s: random operations, snapshots of all ages, both ends, cursors,
+//! secondary indexes, and reopening with sled's folder deleted, damaged or restored in between. The
+//! results are the same in every state of the index.
 
 #[path = "support/bounds.rs"]
 mod bounds;
@@ -63,15 +64,15 @@ fn key_of(car: &Car) -> Key {
     (car.maker.as_str().to_owned(), car.number)
 }
 
-/// What the rows of an index are sorted by, as the test says it.
+/// Returns the sort key of a row in the index on `price`, computed by the test itself.
 fn by_price(car: &Car) -> (u8, i64) {
-    // `total_cmp`, with one zero and one NaN.
+    // The order of `total_cmp`, with one zero and one NaN.
     let value = if car.price.is_nan() { return (1, 0) } else { car.price + 0.0 };
     let bits = value.to_bits() as i64;
     (0, bits ^ (((bits >> 63) as u64) >> 1) as i64)
 }
 
-/// Same bytes: of floats too, so that NaN is NaN.
+/// Returns whether both lists have the same bytes. Comparing bytes makes NaN equal to itself.
 fn same(a: &[&Car], b: &[&Car]) -> bool {
     use pongo::zerocopy::IntoBytes;
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.as_bytes() == b.as_bytes())
@@ -165,7 +166,7 @@ impl Run {
     }
 }
 
-/// Every way of looking, at one snapshot.
+/// Checks every read method on one snapshot.
 fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     let cars = snapshot.table::<Car>()?;
     let all: Vec<&Car> = map.values().collect();
@@ -174,7 +175,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     assert_eq!(cars.first()?.map(key_of), map.keys().next().cloned());
     assert_eq!(cars.last()?.map(key_of), map.keys().next_back().cloned());
 
-    // Bounds of all kinds, with both ends taken in turns.
+    // Bounds of all kinds, with rows taken from both ends in turn.
     let (mut from, mut to) =
         ((name(rng.next()), rng.below(300) as i32 - 150), (name(rng.next()), rng.below(300) as i32 - 150));
     if (from.0.as_str(), from.1) > (to.0.as_str(), to.1) {
@@ -249,7 +250,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
     check_secondary(&cars, map, rng)
 }
 
-/// Secondary indexes: the values are in order, and the rows those of the map.
+/// Checks the secondary indexes: the values are sorted, and the rows are those of the map.
 fn check_secondary(cars: &Table<'_, Car>, map: &Map, rng: &mut Rng) -> Outcome {
     let keys = |rows: &[&Car]| rows.iter().map(|car| key_of(car)).collect::<BTreeSet<Key>>();
     let wanted = |keep: &dyn Fn(&Car) -> bool| {
@@ -326,7 +327,8 @@ fn ranges_from_the_rows_alone_agree_with_maps() -> Outcome {
 
 #[test]
 fn ranges_in_little_memory_agree_with_maps() -> Outcome {
-    // Some indexes fit, some in part, some not at all; what is sorted is a few pairs at a time.
+    // Some indexes fit in memory, some fit in part, some not at all; a few pairs are sorted at a
+    // time.
     for kib in [0, 1, 16, 40] {
         let options = Options::new().ordered(false).ordered_tuning(50, u64::MAX, 100, 16);
         run(options.index_memory(kib << 10).in_memory()?, &format!("ranges_in_{kib}_kib"), 12)?;
@@ -340,11 +342,11 @@ fn ranges_without_an_ordered_index_agree_with_maps() -> Outcome {
 }
 
 fn open(path: &Path) -> Outcome<Store> {
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     Ok(unsafe { Options::new().chunk_size(64 << 10).ordered_tuning(200, 1 << 20, 300, 64).open(path)? })
 }
 
-/// What may happen to sled's folder between two opens.
+/// Changes sled's folder as may happen between two opens. Returns a description of the change.
 fn harm(ordered: &Path, kept: &Path, rng: &mut Rng) -> Outcome<&'static str> {
     let files = || -> Vec<std::path::PathBuf> {
         let mut folders = vec![ordered.to_path_buf()];
@@ -426,7 +428,7 @@ fn ranges_on_disk_agree_with_maps_whatever_becomes_of_sled() -> Outcome {
         let harm = harm(&path.join("ordered"), &folder.path().join("kept"), &mut rng)?;
         println!("round {round}: {harm}");
         state.store = Some(open(&path)?);
-        // Opened here, so that what was harmed is met.
+        // `settle` opens the index here, so that the damage is found.
         state.store().settle().map_or_else(|error| println!("settle: {error}"), |()| ());
         state.check_all()?;
     }
@@ -474,7 +476,8 @@ fn events(rows: u64, memory: u64) -> Outcome<Store> {
     Ok(store)
 }
 
-/// A few of the least ids, and how many are of one kind, against the rows.
+/// Compares a few of the least and greatest ids, and the number of events of one kind, with the
+/// rows.
 fn look_at_events(store: &Store) -> Outcome {
     let snapshot = store.begin_read()?;
     let events = snapshot.table::<Event>()?;
@@ -490,7 +493,7 @@ fn look_at_events(store: &Store) -> Outcome {
     Ok(())
 }
 
-/// Rows that each index looks through, and the bytes of those that are sorted.
+/// Returns the number of rows that a range on each index scans, and the bytes of the sorted pairs.
 fn scanned(store: &Store) -> Outcome<(Vec<u64>, u64)> {
     let stats = store.stats()?;
     let scanned = stats.tables[0].indexes.iter().map(|index| index.scanned).collect();
@@ -500,7 +503,7 @@ fn scanned(store: &Store) -> Outcome<(Vec<u64>, u64)> {
 #[test]
 fn rows_without_room_are_looked_through() -> Outcome {
     const ROWS: u64 = 200_000;
-    // The key and 8 bytes a row: the first index has room, the second has for a part.
+    // A pair takes the key and 8 bytes: all pairs of the first index fit, and a part of the second.
     let memory = ROWS * 20;
     let store = events(ROWS, memory)?;
     for _ in 0..3 {
@@ -511,7 +514,7 @@ fn rows_without_room_are_looked_through() -> Outcome {
     assert!((memory / 2..=memory).contains(&bytes), "{bytes} of {memory}");
     let said = store.stats()?.to_string();
     assert!(said.contains(&format!("a range looked through {} rows", looked[1])), "{said}");
-    // Without memory all is looked through, and nothing sorted.
+    // Without memory all rows are scanned, and nothing is sorted.
     let store = events(ROWS, 0)?;
     look_at_events(&store)?;
     assert_eq!(scanned(&store)?, (vec![ROWS, ROWS], 0));
@@ -527,7 +530,7 @@ fn no_number_of_rows_is_too_many_to_be_sorted() -> Outcome {
         assert!(snapshot.table::<Event>()?.by(Event::KIND).equal(7)?.next().is_some());
         Ok(())
     };
-    // Not all of it in the first range, and soon nothing is left.
+    // The first range sorts a part of the rows; soon no row is left to scan.
     first(&store)?;
     let (looked, _) = scanned(&store)?;
     assert!(looked[1] > 0 && looked[1] < ROWS, "{looked:?}");
@@ -535,7 +538,7 @@ fn no_number_of_rows_is_too_many_to_be_sorted() -> Outcome {
     first(&store)?;
     let (looked, bytes) = scanned(&store)?;
     assert_eq!((looked[1], bytes), (0, ROWS * 12));
-    // New rows are sorted by themselves, and those deleted are left out.
+    // New rows are sorted separately, and deleted ones are left out.
     let tx = store.begin_write()?;
     tx.table::<Event>()?.delete_range(..)?;
     tx.table::<Event>()?.extend((0..100).map(|id| Event { id, kind: 7, _pad: 0 }))?;

@@ -1,4 +1,4 @@
-//! Making an index anew from rows of which some cannot be read.
+//! Rebuilding an index from rows of which some cannot be read.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -15,7 +15,7 @@ struct Row {
 
 const ROWS: u64 = 20_000;
 
-/// The index in force is the one that was, with every key, however far the new one came.
+/// A failed rebuild leaves the old index in use, with every key, wherever the rebuild stopped.
 #[test]
 fn a_rebuild_that_meets_a_damaged_row_changes_nothing() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
@@ -28,7 +28,7 @@ fn a_rebuild_that_meets_a_damaged_row_changes_nothing() -> Result<(), Box<dyn st
     tx.commit()?;
     store.close()?;
 
-    // A bit in the second block of a chunk that is full of rows.
+    // Flip a bit in the second block of a chunk that is full of rows.
     let damaged_file = path.join("tables/rows/0.chunk");
     let file = OpenOptions::new().read(true).write(true).open(&damaged_file)?;
     let at = 4096 + (64 << 10) + 100;

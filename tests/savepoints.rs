@@ -1,5 +1,5 @@
-//! Savepoints: random transactions over several tables with savepoints nested in them, beside cloned maps; what ends one,
-//! and what is refused.
+//! Savepoints: random transactions over several tables with nested savepoints, compared with cloned
+//! maps; the events that end a savepoint, and rejected operations.
 
 #[path = "support/rng.rs"]
 mod rng;
@@ -20,11 +20,11 @@ struct Note {
     #[pongo(key)]
     id: u64,
     version: u64,
-    /// Says id and version in words.
+    /// Contains the id and the version as text.
     text: Text,
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Note {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -45,7 +45,7 @@ struct Seat {
     who: u64,
 }
 
-/// In most transactions not there yet.
+/// A table that does not exist yet in most transactions.
 #[pongo::record]
 #[pongo(table = "late")]
 struct Late {
@@ -57,7 +57,7 @@ struct Late {
 #[derive(Clone, Default, PartialEq, Debug)]
 struct Maps {
     notes: BTreeMap<u64, u64>,
-    /// By row and place: who sits there, and the version.
+    /// The `who` and the version of each seat, by row and place.
     seats: BTreeMap<(u16, u16), (u64, u32)>,
     late: BTreeMap<u64, u64>,
 }
@@ -142,7 +142,7 @@ impl Run {
             let mut table = tx.table::<Seat>()?;
             let mut rows = table.alloc_slice(seats.len())?;
             rows.copy_from_slice(&seats);
-            // Asked for and given back.
+            // Allocated and discarded.
             rows.finish()?;
             table.alloc_slice(3)?.discard();
         } else {
@@ -181,7 +181,8 @@ impl Run {
         Ok(())
     }
 
-    /// Random changes with savepoints among them. What the transaction would commit.
+    /// Makes random changes with savepoints among them. Returns the contents that the transaction
+    /// would commit.
     fn fill(&mut self, tx: &mut WriteTransaction) -> Outcome<Maps> {
         let mut maps = self.maps.clone();
         let mut points: Vec<(Savepoint, Maps)> = Vec::new();
@@ -291,7 +292,7 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
 #[test]
 fn in_memory() -> Outcome {
     let mut rng = Rng::seeded("in_memory");
-    // Stores of their own, so that tables are made again and again.
+    // A new store each time, so that tables are created again and again.
     let (mut rolled_back, mut deepest) = (0, 0);
     for _ in 0..25 {
         let mut run = Run::new(options().in_memory()?, rng);
@@ -397,7 +398,7 @@ fn of_another_transaction_or_ended() -> Outcome {
     Ok(())
 }
 
-/// The table `late` in another layout.
+/// The table `late` with another layout.
 #[pongo::record]
 #[pongo(table = "late")]
 struct Later {
@@ -441,7 +442,7 @@ fn a_table_made_since_was_never_made() -> Outcome {
     Ok(())
 }
 
-/// What makes a transaction fit only to be aborted is mended by going back.
+/// A rollback to a savepoint repairs a transaction that could otherwise only be aborted.
 #[test]
 fn a_load_that_went_wrong_is_taken_back() -> Outcome {
     let store = Store::in_memory()?;
@@ -457,7 +458,7 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
         std::panic::catch_unwind(load).expect_err("the iterator panics");
         drop(table);
         tx.rollback_to(&savepoint)?;
-        // Two with one value.
+        // Two rows with the same unique value.
         tx.table::<Seat>()?.extend([seat(20, 77), seat(21, 77)])?;
         assert!(tx.table::<Seat>()?.put(&seat(30, 78)).is_err());
         tx.rollback_to(&savepoint)?;
@@ -474,7 +475,7 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
         snapshot.table::<Seat>()?.by(Seat::WHO).equal(77_u64)?.next().transpose()?.map(|seat| seat.place),
         Some(20)
     );
-    // And one that was not.
+    // A load with a duplicate that was not rolled back.
     let mut tx = store.begin_write()?;
     let _savepoint = tx.savepoint()?;
     tx.table::<Seat>()?.extend([seat(40, 5)])?;
@@ -483,7 +484,7 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
     Ok(())
 }
 
-/// Chunks that only a load that was taken back had need of do not stay.
+/// Chunks that only a rolled-back load needed are removed.
 #[test]
 fn what_was_loaded_takes_no_space_when_it_is_taken_back() -> Outcome {
     let folder = tempfile::tempdir()?;

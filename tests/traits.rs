@@ -1,4 +1,5 @@
-//! What threads, clones and `catch_unwind` need of the public types: asserted by the compiler for each of them.
+//! The auto traits and other traits that threads, clones and `catch_unwind` need from the public
+//! types, asserted at compile time for each type.
 
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
@@ -71,7 +72,8 @@ fn handles_are_shared_and_iterators_sent() {
         pongo::ExternalRows<'static, File>,
         pongo::ExternalValues<'static, File>,
     );
-    // Where a copy costs no read: a range holds what it read ahead, and is asked for again behind its cursor.
+    // The types whose copy costs no read. A range is not among them: it holds the rows that it read
+    // ahead, and can be opened again after its cursor instead.
     each!(
         is_clone:
         Store,
@@ -120,7 +122,7 @@ fn store() -> Result<Store, Box<dyn std::error::Error>> {
     Ok(store)
 }
 
-/// An iterator goes on in another thread where it was, and its copy gives the same.
+/// An iterator continues in another thread at its position, and its copy returns the same items.
 #[test]
 fn iterators_go_on_in_other_threads() -> Outcome {
     fn rest<I: Iterator<Item: Send> + Send>(mut iterator: I, taken: usize, all: usize) {
@@ -167,7 +169,7 @@ fn a_store_and_a_snapshot_outlive_a_panic() -> Outcome {
         assert_eq!(seen, 9, "this one panics");
     });
     assert!(caught.is_err());
-    // Nothing of the transaction is left, and everything goes on.
+    // No change of the transaction remains, and the store stays usable.
     assert_eq!(snapshot.table::<Person>()?.len(), 5000);
     let tx = store.begin_write()?;
     assert!(tx.table::<Person>()?.delete(&4)?);

@@ -1,5 +1,6 @@
-//! What a large transaction takes of memory: `Options::transaction_memory`, and 48 bytes for each row that it changes, 24 more
-//! for each unique index. Alone in its process, since it counts everything that is allocated.
+//! The memory of a large transaction: `Options::transaction_memory`, and 48 bytes for each row that
+//! it changes, plus 24 for each unique index. This test runs alone in its process, since it counts
+//! all allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +9,7 @@ use pongo::prelude::*;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Bytes that are allocated now, and the most there were.
+/// Bytes that are allocated now, and the maximum so far.
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
 
@@ -18,25 +19,30 @@ fn more(bytes: usize) {
     MOST.fetch_max(NOW.fetch_add(bytes, Ordering::Relaxed) + bytes, Ordering::Relaxed);
 }
 
-// SAFETY: everything is left to the system's allocator, which keeps the contract; counting allocates nothing.
+// SAFETY: every method forwards to the system's allocator, which upholds the contract; counting
+// allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         more(layout.size());
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of this method, which is that of the forwarded
+        // call.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of this method, which is that of the forwarded
+        // call.
         unsafe { System.dealloc(at, layout) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // A large block is moved page by page: the old one and the new one are not both there.
+        // A large block is moved page by page: the old and the new block do not exist in full at
+        // the same time.
         more(size.saturating_sub(layout.size()));
         NOW.fetch_sub(layout.size().saturating_sub(size), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
+        // SAFETY: the caller upholds the contract of this method, which is that of the forwarded
+        // call.
         unsafe { System.realloc(at, layout, size) }
     }
 }
@@ -61,10 +67,11 @@ struct Unique {
     value: u64,
 }
 
-/// A little less than a power of two: lists that grow to twice their size have hardly more room than they need.
+/// A little less than a power of two, so that lists that double their capacity have hardly any
+/// spare room.
 const ROWS: u64 = 1_000_000;
 const LIMIT: usize = 8 << 20;
-/// Buffers, and what an index builds of parts of a commit.
+/// Allowance for buffers, and for the index entries that are built for parts of a commit.
 const SPARE: usize = 4 << 20;
 
 fn memory_of(

@@ -1,6 +1,7 @@
-//! Reads inside write transactions beside a model: every read of a table that is being changed gives what a `BTreeMap` with the
-//! same changes gives, before and after puts, deletes, bulk loads, changes by ranges, savepoints and rollbacks, with rows in
-//! memory and spilled ones, in several threads, whose transactions wait for one another's syncs, and in several processes.
+//! Reads inside write transactions, compared with a model: every read of a table that is being
+//! changed returns what a `BTreeMap` with the same changes returns, before and after puts, deletes,
+//! bulk loads, changes by ranges, savepoints and rollbacks, with rows in memory and spilled ones,
+//! in several threads whose transactions wait for one another's syncs, and in several processes.
 
 #[path = "support/bounds.rs"]
 mod bounds;

@@ -1,5 +1,5 @@
-//! Write transactions: who may begin one and when, what several tables of one are to each other, what becomes visible when,
-//! and what a panic in the user's code leaves.
+//! Write transactions: when a thread may begin one, how several tables of one transaction interact,
+//! when commits become visible, and the effect of a panic in user code.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -34,12 +34,12 @@ fn item(id: u64, count: u64) -> Item {
 }
 
 fn open(path: &Path) -> Outcome<Store> {
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     #[allow(unsafe_code)]
     Ok(unsafe { Store::open(path)? })
 }
 
-/// What the files of a store hold; `control` is shared memory.
+/// Returns the contents of a store's files, except `control`, which is shared memory.
 fn files(path: &Path) -> Outcome<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     let mut folders = vec![path.to_path_buf()];
@@ -75,7 +75,7 @@ fn a_second_transaction_of_the_thread_is_an_error() -> Outcome {
     assert!(matches!(store.begin_write(), Err(WriteError::OpenInThread)));
     assert!(matches!(store.try_begin_write(), Err(WriteError::OpenInThread)));
     assert!(store.verify(|_| {}).is_err() && store.rebuild_index::<Item>().is_err());
-    // Whoever opened a table of it last would wait for itself as well.
+    // A thread that opened a table of the transaction last would wait for itself as well.
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             assert!(store.try_begin_write().is_ok_and(|tx| tx.is_none()));
@@ -124,7 +124,8 @@ fn a_table_is_open_once() -> Outcome {
         assert!(
             matches!(tx.table::<Item>(), Err(WriteError::TableAlreadyOpen { table }) if table == "items")
         );
-        // Others beside it, read and changed in turn, with texts made in between.
+        // Other tables are open at the same time, read and changed in turn, and texts are created
+        // in between.
         let mut notes = tx.table::<Note>()?;
         items.extend((0..10).map(|id| item(id, id)))?;
         for item in items.range(3..6)? {
@@ -174,13 +175,13 @@ fn tables_are_changed_by_threads_at_once() -> Outcome {
     Ok(())
 }
 
-/// Texts that are lent stay where they are while others are staged, in memory and spilled.
+/// Borrowed texts keep their address while others are staged, in memory and spilled.
 #[test]
 fn lent_texts_stay_where_they_are() -> Outcome {
     for in_memory in [true, false] {
         let folder = tempfile::tempdir()?;
         let options = Options::new().transaction_memory(64 << 10);
-        // SAFETY: a folder of this test.
+        // SAFETY: only this test uses the folder.
         #[allow(unsafe_code)]
         let open_with = |options: Options| unsafe { options.open(folder.path().join("texts")) };
         let store = if in_memory { options.in_memory()? } else { open_with(options)? };
@@ -238,7 +239,7 @@ fn an_empty_transaction_writes_nothing() -> Outcome {
         drop(store.begin_write()?);
         assert!(files(&path)? == before);
     }
-    // The first change does.
+    // The first change creates a new sequence number.
     let tx = store.begin_write()?;
     tx.table::<Item>()?.put(&item(2, 1))?;
     assert!(tx.commit()?.seq > seq);
@@ -263,7 +264,7 @@ fn commits_say_what_they_changed() -> Outcome {
         items.delete(&3)?;
         items.put(&item(3, 7))?; // deleted, then put again: replaced
         items.put(&item(30, 1))?;
-        items.delete(&30)?; // never there
+        items.delete(&30)?; // never existed
         items.delete(&4)?;
     }
     let committed = tx.commit()?;
@@ -273,7 +274,8 @@ fn commits_say_what_they_changed() -> Outcome {
     Ok(())
 }
 
-/// A commit is seen whole, or not at all, and by every snapshot that begins after its return.
+/// Each snapshot sees a commit as a whole or not at all, and every snapshot that begins after the
+/// commit returned sees it.
 #[test]
 fn commits_become_visible_at_one_moment() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -308,7 +310,8 @@ fn commits_become_visible_at_one_moment() -> Outcome {
     Ok(())
 }
 
-/// Panics in code that runs between changes leave a transaction that cannot be committed, and one that can be rolled back.
+/// After a panic in user code that runs between changes, a transaction cannot be committed, but can
+/// be rolled back to a savepoint.
 #[test]
 fn a_panic_in_user_code_commits_nothing() -> Outcome {
     type Change = fn(&mut TableMut<'_, Item>);
@@ -337,7 +340,7 @@ fn a_panic_in_user_code_commits_nothing() -> Outcome {
         assert!(matches!(items.put(&item(60, 1)), Err(WriteError::BrokenOff { .. })), "{name}");
         assert!(matches!(items.delete(&1), Err(WriteError::BrokenOff { .. })), "{name}");
         drop(items);
-        // Going back mends it.
+        // A rollback to the savepoint repairs the transaction.
         tx.rollback_to(&savepoint)?;
         tx.table::<Item>()?.put(&item(60, 60))?;
         assert_eq!(tx.table::<Item>()?.len()?, 12, "{name}");
@@ -350,7 +353,7 @@ fn a_panic_in_user_code_commits_nothing() -> Outcome {
         let found =
             snapshot.table::<Item>()?.rows().map(|row| row.copied()).collect::<Result<Vec<_>, _>>()?;
         assert_eq!(found, (0..10).map(|id| item(id, id)).collect::<Vec<_>>(), "{name}");
-        // `update` of one row changes nothing if its closure panics: the transaction can be used.
+        // `update` of one row changes nothing if its closure panics: the transaction stays usable.
         let tx = store.begin_write()?;
         let mut items = tx.table::<Item>()?;
         catch_unwind(AssertUnwindSafe(|| items.update(&5, |item| bomb(item.count))))
@@ -365,7 +368,7 @@ fn a_panic_in_user_code_commits_nothing() -> Outcome {
     Ok(())
 }
 
-/// What a change returned is dropped by code of the user's, which may panic as well.
+/// The value that a change closure returned is dropped by user code, which may panic as well.
 #[test]
 fn a_panic_in_dropping_what_a_change_returned_commits_nothing() -> Outcome {
     struct Bomb(bool);
@@ -392,7 +395,8 @@ fn a_panic_in_dropping_what_a_change_returned_commits_nothing() -> Outcome {
     Ok(())
 }
 
-/// Pages whose rows are changed, in any field but the one that they are in the order of: each is given once, from both ends.
+/// Pages over rows that are changed in between, in any field except the one that they are ordered
+/// by: each row is returned once, from both ends.
 #[test]
 fn pages_go_on_behind_rows_that_were_changed() -> Outcome {
     #[pongo::record]
@@ -442,7 +446,7 @@ fn pages_go_on_behind_rows_that_were_changed() -> Outcome {
     Ok(())
 }
 
-/// Rows of before are passed run by run, whatever was deleted among them.
+/// `retain` visits committed rows run by run and skips the deleted ones.
 #[test]
 fn retaining_passes_what_was_deleted_before() -> Outcome {
     let store = Store::in_memory()?;
@@ -471,7 +475,8 @@ fn retaining_passes_what_was_deleted_before() -> Outcome {
     Ok(())
 }
 
-/// An iterator whose test panicked takes nothing out any more, and what it took is not committed.
+/// An iterator whose predicate panicked extracts nothing more, and its transaction cannot be
+/// committed.
 #[test]
 fn extracting_ends_with_a_panic() -> Outcome {
     let store = Store::in_memory()?;
@@ -498,7 +503,7 @@ fn extracting_ends_with_a_panic() -> Outcome {
     Ok(())
 }
 
-/// Popping everything costs a step each: what was popped is not passed again.
+/// Popping all rows costs one step per row: popped rows are not visited again.
 #[test]
 fn popping_takes_what_is_next() -> Outcome {
     let store = Store::in_memory()?;
@@ -510,7 +515,7 @@ fn popping_takes_what_is_next() -> Outcome {
     for id in 0..1000 {
         assert_eq!(items.pop_first()?.map(|item| item.id), Some(id));
         assert_eq!(items.pop_last()?.map(|item| item.id), Some(2999 - id));
-        // A row that is put before all others is the next.
+        // A row that is put before all others is popped next.
         if id % 100 == 0 {
             items.put(&item(id, 1))?;
             assert_eq!(items.pop_first()?.map(|item| item.id), Some(id));

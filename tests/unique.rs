@@ -1,5 +1,6 @@
-//! `#[pongo(unique)]`: random transactions beside a map, with snapshots of all ages that must find by a unique value what
-//! they saw; what is refused, what frees a value, several processes, kills.
+//! `#[pongo(unique)]`: random transactions compared with a map, with snapshots of all ages that
+//! must find their own rows by a unique value; rejected rows, operations that free a value, several
+//! processes, and kills.
 
 #[path = "support/child.rs"]
 mod child;
@@ -60,7 +61,8 @@ impl Run {
         (rng.below(IDS), of)
     }
 
-    /// Keeps one or both of the values that a person has: most changes are of something else.
+    /// Draws a change that often keeps one or both unique values of a person, since most real
+    /// changes are to other fields.
     fn draw_near(&mut self, map: &Map) -> (u64, Of) {
         let (id, mut of) = self.draw();
         if let Some(known) = map.get(&id) {
@@ -123,7 +125,8 @@ impl Run {
         Ok(())
     }
 
-    /// A bulk load: as its rows are in the end they fit, mostly. `false` if they do not.
+    /// Loads random rows in bulk. Their final state usually has no duplicates. Returns `false` if
+    /// it has.
     fn load(&mut self, tx: &mut WriteTransaction, map: &mut Map) -> Outcome<bool> {
         let any = self.rng.below(4) == 0;
         let mut rows = Vec::new();
@@ -134,7 +137,7 @@ impl Run {
                 rows.push(person(id, of));
             }
         }
-        // Two exchange what they have.
+        // Two people exchange their values.
         let two: Vec<(u64, Of)> = map.iter().take(2).map(|(&id, &of)| (id, of)).collect();
         if let (&[(a, of_a), (b, of_b)], 0) = (&two[..], self.rng.below(3)) {
             map.extend([(a, of_b), (b, of_a)]);
@@ -163,7 +166,7 @@ impl Run {
             }
         }
         if !fits {
-            // Refused when the next row is put, or at the commit.
+            // The load is rejected when the next row is put, or at the commit.
             if self.rng.below(2) == 0 {
                 let error = tx.table::<Person>()?.put(&person(IDS, Of { mail: MAILS, ..of_nobody() }));
                 assert!(matches!(error, Err(WriteError::NotUnique { .. })), "{error:?}");
@@ -219,7 +222,8 @@ fn in_memory() -> Outcome {
     Ok(())
 }
 
-/// Closed and opened, copied without being closed, and with its hash folder, or a part of it, deleted.
+/// The store is closed and opened, copied without being closed, and opened after its hash folder,
+/// or a part of it, was deleted.
 #[test]
 fn on_disk() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -278,7 +282,7 @@ fn what_is_refused_says_what_is_in_the_way() -> Outcome {
     let error = people.insert(&person(9, Of { mail: 9, ..of(8) })).expect_err("seat 8 of team 0 is taken");
     assert!(error.to_string().contains("found seat = 8, team = 0 in the row with key id = 8;"), "{error}");
     assert_eq!((people.len()?, people.get(&9)?), (5, None));
-    // A row is not in its own way, and what goes makes room.
+    // A row does not conflict with itself, and a deleted row frees its values.
     assert!(people.put(&person(3, Of { version: 4, ..of(3) }))?);
     assert!(people.put(&person(3, Of { mail: 33, ..of(3) }))?);
     people.insert(&person(9, Of { seat: 9, ..of(3) }))?;
@@ -317,7 +321,7 @@ fn two_rows_exchange_their_values_through_a_third() -> Outcome {
     Ok(())
 }
 
-/// What a load leaves behind can be mended before it is committed.
+/// Duplicates from a load can be removed before the commit.
 #[test]
 fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
     let store = Store::in_memory()?;
@@ -339,7 +343,8 @@ fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
         }
     }
     assert_eq!(by_mail(&store.begin_read()?, 0)?.map(|found| found.id), Some(4999));
-    // Rows of before are in the way as well, also if the load is all the transaction does.
+    // A load conflicts with rows of earlier transactions as well, also if the transaction does
+    // nothing else.
     let load = |tx: &mut WriteTransaction, first: u64| {
         tx.table::<Person>()?.extend((first..first + 100).map(|id| person(id, of(id - 50))))
     };
@@ -348,7 +353,7 @@ fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
     let error = tx.commit().expect_err("6000 has its mail");
     assert!(error.to_string().contains("found mail = \"6000@pongo\""), "{error}");
     assert!(error.to_string().contains("id = 6000 (row "), "{error}");
-    // The whole table moves by one: each value goes from one row to the next.
+    // The whole table is shifted by one: each value moves from one row to the next.
     let tx = store.begin_write()?;
     tx.table::<Person>()?.extend((1..5000).map(|id| person(id, of(id % 4999 + 1))))?;
     tx.commit()?;
@@ -356,7 +361,7 @@ fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
     Ok(())
 }
 
-/// As the table of people, but that nothing is said to be unique, or something else.
+/// The table of people as types without unique fields, or with other unique fields.
 mod others {
     use pongo::prelude::*;
 
@@ -408,13 +413,13 @@ fn what_the_table_says_counts() -> Outcome {
          version`, found `unique mail`, `unique seat, team`; take `unique` off the type, or name another table in it, \
          which is then made with the index, and copy the rows over"
     );
-    // To read them it takes no index.
+    // Reading them needs no index.
     assert_eq!(store.begin_read()?.table::<others::More>()?.len(), 2);
     assert_eq!(by_mail(&store.begin_read()?, 2)?.map(|found| found.id), Some(2));
     Ok(())
 }
 
-/// Whoever puts in another process meets the same values.
+/// A process that puts rows conflicts with the values of another process.
 #[test]
 fn two_processes() -> Outcome {
     const NAME: &str = "two_processes";
@@ -422,7 +427,8 @@ fn two_processes() -> Outcome {
         let store = open(Path::new(&path))?;
         for number in 1.. {
             let tx = store.begin_write_with(Durability::Relaxed)?;
-            // One value that both want, one of its own; every third row lets them go.
+            // One value that both processes want, and one that only this process uses. Every third
+            // row is deleted again, which frees both.
             let id = 1_000_000 + number % 50;
             let result = tx.table::<Person>()?.put(&person(id, Of { mail: 7, ..of(id) }));
             match result {
@@ -471,7 +477,7 @@ fn two_processes() -> Outcome {
                 assert_eq!(by_mail(snapshot, 7)?.map(|found| found.id), *id);
             }
         }
-        // In whatever it was doing.
+        // The kill may interrupt any operation.
         other.kill();
         everyone_is_found(&store.begin_read()?)?;
     }
@@ -479,7 +485,7 @@ fn two_processes() -> Outcome {
     Ok(())
 }
 
-/// Every row is found by its unique values, and none has another one's.
+/// Checks that every row is found by its unique values, and that no row has the values of another.
 fn everyone_is_found(snapshot: &Snapshot) -> Outcome {
     for found in snapshot.table::<Person>()?.rows() {
         let found = found?;
@@ -490,7 +496,7 @@ fn everyone_is_found(snapshot: &Snapshot) -> Outcome {
     Ok(())
 }
 
-/// The child exchanges values among people for ever; the parent kills it and looks.
+/// The child exchanges values among people until the parent kills it and checks the store.
 #[test]
 fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     const NAME: &str = "kill_9_leaves_every_row_to_be_found";
@@ -505,7 +511,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
             let mut people = tx.table::<Person>()?;
             let by = number % 7 + 1;
             if number % 16 == 0 {
-                // All at once, each the values of another.
+                // Replace all rows at once; each gets the values of another.
                 people.extend((0..PEOPLE).map(|id| person(id, of((id + by) % PEOPLE))))?;
             } else {
                 let ids = [rng.below(PEOPLE), rng.below(PEOPLE)];
@@ -535,13 +541,14 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     for round in 0..24 {
         let mut other = Running::start(&mut child::command(NAME, &format!("{round} {}", path.display())));
         assert_eq!(other.lines.recv_timeout(Duration::from_secs(60))?, "open");
-        // In its first commit, or some later one.
+        // Kill the child in its first commit or in a later one.
         if round % 3 != 0 {
             assert_eq!(other.lines.recv_timeout(Duration::from_secs(60))?, "at work");
         }
         std::thread::sleep(Duration::from_micros(rng.below(4_000)));
         other.kill();
-        // Every second time the next child recovers, and has to live with what it finds.
+        // In every other round only the next child recovers the store, and has to continue with
+        // what it finds.
         if round % 2 == 0 {
             let store = open(&path)?;
             let snapshot = store.begin_read()?;

@@ -1,4 +1,5 @@
-//! `verify`, `stats` and `rebuild_index`: what is sound is said to be, what is not is named, and made anew where it can be.
+//! `verify`, `stats` and `rebuild_index`: sound data is reported as sound, damage is named, and
+//! rebuilt where that is possible.
 
 use std::path::Path;
 
@@ -22,11 +23,11 @@ struct Book {
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn open(path: &Path) -> Outcome<Store> {
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     Ok(unsafe { Store::open(path)? })
 }
 
-/// 20,000 books, a tenth of them replaced and another tenth deleted; everything on disk.
+/// Writes 20,000 books to disk, replaces a tenth of them and deletes another tenth.
 fn fill(path: &Path) -> Outcome {
     let store = open(path)?;
     let book = |id: u64, title| Book {
@@ -114,7 +115,7 @@ struct Page {
     visits: u64,
 }
 
-/// Rows that no checksum covers yet: behind the last checkpoint.
+/// Damages rows that no checksum covers yet, because they were written after the last checkpoint.
 #[test]
 fn a_digest_that_is_not_its_keys_is_named() -> Outcome {
     let folder = tempfile::tempdir()?;
@@ -126,7 +127,8 @@ fn a_digest_that_is_not_its_keys_is_named() -> Outcome {
     }
     tx.commit()?;
     assert!(store.verify(|_| ())?.is_sound());
-    // Behind the chunk's header: rows of a digest (16 bytes), a name in the heap, and the record.
+    // After the chunk's header each row has a digest (16 bytes), the address of the key in the
+    // heap, and the record.
     let chunk = std::fs::File::options().read(true).write(true).open(path.join("tables/pages/0.chunk"))?;
     let mut byte = [0];
     std::os::unix::fs::FileExt::read_exact_at(&chunk, &mut byte, 4096)?;
@@ -152,7 +154,7 @@ fn indexes_are_made_anew_while_the_store_is_open() -> Outcome {
     store.rebuild_indexes()?;
     let report = store.verify(|_| ())?;
     assert!(report.is_sound(), "{report}");
-    // What an older snapshot sees is in the new indexes too.
+    // The new indexes also contain the rows that an older snapshot sees.
     let books = old.table::<Book>()?;
     assert!(books.get(&2)?.is_some());
     assert_eq!(books.count(..)?, 18_000);

@@ -1,6 +1,8 @@
-//! From a compressed CSV to structs: [`Columns`] parses one row's columns by name, [`read`] a whole file.
+//! Conversion of a compressed CSV to structs: [`Columns`] parses the columns of one row by name,
+//! [`read`] a whole file.
 //!
-//! A value that does not parse is an error that names the file, the line, the column and the value; nothing is skipped.
+//! A value that cannot be parsed is an error that contains the file, the line, the column and the
+//! value; nothing is skipped.
 
 use std::fmt;
 use std::fs::File;
@@ -11,62 +13,62 @@ use csv::StringRecord;
 use indicatif::{ProgressBar, ProgressStyle};
 use pongo::prelude::*;
 
-/// What the example's functions err with.
+/// Error type of the example's functions.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// One row of a CSV.
+/// A row of a CSV file.
 pub(crate) struct Columns<'a> {
     header: &'a StringRecord,
     row: &'a StringRecord,
 }
 
 impl<'a> Columns<'a> {
-    /// The text of a column.
+    /// Returns the text of a column.
     ///
     /// # Errors
-    /// If there is no such column.
+    /// Returns an error if there is no such column.
     pub(crate) fn text(&self, column: &str) -> Result<&'a str, Error> {
         let place = self.header.iter().position(|name| name == column);
         let text = place.and_then(|place| self.row.get(place));
         text.ok_or_else(|| format!("there is no column `{column}`").into())
     }
 
-    /// The value of a column.
+    /// Parses the value of a column.
     ///
     /// # Errors
-    /// If there is no such column or its text is no such value.
+    /// Returns an error if there is no such column or its text cannot be parsed.
     pub(crate) fn get<T: FromStr<Err: fmt::Display>>(&self, column: &str) -> Result<T, Error> {
         let text = self.text(column)?;
         text.parse().map_err(|error| format!("column `{column}`, value {text:?}: {error}").into())
     }
 
-    /// The value of a column, or nothing for `NA`.
+    /// Parses the value of a column; `NA` is `None`.
     ///
     /// # Errors
-    /// If there is no such column or its text is neither `NA` nor such a value.
+    /// Returns an error if there is no such column or its text is neither `NA` nor can be parsed.
     pub(crate) fn maybe<T: FromStr<Err: fmt::Display>>(&self, column: &str) -> Result<Option<T>, Error> {
         if self.text(column)? == "NA" { Ok(None) } else { self.get(column).map(Some) }
     }
 
-    /// A moment written as `2013-01-01T10:00:00Z`.
+    /// Parses a timestamp written as `2013-01-01T10:00:00Z`.
     ///
     /// # Errors
-    /// If there is no such column or its text is no such moment.
+    /// Returns an error if there is no such column or its text has another format.
     pub(crate) fn moment(&self, column: &str) -> Result<Timestamp, Error> {
         moment(self.text(column)?).map_err(|error| format!("column `{column}`, {error}").into())
     }
 }
 
-/// A moment written as `2013-01-01T10:00:00Z`.
+/// Parses a timestamp written as `2013-01-01T10:00:00Z`.
 ///
 /// # Errors
-/// If it is no such moment.
+/// Returns an error if the text has another format.
 pub(crate) fn moment(text: &str) -> Result<Timestamp, Error> {
     let moment = seconds(text).and_then(Timestamp::from_secs);
     moment.ok_or_else(|| format!("value {text:?}: not like 2013-01-01T10:00:00Z").into())
 }
 
-/// Seconds since 1970 of a moment written as `2013-01-01T10:00:00Z`.
+/// Returns the seconds since 1970 of a timestamp written as `2013-01-01T10:00:00Z`.
 fn seconds(text: &str) -> Option<i64> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let three = |text: &str, sign: char| -> Option<[i64; 3]> {
@@ -88,10 +90,11 @@ fn seconds(text: &str) -> Option<i64> {
     Some(((days * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-/// Reads `folder/name.csv.zst`, one struct a row, with a progress bar on standard error if that is a terminal.
+/// Reads `folder/name.csv.zst` into one struct per row, with a progress bar on standard error if
+/// that is a terminal.
 ///
 /// # Errors
-/// If the file cannot be read, or at the first row that does not parse.
+/// Returns an error if the file cannot be read, or at the first row that cannot be parsed.
 pub(crate) fn read<T>(
     folder: &Path,
     name: &str,

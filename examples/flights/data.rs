@@ -1,13 +1,15 @@
-//! The five tables, as the CSVs have them.
+//! The five tables, with the columns of the CSV files.
 //!
-//! `NA` is a missing value and becomes an empty [`Maybe`], or empty text where the column is text. Fields are ordered so
-//! that no struct has padding: what the compiler lays out is what lies on the disk.
+//! `NA` is a missing value and becomes an empty [`Maybe`], or an empty text if the column is text.
+//! The fields are ordered so that no struct has padding: rows are stored with the compiler's
+//! layout.
 
 use pongo::prelude::*;
 
 /// A departure from one of New York's three airports in 2013.
 ///
-/// A flight number leaves twice on some days, from different airports, so the key has the origin too.
+/// A flight number departs twice on some days, from different airports, so the origin is part of
+/// the key.
 #[pongo::record]
 #[pongo(table = "flights")]
 pub(crate) struct Flight {
@@ -27,7 +29,7 @@ pub(crate) struct Flight {
     #[pongo(key)]
     pub(crate) origin: FixedStr<3>,
     pub(crate) dest: FixedStr<3>,
-    /// Local time as HHMM, as all the times here.
+    /// Local time as HHMM, like all times here.
     pub(crate) sched_dep_time: u16,
     pub(crate) sched_arr_time: u16,
     /// Miles.
@@ -43,11 +45,11 @@ pub(crate) struct Flight {
     pub(crate) air_time: Maybe<u16>,
     pub(crate) hour: u8,
     pub(crate) minute: u8,
-    /// The key of [`Plane`]; empty if it is not known.
+    /// The key of [`Plane`]; empty if unknown.
     pub(crate) tailnum: FixedStr<6>,
 }
 
-/// What is known of a plane.
+/// A plane.
 #[pongo::record]
 #[pongo(table = "planes")]
 pub(crate) struct Plane {
@@ -56,9 +58,9 @@ pub(crate) struct Plane {
     #[pongo(key)]
     pub(crate) tailnum: FixedStr<6>,
     pub(crate) seats: u16,
-    /// Of manufacture.
+    /// Year of manufacture.
     pub(crate) year: Maybe<u16>,
-    /// Miles an hour, for cruising.
+    /// Cruising speed in miles per hour.
     pub(crate) speed: Maybe<u16>,
     pub(crate) engines: u8,
     pub(crate) kind: PlaneKind,
@@ -97,11 +99,11 @@ pub(crate) struct Airport {
     pub(crate) alt: i16,
     /// Hours from UTC.
     pub(crate) tz: i8,
-    /// IANA's name of the time zone.
+    /// IANA name of the time zone.
     pub(crate) tzone: Maybe<FixedStr<24>>,
 }
 
-/// An hour's weather at one of the three airports.
+/// The weather of one hour at one of the three airports.
 #[pongo::record]
 #[pongo(table = "weather")]
 pub(crate) struct Weather {
@@ -113,14 +115,14 @@ pub(crate) struct Weather {
     pub(crate) year: u16,
     #[pongo(key)]
     pub(crate) time_hour: Timestamp,
-    /// °F, as `dewp`.
+    /// °F, like `dewp`.
     pub(crate) temp: Maybe<f32>,
     pub(crate) dewp: Maybe<f32>,
-    /// Relative, in percent.
+    /// Relative humidity in percent.
     pub(crate) humid: Maybe<f32>,
     /// Degrees.
     pub(crate) wind_dir: Maybe<f32>,
-    /// Miles an hour, as `wind_gust`.
+    /// Miles per hour, like `wind_gust`.
     pub(crate) wind_speed: Maybe<f32>,
     pub(crate) wind_gust: Maybe<f32>,
     /// Millibars.

@@ -1,4 +1,5 @@
-//! Loads the five tables in one transaction: after a crash in the middle there is either all or nothing.
+//! Loads the five tables in one transaction: after a crash, the store contains either all rows or
+//! none.
 
 use std::path::Path;
 use std::str::FromStr;
@@ -10,10 +11,11 @@ use crate::csv_rows::{Columns, Error, read};
 use crate::data::{Airline, Airport, Flight, Plane, PlaneKind, Weather};
 use crate::steps::report;
 
-/// Reads the CSVs in `folder` into the store's tables.
+/// Reads the CSV files in `folder` into the tables of the store.
 ///
 /// # Errors
-/// If a file cannot be read or parsed, or the store cannot take the rows. The store is as it was then.
+/// Returns an error if a file cannot be read or parsed, or if the store cannot write the rows. The
+/// store is unchanged then.
 pub(crate) fn load(store: &Store, folder: &Path) -> Result<(), Error> {
     let mut tx = store.begin_write()?;
 
@@ -43,10 +45,10 @@ pub(crate) fn load(store: &Store, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A flight.
+/// Parses a flight.
 ///
 /// # Errors
-/// Names the column that does not parse.
+/// Returns an error that contains the column that cannot be parsed.
 pub(crate) fn flight(row: &Columns<'_>) -> Result<Flight, Error> {
     Ok(Flight {
         time_hour: row.moment("time_hour")?,
@@ -71,10 +73,10 @@ pub(crate) fn flight(row: &Columns<'_>) -> Result<Flight, Error> {
     })
 }
 
-/// An hour's weather.
+/// Parses the weather of one hour.
 ///
 /// # Errors
-/// Names the column that does not parse.
+/// Returns an error that contains the column that cannot be parsed.
 pub(crate) fn weather(row: &Columns<'_>) -> Result<Weather, Error> {
     Ok(Weather {
         origin: row.get("origin")?,
@@ -95,10 +97,10 @@ pub(crate) fn weather(row: &Columns<'_>) -> Result<Weather, Error> {
     })
 }
 
-/// An airline.
+/// Parses an airline.
 ///
 /// # Errors
-/// Names the column that does not parse.
+/// Returns an error that contains the column that cannot be parsed.
 pub(crate) fn airline(row: &Columns<'_>) -> Result<Airline, Error> {
     Ok(Airline { carrier: row.get("carrier")?, name: row.get("name")? })
 }

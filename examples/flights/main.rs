@@ -1,12 +1,14 @@
-//! All 336,776 flights that left New York in 2013, with weather, planes, airports and airlines, in five typed tables.
+//! All 336,776 flights that departed from New York in 2013, with weather, planes, airports and
+//! airlines, in five typed tables.
 //!
 //! ```text
 //! cargo run --release --example flights            # the store is ./flights.pongo
 //! cargo run --release --example flights -- PATH    # … or elsewhere
 //! ```
 //!
-//! The first run loads the tables from `examples/data/nycflights13`; the next ones find the store and answer at once.
-//! In reading order: `data` (the structs), `csv_rows` and `load` (into the store), `queries` (out of it).
+//! The first run loads the tables from `examples/data/nycflights13`; later runs open the store and
+//! query it immediately. The modules in reading order: `data` (the structs), `csv_rows` and `load`
+//! (write the store), `queries` (read it).
 
 mod csv_rows;
 mod data;
@@ -46,7 +48,8 @@ fn main() -> ExitCode {
 
 fn run(path: &Path) -> Result<(), Error> {
     let started = Instant::now();
-    // SAFETY: nothing but PongoDB writes to the files of this store; the path is the user's word for that.
+    // SAFETY: only PongoDB writes to the files of this store; the user guarantees that by the
+    // choice of the path.
     let store = unsafe { Store::open(path) }?;
     println!("opened {} in {:.1} ms", path.display(), started.elapsed().as_secs_f64() * 1e3);
     if store.begin_read()?.table::<Flight>()?.is_empty() {
@@ -63,7 +66,7 @@ fn run(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks one flight up and follows it to all it refers to.
+/// Looks up one flight and the rows to which it refers.
 fn one_flight(snapshot: &Snapshot) -> Result<(), Error> {
     let key = (2013, 1, 1, "UA".parse()?, 1545, "EWR".parse()?);
     println!("\nUA 1545 from EWR on 2013-01-01");
@@ -91,7 +94,7 @@ fn one_flight(snapshot: &Snapshot) -> Result<(), Error> {
     Ok(())
 }
 
-/// How fast rows are found by key.
+/// Measures how fast rows are found by key.
 fn rates(snapshot: &Snapshot) -> Result<(), Error> {
     println!();
     let keys = queries::shuffled_keys(snapshot.table::<Flight>()?.slices())?;
@@ -138,7 +141,7 @@ fn routes(snapshot: &Snapshot) -> Result<(), Error> {
     Ok(())
 }
 
-/// A day of New York, which in July is four hours behind UTC.
+/// Queries a day in the time zone of New York (UTC−4 in July).
 fn holiday(snapshot: &Snapshot) -> Result<(), Error> {
     let started = Instant::now();
     let day = moment("2013-07-04T04:00:00Z")?..moment("2013-07-05T04:00:00Z")?;
@@ -161,7 +164,7 @@ fn longest_delays(snapshot: &Snapshot) -> Result<(), Error> {
     Ok(())
 }
 
-/// One flight in one line.
+/// Prints one flight in one line.
 fn line(flight: &Flight) {
     let delay = flight.dep_delay.get().map_or("cancelled".into(), |minutes| format!("{minutes:>5} min"));
     let Flight { month, day, carrier, flight: number, origin, dest, sched_dep_time, .. } = flight;

@@ -1,5 +1,5 @@
-//! What is asked of the tables. Each function reads one slice after the other of the mapped rows, follows keys, or goes
-//! through an index.
+//! Queries of the tables. Each function reads the mapped rows slice by slice, follows keys, or uses
+//! an index.
 
 use std::collections::HashMap;
 use std::ops;
@@ -10,31 +10,31 @@ use pongo::{Explain, Range};
 use crate::csv_rows::Error;
 use crate::data::{Airline, Flight, Plane};
 
-/// A run of flights, as [`pongo::Table::slices`] gives it.
+/// A slice of flights from [`pongo::Table::slices`].
 pub(crate) type Run<'a> = Result<&'a [Flight], pongo::ReadError>;
 
-/// Flights of one carrier.
+/// Totals of the flights of one carrier.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct OfCarrier {
-    /// All of them.
+    /// Number of all flights.
     pub(crate) flights: u64,
-    /// Those that have a departure delay: the others were cancelled.
+    /// Number of flights that have a departure delay; the others were cancelled.
     pub(crate) departed: u64,
-    /// The sum of their delays in minutes, early ones negative.
+    /// Sum of the delays in minutes; early departures count as negative.
     pub(crate) delay: i64,
 }
 
 impl OfCarrier {
-    /// In minutes; `None` if no flight departed.
+    /// Returns the mean delay in minutes, or `None` if no flight departed.
     pub(crate) fn mean_delay(&self) -> Option<f64> {
         if self.departed == 0 { None } else { Some(self.delay as f64 / self.departed as f64) }
     }
 }
 
-/// For each carrier, in the order of their codes: flights, departures and delays.
+/// Returns flights, departures and delays of each carrier, sorted by carrier code.
 ///
 /// # Errors
-/// If the table's rows do not check.
+/// Returns an error if rows of the table are corrupt.
 pub(crate) fn by_carrier<'a>(
     runs: impl Iterator<Item = Run<'a>>,
 ) -> Result<Vec<(FixedStr<2>, OfCarrier)>, Error> {
@@ -57,10 +57,11 @@ pub(crate) fn by_carrier<'a>(
 /// Origin and destination.
 pub(crate) type Route = (FixedStr<3>, FixedStr<3>);
 
-/// The `count` routes with the most flights, busiest first; routes with as many in the order of their codes.
+/// Returns the `count` routes with the most flights, busiest first; routes with the same number are
+/// sorted by their codes.
 ///
 /// # Errors
-/// If the table's rows do not check.
+/// Returns an error if rows of the table are corrupt.
 pub(crate) fn busiest<'a>(
     runs: impl Iterator<Item = Run<'a>>,
     count: usize,
@@ -77,10 +78,11 @@ pub(crate) fn busiest<'a>(
     Ok(routes)
 }
 
-/// The keys of all flights, in an order that is not the table's: a look-up has nothing warm from the one before.
+/// Returns the keys of all flights in another order than that of the table, so that a lookup does
+/// not profit from data that the lookup before left in the caches.
 ///
 /// # Errors
-/// If the table's rows do not check.
+/// Returns an error if rows of the table are corrupt.
 pub(crate) fn shuffled_keys<'a>(
     runs: impl Iterator<Item = Run<'a>>,
 ) -> Result<Vec<<Flight as PongoRecord>::Key>, Error> {
@@ -88,15 +90,16 @@ pub(crate) fn shuffled_keys<'a>(
     for run in runs {
         keys.extend(run?.iter().map(PongoRecord::key));
     }
-    // A prime that divides no table of flights: steps of it visit every place once.
+    // A prime that does not divide the number of flights, so that steps of it visit every index
+    // once.
     const STEP: usize = 7_368_787;
     Ok((0..keys.len()).map(|place| keys[place * STEP % keys.len()]).collect())
 }
 
-/// Looks each key up; how many were found.
+/// Looks up each key. Returns the number of keys found.
 ///
 /// # Errors
-/// If the table's rows do not check.
+/// Returns an error if rows of the table are corrupt.
 pub(crate) fn look_up(snapshot: &Snapshot, keys: &[<Flight as PongoRecord>::Key]) -> Result<usize, Error> {
     let flights = snapshot.table::<Flight>()?;
     let mut found = 0;
@@ -106,10 +109,11 @@ pub(crate) fn look_up(snapshot: &Snapshot, keys: &[<Flight as PongoRecord>::Key]
     Ok(found)
 }
 
-/// Follows every flight to its plane and its airline: how many planes and how many airlines were found.
+/// Looks up the plane and the airline of every flight. Returns the number of planes and the number
+/// of airlines found.
 ///
 /// # Errors
-/// If the tables' rows do not check.
+/// Returns an error if rows of the tables are corrupt.
 pub(crate) fn follow(snapshot: &Snapshot) -> Result<(usize, usize), Error> {
     let flights = snapshot.table::<Flight>()?;
     let planes = snapshot.table::<Plane>()?;
@@ -123,11 +127,11 @@ pub(crate) fn follow(snapshot: &Snapshot) -> Result<(usize, usize), Error> {
     Ok(found)
 }
 
-/// The flights whose hour of departure lies within `hours`, in the order of these hours: a range of the index on
-/// `time_hour`.
+/// Returns the flights whose hour of departure is within `hours`, sorted by that hour: a range of
+/// the index on `time_hour`.
 ///
 /// # Errors
-/// If `hours` end before they start, or the rows do not check.
+/// Returns an error if `hours` end before they start, or if rows are corrupt.
 pub(crate) fn departures(
     snapshot: &Snapshot,
     hours: ops::Range<Timestamp>,
@@ -135,11 +139,12 @@ pub(crate) fn departures(
     Ok(snapshot.table::<Flight>()?.by(Flight::TIME_HOUR).range(hours)?)
 }
 
-/// The flights that left at least so many minutes late, the latest first: a range of the index on `dep_delay`, read from
-/// its end. Cancelled flights, whose delay is missing, come before all others in it.
+/// Returns the flights that departed at least `minutes` late, the latest first: a range of the
+/// index on `dep_delay`, read from its end. Cancelled flights, whose delay is missing, are sorted
+/// before all others in it.
 ///
 /// # Errors
-/// If the rows do not check.
+/// Returns an error if rows are corrupt.
 pub(crate) fn latest(
     snapshot: &Snapshot,
     minutes: i16,
@@ -148,22 +153,23 @@ pub(crate) fn latest(
     Ok(delays.rev())
 }
 
-/// What a filtered scan found.
+/// Result of a filtered scan.
 #[derive(Debug)]
 pub(crate) struct Late {
-    /// Flights.
+    /// Number of flights.
     pub(crate) flights: u64,
-    /// Their delays in minutes, all together.
+    /// Sum of their delays in minutes.
     pub(crate) delay: i64,
-    /// What the scan did not look at.
+    /// The rows that the scan skipped.
     pub(crate) explain: Explain,
 }
 
-/// The flights of one month from one airport that left more than so many minutes late. There is no index on these three
-/// fields: it is a scan that passes over where there can be no such flight.
+/// Returns the flights of one month from one airport that departed more than `minutes` late. No
+/// index covers these three fields: this is a scan that skips blocks that cannot contain such a
+/// flight.
 ///
 /// # Errors
-/// If the rows do not check.
+/// Returns an error if rows are corrupt.
 pub(crate) fn late_in(
     snapshot: &Snapshot,
     month: u8,

@@ -1,31 +1,32 @@
-//! The shop's tables.
+//! Tables of the shop.
 
 use pongo::prelude::*;
 
-/// Who orders.
+/// A customer.
 #[pongo::record]
 #[pongo(table = "customers")]
 pub(crate) struct Customer {
     pub(crate) name: Text,
     #[pongo(key)]
     pub(crate) id: u32,
-    /// No two customers have the same.
+    /// E-mail address; unique.
     #[pongo(unique)]
     pub(crate) mail: FixedStr<28>,
 }
 
-/// What can be ordered.
+/// A product.
 #[pongo::record]
 #[pongo(table = "products")]
 pub(crate) struct Product {
     #[pongo(key)]
     pub(crate) sku: FixedStr<8>,
     pub(crate) cents: u32,
-    /// Pieces that are left.
+    /// Number of pieces in stock.
     pub(crate) stock: u32,
 }
 
-/// An order, whose lines are [`Line`]s. The index has a customer's orders side by side, in the order of their time.
+/// An order, whose lines are [`Line`]s. The index stores the orders of a customer next to each
+/// other, sorted by time.
 #[pongo::record]
 #[pongo(table = "orders", index(customer, placed))]
 pub(crate) struct Order {
@@ -36,7 +37,8 @@ pub(crate) struct Order {
     pub(crate) customer: u32,
 }
 
-/// A bill. Its key is the name under which the books have it, `ada@example.org/2026-03-02/1`: of any length, and no field.
+/// An invoice. Its key is its name in the accounts, `ada@example.org/2026-03-02/1`: of any length,
+/// and not a field.
 #[pongo::record]
 #[pongo(table = "invoices", key = "external")]
 pub(crate) struct Invoice {
@@ -46,7 +48,8 @@ pub(crate) struct Invoice {
     pub(crate) customer: u32,
 }
 
-/// One product of an order. All lines of an order begin with its number: they are a prefix of the key.
+/// One product of an order. The key starts with the number of the order, so the lines of an order
+/// are a prefix range.
 #[pongo::record]
 #[pongo(table = "lines")]
 pub(crate) struct Line {

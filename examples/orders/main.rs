@@ -1,12 +1,13 @@
-//! A small shop: unique e-mail addresses, orders whose lines can fail one by one, ranges by customer and time, invoices
-//! under names.
+//! A small shop: unique e-mail addresses, orders whose lines can fail one by one, ranges by
+//! customer and time, named invoices.
 //!
 //! ```text
 //! cargo run --release --example orders
 //! ```
 //!
-//! The store is in memory; on the disk it would be the same. In reading order: `data` (the structs), `shop` (what is done
-//! with them, a transaction each), `story` (a month of it).
+//! The store is in memory; the code would be the same with a store on disk. The modules in reading
+//! order: `data` (the structs), `shop` (operations on them, one transaction each), `story` (a month
+//! of operations).
 
 mod data;
 mod shop;

@@ -1,17 +1,17 @@
-//! What the shop does, each in one transaction.
+//! Operations of the shop, each in one transaction.
 
 use pongo::prelude::*;
 use pongo::{Range, ReadError, WriteError};
 
 use crate::data::{Customer, Invoice, Line, Order, Product};
 
-/// What the example's functions err with.
+/// Error type of the example's functions.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Puts products on the shelf: name, price in cents, pieces.
+/// Adds products to the stock: name, price in cents, pieces.
 ///
 /// # Errors
-/// If the store cannot take them.
+/// Returns an error if the store cannot write them.
 pub(crate) fn stock_up(store: &Store, products: &[(&str, u32, u32)]) -> Result<(), Error> {
     let tx = store.begin_write()?;
     for &(sku, cents, stock) in products {
@@ -21,10 +21,11 @@ pub(crate) fn stock_up(store: &Store, products: &[(&str, u32, u32)]) -> Result<(
     Ok(())
 }
 
-/// Enters a customer; the refusal, in words, if another one has this e-mail address or number.
+/// Inserts a customer. Returns the reason as text if another customer has this e-mail address or
+/// number.
 ///
 /// # Errors
-/// If the store cannot take the row for another reason.
+/// Returns an error if the store cannot write the row for another reason.
 pub(crate) fn enter(store: &Store, id: u32, name: &str, mail: &str) -> Result<Option<String>, Error> {
     let tx = store.begin_write()?;
     let name = tx.text(name)?;
@@ -41,24 +42,25 @@ pub(crate) fn enter(store: &Store, id: u32, name: &str, mail: &str) -> Result<Op
     }
 }
 
-/// Products that are wanted together or not at all, and how many of each.
+/// Products that are ordered all together or not at all, and the number of pieces of each.
 pub(crate) type Wanted<'a> = (&'a [&'a str], u16);
 
-/// What became of an order.
+/// Result of an order.
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) struct Placed {
-    /// Its number; `None` if nothing could be had.
+    /// Number of the order; `None` if no product was available.
     pub(crate) id: Option<u32>,
-    /// The price of all its lines.
+    /// Price of all its lines.
     pub(crate) cents: u64,
-    /// What could not be had, and why.
+    /// The rejected wishes, with reasons.
     pub(crate) refused: Vec<String>,
 }
 
-/// Places an order. What cannot be had is left out, and the order goes on: each wish is tried behind a savepoint.
+/// Places an order. Unavailable products are left out, and the rest is ordered: a savepoint is set
+/// before each wish.
 ///
 /// # Errors
-/// If the store cannot take the order: nothing is changed then.
+/// Returns an error if the store cannot write the order; nothing is changed then.
 pub(crate) fn place(
     store: &Store,
     customer: u32,
@@ -96,7 +98,8 @@ enum Taken {
     Refused(String),
 }
 
-/// Takes the products of one wish off the shelf, one after the other. A refusal leaves those before it taken.
+/// Takes the products of one wish from the stock, one after the other. If one is refused, those
+/// before it remain taken; the caller rolls back.
 fn take(tx: &WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) -> Result<Taken, Error> {
     let &(products, count) = wish;
     let mut price = 0;
@@ -117,10 +120,11 @@ fn take(tx: &WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) -> Res
     Ok(Taken::All { price })
 }
 
-/// Changes the prices of the products whose names lie within `skus`, in percent of what they were. Returns how many.
+/// Changes the prices of the products whose names are within `skus` to `percent` percent. Returns
+/// the number of products.
 ///
 /// # Errors
-/// If the store cannot do it: nothing is changed then.
+/// Returns an error if the store cannot do it; nothing is changed then.
 pub(crate) fn reprice(store: &Store, skus: std::ops::Range<&str>, percent: u32) -> Result<u64, Error> {
     let tx = store.begin_write()?;
     let (from, to) = (FixedStr::new(skus.start)?, FixedStr::new(skus.end)?);
@@ -131,10 +135,10 @@ pub(crate) fn reprice(store: &Store, skus: std::ops::Range<&str>, percent: u32) 
     Ok(changed)
 }
 
-/// A customer's orders within a time, oldest first.
+/// Returns the orders of a customer within a range of times, oldest first.
 ///
 /// # Errors
-/// If the rows do not check.
+/// Returns an error if rows are corrupt.
 pub(crate) fn orders_of(
     snapshot: &Snapshot,
     customer: u32,
@@ -144,23 +148,24 @@ pub(crate) fn orders_of(
     snapshot.table::<Order>()?.by((Order::CUSTOMER, Order::PLACED)).range(bounds)
 }
 
-/// The lines of an order.
+/// Returns the lines of an order.
 ///
 /// # Errors
-/// If the rows do not check.
+/// Returns an error if rows are corrupt.
 pub(crate) fn lines_of(snapshot: &Snapshot, order: u32) -> Result<Range<'_, Line>, ReadError> {
     snapshot.table::<Line>()?.prefix((order,))
 }
 
-/// Writes a bill for each order that has none. Returns how many.
+/// Writes an invoice for each order without one. Returns the number of invoices written.
 ///
 /// # Errors
-/// If the store cannot do it: nothing is changed then.
+/// Returns an error if the store cannot do it; nothing is changed then.
 pub(crate) fn bill(store: &Store) -> Result<u64, Error> {
     let tx = store.begin_write()?;
     let mut written = 0;
     {
-        // Four tables of one transaction at once: only `invoices` is changed, the others are read as they are now.
+        // Four tables of one transaction: only `invoices` is changed, the others are read in their
+        // current state.
         let (customers, orders) = (tx.table::<Customer>()?, tx.table::<Order>()?);
         let (order_lines, mut invoices) = (tx.table::<Line>()?, tx.external::<Invoice>()?);
         for order in orders.range(..)? {
@@ -182,13 +187,15 @@ pub(crate) fn bill(store: &Store) -> Result<u64, Error> {
     Ok(written)
 }
 
-/// Cancels an order: its pieces go back to the shelf, its lines and the order itself are deleted. `false` if there is none.
+/// Cancels an order: returns its pieces to the stock and deletes its lines and the order itself.
+/// Returns `false` if there is no such order.
 ///
 /// # Errors
-/// If the store cannot do it: nothing is changed then.
+/// Returns an error if the store cannot do it; nothing is changed then.
 pub(crate) fn cancel(store: &Store, order: u32) -> Result<bool, Error> {
     let tx = store.begin_write()?;
-    // The transaction's own reads: they see the commit before this one, also while that still waits for its sync.
+    // The transaction's own reads include the previous commit, even while that still waits for its
+    // sync.
     let mut products = tx.table::<Product>()?;
     let mut lines = tx.table::<Line>()?;
     for line in lines.extract_if((order, 0)..=(order, u16::MAX), |_| true)? {

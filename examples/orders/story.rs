@@ -1,4 +1,4 @@
-//! A month of the shop, in words. What it prints is always the same.
+//! A month of the shop. The output is always the same.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use crate::shop::{self, Error, Placed, Wanted};
 /// 1 March 2026 in seconds since 1970.
 const MARCH: i64 = 1_772_323_200;
 
-/// A time on a day of March.
+/// Returns a time on a day of March.
 fn day(day: i64) -> Timestamp {
     Timestamp::from_micros((MARCH + (day - 1) * 86_400) * 1_000_000)
 }
@@ -19,10 +19,10 @@ fn euros(cents: u64) -> String {
     format!("{}.{:02}", cents / 100, cents % 100)
 }
 
-/// Runs the shop in a store that is empty.
+/// Runs the shop in an empty store.
 ///
 /// # Errors
-/// If the store cannot be written or read, or `out` not written.
+/// Returns an error if the store cannot be written or read, or if `out` cannot be written.
 pub(crate) fn tell(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     shop::stock_up(store, &[("cup", 450, 10), ("pot", 2900, 1), ("tea", 720, 40)])?;
     customers(store, out)?;
@@ -34,7 +34,7 @@ pub(crate) fn tell(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     what_is_left(store, out)
 }
 
-/// Unique fields: who comes second is refused, in words.
+/// Demonstrates unique fields: the second customer with an address is rejected, with a reason.
 fn customers(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     writeln!(out, "Customers")?;
     for (id, name, mail) in
@@ -48,7 +48,8 @@ fn customers(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     Ok(())
 }
 
-/// Savepoints: a wish that cannot be met is taken back, with what was taken off the shelf for it, and the order goes on.
+/// Demonstrates savepoints: a wish that cannot be fulfilled is rolled back, including the pieces
+/// taken from the stock, and the rest of the order is placed.
 fn orders(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     writeln!(out, "\nOrders")?;
     let orders: [(u32, i64, &[Wanted<'_>]); 5] = [
@@ -69,8 +70,8 @@ fn orders(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     Ok(())
 }
 
-/// Ranges: a customer's orders in the first three weeks of March. Then one of them is cancelled, which nobody sees who began to
-/// read before.
+/// Demonstrates ranges: the orders of a customer in the first three weeks of March. Then one order
+/// is cancelled; a snapshot that was opened before still contains it.
 fn cancelling(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     let before = store.begin_read()?;
     writeln!(out, "\nCustomer 1 until 21 March")?;
@@ -95,7 +96,8 @@ fn list(snapshot: &Snapshot, customer: u32, out: &mut impl Write) -> Result<(), 
     Ok(())
 }
 
-/// External keys: invoices under names of any length, in the order of these, found by how they begin.
+/// Demonstrates external keys: invoices with names of any length, sorted by name, found by a prefix
+/// of the name.
 fn invoices(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     let written = shop::bill(store)?;
     writeln!(out, "\n{written} invoices, of them Ada's")?;

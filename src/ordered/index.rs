@@ -1,4 +1,5 @@
-//! One ordered index of one table: the part in blocks, up to its watermark, and the rows behind that, sorted in memory.
+//! One ordered index of one table: the part stored in blocks, up to its watermark, and the rows
+//! after the watermark, sorted in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,27 +21,32 @@ use super::memory::Memory;
 use super::recent::Recent;
 use super::{BEGAN, KeySource, Ordered, Tuning, lock};
 
-/// Rows that one range sorts at least, where there are so many; beyond, as many as are sorted already. What is left it looks
-/// through. So the first range of a large table takes no longer than a few others, and soon all rows are sorted.
+/// Without blocks, a range query sorts at most this number of rows, or the number sorted already if
+/// that is larger, and scans the remaining rows. The first range over a large table therefore takes
+/// no longer than a few later ones, and soon all rows are sorted.
 const SORTED_AT_ONCE: u64 = 1 << 20;
-/// Sorted rows are joined as long as they take this part of the memory, which is left free for joining them.
+/// Sorted runs are joined while the result takes at most this fraction (1/n) of the memory limit.
+/// The same fraction is kept free for joining.
 const JOINED_PART: u64 = 8;
-/// Rows are sorted so many at a time that it takes this part of the memory.
+/// Rows are sorted in steps that take at most this fraction (1/n) of the memory limit.
 const STEP_PART: u64 = 16;
-/// What sorting takes a row beside twice its key: its number, a place in the order, what it is sorted by.
+/// Bytes that sorting takes per row, in addition to twice the key's length: the row number, an
+/// index into the order, and the sort key.
 const SORTING_A_ROW: u64 = 36;
-/// And what a key takes of which the length is not known.
+/// Additional bytes per row if keys have no fixed length.
 const SORTING_A_LENGTH: u64 = 16;
 
-/// Bytes of rows at the watermark that are hashed into its digest.
+/// Number of row bytes before the watermark that are hashed into its digest.
 const DIGEST: u64 = 4096;
 
-/// Of so many pairs in blocks one must be of a deleted row for these to be dropped where an index is brought up in any case.
+/// A forced catch-up drops the pairs of deleted rows if more than one in this many pairs in blocks
+/// belongs to a deleted row.
 const WORTH_DROPPING: u64 = 16;
-/// Fewer recent pairs are sorted with those of rows that nobody sees any more: to ask which these are costs some microseconds.
+/// With fewer recent pairs than this, the pairs of rows that no snapshot can see any more are
+/// sorted too: finding the oldest visible commit takes a few microseconds.
 const MANY: usize = 1024;
 
-/// See the module.
+/// One ordered index of one table; see the [module](self).
 #[derive(Debug)]
 pub(crate) struct OrderedIndex {
     core: Arc<TableCore>,
@@ -49,45 +55,48 @@ pub(crate) struct OrderedIndex {
     id: IndexId,
     state: Mutex<State>,
     tuning: Tuning,
-    /// Held by whoever brings the blocks up to date.
+    /// Held by the thread that brings the blocks up to date.
     merging: Mutex<()>,
-    /// The table's length at which the keeper is to look at it again, and the number of its deleted rows.
+    /// The table's length, and (in `look_at_deleted`) its number of deleted rows, at which the
+    /// index worker checks this index again.
     look_at: AtomicU64,
     look_at_deleted: AtomicU64,
-    /// When a range last asked for it, in ms since [`BEGAN`].
+    /// Time of the last range query that used `runs`, in ms since [`BEGAN`].
     asked_at: AtomicU64,
-    /// Rows that it had to look through.
+    /// Number of unsorted rows that the last range query had to scan.
     scanned: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What lies in blocks, and the store it lies in.
+    /// The pairs in blocks, and the store that contains them.
     sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
-    /// The rows behind, one behind the other, older and larger ones first.
+    /// Consecutive runs of the rows after the watermark, in row order; earlier runs are larger.
     runs: Vec<Arc<Recent>>,
     left: Left,
 }
 
-/// What the merge that looked for pairs of deleted rows last could not drop.
+/// Pairs of deleted rows that the last merge with [`Rewrite::Deleted`] could not drop.
 #[derive(Clone, Copy, Debug, Default)]
 struct Left {
     pairs: u64,
-    /// Readers of before this commit may have seen these rows then. `None`: they lie too thinly to be worth it.
+    /// Snapshots older than this commit could still see these rows when the merge ran. `None`: the
+    /// pairs are too sparse to be worth rewriting their blocks.
     held_before: Option<Seq>,
 }
 
-/// How far an index is behind its table.
+/// How far an index lags its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Lag {
-    /// Rows that are not in blocks.
+    /// Number of rows that are not in blocks.
     recent: u64,
-    /// Pairs of deleted rows, in blocks and not, that no merge looked at yet.
+    /// Number of pairs of deleted rows, in blocks and in recent rows, that no merge has examined
+    /// yet.
     deleted: u64,
-    /// How many of either are left as they are.
+    /// Limits for `recent` and `deleted` up to which the index is left as it is.
     allowed: u64,
     allowed_deleted: u64,
-    /// Pairs in blocks.
+    /// Number of pairs in blocks.
     pairs: u64,
 }
 
@@ -100,35 +109,36 @@ impl State {
         let (watermark, pairs) =
             self.sorted.as_ref().map_or((0, 0), |(_, sorted)| (sorted.watermark().row, sorted.len()));
         let recent = view.len().saturating_sub(watermark);
-        // Each row has one pair: those that are too many are of deleted rows. Of a view that is older than the index that would count
-        // those of later rows.
+        // Each row has one pair, so the surplus over the live rows belongs to deleted rows. A view
+        // older than the index would also count the pairs of later rows.
         let surplus = (pairs + recent).saturating_sub(view.live());
         let deleted = if watermark <= view.len() { surplus.saturating_sub(self.left.pairs) } else { 0 };
         let allowed = tuning.allowed_lag(view.live());
-        // What is held for older readers is gone through each time.
+        // A merge examines the pairs kept for older readers again each time, hence the higher
+        // limit.
         Lag { recent, deleted, allowed, allowed_deleted: allowed.max(self.left.pairs / 4), pairs }
     }
 }
 
-/// What answers for an index at one view.
+/// The sources that together contain all pairs of an index at one view.
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(super) sorted: Option<(Arc<OrderedStore>, Arc<Sorted>)>,
     pub(super) runs: Vec<Arc<Recent>>,
-    /// From this row on nothing is sorted: the rows are to be looked through.
+    /// Rows from this one on are not sorted and must be scanned.
     pub(super) scan_from: Option<u64>,
 }
 
-/// Whether a catch-up goes on to the last row.
+/// When a catch-up continues to the last row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Worth {
-    /// Only if the index lags more than allowed.
+    /// Only if the index lags by more than the allowed number of rows.
     IfLagging,
-    /// In any case.
+    /// Always.
     Always,
 }
 
-/// Keys of a view's rows, as an index has them.
+/// Keys of a view's rows, in the encoding of one index.
 #[derive(Clone, Copy)]
 pub(super) struct ViewKeys<'a> {
     pub(super) view: &'a TableView,
@@ -172,7 +182,7 @@ impl OrderedIndex {
         Arc::ptr_eq(&self.core, core) && self.fields == fields
     }
 
-    /// Whether it is the one of the table's key: of each key a view sees one row at most.
+    /// Returns whether this is the index of the table's key. A view sees at most one row per key.
     pub(super) fn is_of_key(&self) -> bool {
         self.core.schema().key == self.fields
     }
@@ -189,27 +199,27 @@ impl OrderedIndex {
         &self.keys
     }
 
-    /// What a cursor through this index carries.
+    /// Returns the identifier that cursors of this index carry.
     pub(crate) fn cursor_id(&self) -> u64 {
         self.id.0
     }
 
-    /// The first field, whose minima and maxima are bounds on keys.
+    /// Returns the first field, whose minima and maxima bound the keys.
     pub(super) fn bounded_field(&self) -> Option<&StoredField> {
         self.core.schema().fields.get(*self.fields.first()?)
     }
 
-    /// The fields' places in the schema, in order.
+    /// Returns the positions of the indexed fields in the schema, in index order.
     pub(crate) fn fields(&self) -> &[usize] {
         &self.fields
     }
 
-    /// The blocks are doubtful, or gone.
+    /// Forgets the blocks, which are corrupt or no longer available.
     pub(super) fn forget_blocks(&self) {
         lock(&self.state).forget();
     }
 
-    /// The same, if they are those of this store.
+    /// Forgets the blocks if they belong to this store.
     pub(super) fn forget_blocks_in(&self, store: &Arc<OrderedStore>) {
         let mut state = lock(&self.state);
         if state.sorted.as_ref().is_some_and(|(known, _)| Arc::ptr_eq(known, store)) {
@@ -217,23 +227,25 @@ impl OrderedIndex {
         }
     }
 
-    /// Rows below this are in blocks, as far as this process knows.
+    /// Returns the watermark known to this process: rows below it are in blocks.
     pub(crate) fn watermark(&self) -> u64 {
         lock(&self.state).sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row)
     }
 
-    /// Whether the keeper is to look, now that the table has so many rows, of which so many are alive.
+    /// Returns whether the index worker should check this index, given the table's length and
+    /// number of live rows.
     pub(crate) fn is_due(&self, len: u64, live: u64) -> bool {
         len >= self.look_at.load(Ordering::Relaxed)
             || len.saturating_sub(live) >= self.look_at_deleted.load(Ordering::Relaxed)
     }
 
-    /// The keeper looked.
+    /// Records that the index worker has checked this index, and computes when the next check is
+    /// due.
     pub(super) fn note_kept(&self, engine: &Arc<Engine>) -> Result<(), ReadError> {
         let snapshot = engine.begin_read()?;
         let Some(view) = snapshot.view(&self.core)? else { return Ok(()) };
         let lag = lock(&self.state).lag(view, &self.tuning);
-        // What could not be brought up now is not asked for at each commit.
+        // A lag that could not be reduced now must not trigger a check at each commit.
         let rest = |lag: u64, allowed: u64| if lag > allowed { allowed } else { allowed - lag };
         let due = |now: u64, rest: u64| (now + rest).max(self.tuning.small) + 1;
         self.look_at.store(due(view.len(), rest(lag.recent, lag.allowed)), Ordering::Relaxed);
@@ -242,12 +254,12 @@ impl OrderedIndex {
         Ok(())
     }
 
-    /// What lies in blocks, if it is known by now, and where.
+    /// Returns the pairs in blocks and the store that contains them, if they are loaded.
     pub(crate) fn in_blocks(&self) -> Option<(Arc<OrderedStore>, Arc<Sorted>)> {
         lock(&self.state).sorted.clone()
     }
 
-    /// The keys of a view's rows, as this index has them.
+    /// Returns the keys of a view's rows, in the encoding of this index.
     pub(crate) fn keys_of<'a>(
         &'a self,
         view: &'a TableView,
@@ -256,22 +268,24 @@ impl OrderedIndex {
         ViewKeys { view, heap, keys: &self.keys }
     }
 
-    /// Makes the blocks anew from all rows, if they can be had.
+    /// Rebuilds the blocks from all rows, if the block store is available.
     pub(crate) fn rebuild(&self, ordered: &Ordered, engine: &Arc<Engine>) -> Result<(), ReadError> {
         {
             let _merging = lock(&self.merging);
             let Some(store) = ordered.store() else { return Ok(()) };
-            // Blocks that cannot be removed are doubtful, and set aside as a whole.
+            // Blocks that cannot be removed are suspect: the whole block store is handled as
+            // failed.
             if let Err(error) = store.remove(self.id) {
                 ordered.doubt(&store, &error);
             }
-            // Not before: who asks meanwhile takes the blocks as they were.
+            // Not before the removal: a concurrent query would load the old blocks again.
             self.forget_blocks();
         }
         self.catch_up(ordered, engine, Worth::Always).map(|_| ())
     }
 
-    /// What answers at a view.
+    /// Returns the sources of this index at a view. Loads the blocks and sorts recent rows as
+    /// needed.
     pub(crate) fn sources(
         &self,
         ordered: &Ordered,
@@ -280,16 +294,18 @@ impl OrderedIndex {
         heap: &dyn HeapRead,
     ) -> Result<Sources, ReadError> {
         if engine.is_inherited() {
-            // The blocks, and the locks around them, are the parent's.
+            // The blocks and the locks around them belong to the parent process.
             return Err(ReadError::Forked);
         }
         let held = if view.len() > self.tuning.small { ordered.store() } else { ordered.open_store() };
         if let Some(store) = &held {
             self.load(ordered, store, engine)?;
             let lag = lock(&self.state).lag(view, &self.tuning);
-            // Deleted rows wait for the keeper: they are passed over meanwhile.
+            // Deleted rows are left to the index worker; until it drops their pairs, readers skip
+            // them.
             if lag.recent > 2 * lag.allowed {
-                // Whoever is at it already, or this thread. If it fails the rows are sorted in memory.
+                // Either a running catch-up finishes first, or this thread catches up. If it fails,
+                // the rows are sorted in memory.
                 let _ = self.catch_up(ordered, engine, Worth::IfLagging);
             }
         }
@@ -298,7 +314,7 @@ impl OrderedIndex {
             let mut state = lock(&self.state);
             let sorted_to = self.extend_runs(&mut state, view, heap, ordered, held.is_none())?;
             if !state.runs.is_empty() {
-                // Only these are given up when nobody asks for them.
+                // Only runs are freed when idle, so the time matters only if some exist.
                 self.asked_at.store(BEGAN.elapsed().as_millis() as u64, Ordering::Relaxed);
             }
             if sorted_to >= view.len() || is_last {
@@ -310,19 +326,19 @@ impl OrderedIndex {
                     scan_from: (unsorted > 0).then_some(sorted_to),
                 });
             }
-            // There is no room for what came last: it goes to the blocks.
+            // The newest rows do not fit in memory, so they are merged into the blocks.
             drop(state);
             let _ = self.catch_up(ordered, engine, Worth::Always);
             is_last = true;
         }
     }
 
-    /// How many rows the last range had to look through.
+    /// Returns the number of rows that the last range query had to scan.
     pub(crate) fn scanned(&self) -> u64 {
         self.scanned.load(Ordering::Relaxed)
     }
 
-    /// Gives up what is sorted, if nothing asked for it for so long. Whether there was anything.
+    /// Frees the sorted runs if no query has used them for `idle`. Returns whether any were freed.
     pub(super) fn free_runs_if_idle(&self, idle: Duration) -> bool {
         let now = BEGAN.elapsed().as_millis() as u64;
         let since = now.saturating_sub(self.asked_at.load(Ordering::Relaxed));
@@ -334,7 +350,7 @@ impl OrderedIndex {
         is_idle
     }
 
-    /// Takes the index's newest version from the store, if it has one that fits the rows.
+    /// Loads the newest version of the index from the store, if it has one that matches the rows.
     pub(crate) fn load(
         &self,
         ordered: &Ordered,
@@ -345,7 +361,7 @@ impl OrderedIndex {
             let mut state = lock(&self.state);
             match &state.sorted {
                 Some((known, _)) if Arc::ptr_eq(known, store) => return Ok(()),
-                // Of a store that was set aside.
+                // These blocks belong to a store that is no longer in use.
                 Some(_) => state.forget(),
                 None => {}
             }
@@ -364,7 +380,8 @@ impl OrderedIndex {
             ordered.doubt(store, &OrderedError::Damaged { what });
             return Ok(());
         }
-        // Only what is still so: meanwhile it may have been merged into, removed, or set aside.
+        // Only if nothing has changed: another thread may have merged into the index, removed it,
+        // or quarantined the store.
         ordered.while_held(store, || {
             let mut state = lock(&self.state);
             let newest = store.index(self.id).ok().flatten();
@@ -375,7 +392,8 @@ impl OrderedIndex {
         Ok(())
     }
 
-    /// In what a watermark contradicts the store and its rows.
+    /// Returns a description of how a watermark contradicts the store and its rows, or `None` if it
+    /// matches them.
     fn contradiction(
         &self,
         watermark: Watermark,
@@ -408,8 +426,8 @@ impl OrderedIndex {
         Ok(None)
     }
 
-    /// Sorts what came since the last time, as far as there is memory, and returns the row up to which all is sorted. `bounded`:
-    /// not too much of it at once.
+    /// Sorts the rows added since the last call, as far as memory allows, and returns the row up to
+    /// which all rows are sorted. `bounded` limits the number of rows sorted at once.
     fn extend_runs(
         &self,
         state: &mut State,
@@ -421,10 +439,11 @@ impl OrderedIndex {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
         state.runs.retain(|run| run.to > watermark);
         match state.runs.first() {
-            // What lies in blocks is less than it was.
+            // The watermark has moved back.
             Some(first) if first.from > watermark => state.runs.clear(),
             Some(first) if first.from < watermark => {
-                // Without room for both it stays: pairs below the watermark are passed over.
+                // If there is no memory for both copies, the run stays whole: readers skip its
+                // pairs below the watermark.
                 if let Some(mut reserved) = ordered.memory().reserve(first.memory(), u64::MAX) {
                     let join = Recent::join(&[first], |row| row < watermark);
                     let mut rest = join.map_err(|error| self.fault(error))?;
@@ -442,7 +461,7 @@ impl OrderedIndex {
             let at_once = SORTED_AT_ONCE.min(self.tuning.slice).max(known - watermark);
             end = end.min(known + at_once).min(watermark.saturating_add(self.tuning.in_memory));
         }
-        // Not looked for where there is little to be gained.
+        // Computed only where enough pairs could be dropped.
         let mut forgotten = None;
         let mut is_forgotten = |pairs: usize| {
             let seq = (pairs >= MANY).then(|| *forgotten.get_or_insert_with(|| self.core.seen_from()));
@@ -458,7 +477,8 @@ impl OrderedIndex {
         Ok(known)
     }
 
-    /// Sorts the first of some rows, as many as there is memory for at a time; `None` if there is none.
+    /// Sorts the first of these rows, limited to the memory of one step. Returns `None` if no
+    /// memory is available.
     fn sort_some(
         &self,
         view: &TableView,
@@ -468,7 +488,8 @@ impl OrderedIndex {
         ordered: &Ordered,
     ) -> Result<Option<Recent>, ReadError> {
         let memory = ordered.memory();
-        // Not nothing: keys whose length is not known would be sorted none at a time, for ever.
+        // At least 1: with a step of 0 bytes, keys without a fixed length would never make
+        // progress.
         let step = (memory.limit() / STEP_PART).max(1);
         let a_row = self.keys.fixed_len().map(|len| 2 * len as u64 + SORTING_A_ROW);
         let (to, wanted) = match a_row {
@@ -480,7 +501,7 @@ impl OrderedIndex {
         };
         let most = memory.limit() - memory.limit() / JOINED_PART;
         let Some(mut reserved) = memory.reserve(wanted, most).or_else(|| {
-            // What nobody asks for makes room for what somebody does.
+            // Free the idle runs of other indexes for one that is in use.
             ordered.free_idle(self).then(|| memory.reserve(wanted, most)).flatten()
         }) else {
             return Ok(None);
@@ -492,8 +513,8 @@ impl OrderedIndex {
         Ok(Some(sorted))
     }
 
-    /// Takes sorted rows in behind the others, and joins those that are not much larger: what is joined again is, all in all, a few
-    /// times what came.
+    /// Appends a sorted run and joins it with previous runs that are not much larger. In total, the
+    /// rows joined again are a small multiple of the rows added.
     fn push_run<D: Fn(u64) -> bool>(
         &self,
         state: &mut State,
@@ -519,8 +540,8 @@ impl OrderedIndex {
         Ok(())
     }
 
-    /// The sorted pairs of some rows, but those that are `dropped`: of these no byte is read. It ends before the last one if sorting
-    /// them would take more than so many bytes.
+    /// Returns the sorted pairs of these rows, without those that are `dropped`; the bytes of
+    /// dropped rows are not read. Stops before the last row once sorting takes `most_bytes`.
     fn run_of(
         &self,
         view: &TableView,
@@ -563,7 +584,8 @@ impl OrderedIndex {
         Fault::Index { table: self.core.schema().table.clone(), source: Box::new(error) }.into()
     }
 
-    /// Brings the blocks up to the newest durable commit. `Ok(false)`: there are none to be had.
+    /// Merges all rows up to the newest durable commit into the blocks. Returns `Ok(false)` if the
+    /// blocks are not available.
     pub(crate) fn catch_up(
         &self,
         ordered: &Ordered,
@@ -580,13 +602,15 @@ impl OrderedIndex {
             return Ok(true);
         }
         if worth == Worth::IfLagging && view.len() <= self.tuning.allowed_lag(view.live()) {
-            // It may lag by all of it: no blocks are opened, or made, to find that out.
+            // The index may lag by the whole table: no blocks are opened or created to find that
+            // out.
             return Ok(true);
         }
         let Some(store) = ordered.store() else { return Ok(false) };
         self.load(ordered, &store, engine)?;
         loop {
-            // What the store itself says, not what this process remembers: nobody else merges or removes meanwhile.
+            // Uses the store's own watermark, not the one this process remembers. The lock excludes
+            // other merges and removals.
             let from = match store.index(self.id) {
                 Ok(sorted) => sorted.map_or(0, |sorted| sorted.watermark().row),
                 Err(error) => {
@@ -598,11 +622,13 @@ impl OrderedIndex {
                 lock(&self.state).forget();
                 self.load(ordered, &store, engine)?;
                 if from != self.watermark() {
-                    // Set aside, because it contradicts the rows: whoever asks next begins anew.
+                    // Quarantined, because the index contradicts the rows. The next query starts a
+                    // new one.
                     return Ok(false);
                 }
             }
-            // Seen by no snapshot, now or later, also after a power cut.
+            // Rows deleted at or before this commit are visible to no snapshot, now or later, even
+            // after a power failure.
             let forgotten = self.core.seen_from().min(view.seq());
             let lag = {
                 let mut state = lock(&self.state);
@@ -625,7 +651,7 @@ impl OrderedIndex {
                 return Ok(true);
             }
             let to = view.len().min(from + self.tuning.slice);
-            // All that lags first, so that what is left is known then.
+            // Pairs are dropped only with the last slice, when their remaining number is known.
             let drops = drops && to == view.len();
             let dropped = |row: RowId| is_gone(view, row, forgotten);
             let recent = self.run_of(view, &snapshot, from..to, &|row| dropped(RowId(row)), u64::MAX)?;
@@ -661,8 +687,9 @@ impl OrderedIndex {
                 Err(OrderedError::Stopped) => return Ok(true),
                 Err(error) => {
                     ordered.doubt(&store, &error);
-                    // Another thread's work on the blocks failed, which heard of it, or was not let in again behind a compaction:
-                    // they are not to be had now.
+                    // Another thread's operation on the blocks failed and that thread handled the
+                    // error, or the files could not be reopened after a compaction. The blocks are
+                    // not available now.
                     if matches!(error, OrderedError::Poisoned { .. }) {
                         return Ok(false);
                     }
@@ -673,12 +700,14 @@ impl OrderedIndex {
     }
 }
 
-/// Whether a row was deleted at or before a commit. One of which that cannot be said keeps its pair.
+/// Returns whether a row was deleted at or before a commit. A row whose state cannot be read counts
+/// as not deleted and keeps its pair.
 fn is_gone(view: &TableView, row: RowId, seq: Seq) -> bool {
     view.died(row).is_ok_and(|died| died.is_some_and(|died| died <= seq))
 }
 
-/// A number that rows below a watermark hardly share with others: a hash of the last of their bytes.
+/// Returns a hash of the last bytes of the rows below a watermark, which distinguishes these
+/// rows from those of another table or history.
 fn digest(view: &TableView, row: u64) -> Result<u64, Fault> {
     let size = view.core().row_size();
     let rows = DIGEST.div_ceil(size).min(row);

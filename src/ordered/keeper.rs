@@ -1,7 +1,9 @@
-//! The keeper: a thread that brings ordered indexes up to date when they lag, off every commit's path.
+//! [`Keeper`]: a background thread that brings lagging ordered indexes up to date, outside the
+//! commit path.
 //!
-//! It is begun by the first commit that leaves an index lagging, so that a store with little in it has none; it sleeps
-//! otherwise. It holds the engine only while it works, and ends when the store is closed.
+//! The first commit that leaves an index lagging starts the thread, so small stores have none. It
+//! sleeps until it is woken, holds a strong reference to the engine only while it works, and ends
+//! when the store is closed.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -24,18 +26,18 @@ struct Bell {
     rung: Condvar,
 }
 
-/// See the module.
+/// Starts, wakes and ends the index worker thread; see the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Keeper {
     bell: Arc<Bell>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What is done for a table beside its indexes.
+/// Additional work for a table, done after its indexes.
 pub(crate) type Beside = fn(&Arc<Engine>, &Arc<TableCore>) -> Result<(), ReadError>;
 
 impl Keeper {
-    /// Tells the thread that an index lags.
+    /// Wakes the thread, or starts it, because an index lags.
     pub(crate) fn ring(&self, engine: &Arc<Engine>, ordered: &Arc<Ordered>, beside: Beside) {
         {
             let mut signal = lock(&self.bell.signal);
@@ -50,16 +52,16 @@ impl Keeper {
             let (bell, engine, ordered) =
                 (Arc::clone(&self.bell), Arc::downgrade(engine), Arc::downgrade(ordered));
             let work = move || keep(&bell, &engine, &ordered, beside);
-            // Without a thread indexes are brought up when they are asked.
+            // Without a thread, indexes are brought up to date by the queries that use them.
             *thread = std::thread::Builder::new().name("pongo-keeper".to_owned()).spawn(work).ok();
             if thread.is_none() {
-                // A later commit tries it again.
+                // A later commit tries again.
                 lock(&self.bell.signal).asked = false;
             }
         }
     }
 
-    /// Waits until the thread has done what it is at, and ends it.
+    /// Waits until the thread has finished its current work, and ends it.
     pub(crate) fn end(&self) {
         lock(&self.bell.signal).ended = true;
         self.bell.rung.notify_one();
@@ -69,7 +71,7 @@ impl Keeper {
         }
     }
 
-    /// In a child made by `fork`, which has no such thread.
+    /// Detaches the thread in a child created by `fork`, where it does not exist.
     pub(crate) fn forget(&self) {
         if let Ok(mut thread) = self.thread.try_lock() {
             std::mem::forget(thread.take());
@@ -90,7 +92,7 @@ fn keep(bell: &Bell, engine: &Weak<Engine>, ordered: &Weak<Ordered>, beside: Bes
             signal.asked = false;
         }
         let (Some(engine), Some(ordered)) = (engine.upgrade(), ordered.upgrade()) else { return };
-        // Whoever asks the index next does what failed here, and hears of it.
+        // The error is dropped: the next query repeats the work and reports its own error.
         let _ = catch_up_all(&engine, &ordered, Worth::IfLagging, beside);
     }
 }

@@ -5,20 +5,20 @@ use pongo_core::fields::{ExternalKey, HeapRead};
 use pongo_index::Encoding;
 use zerocopy::FromBytes;
 
-/// Where an index's keys come from.
+/// The source of an index's keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum KeySource {
     /// Fields of the row, all of fixed size.
     Fields(Encoding),
-    /// Bytes in the heap, which the row names at this offset: the key of a table whose keys are not in its records.
+    /// Bytes in the heap: the key of a table whose keys are stored outside its records.
     Heap {
-        /// Where in a row the 16 bytes of an [`ExternalKey`] lie.
+        /// Offset in a row of the 16-byte [`ExternalKey`] that refers to the key.
         offset: usize,
     },
 }
 
 impl KeySource {
-    /// Bytes of a key, if all have as many.
+    /// Returns the length of a key in bytes if all keys have the same length.
     pub(crate) fn fixed_len(&self) -> Option<usize> {
         match self {
             Self::Fields(encoding) => Some(encoding.len()),
@@ -50,7 +50,7 @@ impl KeySource {
         Ok(())
     }
 
-    /// A bound on values, as bytes of fields one behind the other, as a bound on keys.
+    /// Converts a bound on values, given as the concatenated bytes of fields, into a bound on keys.
     pub(crate) fn bound(&self, raw: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Fields(encoding) => {
@@ -62,7 +62,8 @@ impl KeySource {
         }
     }
 
-    /// As [`Encoding::absent_before`]: keys in the heap have no absent parts.
+    /// Returns the key ranges of absent values before `end`, as [`Encoding::absent_before`] does.
+    /// Keys in the heap have no absent parts.
     pub(crate) fn absent_before(&self, end: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         match self {
             Self::Fields(encoding) => encoding.absent_before(end).collect(),

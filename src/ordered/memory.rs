@@ -1,16 +1,16 @@
-//! [`Memory`]: what the sorted rows of a store's ordered indexes take in this process, and what they may take.
+//! [`Memory`]: the memory budget for the sorted rows of a store's ordered indexes in this process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number of bytes that is shared by all indexes of a store.
+/// A budget in bytes, shared by all indexes of a store.
 #[derive(Debug)]
 pub(crate) struct Memory {
     limit: u64,
     used: AtomicU64,
 }
 
-/// Bytes of a [`Memory`], given back when dropped.
+/// Bytes reserved in a [`Memory`], released on drop.
 #[derive(Debug)]
 pub(super) struct Reserved {
     memory: Arc<Memory>,
@@ -30,7 +30,7 @@ impl Memory {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Takes so many bytes, if no more than `most` are taken then.
+    /// Reserves `bytes`, if at most `most` bytes are then in use. Returns `None` otherwise.
     pub(super) fn reserve(self: &Arc<Self>, bytes: u64, most: u64) -> Option<Reserved> {
         let more = |used: u64| used.checked_add(bytes).filter(|&used| used <= most.min(self.limit));
         self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
@@ -39,7 +39,7 @@ impl Memory {
 }
 
 impl Reserved {
-    /// So many bytes it turned out to be: fewer, as a rule.
+    /// Sets the reservation to the number of bytes in use, which is usually smaller.
     pub(super) fn set(&mut self, bytes: u64) {
         if bytes > self.bytes {
             self.memory.used.fetch_add(bytes - self.bytes, Ordering::Relaxed);

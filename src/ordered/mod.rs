@@ -1,19 +1,19 @@
-//! The ordered indexes of a store: where their blocks lie, and which of them are known.
+//! The ordered indexes of a store: where their blocks are stored, and which indexes are open.
 //!
-//! | file | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | here | [`Ordered`]: the blocks, opened when first needed; set aside when doubtful |
-//! | `index` | [`OrderedIndex`]: one index: what lies in blocks, the rows behind it in memory, bringing the one up to the other |
+//! | this one | [`Ordered`]: the block store, opened on first use, quarantined when corrupt |
+//! | `index` | [`OrderedIndex`]: one index: pairs in blocks, recent rows in memory, catch-up |
 //! | `keys` | where a row's key comes from |
-//! | `stream` | pairs of both in order, from both ends |
+//! | `stream` | pairs from all sources in key order, from both ends |
 //! | `newest` | the newest version of one key |
-//! | `recent` | [`Recent`](recent::Recent): recent rows, sorted, and which of them are passed over together |
-//! | `sides` | where its pairs come from: blocks, and recent rows |
-//! | `scan` | the same from the rows alone |
-//! | `memory` | what sorted rows take, and may take |
-//! | `keeper` | the thread that keeps indexes from lagging |
+//! | `recent` | [`Recent`](recent::Recent): sorted recent rows, and stretches to skip |
+//! | `sides` | a stream's sources: blocks and recent rows |
+//! | `scan` | the same pairs from a scan of the rows alone |
+//! | `memory` | the memory budget for sorted rows |
+//! | `keeper` | the background thread that keeps indexes from lagging |
 //!
-//! What an index says is never believed by itself: `docs/ORDERED.md`.
+//! Index entries are verified against the rows: see `docs/ORDERED.md`.
 
 mod index;
 mod keeper;
@@ -47,31 +47,35 @@ pub(crate) use own::{OwnRows, Passed};
 pub(crate) use recent::Recent;
 pub(crate) use stream::{Limits, Pair, Stream};
 
-/// Where the blocks of a store's ordered indexes lie.
+/// Where the blocks of a store's ordered indexes are stored.
 #[derive(Clone, Debug)]
 pub(crate) enum Home {
-    /// In memory, with the store.
+    /// In memory, for the store's lifetime.
     Memory,
     /// In sled, in this folder of a store.
     Folder(Arc<Folder>),
-    /// Nowhere: ranges are answered from the rows. Others may have them in this folder of a store.
+    /// Not stored: ranges are answered from the rows. Other processes may store blocks in this
+    /// folder.
     Nowhere(Option<Arc<Folder>>),
 }
 
-/// How much of what. Tests take less of all of it.
+/// Size thresholds. Tests use smaller values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Tuning {
-    /// A table with fewer rows is put in order in memory: it is not worth a file.
+    /// Tables with at most this many rows are sorted in memory and need no file.
     pub(crate) small: u64,
-    /// Bytes that sorted rows of all indexes may take in memory. What has no room is looked through by each range.
+    /// Bytes of memory for the sorted rows of all indexes. Each range scans the rows that do not
+    /// fit.
     pub(crate) memory: u64,
-    /// The same as rows of an index, for tests.
+    /// The same limit as a number of rows per index, for tests.
     pub(crate) in_memory: u64,
-    /// Rows that are merged at a time: sorting takes 20 bytes and the key a row, or 4 and twice the key.
+    /// Maximum number of rows merged at once. Sorting takes 20 bytes plus the key per row, or 4
+    /// bytes plus twice the key.
     pub(crate) slice: u64,
-    /// Pairs that one pass over the rows keeps.
+    /// Maximum number of pairs that a scan keeps per pass.
     pub(crate) kept: usize,
-    /// Bytes on disk beyond which it is asked whether compacting is worth it. With 0 it always is.
+    /// Minimum size on disk, in bytes, at which compaction is considered. With 0, the blocks are
+    /// always compacted.
     pub(crate) compact_from: u64,
 }
 
@@ -89,19 +93,19 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// How many rows, and how many pairs of deleted rows, an index of a table with so many live rows may have too little or too
-    /// much before it is brought up.
+    /// Returns how many rows, and how many pairs of deleted rows, an index may lag before it is
+    /// brought up to date, given the table's number of live rows.
     fn allowed_lag(&self, live: u64) -> u64 {
         (live / 8).clamp(self.small, self.slice.max(self.small))
     }
 }
 
-/// What became of the blocks in this process.
+/// State of the block store in this process.
 #[derive(Debug)]
 enum Held {
     NotYet,
     Here(Arc<OrderedStore>),
-    /// Not to be had now: asked for again after a while.
+    /// Unavailable for now; opening is retried after [`REFUSED_FOR`].
     Refused {
         reason: String,
         at: Instant,
@@ -110,17 +114,18 @@ enum Held {
     Gone,
 }
 
-/// How long a refusal is believed.
+/// Time before opening a refused block store is retried.
 const REFUSED_FOR: Duration = Duration::from_secs(2);
 
-/// Sorted rows that no range asked for so long make room for others.
+/// Sorted rows that no range has used for this long are freed when another index needs memory.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// Since when uses of an index are counted.
+/// Reference time of the idle clock.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Blocks are compacted when they take so many times their bytes on disk. A copy takes about twice as many, and a merge that
-/// rewrites all of it twice as many again: those that come one behind the other are not all followed by a copy.
+/// Blocks are compacted when their files take more than this multiple of the blocks' bytes. A
+/// compacted copy takes about twice those bytes, and a merge that rewrites all blocks adds about
+/// twice as much again, so not every one of several consecutive merges is followed by a compaction.
 const COMPACT_AT: u64 = 4;
 
 /// The ordered indexes of one store in one process.
@@ -128,24 +133,24 @@ const COMPACT_AT: u64 = 4;
 pub(crate) struct Ordered {
     home: Home,
     tuning: Tuning,
-    /// Locked before `indexes`, and both before an index's state.
+    /// Lock order: `held`, then `indexes`, then an index's state.
     held: Mutex<Held>,
     indexes: RwLock<Vec<Arc<OrderedIndex>>>,
-    /// How often the blocks were set aside.
+    /// Number of times the blocks were quarantined.
     set_aside: AtomicU64,
-    /// Why the last time.
+    /// Reason of the last quarantine.
     last_doubt: Mutex<Option<String>>,
-    /// Bytes on disk below which they are not compacted.
+    /// Size on disk, in bytes, up to which the blocks are not compacted.
     compact_beyond: AtomicU64,
     memory: Arc<Memory>,
 }
 
-/// What [`Ordered::state`] says.
+/// Result of [`Ordered::state`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OrderedState {
-    /// Whether this process has the blocks open.
+    /// Whether this process has the block store open.
     pub(crate) held: bool,
-    /// Why not, if it tried.
+    /// Reason why it is not open, if this process tried to open it.
     pub(crate) refused: Option<String>,
     pub(crate) set_aside: u64,
     pub(crate) last_doubt: Option<String>,
@@ -155,7 +160,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where an index over these fields has its keys from.
+/// Returns where an index over these fields takes its keys from, or `None` if they cannot be
+/// ordered.
 fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeySource> {
     let schema = core.schema();
     match schema.external_key() {
@@ -164,14 +170,15 @@ fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeySource> {
     }
 }
 
-/// All that is of the ordered indexes, and sled's part of it, in the folder of a store.
+/// Folder of all files of the ordered indexes within a store's folder, and sled's folder in it.
 const FOLDER: &str = "ordered";
 const SLED: &str = "ordered/sled";
 
-/// What sled's `db` may be long if nothing was ever merged into it: where no note says whether there were roots.
+/// Maximum length, in bytes, of sled's `db` file if nothing was ever merged into it. Used where no
+/// note records whether there were roots.
 const LEN_OF_NEW: u64 = 2 << 20;
 
-/// Moves the blocks out of the way, if they are still the ones that were `found` damaged.
+/// Quarantines the blocks, if their files are still the ones that were `found` damaged.
 fn put_aside(store: &Folder, found: Option<(u64, u64)>) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io {
         doing: "set aside",
@@ -200,13 +207,13 @@ impl Ordered {
         }
     }
 
-    /// What sorted rows take.
+    /// Returns the memory budget for sorted rows.
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         &self.memory
     }
 
-    /// Gives up the sorted rows of indexes that were not asked for a while, but for this one. Whether there were any. Its state may
-    /// be locked; nothing is waited for.
+    /// Frees the sorted rows of all idle indexes except this one. Returns whether any were freed.
+    /// Does not block, so the state of `but` may be locked.
     fn free_idle(&self, but: &OrderedIndex) -> bool {
         let Ok(indexes) = self.indexes.try_read() else { return false };
         let mut freed = false;
@@ -216,12 +223,13 @@ impl Ordered {
         freed
     }
 
-    /// Whether there is a place for blocks at all.
+    /// Returns whether blocks are stored at all.
     pub(crate) fn has_home(&self) -> bool {
         !matches!(self.home, Home::Nowhere(_))
     }
 
-    /// The index of a table over these fields, if they can be put in order.
+    /// Returns the index of a table over these fields, or `None` if they cannot be ordered. Creates
+    /// it on first use.
     pub(crate) fn index(&self, core: &Arc<TableCore>, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
         let is_it = |known: &&Arc<OrderedIndex>| known.is(core, fields);
         if let Some(known) = self.indexes.read().unwrap_or_else(PoisonError::into_inner).iter().find(is_it) {
@@ -237,18 +245,20 @@ impl Ordered {
         Some(index)
     }
 
-    /// The same for a table that may never be committed: nobody else hears of it.
+    /// Creates an index for a table that may never be committed. It is not registered, so no other
+    /// caller sees it.
     pub(crate) fn unlisted(&self, core: &Arc<TableCore>, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
         let keys = key_source(core, fields)?;
         Some(Arc::new(OrderedIndex::new(core, fields, keys, self.tuning)))
     }
 
-    /// The index of a table's key, and those that its schema asks for.
+    /// Returns the index of the table's key, the indexes that its schema declares, and those
+    /// already opened.
     pub(crate) fn indexes_of(&self, core: &Arc<TableCore>) -> Vec<Arc<OrderedIndex>> {
         let schema = core.schema();
         let mut found: Vec<_> = self.index(core, &schema.key).into_iter().collect();
         found.extend(schema.indexes.iter().filter_map(|index| self.index(core, &index.fields)));
-        // Those that only a program's type asks for.
+        // Indexes that only a program's record type declares.
         for known in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
             if Arc::ptr_eq(known.core(), core) && !found.iter().any(|index| Arc::ptr_eq(index, known)) {
                 found.push(Arc::clone(known));
@@ -257,7 +267,7 @@ impl Ordered {
         found
     }
 
-    /// The blocks, if this process has them open.
+    /// Returns the block store if this process has it open.
     pub(crate) fn open_store(&self) -> Option<Arc<OrderedStore>> {
         match &*lock(&self.held) {
             Held::Here(store) => Some(Arc::clone(store)),
@@ -265,7 +275,8 @@ impl Ordered {
         }
     }
 
-    /// Does something if these blocks are the ones that count, and they are not set aside meanwhile.
+    /// Calls `then` if this block store is the one in use. It cannot be quarantined during the
+    /// call.
     fn while_held(&self, store: &Arc<OrderedStore>, then: impl FnOnce()) {
         let held = lock(&self.held);
         if matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
@@ -273,7 +284,8 @@ impl Ordered {
         }
     }
 
-    /// The blocks, opened if they are not; `None` if they cannot be had, because another process has them, say.
+    /// Returns the block store, opening it if necessary. Returns `None` if it is unavailable, for
+    /// example because another process has it open.
     pub(crate) fn store(&self) -> Option<Arc<OrderedStore>> {
         let mut held = lock(&self.held);
         match &*held {
@@ -312,7 +324,7 @@ impl Ordered {
         };
         let opened = open().and_then(|store| {
             if store.is_new() && (had_roots || len_before > LEN_OF_NEW) {
-                // Sled can open what is damaged with less in it.
+                // sled can open damaged files with some or all entries missing.
                 let _ = store.close();
                 let path = folder.shown().join(SLED);
                 let what = format!(
@@ -326,7 +338,7 @@ impl Ordered {
         let (store, had_roots) = match opened {
             Err(OrderedError::Damaged { what }) => {
                 self.note_doubt(&what);
-                // Where there was no file sled has made one.
+                // If there was no file before, sled has created one.
                 let found = before.or_else(|| in_sled().ok().and_then(|path| identity(&path)));
                 put_aside(folder, found)?;
                 (open()?, false)
@@ -334,13 +346,13 @@ impl Ordered {
             opened => (opened?, had_roots),
         };
         if !had_roots {
-            // Without the note less is known, and nothing wrong.
+            // Without the note, loss of all entries may go undetected later; nothing is wrong now.
             let _ = in_sled().and_then(|path| SledBlocks::note_roots(&path));
         }
         Ok(Some(store))
     }
 
-    /// The blocks, opened if they are not, and if there are any: nothing is made.
+    /// Returns the block store, opening it if its files exist. Creates nothing.
     pub(crate) fn store_if_any(&self) -> Option<Arc<OrderedStore>> {
         let is_there = match &self.home {
             Home::Folder(folder) => folder.path().is_ok_and(|path| path.join(SLED).join("db").exists()),
@@ -349,7 +361,8 @@ impl Ordered {
         if is_there { self.store() } else { self.open_store() }
     }
 
-    /// What the ordered indexes take on disk, whoever has them open.
+    /// Returns the bytes that the ordered indexes take on disk, no matter which process has them
+    /// open.
     pub(crate) fn disk_bytes(&self) -> u64 {
         let (Home::Folder(folder) | Home::Nowhere(Some(folder))) = &self.home else { return 0 };
         folder.path().and_then(|path| bytes_on_disk(&path.join(FOLDER))).unwrap_or(0)
@@ -360,9 +373,12 @@ impl Ordered {
         *lock(&self.last_doubt) = Some(what.to_owned());
     }
 
-    /// After an error in reading or merging blocks: those that are doubtful are set aside and begun anew; what failed for
-    /// want of space is tried again later. `store` is the one that erred: what came after it is left alone, and `false` says
-    /// so.
+    /// Handles an error from reading or merging blocks. Damaged blocks are quarantined and rebuilt
+    /// from an empty store; after other errors, such as a full disk, the store is closed and opened
+    /// again later. `Stopped` and `Keys` say nothing about the blocks and are ignored.
+    ///
+    /// `store` is the one that failed. Returns `false`, and changes nothing, if it is no longer the
+    /// one in use.
     pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) -> bool {
         if matches!(error, OrderedError::Stopped | OrderedError::Keys { .. }) {
             return true;
@@ -392,7 +408,7 @@ impl Ordered {
         true
     }
 
-    /// What became of the blocks.
+    /// Returns the state of the block store in this process.
     pub(crate) fn state(&self) -> OrderedState {
         let held = lock(&self.held);
         OrderedState {
@@ -406,7 +422,8 @@ impl Ordered {
         }
     }
 
-    /// Has the blocks written anew if that gives back much space: many merges leave sled with several times what it needs.
+    /// Compacts the block store if that frees enough space: after many merges sled takes several
+    /// times the space that it needs.
     pub(crate) fn compact(&self, store: &Arc<OrderedStore>) {
         let outcome = store.stats().and_then(|stats| {
             let from = self.tuning.compact_from;
@@ -415,7 +432,8 @@ impl Ordered {
             if stats.disk_bytes <= beyond && from > 0 {
                 return Ok(());
             }
-            // Not again and again, if it gives back little, or fails.
+            // Raised first, so that a compaction that fails or frees little is not repeated at
+            // once.
             self.compact_beyond.store(stats.disk_bytes + stats.disk_bytes / 2, Ordering::Relaxed);
             store.compact()?;
             let after = store.stats()?.disk_bytes;
@@ -429,7 +447,7 @@ impl Ordered {
         }
     }
 
-    /// Lets go of the blocks for good.
+    /// Closes the block store permanently.
     pub(crate) fn close(&self) {
         let before = std::mem::replace(&mut *lock(&self.held), Held::Gone);
         if let Held::Here(store) = before {
@@ -437,9 +455,11 @@ impl Ordered {
         }
     }
 
-    /// In a child made by `fork`: the blocks are the parent's, and are not touched.
+    /// Detaches the block store in a child created by `fork`. It belongs to the parent and is not
+    /// touched.
     pub(crate) fn forget(&self) {
-        // A thread of the parent may have held the lock: then nobody will ever give it up.
+        // A thread of the parent may have held the lock at the time of the fork; then it is never
+        // released.
         if let Ok(mut held) = self.held.try_lock()
             && let Held::Here(store) = std::mem::replace(&mut *held, Held::Gone)
         {
@@ -469,7 +489,7 @@ mod tests {
         let store = Options::new().ordered(false).index_memory(ROWS * 20).in_memory()?;
         let tx = store.begin_write()?;
         tx.table::<Event>()?.extend((0..ROWS).map(|id| Event { id, kind: id % 7 }))?;
-        // Every second row is dead: it takes no memory.
+        // Replacing every second row leaves a deleted version, which takes no memory.
         for id in (0..ROWS).step_by(2) {
             tx.table::<Event>()?.put(&Event { id, kind: 8 })?;
         }
@@ -480,7 +500,7 @@ mod tests {
         let scanned =
             || store.stats().map(|stats| [0, 1].map(|index| stats.tables[0].indexes[index].scanned));
         assert_eq!(events.range(..)?.count() as u64, ROWS);
-        // 16 bytes a row, and what was meant for dead ones that lie among the last of them.
+        // 16 bytes per row, plus the memory reserved for deleted rows among the last live ones.
         let takes_one = || (ROWS * 16..ROWS * 17).contains(&ordered.memory().used());
         assert!(scanned()?[0] == 0 && takes_one(), "{}", ordered.memory().used());
         assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);

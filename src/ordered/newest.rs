@@ -1,5 +1,6 @@
-//! The newest version of a key that a view can see, from the order of (key, row): where a key has very many versions, going from
-//! each one to the one before takes long.
+//! The newest version of a key that a view can see, found through the (key, row) order of an index.
+//! For a key with very many versions, following the chain from each version to the previous one
+//! takes too long.
 
 use std::sync::Arc;
 
@@ -14,10 +15,10 @@ use super::sides::{Context, SideError};
 use crate::store::Shared;
 use crate::versions::Newest;
 
-/// Of the rows below a view's length with a key, as the index encodes it, the one that was written last. Whether it is alive is
-/// for the caller to see.
+/// Returns the last written row with this encoded key among the rows below the view's length. The
+/// caller checks whether it is alive.
 ///
-/// Costs a search in the index, which is brought up first if it lags.
+/// Costs a search in the index, which is brought up to date first if it lags.
 pub(crate) fn newest(
     shared: &Arc<Shared>,
     view: &TableView,
@@ -29,7 +30,7 @@ pub(crate) fn newest(
     if sources.scan_from.is_some() {
         return Ok(Newest::Unknown);
     }
-    // Pairs of one key are in the order of their rows, and all rows in blocks come before all others.
+    // The pairs of one key are ordered by row, and the rows in blocks precede all others.
     let end = Edge::BeforePair(key, RowId(view.len()));
     let recent = sources.runs.iter().filter_map(|recent| {
         let (found, row) = recent.run.get(recent.run.rank(end).checked_sub(1)?);
@@ -42,14 +43,15 @@ pub(crate) fn newest(
     let mut context = Context { view, heap, index: Arc::clone(index), shared, own: None, wide: None };
     let mut rows = Vec::with_capacity(1);
     let found = context.cursor(store, sorted, end, false).and_then(|mut cursor| {
-        // All of them: one that is deleted says that none is left.
+        // Without regard to visibility: a deleted newest version means that no version is alive.
         let all = Sight { len: u64::MAX, seq: 0 };
         let taken = cursor.fill_block(&mut rows, 1, all);
         taken.map_err(|error| SideError::Blocks(Arc::clone(store), error))
     });
     match found {
         Ok(_) => {
-            // Of another key where there is none of this one; the rows of this one are below the length.
+            // The pair has another key if the index has none of this one; rows with this key are
+            // below the view's length.
             let Some(&row) = rows.first().filter(|row| row.0 < view.len()) else {
                 return Ok(Newest::Nothing);
             };

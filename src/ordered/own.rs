@@ -1,4 +1,4 @@
-//! What a stream asks of a write transaction that it reads in: [`OwnRows`].
+//! [`OwnRows`]: a stream's view of the write transaction that it reads in.
 
 use std::sync::Arc;
 
@@ -10,37 +10,41 @@ use super::index::OrderedIndex;
 use super::recent::Recent;
 use super::stream::Pair;
 
-/// A transaction's changes to a table, beside the view of it as it was before. Numbers of its own rows begin behind that view.
+/// A transaction's changes to a table, relative to the view from before them. The transaction's own
+/// rows are numbered from the view's length on.
 pub(crate) trait OwnRows: Send + Sync {
-    /// Leaves rows of the view that the transaction did not replace or delete.
+    /// Retains the view's rows that the transaction did not replace or delete.
     fn retain(&self, view: &TableView, rows: &mut Vec<RowId>);
-    /// Whether a pair is that of an own row as it is now.
+    /// Returns whether a pair belongs to one of the transaction's own rows in its current state.
     fn is_own(&self, index: &OrderedIndex, key: &[u8], row: RowId) -> bool;
-    /// The bytes of an own row.
+    /// Returns the bytes of one of the transaction's own rows.
     fn row_bytes(&self, row: RowId) -> Result<&[u8], ReadError>;
-    /// Pairs of own rows, all that are there and perhaps more, the same one perhaps twice.
+    /// Returns pairs of the transaction's own rows: all current ones, possibly outdated ones, and
+    /// possibly duplicates.
     fn runs(&self, index: &OrderedIndex) -> Result<Vec<Arc<Recent>>, ReadError>;
-    /// Where a search in the view's rows need not look.
+    /// Returns the part of the index that a search in the view's rows can skip.
     fn passed(&self, index: &OrderedIndex, forward: bool) -> Option<Passed>;
-    /// Notes that.
+    /// Records such a part.
     fn note_passed(&self, index: &OrderedIndex, forward: bool, passed: Passed);
 }
 
-/// A part of an index in which the view has no row that the transaction left: rows do not come back, short of a
-/// rollback, so that whoever takes the first row again and again need not pass those that it took.
+/// A part of an index in which the transaction has replaced or deleted all of the view's rows. Only
+/// a rollback brings such rows back, so a transaction that repeatedly takes the first row does not
+/// need to skip the ones it took before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Passed {
-    /// Where the search began: forward at this pair, backward below it. `None`: at the index's end.
+    /// Where the search started: forward at this pair, backward below it. `None`: at the index's
+    /// end.
     pub(crate) from: Option<Pair>,
-    /// Where the first row was found; `None`: nowhere.
+    /// Where the first remaining row was found. `None`: no row remains.
     pub(crate) to: Option<Pair>,
 }
 
 impl Passed {
-    /// Whether a search that begins there begins in this part.
+    /// Returns whether a search that starts at `from` starts in this part.
     pub(super) fn covers(&self, from: &Option<Pair>, forward: bool) -> bool {
         if forward {
-            // `None` never begins a search forward, and as an end it is the index's.
+            // `from` is never `None` for a forward search; as an end, `None` means the index's end.
             *from >= self.from
                 && self.to.as_ref().is_none_or(|to| from.as_ref().is_some_and(|from| from < to))
         } else {

@@ -1,29 +1,30 @@
-//! [`Recent`]: sorted pairs of rows that are not in blocks yet, and what is known of them by stretches, so that deleted ones are
-//! passed over together.
+//! [`Recent`]: sorted pairs of rows that are not in blocks yet, divided into stretches. Readers
+//! record which stretches are deleted, so that later readers skip them as a whole.
 
 use pongo_core::ids::RowId;
 use pongo_index::ordered::{HiddenGroup, OrderedError, Pairs, Run, Sight};
 
 use super::memory::Reserved;
 
-/// Pairs of a stretch: of so many it is known together whether a reader sees none.
+/// Number of pairs in a stretch, the unit in which pairs are known to be invisible to a reader.
 const STRETCH: usize = 128;
-/// Stretches of a group.
+/// Number of stretches in a group.
 const GROUP: usize = 64;
 
-/// Sorted pairs of a part of the table.
+/// Sorted pairs of a range of the table's rows.
 #[derive(Debug)]
 pub(crate) struct Recent {
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) run: Run,
     hidden: Vec<HiddenGroup>,
-    /// Its memory, if it stays.
+    /// Memory reservation, if the run is retained.
     pub(super) reserved: Option<Reserved>,
 }
 
 impl Recent {
-    /// Pairs that stand for no part of the table: a transaction's own. Nothing is learned of them.
+    /// Wraps pairs that do not cover a range of the table, such as a transaction's own. No
+    /// deletions are recorded for them.
     pub(crate) fn of(run: Run) -> Self {
         Self { from: 0, to: 0, run, hidden: Vec::new(), reserved: None }
     }
@@ -36,7 +37,8 @@ impl Recent {
         self.run.get(place)
     }
 
-    /// Returns the place of the first pair that `admits` accepts, which accepts all pairs after it as well.
+    /// Returns the index of the first pair that `admits` accepts. `admits` must accept all pairs
+    /// after it as well.
     pub(crate) fn first_admitted(&self, admits: impl Fn(&[u8], RowId) -> bool) -> usize {
         let (mut from, mut to) = (0, self.len());
         while from < to {
@@ -51,7 +53,7 @@ impl Recent {
         from
     }
 
-    /// The pairs of rows from one on, below another; those that no reader will ask for can be missing.
+    /// Sorts the pairs of the rows in `from..to`. Pairs that no reader will need may be missing.
     pub(super) fn new(from: u64, to: u64, pairs: Pairs) -> Self {
         Self::sorted(from, to, pairs.sort())
     }
@@ -68,7 +70,7 @@ impl Recent {
         Self { from, to, run, hidden, reserved: None }
     }
 
-    /// The pairs of several that follow each other, but those whose rows are `dropped`.
+    /// Joins several consecutive runs, without the pairs of rows that are `dropped`.
     pub(super) fn join(parts: &[&Self], dropped: impl Fn(u64) -> bool) -> Result<Self, OrderedError> {
         let from = parts.first().map_or(0, |first| first.from);
         let to = parts.last().map_or(from, |last| last.to);
@@ -76,12 +78,13 @@ impl Recent {
         Ok(Self::sorted(from, to, run))
     }
 
-    /// Bytes of memory that the pairs take.
+    /// Returns the bytes of memory that the pairs take.
     pub(super) fn memory(&self) -> u64 {
         self.run.memory()
     }
 
-    /// From pair `at` on, the first that the reader may see, or `end`.
+    /// Returns the index of the first pair in `at..end` that the reader may see, or `end`. Skips
+    /// only whole stretches known to be invisible to the reader.
     pub(super) fn skip(&self, mut at: usize, end: usize, sight: Sight) -> usize {
         while at < end {
             let (group, stretch) = (at / (STRETCH * GROUP), at / STRETCH % GROUP);
@@ -97,7 +100,8 @@ impl Recent {
         at.min(end)
     }
 
-    /// The same in the opposite direction: down from the pair before `end`.
+    /// Does the same in the opposite direction: returns the end of `at..end` without the invisible
+    /// stretches before it.
     pub(super) fn skip_back(&self, at: usize, mut end: usize, sight: Sight) -> usize {
         while at < end {
             let last = end - 1;
@@ -115,7 +119,7 @@ impl Recent {
         end.max(at)
     }
 
-    /// Whether a stretch begins with the pair at this place, in a direction.
+    /// Returns whether a stretch starts with this pair, in the given direction.
     fn begins(&self, place: usize, forward: bool) -> bool {
         if forward {
             place.is_multiple_of(STRETCH)
@@ -125,16 +129,21 @@ impl Recent {
     }
 }
 
-/// What one reader learns on its way through a run: by when the pairs of a stretch were deleted, if all were so far.
+/// State that one reader keeps while it reads a run: the commit by which all pairs of the current
+/// stretch so far were deleted.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Learning {
-    /// The place of the pair that comes next, and by when those before it were deleted.
+    /// Index of the expected next pair, and the commit by which all pairs before it in the stretch
+    /// were deleted.
     so_far: Option<(usize, u64)>,
 }
 
 impl Learning {
-    /// The reader does not see the pair at `place`. `deleted`: by which commit, if that is the reason. Once that is known of a
-    /// whole stretch, and `is_published` says that the commit is there to stay, all readers are told.
+    /// Records that the reader does not see the pair at `place`. `deleted` is the commit that
+    /// deleted it, if that is the reason.
+    ///
+    /// When a whole stretch is known to be deleted, and `is_published` confirms that the commit is
+    /// permanent, the stretch is marked for all readers.
     pub(super) fn pass(
         &mut self,
         recent: &Recent,
@@ -153,7 +162,7 @@ impl Learning {
             return;
         };
         let by = before.max(deleted);
-        // What begins in the opposite direction ends in this one.
+        // The start of a stretch in the opposite direction is its end in this one.
         if recent.begins(place, !forward) {
             if is_published(by) {
                 let stretch = place / STRETCH;
@@ -172,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Pairs of `rows` rows in the order of their numbers.
+    /// Returns pairs of `rows` rows in row order.
     fn recent(rows: u64) -> Recent {
         let mut pairs = Pairs::new();
         for row in 0..rows {
@@ -195,7 +204,7 @@ mod tests {
                 let last = rows as u64;
                 assert_eq!(recent.skip(0, rows, sight(last)), rows, "{rows}");
                 assert_eq!(recent.skip_back(0, rows, sight(last)), 0, "{rows}");
-                // Who sees less than all of the deletions passes over what went before.
+                // A reader that does not see the last deletion skips the stretches before it.
                 let seen = recent.skip(0, rows, sight(last - 1));
                 assert_eq!(seen, (rows - 1) / STRETCH * STRETCH, "{rows}");
                 assert_eq!(recent.skip_back(0, rows, sight(last - 1)), rows, "{rows}");
@@ -220,7 +229,8 @@ mod tests {
                 assert_eq!(recent.skip(128, 256, Sight { len: 500, seq: 10 }), 128);
             }
         }
-        // Nor of one that was begun in the middle, or of which one is not deleted.
+        // Nothing is recorded either for a stretch entered in the middle, or with a pair that is
+        // not deleted.
         let mut learning = Learning::default();
         (130..256).for_each(|place| learning.pass(&recent, place, true, Some(9), |_| true));
         (256..384).for_each(|place| {

@@ -1,8 +1,10 @@
-//! [`Scan`]: a range from the rows alone, for a process that cannot have the blocks, of the rows for which it has no memory to
-//! keep them sorted. Slower, never wrong.
+//! [`Scan`]: a range answered by scanning rows, for rows that are neither in blocks nor sorted in
+//! memory, typically in a process that cannot open the block store. Slower than the other sources,
+//! with the same result.
 //!
-//! One pass looks at every such row that the view sees and keeps the first so many keys of the range; once these are used up the next
-//! pass begins behind them. So memory is bounded, and a short range costs one pass.
+//! Each pass reads every such row that the view sees and keeps the first keys of the range, up to a
+//! limit; when these are used up, the next pass starts after them. Memory is therefore bounded, and
+//! a short range costs one pass.
 
 use std::ops::Range;
 
@@ -18,21 +20,22 @@ use super::index::OrderedIndex;
 use super::sides::Context;
 use super::stream::{Limits, Pair};
 
-/// See the module.
+/// A scan of unsorted rows in key order; see the [module](self).
 #[derive(Debug)]
 pub(super) struct Scan {
     forward: bool,
-    /// Rows below are none of its business.
+    /// Rows below this one are in another source.
     from: u64,
     kept: std::vec::IntoIter<Pair>,
     current: Option<Pair>,
-    /// The last pair that was given out; the next pass begins behind it.
+    /// The last pair that was returned; the next pass starts after it.
     last: Option<Pair>,
-    /// The same where the pass kept more than was given out.
+    /// The last pair that a pass kept, if some of its pairs were removed afterwards; the next pass
+    /// starts after it instead.
     resume: Option<Pair>,
-    /// No pass is left to make.
+    /// The last pass has been made.
     ended: bool,
-    /// Rows that the transaction took away.
+    /// Number of rows skipped because the transaction replaced or deleted them.
     pub(super) skipped: usize,
 }
 
@@ -75,7 +78,7 @@ impl Scan {
                 pass(context.view, context.heap, &context.index, &limits, self.forward, self.from)?;
             self.ended = kept.len() < context.index.tuning().kept;
             if context.own.is_some() {
-                // The last one goes on standing for where the next pass begins.
+                // The last pair, even if it is removed here, determines where the next pass starts.
                 self.resume = if self.ended { None } else { kept.last().cloned() };
                 let mut rows: Vec<RowId> = kept.iter().map(|pair| pair.row).collect();
                 self.skipped += context.hide(&mut rows);
@@ -88,7 +91,7 @@ impl Scan {
     }
 }
 
-/// The first pairs within the limits, in order.
+/// Returns the first pairs within the limits, in order.
 fn pass(
     view: &TableView,
     heap: &dyn HeapRead,
@@ -128,7 +131,8 @@ fn pass(
     Ok(kept)
 }
 
-/// Rows among which those within the limits are: zones whose values of the first field lie outside are left out.
+/// Returns rows that include all those within the limits. Zones whose values of the first field are
+/// outside the limits are excluded.
 fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Range<RowId>> {
     let all = vec![RowId(0)..RowId(view.len())];
     let (Some(field), KeySource::Fields(encoding)) = (index.bounded_field(), index.keys()) else {
@@ -157,7 +161,8 @@ fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Ra
         encoding.encode_fields(&raw, &mut key);
         key
     };
-    // Keys are of the first field, limits of all or of some: as much of both is compared as both have.
+    // These keys contain the first field, limits may contain any number of fields: the common
+    // length is compared.
     let is_below = |a: &[u8], b: &[u8]| {
         let len = a.len().min(b.len());
         a[..len] < b[..len]

@@ -1,4 +1,4 @@
-//! Where a stream's pairs come from: blocks ([`BlockSide`]) and recent rows ([`RunSide`]).
+//! The sources of a stream's pairs: blocks ([`BlockSide`]) and recent rows ([`RunSide`]).
 
 use std::sync::Arc;
 
@@ -15,20 +15,21 @@ use super::recent::{Learning, Recent};
 use super::stream::Limits;
 use crate::store::Shared;
 
-/// What all sides look at.
+/// State shared by all sources of a stream.
 pub(super) struct Context<'s> {
     pub(super) view: &'s TableView,
     pub(super) heap: &'s (dyn HeapRead + Sync),
     pub(super) index: Arc<OrderedIndex>,
     pub(super) shared: &'s Arc<Shared>,
-    /// The transaction's changes, in a stream that reads in one.
+    /// The changes of the transaction that the stream reads in, if any.
     pub(super) own: Option<Box<dyn OwnRows + 's>>,
-    /// A newer view, where the index goes beyond this one: a search may need the keys of rows that this one does not see.
+    /// A newer view, if the index contains rows beyond this one: a search may need the keys of rows
+    /// that `view` does not see.
     pub(super) wide: Option<Snapshot>,
 }
 
 impl Context<'_> {
-    /// The row's key, behind what is in `out`.
+    /// Appends the row's key to `out`.
     pub(super) fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), ReadError> {
         let bytes = match &self.own {
             Some(own) if row.0 >= self.view.len() => own.row_bytes(row)?,
@@ -37,7 +38,7 @@ impl Context<'_> {
         self.index.keys().put(&self.view.core().schema().table, bytes, self.heap, out)
     }
 
-    /// Takes rows off that the transaction took away. Returns how many.
+    /// Removes rows that the transaction replaced or deleted. Returns how many were removed.
     pub(super) fn hide(&self, rows: &mut Vec<RowId>) -> usize {
         let Some(own) = &self.own else { return 0 };
         let before = rows.len();
@@ -45,7 +46,8 @@ impl Context<'_> {
         before - rows.len()
     }
 
-    /// Whether the transaction took a row of the view away, which is counted.
+    /// Returns whether the transaction replaced or deleted a row of the view, and adds it to
+    /// `skipped` if so.
     fn hides(&self, row: RowId, skipped: &mut usize) -> bool {
         if self.own.is_none() {
             return false;
@@ -55,12 +57,13 @@ impl Context<'_> {
         hidden > 0
     }
 
-    /// Whether a pair of a row behind the view is that of one of the transaction's own.
+    /// Returns whether a pair of a row beyond the view belongs to one of the transaction's own
+    /// rows.
     fn is_own(&self, key: &[u8], row: RowId) -> bool {
         self.own.as_ref().is_some_and(|own| own.is_own(&self.index, key, row))
     }
 
-    /// The pairs in blocks from an edge on, in a direction.
+    /// Returns a cursor over the pairs in blocks, from an edge on in one direction.
     pub(super) fn cursor(
         &mut self,
         store: &Arc<OrderedStore>,
@@ -73,7 +76,8 @@ impl Context<'_> {
             None => self.view.len(),
         };
         if sorted.watermark().row > wide {
-            // Behind the version at hand, so that it sees all that the index has.
+            // Taken after this version of the index was loaded, so it sees every row that the index
+            // contains.
             self.wide = Some(self.shared.engine.begin_read()?);
         }
         let keys = self.keys()?;
@@ -81,7 +85,7 @@ impl Context<'_> {
         cursor.map_err(|error| self.blame(store, error))
     }
 
-    /// The keys of all rows that the index has.
+    /// Returns the keys of all rows that the index contains.
     fn keys(&self) -> Result<ViewKeys<'_>, ReadError> {
         let wide = match &self.wide {
             Some(snapshot) => snapshot.view(self.index.core())?,
@@ -94,7 +98,7 @@ impl Context<'_> {
         Ok(ViewKeys { view: wide.unwrap_or(self.view), heap, keys: self.index.keys() })
     }
 
-    /// Whether the rows or the blocks are to blame for an error.
+    /// Classifies an error: caused by reading a row, or by the blocks.
     fn blame(&self, store: &Arc<OrderedStore>, error: OrderedError) -> SideError {
         match error {
             OrderedError::Keys { .. } => SideError::Read(self.index.fault(error)),
@@ -102,13 +106,13 @@ impl Context<'_> {
         }
     }
 
-    /// What the view sees.
+    /// Returns what the view sees.
     fn sight(&self) -> Sight {
         Sight { len: self.view.len(), seq: self.view.seq().0 }
     }
 
-    /// What a row is to the view.
-    // Asked for: it stands in several loops over all rows of a range.
+    /// Returns the visibility of a row at the view.
+    // Inlining is forced because this is called in several loops over all rows of a range.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn look(&self, row: RowId) -> Result<Look, Fault> {
@@ -124,57 +128,59 @@ impl Context<'_> {
         })
     }
 
-    /// Whether a commit is there for good, so that others can be told of what it deleted.
+    /// Returns whether a commit is permanent, so that its deletions may be recorded for other
+    /// readers.
     fn is_published(&self, seq: u64) -> bool {
         self.view.core().is_published(Seq(seq))
     }
 }
 
-/// What a row is to a view.
+/// Visibility of a row at a view.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Look {
     Seen,
-    /// By this commit.
+    /// Deleted by this commit.
     Deleted(u64),
-    /// Written behind the view.
+    /// Written after the view was taken.
     Later,
 }
 
-/// Rows that are read together: few at first, since most ranges are short.
+/// Number of rows that are read together. It starts small, since most ranges are short.
 const FIRST_BATCH: usize = 16;
 const LARGEST_BATCH: usize = 512;
-/// Recent rows that are fetched ahead.
+/// Number of recent rows by which prefetching is ahead.
 const AHEAD: usize = 8;
 
-/// Pairs that lie in blocks.
+/// Pairs stored in blocks.
 ///
-/// The blocks' checksums say that they are what was written, and the watermark that the rows are; so keys are taken from the
-/// rows only where something depends on them: at the end of a batch, to see that it is within the limits, and where pairs of
-/// several sides are compared. That rows are in the order of their keys is looked at batch by batch, once they were given.
+/// Checksums show that the blocks are unchanged since they were written, and the watermark shows
+/// that the rows are. So keys are read from the rows only where they are needed: at the end of a
+/// batch, to check it against the limits, and where pairs of several sources are compared. The
+/// order of a batch's rows is checked after they were returned.
 pub(super) struct BlockSide {
     store: Arc<OrderedStore>,
     cursor: Cursor,
-    /// Rows of this batch that the view sees.
+    /// Rows of the current batch that the view sees.
     pub(super) rows: Vec<RowId>,
     pub(super) at: usize,
-    /// The last key of the batch that was checked last, if there was any.
+    /// Last key of the last checked batch; valid if `any` is set.
     last: Vec<u8>,
     any: bool,
-    /// The key of the row at the place beside it.
+    /// Key of the row at index `key_at`.
     key: Vec<u8>,
     key_at: usize,
     batch: usize,
     ended: bool,
-    /// Rows that the transaction took away.
+    /// Number of rows skipped because the transaction replaced or deleted them.
     pub(super) skipped: usize,
-    /// By when the pairs of the block at hand were deleted, if all of them were up to here.
+    /// Commit by which all pairs of the current block so far were deleted, if all of them were.
     deleted_by: Option<u64>,
 }
 
-/// Why a side cannot go on.
+/// Why a source cannot continue.
 pub(super) enum SideError {
     Read(ReadError),
-    /// The blocks are doubtful.
+    /// The blocks of this store are suspect.
     Blocks(Arc<OrderedStore>, OrderedError),
 }
 
@@ -241,7 +247,7 @@ impl BlockSide {
         Ok(())
     }
 
-    /// Takes the rows in holes out of the batch.
+    /// Removes the rows in excluded key ranges from the batch.
     fn leave_holes(&mut self, context: &Context<'_>, limits: &Limits) -> Result<(), SideError> {
         if limits.holes.is_empty() {
             return Ok(());
@@ -260,12 +266,12 @@ impl BlockSide {
         Ok(())
     }
 
-    /// Drops the rows that the view does not see. Once that was so for a whole block, because all of them were deleted, it is
-    /// passed over from then on.
+    /// Removes the rows that the view does not see. If all rows of a block were deleted, records
+    /// that, so that later readers skip the block.
     fn retain_seen(&mut self, context: &Context<'_>, taken: Taken) -> Result<(), ReadError> {
         let mut deleted_by = if taken.from_start { Some(0) } else { self.deleted_by };
         let mut failed = None;
-        // Nearly always all are seen: a loop that does nothing else.
+        // Fast path: usually all rows are visible.
         let seen = self.rows.iter().take_while(|row| matches!(context.look(**row), Ok(Look::Seen))).count();
         if seen > 0 {
             deleted_by = None;
@@ -297,7 +303,8 @@ impl BlockSide {
         Ok(())
     }
 
-    /// The view saw nothing from row `first` to row `last`. If these are versions of one key, there may be very many.
+    /// Skips the remaining versions of one key. The view sees no row from `first` to `last`; if
+    /// both have the same key, there may be very many versions of it.
     fn leave_versions_out(
         &mut self,
         context: &Context<'_>,
@@ -323,7 +330,8 @@ impl BlockSide {
         Ok(())
     }
 
-    /// Whether the rows lie one behind the other and the view sees all: mostly so where they came in key order.
+    /// Returns whether the rows are consecutive and all visible, which is common if they were
+    /// written in key order.
     fn is_live_run(&self, context: &Context<'_>) -> Result<bool, ReadError> {
         let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(true) };
         Ok(last.0.checked_sub(first.0) == Some(self.rows.len() as u64 - 1)
@@ -331,8 +339,11 @@ impl BlockSide {
             && context.view.next_run_in(first..last.next())? == Some(first..last.next()))
     }
 
-    /// Errs if the rows of the batch before are not in the order of their keys. Asked for when all of them were given, and so
-    /// lie in the processor's cache.
+    /// Checks that the rows of the previous batch are in key order. Called when all of them were
+    /// returned, so they are in the processor's cache.
+    ///
+    /// # Errors
+    /// Returns an error if they are not.
     fn check_batch(&mut self, context: &Context<'_>, forward: bool) -> Result<(), SideError> {
         let (Some(&first), Some(&last)) = (self.rows.first(), self.rows.last()) else { return Ok(()) };
         self.key.clear();
@@ -350,7 +361,7 @@ impl BlockSide {
         Ok(())
     }
 
-    /// Cuts off what lies beyond the limit.
+    /// Truncates the batch at the limit.
     fn cut_off(&mut self, context: &Context<'_>, limits: &Limits, forward: bool) -> Result<(), SideError> {
         let Some(&last) = self.rows.last() else { return Ok(()) };
         if limits.is_open(forward) {
@@ -377,7 +388,7 @@ impl BlockSide {
         Ok(())
     }
 
-    /// The row that comes next; [`fill`](Self::fill) made it ready.
+    /// Returns the next row, which [`fill`](Self::fill) made ready.
     #[inline]
     pub(super) fn row(&self) -> Option<RowId> {
         self.rows.get(self.at).copied()
@@ -395,23 +406,23 @@ impl BlockSide {
         Ok(())
     }
 
-    /// The pair that comes next, if its key was made ready.
+    /// Returns the next pair, if its key was made ready.
     pub(super) fn current(&self) -> Option<(&[u8], RowId)> {
         self.row().filter(|_| self.key_at == self.at).map(|row| (&self.key[..], row))
     }
 }
 
-/// Recent pairs: those of `run` in the range.
+/// Recent pairs: those of `run` within the range.
 pub(super) struct RunSide {
     pub(super) run: Arc<Recent>,
     pub(super) at: usize,
     pub(super) end: usize,
-    /// Rows below this are in blocks.
+    /// Rows below this one are in blocks.
     pub(super) watermark: u64,
-    /// Pairs that the transaction took away.
+    /// Number of pairs skipped because the transaction replaced or deleted their rows.
     pub(super) skipped: usize,
     pub(super) learning: Learning,
-    /// The pairs are those of the transaction's own rows, not of the view's.
+    /// The pairs belong to the transaction's own rows, not to the view's.
     pub(super) own: bool,
 }
 
@@ -458,8 +469,9 @@ impl RunSide {
         Ok(())
     }
 
-    /// The view did not see the pair at `place`, and others before. If the next one is of the same key, there may be very many: at
-    /// most one is seen, the newest of those below the view's length.
+    /// Skips versions of one key after the pair at `place`, which the view did not see. If the next
+    /// pair has the same key, there may be very many versions: at most one is visible, the newest
+    /// below the view's length `len`.
     fn leave_versions_out(&mut self, place: usize, len: u64, forward: bool) {
         let run = &self.run.run;
         let (key, _) = run.get(place);

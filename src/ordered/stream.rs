@@ -1,8 +1,9 @@
-//! [`Stream`]: the rows of an index that a view sees, in the order of their keys, from both ends.
+//! [`Stream`]: the rows of an index that a view sees, in key order, from both ends.
 //!
-//! It merges the pairs in blocks with the recent rows, which are sorted in memory, and with those that it has to look for among
-//! the rows, since they are in neither. A pair counts if its row is below the view's length and alive at its `Seq`, and its key is the row's own: an index
-//! can name too much, never too little, so that what is left is exact at any view, older than the index or newer.
+//! A stream merges the pairs in blocks, the recent rows sorted in memory, and the rows that are in
+//! neither, which it scans. A pair counts if its row is below the view's length and alive at the
+//! view's `Seq`, and its key is the row's own. An index may contain too many pairs, never too few,
+//! so the result is exact at any view, older or newer than the index.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -21,23 +22,24 @@ use super::scan::Scan;
 use super::sides::{BlockSide, Context, RunSide, SideError};
 use crate::store::Shared;
 
-/// A pair that is no longer where it was.
+/// An owned pair of key and row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Pair {
     pub(crate) key: Vec<u8>,
     pub(crate) row: RowId,
 }
 
-/// Which pairs are meant: from the first key on, below the second, both as the index encodes them.
+/// The range of pairs to return: from key `from` on, below key `below`, both encoded as in the
+/// index.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Limits {
     pub(crate) from: Option<Vec<u8>>,
     pub(crate) below: Option<Vec<u8>>,
-    /// Behind this pair only.
+    /// Only pairs after this one.
     pub(crate) after: Option<Pair>,
-    /// Before this pair only.
+    /// Only pairs before this one.
     pub(crate) before: Option<Pair>,
-    /// Not from the first of two keys on and below the second.
+    /// Excluded key ranges: from the first key of each on, below the second.
     pub(crate) holes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -60,20 +62,20 @@ impl Limits {
         }
     }
 
-    /// The first pair that can be among those meant.
+    /// Returns a lower bound of the pairs in the range.
     fn first(&self) -> Pair {
         let from = self.from.as_ref().map(|key| Pair { key: key.clone(), row: RowId(0) });
         let after = self.after.as_ref().map(|pair| Pair { key: pair.key.clone(), row: pair.row.next() });
         after.max(from).unwrap_or(Pair { key: Vec::new(), row: RowId(0) })
     }
 
-    /// The pair below which all of those lie; `None`: there is no such limit.
+    /// Returns the pair below which the whole range is, or `None` if it is unbounded.
     fn last(&self) -> Option<Pair> {
         let below = self.below.as_ref().map(|key| Pair { key: key.clone(), row: RowId(0) });
         [below, self.before.clone()].into_iter().flatten().min()
     }
 
-    /// Whether a pair is among those meant.
+    /// Returns whether a pair is in the range.
     pub(crate) fn contain(&self, key: &[u8], row: RowId) -> bool {
         self.start_admits(key, row) && self.end_admits(key, row) && !self.is_in_hole(key)
     }
@@ -97,7 +99,7 @@ impl Limits {
         self.below.as_ref().is_none_or(|below| key < &below[..])
     }
 
-    /// Whether nothing limits a way in this direction.
+    /// Returns whether the range is unbounded in this direction.
     pub(super) fn is_open(&self, forward: bool) -> bool {
         if forward {
             self.below.is_none() && self.before.is_none()
@@ -111,21 +113,21 @@ impl Limits {
     }
 }
 
-/// The way through an index in one direction.
+/// An iteration through an index in one direction.
 struct Flow {
     forward: bool,
-    /// What it goes through: what was given before it began is taken off.
+    /// The remaining range: it excludes the pairs returned before this flow was opened.
     limits: Limits,
     blocks: Option<BlockSide>,
-    /// Those of the view's rows, and from `own_from` on the transaction's own.
+    /// Runs of the view's rows, followed from `own_from` on by those of the transaction's own rows.
     runs: Vec<RunSide>,
     own_from: usize,
     scan: Option<Scan>,
-    /// Where the search in the view's rows began, in a transaction, until that is noted.
+    /// In a transaction: where the search in the view's rows started, until that is recorded.
     began: Option<Passed>,
 }
 
-/// Which side has the next pair.
+/// The source of the next pair.
 #[derive(Clone, Copy)]
 enum Next {
     Blocks,
@@ -144,7 +146,7 @@ impl Flow {
         let began = context.own.as_ref().map(|own| {
             let from = if forward { Some(limits.first()) } else { limits.last() };
             match own.passed(&context.index, forward) {
-                // From where nothing is left, on to what is.
+                // Continue from the end of the part that is known to be empty.
                 Some(passed) if passed.covers(&from, forward) => passed,
                 _ => Passed { to: from.clone(), from },
             }
@@ -196,7 +198,7 @@ impl Flow {
         Ok(Self { forward, limits: limits.clone(), blocks, runs, own_from, scan, began })
     }
 
-    /// The next row, if there are only blocks and it is ready.
+    /// Returns the next row, if blocks are the only source and it is ready.
     #[inline]
     fn take_ready(&mut self) -> Option<RowId> {
         if !self.is_blocks_alone() {
@@ -208,7 +210,8 @@ impl Flow {
         Some(row)
     }
 
-    /// The next rows that lie one behind the other, two at least, if there are only blocks and they are ready.
+    /// Returns the next consecutive rows, at least two, if blocks are the only source and they are
+    /// ready.
     #[inline]
     fn take_run(&mut self) -> Option<std::ops::Range<RowId>> {
         if !self.is_blocks_alone() {
@@ -216,7 +219,7 @@ impl Flow {
         }
         let blocks = self.blocks.as_mut()?;
         let ready = blocks.rows.get(blocks.at..)?;
-        // Asked for each row where rows lie in another order than their keys: the answer is `None` soon.
+        // Called for each row where rows are not in key order, so `None` must be found quickly.
         let &[first, second, ..] = ready else { return None };
         if first.next() != second {
             return None;
@@ -230,7 +233,8 @@ impl Flow {
         self.runs.is_empty() && self.scan.is_none()
     }
 
-    /// Makes the next pair of every side ready and says which comes first; without its key, if nobody needs it.
+    /// Fills every source and returns which one has the next pair. Without `with_key`, the key is
+    /// not read if it is not needed.
     fn ready(&mut self, context: &Context<'_>, with_key: bool) -> Result<Option<Next>, SideError> {
         if let Some(blocks) = &mut self.blocks {
             blocks.fill(context, &self.limits, self.forward)?;
@@ -261,7 +265,7 @@ impl Flow {
             if place == self.own_from {
                 self.note_passed(context, first);
             }
-            // A transaction's row can stand in two of its runs.
+            // A transaction's row can be in two of its runs.
             while let Some(pair) = self.runs[place].current(self.forward)
                 && first.and_then(|first| self.current(first)) == Some(pair)
             {
@@ -277,20 +281,20 @@ impl Flow {
         Ok(first)
     }
 
-    /// The first row of the view was found, or none: so far nothing is left of the view's rows, which need not be passed
-    /// again.
+    /// Records, once the first row of the view or the end is found, the part up to it in which the
+    /// transaction left no row of the view. Later searches skip that part.
     fn note_passed(&mut self, context: &Context<'_>, first: Option<Next>) {
         let Some(began) = self.began.take() else { return };
         let skipped = self.blocks.as_ref().map_or(0, |blocks| blocks.skipped)
             + self.scan.as_ref().map_or(0, |scan| scan.skipped)
             + self.runs[..self.own_from].iter().map(|run| run.skipped).sum::<usize>();
-        // Rows in holes were left out for this range alone.
+        // Rows in excluded key ranges were skipped for this range only.
         if skipped < WORTH_NOTING || !self.limits.holes.is_empty() {
             return;
         }
         let found = first.and_then(|first| self.current(first));
         let to = match found {
-            // Backward a search begins below its pair.
+            // A backward search starts below its pair.
             Some((key, row)) => {
                 Some(Pair { key: key.to_vec(), row: if self.forward { row } else { row.next() } })
             }
@@ -302,7 +306,7 @@ impl Flow {
         }
     }
 
-    /// Whether a pair comes before that of the best side so far.
+    /// Returns whether a pair precedes that of the best source so far.
     fn is_sooner(&self, pair: (&[u8], RowId), best: Option<Next>) -> bool {
         best.and_then(|best| self.current(best)).is_none_or(|best| {
             pair.cmp(&best) == if self.forward { Ordering::Less } else { Ordering::Greater }
@@ -341,27 +345,30 @@ impl Flow {
     }
 }
 
-/// From so many rows on that a transaction took away it is noted where the next one lies.
+/// Minimum number of rows removed by the transaction that a search must skip before the result is
+/// recorded.
 const WORTH_NOTING: usize = 16;
 
-/// How often doubtful blocks are set aside and others tried before the rows are looked through.
+/// Number of times that corrupt blocks are quarantined and the stream reopened before all rows are
+/// scanned instead.
 const TRIES: usize = 3;
 
-/// See the module.
+/// A double-ended stream of the rows of an index; see the [module](self).
 pub(crate) struct Stream<'s> {
     context: Context<'s>,
     limits: Limits,
     front: Option<Box<Flow>>,
     back: Option<Box<Flow>>,
-    /// The last pairs that each end gave. The front's key is filled in only once both ends are in use.
+    /// Last row and pairs that each end returned. `front_pair` is set only once both ends are in
+    /// use.
     front_row: Option<RowId>,
-    /// The same before the last run that was taken.
+    /// Value of `front_row` before the last run was taken.
     before_run: Option<RowId>,
     front_pair: Option<Pair>,
     back_pair: Option<Pair>,
     tries: usize,
     done: bool,
-    /// The view's rows are left out.
+    /// The view's rows are excluded.
     own_only: bool,
 }
 
@@ -394,12 +401,13 @@ impl<'s> Stream<'s> {
         self.context.view
     }
 
-    /// Where the front is: the pair it gave last, or behind which it began.
+    /// Returns the position of the front: the pair that it returned last, or after which it
+    /// started.
     pub(crate) fn front_place(&self) -> Result<Option<Pair>, ReadError> {
         self.front_place_at(None)
     }
 
-    /// The same if the last row given is another one.
+    /// Returns the position of the front as if `given` were the last row returned.
     pub(crate) fn front_place_at(&self, given: Option<RowId>) -> Result<Option<Pair>, ReadError> {
         let Some(row) = given.or(self.front_row) else { return Ok(self.limits.after.clone()) };
         let mut key = Vec::new();
@@ -407,27 +415,28 @@ impl<'s> Stream<'s> {
         Ok(Some(Pair { key, row }))
     }
 
-    /// Begins behind a pair. Nothing was taken yet.
+    /// Starts after a pair. Must be called before the first row is taken.
     pub(crate) fn begin_after(&mut self, pair: Pair) {
         self.limits.after = Some(pair);
     }
 
-    /// The fields of its index.
+    /// Returns the fields of the stream's index.
     pub(crate) fn fields(&self) -> &[usize] {
         self.context.index.fields()
     }
 
-    /// Ends before a pair. Nothing was taken yet.
+    /// Ends before a pair. Must be called before the first row is taken.
     pub(crate) fn end_before(&mut self, pair: Pair) {
         self.limits.before = Some(pair);
     }
 
-    /// The pair that the back gave last.
+    /// Returns the pair that the back returned last.
     pub(crate) fn back_place(&self) -> Option<&Pair> {
         self.back_pair.as_ref()
     }
 
-    /// Leaves the view's rows out, so that only the transaction's own are left. Nothing was taken yet.
+    /// Excludes the view's rows, so that only the transaction's own remain. Must be called before
+    /// the first row is taken.
     pub(crate) fn own_only(mut self) -> Self {
         self.own_only = true;
         self
@@ -455,7 +464,7 @@ impl<'s> Stream<'s> {
         }
     }
 
-    /// The limits, with what this direction gave already taken off.
+    /// Returns the limits without the pairs that this direction has returned.
     fn limits_now(&self, forward: bool) -> Result<Limits, ReadError> {
         let mut limits = self.limits.clone();
         if forward {
@@ -473,7 +482,8 @@ impl<'s> Stream<'s> {
                 if self.context.shared.ordered.doubt(&store, &error) {
                     self.tries += 1;
                 } else {
-                    // Set aside by someone else meanwhile, or closed: nothing is wrong with what is there now.
+                    // Another thread quarantined or closed this store in the meantime; the current
+                    // one is not affected.
                     self.context.index.forget_blocks_in(&store);
                 }
                 Ok(())
@@ -481,7 +491,7 @@ impl<'s> Stream<'s> {
         }
     }
 
-    /// The next rows from the front that lie one behind the other, if that costs nothing to know.
+    /// Returns the next consecutive rows from the front, if they are known without extra work.
     pub(crate) fn next_run(&mut self) -> Option<std::ops::Range<RowId>> {
         if self.back_pair.is_some() || self.back.is_some() || self.done {
             return None;
@@ -492,7 +502,7 @@ impl<'s> Stream<'s> {
         Some(run)
     }
 
-    /// Takes the last `unused` rows of what [`next_run`](Self::next_run) gave back.
+    /// Returns the last `unused` rows of a run from [`next_run`](Self::next_run) to the stream.
     pub(crate) fn give_back(&mut self, run: &std::ops::Range<RowId>, unused: u64) {
         if unused > 0
             && let Some(flow) = &mut self.front
@@ -504,10 +514,10 @@ impl<'s> Stream<'s> {
         }
     }
 
-    /// The next row from the front.
+    /// Returns the next row from the front.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<RowId>, ReadError> {
-        // What nearly always happens: one side, one end, a row that is ready.
+        // The common case: one source, one end, and a row that is ready.
         if self.back_pair.is_none()
             && self.back.is_none()
             && let Some(flow) = &mut self.front
@@ -519,7 +529,7 @@ impl<'s> Stream<'s> {
         self.step(true)
     }
 
-    /// The next row from the back.
+    /// Returns the next row from the back.
     pub(crate) fn next_back(&mut self) -> Result<Option<RowId>, ReadError> {
         if self.front_row.is_some() && self.front_pair.is_none() {
             self.front_pair = self.front_place()?;

@@ -1,4 +1,4 @@
-//! Rows of up to hundreds of megabytes, through every method, on a test's stack of two.
+//! Rows of up to hundreds of megabytes, through every method, on a test's stack of 2 MiB.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -8,7 +8,7 @@ use zerocopy::{IntoBytes, TryFromBytes};
 
 use crate::{Outcome, both, open};
 
-/// 3 MiB and a bit: more than a test's stack.
+/// A record of a little more than 3 MiB, which is more than a test's stack.
 #[pongo::record]
 #[pongo(table = "large")]
 struct Large {
@@ -17,7 +17,7 @@ struct Large {
     numbers: [[u64; 1024]; 393],
 }
 
-/// One in memory, made without a stack.
+/// A value on the heap, created without using the stack.
 struct InMemory(Vec<u64>);
 
 impl std::ops::Deref for InMemory {
@@ -39,7 +39,7 @@ impl Large {
         self.numbers.iter_mut().flatten().for_each(|place| *place = number);
     }
 
-    /// The number that it is filled with.
+    /// Returns the number that the row is filled with.
     #[track_caller]
     fn number(&self) -> u64 {
         let number = self.numbers[0][0];
@@ -48,7 +48,7 @@ impl Large {
     }
 }
 
-/// Numbers by key, in order of keys.
+/// Returns the numbers by key, in key order.
 fn numbers(store: &Store) -> Outcome<Vec<(u64, u64)>> {
     let snapshot = store.begin_read()?;
     let table = snapshot.table::<Large>()?;
@@ -174,7 +174,7 @@ fn large_rows_that_were_aborted_leave_no_trace() -> Outcome {
     Ok(())
 }
 
-/// Nothing that the macros emit, and nothing here, makes a value of it.
+/// A record of which neither the macros nor the test ever creates a value on the stack.
 #[pongo::record]
 #[pongo(table = "huge")]
 struct Huge {
@@ -220,7 +220,7 @@ fn three_hundred_mebibytes_are_a_row() -> Outcome {
     Ok(())
 }
 
-/// As large as a record may be. Only what is touched takes memory.
+/// A record of the maximum size. Only touched pages take memory.
 #[pongo::record]
 #[pongo(table = "largest")]
 struct Largest {

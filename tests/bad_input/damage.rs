@@ -1,5 +1,6 @@
-//! Files that were truncated, emptied, deleted, or have wrong bytes: an error, or what can be rebuilt is rebuilt. Never a
-//! panic, never a wrong row, and the files are left as they were if the store did not open.
+//! Files that were truncated, emptied, deleted, or have wrong bytes: either the store returns an
+//! error or it rebuilds what can be rebuilt. It never panics or returns a wrong row, and it leaves
+//! the files unchanged if it does not open.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,7 @@ use std::path::Path;
 use crate::house::{self, Contents, Outcome};
 use crate::rng::Rng;
 
-/// How a store ended: closed, or by a power cut in a quiet moment.
+/// How the store ended: closed, or by a power failure while it was idle.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum End {
     Clean,
@@ -20,7 +21,8 @@ fn template(folder: &Path, end: End) -> Outcome {
     let made = folder.join("made");
     let store = house::build(&made)?;
     if end == End::Cut {
-        // The copy has other inodes, so that nothing is believed that a power cut would have taken.
+        // The copied files have other inodes, so that data that a power failure would have lost is
+        // not trusted.
         crate::folder::copy(&made, &folder.join("template"))?;
         return Ok(());
     }
@@ -29,14 +31,14 @@ fn template(folder: &Path, end: End) -> Outcome {
     Ok(())
 }
 
-/// What became of a damaged store.
+/// The outcome for a damaged store.
 #[derive(PartialEq, Debug)]
 enum Fate {
-    /// All there, and writable.
+    /// All rows are present, and the store is writable.
     Whole,
-    /// As it was after an earlier commit.
+    /// The contents are those after an earlier commit.
     Earlier,
-    /// All rows are there, but some look-ups miss them.
+    /// All rows are present, but some look-ups miss them.
     Missed,
     /// An error at open, while reading, or while writing.
     Refused(String),
@@ -68,7 +70,7 @@ fn judge(path: &Path) -> Fate {
     if known < history.len() {
         return Fate::Earlier;
     }
-    // It can be written, and what is written comes back.
+    // Write to the store, and read the written rows after a reopen.
     let write = || -> Outcome { house::perform(&store, &vec![(3, Some(77.0)), (9999, Some(1.0))], false) };
     if let Err(error) = write() {
         return refused(error);
@@ -82,7 +84,7 @@ fn judge(path: &Path) -> Fate {
     Fate::Whole
 }
 
-/// What is done to a file.
+/// One kind of damage to a file.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Damage {
     Deleted,
@@ -110,21 +112,23 @@ impl Damage {
     }
 }
 
-/// What a kind of damage may do to a store that is in order otherwise; whatever is `Whole` or `Refused` is right.
+/// Returns whether this damage to an otherwise sound store may have this outcome. `Whole` and
+/// `Refused` are always allowed.
 fn allowed(end: End, file: &str, damage: Damage, fate: &Fate) -> bool {
     let flipped = matches!(damage, Damage::Flipped(_));
     match fate {
         Fate::Whole | Fate::Refused(_) => true,
-        // The last batch of a journal looks like a torn tail (docs/DURABILITY.md).
+        // A damaged last batch of a journal cannot be told from a torn tail (docs/DURABILITY.md).
         Fate::Earlier => end == End::Cut && file.starts_with("journal/") && flipped,
-        // The index of a closed store has a checksum, that of another is made anew.
+        // The index of a closed store has a checksum; that of a store that was not closed is
+        // rebuilt.
         Fate::Missed => false,
     }
 }
 
-/// Whether a message says which file is damaged, or at least which index.
+/// Returns whether a message names the damaged file, or at least the damaged index.
 fn names(message: &str, file: &str) -> bool {
-    // `N.sums` and `N.marks` are named by themselves or by their chunk.
+    // For `N.sums` and `N.marks` the message names the file or its chunk.
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     message.contains(stem) || file.starts_with("hash/") && message.contains("hash/")
 }
@@ -176,7 +180,8 @@ fn flips(_: &str, rng: &mut Rng) -> Vec<Damage> {
     let place = |rng: &mut Rng| (rng.below(8) << 40) | rng.below(1 << 32);
     (0..6)
         .map(|time| {
-            // Half of them near the beginning, where most of the small structures are.
+            // Half of the flipped bits are near the beginning of the file, where most of the small
+            // structures are.
             let place = place(rng);
             Damage::Flipped(if time % 2 == 0 { place & !0xffff_ff00 } else { place })
         })
@@ -198,7 +203,8 @@ fn flipped_bits_in_a_closed_store() -> Outcome {
     try_damages(End::Clean, flips)
 }
 
-/// Removes a store's folder. Where sled takes long to close, nobody waits for it, and it may still make a file.
+/// Removes a store's folder. Retries for a minute, because sled may still be closing and creating a
+/// file.
 fn remove(path: &Path) -> std::io::Result<()> {
     let began = std::time::Instant::now();
     loop {

@@ -1,5 +1,6 @@
-//! Disks that are full, read-only, or someone else's. They are mounted by a child in a mount namespace of its own, so that
-//! they are gone with it; where that is not allowed, the tests say so and stop.
+//! Disks that are full or read-only, and files of another user. A child mounts the disks in a
+//! separate mount namespace, so that they disappear with it. Where mounting is not allowed, the
+//! tests print that and stop.
 
 use std::error::Error;
 use std::fs;
@@ -13,13 +14,13 @@ use pongo::{CommitError, OpenError, WriteError};
 use crate::child;
 use crate::house::{self, Guest, Outcome, Room, says};
 
-/// Runs `test` in a process that may mount things, in a folder that is mounted by it: a tmpfs.
+/// Runs `test` in a process that may mount, in a folder where that process mounts a tmpfs.
 fn with_a_disk(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     if let Some(folder) = child::role() {
         mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", &folder])?;
         return test(Path::new(&folder));
     }
-    // As root, or as a user who is root in a namespace of users.
+    // As root, or as a user who is root in a user namespace.
     let allowed = |flags: &str| {
         let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
         mounts.is_ok_and(|output| output.status.success())
@@ -51,7 +52,7 @@ fn mount(arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// Takes all space that is left but `spare` bytes. Removing the file gives it back.
+/// Fills the disk except for `spare` bytes. Deleting the returned file frees the space.
 fn fill(disk: &Path, spare: u64) -> Outcome<std::path::PathBuf> {
     let filler = disk.join("filler");
     let mut size = 0_u64;
@@ -69,7 +70,8 @@ fn fill(disk: &Path, spare: u64) -> Outcome<std::path::PathBuf> {
     Ok(filler)
 }
 
-/// Asserts that an error is about a full disk: in its message, and in an [`std::io::Error`] among its sources.
+/// Asserts that an error reports a full disk: in its message, and in an [`std::io::Error`] among
+/// its sources.
 #[track_caller]
 fn is_full<E: Error + 'static>(error: E) {
     let error = says(error, &["free some space"]);
@@ -94,7 +96,7 @@ fn commits_on_a_full_disk() -> Outcome {
             let filler = fill(disk, spare)?;
             let mut refused = false;
             let mut done = store.begin_read()?.table::<Guest>()?.len();
-            // Without any space some commits may still fit what is allocated.
+            // Without free space some commits may still fit into space that is already allocated.
             for _ in 0..100_000 {
                 let tx = store.begin_write_with(Durability::Relaxed)?;
                 let name = tx.text(&"x".repeat(300))?;
@@ -116,11 +118,12 @@ fn commits_on_a_full_disk() -> Outcome {
                 }
             }
             assert!(refused, "the disk did not get full");
-            // Reading goes on, the acknowledged commits are there, the refused one is not.
+            // Reading still works; the acknowledged commits are present, the rejected one is not.
             assert_eq!(store.begin_read()?.table::<Guest>()?.len(), done);
             assert!(!store.begin_read()?.table::<Room>()?.contains(&(1_000_000 + done * rows))?);
             fs::remove_file(filler)?;
-            // With space, writing goes on as if nothing had been. What was loaded goes again, to keep the disk large.
+            // With free space, writing works again. The loaded rows are deleted, so that the disk
+            // stays large enough.
             let tx = store.begin_write()?;
             let mut rooms = tx.table::<Room>()?;
             let numbers: Vec<u64> = store
@@ -161,7 +164,7 @@ fn a_bulk_load_on_a_full_disk() -> Outcome {
             house::assert_whole(&store);
             fs::remove_file(filler)?;
         }
-        // With space, the same load goes through.
+        // With free space, the same load succeeds.
         let tx = store.begin_write()?;
         assert_eq!(tx.table::<Room>()?.extend(load())?, 400_000);
         tx.commit()?;
@@ -175,7 +178,8 @@ fn a_bulk_load_on_a_full_disk() -> Outcome {
     })
 }
 
-/// Asks for many rooms, takes all space that is left, and fills them; whether there was space for them.
+/// Allocates many rooms, fills the disk, and then fills the rooms. Returns whether there was space
+/// for them.
 fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
     let mut rows = match rooms.alloc_slice(100_000) {
         Ok(rows) => rows,
@@ -192,8 +196,8 @@ fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
     Ok(true)
 }
 
-/// Rows that are filled in place: where there is no space they are refused when they are asked for; what was given out can
-/// be stored to, however full the disk gets.
+/// Rows that are filled in place: without free space their allocation is rejected. Rows that were
+/// allocated can be written to, however full the disk becomes.
 #[test]
 fn filling_rows_in_place_on_a_full_disk() -> Outcome {
     with_a_disk("filling_rows_in_place_on_a_full_disk", |disk| {
@@ -209,7 +213,7 @@ fn filling_rows_in_place_on_a_full_disk() -> Outcome {
             filled += u32::from(is_filled);
             if is_filled {
                 assert!(rooms.contains(&1_099_999)?);
-                // Index, journal and marks have no space.
+                // There is no space for index, journal and marks.
                 drop(rooms);
                 is_full(tx.commit().expect_err("the disk has no space for it"));
             }
@@ -277,7 +281,7 @@ fn making_a_table_on_a_full_disk() -> Outcome {
 #[test]
 fn opening_on_a_full_disk() -> Outcome {
     with_a_disk("opening_on_a_full_disk", |disk| {
-        // A new store, with more and more space.
+        // Create a new store, with more and more space.
         let path = disk.join("new.pongo");
         let mut refused = 0;
         for spare in (0..2_000).step_by(100) {
@@ -294,7 +298,7 @@ fn opening_on_a_full_disk() -> Outcome {
         }
         assert!(refused > 1, "nothing was refused");
         house::open(&path)?.close()?;
-        // One that is there, closed or not.
+        // Open an existing store that was closed, and one that was not.
         let made = disk.join("made.pongo");
         let store = house::build(&made)?;
         crate::folder::copy(&made, &disk.join("cut.pongo"))?;
@@ -345,7 +349,8 @@ fn files_of_another_user() -> Outcome {
     let folder = tempfile::tempdir()?;
     let made = folder.path().join("mine.pongo");
     house::build(&made)?.close()?;
-    // Others may see the folder, and nothing more; the test's program lies where they can start it.
+    // Other users may list the folder and nothing more. The test binary is copied to where they can
+    // start it.
     let everyone =
         |path: &Path, mode| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode));
     everyone(folder.path(), 0o755)?;

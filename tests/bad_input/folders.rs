@@ -1,4 +1,5 @@
-//! Folders that are no store, or not one for this program: refused, and left as they are.
+//! Folders that are not a store, or not a store for this program: they are rejected and left
+//! unchanged.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -10,14 +11,15 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::house::{self, Outcome, says};
 
-/// What a folder holds, to see that nothing was changed in it.
+/// Returns the contents of all files of a folder, to check that nothing was changed.
 fn all_bytes(folder: &Path) -> Outcome<Vec<(String, Vec<u8>)>> {
     let read = |file: String| Ok((file.clone(), fs::read(folder.join(file))?));
-    // Locks live in `control`, which is made by whoever looks: it is volatile.
+    // `control` holds the locks. It is volatile, and every process that opens the folder creates
+    // it.
     house::files(folder)?.into_iter().filter(|file| file != "control").map(read).collect()
 }
 
-/// Opens a folder that must be refused, and looks whether it is as it was.
+/// Opens a folder that must be rejected, and checks that the folder is unchanged.
 #[track_caller]
 fn refused(path: &Path) -> Outcome<OpenError> {
     let before = all_bytes(path)?;
@@ -26,7 +28,7 @@ fn refused(path: &Path) -> Outcome<OpenError> {
     Ok(error)
 }
 
-/// Changes a field of both slots of `super`, and seals them anew (docs/FORMAT.md).
+/// Changes a field in both slots of `super` and updates their checksums (docs/FORMAT.md).
 fn forge(path: &Path, at: usize, field: [u8; 4]) -> Outcome {
     let file = path.join("super");
     let mut bytes = fs::read(&file)?;
@@ -57,7 +59,7 @@ fn a_store_of_another_version() -> Outcome {
             "{error:?}"
         );
     }
-    // Nothing was lost: with the right version it is all there.
+    // No data was lost: with the right version everything is present.
     forge(&path, 12, 2_u32.to_le_bytes())?;
     house::assert_whole(&house::open(&path)?);
     Ok(())
@@ -88,7 +90,7 @@ fn a_super_file_of_something_else() -> Outcome {
     let error =
         says(refused(&path)?, &["sqlite.pongo", "not a PongoDB store", "`SQLite f`", "another folder"]);
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
-    // Our magic number, and random bytes behind it.
+    // The magic number of PongoDB, followed by other bytes.
     let mut bytes = b"PONGODB\n".to_vec();
     bytes.resize(8192, 0xa5);
     fs::write(path.join("super"), bytes)?;
@@ -106,7 +108,7 @@ fn a_folder_with_other_things_in_it() -> Outcome {
     let error = says(refused(&path)?, &["photos", "not a PongoDB store", "cat.jpg", "another folder"]);
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
     assert_eq!(house::files(&path)?, ["cat.jpg"], "something was made beside the photo");
-    // Something else beside a store's own files is nobody's business.
+    // A foreign file beside a store's own files is allowed and left unchanged.
     let path = folder.path().join("store.pongo");
     closed_store(&path)?;
     fs::write(path.join("NOTES.txt"), b"mine")?;
@@ -131,7 +133,7 @@ fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
     ] {
         let mixed = folder.path().join("mixed.pongo");
         crate::folder::copy(&one, &mixed)?;
-        // Whatever the journal's newest segment is called.
+        // The name of the journal's newest segment varies.
         let file = if file.starts_with("journal") {
             let files = house::files(&mixed)?;
             files.into_iter().rfind(|file| file.ends_with(".log")).ok_or("a store has a journal")?
@@ -190,7 +192,7 @@ fn a_path_that_is_no_folder() -> Outcome {
     );
     assert!(!folder.path().join("missing").exists());
 
-    // Below a file.
+    // A path below a file.
     let error = says(house::open(&file.join("store.pongo")).unwrap_err(), &["a-file/store.pongo"]);
     assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
     Ok(())
@@ -201,7 +203,7 @@ fn a_store_that_must_exist() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("none.pongo");
     let open = |path: &Path| {
-        // SAFETY: nobody else knows the folder.
+        // SAFETY: no other process knows the folder.
         unsafe { Options::new().create(false).open(path) }
     };
     let error = says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create(true)"]);
@@ -219,7 +221,7 @@ fn a_second_open_in_one_process() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("twice.pongo");
     let store = house::build(&path)?;
-    // By another name of the same folder, too.
+    // Also through another name of the same folder.
     let link = folder.path().join("link.pongo");
     std::os::unix::fs::symlink(&path, &link)?;
     for name in [&path, &link] {
@@ -234,7 +236,8 @@ fn a_second_open_in_one_process() -> Outcome {
             says(error, &["chunk_size is 65536, asked for 131072; checkpoint_bytes is 1048576, asked"]);
         assert!(matches!(error, OpenError::AlreadyOpen { .. }), "{error:?}");
     }
-    // The refused open took nothing away, and closing one handle does not close the other.
+    // The rejected open had no effect on the store, and closing one handle does not close the
+    // other.
     says(house::open(&path)?.close().unwrap_err(), &["not closed", "1 handle"]);
     house::perform(&store, &vec![(3, Some(8.0))], false)?;
     store.close()?;
@@ -264,7 +267,7 @@ fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
     Ok(())
 }
 
-/// A folder that has names like a store's, with somebody's files in them.
+/// Folders with names like those in a store, which contain foreign files.
 #[test]
 fn folders_that_are_called_like_a_stores() -> Outcome {
     for file in ["journal/2024.md", "journal/notes.log", "heap/of-things.txt", "schema/1.sql", "hash/pepper"]
@@ -279,7 +282,7 @@ fn folders_that_are_called_like_a_stores() -> Outcome {
     Ok(())
 }
 
-/// Programs that copy stores drop folders that have nothing in them.
+/// Some copy programs leave out empty folders.
 #[test]
 fn empty_folders_that_were_dropped() -> Outcome {
     let folder = tempfile::tempdir()?;

@@ -1,4 +1,5 @@
-//! A small store that the tests of bad input damage: what it holds, and whether a store still holds it.
+//! A small store that the bad-input tests damage: its contents, and checks whether a store still
+//! has them.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -21,7 +22,7 @@ pub(crate) struct Room {
     _pad: [u8; 5],
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Room {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -35,7 +36,7 @@ impl Room {
     }
 }
 
-/// A table with nothing in common with the first.
+/// A table that shares nothing with the first.
 #[pongo::record]
 #[pongo(table = "guests")]
 #[derive(Debug, PartialEq)]
@@ -45,17 +46,19 @@ pub(crate) struct Guest {
     pub(crate) room: u64,
 }
 
-/// Opens with small chunks, so that a little data makes several.
+/// Opens the store with small chunks, so that little data makes several chunks.
 pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
-    // SAFETY: the folder is the test's own. What lies in it is changed only while it is closed.
+    // SAFETY: the folder is the test's own. Its contents are changed only while the store is
+    // closed.
     unsafe { Options::new().chunk_size(64 << 10).checkpoint_bytes(1 << 20).open(path) }
 }
 
-/// Asserts that an error's message has all these words, and gives it back for more.
+/// Asserts that an error's message contains all these words, and returns the error for further
+/// checks.
 #[track_caller]
 pub(crate) fn says<E: Error>(error: E, words: &[&str]) -> E {
     let message = error.to_string();
-    // For people who judge the messages: `--nocapture`.
+    // Printed for a review of the messages with `--nocapture`.
     println!("{message}");
     for word in words {
         assert!(message.contains(word), "`{word}` is missing in: {message}");
@@ -67,7 +70,8 @@ pub(crate) fn name_of(number: u64) -> String {
     format!("room {number}, {}", "with a view ".repeat((number % 5) as usize))
 }
 
-/// Each commit's changes to the rooms: an area for those that are put, nothing for those that are deleted.
+/// The changes of one commit to the rooms: the area of each room that is put, `None` for each that
+/// is deleted.
 type Changes = Vec<(u64, Option<f64>)>;
 
 const FIRST: u64 = 6000;
@@ -88,7 +92,7 @@ pub(crate) fn history() -> Vec<Changes> {
     commits
 }
 
-/// What the first so many commits make of the rooms.
+/// Returns the rooms that exist after these commits.
 pub(crate) fn rooms_after(commits: &[Changes]) -> BTreeMap<u64, f64> {
     let mut rooms = BTreeMap::new();
     for &(number, area) in commits.iter().flatten() {
@@ -100,7 +104,8 @@ pub(crate) fn rooms_after(commits: &[Changes]) -> BTreeMap<u64, f64> {
     rooms
 }
 
-/// Does one commit. The guests' number is the commit's, so that a half of it would show.
+/// Commits one set of changes. The number of guests counts the commits, so that a partial commit is
+/// detected.
 pub(crate) fn perform(store: &Store, changes: &Changes, bulk: bool) -> Outcome {
     let tx = store.begin_write()?;
     let mut staged = Vec::new();
@@ -123,13 +128,13 @@ pub(crate) fn perform(store: &Store, changes: &Changes, bulk: bool) -> Outcome {
     Ok(())
 }
 
-/// All of the history, in a new store, which is left open.
+/// Creates a store with the whole history and returns it open.
 pub(crate) fn build(path: &Path) -> Outcome<Store> {
     let mut store = open(path)?;
     for (place, changes) in history().iter().enumerate() {
         perform(&store, changes, place == 0)?;
         if place < 2 {
-            // From the checkpoint on, everything is under checksums: a bulk load has none in the journal.
+            // After this checkpoint all data has checksums: the journal has none for a bulk load.
             store.close()?;
             store = open(path)?;
         }
@@ -137,7 +142,7 @@ pub(crate) fn build(path: &Path) -> Outcome<Store> {
     Ok(store)
 }
 
-/// What a store holds, read by scans.
+/// The contents of a store, read by scans.
 #[derive(PartialEq, Debug)]
 pub(crate) struct Contents {
     pub(crate) rooms: BTreeMap<u64, f64>,
@@ -148,7 +153,11 @@ pub(crate) fn expected(commits: &[Changes]) -> Contents {
     Contents { rooms: rooms_after(commits), guests: commits.len() as u64 }
 }
 
-/// Reads a whole store, texts included. Errs if something cannot be read; panics if what is read contradicts itself.
+/// Reads a whole store, texts included. Panics if the data contradicts itself.
+///
+/// # Errors
+///
+/// Returns an error if something cannot be read.
 pub(crate) fn read(snapshot: &Snapshot) -> Outcome<Contents> {
     let rooms = snapshot.table::<Room>()?;
     let mut found = BTreeMap::new();
@@ -169,9 +178,9 @@ pub(crate) fn read(snapshot: &Snapshot) -> Outcome<Contents> {
     Ok(Contents { rooms: found, guests: guests.len() })
 }
 
-/// Looks every room up that could be there. A hit is never a wrong one.
+/// Looks up every room that could exist and asserts that no hit is wrong.
 ///
-/// Gives the numbers of those that are in `contents` and are not found.
+/// Returns the numbers of the rooms in `contents` that are not found.
 pub(crate) fn missed(snapshot: &Snapshot, contents: &Contents) -> Outcome<Vec<u64>> {
     let rooms = snapshot.table::<Room>()?;
     let mut missed = Vec::new();
@@ -187,7 +196,7 @@ pub(crate) fn missed(snapshot: &Snapshot, contents: &Contents) -> Outcome<Vec<u6
     Ok(missed)
 }
 
-/// Asserts that a store holds the whole history, and more guests if some came later.
+/// Asserts that a store holds the whole history; it may hold more guests that were added later.
 #[track_caller]
 pub(crate) fn assert_whole(store: &Store) {
     let snapshot = store.begin_read().expect("a snapshot");
@@ -197,7 +206,7 @@ pub(crate) fn assert_whole(store: &Store) {
     assert_eq!(missed(&snapshot, &contents).expect("the index can be read"), []);
 }
 
-/// All files of a folder, by their paths in it.
+/// Returns all files of a folder, as paths relative to it.
 pub(crate) fn files(folder: &Path) -> std::io::Result<Vec<String>> {
     let mut found = Vec::new();
     let mut folders = vec![String::new()];

@@ -1,11 +1,11 @@
-//! Rows and types that a table does not take: the error says which, and nothing is changed.
+//! Rows and types that a table rejects: the error names them, and nothing is changed.
 
 use pongo::prelude::*;
 use pongo::{CommitError, ReadError, WriteError};
 
 use crate::house::{Guest, Outcome, Room, says};
 
-/// `Room` as a program may have changed it.
+/// `Room` with changed fields, as after a change of the program.
 #[pongo::record]
 #[pongo(table = "rooms")]
 struct WiderRoom {
@@ -19,7 +19,7 @@ struct WiderRoom {
     price: u64,
 }
 
-/// The same bytes with another key.
+/// The same bytes with another key field.
 #[pongo::record]
 #[pongo(table = "rooms")]
 struct RoomByFloor {
@@ -32,7 +32,7 @@ struct RoomByFloor {
     _pad: [u8; 5],
 }
 
-/// `Room`, under another name of the type: the same layout.
+/// The same layout as `Room`, under another type name.
 #[pongo::record]
 #[pongo(table = "rooms")]
 struct Chamber {
@@ -71,7 +71,7 @@ fn a_key_that_is_there() -> Outcome {
     let error = tx.table::<Room>()?.insert(&Room::new(5, 1.0, Text::EMPTY)).unwrap_err();
     let error = says(error, &["table rooms", "number", "5", "already", "`put`", "`update`"]);
     assert!(matches!(error, WriteError::KeyExists { table, .. } if table == "rooms"));
-    // Also one of this transaction, one of a bulk load, and one of several fields.
+    // Also for a row of this transaction, a row of a bulk load, and a key of several fields.
     let mut rooms = tx.table::<Room>()?;
     rooms.insert(&Room::new(6, 1.0, Text::EMPTY))?;
     rooms.extend([Room::new(7, 1.0, Text::EMPTY)])?;
@@ -85,7 +85,7 @@ fn a_key_that_is_there() -> Outcome {
     tx.table::<Stay>()?.insert(&stay)?;
     let error = tx.table::<Stay>()?.insert(&stay).unwrap_err();
     says(error, &["table stays", "room", "5", "guest", "Ada"]);
-    // The transaction goes on, and the row that was there stays.
+    // The transaction stays usable, and the existing row is unchanged.
     drop(rooms);
     tx.commit()?;
     let snapshot = store.begin_read()?;
@@ -126,7 +126,7 @@ fn a_changed_struct() -> Outcome {
     let snapshot = store.begin_read()?;
     let error = says(snapshot.table::<WiderRoom>().unwrap_err(), &words);
     assert!(matches!(&error, ReadError::Schema(mismatch) if mismatch.table == "rooms"));
-    // Each field stands in a line, and lines that differ are marked.
+    // Each field is on a separate line, and differing lines are marked.
     let message = error.to_string();
     let line = |word: &str| message.lines().find(|line| line.contains(word)).unwrap_or_default();
     assert!(line("floor").starts_with('!') && line("price").starts_with('!'), "{message}");
@@ -141,7 +141,7 @@ fn a_changed_struct() -> Outcome {
     let error = says(store.rebuild_index::<WiderRoom>().unwrap_err(), &words);
     assert!(matches!(error, WriteError::Schema(_)));
 
-    // A type of the same layout is as good, and the store is as it was.
+    // A type with the same layout is accepted, and the store is unchanged.
     assert_eq!(snapshot.table::<Chamber>()?.get(&5)?.map(|room| room.area), Some(12.5));
     let tx = store.begin_write()?;
     tx.table::<Room>()?.delete(&5)?;
@@ -160,7 +160,7 @@ fn a_table_made_twice_as_different_types_in_one_transaction() -> Outcome {
     let error = says(tx.table::<WiderRoom>().unwrap_err(), &["table `rooms`", "price"]);
     assert!(matches!(error, WriteError::Schema(_)));
     tx.abort();
-    // It was never made: the other type may have the name.
+    // The table was never created: another type may use its name.
     let tx = store.begin_write()?;
     let room =
         WiderRoom { number: 1, area: 1.0, name: Text::EMPTY, floor: 9, taken: true, _pad: [0; 3], price: 7 };
@@ -190,7 +190,7 @@ fn a_text_of_another_store_or_of_an_aborted_transaction() -> Outcome {
         let rooms = [Room::new(7, 1.0, Text::EMPTY), Room::new(8, 1.0, text)];
         let error = tx.table::<Room>()?.extend(rooms).unwrap_err();
         assert!(matches!(error, WriteError::HeapField { .. }));
-        // What came before is in the transaction, the row itself is not.
+        // Earlier rows are in the transaction, the rejected row is not.
         let rooms = tx.table::<Room>()?;
         assert_eq!((rooms.contains(&6)?, rooms.contains(&7)?, rooms.contains(&8)?), (false, true, false));
         assert_eq!(rooms.len()?, 2);

@@ -1,5 +1,5 @@
-//! A record with every kind of field that can be compared, random conditions on it, and what they mean said once more
-//! in plain Rust.
+//! A record with every kind of field that can be compared, random conditions on it, and the same
+//! conditions in plain Rust.
 
 use std::cmp::Ordering;
 
@@ -18,7 +18,7 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: [Kind; 3] = [Kind::Freight, Kind::Mail, Kind::People];
 
-/// 176 bytes, so that rows straddle blocks and chunks.
+/// A row of 176 bytes, so that rows cross the boundaries of blocks and chunks.
 #[pongo::record]
 #[pongo(table = "mix")]
 #[derive(Debug, PartialEq)]
@@ -54,16 +54,16 @@ pub(crate) struct Mix {
     pub(crate) _pad: [u8; 6],
 }
 
-/// Values that lie near each other in rows that do, now and then something else.
+/// Returns a row whose values are near those of rows with near ids, with occasional outliers.
 pub(crate) fn mix(id: u64, rng: &mut Rng) -> Mix {
     let drift = id / 200;
-    // Whole stretches without a value, without a number, and with one value only.
+    // Ranges of ids in which no value is present, all values are NaN, or all values are equal.
     let stretch = drift / 3 % 5;
     let base = if stretch == 4 { drift / 15 * 15 } else { drift + rng.below(3) };
     let odd = rng.below(500) == 0;
     let near = if odd { rng.next() >> rng.below(64) } else { base };
     let float = match (stretch, rng.below(400)) {
-        // Of any sign and with any bits behind.
+        // NaN of either sign and with any payload.
         (1, _) | (_, 0) => f64::from_bits(0x7ff8 << 48 | rng.next() >> 13 | rng.next() << 63),
         (_, 1) => f64::INFINITY,
         (_, 2) => -0.0,
@@ -111,7 +111,8 @@ pub(crate) fn mix(id: u64, rng: &mut Rng) -> Mix {
     }
 }
 
-/// The order of values, said once more: of floats `-0.0` and `0.0` are one value and NaN is one, behind all others.
+/// The order of values, implemented a second time. For floats, `-0.0` equals `0.0`, and all NaN are
+/// equal and sort after all numbers.
 trait Order: Copy {
     fn order(self, other: Self) -> Ordering;
 }
@@ -151,10 +152,11 @@ impl Order for Kind {
     }
 }
 
-/// A condition, and the same in plain Rust.
+/// A condition, and the same condition in plain Rust.
 pub(crate) type Case = (Box<dyn Predicate<Mix>>, Box<dyn Fn(&Mix) -> bool>);
 
-/// A comparison of a column whose field is an `Option` of a value after `$get`, with values as random rows have them.
+/// Makes a comparison of a column, with values as random rows have them. `$get` returns the field
+/// of a row as an `Option`.
 macro_rules! ordered {
     ($rng:expr, $sample:expr, $column:expr, $get:expr) => {{
         let get = $get;
@@ -209,7 +211,7 @@ fn case(predicate: impl Predicate<Mix> + 'static, plain: impl Fn(&Mix) -> bool +
     (Box::new(predicate), Box::new(plain))
 }
 
-/// A comparison of a random column with values of the sample rows.
+/// Returns a comparison of a random column with values of the sample rows.
 fn leaf(rng: &mut Rng, sample: &[Mix; 2]) -> Case {
     match rng.below(30) {
         0 => ordered!(rng, sample, Mix::U128, |row: &Mix| Some(row.u128)),
@@ -254,7 +256,7 @@ fn leaf(rng: &mut Rng, sample: &[Mix; 2]) -> Case {
     }
 }
 
-/// A random condition of up to seven comparisons.
+/// Returns a random condition of up to seven comparisons.
 pub(crate) fn condition(rng: &mut Rng, rows: u64, depth: u32) -> Case {
     if depth == 0 || rng.below(3) == 0 {
         let sample = [(); 2].map(|()| {

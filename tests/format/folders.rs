@@ -1,4 +1,5 @@
-//! Folders packed, and laid out again. Pages of zeros become holes, as the store leaves them.
+//! Packing a folder into a file and unpacking it. Pages of zeros become holes, as in the files of a
+//! store.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,7 +10,7 @@ use crate::packed::Files;
 
 const PAGE: usize = 4096;
 
-/// Everything in a folder.
+/// Reads all files of a folder.
 pub(crate) fn read(folder: &Path) -> io::Result<Files> {
     let mut files = Files::new();
     read_into(folder, "", &mut files)?;
@@ -43,10 +44,10 @@ pub(crate) fn pack(files: &Files) -> io::Result<Vec<u8>> {
     zstd::encode_all(&all[..], 19)
 }
 
-/// Lays the files out in a folder, which is made.
+/// Writes the files to a new folder.
 pub(crate) fn lay_out(files: &Files, folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
-    // Folders come before what is in them.
+    // A folder comes before its contents.
     for (path, bytes) in files {
         let path = folder.join(path);
         let Some(bytes) = bytes else {

@@ -1,12 +1,12 @@
-//! Folders packed into one small file: names and bytes one behind the other, compressed.
+//! The format of a packed folder: names and bytes one after the other, compressed.
 
 use std::collections::BTreeMap;
 use std::io;
 
-/// Files by path, and, as `None`, folders.
+/// Files by path. `None` is a folder.
 pub(crate) type Files = BTreeMap<String, Option<Vec<u8>>>;
 
-/// What was packed.
+/// Returns the files that were packed.
 pub(crate) fn unpack(packed: &[u8]) -> io::Result<Files> {
     let all = zstd::decode_all(packed)?;
     let mut rest = &all[..];

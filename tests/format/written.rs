@@ -1,8 +1,9 @@
-//! What the fixtures of old formats hold: the types of their tables, the steps that were done to them, and
-//! what must be found in them. Everything follows from a key and a version, so that it can be said again
-//! without the store.
+//! The contents of the fixtures of old formats: the types of their tables, the steps that wrote
+//! them, and the expected contents. Every value follows from a key and a version, so that it can be
+//! computed again without the store.
 //!
-//! Fixtures stay as they are, so the steps that are here stay as they are: a later format adds others.
+//! Fixtures are never changed, so these steps are never changed either. A later format adds its
+//! own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,8 @@ use pongo::zerocopy::IntoBytes;
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// Small files, so that a few rows are several chunks and several segments of the journal.
+/// Returns options with small files, so that a few rows make several chunks and several segments of
+/// the journal.
 #[must_use]
 pub(crate) fn options() -> Options {
     Options::new().chunk_size(64 << 10).small_files(16 << 10, 64 << 20).ordered_tuning(
@@ -37,7 +39,7 @@ pub(crate) struct Place {
     pub(crate) longitude: f32,
 }
 
-/// A key of two fields, an index of each kind, every kind of field.
+/// A record with a key of two fields, an index of each kind, and every kind of field.
 #[pongo::record]
 #[pongo(table = "trips", index(to, number))]
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub(crate) struct Trip {
     pub(crate) version: u64,
 }
 
-/// Rows that are loaded in bulk, so that the journal only cites them.
+/// Rows that are loaded in bulk, so that the journal stores references to them only.
 #[pongo::record]
 #[pongo(table = "samples")]
 #[derive(Debug)]
@@ -88,7 +90,7 @@ pub(crate) struct Tile {
     pub(crate) cells: [u32; 18_000],
 }
 
-/// External keys.
+/// A record with external keys.
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
 #[derive(Debug, PartialEq)]
@@ -99,7 +101,7 @@ pub(crate) struct Note {
     pub(crate) version: u64,
 }
 
-/// Numbers that look random and never change.
+/// Returns a pseudo-random number that depends on `number` alone and never changes.
 #[must_use]
 pub(crate) fn mix(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -114,7 +116,7 @@ const PRICES: [f64; 10] =
 
 type TripKey = (usize, i32);
 
-/// What the fields of a trip are, without a store.
+/// The fields of a trip, computed without a store.
 pub(crate) struct TripOf {
     pub(crate) carrier: FixedStr<4>,
     pub(crate) number: i32,
@@ -168,7 +170,7 @@ pub(crate) fn trip_of((carrier, number): TripKey, version: u64) -> TripOf {
 
 #[must_use]
 pub(crate) fn sample_of(id: u64, version: u32) -> Sample {
-    // Few different values, so that a fixture is small.
+    // Few distinct values, so that the fixture stays small.
     let value = mix((id / 64) ^ (u64::from(version) << 40));
     Sample {
         id,
@@ -202,7 +204,7 @@ pub(crate) fn note_of(number: u64, version: u64) -> Note {
     Note { group: (mix(number ^ version << 20) % 5) as u16, pad: [0; 6], version }
 }
 
-/// The newest version of each row that is there.
+/// The newest version of each existing row.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct World {
     pub(crate) trips: BTreeMap<TripKey, u64>,
@@ -211,28 +213,28 @@ pub(crate) struct World {
     pub(crate) notes: BTreeMap<u64, u64>,
 }
 
-/// What a transaction does.
+/// One step of a transaction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
-    /// Puts trips of these numbers, of each carrier, in this version.
+    /// Puts the trips with these numbers, for each carrier, in this version.
     PutTrips(i32, i32, u64),
-    /// Deletes every third of them.
+    /// Deletes every third trip of this range.
     DeleteTrips(i32, i32),
-    /// Loads samples of these ids in bulk.
+    /// Loads the samples with these ids in bulk.
     Load(u64, u64, u32),
-    /// Deletes each of these that can be divided by seven.
+    /// Deletes the samples of this range whose id is divisible by seven.
     DeleteSamples(u64, u64),
     /// Puts a row that is larger than a block.
     PutTile(u64, u64),
     /// Puts notes.
     PutNotes(u64, u64, u64),
-    /// Deletes each second of these.
+    /// Deletes every second note of this range.
     DeleteNotes(u64, u64),
-    /// Puts trips with so many bytes of text that the journal only cites them.
+    /// Puts trips with texts so large that the journal stores references to them only.
     ManyTexts(i32, i32, u64),
 }
 
-/// Done before the store is closed in order.
+/// The transactions before the store is closed cleanly.
 pub(crate) const FIRST: &[&[Step]] = &[
     &[Step::PutTrips(-3, 20, 1), Step::PutNotes(0, 60, 1)],
     &[Step::Load(0, 3000, 1), Step::PutTile(1, 1)],
@@ -240,7 +242,8 @@ pub(crate) const FIRST: &[&[Step]] = &[
     &[Step::PutNotes(30, 70, 2), Step::DeleteSamples(500, 900), Step::Load(2500, 5200, 2)],
 ];
 
-/// Done after that, by a process that is killed: entries that carry their rows, and some that cite them.
+/// The transactions after that, by a process that is then killed: journal entries that contain
+/// their rows, and some that refer to them.
 pub(crate) const SECOND: &[&[Step]] = &[
     &[Step::PutTrips(25, 33, 3), Step::PutNotes(65, 80, 3)],
     &[Step::Load(5000, 9000, 3), Step::PutTrips(-2, 2, 3)],
@@ -250,7 +253,8 @@ pub(crate) const SECOND: &[&[Step]] = &[
     &[Step::PutTrips(30, 32, 6), Step::Load(8990, 9100, 4)],
 ];
 
-/// Bytes of a text in [`Step::ManyTexts`]: more than a mebibyte in all, of the same words.
+/// Length in bytes of a text in [`Step::ManyTexts`]. All texts together are more than 1 MiB, of
+/// repeated words.
 const MUCH: usize = 130_000;
 
 #[must_use]
@@ -267,7 +271,7 @@ fn key_of((carrier, number): TripKey) -> (FixedStr<4>, i32) {
 }
 
 impl World {
-    /// What the store holds after these transactions.
+    /// Returns the expected contents of a store after these transactions.
     #[must_use]
     pub(crate) fn after(transactions: &[&[Step]]) -> Self {
         let mut world = Self::default();
@@ -298,7 +302,7 @@ impl World {
     }
 }
 
-/// Does a transaction.
+/// Stages and commits one transaction.
 pub(crate) fn perform(store: &Store, steps: &[Step], durability: Durability) -> Outcome {
     let tx = store.begin_write_with(durability)?;
     for &step in steps {
@@ -363,8 +367,8 @@ pub(crate) fn perform(store: &Store, steps: &[Step], durability: Durability) -> 
     Ok(())
 }
 
-/// Whether the store holds this world: every row by its key and in every index, every text. `Err` says what
-/// differs.
+/// Compares the store with this world: every row by its key and in every index, and every text.
+/// Returns `Err` with the difference.
 pub(crate) fn compare(store: &Store, world: &World) -> Result<(), String> {
     looked(store, world).map_err(|error| error.to_string())
 }
@@ -446,7 +450,7 @@ fn trips(snapshot: &Snapshot, world: &World) -> Outcome {
     let found: Vec<(String, i32)> =
         found.iter().map(|trip| (trip.to.as_str().to_owned(), trip.number)).collect();
     same("trips by where to", found, to)?;
-    // Of floats, only what every order of them agrees in.
+    // For floats, compare only what every order of them agrees on.
     let found: Vec<&Trip> = trips.by(Trip::PRICE).all()?.collect::<Result<_, _>>()?;
     let mut found = names(&found);
     found.sort();

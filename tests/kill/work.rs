@@ -1,4 +1,4 @@
-//! What transaction n does, to a store and to a model of it.
+//! The changes of transaction n, applied to a store and to a model of it.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,8 @@ use pongo::prelude::*;
 
 use crate::rng::mix;
 
-/// One row for each transaction, put by itself: how many there are says how far the store is.
+/// One row per transaction, inserted by that transaction. Their number is the number of
+/// transactions that the store has.
 #[pongo::record]
 #[pongo(table = "works")]
 #[derive(Debug, PartialEq)]
@@ -15,11 +16,11 @@ pub(crate) struct Works {
     pub(crate) number: u64,
     pub(crate) kind: Kind,
     _pad: [u8; 7],
-    /// Of the rows in the other tables that were written by the transaction.
+    /// Number of rows in the other tables that the transaction changed.
     pub(crate) rows: u64,
 }
 
-/// What a transaction does.
+/// The kind of changes that a transaction makes.
 #[pongo::record]
 #[derive(Debug)]
 pub(crate) enum Kind {
@@ -34,12 +35,12 @@ pub(crate) enum Kind {
 pub(crate) struct Item {
     #[pongo(key)]
     pub(crate) id: u64,
-    /// The transaction that wrote it last.
+    /// The transaction that wrote the row last.
     pub(crate) by: u64,
     pub(crate) text: Text,
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Item {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -47,7 +48,7 @@ impl PartialEq for Item {
     }
 }
 
-/// Loaded in bulk.
+/// A row that is loaded in bulk.
 #[pongo::record]
 #[pongo(table = "samples")]
 #[derive(Debug, PartialEq)]
@@ -57,9 +58,9 @@ pub(crate) struct Sample {
     pub(crate) by: u64,
 }
 
-/// Ids of items.
+/// Number of ids of items.
 const ITEMS: u64 = 700;
-/// Ids of samples, and how many of them one load writes.
+/// Number of ids of samples; one load writes `LOAD` of them.
 pub(crate) const SAMPLES: u64 = 400_000;
 const LOAD: u64 = 200_000;
 
@@ -71,7 +72,7 @@ pub(crate) fn kind_of(number: u64, bulk: bool) -> Kind {
     }
 }
 
-/// The changes to items: an id, and whether it is put or deleted.
+/// Returns the changes to items: an id, and whether it is put or deleted.
 fn changes(number: u64, kind: Kind) -> impl Iterator<Item = (u64, bool)> {
     let count = if kind == Kind::Many { 1 + mix(number) % 300 } else { 1 };
     (0..count).map(move |place| {
@@ -80,7 +81,8 @@ fn changes(number: u64, kind: Kind) -> impl Iterator<Item = (u64, bool)> {
     })
 }
 
-/// Of all lengths, from none over one page to more than a commit's journal entry usually has.
+/// Returns a text of a varying length: empty, more than one page, or more than a usual journal
+/// entry.
 fn text(id: u64, by: u64) -> String {
     let word = format!("item {id} by {by}; ");
     let times = match mix(id ^ by << 13) % 50 {
@@ -95,7 +97,7 @@ fn first_sample(number: u64) -> u64 {
     mix(number) % (SAMPLES - LOAD)
 }
 
-/// Stages transaction `number`. `midway` is called when a part of a bulk load is written.
+/// Stages transaction `number`. Calls `midway` when a part of a bulk load is written.
 pub(crate) fn perform(
     store: &Store,
     number: u64,
@@ -131,12 +133,12 @@ pub(crate) fn perform(
     Ok(tx)
 }
 
-/// What a store holds after its first so many transactions.
+/// Expected contents of a store after its first transactions.
 pub(crate) struct Model {
     works: Vec<Works>,
-    /// Who wrote an item.
+    /// The last transaction that wrote each item.
     items: BTreeMap<u64, u64>,
-    /// Who wrote a sample; 0 is nobody.
+    /// The last transaction that wrote each sample; 0 if there is none.
     samples: Vec<u64>,
 }
 
@@ -149,7 +151,7 @@ impl Model {
         self.works.len() as u64
     }
 
-    /// Does the next transaction.
+    /// Applies the next transaction.
     pub(crate) fn perform(&mut self, kind: Kind) {
         let number = self.done() + 1;
         let mut rows = 0;
@@ -169,7 +171,7 @@ impl Model {
         self.works.push(Works { number, kind, _pad: [0; 7], rows });
     }
 
-    /// Compares a snapshot with this, row for row, by every way of looking.
+    /// Compares a snapshot with this model, row by row, by every read method.
     pub(crate) fn compare(&self, snapshot: &Snapshot) -> Result<(), Box<dyn std::error::Error>> {
         let works = snapshot.table::<Works>()?;
         let found: Vec<Works> = rows(&works)?.copied().collect();
@@ -207,7 +209,7 @@ impl Model {
     }
 }
 
-/// All rows of a table, after its slices were counted.
+/// Returns all rows of a table, after counting the rows of its slices.
 fn rows<'s, T: PongoRecord>(table: &Table<'s, T>) -> Result<impl Iterator<Item = &'s T>, pongo::ReadError> {
     let slices = table.slices().collect::<Result<Vec<_>, _>>()?;
     assert_eq!(slices.iter().map(|rows| rows.len() as u64).sum::<u64>(), table.len());

@@ -1,4 +1,4 @@
-//! The two tables of the model test, the maps that say what they must hold, and the comparison.
+//! The two tables of the model test, the maps with their expected contents, and the comparison.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -14,11 +14,11 @@ pub(crate) struct Stop {
     #[pongo(key)]
     pub(crate) id: u64,
     pub(crate) visits: i64,
-    /// Says `visits` in words, so that a text of another row shows.
+    /// Contains `visits` as text, so that a text of another row is detected.
     pub(crate) name: Text,
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Stop {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -26,7 +26,8 @@ impl PartialEq for Stop {
     }
 }
 
-/// Two key fields, not in the order of the fields, and a field with forbidden values. Rows straddle chunks.
+/// A record with two key fields, which are ordered differently from the fields, and a field with
+/// invalid bit patterns. Rows cross chunk boundaries.
 #[pongo::record]
 #[pongo(table = "legs")]
 #[derive(Debug, PartialEq)]
@@ -40,7 +41,7 @@ pub(crate) struct Leg {
     pub(crate) minutes: i64,
 }
 
-/// What the tables must hold.
+/// Expected contents of the tables.
 #[derive(Clone, Default, PartialEq, Debug)]
 pub(crate) struct Maps {
     pub(crate) stops: BTreeMap<u64, i64>,
@@ -54,7 +55,7 @@ pub(crate) fn name_of(visits: i64) -> String {
     }
 }
 
-/// Looks at one table in every way there is, and compares all that is seen with the expected rows.
+/// Reads one table by every method and compares the results with the expected rows.
 fn check_table<'s, T>(
     table: &Table<'s, T>,
     keys: &[T::Key],
@@ -99,7 +100,7 @@ where
     Ok(rows)
 }
 
-/// Compares a snapshot with what it must show.
+/// Compares a snapshot with its expected contents.
 pub(crate) fn check_snapshot(snapshot: &Snapshot, maps: &Maps, stops: u64, legs: u32) -> Outcome {
     let keys: Vec<u64> = (0..stops + 3).collect();
     let rows = check_table(&snapshot.table::<Stop>()?, &keys, |id| maps.stops.contains_key(id))?;
@@ -118,7 +119,7 @@ pub(crate) fn check_snapshot(snapshot: &Snapshot, maps: &Maps, stops: u64, legs:
     Ok(())
 }
 
-/// Compares what a write transaction sees of itself with what it did.
+/// Compares the reads of a write transaction with its own changes.
 pub(crate) fn check_transaction(tx: &mut WriteTransaction, maps: &Maps) -> Outcome {
     let mut texts = Vec::new();
     let stops = tx.table::<Stop>()?;

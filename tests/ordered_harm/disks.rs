@@ -1,5 +1,5 @@
-//! The folder `ordered` on a disk of its own, which is full, or read-only. It is mounted by a child in a mount namespace of
-//! its own; where that is not allowed the tests say so and stop.
+//! The folder `ordered` on a separate disk that is full or read-only. A child mounts it in a
+//! separate mount namespace; where that is not allowed the tests print that and stop.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::child;
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
 
-/// Runs `test` in a process that may mount things.
+/// Runs `test` in a process that may mount.
 fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     let name = format!("disks::{name}");
     if child::role().is_some() {
@@ -37,7 +37,7 @@ fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     Ok(())
 }
 
-/// A tmpfs at `at`, with these options.
+/// Mounts a tmpfs at `at` with these options.
 fn mount(options: &str, at: &Path) -> Outcome {
     std::fs::create_dir_all(at)?;
     let output = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output()?;
@@ -51,7 +51,8 @@ fn mount(options: &str, at: &Path) -> Outcome {
 fn a_full_disk_while_it_merges() -> Outcome {
     with_mounts("a_full_disk_while_it_merges", |path| {
         let mut refusals = 0;
-        // sled takes half a MiB at a time: full while it is made, in the first merge, in a later one, in a compaction.
+        // sled allocates half a MiB at a time. The disk becomes full while sled is created, in the
+        // first merge, in a later one, and in a compaction.
         for kib in [64, 1600, 2100, 2600, 3300] {
             let ordered = path.join("ordered");
             mount(&format!("size={kib}k"), &ordered)?;
@@ -72,7 +73,7 @@ fn a_full_disk_while_it_merges() -> Outcome {
                     None => println!("{kib} KiB, round {round}: {settled:?}, {:?}", found.last_doubt),
                 }
             }
-            // Space comes, and with it the index.
+            // With free space the index is created.
             mount("remount,size=64m", &ordered)?;
             std::thread::sleep(PATIENCE);
             is_back(&store)?;
@@ -141,7 +142,7 @@ fn renamed_where_there_is_no_proc() -> Outcome {
         let found = status(&store)?;
         assert!(!found.open && found.set_aside == 0, "{found:?}");
         assert!(found.refused.is_some_and(|why| why.contains("open the store again")));
-        // Another one under its old name is left alone.
+        // Another store under the old name is not changed.
         let other = open(path)?;
         put(&other, 0..2000)?;
         is_back(&other)?;

@@ -1,4 +1,4 @@
-//! The folder is gone, or another one is in its place, or someone has it.
+//! sled's folder is missing, replaced by another one, or locked by another process.
 
 use std::fs;
 use std::path::Path;
@@ -68,7 +68,8 @@ fn an_older_and_a_newer_one_of_its_own() -> Outcome {
         store.close()?;
         folder::copy(&path, &at(time))?;
     }
-    // Each store with each index: what is older is gone on with, what is newer is set aside.
+    // Each state of the store with each state of the index: an older index is continued, a newer
+    // one is quarantined.
     for rows in 1..=4 {
         for index in 1..=4 {
             let mixed = folder.path().join("mixed.pongo");
@@ -92,7 +93,7 @@ fn an_older_one_after_the_rows_went_another_way() -> Outcome {
     let (path, other) = (folder.path().join("parts.pongo"), folder.path().join("other.pongo"));
     build(&path, 2000)?;
     folder::copy(&path, &other)?;
-    // Two histories of one store, with as many rows and commits.
+    // Two diverged copies of one store, with the same number of rows and commits.
     for (store, shift) in [(open(&path)?, 10_000), (open(&other)?, 20_000)] {
         put(&store, shift..shift + 1000)?;
         store.settle()?;
@@ -116,7 +117,8 @@ fn files_in_place_of_folders() -> Outcome {
         fs::write(path.join(part), "a note")?;
         let store = open(&path)?;
         check(&store)?;
-        // What cannot be brought up is an error of `settle` or nothing to do, and no reason to end.
+        // If the index cannot catch up, `settle` returns an error or does nothing; the process does
+        // not end.
         println!("{part}: settle: {:?}", store.settle());
         check(&store)?;
         let found = status(&store)?;
@@ -130,7 +132,7 @@ fn files_in_place_of_folders() -> Outcome {
     Ok(())
 }
 
-/// The other process of `locked_by_another_process`.
+/// Runs the other process of `locked_by_another_process`.
 fn hold(path: &Path) -> Outcome {
     let store = open(path)?;
     store.settle()?;
@@ -170,7 +172,7 @@ fn locked_by_a_foreign_program() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path, 3000)?;
-    // A lock of another description keeps this process out as one of another process does.
+    // A lock of another open file description excludes this process like a lock of another process.
     let file = fs::File::open(path.join("ordered/sled/db"))?;
     file.try_lock()?;
     let store = open(&path)?;
@@ -194,7 +196,7 @@ fn what_a_compaction_left_goes() -> Outcome {
     build(&path, 3000)?;
     build(&other, 1000)?;
     let left = path.join("ordered/sled.new");
-    // A copy that was not finished, and the one before, not yet removed.
+    // An unfinished copy, and an index from before the compaction that was not yet removed.
     for kind in ["part", "other", "file"] {
         match kind {
             "part" => {
@@ -222,7 +224,7 @@ fn renamed_while_it_is_open() -> Outcome {
     put(&store, 0..3000)?;
     store.settle()?;
     fs::rename(&before, &after)?;
-    // Merges, compactions, and a sled that panics and is set aside.
+    // Merges, compactions, and a sled that panics and is quarantined.
     for round in 1..=6 {
         put(&store, round * 3000..(round + 1) * 3000)?;
         if round == 4 {
@@ -235,7 +237,7 @@ fn renamed_while_it_is_open() -> Outcome {
     let found = store.stats()?;
     assert_eq!(found.ordered.set_aside, 1);
     assert!(after.join("ordered/sled.aside").exists() && found.bytes.ordered > 0);
-    // Another store takes its name: neither has to do with the other.
+    // Another store uses the old name: the two do not affect each other.
     let other = open(&before)?;
     put(&other, 0..2000)?;
     is_back(&other)?;
@@ -269,10 +271,10 @@ fn panicking() -> Outcome {
         rows += 200;
         SledBlocks::panic_after(&sled, calls);
         check(&store)?;
-        // Where it meets `settle` that may say so; what is asked afterwards is right all the same.
+        // `settle` may return an error if the panic happens in it; later results are correct.
         let settled = store.settle();
         check(&store)?;
-        // Not asked for any more, if it was not met.
+        // Cancel the panic if it has not happened.
         SledBlocks::panic_after("", 0);
         let found = status(&store)?;
         if let Some(doubt) = found.last_doubt {

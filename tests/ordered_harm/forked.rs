@@ -10,14 +10,15 @@ const NAME: &str = "forked::a_forked_child_leaves_the_parents_sled_alone";
 
 const ROWS: u64 = 90_000;
 
-/// Runs `work` in a child, and says what it ended with: 0 if it went well.
+/// Runs `work` in a forked child and returns the child's exit code: 0 on success.
 fn in_a_child(work: impl FnOnce() -> Outcome) -> i32 {
-    // SAFETY: the process has one thread besides the test harness's and sled's, which hold no lock that the child takes but
-    // the allocator's, which glibc keeps usable; the child ends by `_exit`.
+    // SAFETY: the process has one thread besides the test harness's and sled's, which hold no lock
+    // that the child takes except the allocator's, which glibc keeps usable after a fork; the child
+    // ends by `_exit`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child == 0 {
-        // SAFETY: no memory is passed. Whatever goes wrong, the child does not stay.
+        // SAFETY: no memory is passed. The alarm ends the child if it hangs.
         unsafe { libc::alarm(30) };
         let code = match catch_unwind(AssertUnwindSafe(work)) {
             Ok(Ok(())) => 0,
@@ -27,7 +28,7 @@ fn in_a_child(work: impl FnOnce() -> Outcome) -> i32 {
             }
             Err(_) => 2,
         };
-        // SAFETY: ends the process; nothing of the parent's is run or written.
+        // SAFETY: ends the process; no code of the parent is run and no buffer of it is written.
         unsafe { libc::_exit(code) }
     }
     let mut status = 0;
@@ -40,7 +41,7 @@ fn in_a_child(work: impl FnOnce() -> Outcome) -> i32 {
 #[test]
 fn a_forked_child_leaves_the_parents_sled_alone() -> Outcome {
     if child::role().is_none() {
-        // In a process of its own: the other tests' threads are none of the child's business.
+        // In a separate process, so that the threads of other tests do not affect the child.
         let output = child::command(NAME, "alone").output()?;
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -50,10 +51,11 @@ fn a_forked_child_leaves_the_parents_sled_alone() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     let store = open(&path)?;
-    // Enough for the child to sort them by several threads; those that the parent has are not there.
+    // Enough rows for a sort by several threads in the child; the parent's threads do not exist
+    // there.
     for step in 0..6 {
         put(&store, ROWS / 6 * step..ROWS / 6 * (step + 1))?;
-        // The parent's keeper is at work, and holds locks that nobody gives up in the child.
+        // The parent's keeper is running and holds locks that no thread of the child will release.
         let code = in_a_child(|| {
             assert!(store.begin_read().is_err() && store.try_begin_write().is_err());
             assert!(store.settle().is_err() && store.stats().is_err() && store.rebuild_indexes().is_err());
@@ -80,19 +82,20 @@ fn a_forked_child_leaves_the_parents_sled_alone() -> Outcome {
             Ok(())
         });
         assert_eq!(code, 0, "round {round}");
-        // The parent's sled has not changed hands, and takes what the child put.
+        // The parent still has sled open, and indexes the rows that the child put.
         is_back(&store)?;
         let found = status(&store)?;
         assert!(found.open && found.set_aside == 0, "{found:?}");
     }
-    // A child that only ends, with the last handle of the store in it.
+    // A child that only ends, and drops a handle of the store.
     let code = in_a_child(|| {
         drop(store.clone());
         Ok(())
     });
     assert_eq!(code, 0);
     store.close()?;
-    // Nobody has sled's lock now, and sled's threads are still none of the child's.
+    // No process holds sled's lock now. The child still cannot use sled, since sled's threads do
+    // not exist in it.
     let code = in_a_child(|| {
         let own = open(&path)?;
         put(&own, 2 * ROWS..2 * ROWS + 20_000)?;

@@ -40,7 +40,7 @@ fn kill_9_while_indexes_are_merged_and_compacted() -> Outcome {
         std::thread::sleep(Duration::from_micros(rng.below(60_000)));
         other.kill();
         left += u64::from(path.join("ordered/sled.new").exists());
-        // Some are left to the next child as they are.
+        // Some stores are left to the next child as they are.
         if round % 3 == 2 {
             continue;
         }

@@ -1,5 +1,6 @@
-//! sled's files are of another kind than sled writes, or much longer. What sled would do with them takes all memory, or no
-//! end of time: each case is opened by a process of its own, whose memory is looked at, and which is not waited for long.
+//! Files in sled's folder that are of another kind than sled writes, or much longer. sled itself
+//! would use all memory for them, or never finish. Each case is opened by a separate process, with
+//! a limit on its memory and its time.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,12 +17,12 @@ use crate::running::{Running, say};
 use crate::{child, folder};
 
 const MIB: u64 = 1 << 20;
-/// No case takes as much memory, with all that a test and a store take.
+/// Maximum memory of a case, including that of the test and the store.
 const MEMORY: u64 = 200 * MIB;
-/// Nor so long, on a machine that does other things too.
+/// Maximum time of a case, on a machine that runs other work too.
 const LONG: Duration = Duration::from_secs(20);
 
-/// What becomes of the folder, and what is said of it.
+/// A name, the change to the folder, and the expected part of the error.
 type Harm = (&'static str, fn(&Path) -> Outcome, &'static str);
 
 const HARMS: &[Harm] = &[
@@ -87,7 +88,7 @@ fn a_folder(path: &Path) -> Outcome {
 
 fn socket(path: &Path) -> Outcome {
     remove(path)?;
-    // The name stays when the listener goes.
+    // The name remains after the listener is dropped.
     UnixListener::bind(path)?;
     Ok(())
 }
@@ -99,7 +100,7 @@ fn snap(sled: &Path) -> Outcome<PathBuf> {
     entries.find(is_snap).ok_or_else(|| format!("no snapshot in {}", sled.display()).into())
 }
 
-/// A store whose sled has been opened twice, and so has a snapshot.
+/// Creates a store whose sled has been opened twice, and therefore has a snapshot.
 fn build(path: &Path) -> Outcome {
     for rows in [0..2500, 2500..3000] {
         let store = open(path)?;
@@ -111,7 +112,7 @@ fn build(path: &Path) -> Outcome {
     snap(&path.join("ordered/sled")).map(|_| ())
 }
 
-/// The most memory that this process has taken at any time.
+/// Returns the peak memory of this process in bytes.
 fn memory() -> Outcome<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -119,7 +120,7 @@ fn memory() -> Outcome<u64> {
     Ok(kib.trim().parse::<u64>()? << 10)
 }
 
-/// The process that meets one harm.
+/// Opens a damaged store in the child process and checks the outcome.
 fn meet(path: &Path, said: &str) -> Outcome {
     let began = Instant::now();
     let store = open(path)?;
@@ -154,7 +155,7 @@ fn not_what_sled_writes() -> Outcome {
         harm(&path.join("ordered/sled"))?;
         let role = format!("{i}:{}", path.display());
         let other = Running::start(&mut child::command("lengths::not_what_sled_writes", &role));
-        // Dropping it kills it, if it waits for ever, or for more memory.
+        // Dropping `other` kills the process if it hangs or keeps allocating.
         let said = other.lines.recv_timeout(2 * LONG);
         assert!(said.as_ref().is_ok_and(|said| said.starts_with("met")), "{name}: {said:?}");
         println!("{name}: {said:?}");
@@ -170,7 +171,7 @@ fn what_sled_can_live_with_is_left_to_it() -> Outcome {
     let path = folder.path().join("parts.pongo");
     build(&path)?;
     let sled = path.join("ordered/sled");
-    // As a process that was killed, or sled's own threads, may leave it.
+    // States that a killed process or sled's own threads may leave.
     lengthen(&sled.join("db"), 64 * MIB)?;
     fs::write(sled.join("notes"), "not sled's")?;
     fifo(&sled.join("a fifo"))?;
@@ -189,7 +190,7 @@ fn nothing_is_moved_away_from_who_has_it_open() -> Outcome {
     build(&path)?;
     let sled = path.join("ordered/sled");
     fifo(&sled.join("conf"))?;
-    // A lock of another description keeps this process out as one of another process does.
+    // A lock of another open file description excludes this process like a lock of another process.
     let file = File::open(sled.join("db"))?;
     file.try_lock()?;
     let store = open(&path)?;
@@ -214,7 +215,7 @@ fn without_ordered_indexes_nothing_of_it_is_looked_at() -> Outcome {
     build(&path)?;
     let db = path.join("ordered/sled/db");
     lengthen(&db, 8192 * MIB)?;
-    // SAFETY: a folder of these tests, whose processes are all PongoDB's.
+    // SAFETY: a folder of these tests, to which only PongoDB processes write.
     let store = unsafe { Options::new().ordered(false).open(&path)? };
     check(&store)?;
     store.settle()?;

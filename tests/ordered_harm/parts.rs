@@ -1,4 +1,4 @@
-//! A store of parts, and whether its ranges say what its rows say.
+//! A store of parts, and a check that its ranges agree with its rows.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,17 +21,18 @@ pub(crate) struct Part {
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
-/// A little longer than a refusal of the blocks is believed.
+/// A little longer than the time for which a refusal of the index blocks is remembered.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2100);
 
-/// Small merges, and a compaction behind each.
+/// Opens the store with small merges and a compaction after each.
 pub(crate) fn open(path: &Path) -> Outcome<Store> {
     let options = Options::new().ordered_tuning(50, 1 << 20, 5000, 1 << 18).ordered_compact_from(0);
-    // SAFETY: a folder of these tests, whose processes are all PongoDB's.
+    // SAFETY: a folder of these tests, to which only PongoDB processes write.
     Ok(unsafe { options.open(path)? })
 }
 
-/// Puts parts number `from` to `to`, in no order; every eighth has the id of one before.
+/// Puts the parts of these numbers in no particular order. Every eighth has the id of an earlier
+/// one.
 pub(crate) fn put(store: &Store, numbers: std::ops::Range<u64>) -> Outcome {
     let tx = store.begin_write_with(Durability::Relaxed)?;
     for number in numbers {
@@ -42,7 +43,7 @@ pub(crate) fn put(store: &Store, numbers: std::ops::Range<u64>) -> Outcome {
     Ok(())
 }
 
-/// Ranges by key and by bin, both ways, against a sort of the rows.
+/// Compares ranges by key and by bin, in both directions, with a sort of the rows.
 #[track_caller]
 pub(crate) fn check(store: &Store) -> Outcome {
     let snapshot = store.begin_read()?;
@@ -74,7 +75,7 @@ pub(crate) fn status(store: &Store) -> Outcome<OrderedStatus> {
     Ok(store.stats()?.ordered)
 }
 
-/// The index is there, sound, and has every row.
+/// Checks that the index is open, sound, and has every row.
 #[track_caller]
 pub(crate) fn is_back(store: &Store) -> Outcome {
     store.settle()?;

@@ -1,4 +1,4 @@
-//! Readers go on while indexes are merged and compacted under them.
+//! Readers continue while indexes are merged and compacted.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +14,7 @@ fn a_compaction_disturbs_no_reader() -> Outcome {
     put(&store, 0..4000)?;
     store.settle()?;
     let ended = AtomicBool::new(false);
-    // Begun before, and gone on with after each compaction.
+    // A range that starts before the compactions and continues after each of them.
     let snapshot = store.begin_read()?;
     let parts = snapshot.table::<Part>()?;
     let expected = parts.len();
@@ -75,7 +75,7 @@ fn a_range_goes_on_when_others_set_its_blocks_aside_again_and_again() -> Outcome
         put(&store, 6000 + round * 10..6010 + round * 10)?;
         println!("round {round}: {:?}", store.settle());
         store.settle()?;
-        // Once for each panic: who comes later and finds the old ones closed sets nothing aside.
+        // Once per panic: a later access that finds the old handles closed quarantines nothing.
         let status = status(&store)?;
         assert_eq!((status.open, status.set_aside), (true, round), "{status:?}");
     }

@@ -1,4 +1,5 @@
-//! No thread can be made, or few, or none any more: nothing waits for ever, and what is found is right.
+//! No or few threads can be created, or none after some time: no operation waits forever, and the
+//! results are correct.
 #![allow(unsafe_code, reason = "limits and users of a process are set by system calls")]
 
 use std::path::Path;
@@ -9,13 +10,13 @@ use pongo::rayon::prelude::*;
 use crate::child;
 use crate::parts::{Outcome, PATIENCE, Part, check, is_back, open, put, status};
 
-/// Enough for sorting them by several threads.
+/// Enough rows for a sort by several threads.
 const ROWS: u64 = 70_000;
 
-/// More than sled, the thread that looks after it and the keeper are.
+/// More threads than sled, its supervising thread and the keeper need together.
 const MANY: u64 = 24;
 
-/// A user of whom no other process is.
+/// A user id that no other process has.
 const SOMEONE: u32 = 61_234;
 
 fn is_root() -> bool {
@@ -23,7 +24,7 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// So many threads can be made from here on, beside those that there are.
+/// Allows `threads` more threads, in addition to the existing ones.
 fn allow(threads: u64) -> Outcome {
     let there = std::fs::read_dir("/proc/self/task")?.count() as u64;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -37,10 +38,11 @@ fn allow(threads: u64) -> Outcome {
     Ok(())
 }
 
-/// Runs `test` in a process of a user of its own, whose threads are counted and who is no root, with a folder.
+/// Runs `test` with a folder in a process with a separate, unprivileged user, whose threads are
+/// counted.
 fn alone(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     if let Some(path) = child::role() {
-        // SAFETY: no memory is passed. Whatever waits for ever ends here.
+        // SAFETY: no memory is passed. The alarm ends a process that waits forever.
         unsafe { libc::alarm(120) };
         if is_root() {
             // SAFETY: as above.
@@ -68,7 +70,7 @@ fn alone(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     Ok(())
 }
 
-/// What there is to do with a store.
+/// Runs the operations under test on a store.
 fn work(path: &Path, from: u64) -> Outcome<pongo::OrderedStatus> {
     let store = open(path)?;
     put(&store, from..from + ROWS)?;
@@ -88,7 +90,7 @@ fn work(path: &Path, from: u64) -> Outcome<pongo::OrderedStatus> {
     let found = status(&store)?;
     drop(store.clone());
     store.close()?;
-    // Dropped as well.
+    // Drop a store as well, without closing it.
     drop(open(path)?);
     Ok(found)
 }
@@ -102,12 +104,13 @@ fn none_can_be_made() -> Outcome {
         let refused = found.refused.ok_or("there is a reason")?;
         assert!(!found.open && found.set_aside == 0 && refused.contains("threads"), "{refused}");
         assert!(!path.join("ordered").exists());
-        // With threads the index comes.
+        // With threads available the index is created.
         allow(MANY)?;
         let store = open(path)?;
         is_back(&store)?;
         store.close()?;
-        // They are gone again: sled has its own, and still the one that looks after it cannot be made.
+        // No thread can be created again: sled has its threads already, but its supervising thread
+        // is missing.
         allow(0)?;
         let found = work(path, 2 * ROWS)?;
         assert!(!found.open && found.set_aside == 0, "{found:?}");
@@ -117,10 +120,10 @@ fn none_can_be_made() -> Outcome {
 
 #[test]
 fn few_can_be_made() -> Outcome {
-    // Each number in a process of its own: sled is used for the first time.
+    // Each number of threads gets a separate process, so that sled is used for the first time.
     for threads in 1..=10 {
         let store = |path: &Path| {
-            // The role is the path; how many is in its name.
+            // The role is the path; its name is the number of threads.
             let threads: u64 = path.file_name().and_then(|name| name.to_str()).ok_or("a name")?.parse()?;
             allow(threads)?;
             let found = work(path, 0)?;
@@ -157,7 +160,7 @@ fn none_can_be_made_any_more() -> Outcome {
         store.settle()?;
         assert!(status(&store)?.open);
         allow(0)?;
-        // Merges go on; a compaction, which would open a second sled, is put off.
+        // Merges still run; a compaction, which would open a second sled, is postponed.
         for round in 1..4 {
             put(&store, round * 3000..(round + 1) * 3000)?;
             store.settle()?;
@@ -166,7 +169,7 @@ fn none_can_be_made_any_more() -> Outcome {
         let found = status(&store)?;
         assert!(found.open && found.set_aside == 0, "{found:?}");
         store.close()?;
-        // Its lock was let go of.
+        // The lock was released.
         allow(MANY)?;
         std::thread::sleep(Duration::from_millis(1));
         let store = open(path)?;

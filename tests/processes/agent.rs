@@ -1,4 +1,5 @@
-//! A second process that does what the first tells it, line by line, and answers each line with one.
+//! A second process that executes the commands of the first, one per line, and answers each with
+//! one line.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
@@ -23,7 +24,7 @@ pub(crate) struct Account {
     pub(crate) owner: Text,
 }
 
-/// As it was put: with its text at the same place.
+/// Compares the bytes: rows are equal if their text is at the same address.
 impl PartialEq for Account {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -31,7 +32,7 @@ impl PartialEq for Account {
     }
 }
 
-/// A table that is made when both processes have the store open.
+/// A table that is created while both processes have the store open.
 #[pongo::record]
 #[pongo(table = "late")]
 #[derive(Debug, PartialEq)]
@@ -60,7 +61,8 @@ pub(crate) fn put_late(store: &Store, id: u64) -> Outcome {
     Ok(())
 }
 
-/// All a snapshot says of the accounts, by every way of looking: rows, sum, and an owner.
+/// Returns the number of accounts, the sum, and one owner in a snapshot, after comparing all read
+/// methods.
 pub(crate) fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
     let accounts = snapshot.table::<Account>()?;
     let mut sum = 0;
@@ -80,7 +82,7 @@ pub(crate) fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
     Ok(format!("{rows} rows, {sum} cents, account {number}: {cents} of {owner}"))
 }
 
-/// What [`describe`] says of `late`.
+/// Returns the same as [`describe`] for the table `late`.
 pub(crate) fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
     let late = snapshot.table::<Late>()?;
     for id in 0..late.len() {
@@ -90,7 +92,8 @@ pub(crate) fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
     Ok(format!("{} late", late.len()))
 }
 
-/// Moves cents from one account to another, so that the sum stays; a new text each time.
+/// Moves one cent from one account to another, so that the sum stays the same, and writes a new
+/// text.
 pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability) -> Outcome {
     let tx = store.begin_write_with(durability)?;
     let owner = tx.text(&format!("owner of {from}, who gave to {to}"))?;
@@ -102,7 +105,7 @@ pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability
     Ok(())
 }
 
-/// The second process's life: opens the store and obeys, until its stdin ends.
+/// Runs the second process: opens the store and executes commands until its stdin ends.
 pub(crate) fn obey(path: &str) -> Outcome {
     let store = open(Path::new(path))?;
     say("open");
@@ -134,7 +137,7 @@ pub(crate) fn obey(path: &str) -> Outcome {
                 return Err("nobody killed the holder".into());
             }
             "transfer" => {
-                // Until killed.
+                // Runs until the process is killed.
                 say("begun");
                 for step in number(1)?.. {
                     let durability = if step % 3 == 0 { Durability::Sync } else { Durability::Relaxed };
@@ -143,7 +146,8 @@ pub(crate) fn obey(path: &str) -> Outcome {
                 unreachable!("the numbers do not end");
             }
             "watch" => {
-                // Until account 99 is there: every snapshot has the same sum, and none is older than the last.
+                // Until account 99 exists: every snapshot has the same sum, and none is older than
+                // the previous one.
                 let (mut last, mut seen) = (0, 0_u64);
                 loop {
                     let snapshot = store.begin_read()?;
@@ -168,18 +172,18 @@ pub(crate) fn obey(path: &str) -> Outcome {
     Ok(())
 }
 
-/// The second process as the first sees it.
+/// A handle to the second process.
 pub(crate) struct Agent {
     pub(crate) running: Running,
 }
 
 impl Agent {
-    /// Starts one that has the store open when this returns.
+    /// Starts a second process. It has the store open when this returns.
     pub(crate) fn start(test: &str, path: &Path) -> Self {
         Self::start_by(&mut child::command(test, &path.display().to_string()))
     }
 
-    /// Starts one by a command that ends in such a process.
+    /// Starts a second process through a command that runs it.
     pub(crate) fn start_by(command: &mut Command) -> Self {
         let mut agent = Self { running: Running::start(command) };
         assert_eq!(agent.hear(), "open");
@@ -200,7 +204,7 @@ impl Agent {
         self.hear()
     }
 
-    /// Lets it close the store and end.
+    /// Makes the process close the store and end.
     pub(crate) fn end(mut self) {
         drop(self.running.process.stdin.take());
         assert_eq!(self.hear(), "closed");

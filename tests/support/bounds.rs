@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-/// One of the three kinds of bound, at this value.
+/// Returns one of the three kinds of bound, at this value.
 pub(crate) fn bound<T>(kind: u64, value: T) -> Bound<T> {
     match kind % 3 {
         0 => Bound::Included(value),

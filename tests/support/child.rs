@@ -1,15 +1,15 @@
-//! The test binary starts itself again, to run the same test in another role in another process.
+//! Starts the test binary again, to run the same test in another role in another process.
 
 use std::process::Command;
 
 const ROLE: &str = "PONGO_TEST_ROLE";
 
-/// What this process is to do, if a test started it.
+/// Returns the role of this process if a test started it.
 pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// A command that runs `test` of this binary as `role`.
+/// Returns a command that runs `test` of this binary as `role`.
 pub(crate) fn command(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);

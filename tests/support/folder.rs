@@ -1,8 +1,8 @@
-//! Folders: copied as they are.
+//! Copying a folder.
 
 use std::path::Path;
 
-/// Copies a folder as it is.
+/// Copies a folder with its contents.
 pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {

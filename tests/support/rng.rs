@@ -1,11 +1,12 @@
-//! Random numbers that can be had again: splitmix64, from a seed that is printed.
+//! Reproducible random numbers: splitmix64, with a seed that is printed.
 
 /// A splitmix64 generator.
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// From the variable `PONGO_SEED`, or the test's own seed, so that `cargo test` tries the same cases each time. Says which
-    /// seed it is, so that a failure can be had again. `just torture` and `just try` draw a seed.
+    /// Creates a generator from the environment variable `PONGO_SEED`, or from the test's name, so
+    /// that `cargo test` tries the same cases each time. Prints the seed, so that a failure can be
+    /// reproduced. `just torture` and `just try` draw a random seed.
     pub(crate) fn seeded(test: &str) -> Self {
         let own = || test.bytes().fold(0, |seed, byte| mix(seed << 8 ^ u64::from(byte)) >> 32);
         let seed = std::env::var("PONGO_SEED")
@@ -14,7 +15,8 @@ impl Rng {
         Self(seed)
     }
 
-    /// As [`seeded`](Self::seeded), for one of several processes that a test starts: each draws other numbers.
+    /// Creates a generator like [`seeded`](Self::seeded) for one of several processes that a test
+    /// starts. Each process draws other numbers.
     #[allow(dead_code, reason = "not every test starts processes")]
     pub(crate) fn of_process(test: &str, number: u64) -> Self {
         let Self(seed) = Self::seeded(test);
@@ -26,13 +28,13 @@ impl Rng {
         mix(self.0)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }
 
-/// Scatters a number over all 64 bits.
+/// Mixes the bits of a number into all 64 bits.
 pub(crate) fn mix(number: u64) -> u64 {
     let a = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let b = (a ^ a >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,23 +1,23 @@
-//! A process that talks with the one that started it.
+//! A child process that prints lines to the process that started it.
 //!
-//! It says things in lines that begin with `@ `; whatever the test harness prints beside is passed over.
+//! These lines begin with `@ `; other output, such as that of the test harness, is ignored.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-/// Says a line to the parent, at once. A parent that is gone is no reason to fail.
+/// Prints a line to the parent and flushes it. Ignores errors, because the parent may have ended.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(format!("\n@ {line}\n").as_bytes());
     let _ = out.flush();
 }
 
-/// A running child. Killed when dropped.
+/// A running child. It is killed when dropped.
 pub(crate) struct Running {
-    /// With its stdin.
+    /// The process, with its stdin.
     pub(crate) process: Child,
-    /// What it says. Ends when the child is gone.
+    /// The lines that the child prints. The channel closes when the child has ended.
     pub(crate) lines: Receiver<String>,
 }
 
@@ -30,7 +30,7 @@ impl Running {
         std::thread::spawn(move || {
             let mut line = String::new();
             while stdout.read_line(&mut line).is_ok_and(|read| read > 0) {
-                // A line that was cut off by a kill was not said.
+                // A line that was truncated by a kill is ignored.
                 if let Some(said) = line.strip_prefix("@ ").and_then(|line| line.strip_suffix('\n'))
                     && send.send(said.to_owned()).is_err()
                 {
@@ -43,7 +43,7 @@ impl Running {
     }
 
     #[allow(dead_code, reason = "not every test kills")]
-    /// Kills it with SIGKILL, and waits until it is gone.
+    /// Kills the child with SIGKILL and waits until it has ended.
     pub(crate) fn kill(&mut self) {
         self.process.kill().expect("the child can be killed");
         self.process.wait().expect("the child is gone");

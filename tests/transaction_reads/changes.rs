@@ -1,4 +1,4 @@
-//! Random changes of one table, with a look at everything between them.
+//! Random changes of one table, with a check of every read between them.
 
 use std::cell::Cell;
 
@@ -9,10 +9,10 @@ use crate::Outcome;
 use crate::model::{Item, Map, check, check_snapshot, is_taken, item};
 use crate::rng::Rng;
 
-/// Keys, and twice as many codes.
+/// Number of keys. The number of codes is twice as large.
 const KEYS: u64 = 300;
 
-/// One random change of the table and the model.
+/// Applies one random change to the table and to the model.
 fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
     let mut table = tx.table::<Item>()?;
     let (id, code) = (rng.below(KEYS), rng.below(2 * KEYS));
@@ -39,7 +39,7 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
         }
         6 | 7 => assert_eq!(table.delete(&id)?, map.remove(&id).is_some()),
         8 => {
-            // Codes of their own, so that no two are the same.
+            // Codes from a range that nothing else uses, so that no two are equal.
             let first = 2 * KEYS + rng.next() % 1_000_000_000;
             let rows: Vec<Item> = (0..rng.below(30))
                 .map(|i| item(rng.below(KEYS), (first + i) * 2, rng.below(40) as u32, i as u32))
@@ -63,7 +63,7 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
             map.retain(|id, _| !gone.contains(id));
         }
         12 => {
-            // Rows move within the range that is gone through: each is changed once.
+            // Rows move within the range that is being modified: each is changed once.
             let changed = table.by_mut(Item::RANK).modify(bounds, |row| row.rank = (row.rank + 3).min(39))?;
             let mut found = 0;
             for row in map.values_mut().filter(|row| std::ops::RangeBounds::contains(&bounds, &row.rank)) {
@@ -80,7 +80,7 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
             assert_eq!(deleted, (before - map.len()) as u64);
         }
         14 => {
-            // Only so many are taken: those behind are not even looked at.
+            // Only `most` rows are taken: the predicate is not called for later ones.
             let (most, seen) = (rng.below(5) as usize, Cell::new(0));
             let odd = |row: &Item| {
                 seen.set(seen.get() + 1);
@@ -115,7 +115,8 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
 }
 
 fn bound(rng: &mut Rng) -> std::ops::Bound<u32> {
-    // Never one that begins behind its end: from a low value or to a high one.
+    // Never a bound that makes a range start after its end: either from a low value or to a high
+    // one.
     match rng.below(3) {
         0 => std::ops::Bound::Unbounded,
         1 => std::ops::Bound::Included(20),
@@ -123,7 +124,7 @@ fn bound(rng: &mut Rng) -> std::ops::Bound<u32> {
     }
 }
 
-/// What a commit says that it did.
+/// Checks the numbers of changes that a commit reports.
 fn check_changes(committed: &Committed, before: &Map, after: &Map) {
     let (mut inserted, mut replaced, mut deleted) = (0, 0, 0);
     for id in before.keys() {
@@ -138,7 +139,7 @@ fn check_changes(committed: &Committed, before: &Map, after: &Map) {
         replaced += u64::from(before.get(id).is_some_and(|before| before != row));
     }
     assert_eq!((found_inserted, found_deleted), (inserted, deleted));
-    // A row that was put again as it was is a new row, too.
+    // A row that is put again unchanged may count as replaced.
     assert!(found_replaced >= replaced && found_replaced <= before.len() as u64 - deleted);
 }
 
@@ -175,7 +176,7 @@ fn transaction(store: &Store, kept: &mut Map, rng: &mut Rng) -> Outcome {
 fn run(options: Options, rounds: u64, seed: &str) -> Outcome {
     let mut rng = Rng::seeded(seed);
     let folder = tempfile::tempdir()?;
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     #[allow(unsafe_code)]
     let open = || unsafe { options.open(folder.path().join("items.pongo")) };
     let mut store = open()?;
@@ -199,7 +200,7 @@ fn all_reads_of_a_changing_table() -> Outcome {
     run(Options::new(), 60, "all_reads")
 }
 
-/// 130 rows of 512 bytes fill the transaction's memory: they spill.
+/// 130 rows of 512 bytes exceed the transaction's memory, so that rows spill to disk.
 #[test]
 fn all_reads_with_spilled_rows() -> Outcome {
     run(

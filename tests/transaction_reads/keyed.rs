@@ -1,4 +1,4 @@
-//! The same of a table with external keys.
+//! The same tests for a table with external keys.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;

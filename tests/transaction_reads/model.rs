@@ -10,7 +10,8 @@ use crate::Outcome;
 use crate::bounds::bound;
 use crate::rng::Rng;
 
-/// A row with a unique field and one that many share. Large enough that few of them fill a transaction's memory.
+/// A row with a unique field and one that many rows share. It is large enough that few rows fill a
+/// transaction's memory.
 #[pongo::record]
 #[pongo(table = "items")]
 #[derive(Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub(crate) fn item(id: u64, code: u64, rank: u32, version: u32) -> Item {
     Item { id, code, rank, version, pad: [id ^ u64::from(version); 60] }
 }
 
-/// Whether another row has the code.
+/// Returns whether another row has the code.
 pub(crate) fn is_taken(map: &Map, id: u64, code: u64) -> bool {
     map.values().any(|other| other.id != id && other.code == code)
 }
@@ -40,7 +41,8 @@ fn owned(range: Range<'_, Item>) -> Result<Vec<Item>, ReadError> {
     range.map(|row| row.copied()).collect()
 }
 
-/// In the order of an index with equal values: those may come in any order.
+/// Asserts the order of an index with equal values, then sorts the rows with equal values by id,
+/// since the index may return those in any order.
 fn by_rank(mut rows: Vec<Item>) -> Vec<Item> {
     assert!(rows.is_sorted_by_key(|row| row.rank), "not in the order of the index");
     rows.sort_by_key(|row| (row.rank, row.id));
@@ -120,7 +122,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
             assert_eq!(found.transpose()?, expected.as_ref());
         }
         assert!(range.next().is_none() && range.next_back().is_none());
-        // A page, and what comes behind its cursor.
+        // A page, and the rows after its cursor.
         let taken = rng.below(expected.len() as u64 + 1) as usize;
         let mut page = table.range(bounds)?;
         assert_eq!(page.by_ref().take(taken).count(), taken);
@@ -129,7 +131,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
         }
     }
 
-    // By an index in which many are equal.
+    // By an index with many equal values.
     let bounds = (bound(rng.next(), rng.below(40) as u32), bound(rng.next(), rng.below(40) as u32));
     if !is_reversed(&bounds) {
         let expected = within(map, &bounds);
@@ -148,7 +150,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
     let last = table.by(Item::RANK)?.last()?.map(|row| row.rank);
     assert_eq!(last, map.values().map(|row| row.rank).max());
 
-    // By a unique one.
+    // By a unique index.
     for _ in 0..4 {
         let code = rng.below(2 * keys);
         let found = table.by(Item::CODE)?.equal(code)?.collect::<Result<Vec<_>, _>>()?;
@@ -157,7 +159,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
     Ok(())
 }
 
-/// The same of a snapshot.
+/// Compares the same reads of a snapshot with the model.
 pub(crate) fn check_snapshot(store: &Store, map: &Map) -> Outcome {
     let snapshot = store.begin_read()?;
     let table = snapshot.table::<Item>()?;

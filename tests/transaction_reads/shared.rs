@@ -1,4 +1,5 @@
-//! Threads and processes that read in their transactions what the ones before committed: exact numbers, claims and stocks.
+//! Threads and processes whose transactions read what earlier ones committed: exact counters,
+//! claims and stocks.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,11 +12,11 @@ use crate::child;
 use crate::model::{Item, Map, check, is_taken, item};
 use crate::rng::Rng;
 
-/// Threads whose transactions follow each other while the commits before still wait for their syncs.
+/// Threads whose transactions follow each other while earlier commits still wait for their syncs.
 #[test]
 fn threads_read_the_commit_before() -> Outcome {
     let folder = tempfile::tempdir()?;
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     #[allow(unsafe_code)]
     let store = unsafe { Store::open(folder.path().join("items.pongo"))? };
     let model = Mutex::new(Map::new());
@@ -37,7 +38,7 @@ fn transactions(store: &Store, model: &Mutex<Map>, thread: u64) -> Outcome {
     let mut rng = Rng::seeded(&format!("threads_read_the_commit_before {thread}"));
     for _ in 0..60 {
         let tx = store.begin_write()?;
-        // Nobody else has a transaction, so nobody else has the model.
+        // Only one thread has a transaction at a time, so only that thread holds the model.
         let mut map = model.lock().map_err(|_| "another thread failed")?;
         check(&tx.table::<Item>()?, &map, 100, &mut rng)?;
         let mut after = map.clone();
@@ -83,10 +84,11 @@ const CLAIMED: u32 = 1;
 const ORDERS: u64 = 60;
 const EACH: u64 = 40;
 
-/// Cancels orders (their pieces go back), claims jobs and takes numbers, each by the transaction's own reads.
+/// Cancels orders and returns their pieces to stock, claims jobs and takes numbers. Each
+/// transaction decides by its own reads.
 fn work(store: &Store, who: u32) -> Outcome {
     for round in 0..ORDERS {
-        // Everybody cancels the same orders: each is there once.
+        // All workers cancel the same orders: each order exists once.
         let tx = store.begin_write()?;
         let was_there = tx.table::<Order>()?.delete(&round)?;
         if was_there {
@@ -103,7 +105,7 @@ fn work(store: &Store, who: u32) -> Outcome {
         })?;
         {
             let mut orders = tx.table::<Order>()?;
-            // The first one that nobody claimed, by the index.
+            // The first unclaimed order, by the index.
             let open = orders.by((Order::STATE, Order::NUMBER))?.range((OPEN, ORDERS)..(CLAIMED, 0))?.next();
             let open = open.transpose()?.map(|order| order.number);
             if let Some(number) = open {
@@ -127,7 +129,7 @@ fn prepare(store: &Store, workers: u64) -> Outcome {
     Ok(())
 }
 
-/// Every order was cancelled once, every job claimed once, every number given once.
+/// Checks that every order was cancelled once, every job claimed once, and every number taken once.
 fn check_work(store: &Store, workers: u64) -> Outcome {
     let snapshot = store.begin_read()?;
     assert_eq!(snapshot.table::<Stock>()?.get(&1)?.map(|stock| stock.left), Some(ORDERS));
@@ -148,7 +150,7 @@ fn check_work(store: &Store, workers: u64) -> Outcome {
 #[test]
 fn threads_cancel_claim_and_number() -> Outcome {
     let folder = tempfile::tempdir()?;
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     #[allow(unsafe_code)]
     let store = unsafe { Store::open(folder.path().join("shop.pongo"))? };
     prepare(&store, 2)?;
@@ -168,7 +170,7 @@ fn threads_cancel_claim_and_number() -> Outcome {
 
 #[test]
 fn processes_cancel_claim_and_number() -> Outcome {
-    // SAFETY: a folder of this test.
+    // SAFETY: only this test uses the folder.
     #[allow(unsafe_code)]
     let open = |path: &Path| unsafe { Store::open(path) };
     if let Some(role) = child::role() {

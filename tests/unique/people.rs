@@ -1,4 +1,5 @@
-//! The table of the tests about unique values, the map that says what it must hold, and the comparison.
+//! The table of the tests about unique values, the map with its expected contents, and the
+//! comparison.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -7,7 +8,8 @@ use pongo::prelude::*;
 
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Two unique indexes: one field, and two that do not lie together, in another order than they have in the row.
+/// A record with two unique indexes: one on a single field, and one on two fields that are not
+/// adjacent and are in another order than in the row.
 #[pongo::record]
 #[pongo(table = "people", unique(seat, team))]
 #[derive(Debug, PartialEq)]
@@ -23,7 +25,7 @@ pub(crate) struct Person {
     pub(crate) version: u64,
 }
 
-/// What of a person is unique, and the version.
+/// The unique values of a person, and the version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Of {
     pub(crate) mail: u64,
@@ -43,7 +45,7 @@ pub(crate) fn person(id: u64, of: Of) -> Person {
     Person { id, team, _pad: [0; 2], seat, mail: mail(of.mail), version }
 }
 
-/// The person in whose way a row would be: another one with the same mail or place.
+/// Returns the person that a row would conflict with: another one with the same mail or seat.
 pub(crate) fn in_the_way(map: &Map, id: u64, of: Of) -> Option<u64> {
     let same = |other: &Of| other.mail == of.mail || (other.seat, other.team) == (of.seat, of.team);
     map.iter().find(|&(&other, known)| other != id && same(known)).map(|(&other, _)| other)
@@ -62,7 +64,7 @@ pub(crate) fn by_seat(snapshot: &Snapshot, seat: u32, team: u16) -> Outcome<Opti
     Ok(found)
 }
 
-/// Compares a snapshot with a map: by key, and by every value there can be.
+/// Compares a snapshot with a map: by key, and by every possible value.
 pub(crate) fn check(snapshot: &Snapshot, map: &Map, mails: u64, seats: u32, teams: u16) -> Outcome {
     let people = snapshot.table::<Person>()?;
     assert_eq!(people.len(), map.len() as u64);

@@ -1,7 +1,7 @@
-//! Loads whose cost must not grow with the number of earlier operations: a queue, rows kept for a limited
-//! time, a row with many versions, and ranges in a process that does not own the ordered index. All loads are
-//! small, so that a commit in which the cost does grow can be timed too; the subcommands of `pongo-bench`
-//! show whether the cost grows.
+//! Loads whose cost must not grow with the number of earlier operations: a queue, rows kept for a
+//! limited time, a row with many versions, and ranges in a process that does not own the ordered
+//! index. All loads are small, so that a commit in which the cost does grow can be timed too; the
+//! subcommands of `pongo-bench` show whether the cost grows.
 //!
 //! Each line in [`LOADS`] is compared across commits; each load starts from its own new store.
 
@@ -215,7 +215,8 @@ fn second_range(world: &mut World, clock: &mut Clock) -> Outcome {
     end(world, "shared", store)
 }
 
-/// Runs the second process: reads one untimed range, then times the others and prints the nanoseconds.
+/// Runs the second process: reads one untimed range, then times the others and prints the
+/// nanoseconds.
 pub(crate) fn second(path: &Path, count: &str, seed: &str) -> Outcome {
     let starts = starts(count.parse()?, seed.parse()?);
     let store = open(path)?;

@@ -1,26 +1,29 @@
-//! The program of `figures --base COMMIT`: the same loads, compiled against the libraries of two commits and
-//! timed alternately.
+//! The program of `figures --base COMMIT`: the same loads, compiled against the libraries of two
+//! commits and timed alternately.
 //!
-//! `pongo-bench` builds these files twice, in a separate crate whose only dependency is `pongo`: once against
-//! the working tree, once against a checkout of the other commit. So everything here must
+//! `pongo-bench` builds these files twice, in a separate crate whose only dependency is `pongo`:
+//! once against the working tree, once against a checkout of the other commit. So everything here
+//! must
 //! - use nothing but `pongo` and the standard library: no other databases, no C;
-//! - compile against both commits without warnings that are errors. Call only what both commits have, and
-//!   rely on nothing in which they differ: `let mut tx` (one commit needs the `mut`, the other does not), one
-//!   `TableMut` at a time in a separate block, the value of `commit` and `extend` ignored by `let _ =`;
+//! - compile against both commits without warnings that are errors. Call only what both commits
+//!   have, and rely on nothing in which they differ: `let mut tx` (one commit needs the `mut`, the
+//!   other does not), one `TableMut` at a time in a separate block, the value of `commit` and
+//!   `extend` ignored by `let _ =`;
 //! - check what it reads: the time of a wrong answer is meaningless.
 //!
 //! Modules in reading order:
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | [`world`] | the stores of one process, and the clock |
 //! | [`records`] | the rows, as functions of their numbers |
-//! | [`tables`] | loads of one table: look-ups, bulk loads, scans, ranges, commits, opening |
+//! | [`tables`] | loads of one table: lookups, bulk loads, scans, ranges, commits, opening |
 //! | [`growth`] | loads whose cost must not grow: queue, retention, versions, a second process |
 //!
-//! A new load is a function and a line in [`tables::LOADS`] or [`growth::LOADS`]; the harness asks the
-//! program for its list of loads.
-// The commit decides whether `let mut tx` needs its `mut` and whether a returned value may be dropped.
+//! A new load is a function and a line in [`tables::LOADS`] or [`growth::LOADS`]; the harness asks
+//! the program for its list of loads.
+// The commit decides whether `let mut tx` needs its `mut` and whether a returned value may be
+// dropped.
 #![allow(unused_mut, unused_must_use)]
 
 mod growth;
@@ -63,8 +66,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints one line for each load: name, unit, `disk` or `cpu`, `counted` or `uncounted`, and description,
-/// separated by tabs.
+/// Prints one line for each load: name, unit, `disk` or `cpu`, `counted` or `uncounted`, and
+/// description, separated by tabs.
 fn list() -> Outcome {
     for Load { name, unit, disk, counted, what, .. } in loads() {
         let disk = if *disk { "disk" } else { "cpu" };
@@ -86,8 +89,8 @@ fn run(load: &Load, world: &mut World) -> Outcome<(f64, u64)> {
     Ok((took.as_nanos() as f64 / operations as f64, operations))
 }
 
-/// Reads the name of a load from each line of standard input, runs it and answers with one line: `ok
-/// NANOSECONDS` or `error TEXT`.
+/// Reads the name of a load from each line of standard input, runs it and answers with one line:
+/// `ok NANOSECONDS` or `error TEXT`.
 fn serve(folder: &Path, rows: &str) -> Outcome {
     let mut world = World::new(folder, rows.parse()?)?;
     for line in std::io::stdin().lock().lines() {
@@ -101,9 +104,9 @@ fn serve(folder: &Path, rows: &str) -> Outcome {
     Ok(())
 }
 
-/// Runs each load twice and prints the number of operations of each run; callgrind writes its dumps in the
-/// same order. Work that only the first run does (checksums of blocks, sorting keys in memory) is not part of
-/// the cost of an operation.
+/// Runs each load twice and prints the number of operations of each run; callgrind writes its dumps
+/// in the same order. Work that only the first run does (checksums of blocks, sorting keys in
+/// memory) is not part of the cost of an operation.
 fn count(folder: &Path, rows: &str, names: &[&str]) -> Outcome {
     let mut world = World::new(folder, rows.parse()?)?;
     for name in names {

@@ -1,5 +1,5 @@
-//! Rows as functions of their numbers, so that every process can compute the key of any row, or a key that no
-//! row has.
+//! Rows as functions of their numbers, so that every process can compute the key of any row, or a
+//! key that no row has.
 
 /// Key of a trade.
 pub(crate) type Key = [u8; 16];
@@ -24,8 +24,8 @@ pub(crate) struct Trade {
 
 const _: () = assert!(size_of::<Trade>() == 64);
 
-/// A row with an ascending key: a job of a queue, a measurement that is kept for a limited time, or a value
-/// with many versions.
+/// A row with an ascending key: a job of a queue, a measurement that is kept for a limited time, or
+/// a value with many versions.
 #[pongo::record]
 #[pongo(table = "events")]
 pub(crate) struct Event {
@@ -42,8 +42,8 @@ pub(crate) fn event(number: u64) -> Event {
 /// Row numbers from here on are never stored; their keys are used as missing keys.
 const MISSING: u64 = 1 << 48;
 
-/// Maps numbers to numbers bijectively, so that results of adjacent numbers are unrelated (the finalizer of
-/// splitmix64).
+/// Maps numbers to numbers bijectively, so that results of adjacent numbers are unrelated (the
+/// finalizer of splitmix64).
 pub(crate) fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

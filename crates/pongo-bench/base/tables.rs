@@ -10,7 +10,8 @@ use crate::world::{Clock, Load, Outcome, World, expect, open};
 /// Loads of this module: first those that load the whole table, then reads, then commits.
 pub(crate) const LOADS: &[Load] = &[
     cpu("load_extend", "row", "one transaction, extend of all rows, a Sync commit", load_extend),
-    // A background thread of the library may do part of this work, and its instructions are not counted.
+    // A background thread of the library may do part of this work, and its instructions are not
+    // counted.
     Load { counted: false, ..cpu("settle", "row", "settle right after that load", settle) },
     cpu("load_put", "row", "one transaction, put of a fifth of the rows, a Sync commit", load_put),
     cpu("open_get", "time", "open a closed store, get a row, close", open_get),
@@ -219,8 +220,8 @@ pub(crate) fn ranges(trades: &Table<'_, Trade>, starts: &[[u8; 16]]) -> Outcome<
     Ok(found.rows)
 }
 
-/// Returns keys that almost certainly have at least 100 rows after them: a fifth of the rows have keys above
-/// all of these.
+/// Returns keys that almost certainly have at least 100 rows after them: a fifth of the rows have
+/// keys above all of these.
 pub(crate) fn starts(count: u64, seed: u64) -> Vec<[u8; 16]> {
     let mut starts = missing(count, seed);
     starts.iter_mut().for_each(|start| start[0] %= 200);

@@ -1,5 +1,5 @@
-//! State that the loads of one process share: a folder with their stores, and a clock that each load uses
-//! once.
+//! State that the loads of one process share: a folder with their stores, and a clock that each
+//! load uses once.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,11 +23,12 @@ pub(crate) struct Load {
     pub(crate) counted: bool,
     /// Description of what is timed.
     pub(crate) what: &'static str,
-    /// Prepares untimed, then runs the operations within the clock. Called several times in a process.
+    /// Prepares untimed, then runs the operations within the clock. Called several times in a
+    /// process.
     pub(crate) run: fn(&mut World, &mut Clock) -> Outcome,
 }
 
-/// Times one section of a load.
+/// A clock for one section of a load.
 #[derive(Default)]
 pub(crate) struct Clock {
     took: Vec<(Duration, u64)>,
@@ -56,9 +57,9 @@ impl Clock {
     }
 }
 
-/// Runs a timed section. All timed code of this process, and nothing else, runs within this function:
-/// callgrind is told to count inside it, and to write its counts when it returns. Therefore it has its own
-/// symbol and is never inlined.
+/// Runs a timed section. All timed code of this process, and nothing else, runs within this
+/// function: callgrind is told to count inside it, and to write its counts when it returns.
+/// Therefore it has its own symbol and is never inlined.
 // SAFETY: no other symbol of this program or of a library has this name.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -125,8 +126,9 @@ impl World {
         Ok(())
     }
 
-    /// Loads the main table into an empty store, within the clock if one is given. Its ordered index still
-    /// has to catch up afterwards; a background thread of the library may already do so.
+    /// Loads the main table into an empty store, within the clock if one is given. Its ordered
+    /// index still has to catch up afterwards; a background thread of the library may already do
+    /// so.
     pub(crate) fn load_trades(&mut self, clock: Option<&mut Clock>) -> Outcome<Store> {
         self.trades = None;
         let store = self.empty("trades")?;
@@ -160,7 +162,8 @@ impl World {
         }
     }
 
-    /// Closes the main store, which keeps its rows, calls `within` with its path and opens it again.
+    /// Closes the main store, which keeps its rows, calls `within` with its path and opens it
+    /// again.
     pub(crate) fn while_closed(&mut self, within: impl FnOnce(&Path) -> Outcome) -> Outcome {
         drop(self.trades()?);
         if let Some(store) = self.trades.take() {

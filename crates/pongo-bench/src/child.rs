@@ -1,8 +1,9 @@
-//! One engine in a process of its own, from both sides: [`serve`] is the process, [`Child`] the handle on it.
+//! An engine in a separate process: [`serve`] runs in the child, [`Child`] is the parent's handle.
 //!
-//! The parent writes one [`Order`] a line to the child's standard input, the child one [`Answer`] a line to its standard
-//! output, both JSON. So each engine's memory is its own, a kill hits one engine only, and rounds of several engines
-//! can take turns although each runs alone.
+//! The parent writes each [`Order`] as one line to the child's standard input; the child writes
+//! each [`Answer`] as one line to its standard output. Both are JSON. Because of the separate
+//! processes, each engine's memory is measured alone, a kill hits one engine only, and rounds of
+//! several engines can alternate.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -14,67 +15,71 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Durability, Entry};
 use crate::measure::Bench;
 
-/// What a child is asked to measure.
+/// A measurement that the parent asks of a child. Each returns the numbers given after the
+/// semicolon.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// Open the store; ns.
     Open,
-    /// Load rows `0..rows`; ns a row.
+    /// Load rows `0..rows`; ns per row.
     Load { rows: u64 },
-    /// Look random keys up; ns a key.
+    /// Look up random keys; ns per key.
     Get { rows: u64, count: usize, seed: u64, missing: bool },
-    /// Scan the store and a `Vec` of the same rows in turns: median ns a row of the store, of the `Vec`, and the median
-    /// of the rounds' ratios `Vec` / store.
+    /// Scan the store and a `Vec` of the same rows alternately; median ns per row of the store, of
+    /// the `Vec`, and the median of the rounds' ratios `Vec` / store.
     Scan { rows: u64, rounds: usize },
-    /// Commit so many transactions of so many rows each, on so many threads together; ns a transaction.
+    /// Commit `commits` transactions of `rows` rows each, distributed over `threads` threads; ns
+    /// per transaction.
     Commit { first: u64, rows: u64, commits: u64, threads: u64, durability: Durability },
-    /// Commit single rows until killed; answers once, before the first.
+    /// Commit single rows until killed. The child answers once, before the first commit.
     CommitForever { first: u64 },
     /// Begin and end snapshots; ns each.
     Snapshots { times: u64 },
-    /// Anonymous memory since before the store was opened, in bytes.
+    /// Growth of the anonymous memory since before the store was opened, in bytes.
     Memory,
-    /// Leave nothing to do for ranges; ns.
+    /// Finish all pending work that range queries would otherwise do; ns.
     Settle,
-    /// Load rows `0..rows` in key order; ns a row.
+    /// Load rows `0..rows` in key order; ns per row.
     LoadSorted { rows: u64 },
-    /// Ranges of so many rows each from random places on; ns a range, how many rows were given, their sum.
+    /// Read `count` ranges of `each` rows from random keys; ns per range, number of rows returned,
+    /// their sum.
     Ranges { count: usize, each: usize, seed: u64 },
-    /// All rows one by one in key order; ns a row, how many, their sum.
+    /// Read all rows one by one in key order; ns per row, number of rows, their sum.
     Walk { rows: u64 },
-    /// Look the same keys up one by one and many at a time, in turns: median ns a key of the one, of the other, and the
-    /// median of the rounds' ratios.
+    /// Look up the same keys one by one and in batches, alternately; median ns per key of single
+    /// lookups, of batch lookups, and the median of the rounds' ratios.
     GetMany { rows: u64, count: usize, seed: u64, rounds: usize },
-    /// Days of the year over which the rows are spread, by a filter and by a look at each row, in turns: median ns a day,
-    /// and the median ratio.
+    /// Find the rows of days of the year over which the rows are spread, by testing each row and by
+    /// a filter, alternately; median ns per day of both, and the median ratio.
     Days { rows: u64, rounds: usize },
-    /// A sum by one thread and by two, in turns: median ns a row of both and the median ratio, of the store
-    /// and then of a `Vec`.
+    /// Sum by one thread and by two, alternately; median ns per row of both and the median ratio,
+    /// for the store and then for a `Vec`.
     Threads { rows: u64, rounds: usize },
-    /// Make all indexes anew; ns.
+    /// Rebuild all indexes; ns.
     Rebuild,
     /// Open a store of postings; ns.
     OpenIndexed,
-    /// Load postings `0..rows` and settle; ns a row.
+    /// Load postings `0..rows` and settle; ns per row.
     LoadIndexed { rows: u64 },
-    /// Look random accounts up; ns each.
+    /// Look up random accounts; ns each.
     Equal { rows: u64, count: usize, seed: u64, keys_only: bool },
-    /// Put postings from `first` on into a store that has `rows`, each in a relaxed transaction of its own; ns each.
+    /// Insert postings from number `first` into a store that has `rows`, each in a separate relaxed
+    /// transaction; ns each.
     PutIndexed { first: u64, rows: u64, puts: u64 },
     /// Close the store; ns.
     Close,
 }
 
-/// What a child says.
+/// Reply of a child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// The numbers asked for.
+    /// The requested numbers.
     Done(Vec<f64>),
-    /// It could not be done.
+    /// The order failed, with this error message.
     Failed(String),
 }
 
-/// The child's side: carries orders out until its standard input ends.
+/// Runs the child's side: carries out orders until standard input ends.
 pub(crate) fn serve(entry: &'static Entry, folder: &Path) -> Result<()> {
     let mut bench = Bench::new(entry, folder)?;
     for line in std::io::stdin().lock().lines() {
@@ -99,7 +104,7 @@ fn answer(answer: &Answer) -> Result<()> {
     Ok(())
 }
 
-/// The parent's side. Dropping it kills the process.
+/// The parent's handle of a child process. Dropping it kills the process.
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(crate) entry: &'static Entry,
@@ -109,7 +114,7 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts a process for one engine on a folder. The store is opened by [`Order::Open`].
+    /// Starts a process for one engine on a folder. [`Order::Open`] opens the store.
     pub(crate) fn start(entry: &'static Entry, folder: &Path) -> Result<Child> {
         let mut process = Command::new(std::env::current_exe()?)
             .args(["serve", entry.name, "--dir"])
@@ -123,7 +128,7 @@ impl Child {
         Ok(Child { entry, process, orders, answers })
     }
 
-    /// Has one order carried out.
+    /// Sends one order and waits for its answer.
     pub(crate) fn ask(&mut self, order: Order) -> Result<Vec<f64>> {
         let mut line = serde_json::to_vec(&order)?;
         line.push(b'\n');
@@ -139,12 +144,12 @@ impl Child {
         }
     }
 
-    /// As [`Child::ask`], for orders with one number.
+    /// Sends an order with a single number, like [`Child::ask`], and returns the number.
     pub(crate) fn number(&mut self, order: Order) -> Result<f64> {
         self.ask(order)?.first().copied().with_context(|| format!("no number for {order:?}"))
     }
 
-    /// Ends the process in order: the store is closed before.
+    /// Closes the store and ends the process cleanly.
     pub(crate) fn end(mut self) -> Result<()> {
         self.ask(Order::Close)?;
         self.orders = None;
@@ -155,7 +160,7 @@ impl Child {
         Ok(())
     }
 
-    /// Ends the process with `SIGKILL`, whatever it is doing.
+    /// Ends the process with `SIGKILL`, even during an order.
     pub(crate) fn kill(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
@@ -165,7 +170,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Both fail only if the process is gone already, which is what is wanted.
+        // Both calls fail only if the process has already ended, which is fine.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

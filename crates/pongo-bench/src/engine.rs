@@ -1,8 +1,9 @@
-//! What is asked of an engine, and the list of engines.
+//! The operations of an engine, and the list of engines.
 //!
-//! One module an engine under [`crate::engines`], each with its configuration and the reasons for it in its
-//! documentation. All use one access pattern: the loop is inside the adapter, so that no call through a `dyn` and no
-//! transaction of the harness is in what is timed, and every read returns a sum that the harness checks.
+//! Each engine has a module under [`crate::engines`], whose documentation states its configuration
+//! and the reasons for it. All engines are measured with the same access pattern: the loop is
+//! inside the adapter, so that the timed code contains neither calls through `dyn` nor transactions
+//! of the harness. Every read returns a sum, which the harness checks.
 
 use std::path::Path;
 
@@ -13,16 +14,16 @@ use crate::indexed::Indexed;
 use crate::ordered::{Ordered, Scans};
 use crate::trade::{Key, Trade};
 
-/// What a commit waits for.
+/// The guarantee for which a commit waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Durability {
-    /// The data are on the disk.
+    /// The data is on disk.
     Sync,
-    /// The data are with the operating system, or as near to it as the engine offers.
+    /// The data has been handed to the operating system, or the closest that the engine offers.
     Relaxed,
 }
 
-/// What look-ups found: how many, and the sum of their values.
+/// Result of lookups: number of rows found, and the sum of their values.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub(crate) struct Found {
     pub(crate) rows: u64,
@@ -37,60 +38,63 @@ impl Found {
         self.sum += value;
     }
 
-    /// Both together.
+    /// Returns the total of both.
     pub(crate) fn and(self, other: Found) -> Found {
         Found { rows: self.rows + other.rows, sum: self.sum + other.sum }
     }
 }
 
-/// An open store of one engine. Dropping it is a clean close.
+/// An open store of an engine. Dropping it closes it cleanly.
 pub(crate) trait Engine: Sync {
-    /// Stores all rows in the order given, in one transaction if the engine can, and syncs at the end.
+    /// Stores all rows in the order of the iterator, in one transaction if the engine can, and
+    /// syncs at the end.
     fn load(&self, rows: &mut dyn Iterator<Item = Trade>) -> Result<()>;
-    /// Looks each key up, in one read transaction.
+    /// Looks up each key, in one read transaction.
     fn get(&self, keys: &[Key]) -> Result<Found>;
     /// Adds up the value of every row, in whatever order is fastest.
     fn scan(&self) -> Result<Found>;
     /// Puts the rows in one transaction and commits it. Called from several threads at once.
     fn commit(&self, rows: &[Trade], durability: Durability) -> Result<()>;
-    /// Begins and ends a read transaction so many times.
+    /// Begins and ends `times` read transactions.
     fn snapshots(&self, times: u64) -> Result<()>;
-    /// Says before the first commit of a round how durable its commits will be, for engines where that is a mode of
-    /// the open store.
+    /// Sets the durability of the commits of a round before its first commit, for engines where
+    /// that is a mode of the open store.
     fn prepare(&self, _durability: Durability) -> Result<()> {
         Ok(())
     }
-    /// Its ways through rows in key order, if they are measured.
+    /// Returns the operations on rows in key order, if they are measured.
     fn ordered(&self) -> Option<&dyn Ordered> {
         None
     }
-    /// Its ways that are measured against its own.
+    /// Returns the scans that are compared with each other within this engine, if they are
+    /// measured.
     fn scans(&self) -> Option<&dyn Scans> {
         None
     }
 }
 
-/// Makes or opens a store of postings.
+/// A function that creates or opens a store of postings.
 pub(crate) type OpenIndexed = fn(&Path) -> Result<Box<dyn Indexed>>;
 
 /// An engine that can be measured.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// What it is called on the command line.
+    /// Name on the command line.
     pub(crate) name: &'static str,
-    /// What it is called in the table.
+    /// Name in the table.
     pub(crate) title: &'static str,
-    /// Makes a store in an empty folder, or opens the one that is there.
+    /// Creates a store in an empty folder, or opens the existing one.
     pub(crate) open: fn(&Path) -> Result<Box<dyn Engine>>,
-    /// The same for a store of postings, if those are measured.
+    /// Like `open`, for a store of postings, if those are measured.
     pub(crate) open_indexed: Option<OpenIndexed>,
-    /// Whether it stores rows at all; `bare` only commits.
+    /// Whether the engine stores rows; `bare` only commits.
     pub(crate) stores: bool,
-    /// Whether commits that do not wait for the disk can be had.
+    /// Whether the engine has commits that do not wait for the disk.
     pub(crate) relaxed: bool,
-    /// Bytes of journal that an open after a kill has to replay, from the folder alone.
+    /// Returns the bytes of journal that an open after a kill has to replay, determined from the
+    /// folder alone.
     pub(crate) journal_bytes: Option<fn(&Path) -> Result<u64>>,
-    /// Takes away from a closed or killed store what would not be trusted after a power cut.
+    /// Removes from a closed or killed store the state that would not be trusted after a power cut.
     pub(crate) cut_power: Option<fn(&Path) -> Result<()>>,
 }
 
@@ -108,7 +112,7 @@ pub(crate) const ENGINES: &[Entry] = &[
 /// PongoDB without ordered indexes, for comparison.
 pub(crate) const UNORDERED: Entry = engines::pongo::UNORDERED;
 
-/// The engine of that name.
+/// Returns the engine with this name.
 pub(crate) fn find(name: &str) -> Result<&'static Entry> {
     match ENGINES.iter().chain([&UNORDERED]).find(|entry| entry.name == name) {
         Some(entry) => Ok(entry),
@@ -124,7 +128,8 @@ mod tests {
     use super::*;
     use crate::trade;
 
-    /// Every engine keeps what it was given, over a close too, and finds nothing else.
+    /// Checks that every engine keeps the rows that were stored, across a close too, and finds no
+    /// others.
     #[test]
     fn engines_agree() {
         const ROWS: u64 = 3000;

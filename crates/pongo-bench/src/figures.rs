@@ -1,17 +1,17 @@
-//! The goals, and whether a run reached them.
+//! Goals, and whether a run reached them.
 
 use std::fmt;
 
 use crate::run::{Metric, Numbers};
 
-/// The bound that a figure is held to.
+/// The bound of a figure.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Goal {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// One figure of one run. Its `Display` is the line that the run ends with.
+/// A figure of a run. `Display` formats it as a line of the run's last output.
 #[derive(Clone, PartialEq, Debug)]
 pub(crate) struct Figure {
     pub(crate) name: String,
@@ -21,7 +21,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// Whether the goal is reached.
+    /// Returns whether the goal is reached.
     pub(crate) fn ok(&self) -> bool {
         match self.goal {
             Goal::AtLeast(bound) => self.measured >= bound,
@@ -42,7 +42,7 @@ impl fmt::Display for Figure {
     }
 }
 
-/// Three digits or so.
+/// Formats a number with about three digits.
 pub(crate) fn short(number: f64) -> String {
     let number = if number == 0.0 { 0.0 } else { number };
     let text = match number.abs() {
@@ -56,7 +56,7 @@ pub(crate) fn short(number: f64) -> String {
     }
 }
 
-/// `2m` for 2,000,000, `500k` for 500,000.
+/// Formats a number of rows: `2m` for 2,000,000, `500k` for 500,000.
 pub(crate) fn size(rows: u64) -> String {
     match rows {
         n if n >= 1_000_000 && n.is_multiple_of(1_000_000) => format!("{}m", n / 1_000_000),
@@ -65,8 +65,8 @@ pub(crate) fn size(rows: u64) -> String {
     }
 }
 
-/// PongoDB's figures of one size, as far as they were measured. The goals for 10 M rows hold from there on, those for
-/// 2 M below.
+/// Returns PongoDB's figures of one size, as far as they were measured. The goals for 10 M rows
+/// apply from there on, those for 2 M below.
 pub(crate) fn figures(numbers: &Numbers) -> Vec<Figure> {
     let large = numbers.rows >= 10_000_000;
     let by_size = |small: f64, at_10_m: f64| if large { at_10_m } else { small };

@@ -1,7 +1,8 @@
-//! Records with one secondary index, and what is asked of engines that keep it.
+//! Records with one secondary index, and the operations of engines that keep one.
 //!
-//! A posting is a [`Trade`] of an account: ten rows have the same one when all are loaded. The peers that know keys and values
-//! only keep the index as a user of theirs would: a second table from the account to the rows' keys.
+//! A posting is a [`Trade`] of an account; ten rows have the same account when all are loaded. The
+//! index of engines that only know keys and values is kept as their users would keep it: a second
+//! table from the account to the keys of its rows.
 
 use anyhow::Result;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -9,10 +10,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::engine::Found;
 use crate::trade::{self, Key, Trade};
 
-/// Rows of one account.
+/// Number of rows of one account.
 pub(crate) const ROWS_PER_ACCOUNT: u64 = 10;
 
-/// One record: a [`Trade`] whose account is indexed.
+/// A record: a [`Trade`] whose account is indexed.
 #[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout, pongo::PongoRecord)]
 #[pongo(table = "postings")]
 #[repr(C)]
@@ -22,14 +23,14 @@ pub(crate) struct Posting {
     pub(crate) id: Key,
     /// A multiple of ¼.
     pub(crate) price: f64,
-    /// A whole number.
+    /// An integer.
     pub(crate) qty: f64,
     /// Microseconds since 1970.
     pub(crate) ts: i64,
-    /// One of a tenth as many as there are rows.
+    /// Account; the number of accounts is a tenth of the number of rows.
     #[pongo(index)]
     pub(crate) account: u64,
-    /// Where.
+    /// Venue of the trade.
     pub(crate) venue: u32,
     /// 0 bought, 1 sold.
     pub(crate) side: u32,
@@ -39,37 +40,37 @@ pub(crate) struct Posting {
 
 const _: () = assert!(size_of::<Posting>() == size_of::<Trade>());
 
-/// How many accounts so many rows have.
+/// Returns the number of accounts that `rows` rows have.
 pub(crate) fn accounts(rows: u64) -> u64 {
     (rows / ROWS_PER_ACCOUNT).max(1)
 }
 
-/// The `nth` account, anywhere in all numbers.
+/// Returns the `nth` account number; these are spread over all of `u64`.
 pub(crate) fn account(nth: u64) -> u64 {
-    // An odd factor: no two accounts get the same number.
+    // The factor is odd, so no two accounts get the same number.
     (nth + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
-/// Posting `number` of a store in which `rows` are loaded.
+/// Returns posting `number` of a store in which `rows` are loaded.
 pub(crate) fn posting(number: u64, rows: u64) -> Posting {
     let Trade { id, price, qty, ts, venue, side, number, .. } = trade::trade(number);
     Posting { id, price, qty, ts, account: account(number % accounts(rows)), venue, side, number }
 }
 
 impl Posting {
-    /// As [`Trade::value`].
+    /// Returns the same as [`Trade::value`].
     #[inline]
     pub(crate) fn value(&self) -> f64 {
         self.price * self.qty
     }
 
-    /// As [`Trade::tail`].
+    /// Returns the same as [`Trade::tail`].
     pub(crate) fn tail(&self) -> &[u8] {
         &self.as_bytes()[size_of::<Key>()..]
     }
 }
 
-/// `count` random accounts, and what their rows are in all.
+/// Returns `count` random accounts, and the expected result for all their rows.
 pub(crate) fn asked(rows: u64, count: usize, seed: u64) -> (Vec<u64>, Found) {
     let accounts = accounts(rows);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -86,15 +87,16 @@ pub(crate) fn asked(rows: u64, count: usize, seed: u64) -> (Vec<u64>, Found) {
     (asked, expected)
 }
 
-/// An open store with postings. Dropping it is a clean close.
+/// An open store of postings. Dropping it closes it cleanly.
 pub(crate) trait Indexed {
-    /// Stores all rows in the order given and what the index needs, in one transaction, and leaves nothing to do for look-ups.
+    /// Stores all rows in the order of the iterator and updates the index, in one transaction, so
+    /// that lookups have no pending work to do.
     fn load(&self, rows: &mut dyn Iterator<Item = Posting>) -> Result<()>;
-    /// The rows of each account, in one read transaction.
+    /// Reads the rows of each account, in one read transaction.
     fn equal(&self, accounts: &[u64]) -> Result<Found>;
-    /// Only how many there are, if that can be had without the rows.
+    /// Returns only the number of rows, if the engine can count them without reading them.
     fn equal_keys(&self, accounts: &[u64]) -> Result<u64>;
-    /// Puts each row in a transaction of its own that does not wait for the disk.
+    /// Puts each row in a separate transaction that does not wait for the disk.
     fn put(&self, rows: &[Posting]) -> Result<()>;
 }
 
@@ -111,7 +113,8 @@ mod tests {
         assert_eq!(asked(1000, 7, 3).1.rows, 70);
     }
 
-    /// Every engine with an index finds what an account has, what was put later too, over a close.
+    /// Checks that every engine with an index finds the rows of an account, including those
+    /// inserted later, across a close.
     #[test]
     fn engines_agree() {
         const ROWS: u64 = 3000;

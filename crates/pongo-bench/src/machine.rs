@@ -1,4 +1,4 @@
-//! What the system says: memory and disk taken, the machine's facts.
+//! Measurements of the system: used memory and disk space, properties of the machine.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// Bytes of anonymous memory of this process that are resident, from `/proc/self/smaps_rollup`.
+/// Returns the bytes of resident anonymous memory of this process, from `/proc/self/smaps_rollup`.
 pub(crate) fn anonymous_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup").context("reading /proc/self/smaps_rollup")?;
     let line = text.lines().find(|line| line.starts_with("Anonymous:")).context("no line `Anonymous:`")?;
@@ -15,7 +15,7 @@ pub(crate) fn anonymous_memory() -> Result<u64> {
     Ok(kib << 10)
 }
 
-/// Bytes on disk of everything in a folder, in blocks that are really taken.
+/// Returns the bytes on disk of everything in a folder, counted in allocated blocks.
 pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
@@ -26,8 +26,9 @@ pub(crate) fn disk_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// What one random read of memory costs if the next address depends on it, in nanoseconds: the lines of `bytes` bytes, each
-/// with the number of the next, in a random ring. A look-up in an index and then in the rows is two of these at least.
+/// Measures a random memory read whose address depends on the read before, in nanoseconds. The
+/// memory of `bytes` bytes consists of cache lines, each with the number of the next one in a
+/// random ring. A lookup in an index and then in the rows takes at least two such reads.
 pub(crate) fn dependent_read(bytes: u64) -> f64 {
     const STEPS: usize = 1 << 20;
     let lines = (bytes / 64).max(2) as usize;
@@ -50,13 +51,13 @@ pub(crate) fn dependent_read(bytes: u64) -> f64 {
     walk()
 }
 
-/// Bytes free to this user on the disk of a folder.
+/// Returns the bytes available to this user on the disk of a folder.
 pub(crate) fn free_bytes(folder: &Path) -> Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail * disk.f_frsize)
 }
 
-/// Processor, cores, memory, kernel, file system and compiler, in one line.
+/// Returns processor, cores, memory, kernel, file system and compiler, in one line.
 pub(crate) fn facts(folder: &Path) -> String {
     let field = |path: &str, name: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();
@@ -82,7 +83,8 @@ pub(crate) fn facts(folder: &Path) -> String {
     )
 }
 
-/// The type of the mount on which a folder lies: the longest mount point that is a prefix of its path.
+/// Returns the type of the file system of a folder: that of the longest mount point that is a
+/// prefix of its path.
 fn file_system(folder: &Path) -> Option<String> {
     let folder = folder.canonicalize().ok()?;
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;

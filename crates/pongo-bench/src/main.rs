@@ -1,21 +1,21 @@
-//! PongoDB and its peers on the same data.
+//! Benchmarks of PongoDB and other embedded stores on the same data.
 //!
-//! `cargo run --release -p pongo-bench -- figures` measures everything and ends with one line a figure. In reading
-//! order:
+//! `cargo run --release -p pongo-bench -- figures` measures everything and ends with one line per
+//! figure. The modules, in reading order:
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | [`trade`] | the records, as a function of a row's number |
-//! | [`engine`] | what an engine can do, and the list of engines |
-//! | [`engines`] | one module an engine, with its configuration |
-//! | [`ordered`], [`indexed`] | what is asked of engines with ordered and secondary indexes |
-//! | [`measure`] | one order carried out on one engine, and checked |
-//! | [`child`] | an engine in a process of its own |
-//! | [`run`], [`run_ordered`] | the order in which things are measured |
-//! | [`loads`] | what goes on for long: queues, retention, versions |
+//! | [`engine`] | the operations of an engine, and the list of engines |
+//! | [`engines`] | one module per engine, with its configuration |
+//! | [`ordered`], [`indexed`] | operations of engines with ordered and secondary indexes |
+//! | [`measure`] | carries out one order on one engine and checks the results |
+//! | [`child`] | an engine in a separate process |
+//! | [`run`], [`run_ordered`] | the order of the measurements |
+//! | [`loads`] | long-running loads: queues, retention, versions |
 //! | [`figures`] | goals and verdicts |
-//! | [`compare`] | this working tree against another commit: `figures --base` |
-//! | [`report`], [`machine`] | the tables; what the system says |
+//! | [`compare`] | comparison of this working tree with another commit: `figures --base` |
+//! | [`report`], [`machine`] | the tables; properties of the machine |
 
 mod child;
 mod compare;
@@ -42,7 +42,7 @@ use compare::Comparison;
 use engine::{ENGINES, Entry};
 use run::{Effort, Numbers, Part, Place};
 
-/// PongoDB and its peers on the same data.
+/// Benchmarks of PongoDB and other embedded stores on the same data.
 #[derive(Parser, Debug)]
 #[command(version)]
 struct Cli {
@@ -52,10 +52,12 @@ struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum What {
-    /// Measures every engine and prints tables, then one line a figure. With `--base`, compares this working
-    /// tree with another commit; exits with 1 if a load became worse, with 2 if the comparison failed.
+    /// Measures every engine and prints tables, then one line a figure. With `--base`, compares
+    /// this working tree with another commit; exits with 1 if a load became worse, with 2 if the
+    /// comparison failed.
     Figures {
-        /// Only these engines (pongo, lmdb, redb, fjall, sled, native_db), or with `--base` these loads.
+        /// Only these engines (pongo, lmdb, redb, fjall, sled, native_db), or with `--base` these
+        /// loads.
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
         #[command(flatten)]
@@ -70,25 +72,26 @@ enum What {
         #[command(flatten)]
         run: RunArgs,
     },
-    /// Whether a queue, a retention load and keys with many versions cost more the longer they go on.
+    /// Measures whether a queue, a retention load and keys with many versions become slower over
+    /// time.
     Loads {
-        /// Only these.
+        /// Run only these loads.
         #[arg(value_enum)]
         only: Vec<loads::Load>,
-        /// Rows that queue and retention write.
+        /// Number of rows that the queue and retention loads write.
         #[arg(long, value_parser = rows, default_value = "2M")]
         rows: u64,
-        /// Versions of the key that is put again and again.
+        /// Number of versions of the key that is updated repeatedly.
         #[arg(long, value_parser = rows, default_value = "400k")]
         versions: u64,
-        /// Versions of ten thousand keys together.
+        /// Total number of versions of ten thousand keys.
         #[arg(long, value_parser = rows, default_value = "50M")]
         all_versions: u64,
-        /// Where the stores are made.
+        /// Folder in which the stores are created.
         #[arg(long, default_value = "target/bench")]
         dir: PathBuf,
     },
-    /// What the other commands start: one engine, orders on standard input.
+    /// Runs one engine with orders from standard input; started by the other commands.
     #[command(hide = true)]
     Serve {
         engine: String,
@@ -102,10 +105,12 @@ struct BaseArgs {
     /// Builds this commit too, runs it in turn with the working tree, and compares both.
     #[arg(long, value_name = "COMMIT", conflicts_with_all = ["part", "quick"])]
     base: Option<String>,
-    /// Number of rounds. A load that is outside its spread after them is run for as many again.
+    /// Number of rounds. A load that is outside its spread after them is run for the same number
+    /// again.
     #[arg(long, requires = "base", default_value_t = 9, value_parser = clap::value_parser!(u8).range(3..))]
     rounds: u8,
-    /// Counts instructions too, if valgrind is installed: they decide within the spread.
+    /// Counts instructions too, if valgrind is installed: they decide when the times are within the
+    /// spread.
     #[arg(long, requires = "base")]
     callgrind: bool,
     /// Compares two programs that are already built.
@@ -113,34 +118,34 @@ struct BaseArgs {
     programs: Vec<PathBuf>,
 }
 
-/// Sizes without `--rows`.
+/// Default sizes.
 const SIZES: [u64; 2] = [2_000_000, 10_000_000];
-/// Sizes without `--rows`, with `--base`.
+/// Default sizes with `--base`.
 const SIZES_OF_BASE: [u64; 1] = [1_000_000];
 
 #[derive(Args, Debug)]
 struct RunArgs {
-    /// How many rows: 2M, 500k, 1234 [default: 2M,10M; with --base 1M].
+    /// Number of rows: 2M, 500k, 1234 [default: 2M,10M; with --base 1M].
     #[arg(long, value_delimiter = ',', value_parser = rows)]
     rows: Vec<u64>,
-    /// Where the stores are made: on the disk that is to be measured.
+    /// Folder in which the stores are created, on the disk to be measured.
     #[arg(long, alias = "work", default_value = "target/bench")]
     dir: PathBuf,
-    /// Only this part of it.
+    /// Measure only this part.
     #[arg(long, value_enum)]
     part: Option<Part>,
-    /// Few rounds, to see that all runs; the numbers mean little.
+    /// Few rounds, to test that everything runs; the numbers mean little.
     #[arg(long)]
     quick: bool,
 }
 
 impl RunArgs {
-    /// Returns the sizes that were asked for, or these.
+    /// Returns the requested sizes, or `default`.
     fn sizes<'a>(&'a self, default: &'a [u64]) -> &'a [u64] {
         if self.rows.is_empty() { default } else { &self.rows }
     }
 
-    /// The numbers of each size, measured as they are asked for.
+    /// Returns an iterator that measures each size when it is advanced.
     fn measure(&self, place: &Place, engines: &[&'static Entry]) -> impl Iterator<Item = Result<Numbers>> {
         let effort = if self.quick { Effort::QUICK } else { Effort::FULL };
         self.sizes(&SIZES).iter().map(move |&rows| run::run(rows, engines, self.part, place, effort))

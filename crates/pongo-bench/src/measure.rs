@@ -1,4 +1,4 @@
-//! Carries one [`Order`] out on one engine, and checks what the engine answers.
+//! Carries out an [`Order`] on an engine, and checks the results of the engine.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::machine;
 use crate::ordered::{self, Ordered, Scans};
 use crate::trade::{self, Trade};
 
-/// One engine, its folder, and its store once it is open.
+/// An engine, its folder, and its store if it is open.
 pub(crate) struct Bench {
     entry: &'static Entry,
     folder: PathBuf,
@@ -52,7 +52,7 @@ impl Bench {
         self.indexed.as_deref().context("the store of postings is not open")
     }
 
-    /// The numbers that [`Order`] names.
+    /// Carries out an order and returns the numbers that [`Order`] documents.
     pub(crate) fn carry_out(&mut self, order: Order) -> Result<Vec<f64>> {
         Ok(match order {
             Order::Open => {
@@ -166,7 +166,8 @@ impl Bench {
         })
     }
 
-    /// Store and `Vec` in turns, so that both see the same state of the machine.
+    /// Scans the store and a `Vec` alternately, so that both are measured in the same state of the
+    /// machine.
     fn scan(&self, rows: u64, rounds: usize) -> Result<Vec<f64>> {
         let engine = self.engine()?;
         let vec: Vec<Trade> = (0..rows).map(trade::trade).collect();
@@ -209,7 +210,8 @@ impl Bench {
         in_turns(rounds, DAYS as f64, expected, look, || all(&|times| scans.filtered(times)))
     }
 
-    /// One thread runs over plain slices, not in a pool of one.
+    /// Measures sums by one thread and by two. The single thread reads plain slices instead of
+    /// running in a pool of one.
     fn threads(&self, rows: u64, rounds: usize) -> Result<Vec<f64>> {
         let (engine, scans) = (self.engine()?, self.scans()?);
         let rows_of_vec: Vec<Trade> = (0..rows).map(trade::trade).collect();
@@ -225,7 +227,7 @@ impl Bench {
         Ok([store, vec].concat())
     }
 
-    /// The rows are made before the clock starts.
+    /// Times commits. The rows are generated before the clock starts.
     fn commit(
         &self,
         first: u64,
@@ -259,8 +261,8 @@ impl Bench {
     }
 }
 
-/// Two ways to one result in turns: median ns of each for each of `count` parts, and the median ratio of the first to the second.
-/// A round that is not counted comes first.
+/// Measures two ways to the same result alternately: median ns of each, divided by `count`, and the
+/// median ratio of the first to the second. The first round is not counted.
 fn in_turns(
     rounds: usize,
     count: f64,
@@ -301,7 +303,7 @@ fn ns(started: Instant) -> f64 {
     started.elapsed().as_nanos() as f64
 }
 
-/// The middle one, or the mean of the two middle ones; NaN of none.
+/// Returns the median: the middle number, or the mean of the two middle ones; NaN if there is none.
 pub(crate) fn median(numbers: &mut [f64]) -> f64 {
     numbers.sort_by(f64::total_cmp);
     match numbers.len() {

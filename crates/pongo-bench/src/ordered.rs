@@ -1,7 +1,9 @@
-//! What is asked of engines that keep rows in the order of their keys, and of PongoDB's own ways through a table.
+//! Operations of engines that keep rows in key order, and PongoDB's ways to read a table that are
+//! compared with each other.
 //!
-//! As in [`crate::engine`] the loops are inside the adapters, and every read returns a sum. What a range should give is not
-//! known without sorting all keys, so the answers of engines with the same rows are compared with each other.
+//! As in [`crate::engine`], the loops are inside the adapters, and every read returns a sum. The
+//! expected result of a range is not known without sorting all keys, so the results of engines with
+//! the same rows are compared with each other.
 
 use std::ops::Range;
 
@@ -10,48 +12,51 @@ use anyhow::Result;
 use crate::engine::Found;
 use crate::trade::{self, Key, Trade};
 
-/// Rows by key order.
+/// Operations on rows in key order.
 pub(crate) trait Ordered {
-    /// Leaves nothing to do for ranges that come; most engines have nothing left.
+    /// Finishes all pending work that later ranges would otherwise do; most engines have none.
     fn settle(&self) -> Result<()> {
         Ok(())
     }
-    /// As [`Engine::load`](crate::engine::Engine::load), of rows that come in key order, in the engine's best way for such.
+    /// Stores rows in key order like [`Engine::load`](crate::engine::Engine::load), in the engine's
+    /// fastest way for these.
     fn load_in_order(&self, rows: &mut dyn Iterator<Item = Trade>) -> Result<()>;
-    /// From each start on, so many rows in key order, each range one search, all in one read transaction.
+    /// Reads `rows` rows in key order from each start. Each range is a separate search; all run in
+    /// one read transaction.
     fn ranges(&self, starts: &[Key], rows: usize) -> Result<Found>;
-    /// All rows, one by one in key order.
+    /// Reads all rows, one by one in key order.
     fn in_order(&self) -> Result<Found>;
 }
 
-/// What PongoDB is compared with itself in.
+/// Operations of PongoDB that are compared with each other.
 pub(crate) trait Scans {
-    /// As [`Engine::get`](crate::engine::Engine::get), by many keys at a time.
+    /// Looks up keys like [`Engine::get`](crate::engine::Engine::get), with many keys per call.
     fn get_many(&self, keys: &[Key]) -> Result<Found>;
-    /// Rows of a range of times, by a filter that skips.
+    /// Reads the rows of a range of times, by a filter that skips blocks.
     fn filtered(&self, times: Range<i64>) -> Result<Found>;
-    /// The same by a look at each row.
+    /// Reads the same rows by testing each row of the table.
     fn looked_through(&self, times: Range<i64>) -> Result<Found>;
-    /// [`Engine::scan`](crate::engine::Engine::scan) by several threads.
+    /// Runs [`Engine::scan`](crate::engine::Engine::scan) on several threads.
     fn scan_by(&self, threads: &pongo::rayon::ThreadPool) -> Result<Found>;
-    /// Makes all indexes anew from the rows.
+    /// Rebuilds all indexes from the rows.
     fn rebuild(&self) -> Result<()>;
 }
 
-/// Row numbers below `rows` in the order of their keys.
+/// Returns the row numbers below `rows` in the order of their keys.
 pub(crate) fn numbers_in_key_order(rows: u64) -> Vec<u64> {
     let mut keyed: Vec<(Key, u64)> = (0..rows).map(|number| (trade::key(number), number)).collect();
     keyed.sort_unstable();
     keyed.into_iter().map(|(_, number)| number).collect()
 }
 
-/// Random keys for ranges to start at.
+/// Returns random keys at which ranges start.
 pub(crate) fn starts(count: usize, seed: u64) -> Vec<Key> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..count).map(|_| random.u128(..).to_le_bytes()).collect()
 }
 
-/// A day of the year over which `rows` rows are spread: its times, and the rows that it has.
+/// Returns the times of a day of the year over which `rows` rows are spread, and the numbers of its
+/// rows.
 pub(crate) fn day(rows: u64, day: u64) -> (Range<i64>, Range<u64>) {
     let numbers = rows * day / 365..rows * (day + 1) / 365;
     (trade::time(numbers.start)..trade::time(numbers.end), numbers)

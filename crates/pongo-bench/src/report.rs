@@ -4,7 +4,7 @@ use crate::engine::{self, ENGINES};
 use crate::figures::short;
 use crate::run::{Metric, Numbers};
 
-/// A column: its heading, its metric, and what its numbers are divided by.
+/// The columns: heading, metric, and divisor of the numbers.
 const COLUMNS: [(&str, Metric, f64); 14] = [
     ("load ns/row", Metric::Load, 1.0),
     ("get ns", Metric::Get, 1.0),
@@ -22,7 +22,7 @@ const COLUMNS: [(&str, Metric, f64); 14] = [
     ("anon. MiB", Metric::Memory, 1048576.0),
 ];
 
-/// One size as a Markdown table, a row an engine.
+/// Formats one size as a Markdown table with a row per engine.
 pub(crate) fn table(numbers: &Numbers) -> String {
     let mut text = format!("{} rows of 64 bytes, random 16-byte keys, warm\n\n| engine |", numbers.rows);
     for (heading, ..) in COLUMNS {
@@ -64,7 +64,7 @@ pub(crate) fn table(numbers: &Numbers) -> String {
     text
 }
 
-/// Columns of the second table, as [`COLUMNS`].
+/// Columns of the second table, like [`COLUMNS`].
 const ORDERED_COLUMNS: [(&str, Metric, f64); 16] = [
     ("load and close ns/row", Metric::LoadInTurns, 1.0),
     ("disk then MiB", Metric::DiskSettled, 1048576.0),
@@ -84,8 +84,8 @@ const ORDERED_COLUMNS: [(&str, Metric, f64); 16] = [
     ("disk MiB", Metric::Disk, 1048576.0),
 ];
 
-/// Ordered and secondary indexes of one size as a Markdown table, and what PongoDB is compared with itself in as a list.
-/// Empty if none of it was measured.
+/// Formats the ordered and secondary indexes of one size as a Markdown table, and the comparisons
+/// within PongoDB as a list. Returns an empty text if none of it was measured.
 pub(crate) fn ordered(numbers: &Numbers) -> String {
     let entries = || ENGINES.iter().chain([&engine::UNORDERED]);
     let mut text = String::new();

@@ -1,10 +1,11 @@
-//! One run: which engine measures what, in which order, and against whom in turns.
+//! A benchmark run: which engine measures what, in which order, and which engines alternate.
 //!
-//! Engines with a goal between them (PongoDB, LMDB, redb) are one group: their stores stand side by side, each in its
-//! process, and every round of look-ups and commits goes through all of them, so that a ratio is of one moment of the
-//! machine. The latency of `fdatasync` drifts within minutes, so the bare file takes part in each group's commits, and
-//! dirty data are written out (`sync`) before. The other engines are groups of one, so that at most three stores are on
-//! the disk.
+//! Engines that are compared with each other (PongoDB, LMDB, redb) form one group. Their stores are
+//! open at the same time, each in a separate process, and every round of lookups and commits runs
+//! on all of them, so that a ratio compares measurements of the same period. The latency of
+//! `fdatasync` drifts within minutes. Therefore the bare file takes part in each group's commits,
+//! and all dirty data is written out (`sync`) before. Every other engine is a group of one, so that
+//! at most three stores are on the disk at a time.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,96 +20,101 @@ use crate::machine;
 use crate::measure::median;
 use crate::run_ordered;
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize)]
 pub(crate) enum Metric {
-    /// ns a row, in random key order, synced at the end.
+    /// Nanoseconds per row, in random key order, synced at the end.
     Load,
-    /// ns a key that is there.
+    /// Nanoseconds per lookup of a key that exists.
     Get,
-    /// ns a key that is not.
+    /// Nanoseconds per lookup of a key that does not exist.
     Missing,
-    /// ns a row.
+    /// Nanoseconds per row.
     Scan,
-    /// ns a row of a `Vec` of the same rows, in turns with `Scan`.
+    /// Nanoseconds per row of a `Vec` of the same rows, alternating with `Scan`.
     VecScan,
-    /// The median ratio of the two.
+    /// Median ratio of `VecScan` to `Scan`.
     ScanOfVec,
-    /// ns a transaction of one row.
+    /// Nanoseconds per transaction of one row.
     Sync1,
-    /// The bare file's ns of the same round over it.
+    /// Nanoseconds of the bare file, divided by those of the engine, in the same round.
     Sync1OfBare,
-    /// ns a transaction of 1000 rows.
+    /// Nanoseconds per transaction of 1000 rows.
     Sync1000,
-    /// ns a transaction of one row that does not wait for the disk.
+    /// Nanoseconds per transaction of one row that does not wait for the disk.
     Relaxed1,
-    /// A random read of memory on whose result the next one depends.
+    /// Nanoseconds of a random memory read whose address depends on the read before.
     DependentRead,
-    /// Transactions of one row that 8 threads commit in the time in which one thread commits one.
+    /// Number of one-row transactions that 8 threads commit in the time in which one thread commits
+    /// one.
     Threads8,
-    /// ns to begin and end one.
+    /// Nanoseconds to begin and end a snapshot.
     Snapshot,
-    /// ns to open a store that was closed in order.
+    /// Nanoseconds to open a store after a clean close.
     OpenClean,
-    /// ns to open a store whose process was killed during a commit.
+    /// Nanoseconds to open a store whose process was killed during a commit.
     OpenKilled,
-    /// Bytes of journal that this open had.
+    /// Bytes of journal that the open after a kill had to replay.
     Journal,
-    /// ns to open a store as a power cut leaves it.
+    /// Nanoseconds to open a store in the state in which a power cut leaves it.
     OpenCut,
-    /// Bytes after the load.
+    /// Bytes on disk after the load.
     Disk,
-    /// Bytes of anonymous memory after look-ups.
+    /// Bytes of anonymous memory after lookups.
     Memory,
-    /// As `Load`, with ordered indexes and without in turns.
+    /// Like `Load`, with and without ordered indexes alternately.
     LoadInTurns,
-    /// ns a row to bring the ordered index up right after a load.
+    /// Nanoseconds per row to bring the ordered index up to date right after a load.
     Settle,
-    /// The same in a process that opened the store, which had none.
+    /// Like `Settle`, in a process that opened a store without an ordered index.
     SettleClosed,
-    /// ns to make both indexes anew.
+    /// Nanoseconds to rebuild both indexes.
     Rebuild,
-    /// Bytes of anonymous memory after load, settling and a walk in key order in one process.
+    /// Bytes of anonymous memory after a load, settling and a scan in key order in one process.
     OrderedMemory,
-    /// The same after opening, look-ups and a walk.
+    /// Bytes of anonymous memory after opening, lookups and a scan in key order.
     OrderedMemoryReopened,
     /// Bytes on disk after load and close.
     DiskSettled,
-    /// ns a range of 100 rows from a random place on; ns a row of a walk through all; rows loaded in random key order.
+    /// Nanoseconds per range of 100 rows from a random key; `InOrder`: nanoseconds per row of a
+    /// full scan in key order. The rows were loaded in random key order.
     Range,
     InOrder,
-    /// ns of the first range in a process.
+    /// Nanoseconds of the first range query in a process.
     FirstRange,
-    /// As `Load`, `Disk`, `Range` and `InOrder`, of rows loaded in key order.
+    /// Like `Load`, `Disk`, `Range` and `InOrder`, for rows loaded in key order.
     LoadSorted,
     DiskSorted,
     RangeSorted,
     InOrderSorted,
-    /// ns a key, one by one and many at a time, and the median ratio.
+    /// Nanoseconds per key of single lookups and of batch lookups, and the median ratio.
     GetInTurns,
     GetMany,
     ManyOfGet,
-    /// ns for the rows of a day, by a look at each row and by a filter, and the median ratio.
+    /// Nanoseconds to find the rows of a day, by testing each row and by a filter, and the median
+    /// ratio.
     DayLooked,
     Day,
     DayOfLooked,
-    /// ns a row of a sum by one thread and by two, and the median ratio; of the store and of a `Vec`.
+    /// Nanoseconds per row of a sum by one thread and by two, and the median ratio; for the store
+    /// and for a `Vec`.
     OneThread,
     TwoThreads,
     ThreadsOfOne,
     VecOne,
     VecTwo,
     VecThreadsOfOne,
-    /// ns a row, with a secondary index, settled.
+    /// Nanoseconds per row of a load with a secondary index, including settling.
     LoadIndexed,
-    /// ns for ten rows of one value of a secondary index, and for their keys or number only.
+    /// Nanoseconds for the ten rows of one value of a secondary index, and for their keys or their
+    /// number only.
     Equal,
     EqualKeys,
-    /// ns a relaxed transaction of one row with a secondary index: the mean.
+    /// Mean nanoseconds of a relaxed transaction of one row with a secondary index.
     PutIndexed,
 }
 
-/// All numbers of one size, by engine and metric; several rounds are several numbers.
+/// All numbers of one size, by engine and metric. Several rounds yield several numbers.
 #[derive(Debug)]
 pub(crate) struct Numbers {
     pub(crate) rows: u64,
@@ -116,23 +122,23 @@ pub(crate) struct Numbers {
 }
 
 impl Numbers {
-    /// None yet.
+    /// Creates an empty collection.
     pub(crate) fn new(rows: u64) -> Numbers {
         Numbers { rows, rounds: BTreeMap::new() }
     }
 
-    /// Sets one round's number down.
+    /// Records the number of one round.
     pub(crate) fn add(&mut self, engine: &'static str, metric: Metric, number: f64) {
         self.rounds.entry((engine, metric)).or_default().push(number);
     }
 
-    /// The median over the rounds, if it was measured.
+    /// Returns the median over the rounds, or `None` if the metric was not measured.
     pub(crate) fn get(&self, engine: &str, metric: Metric) -> Option<f64> {
         let rounds = self.rounds.iter().find(|((name, of), _)| *name == engine && *of == metric)?.1;
         Some(median(&mut rounds.clone()))
     }
 
-    /// How many times `slow` takes what `fast` takes: the median over rounds that took turns.
+    /// Returns the ratio of `slow` to `fast`: the median of the ratios of alternating rounds.
     pub(crate) fn ratio(&self, slow: &str, fast: &str, metric: Metric) -> Option<f64> {
         let of = |engine: &str| {
             self.rounds
@@ -144,7 +150,7 @@ impl Numbers {
         Some(median(&mut ratios))
     }
 
-    /// Every median as one JSON object a line.
+    /// Formats every median as a JSON object on a separate line.
     pub(crate) fn json_lines(&self) -> Result<String> {
         let mut lines = String::new();
         for ((engine, metric), rounds) in &self.rounds {
@@ -159,16 +165,16 @@ impl Numbers {
     }
 }
 
-/// What a run can be narrowed to.
+/// A part of the benchmark to which a run can be limited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub(crate) enum Part {
-    /// Look-ups, scans, commits, opens of each engine.
+    /// Lookups, scans, commits and opens of each engine.
     Engines,
     /// Ordered and secondary indexes, filters.
     Ordered,
 }
 
-/// How much is done a round.
+/// Amount of work per round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Effort {
     pub(crate) rounds: usize,
@@ -179,15 +185,16 @@ pub(crate) struct Effort {
 }
 
 impl Effort {
-    /// What the figures are measured with.
+    /// Used to measure the figures.
     pub(crate) const FULL: Effort =
         Effort { rounds: 5, loads: 3, keys: 400_000, commits: 300, kill_after: Duration::from_secs(2) };
-    /// To see that everything runs.
+    /// Used to test that everything runs.
     pub(crate) const QUICK: Effort =
         Effort { rounds: 2, loads: 1, keys: 20_000, commits: 20, kill_after: Duration::from_millis(300) };
 }
 
-/// The folder of a run, held by one run at a time; what an interrupted run left in it goes at the next.
+/// The folder of a run. Only one run can hold it at a time; the next run deletes what an
+/// interrupted run left in it.
 #[derive(Debug)]
 pub(crate) struct Place {
     folder: PathBuf,
@@ -195,7 +202,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Takes `parent/pongo-bench-run`, empty.
+    /// Locks `parent` and creates an empty `parent/pongo-bench-run`.
     pub(crate) fn take(parent: &Path) -> Result<Place> {
         fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
         let lock = File::create(parent.join("pongo-bench.lock"))?;
@@ -210,7 +217,7 @@ impl Place {
         Ok(Place { folder: folder.canonicalize()?, _lock: lock })
     }
 
-    /// Where it is.
+    /// Returns the path of the folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -218,15 +225,16 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // If it cannot be removed now, the next run does it.
+        // If it cannot be removed now, the next run removes it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Engines whose numbers are compared round by round.
+/// Engines that are compared round by round.
 const COMPARED: [&str; 3] = ["pongo", "lmdb", "redb"];
 
-/// Measures all engines of one size. An engine that fails is named on standard error and left out.
+/// Measures all engines at one size. An engine that fails is reported on standard error and
+/// excluded.
 pub(crate) fn run(
     rows: u64,
     engines: &[&'static Entry],
@@ -313,7 +321,7 @@ impl Group<'_> {
         self.place.folder().join(entry.name)
     }
 
-    /// A process with the store open, and how long the open took.
+    /// Starts a process that opens the store. Also returns how long the open took.
     fn open(&self, entry: &'static Entry) -> Result<(Child, f64)> {
         let folder = self.folder(entry);
         fs::create_dir_all(&folder)?;
@@ -326,7 +334,8 @@ impl Group<'_> {
         quiesce();
         let (mut child, _) = self.open(entry)?;
         let took = child.number(Order::Load { rows: self.rows })?;
-        // With the close: what an engine makes durable only then (PongoDB its hash index) belongs to the load.
+        // The time to close is included, because some data becomes durable only then (PongoDB's
+        // hash index).
         let took = took + child.number(Order::Close)? / self.rows as f64;
         child.end()?;
         self.numbers.add(entry.name, Metric::Load, took);
@@ -406,7 +415,7 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Opens after a kill, and after what stands for a power cut.
+    /// Opens the store after a kill, and after a simulated power cut.
     fn reopen(&mut self, entry: &'static Entry) -> Result<()> {
         quiesce();
         let (mut child, _) = self.open(entry)?;
@@ -432,7 +441,7 @@ impl Group<'_> {
     }
 }
 
-/// The order for commits of rows that were never given before.
+/// Returns an order to commit rows that no earlier order committed.
 fn commit(next: &mut u64, rows: u64, commits: u64, threads: u64, durability: Durability) -> Order {
     let commits = commits.max(threads);
     let first = *next;
@@ -440,7 +449,7 @@ fn commit(next: &mut u64, rows: u64, commits: u64, threads: u64, durability: Dur
     Order::Commit { first, rows, commits, threads, durability }
 }
 
-/// Writes all dirty data out, so that a sync that is timed has only its own to write.
+/// Writes all dirty data to disk, so that a timed sync has to write only its own data.
 pub(crate) fn quiesce() {
     rustix::fs::sync();
 }

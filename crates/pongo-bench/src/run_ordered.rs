@@ -1,7 +1,8 @@
-//! The second part of a run: rows in key order, secondary indexes, filters; and what keeping ordered indexes costs.
+//! The second part of a run: rows in key order, secondary indexes, filters, and the cost of ordered
+//! indexes.
 //!
-//! As in [`crate::run`] engines whose numbers are compared take turns round by round. A step that fails is named on standard error
-//! and the others go on.
+//! As in [`crate::run`], engines that are compared alternate within each round. A step that fails
+//! is reported on standard error, and the others continue.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,10 +14,10 @@ use crate::engine::{self, Entry};
 use crate::machine;
 use crate::run::{Effort, Metric, Numbers, Place, progress, quiesce};
 
-/// Rows of a range.
+/// Number of rows of a range.
 const RANGE: usize = 100;
 
-/// Measures what is asked of ordered indexes, as far as the engines are among those named.
+/// Measures the operations of ordered indexes for the given engines.
 pub(crate) fn run<'a>(
     numbers: &'a mut Numbers,
     engines: &'a [&'static Entry],
@@ -52,14 +53,14 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// Those of the engines asked for that have these names, in this order.
+    /// Returns the selected engines that have these names, in the order of the names.
     fn among(&self, names: &[&str]) -> Vec<&'static Entry> {
         let find = |name: &&str| self.engines.iter().copied().find(|entry| entry.name == *name);
         names.iter().filter_map(find).collect()
     }
 
     fn folder(&self, entry: &Entry) -> PathBuf {
-        // PongoDB without ordered indexes opens what PongoDB with them made.
+        // PongoDB without ordered indexes opens the store that PongoDB with them created.
         self.place.folder().join(entry.name.trim_end_matches("_unordered"))
     }
 
@@ -81,7 +82,8 @@ impl<'a> Part<'a> {
         Ok(child)
     }
 
-    /// PongoDB's loads with the index brought up at the close, without one, and with the index brought up at once.
+    /// Measures loads of PongoDB: with the index updated at the close, without an index, and with
+    /// the index updated right after the load.
     fn loads(&mut self) -> Result<()> {
         let rows = self.rows;
         for pongo in self.among(&["pongo"]) {
@@ -98,7 +100,7 @@ impl<'a> Part<'a> {
                 let disk = machine::disk_bytes(&self.folder(pongo))? as f64;
                 self.numbers.add(engine::UNORDERED.name, Metric::Disk, disk);
 
-                // An index brought up from nothing: the rows are there, and nothing else is at work.
+                // Builds an index for existing rows, while nothing else runs.
                 quiesce();
                 let mut child = self.open(pongo)?;
                 let settled = child.number(Order::Settle)?;
@@ -122,7 +124,7 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    /// Both indexes anew, in a process that has used neither.
+    /// Rebuilds both indexes in a process that has used neither.
     fn rebuild(&mut self, pongo: &'static Entry) -> Result<()> {
         for _ in 0..self.effort.loads {
             quiesce();
@@ -133,7 +135,7 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    /// What opening, look-ups and a kill cost with ordered indexes and without.
+    /// Measures opening, lookups and a kill with ordered indexes and without.
     fn without(&mut self, pongo: &'static Entry) -> Result<()> {
         let (rows, count) = (self.rows, self.effort.keys);
         for entry in [pongo, &engine::UNORDERED] {
@@ -162,13 +164,14 @@ impl<'a> Part<'a> {
         Ok(())
     }
 
-    /// Ranges and whole walks in turns; their answers must be the same.
+    /// Measures ranges and full scans in key order alternately, and checks that all engines return
+    /// the same results.
     fn walks(&mut self, children: &mut [Child], range: Metric, walk: Metric) -> Result<()> {
         let (rows, count) = (self.rows, self.effort.keys / 100);
         for round in 0..=self.effort.rounds as u64 {
             let ranges = Order::Ranges { count, each: RANGE, seed: round };
             let whole = Order::Walk { rows };
-            // Walks take seconds where rows lie in another order.
+            // Full scans take seconds if the rows are stored in another order.
             for (metric, order, counts) in
                 [(range, ranges, round > 0), (walk, whole, (1..=3).contains(&round))]
             {
@@ -284,8 +287,8 @@ impl<'a> Part<'a> {
         children.into_iter().try_for_each(Child::end)
     }
 
-    /// PongoDB puts so many that its indexes lag enough to be brought up meanwhile; what that costs is in the mean over all rounds,
-    /// which is what counts here.
+    /// Measures puts of postings. PongoDB puts enough rows that its indexes must be updated during
+    /// the measurement. The mean over all rounds includes that cost, and it is the result.
     fn puts(&mut self, children: &mut [Child]) -> Result<()> {
         let mut next = self.rows;
         let rounds = self.effort.rounds as u64;

@@ -1,17 +1,20 @@
-//! The records that every engine is given: 64 bytes with a random key of 16, made from a seed.
+//! The records that every engine stores: 64 bytes with a random key of 16 bytes, generated from a
+//! seed.
 //!
-//! A row is a pure function of its number, so no engine's process keeps a copy of the data beside the engine: memory
-//! figures stay the engine's own, and any process can make the key of any row, or a key that no row has.
+//! A row is a pure function of its number. Therefore the process of an engine keeps no other copy
+//! of the data, so that memory figures are those of the engine, and any process can compute the key
+//! of any row, or a key that no row has.
 //!
-//! Prices are multiples of ¼ below 1,024 and quantities whole numbers below 1,000, so the sum of price × quantity over
-//! ten million rows is exact in an `f64` whatever the order: every scan's and look-up's result is compared for equality.
+//! Prices are multiples of ¼ below 1,024 and quantities integers below 1,000, so the sum of price ×
+//! quantity over ten million rows is exact in an `f64` in any order: the results of every scan and
+//! lookup are compared for equality.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The key of a row.
 pub(crate) type Key = [u8; 16];
 
-/// One record.
+/// A record.
 #[derive(Clone, Copy, Debug, PartialEq, FromBytes, IntoBytes, Immutable, KnownLayout, pongo::PongoRecord)]
 #[pongo(table = "trades")]
 #[repr(C)]
@@ -21,13 +24,13 @@ pub(crate) struct Trade {
     pub(crate) id: Key,
     /// A multiple of ¼.
     pub(crate) price: f64,
-    /// A whole number.
+    /// An integer.
     pub(crate) qty: f64,
     /// Microseconds since 1970.
     pub(crate) ts: i64,
-    /// Who traded.
+    /// The account that traded.
     pub(crate) account: u64,
-    /// Where.
+    /// Venue of the trade.
     pub(crate) venue: u32,
     /// 0 bought, 1 sold.
     pub(crate) side: u32,
@@ -37,25 +40,25 @@ pub(crate) struct Trade {
 
 const _: () = assert!(size_of::<Trade>() == 64);
 
-/// Row numbers from here on are never loaded or committed: their keys are the missing ones.
+/// Row numbers from here on are never loaded or committed; their keys are used as missing keys.
 const MISSING: u64 = 1 << 48;
 
-/// A generator whose stream belongs to one row.
+/// Returns a random generator for one row.
 fn stream(number: u64) -> fastrand::Rng {
     fastrand::Rng::with_seed(0x706f_6e67_6f64_6221 ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
-/// The key of row `number`.
+/// Returns the key of row `number`.
 pub(crate) fn key(number: u64) -> Key {
     stream(number).u128(..).to_le_bytes()
 }
 
-/// The time of row `number`: later rows are later.
+/// Returns the time of row `number`; later rows have later times.
 pub(crate) fn time(number: u64) -> i64 {
     1_700_000_000_000_000 + number as i64 * 137
 }
 
-/// Row `number`.
+/// Returns row `number`.
 pub(crate) fn trade(number: u64) -> Trade {
     let mut random = stream(number);
     Trade {
@@ -71,22 +74,24 @@ pub(crate) fn trade(number: u64) -> Trade {
 }
 
 impl Trade {
-    /// What scans and look-ups add up.
+    /// Returns the value that scans and lookups add up.
     #[inline]
     pub(crate) fn value(&self) -> f64 {
         self.price * self.qty
     }
 
-    /// What the key-value peers store behind the key: the record without it, 48 bytes.
+    /// Returns the value that the key-value stores keep for the key: the record without its key, 48
+    /// bytes.
     pub(crate) fn tail(&self) -> &[u8] {
         &self.as_bytes()[size_of::<Key>()..]
     }
 }
 
-/// [`Trade::value`] of a record that a key-value peer hands out as [`Trade::tail`], at any alignment.
+/// Returns [`Trade::value`] of a record that a key-value store returned as [`Trade::tail`], at any
+/// alignment.
 ///
 /// # Panics
-/// If the peer returns bytes of another length: that is no result to measure.
+/// Panics if the store returned bytes of another length.
 #[inline]
 pub(crate) fn value_of_tail(tail: &[u8]) -> f64 {
     assert_eq!(tail.len(), size_of::<Trade>() - size_of::<Key>(), "the peer changed a record's length");
@@ -94,7 +99,7 @@ pub(crate) fn value_of_tail(tail: &[u8]) -> f64 {
     number(0) * number(8)
 }
 
-/// `count` keys of random rows below `rows`, and the sum of their values.
+/// Returns `count` keys of random rows below `rows`, and the sum of their values.
 pub(crate) fn present(rows: u64, count: usize, seed: u64) -> (Vec<Key>, f64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let mut sum = 0.0;
@@ -108,7 +113,7 @@ pub(crate) fn present(rows: u64, count: usize, seed: u64) -> (Vec<Key>, f64) {
     (keys, sum)
 }
 
-/// `count` keys that no row has.
+/// Returns `count` keys that no row has.
 pub(crate) fn missing(count: usize, seed: u64) -> Vec<Key> {
     let mut random = fastrand::Rng::with_seed(seed);
     (0..count).map(|_| key(MISSING + random.u64(..1 << 40))).collect()

@@ -1,6 +1,6 @@
-//! The program of `figures --base`, compared with itself at a tiny size: every load runs and returns correct
-//! answers, and the harness alternates between the programs, summarizes and exits with the right status.
-//! `src/compare/build.rs` tests that the program is built against two commits.
+//! Compares the program of `figures --base` with itself at a tiny size: every load runs and returns
+//! correct results, and the harness alternates between the programs, summarizes and exits with the
+//! right status. `src/compare/build.rs` tests that the program is built against two commits.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -29,13 +29,15 @@ fn every_load_runs_and_is_compared() {
     for load in &loads {
         assert!(printed.contains(&format!("| `{load}` |")), "{load}: {printed}{}", text(&output.stderr));
     }
-    // At this size a load may become worse by chance; only the last line and the exit status must agree.
+    // At this size a load may become worse by chance; only the last line and the exit status must
+    // agree.
     let last = printed.trim_end().lines().last().unwrap();
     assert!(last.starts_with(&format!("{} loads compared; better: ", loads.len())), "{last}");
     assert_eq!(output.status.success(), last.ends_with("worse: none"), "{last}");
 }
 
-/// Compares the program with a copy that prints a digit before each of its times: at least ten times slower.
+/// Compares the program with a copy that prints a digit before each of its times: at least ten
+/// times slower.
 #[test]
 fn what_is_slower_is_found() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the macros' output names. No part of the public face: it changes without notice.
+//! The items that the macros' output names. Not part of the public API: they change without notice.
 
 pub use core;
 
@@ -14,7 +14,7 @@ pub use crate::predicate::Comparable;
 pub use crate::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
 
-/// The description of one field.
+/// Returns the description of one field.
 #[must_use]
 pub const fn field<F: FieldType>(name: &'static str, offset: usize) -> Field {
     Field { name, kind: F::KIND, offset, size: size_of::<F>() }
@@ -32,20 +32,20 @@ pub const fn unique_field<F: crate::search::UniqueField>() {}
 /// Compiles only for a type that can be part of an index.
 pub const fn index_field<F: crate::search::IndexField>() {}
 
-/// Writes one key field's bytes behind the `at` bytes that are there already. The compiler sees constants for `at` and
-/// the field's size and leaves a plain store.
+/// Writes the bytes of one key field after the `at` bytes that are already present. `at` and the
+/// field's size are constants, so the compiler reduces this to a plain store.
 #[inline(always)]
 pub fn put_key_field<F: zerocopy::IntoBytes + zerocopy::Immutable>(bytes: &mut [u8], at: usize, field: &F) {
     bytes[at..at + size_of::<F>()].copy_from_slice(field.as_bytes());
 }
 
-/// `Copy`, with a lifetime that says nothing. In the bound `for<'a> T: CopyFor<'a>` it keeps the compiler from deciding
-/// at the `impl` whether a type that is known there is `Copy`, so that the macros can write an `impl` that holds only
-/// if it is.
+/// `Copy`, with an unused lifetime. The bound `for<'a> T: CopyFor<'a>` keeps the compiler from
+/// deciding at the `impl` whether a concrete type is `Copy`, so that the macros can write an `impl`
+/// that applies only if it is.
 pub trait CopyFor<'a>: Copy {}
 impl<T: Copy> CopyFor<'_> for T {}
 
-/// As [`CopyFor`], for what a key field must be.
+/// As [`CopyFor`], for the bounds of a key field.
 pub trait KeyFor<'a>: Copy + Eq {}
 impl<T: Copy + Eq> KeyFor<'_> for T {}
 
@@ -53,7 +53,7 @@ impl<T: Copy + Eq> KeyFor<'_> for T {}
 mod tests {
     use crate::record::PongoRecord;
 
-    /// This crate's own tables are records too, and name the crate as `crate`.
+    /// The tables of this crate are records too, and name the crate as `crate`.
     #[pongo_derive::record]
     #[pongo(crate = "crate", table = "objects")]
     struct Object {

@@ -1,23 +1,25 @@
-//! A list that only grows and is read without a lock: each place is a `OnceLock`, in blocks that double in size. The first
-//! item lies in the list itself, so that a list of none or one is small and allocates nothing.
+//! An append-only list that is read without a lock: each slot is a `OnceLock`, in blocks that
+//! double in size. The first item is stored in the list itself, so that a list of at most one item
+//! is small and allocates nothing.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Blocks beside the first item: of 2, 4, 8 … places.
+/// Number of blocks in addition to the first item; they have 2, 4, 8 … slots.
 const BLOCKS: usize = 31;
 
-/// A block's places, once it has an item.
+/// The slots of a block, allocated with its first item.
 type Block<T> = OnceLock<Box<[OnceLock<T>]>>;
 
-/// Grows at the end, one writer at a time (the caller sees to that); readers need no lock.
+/// An append-only list. Only one writer may append at a time, which the caller ensures; readers
+/// need no lock.
 pub(crate) struct AppendVec<T> {
     first: OnceLock<T>,
     others: OnceLock<Box<[Block<T>; BLOCKS]>>,
     len: AtomicUsize,
 }
 
-/// Where an item behind the first one is: its block, and its place there.
+/// Returns the block of an item other than the first, and its slot in the block.
 fn place(index: usize) -> (usize, usize) {
     let block = (index + 1).ilog2() as usize;
     (block - 1, index + 1 - (1 << block))
@@ -42,7 +44,10 @@ impl<T> AppendVec<T> {
         self.others.get()?.get(block)?.get()?.get(at)?.get()
     }
 
-    /// Appends; a second caller at the same time loses nothing but may have to be told: the caller holds a lock.
+    /// Appends an item and returns its index. The caller must hold a lock.
+    ///
+    /// # Panics
+    /// If another thread appends at the same time.
     pub(crate) fn push(&self, value: T) -> usize {
         let index = self.len.load(Ordering::Relaxed);
         let set = if index == 0 {
@@ -59,7 +64,7 @@ impl<T> AppendVec<T> {
         index
     }
 
-    /// Drops all items but the first `len`.
+    /// Drops all items except the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
         let end = *self.len.get_mut();
         for index in len..end {

@@ -1,8 +1,10 @@
-//! [`Arena`]: bytes that are appended and never move, so that what was lent stays where it is while more is appended.
+//! [`Arena`]: append-only bytes that never move, so that borrowed bytes stay valid while more are
+//! appended.
 //!
-//! A piece lies whole in one segment; segments are never reallocated. One thread appends at a time (a lock inside);
-//! readers take no lock: a segment's length is stored after its bytes are written, and bytes below it never change
-//! until [`truncate`](Arena::truncate), which needs the arena alone.
+//! A piece is stored completely in one segment; segments are never reallocated. One thread appends
+//! at a time (an internal lock); readers take no lock: a segment's length is stored after its bytes
+//! are written, and bytes below it never change until [`truncate`](Arena::truncate), which requires
+//! exclusive access to the arena.
 
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
@@ -11,20 +13,21 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::append_vec::AppendVec;
 
-/// Bytes of the first segment; later ones double up to [`LARGEST`].
+/// Size in bytes of the first segment; later ones double up to [`LARGEST`].
 const SMALLEST: usize = 4 << 10;
 const LARGEST: usize = 1 << 20;
 
 struct Segment {
-    /// The offset in the arena of its first byte.
+    /// The offset of its first byte in the arena.
     start: usize,
     bytes: Box<[UnsafeCell<MaybeUninit<u8>>]>,
-    /// Bytes that were written: stored after them.
+    /// Number of bytes written; stored after the bytes themselves.
     len: AtomicUsize,
 }
 
-// SAFETY: bytes at or above `len` are written by one thread at a time (`Arena::push` holds the arena's lock) and read by
-// none; bytes below `len` are read only, until `Arena::truncate` has the arena alone.
+// SAFETY: bytes at or above `len` are written by one thread at a time (`Arena::push` holds the
+// arena's lock) and read by none; bytes below `len` are only read, until `Arena::truncate` has
+// exclusive access to the arena.
 unsafe impl Sync for Segment {}
 
 impl Segment {
@@ -33,36 +36,37 @@ impl Segment {
         Self { start, bytes, len: AtomicUsize::new(0) }
     }
 
-    /// Bytes `[at, at + len)` of the segment, if they were all written.
+    /// Returns bytes `[at, at + len)` of the segment, if all of them were written.
     fn get(&self, at: usize, len: usize) -> Option<&[u8]> {
         let end = at.checked_add(len)?;
         if end > self.len.load(Ordering::Acquire) {
             return None;
         }
         let first = self.bytes.get(at..end)?.as_ptr().cast::<u8>();
-        // SAFETY: the cells `[at, end)` are inside the box and lie below `len`, so they were initialized before the load
-        // above (release/acquire), and nothing writes to them while `self` is borrowed; `UnsafeCell<MaybeUninit<u8>>` has
-        // the layout of `u8`.
+        // SAFETY: the cells `[at, end)` are inside the box and below `len`, so they were
+        // initialized before the load above (release/acquire), and nothing writes to them while
+        // `self` is borrowed; `UnsafeCell<MaybeUninit<u8>>` has the layout of `u8`.
         Some(unsafe { core::slice::from_raw_parts(first, len) })
     }
 
-    /// Appends bytes; `false` if there is no room. The caller holds the arena's lock.
+    /// Appends bytes; returns `false` if they do not fit. The caller holds the arena's lock.
     fn push(&self, bytes: &[u8]) -> bool {
         let at = self.len.load(Ordering::Relaxed);
         let Some(cells) = self.bytes.get(at..).and_then(|cells| cells.get(..bytes.len())) else {
             return false;
         };
         let to = UnsafeCell::raw_get(cells.as_ptr()).cast::<u8>();
-        // SAFETY: `cells` are as many as `bytes`, inside the box, in cells that may be written through a shared reference. They
-        // lie at or above `len`: no reference to their contents exists, so they do not overlap `bytes`, and no other thread
-        // writes to them, as the caller holds the arena's lock.
+        // SAFETY: `cells` has the same length as `bytes` and is inside the box, in cells that may
+        // be written through a shared reference. The cells are at or above `len`: no reference to
+        // their contents exists, so they do not overlap `bytes`, and no other thread writes to
+        // them, since the caller holds the arena's lock.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
         self.len.store(at + bytes.len(), Ordering::Release);
         true
     }
 }
 
-/// See the module.
+/// An arena of bytes; see the module.
 pub(crate) struct Arena {
     segments: AppendVec<Segment>,
     appending: Mutex<()>,
@@ -73,13 +77,13 @@ impl Arena {
         Self { segments: AppendVec::new(), appending: Mutex::default() }
     }
 
-    /// How many bytes were appended.
+    /// Returns the number of bytes that were appended.
     pub(crate) fn len(&self) -> usize {
         let last = self.segments.len().checked_sub(1).and_then(|last| self.segments.get(last));
         last.map_or(0, |segment| segment.start + segment.len.load(Ordering::Acquire))
     }
 
-    /// Appends bytes that will lie together. Returns their offset.
+    /// Appends bytes, which stay contiguous. Returns their offset.
     pub(crate) fn push(&self, bytes: &[u8]) -> usize {
         let _guard = self.appending.lock().unwrap_or_else(PoisonError::into_inner);
         let start = self.len();
@@ -94,9 +98,9 @@ impl Arena {
         start
     }
 
-    /// Bytes `[at, at + len)`, which were appended together.
+    /// Returns bytes `[at, at + len)`, which must have been appended together.
     pub(crate) fn get(&self, at: usize, len: usize) -> Option<&[u8]> {
-        // The last segment that begins at or before `at`.
+        // Finds the last segment that begins at or before `at`.
         let (mut low, mut high) = (0, self.segments.len());
         while low < high {
             let middle = low.midpoint(high);
@@ -106,12 +110,12 @@ impl Arena {
         segment.get(at - segment.start, len)
     }
 
-    /// Everything, in order.
+    /// Iterates over all bytes in order, as one slice per segment.
     pub(crate) fn slices(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().filter_map(|segment| segment.get(0, segment.len.load(Ordering::Acquire)))
     }
 
-    /// Forgets all bytes but the first `len`.
+    /// Removes all bytes except the first `len`.
     pub(crate) fn truncate(&mut self, len: usize) {
         let kept = self.segments.iter().take_while(|segment| segment.start < len).count();
         self.segments.truncate(kept);

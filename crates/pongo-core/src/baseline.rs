@@ -1,28 +1,31 @@
-//! What a checkpoint says of one table's marks: which chunks have any, and a checksum of each chunk's.
+//! A checkpoint's record of one table's marks: which chunks have marks, and a checksum of the marks
+//! of each chunk.
 //!
-//! Marks change in place after the checkpoint, so that no sum of a file's bytes would last. The sum here is over what was
-//! there *at the checkpoint*: a word goes from zero to its value once, and a word that came later can be told from one that
-//! was there, so the sum can be computed again at any time and must come out the same.
+//! Marks change in place after the checkpoint, so a checksum of a file's bytes would become
+//! invalid. The checksum here covers the marks that existed *at the checkpoint*: a word changes
+//! from zero to its value once, and a later word can be told from one that existed, so the checksum
+//! can be computed again at any time and must be the same.
 
 use crate::codec::checksum;
 use crate::ids::{ChunkId, RowId, Seq};
 
-/// Tells the marks that were there at a checkpoint from those that came later.
+/// Tells marks that existed at a checkpoint from later ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Bound {
     /// The checkpoint's `Seq`.
     pub(crate) seq: Seq,
-    /// The table's length at it.
+    /// The table's length at the checkpoint.
     pub(crate) len: u64,
 }
 
 impl Bound {
-    /// Whether a death, by its word's value, was there.
+    /// Returns whether a deletion, given by the value of its word, existed at the checkpoint.
     pub(crate) fn has_death(&self, row: RowId, word: u64) -> bool {
         row.0 < self.len && word <= self.seq.0
     }
 
-    /// Whether what a row replaced was there: it is stored before the row counts.
+    /// Returns whether the previous row of a row existed at the checkpoint: it is stored before the
+    /// row counts.
     pub(crate) fn has_previous(&self, row: RowId) -> bool {
         row.0 < self.len
     }
@@ -32,7 +35,7 @@ impl Bound {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Baseline {
     bound: Bound,
-    /// In the order of the chunks. A chunk that is not here had no marks.
+    /// Sorted by chunk. A chunk that is not in the list had no marks.
     sums: Vec<(ChunkId, u64)>,
 }
 
@@ -46,12 +49,12 @@ impl Baseline {
         self.bound
     }
 
-    /// Whether the chunk had marks, so that its file must be there.
+    /// Returns whether the chunk had marks, so that its file must exist.
     pub(crate) fn lists(&self, chunk: ChunkId) -> bool {
         self.place(chunk).is_ok()
     }
 
-    /// The sum that the chunk's marks must have.
+    /// Returns the checksum that the chunk's marks must have.
     pub(crate) fn sum_of(&self, chunk: ChunkId) -> u64 {
         self.place(chunk).map_or_else(|_| no_marks(), |place| self.sums[place].1)
     }
@@ -61,7 +64,7 @@ impl Baseline {
     }
 }
 
-/// The sum of a chunk without marks. A checkpoint does not list it.
+/// Returns the checksum of a chunk without marks. A checkpoint does not list such a chunk.
 pub(crate) fn no_marks() -> u64 {
     checksum(&[])
 }

@@ -1,7 +1,8 @@
-//! Little-endian numbers in byte slices: the one place that encodes and decodes them. Decoding never panics: what is
-//! not there is `None`.
+//! Little-endian numbers in byte slices: the only module that encodes and decodes them. Decoding
+//! never panics: missing bytes result in `None`.
 
-/// No counter or length on disk reaches this: sums and products of a few never overflow.
+/// Exclusive upper bound of every counter and length on disk, so that sums and products of a few
+/// never overflow.
 pub(crate) const LIMIT: u64 = 1 << 62;
 
 /// Reads numbers one after another.
@@ -21,7 +22,7 @@ impl<'a> Reader<'a> {
         Some(head)
     }
 
-    /// Takes `len` bytes and what fills them up to a multiple of eight.
+    /// Takes `len` bytes and the padding up to a multiple of eight.
     pub(crate) fn take_padded(&mut self, len: u64) -> Option<&'a [u8]> {
         let len = usize::try_from(len).ok()?;
         let head = self.take(len)?;
@@ -58,7 +59,7 @@ pub(crate) trait Put {
     fn put_u64(&mut self, value: u64);
     fn put_u32(&mut self, value: u32);
     fn put_u128(&mut self, value: u128);
-    /// Appends bytes and zeros up to a multiple of eight.
+    /// Appends bytes and pads them with zeros to a multiple of eight.
     fn put_padded(&mut self, bytes: &[u8]);
 }
 
@@ -83,21 +84,22 @@ impl Put for Vec<u8> {
 
 const SEED: u64 = 0x504f_4e47_4f44_4201;
 
-/// The checksum of everything small on disk: xxh3, 64 bits, with the store's own seed so that a file from elsewhere
-/// does not check by chance.
+/// Returns the checksum that protects all small structures on disk: xxh3, 64 bits, with a seed
+/// specific to the store format, so that a file of another origin does not match by chance.
 pub(crate) fn checksum(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64_with_seed(bytes, SEED)
 }
 
-/// What computes [`checksum`] of bytes that come in pieces.
+/// Returns a hasher that computes the [`checksum`] of bytes that arrive in pieces.
 pub(crate) fn hasher() -> xxhash_rust::xxh3::Xxh3 {
     xxhash_rust::xxh3::Xxh3::with_seed(SEED)
 }
 
-/// [`checksum`] of numbers that come one after another and are not held in memory together.
+/// Computes the [`checksum`] of numbers that arrive one after another and are not in memory
+/// together.
 pub(crate) struct Summing {
     hasher: xxhash_rust::xxh3::Xxh3,
-    /// Handed over in pieces: the hasher takes longer to be called than to take eight bytes in.
+    /// A buffer for the hasher: a call of the hasher costs more than hashing eight bytes.
     waiting: Box<[u8; Self::PIECE]>,
     len: usize,
 }
@@ -120,14 +122,14 @@ impl Summing {
         }
     }
 
-    /// The checksum of all that was added, little-endian and without gaps.
+    /// Returns the checksum of all numbers that were added, little-endian and without gaps.
     pub(crate) fn sum(mut self) -> u64 {
         self.hasher.update(&self.waiting[..self.len]);
         self.hasher.digest()
     }
 }
 
-/// Fills a page with `content`, its checksum behind it, and zeros.
+/// Returns a page with `content`, followed by its checksum and zeros.
 pub(crate) fn sealed_page(mut content: Vec<u8>) -> Vec<u8> {
     let sum = checksum(&content);
     content.put_u64(sum);
@@ -136,7 +138,7 @@ pub(crate) fn sealed_page(mut content: Vec<u8>) -> Vec<u8> {
     content
 }
 
-/// Whether the first `len` bytes of a page are followed by their checksum.
+/// Returns whether the first `len` bytes of a page are followed by their checksum.
 pub(crate) fn page_is_sealed(page: &[u8], len: usize) -> bool {
     let mut reader = Reader::new(page);
     let Some(content) = reader.take(len) else { return false };

@@ -1,14 +1,16 @@
-//! A field of a record as a value: what `Flight::CARRIER` is.
+//! A field of a record as a value, e.g. `Flight::CARRIER`.
 
 use core::fmt;
 
 use crate::fields::{FixedStr, FixedStrError, Maybe};
 
-/// The field `F` of the record `R`. The macros make one constant for each field of a table's record.
+/// The field `F` of the record `R`. The macros define one constant for each field of a table's
+/// record.
 ///
-/// Costs nothing: a name, an offset and a function that borrows the field.
+/// Costs nothing: it holds a name, an offset and a function that borrows the field.
 ///
-/// Its comparisons make conditions ([`Predicate`](crate::predicate::Predicate)) for `Table::filter`.
+/// Its comparisons create conditions ([`Predicate`](crate::predicate::Predicate)) for
+/// `Table::filter`.
 pub struct Column<R, F> {
     name: &'static str,
     offset: usize,
@@ -16,10 +18,11 @@ pub struct Column<R, F> {
 }
 
 impl<R, F> Column<R, F> {
-    /// For the macros: `name` and `offset` are those of the field that `project` borrows.
+    /// Creates a column. For the macros: `name` and `offset` are those of the field that `project`
+    /// borrows.
     ///
     /// # Panics
-    /// If no `F` fits there.
+    /// If no `F` fits at this offset.
     #[doc(hidden)]
     #[must_use]
     pub const fn new(name: &'static str, offset: usize, project: fn(&R) -> &F) -> Self {
@@ -28,19 +31,19 @@ impl<R, F> Column<R, F> {
         Self { name, offset, project }
     }
 
-    /// The field's name, as in the schema.
+    /// Returns the field's name, as in the schema.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Bytes from the record's start to the field's.
+    /// Returns the offset in bytes of the field from the record's start.
     #[must_use]
     pub const fn offset(&self) -> usize {
         self.offset
     }
 
-    /// The field of one row.
+    /// Returns the field of one row.
     #[must_use]
     #[inline]
     pub fn of<'row>(&self, row: &'row R) -> &'row F {
@@ -49,7 +52,11 @@ impl<R, F> Column<R, F> {
 }
 
 impl<R, const N: usize> Column<R, FixedStr<N>> {
-    /// A text as a value of this column: [`FixedStr::new`], with an error that names the column.
+    /// Converts a text to a value of this column: [`FixedStr::new`], with an error that names the
+    /// column.
+    ///
+    /// # Errors
+    /// [`FixedStrError`] if it has more than `N` bytes or a zero byte.
     ///
     /// ```
     /// use pongo_core::column::Column;
@@ -63,19 +70,16 @@ impl<R, const N: usize> Column<R, FixedStr<N>> {
     /// # assert_eq!(flight.carrier, "UA");
     /// # Ok::<(), pongo_core::fields::FixedStrError>(())
     /// ```
-    ///
-    /// # Errors
-    /// [`FixedStrError`] if it has more than `N` bytes or a zero byte.
     pub fn text(&self, text: &str) -> Result<FixedStr<N>, FixedStrError> {
         FixedStr::new(text).map_err(|error| error.of_column(self.name))
     }
 }
 
 impl<R, const N: usize> Column<R, Maybe<FixedStr<N>>> {
-    /// A text as a value of this column: as for a column of `FixedStr`.
+    /// Converts a text to a value of this column, as for a column of `FixedStr`.
     ///
     /// # Errors
-    /// As there.
+    /// As for a column of `FixedStr`.
     pub fn text(&self, text: &str) -> Result<FixedStr<N>, FixedStrError> {
         FixedStr::new(text).map_err(|error| error.of_column(self.name))
     }

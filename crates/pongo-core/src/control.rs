@@ -1,21 +1,23 @@
-//! The `control` file: what processes share while the store is open. Volatile: whoever opens the store alone makes it
-//! anew. A shared writable map of atomic words; nothing in it is needed to recover.
+//! The `control` file: the state that processes share while the store is open. It is volatile: a
+//! process that opens the store alone rebuilds it. It is a shared writable map of atomic words;
+//! recovery needs nothing in it.
 //!
-//! | words | what |
+//! | words | purpose |
 //! | --- | --- |
-//! | 0..64 | identity, state, poison, writer's words, durable position, published counter, count of processes |
-//! | 64..512 | live count of marks files for each table |
-//! | 512.. | reader slots: groups of 64, one group a process |
+//! | 0..64 | identity, state, poison, writer, durable position, published counter, processes |
+//! | 64..512 | marks epoch of each table |
+//! | 512.. | reader slots: groups of 64, one group per process |
 //! | after | the snapshot ring: records of 1,024 words |
 //!
-//! | bytes that are locked, beyond the file's end | by whom |
+//! | locked bytes, beyond the file's end | holder |
 //! | --- | --- |
-//! | presence | shared: by each process that has the store open; alone: by one that recovers, makes or closes it |
-//! | entry | by the one process that tries to take presence |
-//! | writer, groups | by the process that writes; by each process, its group of reader slots |
+//! | presence | shared: processes with the store open; exclusive: recovery, creation, closing |
+//! | entry | the one process that is trying to acquire presence |
+//! | writer, groups | the process that writes; each process, for its group of reader slots |
 //!
-//! A snapshot is published by writing the next record of the ring and then storing its number in one word. A reader
-//! copies the record that the word names and believes the copy if the word has not moved on by a whole ring since.
+//! A snapshot is published by writing the next record of the ring and then storing its number in
+//! one word. A reader copies the record that the word names and trusts the copy if the word has
+//! since advanced by fewer than `RECORDS - 1` records.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -59,9 +61,9 @@ mod word {
 const MAGIC: u64 = u64::from_le_bytes(*b"PONGOCTL");
 const VERSION: u64 = 2;
 const READY: u64 = u64::from_le_bytes(*b"READY..!");
-/// Processes that can have a store open for reading at the same time with pins of their own.
+/// Number of processes that can have a store open for reading at the same time with their own pins.
 pub(crate) const GROUPS: usize = if cfg!(loom) { 2 } else { 64 };
-/// Pins of one process before it has to share.
+/// Number of pins that one process can hold before snapshots share them.
 pub(crate) const GROUP_SLOTS: usize = if cfg!(loom) { 2 } else { 64 };
 const RING: usize = word::SLOTS + GROUPS * GROUP_SLOTS;
 const RECORDS: u64 = if cfg!(loom) { 2 } else { 8 };
@@ -74,7 +76,7 @@ const _: () = assert!(RECORD_HEADER + 3 * MAX_TABLES <= RECORD_WORDS);
 const _: () = assert!(word::MARKS_EPOCH + MAX_TABLES <= word::SLOTS);
 const _: () = assert!(word::PLACE + place::WORDS <= word::MARKS_EPOCH);
 
-/// Byte ranges of the file that are locked; the bytes themselves mean nothing.
+/// Byte ranges of the file that are locked. The bytes themselves have no meaning.
 mod lock {
     pub(super) const PRESENCE: u64 = 1 << 32;
     pub(super) const WRITER: u64 = PRESENCE + 1;
@@ -82,32 +84,33 @@ mod lock {
     pub(super) const GROUPS: u64 = PRESENCE + 1024;
 }
 
-/// The open control file, mapped.
+/// The open, mapped control file.
 #[derive(Debug)]
 pub(crate) struct Control {
     words: Words,
-    /// Stand before the files, so that they are dropped before those are closed.
+    /// Declared before the files, so that these notes are dropped before the files are closed.
     _noted: [LockDescriptor; 2],
-    /// Holds presence and the reader group.
+    /// The description that holds presence and the reader group.
     presence: Arc<dyn File>,
-    /// Holds the writer lock, on a description of its own.
+    /// The description that holds the writer lock; a separate one.
     writer: Arc<dyn File>,
     /// Where this process sees the store.
     place: Place,
     /// Whether this process is counted among those that have the store open.
     counted: AtomicBool,
-    /// Held by who does something alone.
+    /// Held by the thread that works while this process has the store alone.
     alone: Mutex<()>,
-    /// Presence is held alone.
+    /// Whether presence is held exclusively.
     shut_out: AtomicBool,
 }
 
 /// How long to wait for the right to write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Wait {
-    /// As long as it takes.
+    /// Without limit.
     Forever,
-    /// Not beyond this moment, by at most some milliseconds; the past means not at all.
+    /// Until this moment, exceeded by at most some milliseconds. A moment in the past means no
+    /// wait.
     Until(Instant),
 }
 
@@ -117,49 +120,54 @@ impl Wait {
     }
 }
 
-/// How a process comes to a store.
+/// The result of entering a store.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Entered {
-    /// It has the store to itself: it recovers it.
+    /// This process has the store to itself and must recover it.
     Alone,
-    /// Others have the store open and ready.
+    /// Other processes have the store open and ready.
     Joined,
-    /// Others have it open, and it can share nothing with them.
+    /// Other processes have the store open, and this one cannot share it with them.
     Refused(Obstacle),
 }
 
-/// How a process has the right to write.
+/// How a process holds the right to write.
 ///
-/// A process that is the only one with the store open needs no system call for it: it says in a word that it is busy, and
-/// then looks whether another one has come. Whoever comes is counted first, and looks at that word once it has the
-/// lock. Both words are stored and loaded in one order for all (`SeqCst`), so at least one of the two sees the other.
+/// A process that is the only one with the store open needs no system call to write: it stores the
+/// number of its reader group in the `BUSY` word and then checks whether another process has been
+/// counted. A process that joins is counted first, and reads the `BUSY` word once it has the lock.
+/// Both words are stored and loaded in one total order (`SeqCst`), so at least one of the two
+/// processes sees the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Hold {
-    /// It is the only process; its word says that it is busy.
+    /// It is the only process; the `BUSY` word holds the number of its group.
     Alone,
-    /// It has the lock.
+    /// It holds the lock.
     Lock,
 }
 
-/// What came of trying to enter once.
+/// The result of one attempt to enter.
 enum Attempt {
     Entered(Entered),
-    /// Another process has the store alone.
+    /// Another process holds presence exclusively.
     Busy,
-    /// Others hold presence, and the store is not ready.
+    /// Other processes hold presence, and the store is not ready.
     Unready,
 }
 
-/// How often someone who has the lock looks whether a process that had no need for it is still busy.
+/// Poll interval while waiting for the writer lock until a deadline and, with the lock held, for a
+/// process that writes without it.
 const LOOK_AGAIN: Duration = Duration::from_micros(50);
 
-/// How long a process that cannot enter yet sleeps, at first and in the end: another one recovers, makes or closes the store.
+/// Shortest and longest sleep of a process that cannot enter yet because another one recovers,
+/// creates or closes the store.
 const WAIT: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(10));
-/// How long others may hold presence together without the store being ready. Nobody does who goes by the protocol.
+/// How long other processes may hold shared presence without the store being ready. A process that
+/// follows the protocol never does.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Control {
-    /// Opens the file, making it if it is not there, and maps it. Takes no lock.
+    /// Opens the file, creating it if it does not exist, and maps it. Takes no lock.
     pub(crate) fn open(storage: &dyn Storage) -> Result<Self, Fault> {
         let file = match storage.open(PATH) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match storage.create(PATH) {
@@ -169,18 +177,20 @@ impl Control {
             opened => opened,
         }
         .map_err(Fault::io("opening", PATH))?;
-        // Space is set aside once this process is alone; others may store to it now, and this changes no byte.
+        // Space is allocated once this process is alone. Other processes may be storing to the file
+        // now, and this changes no byte.
         if file.len().map_err(Fault::io("measuring", PATH))? < BYTES {
             file.set_len(BYTES).map_err(Fault::io("sizing", PATH))?;
         }
         if storage.reading_holes_takes_space() {
             file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
         }
-        // Through a description that no lock is ever held on: the map lives on in a child made by `fork`, and would keep
-        // the lock.
+        // Mapped through a description on which no lock is ever held: the map survives in a child
+        // made by `fork`, and would keep the lock.
         let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
         let open = || storage.open(PATH).map_err(Fault::io("opening", PATH));
-        // Should the second fail, the first's note goes before its file: a number that is noted is open.
+        // If the second open fails, the first note is dropped before its file is closed: a noted
+        // number always belongs to an open descriptor.
         let (presence, presence_noted) = LockDescriptor::open(open)?;
         let (writer, writer_noted) = LockDescriptor::open(open)?;
         let place = Place::of(storage).map_err(Fault::io("looking at", PATH))?;
@@ -196,10 +206,11 @@ impl Control {
         })
     }
 
-    /// Waits until this process is alone, or others have made the store ready.
+    /// Waits until this process is alone or other processes have made the store ready.
     ///
-    /// While another process recovers, makes or closes the store it waits for as long as that takes: that one holds presence
-    /// alone, and the kernel takes the lock from it should it die. There is no other wait.
+    /// Waits without limit while another process recovers, creates or closes the store: that
+    /// process holds presence exclusively, and the kernel releases the lock if it is killed. There
+    /// is no other unlimited wait.
     pub(crate) fn enter(&self) -> Result<Entered, Fault> {
         let (mut wait, mut unready) = (WAIT.0, None);
         loop {
@@ -227,9 +238,12 @@ impl Control {
         }
     }
 
-    /// One process at a time tries to enter, and none keeps presence that has not entered. So another one that holds it
-    /// together with this one has the store open, and what `control` says is of its lifetime: not what an earlier boot left
-    /// there, and not what a process left that had the store alone and died before it began.
+    /// Tries to enter once.
+    ///
+    /// Only one process at a time runs this, and a process that does not enter does not keep
+    /// presence. So a process that holds presence together with this one has the store open, and
+    /// the words in `control` date from its lifetime: they were not left by an earlier boot, nor by
+    /// a process that had the store alone and was killed before it started recovery.
     fn try_enter(&self) -> Result<Attempt, Fault> {
         let io = || Fault::io("locking", PATH);
         removable!("lock.entry", self.presence.lock(lock::ENTRY, 1, LockMode::Exclusive)).map_err(io())?;
@@ -241,7 +255,7 @@ impl Control {
         } else {
             self.judge()
         };
-        // Before the first store, which on a full disk would be a signal.
+        // Before the first store, which on a full disk would raise a signal.
         match attempt {
             Attempt::Entered(Entered::Alone) => {
                 let set_aside = removable!("space.control", self.presence.allocate(0, BYTES));
@@ -262,7 +276,7 @@ impl Control {
         Ok(attempt)
     }
 
-    /// Whether this process can join those who have the store open.
+    /// Checks whether this process can join those that have the store open.
     fn judge(&self) -> Attempt {
         if self.words.load(word::READY, Ordering::Acquire) != READY {
             return Attempt::Unready;
@@ -280,13 +294,14 @@ impl Control {
         Attempt::Entered(obstacle.map_or(Entered::Joined, Entered::Refused))
     }
 
-    /// Before this process stores to the file: takes the space that the stores may need (nothing on most file systems).
+    /// Reserves the space that stores to the file may need; called before this process stores to
+    /// it. Does nothing on most file systems.
     pub(crate) fn make_writable(&self) -> Result<(), Fault> {
         self.words.make_writable(0..WORDS).map_err(Fault::io("making pages writable of", PATH))
     }
 
-    /// Before a pin of this group is set or taken away: the same for the words of the group. A call of the system only where
-    /// stores may need space.
+    /// Reserves the space that stores to the words of this group may need; called before one of its
+    /// pins is set or cleared. Makes a system call only where stores may need space.
     #[inline]
     pub(crate) fn make_pins_writable(&self, group: usize) -> Result<(), Fault> {
         if !self.words.stores_may_take_space() {
@@ -298,22 +313,23 @@ impl Control {
             .map_err(Fault::io("making pages writable of", PATH))
     }
 
-    /// After recovery: others may join.
+    /// Marks the store ready and lets other processes join. Called after recovery.
     pub(crate) fn admit_others(&self) -> Result<(), Fault> {
         self.make_writable()?;
         self.words.store(word::READY, READY, Ordering::Release);
         self.share()
     }
 
-    /// Others may have the store open too, if it is ready.
+    /// Makes presence shared, so that other processes can have the store open too, if it is ready.
     fn share(&self) -> Result<(), Fault> {
         self.presence.try_lock(lock::PRESENCE, 1, LockMode::Shared).map_err(Fault::io("locking", PATH))?;
         self.shut_out.store(false, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Does something while no other process has the store open, nor opens it; nothing if one has. Then others are let in again:
-    /// if that fails, [`let_others_in`](Self::let_others_in) tries once more.
+    /// Runs `work` while no other process has the store open or can open it. Does nothing if one
+    /// has it open. Afterwards presence is shared again; if that fails,
+    /// [`let_others_in`](Self::let_others_in) retries.
     pub(crate) fn while_alone<E: From<Fault>>(&self, work: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
         let _alone = self.alone.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.try_be_alone()? {
@@ -325,7 +341,8 @@ impl Control {
         done.and(shared.map_err(E::from))
     }
 
-    /// Others that wait to open the store may, if they could not be let in when it was done alone what was to be.
+    /// Shares presence if that failed after work that was done alone, so that processes waiting to
+    /// open the store can do so.
     #[inline]
     pub(crate) fn let_others_in(&self) {
         if self.shut_out.load(Ordering::Relaxed) {
@@ -335,29 +352,30 @@ impl Control {
 
     #[cold]
     fn share_again(&self) {
-        // While another thread is at work alone it is not for this one to let others in.
+        // While another thread works alone, this one must not share presence.
         match self.alone.try_lock() {
             Err(TryLockError::WouldBlock) => {}
-            // Also if it panicked.
+            // Also if that thread panicked.
             _alone => _ = self.share(),
         }
     }
 
-    /// Whether this process has the store to itself; if so it holds presence exclusively from now on.
+    /// Returns whether this process has the store to itself. If so, it holds presence exclusively
+    /// from now on.
     pub(crate) fn try_be_alone(&self) -> Result<bool, Fault> {
         self.presence.try_lock(lock::PRESENCE, 1, LockMode::Exclusive).map_err(Fault::io("locking", PATH))
     }
 
-    /// From here on the others know of this process.
+    /// Counts this process: from here on other processes see it.
     fn count(&self) {
         self.counted.store(true, Ordering::Relaxed);
         self.words.fetch_add(word::PROCESSES, 1, Ordering::SeqCst);
     }
 
-    /// Gives presence and everything else up that this process has locked. To close the files would not do: a child that is
-    /// being made by `fork` may have them too.
+    /// Releases presence and every other lock of this process. Closing the files would not be
+    /// enough: a child that is being created by `fork` may have them too.
     pub(crate) fn leave(&self) {
-        // Where there is no space for it, this process is counted on, as one that was killed is.
+        // If there is no space for the store, this process stays counted, like one that was killed.
         if self.counted.swap(false, Ordering::Relaxed) && self.make_writable().is_ok() {
             self.words.fetch_add(word::PROCESSES, u64::MAX, Ordering::SeqCst);
         }
@@ -365,8 +383,8 @@ impl Control {
         let _ = self.presence.unlock(lock::PRESENCE, lock::GROUPS + GROUPS as u64 - lock::PRESENCE);
     }
 
-    /// Whether what the last holder left was written under this cache identity for this store, unpoisoned: then every
-    /// byte that any process wrote is still readable.
+    /// Returns whether the last holder left a ready, unpoisoned file for this store under this
+    /// cache identity: then every byte that any process wrote is still readable.
     pub(crate) fn survived(&self, store: u128, identity: Option<[u8; 32]>) -> bool {
         let Some(identity) = identity else { return false };
         self.words.load(word::MAGIC, Ordering::Acquire) == MAGIC
@@ -384,14 +402,15 @@ impl Control {
         })
     }
 
-    /// The store's number, as the file says it.
+    /// Returns the store's number as the file states it.
     pub(crate) fn store(&self) -> u128 {
         u128::from(self.words.load(word::STORE_LOW, Ordering::Relaxed))
             | u128::from(self.words.load(word::STORE_HIGH, Ordering::Relaxed)) << 64
     }
 
-    /// Makes the file anew: not ready, nothing published. Whether it was poisoned stays until [`heal`](Self::heal): should this
-    /// recovery not get to its end, the next one is to know. The caller holds presence alone.
+    /// Rebuilds the file: not ready, nothing published. The poison word is kept until
+    /// [`heal`](Self::heal): if this recovery does not complete, the next one must know. The caller
+    /// holds presence exclusively.
     pub(crate) fn rebuild(&self, store: u128, identity: Option<[u8; 32]>, salt: Salt) {
         self.words.store(word::READY, 0, Ordering::Release);
         for i in 0..WORDS {
@@ -414,17 +433,19 @@ impl Control {
         self.count();
     }
 
-    /// Waits for the right to write: `None` if another process still has it when the wait is over. `group` is this
-    /// process's group of reader slots.
+    /// Waits for the right to write. Returns `None` if another process still has it when the wait
+    /// is over. `group` is this process's group of reader slots.
     pub(crate) fn lock_writer(&self, group: usize, wait: Wait) -> Result<Option<Hold>, Fault> {
         let io = || Fault::io("locking", PATH);
         let mine = group as u64 + 1;
         let swap = |from, to| {
             self.words.compare_exchange(word::BUSY, from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
-        // Not where the store with which the right is given up may find no space.
+        // Not where storing to a mapped word may need disk space: the store that releases the right
+        // might find none.
         if !self.words.stores_may_take_space() && self.is_lone() && swap(0, mine) {
-            // Whoever was counted before this load is seen by it; whoever is counted after it sees the word above.
+            // This load sees every process that was counted before it; a process that is counted
+            // after it sees the word stored above.
             if self.is_lone() {
                 return Ok(Some(Hold::Alone));
             }
@@ -436,14 +457,14 @@ impl Control {
         match self.wait_for_busy(wait) {
             Ok(true) => Ok(Some(Hold::Lock)),
             not_now => {
-                // Nobody knows that it is held.
+                // The caller does not learn that the lock is held.
                 let _ = self.writer.unlock(lock::WRITER, 1);
                 not_now.map(|_| None).map_err(io())
             }
         }
     }
 
-    /// Locks the writer's byte. `false`: the wait is over.
+    /// Locks the writer's byte. Returns `false` if the wait is over.
     fn lock_writer_file(&self, wait: Wait) -> std::io::Result<bool> {
         if wait == Wait::Forever {
             return self.writer.lock(lock::WRITER, 1, LockMode::Exclusive).map(|()| true);
@@ -459,10 +480,10 @@ impl Control {
         }
     }
 
-    /// Waits until nobody writes who had no need for the lock. `false`: the wait is over before.
+    /// Waits until no process writes without the lock. Returns `false` if the wait is over first.
     fn wait_for_busy(&self, wait: Wait) -> std::io::Result<bool> {
         while let Some(busy) = self.words.load(word::BUSY, Ordering::SeqCst).checked_sub(1) {
-            // It goes on while its process lives, which its lock on its group says.
+            // It keeps the right while it runs; its lock on its group shows that it does.
             if !self.writer.is_locked(lock::GROUPS + busy, 1, LockMode::Exclusive)? {
                 break;
             }
@@ -474,7 +495,7 @@ impl Control {
         Ok(true)
     }
 
-    /// Gives the right to write up.
+    /// Releases the right to write.
     pub(crate) fn unlock_writer(&self, hold: Hold) {
         match hold {
             Hold::Alone => self.words.store(word::BUSY, 0, Ordering::SeqCst),
@@ -484,13 +505,14 @@ impl Control {
         }
     }
 
-    /// Whether no other process has the store open, as far as is known: one that was killed may still be counted.
+    /// Returns whether no other process has the store open, as far as is known: a process that was
+    /// killed may still be counted.
     #[inline]
     pub(crate) fn is_lone(&self) -> bool {
         self.words.load(word::PROCESSES, Ordering::SeqCst) == 1
     }
 
-    /// Claims a group of reader slots for this process.
+    /// Claims a group of reader slots for this process. Returns `None` if all groups are taken.
     pub(crate) fn claim_group(&self) -> Result<Option<usize>, Fault> {
         for group in 0..GROUPS {
             let place = lock::GROUPS + group as u64;
@@ -499,7 +521,8 @@ impl Control {
                 for slot in 0..GROUP_SLOTS {
                     self.words.store(word::SLOTS + group * GROUP_SLOTS + slot, 0, Ordering::Release);
                 }
-                // Whoever had it and died busy is busy no more.
+                // The process that had the group may have been killed while `BUSY` held its number,
+                // so the word is cleared.
                 let stale = group as u64 + 1;
                 let _ =
                     self.words.compare_exchange(word::BUSY, stale, 0, Ordering::SeqCst, Ordering::Relaxed);
@@ -509,7 +532,7 @@ impl Control {
         Ok(None)
     }
 
-    /// The word of one reader slot: 0, or the pinned `Seq` + 1.
+    /// Returns the index of the word of one reader slot. The word is 0, or the pinned `Seq` + 1.
     #[inline]
     fn slot(group: usize, slot: usize) -> usize {
         word::SLOTS + group * GROUP_SLOTS + slot
@@ -532,25 +555,28 @@ impl Control {
         self.words.store(Self::slot(group, slot), 0, Ordering::Release);
     }
 
-    /// Snapshots below this `Seq` may have lost rows.
+    /// Returns the `Seq` below which snapshots may have lost rows.
     #[inline]
     pub(crate) fn horizon(&self) -> Seq {
         Seq(self.words.load(word::HORIZON, Ordering::SeqCst))
     }
 
-    /// The lowest `Seq` that any snapshot shows, of those there are and those that will begin.
+    /// Returns the lowest `Seq` that any snapshot shows, of those that exist and those that will
+    /// begin.
     ///
-    /// The horizon goes to the newest published `Seq` first, and the pins are looked at behind it. A reader pins first and
-    /// looks at the horizon behind that; all four are in one order for all (`SeqCst`). So a pin that is not seen here
-    /// belongs to a reader that sees the horizon, and begins anew if it is below.
+    /// The horizon is raised to the newest published `Seq` first, and the pins are read after that.
+    /// A reader sets its pin first and reads the horizon after that. All four operations are in one
+    /// total order (`SeqCst`). So a pin that is not seen here belongs to a reader that sees the
+    /// horizon, and that starts again if its `Seq` is below it.
     pub(crate) fn seen_from(&self) -> Seq {
         if self.make_writable().is_err() {
-            // Without space for the horizon nobody can be asked: everything may be seen.
+            // Without space to store the horizon, readers cannot be told: every `Seq` may still be
+            // seen.
             return Seq(0);
         }
         let (_, published) = self.published();
         let newest = published.seq.max(self.horizon());
-        // Of several that ask at once none takes it back.
+        // A maximum: concurrent callers never lower the horizon.
         removable!("pin.horizon.write", {
             self.words.fetch_max(word::HORIZON, newest.0, Ordering::SeqCst);
         });
@@ -566,12 +592,13 @@ impl Control {
         Seq(oldest)
     }
 
-    /// Whether a group of reader slots is some living process's. If that cannot be said, it is.
+    /// Returns whether a running process holds a group of reader slots; `true` if that cannot be
+    /// determined.
     fn is_group_held(&self, group: usize) -> bool {
         self.writer.is_locked(lock::GROUPS + group as u64, 1, LockMode::Exclusive).unwrap_or(true)
     }
 
-    /// A recovery got to its end: what is in memory is on the disk.
+    /// Clears the poison word: a recovery completed, so everything in memory is on disk.
     pub(crate) fn heal(&self) {
         self.words.store(word::POISON, 0, Ordering::SeqCst);
     }
@@ -593,7 +620,7 @@ impl Control {
         self.words.store(word::SALT, salt.0, Ordering::Release);
     }
 
-    /// Who wrote last: a number that each open store of each process draws for itself.
+    /// Returns the last writer: a number that each open store of each process draws for itself.
     pub(crate) fn owner(&self) -> u64 {
         self.words.load(word::OWNER, Ordering::Acquire)
     }
@@ -610,7 +637,7 @@ impl Control {
         self.words.fetch_max(word::DURABLE, pos.0, Ordering::AcqRel);
     }
 
-    /// The journal position behind the newest checkpoint.
+    /// Returns the journal position directly after the newest checkpoint.
     pub(crate) fn checkpoint(&self) -> JournalPos {
         JournalPos(self.words.load(word::CHECKPOINT, Ordering::Acquire))
     }
@@ -619,8 +646,8 @@ impl Control {
         self.words.store(word::CHECKPOINT, pos.0, Ordering::Release);
     }
 
-    /// Whether the newest durable checkpoint says that the store was closed cleanly, so that the next writer must first
-    /// replace it.
+    /// Returns whether the newest durable checkpoint says that the store was closed cleanly, so
+    /// that the next writer must first replace it.
     pub(crate) fn is_clean(&self) -> bool {
         self.words.load(word::CLEAN, Ordering::Acquire) != 0
     }
@@ -629,7 +656,8 @@ impl Control {
         self.words.store(word::CLEAN, u64::from(clean), Ordering::Release);
     }
 
-    /// Whether a writer of another process may have dirtied files since the newest checkpoint.
+    /// Returns whether a writer of another process may have dirtied files since the newest
+    /// checkpoint.
     pub(crate) fn is_foreign_dirty(&self) -> bool {
         self.words.load(word::FOREIGN_DIRTY, Ordering::Acquire) != 0
     }
@@ -638,7 +666,8 @@ impl Control {
         self.words.store(word::FOREIGN_DIRTY, u64::from(dirty), Ordering::Release);
     }
 
-    /// How often a process told that it made marks files for a table, since `control` was built.
+    /// Returns how many times a process announced new marks files of a table since `control` was
+    /// rebuilt.
     #[inline]
     pub(crate) fn marks_epoch(&self, table: TableId) -> u64 {
         self.words.load(word::MARKS_EPOCH + table.0 as usize % MAX_TABLES, Ordering::Acquire)
@@ -652,14 +681,16 @@ impl Control {
         RING + (counter % RECORDS) as usize * RECORD_WORDS
     }
 
-    /// Publishes a state. The caller is the only publisher: it holds the writer lock, or its process does.
+    /// Publishes a state. The caller is the only publisher: it holds the writer lock, or its
+    /// process does.
     pub(crate) fn publish(&self, state: &State) {
         if cfg!(all(debug_assertions, not(loom))) {
             self.assert_grows(state);
         }
         let counter = self.words.load(word::PUBLISHED, Ordering::Relaxed) + 1;
         let at = Self::record(counter);
-        // Whoever sees a word of this record sees that the record before it was published.
+        // A reader that sees a word of this record also sees that the record before it was
+        // published.
         removable!("control.publish.fence", fence(Ordering::Release));
         let put = |i: usize, value: u64| self.words.store(at + i, value, Ordering::Relaxed);
         put(0, state.seq.0);
@@ -677,7 +708,7 @@ impl Control {
         self.words.store(word::PUBLISHED, counter, Ordering::Release);
     }
 
-    /// Published `Seq` and lengths never decrease while anyone holds presence.
+    /// Asserts that the published `Seq` and lengths never decrease while a process holds presence.
     fn assert_grows(&self, state: &State) {
         let (_, before) = self.published();
         assert!(before.seq <= state.seq, "{} was published, now {}", before.seq, state.seq);
@@ -688,13 +719,14 @@ impl Control {
         }
     }
 
-    /// Number of the newest published record: changes whenever something is published.
+    /// Returns the number of the newest published record, which changes whenever a state is
+    /// published.
     #[inline]
     pub(crate) fn published_counter(&self) -> u64 {
         self.words.load(word::PUBLISHED, Ordering::Acquire)
     }
 
-    /// Copies the newest published state, with the number of its record.
+    /// Copies the newest published state and returns it with the number of its record.
     pub(crate) fn published(&self) -> (u64, State) {
         loop {
             let counter = self.published_counter();
@@ -714,8 +746,8 @@ impl Control {
                     .collect(),
             };
             removable!("control.read.fence", fence(Ordering::Acquire));
-            // The record is written again only for `counter + RECORDS`, which begins after `counter + RECORDS - 1` was
-            // published.
+            // The record is overwritten only for `counter + RECORDS`, which begins after
+            // `counter + RECORDS - 1` was published.
             if self.words.load(word::PUBLISHED, Ordering::Relaxed).wrapping_sub(counter) < RECORDS - 1 {
                 return (counter, state);
             }
@@ -728,8 +760,9 @@ mod tests {
     use super::*;
     use crate::storage::MemoryStorage;
 
-    /// What a process left that was killed, perhaps in an earlier boot, says that the store is ready. Of several that come at
-    /// once one finds itself alone, and the others wait until it has recovered.
+    /// Tests opening with a control file left by a killed process, perhaps in an earlier boot,
+    /// which says that the store is ready. Of several processes that open the store at once, one
+    /// finds itself alone, and the others wait until it has recovered.
     #[test]
     #[cfg(not(loom))]
     fn nobody_enters_before_the_store_is_recovered() -> Result<(), Fault> {
@@ -762,7 +795,7 @@ mod tests {
                         Entered::Joined => assert!(recovered.load(Ordering::SeqCst), "round {round}"),
                         Entered::Refused(obstacle) => panic!("{obstacle:?}"),
                     }
-                    // So that none is left alone by the others.
+                    // So that no process finds itself alone because the others left.
                     together.wait();
                     control.leave();
                 };
@@ -784,13 +817,13 @@ mod tests {
         assert_eq!(control.seen_from(), Seq(0));
         control.publish(&State { seq: Seq(7), ..State::default() });
         assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(7)));
-        // Whoever read the `Seq` before, and pins now, sees the horizon above it.
+        // A reader that read the `Seq` before, and pins now, sees the horizon above it.
         assert!(control.try_pin(group, 3, Seq(5)) && control.horizon() > Seq(5));
         control.unpin(group, 3);
         assert!(control.try_pin(group, 3, Seq(7)));
         control.publish(&State { seq: Seq(9), ..State::default() });
         assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(9)));
-        // Another process pins, and ends without taking its pin away.
+        // Another process pins, and ends without clearing its pin.
         let other = Control::open(&storage)?;
         assert_eq!(other.enter()?, Entered::Joined);
         let group_of_other = other.claim_group()?.expect("there are others");

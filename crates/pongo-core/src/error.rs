@@ -1,4 +1,5 @@
-//! What can go wrong, by operation. Each message says what was expected, what was found, where, and what to do.
+//! The error types, one per operation. Each message states what was expected, what was found,
+//! where, and what to do.
 
 use std::io;
 
@@ -6,8 +7,9 @@ use thiserror::Error;
 
 use crate::storage::{FileError, is_of_opening, is_out_of_descriptors, is_out_of_memory};
 
-/// What a program prints that returns an error from `main`: the message, not the enum around it. Every public error type has
-/// this in place of a derived `Debug`.
+/// Implements `Debug` as `Display`, so that a program that returns an error from `main` prints the
+/// message and not the enum around it. Every public error type uses this instead of a derived
+/// `Debug`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! debug_is_display {
@@ -37,15 +39,15 @@ debug_is_display!(
     FileError,
 );
 
-/// An operation of the file system that failed.
+/// A failed file system operation.
 #[derive(Error)]
 #[error("{what} {path} failed: {source}{}", mend(.source))]
 pub struct IoFailure {
-    /// What was being done, e.g. `writing`.
+    /// The operation, e.g. `writing`.
     pub what: &'static str,
-    /// To which file, relative to the store's folder.
+    /// The file, relative to the store's folder.
     pub path: String,
-    /// What the system said.
+    /// The error that the operating system returned.
     #[source]
     pub source: io::Error,
 }
@@ -81,12 +83,12 @@ fn detail(error: &io::Error) -> Option<&FileError> {
     error.get_ref()?.downcast_ref()
 }
 
-/// The error of the file system below another one, if that is what it comes from.
+/// Returns the I/O error in an error's source chain, if one is present.
 fn io_below<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// As [`mend`], for an error of another layer.
+/// Returns the hint for an error of another layer.
 fn mend_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
     io_below(error).map_or("", |error| match error.kind() {
         io::ErrorKind::NotFound => {
@@ -96,7 +98,7 @@ fn mend_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'stat
     })
 }
 
-/// As [`mend`], for the folder of a store.
+/// Returns the hint for an error at the folder of a store.
 fn mend_folder(error: &io::Error) -> &'static str {
     let tried = detail(error).map(FileError::operation);
     match error.kind() {
@@ -113,7 +115,7 @@ fn mend_folder(error: &io::Error) -> &'static str {
     }
 }
 
-/// Bytes on disk that are not what they must be.
+/// Bytes on disk that differ from the expected ones.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error(
     "{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup"
@@ -121,25 +123,25 @@ fn mend_folder(error: &io::Error) -> &'static str {
 pub struct Corruption {
     /// The file, relative to the store's folder.
     pub file: String,
-    /// Where in it.
+    /// The offset of the damage in the file.
     pub offset: u64,
-    /// What belongs there.
+    /// The expected content.
     pub expected: String,
-    /// What is there.
+    /// The content that was found.
     pub found: String,
 }
 
-/// What the layers below the store can meet: every operation's error wraps it.
+/// An error of the layers below the store. The error of every operation wraps it.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The file system said no.
+    /// The file system returned an error.
     #[error(transparent)]
     Io(#[from] IoFailure),
-    /// Bytes on disk are not what they must be.
+    /// Bytes on disk differ from the expected ones.
     #[error(transparent)]
     Corrupt(#[from] Corruption),
-    /// A chunk that a snapshot needs is gone: the snapshot was pinned by no one for too long.
+    /// A chunk that a snapshot needs was deleted: the snapshot was unpinned for too long.
     #[error("{file} is gone: it held only rows that no live snapshot sees; begin a new read transaction")]
     SnapshotTooOld {
         /// The chunk's file.
@@ -148,7 +150,7 @@ pub enum Fault {
     /// A limit of this version was reached.
     #[error("{what}: the limit is {limit}")]
     Limit {
-        /// What was too many or too long.
+        /// The quantity that is too large.
         what: String,
         /// The limit.
         limit: u64,
@@ -156,22 +158,22 @@ pub enum Fault {
     /// The index layer failed.
     #[error("index of table {table}: {source}{}", mend_below(&**.source))]
     Index {
-        /// Which table's.
+        /// The table of the index.
         table: String,
-        /// Why.
+        /// The error of the index layer.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 impl Fault {
-    /// Wraps an I/O error with what was being done to which file.
+    /// Returns a function that wraps an I/O error with the operation and the file.
     pub fn io<P: Into<String>>(what: &'static str, path: P) -> impl FnOnce(io::Error) -> Self {
         // The path becomes a `String` only if there is an error.
         move |source| Self::Io(IoFailure { what, path: path.into(), source })
     }
 
-    /// A damaged place.
+    /// Creates a [`Corruption`] error.
     pub fn corrupt(
         file: impl Into<String>,
         offset: u64,
@@ -186,15 +188,16 @@ impl Fault {
         })
     }
 
-    /// Whether a sync ran and failed: then no one can say what the disk holds, and no later sync will tell. One that did not
-    /// come to run, because the file or folder could not be opened, is none.
+    /// Returns whether a sync was executed and failed. The content of the disk is then unknown, and
+    /// no later sync can establish it. A sync that was not executed, because the file or folder
+    /// could not be opened, does not count.
     #[must_use]
     pub fn is_failed_sync(&self) -> bool {
         matches!(self, Self::Io(failure) if failure.what == Self::SYNCING && !is_of_opening(&failure.source))
     }
 
-    /// Whether the process or the system had no descriptor, no map or no memory for it at that moment. Nothing was done: what
-    /// asked can be tried again.
+    /// Returns whether the process or the system had no descriptor, map or memory left for the
+    /// operation. Nothing was done, so the caller can try again.
     #[must_use]
     pub fn is_exhausted(&self) -> bool {
         let out_of = |error: &io::Error| is_out_of_descriptors(error) || is_out_of_memory(error);
@@ -206,11 +209,12 @@ impl Fault {
         !self.is_failed_sync() && error.is_some_and(out_of)
     }
 
-    /// What [`IoFailure::what`] says of every sync, and of nothing else.
+    /// The value of [`IoFailure::what`] for every sync, and for no other operation.
     pub(crate) const SYNCING: &str = "syncing";
 
-    /// Whether this is a full disk or quota, which a caller can mend and try again. A sync that met a full disk is not:
-    /// what it should have written may be lost.
+    /// Returns whether the cause is a full disk or quota, so that the caller can free space and try
+    /// again. Returns `false` for a sync that failed on a full disk: the data that it should have
+    /// written may be lost.
     #[must_use]
     pub fn is_full(&self) -> bool {
         let error = match self {
@@ -223,7 +227,7 @@ impl Fault {
     }
 }
 
-/// A table's rows in the store are laid out otherwise than the program's type says.
+/// The stored layout of a table's rows differs from the layout of the program's type.
 #[derive(Error)]
 #[error(
     "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout; or name another table in the new one, and copy the rows over with both types:\n{diff}"
@@ -231,11 +235,11 @@ impl Fault {
 pub struct SchemaMismatch {
     /// The table.
     pub table: String,
-    /// The two layouts side by side.
+    /// A comparison of the two layouts.
     pub diff: crate::schema::SchemaDiff,
 }
 
-/// Why a store could not be opened.
+/// An error while opening a store.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -246,44 +250,44 @@ pub enum OpenError {
     NotAStore {
         /// The folder.
         path: String,
-        /// What is in it.
+        /// The content of the folder.
         found: String,
     },
-    /// The store was written in a newer version of the format, or in one that never was.
+    /// The store has a newer format version, or one that no release wrote.
     #[error(
         "{path} has format version {found}, this library reads versions up to {expected}; open it with the version of PongoDB that wrote it, or a newer one"
     )]
     Version {
         /// The folder.
         path: String,
-        /// The newest that this library reads.
+        /// The newest version that this library reads.
         expected: u32,
-        /// What the file says.
+        /// The version in the file.
         found: u32,
     },
-    /// The store is of an older version of the format, and a process has it open, so that it cannot be
-    /// upgraded.
+    /// The store has an older format version and cannot be upgraded because another process has it
+    /// open.
     #[error(
         "{path} has format version {found} and is open in another process, which writes that version; close it there: whoever opens it alone upgrades it to version {expected}"
     )]
     OlderInUse {
         /// The folder.
         path: String,
-        /// To which version it would be upgraded.
+        /// The version to which the store would be upgraded.
         expected: u32,
-        /// What the file says.
+        /// The version in the file.
         found: u32,
     },
-    /// The store was written on a machine of the other byte order.
+    /// The store was written on a machine with the other byte order.
     #[error(
         "{path} was written with {found} byte order, this machine and the format are {expected}; move the rows by exporting them there"
     )]
     ByteOrder {
         /// The folder.
         path: String,
-        /// This machine's.
+        /// The byte order of this machine.
         expected: &'static str,
-        /// The file's.
+        /// The byte order of the file.
         found: &'static str,
     },
     /// The path is not a folder that can be read and written.
@@ -291,7 +295,7 @@ pub enum OpenError {
     Folder {
         /// The path.
         path: String,
-        /// What the system said.
+        /// The error that the operating system returned.
         #[source]
         source: io::Error,
     },
@@ -302,10 +306,10 @@ pub enum OpenError {
     AlreadyOpen {
         /// The folder.
         path: String,
-        /// Which options differ.
+        /// The options that differ.
         differs: String,
     },
-    /// Another process has the store open, and this one cannot share its memory with it.
+    /// Another process has the store open, and this process cannot share its memory with it.
     #[error(
         "{path} is open in another process that does not share memory with this one: expected {expected}, found {found}; \
          close it there first, or open it on the same machine and through the same file system as that process"
@@ -313,33 +317,33 @@ pub enum OpenError {
     NotShared {
         /// The folder.
         path: String,
-        /// What two processes with the store open must have in common, as this process has it.
+        /// The environment of this process, which all processes with the store open must share.
         expected: String,
-        /// What the other process has.
+        /// The environment of the other process.
         found: String,
     },
     /// This machine cannot hold a store.
     #[error("PongoDB needs a 64-bit little-endian machine with pages of at most 4096 bytes, found {found}")]
     Machine {
-        /// What this machine is.
+        /// A description of this machine.
         found: String,
     },
-    /// Something below failed.
+    /// A lower layer failed.
     #[error("opening the store: {0}")]
     Fault(#[from] Fault),
 }
 
-/// Why something could not be read.
+/// An error of a read operation.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The handle was inherited through `fork`.
     #[error("this store handle was inherited through fork(): a child process opens the store anew")]
     Forked,
-    /// There is no table of that type in the snapshot's store, or it has another layout.
+    /// The table has another layout than the type.
     #[error(transparent)]
     Schema(#[from] Box<SchemaMismatch>),
-    /// A row's bytes are not a value of its type.
+    /// The bytes of a row are not a valid value of its type.
     #[error(
         "row {row} of table {table} holds bytes that are not a valid `{record}`: a bool, enum or other restricted field has a forbidden value; the file was changed from outside, restore it from a backup"
     )]
@@ -351,7 +355,7 @@ pub enum ReadError {
         /// The row.
         row: crate::ids::RowId,
     },
-    /// No index begins with the columns that were asked for.
+    /// No index begins with the requested columns.
     #[error(
         "table {table} has no index that begins with `{asked}`: it has its key and `{known}`; write `#[pongo(index)]` above the field, or `#[pongo(index({asked}))]` above the struct"
     )]
@@ -360,16 +364,16 @@ pub enum ReadError {
         table: &'static str,
         /// The columns.
         asked: String,
-        /// The indexes that there are, divided by "`, `".
+        /// The existing indexes, separated by "`, `".
         known: String,
     },
-    /// A range whose start is behind its end.
+    /// The start of a range is after its end.
     #[error("a range of table {table} starts behind its end: exchange its bounds")]
     StartAfterEnd {
         /// The table.
         table: &'static str,
     },
-    /// A cursor that belongs to another table or index.
+    /// The cursor belongs to another table or index.
     #[error(
         "the cursor was not made by this index of table {table}: give it to a range of the index that made it"
     )]
@@ -382,10 +386,10 @@ pub enum ReadError {
     ExternalKey {
         /// The table.
         table: String,
-        /// Why.
+        /// The cause.
         source: crate::fields::HeapError,
     },
-    /// Something below failed.
+    /// A lower layer failed.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
@@ -394,7 +398,7 @@ fn numbered(row: &Option<crate::ids::RowId>) -> String {
     row.map_or_else(String::new, |row| format!(" (row {row})"))
 }
 
-/// Why a write transaction could not begin or go on. Nothing was changed.
+/// An error that keeps a write transaction from starting or continuing. Nothing was changed.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum WriteError {
@@ -406,7 +410,7 @@ pub enum WriteError {
         "the store is poisoned: a write or sync failed earlier ({reason}), so what the disk holds is not known; close it in every process and open it again, which recovers every acknowledged commit"
     )]
     Poisoned {
-        /// What failed, as far as this process knows.
+        /// The operation that failed, as far as this process knows.
         reason: String,
     },
     /// The table has another layout than the type.
@@ -421,10 +425,11 @@ pub enum WriteError {
     KeyTooLong {
         /// The table.
         table: String,
-        /// Its bytes.
+        /// The length of the key in bytes.
         len: usize,
     },
-    /// Two external keys have one digest, of 128 bits: that happens where someone looks for such keys.
+    /// Two external keys have the same 128-bit digest. In practice only keys that were searched for
+    /// have this property.
     #[error(
         "key {key} has the same digest (xxh3, 128 bits) as key {in_the_way}, which is in table {table}; a table holds one of the two: \
          put another byte behind this one, say, or delete that one first"
@@ -432,12 +437,12 @@ pub enum WriteError {
     SameDigest {
         /// The table.
         table: String,
-        /// The key that was to be put.
+        /// The key to be inserted.
         key: String,
-        /// The key that is there.
+        /// The existing key.
         in_the_way: String,
     },
-    /// `insert` met a row with the same key.
+    /// `insert` found a row with the same key.
     #[error(
         "table {table} has a row with key {key} already; use `put` to replace it or `update` to change it"
     )]
@@ -447,7 +452,7 @@ pub enum WriteError {
         /// The key, field by field.
         key: String,
     },
-    /// Another row has the same value in a field, or fields, that are unique.
+    /// Another row has the same value in a unique field or combination of fields.
     #[error(
         "table {table} takes one row for each `{index}`: expected a new value, found {value} in the row with key \
          {in_the_way}{}; change or delete that row first, or give this one another value",
@@ -460,12 +465,13 @@ pub enum WriteError {
         index: String,
         /// The value, field by field.
         value: String,
-        /// The key of the row that has it, field by field.
+        /// The key of the existing row, field by field.
         in_the_way: String,
-        /// Its number; a row that was put by this transaction has none yet.
+        /// The number of the existing row. `None` for a row that this transaction inserted, which
+        /// has no number yet.
         row: Option<crate::ids::RowId>,
     },
-    /// The type says `unique` of fields of which the table does not know it.
+    /// The type declares an index as unique that is not unique in the table.
     #[error(
         "`{record}` says that `{index}` is unique, and table {table} was made without that: expected an index `unique \
          {index}`, found {found}; take `unique` off the type, or name another table in it, which is then made with \
@@ -481,13 +487,13 @@ pub enum WriteError {
         /// The table's unique indexes.
         found: String,
     },
-    /// A savepoint is not one that this transaction can go back to.
+    /// The transaction cannot roll back to this savepoint.
     #[error(
         "expected a savepoint of this transaction that has not ended, found {found}; a savepoint ends with its transaction, \
          when it is released, and when an outer one is released or rolled back to: make another with `tx.savepoint()`"
     )]
     Savepoint {
-        /// Whose it is.
+        /// The transaction to which the savepoint belongs, or its state.
         found: &'static str,
     },
     /// The closure of `update` changed the row's key.
@@ -498,14 +504,18 @@ pub enum WriteError {
     KeyChanged {
         /// The table.
         table: String,
-        /// The key before.
+        /// The key before the call.
         before: String,
-        /// And after.
+        /// The key after the call.
         after: String,
     },
-    /// A write of `extend` failed, or the iterator that was given to it panicked: rows that it had given are lost. Or a function
-    /// that was given to `modify`, `retain` or `extract_if` panicked between two changes. Or rows of `alloc` were forgotten, or
-    /// dropped by a panic, and nobody knows how far they were filled.
+    /// A change of many rows was interrupted, which leaves it incomplete:
+    ///
+    /// - a write of `extend` failed, or its iterator panicked, so that rows are lost;
+    /// - a function that was passed to `modify`, `retain` or `extract_if` panicked between two
+    ///   changes;
+    /// - rows of `alloc` were forgotten, or dropped by a panic, so that it is unknown which of them
+    ///   are filled.
     #[error(
         "a change of many rows of table {table} was broken off (a write of `extend` failed, a function or an iterator that was given to it panicked, or rows of `alloc` were forgotten or dropped by a panic), and is half done; abort this transaction, or roll it back to a savepoint from before, and do it again"
     )]
@@ -513,14 +523,15 @@ pub enum WriteError {
         /// The table.
         table: String,
     },
-    /// This thread began the write transaction that is open in this store, or was the last to open a table of it: a
-    /// second one would wait for the first for ever.
+    /// This thread started the write transaction that is open in this store, or was the last to
+    /// open a table of it. A second one would wait for the first forever.
     #[error(
         "this thread has a write transaction of this store open already, and would wait for itself: commit or drop that \
          one first, or do this in it"
     )]
     OpenInThread,
-    /// A table is opened a second time while a `TableMut` of it lives, or one was given to `mem::forget`.
+    /// A table is opened a second time while a `TableMut` of it exists, or after one was passed to
+    /// `mem::forget`.
     #[error(
         "table {table} is open in this transaction already: use the `TableMut` that is there, or drop it first (one that was \
          given to `mem::forget` stays open: such a transaction can only be aborted)"
@@ -529,7 +540,7 @@ pub enum WriteError {
         /// The table.
         table: String,
     },
-    /// `alloc` was asked for rows of a type of which all zeros are no value.
+    /// `alloc` was called for a type for which all zero bytes are not a valid value.
     #[error(
         "table {table} cannot give out zeroed rows: a `{record}` whose bytes are all zero has a forbidden value in some field; give its enums a variant of value 0 and put what may not be zero into a `Maybe`, or build the rows and use `put` or `extend`"
     )]
@@ -539,7 +550,7 @@ pub enum WriteError {
         /// The type.
         record: &'static str,
     },
-    /// One transaction changes one table as two types.
+    /// One transaction changes one table through two types.
     #[error(
         "this transaction changes table {table} as another type than `{record}`; use one type for a table in a transaction, \
          or commit in between"
@@ -550,38 +561,39 @@ pub enum WriteError {
         /// The second type.
         record: &'static str,
     },
-    /// A `Text` or `Blob` field does not name bytes of this store.
+    /// A `Text` or `Blob` field does not refer to bytes of this store.
     #[error(
         "field `{field}` of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
     )]
     HeapField {
         /// The table.
         table: String,
-        /// The row's field, or the one in which it is nested.
+        /// The row's field, or the field in which it is nested.
         field: String,
-        /// Why it is refused.
+        /// The cause.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Something below failed; nothing was changed.
+    /// A lower layer failed; nothing was changed.
     #[error(transparent)]
     Fault(#[from] Fault),
 }
 
-/// Why a commit was not acknowledged.
+/// An error of a commit that was not acknowledged.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// Refused before anything durable was written: the store is as it was, the transaction is gone.
+    /// The commit was rejected before anything durable was written: the store is unchanged, the
+    /// transaction is discarded.
     #[error("the transaction was not committed, nothing was changed: {0}")]
     Refused(#[from] WriteError),
-    /// The write or sync of the journal failed midway: after the next recovery the transaction is there as a whole, or
-    /// not at all, and no one can say which.
+    /// The write or sync of the journal failed midway. After the next recovery the transaction is
+    /// present either completely or not at all; which of the two is unknown.
     #[error(
         "the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and look whether the transaction is there"
     )]
     OutcomeUnknown {
-        /// What failed.
+        /// The operation that failed.
         reason: String,
     },
 }
@@ -592,29 +604,31 @@ impl From<Fault> for CommitError {
     }
 }
 
-/// Why a store was not closed, or not in order.
+/// An error while closing a store.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum CloseError {
-    /// Others of this process use the store. It stays open, and is closed when the last of them is dropped.
+    /// This process still uses the store elsewhere. The store stays open and is closed when the
+    /// last user is dropped.
     #[error(
         "the store is not closed: this process still has {} of it; drop them first, or leave it to the last of them to close it",
         in_use([("handle", *.handles), ("snapshot", *.snapshots), ("transaction", *.transactions)])
     )]
     InUse {
-        /// Other handles.
+        /// Number of other handles.
         handles: usize,
-        /// Read transactions.
+        /// Number of read transactions.
         snapshots: usize,
-        /// Write transactions.
+        /// Number of write transactions.
         transactions: usize,
     },
-    /// The store is closed, but something could not be made durable, or not be marked as closed in order.
+    /// The store is closed, but something could not be made durable, or the store could not be
+    /// marked as cleanly closed.
     #[error("the store was closed, but not in order: {0}; the next open recovers what was committed")]
     Failed(#[from] WriteError),
 }
 
-/// "2 handles and 1 snapshot".
+/// Formats the counts, e.g. "2 handles and 1 snapshot".
 fn in_use(counts: [(&str, usize); 3]) -> String {
     let there = counts.iter().filter(|(_, count)| *count > 0);
     let said = there.map(|(what, count)| format!("{count} {what}{}", if *count == 1 { "" } else { "s" }));

@@ -1,16 +1,18 @@
-//! What becomes of an open store in a child made by `fork`.
+//! Handling of open stores in a child process that was created by `fork`.
 //!
-//! A child shares its parent's open file descriptions, and with them its locks: as long as one descriptor of a locked
-//! description is open anywhere, or a map was made through it, the lock stays, also when the parent has died. So two
-//! things happen here.
+//! A child shares its parent's open file descriptions, and with them the locks. A lock is held as
+//! long as any process has a descriptor of the locked description open, or a map that was created
+//! through it, even after the parent has exited. Two mechanisms deal with this:
 //!
-//! - [`ForkGuard`]: a page that the kernel wipes in the child. An inherited handle is refused by it, and must not touch
-//!   `control`, not even when it is dropped.
-//! - [`LockDescriptor`]: a list of the descriptors that locks are held on. In the child, before `fork` returns there,
-//!   each is replaced by one on which nothing can be done. The inherited handle closes that one when it is dropped.
+//! - [`ForkGuard`]: a page that the kernel zeroes in the child. With it an inherited handle detects
+//!   that it is in a child: it returns errors and must not access `control`, not even when it is
+//!   dropped.
+//! - [`LockDescriptor`]: a list of the descriptors on which locks are held. In the child, before
+//!   `fork` returns, each is replaced by a descriptor on which every operation fails. The inherited
+//!   handle closes this replacement when it is dropped.
 //!
-//! A child that is made without `fork` (`posix_spawn`, `vfork`, a bare `clone`) runs no handlers: until it calls `exec`,
-//! which closes everything, it keeps the locks alive.
+//! A child that is created without `fork` (`posix_spawn`, `vfork`, a bare `clone`) runs no
+//! handlers: it keeps the locks held until it calls `exec`, which closes all descriptors.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -25,32 +27,37 @@ use rustix::mm::{Advice, madvise};
 use crate::error::Fault;
 use crate::storage::{File, PAGE, RawFile};
 
-/// Tells the process that made it from its children. Under Miri, and on kernels before 4.14, it cannot tell.
+/// Distinguishes the process that created it from that process's children. Under Miri, and on
+/// kernels before 4.14, children are not detected.
 #[derive(Debug)]
 pub(crate) struct ForkGuard {
     page: Option<MmapRaw>,
 }
 
 impl ForkGuard {
-    /// Errs if there is no memory for its page: without it a child would not be noticed.
+    /// Creates a guard for this process.
+    ///
+    /// # Errors
+    /// [`Fault::Io`] if no memory can be mapped for the page: without it a child would not be
+    /// detected.
     pub(crate) fn new() -> Result<Self, Fault> {
         if cfg!(miri) {
             return Ok(Self { page: None });
         }
         let failed = || Fault::io("mapping", "a page by which `fork` is noticed");
         let page = MmapRaw::from(MmapOptions::new().len(PAGE as usize).map_anon().map_err(failed())?);
-        // SAFETY: the range is exactly the map, which is private, anonymous and owned by `page`; the advice changes
-        // what a child sees, never this process's bytes.
+        // SAFETY: the range is exactly the map, which is private, anonymous and owned by `page`;
+        // the advice changes the bytes that a child sees, never those of this process.
         match unsafe { madvise(page.as_mut_ptr().cast(), page.len(), Advice::LinuxWipeOnFork) } {
             Ok(()) => byte(&page).store(1, Ordering::Relaxed),
-            // A kernel that does not know the advice.
+            // The kernel does not support this advice.
             Err(Errno::INVAL) => return Ok(Self { page: None }),
             Err(errno) => return Err(failed()(errno.into())),
         }
         Ok(Self { page: Some(page) })
     }
 
-    /// Whether the process is a child of the one that made this. Cost: a load.
+    /// Returns whether this process is a child of the one that created the guard. Costs one load.
     #[inline]
     pub(crate) fn is_child(&self) -> bool {
         self.page.as_ref().is_some_and(|page| byte(page).load(Ordering::Relaxed) == 0)
@@ -58,21 +65,22 @@ impl ForkGuard {
 }
 
 fn byte(page: &MmapRaw) -> &AtomicU8 {
-    // SAFETY: the map is at least one byte long, private to this value, and reached only as this atomic; it lives as
-    // long as the borrow of `page`.
+    // SAFETY: the map is at least one byte long, private to this value, and accessed only through
+    // this atomic; it lives as long as the borrow of `page`.
     unsafe { AtomicU8::from_ptr(page.as_mut_ptr()) }
 }
 
-/// Descriptors that a process can hold locks on: two for each open store.
+/// Maximum number of descriptors on which a process can hold locks: two for each open store.
 const MOST: usize = 1024;
 
-/// Each place is 0, or a descriptor + 1. A fixed list of atomics, so that the child's handler needs no lock and no memory.
+/// Each slot is 0, or a descriptor + 1. A static array of atomics, so that the child's handler
+/// needs no lock and allocates nothing.
 static LOCKED: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
-/// The descriptor that takes the place of the others.
+/// The descriptor that replaces the others.
 static NOTHING: AtomicI32 = AtomicI32::new(-1);
-/// Forks that have begun and whose child is perhaps not there yet.
+/// Number of forks that have started and whose child may not exist yet.
 static FORKING: AtomicU32 = AtomicU32::new(0);
-/// Forks of which the parent has heard the end.
+/// Number of forks that have returned in the parent.
 static FORKED: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn before_fork() {
@@ -80,23 +88,23 @@ extern "C" fn before_fork() {
 }
 
 extern "C" fn after_fork_in_parent() {
-    // In this order: who sees no fork going on sees that this one was.
+    // In this order: a thread that sees no fork in progress also sees that this one happened.
     FORKED.fetch_add(1, Ordering::SeqCst);
     FORKING.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Runs in the child before `fork` returns there, when other threads of the parent may have been anywhere: atomics and one
-/// system call only.
+/// Runs in the child before `fork` returns there. Other threads of the parent may have been
+/// anywhere in their code, so it uses only atomics and one system call.
 extern "C" fn after_fork_in_child() {
-    // The forks of other threads are not this process's.
+    // Forks by other threads of the parent do not concern this process.
     FORKING.store(0, Ordering::SeqCst);
     let nothing = NOTHING.load(Ordering::SeqCst);
     for place in &LOCKED {
         let descriptor = place.load(Ordering::SeqCst) - 1;
         if descriptor >= 0 {
-            // SAFETY: `dup3` is async-signal-safe and touches no memory. The descriptor is one that a `LockDescriptor`
-            // stands for, so nothing else of this process has it; its owner, inherited, finds another file behind it, on
-            // which every operation fails.
+            // SAFETY: `dup3` is async-signal-safe and accesses no memory. The descriptor belongs to
+            // a `LockDescriptor`, so nothing else in this process uses it; its inherited owner then
+            // refers to another file, on which every operation fails.
             unsafe { libc::dup3(nothing, descriptor, libc::O_CLOEXEC) };
         }
     }
@@ -104,15 +112,16 @@ extern "C" fn after_fork_in_child() {
 
 static INSTALLED: OnceLock<Result<OwnedFd, i32>> = OnceLock::new();
 
-/// Makes the handlers known, once a process.
+/// Registers the handlers, once per process.
 fn install() -> Result<(), Fault> {
     let installed = INSTALLED.get_or_init(|| {
-        // A descriptor of a path alone: it can be had wherever there is a root, and can be neither read, written nor locked.
+        // An `O_PATH` descriptor: it can be opened wherever a root directory exists, and can be
+        // neither read, written nor locked.
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let nothing = rustix::fs::open("/", flags, Mode::empty()).map_err(rustix::io::Errno::raw_os_error)?;
         NOTHING.store(nothing.as_raw_fd(), Ordering::SeqCst);
-        // SAFETY: three functions of the right type that live as long as the program and may run at any `fork`: they use
-        // atomics and, in the child, an async-signal-safe system call.
+        // SAFETY: three functions of the right type that live as long as the program and may run at
+        // any `fork`: they use atomics and, in the child, an async-signal-safe system call.
         let result = unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child))
         };
@@ -124,20 +133,22 @@ fn install() -> Result<(), Fault> {
     }
 }
 
-/// A descriptor on which locks are, or will be, held: its place in the list. Dropped when no lock is left, since a child may
-/// be made right behind; and before the file is closed, for the number may be somebody else's then.
+/// A descriptor on which locks are, or will be, held, and its slot in the list. Dropped after the
+/// last lock is released, since a child may be created immediately after, and before the file is
+/// closed, since the descriptor number may then be reused for another file.
 #[derive(Debug)]
 pub(crate) struct LockDescriptor {
-    /// `None` for a file in memory.
+    /// The slot. `None` for a file in memory.
     place: Option<usize>,
 }
 
 impl LockDescriptor {
-    /// Opens a file that locks will be held on, and notes it before any is. No map may be made through it: a child inherits
-    /// maps as well, and a map keeps the lock as a descriptor does.
+    /// Opens a file on which locks will be held, and registers its descriptor before any lock is
+    /// taken. No map may be created through it: a child inherits maps as well, and a map keeps the
+    /// lock held as a descriptor does.
     ///
     /// # Errors
-    /// What `open` says; [`Fault::Limit`] if this process has too many stores open.
+    /// The error of `open`; [`Fault::Limit`] if this process has too many stores open.
     pub(crate) fn open(
         open: impl Fn() -> Result<Arc<dyn File>, Fault>,
     ) -> Result<(Arc<dyn File>, Self), Fault> {
@@ -154,8 +165,8 @@ impl LockDescriptor {
             if FORKING.load(Ordering::SeqCst) == 0 && FORKED.load(Ordering::SeqCst) == forked {
                 return Ok((file, noted));
             }
-            // A child may have been made in between, with the descriptor and without the note: it keeps a description that
-            // this process does not use.
+            // A child may have been created in between, with the descriptor but before it was
+            // registered. The child then has a file description that this process does not use.
             drop(noted);
             std::thread::yield_now();
         }
@@ -190,16 +201,16 @@ mod tests {
     use super::*;
     use crate::storage::{RealStorage, Storage};
 
-    /// Makes a child that ends at once.
+    /// Creates a child that exits at once.
     fn fork() {
-        // SAFETY: the child calls nothing but `_exit`.
+        // SAFETY: the child calls only `_exit`.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            // SAFETY: ends the process; nothing of the parent's is run or written.
+            // SAFETY: ends the process; no code of the parent is run and no memory is written.
             unsafe { libc::_exit(0) };
         }
         assert!(child > 0);
-        // SAFETY: a null pointer says that the status is not wanted.
+        // SAFETY: a null pointer means that the status is not requested.
         let found = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         assert_eq!(found, child);
     }
@@ -214,12 +225,13 @@ mod tests {
             opened.set(opened.get() + 1);
             let file = storage.open("control").unwrap();
             if forks && opened.get() == 1 {
-                // Behind the opening and before the note: the child has the file, and its handler does not know it.
+                // After the open and before the registration: the child has the file, and its
+                // handler does not know the descriptor.
                 fork();
             }
             Ok(file)
         };
-        // The first one of the process makes the handlers known.
+        // The first call in the process registers the handlers.
         drop(LockDescriptor::open(|| open(false)).unwrap());
         opened.set(0);
         let (file, noted) = LockDescriptor::open(|| open(true)).unwrap();

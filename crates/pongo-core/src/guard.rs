@@ -1,15 +1,18 @@
-//! Safeguards that tests can leave out.
+//! Safeguards that tests can disable.
 //!
-//! Every sync, every checksum that is compared, every fence and every pin stands in [`removable!`], [`holds!`] or [`fails!`]
-//! with a name of its own. In a build with `--cfg pongo_removable`, which only tests are built with, the environment variable
-//! `PONGO_REMOVE=name` leaves that one out, in the whole process; the suite must then fail, or it proves nothing about it.
-//! In every other build the macros are what stands in them: no branch, no string.
+//! Every sync, every comparison of a checksum, every fence and every pin is wrapped in
+//! [`removable!`], [`holds!`] or [`fails!`] with its own name. In a build with
+//! `--cfg pongo_removable`, which only tests use, the environment variable `PONGO_REMOVE=name`
+//! disables that safeguard in the whole process. The test suite must then fail, otherwise it does
+//! not test the safeguard. In every other build the macros expand to their argument: no branch, no
+//! string.
 //!
-//! The names, and what each is for, are listed in `pongo-torture`; a test there finds any safeguard without a name.
+//! The names and purposes are listed in `pongo-torture`; a test there finds any safeguard without a
+//! name.
 
 pub use crate::{fails, holds, removable};
 
-/// An action that protects something: left out, it says that it was done.
+/// An action that protects something: if disabled, it reports success without being executed.
 #[cfg(not(pongo_removable))]
 #[doc(hidden)]
 #[macro_export]
@@ -19,7 +22,7 @@ macro_rules! removable {
     };
 }
 
-/// A comparison that protects something: left out, it holds whatever is compared.
+/// A comparison that protects something: if disabled, it is true for all values.
 #[cfg(not(pongo_removable))]
 #[doc(hidden)]
 #[macro_export]
@@ -29,7 +32,7 @@ macro_rules! holds {
     };
 }
 
-/// The same from its other side: left out, it never fails.
+/// The inverse comparison: if disabled, it never fails.
 #[cfg(not(pongo_removable))]
 #[doc(hidden)]
 #[macro_export]
@@ -39,7 +42,7 @@ macro_rules! fails {
     };
 }
 
-/// An action that protects something: left out, it says that it was done.
+/// An action that protects something: if disabled, it reports success without being executed.
 #[cfg(pongo_removable)]
 #[doc(hidden)]
 #[macro_export]
@@ -49,7 +52,7 @@ macro_rules! removable {
     };
 }
 
-/// A comparison that protects something: left out, it holds whatever is compared.
+/// A comparison that protects something: if disabled, it is true for all values.
 #[cfg(pongo_removable)]
 #[doc(hidden)]
 #[macro_export]
@@ -59,7 +62,7 @@ macro_rules! holds {
     };
 }
 
-/// The same from its other side: left out, it never fails.
+/// The inverse comparison: if disabled, it never fails.
 #[cfg(pongo_removable)]
 #[doc(hidden)]
 #[macro_export]
@@ -78,9 +81,9 @@ mod left_out {
     use std::io::Write as _;
     use std::sync::{Mutex, OnceLock, PoisonError};
 
-    /// What an action gives that was not done and says it was.
+    /// The result of an action that was disabled and reports success.
     pub trait Done {
-        /// That.
+        /// Returns the success value.
         fn done() -> Self;
     }
 
@@ -102,12 +105,12 @@ mod left_out {
 
     struct Asked {
         removed: Option<String>,
-        /// The file in which is noted what was come by.
+        /// The file that records the safeguards that were reached.
         reached: Option<std::path::PathBuf>,
     }
 
-    /// Whether this is the safeguard that this process does without. If `PONGO_REMOVE_REACHED` names a file, each name
-    /// is put behind what is in it when the process first comes by.
+    /// Returns whether this safeguard is disabled in this process. If `PONGO_REMOVE_REACHED` names
+    /// a file, each name is appended to it when the process first reaches the safeguard.
     #[must_use]
     pub fn is_left_out(name: &'static str) -> bool {
         static ASKED: OnceLock<Asked> = OnceLock::new();
@@ -127,7 +130,7 @@ mod left_out {
         if noted.get_or_insert_default().insert(name)
             && let Ok(mut file) = std::fs::OpenOptions::new().append(true).create(true).open(path)
         {
-            // In one call: other processes write behind each other too.
+            // In one call, since other processes append to the file too.
             let _ = file.write_all(format!("{name}\n").as_bytes());
         }
     }

@@ -1,5 +1,5 @@
-//! Items in the heap: bytes of any length behind a header of eight bytes that says how many they are and what they hash
-//! to. Items begin at multiples of eight.
+//! Items in the heap: bytes of any length after a header of eight bytes with their length and hash.
+//! Items begin at multiples of eight.
 //!
 //! ```text
 //!  0     4      8
@@ -24,26 +24,29 @@ pub(crate) fn stage(out: &mut Vec<u8>, bytes: &[u8]) {
     out.put_padded(bytes);
 }
 
-/// Bytes that an item takes.
+/// Returns the number of bytes that an item occupies.
 pub(crate) fn item_len(bytes: u64) -> u64 {
     HEADER + bytes.next_multiple_of(8)
 }
 
-/// The bytes of an item within a heap of `end` bytes, checked in every way there is.
+/// Returns the bytes of an item within a heap of `end` bytes, after checking bounds, header and
+/// hash.
 pub(crate) fn read(view: &View, end: u64, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
     let outside = || HeapError::Outside { addr, len, end: HeapAddr(end) };
     let whole = item_len(u64::from(len));
     if !addr.0.is_multiple_of(8) || addr.0.checked_add(whole).is_none_or(|item_end| item_end > end) {
         return Err(outside());
     }
-    // SAFETY: the item lies below a heap length that was published, or applied under the writer lock that the
-    // transaction which reads still holds, or below what that transaction staged, whose bytes were written before their length
-    // was noted: written, and not written again before the transaction, which is borrowed for it, gives them up.
+    // SAFETY: the item is below a heap length that was published, or that was applied under the
+    // writer lock which the reading transaction still holds, or below the bytes that this
+    // transaction staged, which were written before their length was recorded. So the bytes are
+    // written, and they are not overwritten before the transaction, which is borrowed for the
+    // result, discards them.
     let item = unsafe { view.bytes(addr.0, whole) }.map_err(|fault| chunk_error(addr, fault))?;
     check(item, addr, len, hash)
 }
 
-/// Checks a whole item against what a field says of it.
+/// Checks a complete item against the length and hash of a field, and returns its bytes.
 pub(crate) fn check(item: &[u8], addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
     let mut reader = Reader::new(item);
     let (found_len, found_hash) = (reader.u32().unwrap_or(0), reader.u32().unwrap_or(0));

@@ -10,7 +10,8 @@ macro_rules! number {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The number after this one. Behind the highest there is none: it is that again, as what a damaged file says may be.
+            /// Returns the number after this one. Saturates at the maximum, which can occur in a
+            /// damaged file.
             #[must_use]
             #[inline]
             pub const fn next(self) -> Self {
@@ -33,7 +34,8 @@ macro_rules! number {
 }
 
 number!(
-    /// One version of one record: rows of a table count from 0 and a number is never used twice.
+    /// The number of one version of one record. The rows of a table are counted from 0, and a
+    /// number is never reused.
     RowId
 );
 number!(
@@ -49,7 +51,7 @@ number!(
     HeapAddr
 );
 number!(
-    /// A byte position in the journal, counted over all segments since the store was made.
+    /// A byte position in the journal, counted over all segments since the store was created.
     JournalPos
 );
 number!(
@@ -57,18 +59,18 @@ number!(
     Salt
 );
 
-/// A table's number inside one store, in the order in which tables were made.
+/// The number of a table within a store, in the order of creation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 #[repr(transparent)]
 pub struct TableId(pub u32);
 
-/// Where a row lies: which chunk file, and at which byte behind that file's header.
+/// The position of a row: its chunk file, and the offset after that file's header.
 ///
-/// A [`RowId`] and a `Location` convert both ways, see `pongo::Rows::locate`.
+/// A [`RowId`] and a `Location` can be converted to each other, see `pongo::Rows::locate`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Location {
-    /// The chunk in which the row's first byte lies.
+    /// The chunk that holds the row's first byte.
     pub chunk: ChunkId,
-    /// Bytes from the first row byte of that chunk.
+    /// Offset in bytes from the first row byte of that chunk.
     pub offset: u64,
 }

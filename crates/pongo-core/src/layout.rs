@@ -1,11 +1,11 @@
-//! The checks of a record's layout that the macros run at compile time, each at the field it is about.
+//! The layout checks that the macros run at compile time, each at the field to which it applies.
 //!
-//! They run in `const` items, where a message can only be a string: `Message` puts one together with the numbers in
-//! it. Nothing here runs in a program.
+//! They run in `const` items, where a panic message must be a single string: `Message` builds it,
+//! including numbers. Nothing here is executed at run time.
 
 use crate::schema::{Kind, MAX_ALIGN, MAX_DEPTH, MAX_RECORD_SIZE};
 
-/// Refuses padding between two fields: `end` is where `before` ends, `offset` where `field` begins.
+/// Rejects padding between two fields: `end` is the end of `before`, `offset` the start of `field`.
 #[track_caller]
 pub const fn no_gap(record: &str, before: &str, end: usize, field: &str, offset: usize) {
     if offset > end {
@@ -24,7 +24,7 @@ pub const fn no_gap(record: &str, before: &str, end: usize, field: &str, offset:
     }
 }
 
-/// Refuses padding behind the last field, which ends at `end`.
+/// Rejects padding after the last field, which ends at `end`.
 #[track_caller]
 pub const fn no_tail(record: &str, last: &str, end: usize, size: usize) {
     if size > end {
@@ -41,7 +41,7 @@ pub const fn no_tail(record: &str, last: &str, end: usize, size: usize) {
     }
 }
 
-/// Refuses a field that has no bytes.
+/// Rejects a field without bytes.
 #[track_caller]
 pub const fn not_empty(record: &str, field: &str, size: usize) {
     if size == 0 {
@@ -55,7 +55,7 @@ pub const fn not_empty(record: &str, field: &str, size: usize) {
     }
 }
 
-/// Refuses a record that is too large, too strictly aligned or too deeply nested.
+/// Rejects a record that is too large, too strictly aligned or too deeply nested.
 #[track_caller]
 pub const fn within_limits(record: &str, size: usize, align: usize, kind: &Kind) {
     if align > MAX_ALIGN {
@@ -94,7 +94,7 @@ pub const fn within_limits(record: &str, size: usize, align: usize, kind: &Kind)
     }
 }
 
-/// Refuses a record with an external key that cannot stand behind the 32 bytes of its key.
+/// Rejects a record with an external key that cannot follow the 32 bytes of its key.
 #[track_caller]
 pub const fn external_limits(record: &str, size: usize, align: usize) {
     if align > EXTERNAL_HEAD {
@@ -121,7 +121,7 @@ pub const fn external_limits(record: &str, size: usize, align: usize) {
     }
 }
 
-/// Bytes in front of a record with an external key: see [`external`](crate::fields::external).
+/// Number of bytes before a record with an external key: see [`external`](crate::fields::external).
 pub const EXTERNAL_HEAD: usize = 32;
 
 const fn depth(kind: &Kind) -> usize {
@@ -149,7 +149,7 @@ const fn padding(record: &str, bytes: usize) -> Message {
     Message::new().text("`").text(record).text("` has ").number(bytes).text(plural)
 }
 
-/// A string that is put together at compile time; what does not fit is cut.
+/// A string that is built at compile time; text that does not fit is truncated.
 struct Message {
     bytes: [u8; 1024],
     len: usize,

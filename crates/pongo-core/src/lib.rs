@@ -1,13 +1,17 @@
-//! The bytes of PongoDB: storage, chunks, maps, journal, checkpoint, snapshots. Knows rows, knows no keys.
+//! The storage layer of PongoDB: storage, chunks, maps, journal, checkpoint, snapshots. It knows
+//! rows, but no keys.
 //!
-//! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (where the newest checkpoint
-//! is), `journal` (the redo log), `space` (rows and heap in chunk files), `marks` (deaths and previous rows), `baseline`
-//! (what a checkpoint says of them), `heap` (items), `control`, `place` and `pins` (what processes share), [`table`], [`snapshot`], [`engine`] (commits, recovery).
-//! [`zones`] (bounds of fields, by which scans skip), [`predicate`] (conditions on columns), [`order`] (of floats).
-//! Beside them, what the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
+//! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (the
+//! location of the newest checkpoint), `journal` (the redo log), `space` (rows and heap in chunk
+//! files), `marks` (deletions and previous rows), `baseline` (the checksums of marks at a
+//! checkpoint), `heap` (items), `control`, `place` and `pins` (state shared between processes),
+//! [`table`], [`snapshot`], [`engine`] (commits, recovery), [`zones`] (bounds of fields, which let
+//! scans skip rows), [`predicate`] (conditions on columns), [`order`] (of floats). In addition, the
+//! items that the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
 //!
-//! Unsafe code is in the modules that allow it by name: in `storage`, `space::{view, room}` and their callers that
-//! promise what they ask, `cast`, `fork` and `heap`; see `docs/UNSAFE.md`. All others forbid it.
+//! Unsafe code is only in the modules that allow it by name: `storage`, `space::{view, room}` and
+//! those of their callers that must uphold their contracts, `arena`, `cast`, `fork` and `heap`; see
+//! `docs/UNSAFE.md`. All other modules forbid it.
 
 #![deny(unsafe_code)]
 

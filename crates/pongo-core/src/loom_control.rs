@@ -1,7 +1,9 @@
-//! Models of what processes share in `control`: publishing and reading, pins and the horizon. See `docs/LOOM.md`.
+//! Models of the shared state in `control`: publishing and reading, pins and the horizon. See
+//! `docs/LOOM.md`.
 //!
-//! Under `--cfg loom` the ring has two records and a process two pins, one of them shared, so that a few publications
-//! write each record again and two readers meet in the pin that is shared. Nothing else differs from a store's.
+//! Under `--cfg loom` the ring has two records and a process has two pins, one of them shared, so
+//! that a few publications reuse each record and two readers use the shared pin. Everything else is
+//! as in a real store.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64 as Ghost;
@@ -22,7 +24,7 @@ fn control() -> Arc<Control> {
     Arc::new(control)
 }
 
-/// A state of which each word is told by its number.
+/// Creates a state in which `n` determines each word.
 fn state(n: u64) -> State {
     State {
         seq: Seq(n),
@@ -92,7 +94,7 @@ fn loom_published_tables_go_with_their_count() {
 fn loom_whoever_sees_the_counter_sees_what_was_stored_before() {
     model("published counter", 3, || {
         let control = control();
-        // Nothing is in it: loom looks whether reads and writes are in order.
+        // Holds no data: loom checks that reads and writes are ordered.
         let row = Arc::new(Plain::new());
         let (reader, same_row) = (Arc::clone(&control), Arc::clone(&row));
         threads([
@@ -109,11 +111,13 @@ fn loom_whoever_sees_the_counter_sees_what_was_stored_before() {
     });
 }
 
-/// Rows, each of which dies at the commit behind its number: snapshots up to that number read it, and it is given up once
-/// none of those is left or can begin. There is nothing in it: loom looks whether reads and the giving up are in order.
+/// Rows, each of which is deleted by the commit after its number: snapshots up to that number read
+/// it. It is reclaimed once no such snapshot exists or can start. The rows hold no data: loom
+/// checks that reads and the reclamation are ordered.
 struct Rows {
     rows: [Plain; 4],
-    /// The highest `Seq` that rows were given up for. No part of the store, and plain: it is as if all knew at once.
+    /// The highest `Seq` for which rows were reclaimed. Not part of the store, and not modelled by
+    /// loom: every thread sees it at once.
     seen_from: Ghost,
 }
 
@@ -122,7 +126,7 @@ impl Rows {
         Arc::new(Rows { rows: std::array::from_fn(|_| Plain::new()), seen_from: Ghost::new(0) })
     }
 
-    /// Gives up each row that only a snapshot below `seen_from` could see.
+    /// Reclaims each row that only a snapshot below `seen_from` could see.
     fn give_up(&self, seen_from: Seq) {
         let from = self.seen_from.fetch_max(seen_from.0, Ordering::Relaxed);
         for n in from..seen_from.0 {
@@ -137,7 +141,7 @@ impl Rows {
     }
 }
 
-/// Reads at the newest state, as `Engine::begin_read` and the end of a snapshot do.
+/// Reads the newest state, as `Engine::begin_read` and the end of a snapshot do.
 fn read(control: &Control, pins: &Pins, rows: &Rows) {
     let (state, pin) = pins.pin_newest(|| control.published().1, |state| state.seq);
     rows.read(state.seq);
@@ -174,7 +178,7 @@ fn loom_no_row_is_given_up_under_the_pin_that_is_shared() {
         let pins = Arc::new(Pins::new(&control).expect("there is a group"));
         let rows = Rows::new();
         control.publish(&state(1));
-        // The one slot that is not shared is taken.
+        // Takes the one slot that is not shared.
         let newer = pins.pin(Seq(3));
         let reader = |control: &Arc<Control>| {
             let (control, pins, rows) = (Arc::clone(control), Arc::clone(&pins), Arc::clone(&rows));

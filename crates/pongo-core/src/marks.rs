@@ -1,13 +1,14 @@
-//! Marks: what is known of a chunk's rows beside their bytes. For each row the `Seq` of its death (0: alive) and the
-//! row it replaced (0: none, else `RowId + 1`).
+//! Marks: per-row data of a chunk in addition to the rows' bytes. For each row, the `Seq` of its
+//! deletion (0: not deleted) and the row it replaced (0: none, else `RowId + 1`).
 //!
-//! They are atomic words in a shared writable map, in a sparse file beside the chunk that exists once a row in the
-//! chunk has died or replaced another. A word goes from 0 to its value once; recovery clears what a lost commit left.
-//! Only pages that [`Marks::allocate`] set space aside for are ever stored to; only pages that were stored to are read in
-//! bulk, for a page of a hole that is read takes memory.
+//! They are atomic words in a shared writable map of a sparse file beside the chunk. The file is
+//! created when a row in the chunk is first deleted or first replaces another. A word changes from
+//! 0 to its value once; recovery clears what a lost commit left. Words are stored only in pages for
+//! which [`Marks::allocate`] reserved space. Only pages that were stored to are read in bulk,
+//! because reading a page of a hole takes memory.
 //!
-//! A checkpoint keeps a checksum of the words that it found ([`Marks::sum`]); whoever opened the store alone compares it
-//! when it first maps the file.
+//! A checkpoint keeps a checksum of the words that it found ([`Marks::sum`]). The process that
+//! opened the store alone compares it when it first maps the file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,20 +26,20 @@ const VERSION: u64 = 1;
 const CONTENT: usize = 8 + 8 + 16 + 8 * 4;
 const WORDS_PER_PAGE: u64 = PAGE / 8;
 
-/// Which rows a marks file is about.
+/// The rows that a marks file describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Extent {
     pub(crate) store: u128,
     pub(crate) table: TableId,
     pub(crate) chunk: ChunkId,
-    /// The first row whose first byte lies in the chunk.
+    /// The first row whose first byte is in the chunk.
     pub(crate) first: RowId,
-    /// How many rows begin in the chunk.
+    /// Number of rows that begin in the chunk.
     pub(crate) rows: u64,
 }
 
 impl Extent {
-    /// Words of one of the two arrays, filled up to whole pages.
+    /// Returns the number of words of one of the two arrays, padded to whole pages.
     fn array_words(&self) -> u64 {
         self.rows.next_multiple_of(WORDS_PER_PAGE)
     }
@@ -61,7 +62,7 @@ impl Extent {
     }
 }
 
-/// How many marks of a chunk commits stored.
+/// Numbers of marks that commits stored in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Stored {
     pub(crate) deaths: u64,
@@ -71,23 +72,24 @@ pub(crate) struct Stored {
 /// Chunks whose marks changed since the last checkpoint.
 pub(crate) type DirtyMarks = BTreeMap<(TableId, ChunkId), Stored>;
 
-/// The marks of one chunk, mapped.
+/// The mapped marks of one chunk.
 #[derive(Debug)]
 pub(crate) struct Marks {
     extent: Extent,
     path: String,
-    /// Mapped before the first mark is stored, so that their sync hears of every write-back that fails.
+    /// Mapped before the first mark is stored, so that their sync reports every failed write-back.
     words: Words,
-    /// To set space aside and to find out where marks are. Nothing is written through it.
+    /// Used to allocate space and to find the pages with marks. Nothing is written through it.
     file: Arc<Reopened>,
-    /// Pages that this process knows to be set aside.
+    /// Pages that this process knows to be allocated.
     pages: Mutex<BTreeSet<u64>>,
-    /// Whether this process stored to them since they were last synced.
+    /// Whether this process stored to the words since they were last synced.
     stored: AtomicBool,
 }
 
 impl Marks {
-    /// Makes the file, whole but sparse, under a temporary name, and renames it. Durable when this returns.
+    /// Creates the file, at full length but sparse, under a temporary name, and renames it. It is
+    /// durable when this returns.
     pub(crate) fn create(
         storage: &dyn Storage,
         dir: &str,
@@ -105,9 +107,11 @@ impl Marks {
         Self::map(storage, &file, path, extent)
     }
 
-    /// Opens the file of a chunk, if it is there, and compares its words with what the checkpoint says of them, if that is
-    /// known. `is_clean` says, when they were looked at, whether nobody has written since that checkpoint. Cost of that: reading
-    /// all pages of the file that were ever stored to.
+    /// Opens the file of a chunk, if it exists, and compares its words with the checkpoint's
+    /// record, if `baseline` is given. `is_clean` is called after the words were read, and returns
+    /// whether no process has written since that checkpoint.
+    ///
+    /// The comparison reads all pages of the file that were ever stored to.
     pub(crate) fn open(
         storage: &dyn Storage,
         path: String,
@@ -176,7 +180,7 @@ impl Marks {
                 format!("checksum {found:016x}: a row is wrongly dead or alive, or has a wrong previous row"),
             );
         }
-        // It would be a death from the commit on that it names.
+        // A later mark would delete its row from the commit on that it names.
         if later > 0 && is_clean() {
             return wrong(
                 format!("the marks that checkpoint {} found, and none since", bound.seq),
@@ -186,13 +190,13 @@ impl Marks {
         Ok(())
     }
 
-    /// The checksum of the marks that were there at `bound`: of each word that counts, in order, its place in the file and
-    /// its value.
+    /// Returns the checksum of the marks that existed at `bound`: of the position in the file and
+    /// the value of each word that counts, in order.
     pub(crate) fn sum(&self, storage: &dyn Storage, bound: Bound) -> Result<u64, Fault> {
         Ok(self.sum_in(&*self.file(storage)?, bound)?.0)
     }
 
-    /// That checksum, and how many marks came later.
+    /// Returns that checksum, and the number of later marks.
     fn sum_in(&self, file: &dyn File, bound: Bound) -> Result<(u64, u64), Fault> {
         let mut summing = Summing::new();
         let mut later = 0;
@@ -207,7 +211,7 @@ impl Marks {
         Ok((if self.extent.first.0 >= bound.len { no_marks() } else { summing.sum() }, later))
     }
 
-    /// Calls `each` with place and value of every word that is not zero, in order.
+    /// Calls `each` with the position and value of every nonzero word, in order.
     fn for_each_set(&self, file: &dyn File, mut each: impl FnMut(usize, u64)) -> Result<(), Fault> {
         const LINE: usize = 8;
         let mut from = PAGE;
@@ -226,7 +230,7 @@ impl Marks {
         Ok(())
     }
 
-    /// Whether a word that is not zero was there at `bound`; `None` for those that only fill a page up.
+    /// Returns whether a nonzero word existed at `bound`; `None` for words that only pad a page.
     fn is_within(&self, word: usize, value: u64, bound: Bound) -> Option<bool> {
         let row = |index: u64| (index < self.extent.rows).then(|| RowId(self.extent.first.0 + index));
         match (word as u64).checked_sub(self.extent.array_words()) {
@@ -248,8 +252,8 @@ impl Marks {
         Some(self.died_word(row)? + self.extent.array_words() as usize)
     }
 
-    /// The `Seq` at which the row died. `Relaxed` and then a fence in the caller would do; an acquire load costs the
-    /// same on the machines this runs on.
+    /// Returns the `Seq` at which the row was deleted. `Relaxed` followed by a fence in the caller
+    /// would suffice; an acquire load costs the same on the machines this runs on.
     #[inline]
     pub(crate) fn died(&self, row: RowId) -> Option<Seq> {
         match self.words.load(self.died_word(row)?, Ordering::Acquire) {
@@ -258,7 +262,7 @@ impl Marks {
         }
     }
 
-    /// The row that this one replaced: always a lower one, whatever the file says.
+    /// Returns the row that this one replaced: always a lower one, whatever the file contains.
     #[inline]
     pub(crate) fn previous(&self, row: RowId) -> Option<RowId> {
         let word = self.words.load(self.previous_word(row)?, Ordering::Acquire);
@@ -266,7 +270,7 @@ impl Marks {
         (previous < row).then_some(previous)
     }
 
-    /// Sets space aside for the marks of one row. `Err` leaves everything as it was.
+    /// Reserves space for the marks of one row. `Err` leaves everything unchanged.
     pub(crate) fn allocate(
         &self,
         storage: &dyn Storage,
@@ -287,31 +291,33 @@ impl Marks {
                 pages.insert(page);
             }
             drop(pages);
-            // Each time: a snapshot of the file system may have been taken since the last.
+            // Each time: a snapshot of the file system may have been taken since the last call.
             self.make_writable(word..word + 1)?;
         }
         Ok(())
     }
 
-    /// Before words are stored: takes the space that the store may need.
+    /// Reserves the space that stores to these words may need; called before they are stored.
     fn make_writable(&self, words: std::ops::Range<usize>) -> Result<(), Fault> {
         self.words.make_writable(words).map_err(Fault::io("making pages writable of", self.path.as_str()))
     }
 
-    /// The page numbers that the marks of a row lie in, so that a caller allocates each once.
+    /// Returns the numbers of the two pages that contain the marks of a row, so that a caller
+    /// allocates each page once.
     pub(crate) fn pages(&self, row: RowId) -> (u64, u64) {
         let died = self.died_word(row).unwrap_or(0) as u64;
         (died / WORDS_PER_PAGE, (died + self.extent.array_words()) / WORDS_PER_PAGE)
     }
 
-    /// Notes a death. A pure store, so that a commit can be applied again; what is there may be rot from above the
-    /// checkpoint, or of a commit that was lost.
+    /// Stores the deletion of a row. The store does not depend on the old value, so that a commit
+    /// can be applied again: the word may contain corruption from above the checkpoint, or a mark
+    /// of a lost commit.
     pub(crate) fn set_died(&self, row: RowId, seq: Seq) {
         let Some(word) = self.died_word(row) else { return };
         self.store(word, seq.0, Ordering::Release);
     }
 
-    /// Notes what a row replaced. Plain store: the row is not published yet.
+    /// Stores the row that a row replaced. The row is not published yet.
     pub(crate) fn set_previous(&self, row: RowId, previous: RowId) {
         let Some(word) = self.previous_word(row) else { return };
         debug_assert!(previous < row, "row {row} replaces a later one, {previous}");
@@ -319,20 +325,20 @@ impl Marks {
     }
 
     fn store(&self, word: usize, value: u64, order: Ordering) {
-        // Before it: whoever finds nothing stored may unmap it all.
+        // Set before the word is stored: a thread that finds nothing stored may unmap the file.
         self.stored.store(true, Ordering::Release);
         self.words.store(word, value, order);
     }
 
-    /// Whether this process stored to them since they were last synced.
+    /// Returns whether this process stored to the words since they were last synced.
     pub(crate) fn is_stored(&self) -> bool {
         self.stored.load(Ordering::Acquire)
     }
 
-    /// Stores every part of the file that may hold something once more, as it is, so that the next sync writes it: after a sync
-    /// that failed, memory may say what the disk does not.
+    /// Stores every part of the file that may contain data again, unchanged, so that the next sync
+    /// writes it: after a failed sync, memory may differ from the disk.
     pub(crate) fn store_again(&self, storage: &dyn Storage) -> Result<(), Fault> {
-        /// Words of the smallest part that a disk writes.
+        /// Words of the smallest unit that a disk writes.
         const SECTOR: usize = 64;
         let file = self.file(storage)?;
         let mut from = PAGE;
@@ -348,10 +354,12 @@ impl Marks {
         Ok(())
     }
 
-    /// Clears what lost commits left: deaths after `now`, and both marks of rows at or above its length.
+    /// Clears what lost commits left: deletions after `now`, and both marks of rows at or above its
+    /// length.
     ///
     /// # Errors
-    /// If there are other marks between `before` and `now` than the deaths and previous rows that were `stored` since.
+    /// If the numbers of deletions and previous rows between `before` and `now` differ from those
+    /// that were `stored` since.
     pub(crate) fn clear_above(
         &self,
         storage: &dyn Storage,
@@ -389,7 +397,7 @@ impl Marks {
         ))
     }
 
-    /// `fdatasync` of the marks, through their map.
+    /// Syncs the marks through their map, with `fdatasync`.
     pub(crate) fn sync(&self) -> Result<(), Fault> {
         self.words.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))?;
         self.stored.store(false, Ordering::Release);

@@ -1,35 +1,38 @@
-//! The order of float values, which filters, zone maps, indexes and unique values share.
+//! The order of float values that filters, zone maps, indexes and unique values share.
 //!
-//! `-∞ < … < -0.0 = 0.0 < … < ∞ < NaN`, and every NaN equals every other: a total order, the one that PostgreSQL has. The
-//! comparison operators of the language (IEEE 754) are none, since with NaN every one of them but `!=` is false.
+//! `-∞ < … < -0.0 = 0.0 < … < ∞ < NaN`, and all NaNs are equal: a total order, the one of
+//! PostgreSQL. The comparison operators of the language (IEEE 754) are not a total order, since
+//! with NaN all of them except `!=` are false.
 //!
-//! [`rank`](TotalOrder::rank) is the definition; `is_less` and `is_same` say the same with fewer instructions.
+//! [`rank`](TotalOrder::rank) is the definition; `is_less` and `is_same` give the same results with
+//! fewer instructions.
 
 use core::cmp::Ordering;
 
-/// A float type in its total order.
+/// A float type with its total order.
 pub trait TotalOrder: Copy + PartialOrd {
-    /// Unsigned integers of the same width.
+    /// The unsigned integer of the same width.
     type Rank: Ord + Copy;
 
-    /// NaN, as [`normal`](Self::normal) gives it.
+    /// The NaN that [`normal`](Self::normal) returns.
     const NAN: Self;
 
-    /// An integer that is less, equal or greater exactly where the value is.
+    /// Returns an integer that compares with the rank of another value as the values compare.
     fn rank(self) -> Self::Rank;
 
-    /// The value itself, or the one that stands for all that are equal to it: `0.0` for `-0.0`, one NaN for every NaN. Equal
-    /// values have equal bytes then.
+    /// Returns the representative of all values that are equal to this one: `0.0` for `-0.0`, one
+    /// NaN for every NaN, otherwise the value itself. Representatives of equal values have equal
+    /// bytes.
     #[must_use]
     fn normal(self) -> Self;
 
-    /// Whether this value comes before another one.
+    /// Returns whether this value comes before another one.
     fn is_less(self, other: Self) -> bool;
 
-    /// Whether two values are equal.
+    /// Returns whether two values are equal.
     fn is_same(self, other: Self) -> bool;
 
-    /// How this value compares with another one.
+    /// Compares this value with another one.
     fn compare(self, other: Self) -> Ordering {
         self.rank().cmp(&other.rank())
     }
@@ -40,7 +43,8 @@ macro_rules! total_order {
         impl TotalOrder for $float {
             type Rank = $bits;
 
-            // Written out: these bits are part of the format, and the language leaves those of its `NAN` open.
+            // An explicit constant: these bits are part of the format, and the language leaves the
+            // bits of its `NAN` unspecified.
             const NAN: Self = Self::from_bits($nan);
 
             #[inline]
@@ -55,8 +59,9 @@ macro_rules! total_order {
                 if self.is_nan() { <Self as TotalOrder>::NAN } else { self + 0.0 }
             }
 
-            // Without jumps, so that a loop over rows becomes vector instructions. Not `self < other`, or that `other` alone is NaN:
-            // that takes two comparisons for each row, and this one and what the loop knows of the value that is asked for.
+            // Branch-free, so that a loop over rows is vectorized. The alternative, `self < other`
+            // or only `other` is NaN, takes two comparisons per row; this form takes one, and a
+            // test that the loop can evaluate from the value that is searched for.
             #[allow(clippy::neg_cmp_op_on_partial_ord, reason = "true where `other` is NaN")]
             #[inline(always)]
             fn is_less(self, other: Self) -> bool {
@@ -76,8 +81,8 @@ total_order! {
     f64 u64 0x7ff8_0000_0000_0000
 }
 
-/// Writes a float's [`normal`](TotalOrder::normal) form, given as the little-endian bytes of an `f32` or an `f64`, over it.
-/// Other lengths stay as they are.
+/// Replaces a float, given as the little-endian bytes of an `f32` or an `f64`, by its
+/// [`normal`](TotalOrder::normal) form. Does not change slices of other lengths.
 #[inline]
 pub fn normalize(bytes: &mut [u8]) {
     if let Ok(bytes) = <&mut [u8; 8]>::try_from(&mut *bytes) {
@@ -91,7 +96,7 @@ pub fn normalize(bytes: &mut [u8]) {
 mod tests {
     use super::*;
 
-    /// Values from the least to the greatest; those of one line are equal.
+    /// Values from the lowest to the highest; those in one line are equal.
     const LADDER: [&[f64]; 11] = [
         &[f64::NEG_INFINITY],
         &[f64::MIN],
@@ -132,7 +137,7 @@ mod tests {
         let mut state = 1_u64;
         let mut bits = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            // Some with every exponent bit set, and some zeros: NaN, infinities, both zeros.
+            // Some values with all exponent bits set, and some zeros: NaN, infinities, both zeros.
             match state >> 61 {
                 0 => state | 0x7ff << 52,
                 1 => state & (1 << 63),

@@ -1,7 +1,8 @@
-//! Pins: which `Seq`s this process still reads. They keep rows from being reclaimed; memory safety never rests on them.
+//! Pins: the `Seq`s that this process still reads. They keep rows from being reclaimed; memory
+//! safety never depends on them.
 //!
-//! Each process has a group of slots in `control`. A snapshot takes a free slot; when all are taken, further ones share
-//! the last slot, which then holds the lowest `Seq` among them.
+//! Each process has a group of slots in `control`. A snapshot takes a free slot; if all are taken,
+//! further snapshots share the last slot, which then holds the lowest `Seq` among them.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -20,11 +21,11 @@ const SHARED: usize = GROUP_SLOTS - 1;
 pub(crate) struct Pins {
     control: Arc<Control>,
     group: usize,
-    /// How many snapshots at each `Seq` share the last slot.
+    /// The number of snapshots at each `Seq` that share the last slot.
     shared: Mutex<BTreeMap<Seq, usize>>,
 }
 
-/// One taken pin.
+/// A pin that was taken.
 #[derive(Debug)]
 pub(crate) enum Pin {
     Slot(usize),
@@ -54,12 +55,13 @@ impl Pins {
         Ok(Self { control: Arc::clone(control), group, shared: Mutex::default() })
     }
 
-    /// The group of slots, which this process holds as long as it has the store open.
+    /// Returns the group of slots, which this process holds as long as it has the store open.
     pub(crate) fn group(&self) -> usize {
         self.group
     }
 
-    /// To be called before a pin is taken. On some file systems a store to `control` may need space: an error if there is none.
+    /// Makes the slots writable; must be called before a pin is taken. On some file systems a write
+    /// to `control` may need space: returns an error if there is none.
     #[inline]
     pub(crate) fn prepare(&self) -> Result<(), Fault> {
         self.control.make_pins_writable(self.group)
@@ -80,8 +82,8 @@ impl Pins {
         Pin::Shared(seq)
     }
 
-    /// Pins the newest state: what `newest` gives is kept if no row that it shows may have been given up before the pin
-    /// could be seen.
+    /// Pins the newest state. Returns the state of `newest` only if no row that it shows may have
+    /// been reclaimed before the pin became visible; otherwise tries again.
     #[inline]
     pub(crate) fn pin_newest<S>(&self, newest: impl Fn() -> S, seq: impl Fn(&S) -> Seq) -> (S, Pin) {
         loop {
@@ -97,7 +99,8 @@ impl Pins {
     #[inline]
     pub(crate) fn unpin(&self, pin: &Pin) {
         if self.prepare().is_err() {
-            // There is no space to take the pin away: it stays, and keeps rows, until this process has closed the store.
+            // There is no space to remove the pin: it remains, and retains rows, until this process
+            // closes the store.
             return;
         }
         match *pin {

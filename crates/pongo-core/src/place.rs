@@ -1,14 +1,16 @@
-//! Whether two processes that meet at one `control` file can share it.
+//! Decides whether two processes that open one `control` file can share it.
 //!
-//! The words of `control` and the rows of a store are memory that processes share through the page cache, so both must run
-//! on one kernel and see one inode. A lock that another process holds proves that where the kernel itself keeps the locks:
-//! on every local file system, whatever mount namespace, bind mount or chroot the two look through, and whether or not they
-//! see `/proc`. Where a server keeps the locks (NFS, SMB, 9p, a cluster's file systems, FUSE), the holder can be another
-//! machine with a page cache of its own: there the boot ids must be known and equal as well. A file system that is not
-//! known counts as one of those.
+//! The words of `control` and the rows of a store are memory that processes share through the page
+//! cache, so both must run on one kernel and access one inode. A lock that another process holds
+//! proves this wherever the kernel itself keeps the locks: on every local file system, whatever
+//! mount namespace, bind mount or chroot each process uses, and whether or not it can read `/proc`.
+//! Where a server keeps the locks (NFS, SMB, 9p, cluster file systems, FUSE), the holder can be
+//! another machine with its own page cache: there the boot ids must also be known and equal. An
+//! unknown file system is treated as one of those.
 //!
-//! A server's own local file system shows the locks that its clients hold. Hence the type of the file system, the device
-//! and the folder's inode are compared on every file system: a client has other ones.
+//! On a server's own local file system, the locks of its clients are visible. Therefore the type of
+//! the file system, the device and the folder's inode are compared on every file system: a client
+//! has different ones.
 
 use std::fmt;
 use std::io;
@@ -16,18 +18,18 @@ use std::io;
 use crate::guard::{fails, holds};
 use crate::storage::{Host, Storage};
 
-/// Words of a place in `control`.
+/// Number of words of a place in `control`.
 pub(crate) const WORDS: usize = 5;
 
-/// Where a process finds a store.
+/// The file system and folder in which a process accesses a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     host: Host,
-    /// Device and inode of the folder.
+    /// Device and inode number of the folder.
     folder: (u64, u64),
 }
 
-/// Why a process cannot share the memory of the one that has the store open.
+/// The reason why a process cannot share memory with the one that has the store open.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Obstacle {
     pub(crate) expected: String,
@@ -44,7 +46,8 @@ impl Place {
         [self.host.file_system, self.folder.0, self.folder.1, boot as u64, (boot >> 64) as u64]
     }
 
-    /// Compares this process's place with the one that those who have the store open noted.
+    /// Compares this process's place with the one that the processes with the store open have
+    /// recorded.
     pub(crate) fn obstacle(&self, noted: [u64; WORDS]) -> Option<Obstacle> {
         let ours = self.to_words();
         let holder = |words: [u64; WORDS]| {
@@ -56,7 +59,8 @@ impl Place {
                 found: format!("one on {}", holder(noted)),
             });
         }
-        // A container can show a boot id of its own: where the lock is proof enough it is not looked at.
+        // A container can have its own boot id: where the lock is sufficient proof, the id is
+        // ignored.
         if self.host.is_local || holds!("join.boot", ours[3..] == noted[3..] && self.host.boot.is_some()) {
             return None;
         }
@@ -71,7 +75,7 @@ impl Place {
     }
 }
 
-/// A file system's type, by its name where it has one here.
+/// The type of a file system, displayed by name if it is known here.
 struct FileSystem(u64);
 
 impl fmt::Display for FileSystem {
@@ -132,8 +136,8 @@ mod tests {
         assert!(said.ends_with("| boot 02020202-0202-0202-0202-020202020202"), "{said}");
     }
 
-    /// A server that opens what a client has open over the network, a second mount with a page cache of its own, and a hard
-    /// link to the `control` of another store.
+    /// Covers a server that opens a store that a client has open over the network, a second mount
+    /// with its own page cache, and a hard link to the `control` of another store.
     #[test]
     fn the_folder_must_be_one_everywhere() {
         let holders =

@@ -1,10 +1,11 @@
-//! What the macros implement: a type that can be a field ([`FieldType`]) and a type that can be a table's row
-//! ([`PongoRecord`]), or be kept in one under a key of its own ([`ExternalRecord`]).
+//! The traits that the macros implement: types that can be a field ([`FieldType`]), types that can
+//! be a table's row ([`PongoRecord`]), and types that are stored under an external key
+//! ([`ExternalRecord`]).
 //!
-//! All are safe traits. Memory safety rests on `zerocopy`'s traits alone (`TryFromBytes`: which bytes are a value,
-//! `IntoBytes`: no padding, `Immutable`: no cell behind a shared reference). What is said here (names, offsets, keys)
-//! is checked against the layout at compile time by the derive; a wrong implementation by hand gives wrong answers,
-//! never undefined behaviour.
+//! All are safe traits. Memory safety depends only on the traits of `zerocopy` (`TryFromBytes`:
+//! which bytes are a valid value, `IntoBytes`: no padding, `Immutable`: no interior mutability).
+//! The derive checks the items of these traits (names, offsets, keys) against the layout at compile
+//! time. A wrong manual implementation leads to wrong results, never to undefined behaviour.
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -13,8 +14,8 @@ use crate::schema::{Kind, Schema};
 
 /// A type that can be a field of a record.
 ///
-/// Implemented for the integers and floats of fixed size, `bool`, arrays, and the types in [`crate::fields`]; the
-/// macros implement it for structs and for enums without fields.
+/// Implemented for the integers and floats of fixed size, `bool`, arrays, and the types in
+/// [`crate::fields`]; the macros implement it for structs and for enums without fields.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a record",
     label = "this type has no fixed bytes that PongoDB knows",
@@ -25,16 +26,19 @@ use crate::schema::{Kind, Schema};
 pub trait FieldType:
     TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static
 {
-    /// What the type is, as the schema file says it.
+    /// The type's kind, as in the schema file.
     const KIND: Kind;
-    /// What stands in the place of a value that is not there: all zeros wherever zeros are a value of the type.
+    /// The content of the value's place if the value is absent: all zeros wherever zeros are a
+    /// valid value of the type.
     const BLANK: Self;
 }
 
-/// A field type that can be part of a key: equal values have equal bytes and unequal values unequal ones.
+/// A field type that can be part of a key: equal values have equal bytes, and unequal values have
+/// unequal bytes.
 ///
-/// Floats are not (`0.0` and `-0.0` are one value, and so is every NaN), and neither are [`Text`](crate::fields::Text) and
-/// [`Blob`](crate::fields::Blob), whose bytes say where in the heap the contents lie.
+/// Floats cannot (`0.0` equals `-0.0`, and all NaNs are equal), nor can
+/// [`Text`](crate::fields::Text) and [`Blob`](crate::fields::Blob), whose bytes hold the address of
+/// the contents in the heap.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
@@ -43,7 +47,8 @@ pub trait FieldType:
 )]
 pub trait KeyField: FieldType + Copy + Eq {}
 
-/// A type whose values are the rows of a table. Implemented by `#[pongo::record]` or `#[derive(PongoRecord)]`.
+/// A type whose values are the rows of a table. Implemented by `#[pongo::record]` or
+/// `#[derive(PongoRecord)]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a record with a key",
     label = "no table can hold this type",
@@ -51,22 +56,23 @@ pub trait KeyField: FieldType + Copy + Eq {}
     note = "the table of a struct with `#[pongo(key = \"external\")]` is `external::<{Self}>()` in place of `table::<{Self}>()`"
 )]
 pub trait PongoRecord: FieldType {
-    /// What look-ups take: the key field's type, or a tuple of them.
+    /// The argument of look-ups: the key field's type, or a tuple of field types.
     type Key;
-    /// The bytes of a key as they lie in the row, key fields one behind the other: `[u8; N]`.
+    /// The bytes of a key in the representation of a row, with the key fields adjacent: `[u8; N]`.
     type KeyBytes: AsRef<[u8]> + Copy + Eq + core::hash::Hash + Send + Sync + 'static;
-    /// Name, layout and keys.
+    /// The name, layout and keys.
     const SCHEMA: &'static Schema;
-    /// The key of this row.
+    /// Returns the key of this row.
     fn key(&self) -> Self::Key;
-    /// The bytes of this row's key.
+    /// Returns the bytes of this row's key.
     fn key_bytes(&self) -> Self::KeyBytes;
-    /// The bytes of a key that is looked for.
+    /// Returns the bytes of a key to search for.
     fn encode_key(key: &Self::Key) -> Self::KeyBytes;
 }
 
-/// A type whose values are kept under keys that are not fields of it: any bytes. Implemented by `#[pongo::record]` or
-/// `#[derive(PongoRecord)]` for a struct with `#[pongo(key = "external")]`.
+/// A type whose values are stored under keys that are not fields of it: arbitrary bytes.
+/// Implemented by `#[pongo::record]` or `#[derive(PongoRecord)]` for a struct with
+/// `#[pongo(key = "external")]`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a record with an external key",
     label = "no table holds this type under keys of any bytes",
@@ -74,7 +80,7 @@ pub trait PongoRecord: FieldType {
             its table by `table::<{Self}>()`"
 )]
 pub trait ExternalRecord: FieldType {
-    /// What the table's rows are: the key's digest, where its bytes lie, and the value.
+    /// The type of the table's rows: the key's digest, the heap address of the key, and the value.
     #[doc(hidden)]
     type Row: PongoRecord<Key = [u8; 16], KeyBytes = [u8; 16]>;
     #[doc(hidden)]

@@ -1,5 +1,5 @@
-//! What is looked for in an index, as values: the columns that name it, the values and the prefixes that stand for a place in
-//! its order.
+//! The arguments of an index search: the columns that name the index, the values to search for, and
+//! the prefixes that denote a range of keys.
 
 use zerocopy::{Immutable, IntoBytes};
 
@@ -7,12 +7,14 @@ use crate::column::Column;
 use crate::fields::{FixedStr, Maybe, Uuid};
 use crate::record::{FieldType, KeyField};
 
-/// A field type that an index can put in order: what can be part of a key, floats, and [`Maybe`]s of both.
+/// A field type that can be part of an index: any type that can be part of a key, floats, and
+/// [`Maybe`]s of both.
 ///
-/// Integers, [`Timestamp`](crate::fields::Timestamp)s and floats are in the order of their values, `FixedStr` in that of its UTF-8
-/// bytes, which is that of code points; `false` comes before `true`; enums are in the order of their numbers, arrays in that of their
-/// elements. Of floats `-0.0` and `0.0` are one value, and every NaN is one value, behind infinity ([`order`](crate::order)). An
-/// absent value comes before all others, and bounds that are values leave it out. Filters go by the same order.
+/// Integers, [`Timestamp`](crate::fields::Timestamp)s and floats are ordered by value, `FixedStr`
+/// by its UTF-8 bytes, which is the order of code points. `false` comes before `true`; enums are
+/// ordered by their numbers, arrays by their elements. For floats `-0.0` equals `0.0`, and all NaNs
+/// are equal and come after infinity ([`order`](crate::order)). An absent value comes before all
+/// others, and is excluded by bounds that are values. Filters use the same order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an index",
     label = "values of this type have no order by their bytes",
@@ -26,9 +28,10 @@ impl IndexField for f32 {}
 impl IndexField for f64 {}
 impl<F: IndexField + crate::fields::maybe::Optional> IndexField for Maybe<F> {}
 
-/// A field type of which no two rows may have the same value, by `#[pongo(unique)]`: what can be part of a key, and floats, of
-/// which `-0.0` and `0.0` are one value and every NaN is one, as in an index. No [`Maybe`]: nothing says whether two rows without a
-/// value were two with the same.
+/// A field type that can be part of a unique index, by `#[pongo(unique)]`: any type that can be
+/// part of a key, and floats, for which `-0.0` equals `0.0` and all NaNs are equal, as in an index.
+/// Excludes [`Maybe`], because it is not defined whether two rows without a value have the same
+/// value.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
@@ -41,18 +44,19 @@ impl<F: KeyField> UniqueField for F {}
 impl UniqueField for f32 {}
 impl UniqueField for f64 {}
 
-/// The columns of an index: one, or a tuple of two to six in the index's order, or the first of them.
+/// The columns of an index: one column, or a tuple of two to six in the index's order, or the first
+/// columns of the index.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name an index of `{R}`",
     label = "expected a column of `{R}`, as in `by(Flight::CARRIER)`, or a tuple of some",
     note = "a field is put in order by `#[pongo(index)]` above it, several by `#[pongo(index(a, b))]` above the struct"
 )]
 pub trait IndexColumns<R> {
-    /// What is looked for: the field's type, or a tuple of them.
+    /// The value to search for: the field's type, or a tuple of field types.
     type Value;
-    /// The columns' names.
+    /// Returns the columns' names.
     fn names(&self) -> Vec<&'static str>;
-    /// Appends the bytes of a value as they would lie in a row, one field behind the other.
+    /// Appends the bytes of a value in the representation of a row, with its fields adjacent.
     fn bytes(value: &Self::Value, out: &mut Vec<u8>);
 }
 
@@ -72,13 +76,15 @@ fn put<F: IntoBytes + Immutable>(value: &F, out: &mut Vec<u8>) {
     out.extend_from_slice(value.as_bytes());
 }
 
-/// A value given where one of type `F` is looked for: an `F`, a `&str` for a [`FixedStr`], or a tuple of such.
+/// A value to search for in a field of type `F`: an `F`, a `&str` for a [`FixedStr`], or a tuple of
+/// these.
 #[diagnostic::on_unimplemented(
     message = "a value of type `{Self}` cannot be looked for in a column of type `{F}`",
     label = "expected `{F}`"
 )]
 pub trait IntoValue<F> {
-    /// The value; `None` if no value of the type is equal to it: a string that is too long.
+    /// Converts into the field's type; returns `None` if no value of the type is equal, e.g. for a
+    /// string that is too long.
     fn into_value(self) -> Option<F>;
 }
 
@@ -94,14 +100,15 @@ impl<const N: usize> IntoValue<FixedStr<N>> for &str {
     }
 }
 
-/// What all keys in a range begin with: a `&str` for a [`FixedStr`], `&[u8]` for an array of bytes or a [`Uuid`], the tuple of the
-/// first fields for a key of several, as in `(airport,)`.
+/// A prefix of all keys in a range: a `&str` for a [`FixedStr`], `&[u8]` for an array of bytes or a
+/// [`Uuid`], or for a key of several fields a tuple of the first fields, as in `(airport,)`.
 #[diagnostic::on_unimplemented(
     message = "keys of type `{K}` have no prefix of type `{Self}`",
     label = "expected a `&str` for `FixedStr`, `&[u8]` for bytes, or a tuple of the first fields, as in `(airport,)`"
 )]
 pub trait KeyPrefix<K> {
-    /// Appends its bytes, as they would lie in a row; `false` if no key begins with it.
+    /// Appends the prefix's bytes in the representation of a row; returns `false` if no key begins
+    /// with it.
     fn prefix(&self, out: &mut Vec<u8>) -> bool;
 }
 

@@ -12,14 +12,14 @@ use crate::space::View;
 use crate::state::State;
 use crate::table::{TableCore, TableView};
 
-/// A read transaction. Begins and ends without a system call (on btrfs and on file systems that are not known, with one:
-/// `docs/design/full-disk.md`); holds nothing but a pin.
+/// A read transaction. It begins and ends without a system call (with one on btrfs and on unknown
+/// file systems: `docs/design/full-disk.md`), and holds nothing except a pin.
 #[derive(Debug)]
 pub struct Snapshot {
     engine: Arc<Engine>,
     state: Arc<State>,
     heap: OnceLock<Arc<View>>,
-    /// What was looked at, by `TableId`: rows that are given out borrow from these.
+    /// Views of the tables that were used, by `TableId`. Rows that are returned borrow from these.
     views: OnceLock<Box<[OnceLock<TableView>]>>,
     pin: Pin,
 }
@@ -29,13 +29,13 @@ impl Snapshot {
         Self { engine, state, heap: OnceLock::new(), views: OnceLock::new(), pin }
     }
 
-    /// The commit that this shows.
+    /// Returns the commit that this snapshot shows.
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.state.seq
     }
 
-    /// The engine behind it.
+    /// Returns the engine of the snapshot.
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
@@ -45,7 +45,7 @@ impl Snapshot {
         &self.state
     }
 
-    /// All tables of this snapshot.
+    /// Returns all tables of this snapshot.
     ///
     /// # Errors
     /// As for [`table_named`](Self::table_named).
@@ -54,23 +54,24 @@ impl Snapshot {
         Ok(self.engine.tables_to(self.state.tables.len())?)
     }
 
-    /// The table of that name, if it exists in this snapshot.
+    /// Returns the table of that name, if it exists in this snapshot.
     ///
     /// # Errors
-    /// [`ReadError::Forked`] in a child made by `fork`; [`ReadError::Fault`] if its schema cannot be read.
+    /// [`ReadError::Forked`] in a child made by `fork`; [`ReadError::Fault`] if its schema cannot
+    /// be read.
     pub fn table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
         self.engine.refuse_reader_forked()?;
         self.engine.table_named(name, self.state.tables.len())
     }
 
-    /// A table in this snapshot; `None` for one that came later.
+    /// Returns a table in this snapshot; `None` for a table that was created later.
     ///
     /// # Errors
-    /// [`ReadError::Forked`] in a child made by `fork`, where nothing keeps the rows from being written over;
-    /// [`ReadError::Fault`] if chunks or marks are damaged.
+    /// [`ReadError::Forked`] in a child made by `fork`, where nothing prevents the rows from being
+    /// overwritten; [`ReadError::Fault`] if chunks or marks are damaged.
     ///
     /// # Panics
-    /// If it is a table of another store.
+    /// If the table belongs to another store.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<Option<&TableView>, ReadError> {
         let place = table.id().0 as usize;
         let views = self.views.get_or_init(|| self.state.tables.iter().map(|_| OnceLock::new()).collect());
@@ -83,14 +84,15 @@ impl Snapshot {
         Ok(view.map(|view| views[place].get_or_init(|| view)))
     }
 
-    /// As [`view`](Self::view), and the snapshot does not keep it: once it is dropped the table may give its maps up. For
-    /// whoever reads all tables, one after the other.
+    /// Works like [`view`](Self::view), but the snapshot does not keep the view: once it is
+    /// dropped, the table may release its maps. For callers that read all tables, one after the
+    /// other.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`view`](Self::view).
     ///
     /// # Panics
-    /// As there.
+    /// As for [`view`](Self::view).
     pub fn owned_view(&self, table: &Arc<TableCore>) -> Result<Option<TableView>, ReadError> {
         self.engine.refuse_reader_forked()?;
         self.engine.assert_own(table);

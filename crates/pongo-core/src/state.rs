@@ -1,17 +1,17 @@
-//! What a store holds at one `Seq`: the tables' lengths and the heap's. The applied state of the writer, a published
-//! ring record, a snapshot and a checkpoint are all this.
+//! The contents of a store at one `Seq`: the lengths of the tables and of the heap. The applied
+//! state of the writer, a published ring record, a snapshot and a checkpoint all have this form.
 
 use crate::ids::{JournalPos, Seq};
 
-/// How many tables one store can have.
+/// Maximum number of tables in one store.
 pub const MAX_TABLES: usize = 255;
 
 /// One table at one `Seq`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TableState {
-    /// Rows in the table, dead ones included: one more than the highest `RowId`.
+    /// Number of rows in the table, deleted ones included: one more than the highest `RowId`.
     pub len: u64,
-    /// Rows that are alive.
+    /// Number of rows that are not deleted.
     pub live: u64,
     /// Bytes of the row space whose blocks have checksums on disk; a multiple of the block size.
     pub summed: u64,
@@ -29,7 +29,7 @@ pub struct HeapState {
 /// A whole store at one `Seq`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct State {
-    /// The commit that made this state.
+    /// The commit that created this state.
     pub seq: Seq,
     /// The heap.
     pub heap: HeapState,
@@ -37,6 +37,6 @@ pub struct State {
     pub tables: Vec<TableState>,
     /// The journal segment in which the entry of `seq` ends.
     pub segment: u64,
-    /// Where it ends.
+    /// The position at which that entry ends.
     pub journal_end: JournalPos,
 }

@@ -1,8 +1,9 @@
-//! The `super` file: two slots in pages of their own, written in turn. A slot only points: which format this is, which
-//! store, which recovery generation, and where the newest checkpoint entry stands in the journal.
+//! The `super` file: two slots in separate pages, written alternately. A slot is only a pointer: to
+//! the format version, the store, the recovery generation, and the position of the newest
+//! checkpoint entry in the journal.
 //!
-//! Promise: after [`Superblock::advance`] returned, the new slot is on the disk and the old one is untouched; a torn
-//! slot does not check and the other one counts.
+//! Guarantee: after [`Superblock::advance`] returned, the new slot is on disk and the old one is
+//! unchanged. A torn slot has an invalid checksum, and the other slot is used.
 
 use std::sync::Arc;
 
@@ -12,11 +13,12 @@ use crate::guard::{fails, removable};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
 
-/// The format version that this library writes. A store of an older one is upgraded when it is opened.
+/// The format version that this library writes. A store of an older version is upgraded when it is
+/// opened.
 pub const FORMAT_VERSION: u32 = 2;
-/// The oldest format version that is read.
+/// The oldest format version that can be read.
 const OLDEST: u32 = 1;
-/// From this version on entries of the journal have checksums of what they cite.
+/// The first version in which journal entries have checksums of the bytes they reference.
 pub(crate) const CITED_SUMS: u32 = 2;
 
 pub(crate) const PATH: &str = "super";
@@ -24,13 +26,13 @@ const MAGIC: [u8; 8] = *b"PONGODB\n";
 const BYTE_ORDER: u32 = 0x0102_0304;
 const CONTENT: usize = 8 + 4 + 4 + 16 + 8 * 5;
 
-/// What a slot says.
+/// The content of a slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
-    /// Of the store, as this slot leads to it.
+    /// Format version of the store to which this slot leads.
     pub(crate) format: u32,
     pub(crate) store: u128,
-    /// Counts the slots written since the store was made; the higher of two is the newer.
+    /// Number of slots written since the store was created; the higher of two is the newer.
     pub(crate) generation: u64,
     pub(crate) salt: Salt,
     pub(crate) segment: u64,
@@ -82,7 +84,8 @@ pub(crate) struct Superblock {
 }
 
 impl Superblock {
-    /// Writes the first slot of a new store. The caller syncs the folder.
+    /// Writes the first slot of a new store. Does not sync the folder: the recovery that follows
+    /// does.
     pub(crate) fn create(storage: &dyn Storage, slot: Slot) -> Result<Self, Fault> {
         let temporary = "super.new";
         let _ = storage.remove(temporary);
@@ -94,16 +97,19 @@ impl Superblock {
         Ok(Self { file, newest: slot })
     }
 
-    /// Reads both slots and takes the newer of those that check. The older one counts only where the newer is
-    /// torn: then it was never durable. A slot of any format version is sealed alike and has its generation
-    /// at the same place: if the newer one is of a version that this library does not read, the older one,
-    /// which it may read, leads to an older store.
+    /// Reads both slots and uses the newer valid one. The older one is used only if the newer is
+    /// torn: then the newer was never durable.
+    ///
+    /// Slots of all format versions are sealed the same way and have their generation at the same
+    /// position. If the newer slot has a version that this library does not read, the older slot is
+    /// not used even if it is readable: it leads to an older state of the store.
     pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Slot), OpenError> {
         let file = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
         let len = file.len().map_err(Fault::io("measuring", PATH))?;
         let mut newest: Option<(Slot, Result<(), Foreign>)> = None;
         let mut foreign = None;
-        // A page that says what it should, and only does not check: a damaged store, not something else.
+        // Set for a page with the right identification whose checksum is invalid: a damaged store,
+        // not another file.
         let mut ours = false;
         for index in 0..2 {
             let mut page = vec![0; PAGE as usize];
@@ -161,12 +167,12 @@ impl Superblock {
         }
     }
 
-    /// The newest slot.
+    /// Returns the newest slot.
     pub(crate) fn newest(&self) -> &Slot {
         &self.newest
     }
 
-    /// The segment that the newest slot names.
+    /// Returns the segment that the newest slot names.
     pub(crate) fn segment(&self) -> u64 {
         self.newest.segment
     }
@@ -259,7 +265,7 @@ mod tests {
         }
     }
 
-    /// Whichever slot is the newer one decides: the other leads to what the store was before.
+    /// Checks that the newer slot decides: the other leads to an earlier state of the store.
     #[test]
     fn the_newest_slot_says_the_version() {
         let storage = MemoryStorage::new();
@@ -279,7 +285,7 @@ mod tests {
             );
             assert!(error.to_string().contains(&format!("version {}", FORMAT_VERSION + 1)), "{error}");
         }
-        // Upgraded half way by this one, and gone on with by the older program.
+        // Upgraded half way by this program, and then used by the older one.
         write(4, FORMAT_VERSION);
         write(5, OLDEST);
         assert_eq!(Superblock::open(&storage).unwrap().1.format, OLDEST);

@@ -1,8 +1,10 @@
-//! A table: its schema, its row space and its marks, as one process knows them ([`TableCore`]); and the table at one
-//! `Seq` ([`TableView`]), which says which rows are there and gives their bytes.
+//! A table: its schema, its row space and its marks, as one process knows them ([`TableCore`]), and
+//! the table at one `Seq` ([`TableView`]), which tells which rows are visible and returns their
+//! bytes.
 //!
-//! A row is visible iff its number is below the table's length and it had not died by the `Seq`. Rows are immutable
-//! once published; what is given out borrows from the view, which keeps its chunks mapped.
+//! A row is visible iff its number is below the table's length and it was not deleted at or before
+//! the `Seq`. Rows are immutable once published. References that a view returns borrow from it; the
+//! view keeps its chunks mapped.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,7 +26,7 @@ use crate::state::TableState;
 use crate::storage::{Idle, Storage};
 use crate::zones::Plan;
 
-/// A table as one process knows it, whatever the `Seq`.
+/// A table as one process knows it, independent of any `Seq`.
 #[derive(Debug)]
 pub struct TableCore {
     id: TableId,
@@ -39,10 +41,11 @@ pub struct TableCore {
     marks_seen: AtomicU64,
     marks_chunks: AtomicU64,
     marks_lock: Mutex<()>,
-    /// The store was closed in order since: marks of commits behind `baseline` are no damage.
+    /// Whether the store was closed cleanly since: marks of commits after `baseline` are then no
+    /// corruption.
     outlived: AtomicBool,
-    /// What the marks must be, known to the process that opened the store alone: it compares each file when it first maps
-    /// it. Who joins others maps what is in use already.
+    /// The expected marks, known to the process that opened the store alone, which compares each
+    /// file when it first maps it. A process that joins others maps files that are already in use.
     baseline: OnceLock<Baseline>,
 }
 
@@ -76,27 +79,28 @@ impl TableCore {
         })
     }
 
-    /// Panics if it is a table of another store than that of `control`: lengths of the one say nothing about rows of the other,
-    /// which may be written below them.
+    /// Panics if the table does not belong to the store of `control`. Lengths of one store say
+    /// nothing about rows of another, which may be written below them.
     #[inline]
     pub(crate) fn assert_of(&self, control: &Arc<Control>) {
         assert!(Arc::ptr_eq(&self.control, control), "a table of another store");
     }
 
-    /// The storage that it lives in.
+    /// Returns the storage that holds the table.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
     }
 
-    /// Whether nobody wrote to the store since it was closed in order.
+    /// Returns whether no process wrote to the store since it was closed cleanly.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.control.is_clean()
     }
 
-    /// A number that says which commits there are: of the newest one that was published and of the recovery generation. What
-    /// an index was made durable with tells it from one of another time.
+    /// Returns a number that identifies the set of commits: it is derived from the newest published
+    /// commit and the recovery generation. An index made durable with this number can be told from
+    /// one of another time.
     #[must_use]
     pub fn moment(&self) -> u64 {
         let (_, state) = self.control.published();
@@ -104,64 +108,66 @@ impl TableCore {
         checksum(words.as_flattened())
     }
 
-    /// Rows that died at or before this commit are seen by no snapshot of any process, now or later.
+    /// Returns the oldest `Seq` that a snapshot can have: rows deleted at or before this commit are
+    /// visible to no snapshot of any process, now or later.
     ///
-    /// Costs a look at the pins of all processes, some microseconds.
+    /// Costs some microseconds: it reads the pins of all processes.
     #[must_use]
     pub fn seen_from(&self) -> Seq {
         self.control.seen_from()
     }
 
-    /// Whether a commit was published: it is there for good, in every process, and its number is no other's.
+    /// Returns whether a commit was published: it then exists permanently, in every process, and no
+    /// other commit has its number.
     ///
-    /// Costs a look at the newest state, some 0.1 µs.
+    /// Costs some 0.1 µs: it reads the newest state.
     #[must_use]
     pub fn is_published(&self, seq: Seq) -> bool {
         self.control.published().1.seq >= seq
     }
 
-    /// The number of its store.
+    /// Returns the number of the table's store.
     #[must_use]
     pub fn store_id(&self) -> u128 {
         self.space.identity().store
     }
 
-    /// The table's number in its store.
+    /// Returns the table's number in its store.
     #[must_use]
     pub fn id(&self) -> TableId {
         self.id
     }
 
-    /// What its rows are.
+    /// Returns the schema of the rows.
     #[must_use]
     pub fn schema(&self) -> &StoredSchema {
         &self.schema
     }
 
-    /// The layout's fingerprint.
+    /// Returns the layout's fingerprint.
     #[must_use]
     pub fn fingerprint(&self) -> u128 {
         self.fingerprint
     }
 
-    /// Which of its fields have bounds.
+    /// Returns the plan of the zone maps: which fields have bounds.
     pub(crate) fn zone_plan(&self) -> &Arc<Plan> {
         &self.zone_plan
     }
 
-    /// Rows of a zone: see [`crate::zones`].
+    /// Returns the number of rows in a zone: see [`crate::zones`].
     #[must_use]
     pub fn zone_rows(&self) -> u64 {
         self.zone_plan.zone_rows()
     }
 
-    /// Bytes of a row.
+    /// Returns the size of a row in bytes.
     #[must_use]
     pub fn row_size(&self) -> u64 {
         self.row_size
     }
 
-    /// The table at a state and a `Seq`; maps what is not mapped yet.
+    /// Returns the table at a state and a `Seq`. Maps chunks that are not mapped yet.
     pub(crate) fn at(self: &Arc<Self>, state: TableState, seq: Seq) -> Result<TableView, Fault> {
         let end = state.len.checked_mul(self.row_size).ok_or_else(|| Fault::Limit {
             what: format!("table {} is too long", self.schema.table),
@@ -174,21 +180,22 @@ impl TableCore {
         Ok(TableView { core: Arc::clone(self), view, state, seq, row_size: self.row_size })
     }
 
-    /// Whether the marks files of the first `chunks` chunks are known. A chunk that another process made may have come
-    /// into sight after its marks did.
+    /// Returns whether the marks files of the first `chunks` chunks are known. A chunk that another
+    /// process created may have become visible here after its marks file did.
     fn knows_marks(&self, chunks: u64) -> bool {
         chunks <= self.marks_chunks.load(Ordering::Acquire)
             && self.marks_seen.load(Ordering::Acquire) == self.control.marks_epoch(self.id)
     }
 
-    /// What the newest checkpoint says of the marks. Called before any is looked at, by whoever is alone with the store.
+    /// Sets the marks that the newest checkpoint recorded. Called by the process that is alone with
+    /// the store, before it reads any marks.
     pub(crate) fn expect_marks(&self, baseline: Baseline) {
         debug_assert!(self.space.chunks().iter().all(|chunk| chunk.marks.get().is_none()));
         let _ = self.baseline.set(baseline);
     }
 
-    /// Looks for marks files of all known chunks that have none in this process. What is in them is looked at when a row of the
-    /// chunk is asked for.
+    /// Searches for marks files of all known chunks that have none in this process. Their contents
+    /// are read when a row of the chunk is requested.
     #[cold]
     fn refresh_marks(&self) -> Result<(), Fault> {
         let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,13 +216,15 @@ impl TableCore {
         Ok(())
     }
 
-    /// The store is about to be closed in order: what is first looked at from now on can be of later commits than those that the
-    /// checkpoint knew with which this process began.
+    /// Accepts marks of later commits from now on. Called when the store is about to be closed
+    /// cleanly: marks that are first read afterwards can be of later commits than those of the
+    /// checkpoint with which this process began.
     pub(crate) fn outlive_baseline(&self) {
         self.outlived.store(true, Ordering::Release);
     }
 
-    /// The marks of a chunk, if it has any; mapped, and compared with what the checkpoint says of them, at the first call.
+    /// Returns the marks of a chunk, if it has any. The first call maps them and compares them with
+    /// the checkpoint's record.
     #[inline]
     fn marks_of<'a>(&self, chunk: &'a Arc<Chunk>) -> Result<Option<&'a Marks>, Fault> {
         match chunk.marks.get() {
@@ -234,7 +243,7 @@ impl TableCore {
         Ok(chunk.marks.get())
     }
 
-    /// Of all known chunks, those that have marks, with them.
+    /// Returns all known chunks that have marks, with their marks mapped.
     fn marked_chunks(&self) -> Result<Vec<Arc<Chunk>>, Fault> {
         self.refresh_marks()?;
         let mut chunks = self.space.chunks();
@@ -243,22 +252,23 @@ impl TableCore {
         Ok(chunks)
     }
 
-    /// Whether the checkpoint says that the chunk has marks.
+    /// Returns whether the checkpoint lists marks for the chunk.
     fn must_have_marks(&self, chunk: &Chunk) -> bool {
         self.baseline.get().is_some_and(|baseline| baseline.lists(chunk.id))
     }
 
-    /// Maps the marks of a chunk, making the file if asked to. The caller holds `marks_lock`.
+    /// Maps the marks of a chunk, creating the file if `create` is set. The caller holds
+    /// `marks_lock`.
     fn adopt_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
         let is_clean = || self.control.is_clean() && !self.outlived.load(Ordering::Acquire);
-        // Once: a map that is made again is of the same file.
+        // Compared once only: a map that is created again is of the same file.
         let baseline = self.baseline.get().filter(|_| !chunk.marks_compared.load(Ordering::Relaxed));
         let opened = Marks::open(&*self.storage, path.clone(), extent, baseline, is_clean)?;
         let marks = match opened {
             Some(marks) => marks,
-            // To make it anew would bring dead rows back to life.
+            // Creating a new file would make deleted rows visible again.
             None if fails!("marks.listed", self.must_have_marks(chunk))
                 || chunk.marks_compared.load(Ordering::Relaxed) =>
             {
@@ -279,7 +289,7 @@ impl TableCore {
         Ok(())
     }
 
-    /// Which rows begin in a chunk.
+    /// Returns the extent of the rows that begin in a chunk.
     fn extent(&self, chunk: &Chunk) -> Extent {
         let first = chunk.start.div_ceil(self.row_size);
         let end = chunk.end().div_ceil(self.row_size);
@@ -296,7 +306,7 @@ impl TableCore {
         row.0.checked_mul(self.row_size).map_or(Ok(None), |at| self.space.find_chunk(at))
     }
 
-    /// For the writer: the chunk of a row, with its marks made and known.
+    /// Returns the chunk of a row, with its marks created and announced. For the writer.
     pub(crate) fn marked_chunk(&self, row: RowId) -> Result<Arc<Chunk>, Fault> {
         let chunk = self.chunk_of(row)?.ok_or_else(|| {
             Fault::corrupt(self.space.dir(), row.0, format!("a chunk with row {row}"), "none such")
@@ -307,14 +317,16 @@ impl TableCore {
                 self.adopt_marks(&chunk, true)?;
             }
         }
-        // Not only where the file was made: whoever made it may have failed, or died, before he said so.
+        // Not only if this process created the file: the process that did may have failed, or have
+        // been killed, before it announced it.
         if !chunk.announced.swap(true, Ordering::AcqRel) {
             self.control.advance_marks_epoch(self.id);
         }
         Ok(chunk)
     }
 
-    /// The row that `row` replaced, for rows that may lie above any length this process has seen.
+    /// Returns the row that `row` replaced, for rows that may be above any length this process has
+    /// seen.
     fn previous_above(&self, row: RowId) -> Result<Option<RowId>, Fault> {
         let Some(chunk) = self.chunk_of(row)? else { return Ok(None) };
         if !chunk.is_marked() && !self.knows_marks(chunk.id.0 + 1) {
@@ -323,15 +335,16 @@ impl TableCore {
         Ok(self.marks_of(&chunk)?.and_then(|marks| marks.previous(row)))
     }
 
-    /// A sync may have failed, and memory says what the disk does not: stores all marks again.
+    /// Stores all marks again. For use when a sync may have failed, so that memory may differ from
+    /// the disk.
     pub(crate) fn store_marks_again(&self) -> Result<(), Fault> {
         let marks =
             |chunk: &Arc<Chunk>| chunk.marks.get().map_or(Ok(()), |marks| marks.store_again(&*self.storage));
         self.marked_chunks()?.iter().try_for_each(marks)
     }
 
-    /// Clears what lost commits left in the marks. `stored` is what was stored since `before`. Not synced: the checkpoint that
-    /// ends a recovery syncs all marks.
+    /// Clears the marks that lost commits left. `stored` counts the marks stored since `before`.
+    /// Does not sync: the checkpoint that ends a recovery syncs all marks.
     pub(crate) fn clear_marks_above(
         &self,
         before: Bound,
@@ -347,21 +360,23 @@ impl TableCore {
         Ok(())
     }
 
-    /// Syncs and sums every marks file, whoever made it, and syncs their names. Gives the sums by chunk.
+    /// Syncs and sums every marks file, whichever process created it, and syncs their names.
+    /// Returns the checksums by chunk.
     pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
         let chunks = self.marked_chunks()?;
         removable!("marks.settle.folder", self.space.sync_dir())?;
         self.settle_each(chunks.iter(), bound)
     }
 
-    /// The same for the marks of these chunks, whose names are durable.
+    /// Syncs and sums the marks of these chunks, whose names are durable. Returns the checksums by
+    /// chunk.
     pub(crate) fn settle_marks_of(
         &self,
         ids: impl Iterator<Item = ChunkId>,
         bound: Bound,
     ) -> Result<Vec<(ChunkId, u64)>, Fault> {
         let chunks = self.space.chunks();
-        // A checkpoint that failed may have synced some, which were then given up.
+        // A failed checkpoint may have synced some marks, whose maps were then released.
         if !self.knows_marks(chunks.len() as u64) {
             self.refresh_marks()?;
         }
@@ -377,7 +392,8 @@ impl TableCore {
         let mut sums = Vec::new();
         for chunk in chunks {
             let Some(marks) = self.marks_of(chunk)? else { continue };
-            // In this order: a file system may say of a page that is not on the disk yet that it is a hole.
+            // Sync before summing: a file system may report a page that is not on disk yet as a
+            // hole.
             removable!("marks.settle.sync", marks.sync())?;
             sums.push((chunk.id, marks.sum(&*self.storage, bound)?));
         }
@@ -389,7 +405,7 @@ impl Idle for TableCore {
     fn give_up_maps(&self) {
         let Ok(_guard) = self.marks_lock.try_lock() else { return };
         self.space.give_up_maps(|| {
-            // Seen by whoever gets the next view.
+            // Seen by every thread that gets the next view.
             self.marks_chunks.store(0, Ordering::Release);
             self.marks_seen.store(u64::MAX, Ordering::Release);
         });
@@ -403,60 +419,63 @@ pub struct TableView {
     view: Arc<View>,
     state: TableState,
     seq: Seq,
-    /// The table's, at hand.
+    /// The table's row size, copied here for fast access.
     row_size: u64,
 }
 
 impl TableView {
-    /// The table.
+    /// Returns the table.
     #[must_use]
     pub fn core(&self) -> &Arc<TableCore> {
         &self.core
     }
 
-    /// Rows, dead ones included.
+    /// Returns the number of rows, deleted ones included.
     #[must_use]
     #[inline]
     pub fn len(&self) -> u64 {
         self.state.len
     }
 
-    /// Whether no row was ever written.
+    /// Returns whether no row was ever written.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.state.len == 0
     }
 
-    /// Rows that are alive.
+    /// Returns the number of rows that are not deleted.
     #[must_use]
     pub fn live(&self) -> u64 {
         self.state.live
     }
 
-    /// The commit that this view shows.
+    /// Returns the commit that this view shows.
     #[must_use]
     pub fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// The bytes of a row below the length, dead or alive. Cost: an addition, a test of the block's state, and, once a
-    /// block and process, a checksum of 64 KiB.
+    /// Returns the bytes of a row below the length, deleted or not.
+    ///
+    /// Costs an addition, a test of the block's state and, once per block and process, a checksum
+    /// of 64 KiB.
     #[inline]
     pub fn row_bytes(&self, row: RowId) -> Result<&[u8], Fault> {
         self.rows_bytes(row..row.next())
     }
 
-    /// The bytes of rows below the length, one behind the other.
+    /// Returns the bytes of consecutive rows below the length.
     #[inline]
     pub fn rows_bytes(&self, rows: Range<RowId>) -> Result<&[u8], Fault> {
         if rows.end.0 > self.state.len || rows.start > rows.end {
             return Err(self.beyond(&rows));
         }
         let size = self.core.row_size;
-        // SAFETY: rows below the view's length were published, or applied by this process under the writer lock that
-        // the transaction with this view still holds; the writer never writes below an applied length. The view of a
-        // transaction itself ends with rows that it wrote before the view was made: they are written over only when the
-        // guard, which outlives such views, is gone or gives them up.
+        // SAFETY: rows below the view's length were published, or were applied by this process
+        // under the writer lock that the transaction with this view still holds; the writer never
+        // writes below an applied length. A view of a transaction itself ends with rows that the
+        // transaction wrote before the view was created: they are overwritten only after the guard,
+        // which outlives such views, is dropped or discards them.
         unsafe { self.view.bytes(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
     }
 
@@ -470,7 +489,7 @@ impl TableView {
         )
     }
 
-    /// A row as its type. `T`'s layout was compared with the table's.
+    /// Returns a row as its type. `T`'s layout was compared with the table's.
     #[inline]
     pub fn row<T: PongoRecord>(&self, row: RowId) -> Result<&T, ReadError> {
         let bytes = self.row_bytes(row)?;
@@ -482,8 +501,9 @@ impl TableView {
         ReadError::InvalidRow { table: self.core.schema.table.clone(), record: T::SCHEMA.record, row }
     }
 
-    /// A row as its type, with whether its chunk has marks, if that takes a few instructions: the row is below the length
-    /// and its block was looked at before. `None` says nothing; ask [`row`](Self::row).
+    /// Returns a row as its type, and whether its chunk has marks, if that takes only a few
+    /// instructions: the row is below the length and its block was verified before. `None` says
+    /// nothing about the row; call [`row`](Self::row).
     #[inline]
     #[must_use]
     pub fn glance<T: PongoRecord>(&self, row: RowId) -> Option<(&T, bool)> {
@@ -496,8 +516,10 @@ impl TableView {
         Some((T::try_ref_from_bytes(bytes).ok()?, marked))
     }
 
-    /// Rows as a slice of their type: one contiguous `&[T]`. A type without forbidden bit patterns costs nothing; for
-    /// another, each block of 64 KiB is looked through once a process.
+    /// Returns rows as one contiguous slice `&[T]`.
+    ///
+    /// Validation costs nothing for a type without forbidden bit patterns. For other types, each
+    /// block of 64 KiB is validated once per process.
     pub fn rows<T: PongoRecord>(&self, rows: Range<RowId>) -> Result<&[T], ReadError> {
         let size = self.core.row_size;
         if size_of::<T>() as u64 != size {
@@ -508,8 +530,8 @@ impl TableView {
         if let Some(known) = known
             && known.all(rows.start.0 * size, rows.end.0 * size)
         {
-            // SAFETY: every block in which a row of the range begins was looked through as `T` by this view: the
-            // bytes are valid, and, being below the length, have not changed since.
+            // SAFETY: this view validated as `T` every block in which a row of the range begins:
+            // the bytes are valid and, being below the length, have not changed since.
             let slice = unsafe { crate::cast::slice_unchecked::<T>(bytes) };
             if let Some(slice) = slice {
                 return Ok(slice);
@@ -532,23 +554,26 @@ impl TableView {
         self.invalid::<T>(rows.start)
     }
 
-    /// Whether a row below the length is alive at this view's `Seq`.
+    /// Returns whether a row below the length is not deleted at this view's `Seq`.
     ///
     /// # Errors
-    /// [`Fault`] if the marks of its chunk are damaged: compared with their checksum when one is first asked for.
+    /// [`Fault`] if the marks of its chunk are corrupt. They are compared with their checksum when
+    /// they are first needed.
     #[inline]
     pub fn is_live(&self, row: RowId) -> Result<bool, Fault> {
         Ok(self.died(row)?.is_none_or(|died| died > self.seq))
     }
 
-    /// Whether the chunk of a row has no marks, so that nothing in it died or replaced another row: a few instructions.
+    /// Returns whether the chunk of a row has no marks, so that no row in it was deleted or
+    /// replaced another row. Costs a few instructions.
     #[inline]
     #[must_use]
     pub fn has_no_marks(&self, row: RowId) -> bool {
         self.view.marked_chunk_at(row.0.wrapping_mul(self.row_size)).is_none()
     }
 
-    /// The commit at which a row below the length died, also if that is behind this view.
+    /// Returns the commit that deleted a row below the length, even if that commit is after this
+    /// view.
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
@@ -560,7 +585,8 @@ impl TableView {
         }
     }
 
-    /// Looks at the marks of all chunks: after this, none of the rows' marks can fail to be read.
+    /// Maps and verifies the marks of all chunks. After this, reading the marks of any row cannot
+    /// fail.
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
@@ -568,8 +594,9 @@ impl TableView {
         self.view.chunks.iter().try_for_each(|chunk| self.core.marks_of(chunk).map(|_| ()))
     }
 
-    /// From a candidate that an index gave, which may be newer than this view or nonsense, down the chain of previous
-    /// rows to the one that this view could see: below the length. Says nothing about key or life.
+    /// Follows the chain of previous rows from a candidate to the first row that this view can see,
+    /// which is below the length. The candidate comes from an index and may be newer than this view
+    /// or invalid. The result says nothing about the row's key or whether it is deleted.
     #[inline]
     pub fn resolve(&self, candidate: RowId) -> Result<Option<RowId>, Fault> {
         if candidate.0 < self.state.len {
@@ -580,7 +607,7 @@ impl TableView {
 
     #[cold]
     fn resolve_above(&self, mut candidate: RowId) -> Result<Option<RowId>, Fault> {
-        // `previous` is always lower, so this ends.
+        // `previous` is always lower, so the loop ends.
         while candidate.0 >= self.state.len {
             match self.core.previous_above(candidate)? {
                 Some(previous) => candidate = previous,
@@ -590,10 +617,10 @@ impl TableView {
         Ok(Some(candidate))
     }
 
-    /// As [`resolve`](Self::resolve), but no more than so many versions are gone through.
+    /// Works like [`resolve`](Self::resolve), but follows at most `versions` previous rows.
     ///
     /// # Errors
-    /// [`Fault`] if marks are damaged.
+    /// [`Fault`] if marks are corrupt.
     #[inline]
     pub fn resolve_near(&self, candidate: RowId, versions: usize) -> Result<Resolved, Fault> {
         if candidate.0 < self.state.len {
@@ -614,12 +641,13 @@ impl TableView {
         Ok(Resolved::Far)
     }
 
-    /// The row that a row below the length replaced.
+    /// Returns the row that a row below the length replaced.
     pub fn previous(&self, row: RowId) -> Result<Option<RowId>, Fault> {
         self.core.previous_above(row)
     }
 
-    /// The next run of live rows at or behind `from`: no dead row inside, at most one chunk long.
+    /// Returns the next run of live rows at or after `from`: without a deleted row, and at most one
+    /// chunk long.
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
@@ -627,7 +655,8 @@ impl TableView {
         self.next_run_in(from..RowId(self.state.len))
     }
 
-    /// The first run of live rows in a range: as [`next_run`](Self::next_run), and none outside it is looked at.
+    /// Returns the first run of live rows in a range, as [`next_run`](Self::next_run) does. Rows
+    /// outside the range are not examined.
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
@@ -635,7 +664,7 @@ impl TableView {
         self.next_run_at(rows, self.seq)
     }
 
-    /// The same at another commit: the first run of rows that had not died by then.
+    /// Returns the first run of rows in a range that were not deleted at or before commit `seq`.
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
@@ -664,8 +693,8 @@ impl TableView {
         Ok(None)
     }
 
-    /// Compares the blocks with these rows with their checksums, whether that was done before or not. Rows behind the last
-    /// checkpoint have none yet.
+    /// Compares the blocks that contain these rows with their checksums, even if that was done
+    /// before. Rows written after the last checkpoint have no checksums yet.
     ///
     /// # Errors
     /// [`Fault`] with the first block that differs.
@@ -678,17 +707,19 @@ impl TableView {
         unsafe { self.view.compare(rows.start.0 * size, (rows.end.0 - rows.start.0) * size) }
     }
 
-    /// From here on, until the next checkpoint, no descriptor is needed to look at a row.
+    /// Reads the stored checksums of all blocks, so that no descriptor is needed to read a row
+    /// until the next checkpoint.
     pub(crate) fn prepare_to_look(&self) -> Result<(), Fault> {
         self.view.read_sums()
     }
 
-    /// The chunks in which rows below the length begin, in order.
+    /// Returns the chunks in which rows below the length begin, in order.
     pub fn chunks(&self) -> impl Iterator<Item = ChunkRows> + '_ {
         (0..).map_while(|place| self.chunk_rows(place)).filter(|chunk| chunk.rows.start < chunk.rows.end)
     }
 
-    /// Which rows begin in the chunk at a place in the view; `None` behind the last one that has any.
+    /// Returns the rows that begin in the chunk at an index in the view; `None` after the last
+    /// chunk that has any.
     fn chunk_rows(&self, place: usize) -> Option<ChunkRows> {
         let chunk = self.view.chunks.get(place)?;
         let first = chunk.start.div_ceil(self.row_size);
@@ -708,17 +739,18 @@ impl TableView {
         })
     }
 
-    /// What [`chunks`](Self::chunks) listed.
+    /// Returns the chunk of an item that [`chunks`](Self::chunks) listed.
     pub(crate) fn chunk(&self, rows: &ChunkRows) -> Option<&Arc<Chunk>> {
         self.view.chunks.get(rows.place)
     }
 
-    /// The checksum of the checksums of the blocks that these rows touch, all below a durable checkpoint.
+    /// Returns the checksum of the checksums of the blocks that these rows touch, all below a
+    /// durable checkpoint.
     pub(crate) fn sum_of_sums(&self, rows: Range<RowId>) -> Result<u64, Fault> {
         self.view.sum_of_sums(rows.start.0 * self.row_size, rows.end.0 * self.row_size)
     }
 
-    /// Where a row lies.
+    /// Returns the location of a row.
     #[must_use]
     pub fn locate(&self, row: RowId) -> Option<Location> {
         let at = row.0.checked_mul(self.core.row_size)?;
@@ -729,7 +761,7 @@ impl TableView {
         Some(Location { chunk: chunk.id, offset: at - chunk.start })
     }
 
-    /// The row that begins at a location.
+    /// Returns the row that begins at a location.
     #[must_use]
     pub fn row_at(&self, location: Location) -> Option<RowId> {
         let chunk = self.view.chunks.iter().find(|chunk| chunk.id == location.chunk)?;
@@ -738,38 +770,39 @@ impl TableView {
         (location.offset < chunk.len && at % self.core.row_size == 0 && row.0 < self.state.len).then_some(row)
     }
 
-    /// Asks the processor to fetch a row.
+    /// Prefetches a row into the processor's cache.
     #[inline]
     pub fn prefetch(&self, row: RowId) {
         self.view.prefetch(row.0.wrapping_mul(self.core.row_size));
     }
 }
 
-/// What [`TableView::resolve_near`] came to.
+/// The result of [`TableView::resolve_near`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resolved {
     /// This row.
     Row(RowId),
-    /// No version is that old.
+    /// No version is old enough for the view.
     Nothing,
-    /// There are more versions than were gone through.
+    /// There are more versions than were followed.
     Far,
 }
 
 /// The rows of a view that begin in one chunk.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ChunkRows {
-    /// Among the view's chunks.
+    /// Index among the view's chunks.
     place: usize,
     /// The chunk.
     pub id: ChunkId,
-    /// The rows below the view's length that begin in it, dead ones included.
+    /// The rows below the view's length that begin in it, deleted ones included.
     pub rows: Range<RowId>,
-    /// Whether these are all that will ever begin in it.
+    /// Whether no further row will ever begin in it.
     pub full: bool,
-    /// Whether they are, and a durable checkpoint covers every byte of theirs: no crash can change them.
+    /// Whether it is full and a durable checkpoint covers every byte of its rows: no crash can
+    /// change them.
     pub durable: bool,
 }
 
-/// Blocks of a table are this many bytes; what is checked once a block is checked once for so many bytes.
+/// Size of a table's block in bytes. A check that is done once per block covers this many bytes.
 pub const BLOCK_BYTES: u64 = BLOCK;

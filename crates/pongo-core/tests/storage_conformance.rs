@@ -1,5 +1,5 @@
-//! One suite over both storages: what the engine is tested with in memory must hold on a disk, and the other way round.
-//! (Under Miri, which knows no files, it runs over memory only.)
+//! One test suite for both storages: the engine's tests run on memory and must be valid for a disk,
+//! and the reverse. (Under Miri, which does not support files, it runs on memory only.)
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use pongo_core::storage::{
 
 const P: usize = PAGE as usize;
 
-/// Runs a check over an empty storage of each kind.
+/// Runs a check on an empty storage of each kind.
 fn on_both(check: impl Fn(&dyn Storage)) {
     check(&MemoryStorage::new());
     if !cfg!(miri) {
@@ -34,7 +34,8 @@ fn bytes(file: &dyn File) -> Vec<u8> {
 }
 
 fn slice(reservation: &Reservation, at: usize, len: usize) -> Option<&[u8]> {
-    // SAFETY: the tests write to a mapped file only while they hold no slice of the bytes they write, and truncate none.
+    // SAFETY: the tests write to a mapped file only while they hold no slice of the bytes they
+    // write, and truncate none.
     unsafe { reservation.slice(at, len) }
 }
 
@@ -215,7 +216,8 @@ fn a_lock_waits_for_the_others() {
         let waiter = storage.open("control").unwrap();
         let freed = AtomicBool::new(false);
         assert!(holder.try_lock(0, 1, LockMode::Exclusive).unwrap());
-        // Set just before the way is freed: whoever has the lock before that got it too early.
+        // Set just before the lock is released: a thread that gets the lock earlier got it too
+        // early.
         let waits = |taker: &dyn File, mode: LockMode| {
             taker.lock(0, 1, mode).unwrap();
             assert!(freed.swap(false, Ordering::SeqCst), "it got the lock while another held it");
@@ -331,7 +333,7 @@ fn files_mapped_one_behind_the_other_are_one_slice() {
         assert_eq!(slice(&room, 0, 4 * P).unwrap().len(), 4 * P);
         assert_eq!(slice(&room, 0, 4 * P + 1), None);
 
-        // Later writes are seen, beside a slice that stays as it is.
+        // Later writes are visible, while a slice that is held does not change.
         let held = slice(&room, 2 * P, 16).unwrap();
         let other = storage.open("1.chunk").unwrap();
         other.write_at(&[3; 8], 16).unwrap();
@@ -340,13 +342,13 @@ fn files_mapped_one_behind_the_other_are_one_slice() {
         assert_eq!(slice(&room, 2 * P + 12, 8), Some(&[2, 2, 2, 2, 3, 3, 3, 3][..]));
         assert_eq!(slice(&room, 4 * P - 3, 3), Some(&[0, 4, 4][..]), "the file goes on, the map does not");
 
-        // A second range has the same bytes; both outlive names and handles.
+        // A second range maps the same bytes; both remain valid after names and handles are gone.
         let larger = storage.reserve(32 * P).unwrap();
         high.map_into(0, 2 * PAGE, &larger, 2 * P).unwrap();
         storage.remove("1.chunk").unwrap();
         other.write_at(&[5; 8], 24).unwrap();
         drop((low, high, other));
-        // SAFETY: `held` is not used any more, and no other slice is alive.
+        // SAFETY: `held` is no longer used, and no other slice exists.
         unsafe { room.unmap_front(2 * P) }.unwrap();
         for room in [&room, &larger] {
             assert_eq!(room.mapped(), 2 * P..4 * P);
@@ -366,7 +368,8 @@ fn a_reservation_may_be_far_larger_than_memory() {
     });
 }
 
-/// Random operations on one file beside the same on a vector, with a word map and a view of its first pages.
+/// Runs random operations on one file and on a vector, with a word map and a view of its first
+/// pages.
 #[test]
 fn a_file_behaves_like_a_vector() {
     on_both(|storage| {

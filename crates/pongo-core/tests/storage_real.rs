@@ -1,4 +1,4 @@
-//! What only real files can show: other processes, folders that move, and what else may stand in a folder.
+//! Tests that need real files: other processes, folders that move, and foreign entries in a folder.
 #![cfg(not(miri))]
 
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -8,7 +8,7 @@ use pongo_core::storage::{File, FileError, LockMode, PAGE, RealStorage, Storage}
 
 const STORE: &str = "PONGO_TEST_STORE";
 
-/// Run by `a_lock_goes_with_its_process` in a process of its own.
+/// Run by `a_lock_goes_with_its_process` in a separate process.
 #[test]
 #[ignore = "is the other process of a_lock_goes_with_its_process"]
 fn other_process_holds_a_lock() {
@@ -17,7 +17,7 @@ fn other_process_holds_a_lock() {
     assert!(!control.try_lock(0, 1, LockMode::Shared).unwrap(), "the first process holds it alone");
     assert!(control.try_lock(10, 10, LockMode::Exclusive).unwrap());
     println!("locked");
-    // Until the other process kills this one.
+    // Waits until the other process kills this one.
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
@@ -77,7 +77,8 @@ fn a_folder_put_in_the_place_of_another_is_another() {
         return;
     };
     assert_eq!(token(), Some(first));
-    // The file system is likely to use the inode again, and tells times of birth apart by a tick of some milliseconds.
+    // The file system may reuse the inode. Its birth times differ only after a clock tick of some
+    // milliseconds.
     std::fs::remove_dir(&path).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(30));
     assert_ne!(token(), Some(first));
@@ -91,7 +92,7 @@ fn the_host_is_told() {
         return;
     };
     let host = RealStorage::open(folder.path()).unwrap().host().unwrap();
-    // What is mounted there is a tmpfs nearly everywhere.
+    // Nearly everywhere a tmpfs is mounted there.
     if host.file_system == 0x0102_1994 {
         assert!(host.is_local);
     }
@@ -146,7 +147,7 @@ fn descriptors_are_closed_on_exec() {
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
 }
 
-/// Holes are passed over; what was written, by whatever way, is not.
+/// Holes are skipped; data is found, however it was written.
 #[test]
 fn data_is_found_between_holes() {
     let folder = tempfile::tempdir().unwrap();
@@ -169,19 +170,19 @@ fn data_is_found_between_holes() {
     file.allocate(30 * PAGE, PAGE).unwrap();
     let words = file.map_words(0, 64 * PAGE).unwrap();
     words.store(20 * 512, 7, std::sync::atomic::Ordering::Relaxed);
-    // Before they are written back, and after.
+    // Checks before the pages are written back, and after.
     for _ in 0..2 {
         let pages = found(&*file);
         assert!(pages.contains(&5) && pages.contains(&20), "{pages:?}");
         assert!(!holes_are_known || pages.len() < 20, "{pages:?}");
         file.sync().unwrap();
     }
-    // Found from the middle of a page as well.
+    // Data is also found from the middle of a page.
     assert_eq!(file.next_data(20 * PAGE + 8).unwrap().unwrap().start, 20 * PAGE + 8);
 }
 
-/// `msync` syncs the file only if the map counts as shared: if the file was open for writing when it was mapped. The kernel
-/// says so of each map (`sh`).
+/// `msync` syncs the file only if the map counts as shared, which requires that the file was open
+/// for writing when it was mapped. The kernel reports this for each map (`sh`).
 #[test]
 fn whatever_syncs_through_a_map_has_a_file_that_was_open_for_writing() {
     let folder = tempfile::tempdir().unwrap();
@@ -213,7 +214,7 @@ fn whatever_syncs_through_a_map_has_a_file_that_was_open_for_writing() {
     let syncer = make("file").syncer(2 * PAGE).unwrap();
     assert_eq!(shared("file"), [true]);
     syncer.sync().unwrap();
-    // The control: one that was not open for writing.
+    // The negative control: a file that was not open for writing.
     make("read");
     let file = std::fs::File::open(folder.path().join("read")).unwrap();
     let map = memmap2::MmapOptions::new().map_raw_read_only(&file).unwrap();

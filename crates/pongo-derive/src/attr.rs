@@ -1,11 +1,12 @@
-//! `#[pongo(...)]` on structs, enums and fields, and `#[repr(...)]`, read with an error at each thing that cannot stay.
+//! Parses `#[pongo(...)]` on structs, enums and fields, and `#[repr(...)]`; reports an error at
+//! each invalid part.
 
 use proc_macro2::Span;
 use syn::meta::ParseNestedMeta;
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Ident, LitStr, Meta, Path, Token};
 
-/// What has been found wrong, all of it, so that one build shows every refusal.
+/// All errors that were found, so that one build reports every one of them.
 #[derive(Default)]
 pub(crate) struct Errors(Option<Error>);
 
@@ -21,7 +22,7 @@ impl Errors {
         self.push(Error::new(span, message));
     }
 
-    /// An error under all of `tokens`.
+    /// Adds an error that spans all of `tokens`.
     pub(crate) fn on(&mut self, tokens: impl quote::ToTokens, message: impl std::fmt::Display) {
         self.push(Error::new_spanned(tokens, message));
     }
@@ -30,7 +31,7 @@ impl Errors {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// All of them and one more, behind which nothing can be looked at.
+    /// Adds a last error after which parsing cannot continue, and returns all of them.
     pub(crate) fn and(self, last: Error) -> Error {
         match self.0 {
             Some(mut errors) => {
@@ -49,7 +50,7 @@ impl Errors {
     }
 }
 
-/// `#[pongo(...)]` on a struct or an enum.
+/// The attributes `#[pongo(...)]` of a struct or an enum.
 #[derive(Default)]
 pub(crate) struct TypeAttrs {
     pub(crate) table: Option<LitStr>,
@@ -66,7 +67,7 @@ pub(crate) struct IndexAttr {
     pub(crate) span: Span,
 }
 
-/// `#[pongo(...)]` on a field.
+/// The attributes `#[pongo(...)]` of a field.
 #[derive(Default)]
 pub(crate) struct FieldAttrs {
     pub(crate) key: Option<Span>,
@@ -164,7 +165,7 @@ impl FieldAttrs {
     }
 }
 
-/// Refuses `#[pongo(...)]` where it can say nothing: on the variants of an enum.
+/// Rejects `#[pongo(...)]` on the variants of an enum, where it has no meaning.
 pub(crate) fn none(attrs: &[Attribute], errors: &mut Errors) {
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("pongo")) {
         errors.on(attr, "there is nothing to say about a variant: remove this attribute");
@@ -236,7 +237,8 @@ fn index(meta: &ParseNestedMeta<'_>) -> syn::Result<IndexAttr> {
     }
 }
 
-/// The rule of `pongo_core::schema::is_table_name`; the derive asserts that the two agree.
+/// Implements the rule of `pongo_core::schema::is_table_name`; the derive asserts that the two
+/// agree.
 pub(crate) fn is_table_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -253,7 +255,7 @@ fn check_table_name(name: &LitStr) -> syn::Result<()> {
     ))
 }
 
-/// `#[repr(...)]`, all of them together.
+/// All `#[repr(...)]` attributes of a type together.
 #[derive(Default)]
 pub(crate) struct Repr {
     pub(crate) c: bool,
@@ -265,7 +267,7 @@ pub(crate) struct Repr {
 }
 
 impl Repr {
-    /// What the compiler refuses by itself is left to it.
+    /// Parses the attributes; errors that the compiler reports itself are ignored.
     pub(crate) fn read(attrs: &[Attribute]) -> Self {
         let mut found = Self::default();
         for attr in attrs.iter().filter(|attr| attr.path().is_ident("repr")) {

@@ -1,4 +1,4 @@
-//! `#[pongo::record]`: the derives and the `repr` that a record needs, added to what the user wrote.
+//! `#[pongo::record]`: adds the derives and the `repr` that a record needs.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
@@ -23,7 +23,8 @@ pub(crate) fn expand(arguments: &TokenStream, item: TokenStream) -> TokenStream 
     match additions(arguments, &input) {
         Ok(additions) => quote!(#additions #input),
         Err(error) => {
-            // The type stays, so that what uses it is not refused as well. Nothing reads its helper attributes now.
+            // The type is kept, so that its users do not cause more errors. Its helper attributes
+            // have no reader now.
             strip(&mut input);
             let error = error.into_compile_error();
             quote!(#error #input)
@@ -42,7 +43,8 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
             "`#[pongo::record]` stands alone: write the rest below it, as in `#[pongo(table = \"flights\")]`",
         ));
     }
-    // A field that may be configured away is judged by the derive, which sees only those that stay.
+    // A type with conditionally compiled fields is left to the derive, which sees only those that
+    // remain.
     let decided = !fields(input).any(|attrs| attrs.iter().any(is_conditional));
     let is_enum = match &input.data {
         Data::Struct(data) if decided => Record::read(input, data, false).map(|_| false)?,
@@ -57,7 +59,7 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
     let written = derived(&input.attrs);
     let has = |name: &str| written.iter().any(|derive| derive == name);
 
-    // First, so that what it says about a field stands above what zerocopy says about the same.
+    // First, so that its errors for a field come before those of zerocopy.
     let mut derives: Vec<TokenStream> = Vec::new();
     if !has("PongoRecord") {
         derives.push(quote!(#private::DerivePongoRecord));
@@ -70,7 +72,7 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
         derives.push(quote!(#private::core::cmp::PartialEq));
         derives.push(quote!(#private::core::cmp::Eq));
     }
-    // zerocopy's `FromBytes` and `FromZeros` derive `TryFromBytes` as well.
+    // The derives of zerocopy's `FromBytes` and `FromZeros` implement `TryFromBytes` as well.
     let tried = has("FromBytes") || has("FromZeros");
     for (name, path) in paths.zerocopy_derives() {
         if !(has(name) || name == "TryFromBytes" && tried) {
@@ -107,7 +109,7 @@ fn is_conditional(attr: &Attribute) -> bool {
     attr.path().is_ident("cfg") || attr.path().is_ident("cfg_attr")
 }
 
-/// The last segments of all paths in the `#[derive(...)]`s below this attribute.
+/// Returns the last segments of all paths in the `#[derive(...)]`s below this attribute.
 fn derived(attrs: &[Attribute]) -> Vec<Ident> {
     let lists = attrs.iter().filter(|attr| attr.path().is_ident("derive"));
     let paths =

@@ -1,10 +1,11 @@
-//! What all generated code needs: the paths it names, the helper for missing values, and case changes.
+//! Helpers for all generated code: the paths it names, the cell for absent values, and case
+//! conversion.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::quote;
 use syn::{LitStr, Path, Visibility};
 
-/// The paths of one expansion.
+/// The paths of one macro expansion.
 pub(crate) struct Paths {
     /// `::pongo::__private`
     pub(crate) private: TokenStream,
@@ -13,8 +14,9 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// For the crate that `#[pongo(crate = "…")]` names. A path that is not expressly relative is taken from the extern
-    /// prelude, so that no module of the user's can stand in its way.
+    /// Creates the paths for the crate that `#[pongo(crate = "…")]` names. A path that is not
+    /// explicitly relative is resolved from the extern prelude, so that no module of the user can
+    /// shadow it.
     pub(crate) fn new(krate: Option<&LitStr>) -> Self {
         let path = krate.and_then(|krate| krate.parse_with(Path::parse_mod_style).ok());
         let mut path = path.unwrap_or_else(|| syn::parse_quote!(pongo));
@@ -29,7 +31,7 @@ impl Paths {
         Self { private: quote!(#path::__private), zerocopy }
     }
 
-    /// The traits that prove what a type's bytes are, as derives.
+    /// Returns the derives of the traits that establish which bytes are valid values of a type.
     pub(crate) fn zerocopy_derives(&self) -> [(&'static str, TokenStream); 4] {
         let private = &self.private;
         ["TryFromBytes", "IntoBytes", "Immutable", "KnownLayout"].map(|name| {
@@ -38,7 +40,7 @@ impl Paths {
         })
     }
 
-    /// The path, so spanned that an error in what it calls shows at `span`.
+    /// Returns the path with such spans that an error in the call is reported at `span`.
     pub(crate) fn at(&self, span: Span) -> TokenStream {
         let span = span.resolved_at(Span::call_site());
         let respan = |mut token: TokenTree| {
@@ -49,9 +51,11 @@ impl Paths {
     }
 }
 
-/// The type's `Optional`, with a cell of tag and value, so that it can stand in a `Maybe`.
+/// Generates the type's `Optional` implementation, with a cell of tag and value, so that it can be
+/// used in a `Maybe`.
 ///
-/// The cell is as visible as the type: more would leak it, less would hide its own cell.
+/// The cell has the type's visibility: with a wider one the cell would expose the type, with a
+/// narrower one the type's public implementation would name a private cell.
 pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenStream {
     let private = &paths.private;
     let zerocopy = &paths.zerocopy;
@@ -109,13 +113,13 @@ pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenS
     }
 }
 
-/// An identifier's text, without `r#`.
+/// Returns an identifier's text, without `r#`.
 pub(crate) fn plain(ident: &Ident) -> String {
     let text = ident.to_string();
     text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
 }
 
-/// `FlightLeg` -> `flight_leg`, `HTTPLog` -> `http_log`.
+/// Converts to snake case: `FlightLeg` -> `flight_leg`, `HTTPLog` -> `http_log`.
 pub(crate) fn snake_case(name: &str) -> String {
     let chars: Vec<char> = name.chars().collect();
     let mut snake = String::new();

@@ -1,4 +1,5 @@
-//! `#[derive(PongoRecord)]` on an enum without fields: a field type that lies in an integer.
+//! `#[derive(PongoRecord)]` on an enum without fields: a field type that is represented by an
+//! integer.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -9,7 +10,7 @@ use crate::context::{Paths, optional, plain};
 
 const INTEGERS: [&str; 8] = ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"];
 
-/// Refuses what cannot be, and gives the paths of the expansion.
+/// Rejects unsupported enums, and returns the paths of the expansion.
 pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> syn::Result<Paths> {
     let mut errors = Errors::default();
     let attrs = TypeAttrs::read(&input.attrs, &mut errors);

@@ -1,4 +1,5 @@
-//! The code for a struct: safe `impl`s, and checks that run at compile time at the field they are about.
+//! The code for a struct: safe `impl`s, and compile-time checks, each at the field to which it
+//! applies.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -54,15 +55,16 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     }
 }
 
-/// The span for code that is shown there and means what it means where the macro was called.
+/// Returns a span that reports errors at `span` but resolves names where the macro was called.
 pub(crate) fn at(span: Span) -> Span {
     span.resolved_at(Span::call_site())
 }
 
-/// Type, layout and key checks.
+/// Generates the checks of types, layout and keys.
 ///
-/// Each is a constant of its own, so that it shows at its field, and stands in the constant's type: that is looked at
-/// before any `impl`, so that a refusal stands above whatever follows from it.
+/// Each check is a separate constant, so that its error is reported at its field. It is in the
+/// constant's type, which the compiler evaluates before any `impl`, so that its error comes before
+/// those that follow from it.
 fn checks(record: &Record<'_>) -> TokenStream {
     let ident = record.ident;
     let name = &record.name;
@@ -217,7 +219,8 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     }
 }
 
-/// `CARRIER` for `carrier`, as visible as the field. Fields that begin with `_` are padding and get none.
+/// Generates the column constants: `CARRIER` for `carrier`, with the field's visibility. Fields
+/// that begin with `_` are padding and have none.
 fn columns(record: &Record<'_>) -> TokenStream {
     let private = &record.paths.private;
     let ident = record.ident;

@@ -1,4 +1,5 @@
-//! The code for a struct with `#[pongo(key = "external")]`: the type of its table's rows, which have the key in front.
+//! The code for a struct with `#[pongo(key = "external")]`: the type of its table's rows, in which
+//! the key precedes the value.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
@@ -7,8 +8,9 @@ use syn::spanned::Spanned;
 use crate::expand::at;
 use crate::record::{ROW_FIELDS, Record, Table};
 
-/// Row and value are two types, so that a value is what the user made of it. The schema has the value's fields one by one,
-/// behind the two of the key: so they can be in indexes.
+/// Generates the row type. Row and value are two types, so that the value is exactly the user's
+/// type. The schema lists the value's fields individually after the two fields of the key, so that
+/// they can be indexed.
 pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let private = &record.paths.private;
     let zerocopy = &record.paths.zerocopy;

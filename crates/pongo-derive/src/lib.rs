@@ -2,19 +2,20 @@
 //!
 //! In reading order:
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | `attribute` | `#[pongo::record]`: adds derives and `repr` |
-//! | `record` | a struct, read and checked |
-//! | `expand` | the code for a struct |
-//! | `external` | the rows of one whose key is no field of it |
-//! | `enumeration` | an enum, checked and written |
-//! | `attr` | `#[pongo(...)]` and `#[repr(...)]`, and collecting errors |
-//! | `refuse` | field types refused by name, with the mend |
-//! | `context` | the paths in generated code, and what structs and enums share |
+//! | `record` | parses and checks a struct |
+//! | `expand` | generates the code for a struct |
+//! | `external` | generates the row type of a struct with an external key |
+//! | `enumeration` | checks an enum and generates its code |
+//! | `attr` | parses `#[pongo(...)]` and `#[repr(...)]`, and collects errors |
+//! | `refuse` | rejects field types by name, with a suggestion |
+//! | `context` | the paths in generated code, and code shared by structs and enums |
 //!
-//! Neither macro writes `unsafe`: what a type's bytes may be is left to `zerocopy`'s derives. Generated code names
-//! everything through `::pongo::__private`, so that it needs no prelude and no import.
+//! Neither macro generates `unsafe` code: the derives of `zerocopy` establish which bytes are valid
+//! values of a type. Generated code names everything through `::pongo::__private`, so it needs no
+//! prelude and no import.
 
 #![forbid(unsafe_code)]
 
@@ -30,17 +31,17 @@ mod refuse;
 use proc_macro::TokenStream;
 use syn::{Data, DeriveInput};
 
-/// Makes a struct a table's record, or a struct or an enum a field of records.
+/// Declares a struct as a table's record, or a struct or an enum as a field type of records.
 ///
-/// Adds `#[repr(C)]` (to an enum `#[repr(u8)]`) unless a `repr` stands there, and derives
+/// Adds `#[repr(C)]` (for an enum `#[repr(u8)]`) unless a `repr` is present, and derives
 ///
 /// - `PongoRecord` (see the derive of that name for the attributes `#[pongo(...)]`),
 /// - `TryFromBytes`, `IntoBytes`, `Immutable` and `KnownLayout` of zerocopy,
 /// - `Clone` and `Copy`, unless a `#[derive(...)]` below it names one of the two,
 /// - for an enum `PartialEq` and `Eq`, unless one of the two is named, so that it can be a key.
 ///
-/// It stands above every `#[derive(...)]` and `#[pongo(...)]` of the type. Every refusal is a compile error at the field,
-/// with the mend.
+/// It must be placed above every `#[derive(...)]` and `#[pongo(...)]` of the type. Every rejected
+/// field is a compile error at that field, with a suggestion.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -77,30 +78,33 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Implements `FieldType`, and for a struct with a key `PongoRecord` and its columns.
 ///
-/// The type is a struct with named fields and `#[repr(C)]`, or an enum without fields and with `#[repr(u8)]` (or another
-/// integer), and implements zerocopy's `TryFromBytes`, `IntoBytes`, `Immutable` and `KnownLayout`. `#[pongo::record]` adds
-/// all that.
+/// The type must be a struct with named fields and `#[repr(C)]`, or an enum without fields and with
+/// `#[repr(u8)]` (or another integer), and must implement zerocopy's `TryFromBytes`, `IntoBytes`,
+/// `Immutable` and `KnownLayout`. `#[pongo::record]` adds all of these.
 ///
 /// | attribute | on | meaning |
 /// | --- | --- | --- |
-/// | `#[pongo(key)]` | a field | part of the key; several make a tuple in the fields' order |
-/// | `#[pongo(index)]` | a field | a secondary index: rows in the order of the field, by `table.by(…)` |
-/// | `#[pongo(unique)]` | a field | as `index`, and no two live rows may have the same value: a second one is refused |
-/// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in this order |
-/// | `#[pongo(key = "external")]` | the struct | no field is the key: rows are put under keys of any bytes, 0 to 65,535 of them |
-/// | `#[pongo(table = "name")]` | the struct | the table's name; else the type's in snake case |
-/// | `#[pongo(crate = "path")]` | the type | where the crate `pongo` is, if it has another name |
+/// | `#[pongo(key)]` | a field | part of the key; several form a tuple in field order |
+/// | `#[pongo(index)]` | a field | a secondary index in the order of the field: `table.by(…)` |
+/// | `#[pongo(unique)]` | a field | as `index`; rejects a second live row with the value |
+/// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in order |
+/// | `#[pongo(key = "external")]` | the struct | the key is no field: 0 to 65,535 arbitrary bytes |
+/// | `#[pongo(table = "name")]` | the struct | the table's name; default: the type in snake case |
+/// | `#[pongo(crate = "path")]` | the type | the path of the crate `pongo`, if it is renamed |
 ///
-/// A unique field is one that could be a key, or a float, of which `-0.0` equals `0.0` and NaN equals NaN.
+/// A unique field has a type that can be a key, or is a float, for which `-0.0` equals `0.0` and
+/// NaN equals NaN.
 ///
-/// What is unique is written into the table's schema when the table is made, and holds for whoever writes to it, whatever the
-/// type says. A type that says `unique` of a table that was made without it can read it and not write to it.
+/// Unique indexes are written into the table's schema when the table is created. They are enforced
+/// for every writer, whatever its type declares. A type that declares `unique` for a table that was
+/// created without it can read the table but not write to it.
 ///
-/// A struct with an external key implements `ExternalRecord` in place of `PongoRecord`: its table is
+/// A struct with an external key implements `ExternalRecord` instead of `PongoRecord`. Its table is
 /// `snapshot.external::<T>()` and `tx.external::<T>()`, and its alignment is at most 32.
 ///
-/// A struct without a key can only be a field of others. Each field `carrier` of a struct with one gets the constant
-/// `CARRIER: Column<Self, _>`, as visible as the field; fields that begin with `_` do not.
+/// A struct without a key can only be a field of others. For each field `carrier` of a struct with
+/// a key, the derive defines the constant `CARRIER: Column<Self, _>` with the visibility of the
+/// field, except for fields that begin with `_`.
 ///
 /// ```
 /// use pongo::prelude::*;

@@ -1,4 +1,4 @@
-//! `#[derive(PongoRecord)]` on a struct: what it is made of, and what cannot be.
+//! `#[derive(PongoRecord)]` on a struct: parsing and the rejection of unsupported structs.
 
 use proc_macro2::Span;
 use syn::{DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
@@ -7,20 +7,20 @@ use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name}
 use crate::context::{Paths, plain, snake_case};
 use crate::refuse::refusal;
 
-/// A key is at most a tuple of so many fields: beyond that tuples have neither `Eq` nor `Debug`.
+/// Maximum number of key fields: larger tuples do not implement `Eq` or `Debug`.
 const MAX_KEY_FIELDS: usize = 12;
 
-/// The fields in front of a record with an external key.
+/// The names of the fields before a record with an external key.
 pub(crate) const ROW_FIELDS: [&str; 2] = ["_digest", "_key"];
 
-/// A struct that passed every check which can be made on its text.
+/// A struct that passed every check that can be made on its syntax.
 pub(crate) struct Record<'i> {
     pub(crate) vis: &'i Visibility,
     pub(crate) ident: &'i Ident,
     pub(crate) name: String,
     pub(crate) paths: Paths,
     pub(crate) fields: Vec<RecordField<'i>>,
-    /// What makes it a table's record; `None` for one that is only a field of others.
+    /// The properties of a table's record; `None` for a struct that is only a field of others.
     pub(crate) table: Option<Table>,
 }
 
@@ -33,22 +33,22 @@ pub(crate) struct RecordField<'i> {
 
 pub(crate) struct Table {
     pub(crate) name: String,
-    /// The key is no field: any bytes.
+    /// Whether the key is not a field but arbitrary bytes.
     pub(crate) external: bool,
-    /// Places in the fields.
+    /// Indices into the fields.
     pub(crate) key: Vec<usize>,
     pub(crate) indexes: Vec<Index>,
 }
 
 pub(crate) struct Index {
     pub(crate) name: String,
-    /// Places in the fields.
+    /// Indices into the fields.
     pub(crate) fields: Vec<usize>,
     pub(crate) unique: bool,
 }
 
 impl<'i> Record<'i> {
-    /// `need_repr` is false if the caller is about to add `repr(C)`.
+    /// Parses and checks a struct. `need_repr` is false if the caller is about to add `repr(C)`.
     pub(crate) fn read(input: &'i DeriveInput, data: &'i DataStruct, need_repr: bool) -> syn::Result<Self> {
         let mut errors = Errors::default();
         let attrs = TypeAttrs::read(&input.attrs, &mut errors);
@@ -134,7 +134,7 @@ fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, errors: &mut Errors) 
     }
 }
 
-/// Key, indexes and name, or `None` if no field is a key.
+/// Returns key, indexes and name, or `None` if no field is a key.
 fn table(
     ident: &Ident,
     attrs: &TypeAttrs,
@@ -220,7 +220,8 @@ fn places_of(
     (places.len() == index.fields.len()).then_some(places)
 }
 
-/// Without a key there is no table, so nothing that is said of one can stand.
+/// Reports an error for every attribute that requires a table, since without a key there is no
+/// table.
 fn no_key(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
     const MEND: &str = "write `#[pongo(key)]` above the field by which rows are found";
     if let Some(table) = &attrs.table {

@@ -1,11 +1,13 @@
-//! Field types that can be refused by how they are written, each with what to write in its place.
+//! Field types that are rejected by name, each with a suggestion for a replacement.
 //!
-//! Names are compared as they stand: a type of the user's own that is called `String` is written `self::String`. Whatever
-//! is missed here (an alias, say) is refused by the trait `FieldType`, with a mend for all of them.
+//! Names are compared syntactically: a user's own type named `String` must be written as
+//! `self::String`. Types that are not recognized here (e.g. an alias) are rejected by the trait
+//! `FieldType`, with one suggestion for all of them.
 
 use syn::{GenericArgument, Path, PathArguments, Type};
 
-/// Why `ty` cannot be a field, and the mend.
+/// Returns the reason why `ty` cannot be a field, with a suggestion; `None` if it is not rejected
+/// here.
 pub(crate) fn refusal(ty: &Type) -> Option<String> {
     let reason = match ty {
         Type::Array(array) => return refusal(&array.elem),
@@ -76,7 +78,7 @@ fn path_refusal(path: &Path) -> Option<String> {
                 of(argument)
             )
         }
-        // Without an argument it is a type of the user's own: a map has cells.
+        // Without an argument it is a user's own type, e.g. a map that has cells.
         "Cell" | "RefCell" | "UnsafeCell" | "Mutex" | "RwLock" | "OnceCell" if argument.is_some() => {
             format!("rows never change in place, so `{name}` has no use: write `{}`", of(argument))
         }

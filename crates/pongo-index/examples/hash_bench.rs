@@ -1,4 +1,5 @@
-//! Nanoseconds per operation of the hash index, on real files, with random hashes and rows of 64 bytes that are compared.
+//! Measures the hash index on real files, in nanoseconds per operation. It uses random hashes and
+//! compares rows of 64 bytes.
 //!
 //! `cargo run --release -p pongo-index --example hash_bench [folder]`
 
@@ -12,7 +13,7 @@ use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
 const IDENTITY: Identity = Identity { store: 1, table: 2 };
 
-/// A row as large as those of the figures; the hash stands for the key.
+/// A row of the size used in the performance figures. The hash is used as the key.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Row {
@@ -28,7 +29,7 @@ impl KeyHashes for Rows {
     }
 }
 
-/// SplitMix64: every number once.
+/// Returns the SplitMix64 hash of a number. No two numbers have the same hash.
 fn mix(mut x: u64) -> u64 {
     x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,15 +1,22 @@
-//! Order-preserving key encoding: the bytes of key fields, put so that comparing them byte by byte is comparing the values.
+//! Order-preserving key encoding: comparing two encoded keys byte by byte orders them as comparing
+//! the field values does.
 //!
-//! Every key field has a fixed size, and its encoding has the same one: unsigned integers big-endian, signed ones too and with
-//! the sign bit turned over, floats by their rank in [their order](pongo_core::order), `bool` and enums by their number, `FixedStr`,
-//! `Uuid` and arrays of bytes as they are, other arrays element by element, a `Maybe` behind its tag. A key of several fields is
-//! their encodings one behind the other, so that a key that begins with given fields begins with their encodings. (The method is
-//! that of FoundationDB's tuples and of many others.)
+//! Every key field has a fixed size, and its encoding has the same size:
+//!
+//! - unsigned integers are stored big-endian, signed integers big-endian with the sign bit flipped;
+//! - floats are stored as their rank in [their total order](pongo_core::order);
+//! - `bool` and enums are stored as their number;
+//! - `FixedStr`, `Uuid` and byte arrays are stored unchanged, other arrays element by element;
+//! - a `Maybe` is stored as its tag followed by the value.
+//!
+//! The key of several fields is the concatenation of their encodings, so a key whose first fields
+//! have given values starts with the encodings of these values. FoundationDB's tuple layer uses the
+//! same method.
 
 use pongo_core::order::TotalOrder;
 use pongo_core::schema::{Kind, StoredKind, StoredSchema};
 
-/// Where an index's fields lie in a row, and how their bytes are put in order.
+/// The offsets of an index's fields in a row, and the encoding of each field.
 ///
 /// ```
 /// use pongo_core::schema::StoredSchema;
@@ -32,34 +39,35 @@ pub struct Encoding {
     len: usize,
 }
 
-/// Bytes that are treated alike.
+/// A run of bytes that are encoded in the same way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Part {
-    /// Where they lie in a row.
+    /// Byte offset in a row.
     row: usize,
-    /// Where they lie in the fields' bytes one behind the other, and in the encoding.
+    /// Byte offset in the concatenated fields, and in the encoding.
     at: usize,
     len: usize,
-    /// Bytes of a `Maybe`'s tag before the value; 0 if it is none. An absent value is all zeros.
+    /// Bytes of a `Maybe`'s tag before the value, or 0 if the part is not a `Maybe`. An absent
+    /// value is encoded as zeros.
     tag: usize,
     order: Order,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Order {
-    /// As they are.
+    /// Copied unchanged.
     Bytes,
-    /// Unsigned integers of so many bytes.
+    /// Unsigned integers with this number of bytes.
     Unsigned(usize),
-    /// Signed ones.
+    /// Signed integers with this number of bytes.
     Signed(usize),
-    /// Floats of so many bytes.
+    /// Floats with this number of bytes.
     Float(usize),
 }
 
 impl Encoding {
-    /// For fields of a schema, by their places, in the index's order. `None` if one of them has no order by its bytes (texts,
-    /// nested records), or is not there.
+    /// Creates the encoding of the given fields (positions in the schema), in the index's order.
+    /// Returns `None` if a field has no byte order (texts, nested records) or does not exist.
     #[must_use]
     pub fn new(schema: &StoredSchema, fields: &[usize]) -> Option<Self> {
         let mut parts: Vec<Part> = Vec::new();
@@ -80,22 +88,22 @@ impl Encoding {
         Some(Self { parts, len })
     }
 
-    /// Bytes of an encoded key, which are as many as the fields have.
+    /// Returns the length of an encoded key in bytes, which is the total size of the fields.
     #[must_use]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is no field.
+    /// Returns whether the encoding has no fields.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends the encoded key of a row, given as its bytes.
+    /// Appends the encoded key of a row, given as the row's bytes.
     ///
     /// # Panics
-    /// If the row is shorter than the schema says.
+    /// If the row is shorter than the schema requires.
     #[inline]
     pub fn encode_row(&self, row: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
@@ -103,10 +111,11 @@ impl Encoding {
         self.encode_row_to(row, &mut out[start..]);
     }
 
-    /// As [`encode_row`](Self::encode_row), into a buffer of [`len`](Self::len) bytes.
+    /// Writes the encoded key as [`encode_row`](Self::encode_row) does, into a buffer of
+    /// [`len`](Self::len) bytes.
     ///
     /// # Panics
-    /// If the row is shorter than the schema says, or the buffer than the key.
+    /// If the row is shorter than the schema requires, or the buffer is shorter than the key.
     #[inline]
     pub fn encode_row_to(&self, row: &[u8], out: &mut [u8]) {
         for part in &self.parts {
@@ -114,7 +123,8 @@ impl Encoding {
         }
     }
 
-    /// Appends the encoded key of the fields' bytes one behind the other: of the first of them, if `bytes` ends with one of them.
+    /// Appends the encoded key of the concatenated field bytes. If `bytes` ends after one of the
+    /// fields, only the fields up to that point are encoded.
     #[inline]
     pub fn encode_fields(&self, bytes: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
@@ -128,9 +138,13 @@ impl Encoding {
         }
     }
 
-    /// The keys below an end of a range, given as encoded fields, of rows that have no value where the end has one and are equal to
-    /// it before: each as the first key of them and the first behind them. To compare such a row with the end is to compare an
-    /// absent value with a value, which is not true of any.
+    /// Returns the key ranges below a range end that a comparison of values must exclude. The end
+    /// is given as encoded fields.
+    ///
+    /// Each range holds the keys that equal the end in all fields before a `Maybe` and have no
+    /// value where the end has one. It is given as its first key and the first key after it. Such a
+    /// key sorts below the end, but its row does not satisfy a condition on the value: an absent
+    /// value compares with no value.
     ///
     /// ```
     /// # use pongo_core::schema::StoredSchema;
@@ -156,12 +170,12 @@ impl Encoding {
     }
 }
 
-/// With what the encoding of a `Maybe` begins.
+/// The first byte of an encoded `Maybe`.
 const ABSENT: u8 = 0;
 const PRESENT: u8 = 1;
 
 impl Part {
-    /// Whether another part can be put together with this one as one.
+    /// Returns whether the next part can be merged into this one.
     fn goes_on_with(self, next: Self) -> bool {
         let plain = self.tag == 0 && next.tag == 0 && !matches!(self.order, Order::Float(_));
         plain && self.order == next.order && self.row + self.len == next.row
@@ -172,7 +186,8 @@ impl Part {
         if self.tag == 0 {
             return self.order.put(from, to);
         }
-        // As `Maybe::is_some` has it: the first byte of the tag says it. What is in the place of an absent value says nothing.
+        // `Maybe::is_some` also reads only the first byte of the tag. The bytes of an absent value
+        // have no meaning.
         if from[0] != 0 {
             to[..self.tag].fill(PRESENT);
             self.order.put(&from[self.tag..], &mut to[self.tag..]);
@@ -196,7 +211,7 @@ impl Order {
 
 #[inline]
 fn reverse(width: usize, sign: u8, from: &[u8], to: &mut [u8]) {
-    // The usual width, in one instruction.
+    // The most common width, converted in one instruction.
     if let (8, Ok(bytes)) = (width, <[u8; 8]>::try_from(from)) {
         let value = u64::from_le_bytes(bytes) ^ u64::from(sign) << 56;
         to.copy_from_slice(&value.to_be_bytes());
@@ -236,7 +251,8 @@ fn order(kind: &StoredKind) -> Option<Order> {
     }
 }
 
-/// The least key that is greater than every key that begins with `prefix`; `None` if there is none.
+/// Returns the least key that is greater than every key that starts with `prefix`, or `None` if
+/// there is no such key.
 ///
 /// ```
 /// use pongo_index::after_prefix;
@@ -341,7 +357,7 @@ mod tests {
         assert!(key(1.0) < key(1.5) && key(-1.5) < key(-1.0) && key(-0.0) == key(0.0));
     }
 
-    /// Indexes on disk have these bytes: others would need another id of the index.
+    /// Checks bytes that are part of the on-disk format: a change requires a new index id.
     #[test]
     fn encoded_floats_are_part_of_the_format() {
         let key = |value: f64| encoded(&[Kind::F64], &[0], &value.to_le_bytes());
@@ -368,7 +384,7 @@ mod tests {
         assert_eq!(before(&[7, 1, 5, 1, 0, 0, 1]), [first.clone(), second]);
         assert_eq!(before(&[7, 1, 5]), [first]);
         assert_eq!(before(&[7]), []);
-        // Where the end itself has no value, nothing is compared with one.
+        // If the end itself has no value, nothing is compared with an absent value.
         assert_eq!(before(&[7, 0, 0, 1, 0, 0, 1]), [(vec![7, 0, 0, 0], vec![7, 0, 0, 1])]);
     }
 
@@ -405,7 +421,7 @@ mod tests {
         assert!(key(&[1, 0], &low) > key(&[1, 0], &high));
         assert!(key(&[2], &low) < key(&[2], &high));
         assert!(key(&[2, 1, 0], &row(1, b"A\0", [7, 255])) < key(&[2, 1, 0], &row(0, b"A\0", [7, 256])));
-        // The first fields alone are a prefix.
+        // The encoding of the first fields alone is a prefix.
         let encoding = Encoding::new(&schema(&kinds), &[1, 0, 2]).expect("all have an order");
         let (mut whole, mut first) = (Vec::new(), Vec::new());
         encoding.encode_row(&low, &mut whole);

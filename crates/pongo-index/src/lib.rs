@@ -1,15 +1,15 @@
-//! The keys of PongoDB: how a key finds its row.
+//! The key indexes of PongoDB: they map a key to its row.
 //!
 //! In reading order:
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | [`encoding`] | keys as bytes that are compared byte by byte |
-//! | [`hash`] | the hash index: key -> `RowId` for point look-ups, memory-mapped and shared by processes |
-//! | [`ordered`] | the ordered index: keys in order, in blocks that lie in sled |
+//! | [`encoding`] | keys as bytes whose byte order is the order of the values |
+//! | [`hash`] | the hash index: key -> `RowId` for point look-ups, in shared memory-mapped files |
+//! | [`ordered`] | the ordered index: keys in order, in blocks that are stored in sled |
 //!
-//! The hash index's format and the proof that its readers need no lock are in `docs/HASH.md`, the ordered index's format in
-//! `docs/ORDERED.md`.
+//! `docs/HASH.md` describes the hash index's format and proves that its readers need no lock.
+//! `docs/ORDERED.md` describes the ordered index's format.
 #![forbid(unsafe_code)]
 
 pub mod encoding;

@@ -1,5 +1,6 @@
-//! Readers beside a writer that splits, renews and recycles segments, and rebuilds the index: no key that is there is
-//! ever missed, none that is not is found, and no reader goes back in time.
+//! Readers that run concurrently with a writer that splits, rewrites and reuses segments and
+//! rebuilds the index. No reader misses an existing key, finds a key that does not exist, or sees
+//! an older version after a newer one.
 
 mod support;
 
@@ -11,11 +12,11 @@ use pongo_core::storage::{RealStorage, Storage};
 use pongo_index::{Candidate, HashIndex, KeyHashes};
 use support::{DIR, IDENTITY, Random, memory, mix};
 
-/// Versions of a key's row lie this far apart, so that a row says its key without a table.
+/// Distance between the versions of a key's row, so that the key can be computed from the row.
 const KEYS: u64 = 1 << 24;
-/// Keys that are there all the while.
+/// Number of keys that exist during the whole test.
 const STABLE: u64 = 6000;
-/// Keys above this one are never there.
+/// Keys from this one on never exist.
 const ABSENT: u64 = 1 << 20;
 
 struct Arithmetic;
@@ -35,7 +36,8 @@ fn insert(index: &HashIndex, key: u64) {
     index.insert(mix(key), RowId(key)).unwrap();
 }
 
-/// Looks at random keys until told to stop, and at least a few thousand times. Gives the number of looks.
+/// Looks up random keys until `stop` is set, and at least 20,000 times. Returns the number of
+/// look-ups.
 fn read(index: &HashIndex, seed: u64, floor: &[AtomicU64], stop: &AtomicBool) -> u64 {
     let mut random = Random(seed << 40);
     let mut seen = vec![0; STABLE as usize];
@@ -72,7 +74,8 @@ fn readers_beside_a_writer(storage: &Arc<dyn Storage>, rounds: u64) {
         let mut random = Random(0);
         let (mut oldest, mut newest) = (STABLE, STABLE);
         for round in 0..rounds {
-            // Keys come and go: segments fill with removed slots and are renewed, again and again.
+            // Keys are inserted and removed, so segments repeatedly fill with removed slots and are
+            // rewritten.
             for _ in 0..3000 {
                 insert(&writer, newest);
                 newest += 1;
@@ -134,7 +137,7 @@ fn a_second_handle_follows_growth_and_rebuilds() {
         assert_eq!(find(&reader, 7), Some(Candidate { row: RowId(7), dead: false }));
         assert_eq!(find(&reader, 8), Some(Candidate { row: RowId(8), dead: true }));
     }
-    // The lock may come to this handle as well.
+    // The reader's handle can also be used to write.
     insert(&reader, 100_000);
     assert!(find(&current, 100_000).is_some());
     assert_eq!(reader.stats().unwrap(), current.stats().unwrap());

@@ -1,5 +1,6 @@
-//! A writer dies right after its n-th store, for many n. Whoever looks finds every key at once; a successor makes good
-//! what was left, finds every key, loses no segment, and goes on.
+//! Crashes of a writer right after its n-th store, for many values of n. Readers find every key
+//! immediately after the crash. A successor recovers the index, finds every key, loses no segment,
+//! and continues.
 
 mod support;
 
@@ -12,13 +13,13 @@ use pongo_core::storage::{Storage, StoreHook};
 use pongo_index::{HashIndex, Upsert};
 use support::{DIR, Hooked, IDENTITY, Random, Rows, contents, mix, storage_of};
 
-/// Lets so many stores through, and panics right after the last one.
+/// A hook that allows this number of stores, and panics right after the last one.
 struct Fuse(AtomicU64);
 
 impl StoreHook for Fuse {
     fn stored(&self, _: u64, _: u64, _: u64, _: u64) {
         if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
-            // Not a panic with a message: thousands of them are expected.
+            // `panic!` would print a message, and thousands of these panics are expected.
             std::panic::resume_unwind(Box::new("the writer died"));
         }
     }
@@ -26,7 +27,8 @@ impl StoreHook for Fuse {
 
 type Files = Vec<(String, Vec<u8>)>;
 
-/// Runs `work` on a copy of the files and lets the writer die after store `n`. Gives the files, and whether it died.
+/// Runs `work` on a copy of the files, with a writer that crashes after store `n`. Returns the
+/// files, and whether the writer crashed.
 fn die_after(files: &Files, n: u64, work: &dyn Fn(&HashIndex)) -> (Arc<dyn Storage>, bool) {
     let storage = storage_of(files);
     let fuse = Arc::new(Fuse(AtomicU64::new(0)));
@@ -54,7 +56,7 @@ fn all_there(index: &HashIndex, rows: &Rows, keys: u64) {
     assert_eq!(rows.find(index, keys + 1_000_000), None);
 }
 
-/// Lets a writer that makes room for `coming` die after each of many stores.
+/// Crashes a writer that makes room for `coming` after each of many stores.
 fn die_while_making_room(files: &Files, rows: &Rows, keys: u64, coming: &[(u64, RowId)], every: u64) {
     let hashes: Vec<u64> = coming.iter().map(|&(hash, _)| hash).collect();
     let work = |index: &HashIndex| index.reserve(&hashes, rows).unwrap();
@@ -78,7 +80,8 @@ fn die_while_making_room(files: &Files, rows: &Rows, keys: u64, coming: &[(u64, 
         index.reserve(&hashes, rows).unwrap();
         index.insert_bulk(coming).unwrap();
         all_there(&index, rows, keys + coming.len() as u64);
-        // The stores that publish come in runs of at least 256 behind the thousands that build: meet each kind often.
+        // The stores that publish come in runs of at least 256, after the thousands that build. The
+        // step is small enough to test each kind often.
         n += 1 + random.below(every);
     }
 }
@@ -103,7 +106,8 @@ fn splits_with_a_bigger_top_that_are_cut_short_are_made_good() {
     const KEYS: u64 = 1000;
     const COMING: u64 = 4000;
     let mut rows = Rows::of(0..KEYS + COMING);
-    // What is to come shares eight bits; with 64 segments there are the splits may go down to twelve.
+    // The new keys share eight hash bits. With 64 existing segments, splits may reach a depth of
+    // twelve.
     rows.same = (KEYS..KEYS + COMING).map(|key| (key, 0xAB << 56 | mix(key) >> 8)).collect();
     let storage = storage_of(&Vec::new());
     let index = HashIndex::create(&storage, DIR, IDENTITY, 200_000).unwrap();
@@ -121,7 +125,8 @@ fn splits_with_a_bigger_top_that_are_cut_short_are_made_good() {
 
 #[test]
 fn the_bigger_top_is_published_by_one_store() {
-    // Sixteen segments, and more keys of one 9-bit prefix than a segment holds: the top has to grow beyond its page.
+    // There are sixteen segments, and more keys with one 9-bit prefix than a segment can hold, so
+    // the top must grow beyond its page.
     const COMING: u64 = 5000;
     let mut rows = Rows::of(0..COMING);
     rows.same = (0..COMING).map(|key| (key, 0x155 << 55 | mix(key) >> 9)).collect();
@@ -230,7 +235,7 @@ fn a_rebuild_that_is_cut_short_is_never_taken_for_good() {
             let died = catch_unwind(AssertUnwindSafe(|| build(&hooked, true))).is_err();
             match HashIndex::open(&storage, DIR, IDENTITY) {
                 Ok(index) => {
-                    // The old one, or the new one, whole.
+                    // The index is completely the old one or completely the new one.
                     let dead = rows.find(&index, 0).unwrap().dead;
                     assert!(dead || was_there);
                     let stats = index.stats().unwrap();
@@ -251,7 +256,8 @@ fn a_rebuild_that_is_cut_short_is_never_taken_for_good() {
     }
 }
 
-/// A successor dies while it makes good what its predecessor left, who is alive, left nothing, and goes on without it.
+/// Crashes a successor during recovery, while its predecessor is still running and left nothing to
+/// repair. The predecessor then continues without knowing about the recovery.
 #[test]
 fn who_goes_on_behind_a_recovery_that_was_cut_short_finds_room() {
     const KEYS: u64 = 20_000;

@@ -1,5 +1,5 @@
-//! No byte on disk causes a panic, an endless loop or a panic later: every word of every file is overwritten, files are
-//! cut short or go missing, and everything that can be called is called.
+//! Corrupt files: no byte on disk causes a panic or an endless loop, at once or later. The tests
+//! overwrite every word of every file, truncate or remove files, and call every operation.
 
 mod support;
 
@@ -13,7 +13,8 @@ use support::{DIR, IDENTITY, Random, Rows, contents, mix, storage_of};
 const KEYS: u64 = 9000;
 const SAME: u64 = 4200;
 
-/// A few segments, an overflow chain, free segments, dead and removed entries.
+/// Creates an index with a few segments, an overflow chain, free segments, and deleted and removed
+/// entries.
 fn sample() -> (Vec<(String, Vec<u8>)>, Rows) {
     let mut rows = Rows::of(0..KEYS + SAME);
     rows.same = (KEYS..KEYS + SAME).map(|key| (key, mix(5))).collect();
@@ -25,7 +26,7 @@ fn sample() -> (Vec<(String, Vec<u8>)>, Rows) {
     }
     (0..KEYS).step_by(9).for_each(|key| assert!(index.set_dead(mix(key), RowId(key)).unwrap()));
     (1..KEYS).step_by(9).for_each(|key| assert!(index.remove(mix(key), RowId(key)).unwrap()));
-    // The split that comes last leaves the segment that it took the place of.
+    // The last split leaves the segment that it replaced on the free list.
     let coming: Vec<u64> = (1 << 50..).map(mix).take(25_000).collect();
     index.reserve(&coming, &rows).unwrap();
     let stats = index.stats().unwrap();
@@ -33,7 +34,7 @@ fn sample() -> (Vec<(String, Vec<u8>)>, Rows) {
     (contents(&storage), rows)
 }
 
-/// Look-ups in a damaged index: any answer but a panic, and no row that has another key.
+/// Does look-ups in a damaged index: any result except a panic or a row with another key is valid.
 fn look(index: &HashIndex, rows: &Rows, from: u64) {
     for i in 0..6 {
         let key = (from.wrapping_mul(31) + i * 1601) % (KEYS + SAME + 500);
@@ -44,7 +45,7 @@ fn look(index: &HashIndex, rows: &Rows, from: u64) {
     }
 }
 
-/// Everything a writer does. Errors are fine.
+/// Calls every writer operation. Errors are allowed.
 fn write(index: &HashIndex, rows: &Rows, random: &mut Random) {
     let base = random.below(1 << 40);
     let more: Vec<u64> = (base..base + 3000).map(mix).collect();
@@ -70,7 +71,8 @@ fn write(index: &HashIndex, rows: &Rows, random: &mut Random) {
     look(index, rows, base);
 }
 
-/// What a word becomes: nothing, everything, something close to what it was, anything.
+/// Returns replacements for a word: zero, all ones, two values close to the old one, and a random
+/// one.
 fn garbage(word: u64, random: &mut Random) -> [u64; 5] {
     [0, u64::MAX, word ^ 1 << random.below(64), word.wrapping_add(1 + random.below(9)), random.next()]
 }
@@ -87,7 +89,7 @@ fn readers_survive_any_word() {
         for at in (0..bytes.len()).step_by(8) {
             let word = u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
             let values = garbage(word, &mut random);
-            // Of the many entries it is enough to try each once.
+            // There are many entries, so each is overwritten with one value only.
             let header = name == "head" || at % (4096 * 8) < 64;
             let picked = if header { &values[..] } else { &values[at / 8 % 5..][..1] };
             for value in picked {
@@ -145,7 +147,7 @@ fn files_of_nothing_but_garbage() {
     for round in 0..60 {
         let mut files = files.clone();
         for (name, bytes) in &mut files {
-            // The head's identity is kept in some rounds, so that the rest is looked at.
+            // Some rounds keep the head's identity, so that the rest of the files is read.
             let from = if name == "head" && round % 2 == 0 { 64 + round / 2 % 4 * 512 } else { 0 };
             if name != "head" && round % 3 == 0 {
                 continue;
@@ -161,7 +163,7 @@ fn files_of_nothing_but_garbage() {
         if let Ok(index) = HashIndex::open(&storage, DIR, IDENTITY) {
             write(&index, &rows, &mut random);
         }
-        // Whatever was there, a rebuild makes it good.
+        // A rebuild fixes the index, whatever the files contained.
         let entries =
             (0..KEYS).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));
         let index = HashIndex::rebuild(&storage, DIR, IDENTITY, KEYS, &rows, entries).unwrap();
@@ -183,7 +185,7 @@ fn short_and_missing_files_are_refused() {
         opened
     };
     open(&files).unwrap();
-    // The checksum is asked for by `verify` alone.
+    // Only `verify` reads the checksum.
     for i in (0..files.len()).filter(|&i| !files[i].0.ends_with("sum")) {
         let mut less = files.clone();
         less.remove(i);
@@ -210,8 +212,8 @@ fn a_contradiction_between_rows_and_entries_is_an_error() {
     assert!(error.to_string().contains("has a key with hash"), "{error}");
 }
 
-/// Several words that fit one another: the first segment says that it is half of the index, another one that it is a part of the
-/// last, so that the last one seems to go on beyond the end.
+/// Corrupts several words consistently: the first segment claims to cover half of the index, and
+/// another one to be part of the last quarter, so that the last one seems to extend beyond the end.
 #[test]
 fn segments_that_seem_to_overlap_are_damage() {
     let rows = Rows::of(0..9000);
@@ -219,7 +221,7 @@ fn segments_that_seem_to_overlap_are_damage() {
     let entries = (0..9000).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));
     drop(HashIndex::rebuild(&storage, DIR, IDENTITY, 9000, &rows, entries).unwrap());
     let files = contents(&storage);
-    // Four segments of 2 bits, in pieces of 1, 1 and 2; a top of 9 bits.
+    // Four segments of depth 2, in pieces of 1, 1 and 2 segments, and a top of 9 bits.
     let set = |name: &str, word: u64, value: u64| {
         let file = storage.open(&format!("{DIR}/{name}")).unwrap();
         file.write_at(&value.to_le_bytes(), word * 8).unwrap();

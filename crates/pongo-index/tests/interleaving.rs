@@ -1,5 +1,6 @@
-//! Look-ups that are overtaken in the middle, on purpose: the writer works inside the reader's closure, between two lines
-//! of one probe. The segment under the reader is retired and reused for other keys; its key must be found all the same.
+//! Look-ups with a writer that runs in the middle: the reader's closure calls the writer between
+//! two lines of one probe. The segment that the reader uses is retired and reused for other keys.
+//! The reader must still find its key.
 
 mod support;
 
@@ -9,7 +10,8 @@ use pongo_core::ids::RowId;
 use pongo_index::{Candidate, HashIndex};
 use support::{DIR, IDENTITY, Rows, memory, mix};
 
-/// Keys 0 to 8 share this hash: eight fill the home line, the ninth lies in the next one.
+/// The hash that keys 0 to 8 share. Eight of them fill the home line, the ninth is stored in the
+/// next one.
 const HASH: u64 = 0xBEEF_CAFE;
 const LAST: u64 = 8;
 
@@ -17,7 +19,7 @@ fn hashes(prefix: u64, bits: u32, n: u64) -> Vec<u64> {
     (0..n).map(|i| prefix << (64 - bits) | mix(i ^ prefix << 32) >> bits).collect()
 }
 
-/// Sixty-four segments under a top of nine bits, and the nine keys.
+/// Creates an index with 64 segments and a top of nine bits, and the rows of the nine keys.
 fn sample() -> (HashIndex, Rows) {
     let mut rows = Rows::of(0..=LAST);
     rows.same = (0..=LAST).map(|key| (key, HASH)).collect();
@@ -27,8 +29,8 @@ fn sample() -> (HashIndex, Rows) {
     (index, rows)
 }
 
-/// Looks for the last key, and lets the writer work when the first candidate is met. Gives what was found and how many
-/// candidates were met.
+/// Looks up the last key, and runs `work` at the first candidate. Returns the result and the number
+/// of candidates.
 fn overtaken(index: &HashIndex, work: impl Fn()) -> (Option<Candidate>, u32) {
     let met = Cell::new(0);
     let found = index.find(HASH, |c| {
@@ -57,7 +59,8 @@ fn a_segment_that_is_split_and_reused_under_a_reader() {
 fn a_segment_that_is_split_under_a_bigger_top_and_reused_under_a_reader() {
     let (index, rows) = sample();
     (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
-    // The segment comes to know nine bits: its next split leaves the old top, and so the entry the reader knows, alone.
+    // The segment reaches a depth of nine bits. Its next split grows the top, so the old top and
+    // the entry that the reader has read stay unchanged.
     index.reserve(&hashes(0, 6, 24_000), &rows).unwrap();
     assert_eq!(index.stats().unwrap().depth, 9);
     let (found, met) = overtaken(&index, || {
@@ -71,14 +74,16 @@ fn a_segment_that_is_split_under_a_bigger_top_and_reused_under_a_reader() {
 
 #[test]
 fn a_segment_that_was_retired_and_comes_back_to_its_place() {
-    // The entry of the top names the same segment again: only its generation tells the reader.
+    // The top entry refers to the same segment again: the reader can detect this only by the
+    // generation.
     let (index, rows) = sample();
     (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
     (0..3000).for_each(|i| index.insert(HASH, RowId(1000 + i)).unwrap());
     let (found, met) = overtaken(&index, || {
-        // The last key moves to the home line, behind the reader's back.
+        // The last key moves to the home line, after the reader has read that line.
         (0..LAST).for_each(|key| assert!(index.remove(HASH, RowId(key)).unwrap()));
-        // Twice, a segment with little but removed slots is renewed: into another one, and back into the first.
+        // A segment that consists mostly of removed slots is rewritten twice: into another segment,
+        // and back into the first.
         for round in 0..2 {
             let others = |round: u64| (0..3000).map(move |i| RowId(1000 + 3000 * round + i));
             others(round).for_each(|row| assert!(index.remove(HASH, row).unwrap()));
@@ -100,7 +105,8 @@ fn a_rebuild_under_a_reader() {
     let storage = memory();
     let entries = |dead| (0..=LAST).map(move |key| (HASH, Candidate { row: RowId(key), dead }));
     let rebuild = |dead| HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &rows, entries(dead)).unwrap();
-    // The first look-up goes on from a handle's first epoch to its second, the next one from there to a third.
+    // The first look-up switches from the handle's first epoch to its second, the next one to a
+    // third.
     let index = rebuild(true);
     for _ in 0..2 {
         let met = Cell::new(0);

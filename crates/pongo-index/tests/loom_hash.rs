@@ -1,8 +1,9 @@
-//! Models of the hash index: one writer at work, readers that take no lock. See `docs/LOOM.md`.
+//! Loom models of the hash index: one active writer, and readers that take no lock. See
+//! `docs/LOOM.md`.
 //!
-//! Under `--cfg loom` a segment has two lines of entries (16 slots, split at 14) and a top two words to begin with, so that
-//! few entries fill, split and renew segments. Nothing else differs from a store's. Readers have handles of their own,
-//! as other processes have.
+//! Under `--cfg loom` a segment has two lines of entries (16 slots, split at 14) and the initial
+//! top has two words, so that a few entries fill, split and rewrite segments. Everything else is as
+//! in a store. Readers have their own handles, as other processes do.
 #![cfg(loom)]
 
 use std::sync::Arc;
@@ -16,13 +17,15 @@ use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 const IDENTITY: Identity = Identity { store: 5, table: 7 };
 const DIR: &str = "hash/table";
 
-/// Hashes: the upper bits lead through the top, the middle ones to a line, the lowest are the tag.
+/// Returns a hash. The upper bits select the top entry, the middle bits the line, and the lowest
+/// bits are the tag.
 const fn hash(top: u64, line: u64, tag: u64) -> u64 {
     top << 60 | line << 31 | tag
 }
 
-/// The rows of a table, of which only the hash of the key matters. Two rows have the same key if their hashes are equal.
-/// Their words are stored before the index names them, and seen by the model.
+/// The rows of a table. Only the hash of the key matters: two rows have the same key if their
+/// hashes are equal. The words of the rows are part of the model, and are stored before the index
+/// refers to them.
 struct Rows(Words);
 
 impl Rows {
@@ -67,14 +70,14 @@ impl Table {
         self.index.reserve(hashes, &*self.rows).expect("there is space");
     }
 
-    /// A handle as another process has it, which has looked up something before.
+    /// Opens a handle like another process's, which has already done a look-up.
     fn reader(&self, warm: u64) -> Reader {
         let reader = self.cold_reader();
         let _ = reader.find(warm);
         reader
     }
 
-    /// One that has not: its first look-up goes the long way.
+    /// Opens a handle that has not done a look-up: its first one takes the slow path.
     fn cold_reader(&self) -> Reader {
         let index = HashIndex::open(&self.storage, DIR, IDENTITY).expect("it was made");
         Reader { index, rows: Arc::clone(&self.rows) }
@@ -87,7 +90,8 @@ struct Reader {
 }
 
 impl Reader {
-    /// The row of the key with this hash. Each candidate must be a row that is there: its word was stored before the entry.
+    /// Returns the candidate of the key with this hash. Every candidate must be an existing row:
+    /// its word was stored before the entry.
     fn find(&self, hash: u64) -> Option<Candidate> {
         let same_key = |candidate: Candidate| {
             let found = self.rows.hash(candidate.row);
@@ -102,7 +106,7 @@ fn alive(row: RowId) -> Option<Candidate> {
     Some(Candidate { row, dead: false })
 }
 
-/// What an execution passed through, so that a model whose threads never meet does not pass for one that holds.
+/// The outcomes of the executions of a model. A model whose threads never interact must not pass.
 #[derive(Default)]
 struct Met([Ghost; 2]);
 
@@ -145,7 +149,6 @@ fn loom_a_key_whose_row_changes_is_found_with_the_old_or_the_new_one() {
         let table = Table::new();
         let key = hash(1, 0, 1);
         let old = table.insert(key);
-        // A slot that is free again lies before it.
         let reader = table.reader(key);
         let met = Arc::clone(&seen);
         threads([
@@ -171,7 +174,7 @@ fn loom_a_slot_that_is_taken_anew_names_no_wrong_row() {
     let seen = Arc::clone(&met);
     model("remove and insert", 3, move || {
         let table = Table::new();
-        // Of one tag, so that the reader looks at each.
+        // All three hashes have the same tag, so that the reader checks each of them.
         let (gone, stays, comes) = (hash(1, 0, 1), hash(2, 0, 1), hash(3, 0, 1));
         let row = table.insert(gone);
         let stays_at = table.insert(stays);
@@ -191,7 +194,8 @@ fn loom_a_slot_that_is_taken_anew_names_no_wrong_row() {
     assert!(met.both(), "found in some executions and not in others");
 }
 
-/// Fourteen entries in the one segment there is: one more splits it. `key` is the last of them, in the upper half or not.
+/// Creates a table with one segment that has fourteen entries: one more splits it. `key` is
+/// inserted last and may be in either half of the hashes.
 fn about_to_split(key: u64) -> (Table, RowId) {
     let table = Table::new();
     for i in 0..7 {
@@ -218,9 +222,10 @@ fn loom_a_key_is_found_while_its_segment_splits() {
     }
 }
 
-/// An index of two segments, one of each half of the hashes. Both are full of slots whose entries were removed, so that
-/// the next reservation renews them: the writer takes a free segment for the first, and frees what the first was in.
-/// `key` is in the lower half.
+/// Creates an index with two segments, one for each half of the hashes. Both are filled to the
+/// split limit, partly by slots whose entries were removed, so the next reservation rewrites them:
+/// the writer allocates a free segment for the first, and frees the old segment. `key` is in the
+/// lower half.
 fn about_to_renew(key: u64) -> (Table, RowId) {
     let (table, _) = about_to_split(hash(11, 1, 1));
     table.reserve(&[hash(3, 0, 2)]);
@@ -228,7 +233,7 @@ fn about_to_renew(key: u64) -> (Table, RowId) {
     assert_eq!((stats.segments, stats.free, stats.depth), (2, 1, 1), "it was split");
     let row = table.insert(key);
     for half in [0, 8] {
-        // Seven are in each half, and six of them stay.
+        // Fills both segments to 14 slots: the lower half has eight entries, the upper half seven.
         let more: Vec<u64> =
             (0..if half == 0 { 6 } else { 7 }).map(|i| hash(half + i % 4, i % 2, 30 + i)).collect();
         let rows: Vec<RowId> = more.iter().map(|&hash| table.insert(hash)).collect();
@@ -239,8 +244,9 @@ fn about_to_renew(key: u64) -> (Table, RowId) {
     (table, row)
 }
 
-/// The segment that a reader is in is renewed, and what it was in is written anew for others. Without a preemption already
-/// a reader that comes late may still see the old name of the segment, and any mixture of its words.
+/// Rewrites the segment that a reader is using, and then reuses the freed segment for other hashes.
+/// Even without preemption, a reader that starts late may still see the old number of the segment
+/// and any mix of its words.
 fn renew_and_take(name: &str, reader: fn(&Table, u64) -> Reader) {
     let key = hash(2, 0, 1);
     model(name, 0, move || {
@@ -266,8 +272,9 @@ fn loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others
     renew_and_take("renew and take, first look-up", |table, _| table.cold_reader());
 }
 
-/// As before, but the one who takes the segment is another writer than the one who freed it, with a handle of its own: what
-/// the first one did before it freed it is no longer in order by that writer's own fences.
+/// Runs the same model with a second writer that has its own handle and reuses the segment. The
+/// stores that the first writer made before it freed the segment are not ordered by the second
+/// writer's fences.
 #[test]
 fn loom_a_key_is_found_while_another_writer_takes_what_it_was_in() {
     let key = hash(2, 0, 1);
@@ -276,7 +283,7 @@ fn loom_a_key_is_found_while_another_writer_takes_what_it_was_in() {
         let reader = table.reader(key);
         let other = HashIndex::open(&table.storage, DIR, IDENTITY).expect("it was made");
         let rows = Arc::clone(&table.rows);
-        // In the place of the store's writer lock: whether the first one is done.
+        // Replaces the store's writer lock: `true` once the first writer has finished.
         let lock = Arc::new(Mutex::new(false));
         let same_lock = Arc::clone(&lock);
         threads([
@@ -315,8 +322,8 @@ fn loom_an_overflow_segment_is_seen_with_its_words() {
     assert!(met.both(), "found in some executions and not in others");
 }
 
-/// A fence that no model needs, as each store behind it is a release of its own, no reader looks at those words, and
-/// `Segment::write` has its own fence before a segment that was freed is written anew.
+/// The file of a fence that no model needs: each store after it is a release store, no reader reads
+/// these words, and `Segment::write` has its own fence before it overwrites a freed segment.
 const SPARE: &str = "/hash/account.rs";
 
 #[test]

@@ -1,4 +1,4 @@
-//! The index beside a `HashMap`: random operations, many splits, reopening, rebuilding.
+//! The hash index compared with a `HashMap`: random operations, many splits, reopening, rebuilding.
 
 mod support;
 
@@ -10,7 +10,8 @@ use pongo_core::storage::{RealStorage, Storage};
 use pongo_index::{Candidate, HashError, HashIndex, Identity, Upsert};
 use support::{DIR, IDENTITY, Random, Rows, memory, mix};
 
-/// Random operations on few keys, each checked against the model, and all of it at the end.
+/// Runs random operations on a few keys. Checks each of them, and finally the whole index, against
+/// the model.
 fn random_operations(storage: &Arc<dyn Storage>, seed: u64, steps: u64, keys: u64) {
     let rows = Rows::default();
     let mut model: HashMap<u64, Candidate> = HashMap::new();
@@ -112,7 +113,7 @@ fn bulk_and_rebuild_find_every_row() {
         let entries = (0..N).map(|key| (rows.hash_of(key), model[&key]));
         let rebuilt = HashIndex::rebuild(&storage, DIR, IDENTITY, expected, &rows, entries).unwrap();
         check(&rebuilt, &rows, &model, N + 1000);
-        // The handle on the index before it goes over to the new one.
+        // The handle on the previous index switches to the new one.
         check(&index, &rows, &model, N + 1000);
         rebuilt.remove(rows.hash_of(3), RowId(3)).unwrap();
         assert_eq!(rows.find(&index, 3), None);
@@ -172,7 +173,8 @@ fn keys_that_share_a_hash_overflow_and_are_all_found() {
         assert_eq!(stats.entries, SAME + 5000);
         assert!((4..=8).contains(&stats.overflow), "{stats:?}");
         assert!(stats.segments < 60, "{stats:?}");
-        // Without a reservation an insert still finds its place, and a successor finds nothing amiss.
+        // Without a reservation, an insert still succeeds, and a successor's recovery finds no
+        // error.
         for key in 0..5000 {
             index.insert(hash, RowId(key)).unwrap();
         }
@@ -213,7 +215,7 @@ fn foreign_missing_and_too_large() {
     index.insert(1, RowId((1 << 47) - 2)).unwrap();
     assert_eq!(index.find(1, |c| Some(c.row)).unwrap(), Some(RowId((1 << 47) - 2)));
 
-    // Whoever takes a folder over gets an index of its own, and the one that was there is gone.
+    // Creating an index in the folder of another one replaces it.
     let mine = HashIndex::create(&storage, DIR, other, 0).unwrap();
     assert_eq!(mine.find(1, |c| Some(c.row)).unwrap(), None);
     assert!(matches!(HashIndex::open(&storage, DIR, IDENTITY), Err(HashError::Foreign { .. })));

@@ -1,4 +1,5 @@
-//! Compaction: less space, the same pairs, for those who read meanwhile and for those who open the folder later.
+//! Compaction: less space and the same pairs, for concurrent readers and after the folder is opened
+//! again.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +15,7 @@ fn open(folder: &Path) -> Result<OrderedStore, OrderedError> {
     OrderedStore::open(Box::new(SledBlocks::open(folder)?))
 }
 
-/// Merges `times`, and returns what the index then has.
+/// Merges `times` random runs into the index, and adds their pairs to the model.
 fn merges(store: &OrderedStore, random: &mut Random, rows: &mut Rows, model: &mut Model, times: u64) {
     for _ in 0..times {
         let run = grow(random, Shape::Random16, rows, 6000);
@@ -32,7 +33,8 @@ fn it_gives_space_back_and_keeps_every_pair() {
     let store = open(&path).unwrap();
     merges(&store, &mut random, &mut rows, &mut model, 16);
     let before = store.stats().unwrap();
-    // A version that is read on, and one that is older than the newest when it is compacted.
+    // A version that is not the newest one when the store is compacted, and is still read after
+    // that.
     let old = store.index(IndexId(1)).unwrap().unwrap();
     let old_model = model.clone();
     merges(&store, &mut random, &mut rows, &mut model, 1);
@@ -47,7 +49,7 @@ fn it_gives_space_back_and_keeps_every_pair() {
     let after = store.stats().unwrap();
     assert_eq!((after.pairs, after.retired), (model.len() as u64, 0));
     assert!(after.disk_bytes < before.disk_bytes, "{before:?}, {after:?}");
-    // It goes on as if nothing had been.
+    // The store works as before the compaction.
     merges(&store, &mut random, &mut rows, &mut model, 2);
     check(&store.index(IndexId(1)).unwrap().unwrap(), &model, &rows, 20, &mut random);
     store.close().unwrap();
@@ -71,7 +73,7 @@ fn what_it_cannot_do_changes_nothing() {
     let store = open(&path).unwrap();
     merges(&store, &mut random, &mut rows, &mut model, 3);
     let sorted = store.index(IndexId(1)).unwrap().unwrap();
-    // The copy panics: when a block is put into it, a name, when it is flushed.
+    // The copy panics when a block or a name is written to it, or when it is flushed.
     let copy = folder.path().join("sled.new");
     for calls in 0..3 {
         SledBlocks::panic_after(&copy, calls);
@@ -96,7 +98,7 @@ fn another_process_never_gets_in_between() {
         let other = scope.spawn(|| {
             let mut got = 0;
             while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                // Another handle is to sled what another process is.
+                // For sled, another handle is the same as another process.
                 match SledBlocks::open(&path) {
                     Ok(blocks) => {
                         got += 1;
@@ -104,12 +106,12 @@ fn another_process_never_gets_in_between() {
                     }
                     Err(error) => assert!(matches!(error, StoreError::Locked { .. }), "{error}"),
                 }
-                // One that asks without a pause could keep the folder's lock for ever.
+                // Without a pause, this thread could hold the folder's lock continuously.
                 std::thread::sleep(std::time::Duration::from_micros(200));
             }
             got
         });
-        // Not even while the folder is exchanged.
+        // The other handle must not get the lock, not even while the folder is replaced.
         for _ in 0..12 {
             store.compact().unwrap();
             check(&store.index(IndexId(1)).unwrap().unwrap(), &model, &rows, 2, &mut random);

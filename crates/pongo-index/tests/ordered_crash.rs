@@ -1,4 +1,5 @@
-//! A power cut at every step of a merge: what is opened afterwards is the old version or the new one.
+//! Power cuts at every step of a merge. A store that is opened afterwards contains the old version
+//! or the new one.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ mod support;
 
 use support::{Model, Random, Rows, Shape, all, check, grow, merge, model_of};
 
-/// One thing that was asked of the store and is not durable yet.
+/// A write that is not durable yet.
 #[derive(Clone, Debug)]
 enum Step {
     Put(u64, Vec<u8>),
@@ -20,17 +21,18 @@ enum Step {
     Name(Vec<u8>, Vec<u8>),
 }
 
-/// Blocks on a disk that loses any part of what was not synced. Clones are one disk.
+/// A block store that loses any subset of the unsynced writes in a power cut. Clones share one
+/// disk.
 #[derive(Clone, Debug, Default)]
 struct Disk(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What every read sees.
+    /// The state that reads see.
     seen: MemoryBlocks,
     durable: Vec<Step>,
     waiting: Vec<Step>,
-    /// Steps until the power goes.
+    /// Number of steps until the power cut.
     left: Option<u64>,
     off: bool,
 }
@@ -70,7 +72,7 @@ impl Disk {
         self.0.lock().unwrap().left = Some(steps);
     }
 
-    /// The power comes back: what was synced is there, and of the rest, any part.
+    /// Returns the disk after the power cut: all synced writes and any subset of the others.
     fn after_the_cut(&self, random: &mut Random) -> Disk {
         let state = self.0.lock().unwrap();
         let mut durable = state.durable.clone();
@@ -138,7 +140,7 @@ fn open(disk: &Disk) -> OrderedStore {
     OrderedStore::open(Box::new(disk.clone())).unwrap()
 }
 
-/// Nothing lies in the store that no version names.
+/// Asserts that the store contains no block that no version refers to.
 fn nothing_is_left_over(store: &OrderedStore, disk: &Disk) {
     let stats = store.stats().unwrap();
     assert_eq!(disk.count(), stats.blocks + stats.parts, "{stats:?}");
@@ -165,7 +167,7 @@ fn the_old_version_or_the_new_one() {
         new.append(&mut model_of(&more));
         let store = open(&disk);
         disk.cut_after(random.below(45));
-        // A reader that holds the old version keeps its blocks alive.
+        // A reader that holds the old version keeps its blocks from being deleted.
         let held = store.index(IndexId(1)).unwrap().unwrap();
         let merged = merge(&store, 1, 2 + steps, &more, &rows);
         if let Err(error) = &merged {
@@ -191,8 +193,8 @@ fn the_old_version_or_the_new_one() {
     assert!(seen_old > 3 && seen_new > 3);
 }
 
-/// The power goes at each step of one merge, and of what was not synced each time another part is left: a root whose blocks
-/// were not on disk before it would name what is not there.
+/// Cuts the power at each step of one merge, each time with different subsets of the unsynced
+/// writes. A root that became durable before its blocks would refer to missing blocks.
 #[test]
 fn each_step_of_a_merge() {
     let mut random = Random::new("each_step_of_a_merge");
@@ -245,7 +247,7 @@ fn nothing_is_left_over_by_readers_stops_and_removals() {
     for (sorted, model) in &held {
         check(sorted, model, &rows, 3, &mut random);
     }
-    // The oldest that lives keeps what later ones retired; the newest keeps nothing but itself.
+    // The oldest version in use keeps what later versions retired; the newest keeps only itself.
     held.drain(..held.len() - 1);
     store.tidy().unwrap();
     nothing_is_left_over(&store, &disk);
@@ -293,7 +295,7 @@ fn one_block_lost_or_swapped_is_noticed() {
                 matches!(read, Err(OrderedError::Damaged { .. })),
                 "block {number}, {other}, kind {kind}"
             );
-            // What can be read next to it is right.
+            // All rows that can still be read are correct.
             if let Ok(Some(sorted)) = store.index(IndexId(1)) {
                 let mut cursor = sorted.forward(pongo_index::ordered::Edge::Start, &rows).unwrap();
                 let mut out = Vec::new();
@@ -304,7 +306,8 @@ fn one_block_lost_or_swapped_is_noticed() {
     }
 }
 
-/// What was never merged into has roots before it has blocks: blocks without roots are damage.
+/// Cuts the power during a first merge. The roots are written before the blocks, because blocks
+/// without roots are reported as damage.
 #[test]
 fn a_first_merge_that_is_cut_short_is_no_damage() {
     let mut random = Random::new("a_first_merge_that_is_cut_short_is_no_damage");

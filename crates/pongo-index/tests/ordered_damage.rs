@@ -1,4 +1,5 @@
-//! Damaged, foreign, old and locked sled folders: an error or the exact rows, never a panic out of the API.
+//! Damaged, foreign, old and locked sled folders: every operation returns an error or the exact
+//! rows, and none panics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -45,10 +46,10 @@ fn open(folder: &Path) -> Result<OrderedStore, OrderedError> {
     OrderedStore::open(Box::new(SledBlocks::open(folder)?))
 }
 
-/// What each of several merges left behind.
+/// The state after each of several merges.
 struct History {
     rows: Rows,
-    /// By the watermark's row.
+    /// The models, by the row of the watermark.
     models: BTreeMap<u64, Model>,
     files: Vec<Files>,
 }
@@ -71,7 +72,8 @@ fn history(random: &mut Random) -> History {
     history
 }
 
-/// Opens, reads, merges, reads: each step may fail; what succeeds is right.
+/// Opens the store, reads, merges and reads again. Each step may fail; results of a successful step
+/// must be correct.
 fn survives(folder: &Path, history: &History, random: &mut Random) -> Result<bool, OrderedError> {
     let store = open(folder)?;
     let result = (|| {
@@ -100,7 +102,7 @@ fn flipped_bits_and_cut_files() {
     for trial in 0..60 {
         let mut files = newest.clone();
         let names: Vec<PathBuf> = files.keys().cloned().collect();
-        // Mostly `db`, which has everything.
+        // Mostly `db`, which contains all data.
         let name = match random.below(4) {
             0 => &names[random.below(names.len() as u64) as usize],
             _ => Path::new("db"),
@@ -139,7 +141,7 @@ fn flipped_bits_and_cut_files() {
                 refused += 1;
             }
         }
-        // Whatever it was, it can be set aside and begun anew.
+        // Whatever the damage, the folder can be quarantined and a new one created.
         let path = folder.path().join("store");
         fs::create_dir(&path).unwrap();
         lay_out(&files, &path);
@@ -162,7 +164,7 @@ fn an_older_copy_says_that_it_is_older_and_another_stores_copy_whose_it_is() {
         assert_eq!(sorted.watermark().row, round);
         check(&sorted, &history.models[&round], &history.rows, 5, &mut random);
     }
-    // One file of the folder from another time.
+    // One file is replaced by an older version.
     for name in history.files[2].keys() {
         let mut mixed = history.files[2].clone();
         if let Some(bytes) = history.files[0].get(name) {
@@ -213,7 +215,7 @@ fn a_locked_folder_is_told_from_a_damaged_one() {
     let first = SledBlocks::open(folder.path()).unwrap();
     assert!(matches!(SledBlocks::open(folder.path()), Err(StoreError::Locked { .. })));
     drop(first);
-    // Closed means that it can be opened again at once.
+    // A folder can be opened again immediately after it was closed.
     for _ in 0..10 {
         drop(SledBlocks::open(folder.path()).unwrap());
     }
@@ -236,7 +238,7 @@ fn setting_aside_keeps_the_last_one() {
         assert!(!path.exists());
         assert_eq!(fs::read(aside.join("db")).unwrap(), content);
     }
-    // Another process was quicker, and has put another one there.
+    // Another process has already quarantined the folder and created a new one.
     fs::create_dir(&path).unwrap();
     fs::write(path.join("db"), b"3").unwrap();
     let found = identity(&path);

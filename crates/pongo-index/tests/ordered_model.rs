@@ -1,4 +1,5 @@
-//! Random merges, drops, seeks and reopenings of ordered indexes, beside a `BTreeSet` of pairs.
+//! Random merges, deletions, seeks and reopenings of ordered indexes, compared with a `BTreeSet` of
+//! pairs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ mod support;
 
 use support::{Model, Random, Rows, SHAPES, Shape, check, grow, merge, model_of};
 
-/// One index under random operations, old versions kept.
+/// Runs random operations on one index. Keeps and checks old versions.
 fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
     let never = AtomicBool::new(false);
     let id = IndexId(7);
@@ -46,14 +47,15 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
         let is_dead = |row: RowId| dead.contains(&row.0);
         let sorted = store.merge(id, watermark, &run, &rows, &is_dead, rewrite, &never).unwrap();
         assert_eq!(sorted.watermark(), watermark);
-        // A dead pair may stay where nothing was rewritten; it must be one that was asked about, though.
+        // A pair of a deleted row may remain in a block that was not rewritten.
         let kept: BTreeSet<u64> = support::all(&sorted, &rows, true, random).unwrap().into_iter().collect();
         model.retain(|(_, row)| kept.contains(row) || !dead.contains(row));
         if rewrite == Rewrite::All {
             assert!(kept.iter().all(|row| !dead.contains(row) || run.iter().any(|(_, r)| r.0 == *row)));
         }
         if rewrite == Rewrite::Deleted {
-            // No block that was left as it was has an eighth of them.
+            // A block that was not rewritten contains fewer than an eighth of pairs of deleted
+            // rows.
             let new: BTreeSet<u64> = run.iter().map(|(_, row)| row.0).collect();
             let left = kept.iter().filter(|row| dead.contains(row) && !new.contains(row)).count();
             assert!(left == 0 || left * 8 < kept.len(), "{left} of {}", kept.len());
@@ -136,7 +138,7 @@ fn many_rows_of_one_key_over_many_blocks() {
         let sorted = merge(&store, 1, 0, &run, &rows).unwrap();
         check(&sorted, &model, &rows, 200, &mut random);
     }
-    // The key is the same in a whole block: it takes the rows' bytes only.
+    // A block of a single key stores only the row numbers.
     let stats = store.stats().unwrap();
     assert!(stats.block_bytes / stats.pairs <= 4, "{stats:?}");
 }
@@ -230,15 +232,15 @@ fn pairs_of_deleted_rows_go_where_no_new_ones_come() {
         let first = merge(&store, 1, 600_000, &run, &rows).unwrap();
         let none = Pairs::new().sort();
         let watermark = first.watermark();
-        // Nothing is deleted: nothing is written but the roots, and all blocks and parts are shared.
+        // Nothing is deleted: only the roots are written, and all blocks and parts are shared.
         let same =
             store.merge(IndexId(1), watermark, &none, &rows, &|_| false, Rewrite::Deleted, &never).unwrap();
         assert_eq!((same.len(), store.stats().unwrap().retired), (600_000, 0), "{shape:?}");
-        // Of each block a sixteenth: not worth it.
+        // Too few deletions in each block to be worth a rewrite.
         let few = |row: RowId| row.0.is_multiple_of(64);
         store.merge(IndexId(1), watermark, &none, &rows, &few, Rewrite::Deleted, &never).unwrap();
         assert_eq!(store.stats().unwrap().retired, 0, "{shape:?}");
-        // The first 599,000 in the order of the keys.
+        // The first 599,000 pairs in key order.
         let kept: Model = all.iter().skip(599_000).cloned().collect();
         let gone: BTreeSet<u64> = all.iter().take(599_000).map(|(_, row)| *row).collect();
         let drop = |row: RowId| gone.contains(&row.0);
@@ -247,7 +249,7 @@ fn pairs_of_deleted_rows_go_where_no_new_ones_come() {
         let all_of_rest: Model = all.iter().skip(600_000 - rest.len() as usize).cloned().collect();
         assert!(all_of_rest.is_superset(&kept));
         check(&rest, &all_of_rest, &rows, 100, &mut random);
-        // Those that read the old version still have it.
+        // Readers of the old version still see all of its pairs.
         check(&same, &all, &rows, 20, &mut random);
         let all_gone =
             store.merge(IndexId(1), watermark, &none, &rows, &|_| true, Rewrite::Deleted, &never).unwrap();
@@ -259,8 +261,9 @@ fn pairs_of_deleted_rows_go_where_no_new_ones_come() {
     }
 }
 
-/// Goes through a version from an edge as a reader with a sight does: learns which blocks it sees nothing of, and tells others.
-/// Gives the rows that it sees, and how many it had to look at.
+/// Reads a version from an edge as a reader with a sight does: finds blocks in which all rows were
+/// deleted, and records them for other readers. Returns the visible rows, and the number of rows
+/// that were checked.
 fn walk(
     sorted: &Arc<Sorted>,
     (edge, forward): (Edge<'_>, bool),
@@ -306,7 +309,7 @@ fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
             sorted = Some(merge(&store, 1, 0, &run, &rows).unwrap());
         }
         let sorted = sorted.unwrap();
-        // Most of one stretch of keys are deleted, by a hundred commits, and some of all others.
+        // All keys of one range are deleted, by a hundred commits, and a few of all other keys.
         let died: std::collections::HashMap<u64, u64> = (model.iter().enumerate())
             .filter_map(|(at, (_, row))| {
                 let within = (model.len() / 4..model.len() * 3 / 4).contains(&at);
@@ -328,22 +331,23 @@ fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
             let (found, _) = walk(&sorted, (pair, false), &rows, &died, sight, &mut random);
             assert!(found.iter().eq(all[..at].iter().rev().map(|(_, row)| row).filter(|row| sees(row))));
         }
-        // By now all blocks of the stretch are known to those who see all deletions.
+        // Now all blocks of the range are known to contain no row for readers that see all
+        // deletions.
         let sight = Sight { len: u64::MAX, seq: 100 };
         walk(&sorted, (Edge::Start, true), &rows, &died, sight, &mut random);
         for way in [(Edge::Start, true), (Edge::End, false)] {
             let (found, looked) = walk(&sorted, way, &rows, &died, sight, &mut random);
             let alive = all.iter().filter(|(_, row)| !died.contains_key(row)).count();
             assert_eq!(found.len(), alive);
-            // Two blocks at the ends of the stretch, and some deleted ones among the others.
+            // The rest are the blocks at both ends of the range, and deleted rows in other blocks.
             assert!(looked < all.len() * 6 / 10 + 2048, "{shape:?}: {looked} of {}", all.len());
         }
-        // Who sees none of the rows looks at none, once the blocks were read.
+        // A reader that sees none of the rows checks none, once the blocks were read.
         for (sight, forward) in [(Sight { len: 0, seq: 0 }, true), (Sight { len: 0, seq: 0 }, false)] {
             let edge = if forward { Edge::Start } else { Edge::End };
             assert_eq!(walk(&sorted, (edge, forward), &rows, &died, sight, &mut random), (Vec::new(), 0));
         }
-        // What was learned is kept in a version that shares the blocks.
+        // A new version that shares the blocks keeps this knowledge.
         let more = grow(&mut random, Shape::Ascending8, &mut rows, 1);
         let next = merge(&store, 1, 0, &more, &rows).unwrap();
         let (_, looked) =
@@ -373,12 +377,13 @@ fn versions_of_one_key_are_left_out_but_for_the_one_that_is_seen() {
         let first = all.partition_point(|(other, _)| other < key);
         let end = all.partition_point(|(other, _)| other <= key);
         let forward = round % 2 == 0;
-        // Some pairs of the key were given, and the place of the next one is `at`: before it, or behind it backward.
+        // Some pairs of the key were returned, and the next one is at `at`: before it, when reading
+        // backward.
         let from = first + random.below((end - first) as u64) as usize;
         let given =
             1 + random.below(40.min(if forward { end - from } else { from + 1 - first } as u64)) as usize;
         let at = if forward { from + given } else { from + 1 - given };
-        // Often the next one, or the last one given, is the first that is not below the length.
+        // Often the next pair, or the one returned last, is the first whose row is not below `len`.
         let len = match random.below(4) {
             0 => all.get(at).map_or(0, |(_, row)| *row),
             1 => all[at - usize::from(at > 0)].1,

@@ -1,4 +1,5 @@
-//! A full disk: reserving fails with an error that says so, what was there stays, and what was reserved fits.
+//! A full disk: a reservation fails with [`HashError::Full`], existing entries remain, and reserved
+//! entries can be inserted.
 
 mod support;
 
@@ -41,7 +42,7 @@ fn reserve_fails_cleanly_and_what_it_granted_fits() {
             assert!(error.to_string().contains("no space"), "{error}");
             (0..next).for_each(|key| assert!(rows.find(&index, key).is_some(), "key {key} of {next}"));
             assert_eq!(index.stats().unwrap().entries, next);
-            // Replacing and deleting need no space.
+            // Replacing and deleting entries need no space.
             if next > 0 {
                 assert!(index.replace(mix(0), RowId(0), RowId(0)).unwrap());
                 assert!(index.set_dead(mix(0), RowId(0)).unwrap());

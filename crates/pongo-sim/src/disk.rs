@@ -1,8 +1,9 @@
-//! A storage as several processes see it, each of which can be killed, over a disk whose power can be cut and whose
-//! operations can fail, each at any operation.
+//! A simulated disk that several processes use. Each process can be killed, the power can be cut,
+//! and operations can fail, each at any operation.
 //!
-//! Operations are counted: every change of a folder, write, allocation, sync, and every store into mapped words. A
-//! process that is killed is left with handles that err, locks that are gone, and stores that have no effect.
+//! The disk counts operations: every change of a folder, write, allocation and sync, and every
+//! store to a mapped word. When a process is killed, its handles return errors, its locks are
+//! released, and its stores have no effect.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,41 +20,43 @@ use crate::process::Process;
 use crate::random::Random;
 use crate::watch::{Moment, Watcher};
 
-/// What is going to happen.
+/// A fault that is injected at a later operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Plan {
-    /// Nothing but what is asked for.
+    /// No fault.
     Nothing,
-    /// The process that does this operation is killed before it.
+    /// Kills the process that does this operation, before the operation.
     Kill(u64),
-    /// The power goes while this operation is done.
+    /// Cuts the power during this operation.
     Cut(u64),
-    /// This operation fails with this error, and, if asked for, so do all later ones of its kind.
+    /// Makes this operation fail with this error. If the flag is set, all later operations of its
+    /// kind fail too.
     Fail(u64, io::ErrorKind, bool),
-    /// The process that first does an operation of this kind on a name with this in it is killed before it.
+    /// Kills the process that first does an operation of this kind on a name that contains this
+    /// text, before the operation.
     KillOn(Kind, &'static str),
-    /// Every operation of this kind on files whose name has this in it fails.
+    /// Makes every operation of this kind fail on files whose name contains this text.
     FailOn(Kind, &'static str, io::ErrorKind),
 }
 
-/// What an operation is.
+/// Kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// A file or folder is made, renamed or removed.
+    /// A file or folder is created, renamed or removed.
     Name,
     /// A folder is synced.
     SyncDir,
     /// Bytes are written, or the length is set.
     Write,
-    /// Space is set aside.
+    /// Space is allocated.
     Allocate,
     /// A file is synced.
     Sync,
-    /// A word of a map is stored to.
+    /// A word of a map is written.
     Store,
 }
 
-/// See the module.
+/// A simulated disk; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Shared>);
 
@@ -61,11 +64,11 @@ pub(crate) struct Shared {
     pub(crate) inner: Arc<dyn Storage>,
     pub(crate) operations: AtomicU64,
     pub(crate) quiet: AtomicBool,
-    /// Syncs of journal segments, and how long each takes, in microseconds.
+    /// Number of syncs of journal segments.
     pub(crate) journal_syncs: AtomicU64,
     pub(crate) sync_micros: AtomicU64,
     pub(crate) state: Mutex<State>,
-    /// Locked behind `state`.
+    /// Locked after `state`.
     pub(crate) watcher: Mutex<Option<Watcher>>,
     pub(crate) processes: Mutex<Vec<Weak<Process>>>,
 }
@@ -76,20 +79,20 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// The books, and what is planned.
+/// State of the simulated files and names, and the planned fault.
 pub(crate) struct State {
     pub(crate) plan: Plan,
-    /// What failed, if something did.
+    /// The first operation that the plan made fail, if any.
     pub(crate) failed: Option<(Kind, String)>,
     pub(crate) random: Random,
     pub(crate) files: HashMap<u64, (Arc<dyn File>, Past)>,
     pub(crate) names: NameBook,
-    /// Stores into holes of maps: on a full disk each is a signal.
+    /// Stores to holes of maps: on a full disk each of them would raise a signal.
     pub(crate) hole_stores: Vec<(String, u64)>,
 }
 
 impl State {
-    /// What a power cut leaves if it comes now.
+    /// Returns the image that a power cut at this moment leaves.
     pub(crate) fn image(&self, random: &mut Random, leave: Leave) -> Image {
         let mut draw = Draw::new(random, leave);
         let names = self.names.draw(&mut draw);
@@ -110,17 +113,17 @@ impl Default for Disk {
 }
 
 impl Disk {
-    /// An empty disk.
+    /// Creates an empty disk.
     pub fn new() -> Self {
         Self::over(Arc::new(MemoryStorage::new()))
     }
 
-    /// A disk that is empty now.
+    /// Creates a disk over `inner`, which must be empty.
     pub fn over(inner: Arc<dyn Storage>) -> Self {
         Self::holding(inner, Vec::new(), Names::new())
     }
 
-    /// A disk on which these files are durable, under these names.
+    /// Creates a disk on which these files are durable under these names.
     pub(crate) fn holding(
         inner: Arc<dyn Storage>,
         files: Vec<(Arc<dyn File>, Arc<Content>)>,
@@ -147,7 +150,7 @@ impl Disk {
         }))
     }
 
-    /// A process that sees the disk.
+    /// Creates a process that uses the disk.
     pub fn process(&self) -> Arc<Process> {
         let process = Arc::new(Process {
             disk: Arc::clone(&self.0),
@@ -158,7 +161,7 @@ impl Disk {
         process
     }
 
-    /// What happens at the operation `after` from now.
+    /// Plans a fault. `plan` receives the current operation number.
     pub fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan) {
         let mut state = self.0.state.lock().unwrap();
         state.plan = plan(self.0.operations.load(Ordering::SeqCst));
@@ -169,69 +172,71 @@ impl Disk {
         state.random = Random(seed);
     }
 
-    /// Does something that neither counts nor is hit by the plan.
+    /// Runs `something` with operations that are neither counted nor affected by the plan.
     pub fn quietly(&self, something: impl FnOnce()) {
         self.0.quiet.store(true, Ordering::SeqCst);
         something();
         self.0.quiet.store(false, Ordering::SeqCst);
     }
 
-    /// From now on a sync of the journal takes this long.
+    /// Makes each later sync of the journal take this long.
     pub fn slow_down(&self, micros: u64) {
         self.0.sync_micros.store(micros, Ordering::SeqCst);
     }
 
-    /// Syncs of the journal so far.
+    /// Returns the number of journal syncs so far.
     pub fn journal_syncs(&self) -> u64 {
         self.0.journal_syncs.load(Ordering::SeqCst)
     }
 
-    /// Operations so far.
+    /// Returns the number of operations so far.
     pub fn operations(&self) -> u64 {
         self.0.operations.load(Ordering::SeqCst)
     }
 
-    /// What the plan made fail.
+    /// Returns the operation that the plan made fail.
     pub fn failed(&self) -> Option<(Kind, String)> {
         self.0.state.lock().unwrap().failed.clone()
     }
 
-    /// The bytes of a file, to be looked at or damaged.
+    /// Returns the storage with the bytes of the files, so that tests can read or damage them.
     pub fn inner(&self) -> &Arc<dyn Storage> {
         &self.0.inner
     }
 
     pub(crate) fn kill_all(shared: &Shared) {
         let processes: Vec<_> = shared.processes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-        // All at once: none may get the locks of another, and write, while the first one's threads still run here.
+        // Mark all processes first: while threads of one process still run here, none may acquire
+        // the locks of another and write.
         processes.iter().for_each(|process| process.dead.store(true, Ordering::SeqCst));
         processes.iter().for_each(|process| process.kill());
     }
 
-    /// What a power cut leaves if it comes now. Changes nothing.
+    /// Returns the image that a power cut at this moment leaves. Changes nothing.
     #[must_use]
     pub fn image(&self, random: &mut Random, leave: Leave) -> Image {
         self.0.state.lock().unwrap().image(random, leave)
     }
 
-    /// Tells `watcher` of every operation that counts, in place of whoever was told before, while the disk stands still:
-    /// images can be taken of it, opened, and compared on the spot. It must not use this disk.
+    /// Replaces the watcher. It is called for every counted operation while the disk is paused, so
+    /// that it can take images of the disk, open them and compare them. It must not use this disk.
     pub fn watch(&self, watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
         *self.0.watcher.lock().unwrap() = Some(Box::new(watcher));
     }
 
-    /// Nobody is told any more.
+    /// Removes the watcher.
     pub fn unwatch(&self) {
         *self.0.watcher.lock().unwrap() = None;
     }
 
-    /// Stores through maps where no space was set aside, by file and byte: on a full disk each would be a signal.
+    /// Returns the stores through maps to unallocated space, by file and byte. On a full disk each
+    /// would raise a signal.
     #[must_use]
     pub fn hole_stores(&self) -> Vec<(String, u64)> {
         self.0.state.lock().unwrap().hole_stores.clone()
     }
 
-    /// The power goes now, if it has not yet, and comes back: the disk as it is then.
+    /// Cuts the power now, unless it was cut before, and returns the disk after the restart.
     pub fn reboot(&self, random: &mut Random) -> Self {
         Self::kill_all(&self.0);
         let leave = Leave::any(random);

@@ -1,8 +1,9 @@
-//! A process whose calls of the storage can fail, any of them: also those that only read, open, list, map or lock, which a
-//! [`Disk`](crate::Disk) does not count.
+//! A process whose storage calls can fail, including those that only read, open, list, map or lock,
+//! which a [`Disk`](crate::Disk) does not count.
 //!
-//! Calls have numbers of their own: those of the thread that made the plan, so that the same work has the same numbers
-//! whatever other threads do beside it. All can fail but giving a lock up.
+//! Calls have separate numbers. Only calls of the thread that set the plan are numbered, so that
+//! the same work has the same numbers regardless of other threads. Every call can fail except
+//! unlocking.
 
 use std::io;
 use std::ops::Range;
@@ -42,7 +43,7 @@ pub enum Call {
 }
 
 impl Call {
-    /// What a real storage says that it cannot do.
+    /// Returns the verb that a real storage uses in its error messages.
     fn verb(self) -> &'static str {
         match self {
             Self::Create => "create",
@@ -70,7 +71,7 @@ impl Call {
     }
 }
 
-/// What fails behind the first call that does.
+/// Calls that fail after the first failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Again {
     /// Nothing.
@@ -83,32 +84,32 @@ pub enum Again {
     All,
 }
 
-/// What is to fail.
+/// A planned failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
-    /// The number of the call.
+    /// Number of the call.
     pub at: u64,
-    /// The operating system's number for the error.
+    /// Error number of the operating system.
     pub errno: i32,
-    /// Whether a call that changes a run of bytes changes half of it before it fails.
+    /// Whether a call that changes a range of bytes changes half of it before it fails.
     pub partly: bool,
-    /// What fails behind it.
+    /// Calls that fail after this one.
     pub again: Again,
 }
 
 #[derive(Debug)]
 struct State {
     plan: Option<Fault>,
-    /// Neither counts nor fails.
+    /// While set, calls are neither counted nor fail.
     paused: bool,
     thread: ThreadId,
     calls: u64,
     trace: Option<Vec<(Call, String)>>,
-    /// What failed, in order.
+    /// The failed calls, in order.
     failed: Vec<(Call, String)>,
 }
 
-/// See the module.
+/// Planned failures of storage calls; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Faults(Arc<Mutex<State>>);
 
@@ -119,7 +120,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Nothing fails.
+    /// Creates a plan without failures.
     pub fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             plan: None,
@@ -135,49 +136,50 @@ impl Faults {
         self.0.lock().unwrap()
     }
 
-    /// What a process is given in place of its own storage.
+    /// Returns a storage for the process in which calls can fail.
     pub fn storage(&self, process: &Arc<Process>) -> Arc<dyn Storage> {
         Arc::new(Failing { faults: self.clone(), process: Arc::clone(process), inner: process.storage() })
     }
 
-    /// What fails from now on. Calls of this thread are counted, from 0.
+    /// Plans a failure and numbers the calls of this thread from 0.
     pub fn plan(&self, fault: Fault) {
         let mut state = self.state();
         (state.plan, state.thread, state.calls) = (Some(fault), std::thread::current().id(), 0);
     }
 
-    /// Nothing fails any more.
+    /// Removes the planned failure.
     pub fn clear(&self) {
         self.state().plan = None;
     }
 
-    /// Until the next call of this with `false` nothing is counted and nothing fails.
+    /// Pauses or resumes the plan. While it is paused, calls are neither counted nor fail.
     pub fn pause(&self, paused: bool) {
         self.state().paused = paused;
     }
 
-    /// From now on all calls are written down.
+    /// Starts to record the calls of this thread.
     pub fn begin_trace(&self) {
         let mut state = self.state();
         (state.trace, state.thread, state.calls) = (Some(Vec::new()), std::thread::current().id(), 0);
     }
 
-    /// The calls that were written down.
+    /// Stops recording and returns the recorded calls.
     pub fn end_trace(&self) -> Vec<(Call, String)> {
         self.state().trace.take().unwrap_or_default()
     }
 
-    /// How many calls failed so far.
+    /// Returns the number of failed calls so far.
     pub fn failures(&self) -> usize {
         self.state().failed.len()
     }
 
-    /// The calls that failed, with their files, all but the first so many.
+    /// Returns the failed calls with their files, without the first `from`.
     pub fn failed(&self, from: usize) -> Vec<(Call, String)> {
         self.state().failed[from..].to_vec()
     }
 
-    /// Counts a call; `Some`: it is to fail, and whether it does part of its work first.
+    /// Counts a call. Returns an error if the call must fail, and whether it first does part of its
+    /// work.
     fn count(&self, call: Call, path: &str) -> Option<(io::Error, bool)> {
         let state = &mut *self.state();
         if state.paused {
@@ -197,13 +199,14 @@ impl Faults {
             Again::File => of == path,
             Again::All => true,
         });
-        // A real lock that was taken as it is given up can be given up: one that stays would keep others waiting for ever.
+        // An unlock never fails: a lock that was successfully acquired can always be released, and
+        // one that stayed locked would block other processes forever.
         if call == Call::Unlock || (number != Some(plan.at) && !again) {
             return None;
         }
         state.failed.push((call, path.to_owned()));
         let source = io::Error::from_raw_os_error(plan.errno);
-        // As the errors of a real storage: they name what was tried on which file.
+        // Like the errors of a real storage, the error names the operation and the file.
         let error =
             io::Error::new(source.kind(), Failed { verb: call.verb(), path: path.to_owned(), source });
         Some((error, plan.partly))

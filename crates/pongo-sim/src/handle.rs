@@ -1,4 +1,4 @@
-//! A process's handle on a file, and on the words that it maps.
+//! A process's handle of a file, and of the words that it maps.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, StoreH
 use crate::disk::{Kind, State};
 use crate::process::{Process, dead};
 
-/// A process's handle on a file, until the process is killed.
+/// A process's handle of a file, usable until the process is killed.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) process: Arc<Process>,
@@ -37,7 +37,7 @@ impl Handle {
     }
 }
 
-/// Looks at what lies in a range of a file now.
+/// Records the current length of a file and its bytes in a range.
 fn note_range(state: &mut State, id: u64, from: u64, to: u64) {
     let Some((file, past)) = state.files.get_mut(&id) else { return };
     let len = file.len().unwrap();
@@ -136,7 +136,7 @@ impl File for Handle {
             words: words.clone(),
             offset,
         };
-        // As a real map, they keep an open file of their own.
+        // Like a real map, the words keep a separate open file.
         let file = Handle {
             process: Arc::clone(&self.process),
             id: self.id,
@@ -175,7 +175,7 @@ impl File for Handle {
     }
 }
 
-/// Counts stores into words, and undoes those of a dead process.
+/// Counts stores to words, and undoes those of a killed process.
 struct Hook {
     process: Arc<Process>,
     path: String,
@@ -186,7 +186,8 @@ struct Hook {
 impl StoreHook for Hook {
     fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64) {
         if old == new {
-            // The page is dirty all the same: what a failed sync lost of it is written again.
+            // The page is dirty in any case, so a later sync also writes what a failed sync lost of
+            // it.
             if !self.process.is_dead() {
                 note_range(&mut self.process.disk.state.lock().unwrap(), file, byte_offset, byte_offset + 8);
             }
@@ -200,7 +201,7 @@ impl StoreHook for Hook {
             note_range(state, file, byte_offset, byte_offset + 8);
         };
         if self.process.run(Kind::Store, &self.path, || Ok(()), note).is_err() {
-            // A cut may leave it all the same: it was noted.
+            // The store was recorded, so a power cut may still leave it.
             undo();
         }
     }

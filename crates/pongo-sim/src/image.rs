@@ -1,5 +1,5 @@
-//! A disk at one moment: what a power cut left of it, or the files of some storage. It can be looked at, damaged, and be
-//! a storage or a disk again, as often as is liked.
+//! The content of a disk at one moment: the result of a power cut, or the files of some storage. It
+//! can be read, damaged, and converted to a storage or a disk any number of times.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::disk::Disk;
 use crate::past::Content;
 
-/// See the module. Images of the same disk share what did not change between them.
+/// The content of a disk at one moment. Images of the same disk share unchanged data.
 ///
 /// ```
 /// use pongo_core::storage::Storage;
@@ -32,15 +32,15 @@ use crate::past::Content;
 /// ```
 #[derive(Clone, Default, Debug)]
 pub struct Image {
-    /// Files and, as `None`, folders, by their paths.
+    /// Files, and folders as `None`, by path.
     pub(crate) entries: BTreeMap<String, Option<Arc<Content>>>,
 }
 
 impl Image {
-    /// Everything in a storage.
+    /// Copies everything in a storage.
     ///
     /// # Errors
-    /// Those of the storage.
+    /// Returns the errors of the storage.
     pub fn of(storage: &dyn Storage) -> io::Result<Self> {
         let mut image = Self::default();
         image.add(storage, "")?;
@@ -65,37 +65,37 @@ impl Image {
         Ok(())
     }
 
-    /// All files, by their paths in order.
+    /// Returns all files, sorted by path.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.entries
             .iter()
             .filter_map(|(path, entry)| Some((path.as_str(), entry.as_ref()?.bytes.as_slice())))
     }
 
-    /// All folders, by their paths in order.
+    /// Returns all folders, sorted by path.
     pub fn folders(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().filter(|(_, entry)| entry.is_none()).map(|(path, _)| path.as_str())
     }
 
-    /// A file's bytes.
+    /// Returns the bytes of a file.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&[u8]> {
         self.entries.get(path)?.as_ref().map(|content| content.bytes.as_slice())
     }
 
-    /// Puts a file there, in a folder that is there, or in place of another.
+    /// Inserts or replaces a file. Its folder must exist.
     pub fn set(&mut self, path: &str, bytes: Vec<u8>) {
         self.entries.insert(path.to_owned(), Some(Arc::new(Content::new(bytes))));
     }
 
-    /// Takes a file, or a folder with all that is in it, away.
+    /// Removes a file, or a folder with its content.
     pub fn remove(&mut self, path: &str) {
         let inside = format!("{path}/");
         self.entries.retain(|known, _| known != path && !known.starts_with(&inside));
     }
 
-    /// Names and bytes of all entries but those that `skip` wants to be left out, as one number. Quick for what
-    /// images share.
+    /// Returns a hash of the names and bytes of all entries except those for which `skip` returns
+    /// `true`. Hashes of data that images share are cached.
     #[must_use]
     pub fn hash(&self, skip: impl Fn(&str) -> bool) -> u64 {
         let mut hash = Xxh3::new();
@@ -107,13 +107,13 @@ impl Image {
         hash.digest()
     }
 
-    /// A storage in memory that holds this; its own from now on.
+    /// Creates an independent storage in memory with this content.
     #[must_use]
     pub fn storage(&self) -> Arc<dyn Storage> {
         Arc::new(self.build(|_, _, _| ()))
     }
 
-    /// A disk on which all of this is durable.
+    /// Creates a disk on which this content is durable.
     #[must_use]
     pub fn disk(&self) -> Disk {
         let (mut files, mut names) = (Vec::new(), BTreeMap::new());
@@ -140,7 +140,7 @@ impl Image {
     }
 }
 
-/// Writes what is not zero, sets aside what was set aside, and leaves the holes.
+/// Writes pages that are not zero, allocates the allocated ones that are, and leaves holes.
 fn fill(file: &dyn File, content: &Content) -> io::Result<()> {
     let len = content.bytes.len() as u64;
     for &page in content.allocated.iter().filter(|&&page| page * PAGE < len) {

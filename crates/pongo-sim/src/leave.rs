@@ -1,27 +1,27 @@
-//! How a power cut chooses among what it may leave.
+//! The choices of a power cut.
 
 use crate::random::Random;
 
-/// How a power cut chooses, among the versions of each sector, the lengths of each file, and the changes of names that
-/// were not synced.
+/// How a power cut chooses among the versions of each sector, the lengths of each file, and the
+/// unsynced changes of names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Leave {
-    /// Nothing that was not synced.
+    /// Drops everything that was not synced.
     Oldest,
-    /// Everything.
+    /// Keeps everything.
     Newest,
-    /// Whatever comes.
+    /// Chooses at random.
     Any,
-    /// Each file as a whole its oldest, its newest or anything; the same for the names.
+    /// Chooses one of the other policies for each file as a whole, and one for the names.
     Files,
-    /// Nothing, but for one in eight.
+    /// Drops everything except one in eight.
     Few,
-    /// Everything, but for one in eight.
+    /// Keeps everything except one in eight.
     Most,
 }
 
 impl Leave {
-    /// One of them; those that choose more often than those that do not.
+    /// Returns a random policy; those that choose at random are more likely.
     #[must_use]
     pub fn any(random: &mut Random) -> Self {
         match random.below(16) {
@@ -35,11 +35,11 @@ impl Leave {
     }
 }
 
-/// One power cut's choices.
+/// The choices of one power cut.
 pub(crate) struct Draw<'a> {
     random: &'a mut Random,
     leave: Leave,
-    /// For what is being chosen now.
+    /// Policy for the current file.
     now: Leave,
 }
 
@@ -50,7 +50,7 @@ impl<'a> Draw<'a> {
         draw
     }
 
-    /// What follows is about another file.
+    /// Begins the choices for another file.
     pub(crate) fn next_file(&mut self) {
         if self.leave == Leave::Files {
             self.now = [Leave::Oldest, Leave::Newest, Leave::Any, Leave::Few, Leave::Most]
@@ -58,7 +58,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// Which of so many versions, oldest first, is there; `None`: what was synced.
+    /// Chooses one of `versions` unsynced versions, oldest first. `None` is the synced version.
     pub(crate) fn version(&mut self, versions: usize) -> Option<usize> {
         let mut any = || (self.random.below(versions as u64 + 1) as usize).checked_sub(1);
         let newest = versions.checked_sub(1);
@@ -77,7 +77,7 @@ impl<'a> Draw<'a> {
         }
     }
 
-    /// Whether a change of names is there.
+    /// Returns whether a change of names survives.
     pub(crate) fn is_kept(&mut self) -> bool {
         match self.now {
             Leave::Oldest => false,

@@ -1,18 +1,18 @@
-//! A disk that is not there: a [`Storage`](pongo_core::storage::Storage) whose power can be cut, whose processes can be
-//! killed and whose operations can fail, at any of them. Only for tests.
+//! A simulated disk: a [`Storage`](pongo_core::storage::Storage) whose power can be cut, whose
+//! processes can be killed and whose operations can fail, at any operation. Only for tests.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | `disk` | the operations, which are counted, and what is planned for one of them |
-//! | `process` | what one process sees of it, until it is killed |
-//! | `handle` | its files, and the words that it maps |
-//! | `watch` | who is told of each operation, and can take images as it goes |
-//! | `image` | a disk at one moment, to be opened, looked at, damaged |
-//! | `past` | what of a file is durable, and which versions of each sector a power cut may leave |
+//! | `disk` | the operations, which are counted, and the fault planned for one of them |
+//! | `process` | a process's view of the disk, until it is killed |
+//! | `handle` | open files of a process, and the words that it maps |
+//! | `watch` | notification of a watcher about each operation, during which it can take images |
+//! | `image` | the content of a disk at one moment, to be opened, read or damaged |
+//! | `past` | durable content of a file, and versions of each sector that a power cut may leave |
 //! | `names` | the same for names |
-//! | `leave` | how a power cut chooses |
-//! | `faults` | a process whose calls fail, any of them: reading, opening, mapping and locking too |
-//! | `random` | random numbers that can be had again |
+//! | `leave` | the choices of a power cut |
+//! | `faults` | a process whose calls can fail, including reading, opening, mapping and locking |
+//! | `random` | reproducible random numbers |
 
 #![forbid(unsafe_code)]
 

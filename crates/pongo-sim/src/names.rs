@@ -1,22 +1,22 @@
-//! Which names are on the disk for sure, and which changes of them a power cut may take back.
+//! Durable names of files and folders, and the changes of names that a power cut may undo.
 //!
-//! A renaming is there as a whole or not at all, as the journals of today's file systems have it. Apart from that any change
-//! may be lost, and then so is every later one of the same names; those of other names may be there all the same.
+//! A renaming is atomic, as in today's journaling file systems. Otherwise any change may be lost;
+//! then all later changes of the same names are lost too, while those of other names may survive.
 
 use std::collections::BTreeMap;
 
 use crate::leave::Draw;
 use crate::random::Random;
 
-/// What a name is of: a file by its number, or a folder.
+/// Names and their targets: the number of a file, or `None` for a folder.
 pub(crate) type Names = BTreeMap<String, Option<u64>>;
 
-/// See the module.
+/// Names of a disk; see the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct NameBook {
-    /// Names that are on the disk for sure.
+    /// Names that are durable.
     durable: Names,
-    /// Changes that no `sync_dir` has made durable, oldest first.
+    /// Changes that no `sync_dir` has made durable yet, oldest first.
     pending: Vec<Renaming>,
 }
 
@@ -55,25 +55,25 @@ impl NameBook {
         Self { durable, pending: Vec::new() }
     }
 
-    /// A file (by number) or folder was made.
+    /// Records that a file (by number) or folder was created.
     pub(crate) fn note_made(&mut self, path: &str, what: Option<u64>) {
         self.pending.push(Renaming { dir: parent(path), gone: None, new: Some((path.to_owned(), what)) });
     }
 
-    /// A file was renamed.
+    /// Records that a file was renamed.
     pub(crate) fn note_renamed(&mut self, from: &str, to: &str, file: Option<u64>) {
         assert_eq!(parent(from), parent(to), "renaming between folders is not simulated");
         let new = Some((to.to_owned(), file));
         self.pending.push(Renaming { dir: parent(to), gone: Some(from.to_owned()), new });
     }
 
-    /// A file was removed.
+    /// Records that a file was removed.
     pub(crate) fn note_removed(&mut self, path: &str) {
         self.pending.push(Renaming { dir: parent(path), gone: Some(path.to_owned()), new: None });
     }
 
-    /// A sync of a folder failed: of the names that were to become durable those up to one of them are; the others wait for
-    /// the next sync.
+    /// Records a failed sync of a folder: a random prefix of the pending changes in the folder
+    /// becomes durable; the others stay pending until the next sync.
     pub(crate) fn note_failed_sync(&mut self, dir: &str, random: &mut Random) {
         let (mut of_dir, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.pending).into_iter().partition(|renaming| renaming.dir == dir);
@@ -83,7 +83,7 @@ impl NameBook {
         self.pending.append(&mut of_dir);
     }
 
-    /// A folder was synced: the names in it.
+    /// Records a sync of a folder, which makes the names in it durable.
     pub(crate) fn note_synced(&mut self, dir: &str) {
         for renaming in std::mem::take(&mut self.pending) {
             if renaming.dir == dir {
@@ -94,7 +94,7 @@ impl NameBook {
         }
     }
 
-    /// The names that a power cut leaves if it comes now, without those in folders that are not there.
+    /// Returns the names that a power cut at this moment leaves, without those in missing folders.
     pub(crate) fn draw(&self, draw: &mut Draw<'_>) -> Names {
         let mut names = self.durable.clone();
         let mut lost: Vec<&Renaming> = Vec::new();
@@ -105,7 +105,7 @@ impl NameBook {
                 lost.push(renaming);
             }
         }
-        // In order, so that a folder's own fate is known before that of what is in it.
+        // In path order, so that a folder is processed before its content.
         let mut left = Names::new();
         for (path, what) in names {
             let dir = parent(&path);

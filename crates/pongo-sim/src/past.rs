@@ -1,5 +1,5 @@
-//! What of one file is on the disk for sure, and what a power cut may leave of the rest: of each sector of 512 bytes any
-//! version it has had since the last sync, and any length.
+//! The durable content of a file, and the changes since: a power cut may leave any version that
+//! each sector of 512 bytes has had since the last sync, and any length.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -10,29 +10,30 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::leave::{Draw, Leave};
 
 const SECTOR: usize = 512;
-/// More versions of one sector are not told apart: what is in between goes. As many as it has words.
+/// Maximum number of versions kept per sector; beyond that, a middle one is dropped. A sector has
+/// this number of words.
 const VERSIONS: usize = 64;
 
 type Sector = [u8; SECTOR];
 
-/// A file's bytes, shared by all images that have the same.
+/// Bytes of a file, shared by all images with the same bytes.
 #[derive(Default, Debug)]
 pub(crate) struct Content {
     pub(crate) bytes: Vec<u8>,
-    /// Pages that were written or set aside; all others are holes.
+    /// Pages that were written or allocated; all others are holes.
     pub(crate) allocated: BTreeSet<u64>,
     hash: OnceLock<u64>,
 }
 
 impl Clone for Content {
     fn clone(&self) -> Self {
-        // Whoever clones is about to change it.
+        // A clone is made to be changed, so the hash is not copied.
         Self { bytes: self.bytes.clone(), allocated: self.allocated.clone(), hash: OnceLock::new() }
     }
 }
 
 impl Content {
-    /// All of it set aside.
+    /// Creates content whose pages are all allocated.
     pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let allocated = (0..(bytes.len() as u64).div_ceil(PAGE)).collect();
         Self { bytes, allocated, hash: OnceLock::new() }
@@ -67,7 +68,7 @@ impl Content {
     }
 }
 
-/// See the module.
+/// History of a file; see the module documentation.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
     durable: Arc<Content>,
@@ -75,7 +76,7 @@ pub(crate) struct Past {
     dirty: BTreeMap<usize, Vec<Sector>>,
     /// Lengths since the last sync, oldest first.
     lens: Vec<usize>,
-    /// Pages set aside or written, durable or not.
+    /// Pages allocated or written, durable or not.
     allocated: BTreeSet<u64>,
 }
 
@@ -84,7 +85,7 @@ impl Past {
         Self { durable: Arc::clone(content), allocated: content.allocated.clone(), ..Self::default() }
     }
 
-    /// The file is so long now.
+    /// Records the current length of the file.
     pub(crate) fn note_len(&mut self, len: u64) {
         let before = *self.lens.last().unwrap_or(&self.durable.bytes.len());
         if before != len as usize {
@@ -92,23 +93,23 @@ impl Past {
         }
         if (len as usize) < before {
             drop(self.allocated.split_off(&len.div_ceil(PAGE)));
-            // What was cut off reads as zero should the file grow again.
+            // The truncated bytes read as zero if the file grows again.
             let sectors = (len as usize).div_ceil(SECTOR)..before.div_ceil(SECTOR);
             sectors.for_each(|index| self.note_sector(index, [0; SECTOR]));
         }
     }
 
-    /// These bytes were written or set aside.
+    /// Records that these bytes were written or allocated.
     pub(crate) fn note_allocated(&mut self, from: u64, to: u64) {
         self.allocated.extend(from / PAGE..to.div_ceil(PAGE));
     }
 
-    /// Whether a store at this byte would go into a hole.
+    /// Returns whether a store at this byte would go to a hole.
     pub(crate) fn is_hole(&self, at: u64) -> bool {
         !self.allocated.contains(&(at / PAGE))
     }
 
-    /// The bytes at a multiple of the sector size are these now.
+    /// Records the current bytes from `at`, a multiple of the sector size.
     pub(crate) fn note_bytes(&mut self, at: u64, bytes: &[u8]) {
         for (i, part) in bytes.chunks(SECTOR).enumerate() {
             let mut sector = [0; SECTOR];
@@ -133,7 +134,7 @@ impl Past {
         versions.push(sector);
     }
 
-    /// What a power cut leaves if it comes now. Changes nothing.
+    /// Returns the content that a power cut at this moment leaves. Changes nothing.
     pub(crate) fn draw(&self, draw: &mut Draw<'_>) -> Arc<Content> {
         if self.lens.is_empty() && self.dirty.is_empty() {
             return Arc::clone(&self.durable);
@@ -151,7 +152,7 @@ impl Past {
         Arc::new(content)
     }
 
-    /// Everything so far is on the disk.
+    /// Records that everything so far is durable.
     pub(crate) fn synced(&mut self) {
         if !self.dirty.is_empty() || !self.lens.is_empty() {
             let mut random = crate::Random(0);
@@ -162,7 +163,8 @@ impl Past {
         }
     }
 
-    /// What was not synced is left as it comes; nothing of it will be written by a later sync.
+    /// Makes a random choice of the unsynced changes durable and drops the others; no later sync
+    /// writes them.
     pub(crate) fn settle(&mut self, draw: &mut Draw<'_>) {
         self.durable = self.draw(draw);
         self.dirty.clear();

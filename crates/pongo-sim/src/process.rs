@@ -1,4 +1,4 @@
-//! A process's view of a disk: what the engine is given as its storage, until the process is killed.
+//! A process's view of a disk: the storage of the engine, until the process is killed.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +30,12 @@ pub(crate) fn dead() -> io::Error {
 }
 
 impl Process {
-    /// What the engine is given.
+    /// Returns the storage for the engine.
     pub fn storage(self: &Arc<Self>) -> Arc<dyn Storage> {
         Arc::new(Seen(Arc::clone(self)))
     }
 
-    /// From now on nothing that this process does has any effect; its locks go.
+    /// Kills the process: its operations have no effect from now on, and its locks are released.
     pub fn kill(&self) {
         self.dead.store(true, Ordering::SeqCst);
         for handle in self.files.lock().unwrap().drain(..).filter_map(|handle| handle.upgrade()) {
@@ -43,12 +43,13 @@ impl Process {
         }
     }
 
-    /// Whether it was killed.
+    /// Returns whether the process was killed.
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
 
-    /// A sync of a file failed: the kernel takes its pages for clean, and no later sync writes them.
+    /// Records a failed sync of a file: the kernel considers its pages clean, and no later sync
+    /// writes them.
     pub(crate) fn lose_unsynced(&self, id: u64) {
         let mut state = self.disk.state.lock().unwrap();
         let state = &mut *state;
@@ -57,8 +58,8 @@ impl Process {
         }
     }
 
-    /// A sync of a folder failed: some of the names that were to become durable are, up to one of them; the others wait for
-    /// the next sync, as file systems with a journal have it.
+    /// Records a failed sync of a folder: a prefix of the pending name changes becomes durable; the
+    /// others wait for the next sync, as on file systems with a journal.
     pub(crate) fn lose_names(&self, dir: &str) {
         let mut state = self.disk.state.lock().unwrap();
         let state = &mut *state;
@@ -69,7 +70,8 @@ impl Process {
         if self.is_dead() { Err(dead()) } else { Ok(()) }
     }
 
-    /// Does an operation, or what is planned instead. `note` takes it into the books.
+    /// Runs an operation, or the planned fault instead. `note` records the result in the disk's
+    /// state.
     pub(crate) fn run<T>(
         &self,
         kind: Kind,
@@ -108,7 +110,7 @@ impl Process {
                 Disk::kill_all(&self.disk);
                 return Err(dead());
             }
-            // A store into memory cannot fail.
+            // A store to mapped memory cannot fail.
             Plan::Fail(at, error, on)
                 if kind != Kind::Store && (at == number || (on && at < number && is_kind(&state, kind))) =>
             {
@@ -173,7 +175,8 @@ impl Storage for Seen {
                 state.names.note_made(path, Some(file.id()));
             },
         )?;
-        // A handle of its own: locks belong to handles, and the books keep theirs.
+        // Open a separate handle: locks belong to handles, and the disk's state keeps the first
+        // one.
         let file = self.inner().open(path).unwrap_or(file);
         Ok(self.0.handle(file, path))
     }
@@ -194,7 +197,7 @@ impl Storage for Seen {
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
-        // Most removals are of what is not there.
+        // Most removals are of files that do not exist; these are not counted.
         self.0.alive()?;
         self.inner().open(path)?;
         self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| state.names.note_removed(path))

@@ -1,11 +1,12 @@
-//! Who is told of each operation of a disk, and can take images of it as it goes.
+//! Notification about each operation of a disk, during which the watcher can take images.
 
 use crate::disk::{Kind, State};
 use crate::image::Image;
 use crate::leave::Leave;
 use crate::random::Random;
 
-/// An operation of a disk that stands still meanwhile. Given to whoever [watches](crate::Disk::watch).
+/// An operation of a disk, passed to the [watcher](crate::Disk::watch). The disk is paused until
+/// the watcher returns.
 pub struct Moment<'a> {
     pub(crate) number: u64,
     pub(crate) kind: Kind,
@@ -14,7 +15,7 @@ pub struct Moment<'a> {
     pub(crate) state: &'a State,
 }
 
-/// What a disk calls.
+/// A function that the disk calls for each operation.
 pub(crate) type Watcher = Box<dyn FnMut(&Moment<'_>) + Send>;
 
 impl std::fmt::Debug for Moment<'_> {
@@ -25,32 +26,34 @@ impl std::fmt::Debug for Moment<'_> {
 }
 
 impl Moment<'_> {
-    /// Operations before this one.
+    /// Returns the number of operations before this one.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// What it is.
+    /// Returns the kind of the operation.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The file or folder it is about.
+    /// Returns the path of the file or folder.
     #[must_use]
     pub fn path(&self) -> &str {
         self.path
     }
 
-    /// Syncs are told of twice: when they begin, when any part of what they are to make durable may be, and when they are
-    /// done. Everything else when it is done; as nothing of it is durable, that covers any part of it.
+    /// Returns whether the operation is complete. A sync is reported twice: at its start, when any
+    /// part of the data may become durable, and when it is complete. All other operations are
+    /// reported when they are complete; none of their effect is durable then, so images of that
+    /// moment include any part of it.
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.is_done
     }
 
-    /// What a power cut leaves if it comes now. Changes nothing.
+    /// Returns the image that a power cut at this moment leaves. Changes nothing.
     #[must_use]
     pub fn image(&self, random: &mut Random, leave: Leave) -> Image {
         self.state.image(random, leave)

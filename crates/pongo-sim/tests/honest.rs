@@ -1,4 +1,5 @@
-//! The simulated disk does what a real one may: without this the crash tests prove little.
+//! Tests that the simulated disk allows the same outcomes as a real one; the crash tests depend on
+//! that.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use pongo_core::storage::{File, Storage};
 use pongo_sim::{Disk, Image, Kind, Leave, Random};
 
-/// Everything that some number of power cuts leaves, as a text each.
+/// Returns the distinct outcomes of many random power cuts, as texts.
 fn outcomes(disk: &Disk, say: impl Fn(&Image) -> String) -> BTreeSet<String> {
     let mut random = Random(1);
     let mut draw = |_| {
@@ -94,7 +95,7 @@ fn names_are_reordered_but_for_those_of_one_chain() {
     synced(&*storage, "b", 2);
     storage.remove("a").unwrap();
     storage.rename("b", "c").unwrap();
-    // The first of a chain is lost, and so is the next; what lies beside is not.
+    // If the first change of a chain is lost, so is the next one; independent changes may survive.
     storage.rename("c", "d").unwrap();
     assert_eq!(outcomes(&disk, names), set(&["a:1 b:2 ", "a:1 c:2 ", "a:1 d:2 ", "b:2 ", "c:2 ", "d:2 "]));
 }

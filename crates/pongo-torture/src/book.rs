@@ -1,15 +1,16 @@
-//! What may be found of a store after a power cut, while it is worked with.
+//! States that may be found after a power cut, recorded while a store is used.
 
 use crate::{Transaction, World};
 use pongo::Durability;
 
-/// Every state a store may be in after a cut: those of all commits that began, from the newest on that must be there.
+/// All states that a store may have after a cut: those of the started commits, from the newest
+/// durable one on.
 #[derive(Clone, Debug)]
 pub struct Book {
-    /// The state at `Seq` i is number i.
+    /// `worlds[i]` is the state at `Seq` i.
     worlds: Vec<World>,
     must: u64,
-    /// The newest commit that said it is there, durable or not.
+    /// The newest acknowledged commit, durable or not.
     told: u64,
 }
 
@@ -20,25 +21,25 @@ impl Default for Book {
 }
 
 impl Book {
-    /// The state with everything that began.
+    /// Returns the state after all started commits.
     #[must_use]
     pub fn newest(&self) -> &World {
         self.worlds.last().expect("there is always the empty one")
     }
 
-    /// The newest commit that a cut may not take away.
+    /// Returns the newest commit that must survive a cut.
     #[must_use]
     pub fn must(&self) -> u64 {
         self.must
     }
 
-    /// A transaction is going to be performed on the newest state.
+    /// Records the start of a transaction on the newest state.
     pub fn begins(&mut self, transaction: &Transaction) {
         assert_eq!(transaction.after.seq, self.worlds.len() as u64, "commits are numbered");
         self.worlds.push(transaction.after.clone());
     }
 
-    /// Its commit said that it is there.
+    /// Records that the commit of the transaction was acknowledged.
     pub fn is_acknowledged(&mut self, transaction: &Transaction) {
         self.told = transaction.after.seq;
         if transaction.durability == Durability::Sync {
@@ -46,15 +47,17 @@ impl Book {
         }
     }
 
-    /// The store was closed in order, or opened after a crash: everything is durable.
+    /// Records that everything is durable: the store was closed cleanly, or opened after a crash.
     pub fn is_durable(&mut self) {
         self.must = self.newest().seq;
     }
 
-    /// A process died, and this is the newest commit that the next one finds: what began behind it never was.
+    /// Records that a process was killed and that `seq` is the newest commit that the next process
+    /// finds. Later commits are discarded.
     ///
     /// # Errors
-    /// A sentence, if that may not be: the system lives on, and everything that was acknowledged with it.
+    /// Returns a message if an acknowledged commit is missing: only a process was killed, so the
+    /// operating system still has the data of all acknowledged commits.
     pub fn is_left(&mut self, seq: u64) -> Result<(), String> {
         let newest = self.newest().seq;
         if !(self.told..=newest).contains(&seq) {
@@ -68,10 +71,10 @@ impl Book {
         Ok(())
     }
 
-    /// The state at a `Seq` that was found after a cut.
+    /// Returns the state at a `Seq` that was found after a cut.
     ///
     /// # Errors
-    /// A sentence, if that may not be.
+    /// Returns a message if a durable commit is missing, or if no such commit was started.
     pub fn found(&self, seq: u64) -> Result<&World, String> {
         if seq < self.must {
             return Err(format!(

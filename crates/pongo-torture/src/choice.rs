@@ -1,13 +1,13 @@
-//! Where decisions come from.
+//! Sources of decisions for generated tests.
 
 use pongo_sim::Random;
 
-/// Decides among possibilities.
+/// A source of decisions.
 pub trait Choice {
-    /// A number below `end` (0 if that is 0).
+    /// Returns a number below `end` (0 if `end` is 0).
     fn below(&mut self, end: u64) -> u64;
 
-    /// True once in `n`.
+    /// Returns `true` with a probability of one in `n`.
     fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
@@ -19,13 +19,13 @@ impl Choice for Random {
     }
 }
 
-/// Decisions that are bytes, as a fuzzer makes them up: one byte each, two where there are more than 256 possibilities. All
-/// zeros at the end.
+/// Decisions read from bytes of a fuzzer: one byte each, or two if there are more than 256
+/// possibilities. After the last byte, all decisions are 0.
 #[derive(Clone, Debug)]
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl Bytes<'_> {
-    /// Whether all decisions were made.
+    /// Returns whether all bytes are used.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -1,4 +1,4 @@
-//! What a power cut left, opened and compared with what may be there.
+//! Opens the image that a power cut left and compares it with the allowed states.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,19 +6,20 @@ use pongo_sim::{Image, Random};
 
 use crate::{Book, Mix, Transaction, World, look, options};
 
-/// How closely an image is looked at.
+/// How thoroughly an image is tested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Depth {
-    /// Opened, and everything in it compared.
+    /// Open it and compare its content.
     Look,
-    /// Then verified, written to once more, left without a close, and opened again.
+    /// Also verify it, commit once more, and open it again both without and with a clean close.
     GoOn,
 }
 
-/// Opens an image and compares what is in it with what may be there. Gives all files as recovery left them, the store open.
+/// Opens an image and compares its content with the allowed states. Returns all files as recovery
+/// left them, while the store was open.
 ///
 /// # Errors
-/// What was wrong, panics included.
+/// Returns a description of the first defect, including panics.
 pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
     let tried = catch_unwind(AssertUnwindSafe(|| try_image(image, book, depth)));
     tried.unwrap_or_else(|panic| {

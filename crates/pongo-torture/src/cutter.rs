@@ -1,4 +1,5 @@
-//! Cuts the power at the operations of a life as it goes on, and tries what that leaves.
+//! Cuts the power at the operations of a workload while it runs, and tests each image that this
+//! leaves.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -7,34 +8,35 @@ use pongo_sim::{Disk, Image, Leave, Moment, Random};
 
 use crate::{Book, Depth, survives};
 
-/// Whether a path is of the file that nothing of is believed after a power cut: images that differ in it alone are not
-/// counted as two.
+/// Returns whether this is the path of the file whose content is never trusted after a power cut.
+/// Images that differ only in this file are counted once.
 #[must_use]
 pub fn is_volatile(path: &str) -> bool {
     path == "control"
 }
 
-/// The variable that names the only cut that is tried.
+/// Environment variable that selects a single cut to test.
 pub const CUT: &str = "PONGO_CUT";
-/// The same for the cut while what the first left is recovered.
+/// Environment variable that selects a single cut during the recovery from the first cut.
 pub const SECOND_CUT: &str = "PONGO_SECOND_CUT";
 
-/// A power cut that can be had again: of which workload, at which operation, and which of its draws.
+/// A reproducible power cut: its workload, its operation, and the number of its random image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cut {
-    /// Which workload.
+    /// Number of the workload.
     pub workload: u64,
-    /// Twice the number of the operation, and 1 if it is done.
+    /// Twice the number of the operation, plus 1 if the operation is complete.
     pub point: u64,
-    /// Which draw.
+    /// Number of the image at this operation.
     pub draw: u64,
 }
 
 impl Cut {
-    /// From the variable [`CUT`] or [`SECOND_CUT`], three numbers with commas: the only one that is tried then.
+    /// Reads the single cut to test from the environment variable [`CUT`] or [`SECOND_CUT`]: three
+    /// numbers separated by commas.
     ///
     /// # Panics
-    /// If it is something else.
+    /// Panics if the variable has another format.
     #[must_use]
     pub fn only(variable: &str) -> Option<Self> {
         let text = std::env::var(variable).ok()?;
@@ -44,7 +46,7 @@ impl Cut {
         Some(Self { workload, point, draw })
     }
 
-    /// Random numbers of its own.
+    /// Returns a random generator for this cut alone.
     #[must_use]
     pub fn random(self, seed: u64) -> Random {
         let mut random = Random(seed);
@@ -61,51 +63,52 @@ impl std::fmt::Display for Cut {
     }
 }
 
-/// How many power cuts, where.
+/// Number and places of the power cuts.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// All draws come from it.
+    /// Seed of all images.
     pub seed: u64,
-    /// Operations are passed over but for one in so many.
+    /// One operation in `one_in` is tested.
     pub one_in: u64,
-    /// Images at each.
+    /// Images per operation.
     pub draws: u64,
-    /// One image in so many is looked at in depth.
+    /// One image in `deep` is tested in depth.
     pub deep: u64,
 }
 
 impl Plan {
-    /// Whether the image of this cut is looked at in depth. Not drawn from the numbers that say what the cut leaves: images
-    /// of one kind alone would be.
+    /// Returns whether the image of this cut is tested in depth. This does not use the random
+    /// numbers that determine the image; otherwise only images of one kind would be tested in
+    /// depth.
     #[must_use]
     pub fn is_deep(self, cut: Cut) -> bool {
         cut.random(!self.seed).one_in(self.deep)
     }
 }
 
-/// What became of it.
+/// Results of the power cuts.
 #[derive(Clone, Default, Debug)]
 pub struct Tally {
     /// Images drawn.
     pub drawn: u64,
-    /// Of these, different ones: these were tried.
+    /// Number of distinct images among them; only these were tested.
     pub tried: u64,
-    /// Those that were not as they must be.
+    /// Descriptions of the images that failed.
     pub failures: Vec<String>,
 }
 
 impl Tally {
-    /// Adds another's.
+    /// Adds the results of another tally.
     pub fn add(&mut self, other: Self) {
         self.drawn += other.drawn;
         self.tried += other.tried;
         self.failures.extend(other.failures);
     }
 
-    /// Prints what there is to say, and panics if anything was wrong.
+    /// Prints a summary.
     ///
     /// # Panics
-    /// As said.
+    /// Panics if an image failed, or if none was tested.
     pub fn conclude(&self, test: &str, seed: u64) {
         for failure in self.failures.iter().take(5) {
             println!("{test}: {failure}\n");
@@ -113,15 +116,15 @@ impl Tally {
         let Self { drawn, tried, failures } = self;
         println!("{test}: {tried} images ({drawn} drawn), seed {seed}, {} failures", failures.len());
         assert!(failures.is_empty(), "{} failures, seed {seed}", failures.len());
-        // The one that is asked for may be another test's.
+        // The selected cut may belong to another test.
         assert!(*tried > 0 || Cut::only(CUT).is_some(), "no image was tried");
     }
 }
 
-/// What is done with an image besides. `Err` is a failure.
+/// A test of an image. Returns an error if the image fails.
 pub type Trial = Box<dyn FnMut(&Image, &Book, Cut) -> Result<(), String> + Send>;
 
-/// See the module.
+/// A tester of the images of a disk in use; see the module documentation.
 pub struct Cutter {
     plan: Plan,
     workload: u64,
@@ -140,7 +143,7 @@ impl std::fmt::Debug for Cutter {
 }
 
 impl Cutter {
-    /// One that opens each image and compares it.
+    /// Creates a cutter that opens each image and compares its content.
     #[must_use]
     pub fn new(plan: Plan, workload: u64, book: &Arc<Mutex<Book>>) -> Self {
         let trial = move |image: &Image, book: &Book, cut: Cut| {
@@ -150,7 +153,8 @@ impl Cutter {
         Self::trying(plan, workload, book, CUT, Box::new(trial))
     }
 
-    /// One that does something else with each; `variable` names the only one, if set.
+    /// Creates a cutter with another test. `variable` is the environment variable that selects a
+    /// single cut.
     #[must_use]
     pub fn trying(
         plan: Plan,
@@ -171,7 +175,7 @@ impl Cutter {
         }
     }
 
-    /// Cuts while `work` is done with the disk.
+    /// Runs `work` and tests images of the disk at its operations.
     pub fn during(self, disk: &Disk, work: impl FnOnce()) -> Tally {
         let shared = Arc::new(Mutex::new(self));
         let cutter = Arc::clone(&shared);
@@ -183,7 +187,7 @@ impl Cutter {
     }
 
     fn at(&mut self, moment: &Moment<'_>) {
-        // What only `control` knows of changes nothing else.
+        // Operations on `control` change no other file, so they yield no new image.
         if is_volatile(moment.path()) && self.only.is_none() {
             return;
         }

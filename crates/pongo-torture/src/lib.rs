@@ -1,20 +1,20 @@
-//! What the torture tests share: a small world of tables, transactions on it, the model that says what it must hold, and
-//! the comparison of a store with the model. Only for tests.
+//! Shared parts of the crash and fuzz tests: a small set of tables, transactions on it, a model of
+//! the expected content, and the comparison of a store with the model. Only for tests.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | `records` | the three tables |
-//! | `choice` | where decisions come from: a seed, or the bytes of a fuzzer |
-//! | `world` | what the tables must hold at one `Seq` |
-//! | `transaction` | transactions, made up from a world, performed on a store |
-//! | `life` | a store on a simulated disk, worked with step by step |
-//! | `book` | what may be found of it after a power cut |
-//! | `cutter` | the power cut at its operations, as it goes on |
-//! | `cut` | what a cut left, opened and compared with what may be there |
-//! | `recovered` | the bytes that each recovery must come to, read from the files as `docs/FORMAT.md` has them |
-//! | `look` | everything that can be seen of a store, compared with a world |
+//! | `choice` | sources of decisions: a seed, or the bytes of a fuzzer |
+//! | `world` | expected content of the tables at one `Seq` |
+//! | `transaction` | transactions, generated from a world and performed on a store |
+//! | `life` | a store on a simulated disk, changed step by step |
+//! | `book` | states that may be found after a power cut |
+//! | `cutter` | power cuts at the operations of a running workload |
+//! | `cut` | opens the image that a cut left and compares it with the allowed states |
+//! | `recovered` | bytes that each recovery must produce, read according to `docs/FORMAT.md` |
+//! | `look` | compares everything that can be read from a store with a world |
 //! | [`fuzz`] | the bodies of the fuzz targets |
-//! | `safeguards` | every safeguard of the store by name, for the runner that leaves out each in turn |
+//! | `safeguards` | names of all safeguards, for the program that disables each in turn |
 
 #![forbid(unsafe_code)]
 
@@ -44,15 +44,15 @@ pub use world::World;
 
 use pongo::Options;
 
-/// Small enough that a short workload rolls segments, makes checkpoints and fills chunks, and that a store is a few dozen
-/// pages.
+/// Returns options with sizes so small that a short workload starts new segments, writes
+/// checkpoints and fills chunks, and that a store has a few dozen pages.
 #[must_use]
 pub fn options() -> Options {
     Options::new().chunk_size(64 << 10).small_files(8 << 10, 24 << 10).ordered_tuning(4, 8, 16, 8)
 }
 
-/// The seed of a random test, which is printed: from the variable `PONGO_SEED`, or the test's own, so that CI tries the
-/// same cases each time.
+/// Returns the seed of a random test, from the environment variable `PONGO_SEED`, or `own`, so that
+/// CI tests the same cases each time. Prints the seed.
 #[must_use]
 pub fn seed(test: &str, own: u64) -> u64 {
     let seed = std::env::var("PONGO_SEED").map_or(own, |seed| seed.parse().expect("PONGO_SEED is a number"));
@@ -60,7 +60,8 @@ pub fn seed(test: &str, own: u64) -> u64 {
     seed
 }
 
-/// How many times larger than in CI a test is to be: from the variable `PONGO_TORTURE`, else 1.
+/// Returns the factor by which a test is larger than in CI: the environment variable
+/// `PONGO_TORTURE`, or 1.
 #[must_use]
 pub fn size() -> u64 {
     std::env::var("PONGO_TORTURE").map_or(1, |size| size.parse().expect("PONGO_TORTURE is a number"))

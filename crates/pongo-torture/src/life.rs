@@ -1,4 +1,5 @@
-//! A store on a simulated disk that is worked with step by step, and a book kept of it.
+//! A store on a simulated disk that is changed step by step, and a [`Book`] of the states it may
+//! have.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -7,37 +8,40 @@ use pongo_sim::{Disk, Plan, Process};
 
 use crate::{Book, Change, Choice, Mix, Transaction, options};
 
-/// Something short that is done with a store.
+/// A short operation on a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// A row, durable.
+    /// Puts a row, durably.
     Put,
-    /// A row that need not be durable yet.
+    /// Puts a row that need not be durable yet.
     PutRelaxed,
-    /// A deletion, an update and a row, durable.
+    /// Deletes, updates and puts rows, durably.
     Change,
-    /// Rows in bulk: their entry cites them.
+    /// Loads rows in bulk: their journal entry refers to them instead of containing them.
     Load,
-    /// Rows filled in place, not durable yet but for what is cited.
+    /// Fills rows in place. They need not be durable yet, except those that a journal entry refers
+    /// to.
     Fill,
-    /// A row with a unique field, and one that is refused.
+    /// Puts a row with a unique field, and another that is rejected.
     Seat,
-    /// Rows with external keys, one of them long, one deleted.
+    /// Puts rows with external keys, one of them long, and deletes one.
     Note,
-    /// A savepoint, changes in two tables, back, and a row; not durable yet.
+    /// Sets a savepoint, changes two tables, rolls back, and puts a row that need not be durable
+    /// yet.
     RolledBack,
-    /// Texts of several sectors: a segment rolls, and every third time a checkpoint is made.
+    /// Puts texts of several sectors: a new segment is started, and every third time a checkpoint
+    /// is written.
     Texts,
-    /// A clean close; opened again.
+    /// Closes the store cleanly and opens it again.
     Reopen,
-    /// The process dies; another one recovers.
+    /// Kills the process; another one recovers.
     Kill,
-    /// Indexes are made anew, minima and maxima written.
+    /// Rebuilds the indexes and writes minima and maxima.
     Rebuild,
 }
 
 impl Step {
-    /// All of them.
+    /// All steps.
     pub const ALL: [Self; 12] = [
         Self::Put,
         Self::PutRelaxed,
@@ -53,7 +57,7 @@ impl Step {
         Self::Rebuild,
     ];
 
-    /// What it changes as the `n`th step.
+    /// Returns the changes of the `n`th step.
     fn changes(self, n: u32) -> Option<(Durability, Vec<Change>)> {
         let number = u64::from(n);
         let stop = |id, visits| Change::PutStop { id, visits };
@@ -76,7 +80,7 @@ impl Step {
             }
             Self::Seat => (
                 Durability::Sync,
-                // Of the two nobody else was made up: the first one is not refused.
+                // Both `who` are used by no other step, so the first put is not rejected.
                 vec![
                     Change::PutSeat { seat: (0, n as u16 % 3), who: 500 + number },
                     Change::PutSeat { seat: (1, n as u16 % 3), who: 500 + number },
@@ -114,29 +118,30 @@ impl Opened {
     }
 }
 
-/// See the module.
+/// A store under test; see the module documentation.
 #[derive(Debug)]
 pub struct Life {
     /// The disk.
     pub disk: Disk,
-    /// What may be found after a cut. Locked only for a moment at a time.
+    /// The states that may be found after a cut. Locked only for a moment at a time.
     pub book: Arc<Mutex<Book>>,
     open: Option<Opened>,
-    /// Another one, which has the store open and does nothing.
+    /// Another process, which has the store open and does nothing.
     onlooker: Option<Opened>,
-    /// Of the last process, whatever became of it.
+    /// The most recently started process, even if it was killed.
     last: Option<Arc<Process>>,
     steps: u32,
 }
 
-/// As the other tests open it, but no thread works beside: operations have the same numbers each time.
+/// Returns options like those of the other tests, but without background threads, so that
+/// operations have the same numbers in each run.
 #[must_use]
 pub fn alone() -> Options {
     options().ordered_tuning(1 << 40, 8, 16, 8)
 }
 
 impl Life {
-    /// A store that will be made on an empty disk.
+    /// Creates the driver. The store will be created on an empty disk.
     #[must_use]
     pub fn new(disk: Disk) -> Self {
         Self { disk, book: Arc::default(), open: None, onlooker: None, last: None, steps: 0 }
@@ -157,10 +162,10 @@ impl Life {
         Ok(Opened { process, store })
     }
 
-    /// Opens the store, or makes it.
+    /// Opens or creates the store.
     ///
     /// # Panics
-    /// If that fails.
+    /// Panics if that fails.
     pub fn open(&mut self) {
         self.try_open().unwrap_or_else(|error| panic!("{error}"));
     }
@@ -169,33 +174,33 @@ impl Life {
         let opened = self.start()?;
         self.find(&opened.store)?;
         if self.onlooker.is_none() {
-            // What was not durable is so now.
+            // Opening made everything durable.
             self.book().is_durable();
         }
         self.open = Some(opened);
         Ok(())
     }
 
-    /// What is there is what may be.
+    /// Checks that the store's content is one of the allowed states.
     fn find(&self, store: &Store) -> Result<(), String> {
         let seq = store.begin_read().map_err(|error| format!("reading: {error}"))?.seq().0;
         self.book().is_left(seq)
     }
 
-    /// Another process opens it, and waits.
+    /// Opens the store in another process, which then stays idle.
     ///
     /// # Panics
-    /// If that fails.
+    /// Panics if that fails.
     pub fn open_beside(&mut self) {
         let last = self.last.clone();
         self.onlooker = Some(self.start().unwrap_or_else(|error| panic!("{error}")));
         self.last = last;
     }
 
-    /// Closes it in order.
+    /// Closes the store cleanly.
     ///
     /// # Panics
-    /// If that fails.
+    /// Panics if that fails.
     pub fn close(&mut self) {
         self.try_close().unwrap_or_else(|error| panic!("{error}"));
     }
@@ -208,18 +213,18 @@ impl Life {
         Ok(())
     }
 
-    /// Its process dies.
+    /// Kills the process.
     pub fn kill(&mut self) {
         if let Some(opened) = self.open.take() {
             opened.die();
         }
     }
 
-    /// Begins a step, and its process dies at the operation of that number from now. Whether it came to that: if not, the
-    /// step is done.
+    /// Starts a step and kills its process at the `at`th operation from now. Returns whether the
+    /// process was killed; otherwise the step is complete.
     ///
     /// # Panics
-    /// If anything fails otherwise.
+    /// Panics if anything else fails.
     pub fn dies_in(&mut self, step: Step, at: u64) -> bool {
         self.disk.plan(0, |now| Plan::Kill(now + at));
         let done = self.try_step(step);
@@ -232,24 +237,25 @@ impl Life {
         false
     }
 
-    /// The process died, and who looked on goes on with the store, or, if there is none, another one that opens it.
+    /// Continues after the process was killed: in the process of [`Life::open_beside`], or, if
+    /// there is none, in a new one that opens the store.
     ///
     /// # Panics
-    /// If that fails.
+    /// Panics if that fails.
     pub fn succeed(&mut self) {
         let Some(opened) = self.onlooker.take() else { return self.open() };
         self.last = Some(Arc::clone(&opened.process));
-        // Only who is to write looks for what the dead had begun.
+        // Only a writer checks for unfinished work of the killed process.
         let transaction = opened.store.begin_write().unwrap_or_else(|error| panic!("taking over: {error}"));
         drop(transaction);
         self.find(&opened.store).unwrap_or_else(|error| panic!("{error}"));
         self.open = Some(opened);
     }
 
-    /// Does a step.
+    /// Performs a step.
     ///
     /// # Panics
-    /// If anything fails or is answered wrongly.
+    /// Panics if an operation fails or returns a wrong result.
     pub fn step(&mut self, step: Step) {
         self.try_step(step).unwrap_or_else(|error| panic!("{error}"));
     }
@@ -277,10 +283,10 @@ impl Life {
         }
     }
 
-    /// Does something made up: mostly transactions.
+    /// Performs a generated step, mostly a transaction.
     ///
     /// # Panics
-    /// If anything fails or is answered wrongly.
+    /// Panics if an operation fails or returns a wrong result.
     pub fn make_up(&mut self, choice: &mut impl Choice, mix: Mix) {
         match choice.below(16) {
             0 => self.step(Step::Reopen),
@@ -307,7 +313,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        // A close would be told to whoever watches.
+        // Closing would be reported to the watcher, so the processes are killed instead.
         self.kill();
         if let Some(onlooker) = self.onlooker.take() {
             onlooker.die();

@@ -1,4 +1,4 @@
-//! Everything that can be seen of a store, compared with a world.
+//! Comparison of everything that can be read from a store with a world.
 
 use std::fmt::Display;
 
@@ -7,17 +7,17 @@ use pongo::prelude::*;
 use crate::World;
 use crate::records::{Note, Seat, Stop, name_of};
 
-/// What was seen that a sound store of that world would not show.
+/// Differences between a store and its expected content.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Look {
-    /// Answers that are not the world's: never allowed, whatever happened to the files.
+    /// Wrong results: never allowed, even if files were damaged.
     pub wrong: Vec<String>,
-    /// Errors in place of answers: allowed where the files were damaged.
+    /// Errors instead of results: allowed if files were damaged.
     pub errors: Vec<String>,
 }
 
 impl Look {
-    /// Panics unless everything was as it must be.
+    /// Asserts that there were neither wrong results nor errors.
     #[track_caller]
     pub fn is_right(&self) {
         assert!(
@@ -28,7 +28,7 @@ impl Look {
         );
     }
 
-    /// Panics if an answer was wrong. Errors are fine.
+    /// Asserts that no result was wrong. Errors are allowed.
     #[track_caller]
     pub fn is_honest(&self) {
         assert!(self.wrong.is_empty(), "wrong: {:#?}\nerrors: {:#?}", self.wrong, self.errors);
@@ -44,7 +44,7 @@ impl Look {
         }
     }
 
-    /// All items of an iterator, which must be these; an error ends the comparison there.
+    /// Compares all items of an iterator with `expected`. An error ends the comparison.
     fn all<T: PartialEq + std::fmt::Debug, E: Display, I: Iterator<Item = Result<T, E>>>(
         &mut self,
         what: &str,
@@ -67,7 +67,7 @@ impl Look {
     }
 }
 
-/// Looks at a new snapshot of a store, in every way there is.
+/// Reads a new snapshot of a store in every way and compares it with `world`.
 #[must_use]
 pub fn look(store: &Store, world: &World) -> Look {
     let mut look = Look::default();
@@ -77,7 +77,7 @@ pub fn look(store: &Store, world: &World) -> Look {
     look
 }
 
-/// Looks at a snapshot in every way there is.
+/// Reads a snapshot in every way and compares it with `world`.
 pub fn look_at(snapshot: &Snapshot, world: &World, look: &mut Look) {
     look.same("seq", &snapshot.seq().0, &world.seq);
     stops(snapshot, world, look);
@@ -90,7 +90,8 @@ fn stops(snapshot: &Snapshot, world: &World, look: &mut Look) {
     look.same("stops.len", &stops.len(), &(world.stops.len() as u64));
     let pair = |stop: &Stop| (stop.id, stop.visits, stop.check);
     let known = |(&id, &visits): (&u64, &u32)| (id, visits, Stop::check(id, visits));
-    // In the order of rows, which the world does not know: sorted, if none is missing.
+    // Slices are in row order, which the world does not know. Compare the sorted rows if no slice
+    // is missing.
     let mut rows = Vec::new();
     let mut whole = true;
     for slice in stops.slices() {
@@ -134,7 +135,7 @@ fn stops(snapshot: &Snapshot, world: &World, look: &mut Look) {
     look.all("stops.range.rev", found, world.stops.range(3..).rev().map(known));
     let found =
         stops.by(Stop::VISITS).all().map(|range| range.map(|stop| stop.map(|stop| (stop.visits, stop.id))));
-    // Rows of the same value come in any order.
+    // Rows with the same value come in any order.
     let mut by: Vec<_> = world.stops.iter().map(|(&id, &visits)| (visits, id)).collect();
     by.sort_unstable();
     if let Some(found) = look.ok("stops.by", found) {

@@ -1,8 +1,8 @@
-//! The tables of the world: each way of keys and indexes once.
+//! Tables of the test stores, with every kind of key and index.
 
 use pongo::prelude::*;
 
-/// A key, an ordered index, a text.
+/// A row with a key, an ordered index and a text.
 #[pongo::record]
 #[pongo(table = "stops")]
 #[derive(Debug)]
@@ -10,16 +10,16 @@ pub struct Stop {
     /// The key.
     #[pongo(key)]
     pub id: u64,
-    /// How many rows have the same is up to chance.
+    /// Any number of rows may have the same value.
     #[pongo(index)]
     pub visits: u32,
-    /// Says `id` and `visits` once more, so that a torn row shows.
+    /// A function of `id` and `visits`, to detect torn rows.
     pub check: u32,
     /// [`name_of`] `visits`.
     pub name: Text,
 }
 
-/// As it was put: with its text at the same place.
+/// Rows are equal if all bytes are, including the address of the text.
 impl PartialEq for Stop {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -28,20 +28,20 @@ impl PartialEq for Stop {
 }
 
 impl Stop {
-    /// The row of a key and a number.
+    /// Creates a row.
     #[must_use]
     pub fn new(id: u64, visits: u32, name: Text) -> Self {
         Self { id, visits, check: Self::check(id, visits), name }
     }
 
-    /// What the field `check` must say.
+    /// Returns the correct value of the field `check`.
     #[must_use]
     pub fn check(id: u64, visits: u32) -> u32 {
         (id as u32).wrapping_mul(0x9e37_79b1) ^ visits.wrapping_mul(0x85eb_ca77)
     }
 }
 
-/// A text that follows from a number: empty, short, or of several sectors.
+/// Returns a text that depends on a number: empty, short, or of several sectors.
 #[must_use]
 pub fn name_of(visits: u32) -> String {
     let times = match visits % 16 {
@@ -51,7 +51,8 @@ pub fn name_of(visits: u32) -> String {
     format!("visited {visits} times; ").repeat(times as usize)
 }
 
-/// A key of two fields, a unique field, one with forbidden values. Rows straddle chunks.
+/// A row with a key of two fields, a unique field, and a field with forbidden values. Rows straddle
+/// chunks.
 #[pongo::record]
 #[pongo(table = "seats")]
 #[derive(PartialEq, Debug)]
@@ -64,25 +65,25 @@ pub struct Seat {
     pub place: u16,
     /// Whether `who` is even.
     pub even: bool,
-    /// Nothing.
+    /// Padding.
     pub _pad: [u8; 3],
-    /// Only one seat each.
+    /// A person; unique, so that each has at most one seat.
     #[pongo(unique)]
     pub who: u64,
-    /// The world's `version` at the time.
+    /// The `version` of the [`World`](crate::World) when the row was written.
     pub version: u64,
 }
 
-/// Found by bytes that are no field of it.
+/// A row with an external key: bytes that are not part of the row.
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
 #[derive(PartialEq, Debug)]
 pub struct Note {
-    /// Of few groups.
+    /// One of a few groups.
     #[pongo(index)]
     pub group: u32,
-    /// Says `group` again.
+    /// The complement of `group`, to detect torn rows.
     pub not_group: u32,
-    /// The world's `version` at the time.
+    /// The `version` of the [`World`](crate::World) when the row was written.
     pub version: u64,
 }

@@ -1,26 +1,27 @@
-//! The bytes that every recovery of the same image must come to, however often it was interrupted, read from the files as
-//! `docs/FORMAT.md` describes them and not by the code under test.
+//! Bytes that every recovery of the same image must produce, even if it was interrupted before.
+//! They are read from the files according to `docs/FORMAT.md`, not by the code under test.
 //!
-//! These are the rows and the heap below their lengths, all marks, and the schemas. What may differ, because a recovery
-//! that was interrupted left traces: the journal's segments, salts and positions, and with them `super` and `control`; the
-//! epochs of the hash indexes; bytes and whole chunks above the lengths.
+//! They comprise the rows and the heap below their lengths, all marks (row versions), and the
+//! schemas. The following may differ, because an interrupted recovery leaves traces: the journal's
+//! segments, salts and positions, and therefore `super` and `control`; the epochs of the hash
+//! indexes; bytes and whole chunks above the lengths.
 
 use std::collections::BTreeMap;
 
 use pongo_sim::Image;
 
-/// See the module.
+/// The recovered content of a store; see the module documentation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Recovered {
     /// The newest commit.
     pub seq: u64,
-    /// Rows and live rows of each table.
+    /// Number of rows and of live rows of each table.
     pub tables: Vec<(u64, u64)>,
-    /// Bytes of rows by table.
+    /// Bytes of the rows, by table.
     pub rows: BTreeMap<u64, Vec<u8>>,
     /// Bytes of the heap.
     pub heap: Vec<u8>,
-    /// Marks that are not zero: table and row, `Seq` of the death, previous row + 1.
+    /// Nonzero marks: by table and row, the `Seq` of the deletion and the previous row + 1.
     pub marks: BTreeMap<(u64, u64), (u64, u64)>,
     /// Schema files.
     pub schemas: BTreeMap<String, Vec<u8>>,
@@ -35,10 +36,10 @@ const PAGE: u64 = 4096;
 const HEAP: u64 = u64::MAX;
 
 impl Recovered {
-    /// Reads the image of a store that is open, and whose newest state `control` names.
+    /// Reads the image of an open store, whose newest state is in `control`.
     ///
     /// # Panics
-    /// If the files are not those of such a store.
+    /// Panics if the files are not those of such a store.
     #[must_use]
     pub fn of(image: &Image) -> Self {
         let control = image.get("control").expect("a store that is open");
@@ -67,7 +68,7 @@ impl Recovered {
         for ((table, _), bytes) in chunks {
             let (len, row) = match table {
                 HEAP => (field(2), 1),
-                // Of a table that was never committed: nobody's.
+                // Tables without a commit have no rows.
                 _ => (recovered.tables.get(table as usize).map_or(0, |table| table.0), word(bytes, 64)),
             };
             let (start, here) = (word(bytes, 48), word(bytes, 56));
@@ -92,10 +93,10 @@ impl Recovered {
         }
     }
 
-    /// Compares two.
+    /// Compares two recovered states.
     ///
     /// # Errors
-    /// What differs.
+    /// Returns the parts that differ.
     pub fn same(&self, other: &Self) -> Result<(), String> {
         let parts = [
             ("the newest commit", self.seq == other.seq),

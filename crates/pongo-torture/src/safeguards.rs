@@ -1,33 +1,36 @@
-//! Every safeguard of the store by its name, and what it is for. A test (`tests/safeguards.rs`) compares the list with
-//! the source: no name is missing or stands for two places, and no sync, comparison, fence or pin is without one. How one
-//! is left out is said in `pongo_core::guard`; `src/bin/removed.rs` leaves out each in turn.
+//! The list of all safeguards of the store, with name and purpose. A test (`tests/safeguards.rs`)
+//! compares the list with the source: no name is missing or used at two places, and every sync,
+//! comparison, fence and pin has one. `pongo_core::guard` documents how a safeguard is disabled;
+//! `src/bin/removed.rs` disables each in turn.
 
-/// How a safeguard works, and so what shows that it is missing.
+/// How a safeguard works, which determines the kind of test that detects its absence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// `fdatasync` of a file: a power cut shows it.
+    /// `fdatasync` of a file: a power cut detects its absence.
     Sync,
-    /// `fsync` of a folder: a power cut shows it.
+    /// `fsync` of a folder: a power cut detects its absence.
     Folder,
-    /// What is read is compared with a checksum, or with what must be there: rot, or a torn write, shows it.
+    /// Data read is compared with a checksum or an expected value: corruption or a torn write
+    /// detects its absence.
     Comparison,
-    /// An order of loads and stores: a model that tries all orders shows it.
+    /// An order of loads and stores: a model checker that tries all orders detects its absence.
     Fence,
-    /// Space is taken before a store that could not say that there is none, or holes are not asked for where the answer may be
-    /// wrong: real file systems show it.
+    /// Space is allocated before a store that could not report a full disk, or holes are not
+    /// queried where the result may be wrong: tests on real file systems detect its absence.
     Space,
-    /// Something in use is held against those who would use its place again: several processes or threads show it.
+    /// Data in use is protected against reuse of its space: tests with several processes or threads
+    /// detect its absence.
     Pin,
 }
 
 /// One safeguard.
 #[derive(Clone, Copy, Debug)]
 pub struct Safeguard {
-    /// Its name: where it stands, and what is protected.
+    /// Name: its location, and the protected data.
     pub name: &'static str,
     /// How it works.
     pub kind: Kind,
-    /// What it is for.
+    /// Its purpose.
     pub purpose: &'static str,
 }
 
@@ -55,9 +58,9 @@ const fn pin(name: &'static str, purpose: &'static str) -> Safeguard {
     Safeguard { name, kind: Kind::Pin, purpose }
 }
 
-/// All of them.
+/// All safeguards.
 pub const ALL: &[Safeguard] = &[
-    // Making a store and its tables.
+    // Creation of a store and its tables.
     folder("create.folder", "the folders of a new store have durable names"),
     sync("create.journal.sync", "the first checkpoint is on disk before `super` names it"),
     sync("super.create.sync", "`super` has its content before it gets its name"),
@@ -94,7 +97,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("block.checksum", "a block of rows or heap bytes did not rot"),
     comparison("cited.checksum", "what an entry cites is what was written when it was made"),
     comparison("tail.checksum", "what lies behind the last whole block is what the checkpoint found"),
-    // Marks.
+    // Row versions (marks).
     sync("marks.create.sync", "a marks file has its header before it gets its name"),
     folder("marks.create.folder", "a marks file that a commit stores into has a durable name"),
     sync(
@@ -167,7 +170,7 @@ pub const ALL: &[Safeguard] = &[
     comparison("zones.checksum", "zones did not rot"),
     comparison("zones.identity", "zones are of this chunk, these rows and these fields"),
     comparison("verify.key.digest", "`verify` finds a row with a digest that is not its key's"),
-    // What processes share.
+    // State shared by processes.
     fence("control.publish.fence", "whoever reads a record that is being written anew can tell"),
     fence(
         "control.read.fence",
@@ -229,7 +232,7 @@ pub const ALL: &[Safeguard] = &[
     pin("ordered.version.pin", "blocks of a version that someone reads stay"),
 ];
 
-/// Safeguards that no test can miss, and why they are there all the same.
+/// Safeguards whose absence no test can detect, and the reasons to keep them.
 pub const REDUNDANT: &[(&str, &str)] = &[
     (
         "chunk.header.checksum",

@@ -1,7 +1,8 @@
-//! Transactions: made up from a world, performed on a store.
+//! Transactions that are generated from a world and performed on a store.
 //!
-//! What is made up says what must come of it. Where a store answers otherwise, [`Transaction::perform`] panics: a wrong
-//! answer is what the tests are after. Errors are given back.
+//! A generated transaction contains its expected results. If the store returns another result,
+//! [`Transaction::perform`] panics, because the tests search for wrong results. Errors are
+//! returned.
 
 use pongo::prelude::*;
 use pongo::{CommitError, Seq, WriteError};
@@ -35,32 +36,32 @@ pub enum Change {
     DeleteStops {
         /// The first key.
         from: u64,
-        /// How many keys there are in the range.
+        /// Number of keys in the range.
         keys: u64,
     },
     /// `extend` of stops.
     LoadStops {
         /// The first key.
         from: u64,
-        /// How many.
+        /// Number of rows.
         rows: u64,
-        /// The first value; the next ones count up.
+        /// Value of the first row; later rows increase it.
         visits: u32,
     },
     /// `alloc_slice` of stops, without names.
     FillStops {
         /// The first key.
         from: u64,
-        /// How many.
+        /// Number of rows.
         rows: u64,
-        /// A multiple of 4, so that names are empty.
+        /// Value of the first row, a multiple of 4, so that names are empty.
         visits: u32,
     },
-    /// `put` of a seat, which is refused if who sits elsewhere.
+    /// `put` of a seat, which is rejected if `who` has another seat.
     PutSeat {
         /// Its key.
         seat: (u16, u16),
-        /// Who sits there.
+        /// The person who sits there.
         who: u64,
     },
     /// `delete` of a seat.
@@ -80,20 +81,20 @@ pub enum Change {
         /// Its key.
         key: Vec<u8>,
     },
-    /// A savepoint, other changes, and back.
+    /// A savepoint, other changes, and a rollback.
     RolledBack(Vec<Change>),
 }
 
-/// What transactions are like.
+/// Limits of generated transactions.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
     /// Stops have ids below this.
     pub stops: u64,
-    /// At most so many changes.
+    /// Maximum number of changes.
     pub changes: u64,
-    /// Loads have at most so many rows.
+    /// Maximum number of rows of a load.
     pub load: u64,
-    /// One transaction in so many is `Relaxed`; 0: none.
+    /// One transaction in `relaxed` is `Relaxed`; 0 means none.
     pub relaxed: u64,
 }
 
@@ -104,10 +105,10 @@ impl Mix {
     pub const LARGE: Self = Self { stops: 4000, changes: 8, load: 3000, relaxed: 3 };
 }
 
-/// A transaction, and the store as it must be after it.
+/// A transaction and the expected state of the store after it.
 #[derive(Clone, Debug)]
 pub struct Transaction {
-    /// What must be there once it counts.
+    /// Expected content after the commit.
     pub after: World,
     /// How it is committed.
     pub durability: Durability,
@@ -115,10 +116,10 @@ pub struct Transaction {
     pub changes: Vec<Change>,
 }
 
-/// Why a transaction was not committed, as far as one can say.
+/// The step at which a transaction failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// It failed before its commit, and was dropped: nothing of it may be seen.
+    /// It failed before its commit and was dropped: none of its changes may be visible.
     Staging(WriteError),
     /// Its commit failed.
     Commit(CommitError),
@@ -140,7 +141,7 @@ impl<E: Into<WriteError>> From<E> for Failure {
 }
 
 impl Failure {
-    /// Whether the transaction is certain not to be there.
+    /// Returns whether the transaction is certain not to be committed.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Staging(_) | Self::Commit(CommitError::Refused(_)))
@@ -164,7 +165,7 @@ fn key(choice: &mut impl Choice) -> Vec<u8> {
     key
 }
 
-/// One change that is made up.
+/// Generates a change.
 fn change(choice: &mut impl Choice, mix: Mix, depth: u32) -> Change {
     let id = |choice: &mut _| Choice::below(choice, mix.stops);
     let visits = |choice: &mut _| Choice::below(choice, 60) as u32;
@@ -189,7 +190,8 @@ fn change(choice: &mut impl Choice, mix: Mix, depth: u32) -> Change {
     }
 }
 
-/// A change that none of the others undoes: a commit that changes nothing has no number.
+/// Generates a change that no other change undoes, because a commit without changes has no sequence
+/// number.
 fn certain(choice: &mut impl Choice) -> Change {
     match choice.below(4) {
         0..2 => Change::PutStop { id: 1_000_000 + choice.below(3), visits: choice.below(60) as u32 },
@@ -202,7 +204,7 @@ fn certain(choice: &mut impl Choice) -> Change {
 }
 
 impl Transaction {
-    /// Makes a transaction up that is performed on a store that holds `before`.
+    /// Generates a transaction for a store that contains `before`.
     #[must_use]
     pub fn make_up(before: &World, choice: &mut impl Choice, mix: Mix) -> Self {
         let mut changes: Vec<_> = (0..choice.below(mix.changes)).map(|_| change(choice, mix, 0)).collect();
@@ -211,7 +213,7 @@ impl Transaction {
         Self::of(before, changes, if relaxed { Durability::Relaxed } else { Durability::Sync })
     }
 
-    /// The transaction that makes these changes, at least one of which must change something.
+    /// Creates a transaction of these changes, at least one of which must change something.
     #[must_use]
     pub fn of(before: &World, changes: Vec<Change>, durability: Durability) -> Self {
         let mut after = before.clone();
@@ -222,24 +224,25 @@ impl Transaction {
         Self { after, durability, changes }
     }
 
-    /// Performs it and commits. `Ok(seq)` from a commit that says it is there.
+    /// Performs the transaction and commits it. Returns the sequence number of the commit.
     ///
     /// # Errors
     /// [`Failure`].
     ///
     /// # Panics
-    /// If the store answers otherwise than it must.
+    /// Panics if the store returns a wrong result.
     pub fn perform(&self, before: &World, store: &Store) -> Result<Seq, Failure> {
         self.perform_in(before, store.begin_write_with(self.durability)?)
     }
 
-    /// The same in a transaction that was begun, as durable as that is.
+    /// Performs the transaction like [`Transaction::perform`], but in an open transaction, which
+    /// determines the durability.
     ///
     /// # Errors
     /// [`Failure`].
     ///
     /// # Panics
-    /// If the store answers otherwise than it must.
+    /// Panics if the store returns a wrong result.
     pub fn perform_in(&self, before: &World, mut tx: WriteTransaction) -> Result<Seq, Failure> {
         let mut world = before.clone();
         for change in &self.changes {
@@ -252,7 +255,7 @@ impl Transaction {
 }
 
 impl Change {
-    /// What comes of it.
+    /// Applies the expected effect of the change to `world`.
     fn foresee(&self, world: &mut World) {
         match self {
             &Self::PutStop { id, visits } => {
@@ -295,7 +298,7 @@ impl Change {
         }
     }
 
-    /// Does it, and takes it into the world; answers are compared with what they must be.
+    /// Performs the change and applies it to `world`. Compares results with the expected ones.
     fn perform(&self, tx: &mut WriteTransaction, world: &mut World) -> Result<(), WriteError> {
         match self {
             &Self::PutStop { id, visits } => {

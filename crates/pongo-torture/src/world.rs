@@ -1,30 +1,30 @@
-//! What the tables must hold.
+//! Expected content of the tables.
 
 use std::collections::BTreeMap;
 
-/// A whole store at one `Seq`.
+/// Content of a store at one `Seq`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct World {
-    /// How many commits changed something.
+    /// Number of commits that changed something.
     pub seq: u64,
-    /// Counts what was written, so that no two rows are the same.
+    /// Counter of writes, stored in rows so that no two rows are equal.
     pub version: u64,
     /// Stops by id: visits.
     pub stops: BTreeMap<u64, u32>,
-    /// Seats by row and place: who sits there, and the version.
+    /// Seats by row and place: the person who sits there, and the version.
     pub seats: BTreeMap<(u16, u16), (u64, u64)>,
     /// Notes by key: group, and the version.
     pub notes: BTreeMap<Vec<u8>, (u32, u64)>,
 }
 
 impl World {
-    /// Who sits where.
+    /// Returns the seat of a person.
     #[must_use]
     pub fn seat_of(&self, who: u64) -> Option<(u16, u16)> {
         self.seats.iter().find(|(_, known)| known.0 == who).map(|(&seat, _)| seat)
     }
 
-    /// Rows of all tables.
+    /// Returns the number of rows of all tables.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.stops.len() + self.seats.len() + self.notes.len()

@@ -1,4 +1,4 @@
-//! Cases that a review proved: what one process or one recovery leaves for the next.
+//! Cases from a review: the state that one process or one recovery leaves for the next.
 
 use pongo::prelude::*;
 use pongo_sim::{Again, Call, Disk, Fault, Faults, Image, Plan, Random};
@@ -21,7 +21,7 @@ fn stop(id: u64) -> Change {
     Change::PutStop { id, visits: 1 }
 }
 
-/// Puts these files back as a copy of the folder has them.
+/// Restores these files from a copy of the folder.
 fn put_back(disk: &Disk, copy: &Image, is_wanted: impl Fn(&str) -> bool) {
     let now = Image::of(&**disk.inner()).unwrap();
     for (path, _) in now.files().filter(|(path, _)| is_wanted(path)) {
@@ -32,8 +32,8 @@ fn put_back(disk: &Disk, copy: &Image, is_wanted: impl Fn(&str) -> bool) {
     }
 }
 
-/// A disk whose power was cut behind a `Relaxed` commit, which was lost, perhaps, while the death that it stored in the marks
-/// was not; and the world without that commit.
+/// Returns a disk whose power was cut after a `Relaxed` commit, and the world without that commit.
+/// The cut may have lost the commit and kept the deletion that the commit stored in the marks.
 fn cut(seed: u64) -> (Disk, World) {
     let disk = Disk::new();
     let store = options().open_on(disk.process().storage()).unwrap();
@@ -55,8 +55,8 @@ fn fails_at(number: usize, errno: i32) -> Faults {
     faults
 }
 
-/// The first recovery cannot sync the marks that it cleared, the second ends early for another reason: the third must still
-/// know that memory says what the disk does not.
+/// The first recovery cannot sync the marks that it cleared; the second ends early with another
+/// error. The third must still know that memory and disk differ.
 #[test]
 fn what_a_failed_sync_lost_is_stored_again_however_often_recovery_fails() {
     let mut tried = 0;
@@ -91,8 +91,8 @@ fn what_a_failed_sync_lost_is_stored_again_however_often_recovery_fails() {
     assert!(tried > 10, "{tried} cuts lost the commit");
 }
 
-/// One process opens a closed store and only holds it; another deletes; the first closes last, and takes the other's marks
-/// for what they are.
+/// One process opens a closed store and changes nothing; another deletes a row and closes; the
+/// first process closes last, and must treat the marks that the other process wrote as valid.
 #[test]
 fn who_only_held_the_store_closes_it_behind_another_that_deleted() {
     for ordered in [false, true] {
@@ -111,8 +111,9 @@ fn who_only_held_the_store_closes_it_behind_another_that_deleted() {
     }
 }
 
-/// The index of one table is gone from a store that was closed in order: it is made anew, and the other tables' indexes go on
-/// being right, for whoever opened the store and for whoever joins.
+/// The index of one table is missing from a store that was closed cleanly. It is rebuilt, and the
+/// indexes of the other tables stay correct, both for the process that opened the store and for one
+/// that joins.
 #[test]
 fn the_other_indexes_are_right_where_one_was_lost() {
     for lost in ["stops", "seats", "notes"] {
@@ -140,8 +141,8 @@ fn the_other_indexes_are_right_where_one_was_lost() {
     }
 }
 
-/// The index of a closed store rots, and one process has the store open to read. Another one, that comes to write, makes the
-/// index anew, as the first would.
+/// The index of a closed store is corrupt, and one process has the store open to read. Another
+/// process that joins to write rebuilds the index, as the first would.
 #[test]
 fn who_joins_a_reader_makes_a_rotten_index_anew() {
     let disk = Disk::new();
@@ -167,9 +168,9 @@ fn who_joins_a_reader_makes_a_rotten_index_anew() {
     look(&reader, &world).is_right();
 }
 
-/// Everything but the hash indexes, or these alone, is put back from a copy that was taken when an
-/// earlier process was killed, without a reboot: `control` says that the memory of the system survived, and so it did, but not as
-/// it was with the indexes.
+/// Everything except the hash indexes, or only the hash indexes, is restored from a copy that was
+/// taken when an earlier process was killed, without a reboot. `control` says that the system's
+/// memory survived; it did, but it does not match the restored files.
 #[test]
 fn an_index_of_another_copy_is_not_believed() {
     for indexes in [false, true] {
@@ -201,8 +202,8 @@ fn an_index_of_another_copy_is_not_believed() {
     }
 }
 
-/// The same where no checkpoint knows the table, and the last commit was journalled but not published: it is replayed, and what
-/// the index has seen is asked before that.
+/// The same if no checkpoint contains the table and the last commit was journalled but not
+/// published. The commit is replayed; the `Seq` that the index has reached is checked before that.
 #[test]
 fn an_index_of_an_older_copy_is_not_brought_up() {
     let mut tried = 0;
@@ -232,8 +233,9 @@ fn an_index_of_an_older_copy_is_not_brought_up() {
     assert!(tried > 10, "{tried} operations");
 }
 
-/// `control` and the indexes are of a copy that is older than the newest checkpoint: what was published then is less than what
-/// no entry is replayed of any more.
+/// `control` and the indexes are from a copy that is older than the newest checkpoint: the
+/// published `Seq` in it is lower than that of the checkpoint, and entries up to the checkpoint are
+/// no longer replayed.
 #[test]
 fn an_index_that_is_older_than_the_checkpoint_is_not_believed() {
     let disk = Disk::new();
@@ -248,7 +250,7 @@ fn an_index_that_is_older_than_the_checkpoint_is_not_believed() {
     let world = live(&World::default(), Some(stop(1)));
     let copy = Image::of(&**disk.inner()).unwrap();
     let world = live(&world, Some(Change::LoadStops { from: 10, rows: 9, visits: 2 }));
-    // Recovered, which ends in a checkpoint, and killed.
+    // Recovered, which ends with a checkpoint, and killed.
     let world = live(&world, None);
     put_back(&disk, &copy, |path| path == "control" || path.starts_with("hash/"));
     let store = options().open_on(disk.process().storage()).unwrap();

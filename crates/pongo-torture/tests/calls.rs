@@ -1,8 +1,9 @@
-//! The N-th system call fails, at the kernel's real interface, under the whole product.
+//! The N-th system call fails, at the kernel's real interface, below the complete product.
 //!
-//! The test starts itself again, as a process that works on a store, and watches it with ptrace: at the N-th call of a kind it
-//! answers in the kernel's place. Each time: no panic, signal, hang or wrong value; what was acknowledged is there when the
-//! store is opened again, what was refused is not.
+//! The test starts itself again as a process that works on a store, and traces it with ptrace: at
+//! the N-th call of a kind the tracer answers in the kernel's place. Each case checks that there is
+//! no panic, signal, hang or wrong value; that transactions that were acknowledged are present when
+//! the store is opened again, and that refused ones are not.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
@@ -32,7 +33,7 @@ use rng::Rng;
 use sweep::{Series, Start, Sweep, Tally};
 use world::Outcome;
 
-/// In a child: does what it was started for, and does not come back.
+/// Performs the work that this process was started for, if it is a child; then it does not return.
 fn work_if_asked() -> Outcome {
     let Some(role) = respawn::role() else { return Ok(()) };
     let mut words = role.splitn(5, ' ');
@@ -96,8 +97,8 @@ fn a_call_fails_once() -> Outcome {
     )
 }
 
-/// Opening a store, looking at it and closing it, with each `stat` of a file failing in turn: none is taken for an answer, but
-/// where nothing is lost (`Strike::may_be_silent`).
+/// Opens, reads and closes a store, with each `stat` of a file failing in turn: each failure is
+/// reported, except where only time or space is lost (`Strike::may_be_silent`).
 #[test]
 fn an_error_of_looking_at_a_file_is_told() -> Outcome {
     work_if_asked()?;
@@ -180,7 +181,8 @@ fn the_ordered_indexes_fail() -> Outcome {
     )
 }
 
-/// The parent has the store open, so that the child joins, and takes over, and is taken over from.
+/// The parent has the store open, so that the child joins it, takes over from it, and the parent
+/// takes over from the child.
 #[test]
 fn calls_fail_beside_another_process() -> Outcome {
     work_if_asked()?;
@@ -192,8 +194,8 @@ fn calls_fail_beside_another_process() -> Outcome {
     all_of(test, vec![sweep(false, 60), sweep(true, 40)])
 }
 
-/// A folder with rows and without the super file is a store that lost it, not a place for a new one: also if the rows cannot be
-/// seen for an error of the disk.
+/// A folder with rows and without the super file is a store that lost the file, not a place for a
+/// new store, even if a disk error prevents reading the rows.
 #[test]
 fn a_store_without_its_super_file_is_never_made_anew() -> Outcome {
     work_if_asked()?;

@@ -1,5 +1,5 @@
-//! Hash indexes of stores that were closed in order: what they rest on when they are taken over as they are, since nothing
-//! compares them with the rows then.
+//! Hash indexes of cleanly closed stores: the checks that protect them when they are reused, since
+//! no process compares them with the rows then.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::{Disk, Random};
 use pongo_torture::{Mix, Transaction, World, look, options};
 
-/// A store that some transactions were performed on, and what it holds.
+/// Creates a store with some transactions. Returns it with its expected content.
 fn filled(storage: Arc<dyn Storage>, seed: u64) -> (Store, World) {
     let store = options().open_on(storage).unwrap();
     let (mut world, mut random) = (World::default(), Random(seed));
@@ -20,7 +20,7 @@ fn filled(storage: Arc<dyn Storage>, seed: u64) -> (Store, World) {
     (store, world)
 }
 
-/// Files below a folder, with their paths.
+/// Returns the paths of the files below a folder.
 fn files(storage: &dyn Storage, dir: &str) -> Vec<String> {
     let mut found = Vec::new();
     for name in storage.list(dir).unwrap() {
@@ -31,8 +31,8 @@ fn files(storage: &dyn Storage, dir: &str) -> Vec<String> {
     found
 }
 
-/// The power goes when a store was closed. All of its indexes are on disk then: none is built anew, which would show in the
-/// names of its files.
+/// The power is cut after a store was closed. All of its indexes are on disk then: none is rebuilt,
+/// which would show in the names of its files.
 #[test]
 fn indexes_survive_a_cut_behind_a_close() {
     for seed in 0..16 {
@@ -49,7 +49,8 @@ fn indexes_survive_a_cut_behind_a_close() {
     }
 }
 
-/// The index of one table in the place of another's, each as whole as it was: rows would not be found by it.
+/// The indexes of two tables are exchanged, both undamaged: a store that used them would not find
+/// its rows.
 #[test]
 fn indexes_that_changed_places_are_not_believed() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
@@ -74,7 +75,8 @@ fn indexes_that_changed_places_are_not_believed() {
     look(&options().open_on(storage).unwrap(), &world).is_right();
 }
 
-/// Some bits of a closed store's indexes flip: they are made anew, or asking them is an error.
+/// Some bits of a closed store's indexes flip: the indexes are rebuilt, or reading them returns an
+/// error.
 #[test]
 fn indexes_that_rot_are_not_believed() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());

@@ -1,6 +1,8 @@
-//! Every fuzz target over the inputs that are kept in `fuzz/corpus`, and over changed ones, on the stable toolchain.
+//! Runs every fuzz target on the inputs in `fuzz/corpus` and on mutations of them, with the stable
+//! toolchain.
 //!
-//! An input that shows a defect is printed as hex. `PONGO_INPUT=file` runs a target over that file alone.
+//! An input that shows a defect is printed as hex. `PONGO_INPUT=file` runs a target on that file
+//! only.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,15 +15,15 @@ use pongo_sim::Random;
 use pongo_torture::fuzz::{TARGETS, Target, mutate, one_word_each};
 use pongo_torture::{seed, size};
 
-/// No input takes longer, on a machine that does other things as well: beyond it is a hang.
+/// Time limit of one input, sufficient on a busy machine: an input that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// No input asks for more memory at once: the stores are a few MiB.
+/// Largest single allocation that an input may cause, in bytes: the stores are a few MiB.
 const LARGEST: usize = 16 << 20;
-/// The same of memory that is zero, and so takes nothing before it is written to: a file in memory that is mapped has room to
-/// grow by 64 MiB.
+/// The same limit for zeroed memory, which uses no memory before it is written to: a file in memory
+/// that is mapped reserves 64 MiB to grow.
 const LARGEST_OF_ZEROS: usize = 96 << 20;
 
-/// The system's allocator, which remembers the largest piece that was asked for.
+/// The system's allocator; records the largest allocation that was requested.
 struct Watched;
 
 static ASKED: AtomicUsize = AtomicUsize::new(0);
@@ -30,28 +32,29 @@ static ASKED_ZEROS: AtomicUsize = AtomicUsize::new(0);
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
-// SAFETY: everything is handed on to the system's allocator as it comes.
+// SAFETY: every call is passed to the system's allocator with unchanged arguments, and its result
+// is returned unchanged.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ASKED.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller makes the same promise.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ASKED_ZEROS.fetch_max(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller makes the same promise.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ASKED.fetch_max(size, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller makes the same promise.
         unsafe { System.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller makes the same promise.
         unsafe { System.dealloc(old, layout) }
     }
 }
@@ -71,7 +74,7 @@ fn hex(input: &[u8]) -> String {
     input.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Runs one input, and says which one it was if it shows something.
+/// Runs one input. Panics with the input if it shows a defect.
 fn try_one(target: Target, what: &str, input: &[u8]) {
     let failed = |why: String| panic!("{what}: {why}\ninput, as `xxd -r -p` takes it:\n{}", hex(input));
     ASKED.store(0, Ordering::Relaxed);
@@ -87,7 +90,7 @@ fn try_one(target: Target, what: &str, input: &[u8]) {
     }
 }
 
-/// Inputs one after the other, with what each is; how many there were.
+/// Runs the inputs one after the other, each with a description. Returns the number of inputs.
 fn all_of(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)>) -> u64 {
     let (tell, told) = channel::<String>();
     // A hang ends the whole test run: nothing else can end the thread that hangs.
@@ -115,7 +118,7 @@ fn all_of(target: Target, inputs: impl Iterator<Item = (String, Vec<u8>)>) -> u6
     count
 }
 
-/// The inputs that are kept, and `changed` others; prints how many, and that nothing was found.
+/// Runs the inputs of the corpus and `changed` mutated ones; prints their numbers.
 fn run(name: &str, changed: u64) {
     let (_, target) = *TARGETS.iter().find(|(known, _)| *known == name).expect("a target");
     if let Ok(file) = std::env::var("PONGO_INPUT") {
@@ -136,8 +139,8 @@ fn run(name: &str, changed: u64) {
     println!("{name}: {} inputs kept, {changed} changed ones, seed {seed}, 0 failures", kept.len());
 }
 
-/// Words of a store's files that become another number, with all checksums right again: the inputs of `open_image` that are
-/// one such change, some of them by chance.
+/// Runs a sample of the inputs of `open_image` that change one word of a store's files and then
+/// make all checksums valid again.
 fn words(changed: u64) {
     let seed = seed("words", 1);
     let (_, target) = TARGETS[0];
@@ -145,7 +148,7 @@ fn words(changed: u64) {
     let mut random = Random(seed);
     let count = (changed * size()).min(all.len() as u64);
     let start = random.below(all.len() as u64);
-    // Each once, in an order that has all kinds in its beginning.
+    // Each image at most once, in an order whose beginning contains all kinds of images.
     let step = (all.len() as u64 * 5 / 8) | 1;
     let step = (step..).find(|step| gcd(*step, all.len() as u64) == 1).expect("there is one");
     let place = |number: u64| ((start + number * step) % all.len() as u64) as usize;
@@ -161,7 +164,7 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// All in one test: the allocator is watched for one input at a time.
+/// Runs all targets in one test, because the allocator is observed for one input at a time.
 #[test]
 fn no_input_shows_anything() {
     for (name, changed) in [

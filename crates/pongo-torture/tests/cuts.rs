@@ -1,20 +1,22 @@
-//! The power cut at every operation of short workloads, and at many of longer ones; what is left is opened, recovered and
-//! compared.
+//! The power is cut at every operation of short workloads, and at many operations of longer ones;
+//! the files that are left are opened, recovered and compared.
 //!
-//! `PONGO_SEED` makes other workloads and other choices; `PONGO_CUT=workload,point,draw`, as printed with a failure, tries
-//! that one again. With `PONGO_TORTURE=16` every sequence of three steps is tried.
+//! `PONGO_SEED` selects other workloads and other random choices; `PONGO_CUT=workload,point,draw`,
+//! as printed with a failure, repeats that case. With `PONGO_TORTURE=16` every sequence of three
+//! steps is tried.
 
 use std::sync::{Arc, Mutex};
 
 use pongo_sim::{Disk, Leave, Random};
 use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
 
-/// A sequence of steps as a number: from an empty disk or a store with a few rows, how many steps, which.
+/// Returns the sequence of steps with this number, and whether it starts from a store with a few
+/// rows instead of an empty disk.
 fn sequence(workload: u64) -> (bool, Vec<Step>) {
     let all = Step::ALL.len() as u64;
     let (filled, mut digits) = (workload % 2 == 1, workload / 2);
     let mut steps = Vec::new();
-    // In this system each sequence has one number: digits count from 1.
+    // The digits count from 1, so that each sequence has exactly one number.
     while digits > 0 {
         digits -= 1;
         steps.push(Step::ALL[(digits % all) as usize]);
@@ -23,13 +25,13 @@ fn sequence(workload: u64) -> (bool, Vec<Step>) {
     (filled, steps)
 }
 
-/// Sequences of at most so many steps.
+/// Returns the number of sequences of at most `steps` steps.
 fn sequences(steps: u32) -> u64 {
     let all = Step::ALL.len() as u64;
     2 * (0..=steps).map(|steps| all.pow(steps)).sum::<u64>()
 }
 
-/// Cuts during the last step. Those before are the last of other sequences.
+/// Cuts the power during the last step. The steps before it are the last ones of other sequences.
 fn cut_sequence(plan: Plan, workload: u64) -> Tally {
     let (filled, mut steps) = sequence(workload);
     let mut life = Life::new(Disk::new());
@@ -106,7 +108,8 @@ fn lives_of_a_larger_store() {
     cut_lives(test, Plan { seed: seed(test, 4), one_in: 32, draws: 1, deep: 16 }, 1, Mix::LARGE);
 }
 
-/// What makes `PONGO_CUT` mean the same each time. Only the store's own number is another.
+/// `PONGO_CUT` identifies a case because a life has the same operations each time. Only the store's
+/// own number differs.
 #[test]
 fn the_same_life_has_the_same_operations() {
     let told = [(); 2].map(|()| {

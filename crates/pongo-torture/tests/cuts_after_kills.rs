@@ -1,29 +1,30 @@
-//! A process dies at any operation of a step, another one goes on with what is in the system's memory, and the power is cut at
-//! any operation of that: what the dead one had not synced is nothing to rest on.
+//! A process is killed at any operation of a step, another process continues with the data in the
+//! system's memory, and the power is cut at any operation of the second process: it must not rely
+//! on data that the killed process had not synced.
 //!
-//! `PONGO_CUT` as printed with a failure tries that one again.
+//! `PONGO_CUT` as printed with a failure repeats that case.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pongo_sim::{Disk, Random};
 use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
 
-/// What there is before, and who is beside.
+/// The state of the store before the step, and whether another process has it open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Before {
-    /// A store that was closed in order: the step is its first.
+    /// A store that was closed cleanly and opened again: the step is its first.
     Closed,
-    /// One that has been open for some time.
+    /// A store that has been open for some time.
     Open,
-    /// That, and another process has it open too: it takes over, and nothing is recovered.
+    /// The same with another process that has it open too: it takes over, and nothing is recovered.
     Shared,
-    /// The same of a closed one.
+    /// A store that was closed cleanly and that two processes have opened.
     SharedAnew,
 }
 
 const BEFORE: [Before; 4] = [Before::Closed, Before::Open, Before::Shared, Before::SharedAnew];
 
-/// What the next process does, behind opening the store, or taking it over, and before it closes it.
+/// The steps of the next process after it opened the store or took it over, before it closes it.
 const AFTER: [&[Step]; 7] = [
     &[],
     &[Step::Put],
@@ -34,7 +35,8 @@ const AFTER: [&[Step]; 7] = [
     &[Step::Rebuild, Step::Put],
 ];
 
-/// A life up to the step, with some rows, of which a few differ with `random`: segments end at other places.
+/// Creates a store up to the step, with some rows. A few of them differ with `random`, so that
+/// segments end at different positions.
 fn live(before: Before, random: &mut Random) -> Life {
     let mut life = Life::new(Disk::new());
     life.open();
@@ -54,7 +56,7 @@ fn live(before: Before, random: &mut Random) -> Life {
     life
 }
 
-/// Kills at some operations of a step, `few` on average.
+/// Kills a process at some operations of a step, `few` on average, and cuts the power afterwards.
 fn kill_and_cut(plan: Plan, number: u64, few: u64) -> Tally {
     let before = BEFORE[number as usize % BEFORE.len()];
     let step = Step::ALL[number as usize / BEFORE.len() % Step::ALL.len()];
@@ -67,14 +69,14 @@ fn kill_and_cut(plan: Plan, number: u64, few: u64) -> Tally {
     };
     let (mut tally, mut panicked) = (Tally::default(), 0);
     for at in 0..operations {
-        // Those of one step have numbers that follow.
+        // The cases of one step have consecutive numbers.
         let workload = number << 16 | at;
         let mut random = Cut { workload, point: 0, draw: 0 }.random(plan.seed);
         if Cut::only(CUT).map_or(random.below(operations) >= few, |only| only.workload != workload) {
             continue;
         }
         let mut life = start();
-        // Numbers in the store's own name make a step an operation shorter now and then.
+        // Random numbers in the store's name occasionally make a step an operation shorter.
         if !life.dies_in(step, at) {
             assert!(at + 8 > operations, "{before:?}, {step:?}: dies at {at} of {operations}");
             continue;

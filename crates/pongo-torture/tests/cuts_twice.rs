@@ -1,7 +1,9 @@
-//! The power cut again at every operation of the recovery from a first cut: the second recovery comes to the same bytes.
-//! And recovering the same image twice, without a cut in between, gives the same bytes of every file.
+//! The power is cut again at every operation of the recovery from a first cut: the second recovery
+//! must produce the same bytes. Recovering the same image twice, without a second cut, must also
+//! produce the same bytes in every file.
 //!
-//! A failure names both cuts; with `PONGO_CUT` and `PONGO_SECOND_CUT` set to them only these are tried.
+//! A failure names both cuts; with `PONGO_CUT` and `PONGO_SECOND_CUT` set to them only these are
+//! tried.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +13,8 @@ use pongo_torture::{
     size, survives,
 };
 
-/// Recovers an image on a simulated disk and gives all its files, with the store still open.
+/// Recovers an image on a simulated disk. Returns all its files, read while the store is still
+/// open.
 fn recover(image: &Image) -> Result<Image, String> {
     let disk = image.disk();
     let process = disk.process();
@@ -25,8 +28,9 @@ fn recover(image: &Image) -> Result<Image, String> {
     }
 }
 
-/// What may differ between two recoveries of one image in their files: in `control` the words that name this open store
-/// (owner, word 7) and this boot and folder (cache identity and place, words 16 to 24), all of them random.
+/// Removes the words that may differ between two recoveries of one image: in `control`, the words
+/// that name this open store (owner, word 7) and this boot and folder (cache identity and place,
+/// words 16 to 24), all of them random.
 fn without_random_words(image: &Image) -> Image {
     let mut image = image.clone();
     let mut control = image.get("control").expect("a store that is open").to_vec();
@@ -37,7 +41,7 @@ fn without_random_words(image: &Image) -> Image {
     image
 }
 
-/// The first file that is not the same in both.
+/// Returns a description of the first file that differs, if one does.
 fn difference(one: &Image, other: &Image) -> Option<String> {
     let names = |image: &Image| image.files().map(|(path, _)| path.to_owned()).collect::<Vec<_>>();
     if names(one) != names(other) {
@@ -55,7 +59,7 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
     let first = recover(image)?;
     let expected = Recovered::of(&first);
     book.found(expected.seq)?;
-    // A store that was not made yet gets another number each time.
+    // A store that was not created yet gets another number each time.
     if image.get("super").is_some() {
         let again = recover(image)?;
         if let Some(what) = difference(&without_random_words(&first), &without_random_words(&again)) {
@@ -70,14 +74,14 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
         expected.same(&Recovered::of(&survives(image, book, depth)?))
     };
     let book = Arc::new(Mutex::new(book.clone()));
-    // Draws of its own for each first cut.
+    // Each first cut has its own random draws.
     let workload = cut.random(plan.seed).below(1 << 32);
     let cutter = Cutter::trying(plan, workload, &book, SECOND_CUT, Box::new(trial));
     let disk = image.disk();
     let process = disk.process();
     let tally = cutter.during(&disk, || {
         let store = alone().open_on(process.storage());
-        // Before it is closed, which is no part of recovery.
+        // Before it is closed, which is not part of recovery.
         disk.unwatch();
         process.kill();
         drop(store);
@@ -85,7 +89,7 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
     Ok(tally)
 }
 
-/// After so many second cuts no further first one is taken in a life.
+/// Number of second cuts after which no further first cut is tried in a life.
 const SECONDS_OF_A_LIFE: u64 = 2500;
 
 fn cut_twice(test: &str, seed: u64, lives: u64, first_in: u64) {
@@ -134,7 +138,7 @@ fn power_cut_at_every_step_of_other_recoveries() {
     cut_twice(test, seed(test, 12), 4, 256);
 }
 
-/// Nothing is masked that need not be.
+/// Images that differ in any file except `control` are tested separately.
 #[test]
 fn only_control_is_volatile() {
     assert!(is_volatile("control") && !is_volatile("super") && !is_volatile("journal/0.log"));

@@ -1,8 +1,9 @@
-//! A real disk that fills up, and a real one that fails: an ext4 image, mounted through a loop device, in a tmpfs of limited
-//! size. When the tmpfs is full the image's disk loses what is written to it, and `fdatasync` answers with EIO or ENOSPC.
+//! A real disk that becomes full, and a real disk that fails: an ext4 image, mounted through a loop
+//! device, in a tmpfs of limited size. When the tmpfs is full, the image's disk loses the data that
+//! is written to it, and `fdatasync` returns EIO or ENOSPC.
 //!
-//! It is mounted by a child in a mount namespace of its own, so that it is gone with it; where that is not allowed, the
-//! tests say so and stop.
+//! A child process mounts the image in a separate mount namespace, so that the mount ends with the
+//! child. If that is not allowed, the tests print a message and stop.
 
 #![cfg(target_os = "linux")]
 
@@ -27,13 +28,13 @@ use pongo::OpenError;
 use rng::Rng;
 use world::Outcome;
 
-/// Bytes of the image, as the file system on it sees them.
+/// Size of the image in bytes, as the file system on it sees it.
 const IMAGE: u64 = 48 << 20;
-/// MiB for the whole of it, and for less.
+/// Size of the tmpfs in MiB: enough for the whole image, and too little for it.
 const ENOUGH: u64 = 64;
 const TOO_FEW: u64 = 40;
 
-/// The two file systems, one in a file of the other.
+/// The two file systems; one is in a file of the other.
 struct Disk {
     below: PathBuf,
     at: PathBuf,
@@ -44,21 +45,24 @@ impl Disk {
         self.below.join("image")
     }
 
-    /// With so many MiB for the image: fewer than it has make a disk that fails.
+    /// Creates the disk, with `below` MiB of space for the image: with less than the image's size
+    /// the disk fails.
     fn make(folder: &Path, below: u64) -> Outcome<Disk> {
         let disk = Disk { below: folder.join("below"), at: folder.join("at") };
         fs::create_dir_all(&disk.below)?;
         fs::create_dir_all(&disk.at)?;
         run("mount", &["-t", "tmpfs", "-o", &format!("size={below}m"), "tmpfs", word(&disk.below)])?;
         fs::File::create(disk.image())?.set_len(IMAGE)?;
-        // No space is kept for root, who runs this. In blocks of one page, see `mount`.
+        // No space is reserved for root, because this runs as root. Blocks of one page: see
+        // `try_mount`.
         run("mkfs.ext4", &["-q", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0", word(&disk.image())])?;
         disk.mount()?;
         Ok(disk)
     }
 
     fn mount(&self) -> Outcome {
-        // Someone else on this machine may have taken the same free loop device at the same moment.
+        // Another process on this machine may have taken the same free loop device at the same
+        // moment.
         let mut tries = 0..20;
         loop {
             match self.try_mount() {
@@ -68,8 +72,11 @@ impl Disk {
         }
     }
 
-    /// A loop device takes a write for done of which only the first pages found space (seen with Linux 6.18): such a disk lies, and
-    /// nothing is promised on one. So it is asked for one page at a time, which is written or fails.
+    /// Attaches the image to a loop device and mounts it.
+    ///
+    /// A loop device reports a write as done even if only its first pages found space (seen with
+    /// Linux 6.18): such a disk acknowledges data that it lost, and the store promises nothing on
+    /// one. So the device is limited to requests of one page, each of which is written or fails.
     fn try_mount(&self) -> Outcome {
         let output = Command::new("losetup").args(["--find", "--show", word(&self.image())]).output()?;
         if !output.status.success() {
@@ -81,12 +88,12 @@ impl Disk {
         let mounted = fs::write(format!("/sys/block/{name}/queue/max_sectors_kb"), "4")
             .map_err(Into::into)
             .and_then(|()| run("mount", &[device, word(&self.at)]));
-        // A device that is mounted goes when it is unmounted.
+        // A mounted device is detached when it is unmounted.
         run("losetup", &["-d", device])?;
         mounted
     }
 
-    /// As after the machine was off and on.
+    /// Unmounts and mounts the disk, as a restart of the machine would.
     fn remount(&self) -> Outcome {
         unmount(&self.at)?;
         self.mount()
@@ -98,7 +105,7 @@ impl Disk {
     }
 }
 
-/// Whether an image can be mounted here.
+/// Returns whether an image can be mounted here.
 fn can_mount(name: &str, folder: &Path) -> Outcome<bool> {
     match Disk::make(folder, ENOUGH) {
         Ok(disk) => disk.unmake().map(|()| true),
@@ -109,7 +116,8 @@ fn can_mount(name: &str, folder: &Path) -> Outcome<bool> {
     }
 }
 
-/// Whether an error blames the file system, and not the store's bytes: a disk that fails is no damage to what was on it.
+/// Returns whether an error blames the file system and not the store's bytes: a failing disk does
+/// not mean that the data on it is damaged.
 fn blames_the_disk(error: &OpenError) -> bool {
     !matches!(error, OpenError::Fault(pongo::Fault::Corrupt(_)))
 }
@@ -142,7 +150,7 @@ fn a_disk_that_fails() -> Outcome {
                     store = match store {
                         Some(store) if known.transact(&store) => Some(store),
                         Some(store) => {
-                            // Nobody is told how this ends, and it must end.
+                            // The result of closing is not reported, but closing must end.
                             drop(store);
                             None
                         }
@@ -195,7 +203,8 @@ fn a_disk_that_is_full() -> Outcome {
             let path = disk.at.join("store.pongo");
             let mut known = Known::default();
             for round in 0..3 {
-                // Opened, and at first made, while there is no space, or a little.
+                // The store is opened, and in the first round created, with no or little free
+                // space.
                 let filler = fill(&disk.at, if round == 0 { 0 } else { rng.below(40) << 14 })?;
                 match world::open(&path) {
                     Ok(store) => {
@@ -219,7 +228,7 @@ fn a_disk_that_is_full() -> Outcome {
                 if known.next > 0 {
                     known.compare(&store)?;
                 }
-                // The first one makes the tables.
+                // The first transaction creates the tables.
                 assert!(
                     known.transact(&store) && known.done.contains(&known.next),
                     "there is space again: {known:?}"

@@ -1,7 +1,8 @@
-//! Full disks on real file systems, each in an image that is mounted through a loop device: a closed store
-//! opens and is readable, transactions commit or are refused, the store is never poisoned and the process
-//! never gets a signal. Some cases have stores through a map that need new space, because the blocks belong
-//! to a snapshot or are shared with a copy of the store; there, opening may return an error that says so.
+//! Full disks on real file systems, each in an image that is mounted through a loop device: a
+//! closed store opens and is readable, transactions commit or are refused, the store is never
+//! poisoned and the process never gets a signal. Some cases have stores through a map that need new
+//! space, because the blocks belong to a snapshot or are shared with a copy of the store; there,
+//! opening may return an error that says so.
 //!
 //! File systems that cannot be mounted here are skipped with a message.
 
@@ -52,7 +53,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// Returns whether stores through a map never need space, so that all promises of `README.md` hold.
+    /// Returns whether stores through a map never need space, so that all promises of `README.md`
+    /// hold.
     fn is_in_place(self) -> bool {
         !matches!(self, Self::BtrfsSnapshots | Self::Overlay)
     }
@@ -98,7 +100,8 @@ impl Disk {
             _ => run("mkfs.btrfs", &["-q", image])?,
         }
         let options = if kind == Kind::BtrfsCompressed { "loop,compress-force=zstd" } else { "loop" };
-        // Another process on this machine may have taken the same free loop device at the same moment.
+        // Another process on this machine may have taken the same free loop device at the same
+        // moment.
         let mut tries = 0..20;
         while let Err(error) = run("mount", &["-o", options, image, at]) {
             if tries.next().is_none() {
@@ -139,8 +142,8 @@ impl Disk {
         if self.kind == Kind::Overlay { self.over.clone() } else { self.volume() }.join("store.pongo")
     }
 
-    /// Shares the store's blocks with a snapshot or a copy, or replaces the store by a copy. `open`: the
-    /// store is open.
+    /// Shares the store's blocks with a snapshot or a copy, or replaces the store by a copy.
+    /// `open`: the store is open.
     fn share(&mut self, open: bool) -> Outcome {
         self.snapshots += 1;
         let other = self.at.join(self.snapshots.to_string());

@@ -1,10 +1,10 @@
-//! A store on a FUSE file system with a writeback cache: data stored recently is in the page cache only, and
-//! when asked for data and holes, the file system answers from the underlying file. After a close and open,
-//! and after a kill and recovery, the store contains what was committed.
+//! A store on a FUSE file system with a writeback cache: data stored recently is in the page cache
+//! only, and when asked for data and holes, the file system answers from the underlying file. After
+//! a close and open, and after a kill and recovery, the store contains what was committed.
 //!
-//! The file system is libfuse's example `passthrough_ll`, compiled from the path where Debian's package
-//! `libfuse3-dev` installs it. If that file, a C compiler or the right to mount is missing, the test prints a
-//! message and stops.
+//! The file system is libfuse's example `passthrough_ll`, compiled from the path where Debian's
+//! package `libfuse3-dev` installs it. If that file, a C compiler or the right to mount is missing,
+//! the test prints a message and stops.
 
 #![cfg(target_os = "linux")]
 
@@ -71,8 +71,8 @@ impl Fuse {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        // The process ends when its file system is unmounted. If a failed test still has a store open, kill
-        // it.
+        // The process ends when its file system is unmounted. If a failed test still has a store
+        // open, kill it.
         if unmount(&self.at).is_err() {
             let _ = self.process.kill();
         }
@@ -137,8 +137,9 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
             child.kill()?;
             child.wait()?;
             kills += 1;
-            // The kill can interrupt the kernel's write-back of a page; the kernel reports that to the next
-            // sync. The open that gets this error fails; the one after it rewrites everything.
+            // The kill can interrupt the kernel's write-back of a page; the kernel reports that to
+            // the next sync. The open that gets this error fails; the one after it rewrites
+            // everything.
             let store = match world::open(&path) {
                 Err(error) if error.to_string().contains("os error 5") => world::open(&path)?,
                 opened => opened?,
@@ -157,8 +158,8 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
     })
 }
 
-/// Stores a word through a map and checks that `next_data` reports it although it is not on the disk yet, and
-/// that `allocate` does not overwrite it.
+/// Stores a word through a map and checks that `next_data` reports it although it is not on the
+/// disk yet, and that `allocate` does not overwrite it.
 fn no_hole_where_something_was_stored(folder: &Path) -> Outcome {
     let file = RealStorage::open(folder)?.create("file")?;
     file.set_len(64 * PAGE)?;
@@ -172,16 +173,17 @@ fn no_hole_where_something_was_stored(folder: &Path) -> Outcome {
     Ok(())
 }
 
-/// Checks that a file of the ordered index that is still in the page cache is not mistaken for one that
-/// consists mostly of holes, and that the index is not reported as damaged: such a snapshot belongs only to a
-/// `db` of this length.
+/// Checks that a file of the ordered index that is still in the page cache is not mistaken for one
+/// that consists mostly of holes, and that the index is not reported as damaged: such a snapshot
+/// belongs only to a `db` of this length.
 fn what_is_not_written_back_is_no_damage(folder: &Path) -> Outcome {
     const MIB: usize = 1 << 20;
     drop(SledBlocks::open(folder)?);
     let db = fs::File::options().append(true).open(folder.join("db"))?;
     (&db).write_all(&vec![0; 8 * MIB])?;
     fs::write(folder.join("snap.0000000000000001.generating"), vec![0; 16 * MIB])?;
-    // sled detects that these bytes are not its own. It is called, because the length of the file is correct.
+    // sled detects that these bytes are not its own. It is called, because the length of the file
+    // is correct.
     if let Err(StoreError::Damaged { what, .. }) = SledBlocks::open(folder) {
         assert!(what.starts_with("sled "), "{what}");
     }

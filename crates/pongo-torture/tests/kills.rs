@@ -1,7 +1,9 @@
-//! `kill -9` of a writing process at moments drawn from the seed, while readers in other processes look at snapshots all the
-//! time: each is the whole store behind a commit that was begun, none is older than what the same reader saw before or than
-//! what was acknowledged before it was begun, and a kept one does not change. Now and then another writer waits for the lock
-//! and takes over, a reader is killed too, or all of them, so that the next one recovers.
+//! `kill -9` of a writing process at moments drawn from the seed, while readers in other processes
+//! read snapshots all the time. Each snapshot is the complete store after a commit that was
+//! started; none is older than one that the same reader saw before, or than a commit that was
+//! acknowledged before the snapshot was taken; and a kept snapshot does not change. Occasionally
+//! another writer waits for the lock and takes over, or a reader is killed too, or all processes,
+//! so that the next one recovers the store.
 
 #[path = "../../../tests/support/child.rs"]
 mod child;
@@ -21,12 +23,12 @@ use live::writer::{self, Orders};
 use pongo_sim::Random;
 
 const NAME: &str = "kills_lose_nothing_and_readers_see_whole_commits";
-/// Stores; more with `PONGO_TORTURE`.
+/// Number of stores, multiplied by `PONGO_TORTURE`.
 const STORES: u64 = 20;
-/// Kills of the writers of one store.
+/// Number of kills of the writers of one store.
 const KILLS: u64 = 50;
 
-/// What came of all kills.
+/// Counts over all kills.
 #[derive(Default)]
 struct Tally {
     kills: u64,
@@ -49,7 +51,7 @@ struct Writer {
 
 struct Reader {
     process: Process,
-    /// The newest `Seq` it saw.
+    /// Newest `Seq` that it saw.
     last: u64,
     reads: bool,
 }
@@ -58,12 +60,13 @@ struct Reader {
 struct Trial {
     path: PathBuf,
     random: Random,
-    /// The first is the next to be killed.
+    /// The first one is the next to be killed.
     writers: Vec<Writer>,
     readers: Vec<Reader>,
     history: History,
     acknowledged: u64,
-    /// Lines that killed processes said and nobody has taken note of: by writers with their seeds, and by readers.
+    /// Output of processes that was not processed yet: lines of writers with the writers' seeds,
+    /// and the `Seq` and digest of snapshots that readers saw.
     written: Vec<(u64, String)>,
     seen: Vec<(u64, u64)>,
 }
@@ -90,7 +93,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Most of them leave the ordered indexes to the writers.
+    /// Starts a reader. Most readers leave the ordered indexes to the writers.
     fn start_reader(&mut self) -> Outcome {
         let seed = self.random.next();
         let ordered = self.random.one_in(6);
@@ -100,7 +103,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Runs the processes until a writer is killed, and takes note of all that was said.
+    /// Runs the processes until a writer is killed, and processes their output.
     fn kill(&mut self, tally: &mut Tally) -> Outcome {
         let moment = Moment::draw(&mut self.random);
         while self.readers.len() < 2 || (self.readers.len() < 3 && self.random.one_in(8)) {
@@ -108,7 +111,7 @@ impl Trial {
         }
         std::fs::create_dir_all(&self.path)?;
         let mut files = Files::watch(&self.path)?;
-        // One that waited for the lock may have begun long ago.
+        // A writer that waited for the lock may have been started long ago.
         tally.took_over += u64::from(!self.writers.is_empty());
         if self.writers.is_empty() {
             let seed = moment.seed(self.random.next());
@@ -191,8 +194,8 @@ impl Trial {
         Ok(())
     }
 
-    /// Takes note of what was said. What writers said is heard after what readers said, so that nothing is seen that was not
-    /// begun.
+    /// Processes the output. Writers are read after readers, so that every commit that was seen has
+    /// already been reported as started.
     fn note(&mut self, tally: &mut Tally) -> Outcome {
         for mut reader in std::mem::take(&mut self.readers) {
             self.hear_reader(&mut reader, tally)?;
@@ -227,7 +230,7 @@ impl Trial {
                 _ => {}
             }
         }
-        // By the clock, which all processes share: they begin one after the other.
+        // Sorted by the clock, which all processes share: commits start one after the other.
         begun.sort_unstable();
         for (_, seq, seed) in begun {
             self.history.begin(seq, seed)?;
@@ -243,7 +246,7 @@ impl Trial {
         Ok(())
     }
 
-    /// Asks each reader for a snapshot of now, which has all that was acknowledged.
+    /// Asks each reader for a new snapshot, which must contain all acknowledged commits.
     fn ask(&mut self, tally: &mut Tally) -> Outcome {
         let expected = self.acknowledged;
         for reader in self.readers.iter_mut().filter(|reader| reader.reads) {
@@ -263,7 +266,7 @@ impl Trial {
         Ok(())
     }
 
-    /// All are killed; what is left is looked at by one process alone.
+    /// Kills all processes, and checks the store in a single process.
     fn check(&mut self, tally: &mut Tally) -> Outcome {
         for mut writer in std::mem::take(&mut self.writers) {
             writer.process.kill()?;

@@ -1,12 +1,13 @@
-//! Real power cuts: a process works on a store on an ext4 image, the file system is shut down under it without writing
-//! anything more, and the image is mounted again. `Sync` commits that were acknowledged are there, other commits as a whole or
-//! not at all, and whatever way one looks at the store, it is what the history of its commits says.
+//! Real power cuts. A process works on a store on an ext4 image; the file system is shut down
+//! without writing anything more, and the image is mounted again. `Sync` commits that were
+//! acknowledged are present, other commits are present completely or not at all, and every way of
+//! reading the store returns what the history of its commits determines.
 //!
-//! The power goes at a moment drawn from the seed: a while after a word of the process, or after something happened in the
-//! store's folder. The next process opens what is left, compares it, writes on, and has the power cut again, so recovery meets
-//! cuts too.
+//! The power is cut at a moment drawn from the seed: some time after the process printed a certain
+//! line, or after an event in the store's folder. The next process opens the store that is left,
+//! compares it, continues to write, and has the power cut again, so recovery is cut too.
 //!
-//! Needs root, loop devices, mkfs.ext4; without them it says so and stops.
+//! Requires root, loop devices and mkfs.ext4; without them the test prints a message and stops.
 
 #[path = "../../../tests/support/child.rs"]
 mod child;
@@ -34,15 +35,16 @@ use live::writer::{self, Orders};
 use pongo_sim::Random;
 
 const NAME: &str = "power_cuts_lose_nothing_that_was_acknowledged";
-/// Cuts of one store, on one disk.
+/// Number of power cuts of one store on one disk.
 const CUTS: u64 = 50;
 
 const fn kind(block: u32, options: &'static str, in_memory: bool) -> Kind {
     Kind { block, options, in_memory }
 }
 
-/// One store each; more with `PONGO_TORTURE`. Not `data=writeback,nodelalloc`: a cut leaves blocks of other files in what was
-/// set aside there (docs/DURABILITY.md).
+/// The file systems, each with one store; with `PONGO_TORTURE`, more stores. Without
+/// `data=writeback,nodelalloc`: there a cut leaves blocks of other files in preallocated space
+/// (docs/DURABILITY.md).
 const KINDS: [Kind; 10] = [
     kind(4096, "data=ordered", true),
     kind(4096, "data=writeback", true),
@@ -56,25 +58,28 @@ const KINDS: [Kind; 10] = [
     kind(4096, "data=ordered,journal_checksum", true),
 ];
 
-/// Tried in their place if the variable `PONGO_DATA_JOURNAL` is set: a shutdown under stores through a map can be the end of
-/// the kernel's thread there (Linux 6.18: `kernel BUG at fs/jbd2/transaction.c:1517`, from `ext4_page_mkwrite`), which hangs the test
-/// and takes the machine's loop devices with it.
+/// Used instead of `KINDS` if the variable `PONGO_DATA_JOURNAL` is set. There a shutdown during
+/// stores through a map can crash the kernel's thread (Linux 6.18: `kernel BUG at
+/// fs/jbd2/transaction.c:1517`, from `ext4_page_mkwrite`), which hangs the test and makes the
+/// machine's loop devices unusable.
 const JOURNALLED: [Kind; 2] = [kind(4096, "data=journal", true), kind(2048, "data=journal", true)];
 
 fn kinds() -> &'static [Kind] {
     if std::env::var_os("PONGO_DATA_JOURNAL").is_some() { &JOURNALLED } else { &KINDS }
 }
 
-/// What came of all cuts.
+/// Counts over all cuts.
 #[derive(Default)]
 struct Tally {
     cuts: u64,
     stops: Stops,
-    /// Cuts that wrote nothing more, on file systems that do not journal data, and how many of them lost what was not synced.
+    /// Cuts that wrote nothing more, on file systems that do not journal data. The next two fields
+    /// count those of them that lost unsynced data.
     hard: u64,
     bytes_lost: u64,
     names_lost: u64,
-    /// Relaxed commits that were acknowledged and lost, and commits that were not acknowledged and are there.
+    /// Relaxed commits that were acknowledged and lost. The next field counts commits that were not
+    /// acknowledged and are present.
     relaxed_lost: u64,
     unacknowledged: u64,
     commits: u64,
@@ -83,17 +88,18 @@ struct Tally {
     doubts: u64,
 }
 
-/// What may be in a store, as far as its writers said.
+/// The states that a store may be in, according to the output of its writers.
 struct Bounds {
-    /// At least this `Seq`.
+    /// Lowest `Seq` that the store may have.
     sure: u64,
     acknowledged: u64,
-    /// At most what was begun.
+    /// The commits that were started. The newest of them is the highest `Seq` that the store may
+    /// have.
     history: History,
 }
 
 impl Bounds {
-    /// A writer said something.
+    /// Processes one line of a writer's output.
     fn hear(&mut self, line: &str, seed: u64, tally: &mut Tally) -> Outcome {
         let words: Vec<&str> = line.split(' ').collect();
         let number =
@@ -111,7 +117,7 @@ impl Bounds {
                 tally.opened += 1;
                 tally.relaxed_lost += u64::from(seq < self.acknowledged);
                 tally.unacknowledged += u64::from(seq > self.acknowledged);
-                // What an open shows is durable.
+                // A state that an open has shown is durable.
                 (self.sure, self.acknowledged) = (seq, seq);
                 self.history.lose_behind(seq);
                 self.history.settle(seq);
@@ -144,9 +150,9 @@ struct Trial<'a> {
     disk: Disk,
     control: Control,
     path: PathBuf,
-    /// What the last cut left of the store, before anybody opened it.
+    /// Copy of the store's folder after the last cut, taken before any process opened the store.
     left: &'a Path,
-    /// What its writers complain of.
+    /// File with the standard error output of the writers.
     stderr: PathBuf,
     random: Random,
     bounds: Bounds,
@@ -156,12 +162,13 @@ impl Trial<'_> {
     fn start(&self, seed: u64, focus: &str) -> Outcome<Process> {
         let path = self.path.display().to_string();
         let orders = Orders { seed, focus: focus.to_owned(), ordered: true, path };
-        // What panics when the power goes may say so: sled's threads do.
+        // Threads may panic when the power is cut, and print that: sled's threads do.
         let stderr = File::create(&self.stderr)?;
         Process::start(child::command(NAME, &orders.role()).stderr(stderr))
     }
 
-    /// Runs a writer until the power is cut, and looks at what is left as far as that can be done without the store.
+    /// Runs a writer until the power is cut, and checks what can be checked without opening the
+    /// store.
     fn cut(&mut self, tally: &mut Tally) -> Outcome {
         let moment = Moment::draw(&mut self.random);
         let cut = match self.random.below(10) {
@@ -177,7 +184,7 @@ impl Trial<'_> {
         let waited = moment::wait(moment, &mut [&mut writer], &mut files);
         self.control.end()?;
         self.disk.cut(cut)?;
-        // It lives on for a while, with a disk that fails.
+        // Half of the writers continue for a while on a disk that fails.
         if self.random.one_in(2) {
             std::thread::sleep(Duration::from_micros(self.random.below(3000)));
         }
@@ -206,7 +213,7 @@ impl Trial<'_> {
             tally.bytes_lost += u64::from(!survived.bytes);
             tally.names_lost += u64::from(!survived.name);
         }
-        // Perhaps there is no folder any more.
+        // The folder may not exist any more.
         let _ = std::fs::remove_dir_all(self.left);
         if self.path.exists() {
             folder::copy(&self.path, self.left)?;
@@ -214,7 +221,7 @@ impl Trial<'_> {
         Ok(())
     }
 
-    /// What the last cut left, looked at by a process that is not stopped.
+    /// Checks the state after the last cut in a process that is not stopped.
     fn check(&mut self, tally: &mut Tally) -> Outcome {
         let seed = self.random.next();
         let mut writer = self.start(seed, "check")?;
@@ -227,7 +234,8 @@ impl Trial<'_> {
     }
 }
 
-/// What is done in a mount namespace of its own: what is mounted there is gone with it, so what a failure left is copied.
+/// Runs the test in a separate mount namespace. The mounts disappear with the namespace, so the
+/// store that a failure left is copied.
 fn with_disks(folder: &Path) -> Outcome {
     let memory = folder.join("memory");
     std::fs::create_dir(&memory)?;
@@ -287,7 +295,8 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
     assert!(bytes_lost * 10 > hard * 9, "what was not synced survives: these are no cuts");
     assert!(names_lost * 2 > *hard, "what was not synced survives: these are no cuts");
     assert!(tally.relaxed_lost > 0 && tally.settled > 0, "too little was done to say anything");
-    // Answers would be right all the same, but what was synced in its order must not have to be made anew.
+    // Answers would be correct even then, but data that was synced in the correct order must not
+    // have to be rebuilt.
     assert_eq!(tally.doubts, 0, "ordered indexes were set aside");
     stops.are_many();
     Ok(())

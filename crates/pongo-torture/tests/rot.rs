@@ -1,22 +1,24 @@
-//! No byte on disk makes a store say what is wrong.
+//! Damaged files never make a store return wrong data.
 //!
-//! Every byte, every length, every page and every file of small stores is damaged, one at a time. What comes of it is an
-//! error, right answers, or an index that is made anew: never a wrong answer, a panic, a signal, a hang, or much memory.
-//! What `docs/DURABILITY.md` says cannot be noticed is told apart by what the undamaged journal says (`evidence`).
+//! Every byte, every length, every page and every file of small stores is damaged, one at a time.
+//! The result is an error, correct answers, or an index that is rebuilt: never a wrong answer, a
+//! panic, a signal, a hang, or excessive memory use. The damage that cannot be detected according
+//! to `docs/DURABILITY.md` is identified by means of the undamaged journal (`evidence`).
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | `bases` | the stores that are damaged |
-//! | `kept` | their files, for children and for another run |
+//! | `kept` | their files, saved for child processes and for another run |
 //! | `image` | their files as bytes, and a storage made of them |
-//! | `damage`, `plan` | what is done to them, and how many such cases there are |
-//! | `evidence` | what nobody can notice |
-//! | `judge`, `sight` | what a damaged store is asked |
+//! | `damage`, `plan` | the kinds of damage, and the list of cases |
+//! | `evidence` | damage that cannot be detected |
+//! | `judge`, `sight` | the checks of a damaged store |
 //! | `folders` | the same in real files, with real maps and sled |
-//! | `cases` | what was found |
-//! | `worker`, `memory` | child processes that name the case they died of; an allocator that counts |
+//! | `cases` | regression tests |
+//! | `worker`, `memory` | child processes, so that a crash names its case; a counting allocator |
 //!
-//! A case is tried alone with `PONGO_CASE`, the same `PONGO_SEED` and `PONGO_TORTURE`, and `PONGO_BASES` as a failure prints it.
+//! To repeat one case, set `PONGO_CASE`, the same `PONGO_SEED` and `PONGO_TORTURE`, and
+//! `PONGO_BASES` as printed by the failure.
 
 #[path = "rot/bases.rs"]
 mod bases;
@@ -53,8 +55,8 @@ use kept::Kept;
 use plan::Plan;
 use worker::Cases;
 
-/// Memory that a store may take beside twice its size: address ranges' tables (64 KiB each), windows and zeros of
-/// journal segments (1 MiB each).
+/// Memory that a store may use in addition to twice its size: tables of address ranges (64 KiB
+/// each), windows and zeros of journal segments (1 MiB each).
 const SLACK: usize = 4 << 20;
 
 #[test]
@@ -94,7 +96,7 @@ fn no_damage_shows_a_wrong_value() {
         plan.largest(),
         plan.size()
     );
-    // A plan that meets nothing would prove nothing.
+    // A plan that covers too few outcomes would prove nothing.
     for (outcome, least) in [("Refused", 5000), ("Unreadable", 1000), ("Right", 5000), ("Tail", 10)] {
         let found = sum.outcomes.get(outcome).copied().unwrap_or(0);
         assert!(found >= least || !sum.failures.is_empty(), "{found} times {outcome}");
@@ -115,7 +117,7 @@ fn no_damage_to_a_folder_shows_a_wrong_value() {
     let kept = Kept::of(&mut bases);
     let size = pongo_torture::size();
     let plan = Plan::new(&bases, seed, size);
-    // Every other one is about the length of a file: a map must never be longer.
+    // Every second case changes the length of a file: a map must never be longer than its file.
     let lengths: Vec<u64> =
         (0..plan.len()).filter(|&number| plan.case(number).1.changes_a_length()).collect();
     let count = (FOLDERS * size).min(plan.len());
@@ -146,13 +148,13 @@ fn no_damage_to_a_folder_shows_a_wrong_value() {
     assert!(sum.failures.is_empty(), "{:#?}", sum.failures);
 }
 
-/// Cases in real folders that CI tries.
+/// Number of cases in real folders that CI runs.
 const FOLDERS: u64 = 1500;
 
-/// What sled takes beside.
+/// Additional memory that sled uses.
 const SLED: usize = 24 << 20;
 
-/// Damages a store in a folder, and says what came of it.
+/// Damages a store in a folder, and returns the outcome.
 fn try_folder(base: &Base, damage: &Damage, number: u64) -> Result<String, String> {
     let Some(image) = damage.done_to(&base.image) else { return Ok("same".to_owned()) };
     let place = folders::place(number);
@@ -161,14 +163,14 @@ fn try_folder(base: &Base, damage: &Damage, number: u64) -> Result<String, Strin
     try_on(base, damage, &image, &|| folders::open(&path), SLACK + SLED)
 }
 
-/// Damages a store in memory, and says what came of it.
+/// Damages a store in memory, and returns the outcome.
 fn try_one(base: &Base, damage: &Damage) -> Result<String, String> {
     let Some(image) = damage.done_to(&base.image) else { return Ok("same".to_owned()) };
     let storage = image.storage(base.kernel());
     try_on(base, damage, &image, &|| in_memory(&storage), SLACK)
 }
 
-/// Judges a damaged store, and how much memory that took beside twice its size.
+/// Checks a damaged store, and the memory that this used in addition to twice the store's size.
 fn try_on(
     base: &Base,
     damage: &Damage,
@@ -194,7 +196,7 @@ fn try_on(
     match (judged, panic) {
         (Ok(Err(_)), None) if uncovered => Ok(format!("{:?}", Outcome::Uncovered)),
         (Ok(judged), None) => judged.map(|outcome| format!("{outcome:?}")),
-        // What a transaction answers is compared by assertions.
+        // Assertions compare the results of transactions, so a panic in them is a wrong answer.
         (_, Some(panic)) if uncovered && panic.contains("pongo-torture/src") => {
             Ok(format!("{:?}", Outcome::Uncovered))
         }
@@ -202,8 +204,9 @@ fn try_on(
     }
 }
 
-/// What no checksum covers, as `docs/DURABILITY.md` says: hash indexes of a store whose last process was
-/// killed, if the system has been running since: those must be what `verify` tells of.
+/// Returns whether the damage is in bytes that no checksum covers, according to
+/// `docs/DURABILITY.md`: hash indexes of a store whose last process was killed, if the system has
+/// been running since. `verify` must report such damage.
 fn is_uncovered(base: &Base, damage: &Damage, problems: usize) -> bool {
     let is_hash = |path: &str| path.starts_with("hash");
     base.left == Left::Killed && damage.touches(is_hash) && problems > 0

@@ -1,7 +1,8 @@
-//! Every safeguard in the source has a name, and the list has every name.
+//! Every safeguard in the source has a name, and the list contains every name.
 //!
-//! The source is read as text: whatever syncs, fences, or compares something with a checksum, and does not stand in
-//! `removable!`, `holds!` or `fails!`, is found, or is among the exceptions below with the reason why.
+//! The source is read as text. Each call that syncs or fences, and each comparison with a checksum,
+//! must be inside `removable!`, `holds!` or `fails!`, or in the list of exceptions below with a
+//! reason.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,16 +10,16 @@ use std::path::{Path, PathBuf};
 
 use pongo_torture::safeguards::ALL;
 
-/// Calls that protect something, wherever they stand.
+/// Calls that are safeguards wherever they occur.
 const CALLS: [&str; 8] =
     ["sync", "sync_dir", "sync_all", "sync_data", "sync_parent", "sync_files", "fence", "page_is_sealed"];
 
-/// Words of names: what is compared with one that has such a word is a checksum, or what was found where something was
-/// expected.
+/// Words in names: a comparison with a name that contains such a word compares a checksum, or a
+/// found value with an expected one.
 const COMPARED: [&str; 8] =
     ["sum", "sums", "checksum", "digest", "fingerprint", "strong_count", "identity", "horizon"];
 
-/// Places that look like safeguards and are none, or that stand in one: file, what stands there, why.
+/// Places that look like safeguards and are not, or that are part of one: file, code, reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("pongo-core/src/space/mod.rs", "self.storage.sync_dir(&self.dir)", "each caller is wrapped"),
     ("pongo-core/src/space/mod.rs", "chunk.sync(&*self.storage)", "each caller is wrapped"),
@@ -55,11 +56,12 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("src/indexes.rs", "index.sync(table.moment())", "each sync in it is wrapped"),
 ];
 
-/// One product file: its path in the repository, and its text without comments, tests, and what strings say.
+/// One product file: its path in the repository, and its text without comment lines and test
+/// modules.
 struct Source {
     path: String,
     text: String,
-    /// What stands in `removable!`, `holds!` and `fails!`.
+    /// Ranges of the text inside `removable!`, `holds!` and `fails!`.
     wrapped: Vec<std::ops::Range<usize>>,
     names: Vec<String>,
 }
@@ -79,8 +81,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// All product files: those of the storage, which is what syncs are made of, are left out but for two that see to space, and so are
-/// tests.
+/// Returns all product files, without tests and without the files of the storage layer, which
+/// implements the syncs, except for two of them that manage space.
 fn sources() -> Vec<Source> {
     let root = repository();
     let mut found = Vec::new();
@@ -94,7 +96,7 @@ fn sources() -> Vec<Source> {
             && !["file_system.rs", "words.rs"].iter().any(|name| path.ends_with(name))
             || path.ends_with("/tests.rs")
             || path == "crates/pongo-core/src/guard.rs"
-            // Fences of the model checker, not of the store.
+            // Contains fences of the model checker, not of the store.
             || path == "crates/pongo-core/src/sync/modelled.rs"
     };
     found
@@ -134,7 +136,7 @@ impl Source {
         self.wrapped.iter().any(|range| range.contains(&at))
     }
 
-    /// Where something stands that protects, whether it has a name or not.
+    /// Returns the positions of all safeguards, with and without a name.
     fn safeguards(&self) -> Vec<usize> {
         let mut found = Vec::new();
         let bytes = self.text.as_bytes();
@@ -156,7 +158,7 @@ impl Source {
         found
     }
 
-    /// Whether either side of the sign at `at` speaks of a checksum.
+    /// Returns whether either side of the operator at `at` names a checksum.
     fn compares_sums(&self, at: usize) -> bool {
         const ENDS: [char; 6] = [';', '{', '}', '|', '&', ','];
         let from = self.text[..at].rfind(ENDS).map_or(0, |end| end + 1);

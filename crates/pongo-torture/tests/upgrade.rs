@@ -1,9 +1,9 @@
-//! A process that has a store of an older format open alone upgrades it. Power is cut, or the process is
-//! killed, at every operation of the upgrade: the result is a store of the old version or of the new one,
-//! with every row.
+//! A process that has a store of an older format open alone upgrades it. Power is cut, or the
+//! process is killed, at every operation of the upgrade: the result is a store of the old version
+//! or of the new one, with every row.
 //!
-//! The stores are the fixtures of `tests/format.rs`. A failure names the operation and the draw; `PONGO_SEED`
-//! selects other draws.
+//! The stores are the fixtures of `tests/format.rs`. A failure names the operation and the draw;
+//! `PONGO_SEED` selects other draws.
 
 #[path = "../../../tests/format/packed.rs"]
 mod packed;
@@ -56,7 +56,8 @@ fn versions(image: &Image) -> Vec<u32> {
     slots.into_iter().map(|page| (word(page + 8) >> 32) as u32).collect()
 }
 
-/// Opens an image and compares its content. `deep`: also verifies it, writes to it and opens it again.
+/// Opens an image and compares its content. `deep`: also verifies it, writes to it and opens it
+/// again.
 fn survives(image: &Image, world: &World, deep: bool) -> Result<(), String> {
     let disk = image.disk();
     let process = disk.process();
@@ -93,8 +94,8 @@ fn cut_upgrades(test: &str, name: &str, done: &[&[&[Step]]]) {
     let at = Arc::clone(&tried);
     let expected = world.clone();
     disk.watch(move |moment| {
-        // Tests every operation on `super` and the journal, and a sample of the others, most of which store
-        // marks.
+        // Tests every operation on `super` and the journal, and a sample of the others, most of
+        // which store marks.
         let decides = ["super", "journal"].iter().any(|path| moment.path().starts_with(path));
         let mut some = Random(seed ^ moment.number());
         if is_volatile(moment.path()) || !(decides || some.below(16) < size()) {
@@ -153,8 +154,8 @@ fn an_upgrade_leaves_a_sound_store() {
     let store = options().open_on(disk.process().storage()).unwrap();
     compare(&store, &World::after(FIRST)).unwrap();
     drop(store);
-    // A damaged index is not kept: after the upgrade, nothing would compare it with the checksum written at
-    // the close.
+    // A damaged index is not kept: after the upgrade, nothing would compare it with the checksum
+    // written at the close.
     let disk = fixture("v1.closed");
     let file = disk.inner().open("hash/trips/1-0.piece").unwrap();
     let mut bytes = vec![0; file.len().unwrap() as usize];

@@ -1,5 +1,5 @@
-//! The world itself: random transactions on stores in memory, with nothing that goes wrong. If this fails, what the other
-//! tests say means nothing.
+//! Test of the model: random transactions on stores in memory, without failures. If this test
+//! fails, the results of the other tests are meaningless.
 
 use std::sync::Arc;
 

@@ -1,14 +1,14 @@
-//! The macros where nothing is called what it usually is: it compiles, or the test fails.
+//! The macros in a crate where no name has its usual meaning. The test is that it compiles.
 //!
-//! The crate is renamed, there is no prelude, and types, modules, constants and macros with the names that generated code
-//! could be tempted to use mean something else. Only the types `u8` and `usize`
-//! and a constant `bytes` are left alone, which zerocopy's own derives need as they are.
+//! The crate is renamed, there is no prelude, and types, modules, constants and macros with names
+//! that generated code might use mean something else. Only the types `u8` and `usize` and a
+//! constant `bytes` keep their meaning, because zerocopy's derives need them.
 
 #![no_implicit_prelude]
 #![forbid(unsafe_code)]
 #![deny(warnings)]
 
-/// Names that are in the way of generated code.
+/// Names that generated code could conflict with.
 #[allow(
     non_camel_case_types,
     non_upper_case_globals,
@@ -65,7 +65,7 @@ mod shadowed {
         () => {};
     }
 
-    /// One key field.
+    /// A record with one key field.
     #[::renamed::record]
     #[pongo(table = "single", crate = "renamed")]
     struct Single {
@@ -77,7 +77,7 @@ mod shadowed {
         tail: ::renamed::Text,
     }
 
-    /// Several, with names that the generated functions use themselves.
+    /// A record with several key fields, whose names the generated functions use themselves.
     #[::renamed::record]
     #[pongo(crate = "::renamed", unique(value, bytes))]
     struct Several {
@@ -90,7 +90,7 @@ mod shadowed {
         value: ::renamed::Timestamp,
     }
 
-    /// A key that is no field, and fields with the names of those in front.
+    /// A record with an external key, and fields with the names of those that are generated.
     #[::renamed::record]
     #[pongo(table = "external", key = "external", crate = "renamed")]
     pub struct External {
@@ -100,7 +100,7 @@ mod shadowed {
         digest: [::core::primitive::u8; 8],
     }
 
-    /// A field of others.
+    /// A record that is a field of other records.
     #[::renamed::record]
     #[pongo(crate = "renamed")]
     pub struct Nested {
@@ -108,7 +108,7 @@ mod shadowed {
         value: ::core::primitive::f64,
     }
 
-    /// An enum, by the derive alone.
+    /// An enum that uses the derive alone.
     #[derive(
         ::core::clone::Clone,
         ::core::marker::Copy,
@@ -137,17 +137,17 @@ mod shadowed {
     }
 }
 
-/// A record that a macro writes.
+/// Defines a record in a macro.
 macro_rules! written {
     ($name:ident { $($field:ident: $ty:ty),* }) => {
-        /// Written by a macro.
+        /// A record that a macro defines.
         #[::renamed::record]
         #[pongo(crate = "renamed")]
         pub struct $name {
             #[pongo(key)]
             id: ::core::primitive::u64,
             $(
-                /// A field.
+                /// A field of the record.
                 pub $field: $ty,
             )*
         }
@@ -156,7 +156,7 @@ macro_rules! written {
 
 written!(Written { price: f64, count: i64 });
 
-/// Uses what was generated.
+/// Uses the generated code.
 #[must_use]
 pub fn tables() -> [&'static str; 3] {
     let [one, two] = shadowed::tables();
@@ -170,7 +170,7 @@ mod tests {
         ::std::assert_eq!(crate::tables(), ["single", "several", "written"]);
     }
 
-    /// A program in a crate of its own: only what the renamed crate exports.
+    /// A program in a separate crate that uses only the exports of the renamed crate.
     #[test]
     fn a_store_keeps_what_another_crate_defines()
     -> ::std::result::Result<(), ::std::boxed::Box<dyn ::std::error::Error>> {

@@ -1,9 +1,11 @@
-//! Builds the program of `base/` against the library of this working tree and against that of another commit.
+//! Builds the program of `base/` against the library of this working tree and against that of
+//! another commit.
 //!
-//! Both builds see the same paths: the library is reached through a link, `target/base-build/source`, next to
-//! the program. Symbols and the order of functions depend on paths, so the same source gives the same code.
-//! Each of the two builds has its own target folder, which is kept for the next run; the checkout of the
-//! commit is removed after its program is built.
+//! Both builds see the same paths: they reach the library through a link,
+//! `target/base-build/source`, next to the program. Symbols and the order of functions depend on
+//! paths, so the same source results in the same code. Each of the two builds has a separate target
+//! folder, which is kept for the next run; the checkout of the commit is removed after its program
+//! is built.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -56,16 +58,16 @@ fn subject(repository: &Path, commit: &str) -> Result<String> {
 fn git(repository: &Path, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("git");
     command.arg("-C").arg(repository).args(arguments);
-    // git sets these variables when it runs this program, in a hook for instance; they would name another
-    // repository.
+    // git sets these variables when it runs this program, for example in a hook; they would refer
+    // to another repository.
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(variable);
     }
     Ok(output(&mut command, Path::new("git"))?.trim_end().to_owned())
 }
 
-/// A worktree of a commit, removed when the value is dropped. One that an interrupted run left is removed
-/// first.
+/// A worktree of a commit, removed when the value is dropped. A worktree that an interrupted run
+/// left is removed first.
 struct Checkout<'a> {
     repository: &'a Path,
     path: PathBuf,
@@ -76,8 +78,8 @@ impl<'a> Checkout<'a> {
         let checkout = Checkout { repository, path };
         checkout.remove();
         let path = checkout.path.to_string_lossy();
-        // `--force` twice: this also replaces a locked worktree that git still lists although its folder is
-        // gone.
+        // `--force` twice also replaces a locked worktree that git still lists although its folder
+        // no longer exists.
         git(repository, &["worktree", "add", "--force", "--force", "--detach", "--quiet", &path, commit])?;
         Ok(checkout)
     }
@@ -95,8 +97,8 @@ impl Drop for Checkout<'_> {
     }
 }
 
-/// Builds the program against the library in `source`, in release mode, with that library's lock file and
-/// profile.
+/// Builds the program against the library in `source`, in release mode, with that library's lock
+/// file and profile.
 fn build(source: &Path, program: &Path, work: &Path, name: &str) -> Result<PathBuf> {
     let link = work.join("source");
     if link.is_symlink() {
@@ -215,7 +217,8 @@ mod tests {
         assert!(other.1.ends_with(" the first"), "{}", other.1);
         assert_eq!((worktrees(), folder.path().join("target/base-build/checkout").exists()), (1, false));
 
-        // A rebuild follows the working tree and the commit, although the target folders still exist.
+        // A rebuild follows the working tree and the commit, although the target folders still
+        // exist.
         git(folder.path(), &["checkout", "--quiet", "src/lib.rs"]).unwrap();
         let (first, other) = both_of(folder.path(), &base, "HEAD").unwrap();
         assert_eq!((says(&first).trim(), says(&other).trim()), ("1", "1"));
@@ -223,7 +226,7 @@ mod tests {
 
         let error = both_of(folder.path(), &base, "nowhere").unwrap_err();
         assert!(error.to_string().contains("no commit \"nowhere\""), "{error:#}");
-        // If the program does not compile against a library, the checkout is removed all the same.
+        // The checkout is removed even if the program does not compile against a library.
         fs::write(base.join("main.rs"), "fn main() { println!(\"{}\", pongo::ABSENT); }\n").unwrap();
         assert!(both_of(folder.path(), &base, "HEAD").is_err());
         assert_eq!(worktrees(), 1);

@@ -1,9 +1,9 @@
 //! Instructions of one operation, counted by valgrind's callgrind.
 //!
-//! The program runs each load twice, with its operations within one function. Callgrind counts only while a
-//! thread is in that function, and writes a file each time the function returns; the smaller of the two
-//! counts is compared. Other threads and processes, such as the background thread of the ordered indexes, are
-//! not counted.
+//! The program runs each load twice, with its operations within one function. Callgrind counts only
+//! while a thread is in that function, and writes a file each time the function returns; the
+//! smaller of the two counts is compared. Other threads and processes, such as the background
+//! thread of the ordered indexes, are not counted.
 
 use std::fs;
 use std::path::Path;
@@ -21,14 +21,15 @@ pub(crate) fn available() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
-/// Counts the instructions of one operation of each load, with `rows` rows in the main table. Creates and
-/// removes `folder`.
+/// Counts the instructions of one operation of each load, with `rows` rows in the main table.
+/// Creates and removes `folder`.
 pub(crate) fn count(program: &Program, loads: &[&str], rows: u64, folder: &Path) -> Result<Vec<f64>> {
     fs::create_dir(folder)?;
     let written = folder.join("counts");
     let mut command = Command::new("valgrind");
     command
-        // Without fair scheduling, a thread that polls for another one can keep it from ever finishing.
+        // Without fair scheduling, a thread that polls for another one can prevent it from
+        // finishing.
         .args(["--quiet", "--tool=callgrind", "--fair-sched=yes"])
         .args([format!("--toggle-collect={TIMED}"), format!("--dump-after={TIMED}")])
         .arg(format!("--callgrind-out-file={}", written.display()))
@@ -53,8 +54,8 @@ pub(crate) fn count(program: &Program, loads: &[&str], rows: u64, folder: &Path)
     Ok(counts)
 }
 
-/// Returns the sum of a callgrind file, if callgrind wrote it because the function returned and the sum is
-/// positive.
+/// Returns the sum of a callgrind file, if callgrind wrote it because the function returned and the
+/// sum is positive.
 fn instructions(text: &str) -> Option<f64> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     field("desc: Trigger:").filter(|trigger| trigger.contains(TIMED))?;

@@ -1,12 +1,14 @@
-//! `figures --base COMMIT`: compares this working tree with another commit, on one machine, alternately.
+//! `figures --base COMMIT`: compares this working tree with another commit, on one machine,
+//! alternately.
 //!
-//! Times of one run cannot be compared with those of another: the machine, its disk and other programs vary
-//! by more than the changes to be measured. So the library of both commits is built with one small program
-//! (`base/` beside `src/`), and both run each load within the same seconds. The spread is the variation from
-//! round to round; a change counts if it is larger. If it is not, and valgrind is installed, the number of
-//! instructions of one operation decides, which other programs do not affect.
+//! Times of one run cannot be compared with those of another run: the machine, its disk and other
+//! programs vary by more than the changes to be measured. Therefore the library of each commit is
+//! linked into the same small program (`base/` beside `src/`), and both programs run each load
+//! within the same seconds. The spread is the variation between rounds; a change counts if it is
+//! larger than the spread. If it is not, and valgrind is installed, the number of instructions of
+//! one operation decides; other programs do not affect it.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | [`build`] | the checkout of a commit, and the program built against a library |
 //! | [`program`] | the program as a process |
@@ -34,11 +36,11 @@ use verdict::{LEAST_INSTRUCTIONS, LEAST_TIME, Rounds, Verdict};
 /// Options of a comparison.
 #[derive(Debug)]
 pub(crate) struct Comparison<'a> {
-    /// The other commit, as a git revision.
+    /// The commit to compare with, as a git revision.
     pub(crate) base: &'a str,
-    /// Two programs that are already built, to use instead of building this tree and the commit.
+    /// Two programs that are already built, used instead of building this tree and the commit.
     pub(crate) programs: &'a [PathBuf],
-    /// Names of the loads to run; all of them if it is empty.
+    /// Names of the loads to run; empty means all.
     pub(crate) only: &'a [String],
     pub(crate) rounds: usize,
     /// Sizes of the main table, each compared separately.
@@ -47,8 +49,9 @@ pub(crate) struct Comparison<'a> {
     pub(crate) callgrind: bool,
 }
 
-/// Bounds of the turns of a load in a round. Each program runs the load once in a turn, and its fastest run
-/// counts: interference of other programs makes a run slower and never faster. Short loads have more turns.
+/// Bounds of the turns of a load in a round. Each program runs the load once in a turn, and its
+/// fastest run counts: interference of other programs makes a run slower and never faster. Short
+/// loads have more turns.
 const LEAST_TURNS: usize = 2;
 const MOST_TURNS: usize = 6;
 
@@ -58,7 +61,8 @@ const ENOUGH: Duration = Duration::from_millis(400);
 /// Rows of the main table when instructions are counted, which is some fifty times slower.
 const ROWS_COUNTED: u64 = 20_000;
 
-/// Number of times that instructions are counted, each in a new process; doubled for loads that differ.
+/// Number of times that instructions are counted, each in a new process; doubled for loads that
+/// differ.
 const COUNTS: usize = 3;
 
 /// A load and its measurements.
@@ -85,7 +89,8 @@ impl Compared {
     }
 }
 
-/// Builds both programs, runs them alternately and prints the tables. Returns whether a load became worse.
+/// Builds both programs, runs them alternately and prints the tables. Returns whether a load became
+/// worse.
 pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
     let (first, base) = programs(comparison, place.folder())?;
     let loads = first.loads()?;
@@ -129,8 +134,8 @@ pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
             .collect();
         let mut all: Vec<&mut Compared> = compared.iter_mut().collect();
         rounds(&mut all, 0..comparison.rounds, both, rows, place)?;
-        // A program compared with itself is outside the spread in one of fifty loads, and there are two dozen
-        // loads, so loads that differ are measured again.
+        // A program compared with itself is outside the spread in one of fifty loads, and there are
+        // two dozen loads, so loads that differ are measured again.
         let mut doubtful: Vec<&mut Compared> =
             all.into_iter().filter(|one| one.by_time() != Verdict::Within).collect();
         if !doubtful.is_empty() {
@@ -143,8 +148,8 @@ pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
     Ok(worse)
 }
 
-/// Copies both programs to paths of the same length: the length of the arguments moves the stack, and that
-/// affects the speed of some loops.
+/// Copies both programs to paths of the same length: the length of the arguments moves the stack,
+/// and that affects the speed of some loops.
 fn programs(comparison: &Comparison<'_>, folder: &Path) -> Result<(Program, Program)> {
     let ((first, first_title), (base, base_title)) = match comparison.programs {
         [first, base] => {
@@ -163,7 +168,8 @@ fn programs(comparison: &Comparison<'_>, folder: &Path) -> Result<(Program, Prog
     Ok((install(&first, "first", first_title)?, install(&base, "other", base_title)?))
 }
 
-/// Counts the instructions of the loads by both programs, for each load in which they can be counted.
+/// Counts the instructions of the loads by both programs, for each load in which they can be
+/// counted.
 fn count(loads: &[Load], programs: [&Program; 2], place: &Place) -> Result<Vec<Option<Rounds>>> {
     let folder = place.folder().join("counts");
     let mut counted: Vec<Option<Rounds>> =
@@ -190,8 +196,8 @@ fn count(loads: &[Load], programs: [&Program; 2], place: &Place) -> Result<Vec<O
     Ok(counted)
 }
 
-/// Adds rounds to each load. Each round has new processes and new stores, so that the spread includes what
-/// differs between processes by chance (pages of memory, places on the disk).
+/// Adds rounds to each load. Each round has new processes and new stores, so that the spread
+/// includes what differs between processes by chance (pages of memory, places on the disk).
 fn rounds(
     compared: &mut [&mut Compared],
     rounds: std::ops::Range<usize>,

@@ -36,8 +36,8 @@ impl Program {
     }
 }
 
-/// Runs a command and returns its standard output. If the command fails, the error contains its standard
-/// error.
+/// Runs a command and returns its standard output. If the command fails, the error contains its
+/// standard error.
 pub(crate) fn output(command: &mut Command, name: &Path) -> Result<String> {
     let output =
         command.stdin(Stdio::null()).output().with_context(|| format!("starting {}", name.display()))?;
@@ -116,7 +116,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both calls fail only if the process has already ended, which is the desired state.
+        // Both calls fail only if the process has already ended, which is fine.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

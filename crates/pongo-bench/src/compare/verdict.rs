@@ -11,16 +11,16 @@ pub(crate) enum Verdict {
     Worse,
 }
 
-/// Relative differences of time up to this are ignored: the same code, moved by a few bytes, can differ by as
-/// much.
+/// Relative differences of time up to this are ignored: identical code, moved by a few bytes, can
+/// differ by this much.
 pub(crate) const LEAST_TIME: f64 = 0.01;
 
-/// Relative differences of instructions up to this are ignored. They hardly vary by chance, but hash maps
-/// have random seeds.
+/// Relative differences of instructions up to this are ignored. They hardly vary by chance, but
+/// hash maps have random seeds.
 pub(crate) const LEAST_INSTRUCTIONS: f64 = 0.02;
 
-/// One of this many ratios is left out of the spread at each end, as another program may have disturbed the
-/// round.
+/// Divisor of the number of ratios that are excluded from the spread at each end, because another
+/// program may have disturbed the round.
 const ONE_OF: usize = 9;
 
 /// Nanoseconds or instructions of an operation by both programs, by round.
@@ -37,11 +37,12 @@ pub(crate) struct Summary {
     pub(crate) first: f64,
     /// Median of the base.
     pub(crate) base: f64,
-    /// Median of the rounds' ratios, first / base: above 1, the first takes longer. Both programs of a round
-    /// run on the machine in the same state, so this ratio excludes its drift, unlike the ratio of the
-    /// medians.
+    /// Median of the rounds' ratios, first / base: above 1, the first takes longer. Both programs
+    /// of a round run on the machine in the same state, so this ratio excludes its drift, unlike
+    /// the ratio of the medians.
     pub(crate) ratio: f64,
-    /// The spread: the lowest and the highest of the rounds' ratios, without one in nine at each end.
+    /// The spread: the lowest and the highest of the rounds' ratios, without one in nine at each
+    /// end.
     pub(crate) low: f64,
     pub(crate) high: f64,
 }
@@ -56,7 +57,7 @@ impl Rounds {
     /// Computes medians and spread. ([`median`] sorts its argument.)
     ///
     /// # Panics
-    /// If there is no round.
+    /// Panics if there is no round.
     pub(crate) fn summary(&self) -> Summary {
         let first = median(&mut self.first.clone());
         let base = median(&mut self.base.clone());
@@ -70,8 +71,8 @@ impl Rounds {
 }
 
 impl Summary {
-    /// Judges the difference: it counts if the whole spread shows it and the ratio differs from 1 by more
-    /// than `least`.
+    /// Judges the difference: it counts if the whole spread is on one side of 1 and the ratio
+    /// differs from 1 by more than `least`.
     pub(crate) fn verdict(&self, least: f64) -> Verdict {
         if self.low > 1.0 && self.ratio > 1.0 + least {
             Verdict::Worse

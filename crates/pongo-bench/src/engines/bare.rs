@@ -1,8 +1,10 @@
-//! The floor of every durable commit: a `pwrite` of the rows and one `fdatasync`, into a file that is already there.
+//! The lower bound of every durable commit: a `pwrite` of the rows and one `fdatasync`, to an
+//! existing file.
 //!
-//! The file is written with zeros and synced before it is used, as PongoDB's journal segments are: `fallocate` alone
-//! would leave unwritten extents, whose first write changes the file system's metadata and costs a longer sync. It holds
-//! 64 MiB and is begun again from its start when it is full. There is no index, no checksum and no way to read.
+//! The file is filled with zeros and synced before it is used, like PongoDB's journal segments:
+//! `fallocate` alone would leave unwritten extents, whose first write changes the file system's
+//! metadata and makes the sync slower. The file has 64 MiB, and writing restarts at its beginning
+//! when it is full. There is no index, no checksum and no way to read.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -18,7 +20,7 @@ use crate::trade::{Key, Trade};
 
 const BYTES: u64 = 64 << 20;
 
-/// See the module.
+/// The bare file; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "bare",
     title: "bare pwrite + fdatasync",

@@ -1,11 +1,11 @@
 //! fjall, an LSM tree.
 //!
-//! - One keyspace with default options, 48-byte values behind 16-byte keys.
-//! - The load is one insert a row and one `persist(SyncAll)`: a batch of all rows would have to be held in memory.
-//!   Flushing and compaction go on in fjall's own threads, during the load and after it.
-//! - A commit is a batch. `Sync` is `PersistMode::SyncData` (`fdatasync`), `Relaxed` is `PersistMode::Buffer`: the bytes
-//!   are with the operating system, as with PongoDB.
-//! - Look-ups and the scan run on a snapshot.
+//! - One keyspace with default options, 48-byte values under 16-byte keys.
+//! - The load is one insert per row and one `persist(SyncAll)`: a batch of all rows would have to
+//!   be held in memory. fjall's threads flush and compact during the load and after it.
+//! - A commit is a batch. `Sync` is `PersistMode::SyncData` (`fdatasync`), `Relaxed` is
+//!   `PersistMode::Buffer`: the bytes have been handed to the operating system, as with PongoDB.
+//! - Lookups and the scan run on a snapshot.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 use crate::engine::{Durability, Engine, Entry, Found};
 use crate::trade::{Key, Trade, value_of_tail};
 
-/// See the module.
+/// fjall; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "fjall",
     title: "fjall 3.1",

@@ -1,14 +1,19 @@
 //! LMDB through heed.
 //!
-//! - Keys are the 16 bytes, values the record's other 48: the key is stored once, which is the best an LMDB user can do.
-//! - The map is 64 GiB large, as users set it who do not want to think of it again; the file grows only with its pages.
-//! - Flags are the defaults: no `MDB_WRITEMAP`, read-ahead on, full sync on commit. A relaxed commit is one under
-//!   `MDB_NOSYNC`, set while nothing else runs: data are in the page cache then and survive the process, as with PongoDB.
-//! - The load is one write transaction with `put` in the order the rows come in (`MDB_APPEND` needs sorted keys).
-//! - Look-ups run in one read transaction, the scan and ranges through a cursor; values are read where they lie in the map.
-//! - A load in key order uses `MDB_APPEND`, which fills pages whole.
-//! - The index of postings is a second database, `MDB_DUPSORT | MDB_DUPFIXED`, from the account to the keys of its rows; both are
-//!   written in one transaction.
+//! - The 16 bytes of the key are the key, the record's other 48 the value: the key is stored once,
+//!   which is the best that an LMDB user can do.
+//! - The map has 64 GiB, a size that users choose to avoid resizing it; the file grows only with
+//!   its pages.
+//! - Flags are the defaults: no `MDB_WRITEMAP`, read-ahead on, full sync on commit. A relaxed
+//!   commit runs under `MDB_NOSYNC`, which is set while nothing else runs: the data is in the page
+//!   cache then and survives the process, as with PongoDB.
+//! - The load is one write transaction with `put` in the order of the rows (`MDB_APPEND` needs
+//!   sorted keys).
+//! - Lookups run in one read transaction, the scan and ranges through a cursor; values are read in
+//!   place in the map.
+//! - A load in key order uses `MDB_APPEND`, which fills pages completely.
+//! - The index of postings is a second database, `MDB_DUPSORT | MDB_DUPFIXED`, from the account to
+//!   the keys of its rows; both are written in one transaction.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -22,7 +27,7 @@ use crate::indexed::{Indexed, Posting};
 use crate::ordered::Ordered;
 use crate::trade::{Key, Trade, value_of_tail};
 
-/// See the module.
+/// LMDB; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "lmdb",
     title: "LMDB (heed 0.22)",
@@ -42,7 +47,7 @@ struct Lmdb {
 fn environment(folder: &Path) -> Result<Env> {
     let mut options = EnvOpenOptions::new();
     options.map_size(64 << 30).max_dbs(2);
-    // SAFETY: the folder is this run's own, and nothing but LMDB writes to the files in it.
+    // SAFETY: the folder belongs to this run, and only LMDB writes to the files in it.
     Ok(unsafe { options.open(folder) }?)
 }
 
@@ -112,8 +117,8 @@ impl Engine for Lmdb {
 
 fn sync_commits(env: &Env, sync: bool) -> Result<()> {
     let mode = if sync { FlagSetMode::Disable } else { FlagSetMode::Enable };
-    // SAFETY: no transaction is open, no other thread uses the environment, and a store that a power cut would
-    // leave broken is thrown away with the run.
+    // SAFETY: no transaction is open and no other thread uses the environment. A power cut could
+    // corrupt the store in this mode, but the store is deleted at the end of the run.
     unsafe { env.set_flags(EnvFlags::NO_SYNC, mode) }?;
     Ok(())
 }
@@ -145,7 +150,7 @@ impl Ordered for Lmdb {
     }
 }
 
-/// Postings, and by account their keys.
+/// A store of postings, and an index from accounts to their keys.
 struct LmdbPostings {
     env: Env,
     postings: Database<Bytes, Bytes>,
@@ -211,15 +216,15 @@ impl Indexed for LmdbPostings {
 
 impl Drop for LmdbPostings {
     fn drop(&mut self) {
-        // As of the other store.
+        // See `Drop for Lmdb`.
         let _ = self.env.force_sync();
     }
 }
 
 impl Drop for Lmdb {
     fn drop(&mut self) {
-        // What relaxed commits left to the system is made durable, so that closing means the same for all engines. A
-        // failure shows in the next open.
+        // Data of relaxed commits that is still in the page cache is made durable, so that closing
+        // means the same for all engines. A failure is detected at the next open.
         let _ = self.env.force_sync();
     }
 }

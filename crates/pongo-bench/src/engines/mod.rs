@@ -1,4 +1,5 @@
-//! The engines, one a module. Each module's documentation says how the engine is set up and why.
+//! The engines, one module each. Each module documents the configuration of its engine and the
+//! reasons for it.
 
 pub(crate) mod bare;
 pub(crate) mod fjall;

@@ -1,9 +1,10 @@
-//! native_db: typed structs on redb 2, the peer nearest to PongoDB's face.
+//! native_db: typed structs on redb 2, the store whose API is closest to PongoDB's.
 //!
-//! - The struct has the fields of [`Trade`], its key as a `u128` primary key; it is encoded by native_model's default,
-//!   bincode 1.3, and decoded whole at every read: that is its way of reading.
-//! - It offers no durability but the sync of redb's default, so it has no relaxed figure.
-//! - The load is one write transaction; look-ups and the scan run in one read transaction.
+//! - The struct has the fields of [`Trade`], with its key as a `u128` primary key. native_model's
+//!   default, bincode 1.3, encodes it, and every read decodes the whole struct; native_db has no
+//!   other way to read.
+//! - Its only durability is the sync of redb's default, so it has no relaxed figure.
+//! - The load is one write transaction; lookups and the scan run in one read transaction.
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::{Durability, Engine, Entry, Found};
 use crate::trade::{Key, Trade};
 
-/// See the module.
+/// native_db; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "native_db",
     title: "native_db 0.8",

@@ -1,9 +1,10 @@
 //! PongoDB, with default options.
 //!
-//! - The table's rows are [`Trade`]s as they are; look-ups give `&Trade`, the scan runs over `&[Trade]`.
-//! - The load is one write transaction with `extend`, straight to chunks; its commit syncs them, hash index included.
-//! - Ordered indexes are kept as by default: by a thread of the store's own, and at the close. [`UNORDERED`] is a store
-//!   without.
+//! - The table's rows are unchanged [`Trade`]s; lookups return `&Trade`, the scan reads `&[Trade]`.
+//! - The load is one write transaction with `extend`, directly to chunks; its commit syncs them,
+//!   including the hash index.
+//! - Ordered indexes are maintained as by default: by a thread of the store, and at the close.
+//!   [`UNORDERED`] is a store without them.
 //! - A commit puts its rows one by one in one transaction.
 
 use std::fs;
@@ -21,7 +22,7 @@ use crate::indexed::{Indexed, Posting};
 use crate::ordered::{Ordered, Scans};
 use crate::trade::{Key, Trade};
 
-/// See the module.
+/// PongoDB; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "pongo",
     title: "**PongoDB**",
@@ -33,7 +34,7 @@ pub(crate) const ENTRY: Entry = Entry {
     cut_power: Some(cut_power),
 };
 
-/// See the module.
+/// PongoDB without ordered indexes; see the module documentation.
 pub(crate) const UNORDERED: Entry = Entry {
     name: "pongo_unordered",
     title: "PongoDB without ordered indexes",
@@ -51,18 +52,18 @@ fn place(folder: &Path) -> PathBuf {
 }
 
 fn open(folder: &Path) -> Result<Box<dyn Engine>> {
-    // SAFETY: the folder is this run's own, and nothing but PongoDB writes to the files in it.
+    // SAFETY: the folder belongs to this run, and only PongoDB writes to the files in it.
     let store = unsafe { Store::open(place(folder)) }?;
     Ok(Box::new(Pongo { store }))
 }
 
 fn open_unordered(folder: &Path) -> Result<Box<dyn Engine>> {
-    // SAFETY: as for `open`.
+    // SAFETY: as in `open`.
     let store = unsafe { Options::new().ordered(false).open(place(folder)) }?;
     Ok(Box::new(Pongo { store }))
 }
 
-/// The journal's size: recovery reads at most that.
+/// Returns the size of the journal, which bounds what recovery reads.
 fn journal_bytes(folder: &Path) -> Result<u64> {
     let mut bytes = 0;
     for segment in fs::read_dir(place(folder).join("journal"))? {
@@ -71,7 +72,8 @@ fn journal_bytes(folder: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// After a power cut nothing in `control` and `hash/` is trusted; without them an open does the same work.
+/// Removes `control` and `hash/`: nothing in them is trusted after a power cut, so an open without
+/// them does the same work.
 fn cut_power(folder: &Path) -> Result<()> {
     let store = place(folder);
     fs::remove_dir_all(store.join("hash")).context("taking the hash index away")?;
@@ -230,7 +232,7 @@ struct PongoPostings {
 }
 
 fn open_indexed(folder: &Path) -> Result<Box<dyn Indexed>> {
-    // SAFETY: as for `open`.
+    // SAFETY: as in `open`.
     let store = unsafe { Store::open(place(folder)) }?;
     Ok(Box::new(PongoPostings { store }))
 }

@@ -1,10 +1,12 @@
 //! redb.
 //!
-//! - A table of `[u8; 16]` keys and `[u8; 48]` values: fixed widths, which redb stores without lengths.
-//! - The cache is the default of 1 GiB; all rows fit at 10 M.
-//! - `Sync` is `Durability::Immediate` with one-phase commit, the default. `Relaxed` is `Durability::None`: such commits
-//!   are kept in redb's own cache, so they do not survive the process, which PongoDB's do.
-//! - The load is one write transaction; look-ups run in one read transaction, the scan through `iter`.
+//! - A table of `[u8; 16]` keys and `[u8; 48]` values: fixed widths, which redb stores without
+//!   lengths.
+//! - The cache has the default size of 1 GiB; all rows fit at 10 M.
+//! - `Sync` is `Durability::Immediate` with one-phase commit, the default. `Relaxed` is
+//!   `Durability::None`: such commits are kept in redb's own cache, so they do not survive the
+//!   process, unlike those of PongoDB.
+//! - The load is one write transaction; lookups run in one read transaction, the scan uses `iter`.
 //! - The index of postings is a multimap table from the account to the keys of its rows.
 
 use std::path::Path;
@@ -16,7 +18,7 @@ use crate::engine::{Durability, Engine, Entry, Found};
 use crate::indexed::{Indexed, Posting};
 use crate::trade::{Key, Trade, value_of_tail};
 
-/// See the module.
+/// redb; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "redb",
     title: "redb 4.4",
@@ -96,7 +98,7 @@ impl Engine for Redb {
     }
 }
 
-/// Postings, and by account their keys.
+/// A store of postings, and an index from accounts to their keys.
 struct RedbPostings {
     database: Database,
 }

@@ -1,12 +1,13 @@
 //! sled 0.34.7.
 //!
-//! - The default tree and configuration, 48-byte values behind 16-byte keys.
-//! - The load is one insert a row and one `flush`: sled's transactions are closures that may run again and hold all
-//!   their writes, not made for millions of rows.
-//! - A commit is `insert`, or `apply_batch` for more than one row, then `flush` for `Sync`. Its flush is
-//!   `sync_file_range` and no real sync: rows can be lost in a power cut (FACTS.md). `Relaxed` does not flush; sled does
-//!   so every 500 ms in a thread of its own, and until then rows live in its process only.
-//! - There are no snapshots: look-ups and scans see what is there at the moment, and `snapshots` does nothing.
+//! - The default tree and configuration, 48-byte values under 16-byte keys.
+//! - The load is one insert per row and one `flush`. sled's transactions are closures that may run
+//!   several times and hold all their writes in memory; they are not suited for millions of rows.
+//! - A commit is `insert`, or `apply_batch` for more than one row, then `flush` for `Sync`. Its
+//!   flush is `sync_file_range` and not a real sync: rows can be lost in a power cut. `Relaxed`
+//!   does not flush; a thread of sled does so every 500 ms, and until then the rows exist only in
+//!   the process.
+//! - There are no snapshots: lookups and scans see the current state, and `snapshots` does nothing.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use anyhow::Result;
 use crate::engine::{Durability, Engine, Entry, Found};
 use crate::trade::{Key, Trade, value_of_tail};
 
-/// See the module.
+/// sled; see the module documentation.
 pub(crate) const ENTRY: Entry = Entry {
     name: "sled",
     title: "sled 0.34.7",

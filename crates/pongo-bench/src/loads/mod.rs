@@ -1,10 +1,10 @@
-//! Long-running loads, which show whether costs grow with everything written before instead of with the live
-//! rows only.
+//! Long-running loads, which show whether costs grow with everything written before instead of with
+//! the live rows only.
 //!
 //! | module | load |
 //! | --- | --- |
-//! | [`queue`] | jobs are put at one end and taken at the other |
-//! | [`retention`] | new rows come, and the oldest are deleted |
+//! | [`queue`] | jobs are inserted at one end and removed at the other |
+//! | [`retention`] | new rows are inserted, and the oldest are deleted |
 //! | [`versions`] | keys with hundreds of thousands of versions, and snapshots of all ages |
 
 mod queue;
@@ -54,8 +54,8 @@ pub(crate) fn run(loads: &[Load], size: Size, dir: &Path) -> Result<()> {
 /// Opens a store in a folder of this run.
 fn open(options: Options, dir: &Path) -> Result<Store> {
     std::fs::create_dir_all(dir)?;
-    // SAFETY: the folder is inside the one that belongs to this run; no other program writes, truncates or
-    // replaces files there.
+    // SAFETY: the folder is inside the one that belongs to this run; no other program writes,
+    // truncates or replaces files there.
     let store = unsafe { options.open(dir) }?;
     Ok(store)
 }
@@ -74,7 +74,8 @@ struct Tenths {
     calls: usize,
 }
 
-/// A constant amount of work. Its time shows how much of the machine other programs use at that moment.
+/// A constant amount of work. Its time shows how much of the machine other programs use at that
+/// moment.
 struct Yardstick {
     /// Each element is the index of the next one; together they are larger than the inner caches.
     next: Vec<u32>,
@@ -101,8 +102,8 @@ impl Yardstick {
     }
 }
 
-/// Duration of an operation, and the processor time that the thread used in it. Other work on the machine and
-/// waiting for the disk do not count as processor time.
+/// Duration of an operation, and the processor time that the thread used in it. Other work on the
+/// machine and waiting for the disk do not count as processor time.
 #[derive(Clone, Copy, Default)]
 struct Times {
     wall: Duration,
@@ -152,9 +153,9 @@ impl Tenths {
         Times { wall: median(|times| times.wall), processor: median(|times| times.processor) }
     }
 
-    /// Prints a line for each tenth with the median times and, in brackets, the median processor times; then
-    /// the ratio of the last tenth to the first, for each column and for the yardstick. If the yardstick
-    /// became slower, everything else did as well.
+    /// Prints a line for each tenth with the median times and, in brackets, the median processor
+    /// times; then the ratio of the last tenth to the first, for each column and for the yardstick.
+    /// If the yardstick became slower, everything else did as well.
     fn print(&self) {
         println!("{}", self.title);
         let line = |head: &str, cells: Vec<String>| println!("{head:>8} {}", cells.join(" "));

@@ -1,4 +1,5 @@
-//! A retention load: each cycle inserts a thousand rows and deletes the thousand oldest by a range of keys.
+//! A retention load: each cycle inserts a thousand rows and deletes the thousand oldest by a range
+//! of keys.
 
 use std::path::Path;
 use std::time::Instant;

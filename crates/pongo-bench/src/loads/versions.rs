@@ -1,5 +1,5 @@
-//! Versions: one key that is updated repeatedly and read in snapshots of all ages; and ten thousand keys with
-//! fifty million versions in total, of which the newest is read first after an open.
+//! Versions: one key that is updated repeatedly and read in snapshots of all ages; and ten thousand
+//! keys with fifty million versions in total, of which the newest is read first after an open.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,8 +28,8 @@ pub(super) fn run(versions: u64, all: u64, dir: &Path) -> Result<()> {
     many_keys(all, &dir.join("many"))
 }
 
-/// Prints the times in one snapshot: of the first `get` of the key, of later ones, and of a range that begins
-/// with the key.
+/// Prints the times in one snapshot: of the first `get` of the key, of later ones, and of a range
+/// that begins with the key.
 fn look(what: &str, snapshot: &Snapshot, expected: u64) -> Result<()> {
     let counters = snapshot.table::<Counter>()?;
     let get = || -> Result<()> {

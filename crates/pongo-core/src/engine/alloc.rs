@@ -1,8 +1,9 @@
-//! Rows that are filled where they will lie: [`WriteGuard::alloc`] gives out zeroed space in the chunks, behind everything
-//! that is applied or appended, and [`NewRows::keep`] makes it rows of the transaction.
+//! Rows that are filled in place: [`WriteGuard::alloc`] returns zeroed space in the chunks, after
+//! everything that is applied or appended, and [`NewRows::keep`] adds it to the transaction as
+//! rows.
 //!
-//! The commit then cites them as it cites rows that were [appended](WriteGuard::append): chunks named, synced, and only then
-//! the journal entry.
+//! The commit then references them as it references rows that were [appended](WriteGuard::append):
+//! the chunks get their names, are synced, and only then the journal entry is written.
 
 use core::ops::{Deref, DerefMut, Range};
 use core::ptr::NonNull;
@@ -18,29 +19,30 @@ use crate::space::LARGEST;
 use crate::storage::WritableMap;
 use crate::table::TableCore;
 
-/// From this many bytes on the kernel is asked to begin writing back what was filled.
+/// Size in bytes from which the kernel is asked to start writing back filled rows.
 const WRITEBACK: usize = 1 << 20;
 
-/// Rows that a transaction fills in place, before they are its own: a `[T]`. Dropping it, or leaking it, leaves no trace but
-/// the space, which the next rows of the table take; [`keep`](Self::keep) adds the rows to the transaction.
+/// Rows that a transaction fills in place, before they belong to it: a `[T]`. Dropping or leaking
+/// it leaves no trace except the space, which the next rows of the table use. [`keep`](Self::keep)
+/// adds the rows to the transaction.
 pub struct NewRows<'g, T> {
     guard: &'g WriteGuard,
     /// `None`: no rows, or they were kept.
     map: Option<WritableMap>,
-    /// Nothing else is appended to the table meanwhile: given back once the map is gone, which is dropped first.
+    /// Prevents other appends to the table. Released after the map, which is dropped first.
     appending: Appending<'g>,
     table: Arc<TableCore>,
-    /// The bytes of the space that they take.
+    /// The bytes of the space that the rows take.
     range: Range<u64>,
-    /// The map's bytes; empty if there is none.
+    /// The map's bytes; empty if there is no map.
     rows: NonNull<[T]>,
 }
 
-// SAFETY: it is a shared borrow of a guard, which is `Sync`, and a map that only it reaches, with `T`s in it: as
-// `&mut [T]`, it can be sent if `T` can.
+// SAFETY: it consists of a shared borrow of a guard, which is `Sync`, and a map containing `T`s
+// that only it can access: like `&mut [T]`, it can be sent if `T` can.
 unsafe impl<T: Send> Send for NewRows<'_, T> where WriteGuard: Sync {}
 
-// SAFETY: as `&[T]`, a shared reference to it gives out shared references to `T`s.
+// SAFETY: like `&[T]`, a shared reference to it provides only shared references to `T`s.
 unsafe impl<T: Sync> Sync for NewRows<'_, T> where WriteGuard: Sync {}
 
 impl<T> core::fmt::Debug for NewRows<'_, T> {
@@ -50,11 +52,13 @@ impl<T> core::fmt::Debug for NewRows<'_, T> {
 }
 
 impl WriteGuard {
-    /// Zeroed space for `rows` rows of a table behind those it has, in place where the storage can map files writable and
-    /// in memory where it cannot. `T`'s layout was compared with the table's.
+    /// Allocates zeroed space for `rows` rows of a table after those it has: in place where the
+    /// storage can map files writable, and in memory otherwise. `T`'s layout was compared with the
+    /// table's.
     ///
     /// # Errors
-    /// [`WriteError::NoZeroValue`] if zeros are no value of `T`; [`WriteError::Fault`] if there is no space for them.
+    /// [`WriteError::NoZeroValue`] if zeros are not a valid `T`; [`WriteError::Fault`] if there is
+    /// no space for the rows.
     pub fn alloc<T: PongoRecord>(
         &self,
         table: &Arc<TableCore>,
@@ -73,11 +77,12 @@ impl WriteGuard {
         Ok(unsafe { NewRows::over(self, appending, range, map) })
     }
 
-    /// As [`alloc`](Self::alloc), of one row that begins as a copy of a row of the table, applied or appended. The copy never
-    /// passes over the stack.
+    /// Works like [`alloc`](Self::alloc) for one row, which starts as a copy of a row of the table,
+    /// applied or appended. The copy never uses the stack.
     ///
     /// # Errors
-    /// As there, but zeros need not be a value; [`WriteError::Read`] if the row cannot be read.
+    /// As for [`alloc`](Self::alloc), but zeros need not be a valid `T`; [`WriteError::Read`] if
+    /// the row cannot be read.
     pub fn alloc_copy<T: PongoRecord>(
         &self,
         table: &Arc<TableCore>,
@@ -96,7 +101,7 @@ impl WriteGuard {
         Ok(unsafe { NewRows::over(self, appending, range, map) })
     }
 
-    /// The bytes of the space that the next `rows` rows take, zeroed.
+    /// Reserves and returns the bytes of the space that the next `rows` rows take, zeroed.
     fn room_for<T: PongoRecord>(
         &self,
         table: &Arc<TableCore>,
@@ -123,18 +128,21 @@ impl WriteGuard {
         entry.roomed.store(true, Ordering::Relaxed);
         table.space.reserve_to(end)?;
         entry.read_cut()?;
-        // SAFETY: the bytes lie behind all applied and all appended rows. While the map lives, `NewRows` has `appending`, the only
-        // right to append to this table: nothing is written there by others. It borrows the guard, so that rows are given up
-        // and chunks forgotten, which both need the guard alone, only after it. References are made to bytes below a
-        // length only (docs/UNSAFE.md).
+        // SAFETY: the bytes are after all applied and all appended rows. While the map exists,
+        // `NewRows` holds `appending`, the only right to append to this table, so nothing else
+        // writes there. `NewRows` borrows the guard; discarding rows and forgetting chunks both
+        // need exclusive access to the guard, so they can only happen after it. References are
+        // created only to bytes below a length (docs/UNSAFE.md).
         let map = unsafe { table.space.room(&(from..end)) }?;
         Ok((appending, from..end, Some(map)))
     }
 }
 
 impl<'g, T: PongoRecord> NewRows<'g, T> {
+    /// Creates the rows over a map.
+    ///
     /// # Safety
-    /// The map, which has the bytes of `range`, holds valid `T`s.
+    /// The map, which has the bytes of `range`, must contain valid `T`s.
     unsafe fn over(
         guard: &'g WriteGuard,
         appending: Appending<'g>,
@@ -144,7 +152,7 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
         let rows = map.as_mut().map_or_else(none, |map| {
             let bytes = map.bytes_mut();
             let first = NonNull::from(&mut *bytes).cast::<T>();
-            // Rows begin at multiples of their size, maps on pages.
+            // Rows begin at multiples of their size, maps at page boundaries.
             assert!(first.is_aligned(), "a row's alignment divides its size and is at most a page");
             NonNull::slice_from_raw_parts(first, bytes.len() / size_of::<T>())
         });
@@ -152,17 +160,18 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
         Self { guard, appending, table, range, map, rows }
     }
 
-    /// The transaction they will belong to. It reads what it has without them.
+    /// Returns the transaction to which the rows will belong. It reads its data without them.
     #[must_use]
     pub fn guard(&self) -> &'g WriteGuard {
         self.guard
     }
 
-    /// Adds the rows to the transaction, as if they had been [appended](WriteGuard::append), and unmaps them: it is empty
-    /// afterwards.
+    /// Adds the rows to the transaction, as if they had been [appended](WriteGuard::append), and
+    /// unmaps them. `self` is empty afterwards.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if they cannot be written, which happens only where they are in memory: then they are lost.
+    /// [`WriteError::Fault`] if they cannot be written, which happens only if they are in memory;
+    /// they are then lost.
     pub fn keep(&mut self) -> Result<(), WriteError> {
         self.guard.refuse_forked()?;
         let Some(map) = self.map.take() else { return Ok(()) };
@@ -171,7 +180,7 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
         if !map.is_in_files() {
             space.write_at(self.range.start, map.bytes())?;
         }
-        // Here their checksums are computed, from what the user stored.
+        // Computes their checksums from what the user stored.
         self.appending.note(map.bytes());
         let large = map.bytes().len() >= WRITEBACK;
         drop(map);
@@ -187,9 +196,9 @@ impl<T> Deref for NewRows<'_, T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        // SAFETY: `rows` is empty, or covers the bytes of `map`, which stay mapped until `keep` has made `rows` empty. They
-        // are aligned and valid `T`s (`over`), and nobody but `self` reaches them: the map's own references live in
-        // `keep` and `over` only.
+        // SAFETY: `rows` is empty, or covers the bytes of `map`, which stay mapped until `keep` has
+        // made `rows` empty. The bytes are aligned and valid `T`s (see `over`), and only `self` can
+        // access them: the map's own references exist only within `keep` and `over`.
         unsafe { self.rows.as_ref() }
     }
 }

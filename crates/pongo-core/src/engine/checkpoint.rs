@@ -1,8 +1,9 @@
-//! A checkpoint: everything up to a `Seq` is on disk in chunks and marks, and the super file points to a journal entry
-//! that says so. Recovery replays from there.
+//! A checkpoint: everything up to a `Seq` is on disk in chunks and marks, and the super file points
+//! to a journal entry that says so. Recovery replays from there.
 //!
-//! Order: pipeline empty; block checksums; chunks and marks synced; the entry written and synced; the super slot written
-//! and synced; only then are older segments used again.
+//! Order: the pipeline is drained; block checksums are written; chunks and marks are synced; the
+//! entry is written and synced; the super slot is written and synced; only then are older segments
+//! reused.
 
 use std::sync::Arc;
 
@@ -22,39 +23,44 @@ use crate::storage::PAGE;
 use crate::superblock::{FORMAT_VERSION, Slot};
 
 impl Engine {
-    /// Makes a checkpoint of everything applied. `clean`: the index is synced too, and this is the last thing that
-    /// happens.
+    /// Writes a checkpoint of everything applied. If `clean` is set, the index is synced too, and
+    /// no other work follows.
     pub(crate) fn checkpoint(&self, writer: &mut Writer, clean: bool) -> Result<(), WriteError> {
         self.drain()?;
         let salt = writer.journal.salt;
         if clean {
-            // Marks that are first looked at below are later than the checkpoint that is known, and no damage.
+            // Marks that are first read below may be later than the known checkpoint; they are no
+            // corruption.
             for table in self.tables_to(writer.state.tables.len())? {
                 table.outlive_baseline();
-                // And indexes would be compared with checksums that are not made yet. What is wrong with one is for its sync to say.
+                // Indexes are opened here too: opened later, they would be compared with checksums
+                // that do not exist yet. Other errors of an index are left for its sync to report.
                 if let Err(fault) = self.indexer.check(&table).map_err(super::commit::index_fault(&table))
                     && fault.is_exhausted()
                 {
                     return Err(fault.into());
                 }
             }
-            // Before the super file says so: whoever writes next must take it back, also if this process dies in between.
+            // Before the super file says so: the next writer must undo it, even if this process is
+            // killed in between.
             self.control.set_clean(true);
         }
         self.write_checkpoint(writer, clean, salt).map_err(|fault| {
-            // For want of space, a descriptor or a map: nothing is lost, and the next commit tries again.
+            // If space, a descriptor or a map is missing, nothing is lost, and the next commit
+            // retries.
             if !fault.is_full() && !fault.is_exhausted() {
                 self.poison(&format!("a checkpoint failed: {fault}"));
             }
             if clean {
-                // The store is not one that was closed in order: the next writer tries again, and whoever joins compares no index
-                // with a checksum that was not made.
+                // The store does not count as closed cleanly: the next writer retries, and a
+                // process that joins compares no index with a checksum that was not written.
                 self.control.set_clean(false);
             }
             WriteError::Fault(fault)
         })?;
         self.control.set_clean(clean);
-        // Who takes over begins in the published segment, so it is given up only after this.
+        // A process that takes over starts in the published segment, so the segment is recycled
+        // only after this.
         self.control.publish(&writer.state);
         debug_assert_eq!(
             writer.superblock.segment(),
@@ -65,19 +71,19 @@ impl Engine {
         Ok(())
     }
 
-    /// The work of a checkpoint; used by recovery as well, with the next salt.
+    /// Does the work of a checkpoint. Also used by recovery, with the next salt.
     pub(crate) fn write_checkpoint(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<(), Fault> {
         let entry = self.settle_spaces(writer, clean, salt)?;
         let mut entry = entry.encode();
         if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
-            // A recovery makes a small one: it may be there because the disk is full.
+            // A recovery creates a small segment: it may be running because the disk is full.
             let grow = salt == writer.journal.salt;
             writer.journal.salt = salt;
             writer.journal.roll(entry.len() as u64, grow)?;
             self.pipeline.note_durable(writer.journal.end());
         }
         let (pos, segment) = (writer.journal.end(), writer.journal.segment_number());
-        // Not `pos`: relaxed commits before it may be in the kernel only.
+        // Not `pos`: relaxed commits before it may be only in the kernel.
         let sum = seal(&mut entry, CHECKPOINT, salt, pos, self.pipeline.durable(), writer.state.seq);
         writer.journal.append(&entry)?;
         removable!("checkpoint.journal.sync", writer.journal.file().sync())
@@ -105,8 +111,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Sums and syncs every chunk and mark that changed since the last checkpoint. Cost: marks files that changed are read
-    /// whole, where they have pages.
+    /// Sums and syncs all chunks and marks that changed since the last checkpoint.
+    ///
+    /// Reads the allocated pages of every marks file that changed.
     fn settle_spaces(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<Checkpoint, Fault> {
         let mut checkpoint = Checkpoint { clean, ..Checkpoint::default() };
         let foreign = self.control.is_foreign_dirty();
@@ -134,7 +141,8 @@ impl Engine {
             };
             writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));
             if clean {
-                // Of a full disk too: what it should have written may be lost, and no later sync will tell.
+                // Also if the disk is full: what the index should have written may be lost, and no
+                // later sync will report it.
                 removable!("checkpoint.index.sync", self.indexer.sync(table)).map_err(|error| {
                     let index = format!("the index of table {}", table.schema().table);
                     Fault::io(Fault::SYNCING, index)(std::io::Error::other(error))
@@ -160,8 +168,8 @@ impl Engine {
         Ok(checkpoint)
     }
 
-    /// The checksums of blocks that entries of other processes cite, from the newest checkpoint on: what
-    /// these bytes were when they were written, whatever they are by now.
+    /// Reads the checksums of blocks that entries of other processes reference, from the newest
+    /// checkpoint on. They describe the bytes as they were written, whatever they are now.
     fn collect_block_sums(&self, writer: &mut Writer) -> Result<(), Fault> {
         let slot = writer.superblock.newest();
         let scanner = Scanner::begin(&self.storage, self.store, slot.salt, slot.segment, slot.checkpoint)?;
@@ -180,7 +188,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Checks the bytes behind the last summed block of each space against the checkpoint that names them.
+    /// Checks the bytes after the last summed block of each space against the checkpoint that
+    /// records their checksum.
     pub(crate) fn check_tails(&self, checkpoint: &Checkpoint) -> Result<(), Fault> {
         let tables = self.tables_to(checkpoint.tables.len())?;
         for (table, stored) in tables.iter().zip(&checkpoint.tables) {
@@ -195,12 +204,13 @@ impl Engine {
         check_tail(&self.heap, heap.state.summed, heap.state.len, heap.tail_sum)
     }
 
-    /// Begins the next segment if an entry of `len` bytes does not fit the current one.
+    /// Starts the next segment if an entry of `len` bytes does not fit the current one.
     pub(crate) fn roll_if_needed(&self, writer: &mut Writer, len: u64) -> Result<(), WriteError> {
         if writer.journal.fits(len) {
             return Ok(());
         }
-        // Of two syncs of one file at the same time only one may hear of a failure: here there is one.
+        // If two syncs of one file run at the same time, only one may report a failure: draining
+        // ensures that only one runs.
         self.drain()?;
         let end = writer.journal.end();
         writer.journal.roll(len, true)?;
@@ -208,7 +218,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The state that a checkpoint entry describes.
+    /// Returns the state that a checkpoint entry describes.
     pub(crate) fn state_of(checkpoint: &Checkpoint) -> State {
         State {
             heap: checkpoint.heap.state,
@@ -218,8 +228,8 @@ impl Engine {
     }
 }
 
-/// Stores the checksums of newly complete blocks, those that are `known` as they are, syncs what was written
-/// since `before`, and returns the checksum of the rest.
+/// Writes the checksums of newly complete blocks (taking those that are `known` without computing
+/// them), syncs what was written since `before`, and returns the checksum of the rest.
 fn settle_space(
     space: &Space,
     before: u64,
@@ -241,8 +251,8 @@ fn settle_space(
 
 fn tail_sum(space: &Space, summed: u64, end: u64) -> Result<u64, Fault> {
     let view = space.view_to(end, summed)?;
-    // SAFETY: below the applied length, under the writer lock or alone with the store: written, not written again while
-    // this runs.
+    // SAFETY: the bytes are below the applied length, and the caller holds the writer lock or is
+    // alone with the store: they were written, and are not written again while this runs.
     let bytes = if end > summed { unsafe { view.bytes(summed, end - summed) }? } else { &[] };
     Ok(checksum(bytes))
 }

@@ -1,9 +1,11 @@
-//! One transaction's way from staged bytes to acknowledged: space first, then the bytes of rows and heap, then the journal
-//! entry, then the words it describes (marks, index), then the sync, then publishing.
+//! The path of one transaction from staged bytes to acknowledgement: first space is reserved, then
+//! the bytes of rows and heap are written, then the journal entry, then the words it describes
+//! (marks, index), then the sync, then publication.
 //!
-//! Before the entry is written everything may fail and nothing has changed: bytes beyond the applied length are nobody's.
-//! After it nothing may fail for want of space, of a descriptor or of a map: only words of maps are stored to that were had
-//! before. A failure of another kind poisons the store.
+//! Before the entry is written every step may fail, and a failure changes nothing: bytes beyond the
+//! applied length are not part of the store. After it no step may fail because space, a descriptor
+//! or a map is missing: words are stored only in maps that were created before. A failure of
+//! another kind poisons the store.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,50 +29,52 @@ use crate::table::{TableCore, TableView};
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Durability {
-    /// Once it is on the disk: it survives a power cut. Commits of several threads share syncs.
+    /// Once it is on disk: it survives a power cut. Commits of several threads share syncs.
     #[default]
     Sync,
-    /// Once the kernel has it: it survives the end of the process, however violent, but a power cut may take it (and all
-    /// after it, never one before it without those after).
+    /// Once the kernel has it: it survives the end of the process, even if killed, but a power cut
+    /// may lose it. A commit is never lost without all later ones.
     Relaxed,
 }
 
-/// What a transaction does to one table.
+/// The changes of a transaction to one table.
 #[derive(Debug)]
 pub struct TableBatch<'a> {
     /// The table.
     pub table: Arc<TableCore>,
-    /// New rows, one behind the other. They follow those that were [appended](WriteGuard::append).
+    /// New rows, contiguous. They follow those that were [appended](WriteGuard::append).
     pub rows: &'a [u8],
-    /// Hashes of the keys of all new rows, appended ones first, and behind them those of their values in each unique index,
-    /// index by index.
+    /// Hashes of the keys of all new rows, appended ones first, followed by the hashes of their
+    /// values in each unique index, index by index.
     pub hashes: &'a [u64],
-    /// Pairs of a new row and the row it replaced, new rows numbered as they will be.
+    /// Pairs of a new row and the row it replaced. New rows have the numbers that they will get.
     pub previous: Vec<(RowId, RowId)>,
-    /// Rows that die, those replaced included.
+    /// Rows to delete, those replaced included.
     pub deaths: Vec<RowId>,
 }
 
-/// What a transaction does, beside the heap items that it [staged](WriteGuard::stage_heap).
+/// The changes of a transaction, except the heap items that it [staged](WriteGuard::stage_heap).
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
-    /// To tables, each at most once.
+    /// Changes to tables, each table at most once.
     pub tables: Vec<TableBatch<'a>>,
 }
 
-/// More row or heap bytes than this go to the chunks before the entry, which then cites them.
+/// Size in bytes above which row or heap bytes are written to the chunks before the entry, which
+/// then references ("cites") them instead of containing ("carrying") them.
 const CARRY: usize = 1 << 20;
 
-/// So many cited bytes count as one of the journal where a checkpoint is due.
+/// Number of referenced bytes that count as one journal byte when deciding whether a checkpoint is
+/// due.
 const CITED: u64 = 16;
 
-/// What must hold of one table's part.
+/// One table's part of a commit, with everything reserved and mapped.
 struct Part<'a> {
     batch: &'a TableBatch<'a>,
     first: RowId,
-    /// Rows in the chunks before the entry.
+    /// Number of rows that are synced in the chunks before the entry.
     cited: u64,
-    /// A checksum for each block that those touch.
+    /// A checksum for each block that those rows touch.
     sums: Vec<u64>,
     carried: &'a [u8],
     /// Keeps the maps of the marks that will be stored: they belong to chunks.
@@ -80,11 +84,11 @@ struct Part<'a> {
     state: TableState,
 }
 
-/// Staged heap items, placed behind the applied ones.
+/// Staged heap items, placed after the applied ones.
 struct PlacedHeap<'a> {
     first: HeapAddr,
     cited: u64,
-    /// Of the cited bytes, block by block.
+    /// Checksums of the referenced bytes, block by block.
     sums: Vec<u64>,
     carried: Cow<'a, [u8]>,
 }
@@ -96,11 +100,12 @@ impl PlacedHeap<'_> {
 }
 
 impl WriteGuard {
-    /// Makes a table for `schema` in this transaction: its schema file and folder are durable when this returns, but
-    /// only the commit makes it exist.
+    /// Creates a table for `schema` in this transaction. Its schema file and folder are durable
+    /// when this returns, but the table exists only once the transaction commits.
     ///
     /// # Errors
-    /// [`Fault::Limit`] if there is a table of that name, or if there are as many tables as a store can have.
+    /// [`Fault::Limit`] if a table of that name exists, or if the store has the maximum number of
+    /// tables.
     pub fn create_table(&self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
         self.refuse_forked()?;
         self.begin_changes()?;
@@ -146,25 +151,29 @@ impl WriteGuard {
         let dir = format!("tables/{}", schema.table);
         storage.create_dir(&dir).map_err(Fault::io("making", dir.as_str()))?;
         removable!("table.folder", storage.sync_dir("tables")).map_err(Fault::io("syncing", "tables"))?;
-        // A copy of a store without tables had neither of the two folders: whoever opened it made them again.
+        // A copy of a store without tables may lack the folders `schema` and `tables`; the process
+        // that opened it created them again, perhaps without durable names.
         removable!("table.folder.above", storage.sync_dir(""))
             .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
         let table = engine.table_core(id, schema)?;
-        // A folder of that name may have the chunks of a transaction that never was, and marks in which rows died that are not
-        // there: should they come back behind a cut, they would be taken for rot in marks of this table.
+        // A folder of that name may contain chunks of a transaction that never committed, and marks
+        // that delete rows which do not exist. If they reappeared after a power cut, they would be
+        // reported as corruption in marks of this table.
         table.space.clear()?;
-        // Also where nothing is left to remove: whoever began that may have died before its sync.
+        // Also if nothing was left to remove: the process that removed the files may have been
+        // killed before its sync.
         removable!("table.clear.folder", table.space.sync_dir())?;
         engine.indexer.create(&table).map_err(index_fault(&table))?;
         new_tables.push(Arc::clone(&table));
         Ok(table)
     }
 
-    /// Writes rows to the chunks beyond the applied length: they become part of this transaction, which will cite them.
+    /// Writes rows to the chunks beyond the applied length. They become part of this transaction,
+    /// whose entry will reference them.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if they cannot be written; [`WriteError::BrokenOff`] if another thread appends to the table, or
-    /// rows that were given out to be filled in place were forgotten.
+    /// [`WriteError::Fault`] if they cannot be written; [`WriteError::BrokenOff`] if another thread
+    /// appends to the table, or if rows that were allocated to be filled in place were leaked.
     pub fn append(&self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
         let size = table.row_size();
         assert!((rows.len() as u64).is_multiple_of(size), "whole rows");
@@ -186,7 +195,8 @@ impl WriteGuard {
         Ok(())
     }
 
-    /// Commits. On `Ok` the transaction is published, and durable as asked for.
+    /// Commits the transaction. When this returns `Ok`, the transaction is published, and durable
+    /// as requested.
     pub fn commit(
         mut self: Box<Self>,
         batch: &Batch<'_>,
@@ -197,7 +207,7 @@ impl WriteGuard {
         batch.tables.iter().for_each(|part| engine.assert_own(&part.table));
         engine.refuse_poisoned()?;
         if batch.tables.is_empty() && self.heap.len() == 0 && self.made_tables() == 0 {
-            // What it read may still wait for its sync, and is nothing if that fails.
+            // What the transaction read may still wait for its sync, and is lost if that fails.
             let seq = self.applied().seq;
             drop(self);
             let waited = engine.pipeline.wait(seq);
@@ -251,7 +261,8 @@ impl WriteGuard {
         self.append_entry(&entry, seq)?;
         drop(entry);
 
-        // The point of no return: the entry is in the journal, and a successor would roll it forward.
+        // The point of no return: the entry is in the journal, and a successor would roll it
+        // forward.
         if let Err(fault) = self.apply(&parts, &heap.part(), heap_len, seq) {
             let reason = format!("applying a commit failed: {fault}");
             engine.poison(&reason);
@@ -264,8 +275,9 @@ impl WriteGuard {
         state.segment = writer.journal.segment_number();
         state.journal_end = writer.journal.end();
         let (state, file) = (Arc::clone(&writer.state), writer.journal.file());
-        // Room that was asked for and given back, and rows of a table that the batch does not name: their chunks are not
-        // named, and another process will make them.
+        // Reserved space that was not used, and rows of a table that the batch does not contain:
+        // their chunks have no permanent names, and another process will create chunks in their
+        // place.
         for entry in self.entries().filter(|entry| entry.roomed.load(Ordering::Relaxed)) {
             entry.table.space.forget_pending();
         }
@@ -278,13 +290,17 @@ impl WriteGuard {
         if let Err(reason) = waited {
             return Err(CommitError::OutcomeUnknown { reason });
         }
-        // A checkpoint that failed says nothing about this commit: if it poisoned the store, the next one will hear.
+        // A failed checkpoint says nothing about this commit. If it poisoned the store, the next
+        // commit returns that error.
         let _ = result;
         Ok(seq)
     }
 
-    /// Space first: chunks, marks and index; then the rows are written, behind everything that is applied, and what is cited is
-    /// synced; then all that is needed behind the entry is mapped and looked at.
+    /// Reserves everything that the commit needs.
+    ///
+    /// First comes space: chunks, marks and index. Then the rows are written after everything that
+    /// is applied, the chunks get their permanent names, and referenced rows are synced. Then
+    /// everything that is needed after the entry is mapped and verified.
     fn make_room<'a>(&self, batch: &'a Batch<'a>, seq: Seq) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
         self.engine.control.make_writable()?;
@@ -301,13 +317,15 @@ impl WriteGuard {
             let marked = reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
             let view = self.view(table).map_err(WriteError::from)?;
             if !table_batch.hashes.is_empty() || !table_batch.deaths.is_empty() {
-                // A split of an index hashes rows, and cannot tell of a descriptor that was not to be had.
+                // Splitting an index hashes rows, and cannot report that no descriptor was
+                // available.
                 view.prepare_to_look()?;
             }
             let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deaths);
             reserved.map_err(index_fault(table))?;
             let mut sums = self.appended_sums(table)?;
-            // Also what the entry carries: behind it there is no refusing, and the bytes lie beyond every length.
+            // Inline rows too: after the entry an error can no longer be returned, and the bytes
+            // are beyond every length.
             table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
             let (cited, carried) = if table_batch.rows.len() > CARRY {
                 sums.add(table_batch.rows);
@@ -321,8 +339,8 @@ impl WriteGuard {
             }
             advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
             let view = table.at(state, seq)?;
-            // Indexes look at rows that die, and unique ones at older versions and at whatever else may have the value: the
-            // first look at a block takes its checksum from a file.
+            // Indexes read deleted rows, and unique indexes also read older versions and other rows
+            // that may have the value. The first read of a block reads its checksum from a file.
             for &row in &table_batch.deaths {
                 view.row_bytes(row)?;
             }
@@ -345,7 +363,8 @@ impl WriteGuard {
         Ok(parts)
     }
 
-    /// Where the staged heap items come to lie: what the entry cites, and what it carries.
+    /// Writes the staged heap items to the chunks, and returns which of their bytes the entry
+    /// references and which it contains. Referenced bytes are synced.
     fn place_heap(&self) -> Result<PlacedHeap<'_>, WriteError> {
         let first = self.heap_len();
         let heap = &self.engine.heap;
@@ -356,7 +375,7 @@ impl WriteGuard {
         let sums = match self.heap.spilled_sums(heap)? {
             Some(sums) => sums,
             None => {
-                // Before the entry, also what it carries: as rows.
+                // Inline items too are written before the entry, as rows are.
                 let mut at = first.0;
                 for piece in self.heap.memory() {
                     heap.write_at(at, piece)?;
@@ -384,7 +403,7 @@ impl WriteGuard {
             let durable = durable.max(engine.pipeline.durable());
             let journal = &mut writer.journal;
             debug_assert!(durable <= journal.end(), "no more is durable than was written");
-            // From here on the entry may be in the journal: what it speaks of stays.
+            // From here on the entry may be in the journal, so what it refers to must stay.
             self.committed.store(true, Ordering::Relaxed);
             let written = if len <= PIECE as u64 {
                 let mut entry = entry.encode();
@@ -396,7 +415,8 @@ impl WriteGuard {
                 append_in_pieces(journal, entry, header)
             };
             written.map_err(|fault| {
-                // Part of it may be in the file; a successor must not take what follows for a tail.
+                // Part of it may be in the file, and a successor must not mistake what follows for
+                // a tail.
                 let reason = format!("writing the journal failed: {fault}");
                 engine.poison(&reason);
                 CommitError::OutcomeUnknown { reason }
@@ -441,9 +461,9 @@ impl WriteGuard {
         engine.storage.check_maps();
         let writer = self.writer_mut();
         let journal = writer.journal.end().0.saturating_sub(engine.control.checkpoint().0);
-        // A recovery reads what is cited, too: faster, since it only compares checksums.
+        // A recovery reads referenced bytes too, but faster, since it only compares checksums.
         let written = journal.saturating_add(writer.block_sums.cited() / CITED);
-        // Or what is not synced keeps more maps than there should be.
+        // Also due if unsynced data keeps more maps than the limit.
         if written >= engine.options.checkpoint_bytes || engine.storage.take_crowded() {
             engine.checkpoint(writer, false)?;
         }
@@ -470,7 +490,8 @@ fn append_in_pieces(journal: &mut Journal, entry: &Commit<'_>, header: Header) -
     })
 }
 
-/// In debug builds: rows from `first` on lie above everything published, and so may be written.
+/// Asserts in debug builds that rows from `first` on are above everything published, so that they
+/// may be written.
 pub(super) fn assert_above_published(engine: &super::Engine, table: TableId, first: u64) {
     if cfg!(debug_assertions) {
         let (_, published) = engine.control.published();

@@ -1,18 +1,18 @@
 //! The engine: one open store in one process.
 //!
-//! | file | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | here | the parts together; read transactions; which tables there are |
-//! | `open` | making a store, opening it, joining others, closing |
-//! | `recover` | from the newest checkpoint to the last whole entry |
+//! | this one | composition of the parts; read transactions; the list of tables |
+//! | `open` | creating a store, opening it, joining other processes, closing |
+//! | `recover` | from the newest checkpoint to the last complete entry |
 //! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
 //! | `writer` | the writer lock, in this process and between processes |
 //! | `staged` | heap items of a transaction before its commit |
-//! | `commit` | one transaction's way from staged bytes to acknowledged |
+//! | `commit` | the path of one transaction from staged bytes to acknowledgement |
 //! | `alloc` | rows that a transaction fills in place |
-//! | `pipeline` | syncs shared by those that wait; publishing in order |
+//! | `pipeline` | syncs shared by waiting commits; publishing in order |
 //! | `checkpoint` | the point from which recovery replays |
-//! | `indexer` | what is asked of the layer that knows keys |
+//! | `indexer` | the interface to the layer that knows keys |
 
 #[allow(unsafe_code, reason = "gives out bytes behind everything that is applied")]
 mod alloc;
@@ -60,16 +60,16 @@ use crate::table::TableCore;
 use pipeline::Pipeline;
 use writer::Gate;
 
-/// How a store is opened.
+/// Options for opening a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EngineOptions {
     /// Sizes of chunks and address ranges.
     pub sizes: Sizes,
-    /// Journal bytes after which a commit makes a checkpoint (default 64 MiB): more means fewer checkpoints and longer
-    /// recovery.
+    /// Number of journal bytes after which a commit writes a checkpoint (default 64 MiB). More
+    /// means fewer checkpoints and longer recovery.
     pub checkpoint_bytes: u64,
-    /// Bytes of rows and heap items that a transaction holds in memory before it writes further ones to the chunks
-    /// (default 64 MiB).
+    /// Number of bytes of rows and heap items that a transaction holds in memory before it writes
+    /// further ones to the chunks (default 64 MiB).
     pub transaction_memory: u64,
 }
 
@@ -91,12 +91,13 @@ pub struct Engine {
     tables: RwLock<Vec<Arc<TableCore>>>,
     gate: Gate,
     pipeline: Pipeline,
-    /// Whether the recovery that made this engine did not come to its end: there is nothing to be closed in order.
+    /// Whether the recovery that created this engine did not complete: then the store must not be
+    /// closed as clean.
     unfinished: AtomicBool,
-    /// This open store's number among all that write to the store.
+    /// A number that identifies this open store among all that write to the store.
     owner: u64,
     indexer: Arc<dyn Indexer>,
-    /// The newest published state this process has seen, with the number of its record.
+    /// The newest published state that this process has seen, with the number of its record.
     latest: RwLock<(u64, Arc<State>)>,
 }
 
@@ -107,25 +108,26 @@ impl core::fmt::Debug for Engine {
 }
 
 impl Engine {
-    /// The store's number, drawn when it was made.
+    /// Returns the store's number, chosen at random when it was created.
     #[must_use]
     pub fn store_id(&self) -> u128 {
         self.store
     }
 
-    /// The storage it lives in.
+    /// Returns the storage that holds the store.
     #[must_use]
     pub fn storage(&self) -> &Arc<dyn Storage> {
         &self.storage
     }
 
-    /// How it was opened.
+    /// Returns the options with which the store was opened.
     #[must_use]
     pub fn options(&self) -> &EngineOptions {
         &self.options
     }
 
-    /// Begins a read transaction at the newest published commit. No system call, no lock that a writer holds.
+    /// Begins a read transaction at the newest published commit. Makes no system call and takes no
+    /// lock that a writer holds.
     pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
         self.refuse_reader_forked()?;
         self.control.let_others_in();
@@ -134,10 +136,12 @@ impl Engine {
         Ok(Snapshot::new(Arc::clone(self), state, pin))
     }
 
-    /// Begins a read transaction at a commit that is durable, whatever its durability was: syncs the journal if need be.
+    /// Begins a read transaction at a commit that is durable, whatever durability it was committed
+    /// with. Syncs the journal if necessary.
     ///
     /// # Errors
-    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which poisons the store.
+    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which
+    /// poisons the store.
     pub fn begin_durable_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
         let snapshot = self.begin_read()?;
         self.make_durable(snapshot.state())?;
@@ -151,7 +155,8 @@ impl Engine {
         }
         let path = crate::journal::path_of(state.segment);
         let file = match self.storage.open(&path) {
-            // A segment is synced before the next begins, and goes only when a checkpoint is durable.
+            // A segment is synced before the next one is started, and is removed only once a
+            // checkpoint is durable.
             Err(_) if is_durable() => return Ok(()),
             opened => opened.map_err(Fault::io("opening", path.as_str()))?,
         };
@@ -161,7 +166,8 @@ impl Engine {
             fault
         })?;
         if self.control.is_poisoned() {
-            // One whose failure another descriptor was told of answers "done" to this one.
+            // If the failure was reported to another descriptor, this sync returns success
+            // nevertheless.
             let error = std::io::Error::other("another sync of it failed, and the store is poisoned");
             return Err(Fault::io("syncing", path.as_str())(error));
         }
@@ -169,13 +175,13 @@ impl Engine {
         Ok(())
     }
 
-    /// The recovery generation in force.
+    /// Returns the current recovery generation.
     #[must_use]
     pub fn salt(&self) -> u64 {
         self.control.salt().0
     }
 
-    /// Whether a write or sync of the store failed, in whatever process.
+    /// Returns whether a write or sync of the store failed, in any process.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.control.is_poisoned()
@@ -185,8 +191,8 @@ impl Engine {
         if self.fork.is_child() { Err(ReadError::Forked) } else { Ok(()) }
     }
 
-    /// Whether this process is a child, made by `fork`, of the one that opened the store: then this handle does nothing any
-    /// more, and the store must be opened anew.
+    /// Returns whether this process is a child, created by `fork`, of the one that opened the
+    /// store. This handle then does nothing any more, and the store must be opened again.
     #[must_use]
     pub fn is_inherited(&self) -> bool {
         self.fork.is_child()
@@ -209,7 +215,7 @@ impl Engine {
         state
     }
 
-    /// Panics if it is a table of another store, or of the same one as another handle has it open.
+    /// Panics if the table belongs to another store, or to another handle of the same store.
     #[inline]
     pub(crate) fn assert_own(&self, table: &TableCore) {
         table.assert_of(&self.control);
@@ -221,7 +227,7 @@ impl Engine {
         }
     }
 
-    /// The table of that name among the first `count`.
+    /// Returns the table of that name among the first `count`.
     pub(crate) fn table_named(&self, name: &str, count: usize) -> Result<Option<Arc<TableCore>>, ReadError> {
         let find = |tables: &[Arc<TableCore>]| {
             tables.iter().take(count).find(|table| table.schema().table == name).cloned()
@@ -239,7 +245,7 @@ impl Engine {
         Ok(find(&self.tables.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// All tables among the first `count`.
+    /// Returns the first `count` tables.
     pub(crate) fn tables_to(&self, count: usize) -> Result<Vec<Arc<TableCore>>, Fault> {
         self.load_tables(count)?;
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
@@ -250,7 +256,8 @@ impl Engine {
         self.tables.read().unwrap_or_else(PoisonError::into_inner).get(id.0 as usize).cloned()
     }
 
-    /// Reads the schema files of tables that others made, until `count` are known.
+    /// Reads the schema files of tables that other processes created, until `count` tables are
+    /// known.
     fn load_tables(&self, count: usize) -> Result<(), Fault> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         while tables.len() < count {
@@ -272,7 +279,7 @@ impl Engine {
         self.heap.view_to(state.len, state.summed)
     }
 
-    /// Bytes on disk: rows, heap, journal.
+    /// Returns the number of bytes on disk: rows and heap.
     #[must_use]
     pub fn disk_usage(&self) -> DiskUsage {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
@@ -286,14 +293,14 @@ impl Engine {
 /// Bytes of the files that this process knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DiskUsage {
-    /// Of the tables' chunks.
+    /// Bytes of the tables' chunks.
     pub rows: u64,
-    /// Of the heap's chunks.
+    /// Bytes of the heap's chunks.
     pub heap: u64,
 }
 
 const SCHEMA_DIR: &str = "schema";
-/// A schema file larger than this is not one of ours.
+/// Schema files have at most this many bytes.
 const LARGEST_SCHEMA: u64 = 4 << 20;
 
 fn schema_path(id: TableId, version: u32) -> String {

@@ -1,4 +1,4 @@
-//! Making a store, opening it, joining others who have it open, and closing it.
+//! Creating a store, opening it, joining processes that have it open, and closing it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -28,20 +28,20 @@ fn older_in_use(storage: &dyn Storage, found: u32) -> OpenError {
     OpenError::OlderInUse { path: storage.name(), expected: FORMAT_VERSION, found }
 }
 
-/// Why this process cannot join those that have the store open.
+/// Returns the reason why this process cannot join those that have the store open.
 fn refused(storage: &dyn Storage, Obstacle { expected, found }: Obstacle) -> OpenError {
     match Superblock::open(storage) {
-        // Their `control` is another one as well.
+        // Those processes also use another layout of `control`.
         Ok((_, slot)) if slot.format < FORMAT_VERSION => older_in_use(storage, slot.format),
         _ => OpenError::NotShared { path: storage.name(), expected, found },
     }
 }
 
 impl Engine {
-    /// Opens the store in `storage`, or makes one if the folder is empty.
+    /// Opens the store in `storage`, or creates one if the folder is empty.
     ///
     /// # Errors
-    /// [`OpenError`]: nothing was changed in a folder that is not a store.
+    /// [`OpenError`]. A folder that is not a store is left unchanged.
     pub fn open(
         storage: Arc<dyn Storage>,
         options: EngineOptions,
@@ -52,7 +52,8 @@ impl Engine {
                 found: format!("{} with {}-bit pointers", std::env::consts::ARCH, usize::BITS),
             });
         }
-        // Tests, which take small files, keep fewer open, so that they are closed and opened again all the time.
+        // Tests, which use small files, keep fewer open, so that files are closed and reopened all
+        // the time.
         let most = if options.sizes.segment < journal::SMALLEST { 2 } else { MOST };
         let storage: Arc<dyn Storage> = Arc::new(OpenFiles::over(storage, most));
         refuse_foreign(&*storage)?;
@@ -74,12 +75,12 @@ impl Engine {
         indexer: Arc<dyn Indexer>,
         control: &Arc<Control>,
     ) -> Result<Arc<Self>, OpenError> {
-        // A `super` that is missing: nothing was ever committed here.
+        // If `super` is missing, nothing was ever committed here.
         if !list(&**storage)?.iter().any(|name| name == superblock::PATH) {
             create(storage, options.sizes.segment)?;
         }
         let (superblock, slot) = Superblock::open(&**storage)?;
-        // Programs that copy stores drop folders with nothing in them.
+        // Programs that copy stores omit empty folders.
         for dir in DIRS {
             storage.create_dir(dir).map_err(Fault::io("making", dir))?;
         }
@@ -88,7 +89,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Others have the store open: `control` says what is published.
+    /// Joins the processes that have the store open: `control` says what is published.
     fn join(
         storage: &Arc<dyn Storage>,
         options: EngineOptions,
@@ -97,14 +98,14 @@ impl Engine {
     ) -> Result<Arc<Self>, OpenError> {
         let (superblock, slot) = Superblock::open(&**storage)?;
         if slot.format < FORMAT_VERSION {
-            // Whoever has it open would not know the entries that are written here.
+            // The processes that have it open could not read the entries that this one would write.
             return Err(older_in_use(&**storage, slot.format));
         }
         let store = slot.store;
         let (state, scanner) = loop {
             let (counter, state) = control.published();
             match Scanner::begin(storage, store, control.salt(), state.segment, state.journal_end) {
-                // A checkpoint gave the segment up meanwhile.
+                // A checkpoint recycled the segment after the state was read.
                 Err(_) if control.published_counter() != counter => {}
                 begun => break (state, begun?),
             }
@@ -147,14 +148,14 @@ impl Engine {
             gate: Gate::new(writer),
             pipeline: Pipeline::new(control),
             unfinished: AtomicBool::new(false),
-            // Never zero: that is what a new control file says.
+            // Never zero: that is the value in a new control file.
             owner: uuid::Uuid::new_v4().as_u64_pair().0 | 1,
             indexer,
             latest: RwLock::new((0, Arc::default())),
         })
     }
 
-    /// Takes tables made by a committed transaction into the list.
+    /// Adds tables created by a committed transaction to the list.
     pub(super) fn adopt_tables(&self, new: Vec<Arc<TableCore>>) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         for table in new {
@@ -163,8 +164,8 @@ impl Engine {
         }
     }
 
-    /// Another process wrote last: reads what it published and rolls forward what it left in the journal. Never writes
-    /// below a published length.
+    /// Takes over from another process that wrote last: reads what it published and rolls forward
+    /// what it left in the journal. Never writes below a published length.
     pub(super) fn take_over(&self, writer: &mut Writer) -> Result<(), WriteError> {
         let (superblock, _) = Superblock::open(&*self.storage).map_err(|error| match error {
             OpenError::Fault(fault) => fault,
@@ -175,8 +176,8 @@ impl Engine {
         let salt = self.control.salt();
         let tables = self.tables_to(state.tables.len())?;
         self.heap.refresh()?;
-        // Behind a clean close nobody wrote to an index yet: there is nothing to mend in one, and whoever is about to write
-        // compares them all, and makes those anew that are not what was synced.
+        // After a clean close no process has written to an index yet, so no index needs repair. The
+        // first writer compares all indexes, and rebuilds those that are not what was synced.
         let is_untouched = self.control.is_clean();
         for table in &tables {
             table.space.refresh()?;
@@ -199,7 +200,8 @@ impl Engine {
         let end = scanner.position();
         let segment = scanner.into_segment();
         if segment.header.number != state.segment || end != state.journal_end {
-            // Whoever began the segment may have died before its name was durable.
+            // The process that started the segment may have been killed before its name was
+            // durable.
             removable!("takeover.journal.folder", self.storage.sync_dir(journal::DIR))
                 .map_err(Fault::io(Fault::SYNCING, journal::DIR))?;
         }
@@ -216,18 +218,20 @@ impl Engine {
         if state.seq > before {
             self.control.publish(&state);
         }
-        // What others dirtied since the last checkpoint is not in this process's lists: the next one syncs everything.
+        // Other processes may have dirtied files since the last checkpoint that are not in this
+        // process's lists: the next checkpoint syncs everything.
         self.control.set_foreign_dirty(true);
         writer.checkpoint = Arc::default();
         writer.state = Arc::new(state);
         Ok(())
     }
 
-    /// Does now what [`close`](Self::close) would do, if no other process has the store open and no transaction is open here:
-    /// if nothing is written in between, closing has nothing left to do. A poisoned store is left as it is.
+    /// Does the work of [`close`](Self::close) now, if no other process has the store open and no
+    /// transaction is open here. If nothing is written in between, closing has nothing left to do.
+    /// A poisoned store is left unchanged.
     ///
     /// # Errors
-    /// [`Fault`] if something cannot be read, written or synced. A sync that failed poisons the store.
+    /// [`Fault`] if something cannot be read, written or synced. A failed sync poisons the store.
     pub fn settle(&self) -> Result<(), ReadError> {
         match self.close() {
             Err(WriteError::Fault(fault)) => Err(fault.into()),
@@ -236,16 +240,18 @@ impl Engine {
         }
     }
 
-    /// Closes the store as far as this process is concerned: if no other has it open, everything is made durable and
-    /// marked clean, so that the next open is quick. Called when the last handle goes; errors then have no one to hear
-    /// them, and cost only a slower open.
+    /// Closes the store for this process: if no other process has it open, everything is made
+    /// durable and marked clean, so that the next open is fast. Called when the last handle is
+    /// dropped; errors are then not reported, and their only cost is a slower open.
     pub fn close(&self) -> Result<(), WriteError> {
         if self.fork.is_child() || self.unfinished.load(Ordering::Relaxed) {
             return Ok(());
         }
-        // The writer first: two threads of this process hold presence together, and what one does alone the other does not.
+        // Takes the writer first: two threads of this process share presence, so work that one
+        // thread does alone does not exclude the other.
         let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
-        // A sync that failed is not tried again, by the drop that follows or by who comes next.
+        // A failed sync poisons the store, so that neither the drop that follows nor the next
+        // process to open the store retries it.
         let close = || self.close_alone(&mut writer).map_err(|error| self.heed(error));
         let result = self.control.while_alone(close);
         self.give_back(writer);
@@ -279,7 +285,7 @@ fn list(storage: &dyn Storage) -> Result<Vec<String>, OpenError> {
     storage.list("").map_err(|source| OpenError::Folder { path: storage.name(), source })
 }
 
-/// A folder with other things in it is left as it is.
+/// Returns an error if the folder has other contents, which are left unchanged.
 fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
     let names = list(storage)?;
     if names.iter().any(|name| name == superblock::PATH) {
@@ -292,7 +298,8 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
         let found = format!("`{other}` and no `super` file");
         return Err(OpenError::NotAStore { path: storage.name(), found });
     }
-    // Rows without a super file: not a store that was never finished, but one that lost it.
+    // Rows without a super file: this is not a store whose creation never completed, but one that
+    // lost the file.
     let tables = match storage.list("tables") {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         found => found.map_err(|source| OpenError::Folder { path: storage.name(), source })?,
@@ -317,13 +324,13 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes an empty store; the super file comes last.
+/// Creates an empty store. The super file is written last.
 fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
     for dir in DIRS {
         storage.create_dir(dir).map_err(Fault::io("making", dir))?;
     }
     removable!("create.folder", storage.sync_dir("")).map_err(Fault::io("syncing", "the store's folder"))?;
-    // What an earlier attempt left.
+    // Remove what an earlier attempt left.
     Journal::sweep(&**storage, |_| false)?;
     let store = uuid::Uuid::new_v4().as_u128();
     let salt = Salt(1);
@@ -348,12 +355,12 @@ fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
 /// Removes schema files of tables that were never committed.
 pub(super) fn sweep_schemas(storage: &dyn Storage, count: usize) -> Result<(), Fault> {
     for name in storage.list(SCHEMA_DIR).map_err(Fault::io("listing", SCHEMA_DIR))? {
-        // Other files are somebody's.
+        // Other files do not belong to the store.
         let Some((id, rest)) = name.split_once('.') else { continue };
         let Ok(id) = id.parse::<usize>() else { continue };
         if (id >= count && rest.ends_with(".schema")) || rest.ends_with(".schema.new") {
             let path = format!("{SCHEMA_DIR}/{name}");
-            // The chunks of such a table stay until the name is used again: they are nobody's.
+            // The chunks of such a table stay, unreferenced, until the name is used again.
             storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
         }
     }

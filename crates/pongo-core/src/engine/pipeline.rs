@@ -1,7 +1,8 @@
-//! The pipeline of commits: written and applied, waiting to be durable, then published in the order of their `Seq`.
+//! The pipeline of commits: they are written and applied, wait to be durable, and are then
+//! published in the order of their `Seq`.
 //!
-//! Whoever waits first syncs for all that wait ("group commit"). Publishing is done under the pipeline's lock, so that it
-//! is in order whoever does it.
+//! The first thread that waits syncs for all that wait ("group commit"). Publishing is done under
+//! the pipeline's lock, so that it happens in order whichever thread does it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -29,9 +30,9 @@ struct Queue {
     published: Seq,
     durable: JournalPos,
     syncing: bool,
-    /// Commits that the last sync made durable.
+    /// Number of commits that the last sync made durable.
     last_batch: usize,
-    /// How many commits the next leader waits for; 0 if none does.
+    /// Number of commits that the next leader waits for; 0 if none waits.
     gathering: usize,
     failed: Option<String>,
 }
@@ -42,11 +43,12 @@ pub(crate) struct Pipeline {
     control: Arc<Control>,
     queue: Mutex<Queue>,
     changed: Condvar,
-    /// As many commits are pending as the leader waits for.
+    /// Notified when as many commits are pending as the leader waits for.
     gathered: Condvar,
 }
 
-/// How long a leader waits for as many commits as shared the last sync: less than a sync takes.
+/// Time that a leader waits for the number of commits that shared the last sync: less than a sync
+/// takes.
 const GATHER: Duration = Duration::from_micros(50);
 
 impl Pipeline {
@@ -63,7 +65,7 @@ impl Pipeline {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins anew behind what another writer published. Nothing is pending.
+    /// Restarts after what another writer published. Nothing may be pending.
     pub(crate) fn reset(&self, published: Seq, durable: JournalPos) {
         let mut queue = self.queue();
         debug_assert!(queue.pending.is_empty());
@@ -71,19 +73,20 @@ impl Pipeline {
         queue.durable = durable;
     }
 
-    /// The journal position known to be on disk.
+    /// Returns the journal position known to be on disk.
     pub(crate) fn durable(&self) -> JournalPos {
         self.queue().durable
     }
 
-    /// The whole journal up to `pos` is on disk (a segment was rolled).
+    /// Records that the whole journal up to `pos` is on disk, because a segment was rolled, and
+    /// publishes what may be published.
     pub(crate) fn note_durable(&self, pos: JournalPos) {
         let mut queue = self.queue();
         self.advance(&mut queue, pos);
         self.changed.notify_all();
     }
 
-    /// Adds an applied commit. The caller holds the writer, so commits come in order.
+    /// Adds an applied commit. The caller holds the writer, so commits are added in order.
     pub(crate) fn push(&self, state: Arc<State>, relaxed: bool, file: Arc<dyn File>) {
         let mut queue = self.queue();
         let before = queue.pending.back().map_or(queue.published, |pending| pending.state.seq);
@@ -118,8 +121,9 @@ impl Pipeline {
         }
     }
 
-    /// Threads that the last sync woke are on their way with their next commits: if it was shared, its leader's successor
-    /// waits a moment for as many, rather than sync for itself alone and let all others wait for that.
+    /// Waits briefly for as many commits as shared the last sync. Threads that the last sync woke
+    /// are about to add their next commits: if that sync was shared, the next leader waits for the
+    /// same number of commits, instead of syncing only its own while all others wait for that sync.
     fn gather<'q>(&self, mut queue: MutexGuard<'q, Queue>) -> MutexGuard<'q, Queue> {
         if queue.pending.len() >= queue.last_batch {
             return queue;
@@ -132,7 +136,8 @@ impl Pipeline {
         queue
     }
 
-    /// Waits until `seq` is published, syncing for everyone if no one else does. `Err`: a sync failed, now or before.
+    /// Waits until `seq` is published, and syncs for all waiting commits if no other thread does.
+    /// Returns an error if a sync failed, now or before.
     pub(crate) fn wait(&self, seq: Seq) -> Result<(), String> {
         let mut queue = self.queue();
         loop {
@@ -153,12 +158,14 @@ impl Pipeline {
             queue = self.gather(queue);
             let last = queue.pending.back().filter(|_| queue.failed.is_none());
             let Some(last) = last else {
-                // Meanwhile a segment was rolled, which syncs it, or something failed.
+                // While the leader gathered, a segment was rolled, which syncs it, or something
+                // failed.
                 queue.syncing = false;
                 self.changed.notify_all();
                 continue;
             };
-            // All pending entries lie in the segment of the last one: a segment is synced before the next begins.
+            // All pending entries are in the segment of the last one: a segment is synced before
+            // the next one is started.
             let (file, end) = (Arc::clone(&last.file), last.state.journal_end);
             queue.last_batch = queue.pending.len();
             drop(queue);
@@ -176,7 +183,7 @@ impl Pipeline {
         }
     }
 
-    /// Everything pending stays unpublished for good.
+    /// Poisons the store: everything pending stays unpublished permanently.
     pub(crate) fn fail(&self, reason: &str) {
         self.control.poison();
         let mut queue = self.queue();
@@ -192,7 +199,7 @@ impl Pipeline {
         self.queue().pending.is_empty()
     }
 
-    /// The newest published commit of this process's view.
+    /// Returns the newest pending commit.
     pub(crate) fn last_pending(&self) -> Option<Seq> {
         self.queue().pending.back().map(|pending| pending.state.seq)
     }

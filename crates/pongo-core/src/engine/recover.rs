@@ -1,7 +1,9 @@
-//! Recovery, alone with the store: from the newest checkpoint that checks, through the journal, to the last whole entry.
+//! Recovery, by a process that is alone with the store: from the newest valid checkpoint, through
+//! the journal, to the last complete entry.
 //!
-//! It always ends in a checkpoint with the next salt before anyone is let in, so that nothing that was lost can come
-//! back. A store that was closed cleanly needs none of it. Running it twice gives the same bytes.
+//! It always ends with a checkpoint with the next salt before another process can join, so that
+//! nothing that was lost can reappear. A store that was closed cleanly needs no recovery. Running
+//! it twice produces the same bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,12 +38,16 @@ impl Engine {
     ) -> Result<Arc<Self>, OpenError> {
         let (checkpoint, mut scanner) = read_checkpoint(storage, &slot)?;
         let cache_identity = storage.cache_identity();
-        // What was published before, if nothing was lost since: then the hash index is as good as it was.
+        // The state published before, if nothing was lost since: then the hash index is still
+        // valid.
         let survived = control.survived(slot.store, cache_identity).then(|| control.published().1);
-        // Whoever made a checkpoint had published what is in it: this `control` is of an older copy of the store.
+        // A process publishes everything that its checkpoint contains before it writes the
+        // checkpoint (a recovery does so afterwards, and `control` is not ready until then). If
+        // less was published, this `control` belongs to an older copy of the store.
         let survived = survived.filter(|published| published.seq >= scanner.seq);
 
-        // Of one that was left poisoned in this boot, or by a recovery that failed, memory may hold what the disk does not.
+        // If the store was left poisoned in this boot, or by a failed recovery, memory may differ
+        // from the disk.
         let doubtful = control.is_poisoned();
 
         let mut state = Self::state_of(&checkpoint);
@@ -82,10 +88,10 @@ impl Engine {
                 Ok(Arc::new(engine))
             }
             Err(fault) => {
-                // What was read must not be closed as if it were well.
+                // A store that was not recovered must not be closed as clean.
                 engine.unfinished.store(true, Ordering::Relaxed);
-                // If something was only not to be had, what is done so far is as good as what a process leaves that is
-                // killed here.
+                // If only a resource was missing, the work so far is equivalent to what a process
+                // leaves that is killed here.
                 if !fault.is_exhausted() {
                     control.poison();
                 }
@@ -154,11 +160,12 @@ impl Engine {
                 format!("whole ones only up to commit {}", state.seq),
             ));
         }
-        // What lost commits left of chunks and marks. Not before it is known what was not lost: rows that an entry cites
-        // are nowhere else, and a chunk whose header rotted is to be reported, not removed.
+        // Remove what lost commits left of chunks and marks, but only once it is known what was not
+        // lost: rows that an entry references are stored nowhere else, and a chunk with a corrupt
+        // header must be reported, not removed.
         for (table, state) in all.iter().zip(&state.tables) {
             if state.len == 0 {
-                // Programs that copy stores drop folders with nothing in them.
+                // Programs that copy stores omit empty folders.
                 let dir = table.space.dir();
                 self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
             }
@@ -169,7 +176,8 @@ impl Engine {
             && first_unseen.is_none_or(|start| {
                 let adopt =
                     |table| self.indexer.adopt(table, Some(&killed(table, survived.as_ref(), &state)));
-                // Those that were made since the checkpoint too, up to what was published: others are made anew by the replay.
+                // Includes tables created since the checkpoint, up to the published state; the
+                // replay creates the indexes of later ones again.
                 let known = survived.as_ref().map_or(0, |published| published.tables.len()).max(tables.len());
                 all.iter().take(known).all(|table| adopt(table).is_ok())
                     && self.replay_indexes(writer.journal.salt, start, &state).is_ok()
@@ -186,14 +194,17 @@ impl Engine {
         )?;
         writer.state = Arc::new(state);
         self.pipeline.reset(writer.state.seq, writer.journal.end());
-        // What was cleared by a recovery that failed is synced by the checkpoint at the end of this one. And whoever was about to
-        // write first may have died at the checkpoint with which that begins: then its entry, and the name of the segment that
-        // was begun for it, may be in memory only, and `super` still names the segment before.
+        // The store counts as closed cleanly only if nothing follows the checkpoint and memory is
+        // not suspect. What a failed recovery cleared is synced by the checkpoint at the end of
+        // this one. And a process that was about to write first may have been killed during the
+        // checkpoint that precedes the first write: then that checkpoint's entry, and the name of
+        // the segment created for it, may be in memory only, and `super` still names the segment
+        // before.
         let goes_on = place(scanner) != behind;
         let clean = checkpoint.clean && !goes_on && !doubtful;
-        // The replay may have taken a while.
+        // Again, since the replay may have taken a while.
         self.control.make_writable()?;
-        // Known before marks are looked at: there must be none of later commits.
+        // Set before marks are read: after a clean close there must be none of later commits.
         self.control.set_clean(clean);
         if doubtful {
             all.iter().try_for_each(|table| table.store_marks_again())?;
@@ -201,19 +212,20 @@ impl Engine {
         let trusted = clean || index_ok;
         let mut lost =
             self.adopt_indexes(writer, trusted, (!clean).then_some(survived.as_ref()).flatten())?;
-        // A store of an older format: the checkpoint that ends a recovery makes it one of this format, also
-        // where nothing is to be recovered. After it no index is compared with the checksum that it got at the clean close: all
-        // are rebuilt.
+        // A store of an older format: the checkpoint that ends a recovery upgrades it to this
+        // format, even if nothing needs to be recovered. After that checkpoint no index is compared
+        // with the checksum that it got at the clean close, so all are rebuilt.
         let upgrade = format < FORMAT_VERSION;
         if clean && upgrade {
             lost.clone_from(&all);
         }
         if clean && !lost.is_empty() {
-            // An index that is made anew is not what its checksum says: first the store must no longer be one that was closed
-            // in order, or whoever opens it behind a failure would refuse to read by key.
+            // A rebuilt index does not match its checksum. So the store must first stop counting as
+            // closed cleanly; otherwise a process that opens it after a failure would refuse to
+            // read by key.
             self.end_recovery(writer)?;
-            // All of them: in a store that was not closed in order nobody compares those that are there with their checksums, and
-            // where one was lost others may be older copies.
+            // All indexes: in a store that was not closed cleanly, existing indexes are not
+            // compared with their checksums, and where one was lost others may be older copies.
             self.rebuild_indexes(writer, &self.tables_to(writer.state.tables.len())?)?;
         } else if clean && !upgrade {
             let needed = writer.journal.segment_number();
@@ -229,34 +241,39 @@ impl Engine {
         Ok(())
     }
 
-    /// Clears what was lost, and makes the checkpoint with the next salt.
+    /// Clears what lost commits left, and writes the checkpoint with the next salt.
     fn end_recovery(&self, writer: &mut Writer) -> Result<(), Fault> {
         let tables = self.tables_to(writer.state.tables.len())?;
         for (table, state) in tables.iter().zip(&writer.state.tables) {
-            // Also if no entry was lost: what is there then is rot, which a later checkpoint would take for a mark.
+            // Also if no entry was lost: anything found then is corruption, which a later
+            // checkpoint would take for a mark.
             let base = writer.checkpoint.tables.get(table.id().0 as usize).map_or(0, |state| state.len);
             let before = Bound { seq: writer.checkpoint.seq, len: base };
             let now = Bound { seq: writer.state.seq, len: state.len };
             table.clear_marks_above(before, now, &writer.dirty_marks)?;
         }
         sweep_schemas(&*self.storage, tables.len())?;
-        // Whoever made the store may have died before the names in it were durable.
+        // The process that created the store may have been killed before the names in it were
+        // durable.
         removable!("recover.folder", self.storage.sync_dir(""))
             .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
-        // Every mark may be on disk in another version than in memory: sync them all, whoever changed them.
+        // Every mark may have another value on disk than in memory: sync them all, whichever
+        // process changed them.
         self.control.set_foreign_dirty(true);
         let salt = writer.journal.salt.next();
         self.write_checkpoint(writer, false, salt)?;
-        // The newest checkpoint no longer says so, and indexes were synced at a moment of the generation before.
+        // The newest checkpoint no longer says so, and the indexes were synced at a moment of the
+        // previous generation.
         self.control.set_clean(false);
-        // The other slot as well: should this one rot, the other must not lead back to the generation before.
+        // The other slot as well: if this slot becomes corrupt, the other must not lead to the
+        // previous generation.
         removable!("super.repeat", writer.superblock.repeat())?;
         self.control.set_salt(salt);
         writer.journal.forget_others()
     }
 
-    /// Opens the indexes that can be `trusted`: behind a clean close, or a process that was killed with this published. Gives the
-    /// tables whose index is to be made anew.
+    /// Opens the indexes if they can be `trusted`: after a clean close, or after a process was
+    /// killed that had published `published`. Returns the tables whose index must be rebuilt.
     fn adopt_indexes(
         &self,
         writer: &Writer,
@@ -269,7 +286,7 @@ impl Engine {
             if trusted {
                 match self.indexer.adopt(&table, killed.as_ref()).map_err(index_fault(&table)) {
                     Ok(()) => continue,
-                    // An index that cannot be looked at for want of a descriptor is not lost.
+                    // An index that cannot be opened because there is no descriptor is not lost.
                     Err(fault) if fault.is_exhausted() => return Err(fault),
                     Err(_) => {}
                 }
@@ -287,8 +304,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Brings the indexes up to the entries from a place in the journal to its tail, which they may have seen before. All
-    /// are replayed: an index may name rows of the last one while it is brought up to the first.
+    /// Applies to the indexes the entries from a position in the journal to its tail. They may have
+    /// been applied before. All are replayed: an index may contain rows of the last entry while the
+    /// first is applied.
     pub(super) fn replay_indexes(
         &self,
         salt: Salt,
@@ -329,7 +347,8 @@ impl Engine {
     }
 }
 
-/// What the index of a table must have, of which at least what was published is in it, and at most what is there now.
+/// Returns the bounds of a table's index: it contains at least the rows that were published, and at
+/// most those that exist now.
 fn killed(table: &TableCore, published: Option<&State>, now: &State) -> Killed {
     let rows = |state: &State| state.tables.get(table.id().0 as usize).map_or(0, |table| table.len);
     Killed { newest: now.seq, rows: published.map_or(0, rows)..=rows(now) }
@@ -343,14 +362,15 @@ fn marks_sums(checkpoint: &Checkpoint) -> BTreeMap<(TableId, ChunkId), u64> {
     all
 }
 
-/// A scanner behind a checkpoint, with the checkpoint's `Seq`.
+/// A scanner positioned after a checkpoint, with the checkpoint's `Seq`.
 struct Behind {
     inner: Scanner,
     seq: Seq,
 }
 
-/// The checkpoint that a slot names, and a scanner behind it. A slot is written only once its checkpoint is durable: one
-/// that does not check is rot, and going back to the older slot would quietly lose every commit since.
+/// Returns the checkpoint that a slot names, and a scanner positioned after it. A slot is written
+/// only once its checkpoint is durable: an invalid checkpoint is corruption, and falling back to
+/// the older slot would silently lose every commit since.
 fn read_checkpoint(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<(Checkpoint, Behind), Fault> {
     let mut scanner = Scanner::begin(storage, slot.store, slot.salt, slot.segment, slot.checkpoint)?;
     let wrong = || {

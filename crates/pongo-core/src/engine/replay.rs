@@ -1,5 +1,5 @@
-//! Applying a journal entry: the stores that recovery, take-over and commit have in common. Pure stores that consult no
-//! index: doing them twice gives the same bytes.
+//! Applying a journal entry: the stores that recovery, take-over and commit have in common. They
+//! read no index and do not depend on old values: repeating them produces the same bytes.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::state::{MAX_TABLES, State, TableState};
 use crate::superblock::CITED_SUMS;
 use crate::table::TableCore;
 
-/// Sets space aside for every mark that a commit will store. The chunks are there. Returns those whose marks will be stored:
-/// as long as somebody has a chunk, its marks stay mapped.
+/// Reserves space for every mark that a commit will store. The chunks must exist. Returns the
+/// chunks whose marks will be stored: while the caller holds a chunk, its marks stay mapped.
 pub(crate) fn reserve_marks(
     table: &TableCore,
     previous: &[(RowId, RowId)],
@@ -45,7 +45,7 @@ pub(crate) fn reserve_marks(
     Ok(marked)
 }
 
-/// Stores the marks of a commit and notes which chunks' marks changed.
+/// Stores the marks of a commit, and records which chunks' marks changed.
 pub(crate) fn store_marks(
     table: &TableCore,
     previous: &[(RowId, RowId)],
@@ -70,16 +70,16 @@ pub(crate) fn store_marks(
     Ok(())
 }
 
-/// What a commit adds to a table's state.
+/// Adds the rows and deletions of a commit to a table's state.
 pub(crate) fn advance(state: &mut TableState, added: u64, deaths: u64) {
     state.len += added;
     state.live = (state.live + added).saturating_sub(deaths);
 }
 
 impl Engine {
-    /// Applies a commit that was found in the journal to the chunks, the marks and `state`. What it cites is
-    /// compared with its checksums, which it has if the store is of a `format` that knows them. The index is
-    /// left to the caller.
+    /// Applies a commit that was found in the journal to the chunks, the marks and `state`.
+    /// Referenced bytes are compared with their checksums, which the entry has if the store's
+    /// `format` includes them. The caller updates the index.
     pub(crate) fn replay(
         &self,
         found: &Found,

@@ -1,5 +1,5 @@
-//! Heap items that one transaction stages: in memory, and beyond a limit in the heap's chunks, behind everything applied.
-//! Where an item lies never changes until it is given up.
+//! Heap items that one transaction stages: in memory and, beyond a limit, in the heap's chunks,
+//! after everything applied. An item's location never changes until the item is discarded.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,8 @@ use crate::heap;
 use crate::ids::HeapAddr;
 use crate::space::{RunSums, Space, View};
 
-/// After so many bytes that went to the chunks the kernel is asked to begin writing them back.
+/// Number of bytes written to the chunks after which the kernel is asked to start writing them
+/// back.
 const WRITEBACK: u64 = 1 << 20;
 
 /// See the module.
@@ -22,23 +23,24 @@ const WRITEBACK: u64 = 1 << 20;
 pub(crate) struct StagedHeap {
     /// The heap's length as applied: the first item's address.
     base: u64,
-    /// Bytes that the transaction may hold in memory.
+    /// Number of bytes that the transaction may hold in memory.
     limit: u64,
     memory: Arena,
-    /// Bytes in the chunks, behind those in memory: stored after they are written.
+    /// Number of bytes in the chunks, after those in memory. Stored after the bytes are written.
     spilled: AtomicU64,
     staging: Mutex<Staging>,
-    /// The heap with what was staged, mapped; the last one reaches furthest. The first is of the applied heap.
+    /// Views of the heap with what was staged; the last one reaches furthest. The first is of the
+    /// applied heap.
     views: AppendVec<Arc<View>>,
 }
 
 #[derive(Debug, Default)]
 struct Staging {
-    /// An item went to the chunks: so will all others.
+    /// Whether an item was written to the chunks: then all later items are too.
     spilling: bool,
-    /// Bytes of the space up to which the kernel was asked to write back.
+    /// Position in the space up to which the kernel was asked to write back.
     written_back: u64,
-    /// Of all staged bytes, once they are in the chunks.
+    /// Checksums of all staged bytes, once they are in the chunks.
     sums: Option<RunSums>,
 }
 
@@ -54,22 +56,23 @@ impl StagedHeap {
         }
     }
 
-    /// Staged bytes.
+    /// Returns the number of staged bytes.
     pub(crate) fn len(&self) -> u64 {
         self.memory.len() as u64 + self.spilled.load(Ordering::Acquire)
     }
 
-    /// Those of them that are in memory.
+    /// Returns the number of staged bytes that are in memory.
     pub(crate) fn in_memory(&self) -> u64 {
         self.memory.len() as u64
     }
 
-    /// Whether some are in the chunks.
+    /// Returns whether some staged bytes are in the chunks.
     pub(crate) fn is_spilled(&self) -> bool {
         self.spilled.load(Ordering::Acquire) > 0
     }
 
-    /// The checksums of everything, block by block, if some is in the chunks: then all is.
+    /// Returns the checksums of all staged bytes, block by block, if some are in the chunks: then
+    /// all are.
     pub(crate) fn spilled_sums(&self, space: &Space) -> Result<Option<Vec<u64>>, Fault> {
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sums) = staging.sums.as_mut().filter(|_| self.is_spilled()) else { return Ok(None) };
@@ -77,12 +80,12 @@ impl StagedHeap {
         Ok(Some(sums.sums()))
     }
 
-    /// What is in memory, in order: it comes first.
+    /// Returns the bytes in memory, in order. They precede those in the chunks.
     pub(crate) fn memory(&self) -> impl Iterator<Item = &[u8]> {
         self.memory.slices()
     }
 
-    /// The same, as one run of bytes.
+    /// Returns the bytes in memory as one slice.
     pub(crate) fn in_one(&self) -> Cow<'_, [u8]> {
         let mut pieces = self.memory();
         let one = pieces.next().unwrap_or_default();
@@ -92,7 +95,8 @@ impl StagedHeap {
         }
     }
 
-    /// Stages an item. `elsewhere` is what the transaction holds in memory besides.
+    /// Stages an item. `elsewhere` is the number of other bytes that the transaction holds in
+    /// memory.
     pub(crate) fn stage(
         &self,
         guard: &WriteGuard,
@@ -112,8 +116,9 @@ impl StagedHeap {
         let end = at + item.len() as u64;
         space.reserve_to(end)?;
         if !staging.spilling {
-            // What is in memory goes there as well, so that all of it can be cited. Again, if the item could not be written the
-            // last time: there is more in memory since.
+            // The bytes in memory are written to the chunks as well, so that the entry can
+            // reference all of them. They are written again if writing the item failed last time:
+            // there may be more in memory since.
             let mut sums = RunSums::new(self.base);
             let mut at = self.base;
             for piece in self.memory.slices() {
@@ -138,7 +143,7 @@ impl StagedHeap {
         Ok(HeapAddr(at))
     }
 
-    /// Reads an item of the applied heap or a staged one.
+    /// Reads an item of the applied heap, or a staged one.
     pub(crate) fn read(
         &self,
         guard: &WriteGuard,
@@ -153,13 +158,13 @@ impl StagedHeap {
             let item = if at.is_multiple_of(8) { self.memory.get(at as usize, whole as usize) } else { None };
             return heap::check(item.ok_or(outside)?, addr, len, hash);
         }
-        // Without what is in memory, behind which the chunks may have no bytes yet.
+        // Excludes what is in memory: the chunks may have no bytes there yet.
         let end = if addr.0 < self.base { self.base } else { self.base + self.len() };
         let view = self.view(guard, end).map_err(|fault| heap::chunk_error(addr, fault))?;
         heap::read(view, end, addr, len, hash)
     }
 
-    /// The heap, mapped to byte `end` of its space.
+    /// Returns a view of the heap, mapped up to byte `end` of its space.
     fn view(&self, guard: &WriteGuard, end: u64) -> Result<&View, Fault> {
         let last = || self.views.len().checked_sub(1).and_then(|last| self.views.get(last));
         if let Some(view) = last().filter(|view| view.mapped_end() >= end) {
@@ -171,7 +176,7 @@ impl StagedHeap {
         Ok(self.views.get(place).expect("it was just added"))
     }
 
-    /// Forgets all bytes but the first `len`.
+    /// Discards all bytes except the first `len`.
     pub(crate) fn truncate(&mut self, len: u64) {
         let in_memory = self.memory.len() as u64;
         let staging = self.staging.get_mut().unwrap_or_else(PoisonError::into_inner);

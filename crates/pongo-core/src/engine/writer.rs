@@ -1,10 +1,11 @@
-//! The writer lock: one write transaction at a time, first among the threads of this process, then, by an OFD lock that
-//! goes with its process, among all. A process that is the only one with the store open does without the latter
-//! ([`Hold`]).
+//! The writer lock: one write transaction at a time. Threads of this process take turns first; then
+//! an OFD lock, which the kernel releases when its process ends, excludes other processes. A
+//! process that is the only one with the store open does without the OFD lock ([`Hold`]).
 //!
-//! What only the writer touches travels in a [`Writer`]: whoever takes it out of the gate is the writer. The lock between
-//! processes is held while a writer is out, while threads wait for it, and until the pipeline is empty; a process that
-//! has held it for a while drains its pipeline and lets go for a moment.
+//! State that only the writer touches is in a [`Writer`]: the thread that takes it out of the gate
+//! is the writer. The lock between processes is held while a transaction has the writer, while
+//! threads wait for it, and until the pipeline is empty. A process that has held it for longer than
+//! `LONGEST_HOLD` drains its pipeline and releases the lock for a moment.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,24 +31,24 @@ use crate::state::{State, TableState};
 use crate::superblock::Superblock;
 use crate::table::{TableCore, TableView};
 
-/// What only the writer touches.
+/// State that only the writer touches.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    /// Everything applied, published or not.
+    /// Everything applied, whether published or not.
     pub(crate) state: Arc<State>,
     pub(crate) journal: Journal,
     pub(crate) superblock: Superblock,
-    /// The state at the newest checkpoint: what lies below is on disk.
+    /// The state at the newest checkpoint: everything below it is on disk.
     pub(crate) checkpoint: Arc<State>,
-    /// Marks that changed since.
+    /// Marks that changed since the newest checkpoint.
     pub(crate) dirty_marks: DirtyMarks,
-    /// The checksums of all others; what it says counts only if no other process wrote since.
+    /// The checksums of all other marks. Valid only if no other process wrote since.
     pub(crate) marks_sums: BTreeMap<(TableId, ChunkId), u64>,
-    /// Checksums of blocks that entries since the newest checkpoint cite whole.
+    /// Checksums of whole blocks that entries since the newest checkpoint reference.
     pub(crate) block_sums: BlockSums,
 }
 
-/// Checksums of blocks, as they were computed when the blocks were written: by space (`None`: the heap) and
+/// Checksums of blocks, computed when the blocks were written, by space (`None`: the heap) and
 /// first byte.
 #[derive(Debug, Default)]
 pub(crate) struct BlockSums {
@@ -56,8 +57,8 @@ pub(crate) struct BlockSums {
 }
 
 impl BlockSums {
-    /// Takes those of a run that an entry cites. Parts of blocks are left out: what else is in these has no
-    /// checksum yet.
+    /// Adds the checksums of a run that an entry references. Partial blocks are left out: their
+    /// other bytes have no checksum yet.
     pub(crate) fn note(&mut self, space: Option<TableId>, run: Range<u64>, sums: &[u64]) {
         self.cited += run.end - run.start;
         let whole = |part: &Range<u64>| part.end - part.start == BLOCK;
@@ -69,7 +70,8 @@ impl BlockSums {
         self.sums.get(&(space, block)).copied()
     }
 
-    /// Bytes that are cited since the newest checkpoint: a recovery reads them.
+    /// Returns the number of bytes that entries since the newest checkpoint reference: a recovery
+    /// reads them.
     pub(crate) fn cited(&self) -> u64 {
         self.cited
     }
@@ -81,9 +83,10 @@ impl BlockSums {
 
 #[derive(Debug, Default)]
 struct GateState {
-    /// Absent while a write transaction has it.
+    /// `None` while a write transaction has it.
     writer: Option<Box<Writer>>,
-    /// The threads that began the open transaction and that last opened a table of it; 0 while there is none.
+    /// The threads that began the open transaction and that last opened a table of it; 0 if none is
+    /// open.
     threads: [u64; 2],
     waiting: usize,
     /// Since when this process has held the lock between processes.
@@ -97,10 +100,10 @@ pub(crate) struct Gate {
     free: Condvar,
 }
 
-/// How often a thread looks whether the writer is free before it sleeps.
+/// Number of times a thread checks whether the writer is free before it sleeps.
 const PATIENCE: usize = 20;
 
-/// After this long a process lets others in.
+/// After this time a process lets other processes write.
 const LONGEST_HOLD: Duration = Duration::from_millis(5);
 
 impl Gate {
@@ -114,30 +117,32 @@ impl Gate {
     }
 }
 
-/// The right to write, with what one transaction writes before its commit: taken by [`Engine::begin_write`], given back
-/// when dropped.
+/// The right to write, with everything that one transaction writes before its commit. Acquired by
+/// [`Engine::begin_write`], released when dropped.
 ///
-/// Shared references to it stage: several threads can append to different tables, and stage heap items, at once. What is
-/// read borrows from it, and never moves or changes before the guard is gone or borrowed mutably.
+/// Staging takes shared references: several threads can append to different tables, and stage heap
+/// items, at the same time. Data read through the guard borrows from it, and does not move or
+/// change until the guard is dropped or borrowed mutably.
 #[derive(Debug)]
 pub struct WriteGuard {
     pub(crate) engine: Arc<Engine>,
-    /// Everything applied when it was taken: nothing more is until this commits.
+    /// Everything applied when the guard was acquired. Nothing else is applied until this
+    /// transaction commits.
     base: Arc<State>,
     /// Present until the guard is dropped or spent.
     writer: Mutex<Option<Box<Writer>>>,
-    /// Tables that this transaction makes.
+    /// Tables that this transaction creates.
     new_tables: Mutex<Vec<Arc<TableCore>>>,
-    /// Tables that this transaction looked at.
+    /// Tables that this transaction has used.
     tables: AppendVec<GuardTable>,
     /// Locked to add to `tables`, or to a table's views.
     adding: Mutex<()>,
     pub(crate) heap: StagedHeap,
     /// Bytes of rows that the layer above holds in memory for this transaction.
     row_memory: AtomicU64,
-    /// Whether the journal has the transaction.
+    /// Whether the journal may contain the transaction.
     pub(crate) committed: AtomicBool,
-    /// Whether it was applied and is on its way to be published.
+    /// Whether the transaction was applied and is queued for publication.
     pub(crate) settled: bool,
 }
 
@@ -146,16 +151,16 @@ pub(crate) struct GuardTable {
     pub(crate) table: Arc<TableCore>,
     /// The table as applied.
     base: OnceLock<TableView>,
-    /// Rows that were written beyond the applied length: stored after they are.
+    /// Number of rows written beyond the applied length. Stored after the rows are written.
     appended: AtomicU64,
-    /// Their checksums.
+    /// Checksums of these rows.
     sums: Mutex<RunSums>,
-    /// The table with these rows; the last one has the most. They never leave the guard: once it is gone the rows may be
-    /// written over.
+    /// Views of the table that include these rows; the last view has the most rows. They never
+    /// leave the guard: once it is dropped the rows may be overwritten.
     views: AppendVec<TableView>,
-    /// Rows are being appended, or filled in place.
+    /// Whether rows are being appended, or filled in place.
     busy: AtomicBool,
-    /// Room for rows was asked for, whether or not rows came to lie there.
+    /// Whether space for rows was reserved, even if no rows were written there.
     pub(crate) roomed: AtomicBool,
 }
 
@@ -166,7 +171,8 @@ impl core::fmt::Debug for GuardTable {
 }
 
 impl GuardTable {
-    /// Takes the right to append to the table; an error if somebody has it, or never gave it back.
+    /// Acquires the right to append to the table. Returns an error if another caller has it, or
+    /// never released it.
     pub(crate) fn begin_append(&self) -> Result<Appending<'_>, WriteError> {
         if self.busy.swap(true, Ordering::Acquire) {
             return Err(WriteError::BrokenOff { table: self.table.schema().table.clone() });
@@ -178,19 +184,19 @@ impl GuardTable {
         self.appended.load(Ordering::Acquire)
     }
 
-    /// Before bytes behind the appended rows are written, perhaps over some that were given up: reads what a
-    /// checksum still needs of them.
+    /// Reads the bytes that a checksum still needs before bytes after the appended rows are
+    /// written. Those may overwrite rows that were discarded.
     pub(crate) fn read_cut(&self) -> Result<(), Fault> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).read_cut(&self.table.space)
     }
 }
 
-/// The right to append to one table of a transaction, given back when dropped.
+/// The right to append to one table of a transaction, released when dropped.
 #[derive(Debug)]
 pub(crate) struct Appending<'g>(pub(crate) &'g GuardTable);
 
 impl Appending<'_> {
-    /// Rows, of which these are the bytes, were written behind those that were appended before.
+    /// Records that rows with these bytes were written after those appended before.
     pub(crate) fn note(&self, rows: &[u8]) {
         self.0.sums.lock().unwrap_or_else(PoisonError::into_inner).add(rows);
         self.0.appended.fetch_add(rows.len() as u64 / self.0.table.row_size(), Ordering::Release);
@@ -203,7 +209,7 @@ impl Drop for Appending<'_> {
     }
 }
 
-/// A number of this thread that no other thread of the process ever has.
+/// Returns a number of this thread that no other thread of the process ever has.
 fn thread_number() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     thread_local! {
@@ -216,16 +222,17 @@ impl Engine {
     /// Waits for the right to write, among threads and processes.
     ///
     /// # Errors
-    /// [`WriteError::OpenInThread`] if this thread began the transaction that is open, or was the last to call
-    /// [`WriteGuard::note_thread`] for it: it would wait for itself.
+    /// [`WriteError::OpenInThread`] if this thread began the transaction that is open, or was the
+    /// last to call [`WriteGuard::note_thread`] for it: it would wait for itself.
     pub fn begin_write(self: &Arc<Self>) -> Result<Box<WriteGuard>, WriteError> {
         Ok(self.begin_write_within(Wait::Forever)?.expect("waits for as long as it takes"))
     }
 
-    /// As [`begin_write`](Self::begin_write), waiting no longer than that: `None` if somebody else still writes.
+    /// Works like [`begin_write`](Self::begin_write), but waits no longer than `wait`. Returns
+    /// `None` if another transaction is still open then.
     ///
     /// # Errors
-    /// As there.
+    /// As for [`begin_write`](Self::begin_write).
     pub fn begin_write_within(self: &Arc<Self>, wait: Wait) -> Result<Option<Box<WriteGuard>>, WriteError> {
         if self.fork.is_child() {
             return Err(WriteError::Forked);
@@ -264,7 +271,7 @@ impl Engine {
             gate.threads = [mine; 2];
             Some((writer, gate.locked))
         };
-        // A transaction takes a few microseconds, going to sleep and being woken takes longer.
+        // A transaction takes a few microseconds; going to sleep and being woken takes longer.
         for _ in 0..PATIENCE {
             let mut gate = self.gate.state();
             if let Some(taken) = take(&mut gate) {
@@ -300,8 +307,9 @@ impl Engine {
         }
     }
 
-    /// Gets the lock between processes, and what others wrote since this process last had it. `false`: another process
-    /// still had the lock when the wait was over.
+    /// Acquires the lock between processes, and applies what other processes wrote since this
+    /// process last had it. Returns `false` if another process still had the lock when the wait was
+    /// over.
     fn enter(
         &self,
         writer: &mut Writer,
@@ -331,16 +339,17 @@ impl Engine {
             self.control.set_owner(self.owner);
         }
         if self.control.is_clean() {
-            // All are compared before the first is rebuilt: afterwards the store is not one that was closed in order, and nothing is
-            // compared any more.
+            // All are compared before the first is rebuilt: once changes begin, the store no longer
+            // counts as closed cleanly, and nothing is compared.
             let mut damaged = Vec::new();
             for table in self.tables_to(writer.state.tables.len())? {
-                // Marks as well: once somebody has written, those of later commits may be there.
+                // Marks as well: once a process has written, there may be marks of later commits.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
                 removable!("marks.first_write", view.know_marks())?;
                 match self.indexer.check(&table).map_err(index_fault(&table)) {
                     Ok(()) => {}
-                    // An index that cannot be looked at for want of a descriptor is not damaged.
+                    // An index that cannot be checked because there is no descriptor is not
+                    // damaged.
                     Err(fault) if fault.is_exhausted() => return Err(fault.into()),
                     Err(_) => damaged.push((table, view)),
                 }
@@ -355,8 +364,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// The first change since the store was closed in order is about to be made: from here on the index on disk is not as
-    /// good as the rows.
+    /// Marks the store as not closed cleanly, if it was: from here on the index on disk may not
+    /// match the rows. Called before the first change since a clean close.
     fn begin_changes(&self, writer: &mut Writer) -> Result<(), WriteError> {
         if self.control.is_clean() { self.checkpoint(writer, false) } else { Ok(()) }
     }
@@ -377,7 +386,7 @@ impl Engine {
         }
     }
 
-    /// The writer, if no transaction has it.
+    /// Takes the writer, if no transaction has it.
     pub(super) fn take_idle_writer(&self) -> Option<Box<Writer>> {
         self.gate.state().writer.take()
     }
@@ -393,7 +402,7 @@ impl Engine {
         }
     }
 
-    /// After something was published: gives the lock between processes up if nothing needs it.
+    /// Releases the lock between processes if nothing needs it. Called after a publication.
     pub(crate) fn let_go_if_idle(&self) {
         let mut gate = self.gate.state();
         if gate.writer.is_some() && gate.waiting == 0 {
@@ -402,7 +411,7 @@ impl Engine {
     }
 
     fn let_go(&self, gate: &mut GateState) {
-        // A poisoned pipeline never drains; what is in it is nobody's.
+        // A poisoned pipeline never drains; its pending commits are abandoned.
         let idle = self.pipeline.is_idle() || self.control.is_poisoned();
         if let Some((_, hold)) = gate.locked.filter(|_| idle) {
             gate.locked = None;
@@ -410,8 +419,9 @@ impl Engine {
         }
     }
 
-    /// Before the journal's point of no return a failure changes nothing, with one exception: a sync that failed may have
-    /// lost what earlier commits wrote to the same file, and no later sync will tell.
+    /// Poisons the store if the error is a failed sync, and returns the error. Before the journal's
+    /// point of no return a failure changes nothing, with this one exception: a failed sync may
+    /// have lost what earlier commits wrote to the same file, and no later sync will report it.
     pub(crate) fn heed(&self, error: WriteError) -> WriteError {
         if let WriteError::Fault(fault) = &error
             && fault.is_failed_sync()
@@ -421,7 +431,8 @@ impl Engine {
         error
     }
 
-    /// The first failed write or sync behind the journal's point of no return.
+    /// Poisons the store. Called for the first write or sync that failed after the journal's point
+    /// of no return, and for a sync that failed before it.
     pub(crate) fn poison(&self, reason: &str) {
         self.control.poison();
         self.pipeline.fail(reason);
@@ -429,7 +440,7 @@ impl Engine {
 }
 
 impl WriteGuard {
-    /// Errs in a child made by `fork`.
+    /// Returns an error in a child made by `fork`.
     pub fn refuse_forked(&self) -> Result<(), WriteError> {
         if self.engine.fork.is_child() { Err(WriteError::Forked) } else { Ok(()) }
     }
@@ -439,14 +450,15 @@ impl WriteGuard {
         writer.as_mut().expect("present until the guard is spent")
     }
 
-    /// The writer, through a shared reference: for what is done once all staging is over.
+    /// Gives access to the writer through a shared reference, for work done once all staging is
+    /// complete.
     pub(crate) fn with_writer<R>(&self, work: impl FnOnce(&mut Writer) -> R) -> R {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         work(writer.as_mut().expect("present until the guard is spent"))
     }
 
-    /// Says on disk that the store is not one that was closed in order, if it was: called before the first thing that is written,
-    /// to an index as well.
+    /// Records on disk that the store is not closed cleanly, if it was. Called before the first
+    /// write, to an index as well.
     ///
     /// # Errors
     /// [`WriteError::Fault`] if that cannot be written.
@@ -457,18 +469,20 @@ impl WriteGuard {
         self.with_writer(|writer| self.engine.begin_changes(writer)).map_err(|error| self.engine.heed(error))
     }
 
-    /// This thread works on the transaction now: it must not wait for another one.
+    /// Records that this thread works on the transaction now, so that it must not wait for another
+    /// one.
     pub fn note_thread(&self) {
         self.engine.gate.state().threads[1] = thread_number();
     }
 
-    /// The engine behind it.
+    /// Returns the engine to which the guard belongs.
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }
 
-    /// Everything applied so far: what this transaction sees beside its own changes.
+    /// Returns everything applied so far: what this transaction sees in addition to its own
+    /// changes.
     #[must_use]
     pub fn applied(&self) -> &State {
         &self.base
@@ -478,7 +492,7 @@ impl WriteGuard {
         self.new_tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The table of that name, made by this transaction or before.
+    /// Returns the table of that name, created by this transaction or before.
     pub fn table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
         self.table_among(&self.new_tables(), name)
     }
@@ -494,18 +508,18 @@ impl WriteGuard {
         self.committed_table_named(name)
     }
 
-    /// Makes a table, one at a time.
+    /// Runs `make` with the list of new tables, one caller at a time.
     pub(crate) fn with_new_tables<R>(&self, make: impl FnOnce(&mut Vec<Arc<TableCore>>) -> R) -> R {
         make(&mut self.new_tables())
     }
 
-    /// The table of that name, if a commit before this transaction made it.
+    /// Returns the table of that name, if a commit before this transaction created it.
     pub fn committed_table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
         self.engine.refuse_reader_forked()?;
         self.engine.table_named(name, self.applied().tables.len())
     }
 
-    /// The entry of a table, made if there is none.
+    /// Returns the entry of a table, created if it does not exist.
     pub(crate) fn entry(&self, table: &Arc<TableCore>) -> &GuardTable {
         let find = || self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table));
         if let Some(known) = find() {
@@ -527,10 +541,10 @@ impl WriteGuard {
         self.tables.get(place).expect("it was just added")
     }
 
-    /// A table as applied so far.
+    /// Returns a table as applied so far.
     ///
     /// # Panics
-    /// If it is a table of another store, as in the other methods that take one.
+    /// If the table belongs to another store, as in the other methods that take one.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
         self.engine.refuse_reader_forked()?;
         self.engine.assert_own(table);
@@ -542,12 +556,12 @@ impl WriteGuard {
         Ok(entry.base.get_or_init(|| view))
     }
 
-    /// The table with the rows that [`WriteGuard::append`] wrote beyond the applied length.
+    /// Returns the table with the rows that [`WriteGuard::append`] wrote beyond the applied length.
     ///
     /// # Errors
     /// As for [`view`](Self::view).
     fn appended_view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
-        // In a child nothing keeps the parent from writing over them.
+        // In a child nothing prevents the parent from overwriting them.
         self.engine.refuse_reader_forked()?;
         self.engine.assert_own(table);
         let entry = self.entry(table);
@@ -563,7 +577,7 @@ impl WriteGuard {
         Ok(entry.views.get(place).expect("it was just added"))
     }
 
-    /// A row that [`WriteGuard::append`] wrote beyond the applied length.
+    /// Returns a row that [`WriteGuard::append`] wrote beyond the applied length.
     ///
     /// # Errors
     /// If there is no such row.
@@ -571,7 +585,7 @@ impl WriteGuard {
         self.appended_view(table)?.row(row)
     }
 
-    /// Rows that [`WriteGuard::append`] wrote beyond the applied length, one behind the other.
+    /// Returns consecutive rows that [`WriteGuard::append`] wrote beyond the applied length.
     ///
     /// # Errors
     /// If there are no such rows.
@@ -583,13 +597,14 @@ impl WriteGuard {
         self.appended_view(table)?.rows(rows)
     }
 
-    /// How many rows of a table were written beyond the applied length.
+    /// Returns the number of rows of a table that were written beyond the applied length.
     #[must_use]
     pub fn appended_rows(&self, table: &Arc<TableCore>) -> u64 {
         self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table)).map_or(0, GuardTable::appended)
     }
 
-    /// The checksums of the appended rows of a table, as far as they go.
+    /// Returns the checksums of the appended rows of a table so far; those of further rows can be
+    /// added.
     pub(crate) fn appended_sums(&self, table: &Arc<TableCore>) -> Result<RunSums, Fault> {
         let entry = self.entry(table);
         entry.read_cut()?;
@@ -597,18 +612,20 @@ impl WriteGuard {
         Ok(sums.clone())
     }
 
-    /// All tables that were looked at.
+    /// Returns all tables that this transaction has used.
     pub(crate) fn entries(&self) -> impl Iterator<Item = &GuardTable> {
         self.tables.iter()
     }
 
-    /// Gives rows up that [`WriteGuard::append`] wrote, all but the first so many: whatever is appended next goes there.
+    /// Discards rows that [`WriteGuard::append`] wrote, except the first `rows`: rows appended next
+    /// overwrite them.
     pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
         let end = (self.table_state(table.id()).len + rows) * table.row_size();
         let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, table)) else {
             return;
         };
-        // Whoever had the right borrowed this guard: it was forgotten, and nobody will write there.
+        // A holder of the right borrows this guard, so none is left. If the flag is set, the right
+        // was leaked, and nothing will write there.
         *known.busy.get_mut() = false;
         if *known.appended.get_mut() > rows {
             *known.appended.get_mut() = rows;
@@ -620,13 +637,13 @@ impl WriteGuard {
         }
     }
 
-    /// How many tables this transaction made.
+    /// Returns the number of tables that this transaction created.
     #[must_use]
     pub fn made_tables(&self) -> usize {
         self.new_tables().len()
     }
 
-    /// Takes away the tables that this transaction made, all but the first so many.
+    /// Removes the tables that this transaction created, except the first `count`.
     pub fn keep_made_tables(&mut self, count: usize) {
         loop {
             let new_tables = self.new_tables.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -642,7 +659,8 @@ impl WriteGuard {
         }
     }
 
-    /// What cannot be removed is nobody's, and is swept by the next recovery.
+    /// Removes the files of a new table. Files that cannot be removed are unreferenced: the next
+    /// recovery removes the schema file, and chunk files stay until the name is used again.
     fn unmake(&self, table: &TableCore) {
         let _ = table.space.clear();
         let _ = self.engine.storage.remove(&schema_path(table.id(), 1));
@@ -652,14 +670,15 @@ impl WriteGuard {
         self.applied().tables.get(table.0 as usize).copied().unwrap_or_default()
     }
 
-    /// The heap's length as applied: staged bytes begin here.
+    /// Returns the heap's length as applied: staged bytes begin here.
     #[must_use]
     pub fn heap_len(&self) -> u64 {
         self.applied().heap.len
     }
 
-    /// Stages an item of the heap; returns its address. It is written with the commit. Items beyond
-    /// [`transaction_memory`](super::EngineOptions::transaction_memory) go to the heap's chunks at once.
+    /// Stages an item of the heap and returns its address. The item is written with the commit.
+    /// Items beyond [`transaction_memory`](super::EngineOptions::transaction_memory) are written to
+    /// the heap's chunks at once.
     ///
     /// # Errors
     /// [`WriteError::Fault`] if such an item cannot be written.
@@ -669,23 +688,25 @@ impl WriteGuard {
         self.heap.stage(self, bytes, in_rows)
     }
 
-    /// Bytes of heap items that were staged: what [`keep_staged_heap`](Self::keep_staged_heap) takes to come back here.
+    /// Returns the number of heap bytes that were staged: pass it to
+    /// [`keep_staged_heap`](Self::keep_staged_heap) to return to this point.
     #[must_use]
     pub fn staged_heap_len(&self) -> u64 {
         self.heap.len()
     }
 
-    /// Forgets staged heap bytes, all but the first so many.
+    /// Discards staged heap bytes, except the first `len`.
     pub fn keep_staged_heap(&mut self, len: u64) {
         self.heap.truncate(len);
     }
 
-    /// The layer above holds so many bytes of rows more, or fewer, in memory than it did.
+    /// Records that the layer above holds `more` bytes of rows more, and `fewer` bytes fewer, in
+    /// memory than before.
     pub fn note_row_memory(&self, more: u64, fewer: u64) {
         self.row_memory.fetch_add(more.wrapping_sub(fewer), Ordering::Relaxed);
     }
 
-    /// Whether this transaction holds as much in memory as it may.
+    /// Returns whether this transaction holds more in memory than it may.
     #[must_use]
     pub fn is_memory_full(&self) -> bool {
         self.row_memory.load(Ordering::Relaxed) + self.heap.in_memory()
@@ -702,7 +723,7 @@ impl HeapRead for WriteGuard {
 }
 
 impl WriteGuard {
-    /// Takes away what the transaction made on the way to a commit that never was.
+    /// Removes what the transaction created for a commit that did not happen.
     fn undo(&mut self) {
         self.tables.iter_mut().for_each(|known| {
             *known.appended.get_mut() = 0;
@@ -721,7 +742,8 @@ impl Drop for WriteGuard {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(writer) = writer else { return };
         if self.engine.fork.is_child() {
-            // The parent still has it, and the lock too: nothing of it may be touched, not even closed.
+            // The parent still has it, and the lock too: nothing of it may be touched, or even
+            // closed.
             std::mem::forget(writer);
             return;
         }

@@ -1,8 +1,8 @@
-//! Keys that are not fields of their records: any bytes, in the heap.
+//! Keys that are not fields of their records: arbitrary bytes in the heap.
 //!
-//! A row of such a table is its record behind 32 bytes: the digest of the key, by which it is found, and an [`ExternalKey`],
-//! which says where in the heap the key's own bytes lie. Two keys can have one digest: whoever finds a row compares the
-//! bytes, and a second such key is not taken.
+//! A row of such a table is its record preceded by 32 bytes: the digest of the key, by which it is
+//! found, and an [`ExternalKey`] with the heap address of the key's own bytes. Two keys can have
+//! the same digest: a look-up compares the bytes, and inserting a second such key is an error.
 //!
 //! ```text
 //!  0        16     24    28     32
@@ -15,33 +15,34 @@ use crate::fields::{Blob, HeapError, HeapRead};
 use crate::record::FieldType;
 use crate::schema::Kind;
 
-/// An external key has at most so many bytes.
+/// Maximum length of an external key in bytes.
 pub const MAX_EXTERNAL_KEY: usize = u16::MAX as usize;
 
-/// The digest by which a row is found: xxh3 (128 bits, seed 0) of its key's bytes, little-endian.
+/// Returns the digest by which a row is found: xxh3 (128 bits, seed 0) of its key's bytes,
+/// little-endian.
 #[must_use]
 pub fn key_digest(key: &[u8]) -> [u8; 16] {
     xxhash_rust::xxh3::xxh3_128(key).to_le_bytes()
 }
 
-/// Where a row's key lies in the heap: the 16 bytes of a [`Blob`], with alignment 1, so that they can stand in front of any
-/// record.
+/// The heap address of a row's key: the 16 bytes of a [`Blob`], with alignment 1, so that they can
+/// precede any record.
 #[derive(Clone, Copy, Default, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(transparent)]
 pub struct ExternalKey([u8; 16]);
 
 impl ExternalKey {
-    /// The key without bytes.
+    /// The empty key.
     pub const EMPTY: Self = Self([0; 16]);
 
-    /// As a field of its own.
+    /// Returns the key as a [`Blob`].
     #[must_use]
     #[inline]
     pub fn blob(&self) -> Blob {
         zerocopy::transmute!(self.0)
     }
 
-    /// The key, borrowed from `heap`.
+    /// Returns the key, borrowed from `heap`.
     ///
     /// # Errors
     /// As for [`Blob::as_bytes`].

@@ -1,4 +1,4 @@
-//! Short text that lies in the row itself.
+//! Short text that is stored in the row itself.
 
 use core::cmp::Ordering;
 use core::fmt;
@@ -11,10 +11,10 @@ use crate::fields::maybe::{Bytewise, Optional};
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 
-/// UTF-8 of at most `N` bytes, filled up with zeros.
+/// UTF-8 of at most `N` bytes, padded with zeros.
 ///
-/// Compares, orders and hashes by its bytes, which is the order of the text. Any bytes are a value: what was not written
-/// by this type reads as the longest text at its start.
+/// Compares, orders and hashes by its bytes, which is the order of the text. Any bytes are a valid
+/// value: bytes that this type did not write are read as the longest valid text at their start.
 ///
 /// ```
 /// use pongo_core::fields::FixedStr;
@@ -28,8 +28,8 @@ use crate::schema::Kind;
 #[repr(transparent)]
 pub struct FixedStr<const N: usize>([u8; N]);
 
-/// Why a text is no [`FixedStr`]. Names the text, and the column if
-/// [`Column::text`](crate::column::Column::text) was to make a value of it.
+/// An error while converting a text to a [`FixedStr`]. Names the text, and the column if
+/// [`Column::text`](crate::column::Column::text) created the value.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FixedStrError {
@@ -41,14 +41,14 @@ pub enum FixedStrError {
     TooLong {
         /// The text, or its beginning and `…`.
         text: String,
-        /// The text's bytes.
+        /// The length of the text in bytes.
         len: usize,
-        /// The bytes there are.
+        /// The capacity in bytes.
         capacity: usize,
-        /// The column that it was for, if that is known.
+        /// The column for which it was meant, if known.
         column: Option<&'static str>,
     },
-    /// The text has a zero byte, with which the unused bytes are filled.
+    /// The text contains a zero byte, which is reserved for padding.
     #[error(
         "byte {at} of the text {text:?} is zero, and zeros fill the end of {}: remove it, or keep the text as Text",
         place(.column, .capacity)
@@ -56,11 +56,11 @@ pub enum FixedStrError {
     ZeroByte {
         /// The text, or its beginning and `…`.
         text: String,
-        /// Which byte.
+        /// The position of the zero byte.
         at: usize,
-        /// The bytes there are.
+        /// The capacity in bytes.
         capacity: usize,
-        /// The column that it was for, if that is known.
+        /// The column for which it was meant, if known.
         column: Option<&'static str>,
     },
 }
@@ -72,10 +72,10 @@ fn place(column: &Option<&'static str>, capacity: &usize) -> String {
     }
 }
 
-/// Characters of a text that an error quotes.
+/// Maximum number of characters of a text that an error quotes.
 const QUOTED: usize = 40;
 
-/// A text as an error quotes it.
+/// Returns a text as an error quotes it.
 pub(super) fn quoted(text: &str) -> String {
     match text.char_indices().nth(QUOTED) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -84,7 +84,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 impl FixedStrError {
-    /// The same, of a text that was meant for a column.
+    /// Adds the column for which the text was meant.
     #[must_use]
     pub(crate) fn of_column(mut self, name: &'static str) -> Self {
         match &mut self {
@@ -98,7 +98,7 @@ impl<const N: usize> FixedStr<N> {
     /// The empty text.
     pub const EMPTY: Self = Self([0; N]);
 
-    /// The text, as a value of fixed size.
+    /// Creates a value of fixed size from a text.
     ///
     /// # Errors
     /// [`FixedStrError`] if it has more than `N` bytes or a zero byte.
@@ -115,9 +115,10 @@ impl<const N: usize> FixedStr<N> {
         }
     }
 
-    /// The text: everything before the first zero byte, or before the first byte that is not UTF-8.
+    /// Returns the text: everything before the first zero byte, or before the first byte that is
+    /// not UTF-8.
     ///
-    /// Checks the bytes at each call, at most `N` of them.
+    /// Validates the bytes at each call, at most `N` of them.
     #[must_use]
     pub fn as_str(&self) -> &str {
         let len = self.0.iter().position(|byte| *byte == 0).unwrap_or(N);
@@ -125,14 +126,14 @@ impl<const N: usize> FixedStr<N> {
         text.utf8_chunks().next().map_or("", |chunk| chunk.valid())
     }
 
-    /// All `N` bytes, the zeros included.
+    /// Returns all `N` bytes, including the zeros.
     #[must_use]
     #[inline]
     pub const fn as_filled_bytes(&self) -> &[u8; N] {
         &self.0
     }
 
-    /// Whether the text is empty.
+    /// Returns whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.as_str().is_empty()

@@ -1,8 +1,10 @@
-//! Bytes of any length, in the heap: what a row holds of them, and how they are read.
+//! Byte strings of any length in the heap: the field that a row holds, and how to read the
+//! contents.
 //!
-//! A [`Text`] or [`Blob`] is 16 bytes: where the contents lie, how many they are, and a hash of them. Any 16 bytes are
-//! a value, so that a record with texts needs no check before it is borrowed; the check comes with each read, against the
-//! heap's own header, the snapshot's heap length and the hash. A forged or damaged one gives a [`HeapError`].
+//! A [`Text`] or [`Blob`] is 16 bytes: the address, length and hash of the contents. Any 16 bytes
+//! are a valid value, so a record with texts can be borrowed without a check. Each read is verified
+//! against the item's header in the heap, the snapshot's heap length and the hash. A forged or
+//! damaged field results in a [`HeapError`].
 //!
 //! ```text
 //!  0        8     12     16
@@ -19,7 +21,7 @@ use crate::ids::HeapAddr;
 use crate::record::FieldType;
 use crate::schema::Kind;
 
-/// The hash that stands beside each address: the low 32 bits of xxh3 (64 bits, seed 0).
+/// Returns the hash that is stored with each address: the low 32 bits of xxh3 (64 bits, seed 0).
 ///
 /// Costs about 4 ns for 64 bytes, 27 GB/s in bulk.
 #[must_use]
@@ -28,81 +30,81 @@ pub fn content_hash(bytes: &[u8]) -> u32 {
     xxhash_rust::xxh3::xxh3_64(bytes) as u32
 }
 
-/// Something that heap bytes can be read from: a snapshot, or a write transaction.
+/// A source of heap bytes: a snapshot or a write transaction.
 pub trait HeapRead {
-    /// The `len` bytes at `addr`, after they were checked: inside the heap as this reader sees it, under a heap header
-    /// that says the same, and with this hash.
+    /// Returns the `len` bytes at `addr`. Verifies that they are inside the heap as this reader
+    /// sees it, that the heap's header of them matches, and that they have this hash.
     ///
     /// # Errors
-    /// [`HeapError`], which says which of these does not hold.
+    /// [`HeapError`] for the first of these checks that fails.
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError>;
 }
 
-/// Why a [`Text`] or [`Blob`] cannot be read.
+/// An error while reading a [`Text`] or [`Blob`].
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum HeapError {
-    /// The bytes would lie outside the heap.
+    /// The bytes would be outside the heap.
     #[error(
         "{len} bytes at heap address {addr} are expected, but the heap ends at {end} in this snapshot: the text \
          was committed after it, or comes from another store or from a transaction that was not committed, or the row is damaged"
     )]
     Outside {
-        /// Where they should begin.
+        /// The address of the bytes.
         addr: HeapAddr,
-        /// How many they should be.
+        /// Their expected length.
         len: u32,
-        /// Where the heap ends.
+        /// The end of the heap.
         end: HeapAddr,
     },
-    /// The heap's own header of these bytes says something else.
+    /// The heap's header of these bytes does not match the field.
     #[error(
         "heap address {addr} is expected to begin {len} bytes with hash {hash:#010x}, but the header there says \
          {found_len} bytes with hash {found_hash:#010x}: the row or the heap is damaged, or the text comes from another store"
     )]
     Header {
-        /// Where they should begin.
+        /// The address of the bytes.
         addr: HeapAddr,
-        /// How many they should be.
+        /// Their expected length.
         len: u32,
-        /// What their hash should be.
+        /// Their expected hash.
         hash: u32,
-        /// How many the header says.
+        /// The length in the header.
         found_len: u32,
-        /// What hash the header says.
+        /// The hash in the header.
         found_hash: u32,
     },
-    /// The bytes do not have the hash that they were written with.
+    /// The bytes do not have the hash with which they were written.
     #[error(
         "{len} bytes at heap address {addr} are expected to have hash {expected:#010x} and have {found:#010x}: the heap is \
          damaged, restore the store from a copy"
     )]
     Hash {
-        /// Where they begin.
+        /// The address of the bytes.
         addr: HeapAddr,
-        /// How many they are.
+        /// Their length.
         len: u32,
-        /// What they were written with.
+        /// The hash with which they were written.
         expected: u32,
-        /// What they have.
+        /// Their actual hash.
         found: u32,
     },
-    /// The bytes are no text.
+    /// The bytes are not UTF-8.
     #[error("{len} bytes at heap address {addr} are expected to be UTF-8: read them as a Blob")]
     NotUtf8 {
-        /// Where they begin.
+        /// The address of the bytes.
         addr: HeapAddr,
-        /// How many they are.
+        /// Their length.
         len: u32,
-        /// At which byte.
+        /// The UTF-8 error, with the position of the invalid byte.
         source: core::str::Utf8Error,
     },
     /// The heap chunk with the bytes cannot be read.
     #[error("the text or blob at heap address {addr} cannot be read: {source}")]
     Chunk {
-        /// Where the bytes begin.
+        /// The address of the bytes.
         addr: HeapAddr,
-        /// What the system says.
+        /// The error that the operating system returned.
         source: io::Error,
     },
 }
@@ -119,58 +121,60 @@ macro_rules! heap_field {
         }
 
         impl $name {
-            /// No bytes: nothing lies in the heap for it.
+            /// No bytes. Occupies no space in the heap.
             pub const EMPTY: Self = Self { addr: 0, len: 0, hash: 0 };
 
-            /// The bytes that lie at `addr`, with their [`content_hash`]. With `len` 0 it is [`EMPTY`](Self::EMPTY).
+            /// Returns a field for the bytes at `addr`, with their [`content_hash`]. Returns
+            /// [`EMPTY`](Self::EMPTY) if `len` is 0.
             ///
-            /// Transactions make these; one that is made up gives a [`HeapError`] when it is read.
+            /// Transactions create these fields. Reading a forged one returns a [`HeapError`].
             #[must_use]
             #[inline]
             pub const fn new(addr: HeapAddr, len: u32, hash: u32) -> Self {
                 if len == 0 { Self::EMPTY } else { Self { addr: addr.0, len, hash } }
             }
 
-            /// Where the bytes lie.
+            /// Returns the heap address of the bytes.
             #[must_use]
             #[inline]
             pub const fn addr(&self) -> HeapAddr {
                 HeapAddr(self.addr)
             }
 
-            /// How many bytes they are.
+            /// Returns the number of bytes.
             #[must_use]
             #[inline]
             pub const fn len(&self) -> u32 {
                 self.len
             }
 
-            /// Whether there are none.
+            /// Returns whether there are no bytes.
             #[must_use]
             #[inline]
             pub const fn is_empty(&self) -> bool {
                 self.len == 0
             }
 
-            /// Their [`content_hash`].
+            /// Returns the [`content_hash`] of the bytes.
             #[must_use]
             #[inline]
             pub const fn content_hash(&self) -> u32 {
                 self.hash
             }
 
-            /// The bytes, borrowed from `heap`.
+            /// Returns the bytes, borrowed from `heap`.
             ///
             /// # Errors
-            /// [`HeapError`] if they are not there as this field says.
+            /// [`HeapError`] if the heap does not hold bytes that match this field.
             #[inline]
             pub fn as_bytes<'h, H: HeapRead + ?Sized>(&self, heap: &'h H) -> Result<&'h [u8], HeapError> {
                 if self.is_empty() { Ok(&[]) } else { heap.read_heap(self.addr(), self.len, self.hash) }
             }
 
-            /// Returns whether two have the same contents, both borrowed from `heap`.
+            /// Returns whether two fields have the same contents, both borrowed from `heap`.
             ///
-            /// Contents are read only where length and [`content_hash`](Self::content_hash) are equal and the place is not.
+            /// Reads the contents only if length and [`content_hash`](Self::content_hash) are equal
+            /// and the addresses differ.
             ///
             /// # Errors
             /// [`HeapError`] as for [`as_bytes`](Self::as_bytes), if the contents were read.
@@ -181,7 +185,8 @@ macro_rules! heap_field {
                 Ok(self.addr == other.addr || self.as_bytes(heap)? == other.as_bytes(heap)?)
             }
 
-            /// Compares the contents of two byte by byte, both borrowed from `heap`. Of texts this is the order of `str`.
+            /// Compares the contents of two fields byte by byte, both borrowed from `heap`. For
+            /// texts this is the order of `str`.
             ///
             /// # Errors
             /// [`HeapError`] as for [`as_bytes`](Self::as_bytes).
@@ -208,28 +213,33 @@ macro_rules! heap_field {
 heap_field!(
     /// Text of up to 4 GiB in the heap; 16 bytes in the row.
     ///
-    /// There is no `==`, no `Hash` and no order of the field itself: equal texts lie at different places, so its 16 bytes do not say
-    /// whether two are equal. What compares or hashes them takes the snapshot (or the transaction) that they are read from:
-    /// [`content_eq`](Self::content_eq), [`content_cmp`](Self::content_cmp), [`hash_content`](Self::hash_content), or
-    /// [`as_str`](Self::as_str) and the `&str` as a key of a map.
+    /// The field itself has no `==`, no `Hash` and no order: equal texts are stored at different
+    /// addresses, so the 16 bytes do not tell whether two are equal. Methods that compare or hash
+    /// contents take the snapshot (or the transaction) from which the contents are read:
+    /// [`content_eq`](Self::content_eq), [`content_cmp`](Self::content_cmp) and
+    /// [`hash_content`](Self::hash_content). To use a text as a key of a map, use the `&str` of
+    /// [`as_str`](Self::as_str).
     Text
 );
 
 heap_field!(
-    /// Up to 4 GiB in the heap; 16 bytes in the row.
+    /// Up to 4 GiB of bytes in the heap; 16 bytes in the row.
     ///
-    /// There is no `==`, no `Hash` and no order of the field itself: equal contents lie at different places, so its 16 bytes do not
-    /// say whether two are equal. What compares or hashes them takes the snapshot (or the transaction) that they are read from:
-    /// [`content_eq`](Self::content_eq), [`content_cmp`](Self::content_cmp), [`hash_content`](Self::hash_content), or
-    /// [`as_bytes`](Self::as_bytes) and the `&[u8]` as a key of a map.
+    /// The field itself has no `==`, no `Hash` and no order: equal contents are stored at different
+    /// addresses, so the 16 bytes do not tell whether two are equal. Methods that compare or hash
+    /// contents take the snapshot (or the transaction) from which the contents are read:
+    /// [`content_eq`](Self::content_eq), [`content_cmp`](Self::content_cmp) and
+    /// [`hash_content`](Self::hash_content). To use the contents as a key of a map, use the `&[u8]`
+    /// of [`as_bytes`](Self::as_bytes).
     Blob
 );
 
 impl Text {
-    /// The text, borrowed from `heap`. Checks the UTF-8 at each call.
+    /// Returns the text, borrowed from `heap`. Validates the UTF-8 at each call.
     ///
     /// # Errors
-    /// [`HeapError`] if it is not there as this field says, or is not UTF-8.
+    /// [`HeapError`] if the heap does not hold bytes that match this field, or if they are not
+    /// UTF-8.
     pub fn as_str<'h, H: HeapRead + ?Sized>(&self, heap: &'h H) -> Result<&'h str, HeapError> {
         let bytes = self.as_bytes(heap)?;
         core::str::from_utf8(bytes).map_err(|source| HeapError::NotUtf8 {
@@ -239,7 +249,8 @@ impl Text {
         })
     }
 
-    /// Hashes the text as its `&str` is hashed: equal texts have equal hashes, wherever they lie.
+    /// Hashes the text as its `&str` is hashed: equal texts have equal hashes, whatever their
+    /// addresses.
     ///
     /// # Errors
     /// As for [`as_str`](Self::as_str).
@@ -254,7 +265,8 @@ impl Text {
 }
 
 impl Blob {
-    /// Hashes the contents as their `&[u8]` is hashed: equal contents have equal hashes, wherever they lie.
+    /// Hashes the contents as their `&[u8]` is hashed: equal contents have equal hashes, whatever
+    /// their addresses.
     ///
     /// # Errors
     /// As for [`as_bytes`](Self::as_bytes).
@@ -272,7 +284,7 @@ impl Blob {
 mod tests {
     use super::*;
 
-    /// A heap with nothing but contents.
+    /// A heap of contents without headers.
     struct Plain(Vec<u8>);
 
     impl HeapRead for Plain {
@@ -336,7 +348,8 @@ mod tests {
         blob.hash_content(&heap, &mut state).unwrap();
         assert_eq!(state.finish(), keys.hash_one(&b"cat"[..]));
 
-        // Equal hashes and lengths do not say that the contents are equal: these are read, and found damaged.
+        // Equal hashes and lengths do not prove equal contents: the contents are read, which finds
+        // the damage.
         let forged = Text::new(HeapAddr(6), 3, content_hash(b"cat"));
         assert!(cat.content_eq(&forged, &heap).is_err() && cat.content_cmp(&forged, &heap).is_err());
         assert!(forged.hash_content(&heap, &mut keys.build_hasher()).is_err());

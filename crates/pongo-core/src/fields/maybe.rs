@@ -1,22 +1,23 @@
-//! A value that may be missing, without padding for any type.
+//! A value that may be absent, without padding for any type.
 //!
-//! An `Option<u32>` has three bytes of padding and no fixed layout. A [`Maybe<u32>`] is a *cell*: a tag as wide as the
-//! value's alignment, then the value.
+//! An `Option<u32>` has three bytes of padding and no fixed layout. A [`Maybe<u32>`] is a *cell*: a
+//! tag as wide as the value's alignment, followed by the value.
 //!
 //! ```text
 //! tag    align_of::<T>() bytes: the first is 1 if the value is there, all others are 0
 //! value  size_of::<T>() bytes: T::BLANK if it is not
 //! ```
 //!
-//! The tag ends where the value may begin, and the cell's size is a multiple of the alignment, so there is no padding.
-//! On stable Rust no single generic struct can say "as many bytes as `T` is aligned to" in a way that `zerocopy` can
-//! prove, hence [`Optional`]: each type names its cell, and `zerocopy` checks each kind of cell.
+//! The tag ends at a valid offset for the value, and the cell's size is a multiple of the
+//! alignment, so there is no padding. On stable Rust no single generic struct can declare "as many
+//! bytes as the alignment of `T`" in a way that `zerocopy` can verify. Therefore each type names
+//! its cell in [`Optional`], and `zerocopy` verifies each kind of cell.
 //!
-//! | cell | for | why it has no padding |
+//! | cell | used for | why it has no padding |
 //! | --- | --- | --- |
-//! | [`Single`], [`Repeated`] | numbers, `bool`, arrays of them | tag and value are of one type |
-//! | [`Bytewise`] | what is aligned to 1 | nothing is aligned to more than 1 |
-//! | `record_cell!` and the derive's | records, enums, `Timestamp`, `Text`, `Blob` | a concrete struct with a [`Tag`] |
+//! | [`Single`], [`Repeated`] | numbers, `bool`, arrays of them | tag and value share a type |
+//! | [`Bytewise`] | types with alignment 1 | no part has an alignment above 1 |
+//! | `record_cell!`, derive | records, enums, `Timestamp`, `Text`, `Blob` | struct with a [`Tag`] |
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -26,7 +27,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes, Unali
 use crate::record::FieldType;
 use crate::schema::Kind;
 
-/// A field type that can stand in a [`Maybe`].
+/// A field type that can be used in a [`Maybe`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand in a `Maybe`",
     label = "there is no cell for this type",
@@ -34,31 +35,31 @@ use crate::schema::Kind;
             into the `Maybe`"
 )]
 pub trait Optional: FieldType {
-    /// Tag and value.
+    /// The cell: tag and value.
     #[doc(hidden)]
     type Cell: OptionalCell<Value = Self>;
 }
 
-/// Tag and value of a [`Maybe`].
+/// The tag and value of a [`Maybe`].
 #[doc(hidden)]
 pub trait OptionalCell:
     TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static
 {
     /// The value's type.
     type Value;
-    /// Tag and value are blank.
+    /// A cell without a value: tag and value are blank.
     const ABSENT: Self;
-    /// A cell with a value.
+    /// Creates a cell with a value.
     fn present(value: Self::Value) -> Self;
-    /// What lies in the value's place.
+    /// Returns the content of the value's place.
     fn value(&self) -> &Self::Value;
-    /// What lies in the value's place.
+    /// Converts the cell into the content of the value's place.
     fn into_value(self) -> Self::Value;
 }
 
-/// A `T` or nothing: what `Option<T>` is to memory, this is to a record.
+/// A `T` or no value: the equivalent of `Option<T>` in a record.
 ///
-/// Takes the size of `T` plus its alignment. Nothing is missing in a row whose bytes are all zero but its `Maybe`s.
+/// Takes the size of `T` plus its alignment. In a row of zero bytes every `Maybe` is absent.
 ///
 /// ```
 /// use pongo_core::fields::Maybe;
@@ -73,45 +74,45 @@ pub trait OptionalCell:
 pub struct Maybe<T: Optional>(T::Cell);
 
 impl<T: Optional> Maybe<T> {
-    /// Nothing.
+    /// No value.
     pub const NONE: Self = Self(T::Cell::ABSENT);
 
-    /// Nothing.
+    /// Returns a `Maybe` without a value.
     #[must_use]
     #[inline]
     pub const fn none() -> Self {
         Self::NONE
     }
 
-    /// A value.
+    /// Returns a `Maybe` with a value.
     #[must_use]
     #[inline]
     pub fn some(value: T) -> Self {
         Self(T::Cell::present(value))
     }
 
-    /// Whether there is a value. Any tag whose first byte is not 0 says so.
+    /// Returns whether a value is present, which is the case if the first byte of the tag is not 0.
     #[must_use]
     #[inline]
     pub fn is_some(&self) -> bool {
         self.0.as_bytes()[0] != 0
     }
 
-    /// Whether there is no value.
+    /// Returns whether no value is present.
     #[must_use]
     #[inline]
     pub fn is_none(&self) -> bool {
         !self.is_some()
     }
 
-    /// The value, borrowed from where the record lies.
+    /// Returns the value, borrowed from the record.
     #[must_use]
     #[inline]
     pub fn get(&self) -> Option<&T> {
         if self.is_some() { Some(self.0.value()) } else { None }
     }
 
-    /// A copy of the value.
+    /// Returns a copy of the value.
     #[must_use]
     #[inline]
     pub fn to_option(&self) -> Option<T>
@@ -121,7 +122,7 @@ impl<T: Optional> Maybe<T> {
         self.get().copied()
     }
 
-    /// The value itself.
+    /// Converts the `Maybe` into the value.
     #[must_use]
     #[inline]
     pub fn into_option(self) -> Option<T> {
@@ -208,7 +209,7 @@ impl<T: Optional + fmt::Debug> fmt::Debug for Maybe<T> {
     }
 }
 
-/// A type whose size is its alignment, so that it can be its own tag.
+/// A type whose size equals its alignment, so that it can be its own tag.
 #[doc(hidden)]
 pub trait Word: FieldType + Copy {
     /// The value whose first byte is 1 and whose other bytes are 0.
@@ -267,7 +268,7 @@ impl<T: Word, const N: usize> OptionalCell for Repeated<T, N> {
     }
 }
 
-/// The cell of a type that may lie at any address.
+/// The cell of a type with alignment 1.
 #[doc(hidden)]
 #[derive(Clone, Copy, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -293,16 +294,16 @@ impl<T: FieldType + Unaligned> OptionalCell for Bytewise<T> {
     }
 }
 
-/// A tag of one width.
+/// The tag for one alignment.
 #[doc(hidden)]
 pub trait Tag: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + Sync + 'static {
-    /// The value is not there.
+    /// The value is absent.
     const ABSENT: Self;
-    /// The value is there.
+    /// The value is present.
     const PRESENT: Self;
 }
 
-/// `[(); A]` names the tag of width and alignment `A`.
+/// Implemented for `[(); A]`; names the tag of width and alignment `A`.
 #[doc(hidden)]
 pub trait TagOf {
     /// The tag.
@@ -336,7 +337,7 @@ macro_rules! tag {
 tag!(Tag1 1 Tag2 2 Tag4 4 Tag8 8 Tag16 16 Tag32 32 Tag64 64 Tag128 128 Tag256 256 Tag512 512 Tag1024 1024
      Tag2048 2048 Tag4096 4096);
 
-/// Makes the cell of a type that is not generic, as the derive does.
+/// Defines the cell of a type that is not generic, as the derive does.
 macro_rules! record_cell {
     ($type:ty) => {
         const _: () = {
@@ -388,7 +389,7 @@ mod tests {
     use super::*;
     use crate::fields::{Blob, FixedStr, Text, Timestamp, Uuid};
 
-    /// Layout, canonical bytes and both directions, for one value.
+    /// Checks the layout, the canonical bytes and both conversions for one value.
     fn cell<T: Optional + Copy + PartialEq + fmt::Debug>(value: T) {
         assert_eq!(size_of::<Maybe<T>>(), size_of::<T>() + align_of::<T>());
         assert_eq!(align_of::<Maybe<T>>(), align_of::<T>());
@@ -426,7 +427,7 @@ mod tests {
         cell(Timestamp::from_micros(-1));
     }
 
-    /// As [`cell`], for what cannot be compared.
+    /// As [`cell`], for types without equality.
     fn heap_cell<T: Optional + Copy>(value: T) {
         assert_eq!((size_of::<Maybe<T>>(), align_of::<Maybe<T>>()), (24, 8));
         assert_eq!(Maybe::<T>::none().as_bytes(), [0; 24]);

@@ -1,7 +1,7 @@
-//! What a record's fields can be.
+//! The types that a record's fields can have.
 //!
-//! Every type here is a run of bytes that means the same in every process: no pointers, no padding, no sizes that
-//! depend on the machine.
+//! Every type here is a sequence of bytes with the same meaning in every process: no pointers, no
+//! padding, no machine-dependent sizes.
 //!
 //! | module | types |
 //! | --- | --- |
@@ -9,11 +9,11 @@
 //! | [`fixed_str`] | [`FixedStr`]: short text inside the row |
 //! | [`timestamp`] | [`Timestamp`]: microseconds since 1970, UTC |
 //! | [`uuid`] | [`Uuid`]: 16 bytes |
-//! | [`maybe`] | [`Maybe`]: a value that may be missing |
+//! | [`maybe`] | [`Maybe`]: a value that may be absent |
 //! | [`heap`] | [`Text`] and [`Blob`]: bytes of any length, in the heap |
-//! | [`external`] | what stands in front of a record whose key is not a field of it |
+//! | [`external`] | the fields before a record with an external key |
 //!
-//! Structs and enums of the user's own become field types with `#[pongo::record]`.
+//! `#[pongo::record]` makes a user's structs and enums field types.
 
 pub mod external;
 pub mod fixed_str;

@@ -1,4 +1,4 @@
-//! The types of the language itself: integers and floats of fixed size, `bool`, arrays.
+//! The field types of the language itself: integers and floats of fixed size, `bool`, arrays.
 
 use crate::fields::maybe::{Optional, Repeated, Single, Word};
 use crate::record::{FieldType, KeyField};

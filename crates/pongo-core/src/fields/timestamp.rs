@@ -1,4 +1,4 @@
-//! A moment in UTC, to the microsecond.
+//! A point in time in UTC, with microsecond precision.
 
 use core::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +12,8 @@ use crate::schema::Kind;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// Microseconds since 1970-01-01T00:00:00Z, without leap seconds; negative before. 292,000 years either way.
+/// Microseconds since 1970-01-01T00:00:00Z, without leap seconds; negative before. Covers about
+/// 292,000 years in both directions.
 ///
 /// ```
 /// use pongo_core::fields::Timestamp;
@@ -30,19 +31,20 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
     pub const EPOCH: Self = Self(0);
-    /// The first moment that can be said.
+    /// The earliest time that can be represented.
     pub const MIN: Self = Self(i64::MIN);
-    /// The last moment that can be said.
+    /// The latest time that can be represented.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// The moment so many microseconds after (or before) the epoch.
+    /// Returns the time `micros` microseconds after (or before) the epoch.
     #[must_use]
     #[inline]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// The moment so many seconds after (or before) the epoch; `None` if a microsecond count cannot hold it.
+    /// Returns the time `seconds` seconds after (or before) the epoch; `None` if its microseconds
+    /// overflow an `i64`.
     #[must_use]
     #[inline]
     pub const fn from_secs(seconds: i64) -> Option<Self> {
@@ -52,20 +54,21 @@ impl Timestamp {
         }
     }
 
-    /// Microseconds since the epoch.
+    /// Returns the microseconds since the epoch.
     #[must_use]
     #[inline]
     pub const fn micros(self) -> i64 {
         self.0
     }
 
-    /// What the system's clock says.
+    /// Returns the current time of the system's clock.
     #[must_use]
     pub fn now() -> Self {
         Self::from_system_time(SystemTime::now())
     }
 
-    /// The last whole microsecond at or before `time`; [`MIN`](Self::MIN) or [`MAX`](Self::MAX) if that is out of range.
+    /// Returns the last whole microsecond at or before `time`; [`MIN`](Self::MIN) or
+    /// [`MAX`](Self::MAX) if that is out of range.
     #[must_use]
     pub fn from_system_time(time: SystemTime) -> Self {
         match time.duration_since(UNIX_EPOCH) {
@@ -77,7 +80,8 @@ impl Timestamp {
         }
     }
 
-    /// The moment in the system's terms; `None` if the system's type cannot hold it, which on Linux it always can.
+    /// Converts to the system's type; returns `None` if that cannot represent the time, which does
+    /// not happen on Linux.
     #[must_use]
     pub fn to_system_time(self) -> Option<SystemTime> {
         let distance = Duration::from_micros(self.0.unsigned_abs());
@@ -91,10 +95,11 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// Year, month and day of a day number counted from 1970-01-01, in the proleptic Gregorian calendar.
+/// Converts a day number counted from 1970-01-01 to year, month and day in the proleptic Gregorian
+/// calendar.
 ///
-/// Counts in eras of 400 years that begin on a 1 March, so that the leap day is the last day of its year (the method is
-/// Howard Hinnant's `civil_from_days`).
+/// Counts in eras of 400 years that begin on a 1 March, so that the leap day is the last day of its
+/// year (Howard Hinnant's `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
@@ -107,7 +112,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day)
 }
 
-/// RFC 3339 in UTC; the fraction is left away when it is zero, and a year beyond four digits has a sign (ISO 8601).
+/// RFC 3339 in UTC. The fraction is omitted if it is zero, and a year of more than four digits has
+/// a sign (ISO 8601).
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.div_euclid(MICROS_PER_SECOND);

@@ -1,4 +1,4 @@
-//! 16 bytes of UUID.
+//! A 16-byte UUID.
 
 use core::fmt;
 use core::str::FromStr;
@@ -12,7 +12,7 @@ use crate::schema::Kind;
 
 /// A UUID: 16 bytes in the order in which they are written. Converts from and into [`uuid::Uuid`].
 ///
-/// A type of our own, because that crate's `zerocopy` support is not a stable part of it.
+/// A separate type, because the `zerocopy` support of that crate is not stable.
 ///
 /// ```
 /// use pongo_core::fields::Uuid;
@@ -41,23 +41,23 @@ use crate::schema::Kind;
 pub struct Uuid([u8; 16]);
 
 impl Uuid {
-    /// The UUID of zeros.
+    /// The nil UUID: all zeros.
     pub const NIL: Self = Self([0; 16]);
 
-    /// A random one (version 4).
+    /// Creates a random UUID (version 4).
     #[must_use]
     pub fn new_v4() -> Self {
         uuid::Uuid::new_v4().into()
     }
 
-    /// The UUID of these bytes.
+    /// Creates a UUID from its bytes.
     #[must_use]
     #[inline]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the UUID.
     #[must_use]
     #[inline]
     pub const fn as_bytes(&self) -> &[u8; 16] {
@@ -79,7 +79,7 @@ impl From<Uuid> for uuid::Uuid {
     }
 }
 
-/// Why a text is no [`Uuid`].
+/// An error while parsing a [`Uuid`].
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the text {text:?} is no UUID: {source}")]
 pub struct UuidError {
@@ -88,7 +88,7 @@ pub struct UuidError {
 }
 
 impl UuidError {
-    /// The text, or its beginning and `…`.
+    /// Returns the text, or its beginning and `…`.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text

@@ -1,4 +1,5 @@
-//! One journal entry: a header of eight words and a body, little-endian, all lengths multiples of eight.
+//! One journal entry: a header of eight words and a body, little-endian, all lengths multiples of
+//! eight.
 //!
 //! ```text
 //! word 0 magic  1 length of all, bytes  2 kind  3 salt  4 own position  5 durable position  6 Seq  7 checksum of all
@@ -6,7 +7,8 @@
 //! checkpoint body:  the tables' and the heap's states
 //! ```
 //!
-//! Decoding trusts nothing: lengths are checked against what is there before anything is allocated for them.
+//! Decoding trusts nothing: lengths are checked against the available bytes before memory is
+//! allocated for them.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -21,12 +23,12 @@ pub(crate) const HEADER: usize = 64;
 const MAGIC: u64 = u64::from_le_bytes(*b"PJENTRY1");
 const CHECKSUM_AT: usize = 56;
 
-/// The longest entry, in bytes. Rows and heap bytes beyond a megabyte are cited, so what grows is the list of rows that died
-/// or were replaced: tens of millions in one transaction.
+/// The longest entry, in bytes. Rows and heap bytes beyond a megabyte are not in the entry, so the
+/// list of deleted or replaced rows determines its length: tens of millions in one transaction.
 pub(crate) const LONGEST: u64 = 1 << 30;
 
-/// An entry that is longer is not held in memory as a whole: it is encoded twice, for its checksum and to be written, in
-/// pieces of about this size.
+/// Piece size, in bytes. A longer entry is not held in memory as a whole: it is encoded twice, once
+/// for its checksum and once to be written, in pieces of about this size.
 pub(crate) const PIECE: usize = 1 << 20;
 
 /// A transaction.
@@ -37,7 +39,7 @@ pub(crate) const CHECKPOINT: u64 = 2;
 const SECTION_TABLE: u64 = 1;
 const SECTION_ROWS: u64 = 2;
 const SECTION_HEAP: u64 = 3;
-/// Checksums of the bytes that the section before it cites.
+/// Checksums of the bytes that the preceding section references.
 const SECTION_SUMS: u64 = 4;
 
 /// The first eight words of an entry.
@@ -53,7 +55,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads a header that claims to be one; says nothing about the checksum.
+    /// Decodes a header. Does not verify the checksum.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         if reader.u64()? != MAGIC {
@@ -83,7 +85,7 @@ impl Header {
         bytes
     }
 
-    /// Whether `entry`, the whole of it, has the checksum that the header states.
+    /// Returns whether `entry`, all of it, has the checksum that the header states.
     pub(crate) fn checks(&self, entry: &[u8]) -> bool {
         entry.len() as u64 == self.len
             && holds!("journal.entry.checksum", entry_checksum(entry) == self.checksum)
@@ -92,12 +94,12 @@ impl Header {
 
 const SEED: u64 = 0x6a6f_7572;
 
-/// Never zero, so that a zero-filled file cannot check.
+/// Returns the checksum, or another value if it is zero, so that a zero-filled file is never valid.
 fn never_zero(sum: u64) -> u64 {
     if sum == 0 { checksum(b"zero") } else { sum }
 }
 
-/// The checksum of an entry, computed as if its own field were zero.
+/// Returns the checksum of an entry, computed as if its own field were zero.
 fn entry_checksum(entry: &[u8]) -> u64 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::with_seed(SEED);
     hasher.update(&entry[..CHECKSUM_AT]);
@@ -106,12 +108,12 @@ fn entry_checksum(entry: &[u8]) -> u64 {
     never_zero(hasher.digest())
 }
 
-/// Begins an entry: room for its header.
+/// Creates an entry with space for its header.
 pub(crate) fn begin() -> Vec<u8> {
     vec![0; HEADER]
 }
 
-/// Fills in the header of an entry whose body stands behind [`HEADER`] bytes.
+/// Fills in the header of an entry whose body follows [`HEADER`] bytes. Returns the checksum.
 pub(crate) fn seal(
     entry: &mut [u8],
     kind: u64,
@@ -123,15 +125,15 @@ pub(crate) fn seal(
     debug_assert!(entry.len().is_multiple_of(8) && entry.len() >= HEADER);
     let header = Header { len: entry.len() as u64, kind, salt, pos, durable, seq, checksum: 0 };
     entry[..HEADER].copy_from_slice(&header.encode());
-    // In one go: the streaming hasher takes longer to set up than a small entry to hash.
+    // In one call: setting up the streaming hasher takes longer than hashing a small entry.
     let sum = never_zero(xxhash_rust::xxh3::xxh3_64_with_seed(entry, SEED));
     debug_assert_eq!(sum, entry_checksum(entry));
     entry[CHECKSUM_AT..HEADER].copy_from_slice(&sum.to_le_bytes());
     sum
 }
 
-/// The header of an entry that is not in memory as a whole: its body comes in pieces, the first one behind [`HEADER`] bytes
-/// that say nothing.
+/// Computes the header of an entry that is not in memory as a whole. Its body is added in pieces;
+/// the first piece starts with [`HEADER`] placeholder bytes.
 pub(crate) struct Sealing {
     header: Header,
     hasher: xxhash_rust::xxh3::Xxh3,
@@ -147,7 +149,7 @@ impl Sealing {
         }
     }
 
-    /// The next piece.
+    /// Adds the next piece.
     pub(crate) fn add(&mut self, piece: &mut [u8]) {
         if !self.begun {
             piece[..HEADER].copy_from_slice(&self.header.encode());
@@ -156,45 +158,46 @@ impl Sealing {
         self.hasher.update(piece);
     }
 
-    /// The header of all pieces that were added.
+    /// Returns the header for all pieces that were added.
     pub(crate) fn header(self) -> [u8; HEADER] {
         Header { checksum: never_zero(self.hasher.digest()), ..self.header }.encode()
     }
 }
 
-/// A table that comes into being with this commit.
+/// A table that this commit creates.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct NewTable {
     pub(crate) table: TableId,
     pub(crate) fingerprint: u128,
 }
 
-/// New rows and deaths of one table.
+/// New and deleted rows of one table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct RowsPart<'a> {
     pub(crate) table: TableId,
     pub(crate) row_size: u64,
     /// The first new row.
     pub(crate) first: RowId,
-    /// New rows that lie in the chunks already, synced; they come first.
+    /// Number of new rows that are already in the chunks, synced. They come first.
     pub(crate) cited: u64,
-    /// A checksum for each block that those touch, of their bytes in it; none in entries of format version 1.
+    /// A checksum for each block that those rows touch, of their bytes in it. Empty in entries of
+    /// format version 1.
     pub(crate) sums: Vec<u64>,
-    /// New rows that stand here.
+    /// New rows that the entry itself contains.
     pub(crate) carried: &'a [u8],
     /// Pairs of a new row and the row it replaced.
     pub(crate) previous: Cow<'a, [(RowId, RowId)]>,
-    /// Rows that die by this commit, those replaced included.
+    /// Rows that this commit deletes, those replaced included.
     pub(crate) deaths: Cow<'a, [RowId]>,
 }
 
 impl RowsPart<'_> {
-    /// How many rows this adds.
+    /// Returns the number of rows that this part adds.
     pub(crate) fn count(&self) -> u64 {
         self.cited + self.carried.len() as u64 / self.row_size
     }
 
-    /// The bytes of the table's space that the cited rows take.
+    /// Returns the bytes of the table's space that the referenced rows take.
     pub(crate) fn cited_bytes(&self) -> Range<u64> {
         self.first.0 * self.row_size..(self.first.0 + self.cited) * self.row_size
     }
@@ -204,21 +207,21 @@ impl RowsPart<'_> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct HeapPart<'a> {
     pub(crate) first: HeapAddr,
-    /// Bytes that lie in the chunks already, synced; they come first.
+    /// Number of bytes that are already in the chunks, synced. They come first.
     pub(crate) cited: u64,
-    /// A checksum for each block that those touch, as in [`RowsPart::sums`].
+    /// A checksum for each block that those bytes touch, as in [`RowsPart::sums`].
     pub(crate) sums: Vec<u64>,
     pub(crate) carried: &'a [u8],
 }
 
 impl HeapPart<'_> {
-    /// The bytes of the heap's space that are cited.
+    /// Returns the bytes of the heap's space that are referenced.
     pub(crate) fn cited_bytes(&self) -> Range<u64> {
         self.first.0..self.first.0 + self.cited
     }
 }
 
-/// What a commit entry says.
+/// The content of a commit entry.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Commit<'a> {
     pub(crate) new_tables: Vec<NewTable>,
@@ -227,7 +230,7 @@ pub(crate) struct Commit<'a> {
 }
 
 impl<'a> Commit<'a> {
-    /// The entry, header still empty.
+    /// Encodes the entry. The header is still zero.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.len() as usize);
         out.resize(HEADER, 0);
@@ -237,7 +240,7 @@ impl<'a> Commit<'a> {
         out
     }
 
-    /// Bytes of the entry.
+    /// Returns the length of the entry in bytes.
     pub(crate) fn len(&self) -> u64 {
         let with_sums = |sums: &[u64]| if sums.is_empty() { 0 } else { 16 + 8 * sums.len() as u64 };
         let rows = |part: &RowsPart<'_>| {
@@ -252,10 +255,11 @@ impl<'a> Commit<'a> {
             + self.heap.as_ref().map_or(0, heap)
     }
 
-    /// Hands the entry over in pieces of some [`PIECE`] bytes, in order, the header of zeros with the first one.
+    /// Passes the entry to `take` in pieces of about [`PIECE`] bytes, in order. The first piece
+    /// starts with a header of zeros.
     ///
     /// # Errors
-    /// That of `take`, which gets each piece.
+    /// The error of `take`.
     pub(crate) fn encode_in_pieces<E>(
         &self,
         mut take: impl FnMut(&mut Vec<u8>) -> Result<(), E>,
@@ -271,13 +275,14 @@ impl<'a> Commit<'a> {
         if out.is_empty() { Ok(()) } else { take(&mut out) }
     }
 
-    /// Appends the body to `out`; `full` is asked now and then whether it takes what is there.
+    /// Appends the body to `out`. From time to time calls `full`, which may consume the bytes in
+    /// `out`.
     fn encode_body<E>(
         &self,
         out: &mut Vec<u8>,
         full: &mut impl FnMut(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        /// Elements of a list between two questions.
+        /// Number of list elements between two calls of `full`.
         const SOME: usize = 4096;
         for new in &self.new_tables {
             out.put_u64(SECTION_TABLE);
@@ -324,7 +329,8 @@ impl<'a> Commit<'a> {
         full(out)
     }
 
-    /// Reads a whole entry whose checksum was right; `None` if it says nonsense all the same.
+    /// Decodes a whole entry whose checksum was right. Returns `None` if its content is invalid
+    /// nevertheless.
     pub(crate) fn decode(entry: &'a [u8]) -> Option<Self> {
         let mut reader = Reader::new(entry);
         reader.take(HEADER)?;
@@ -441,10 +447,10 @@ pub(crate) struct CheckpointHeap {
     pub(crate) tail_sum: u64,
 }
 
-/// What a checkpoint entry says: everything up to its `Seq` is in the chunks and marks.
+/// The content of a checkpoint entry: everything up to its `Seq` is in the chunks and marks.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Checkpoint {
-    /// Closed cleanly: the hash index is as durable as the rows.
+    /// Whether the store was closed cleanly: the hash index is as durable as the rows.
     pub(crate) clean: bool,
     pub(crate) heap: CheckpointHeap,
     pub(crate) tables: Vec<CheckpointTable>,
@@ -554,7 +560,8 @@ mod tests {
         assert_eq!(commit.rows[0].count(), 5);
     }
 
-    /// As format version 1 wrote them: decoded, so that a store of that version can be upgraded.
+    /// Decodes entries as format version 1 wrote them, which is needed so that a store of that
+    /// version can be upgraded.
     #[test]
     fn entries_without_checksums_of_what_they_cite_are_read() {
         let rows = [9; 36];
@@ -564,7 +571,8 @@ mod tests {
         assert_eq!(Commit::decode(&commit.encode()), Some(commit));
     }
 
-    /// One checksum too few or too many, or behind a section that cites nothing.
+    /// Rejects one checksum too few or too many, or checksums after a section that references
+    /// nothing.
     #[test]
     fn checksums_that_do_not_fit_what_is_cited_are_nonsense() {
         let rows = [9; 36];
@@ -657,7 +665,7 @@ mod tests {
         for bit in 0..entry.len() * 8 {
             entry[bit / 8] ^= 1 << (bit % 8);
             assert!(!Header::decode(&entry).is_some_and(|header| header.checks(&entry)), "bit {bit}");
-            // Decoding what does not check must not panic either.
+            // Decoding an entry with a wrong checksum must not panic either.
             let _ = Commit::decode(&entry);
             let _ = Checkpoint::decode(&entry);
             entry[bit / 8] ^= 1 << (bit % 8);

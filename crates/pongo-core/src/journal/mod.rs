@@ -1,13 +1,14 @@
 //! The journal: the redo log, the one place where a commit becomes durable.
 //!
-//! | file | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | `entry` | what one entry says, encoded and decoded |
-//! | `segment` | segment files: made, recycled, rolled, synced |
-//! | `scan` | finding the entries again: which one is the last, what is a torn tail and what is rot |
+//! | `entry` | the content of one entry, encoded and decoded |
+//! | `segment` | segment files: created, recycled, rolled, synced |
+//! | `scan` | finding entries: the last one, a torn tail, or corruption |
 //!
-//! Positions ([`JournalPos`](crate::ids::JournalPos)) count bytes over all segments since the store was made. An entry
-//! carries its own position and the salt, so that what an earlier life of a recycled segment left never checks.
+//! Positions ([`JournalPos`](crate::ids::JournalPos)) count bytes over all segments since the store
+//! was created. An entry contains its own position and the salt, so that old entries in a recycled
+//! segment are never valid.
 
 mod entry;
 mod scan;

@@ -1,8 +1,9 @@
-//! Finding the entries of a journal again, from a checkpoint on, and telling a torn tail from rot.
+//! Finding the entries of a journal from a checkpoint on, and telling a torn tail from corruption.
 //!
-//! An entry counts if it stands where it says it stands, carries the salt of the segment's generation, and its checksum
-//! is right. Where the next one does not, the journal ends there — unless a later entry, itself right, says that the
-//! journal was durable beyond this place when it was written: then an acknowledged entry is damaged.
+//! An entry is valid if it is at the position that it states, has the salt of the segment's
+//! generation, and its checksum is right. Where the next entry is not valid, the journal ends,
+//! unless a later, valid entry says that the journal was durable beyond this position when it was
+//! written: then an acknowledged entry is damaged.
 
 use std::sync::Arc;
 
@@ -13,16 +14,16 @@ use crate::guard::{fails, holds};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::Storage;
 
-/// One entry, its checksum right.
+/// A valid entry.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) header: Header,
     pub(crate) bytes: Vec<u8>,
-    /// The segment it stands in.
+    /// The segment that contains it.
     pub(crate) segment: u64,
 }
 
-/// Walks the entries of one generation.
+/// Reads the entries of one generation in order.
 #[derive(Debug)]
 pub(crate) struct Scanner {
     storage: Arc<dyn Storage>,
@@ -31,13 +32,13 @@ pub(crate) struct Scanner {
     segment: Segment,
     next: JournalPos,
     window: Window,
-    /// Whether nothing that was acknowledged can lie behind where this began.
+    /// Whether everything that was acknowledged is before the start position.
     sound: bool,
-    /// Bytes whose checksum was computed.
+    /// Number of bytes whose checksum was computed.
     summed: u64,
 }
 
-/// A stretch of one segment in memory, so that small entries cost no system call each.
+/// A part of one segment in memory, so that small entries do not cost one system call each.
 #[derive(Debug, Default)]
 struct Window {
     segment: u64,
@@ -48,7 +49,7 @@ struct Window {
 const WINDOW: u64 = 1 << 20;
 
 impl Window {
-    /// `len` bytes at `pos`; `None` if the segment does not reach so far.
+    /// Returns `len` bytes at `pos`; `None` if the segment ends before that.
     fn get(&mut self, segment: &Segment, pos: JournalPos, len: u64) -> Result<Option<&[u8]>, Fault> {
         let holds = |window: &Self| {
             window.segment == segment.header.number
@@ -67,7 +68,8 @@ impl Window {
         Ok(Some(&self.bytes[at..at + len as usize]))
     }
 
-    /// The `len` bytes at `pos` that [`get`](Self::get) returned last: those of a long entry without a copy.
+    /// Returns the `len` bytes at `pos` that [`get`](Self::get) returned last. Those of a long
+    /// entry are not copied.
     fn take(&mut self, pos: JournalPos, len: u64) -> Vec<u8> {
         if pos == self.start && len >= WINDOW {
             let mut bytes = std::mem::take(&mut self.bytes);
@@ -78,7 +80,8 @@ impl Window {
         self.bytes[at..at + len as usize].to_vec()
     }
 
-    /// As many bytes at `pos` as are in memory or can be had at once: at least a word, unless the segment ends there.
+    /// Returns the bytes at `pos` that are in memory or can be read at once: at least a word,
+    /// unless the segment ends there.
     fn some(&mut self, segment: &Segment, pos: JournalPos) -> Result<Option<&[u8]>, Fault> {
         let end = self.start.0 + self.bytes.len() as u64;
         let here = self.segment == segment.header.number && pos >= self.start && pos.0 + 8 <= end;
@@ -88,7 +91,7 @@ impl Window {
 }
 
 impl Scanner {
-    /// Begins at `pos` in segment `number`.
+    /// Starts at `pos` in segment `number`.
     pub(crate) fn begin(
         storage: &Arc<dyn Storage>,
         store: u128,
@@ -123,30 +126,31 @@ impl Scanner {
         })
     }
 
-    /// Everything that was acknowledged lies before where this begins, and no byte was lost since: what does not check is
-    /// the tail, and what is behind it need not be looked at.
+    /// Declares that everything that was acknowledged is before the start position, and that no
+    /// byte was lost since: an invalid entry is then the tail, and what follows need not be
+    /// checked.
     #[must_use]
     pub(crate) fn behind_published(mut self) -> Self {
         self.sound = true;
         self
     }
 
-    /// Where the entries read so far end.
+    /// Returns the position after the entries read so far.
     pub(crate) fn position(&self) -> JournalPos {
         self.next
     }
 
-    /// The segment in which the next entry would stand; the scanner goes on.
+    /// Returns the segment that would contain the next entry. The scanner can be used further.
     pub(crate) fn clone_segment(&self) -> Segment {
         self.segment.clone()
     }
 
-    /// The segment in which the next entry would stand.
+    /// Returns the segment that would contain the next entry.
     pub(crate) fn into_segment(self) -> Segment {
         self.segment
     }
 
-    /// The next entry; `None` at the tail.
+    /// Returns the next entry; `None` at the tail.
     pub(crate) fn next(&mut self) -> Result<Option<Found>, Fault> {
         loop {
             if let Some(found) = self.read(self.next)? {
@@ -154,7 +158,8 @@ impl Scanner {
                 return Ok(Some(found));
             }
             match self.following(&self.segment, self.next)? {
-                // A segment was begun exactly where this one ends: its predecessor was synced whole before that.
+                // A segment was started exactly where this one ends: this one was synced as a whole
+                // before that.
                 Some(segment) => self.segment = segment,
                 None => break,
             }
@@ -165,7 +170,7 @@ impl Scanner {
         Ok(None)
     }
 
-    /// The entry at `pos`, if a whole and right one stands there.
+    /// Returns the entry at `pos` if it is complete and valid.
     fn read(&mut self, pos: JournalPos) -> Result<Option<Found>, Fault> {
         let segment = &self.segment;
         let Some(head) = self.window.get(segment, pos, entry::HEADER as u64)? else { return Ok(None) };
@@ -184,7 +189,7 @@ impl Scanner {
         Ok(Some(Found { header, bytes: self.window.take(pos, header.len), segment }))
     }
 
-    /// The next segment of this generation, if it begins exactly at `pos`.
+    /// Returns the next segment of this generation, if it starts exactly at `pos`.
     fn following(&self, segment: &Segment, pos: JournalPos) -> Result<Option<Segment>, Fault> {
         let next = Segment::open(&*self.storage, self.store, segment.header.number + 1)?;
         Ok(next.filter(|next| {
@@ -193,7 +198,7 @@ impl Scanner {
         }))
     }
 
-    /// Errs if something behind the tail says that the tail's place was durable.
+    /// Returns an error if data after the tail shows that the tail's position was durable.
     fn refuse_rot(&mut self) -> Result<(), Fault> {
         let (file, at_byte, tail) =
             (path_of(self.segment.header.number), self.next.0 - self.segment.header.start.0, self.next);
@@ -206,8 +211,9 @@ impl Scanner {
             )
         };
         let mut pos = self.next;
-        // What a torn tail has in it lies one behind the other, or, where two writers began at one place and the power took
-        // some sectors of each, in a few others: not in all of them.
+        // Entries in a torn tail follow one another or, where two writers started at one position
+        // and a power cut lost some sectors of each, are inside a few others, but not inside all of
+        // them. This bounds the number of bytes to sum.
         let most = self.segment.header.len.saturating_mul(8).saturating_add(self.summed);
         while let Some(at) = self.next_magic(pos)? {
             if self.summed > most {
@@ -221,7 +227,8 @@ impl Scanner {
                 None => JournalPos(at.0 + 8),
             };
         }
-        // A segment is begun only after the one before it was synced, so its header alone is a witness.
+        // A segment is started only after the one before it was synced, so its header alone is
+        // proof.
         for number in numbers(&*self.storage)?.into_iter().filter(|&n| n > self.segment.header.number) {
             if let Some(later) = Segment::open(&*self.storage, self.store, number)?
                 && later.header.salt == self.salt
@@ -233,7 +240,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// The next place at or behind `pos` where the magic word stands, in steps of eight bytes.
+    /// Returns the next position at or after `pos` that holds the magic word, in steps of eight
+    /// bytes.
     fn next_magic(&mut self, mut pos: JournalPos) -> Result<Option<JournalPos>, Fault> {
         let end = self.segment.end();
         while pos < end {
@@ -278,12 +286,13 @@ mod tests {
         let mut journal = Journal::create(&storage, STORE, Salt(2), PAGE).unwrap();
         journal.append(&entry(2, 0, 1)).unwrap();
         assert_eq!(seqs(&storage), (vec![1], 0));
-        // Where the next entry would stand: one with a right checksum, of another place, or of the generation before.
+        // At the position of the next entry: one with a right checksum, but of another position, or
+        // of the previous generation.
         for (salt, pos) in [(2, 0), (2, 256), (1, 128)] {
             journal.file().write_at(&entry(salt, pos, 2), PAGE + 128).unwrap();
             assert_eq!(seqs(&storage), (vec![1], 0), "salt {salt}, position {pos}");
         }
-        // A segment that begins right there, of another generation.
+        // A segment that starts exactly there, of another generation.
         journal.append(&entry(2, 128, 2)).unwrap();
         journal.salt = Salt(3);
         journal.roll(128, false).unwrap();
@@ -291,8 +300,8 @@ mod tests {
         assert!(Scanner::begin(&storage, STORE, Salt(2), 1, JournalPos(256)).is_err());
     }
 
-    /// Each looks like an entry that goes on to the segment's end, but for its checksum: to compute them all would take as long
-    /// as anyone likes.
+    /// Scans entries each of which extends to the segment's end and has an invalid checksum.
+    /// Computing all their checksums could take arbitrarily long.
     #[test]
     fn entries_that_lie_in_one_another_are_damage() {
         const LEN: u64 = 256 << 10;

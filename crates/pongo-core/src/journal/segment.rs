@@ -1,8 +1,8 @@
-//! Segment files of the journal: zero-filled, so that a sync of an entry in them writes no metadata; identified by
-//! their header; recycled once a durable checkpoint stands in a later one.
+//! Segment files of the journal. They are zero-filled, so that syncing an entry writes no metadata;
+//! identified by their header; and recycled once a durable checkpoint is in a later segment.
 //!
-//! Promise: a segment is synced before the first byte goes to the next one; no segment that a durable super slot
-//! names, nor one behind it, is written again.
+//! Guarantees: a segment is synced before the first byte is written to the next one. A segment that
+//! a durable super slot names, or a later one, is never recycled.
 
 use std::sync::Arc;
 
@@ -19,13 +19,13 @@ const VERSION: u64 = 1;
 const CONTENT: usize = 8 + 8 + 16 + 8 * 4;
 /// Bytes before the first entry of a segment.
 const HEADER: u64 = PAGE;
-/// Bytes for entries of the first segment, unless a test wants less.
+/// Bytes for entries in the first segment, unless a test sets less.
 pub(crate) const SMALLEST: u64 = 1 << 20;
 const LARGEST: u64 = 16 << 20;
-/// Recycled files that are kept for later.
+/// Number of recycled files that are kept for reuse.
 const SPARE: usize = 6;
 
-/// What a segment's header says.
+/// The content of a segment's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentHeader {
     pub(crate) store: u128,
@@ -67,7 +67,7 @@ impl SegmentHeader {
             start: JournalPos(reader.u64()?),
             len: reader.u64()?,
         };
-        // What counts up can be counted up.
+        // Numbers that are incremented must have a successor.
         let sane = [header.number, header.salt.0, header.start.0, header.len].iter().all(|&n| n < LIMIT);
         sane.then_some(header)
     }
@@ -84,7 +84,7 @@ pub(crate) fn path_of(number: u64) -> String {
     format!("{DIR}/{number}.log")
 }
 
-/// Numbers of the segment files, in order. A spare's name has no number.
+/// Returns the numbers of the segment files, sorted. The name of a spare file has no number.
 pub(crate) fn numbers(storage: &dyn Storage) -> Result<Vec<u64>, Fault> {
     let names = storage.list(DIR).map_err(Fault::io("listing", DIR))?;
     let mut numbers: Vec<u64> =
@@ -94,8 +94,8 @@ pub(crate) fn numbers(storage: &dyn Storage) -> Result<Vec<u64>, Fault> {
 }
 
 impl Segment {
-    /// Opens segment `number` of a store; `None` if there is no such file. A segment gets its name after its header was
-    /// synced, so a file of that name with another header is damaged.
+    /// Opens segment `number` of a store; `None` if there is no such file. A segment gets its name
+    /// after its header was synced, so a file of that name with another header is damaged.
     pub(crate) fn open(storage: &dyn Storage, store: u128, number: u64) -> Result<Option<Self>, Fault> {
         let path = path_of(number);
         let file = match storage.open(&path) {
@@ -125,12 +125,12 @@ impl Segment {
         HEADER + (pos.0 - self.header.start.0)
     }
 
-    /// The position just behind the last byte of the segment.
+    /// Returns the position directly after the last byte of the segment.
     pub(crate) fn end(&self) -> JournalPos {
         JournalPos(self.header.start.0.saturating_add(self.header.len))
     }
 
-    /// Reads `len` bytes at `pos`; `None` if the segment does not reach so far.
+    /// Reads `len` bytes at `pos`; `None` if the segment ends before that.
     pub(crate) fn read(&self, pos: JournalPos, len: u64) -> Result<Option<Vec<u8>>, Fault> {
         if pos < self.header.start || pos.0.checked_add(len).is_none_or(|end| end > self.end().0) {
             return Ok(None);
@@ -143,27 +143,27 @@ impl Segment {
     }
 }
 
-/// The journal's writing end.
+/// The writing end of the journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
     storage: Arc<dyn Storage>,
     store: u128,
     pub(crate) salt: Salt,
     segment: Segment,
-    /// Where the next entry goes.
+    /// The position of the next entry.
     end: JournalPos,
     /// Segments before the current one that are still needed, oldest first.
     older: Vec<u64>,
-    /// Files whose content no one needs.
+    /// Files whose content is no longer needed.
     spare: Vec<(String, u64)>,
-    /// Bytes for entries of the smallest segment.
+    /// Bytes for entries in the smallest segment.
     smallest: u64,
-    /// Whether this process knows that the current segment has all its space.
+    /// Whether this process knows that all space of the current segment is allocated.
     set_aside: bool,
 }
 
 impl Journal {
-    /// Goes on in an existing segment at `end`.
+    /// Continues in an existing segment at `end`.
     pub(crate) fn resume(
         storage: &Arc<dyn Storage>,
         store: u128,
@@ -188,7 +188,7 @@ impl Journal {
         for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
             if name.ends_with(".spare") && journal.spare.len() < SPARE {
                 let path = format!("{DIR}/{name}");
-                // Others may be using it up meanwhile.
+                // Another process may be reusing the file at the same time.
                 if let Ok(size) = storage.open(&path).and_then(|file| file.len()) {
                     journal.spare.push((path, size.saturating_sub(HEADER)));
                 }
@@ -197,7 +197,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Begins the journal of a new store.
+    /// Creates the journal of a new store.
     pub(crate) fn create(
         storage: &Arc<dyn Storage>,
         store: u128,
@@ -222,14 +222,14 @@ impl Journal {
         Arc::clone(&self.segment.file)
     }
 
-    /// Whether an entry of `len` bytes fits the current segment.
+    /// Returns whether an entry of `len` bytes fits the current segment.
     pub(crate) fn fits(&self, len: u64) -> bool {
         self.end.0.checked_add(len).is_some_and(|end| end <= self.segment.end().0)
     }
 
-    /// Syncs the current segment and begins the next one, large enough for an entry of `len` bytes and, to `grow`,
-    /// larger than the last. After this the
-    /// whole journal so far is durable. `Err` leaves the current segment the current one.
+    /// Syncs the current segment and starts the next one, which is large enough for an entry of
+    /// `len` bytes and, if `grow` is set, up to four times as large as the current one. After this
+    /// the whole journal so far is durable. `Err` leaves the current segment the current one.
     pub(crate) fn roll(&mut self, len: u64, grow: bool) -> Result<(), Fault> {
         let larger = if grow { self.segment.header.len.saturating_mul(4) } else { self.smallest };
         let wanted = larger.clamp(self.smallest, LARGEST).max(len.next_multiple_of(PAGE));
@@ -242,20 +242,23 @@ impl Journal {
         };
         let fits = |&(_, size): &(String, u64)| size >= wanted && size <= wanted.max(LARGEST);
         let recycled = self.spare.iter().position(fits).map(|at| self.spare.swap_remove(at));
-        // First the sync: a next segment that is there proves that this one is whole.
+        // Sync first: the existence of the next segment proves that this one is complete.
         removable!("journal.roll.sync", self.segment.file.sync())
             .map_err(Fault::io("syncing", path_of(self.segment.header.number)))?;
         let next = make_segment(&*self.storage, header, recycled)?;
         self.older.push(self.segment.header.number);
         self.segment = next;
-        // One that is recycled may be of a copy.
+        // A recycled file may be from a copy of the store.
         self.set_aside = false;
         Ok(())
     }
 
-    /// To be called before an entry of `len` bytes, which fits, is made: what can fail for want of space fails here. A segment
-    /// of a copy of the store may have holes; and where the file system writes to new places, zeros are written first: then
-    /// the space is there, in blocks that are the segment's alone.
+    /// Reserves space for an entry of `len` bytes, which must fit. Called before the entry is
+    /// created, so that everything that can fail because there is no space fails here.
+    ///
+    /// A segment in a copy of the store may have holes, so its space is allocated. Where the file
+    /// system writes to new places, zeros are written first: then the space exists, in blocks that
+    /// belong to the segment alone.
     pub(crate) fn prepare(&mut self, len: u64) -> Result<(), Fault> {
         debug_assert!(self.fits(len));
         let (file, header) = (&self.segment.file, &self.segment.header);
@@ -276,7 +279,8 @@ impl Journal {
         Ok(())
     }
 
-    /// Writes an entry that [`seal`](super::seal) made for [`Journal::end`]; it fits. Not synced.
+    /// Writes an entry that [`seal`](super::seal) created for [`Journal::end`], and that fits. Does
+    /// not sync.
     pub(crate) fn append(&mut self, entry: &[u8]) -> Result<(), Fault> {
         debug_assert!(self.fits(entry.len() as u64));
         self.segment
@@ -287,7 +291,8 @@ impl Journal {
         Ok(())
     }
 
-    /// The same for one that is handed over in pieces, which have `len` bytes together. `Err`: part of it may be there.
+    /// Writes an entry that is passed in pieces, which have `len` bytes together and fit. Does not
+    /// sync. After `Err`, part of the entry may be in the file.
     pub(crate) fn append_in_pieces(
         &mut self,
         len: u64,
@@ -308,7 +313,8 @@ impl Journal {
         Ok(())
     }
 
-    /// A durable super slot names a checkpoint in segment `number`: all older ones may be used again.
+    /// Recycles or removes all segments before `number`. Called once a durable super slot names a
+    /// checkpoint in segment `number`.
     pub(crate) fn retire_before(&mut self, number: u64) {
         let keep = self.older.partition_point(|&older| older < number);
         for older in self.older.drain(..keep) {
@@ -320,13 +326,14 @@ impl Journal {
             if usable && self.storage.rename(&path, &spare).is_ok() {
                 self.spare.push((spare, size - HEADER));
             } else {
-                // What cannot be removed is found again at the next recovery.
+                // A file that cannot be removed is found again at the next recovery.
                 let _ = self.storage.remove(&path);
             }
         }
     }
 
-    /// Recovery replaced the whole journal but for the current segment.
+    /// Removes everything except the current segment. Called once recovery has replaced the rest of
+    /// the journal.
     pub(crate) fn forget_others(&mut self) -> Result<(), Fault> {
         self.older.clear();
         self.spare.clear();
@@ -334,7 +341,8 @@ impl Journal {
         Self::sweep(&*self.storage, |number| number == current)
     }
 
-    /// Whether a file in the journal's folder is one of its own: a segment, a spare, or one that was being made.
+    /// Returns whether a name in the journal's folder is one of the journal's files: a segment, a
+    /// spare, or one that was being created.
     pub(crate) fn is_file_name(name: &str) -> bool {
         let ours = |(number, kind): (&str, &str)| {
             number.parse::<u64>().is_ok() && ["log", "spare", "new"].contains(&kind)
@@ -342,7 +350,8 @@ impl Journal {
         name.split_once('.').is_some_and(ours)
     }
 
-    /// Removes spare and temporary files, and segments that `keep` does not want. The caller is alone.
+    /// Removes spare and temporary files, and segments for which `keep` returns `false`. The caller
+    /// is alone with the store.
     pub(crate) fn sweep(storage: &dyn Storage, keep: impl Fn(u64) -> bool) -> Result<(), Fault> {
         for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
             if !Self::is_file_name(&name) {
@@ -358,8 +367,9 @@ impl Journal {
     }
 }
 
-/// Makes a segment file ready for entries: its space written with zeros (or with what an earlier life left, whose
-/// entries have other positions), its header in place, all synced, and only then its name.
+/// Creates a segment file that is ready for entries: its space is written with zeros (a recycled
+/// file keeps its old entries, which have other positions), its header is written, everything is
+/// synced, and only then the file gets its name.
 fn make_segment(
     storage: &dyn Storage,
     mut header: SegmentHeader,
@@ -367,7 +377,7 @@ fn make_segment(
 ) -> Result<Segment, Fault> {
     let path = path_of(header.number);
     let temporary = format!("{DIR}/{}.new", header.number);
-    // A spare that is gone is no loss.
+    // A missing spare file is harmless.
     let recycled = recycled.filter(|(spare, _)| storage.rename(spare, &temporary).is_ok());
     let file = if let Some((_, len)) = recycled {
         header.len = len;

@@ -1,12 +1,13 @@
-//! Which fields can be compared with a value, and what that value is.
+//! The fields that can be compared with a value, and the type of that value.
 
 use crate::fields::maybe::Optional;
 use crate::fields::{FixedStr, Maybe, Timestamp, Uuid};
 use crate::order::TotalOrder;
 use crate::record::{FieldType, KeyField};
 
-/// A field type whose values can be told to be equal by `eq`, `ne` and `is_in`: whatever can be a key, floats, and a `Maybe` of
-/// these. The macros implement it for enums that are `Copy` and `Eq`.
+/// A field type whose values can be tested for equality by `eq`, `ne` and `is_in`: any type that
+/// can be a key, floats, and a `Maybe` of these. The macros implement it for enums that are `Copy`
+/// and `Eq`.
 #[diagnostic::on_unimplemented(
     message = "a column of `{Self}` cannot be compared with a value",
     label = "equal values of this type need not have equal bytes",
@@ -16,20 +17,21 @@ use crate::record::{FieldType, KeyField};
             its start in the row"
 )]
 pub trait Comparable: FieldType {
-    /// What it is compared with: the type itself, or what the `Maybe` is of.
+    /// The type of the value to compare with: the type itself, or the one inside the `Maybe`.
     type Value: FieldType + Copy + PartialEq;
-    /// The value, if there is one.
+    /// Returns the value, if it is present.
     fn value(&self) -> Option<Self::Value>;
 
-    /// Whether two values are equal: as `==` has it, but for floats, of which every NaN equals every other.
+    /// Returns whether two values are equal: as `==`, except that all float NaNs are equal.
     #[inline(always)]
     fn same(a: &Self::Value, b: &Self::Value) -> bool {
         a == b
     }
 }
 
-/// A field type whose values have an order that `lt`, `le`, `gt`, `ge` and `between` go by: integers, floats, `bool`,
-/// `Timestamp`, and by their bytes `Uuid`, `FixedStr<N>` and `[u8; N]`; a `Maybe` of one of these.
+/// A field type whose values have an order, which `lt`, `le`, `gt`, `ge` and `between` use:
+/// integers, floats, `bool`, `Timestamp`, and by their bytes `Uuid`, `FixedStr<N>` and `[u8; N]`; a
+/// `Maybe` of one of these.
 #[diagnostic::on_unimplemented(
     message = "the values of a column of `{Self}` have no order",
     label = "no order of this type's values is known",
@@ -37,7 +39,8 @@ pub trait Comparable: FieldType {
     note = "an enum can be asked for with `eq`, `ne` and `is_in`"
 )]
 pub trait Ordered: Comparable<Value: PartialOrd> {
-    /// Whether a value comes before another one: as `<` has it, but for floats, of which NaN comes after all others.
+    /// Returns whether a value comes before another one: as `<`, except that float NaN comes after
+    /// all others.
     #[inline(always)]
     fn less(a: &Self::Value, b: &Self::Value) -> bool {
         a < b

@@ -1,4 +1,4 @@
-//! The methods of [`Column`] that make conditions, and the conditions they make.
+//! The methods of [`Column`] that create conditions, and the types of these conditions.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -17,18 +17,19 @@ use crate::record::FieldType;
 use crate::schema::describe_value;
 use crate::zones::Zone;
 
-/// Conditions, in the order that indexes have as well ([`IndexField`](crate::search::IndexField)).
+/// Conditions. They use the same order as indexes ([`IndexField`](crate::search::IndexField)).
 ///
-/// *Floats* have one total order, as in PostgreSQL: `-0.0` equals `0.0`, every NaN equals every other and comes after infinity.
-/// So `ge(0.0)` and `ne(0.0)` have the rows with NaN, `le(f64::INFINITY)` has all others, and `eq(f64::NAN)` finds them. The
-/// operators of the language differ: to them `NaN >= 0.0` is false.
+/// *Floats* have one total order, as in PostgreSQL: `-0.0` equals `0.0`, all NaNs are equal and
+/// come after infinity. So `ge(0.0)` and `ne(0.0)` include rows with NaN, `le(f64::INFINITY)`
+/// includes all other rows, and `eq(f64::NAN)` finds the rows with NaN. The operators of the
+/// language differ: with them `NaN >= 0.0` is false.
 ///
-/// *Absent values*: where a `Maybe` has no value, no comparison is true, whichever it is, as with NULL in SQL: not `eq`, not
-/// `ne`, not `is_in`, not `between`, not even `between(..)`. [`is_none`](Self::is_none) and [`is_some`](Self::is_some) ask for
-/// them. The opposite of a comparison is true for them, as for every row for which the comparison is not:
-/// [`Predicate::not`].
+/// *Absent values*: if a `Maybe` has no value, every comparison is false, as with NULL in SQL:
+/// `eq`, `ne`, `is_in`, `between`, and even `between(..)`. Use [`is_none`](Self::is_none) and
+/// [`is_some`](Self::is_some) to test for absent values. The negation of a comparison is true for
+/// them, as for every row for which the comparison is false: [`Predicate::not`].
 impl<R: FieldType, F: FieldType> Column<R, F> {
-    /// Rows whose value is less.
+    /// Selects rows whose value is less.
     pub fn lt(self, value: F::Value) -> Compare<R, F, LessThan>
     where
         F: Ordered,
@@ -36,7 +37,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows whose value is less or equal.
+    /// Selects rows whose value is less or equal.
     pub fn le(self, value: F::Value) -> Compare<R, F, NotGreaterThan>
     where
         F: Ordered,
@@ -44,7 +45,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows whose value is greater.
+    /// Selects rows whose value is greater.
     pub fn gt(self, value: F::Value) -> Compare<R, F, GreaterThan>
     where
         F: Ordered,
@@ -52,7 +53,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows whose value is greater or equal.
+    /// Selects rows whose value is greater or equal.
     pub fn ge(self, value: F::Value) -> Compare<R, F, NotLessThan>
     where
         F: Ordered,
@@ -60,7 +61,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows with this value.
+    /// Selects rows with this value.
     pub fn eq(self, value: F::Value) -> Compare<R, F, EqualTo>
     where
         F: Comparable,
@@ -68,7 +69,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows with another value. Not those whose value is absent.
+    /// Selects rows with another value. Rows whose value is absent are not selected.
     pub fn ne(self, value: F::Value) -> Compare<R, F, NotEqualTo>
     where
         F: Comparable,
@@ -76,7 +77,8 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Compare::new(self, value)
     }
 
-    /// Rows whose value lies in a range, with its ends as the range says. One that ends before it starts has none.
+    /// Selects rows whose value is in a range; the range's bounds are inclusive or exclusive as
+    /// usual. A range that ends before it starts selects no rows.
     pub fn between(self, range: impl RangeBounds<F::Value>) -> Between<R, F>
     where
         F: Ordered,
@@ -84,7 +86,8 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         Between { column: self, start: range.start_bound().cloned(), end: range.end_bound().cloned() }
     }
 
-    /// Rows with one of these values. They are compared one after another.
+    /// Selects rows with one of these values. Each row is compared with the values one after
+    /// another.
     pub fn is_in(self, values: &[F::Value]) -> IsIn<R, F>
     where
         F: Comparable,
@@ -92,34 +95,35 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         IsIn { column: self, values: values.into() }
     }
 
-    /// The field of a row, copied out.
+    /// Copies the field out of a row.
     ///
-    /// Not by the column's function: a call in the loop over the rows, even one that is never made, would cost more than
-    /// the comparison.
+    /// Does not use the column's function: a call in the loop over the rows, even one that is never
+    /// executed, would cost more than the comparison.
     #[inline(always)]
     fn read(&self, row: &R) -> F {
         let (offset, size) = (self.offset(), size_of::<F>());
-        // `Column::new` saw to it that the field lies in the row.
+        // `Column::new` ensures that the field is inside the row.
         let bytes = &row.as_bytes()[offset..offset + size];
-        // The row is an `R`, so its field is an `F`, unless the column was made by hand for another place.
+        // The row is an `R`, so its field is a valid `F`, unless the column was constructed by hand
+        // with another offset.
         F::try_read_from_bytes(bytes).unwrap_or(F::BLANK)
     }
 }
 
-/// Conditions on whether there is a value.
+/// Conditions on whether a value is present.
 impl<R: FieldType, F: Optional> Column<R, Maybe<F>> {
-    /// Rows with a value.
+    /// Selects rows with a value.
     pub fn is_some(self) -> Presence<R, F> {
         Presence { column: self, wanted: true }
     }
 
-    /// Rows without one.
+    /// Selects rows without a value.
     pub fn is_none(self) -> Presence<R, F> {
         Presence { column: self, wanted: false }
     }
 }
 
-/// A column compared with one value: [`Column::lt`], `le`, `gt`, `ge`, `eq`, `ne`.
+/// A comparison of a column with one value: [`Column::lt`], `le`, `gt`, `ge`, `eq`, `ne`.
 #[must_use]
 pub struct Compare<R, F: Comparable, O> {
     column: Column<R, F>,
@@ -166,7 +170,7 @@ impl<R, F: Comparable, O: Operator<F>> fmt::Display for Compare<R, F, O> {
     }
 }
 
-/// A column compared with a range: [`Column::between`].
+/// A comparison of a column with a range: [`Column::between`].
 #[must_use]
 pub struct Between<R, F: Comparable> {
     column: Column<R, F>,
@@ -246,7 +250,7 @@ impl<R, F: Comparable> fmt::Display for Between<R, F> {
     }
 }
 
-/// A column compared with a list of values: [`Column::is_in`].
+/// A comparison of a column with a list of values: [`Column::is_in`].
 #[must_use]
 pub struct IsIn<R, F: Comparable> {
     column: Column<R, F>,
@@ -288,9 +292,9 @@ impl<R: FieldType, F: Comparable> Condition for IsIn<R, F> {
     }
 }
 
-/// Fields of at most so many bytes are compared by a few instructions.
+/// Maximum size in bytes of a field that is compared with a few instructions.
 const QUICK: usize = 16;
-/// Values of a list that are shown.
+/// Maximum number of values of a list that are displayed.
 const SHOWN: usize = 4;
 
 impl<R, F: Comparable> fmt::Display for IsIn<R, F> {
@@ -306,7 +310,7 @@ impl<R, F: Comparable> fmt::Display for IsIn<R, F> {
     }
 }
 
-/// Whether a `Maybe` has a value: [`Column::is_some`], [`Column::is_none`].
+/// A test whether a `Maybe` has a value: [`Column::is_some`], [`Column::is_none`].
 #[must_use]
 pub struct Presence<R, F: Optional> {
     column: Column<R, Maybe<F>>,
@@ -316,7 +320,7 @@ pub struct Presence<R, F: Optional> {
 impl<R: FieldType, F: Optional> Predicate<R> for Presence<R, F> {
     #[inline(always)]
     fn matches(&self, row: &R) -> bool {
-        // The first byte of the tag alone: the value need not be looked at.
+        // Reads only the first byte of the tag, not the value.
         (row.as_bytes()[self.column.offset()] != 0) == self.wanted
     }
 

@@ -1,18 +1,18 @@
-//! A comparison put to what is known of a zone.
+//! Evaluation of a comparison for a zone from its statistics.
 
 use core::cmp::Ordering;
 
 use super::{Comparable, Ordered};
 use crate::zones::Facts;
 
-/// How many rows of a zone meet a condition.
+/// The share of a zone's rows that meet a condition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// No row does.
+    /// No row meets it.
     None,
-    /// Perhaps some do.
+    /// Some rows may meet it.
     Some,
-    /// Every row does.
+    /// Every row meets it.
     All,
 }
 
@@ -25,7 +25,7 @@ impl Verdict {
         }
     }
 
-    /// Of rows in two parts.
+    /// Combines the verdicts of two parts of the rows.
     fn joined(self, other: Self) -> Self {
         if self == other { self } else { Self::Some }
     }
@@ -39,18 +39,20 @@ impl Verdict {
     }
 }
 
-/// How the least and the greatest of some values compare with the one that is asked for.
+/// The order of the minimum and of the maximum of some values relative to the value that is
+/// searched for.
 #[doc(hidden)]
 pub type Ends = (Ordering, Ordering);
 
-/// One of the six comparisons.
+/// One of the six comparison operators.
 #[doc(hidden)]
 pub trait Operator<F: Comparable>: Copy + Send + Sync + 'static {
-    /// As it is written.
+    /// The operator's symbol.
     const SIGN: &'static str;
-    /// Whether it holds between a row's value and the one that is asked for.
+    /// Returns whether the comparison holds between a row's value and the value that is searched
+    /// for.
     fn holds(found: &F::Value, asked: &F::Value) -> bool;
-    /// What holds for the values between the least and the greatest.
+    /// Returns the verdict for values between a minimum and a maximum.
     fn among(ends: Ends) -> Verdict;
 }
 
@@ -92,9 +94,9 @@ fn equal(min: Ordering, max: Ordering) -> Verdict {
     Verdict::of(min.is_gt() || max.is_lt(), min.is_eq() && max.is_eq())
 }
 
-/// What a comparison says of all rows of a zone. `among` says it of values, given how the least and the greatest of them compare
-/// with one that is asked for, which it gives as its bytes. Numbers and what is not a number are judged one after the other;
-/// no comparison holds for a missing value.
+/// Evaluates a comparison for all rows of a zone. `among` evaluates it for values; its argument is
+/// a function that compares their minimum and maximum with a value that is searched for, given as
+/// bytes. Numbers and NaN are evaluated separately; no comparison holds for an absent value.
 pub(super) fn judge(
     facts: Option<Facts<'_>>,
     width: usize,
@@ -113,14 +115,15 @@ pub(super) fn judge(
 mod tests {
     use super::*;
 
-    /// Every zone of values from 0 to 4 and every value that is asked for: none and all are what looking at each says.
+    /// Compares the verdict with the result for each value, for every zone of values from 0 to 4
+    /// and every value that is searched for.
     #[test]
     fn verdicts_are_those_of_the_values() {
         fn check<O: Operator<i32>>(_: O) {
             for min in 0..5 {
                 for max in min..5 {
                     for asked in -1..6 {
-                        // Only the ends are sure to be there.
+                        // Only the minimum and maximum are certain to be present.
                         let among = O::among((min.cmp(&asked), max.cmp(&asked)));
                         let hits = (min..=max).filter(|value| O::holds(value, &asked)).count() as i32;
                         let expected = Verdict::of(hits == 0, hits == max - min + 1);

@@ -1,13 +1,15 @@
-//! Conditions on rows, made from columns: `Flight::DEP_DELAY.gt(60.0).and(Flight::CARRIER.eq("UA".parse()?))`.
+//! Conditions on rows, built from columns:
+//! `Flight::DEP_DELAY.gt(60.0).and(Flight::CARRIER.eq("UA".parse()?))`.
 //!
-//! A condition is a value of its own type, so that testing a row is a few instructions. It can also be put to a [`Zone`]:
-//! do none, some or all of its rows match? What that says is exact for none and all, and "some" is always allowed.
+//! Each condition has its own type, so that testing a row takes a few instructions. A condition can
+//! also be evaluated for a [`Zone`]: none, some or all of its rows match. "None" and "all" are
+//! exact; "some" is always allowed.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | `compare` | the methods of [`Column`](crate::column::Column) that make conditions, and the conditions they make |
-//! | `comparable` | which fields can be compared: [`Comparable`], [`Ordered`] |
-//! | `judge` | a comparison put to what is known of a zone |
+//! | `compare` | the methods of [`Column`](crate::column::Column) that create conditions |
+//! | `comparable` | the fields that can be compared: [`Comparable`], [`Ordered`] |
+//! | `judge` | evaluates a comparison for a zone from its statistics |
 //! | here | [`Predicate`], [`Verdict`], and, or, not |
 
 mod comparable;
@@ -29,31 +31,34 @@ use crate::zones::Zone;
 
 /// A condition on rows of type `R`.
 ///
-/// Made by the methods of [`Column`](crate::column::Column) and by [`and`](Self::and), [`or`](Self::or), [`not`](Self::not).
-/// One of your own need only say [`matches`](Self::matches); it skips nothing.
+/// Created by the methods of [`Column`](crate::column::Column) and by [`and`](Self::and),
+/// [`or`](Self::or), [`not`](Self::not). A user-defined condition only needs to implement
+/// [`matches`](Self::matches); it then skips no zones.
 pub trait Predicate<R>: Send + Sync {
-    /// Whether a row meets the condition.
+    /// Returns whether a row meets the condition.
     fn matches(&self, row: &R) -> bool;
 
-    /// Whether none, some or all rows of a zone do. "None" and "all" are promises, "some" is none: a wrong promise gives
-    /// wrong results.
+    /// Returns whether none, some or all rows of a zone meet the condition. "None" and "all" must
+    /// be exact, otherwise results are wrong; "some" is always allowed.
     fn judge(&self, zone: &Zone<'_>) -> Verdict {
         let _ = zone;
         Verdict::Some
     }
 
-    /// Whether [`matches`](Self::matches) takes a few instructions: then both sides of an [`and`](Self::and) are looked at,
-    /// which is quicker than to guess whether the second one has to be.
+    /// Returns whether [`matches`](Self::matches) takes only a few instructions. Both sides of an
+    /// [`and`](Self::and) are then evaluated, which is faster than predicting whether the second is
+    /// needed.
     fn is_quick(&self) -> bool {
         false
     }
 
-    /// Shows each single condition in turn, with whether it stands under a [`not`](Self::not).
+    /// Passes each single condition in turn to `show`, with whether it is inside a
+    /// [`not`](Self::not).
     fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
         let _ = (negated, show);
     }
 
-    /// Both this and another one.
+    /// Combines two conditions: both must be met.
     #[inline]
     fn and<Q: Predicate<R>>(self, other: Q) -> And<Self, Q>
     where
@@ -62,7 +67,7 @@ pub trait Predicate<R>: Send + Sync {
         And(self, other)
     }
 
-    /// This or another one, or both.
+    /// Combines two conditions: at least one must be met.
     #[inline]
     fn or<Q: Predicate<R>>(self, other: Q) -> Or<Self, Q>
     where
@@ -71,8 +76,9 @@ pub trait Predicate<R>: Send + Sync {
         Or(self, other)
     }
 
-    /// Not this one. A comparison with an absent value is false, so its opposite is true: `a.gt(1).not()` has the rows without a
-    /// value, `a.le(1)` has not. (SQL has a third truth value there and gives neither; `a.gt(1).not().and(a.is_some())` does, too.)
+    /// Negates the condition. A comparison with an absent value is false, so its negation is true:
+    /// `a.gt(1).not()` includes the rows without a value, `a.le(1)` does not. (SQL uses a third
+    /// truth value and includes them in neither, which `a.gt(1).not().and(a.is_some())` does too.)
     #[inline]
     fn not(self) -> Not<Self>
     where
@@ -108,13 +114,13 @@ macro_rules! pointer {
 
 pointer!(&P Box<P> Arc<P>);
 
-/// A single condition on one column. [`Display`](fmt::Display) says it in a few words.
+/// A single condition on one column. [`Display`](fmt::Display) shows it in a few words.
 pub trait Condition: fmt::Display {
-    /// Whether none, some or all rows of a zone meet it.
+    /// Returns whether none, some or all rows of a zone meet it.
     fn verdict(&self, zone: &Zone<'_>) -> Verdict;
 }
 
-/// Both of two conditions: see [`Predicate::and`].
+/// The conjunction of two conditions: see [`Predicate::and`].
 #[derive(Clone, Copy, Debug)]
 pub struct And<P, Q>(P, Q);
 
@@ -147,7 +153,7 @@ impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for And<P, Q> {
     }
 }
 
-/// One of two conditions, or both: see [`Predicate::or`].
+/// The disjunction of two conditions: see [`Predicate::or`].
 #[derive(Clone, Copy, Debug)]
 pub struct Or<P, Q>(P, Q);
 
@@ -180,7 +186,7 @@ impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for Or<P, Q> {
     }
 }
 
-/// The opposite of a condition: see [`Predicate::not`].
+/// The negation of a condition: see [`Predicate::not`].
 #[derive(Clone, Copy, Debug)]
 pub struct Not<P>(P);
 

@@ -1,11 +1,13 @@
-//! Whether a row's bytes can be one, by what the schema file says: for whoever looks through a store without the program's types.
+//! Validation of a row's bytes against the schema file, for programs that read a store without its
+//! types.
 
 use super::kind::StoredKind;
 use super::{Kind, StoredSchema};
 
 impl StoredSchema {
-    /// What is wrong with a row's bytes, if anything: a `bool` that is neither, an enum's number that no variant has, a tag of a
-    /// [`Maybe`](crate::fields::Maybe) that says neither. Names the field. `Text` and `Blob` are not followed.
+    /// Returns a description of the first invalid field of a row, which names the field: a `bool`
+    /// that is neither 0 nor 1, an enum's number that no variant has, or an invalid tag of a
+    /// [`Maybe`](crate::fields::Maybe). Does not read the contents of `Text` and `Blob`.
     #[must_use]
     pub fn invalid_field(&self, row: &[u8]) -> Option<String> {
         self.fields.iter().find_map(|field| {
@@ -15,7 +17,7 @@ impl StoredSchema {
         })
     }
 
-    /// Whether every pattern of bytes is a row.
+    /// Returns whether every byte pattern is a valid row.
     #[must_use]
     pub fn takes_all_bytes(&self) -> bool {
         self.fields.iter().all(|field| takes_all(&field.kind))

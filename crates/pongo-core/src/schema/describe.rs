@@ -1,4 +1,4 @@
-//! A row's key, other fields of it, or one value, as a person would write them: for messages.
+//! Human-readable forms of a row's key, of its other fields, or of a single value, for messages.
 
 use core::fmt::Write;
 
@@ -6,14 +6,14 @@ use super::{Kind, StoredKind, StoredSchema};
 use crate::fields::{Timestamp, Uuid};
 
 impl StoredSchema {
-    /// The key fields of a row, `name = value`, with commas between. Bytes that are not of the row's size give what can be
-    /// read of them.
+    /// Formats the key fields of a row as `name = value`, separated by commas. If the bytes do not
+    /// have the size of a row, formats as much as can be read from them.
     #[must_use]
     pub fn describe_key(&self, row: &[u8]) -> String {
         self.describe_fields(&self.key, row)
     }
 
-    /// The same for some fields, given as places in `fields`.
+    /// Formats some fields, given as indices into `fields`, in the same way.
     #[must_use]
     pub fn describe_fields(&self, fields: &[usize], row: &[u8]) -> String {
         let mut out = String::new();
@@ -27,7 +27,7 @@ impl StoredSchema {
     }
 }
 
-/// A value of a field.
+/// Formats a value of a field.
 pub(crate) fn describe_value(kind: &Kind, bytes: &[u8]) -> String {
     describe(&StoredKind::from(kind), bytes)
 }
@@ -71,14 +71,15 @@ fn plain_value(kind: Kind, bytes: &[u8]) -> String {
     }
 }
 
-/// Bytes that are a key: as text if they are, else as a number; the first of them if they are many.
+/// Formats the bytes of a key: as text if they are text, otherwise in hexadecimal. Long keys are
+/// truncated.
 #[must_use]
 pub fn describe_bytes(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(MOST_SHOWN)];
     let more = if shown.len() < bytes.len() { format!("… ({} bytes)", bytes.len()) } else { String::new() };
     let text = match core::str::from_utf8(shown) {
         Ok(text) => Some(text),
-        // Cut within a character.
+        // The text is cut within a character.
         Err(error) if error.error_len().is_none() && shown.len() < bytes.len() => {
             core::str::from_utf8(&shown[..error.valid_up_to()]).ok()
         }
@@ -90,7 +91,7 @@ pub fn describe_bytes(bytes: &[u8]) -> String {
     }
 }
 
-/// Bytes of a key that a message shows.
+/// Maximum number of bytes of a key that a message shows.
 const MOST_SHOWN: usize = 64;
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,12 +1,13 @@
-//! Two layouts side by side: what a table's rows are in the store, and what the program takes them for.
+//! A comparison of two layouts: that of a table's rows in the store, and that of the program's
+//! type.
 
 use core::fmt;
 
 use super::kind::StoredKind;
 use super::stored::StoredSchema;
 
-/// A stored layout beside a program's. [`Display`](fmt::Display) shows both, field by field, with the lines that differ
-/// marked by `!`.
+/// A stored layout next to a program's. [`Display`](fmt::Display) shows both, field by field, and
+/// marks lines that differ with `!`.
 ///
 /// ```text
 /// table `flights`: the stored rows and the program's type differ where a line begins with `!`
@@ -31,18 +32,18 @@ struct Line {
     differ: bool,
 }
 
-/// Longer cells go on in the next line.
+/// Maximum width of a cell; longer cells are continued in the next line.
 const WIDEST: usize = 56;
-/// Above so many pairs of fields the two sides are compared place by place.
+/// Maximum number of pairs of fields; above it the two sides are compared index by index.
 const MAX_PAIRS: usize = 1 << 20;
 
 impl SchemaDiff {
-    /// Lays two schemas side by side. Costs time and memory in the product of the numbers of fields, up to a limit
-    /// beyond which fields are paired by their place.
+    /// Compares two schemas. Time and memory are proportional to the product of the numbers of
+    /// fields, up to a limit beyond which fields are paired by index.
     #[must_use]
     pub fn compare(stored: &StoredSchema, program: &StoredSchema) -> Self {
         let mut lines = Vec::new();
-        // The names of types say nothing about the bytes.
+        // The names of types do not affect the bytes.
         let differ = (stored.size, stored.align) != (program.size, program.align);
         lines.push(Line { stored: head(stored), program: head(program), differ });
         let (left, right) = (rows(stored), rows(program));
@@ -64,7 +65,8 @@ impl SchemaDiff {
         Self { table: stored.table.clone(), same_layout, lines }
     }
 
-    /// Whether the program's type fits the stored rows: same fields at the same places, same key. Indexes may differ.
+    /// Returns whether the program's type fits the stored rows: same fields at the same offsets,
+    /// and the same key. Indexes may differ.
     #[must_use]
     pub fn is_same_layout(&self) -> bool {
         self.same_layout
@@ -92,7 +94,8 @@ impl fmt::Display for SchemaDiff {
     }
 }
 
-/// A cell in pieces of at most [`WIDEST`] characters; those behind the first are set in.
+/// Splits a cell into lines of at most [`WIDEST`] characters; all lines after the first are
+/// indented.
 fn wrap(cell: &str) -> Vec<String> {
     const INDENT: &str = "          ";
     let chars: Vec<char> = cell.chars().collect();
@@ -124,7 +127,7 @@ fn names(schema: &StoredSchema, places: &[usize]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// One field, or one field of a nested record.
+/// A field, or a field of a nested record.
 struct Row<'s> {
     name: &'s str,
     kind: &'s StoredKind,
@@ -148,7 +151,8 @@ impl Row<'_> {
         )
     }
 
-    /// What it says about the bytes; a nested record's fields have rows of their own.
+    /// Returns the parts that determine the bytes; the fields of a nested record have their own
+    /// rows.
     fn layout(&self) -> (usize, usize, usize, &str, String) {
         let mut kind = String::new();
         if !matches!(self.kind, StoredKind::Record { .. }) {
@@ -163,7 +167,7 @@ impl Row<'_> {
     }
 }
 
-/// The fields, each nested record followed by its own.
+/// Returns the fields, each nested record followed by its own fields.
 fn rows(schema: &StoredSchema) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     for field in &schema.fields {
@@ -183,7 +187,8 @@ fn flatten<'s>(name: &'s str, kind: &'s StoredKind, offset: usize, depth: usize,
     }
 }
 
-/// Pairs rows of the same name in order (a longest common subsequence), so that a field that came or went stands alone.
+/// Pairs rows of the same name in order (a longest common subsequence), so that an added or removed
+/// field has no counterpart.
 fn align<'r, 's>(
     left: &'r [Row<'s>],
     right: &'r [Row<'s>],
@@ -192,7 +197,7 @@ fn align<'r, 's>(
         return (0..left.len().max(right.len())).map(|place| (left.get(place), right.get(place))).collect();
     }
     let width = right.len() + 1;
-    // common[l * width + r]: how many rows of left[l..] and right[r..] can be paired.
+    // common[l * width + r]: number of rows of left[l..] and right[r..] that can be paired.
     let mut common = vec![0u32; (left.len() + 1) * width];
     for l in (0..left.len()).rev() {
         for r in (0..right.len()).rev() {

@@ -1,4 +1,4 @@
-//! The owned form of [`Kind`], with a canonical name that reads back.
+//! The owned form of [`Kind`], with a canonical name that can be parsed back.
 //!
 //! ```text
 //! kind    = "u8" … "i128" | "f32" | "f64" | "bool" | "uuid" | "timestamp" | "text" | "blob"
@@ -10,13 +10,13 @@
 //!         | "record " name " {" field ": " kind {", " field ": " kind} "}"
 //! ```
 //!
-//! There is no padding, so sizes and the offsets inside nested records follow from the kinds.
+//! There is no padding, so the sizes and offsets inside nested records follow from the kinds.
 
 use core::fmt;
 
 use super::{Kind, MAX_DEPTH, MAX_RECORD_SIZE};
 
-/// What a field is, as the schema file says it. [`Display`](fmt::Display) gives the canonical name.
+/// The kind of a field, as in the schema file. [`Display`](fmt::Display) writes the canonical name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StoredKind {
@@ -26,28 +26,28 @@ pub enum StoredKind {
     Enum {
         /// The type's name.
         name: String,
-        /// The integer in which it lies.
+        /// The integer that represents it.
         repr: PlainKind,
-        /// Name and value of each variant.
+        /// The name and value of each variant.
         variants: Vec<(String, i128)>,
     },
     /// `[of; len]`
     Array {
         /// The elements' kind.
         of: Box<StoredKind>,
-        /// How many.
+        /// The number of elements.
         len: usize,
     },
     /// A nested record.
     Record {
         /// The type's name.
         name: String,
-        /// Name and kind of each field, one behind the other.
+        /// The name and kind of each field; the fields are adjacent.
         fields: Vec<(String, StoredKind)>,
     },
-    /// UTF-8 of at most so many bytes.
+    /// UTF-8 of at most this many bytes.
     FixedStr(usize),
-    /// A value that may be missing: a tag as wide as the value's alignment, then the value.
+    /// A value that may be absent: a tag as wide as the value's alignment, followed by the value.
     Maybe(Box<StoredKind>),
 }
 
@@ -55,7 +55,7 @@ pub enum StoredKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PlainKind(&'static Plain);
 
-/// Canonical name, size and alignment of a kind without parts.
+/// The canonical name, size and alignment of a kind without parts.
 #[derive(PartialEq, Eq, Debug)]
 struct Plain {
     name: &'static str,
@@ -88,18 +88,18 @@ static PLAIN: [Plain; 18] = [
     row("blob", Kind::Blob, 16, 8),
     row("external", Kind::External, 16, 1),
 ];
-/// The first so many of [`PLAIN`] are integers.
+/// Number of integer kinds; they come first in [`PLAIN`].
 const INTEGERS: usize = 10;
 
 impl PlainKind {
-    /// Which kind it is.
+    /// Returns the kind.
     #[must_use]
     pub fn kind(self) -> Kind {
         self.0.kind
     }
 
-    /// The plain kind that `kind` is. One with parts stands here only if an implementation by hand says that an enum
-    /// lies in it, and then counts as a byte.
+    /// Returns the plain kind for `kind`. A kind with parts occurs here only if a manual
+    /// implementation declares it as the representation of an enum, and is then treated as a byte.
     fn of(kind: &Kind) -> Self {
         Self(PLAIN.iter().find(|plain| plain.kind == *kind).unwrap_or(&PLAIN[0]))
     }
@@ -126,7 +126,8 @@ impl From<&Kind> for StoredKind {
 }
 
 impl StoredKind {
-    /// Its bytes; `usize::MAX` if they cannot be counted, which no parsed kind says.
+    /// Returns the size in bytes, or `usize::MAX` if it overflows, which does not occur for parsed
+    /// kinds.
     #[must_use]
     pub fn size(&self) -> usize {
         match self {
@@ -141,7 +142,8 @@ impl StoredKind {
         }
     }
 
-    /// The alignment that its parts give it. A type with `repr(align)` can be aligned more strictly.
+    /// Returns the alignment that follows from the parts. A type with `repr(align)` can have a
+    /// larger one.
     #[must_use]
     pub fn align(&self) -> usize {
         match self {
@@ -153,7 +155,7 @@ impl StoredKind {
         }
     }
 
-    /// Writes the canonical name; without the names of nested types if `names` is false.
+    /// Writes the canonical name; omits the names of nested types if `names` is false.
     pub(super) fn write(&self, out: &mut impl fmt::Write, names: bool) -> fmt::Result {
         let name_of = |name: &str| if names { format!(" {name}") } else { String::new() };
         match self {
@@ -187,7 +189,7 @@ impl StoredKind {
         }
     }
 
-    /// Reads a canonical name, all of it. `Err` has what was expected and the text that was found there.
+    /// Parses a complete canonical name. `Err` holds the expected item and the text that was found.
     pub(super) fn parse(text: &str) -> Result<Self, (&'static str, &str)> {
         let mut reader = Reader { rest: text };
         let kind = reader.kind(0)?;
@@ -201,7 +203,7 @@ impl fmt::Display for StoredKind {
     }
 }
 
-/// Whether a name can stand in a schema file: every Rust identifier can.
+/// Returns whether a name is allowed in a schema file: every Rust identifier is.
 pub(super) fn is_name(name: &str) -> bool {
     name.chars().all(in_name) && name.starts_with(|c: char| !c.is_ascii_digit())
 }
@@ -210,7 +212,7 @@ fn in_name(c: char) -> bool {
     if c.is_ascii() { c.is_ascii_alphanumeric() || c == '_' } else { !c.is_whitespace() && !c.is_control() }
 }
 
-/// What is left of a canonical name.
+/// The remaining text of a canonical name.
 struct Reader<'t> {
     rest: &'t str,
 }
@@ -245,7 +247,8 @@ impl<'t> Reader<'t> {
         if is_name(word) { Ok(word.to_owned()) } else { Err(("a name", at)) }
     }
 
-    /// A count without sign or leading zeros: each value has one spelling.
+    /// Parses a count without sign or leading zeros, so that each value has exactly one textual
+    /// form.
     fn count(&mut self) -> Read<'t, usize> {
         let at = self.rest;
         canonical::<usize>(self.word()).ok_or(("a count", at))
@@ -341,7 +344,7 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// A number, if `word` is the one way to write it.
+/// Parses a number; returns `None` if `word` is not its canonical form.
 pub(super) fn canonical<N: core::str::FromStr + fmt::Display>(word: &str) -> Option<N> {
     if word.len() > 40 {
         return None;

@@ -1,15 +1,15 @@
-//! Schemas: what a table's rows are, as the type says it at compile time ([`Schema`]) and as the store says it on disk
-//! ([`StoredSchema`]).
+//! Schemas: the layout of a table's rows, as the type declares it at compile time ([`Schema`]) and
+//! as the store describes it on disk ([`StoredSchema`]).
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | here | the compile-time side, which the macros fill in, and the limits of both sides |
-//! | `kind` | [`StoredKind`]: a type's canonical name, read and written |
-//! | `stored` | [`StoredSchema`]: the owned side, its fingerprint, its heap fields and key ranges |
+//! | this module | the compile-time form, which the macros fill in, and the limits of both forms |
+//! | `kind` | [`StoredKind`]: writes and parses a type's canonical name |
+//! | `stored` | [`StoredSchema`]: the owned form, its fingerprint, heap fields and key ranges |
 //! | `text` | the schema file: `to_text` and `parse` |
-//! | `check` | whether bytes can be a row |
-//! | `describe` | a row's key or other fields, for messages |
-//! | `diff` | [`SchemaDiff`]: two layouts side by side |
+//! | `check` | validates the bytes of a row |
+//! | `describe` | formats a row's key or other fields for messages |
+//! | `diff` | [`SchemaDiff`]: compares two layouts |
 
 mod check;
 mod describe;
@@ -25,16 +25,18 @@ pub use kind::{PlainKind, StoredKind};
 pub use stored::{HeapField, StoredField, StoredIndex, StoredSchema};
 pub use text::{MAX_TEXT, SchemaParseError};
 
-/// A record is at most this many bytes: a GiB. It may be larger than a chunk: rows straddle chunks.
+/// Maximum size of a record in bytes: 1 GiB. It may exceed the size of a chunk, since rows can span
+/// chunks.
 pub const MAX_RECORD_SIZE: usize = 1 << 30;
-/// A record is aligned to at most this: rows begin at most on pages.
+/// Maximum alignment of a record: the page size.
 pub const MAX_ALIGN: usize = 4096;
-/// Records, arrays and `Maybe`s are nested at most this deep in one another.
+/// Maximum nesting depth of records, arrays and `Maybe`s.
 pub const MAX_DEPTH: usize = 64;
-/// A table's name has at most this many characters.
+/// Maximum number of characters in a table's name.
 pub const MAX_TABLE_NAME: usize = 64;
 
-/// Whether `name` can be a table's: 1 to 64 of `a`–`z`, `0`–`9`, `_`, `-`, with a letter first. It names a folder.
+/// Returns whether `name` is a valid table name: 1 to 64 of `a`–`z`, `0`–`9`, `_`, `-`, beginning
+/// with a letter. The name is used as a folder name.
 #[must_use]
 pub const fn is_table_name(name: &str) -> bool {
     let name = name.as_bytes();
@@ -51,7 +53,7 @@ pub const fn is_table_name(name: &str) -> bool {
     true
 }
 
-/// What a field is.
+/// The kind of a field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Kind {
@@ -85,32 +87,32 @@ pub enum Kind {
     Enum {
         /// The type's name.
         name: &'static str,
-        /// `U8`, `I16`, …
+        /// The integer kind: `U8`, `I16`, …
         repr: &'static Kind,
-        /// Name and value of each variant, in order.
+        /// The name and value of each variant, in order.
         variants: &'static [(&'static str, i128)],
     },
     /// `[of; len]`
     Array {
         /// The elements' kind.
         of: &'static Kind,
-        /// How many.
+        /// The number of elements.
         len: usize,
     },
-    /// A nested record, aligned as its fields are.
+    /// A nested record, with the alignment of its fields.
     Record {
         /// The type's name.
         name: &'static str,
-        /// Its fields.
+        /// The record's fields.
         fields: &'static [Field],
-        /// Its size in bytes.
+        /// The record's size in bytes.
         size: usize,
     },
     /// 16 bytes of UUID.
     Uuid,
     /// Microseconds since 1970-01-01 UTC, as `i64`.
     Timestamp,
-    /// UTF-8 of at most so many bytes, filled up with zeros.
+    /// UTF-8 of at most this many bytes, padded with zeros.
     FixedStr(usize),
     /// A value that may be missing.
     Maybe(&'static Kind),
@@ -122,31 +124,31 @@ pub enum Kind {
     External,
 }
 
-/// One field of a record.
+/// A field of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {
-    /// Its name, without `r#`.
+    /// The field's name, without `r#`.
     pub name: &'static str,
-    /// What it is.
+    /// The field's kind.
     pub kind: Kind,
-    /// Bytes from the record's start.
+    /// Offset in bytes from the record's start.
     pub offset: usize,
-    /// Its size in bytes.
+    /// The field's size in bytes.
     pub size: usize,
 }
 
-/// A secondary index that a type asks for.
+/// A secondary index that a type declares.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexDef {
-    /// Its name: the field's, or the fields' joined with `+`.
+    /// The index's name: that of the field, or those of the fields joined with `+`.
     pub name: &'static str,
-    /// Its fields, as places in [`Schema::fields`], in order.
+    /// The index's fields, as indices into [`Schema::fields`], in order.
     pub fields: &'static [usize],
     /// Whether two live rows may not have the same value.
     pub unique: bool,
 }
 
-/// What a table's rows are, as the type says it.
+/// The layout of a table's rows, as the type declares it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Schema {
     /// The table's name: lower-case letters, digits, `_` and `-`.
@@ -155,11 +157,11 @@ pub struct Schema {
     pub record: &'static str,
     /// The size of a row in bytes.
     pub size: usize,
-    /// Its alignment.
+    /// The alignment of a row.
     pub align: usize,
-    /// Its fields, in the order of their offsets.
+    /// The fields, in the order of their offsets.
     pub fields: &'static [Field],
-    /// The key fields, as places in `fields`, in the key's order.
+    /// The key fields, as indices into `fields`, in the key's order.
     pub key: &'static [usize],
     /// The secondary indexes.
     pub indexes: &'static [IndexDef],

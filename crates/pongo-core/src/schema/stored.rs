@@ -1,51 +1,53 @@
-//! The owned form of a [`Schema`]: what a store knows about a table without the program's type.
+//! The owned form of a [`Schema`]: the description of a table that a store has without the
+//! program's type.
 
 use super::kind::StoredKind;
 use super::{Kind, Schema};
 
-/// What a table's rows are, as a store's schema file says it.
+/// The layout of a table's rows, as a store's schema file describes it.
 ///
-/// Made from a program's [`Schema`] or read from the file with [`StoredSchema::parse`], which checks that all its parts
-/// agree: fields lie one behind the other without gaps, places are inside `fields`, sizes are those of the kinds.
+/// Created from a program's [`Schema`], or read from the file with [`StoredSchema::parse`], which
+/// checks that all parts are consistent: fields are adjacent without gaps, indices into `fields`
+/// are in range, and sizes are those of the kinds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredSchema {
     /// The table's name.
     pub table: String,
     /// The type's name.
     pub record: String,
-    /// Which layout of this table it is, counted from 1.
+    /// The version of this table's layout, counted from 1.
     pub version: u32,
     /// The size of a row in bytes.
     pub size: usize,
-    /// Its alignment.
+    /// The alignment of a row.
     pub align: usize,
-    /// Its fields, in the order of their offsets.
+    /// The fields, in the order of their offsets.
     pub fields: Vec<StoredField>,
-    /// The key fields, as places in `fields`, in the key's order.
+    /// The key fields, as indices into `fields`, in the key's order.
     pub key: Vec<usize>,
     /// The secondary indexes.
     pub indexes: Vec<StoredIndex>,
 }
 
-/// One field of a stored record.
+/// A field of a stored record.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredField {
-    /// Its name.
+    /// The field's name.
     pub name: String,
-    /// What it is.
+    /// The field's kind.
     pub kind: StoredKind,
-    /// Bytes from the record's start.
+    /// Offset in bytes from the record's start.
     pub offset: usize,
-    /// Its size in bytes.
+    /// The field's size in bytes.
     pub size: usize,
 }
 
 /// A secondary index of a stored table.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredIndex {
-    /// Its name.
+    /// The index's name.
     pub name: String,
-    /// Its fields, as places in [`StoredSchema::fields`], in order.
+    /// The index's fields, as indices into [`StoredSchema::fields`], in order.
     pub fields: Vec<usize>,
     /// Whether two live rows may not have the same value.
     pub unique: bool,
@@ -54,9 +56,9 @@ pub struct StoredIndex {
 /// A [`Text`](crate::fields::Text) or [`Blob`](crate::fields::Blob) somewhere in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeapField {
-    /// Bytes from the row's start to its 16 bytes.
+    /// Offset in bytes of its 16 bytes from the row's start.
     pub offset: usize,
-    /// Whether it is text, and so has to be UTF-8.
+    /// Whether it is text and must therefore be UTF-8.
     pub text: bool,
 }
 
@@ -93,10 +95,12 @@ impl From<&Schema> for StoredSchema {
 }
 
 impl StoredSchema {
-    /// A number of the layout: equal for two schemas iff their rows' bytes mean the same (but for xxh3's collisions).
+    /// Returns a fingerprint of the layout: equal for two schemas if and only if their rows' bytes
+    /// have the same meaning (except for collisions of xxh3).
     ///
-    /// Covers size, alignment, the fields' names, kinds and places, and the key. Not the indexes, which can be rebuilt,
-    /// nor the names of tables and types, which mean nothing to the bytes. It is xxh3 (128 bits) of
+    /// Covers size and alignment, the names, kinds and positions of the fields, and the key.
+    /// Excludes the indexes, which can be rebuilt, and the names of tables and types, which do not
+    /// affect the bytes. It is xxh3 (128 bits) of
     ///
     /// ```text
     /// 16 8                  size, alignment
@@ -122,9 +126,11 @@ impl StoredSchema {
         xxhash_rust::xxh3::xxh3_128(layout.as_bytes())
     }
 
-    /// Every `Text` and `Blob` in a row, in arrays, nested records and `Maybe`s too, in the order of their offsets.
+    /// Returns every `Text` and `Blob` in a row, including those in arrays, nested records and
+    /// `Maybe`s, in the order of their offsets.
     ///
-    /// At most one for each 16 bytes of a row. A `Maybe` without a value has an empty one.
+    /// The result has at most one element for each 16 bytes of a row. A `Maybe` without a value
+    /// holds an empty one.
     #[must_use]
     pub fn heap_fields(&self) -> Vec<HeapField> {
         let mut found = Vec::new();
@@ -134,13 +140,15 @@ impl StoredSchema {
         found
     }
 
-    /// Where the key lies in a row: `(offset, length)` in the key's order, with ranges that touch merged.
+    /// Returns the position of the key in a row: `(offset, length)` in the key's order, with
+    /// adjacent ranges merged.
     #[must_use]
     pub fn key_ranges(&self) -> Vec<(usize, usize)> {
         self.ranges_of(&self.key)
     }
 
-    /// Where some fields, given as places in `fields`, lie in a row: as [`key_ranges`](Self::key_ranges) says it of the key.
+    /// Returns the positions of some fields, given as indices into `fields`, in the form of
+    /// [`key_ranges`](Self::key_ranges).
     #[must_use]
     pub fn ranges_of(&self, fields: &[usize]) -> Vec<(usize, usize)> {
         let mut ranges: Vec<(usize, usize)> = Vec::new();
@@ -153,8 +161,9 @@ impl StoredSchema {
         ranges
     }
 
-    /// Where in a row the 16 bytes lie that name its key's bytes in the heap: for a table whose keys are not fields of its
-    /// records. The key field is the digest of these bytes ([`key_digest`](crate::fields::key_digest)) then.
+    /// Returns the offset in a row of the 16 bytes that refer to its key's bytes in the heap, for a
+    /// table whose keys are not fields of its records. The key field is then the digest of these
+    /// bytes ([`key_digest`](crate::fields::key_digest)).
     #[must_use]
     pub fn external_key(&self) -> Option<usize> {
         let [digest, name, ..] = &self.fields[..] else { return None };
@@ -162,12 +171,12 @@ impl StoredSchema {
         (self.key == [0] && digest.size == size_of::<u128>() && is_name).then_some(name.offset)
     }
 
-    /// The unique indexes, each with its place in `indexes`.
+    /// Returns the unique indexes, each with its position in `indexes`.
     pub fn uniques(&self) -> impl Iterator<Item = (usize, &StoredIndex)> {
         self.indexes.iter().enumerate().filter(|(_, index)| index.unique)
     }
 
-    /// The names of an index's fields, with commas between.
+    /// Returns the names of an index's fields, separated by commas.
     #[must_use]
     pub fn field_names(&self, fields: &[usize]) -> String {
         let names: Vec<&str> =

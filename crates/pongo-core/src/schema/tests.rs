@@ -1,4 +1,4 @@
-//! Stored schemas: round trips, fingerprints, what is found in them, bad input.
+//! Tests of stored schemas: round trips, fingerprints, heap fields and key ranges, invalid input.
 
 use super::*;
 
@@ -57,7 +57,7 @@ unique uuid: uuid
 index carrier+cabin: carrier, cabin
 ";
 
-/// A text with the checksum that belongs to it.
+/// Appends the matching checksum to a text.
 fn signed(body: &str) -> String {
     format!("{body}checksum {:016x}\n", xxhash_rust::xxh3::xxh3_64(body.as_bytes()))
 }
@@ -66,7 +66,7 @@ fn stored() -> StoredSchema {
     StoredSchema::from(&SCHEMA)
 }
 
-/// The error for a text that is whole but for `from`, which reads `to`.
+/// Returns the error for a valid text in which `from` is replaced by `to`.
 fn refused(from: &str, to: &str) -> String {
     assert!(TEXT.contains(from));
     StoredSchema::parse(&signed(&TEXT.replacen(from, to, 1))).expect_err(to).to_string()
@@ -188,7 +188,7 @@ fn errors_say_line_expectation_and_find() {
     assert!(matches!(StoredSchema::parse_bytes(b"pongo \xff"), Err(SchemaParseError::NotUtf8 { .. })));
 }
 
-/// Numbers that look random and are the same in every run (xorshift64*).
+/// A pseudorandom sequence that is the same in every run (xorshift64*).
 struct Numbers(u64);
 
 impl Numbers {

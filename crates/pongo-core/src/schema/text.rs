@@ -1,4 +1,4 @@
-//! The schema file: one fact a line, for people and programs.
+//! The schema file: one fact per line, for people and programs.
 //!
 //! ```text
 //! pongo schema 1
@@ -15,8 +15,8 @@
 //! checksum 51d8e999af30b2c4         xxh3 (64 bits) of every byte before this line
 //! ```
 //!
-//! Each schema has one spelling. The parser takes any bytes: it never panics, and allocates no more than a small
-//! multiple of the text's length.
+//! Each schema has exactly one textual form. The parser accepts any bytes: it never panics, and
+//! allocates no more than a small multiple of the text's length.
 
 use crate::guard::fails;
 use core::fmt::Write;
@@ -26,67 +26,68 @@ use super::kind::{StoredKind, canonical, is_name};
 use super::stored::{StoredField, StoredIndex, StoredSchema};
 use super::{MAX_ALIGN, MAX_RECORD_SIZE, is_table_name};
 
-/// A schema file has at most this many bytes.
+/// Maximum size of a schema file in bytes.
 pub const MAX_TEXT: usize = 1 << 22;
 
 const HEADER: &str = "pongo schema ";
 const FORMAT: &str = "1";
 const CHECKSUM: &str = "checksum ";
 
-/// Why a text is no schema.
+/// An error while parsing a schema file.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SchemaParseError {
-    /// The text is longer than any schema.
+    /// The text is longer than the maximum.
     #[error(
         "a schema file has at most {MAX_TEXT} bytes and this one has {len}: restore it from a copy of the store"
     )]
     TooLong {
-        /// Its bytes.
+        /// Its length in bytes.
         len: usize,
     },
-    /// The bytes are no text.
+    /// The bytes are not UTF-8.
     #[error("a schema file is UTF-8 and this one is not: restore it from a copy of the store")]
     NotUtf8 {
-        /// At which byte.
+        /// The UTF-8 error, with the position of the invalid byte.
         #[from]
         source: core::str::Utf8Error,
     },
-    /// The file was written in another format.
+    /// The file has another format version.
     #[error(
         "the schema file has format {found} and this program reads format {FORMAT}: open it with a newer PongoDB"
     )]
     Format {
-        /// What its first line says.
+        /// The version in the first line.
         found: String,
     },
-    /// The file is not the one that was written.
+    /// The file was changed after it was written.
     #[error(
         "the schema file's checksum is {expected:016x}, its contents give {found:016x}: it was cut or changed, restore it \
          from a copy of the store"
     )]
     Checksum {
-        /// What its last line says.
+        /// The checksum in the last line.
         expected: u64,
-        /// What the lines before it give.
+        /// The checksum of the lines before it.
         found: u64,
     },
-    /// A line is not what stands there in a schema.
+    /// A line differs from what a schema file has there.
     #[error(
         "line {line} of the schema file: expected {expected}, found `{found}`: restore it from a copy of the store"
     )]
     Line {
-        /// Which line, counted from 1.
+        /// The line number, counted from 1.
         line: usize,
-        /// What stands there in a schema.
+        /// The expected content.
         expected: String,
-        /// What stands there in this text, shortened.
+        /// The content that was found, shortened.
         found: String,
     },
 }
 
 impl StoredSchema {
-    /// The schema file's contents. [`parse`](Self::parse) reads them back to an equal schema.
+    /// Returns the contents of the schema file. [`parse`](Self::parse) reads them back to an equal
+    /// schema.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = String::new();
@@ -116,10 +117,10 @@ impl StoredSchema {
         names.collect::<Vec<_>>().join(", ")
     }
 
-    /// Reads a schema file's contents. Any text is fine to hand over.
+    /// Parses the contents of a schema file. Accepts any text.
     ///
     /// # Errors
-    /// [`SchemaParseError`] with the line, what was expected there and what was found.
+    /// [`SchemaParseError`] with the line, the expected content and the content that was found.
     pub fn parse(text: &str) -> Result<Self, SchemaParseError> {
         if text.len() > MAX_TEXT {
             return Err(SchemaParseError::TooLong { len: text.len() });
@@ -128,7 +129,7 @@ impl StoredSchema {
         Lines { text: body, line: 1 }.schema()
     }
 
-    /// As [`parse`](Self::parse), for bytes that need not be text.
+    /// Parses bytes that may not be UTF-8, as [`parse`](Self::parse) does.
     ///
     /// # Errors
     /// As `parse`, and [`SchemaParseError::NotUtf8`].
@@ -140,7 +141,7 @@ impl StoredSchema {
     }
 }
 
-/// The lines between the first and the last, after both were checked.
+/// Returns the lines between the first and the last, after checking both.
 fn checked_body(text: &str) -> Result<&str, SchemaParseError> {
     let first = text.split('\n').next().unwrap_or("");
     match first.strip_prefix(HEADER) {
@@ -162,7 +163,7 @@ fn checked_body(text: &str) -> Result<&str, SchemaParseError> {
     if fails!("schema.checksum", found != expected) {
         return Err(SchemaParseError::Checksum { expected, found });
     }
-    // The first line is whole and the last begins behind its end, so the range is in order.
+    // The first line is complete and the last begins after its end, so the range is valid.
     Ok(text.get(first.len() + 1..last_start).unwrap_or(""))
 }
 
@@ -174,7 +175,7 @@ fn line_error(line: usize, expected: impl Into<String>, found: &str) -> SchemaPa
     SchemaParseError::Line { line, expected: expected.into(), found: short }
 }
 
-/// The lines that are left, and how many there were.
+/// The remaining lines, and the number of lines read.
 struct Lines<'t> {
     text: &'t str,
     line: usize,
@@ -185,7 +186,7 @@ impl<'t> Lines<'t> {
         self.text.split('\n').next().unwrap_or("")
     }
 
-    /// Takes the next line if it begins with `word` and a space; gives what stands behind them.
+    /// Consumes the next line if it begins with `word` and a space; returns the rest of the line.
     fn accept(&mut self, word: &str) -> Option<&'t str> {
         let line = self.peek();
         let rest = line.strip_prefix(word)?.strip_prefix(' ')?;
@@ -194,7 +195,7 @@ impl<'t> Lines<'t> {
         Some(rest)
     }
 
-    /// Takes the next line, which has to begin with `word`, and reads what stands behind it.
+    /// Consumes the next line, which must begin with `word`, and parses the rest of it.
     fn expect<T>(
         &mut self,
         word: &str,
@@ -208,7 +209,7 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// An error in the line that was taken last.
+    /// Returns an error at the line that was consumed last.
     fn error(&self, expected: impl Into<String>, found: &str) -> SchemaParseError {
         line_error(self.line, expected, found)
     }
@@ -303,7 +304,8 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// The places of a list of different names.
+/// Parses a list of distinct names and returns their positions. Returns `None` if a name is unknown
+/// or repeated.
 fn known(names: &str, places: &HashMap<String, usize>) -> Option<Vec<usize>> {
     let mut found = Vec::new();
     let mut taken = std::collections::HashSet::new();

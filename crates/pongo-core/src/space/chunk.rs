@@ -1,5 +1,5 @@
-//! One chunk file: its header, its block checksums, its marks once a row in it has died, and its zones once a filter has
-//! asked for them.
+//! One chunk file: its header, its block checksums, its marks once a row in it was deleted, and its
+//! zones once a filter requested them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -19,11 +19,11 @@ const CONTENT: usize = 8 + 8 + 16 + 8 * 5 + 16;
 /// Bytes before the first row byte of a chunk file.
 pub(crate) const HEADER: u64 = PAGE;
 
-/// What every chunk of one space has in its header.
+/// The values that all chunk headers of one space share.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SpaceIdentity {
     pub(crate) store: u128,
-    /// `None`: the heap.
+    /// `None` for the heap.
     pub(crate) table: Option<TableId>,
     /// Bytes of a row; 1 in the heap.
     pub(crate) row_size: u64,
@@ -35,22 +35,22 @@ pub(crate) struct SpaceIdentity {
 #[derive(Debug)]
 pub(crate) struct Chunk {
     pub(crate) id: ChunkId,
-    /// Its first byte in the space; a multiple of the block size.
+    /// The chunk's first byte in the space; a multiple of the block size.
     pub(crate) start: u64,
-    /// Its bytes of the space; a multiple of the block size.
+    /// Length in bytes of the space; a multiple of the block size.
     pub(crate) len: u64,
     pub(crate) path: String,
     file: Arc<Reopened>,
-    /// Whether this process knows that the file has all its space.
+    /// Whether this process knows that all the file's space is allocated.
     set_aside: Mutex<bool>,
     sums: Mutex<Vec<u64>>,
-    /// Given up again while nobody has the chunk.
+    /// Dropped again while no thread holds the chunk.
     pub(crate) marks: OnceLock<Marks>,
-    /// Whether there are marks, looked at or not.
+    /// Whether the chunk has marks, loaded or not.
     marked: AtomicBool,
-    /// Whether its marks were compared with what the checkpoint says of them.
+    /// Whether the chunk's marks were compared with the checkpoint's record of them.
     pub(crate) marks_compared: AtomicBool,
-    /// Whether this process told the others that there are marks.
+    /// Whether this process announced the marks to the other processes.
     pub(crate) announced: AtomicBool,
     pub(crate) zones: ZoneSlot,
 }
@@ -73,12 +73,12 @@ impl Chunk {
         }
     }
 
-    /// Whether it has marks.
+    /// Returns whether the chunk has marks.
     pub(crate) fn is_marked(&self) -> bool {
         self.marked.load(Ordering::Acquire)
     }
 
-    /// It has marks. The space is told next.
+    /// Notes that the chunk has marks. The caller then notifies the space.
     pub(crate) fn set_marked(&self) {
         self.marked.store(true, Ordering::Release);
     }
@@ -87,7 +87,8 @@ impl Chunk {
         self.start + self.len
     }
 
-    /// Makes the file under a temporary name with all its space set aside. Not synced, not renamed yet.
+    /// Creates the file under a temporary name with all its space preallocated, without syncing or
+    /// renaming it.
     pub(crate) fn create(
         storage: &dyn Storage,
         dir: &str,
@@ -98,8 +99,8 @@ impl Chunk {
     ) -> Result<Self, Fault> {
         let path = format!("{dir}/{id}.chunk");
         let temporary = format!("{path}.new");
-        // There is no chunk of this number: what is here beside it belonged to one that never got its name.
-        // Files of that one, if they stayed, would be taken for the new one's.
+        // No chunk with this number exists: the files beside it belonged to one that never got its
+        // name. If they stayed, they would be used for the new chunk.
         let beside = ["marks", "sums", "zones"].map(|kind| format!("{dir}/{id}.{kind}"));
         for leftover in beside.iter().chain([&temporary]) {
             match storage.remove(leftover) {
@@ -123,7 +124,7 @@ impl Chunk {
         Ok(chunk)
     }
 
-    /// Gives a new chunk its name, once its header is on the disk. The caller syncs the folder.
+    /// Syncs a new chunk's file and renames it to its final name. The caller syncs the folder.
     pub(crate) fn settle(&self, storage: &dyn Storage) -> Result<(), Fault> {
         let temporary = format!("{}.new", self.path);
         let file = self.file.to_sync(storage).map_err(Fault::io("opening", &temporary))?;
@@ -133,8 +134,10 @@ impl Chunk {
         Ok(())
     }
 
-    /// Opens chunk `id`, which begins at `start`, if there is one; checks that the file is what its header says and
-    /// what its place in the space asks for.
+    /// Opens chunk `id`, which begins at `start`. Returns `None` if its file does not exist.
+    ///
+    /// Returns an error if the header is invalid, does not match the space, the id and the start,
+    /// or does not match the length of the file.
     pub(crate) fn open(
         storage: &dyn Storage,
         dir: &str,
@@ -183,17 +186,19 @@ impl Chunk {
         Ok(Some(Self::new(id, start, len, path, file)))
     }
 
-    /// The open file, opened again if it was closed. A process has few descriptors and may have many chunks.
+    /// Returns the open file, reopening it if it was closed: a process has few descriptors and may
+    /// have many chunks.
     pub(crate) fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
         self.file.file(storage).map_err(|error| self.not_opened(error))
     }
 
-    /// The same, to be written to: all its space is set aside. A copy of a store may have holes in it, or share blocks with the
-    /// store that it is a copy of.
+    /// Returns the file for writing, with all its space allocated. A copied store may have holes in
+    /// its files, or share blocks with the original.
     pub(crate) fn file_to_write(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
         let file = self.file.file_to_write(storage).map_err(|error| self.not_opened(error))?;
-        // Locked all the while: where a file system has no call for it, zeros are written over zeros that were read, and of two
-        // threads that write rows the second must not have begun.
+        // The lock is held during the allocation. Where a file system has no call for it,
+        // `allocate` reads zeros and writes zeros over them, and no other thread may start to write
+        // rows in between.
         let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
         if !*set_aside {
             file.allocate(0, HEADER + self.len).map_err(Fault::io("allocating", self.path.as_str()))?;
@@ -209,12 +214,12 @@ impl Chunk {
         }
     }
 
-    /// The file, for whoever opens it himself.
+    /// Returns the file's [`Reopened`], for callers that open it themselves.
     pub(crate) fn reopened(&self) -> &Arc<Reopened> {
         &self.file
     }
 
-    /// `fdatasync`.
+    /// Syncs the file (`fdatasync`).
     pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), Fault> {
         let file = self.file.to_sync(storage).map_err(|error| self.not_opened(error))?;
         file.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))
@@ -224,8 +229,8 @@ impl Chunk {
         format!("{}.sums", self.path.trim_end_matches(".chunk"))
     }
 
-    /// The stored checksum of block `index` of this chunk, whose first `summed` blocks have one. What lies behind those in
-    /// the file is being written, or was written by someone who died.
+    /// Returns the stored checksum of block `index` of this chunk, whose first `summed` blocks have
+    /// one. Later values in the file are being written, or were written by a process that crashed.
     pub(crate) fn block_sum(&self, storage: &dyn Storage, index: u64, summed: u64) -> Result<u64, Fault> {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let index = index as usize;
@@ -258,7 +263,8 @@ impl Chunk {
         let bytes: Vec<u8> = new.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         file.write_at(&bytes, first * 8).map_err(Fault::io("writing", path.as_str()))?;
         removable!("sums.sync", file.sync()).map_err(Fault::io("syncing", path.as_str()))?;
-        // Those that were read stay: whoever read them looks at blocks without a descriptor.
+        // The checksums that were read stay in memory: the thread that read them verifies blocks
+        // without a descriptor.
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         sums.truncate(first as usize);
         if sums.len() as u64 == first {
@@ -268,7 +274,7 @@ impl Chunk {
     }
 }
 
-/// The checksum that a block's bytes must have.
+/// Returns the checksum of a block's bytes.
 pub(crate) fn sum_of(block: &[u8]) -> u64 {
     checksum(block)
 }

@@ -1,8 +1,10 @@
-//! Checksums of bytes that a journal entry cites: a run of a space, one checksum for each block that it
-//! touches, over the run's bytes in that block. That of a block which the run has whole is the block's own.
+//! Checksums of bytes that a journal entry stores by reference: a run of a space has one checksum
+//! for each block that it overlaps, over the run's bytes in that block. If the run contains the
+//! whole block, this is the block's own checksum.
 //!
-//! Promise: they are computed from the bytes that the writer was given, not from what can be read back; bytes
-//! that were read back, behind a rollback into the middle of a block, were compared first.
+//! Guarantee: the checksums are computed from the bytes that were passed to the writer, not from
+//! bytes that were read back. Bytes that are read back, after a rollback into the middle of a
+//! block, are compared with their checksum first.
 
 use std::ops::Range;
 
@@ -12,12 +14,12 @@ use super::{BLOCK, Space, sum_of};
 use crate::codec::hasher;
 use crate::error::Fault;
 
-/// How many blocks a run touches.
+/// Returns the number of blocks that a run overlaps.
 pub(crate) fn blocks_of(run: &Range<u64>) -> u64 {
     if run.is_empty() { 0 } else { (run.end - 1) / BLOCK - run.start / BLOCK + 1 }
 }
 
-/// The parts of a run, one in each block that it touches.
+/// Returns the parts of a run, one in each block that it overlaps.
 pub(crate) fn parts_of(run: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let mut from = run.start;
     std::iter::from_fn(move || {
@@ -29,13 +31,14 @@ pub(crate) fn parts_of(run: Range<u64>) -> impl Iterator<Item = Range<u64>> {
 /// Checksums of a run that grows as it is written.
 #[derive(Clone)]
 pub(crate) struct RunSums {
-    /// What was added.
+    /// The bytes that were added.
     run: Range<u64>,
-    /// Of the parts of blocks that the run has left behind.
+    /// Checksums of the parts in completed blocks.
     sums: Vec<u64>,
-    /// The part in the last block, unless the run ends where a block does.
+    /// The hasher of the part in the last block, unless the run ends at a block boundary.
     last: Option<Box<Xxh3>>,
-    /// The run was cut in the middle of a part: what that part was, with its checksum. In place of `last`.
+    /// If the run was cut in the middle of a part: the part's range and checksum before the cut.
+    /// Replaces `last`.
     cut: Option<(Range<u64>, u64)>,
 }
 
@@ -46,12 +49,13 @@ impl core::fmt::Debug for RunSums {
 }
 
 impl RunSums {
-    /// Of no bytes, which begin at `from`.
+    /// Creates the checksums of an empty run at `from`.
     pub(crate) fn new(from: u64) -> Self {
         Self { run: from..from, sums: Vec::new(), last: None, cut: None }
     }
 
-    /// Adds bytes that follow. What was cut was [read again](Self::read_cut).
+    /// Adds the bytes that follow the run. After a cut, [`read_cut`](Self::read_cut) was called
+    /// first.
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         debug_assert!(self.cut.is_none(), "what was cut is read before it is written over");
         let mut rest = bytes;
@@ -60,7 +64,7 @@ impl RunSums {
             rest = behind;
             let ends = part.end.is_multiple_of(BLOCK);
             match &mut self.last {
-                // In one go, which is quicker.
+                // Hashing the whole part in one call is faster.
                 None if ends => self.sums.push(sum_of(now)),
                 last => {
                     let hasher = last.get_or_insert_with(|| Box::new(hasher()));
@@ -75,7 +79,7 @@ impl RunSums {
         }
     }
 
-    /// Takes back what lies behind `end`.
+    /// Removes the bytes after `end` from the run.
     pub(crate) fn cut(&mut self, end: u64) {
         let end = end.max(self.run.start);
         if end >= self.run.end {
@@ -97,10 +101,12 @@ impl RunSums {
         self.run.end = end;
     }
 
-    /// Before bytes behind a cut are written over: reads what is left of the part that was cut.
+    /// Reads the remaining part of the block that was cut. Called before bytes after a cut are
+    /// overwritten.
     ///
     /// # Errors
-    /// If it cannot be read, or is not what was written.
+    /// Returns an error if the part cannot be read, or does not match the checksum of what was
+    /// written.
     pub(crate) fn read_cut(&mut self, space: &Space) -> Result<(), Fault> {
         let Some((part, sum)) = self.cut.clone() else { return Ok(()) };
         let bytes = space.read_part(&part)?;
@@ -111,7 +117,7 @@ impl RunSums {
         Ok(())
     }
 
-    /// One for each block that the run touches.
+    /// Returns the checksums, one for each block that the run overlaps.
     pub(crate) fn sums(&self) -> Vec<u64> {
         debug_assert!(self.cut.is_none(), "what was cut is read before the sums are asked for");
         self.sums.iter().copied().chain(self.last.as_ref().map(|last| last.digest())).collect()

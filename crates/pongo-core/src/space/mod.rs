@@ -1,16 +1,17 @@
-//! A space: one endless run of bytes (a table's rows, or the heap) kept in chunk files that follow each other.
+//! A space: one unbounded run of bytes (a table's rows, or the heap), stored in consecutive chunk
+//! files.
 //!
-//! | file | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | `chunk` | one chunk file: header, block checksums |
-//! | `cited` | checksums of bytes that a journal entry cites |
-//! | `room` | bytes behind the end, zeroed and writable |
+//! | `cited` | checksums of bytes that a journal entry stores by reference |
+//! | `room` | a zeroed, writable window after the end |
 //! | `view` | one address range with the chunks mapped in it |
-//! | here | the list of chunks, how they are made, found and written |
+//! | here | the list of chunks: creating, discovering and writing them |
 //!
-//! Writing is the privilege of whoever holds the store's writer lock. A chunk is made under a temporary name with all
-//! its space set aside; [`Space::settle`] syncs it, gives it its name and syncs the folder, before anything refers to
-//! it. Chunks are only ever unlinked: never truncated or rewritten.
+//! Only the process that holds the store's writer lock writes. A chunk is created under a temporary
+//! name with all its space preallocated. [`Space::settle`] syncs it, renames it and syncs the
+//! folder before anything refers to it. Chunks are never truncated or rewritten, only unlinked.
 
 #[forbid(unsafe_code)]
 mod chunk;
@@ -35,20 +36,22 @@ use crate::guard::{holds, removable};
 use crate::ids::ChunkId;
 use crate::storage::Storage;
 
-/// Bytes with one checksum; chunks are whole blocks.
+/// Bytes covered by one checksum. A chunk is a whole number of blocks.
 pub(crate) const BLOCK: u64 = 64 << 10;
 
-/// The largest address range.
+/// Maximum size of an address range.
 pub(crate) const LARGEST: u64 = 1 << 45;
 
-/// How large chunks and address ranges are.
+/// Sizes of chunks, address ranges and journal segments.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sizes {
-    /// The largest chunk of a table that is not large itself, in bytes (default 16 MiB).
+    /// Maximum chunk size of a table that is not large itself, in bytes (default 16 MiB).
     pub chunk: u64,
-    /// The first address range reserved for a table, in bytes (default 1 GiB). Costs address space, not memory.
+    /// Size of the first address range reserved for a table, in bytes (default 1 GiB). Costs
+    /// address space, not memory.
     pub reservation: u64,
-    /// Bytes for entries of the smallest journal segment (default 1 MiB), a multiple of [`PAGE`](crate::storage::PAGE).
+    /// Bytes for entries in the smallest journal segment (default 1 MiB), a multiple of
+    /// [`PAGE`](crate::storage::PAGE).
     pub segment: u64,
 }
 
@@ -58,14 +61,14 @@ impl Default for Sizes {
     }
 }
 
-/// A space, as one process knows it.
+/// A space as seen by one process.
 #[derive(Debug)]
 pub(crate) struct Space {
     storage: Arc<dyn Storage>,
     dir: String,
     identity: SpaceIdentity,
     sizes: Sizes,
-    /// What makes and finds chunks and replaces the view holds this.
+    /// Locked while chunks are created or discovered and while the view is replaced.
     known: Mutex<Known>,
     view: RwLock<Arc<View>>,
 }
@@ -74,11 +77,12 @@ pub(crate) struct Space {
 struct Known {
     /// All chunks that this process knows, in order, without gaps.
     chunks: Vec<Arc<Chunk>>,
-    /// How many of them, at the end, have only their temporary name.
+    /// Number of chunks at the end of `chunks` that have only their temporary name.
     pending: usize,
-    /// Whether there are chunks that another process named, which perhaps died before it made their names durable.
+    /// Whether there are chunks that another process renamed, possibly without making the names
+    /// durable because it crashed.
     foreign: bool,
-    /// Every view that anyone holds.
+    /// Every view that is still in use.
     views: Vec<Weak<View>>,
 }
 
@@ -87,7 +91,7 @@ impl Known {
         self.chunks.last().map_or(origin, |chunk| chunk.end())
     }
 
-    /// Adds a chunk that was found.
+    /// Appends a discovered chunk.
     fn push_found(&mut self, chunk: Chunk) {
         self.chunks.push(Arc::new(chunk));
         self.foreign = true;
@@ -99,7 +103,7 @@ impl Known {
 }
 
 impl Space {
-    /// A space in folder `dir`, which exists. Chunks are looked for when they are needed.
+    /// Opens a space in the existing folder `dir`. Chunks are discovered when they are needed.
     pub(crate) fn open(
         storage: &Arc<dyn Storage>,
         dir: String,
@@ -130,12 +134,12 @@ impl Space {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The newest view.
+    /// Returns the newest view.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A view in which all bytes below `end` are mapped.
+    /// Returns a view in which all bytes below `end` are mapped.
     pub(crate) fn view_to(&self, end: u64, summed: u64) -> Result<Arc<View>, Fault> {
         let view = self.view();
         view.note_summed(summed);
@@ -145,12 +149,13 @@ impl Space {
         self.map_to(end, summed)
     }
 
-    /// The same where it was not so a moment ago.
+    /// Maps all bytes below `end`, which were not mapped at the caller's last check.
     fn map_to(&self, end: u64, summed: u64) -> Result<Arc<View>, Fault> {
         let mut known = self.known();
         let view = self.view();
         if end <= view.mapped_end() {
-            // Somebody else did it. It may have had a chunk more, which was forgotten.
+            // Another thread mapped them. The view may have contained one more chunk, which was
+            // since forgotten.
             view.note_summed(summed);
             return Ok(view);
         }
@@ -183,7 +188,7 @@ impl Space {
         Ok(view)
     }
 
-    /// Finds chunks that others made, until byte `end` is covered or there are no more.
+    /// Opens chunks that other processes created, until byte `end` is covered or no more exist.
     fn discover(&self, known: &mut Known, end: u64) -> Result<(), Fault> {
         while known.end(0) < end {
             let (id, start) = (known.next_id(), known.end(0));
@@ -197,8 +202,8 @@ impl Space {
         Ok(())
     }
 
-    /// A chunk has marks now: its rows are looked up in them in every view that has it mapped, and will be in those
-    /// that map it later.
+    /// Notes that a chunk has marks: its rows are looked up in the marks in every view that has the
+    /// chunk mapped, and in those that map it later.
     pub(crate) fn note_marks(&self, chunk: &Chunk) {
         let known = self.known();
         for view in known.views.iter().filter_map(Weak::upgrade) {
@@ -206,8 +211,11 @@ impl Space {
         }
     }
 
-    /// The chunk that byte `at` of the space lies in, whether mapped or not; `None` if no chunk file covers it. One that
-    /// cannot be opened, or does not check, is an error: to take it for none would be to say that its rows do not exist.
+    /// Returns the chunk that contains byte `at` of the space, mapped or not, or `None` if no chunk
+    /// file covers it.
+    ///
+    /// Returns an error if the chunk cannot be opened or its header is invalid: treating it as
+    /// missing would mean that its rows do not exist.
     pub(crate) fn find_chunk(&self, at: u64) -> Result<Option<Arc<Chunk>>, Fault> {
         let mut known = self.known();
         if known.end(0) <= at {
@@ -217,22 +225,25 @@ impl Space {
         Ok(known.chunks.get(index).filter(|chunk| chunk.start <= at).cloned())
     }
 
-    /// Whether there are chunks up to byte `end`. One that is there and does not check is an error.
+    /// Returns whether chunks exist up to byte `end`. Returns an error if one exists but is
+    /// invalid.
     pub(crate) fn reaches(&self, end: u64) -> Result<bool, Fault> {
         let mut known = self.known();
         self.discover(&mut known, end)?;
         Ok(known.end(0) >= end)
     }
 
-    /// Finds what others made since. Nothing is pending: whoever gives the writer lock up forgets that first.
+    /// Discovers the chunks that other processes have created. No chunk is pending: a process that
+    /// releases the writer lock forgets its pending chunks first.
     pub(crate) fn refresh(&self) -> Result<(), Fault> {
         let mut known = self.known();
         debug_assert_eq!(known.pending, 0);
         self.discover(&mut known, u64::MAX)
     }
 
-    /// Forgets chunks that this process made and did not settle, and removes their files. The caller has the writer lock:
-    /// the next writer may make other chunks in their place, which views of this process must find.
+    /// Forgets the chunks that this process created and did not settle, and removes their files.
+    /// The caller has the writer lock: the next writer may create other chunks in their place,
+    /// which views of this process must discover.
     pub(crate) fn forget_pending(&self) {
         let mut known = self.known();
         if known.pending == 0 {
@@ -240,16 +251,18 @@ impl Space {
         }
         let keep = known.chunks.len() - known.pending;
         for chunk in known.chunks.drain(keep..) {
-            // What cannot be removed has a temporary name, and is swept by the next recovery.
+            // A file that cannot be removed has a temporary name and is removed by the next
+            // recovery.
             let _ = self.storage.remove(&format!("{}.new", chunk.path));
         }
         known.pending = 0;
-        // The newest range may have a forgotten chunk mapped: the next view needs a fresh one.
+        // The newest range may have a forgotten chunk mapped, so the next view needs a new one.
         self.view().limit(known.end(0));
     }
 
-    /// Removes chunk files under temporary names, and named ones that lie wholly above `end` and do not check or do not
-    /// follow the others: that is what a crash left of chunks that nothing refers to. The caller is alone with the store.
+    /// Removes chunk files with temporary names, and the named ones that start at or above `end`
+    /// and are invalid or do not follow the others: a crash left them, and nothing refers to them.
+    /// The caller has the store open exclusively.
     pub(crate) fn sweep(&self, end: u64) -> Result<(), Fault> {
         let io = |what| Fault::io(what, self.dir.as_str());
         for name in self.storage.list(&self.dir).map_err(io("listing"))? {
@@ -263,14 +276,14 @@ impl Space {
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start) {
                 Ok(Some(chunk)) => known.push_found(chunk),
                 Ok(None) | Err(Fault::Corrupt(_)) if start >= end => return self.sweep_from(id),
-                // A chunk that is missing below `end` is reported by whoever needs it.
+                // A chunk that is missing below `end` is reported when it is needed.
                 Ok(None) => return Ok(()),
                 Err(other) => return Err(other),
             }
         }
     }
 
-    /// Removes every file of chunk `first` and those behind it.
+    /// Removes every file of chunk `first` and of the chunks after it.
     fn sweep_from(&self, first: ChunkId) -> Result<(), Fault> {
         for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
             let number = name.split_once('.').and_then(|(number, _)| number.parse().ok());
@@ -282,7 +295,8 @@ impl Space {
         Ok(())
     }
 
-    /// Removes every file in the folder: what a transaction that never was left there. Nothing refers to them.
+    /// Removes every file in the folder. They belong to an uncommitted transaction, and nothing
+    /// refers to them.
     pub(crate) fn clear(&self) -> Result<(), Fault> {
         for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
             let path = format!("{}/{name}", self.dir);
@@ -291,11 +305,11 @@ impl Space {
         Ok(())
     }
 
-    /// Makes sure that there are chunks up to byte `end`; all space is set aside. `Err` leaves the published store as
-    /// it was.
+    /// Ensures that chunks exist up to byte `end`, with all their space preallocated. An error
+    /// leaves the published store unchanged.
     pub(crate) fn reserve_to(&self, end: u64) -> Result<(), Fault> {
         if end > LARGEST {
-            // It could be committed, and not be opened again.
+            // A longer space could be committed, but not be opened again.
             let what = format!("{} would be too long, in bytes", self.dir);
             return Err(Fault::Limit { what, limit: LARGEST });
         }
@@ -311,8 +325,9 @@ impl Space {
         Ok(())
     }
 
-    /// As large as all before it together, at least a block, at most `sizes.chunk`; larger once there would be more
-    /// than about 512 chunks, for which one large row is enough.
+    /// Returns the size of the next chunk: the same as all chunks before it together, at least one
+    /// block, at most `sizes.chunk`. It is larger if there would otherwise be more than about 512
+    /// chunks, which a single large row can cause.
     fn next_len(&self, start: u64, end: u64) -> u64 {
         let largest = self.sizes.chunk.max(end / 512).next_multiple_of(BLOCK);
         let wanted = start.clamp(BLOCK, largest).next_multiple_of(BLOCK);
@@ -320,7 +335,7 @@ impl Space {
         wanted.max(missing.min(largest)).max(BLOCK)
     }
 
-    /// Gives new chunks their names, durably.
+    /// Renames new chunks to their final names, durably.
     pub(crate) fn settle(&self) -> Result<(), Fault> {
         let mut known = self.known();
         if known.pending == 0 && !known.foreign {
@@ -344,8 +359,9 @@ impl Space {
         self.storage.sync_dir(&self.dir).map_err(Fault::io(Fault::SYNCING, self.dir.as_str()))
     }
 
-    /// Makes the names of the folder and of the one that it lies in durable. Before the first file in it has its name: programs
-    /// that copy stores drop folders with nothing in them, and whoever opened the copy made them again.
+    /// Makes the names in all parent folders, from the parent of `dir` up to the store's folder,
+    /// durable. This is needed before the first file in the folder gets its name: programs that
+    /// copy stores omit empty folders, and the process that opens the copy creates them again.
     fn sync_above(&self) -> Result<(), Fault> {
         let mut dir = self.dir.as_str();
         while !dir.is_empty() {
@@ -362,7 +378,7 @@ impl Space {
         known.chunks[first..].iter().take_while(|chunk| chunk.start < range.end).cloned().collect()
     }
 
-    /// Writes bytes at `at`; the chunks are there ([`Space::reserve_to`]).
+    /// Writes bytes at `at`, where the chunks already exist ([`Space::reserve_to`]).
     pub(crate) fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
         let range = at..at + bytes.len() as u64;
         let mut written = at;
@@ -389,22 +405,25 @@ impl Space {
         Ok(())
     }
 
-    /// `fdatasync` of every chunk that the range touches.
+    /// Syncs every chunk that overlaps the range (`fdatasync`).
     pub(crate) fn sync(&self, range: &Range<u64>) -> Result<(), Fault> {
         self.chunks_of(range).iter().try_for_each(|chunk| chunk.sync(&*self.storage))
     }
 
-    /// Gives the maps of chunks and marks up if nobody has a view or a chunk, and as long as that is so. Marks that were stored
-    /// to keep their map until they are synced: it hears of a write-back that fails. Files are synced through what
-    /// [`Reopened`](crate::storage::Reopened) keeps, whether they are mapped or not. `first` is called once it is sure that
-    /// nobody looks, and before anything is given up.
+    /// Releases the maps of chunks and marks if no thread holds a view or a chunk. They are mapped
+    /// again when they are needed.
+    ///
+    /// Marks that were stored to keep their map until they are synced, because the map's syncer
+    /// reports failed write-backs. Chunk files are synced through their
+    /// [`Reopened`](crate::storage::Reopened), whether they are mapped or not. `first` is called
+    /// once it is certain that no view is in use, and before anything is released.
     pub(crate) fn give_up_maps(&self, first: impl FnOnce()) {
         let Ok(mut known) = self.known.try_lock() else { return };
         let Ok(mut view) = self.view.try_write() else { return };
         if known.pending > 0 || view.chunks.len() == 0 {
             return;
         }
-        // What is known of it does not count as somebody who has it.
+        // The weak reference to this view must not count as a user of it.
         let views = std::mem::take(&mut known.views);
         let is_own = |other: &Weak<View>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(&view));
         known.views = views.into_iter().filter(|other| other.upgrade().is_some() && !is_own(other)).collect();
@@ -422,7 +441,7 @@ impl Space {
         if !is_made {
             return;
         }
-        // Some are in another view yet.
+        // Chunks that are still in another view are skipped.
         for chunk in known.chunks.iter_mut().filter_map(Arc::get_mut) {
             if chunk.marks.get().is_some_and(|marks| holds!("marks.idle.synced", !marks.is_stored())) {
                 chunk.marks.take();
@@ -430,7 +449,7 @@ impl Space {
         }
     }
 
-    /// Asks the kernel to begin writing the range back.
+    /// Asks the kernel to start writing the range back.
     pub(crate) fn start_writeback(&self, range: &Range<u64>) {
         for chunk in self.chunks_of(range) {
             let (from, to) = (range.start.max(chunk.start), range.end.min(chunk.end()));
@@ -440,7 +459,7 @@ impl Space {
         }
     }
 
-    /// Reads bytes that lie in one block; the chunk is there.
+    /// Reads bytes within one block of an existing chunk.
     fn read_part(&self, part: &Range<u64>) -> Result<Vec<u8>, Fault> {
         let mut bytes = vec![0; (part.end - part.start) as usize];
         self.read_part_into(part.start, &mut bytes)?;
@@ -458,7 +477,8 @@ impl Space {
             .map_err(Fault::io("reading", chunk.path.as_str()))
     }
 
-    /// Errs if a part of a block does not have the checksum that was computed as it was written.
+    /// Returns an error if `found`, the checksum of a part of a block, is not `expected`, the one
+    /// that was computed when the part was written.
     fn compare_part(&self, part: &Range<u64>, found: u64, expected: u64) -> Result<(), Fault> {
         if holds!("cited.checksum", found == expected) {
             return Ok(());
@@ -475,8 +495,8 @@ impl Space {
         ))
     }
 
-    /// Compares bytes that a journal entry cites with their checksums, which are as many as the run touches
-    /// blocks.
+    /// Compares bytes that a journal entry stores by reference with their checksums. `sums` has one
+    /// for each block that the run overlaps.
     pub(crate) fn compare_run(&self, run: &Range<u64>, sums: &[u64]) -> Result<(), Fault> {
         debug_assert_eq!(blocks_of(run), sums.len() as u64);
         let mut bytes = vec![0; (run.end - run.start).min(BLOCK) as usize];
@@ -488,9 +508,10 @@ impl Space {
         Ok(())
     }
 
-    /// Stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs them and
-    /// their files' names. `known` gives those that were computed as the block was written; the others are
-    /// computed from its bytes, which are final.
+    /// Stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs
+    /// them and the names of their files. `known` returns the checksum of a block if it was
+    /// computed when the block was written; the others are computed from the block's bytes, which
+    /// are final.
     #[allow(unsafe_code, reason = "sums bytes below the applied length")]
     pub(crate) fn write_sums(
         &self,
@@ -506,23 +527,24 @@ impl Space {
             for block in (first..last).step_by(BLOCK as usize) {
                 sums.push(match known(block) {
                     Some(sum) => sum,
-                    // SAFETY: the block lies below the applied length and the caller holds the writer lock:
-                    // written, and not written again.
+                    // SAFETY: the block is below the applied length, and the caller holds the
+                    // writer lock: the bytes were written and are not written again.
                     None => sum_of(unsafe { view.bytes(block, BLOCK) }?),
                 });
             }
             chunk.write_sums(&*self.storage, (first - chunk.start) / BLOCK, &sums)?;
         }
-        // Also of a file that was there: whoever made it may have died before it got here.
+        // Needed for existing files too: the process that created one may have crashed before this
+        // step.
         removable!("sums.folder", self.sync_dir())
     }
 
-    /// Bytes of all chunk files.
+    /// Returns the total size of all chunk files in bytes.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.known().chunks.iter().map(|chunk| HEADER + chunk.len).sum()
     }
 
-    /// The chunks this process knows.
+    /// Returns the chunks that this process knows.
     pub(crate) fn chunks(&self) -> Vec<Arc<Chunk>> {
         self.known().chunks.clone()
     }
@@ -541,7 +563,7 @@ mod tests {
         Space::open(&storage, "heap".to_owned(), identity, sizes).unwrap()
     }
 
-    /// What could not be opened again is not made.
+    /// Checks that a space that could not be opened again is not created.
     #[test]
     fn a_space_that_is_too_long_is_refused() {
         let space = space();
@@ -550,8 +572,8 @@ mod tests {
         assert_eq!(space.chunks().len(), 0);
     }
 
-    /// A thread finds bytes not mapped, and waits for the lock; meanwhile a transaction maps them, with a chunk of its own behind
-    /// them, and is aborted.
+    /// Tests a thread that finds that bytes are not mapped and waits for the lock while a
+    /// transaction maps them, together with a chunk of the transaction after them, and is aborted.
     #[test]
     fn whoever_waited_while_a_chunk_came_and_went_finds_what_is_there() {
         let space = space();
@@ -563,7 +585,7 @@ mod tests {
         space.forget_pending();
         let view = space.map_to(BLOCK, 0).unwrap();
         assert_eq!((view.mapped_end(), view.chunk_count()), (BLOCK, 1));
-        // What is made there next is seen, in another range.
+        // The chunk that is created there next is visible, in another range.
         space.reserve_to(3 * BLOCK).unwrap();
         assert_eq!(space.view_to(3 * BLOCK, 0).unwrap().mapped_end(), 3 * BLOCK);
     }

@@ -1,4 +1,5 @@
-//! Room for rows that are filled in place: bytes of a space behind everything that is applied, zeroed and writable.
+//! A writable window for rows that are filled in place: zeroed bytes of a space after everything
+//! that is applied.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,21 +11,24 @@ use crate::guard::fails;
 use crate::storage::{PAGE, Piece, WritableMap};
 
 impl Space {
-    /// Bytes `range` of the space, all zero; not empty, and the chunks are there ([`Space::reserve_to`]). Of a storage whose
-    /// files cannot be mapped writable, or where stores to a map may need space, it is memory, which the caller writes to the
-    /// space in the end.
+    /// Returns a zeroed, writable map of bytes `range` of the space. The range is not empty, and
+    /// its chunks exist ([`Space::reserve_to`]).
+    ///
+    /// The map is plain memory, which the caller later writes to the space, if the storage's files
+    /// cannot be mapped writable or if stores through a map may need disk space.
     ///
     /// # Safety
-    /// As long as the map lives, no reference to these bytes is made through a view, nobody writes them, and their chunks
-    /// are not forgotten: they lie at or above the applied length and above all rows that were appended, and the caller has
-    /// the writer lock.
+    /// As long as the map lives, no reference to these bytes is made through a view, no other code
+    /// writes them, and their chunks are not forgotten: the bytes are at or above the applied
+    /// length and above all rows that were appended, and the caller has the writer lock.
     pub(crate) unsafe fn room(&self, range: &Range<u64>) -> Result<WritableMap, Fault> {
         let mapping = || Fault::io("mapping for writing", self.dir.as_str());
         let mut pieces = Vec::new();
         for chunk in self.chunks_of(range) {
             let from = (range.start / PAGE * PAGE).max(chunk.start);
             let to = range.end.next_multiple_of(PAGE).min(chunk.end());
-            // Its space is set aside; the map is made when few others are open.
+            // Allocates the file's space. The map itself is made later, when few other files are
+            // open.
             chunk.file_to_write(&*self.storage)?;
             let file = Arc::clone(chunk.reopened());
             pieces.push(Piece { file, offset: HEADER + from - chunk.start, len: to - from });
@@ -32,10 +36,10 @@ impl Space {
         let first = (range.start % PAGE) as usize;
         let own = first..first + (range.end - range.start) as usize;
         if fails!("space.room", self.storage.stores_may_take_space()) {
-            // The caller would have to hear of a full disk at each of his stores.
+            // With a map, the caller would have to handle a full disk at each store.
             return WritableMap::in_memory(own).map_err(mapping());
         }
-        // SAFETY: the caller's promise; chunk files are never truncated.
+        // SAFETY: the caller's promise covers the bytes; chunk files are never truncated.
         let map = unsafe { WritableMap::over(&*self.storage, &pieces, own.clone()) }.map_err(mapping())?;
         match map {
             Some(mut map) => {
@@ -46,14 +50,15 @@ impl Space {
         }
     }
 
-    /// Zeroes `bytes`, which lie in the pieces from byte `first` on: an aborted transaction may have written there. In a
-    /// large room the files are asked where something was ever written, so that fresh pages are not touched here.
+    /// Zeroes `bytes`, because an aborted transaction may have written there. They start at byte
+    /// `first` of the pieces. For a large window, queries the files for the ranges that may hold
+    /// data, so that fresh pages are not touched.
     fn clear_room(&self, pieces: &[Piece], first: u64, bytes: &mut [u8]) -> Result<(), Fault> {
         if (bytes.len() as u64) < BLOCK {
             bytes.fill(0);
             return Ok(());
         }
-        // Where a piece's first byte lies, counted from the first of `bytes`.
+        // The offset of the current piece's first byte relative to the first of `bytes`.
         let mut at = -(first as i64);
         let len = bytes.len() as i64;
         let looking = || Fault::io("looking for data in", self.dir.as_str());

@@ -1,9 +1,9 @@
-//! One address range over a space: the chunks mapped one behind the other, and what is known of each block (verified
-//! in this process, in a chunk with marks, rows valid for their type).
+//! One address range over a space: the chunks mapped one after the other, and the state of each
+//! block (verified in this process, in a chunk with marks, rows valid for their type).
 //!
-//! Relied on: the writer never writes below a published length; a chunk stays mapped as long as a view that holds it.
-//! Promise: a slice is given out only inside mapped chunks, and its blocks were checked against their stored checksums
-//! (where they have one) once in this process.
+//! Requires: the writer never writes below a published length; a chunk stays mapped as long as a
+//! view that holds it. Guarantees: a slice is returned only inside mapped chunks, and its blocks
+//! were verified against their stored checksums (where they have one) once in this process.
 
 use std::any::TypeId;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -21,20 +21,22 @@ const VERIFIED: u32 = 1;
 const MARKS: u32 = 2;
 const ORDINAL_SHIFT: u32 = 8;
 
-/// A mapped range; see the module.
+/// A mapped range; see the module documentation.
 pub(crate) struct View {
     storage: Arc<dyn Storage>,
     reservation: Reservation,
-    /// Where the first mapped chunk begins in the space; byte `b` of the space is at `b - origin` of the reservation.
+    /// The start of the first mapped chunk in the space; byte `b` of the space is at `b - origin`
+    /// of the reservation.
     origin: u64,
     blocks: Box<[AtomicU32]>,
     pub(crate) chunks: AppendVec<Arc<Chunk>>,
     summed: AtomicU64,
-    /// Below this byte the stored checksums were all read to memory.
+    /// The stored checksums of all blocks below this byte were read into memory.
     sums_read: AtomicU64,
-    /// The end of what is mapped and described in `blocks`.
+    /// The end of the part that is mapped and described in `blocks`.
     ready: AtomicU64,
-    /// What is mapped at and behind this byte of the space is not part of it any more; [`u64::MAX`] if all is.
+    /// Mapped bytes at or after this byte of the space do not belong to it any more; [`u64::MAX`]
+    /// if all do.
     limit: AtomicU64,
     valid: OnceLock<ValidBlocks>,
 }
@@ -58,7 +60,7 @@ impl View {
         })
     }
 
-    /// Up to where chunks can be mapped.
+    /// Returns the end of the range in which chunks can be mapped.
     pub(crate) fn capacity_end(&self) -> u64 {
         self.reserved_end().min(self.limit.load(Ordering::Acquire))
     }
@@ -67,13 +69,13 @@ impl View {
         self.origin + self.reservation.len() as u64
     }
 
-    /// The end of the mapped chunks.
+    /// Returns the end of the mapped chunks.
     #[inline]
     pub(crate) fn mapped_end(&self) -> u64 {
         self.ready.load(Ordering::Acquire).min(self.limit.load(Ordering::Acquire))
     }
 
-    /// How many chunks are part of it.
+    /// Returns the number of chunks that are part of the view.
     pub(crate) fn chunk_count(&self) -> usize {
         match self.limit.load(Ordering::Acquire) {
             u64::MAX => self.chunks.len(),
@@ -81,15 +83,16 @@ impl View {
         }
     }
 
-    /// A chunk that begins at or behind byte `end` was forgotten: it is not to be seen here, and nothing more is to be
-    /// mapped.
+    /// Hides the chunks that begin at or after byte `end`, which were forgotten, and prevents
+    /// further mapping.
     pub(crate) fn limit(&self, end: u64) {
         if self.ready.load(Ordering::Acquire) > end {
             self.limit.fetch_min(end, Ordering::AcqRel);
         }
     }
 
-    /// Maps the next chunk. The caller holds the space's lock and checked that it fits and follows.
+    /// Maps the next chunk. The caller holds the space's lock and checked that the chunk fits and
+    /// follows the last one.
     pub(crate) fn map(&self, chunk: &Arc<Chunk>) -> Result<(), Fault> {
         let at = (chunk.start - self.origin) as usize;
         self.storage.check_maps();
@@ -104,7 +107,8 @@ impl View {
             self.set_marks(chunk);
         }
         self.ready.store(chunk.end(), Ordering::SeqCst);
-        // Marks that came meanwhile: either whoever brought them sees the chunk here, or this sees them.
+        // Marks may be added concurrently: either the thread that adds them sees the chunk here, or
+        // this thread sees the marks.
         removable!("marks.map.fence", fence(Ordering::SeqCst));
         if chunk.is_marked() {
             self.set_marks(chunk);
@@ -123,7 +127,7 @@ impl View {
         &self.blocks[first..first + (chunk.len / BLOCK) as usize]
     }
 
-    /// From now on rows of this chunk are looked up in its marks.
+    /// Notes that a chunk has marks. From now on its rows are looked up in them.
     pub(crate) fn note_marks(&self, chunk: &Chunk) {
         removable!("marks.note.fence", fence(Ordering::SeqCst));
         if chunk.start >= self.origin && chunk.end() <= self.mapped_end() {
@@ -131,10 +135,10 @@ impl View {
         }
     }
 
-    /// Blocks below this byte of the space have checksums on disk.
+    /// Notes that blocks below byte `summed` of the space have checksums on disk.
     pub(crate) fn note_summed(&self, summed: u64) {
-        // Whoever sees this may look at all of these blocks, also beyond the length that it knows itself: so it sees what is in
-        // them.
+        // A thread that reads this value may access all of these blocks, even beyond the length
+        // that it knows itself. The release store makes their contents visible to it.
         self.summed.fetch_max(summed, Ordering::Release);
     }
 
@@ -147,7 +151,7 @@ impl View {
         self.blocks.get((at.checked_sub(self.origin)? / BLOCK) as usize)
     }
 
-    /// The chunk that byte `at` of the space lies in.
+    /// Returns the chunk that contains byte `at` of the space.
     pub(crate) fn chunk_at(&self, at: u64) -> Option<&Arc<Chunk>> {
         if at >= self.mapped_end() {
             return None;
@@ -156,7 +160,7 @@ impl View {
         self.chunks.get((state >> ORDINAL_SHIFT) as usize)
     }
 
-    /// The chunk of byte `at` if it has marks.
+    /// Returns the chunk of byte `at` if it has marks.
     #[inline]
     pub(crate) fn marked_chunk_at(&self, at: u64) -> Option<&Arc<Chunk>> {
         let state = self.state(at)?.load(Ordering::Acquire);
@@ -166,21 +170,23 @@ impl View {
         self.chunks.get((state >> ORDINAL_SHIFT) as usize)
     }
 
-    /// Which blocks were looked through as `T`, if `T` is the first type that asked.
+    /// Returns the set of blocks that were validated as `T`, if `T` is the first type that this was
+    /// called with.
     pub(crate) fn valid_blocks<T: 'static>(&self) -> Option<&ValidBlocks> {
         let valid = self.valid.get_or_init(|| ValidBlocks::new(TypeId::of::<T>(), self.blocks.len()));
         (valid.kind == TypeId::of::<T>()).then_some(valid)
     }
 
-    /// Bytes `[at, at + len)` of the space; `None` if they are not mapped.
+    /// Returns bytes `[at, at + len)` of the space. Returns an error if they are not mapped, or if
+    /// a block that they overlap does not match its stored checksum.
     ///
     /// # Safety
-    /// The bytes were written and no one will write them again: they lie below a length that was published, or were
-    /// written by this process under the writer lock, which nobody else has taken since.
+    /// The bytes were written and are not written again: they are below a published length, or this
+    /// process wrote them under the writer lock, which no other process has taken since.
     #[inline]
     pub(crate) unsafe fn bytes(&self, at: u64, len: u64) -> Result<&[u8], Fault> {
         if len == 0 {
-            // Perhaps behind everything that is mapped: there is no block to look at.
+            // The range may be after everything that is mapped, and then has no block to check.
             return Ok(&[]);
         }
         let first = at.wrapping_sub(self.origin) / BLOCK;
@@ -190,16 +196,20 @@ impl View {
             .get(first as usize..=last as usize)
             .is_some_and(|blocks| blocks.iter().all(|block| block.load(Ordering::Relaxed) & VERIFIED != 0));
         if !verified {
-            // SAFETY: the caller's promise is the callee's.
+            // SAFETY: the caller's promise covers the callee's requirement.
             unsafe { self.verify(at, len, false) }?;
         }
-        // SAFETY: the caller's promise: written, and not written again while the reservation (owned by self) lives.
+        // SAFETY: by the caller's promise the bytes were written and are not written again while
+        // the reservation (owned by `self`) lives.
         let slice = unsafe { self.reservation.slice((at - self.origin) as usize, len as usize) };
         slice.ok_or_else(|| self.unmapped(at, len))
     }
 
-    /// As [`View::bytes`] for bytes whose blocks were all checked before; `None` if not, or if they are not mapped. Says as
-    /// well whether the first of them lies in a chunk with marks. A few instructions, so that look-ups overlap.
+    /// Returns bytes like [`View::bytes`] if all their blocks were verified before, and whether the
+    /// first byte is in a chunk with marks. Returns `None` if a block was not verified or the bytes
+    /// are not mapped, or if they overlap more than two blocks.
+    ///
+    /// Costs a few instructions, so that the processor can overlap several lookups.
     ///
     /// # Safety
     /// As for [`View::bytes`].
@@ -218,7 +228,8 @@ impl View {
         if known & VERIFIED == 0 {
             return None;
         }
-        // SAFETY: the caller's promise: written, and not written again while the reservation (owned by self) lives.
+        // SAFETY: by the caller's promise the bytes were written and are not written again while
+        // the reservation (owned by `self`) lives.
         let slice = unsafe { self.reservation.slice(place as usize, len as usize) }?;
         Some((slice, state & MARKS != 0))
     }
@@ -233,21 +244,21 @@ impl View {
         )
     }
 
-    /// Compares the blocks that the range touches with their stored checksums, where they have one, whether that was done before
-    /// or not.
+    /// Verifies the blocks that the range overlaps against their stored checksums, where they have
+    /// one, even if they were verified before.
     ///
     /// # Safety
     /// As for [`View::bytes`].
     pub(crate) unsafe fn compare(&self, at: u64, len: u64) -> Result<(), Fault> {
-        // SAFETY: the caller's promise is the callee's.
+        // SAFETY: the caller's promise covers the callee's requirement.
         unsafe { self.verify(at, len, true) }
     }
 
-    /// Checks the blocks that the range touches against their stored checksums, where they have one; with `again`, those that were
-    /// checked before too.
+    /// Verifies the blocks that the range overlaps against their stored checksums, where they have
+    /// one. With `again`, verifies also those that were verified before.
     ///
     /// # Safety
-    /// As for [`View::bytes`]. Blocks below `summed` lie wholly below a published length.
+    /// As for [`View::bytes`]. Blocks below `summed` are entirely below a published length.
     #[cold]
     unsafe fn verify(&self, at: u64, len: u64, again: bool) -> Result<(), Fault> {
         if at < self.origin || at.checked_add(len).is_none_or(|end| end > self.mapped_end()) {
@@ -263,7 +274,8 @@ impl View {
                     let summed = self.summed().min(chunk.end()) - chunk.start;
                     let expected = chunk.block_sum(&*self.storage, index, summed / BLOCK)?;
                     let place = (block - self.origin) as usize;
-                    // SAFETY: a block below `summed` is below a published length: written, and not written again.
+                    // SAFETY: a block below `summed` is below a published length: it was written
+                    // and is not written again.
                     let bytes = unsafe { self.reservation.slice(place, BLOCK as usize) };
                     let found = sum_of(bytes.ok_or_else(|| self.unmapped(block, BLOCK))?);
                     if fails!("block.checksum", found != expected) {
@@ -282,8 +294,8 @@ impl View {
         Ok(())
     }
 
-    /// The checksum of the stored checksums of the blocks that `[from, to)` touches: as good as one of all their bytes.
-    /// They lie below `summed`.
+    /// Returns the checksum of the stored checksums of the blocks that `[from, to)` overlaps, which
+    /// serves as a checksum of all their bytes. The blocks are below `summed`.
     pub(crate) fn sum_of_sums(&self, from: u64, to: u64) -> Result<u64, Fault> {
         let summed = self.summed();
         let mut sums = Summing::new();
@@ -295,8 +307,11 @@ impl View {
         Ok(sums.sum())
     }
 
-    /// Reads the stored checksums of all blocks, so that from here on, until there are more, no file is needed to look at a
-    /// block. What is wrong with them is told to whoever looks at such a block; an error is that they could not be had.
+    /// Reads the stored checksums of all blocks into memory, so that no file is needed to verify a
+    /// block until more blocks are added.
+    ///
+    /// Invalid stored checksums are not reported here, but when an affected block is verified.
+    /// Returns an error only if resources for reading them are exhausted.
     pub(crate) fn read_sums(&self) -> Result<(), Fault> {
         let summed = self.summed();
         if self.sums_read.load(Ordering::Relaxed) == summed {
@@ -313,7 +328,7 @@ impl View {
         Ok(())
     }
 
-    /// Takes over what another view of the same space knows of its blocks.
+    /// Copies the verification state of the blocks from another view of the same space.
     pub(crate) fn inherit(&self, old: &Self) {
         let count = (old.mapped_end() / BLOCK) as usize;
         for (new, old) in self.blocks.iter().zip(&old.blocks).take(count) {
@@ -322,7 +337,7 @@ impl View {
         self.note_summed(old.summed());
     }
 
-    /// Asks the processor to fetch the line at byte `at` of the space.
+    /// Asks the processor to fetch the cache line at byte `at` of the space.
     #[inline]
     pub(crate) fn prefetch(&self, at: u64) {
         if at < self.mapped_end() && at >= self.origin {
@@ -331,7 +346,7 @@ impl View {
     }
 }
 
-/// One bit a block: all rows that begin in it are valid values of one type.
+/// One bit for each block: all rows that begin in it are valid values of one type.
 pub(crate) struct ValidBlocks {
     kind: TypeId,
     bits: Box<[AtomicU64]>,
@@ -346,8 +361,8 @@ impl ValidBlocks {
         ((block / 64) as usize, 1 << (block % 64))
     }
 
-    /// Whether all rows that begin in `[from, to)` are known to be valid. Bytes count from the view's origin, which is
-    /// the space's first byte.
+    /// Returns whether all rows that begin in `[from, to)` are known to be valid. Offsets count
+    /// from the view's origin, which is the space's first byte.
     pub(crate) fn all(&self, from: u64, to: u64) -> bool {
         (from / BLOCK..to.div_ceil(BLOCK)).all(|block| {
             let (word, bit) = Self::bit(block);
@@ -355,8 +370,8 @@ impl ValidBlocks {
         })
     }
 
-    /// Notes that the rows in `[from, to)`, whole rows of `size` bytes, are valid: counts for the blocks of which it
-    /// has every row that begins there.
+    /// Notes that the rows in `[from, to)`, whole rows of `size` bytes, are valid. Marks only the
+    /// blocks for which the range contains every row that begins in them.
     pub(crate) fn note(&self, from: u64, to: u64, size: u64) {
         for block in from / BLOCK..to / BLOCK {
             let first_row_begin = (block * BLOCK).next_multiple_of(size);

@@ -1,14 +1,16 @@
-//! What every storage refuses before it does anything, so that a mistake shows in memory as it would on a disk.
+//! Argument checks that every storage performs first, so that a mistake causes the same error in
+//! memory as on a disk.
 
 use std::io;
 use std::ops::Range;
 
 use super::PAGE;
 
-/// Offsets are signed in the kernel's interfaces; no file reaches this far.
+/// Maximum offset in a file. Offsets are signed in the kernel's interfaces.
 const MAX_OFFSET: u64 = i64::MAX as u64;
 
-/// A path of a file: names divided by `/`, none empty, `.` or `..`, so that it cannot leave the store's folder.
+/// Returns an error unless `path` is a valid file path: names separated by `/`, none of them empty,
+/// `.` or `..`, so that it cannot leave the store's folder.
 pub(super) fn check_path(path: &str) -> io::Result<()> {
     let name_ok = |name: &str| !matches!(name, "" | "." | "..") && !name.contains('\0');
     if path.split('/').all(name_ok) {
@@ -19,12 +21,13 @@ pub(super) fn check_path(path: &str) -> io::Result<()> {
     )))
 }
 
-/// A path of a folder: as of a file, or empty for the store's own.
+/// Returns an error unless `path` is a valid folder path: like that of a file, or empty for the
+/// store's own folder.
 pub(super) fn check_folder_path(path: &str) -> io::Result<()> {
     if path.is_empty() { Ok(()) } else { check_path(path) }
 }
 
-/// The end of `[offset, offset + len)`.
+/// Returns the end of `[offset, offset + len)`.
 pub(super) fn end_of(offset: u64, len: u64) -> io::Result<u64> {
     offset
         .checked_add(len)
@@ -32,7 +35,7 @@ pub(super) fn end_of(offset: u64, len: u64) -> io::Result<u64> {
         .ok_or_else(|| invalid(format!("{len} bytes at byte {offset} end beyond byte {MAX_OFFSET}")))
 }
 
-/// The end of a range that may not be empty.
+/// Returns the end of a range. Returns an error if the range is empty.
 pub(super) fn end_of_some(offset: u64, len: u64) -> io::Result<u64> {
     if len == 0 {
         return Err(invalid(format!("no bytes at byte {offset}: expected a length above zero")));
@@ -40,13 +43,15 @@ pub(super) fn end_of_some(offset: u64, len: u64) -> io::Result<u64> {
     end_of(offset, len)
 }
 
-/// Bytes to lock. An empty range is refused: to `fcntl` it would mean "all the rest".
+/// Returns the range of bytes to lock. Rejects an empty range, which `fcntl` would interpret as "to
+/// the end of the file".
 pub(super) fn lock_range(start: u64, len: u64) -> io::Result<Range<u64>> {
     Ok(start..end_of_some(start, len)?)
 }
 
-/// A range to map: whole pages inside a file of `file_len` bytes. A map beyond the end would be a signal at its first use.
-/// Gives the length as a size in memory.
+/// Returns the length of a range to map as a `usize`. Returns an error unless the range consists of
+/// whole pages inside a file of `file_len` bytes: accessing a map beyond the end of the file raises
+/// a signal.
 pub(super) fn check_map(offset: u64, len: u64, file_len: u64) -> io::Result<usize> {
     let end = end_of_some(offset, len)?;
     if !offset.is_multiple_of(PAGE) || !len.is_multiple_of(PAGE) {

@@ -1,10 +1,11 @@
-//! One allocation of zeroed words, read and written as bytes by some and as atomic words by others.
+//! One allocation of zeroed words that can be accessed both as bytes and as atomic words.
 //!
-//! This is the memory behind [`Words::words_in_heap`](super::Words::words_in_heap) and behind every file of
-//! [`MemoryStorage`](super::MemoryStorage). All access is by atomic operations on whole words, so that a byte copy and a
-//! word store that meet are never a data race: at worst a reader sees some words before and some after.
+//! It is the memory of [`Words::words_in_heap`](super::Words::words_in_heap) and of every file of
+//! [`MemoryStorage`](super::MemoryStorage). All accesses are atomic operations on whole words, so
+//! that a byte copy and a concurrent word store are never a data race: at worst a reader sees some
+//! words before and some after the store.
 //!
-//! Promise: the words are page aligned, start at zero, and never move while the block lives.
+//! Guarantees: the words are page aligned, start at zero, and never move while the block lives.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::io;
@@ -23,16 +24,18 @@ pub(super) struct Block {
     len: usize,
 }
 
-// SAFETY: the block owns its allocation and hands out nothing but `&[AtomicU64]`, which is `Send` and `Sync`.
+// SAFETY: the block owns its allocation and exposes only `&[AtomicU64]`, which is `Send` and
+// `Sync`.
 unsafe impl Send for Block {}
 // SAFETY: as above; no method changes a field after construction.
 unsafe impl Sync for Block {}
 
 impl Block {
-    /// Allocates `bytes` zeroed bytes, rounded up to whole words. `OutOfMemory` if there are none to be had.
+    /// Allocates `bytes` zeroed bytes, rounded up to whole words. Returns `OutOfMemory` if there is
+    /// not enough memory.
     ///
-    /// The allocator gets an alignment it can serve with fresh pages, which cost nothing until touched; the page
-    /// alignment is made here, by taking one page more.
+    /// The requested alignment is one for which the allocator can use fresh pages, which cost
+    /// nothing until touched. This function aligns to a page itself, by allocating one page more.
     pub(super) fn zeroed(bytes: usize) -> io::Result<Block> {
         let out_of_memory =
             || io::Error::new(io::ErrorKind::OutOfMemory, format!("no {bytes} bytes of memory"));
@@ -45,31 +48,32 @@ impl Block {
         let allocation = NonNull::new(allocation).ok_or_else(out_of_memory)?;
         let pad = allocation.align_offset(PAGE as usize);
         assert!(pad < PAGE as usize, "a page boundary lies less than a page ahead");
-        // SAFETY: `pad` is below `PAGE` and the allocation is `PAGE` bytes larger than the words, so the result and the
-        // `len` words behind it lie inside the same allocation.
+        // SAFETY: `pad` is below `PAGE` and the allocation is `PAGE` bytes larger than the words,
+        // so the result and the `len` words after it are inside the same allocation.
         let words = unsafe { allocation.add(pad) };
         Ok(Block { allocation, layout, words: words.cast(), len })
     }
 
-    /// All words.
+    /// Returns all words.
     #[inline]
     pub(super) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `words` points to `len` aligned words inside an allocation that lives as long as `self`; zeroed bytes are
-        // valid `AtomicU64`s, and nothing ever makes a reference of another type to these bytes.
+        // SAFETY: `words` points to `len` aligned words inside an allocation that lives as long as
+        // `self`. Zeroed bytes are valid `AtomicU64`s, and no reference of another type to these
+        // bytes is ever made.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len) }
     }
 
-    /// Where the words start; valid for `len` words as long as the block lives.
+    /// Returns a pointer to the first word; valid for `len` words as long as the block lives.
     pub(super) fn start(&self) -> NonNull<AtomicU64> {
         self.words
     }
 
-    /// Bytes in the block.
+    /// Returns the size of the block in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.len * WORD
     }
 
-    /// Copies the bytes from `at` on into `out`. Panics if they are not all there.
+    /// Copies the bytes from `at` into `out`. Panics if `out` reaches beyond the block.
     pub(super) fn read(&self, out: &mut [u8], at: usize) {
         let words = self.words();
         let (head, body) = out.split_at_mut(head_len(at, out.len()));
@@ -89,8 +93,8 @@ impl Block {
         }
     }
 
-    /// Copies `bytes` to `at`, leaving every other byte as it is even if someone stores to it meanwhile. Panics if they
-    /// do not fit.
+    /// Copies `bytes` to `at`. Leaves every other byte unchanged, even if another thread stores to
+    /// it concurrently. Panics if the bytes do not fit.
     pub(super) fn write(&self, bytes: &[u8], at: usize) {
         let words = self.words();
         let (head, body) = bytes.split_at(head_len(at, bytes.len()));
@@ -108,7 +112,7 @@ impl Block {
         }
     }
 
-    /// Makes `[from, to)` zero. Panics if it is not all there.
+    /// Zeroes `[from, to)`. Panics if the range reaches beyond the block.
     pub(super) fn clear(&self, from: usize, to: usize) {
         const ZEROS: [u8; 4096] = [0; 4096];
         let mut at = from;
@@ -120,12 +124,12 @@ impl Block {
     }
 }
 
-/// How many of `len` bytes at `at` come before the first word boundary.
+/// Returns the number of bytes, of the `len` bytes at `at`, before the first word boundary.
 fn head_len(at: usize, len: usize) -> usize {
     ((WORD - at % WORD) % WORD).min(len)
 }
 
-/// Replaces some bytes of a word and no others.
+/// Replaces some bytes of a word and leaves the others unchanged.
 fn write_part(word: &AtomicU64, within: usize, bytes: &[u8]) {
     let mut old = word.load(Ordering::Relaxed);
     loop {
@@ -140,7 +144,8 @@ fn write_part(word: &AtomicU64, within: usize, bytes: &[u8]) {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        // SAFETY: this is the pointer and the layout that `alloc_zeroed` was called with, and it is freed only here.
+        // SAFETY: this pointer and this layout come from the call of `alloc_zeroed`, and the memory
+        // is freed only here.
         unsafe { dealloc(self.allocation.as_ptr(), self.layout) }
     }
 }

@@ -1,8 +1,10 @@
-//! What a failed operation on a file looks like: the [`io::Error`] keeps its kind, and says what was tried on which file.
+//! The error of a failed file operation: the [`io::Error`] keeps its kind and names the operation
+//! and the file.
 
 use std::io;
 
-/// The payload of the [`io::Error`]s that come out of a storage: what failed, where, and the error behind it.
+/// The payload of the [`io::Error`]s that a storage returns: the operation, the path, and the
+/// underlying error.
 ///
 /// ```
 /// use pongo_core::storage::{FileError, MemoryStorage, Storage};
@@ -28,18 +30,18 @@ impl FileError {
         io::Error::new(source.kind(), FileError { operation, path: path.to_owned(), source })
     }
 
-    /// What was tried, as a verb: "open", "sync".
+    /// Returns the failed operation, as a verb: "open", "sync".
     pub fn operation(&self) -> &'static str {
         self.operation
     }
 
-    /// The file or folder it was tried on, with the storage's name before it.
+    /// Returns the path of the file or folder, prefixed by the storage's name.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The operating system's number for the error, if it came from there. ([`io::Error::raw_os_error`] itself is `None`
-    /// on an error with a payload.)
+    /// Returns the operating system's error number, if there is one. ([`io::Error::raw_os_error`]
+    /// itself returns `None` for an error with a payload.)
     pub fn raw_os_error(&self) -> Option<i32> {
         self.source.raw_os_error()
     }

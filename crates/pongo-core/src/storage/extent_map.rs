@@ -1,14 +1,15 @@
-//! Which bytes of a file have space on the disk that is theirs alone: the ioctl `FS_IOC_FIEMAP`, which rustix does not have.
+//! Detection of bytes of a file that have unshared space on the disk: the ioctl `FS_IOC_FIEMAP`,
+//! which rustix does not have.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `FS_IOC_FIEMAP`: `_IOWR('f', 11, struct fiemap)`.
 const FIEMAP: libc::Ioctl = 0xc020_660b_u32 as libc::Ioctl;
-/// Compressed or encrypted: written elsewhere when it changes.
+/// Flag of compressed or encrypted extents, which are written to a new place when they change.
 const ENCODED: u32 = 0x8;
-/// Other files have these blocks as well.
+/// Flag of extents whose blocks are shared with other files.
 const SHARED: u32 = 0x2000;
-/// Extents that are asked for at a time.
+/// Maximum number of extents per call.
 const COUNT: usize = 64;
 
 /// `struct fiemap_extent` of `linux/fiemap.h`.
@@ -23,7 +24,7 @@ struct Extent {
     reserved_too: [u32; 3],
 }
 
-/// `struct fiemap` with room for extents behind it.
+/// `struct fiemap`, followed by an array of extents.
 #[repr(C)]
 struct Request {
     start: u64,
@@ -37,7 +38,8 @@ struct Request {
 
 const _: () = assert!(size_of::<Extent>() == 56 && size_of::<Request>() == 32 + 56 * COUNT);
 
-/// Whether every byte of a range has blocks of its own, written to or not. `false` where the file system does not say.
+/// Returns whether every byte of a range has allocated, unshared blocks, written or not. Returns
+/// `false` if the file system does not support the query.
 pub(super) fn is_set_aside(file: BorrowedFd<'_>, offset: u64, len: u64) -> bool {
     let Some(end) = offset.checked_add(len) else { return false };
     let mut at = offset;
@@ -51,8 +53,9 @@ pub(super) fn is_set_aside(file: BorrowedFd<'_>, offset: u64, len: u64) -> bool 
             reserved: 0,
             extents: [Extent::default(); COUNT],
         };
-        // SAFETY: the descriptor is open while it is borrowed. The ioctl reads and writes one `struct fiemap` and, behind it, at
-        // most `count` extents: that is `Request`, which lives and is not otherwise used during the call.
+        // SAFETY: the descriptor is open while it is borrowed. The ioctl reads and writes one
+        // `struct fiemap` and at most `count` extents after it: together they are `Request`, which
+        // lives and is not otherwise used during the call.
         let outcome = unsafe { libc::ioctl(file.as_raw_fd(), FIEMAP, &raw mut request) };
         let mapped = request.extents.get(..request.mapped as usize).unwrap_or_default();
         if outcome == -1 || mapped.is_empty() {
@@ -65,7 +68,7 @@ pub(super) fn is_set_aside(file: BorrowedFd<'_>, offset: u64, len: u64) -> bool 
             at = at.max(extent.logical.saturating_add(extent.length));
         }
     }
-    // Blocks behind the end of the file do not make it longer.
+    // Blocks beyond the end of the file do not extend it.
     rustix::fs::fstat(file).is_ok_and(|stat| stat.st_size.cast_unsigned() >= end)
 }
 
@@ -80,7 +83,8 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "asks the kernel")]
     fn holes_are_not_set_aside() {
-        // Beside the source: the folder for temporary files may be a tmpfs, which does not say.
+        // Next to the source: the folder for temporary files may be a tmpfs, which does not support
+        // the query.
         let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let all = |file: &File| is_set_aside(file.as_fd(), 0, 16 << 12);
         file.set_len(16 << 12).unwrap();

@@ -1,10 +1,11 @@
-//! The bytes of a file of the memory storage: blocks of words, one behind the other, that stay where they are as long as
-//! a word map points into them.
+//! The bytes of a file of the memory storage: consecutive blocks of words, which stay in place
+//! while a word map points into them.
 //!
-//! A file usually is one block. While it is not mapped as words, the block is replaced by a larger one as the file
-//! grows; when it first is, the block gets room to grow in place, so that maps made before and after share their words.
-//! A file that outgrows even that gets a further block; the one thing this cannot do is to map across two blocks while
-//! an older map of one of them is alive, which is an error of kind `Unsupported`.
+//! A file usually is one block. While it is not mapped as words, the block is replaced by a larger
+//! one as the file grows. When it is mapped for the first time, the block is extended so that the
+//! file can grow in place, and maps made before and after share their words. A file that grows
+//! beyond that gets another block. The only limitation is that a range across two blocks cannot be
+//! mapped while an older map of one of them is alive: this is an error of kind `Unsupported`.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use std::sync::atomic::Ordering;
 use super::PAGE;
 use super::block::Block;
 
-/// Room that a file gets when it is mapped as words. It is untouched memory, and so costs addresses only.
+/// Size to which a file's block is extended when the file is first mapped as words. Untouched
+/// memory costs only addresses.
 const ROOM: u64 = if cfg!(any(miri, loom)) {
     64 << 10
 } else if cfg!(fuzzing) {
@@ -23,7 +25,7 @@ const ROOM: u64 = if cfg!(any(miri, loom)) {
     64 << 20
 };
 
-/// A file's blocks, in order and without a gap; beyond them everything reads as zero.
+/// A file's blocks, in order and without gaps. Everything beyond them reads as zero.
 #[derive(Default)]
 pub(super) struct Extents {
     extents: Vec<Extent>,
@@ -31,7 +33,7 @@ pub(super) struct Extents {
 
 struct Extent {
     start: u64,
-    /// Held by every word map of it as well.
+    /// Also held by every word map of the block.
     block: Arc<Block>,
 }
 
@@ -40,13 +42,14 @@ impl Extent {
         self.start + self.block.bytes() as u64
     }
 
-    /// Whether no word map points into it. `get_mut` also makes the last stores of a dropped map visible here, which
-    /// `strong_count` would not.
+    /// Returns whether no word map points into the block. `get_mut` also makes the last stores of a
+    /// dropped map visible to this thread, which `strong_count` would not.
     fn is_movable(&mut self) -> bool {
         Arc::get_mut(&mut self.block).is_some()
     }
 
-    /// The part of `[offset, offset + len)` in this extent: where it begins in the block and in the range, and its length.
+    /// Returns the part of `[offset, offset + len)` in this extent: its start in the block, its
+    /// start in the range, its length.
     fn part(&self, offset: u64, len: usize) -> Option<(usize, usize, usize)> {
         let begin = offset.max(self.start);
         let end = (offset + len as u64).min(self.end());
@@ -60,7 +63,7 @@ impl Extents {
         self.extents.last().map_or(0, Extent::end)
     }
 
-    /// Fills `buf` with what lies at `offset`.
+    /// Fills `buf` with the bytes at `offset`.
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) {
         buf.fill(0);
         for extent in &self.extents {
@@ -70,7 +73,7 @@ impl Extents {
         }
     }
 
-    /// Writes bytes for which [`ensure`](Self::ensure) has made place.
+    /// Writes bytes for which [`ensure`](Self::ensure) has allocated memory.
     pub(super) fn write(&self, bytes: &[u8], offset: u64) {
         debug_assert!(offset + bytes.len() as u64 <= self.capacity());
         for extent in &self.extents {
@@ -80,7 +83,7 @@ impl Extents {
         }
     }
 
-    /// Makes `[from, to)` zero.
+    /// Zeroes `[from, to)`.
     pub(super) fn clear(&self, from: u64, to: u64) {
         for extent in &self.extents {
             let begin = from.max(extent.start);
@@ -91,14 +94,15 @@ impl Extents {
         }
     }
 
-    /// Makes sure that there is memory behind every byte below `end`.
+    /// Ensures that every byte below `end` has memory.
     pub(super) fn ensure(&mut self, end: u64) -> io::Result<()> {
         let capacity = self.capacity();
         if end <= capacity {
             return Ok(());
         }
         let end = end.next_multiple_of(PAGE);
-        // The first block is as long as asked for, since most files are allocated whole; later ones double the file.
+        // The first block is as long as requested, since most files are allocated whole; later
+        // blocks double the file.
         let generous = end.max(capacity.saturating_mul(2));
         match self.extents.pop_if(Extent::is_movable) {
             Some(mut last) => {
@@ -114,7 +118,8 @@ impl Extents {
         }
     }
 
-    /// The block that holds `[offset, offset + len)` of a file of `file_len` bytes, and the first byte's place in it.
+    /// Returns the block that contains `[offset, offset + len)` of a file of `file_len` bytes, and
+    /// the first byte's position in it.
     pub(super) fn pin(&mut self, offset: u64, len: usize, file_len: u64) -> io::Result<(Arc<Block>, usize)> {
         let end = offset + len as u64;
         self.ensure(end)?;
@@ -127,13 +132,13 @@ impl Extents {
         let extent = &mut self.extents[first];
         let room = file_len.saturating_mul(4).max(ROOM);
         if is_last && extent.end() < room / 2 && extent.is_movable() {
-            // Without room, growth takes a further block: good enough where memory is short.
+            // If this fails, growth adds another block, which is sufficient when memory is short.
             let _ = extent.enlarge(&[room]);
         }
         Ok((extent.block.clone(), (offset - extent.start) as usize))
     }
 
-    /// Makes one block of several.
+    /// Replaces several blocks by one.
     fn merge(&mut self, first: usize, last: usize) -> io::Result<()> {
         if !self.extents[first..last].iter_mut().all(Extent::is_movable) {
             return Err(io::Error::new(
@@ -153,7 +158,7 @@ impl Extents {
 }
 
 impl Extent {
-    /// Moves to a block that ends at the first of `ends` for which there is memory.
+    /// Moves to a block that ends at the first of `ends` for which there is enough memory.
     fn enlarge(&mut self, ends: &[u64]) -> io::Result<()> {
         let sizes: Vec<u64> = ends.iter().map(|end| end - self.start).collect();
         let larger = zeroed(&sizes)?;
@@ -163,7 +168,7 @@ impl Extent {
     }
 }
 
-/// A block of the first of these sizes that there is memory for.
+/// Allocates a block of the first of these sizes for which there is enough memory.
 fn zeroed(sizes: &[u64]) -> io::Result<Block> {
     let mut failed = io::Error::from(io::ErrorKind::OutOfMemory);
     for size in sizes {
@@ -175,7 +180,8 @@ fn zeroed(sizes: &[u64]) -> io::Result<Block> {
     Err(failed)
 }
 
-/// Copies all words of `from` to byte `at` of `to`, where all is zero, touching no page for nothing.
+/// Copies all words of `from` to byte `at` of `to`, where all words are zero. Skips zero words, so
+/// that their pages stay untouched.
 fn copy_words(from: &Block, to: &Block, at: usize) {
     let to = &to.words()[at / size_of::<u64>()..];
     for (from, to) in from.words().iter().zip(to) {

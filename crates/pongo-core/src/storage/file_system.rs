@@ -1,8 +1,9 @@
-//! What kind of file system a store lies on, as far as it changes how its files are to be used: whether holes can be asked
-//! for, whether reading one takes space, and whether space that was set aside is the space that a store will take.
+//! The type of the file system on which a store is stored, as far as it affects the use of its
+//! files: whether holes can be detected, whether reading a hole takes space, and whether a store
+//! uses the space that was preallocated for it.
 //!
-//! Only file systems that are named here are trusted; of any other the worst is assumed, which costs time and is right.
-//! `docs/design/full-disk.md` has what was measured.
+//! Only file systems listed here are trusted. For any other the worst case is assumed, which costs
+//! time but is correct. The measurements are in `docs/design/full-disk.md`.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,32 +14,32 @@ use rustix::io::{Errno, retry_on_intr};
 use super::extent_map::is_set_aside;
 use crate::guard::{fails, holds, removable};
 
-/// What `fstatfs` says of each.
+/// Values of `f_type` returned by `fstatfs`.
 const EXT_MAGIC: u64 = 0xef53;
 const XFS_MAGIC: u64 = 0x5846_5342;
 const BTRFS_MAGIC: u64 = 0x9123_683e;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
-/// `FS_NOCOMP_FL`, which rustix does not name.
+/// `FS_NOCOMP_FL`, which rustix does not define.
 const NO_COMPRESS: u32 = 0x400;
 
-/// See the module.
+/// A type of file system; see the module documentation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum FileSystem {
-    /// ext2, ext3, ext4: written in place.
+    /// ext2, ext3, ext4: overwrites in place.
     Ext,
-    /// Written in place, but for blocks that are shared with another file.
+    /// Overwrites in place, except blocks that are shared with another file.
     Xfs,
-    /// Writes elsewhere, but for files that say `NOCOW` and blocks that are in no snapshot.
+    /// Copies on write, except for files with `NOCOW` and blocks that are in no snapshot.
     Btrfs,
-    /// Memory; a hole that is read takes a page.
+    /// In memory; reading a hole allocates a page.
     Tmpfs,
-    /// Any other, or one that cannot be told.
+    /// Any other file system, or one that could not be detected.
     Other,
 }
 
 impl FileSystem {
-    /// That of an open file or folder.
+    /// Returns the file system of an open file or folder.
     pub(super) fn of(fd: impl AsFd) -> Self {
         match rustix::fs::fstatfs(fd).map(|system| system.f_type as u64) {
             Ok(EXT_MAGIC) => Self::Ext,
@@ -49,43 +50,46 @@ impl FileSystem {
         }
     }
 
-    /// Whether `SEEK_DATA` and `SEEK_HOLE` know of what is in the page cache and was not written back. A FUSE file system
-    /// with a writeback cache answers from the file behind it and calls such pages a hole.
+    /// Returns whether `SEEK_DATA` and `SEEK_HOLE` take into account pages that are in the page
+    /// cache and were not written back. A FUSE file system with a writeback cache answers from its
+    /// backing file and reports such pages as a hole.
     pub(super) fn knows_holes(self) -> bool {
         !fails!("space.holes", self == Self::Other)
     }
 
-    /// Whether reading a hole through a map takes space.
+    /// Returns whether reading a hole through a map takes space.
     pub(super) fn reading_holes_takes_space(self) -> bool {
         self == Self::Tmpfs
     }
 
-    /// Whether a store through a map to space that was [set aside](Self::set_aside) may need new space, and, on a full disk,
-    /// be a signal.
+    /// Returns whether a store through a map to [preallocated space](Self::set_aside) may need new
+    /// space, and raise a signal when the disk is full.
     pub(super) fn stores_may_take_space(self) -> bool {
         matches!(self, Self::Btrfs | Self::Other)
     }
 
-    /// To be called on a file that is new and empty. On btrfs it is from then on written in place (as long as it is in no
-    /// snapshot) and not compressed: its space can be set aside. A file system that refuses leaves it as it was.
+    /// Prepares a new, empty file. On btrfs, the file is then overwritten in place (as long as it
+    /// is in no snapshot) and not compressed, so that its space can be preallocated. If the file
+    /// system refuses, the file stays as it was.
     pub(super) fn prepare_new(self, file: impl AsFd) {
         if !self.stores_may_take_space() {
             return;
         }
         let file = file.as_fd();
         if let Ok(flags) = rustix::fs::ioctl_getflags(file) {
-            // Neither goes together with `NOCOW`.
+            // Neither flag can be combined with `NOCOW`.
             let flags = flags - IFlags::COMPRESSED - IFlags::from_bits_retain(NO_COMPRESS);
             let _ = removable!("space.nocow", rustix::fs::ioctl_setflags(file, flags | IFlags::NOCOW));
         }
     }
 
-    /// Sets space aside for bytes of a file, lengthening it if need be, in blocks that are this file's alone where the file
-    /// system can do that. `OPNOTSUPP` or `NOSYS` where there is no `fallocate`.
+    /// Preallocates space for bytes of a file, extending it if needed, in unshared blocks if the
+    /// file system supports that. Returns `OPNOTSUPP` or `NOSYS` if there is no `fallocate`.
     pub(super) fn set_aside(self, file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
         let allocate = |flags| retry_on_intr(|| rustix::fs::fallocate(file, flags, offset, len));
         let outcome = match self {
-            // Blocks that a copy of the file shares (`cp --reflink`, and `cp` by itself) are written elsewhere.
+            // A store to a block that is shared with a copy of the file (`cp --reflink`, and `cp`
+            // by default) goes to a new block.
             Self::Xfs if holds!("space.unshare", false) => allocate(FallocateFlags::empty()),
             Self::Xfs => match allocate(FallocateFlags::UNSHARE_RANGE) {
                 Err(Errno::OPNOTSUPP | Errno::INVAL) => allocate(FallocateFlags::empty()),
@@ -94,14 +98,15 @@ impl FileSystem {
             _ => allocate(FallocateFlags::empty()),
         };
         match outcome {
-            // xfs asks for space before it looks whether any is needed.
+            // XFS requests space before it checks whether any is needed.
             Err(Errno::NOSPC | Errno::DQUOT) if is_set_aside(file, offset, len) => Ok(()),
             outcome => outcome,
         }
     }
 }
 
-/// The error of a page that cannot be made writable: the kernel has no more to say than that a store would be a signal.
+/// Returns the error for a page that cannot be made writable. The kernel reports only that a store
+/// would raise a signal.
 pub(super) fn no_space_for_a_page() -> io::Error {
     io::Error::new(
         io::ErrorKind::StorageFull,

@@ -1,29 +1,29 @@
-//! Which kernel keeps a folder's pages and locks.
+//! The kernel that keeps a folder's pages and locks.
 
-/// The kernel behind a folder, as far as it can be told.
+/// The kernel that manages a folder, as far as it can be detected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Host {
-    /// The type of the file system, as `statfs` gives it; 0 for memory of this process.
+    /// The type of the file system, as returned by `statfs`; 0 for memory of this process.
     pub file_system: u64,
-    /// Whether all locks on its files are kept by this kernel. False where it cannot be told.
+    /// Whether this kernel keeps all locks on the folder's files. `false` if this is unknown.
     pub is_local: bool,
-    /// The kernel's boot id; `None` where it cannot be told, as without `/proc`.
+    /// The kernel's boot ID; `None` if it is unavailable, for example without `/proc`.
     pub boot: Option<[u8; 16]>,
 }
 
 impl Host {
-    /// Files that are memory of this process.
+    /// The host of files that are memory of this process.
     pub const PROCESS: Host = Host { file_system: 0, is_local: true, boot: None };
 
-    /// A file system of this type.
+    /// Creates the host for a file system of this type.
     pub(crate) fn of_file_system(file_system: u64, boot: Option<[u8; 16]>) -> Host {
-        // On some machines the kernel gives the number as a signed one of 32 bits.
+        // On some machines the kernel returns the number as a signed 32-bit value.
         let file_system = file_system & 0xffff_ffff;
         let is_local = known(file_system).is_some_and(|(_, _, kept)| *kept == Locks::Kernel);
         Host { file_system, is_local, boot }
     }
 
-    /// What a type of file systems is called.
+    /// Returns the name of a file system type.
     pub(crate) fn name_of(file_system: u64) -> Option<&'static str> {
         known(file_system).map(|(_, name, _)| *name)
     }
@@ -33,17 +33,17 @@ fn known(file_system: u64) -> Option<&'static (u64, &'static str, Locks)> {
     KNOWN.iter().find(|(number, _, _)| *number == file_system)
 }
 
-/// Who keeps the locks on a file system's files.
+/// The party that keeps the locks on a file system's files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Locks {
-    /// The kernel alone: whoever holds one runs on it.
+    /// The kernel alone: every process that holds a lock runs on it.
     Kernel,
-    /// A server, another machine or another program can.
+    /// A server, another machine or another program may hold locks.
     Others,
 }
 
-/// Types of file systems (`statfs(2)`, the kernel's `magic.h`). Only those whose locks this kernel keeps need to be here; the
-/// others are for messages.
+/// Types of file systems (`statfs(2)`, the kernel's `magic.h`). Only those whose locks this kernel
+/// keeps are required here; the others are used in messages.
 const KNOWN: [(u64, &str, Locks); 32] = {
     use Locks::{Kernel, Others};
     [
@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_local() {
         let is_local = |number| Host::of_file_system(number, None).is_local;
-        // As the kernel gives it where `f_type` has 32 bits and a sign.
+        // The value that the kernel returns if `f_type` is a signed 32-bit number.
         assert!(is_local(0xef53) && is_local(0x9123_683e) && is_local(0xffff_ffff_9123_683e));
         assert!(!is_local(0x6969) && !is_local(0x6573_5546) && !is_local(0x1234_5678) && !is_local(0));
     }

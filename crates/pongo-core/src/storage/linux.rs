@@ -1,4 +1,5 @@
-//! The two system calls that rustix does not have: locks of an open file description, and the start of write-back.
+//! The two system calls that rustix does not have: open file description locks, and starting
+//! write-back.
 
 use std::io;
 use std::ops::Range;
@@ -6,17 +7,17 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::LockMode;
 
-/// Tries to lock; `false` if another description stands in the way.
+/// Tries to lock. Returns `false` if another description holds a conflicting lock.
 pub(super) fn try_lock(fd: BorrowedFd<'_>, bytes: Range<u64>, mode: LockMode) -> io::Result<bool> {
     match lock_call(fd, libc::F_OFD_SETLK, kind(mode), bytes) {
         Ok(_) => Ok(true),
-        // Both numbers mean "held by another": POSIX leaves the choice to the system.
+        // Both error numbers mean "held by another": POSIX lets the system choose.
         Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES)) => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-/// Locks, waiting for others. A signal does not end the wait.
+/// Locks, waiting for other holders. A signal does not end the wait.
 pub(super) fn lock(fd: BorrowedFd<'_>, bytes: Range<u64>, mode: LockMode) -> io::Result<()> {
     loop {
         match lock_call(fd, libc::F_OFD_SETLKW, kind(mode), bytes.clone()) {
@@ -26,12 +27,12 @@ pub(super) fn lock(fd: BorrowedFd<'_>, bytes: Range<u64>, mode: LockMode) -> io:
     }
 }
 
-/// Gives up what the description holds of these bytes.
+/// Releases the description's locks on these bytes.
 pub(super) fn unlock(fd: BorrowedFd<'_>, bytes: Range<u64>) -> io::Result<()> {
     lock_call(fd, libc::F_OFD_SETLK, libc::F_UNLCK, bytes).map(|_| ())
 }
 
-/// Whether another description stands in the way of such a lock.
+/// Returns whether another description holds a lock that conflicts with this one.
 pub(super) fn is_locked(fd: BorrowedFd<'_>, bytes: Range<u64>, mode: LockMode) -> io::Result<bool> {
     let found = lock_call(fd, libc::F_OFD_GETLK, kind(mode), bytes)?;
     Ok(i32::from(found.l_type) != libc::F_UNLCK)
@@ -44,7 +45,7 @@ fn kind(mode: LockMode) -> libc::c_int {
     }
 }
 
-/// One of the three OFD commands; gives the structure as the kernel left it.
+/// Calls one of the three OFD commands. Returns the structure as the kernel left it.
 fn lock_call(
     fd: BorrowedFd<'_>,
     command: libc::c_int,
@@ -57,17 +58,18 @@ fn lock_call(
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: offset(bytes.start)?,
         l_len: offset(bytes.end - bytes.start)?,
-        // Anything else is refused for these commands.
+        // Any other value is rejected for these commands.
         l_pid: 0,
     };
-    // SAFETY: the descriptor is open while it is borrowed; the three OFD commands take a pointer to one `flock`, which they
-    // read and may write, and which lives and is not otherwise used during the call.
+    // SAFETY: the descriptor is open while it is borrowed. The three OFD commands take a pointer to
+    // one `flock`, which they read and may write; it lives and is not otherwise used during the
+    // call.
     let outcome = unsafe { libc::fcntl(fd.as_raw_fd(), command, &raw mut request) };
     if outcome == -1 { Err(io::Error::last_os_error()) } else { Ok(request) }
 }
 
-/// Begins to write dirty pages of the range back and does not wait. An error is not reported, and not used up either: with
-/// this flag alone the kernel leaves it for the next `fdatasync` to find.
+/// Starts writing dirty pages of the range back, without waiting. An error is neither reported nor
+/// consumed: with this flag alone, the kernel keeps it for the next `fdatasync`.
 pub(super) fn start_writeback(fd: BorrowedFd<'_>, offset: u64, len: u64) {
     let (Ok(offset), Ok(len)) = (libc::off64_t::try_from(offset), libc::off64_t::try_from(len)) else {
         return;

@@ -1,8 +1,10 @@
-//! Byte-range locks of one file inside one process, with the behaviour of the kernel's open-file-description locks.
+//! Byte-range locks of one file inside one process, with the behaviour of the kernel's open file
+//! description locks.
 //!
-//! A lock belongs to an owner, which stands for an open file description: owners conflict with each other, never with
-//! themselves, and an owner that locks bytes it holds changes their mode in one step. A waiting owner keeps what it has,
-//! so two that hold a range shared and both wait for it exclusively wait for ever, as they would in the kernel.
+//! A lock belongs to an owner, which stands for an open file description. Owners conflict with each
+//! other, never with themselves, and an owner that locks bytes it already holds changes their mode
+//! atomically. A waiting owner keeps the locks that it has, so two owners that hold a range shared
+//! and both wait for it exclusively deadlock, as they would in the kernel.
 
 use std::ops::Range;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,7 +15,7 @@ use super::LockMode;
 #[derive(Default)]
 pub(super) struct LockTable {
     held: Mutex<Vec<Held>>,
-    /// Notified whenever a lock goes or becomes shared.
+    /// Notified whenever a lock is released or becomes shared.
     eased: Condvar,
 }
 
@@ -24,7 +26,7 @@ struct Held {
 }
 
 impl LockTable {
-    /// Takes the lock unless another owner stands in the way.
+    /// Takes the lock and returns `true`, unless another owner holds a conflicting one.
     pub(super) fn try_lock(&self, owner: u64, bytes: Range<u64>, mode: LockMode) -> bool {
         let mut held = self.held();
         if conflict(&held, owner, &bytes, mode) {
@@ -34,7 +36,7 @@ impl LockTable {
         true
     }
 
-    /// Takes the lock when nobody stands in the way any more.
+    /// Takes the lock, waiting until no other owner holds a conflicting one.
     pub(super) fn lock(&self, owner: u64, bytes: Range<u64>, mode: LockMode) {
         let mut held = self
             .eased
@@ -43,19 +45,19 @@ impl LockTable {
         self.take(&mut held, owner, bytes, mode);
     }
 
-    /// Gives up what the owner holds of these bytes.
+    /// Releases the owner's locks on these bytes.
     pub(super) fn unlock(&self, owner: u64, bytes: &Range<u64>) {
         carve(&mut self.held(), owner, bytes);
         self.eased.notify_all();
     }
 
-    /// Gives up all the owner holds.
+    /// Releases all locks of the owner.
     pub(super) fn unlock_all(&self, owner: u64) {
         self.held().retain(|h| h.owner != owner);
         self.eased.notify_all();
     }
 
-    /// Whether another owner stands in the way.
+    /// Returns whether another owner holds a conflicting lock.
     pub(super) fn is_locked(&self, owner: u64, bytes: &Range<u64>, mode: LockMode) -> bool {
         conflict(&self.held(), owner, bytes, mode)
     }
@@ -69,7 +71,7 @@ impl LockTable {
     }
 
     fn held(&self) -> MutexGuard<'_, Vec<Held>> {
-        // Nothing panics between two states of the table.
+        // No code panics between two states of the table.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -83,7 +85,7 @@ fn conflict(held: &[Held], owner: u64, bytes: &Range<u64>, mode: LockMode) -> bo
     held.iter().any(|h| h.owner != owner && overlap(&h.bytes, bytes) && exclusive(h))
 }
 
-/// Removes `bytes` from the owner's locks, splitting those that reach beyond.
+/// Removes `bytes` from the owner's locks, splitting those that extend beyond them.
 fn carve(held: &mut Vec<Held>, owner: u64, bytes: &Range<u64>) {
     let mut rest = Vec::new();
     held.retain(|h| {

@@ -1,5 +1,6 @@
-//! How many maps this process has through this crate. The kernel allows each process so many (`vm.max_map_count`), for
-//! everything that is in it: half of them are for stores.
+//! The number of maps that this process has through this crate. The kernel limits the maps of a
+//! process (`vm.max_map_count`); stores use at most half of the limit, and the rest is left for
+//! other code in the process.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 static LIMIT: AtomicUsize = AtomicUsize::new(0);
 
-/// What the kernel allows unless it was told otherwise.
+/// The kernel's default limit.
 const USUAL: usize = 65_530;
 
-/// Some maps; no longer counted when dropped.
+/// A number of maps, which are counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct Counted(AtomicUsize);
 
@@ -32,16 +33,16 @@ impl Drop for Counted {
     }
 }
 
-/// Maps of files and reserved address ranges that there are now.
+/// Returns the current number of file maps and reserved address ranges.
 pub(super) fn count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// Above so many, what nobody uses gives its maps up.
+/// Returns the number of maps above which unused objects release theirs.
 pub(super) fn limit() -> usize {
     static OF_THE_KERNEL: OnceLock<usize> = OnceLock::new();
     match LIMIT.load(Ordering::Relaxed) {
-        // Miri has no such file.
+        // The file does not exist under Miri.
         0 if cfg!(miri) => USUAL / 2,
         0 => *OF_THE_KERNEL.get_or_init(|| {
             let said = std::fs::read_to_string("/proc/sys/vm/max_map_count");
@@ -51,7 +52,7 @@ pub(super) fn limit() -> usize {
     }
 }
 
-/// For tests: another limit for this process.
+/// Sets another limit for this process. For tests.
 #[doc(hidden)]
 pub fn set_map_limit(maps: usize) {
     LIMIT.store(maps, Ordering::Relaxed);

@@ -1,13 +1,17 @@
-//! [`MemoryStorage`]: a folder that exists in this process only, and behaves as a real one does.
+//! [`MemoryStorage`]: a folder that exists in this process only, and behaves like a real one.
 //!
-//! What the engine relies on is kept: a file lives on while it is open though its name is gone; every handle, word map
-//! and view of a file sees the same bytes; locks belong to handles; a full disk is an error. It makes no system call but
-//! for address space (and under Miri none at all).
+//! It keeps the properties that the engine relies on: an unlinked file stays usable while it is
+//! open; every handle, word map and view of a file accesses the same bytes; locks belong to
+//! handles; a full disk is an error. It makes no system calls except to reserve address space (and
+//! under Miri none at all).
 //!
-//! Three things a real map does that this one does not: a store through a [`Words`] map is seen by
-//! [`read_at`](File::read_at) and other word maps, but not by read-only views of the same bytes in a [`Reservation`] (no
-//! part of the store views words that change); an unlinked file's space is free as soon as no handle and no word map is
-//! left, even if a view of it is; and a truncated file under a map reads as zero where a real one would be a signal.
+//! It differs from real files in three ways:
+//! - A store through a [`Words`] map is visible to [`read_at`](File::read_at) and other word maps,
+//!   but not to read-only views of the same bytes in a [`Reservation`]. (No part of the store views
+//!   words that change.)
+//! - An unlinked file's space is freed when no handle and no word map is left, even if a view of it
+//!   is.
+//! - A truncated file under a map reads as zero, where a real one would raise a signal.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,14 +28,15 @@ use super::reservation::Region;
 use super::space::{Pages, Space};
 use super::{ByHandle, File, LockMode, RawFile, Reservation, Storage, Syncer, Words};
 
-/// Numbers storages, files and handles: no two of this process share one.
+/// Counter for the numbers of storages, files and handles, which are unique in this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 fn next_number() -> u64 {
     NEXT_NUMBER.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Files in this process's memory. They go when it is dropped; stores that shall see the same files share one.
+/// Files in this process's memory. They are deleted when the storage is dropped; stores that are to
+/// use the same files share one storage.
 ///
 /// ```
 /// use pongo_core::storage::{File, MemoryStorage, Storage};
@@ -47,7 +52,7 @@ fn next_number() -> u64 {
 pub struct MemoryStorage {
     number: u64,
     space: Arc<Space>,
-    /// Everything but the root, by its whole path.
+    /// Everything except the root, by its full path.
     tree: Mutex<BTreeMap<String, Entry>>,
 }
 
@@ -66,18 +71,19 @@ impl Entry {
 type Tree = BTreeMap<String, Entry>;
 
 impl MemoryStorage {
-    /// An empty storage that takes what memory there is.
+    /// Creates an empty storage without a limit.
     pub fn new() -> MemoryStorage {
         MemoryStorage::with_capacity_limit(u64::MAX)
     }
 
-    /// An empty storage whose files together take at most `bytes`, counted in whole pages that were allocated or written.
-    /// Beyond that, [`File::allocate`] and [`File::write_at`] err with `StorageFull`.
+    /// Creates an empty storage whose files together use at most `bytes`, counted in whole pages
+    /// that were allocated or written. Beyond that, [`File::allocate`] and [`File::write_at`]
+    /// return `StorageFull`.
     pub fn with_capacity_limit(bytes: u64) -> MemoryStorage {
         MemoryStorage { number: next_number(), space: Arc::new(Space::new(bytes)), tree: Mutex::default() }
     }
 
-    /// Bytes that count towards the limit now.
+    /// Returns the number of bytes that currently count towards the limit.
     pub fn used_bytes(&self) -> u64 {
         self.space.used()
     }
@@ -114,7 +120,7 @@ impl fmt::Debug for MemoryStorage {
     }
 }
 
-/// Whether every folder on the way to `path` is there.
+/// Returns an error unless every parent folder of `path` exists.
 fn check_parents(tree: &Tree, path: &str) -> Result<(), ErrorKind> {
     for (end, _) in path.match_indices('/') {
         match tree.get(&path[..end]) {
@@ -225,7 +231,7 @@ impl Storage for MemoryStorage {
     }
 
     fn cache_identity(&self) -> Option<[u8; 32]> {
-        // Nothing is ever lost while the storage lives, and no other has its number.
+        // No data are ever lost while the storage lives, and no other storage has its number.
         let mut token = [0; 32];
         token[..16].copy_from_slice(b"memory in this p");
         token[16..24].copy_from_slice(&self.number.to_le_bytes());
@@ -243,7 +249,7 @@ impl Storage for MemoryStorage {
     }
 }
 
-/// A file, whatever its name is and whether it has one: what other systems call an inode.
+/// A file, independent of its name and of whether it has one: an inode.
 struct Node {
     number: u64,
     locks: LockTable,
@@ -257,7 +263,7 @@ struct Contents {
     views: Vec<View>,
 }
 
-/// Where part of the file is mapped read-only.
+/// A part of the file that is mapped read-only.
 struct View {
     region: Weak<Region>,
     at: usize,
@@ -265,7 +271,7 @@ struct View {
     len: usize,
 }
 
-/// What a word map keeps alive: its words, and the file they belong to.
+/// The keeper of a word map: the map's words and the file that they belong to.
 struct Mapped {
     _block: Arc<Block>,
     _node: Arc<Node>,
@@ -290,7 +296,7 @@ impl Contents {
             return Ok(());
         }
         self.bytes.ensure(end)?;
-        // Like the kernel, a full disk takes what still fits.
+        // Like the kernel, writes what still fits when the disk becomes full.
         let (fits, outcome) = self.pages.write(offset, end);
         let bytes = &bytes[..(fits - offset) as usize];
         self.bytes.write(bytes, offset);
@@ -316,7 +322,8 @@ impl Contents {
         self.len = len;
     }
 
-    /// Copies written bytes to wherever they are mapped, and forgets views that are gone.
+    /// Copies written bytes to every place where they are mapped, and removes views that were
+    /// dropped.
     fn tell_views(&mut self, bytes: &[u8], offset: u64) {
         let end = offset + bytes.len() as u64;
         self.views.retain(|view| {
@@ -416,8 +423,8 @@ impl File for MemoryFile {
         let words = &block.words()[at / size_of::<u64>()..][..size / size_of::<u64>()];
         let (start, len) = (std::ptr::NonNull::from(words).cast(), words.len());
         let keeper = Arc::new(Mapped { _block: block.clone(), _node: self.node.clone() });
-        // SAFETY: the words lie in the block, which the keeper holds and which hands out its bytes as atomics only; it does
-        // not move while anyone holds it.
+        // SAFETY: the words are in the block, which the keeper holds and which exposes its bytes as
+        // atomics only. The block does not move while it is held.
         Ok(unsafe { Words::from_raw(start, len, keeper) })
     }
 
@@ -464,7 +471,8 @@ impl File for MemoryFile {
     }
 }
 
-/// Locks, also after a panic elsewhere: what the mutexes here guard is true after every single statement.
+/// Locks the mutex, ignoring poison: the data in these mutexes are valid after every single
+/// statement.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

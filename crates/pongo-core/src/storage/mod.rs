@@ -1,28 +1,28 @@
-//! Storage: the one door through which the engine reaches bytes that outlive it.
+//! Storage: the traits through which the engine accesses files, maps and locks.
 //!
-//! Everything the store does to files, maps and locks goes through [`Storage`] and [`File`], so that the same engine
-//! runs on real files ([`RealStorage`]), on plain memory ([`MemoryStorage`]) and, in tests, on a disk that loses,
-//! reorders and tears what was not synced.
+//! All persistent bytes are accessed through [`Storage`] and [`File`], so that the same engine runs
+//! on real files ([`RealStorage`]), on plain memory ([`MemoryStorage`]) and, in tests, on a
+//! simulated disk that loses, reorders and tears unsynced writes.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | `real` | files of one folder: `pwrite`, `fallocate(2)`, `fdatasync`, OFD locks, maps |
 //! | `linux` | the two system calls that rustix does not have |
-//! | `file_system`, `extent_map` | what kind of file system it is; which bytes of a file have space of their own |
+//! | `file_system`, `extent_map` | detection of the file system type; allocated extents of a file |
 //! | `memory` | the same behaviour over plain allocations, in one process |
-//! | `block`, `extents` | the bytes of a memory file: words that stay in place while they are mapped |
-//! | `host` | which file systems keep their locks in this kernel |
-//! | `locks`, `space` | a memory file's byte-range locks, and its share of a limited disk |
-//! | `maps` | how many maps this process has, and may have |
-//! | `open_files` | files that are opened when they are needed: few descriptors for many files |
+//! | `block`, `extents` | storage of a memory file: words whose address is stable while mapped |
+//! | `host` | detection of file systems whose locks are kept by this kernel |
+//! | `locks`, `space` | byte-range locks of memory files, and their quota on a limited disk |
+//! | `maps` | number of maps of this process, and its limit |
+//! | `open_files` | files that are opened on demand: few descriptors for many files |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
-//! | `words` | a shared writable map that holds nothing but atomic words, with the hook for its stores |
-//! | `writable` | bytes that one transaction fills in place, before anyone else sees them |
-//! | `arguments`, `error` | what both refuse, and what a failure says |
+//! | `words` | a shared writable map of atomic words, with a hook for its stores |
+//! | `writable` | bytes that one transaction fills in place before they become visible to others |
+//! | `arguments`, `error` | argument validation shared by all storages, and the file error type |
 //!
-//! Promise to the rest of the crate: a path is relative to the store's folder and uses `/`; offsets and lengths are
-//! bytes; an `Ok` from [`File::sync`] means the kernel said the data are on the disk; nothing here retries a failed
-//! sync.
+//! Guarantees to the rest of the crate: paths are relative to the store's folder and use `/`;
+//! offsets and lengths are in bytes; an `Ok` from [`File::sync`] means that the kernel reported the
+//! data as written to the disk; no function here retries a failed sync.
 
 #[forbid(unsafe_code)]
 mod arguments;
@@ -76,15 +76,16 @@ pub use reservation::Reservation;
 pub use words::{StoreHook, Words};
 pub(crate) use writable::{Piece, WritableMap};
 
-/// Maps, allocations and chunk bounds are multiples of this.
+/// Page size in bytes. Maps, allocations and chunk bounds are multiples of it.
 pub const PAGE: u64 = 4096;
 
-/// Asks the processor to fetch a cache line; never faults, whatever the address.
+/// Asks the processor to fetch a cache line. Never faults, whatever the address.
 #[inline]
 #[allow(unsafe_code, reason = "one instruction")]
 fn prefetch_line(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: the instruction is a hint that reads nothing and faults nowhere; every x86-64 processor has it.
+    // SAFETY: the instruction is a hint: it has no architectural effect and does not fault for any
+    // address. Every x86-64 processor has it.
     unsafe {
         std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast())
     }
@@ -92,78 +93,89 @@ fn prefetch_line(address: *const u8) {
     let _ = address;
 }
 
-/// A folder with files in it.
+/// A folder of files.
 ///
-/// Errors carry a [`FileError`] that names the operation and the file. A path that is absolute, has an empty name in it,
-/// `.` or `..`, is `InvalidInput`; a folder where a file is expected is `IsADirectory`, the other way round
-/// `NotADirectory`.
+/// Errors carry a [`FileError`] that names the operation and the file. An absolute path, or one
+/// with an empty component, `.` or `..`, is `InvalidInput`. A folder where a file is expected is
+/// `IsADirectory`; a file where a folder is expected is `NotADirectory`.
 pub trait Storage: Send + Sync + Debug {
-    /// Makes a new, empty file and opens it for reading and writing. Errs with `AlreadyExists` if it is there.
+    /// Creates a new, empty file and opens it for reading and writing. Returns `AlreadyExists` if
+    /// the file exists.
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>>;
-    /// Opens an existing file for reading and writing. Errs with `NotFound` if it is not there.
+    /// Opens an existing file for reading and writing. Returns `NotFound` if the file does not
+    /// exist.
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>>;
-    /// Gives a file (not a folder) a new name in the store, in place of whatever file had it. Handles and maps of that one
-    /// live on. Durable only after [`sync_dir`](Self::sync_dir) of the folders concerned.
+    /// Renames a file (not a folder), replacing an existing file named `to`. Handles and maps of
+    /// the replaced file stay valid. Durable only after [`sync_dir`](Self::sync_dir) of both
+    /// folders.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Unlinks a file. Handles and maps of it live on.
+    /// Unlinks a file. Handles and maps of it stay valid.
     fn remove(&self, path: &str) -> io::Result<()>;
-    /// Makes a folder; one that is there already is fine.
+    /// Creates a folder. An existing folder is not an error.
     fn create_dir(&self, path: &str) -> io::Result<()>;
-    /// Names (not paths) of what is in a folder, sorted.
+    /// Returns the names (not paths) of a folder's entries, sorted.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable. The store's own folder is `""`.
     fn sync_dir(&self, path: &str) -> io::Result<()>;
-    /// Reserves `len` bytes of address space, a multiple of [`PAGE`], with nothing in them. Costs no memory.
+    /// Reserves `len` bytes of address space, a multiple of [`PAGE`], with nothing mapped. Costs no
+    /// memory.
     fn reserve(&self, len: usize) -> io::Result<Reservation>;
-    /// A token that is equal at two moments only if no page of this folder's files can have been lost between them
-    /// except by a failed write-back: same boot, same mount. `None` if the system cannot say.
+    /// Returns a token for the page cache: same boot, same mount. It is equal at two moments only
+    /// if no page of this folder's files can have been lost between them, except by a failed
+    /// write-back. `None` if the system cannot tell.
     fn cache_identity(&self) -> Option<[u8; 32]>;
-    /// Whether to read a hole of a mapped file takes space on the disk, as on tmpfs: then a full disk turns the read into a
-    /// signal, so that what is mapped must have no holes.
+    /// Returns whether reading a hole of a mapped file allocates disk space, as on tmpfs. If so,
+    /// the read raises a signal when the disk is full, so mapped ranges must have no holes.
     fn reading_holes_takes_space(&self) -> bool {
         false
     }
-    /// Whether a store through a map may need new space although space was set aside, as on btrfs: then each is preceded by
-    /// [`Words::make_writable`], without which a full disk turns the store into a signal.
+    /// Returns whether a store through a map may need new disk space although the range is
+    /// preallocated, as on btrfs. If so, [`Words::make_writable`] must precede each store:
+    /// otherwise the store raises a signal when the disk is full.
     fn stores_may_take_space(&self) -> bool {
         false
     }
-    /// Where the folder's pages and locks are kept: whether a lock that another process holds proves that both share memory.
+    /// Returns where the folder's pages and locks are kept: whether a lock held by another process
+    /// proves that both processes share memory.
     fn host(&self) -> io::Result<Host> {
         Ok(Host::PROCESS)
     }
-    /// Identity of the folder among all open ones of this process: equal for two handles on the same folder.
+    /// Returns the identity of the folder among all open ones of this process: equal for two
+    /// handles on the same folder.
     fn folder_identity(&self) -> io::Result<(u64, u64)>;
-    /// What to call this storage in messages: the folder's path.
+    /// Returns the name of this storage for messages: the folder's path.
     fn name(&self) -> String;
-    /// A file that can be closed and opened again has just been used. A storage that keeps few files open closes another one.
+    /// Notes that a reopenable file has just been used. A storage that limits its open files may
+    /// close another one.
     #[doc(hidden)]
     fn note_open(&self, file: &Arc<Reopened>) {
         let _ = file;
     }
-    /// Something has maps that it can give up while nobody uses it.
+    /// Registers an object whose maps can be released while they are unused.
     #[doc(hidden)]
     fn note_idle(&self, what: Weak<dyn Idle>) {
         let _ = what;
     }
-    /// A map is about to be made, or a commit was: where there are too many maps, some are given up.
+    /// Checks the number of maps, and releases some if there are too many. Called before a map is
+    /// made and after a commit.
     #[doc(hidden)]
     fn check_maps(&self) {}
-    /// Whether, since the last call, there were too many maps and none could be given up: what is not synced keeps them.
+    /// Returns whether, since the last call, too many maps remained after a release. Objects with
+    /// unsynced data keep their maps, so a sync is then needed to release them.
     #[doc(hidden)]
     fn take_crowded(&self) -> bool {
         false
     }
 }
 
-/// What can sync a file and takes no descriptor: it hears of every write-back that fails from when it was made, or from when
-/// the file that it was made of was opened, on.
+/// An object that syncs a file without holding a descriptor. It reports every write-back failure
+/// since it was created, or since the file it was created from was opened.
 pub trait Syncer: Send + Sync + Debug {
-    /// As [`File::sync`].
+    /// Syncs the file, as [`File::sync`] does.
     fn sync(&self) -> io::Result<()>;
 }
 
-/// A handle that stays open to sync its file: for storages whose handles cost nothing.
+/// A [`Syncer`] that keeps the file handle open, for storages whose handles cost nothing.
 #[derive(Debug)]
 pub struct ByHandle(pub Arc<dyn File>);
 
@@ -175,73 +187,88 @@ impl Syncer for ByHandle {
 
 /// One open file: in POSIX terms one open file description, so that locks belong to this value.
 pub trait File: Send + Sync + Debug {
-    /// The file's length in bytes.
+    /// Returns the file's length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Whether the file has no bytes.
+    /// Returns whether the file is empty.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
-    /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
+    /// Fills `buf` from `offset`. Returns `UnexpectedEof` if the file ends before.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes all of `bytes` at `offset`, lengthening the file if need be. Interrupted and short writes are continued; after
-    /// an error (`StorageFull` among them) any part of the bytes may have been written.
+    /// Writes all of `bytes` at `offset`, extending the file if needed. Interrupted and short
+    /// writes are continued. After an error (`StorageFull` among them) any part of the bytes may
+    /// have been written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Sets aside disk space for `[offset, offset + len)`, lengthening the file if need be; bytes that were not there
-    /// read as zero, and no byte that was there changes. After `Ok`, writing there cannot fail for want of space (but where
-    /// [`Storage::stores_may_take_space`]); `StorageFull` if there is none. Where a file system has no such call, pages of zeros
-    /// are written over: nobody may store to the range meanwhile.
+    /// Preallocates disk space for `[offset, offset + len)`, extending the file if needed. Bytes
+    /// beyond the old end read as zero, and no existing byte changes. After `Ok`, writing to the
+    /// range cannot fail because the disk is full (except where
+    /// [`Storage::stores_may_take_space`]). Returns `StorageFull` if there is not enough space.
+    ///
+    /// On a file system without such a call, zeroed pages are written to the range instead: no
+    /// process may store to the range until this call returns.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
-    /// Sets the length without setting space aside (holes read as zero).
+    /// Sets the length without allocating space (holes read as zero).
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// The first run of bytes at or behind `from` that may hold something else than zeros; all before it are zeros. `None`:
-    /// there is none up to the file's end. What was never written costs no memory to find out; a storage that cannot tell, or
-    /// may tell of what is on the disk only, gives everything to the end.
+    /// Returns the first run of bytes at or after `from` that may hold nonzero bytes; all bytes
+    /// between `from` and the run are zero. `None` if there is no such run before the end of the
+    /// file. Finding ranges that were never written costs no memory. A storage that cannot detect
+    /// holes, or may report only what is already on the disk, returns everything up to the end.
     fn next_data(&self, from: u64) -> io::Result<Option<Range<u64>>> {
         let len = self.len()?;
         Ok((from < len).then_some(from..len))
     }
-    /// `fdatasync`: everything written to the file, by `write_at` or through a [`Words`] map, is on the disk.
+    /// Syncs the file (`fdatasync`). After `Ok`, everything written to it by `write_at` or through
+    /// a [`Words`] map is on the disk.
     fn sync(&self) -> io::Result<()>;
-    /// What can sync the first `len` bytes of the file when this handle, which may have written to it, is closed. The file may
-    /// end before.
+    /// Returns a [`Syncer`] for the first `len` bytes of the file, to be used after this handle,
+    /// which may have written to it, is closed. The file may be shorter than `len`.
     fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>>;
-    /// Asks the kernel to begin writing `[offset, offset + len)` back, without waiting. Only a hint.
+    /// Asks the kernel to start writing `[offset, offset + len)` back, without waiting. Only a
+    /// hint.
     fn start_writeback(&self, offset: u64, len: u64);
-    /// Maps `[offset, offset + len)` shared and writable as atomic words. Both are multiples of [`PAGE`] and lie inside
-    /// the file; every page of it has been allocated, or is never stored to. All maps of the file and what `read_at` and
-    /// `write_at` reach are the same bytes. The map outlives this handle.
+    /// Maps `[offset, offset + len)` shared and writable as atomic words. Both are multiples of
+    /// [`PAGE`], and the range is inside the file; every page of it has been allocated or is never
+    /// stored to. All maps of the file, `read_at` and `write_at` access the same bytes. The map
+    /// stays valid after this handle is dropped.
     ///
-    /// `InvalidInput` for other bounds, `UnexpectedEof` if the file ends before. The memory storage errs with `Unsupported`
-    /// where a file grew by more than 64 MiB and four times its length since it was first mapped, and a map is to reach
-    /// across that place while older ones are alive.
+    /// Returns `InvalidInput` for other bounds, and `UnexpectedEof` if the file ends before the
+    /// range. The memory storage returns `Unsupported` if a file has grown beyond 64 MiB and beyond
+    /// four times its length at its first map, and the new map would cross that boundary while
+    /// older maps are alive.
     fn map_words(&self, offset: u64, len: u64) -> io::Result<Words>;
-    /// Maps `[offset, offset + len)` of the file read-only at byte `at` of a reservation. All are multiples of
-    /// [`PAGE`]; the range lies inside the file and inside the reservation, and `at` is where the reservation's mapped bytes
-    /// end (or anywhere above them, if none are mapped). Later writes to the file are seen there; the map outlives this
-    /// handle.
+    /// Maps `[offset, offset + len)` of the file read-only at byte `at` of a reservation. All three
+    /// are multiples of [`PAGE`]. The range is inside the file and inside the reservation, and `at`
+    /// is the end of the reservation's mapped bytes (or any position after it, if none are mapped).
+    /// Later writes to the file are visible there. The map stays valid after this handle is
+    /// dropped.
     ///
-    /// `InvalidInput` for other bounds, `UnexpectedEof` if the file ends before.
+    /// Returns `InvalidInput` for other bounds, and `UnexpectedEof` if the file ends before the
+    /// range.
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()>;
-    /// Tries to lock the bytes `[start, start + len)`; `false` if another description holds them. Locking bytes this
-    /// description holds already changes their mode, in one step. No length is `InvalidInput`. Locks go with the last
-    /// reference to this value.
+    /// Tries to lock the bytes `[start, start + len)`. Returns `false` if another description holds
+    /// a conflicting lock. Locking bytes that this description already holds changes their mode,
+    /// atomically. A zero `len` is `InvalidInput`. Locks are released when the last reference to
+    /// this value is dropped.
     fn try_lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool>;
-    /// Locks the bytes, waiting for others, and keeping meanwhile what this description holds of them. Two that hold bytes
-    /// shared and both ask for them alone wait for ever.
+    /// Locks the bytes, waiting for other holders. While waiting, this description keeps the locks
+    /// that it already holds on them. Two descriptions that hold the bytes shared and both request
+    /// them exclusively deadlock.
     fn lock(&self, start: u64, len: u64, mode: LockMode) -> io::Result<()>;
-    /// Gives the bytes up.
+    /// Unlocks the bytes.
     fn unlock(&self, start: u64, len: u64) -> io::Result<()>;
-    /// Whether any *other* description holds a lock that stands in the way of `mode` on these bytes (`F_OFD_GETLK`).
+    /// Returns whether any *other* description holds a lock that conflicts with `mode` on these
+    /// bytes (`F_OFD_GETLK`).
     fn is_locked(&self, start: u64, len: u64, mode: LockMode) -> io::Result<bool>;
-    /// For the implementations only: the descriptor behind this file, if there is one.
+    /// Returns the underlying descriptor, if there is one. For the implementations only.
     #[doc(hidden)]
     fn raw(&self) -> RawFile<'_>;
-    /// A number that tells this file from every other one that is there in the same storage, for hooks and messages. The same
-    /// for all handles on the file; a real file system may use it again once the file is gone.
+    /// Returns a number that identifies the file among all existing files of the same storage, for
+    /// hooks and messages. It is the same for all handles on the file. A real file system may reuse
+    /// it after the file is deleted.
     fn id(&self) -> u64;
 }
 
-/// What stands behind a [`File`]; only the storage implementations look at it.
+/// The underlying resource of a [`File`]; used only by the storage implementations.
 #[doc(hidden)]
 #[derive(Debug)]
 pub enum RawFile<'a> {
@@ -251,17 +278,19 @@ pub enum RawFile<'a> {
     Memory,
 }
 
-/// How a byte range is locked.
+/// The lock mode of a byte range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LockMode {
-    /// Together with other shared holders.
+    /// Held together with other shared holders.
     Shared,
-    /// Alone.
+    /// Held by one description only.
     Exclusive,
 }
 
-/// Which of eight words have these upper 16 bits: bit `i` for word `i`. On x86-64 a third of the instructions of the plain
-/// loop: a look-up in the hash index has so few that the processor is at the next one while it waits for the row of this.
+/// Returns a mask of the words whose upper 16 bits equal `upper`: bit `i` for word `i`.
+///
+/// On x86-64 it takes a third of the instructions of the plain loop. A lookup in the hash index is
+/// then so short that the processor can start the next one while it waits for this one's row.
 ///
 /// ```
 /// use pongo_core::storage::same_upper;
@@ -297,12 +326,12 @@ fn same_upper_sse2(words: [u64; 8], upper: u16) -> u32 {
         _mm_packs_epi32, _mm_set_epi64x, _mm_set1_epi16, _mm_setzero_si128, _mm_shuffle_ps, _mm_srai_epi32,
     };
     let pair = |i: usize| _mm_castsi128_ps(_mm_set_epi64x(words[i + 1] as i64, words[i] as i64));
-    // The upper halves of four words, then their upper 16 bits as numbers of 32 with the same sign.
+    // Takes the upper halves of four words, then their upper 16 bits, sign-extended to 32 bits.
     let four = |i: usize| {
         let halves = _mm_shuffle_ps::<0b11_01_11_01>(pair(i), pair(i + 2));
         _mm_srai_epi32::<16>(_mm_castps_si128(halves))
     };
-    // They fit 16 bits, so that packing changes none.
+    // All values fit in 16 bits, so packing with saturation does not change them.
     let uppers = _mm_packs_epi32(four(0), four(4));
     let same = _mm_cmpeq_epi16(uppers, _mm_set1_epi16(upper as i16));
     _mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128())) as u32

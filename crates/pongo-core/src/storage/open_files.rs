@@ -1,14 +1,16 @@
-//! [`OpenFiles`]: a storage that keeps few descriptors. Files that are needed now and then ([`Reopened`]) stay open as long as
-//! they are among the last few that were used, and are opened again when they are needed later. Where the system has no
-//! descriptor left for anything else, they are closed first.
+//! [`OpenFiles`]: a storage that keeps few descriptors open. Files that are needed occasionally
+//! ([`Reopened`]) stay open while they are among the most recently used, and are reopened when they
+//! are needed later. If the process or the system runs out of descriptors, they are closed first.
 //!
-//! **A file that was written is closed only if something else will tell of a failed write-back.** The kernel tells each open
-//! file description once, and one that is opened later may hear nothing. So a written file that is closed leaves a
-//! [`Syncer`] behind: on real files a map, which has an open file of its own and takes no descriptor. Where that cannot be had
-//! the file stays open. A sync asks whoever has known of the file for longest.
+//! **A written file is closed only if another object will report a failed write-back.** The kernel
+//! reports a failure once to each open file description, and may not report it to one that is
+//! opened later. So closing a written file leaves a [`Syncer`]: for real files a map, which keeps
+//! the open file description alive without a descriptor. If no syncer can be created, the file
+//! stays open. A sync uses the handle or syncer that has been open for longest.
 //!
-//! Maps are limited too, by far more. Where a process has more than its stores should, what nobody uses ([`Idle`]) gives
-//! its maps up; if nothing can, those that are used are made all the same, as long as the kernel lets them.
+//! Maps are limited too, to a much larger number. If a process has more of them than its stores
+//! should, unused objects ([`Idle`]) release their maps. If none can, needed maps are created all
+//! the same, as long as the kernel permits it.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -19,10 +21,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use super::error::FileError;
 use super::{ByHandle, File, Host, Reservation, Storage, Syncer, maps};
 
-/// A file that is opened when it is needed, and may be closed whenever nobody uses it.
+/// A file that is opened when it is needed, and may be closed while no other code uses its handle.
 #[derive(Debug)]
 pub struct Reopened {
-    /// Its bytes.
+    /// Length of the file in bytes.
     len: u64,
     state: Mutex<State>,
 }
@@ -31,14 +33,15 @@ pub struct Reopened {
 struct State {
     path: String,
     file: Option<Arc<dyn File>>,
-    /// Whether something may have been written since the last sync.
+    /// Whether the file may have been written since the last sync.
     written: bool,
-    /// Was there before the first of it was written, where the file was closed since.
+    /// Set if the file was closed after writes: a syncer of an open file description that is older
+    /// than the first of them.
     syncer: Option<Arc<dyn Syncer>>,
 }
 
 impl Reopened {
-    /// A file that is open already, to nobody's knowledge: nothing was written to it.
+    /// Registers a file that is open and was not written.
     #[must_use]
     pub fn opened(storage: &dyn Storage, path: String, len: u64, file: Arc<dyn File>) -> Arc<Self> {
         let made = Self::new(path, len, file, false);
@@ -46,7 +49,7 @@ impl Reopened {
         made
     }
 
-    /// A file that was made, and written to, by whoever has it open.
+    /// Registers an open file that the caller created and wrote to.
     #[must_use]
     pub fn made(storage: &dyn Storage, path: String, len: u64, file: Arc<dyn File>) -> Arc<Self> {
         let made = Self::new(path, len, file, true);
@@ -59,16 +62,17 @@ impl Reopened {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is a single assignment, or leaves a state that is right as well.
+        // Every change is a single assignment, or leaves a state that is valid too.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The open file, for anything but writing. It stays open as long as the caller has it.
+    /// Returns the open file, for anything but writing. It stays open as long as the caller holds
+    /// it.
     pub fn file(self: &Arc<Self>, storage: &dyn Storage) -> io::Result<Arc<dyn File>> {
         self.open(storage, false)
     }
 
-    /// The open file, to be written to.
+    /// Returns the open file, for writing.
     pub fn file_to_write(self: &Arc<Self>, storage: &dyn Storage) -> io::Result<Arc<dyn File>> {
         self.open(storage, true)
     }
@@ -83,7 +87,8 @@ impl Reopened {
         }
         let path = state.path.clone();
         drop(state);
-        // Not under the lock: to get a descriptor others may have to be closed, this one's own among them.
+        // The lock is not held here: to get a descriptor, `open` may have to close other files,
+        // this one's own handle among them.
         let opened = storage.open(&path)?;
         let file = {
             let mut state = self.state();
@@ -94,10 +99,14 @@ impl Reopened {
         Ok(file)
     }
 
-    /// What syncs the file: from its `sync` on everything that was written is on the disk, whoever wrote it. Opens the file if
-    /// it is not open and nothing was written by this process; to err in that is not to have synced.
+    /// Returns an object that syncs the file: after its `sync`, everything that any process wrote
+    /// before is on the disk.
+    ///
+    /// Opens the file if it is not open and this process wrote nothing to it. An error here is not
+    /// a failed sync.
     pub fn to_sync(self: &Arc<Self>, storage: &dyn Storage) -> io::Result<ToSync> {
-        // Both at once: whoever closes it meanwhile makes the one of the other.
+        // Read both under one lock: a thread that closes the file concurrently replaces the handle
+        // by a syncer.
         let (syncer, file) = {
             let state = self.state();
             (state.syncer.clone(), state.file.clone())
@@ -110,19 +119,19 @@ impl Reopened {
         Ok(ToSync { file: Arc::clone(self), by })
     }
 
-    /// The file has another name from now on.
+    /// Notes that the file was renamed.
     pub fn renamed(&self, path: &str) {
         path.clone_into(&mut self.state().path);
     }
 
-    /// Closes the file if nobody else has it and nothing is lost by it. `true`: it was open.
+    /// Closes the file if no write-back error can be lost by it. Returns whether the file was open.
     fn close(&self) -> bool {
         let mut state = self.state();
         let Some(file) = &state.file else { return false };
         if state.written && state.syncer.is_none() {
             match Arc::clone(file).syncer(self.len) {
                 Ok(syncer) => state.syncer = Some(syncer),
-                // No more maps either: it stays open.
+                // The limit on maps is reached as well: the file stays open.
                 Err(_) => return false,
             }
         }
@@ -139,7 +148,7 @@ pub struct ToSync {
 }
 
 impl ToSync {
-    /// `fdatasync`. Nobody writes meanwhile.
+    /// Syncs the file (`fdatasync`). No thread may write to it during the call.
     pub fn sync(self) -> io::Result<()> {
         self.by.sync()?;
         let mut state = self.file.state();
@@ -149,27 +158,28 @@ impl ToSync {
     }
 }
 
-/// Something that has maps and can do without them while nobody uses it.
+/// An object with maps that can be released while it is unused.
 pub trait Idle: Send + Sync + std::fmt::Debug {
-    /// Gives them up, unless somebody uses it at this moment. Takes no lock that it would have to wait for.
+    /// Releases the maps, unless the object is in use. Never waits for a lock.
     fn give_up_maps(&self);
 }
 
-/// How many files that can be reopened stay open: what a store has open beside them is a handful.
+/// Maximum number of reopenable files that stay open. A store has only a few other files open.
 pub(crate) const MOST: usize = 24;
 
-/// A storage over another one; see the module.
+/// A storage on top of another one; see the module documentation.
 #[derive(Debug)]
 pub(crate) struct OpenFiles {
     inner: Arc<dyn Storage>,
     most: usize,
-    /// The last one was used last.
+    /// Open files; the most recently used one is last.
     recent: Mutex<VecDeque<Weak<Reopened>>>,
-    /// Held while files are closed for want of a descriptor.
+    /// Held while files are closed to free descriptors.
     closing: Mutex<()>,
-    /// The first one is asked first.
+    /// Objects with maps; the first one is asked first.
     idle: Mutex<VecDeque<Weak<dyn Idle>>>,
-    /// Nothing could be given up: so many more maps are made, or commits, before somebody is asked again.
+    /// Number of further checks for which no maps are released, because the last attempt released
+    /// too few.
     patience: AtomicUsize,
     crowded: AtomicBool,
 }
@@ -187,7 +197,8 @@ impl OpenFiles {
         }
     }
 
-    /// Asks for maps to be given up until there are an eighth less than there may be, so that this is done now and then.
+    /// Releases maps until their number is an eighth below the limit, so that this is rarely
+    /// needed.
     #[cold]
     fn give_up_maps(&self, limit: usize) {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,8 +225,8 @@ impl OpenFiles {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something that needs a descriptor for a moment or longer; if there is none, again after closing what can be
-    /// closed. One thread at a time does that: the next one has the descriptors that were closed.
+    /// Performs an operation that needs a descriptor. If none is left, closes files and retries.
+    /// One thread at a time does that; waiting threads then use the descriptors that it freed.
     fn with_descriptor<T>(&self, something: impl Fn() -> io::Result<T>) -> io::Result<T> {
         match something() {
             Err(error) if is_out_of_descriptors(&error) => {}
@@ -233,30 +244,32 @@ impl OpenFiles {
     }
 }
 
-/// Whether the process, or the system, has no descriptor left.
+/// Returns whether the error means that the process or the system has no descriptor left.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     let number = os_number(error);
     number == Some(libc::EMFILE) || number == Some(libc::ENFILE)
 }
 
-/// Whether the error is that of opening something, or of mapping it, on the way to what was asked for.
+/// Returns whether the error comes from a preliminary step of the operation: opening or mapping a
+/// file.
 pub(crate) fn is_of_opening(error: &io::Error) -> bool {
     let detail = below(error).find_map(|error| error.get_ref()?.downcast_ref::<FileError>());
     detail
         .is_some_and(|detail| detail.operation().starts_with("open") || detail.operation().starts_with("map"))
 }
 
-/// Whether the system had no memory, or the process no address or map, for what was asked for.
+/// Returns whether the system had no memory for the operation, or the process no address space or
+/// map.
 pub(crate) fn is_out_of_memory(error: &io::Error) -> bool {
     below(error).any(|error| error.kind() == io::ErrorKind::OutOfMemory)
 }
 
-/// The operating system's number for an error, whatever it was wrapped in.
+/// Returns the operating system's number for an error, however it was wrapped.
 fn os_number(error: &io::Error) -> Option<i32> {
     below(error).find_map(io::Error::raw_os_error)
 }
 
-/// The error, and those of the file system that it comes from.
+/// Returns the error and its I/O error sources.
 fn below<'e>(error: &'e io::Error) -> impl Iterator<Item = &'e io::Error> {
     let next = |error: &&'e (dyn Error + 'static)| -> Option<&'e (dyn Error + 'static)> { (*error).source() };
     std::iter::successors(Some(error as &'e (dyn Error + 'static)), next)
@@ -386,7 +399,7 @@ mod tests {
         files[1].file(&*storage).unwrap();
         files[0].file(&*storage).unwrap();
         assert_eq!(files.each_ref().map(|file| is_open(file)), [true, true, false]);
-        // One that somebody has stays open for him.
+        // A file whose handle is held elsewhere stays open for the holder.
         let held = files[0].file_to_write(&*storage).unwrap();
         for _ in 0..2 {
             files[1].file(&*storage).unwrap();
@@ -405,12 +418,12 @@ mod tests {
         let written = make(&storage, "a");
         make(&storage, "b");
         assert!(!is_open(&written) && written.state().syncer.is_some());
-        // One that is opened later does not know of what was before: the first one is asked.
+        // A later handle may not report earlier failures, so the first syncer is used.
         written.file_to_write(&*storage).unwrap().write_at(b"x", 0).unwrap();
         assert!(is_open(&written) && written.state().syncer.is_some());
         written.to_sync(&*storage).unwrap().sync().unwrap();
         assert!(written.state().syncer.is_none() && !written.state().written);
-        // There is nothing to be told of now.
+        // Now nothing unsynced is left to report on.
         make(&storage, "c");
         assert!(!is_open(&written) && written.state().syncer.is_none());
         written.file(&*storage).unwrap();
@@ -470,7 +483,7 @@ mod tests {
         ] {
             let fault = failure(operation, number);
             assert_eq!((fault.is_failed_sync(), fault.is_exhausted()), (failed, exhausted), "{fault}");
-            // As the sync of an index is told of.
+            // An index reports its failed syncs in this form.
             let Fault::Io(failure) = fault else { unreachable!() };
             let wrapped = Fault::io(Fault::SYNCING, "an index")(io::Error::other(failure));
             assert_eq!((wrapped.is_failed_sync(), wrapped.is_exhausted()), (failed, exhausted), "{wrapped}");
@@ -494,7 +507,7 @@ mod tests {
         for idle in &idle {
             storage.note_idle(Arc::downgrade(idle) as _);
         }
-        // Other tests make and drop maps at the same time: a handful.
+        // Other tests create and drop a few maps at the same time.
         storage.give_up_maps(maps::count() - 100);
         let given_up = idle.iter().take_while(|idle| idle.0.lock().unwrap().is_none()).count();
         assert!((100..300).contains(&given_up), "{given_up}");

@@ -1,8 +1,9 @@
 //! [`RealStorage`]: a folder of the file system.
 //!
-//! All paths are resolved from one descriptor of the folder, so that a store goes on working when its folder is renamed.
-//! Every descriptor is closed on `exec`. Files are opened for reading and writing even to read: on overlayfs a file
-//! opened before another process first writes to it would go on showing the old copy.
+//! All paths are resolved relative to one descriptor of the folder, so that a store keeps working
+//! when its folder is renamed. Every descriptor is closed on `exec`. Files are opened for reading
+//! and writing even if they are only read: on overlayfs, a read-only handle that was opened before
+//! another process first writes to the file would keep showing the old copy.
 
 use std::fmt;
 use std::fs;
@@ -23,7 +24,8 @@ use super::file_system::FileSystem;
 use super::maps::Counted;
 use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Syncer, Words, linux};
 
-/// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: asks for the number of the mount that is never used twice in one boot.
+/// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: requests the mount ID that is never reused within one
+/// boot.
 const MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// A folder of the file system, held open.
@@ -44,10 +46,10 @@ pub struct RealStorage {
 }
 
 impl RealStorage {
-    /// Opens a folder that is there.
+    /// Opens an existing folder.
     ///
-    /// Errs with `NotFound`, `NotADirectory` or `PermissionDenied` if it cannot, and with `Unsupported` on a system whose
-    /// memory pages are larger than [`PAGE`].
+    /// Returns `NotFound`, `NotADirectory` or `PermissionDenied` if it cannot be opened, and
+    /// `Unsupported` on a system whose memory pages are larger than [`PAGE`].
     pub fn open(path: impl AsRef<Path>) -> io::Result<RealStorage> {
         let name = path.as_ref().display().to_string();
         let page = rustix::param::page_size();
@@ -66,7 +68,7 @@ impl RealStorage {
         Ok(RealStorage { folder, name, system })
     }
 
-    /// Makes the folder durably if it is not there, and opens it. The folder it lies in must exist.
+    /// Creates the folder durably if it does not exist, and opens it. Its parent folder must exist.
     pub fn create(path: impl AsRef<Path>) -> io::Result<RealStorage> {
         let path = path.as_ref();
         let fail = |e: io::Error| FileError::wrap("make folder", &path.display().to_string(), e);
@@ -74,8 +76,10 @@ impl RealStorage {
             Ok(()) => sync_above(path).map_err(fail)?,
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 let storage = RealStorage::open(path)?;
-                // Whoever made it may have died, or erred, before its name was durable. A folder above that may not be read, or
-                // whose file system syncs no folders, is somebody else's, and so was making this one.
+                // The process that created the folder may have crashed or failed before its name
+                // was durable. A parent folder that cannot be read, or whose file system does not
+                // sync folders, is managed by another user or process, which then created this
+                // folder.
                 let not_ours =
                     [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
                 if !storage.has("super")?
@@ -91,7 +95,7 @@ impl RealStorage {
         RealStorage::open(path)
     }
 
-    /// Whether a name is there.
+    /// Returns whether a directory entry exists.
     fn has(&self, path: &str) -> io::Result<bool> {
         match rustix::fs::statat(&self.folder, path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -113,14 +117,14 @@ impl RealStorage {
         if path.is_empty() { self.name.clone() } else { format!("{}/{path}", self.name) }
     }
 
-    /// Opens a file below the folder, and makes sure that it is one.
+    /// Opens a file below the folder, and verifies that it is a regular file.
     fn open_file(&self, path: &str, extra: OFlags) -> io::Result<Arc<dyn File>> {
         check_path(path)?;
         let flags = OFlags::RDWR | OFlags::CLOEXEC | extra;
         let mode = Mode::from_raw_mode(0o666);
         let fd = retry_on_intr(|| rustix::fs::openat(&self.folder, path, flags, mode))?;
         let stat = rustix::fs::fstat(&fd)?;
-        // A pipe or a device in place of a file could hang or worse.
+        // Opening a pipe or a device instead of a file could block or have side effects.
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(invalid("expected a regular file; move what is there out of the store".into()));
         }
@@ -131,7 +135,7 @@ impl RealStorage {
         Ok(Arc::new(RealFile { file: fs::File::from(fd), path: self.full(path), inode: stat.st_ino, system }))
     }
 
-    /// A new descriptor of a folder below this one, or of this one.
+    /// Opens a new descriptor of a folder below this one, or of this one.
     fn folder(&self, path: &str) -> io::Result<OwnedFd> {
         check_folder_path(path)?;
         Ok(open_folder(&self.folder, Path::new(if path.is_empty() { "." } else { path }))?)
@@ -143,13 +147,14 @@ impl RealStorage {
     }
 }
 
-/// Syncs the folder that a folder lies in. Until then a power cut may take away the store with all that was synced in it.
+/// Syncs the parent of a folder. Before that, a power failure may remove the store with everything
+/// that was synced in it.
 fn sync_above(path: &Path) -> io::Result<()> {
     let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(rustix::fs::fsync(open_folder(rustix::fs::CWD, above)?)?)
 }
 
-/// The number that the kernel draws when it starts. `None` where `/proc` is not to be seen.
+/// Returns the kernel's boot ID, or `None` if `/proc` is not available.
 fn boot_id() -> Option<[u8; 16]> {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(uuid::Uuid::parse_str(id.trim()).ok()?.into_bytes())
@@ -198,7 +203,8 @@ impl Storage for RealStorage {
         let list = || {
             let mut names = Vec::new();
             for entry in Dir::new(self.folder(path)?)? {
-                // A name that is no UTF-8 is none of the store's; it must not keep the others from being listed.
+                // A name that is not UTF-8 does not belong to the store; it must not prevent
+                // listing the others.
                 let name = entry?.file_name().to_string_lossy().into_owned();
                 if name != "." && name != ".." {
                     names.push(name);
@@ -211,7 +217,7 @@ impl Storage for RealStorage {
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
-        // To open the folder is not to sync it: what fails there has lost nothing.
+        // Opening the folder is not part of the sync: if it fails, no data were lost.
         let folder = self.folder(path).map_err(|e| self.error("open folder", path, e))?;
         rustix::fs::fsync(folder).map_err(|errno| self.error("sync folder", path, errno))
     }
@@ -221,8 +227,9 @@ impl Storage for RealStorage {
     }
 
     fn cache_identity(&self) -> Option<[u8; 32]> {
-        // A new boot has a new id, and a file system that was mounted again, perhaps after it lost pages, a new number. The
-        // folder's inode and time of birth tell a store from a copy of it, also from one put in its place.
+        // A new boot has a new ID, and a file system that was remounted, perhaps after it lost
+        // pages, has a new mount ID. The folder's inode and birth time distinguish a store from a
+        // copy of it, even if the copy replaced it at the same path.
         let boot = boot_id()?;
         let wanted = StatxFlags::from_bits_retain(MNT_ID_UNIQUE) | StatxFlags::INO | StatxFlags::BTIME;
         let stat = rustix::fs::statx(&self.folder, "", AtFlags::EMPTY_PATH, wanted).ok()?;
@@ -306,7 +313,7 @@ impl File for RealFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        // Goes on after an interruption and after a short write.
+        // Continues after an interruption and after a short write.
         self.file.write_all_at(bytes, offset).map_err(|e| self.error("write", e))
     }
 
@@ -332,11 +339,12 @@ impl File for RealFile {
         if !self.system.knows_holes() {
             return Ok(Some(from..len));
         }
-        // The kernel counts space that is set aside as a hole until a page of it is in memory, stored to or only read.
+        // The kernel counts preallocated space as a hole until a page of it is in memory, whether
+        // stored to or only read.
         let start = match rustix::fs::seek(&self.file, SeekFrom::Data(from)) {
             Ok(start) => start,
             Err(Errno::NXIO) => return Ok(None),
-            // A file system that cannot tell has no holes.
+            // A file system that cannot report holes is treated as having none.
             Err(Errno::INVAL | Errno::OPNOTSUPP) => return Ok(Some(from..len)),
             Err(errno) => return Err(self.error("look for data in", errno)),
         };
@@ -347,13 +355,15 @@ impl File for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        // Never a second time: after a failure the kernel counts the pages as clean, and says `Ok` (docs/DURABILITY.md).
+        // Never retried: after a failure the kernel marks the pages as clean and returns `Ok`
+        // (docs/DURABILITY.md).
         rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
     }
 
     fn syncer(self: Arc<Self>, len: u64) -> io::Result<Arc<dyn Syncer>> {
-        // The map has this very open file, which was opened for writing: `msync` on a map of one that was not writes nothing,
-        // and says that it did. No page of it is touched.
+        // The map holds this open file description, which was opened for writing: `msync` on a map
+        // of a read-only one writes nothing and still reports success. No page of the map is
+        // accessed.
         let len = usize::try_from(len).map_err(|_| self.error("map", ErrorKind::OutOfMemory))?;
         let map = MmapOptions::new().len(len).map_raw_read_only(&self.file);
         Ok(Arc::new(RealMap::new(map.map_err(|e| self.error("map", e))?, &self.path)))
@@ -415,7 +425,8 @@ impl fmt::Debug for RealFile {
     }
 }
 
-/// A shared map of a file that was opened for writing. It keeps that open file, without a descriptor.
+/// A shared map of a file that was opened for writing. It holds that open file without a
+/// descriptor.
 #[derive(Debug)]
 pub(super) struct RealMap {
     map: MmapRaw,
@@ -435,15 +446,18 @@ impl RealMap {
 
 impl Syncer for RealMap {
     fn sync(&self) -> io::Result<()> {
-        // `msync` of it all: writes the file's range back and syncs the file as `fdatasync` does. Never a second time, as there.
+        // Calls `msync` on the whole map: writes the file's range back and syncs the file as
+        // `fdatasync` does. Never retried either.
         self.map.flush().map_err(|e| FileError::wrap("sync", &self.path, e))
     }
 }
 
-/// Sets space aside where the file system has no `fallocate`: writes zeros over the pages of `[offset, end)` that have nothing
-/// but zeros, and beyond the file's end. What is in them is read, for such a file system may call a page a hole that was
-/// stored to a moment ago. Nobody else may write to these pages meanwhile. If the disk fills up on the way, the file is left
-/// longer than it was. (On a file system that stores zeros as holes, no space can be set aside.)
+/// Allocates space where the file system has no `fallocate`: writes zeros over the pages of
+/// `[offset, end)` that contain only zeros, and beyond the end of the file. The pages are read for
+/// this, because such a file system may report a page as a hole although it was just stored to. No
+/// other thread or process may write to these pages during the call. If the disk becomes full
+/// during the call, the file stays extended. (On a file system that stores zeros as holes, this
+/// cannot reserve space.)
 fn fill_zeros(file: &fs::File, offset: u64, end: u64) -> io::Result<()> {
     let len = file.metadata()?.len();
     let inside = end.min(len);

@@ -1,13 +1,15 @@
-//! [`Reservation`]: one range of addresses into which the chunks of a table are mapped, one behind the other.
+//! [`Reservation`]: one address range into which the chunks of a table are mapped one after the
+//! other.
 //!
-//! The range is reserved with nothing in it; [`File::map_into`](super::File::map_into) fills it from the bottom up, and
-//! [`unmap_front`](Reservation::unmap_front) gives back what is no longer needed at its lower end. What is mapped is
-//! always one interval `[low, high)`, so that a reader needs two loads and a few comparisons to know that a row is there,
-//! and a run of rows over many chunks is one slice.
+//! The range is reserved with nothing mapped. [`File::map_into`](super::File::map_into) fills it
+//! from the bottom up, and [`unmap_front`](Reservation::unmap_front) unmaps its lower end when it
+//! is no longer needed. The mapped part is always one interval `[low, high)`, so that a reader
+//! needs two loads and a few comparisons to know that a row is mapped, and a run of rows over many
+//! chunks is one slice.
 //!
-//! Relied on: whoever takes a [`slice`](Reservation::slice) knows that its bytes were written and are not written again
-//! (rows below a snapshot's length are such bytes). Promised: the base address never changes, `high` never falls, and
-//! `low` never falls below what was mapped before.
+//! Requires: a caller of [`slice`](Reservation::slice) knows that the bytes were written and are
+//! not written again (rows below a snapshot's length are such bytes). Guarantees: the base address
+//! never changes, `high` never decreases, and `low` never falls below what was mapped before.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
@@ -25,9 +27,9 @@ use super::maps::Counted;
 
 const PAGE_BYTES: usize = PAGE as usize;
 
-/// A reserved range of addresses with read-only maps in it. Dropping it unmaps them all.
+/// A reserved address range with read-only maps in it. Dropping it unmaps all of them.
 ///
-/// Any thread may take slices while another maps.
+/// Any thread may take slices while another one maps.
 pub struct Reservation {
     base: NonNull<u8>,
     len: usize,
@@ -36,33 +38,35 @@ pub struct Reservation {
     region: Arc<Region>,
 }
 
-// SAFETY: `base` points into the region, which the reservation keeps alive and which is `Send` and `Sync`; what is read
-// through it is promised not to change by the contract of `slice`.
+// SAFETY: `base` points into the region, which the reservation keeps alive and which is `Send` and
+// `Sync`. By the contract of `slice`, bytes that are read through it do not change.
 unsafe impl Send for Reservation {}
-// SAFETY: as above; the bounds are atomics and mapping is serialised by the region's mutex.
+// SAFETY: as above; the bounds are atomics, and mapping is serialised by the region's mutex.
 unsafe impl Sync for Reservation {}
 
-/// The address range itself. Apart from its [`Reservation`] because a file of the memory storage must be able to copy
-/// later writes into it, and to notice that it is gone.
+/// The address range itself. It is separate from its [`Reservation`] because a file of the memory
+/// storage must be able to copy later writes into it, and to detect that it was dropped.
 pub(super) struct Region {
     base: NonNull<u8>,
     len: usize,
     backing: Backing,
-    /// What is mapped; the reservation's two atomics are copies of it for readers that take no lock.
+    /// The mapped interval. The reservation's two atomics are copies of it for readers that take no
+    /// lock.
     bounds: Mutex<Range<usize>>,
-    /// The range itself, and each file that is mapped in it.
+    /// Counts the range itself and each file that is mapped in it.
     maps: Counted,
 }
 
 enum Backing {
-    /// Address space of the kernel's: `PROT_NONE` where nothing is mapped.
+    /// Address space reserved by the kernel: `PROT_NONE` where nothing is mapped.
     Kernel,
-    /// A zeroed allocation, readable throughout; for where there is no kernel, as under Miri.
+    /// A zeroed allocation, readable throughout, for environments without a kernel, such as Miri.
     Heap(Layout),
 }
 
-// SAFETY: the region owns its address range; the bytes are changed only in `copy_in`, under the mutex or before they
-// are published by `high`, and never where a slice is alive (the contract of `Reservation::slice`).
+// SAFETY: the region owns its address range. Its bytes are changed only in `copy_in`, under the
+// mutex or before `high` publishes them, and never where a slice is alive (the contract of
+// `Reservation::slice`).
 unsafe impl Send for Region {}
 // SAFETY: as above.
 unsafe impl Sync for Region {}
@@ -72,12 +76,14 @@ unsafe impl Sync for Region {}
     reason = "a reservation has a length from the start; `mapped` says what is in it"
 )]
 impl Reservation {
-    /// Reserves `len` bytes of address space, a multiple of [`PAGE`], that cost no memory and no disk.
+    /// Reserves `len` bytes of address space, a multiple of [`PAGE`]. Costs no memory and no disk
+    /// space.
     ///
-    /// `InvalidInput` for another length, `OutOfMemory` if the address space or a limit on it is exhausted.
+    /// Returns `InvalidInput` for another length, and `OutOfMemory` if the address space or a limit
+    /// on it is exhausted.
     pub(super) fn in_kernel(len: usize) -> io::Result<Reservation> {
         check_len(len)?;
-        // SAFETY: with a null address the kernel chooses a range that nothing else uses.
+        // SAFETY: with a null address the kernel chooses an unused range.
         let base =
             unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), reserved()) };
         let base =
@@ -92,7 +98,8 @@ impl Reservation {
         }))
     }
 
-    /// The same over an allocation, without any system call. Only files of the memory storage can be mapped into it.
+    /// Reserves `len` bytes as an allocation, without a system call. Only files of the memory
+    /// storage can be mapped into it.
     pub(super) fn in_heap(len: usize) -> io::Result<Reservation> {
         check_len(len)?;
         let layout = Layout::from_size_align(len, PAGE_BYTES)
@@ -115,78 +122,86 @@ impl Reservation {
         Reservation { base: region.base, len: region.len, low, high, region: Arc::new(region) }
     }
 
-    /// Bytes of address space, mapped or not.
+    /// Returns the size of the address range in bytes, mapped or not.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Where the range begins: a multiple of [`PAGE`] that never changes. Only bytes inside [`mapped`](Self::mapped) may be
-    /// read through it, by the contract of [`slice`](Self::slice).
+    /// Returns the start of the range: a multiple of [`PAGE`] that never changes. Only bytes inside
+    /// [`mapped`](Self::mapped) may be read through it, under the contract of
+    /// [`slice`](Self::slice).
     #[inline]
     pub fn base(&self) -> *const u8 {
         self.base.as_ptr()
     }
 
-    /// The same, to write through, for [`WritableMap`](super::WritableMap).
+    /// Returns the start of the range for writing, for [`WritableMap`](super::WritableMap).
     pub(super) fn start(&self) -> NonNull<u8> {
         self.base
     }
 
-    /// The bytes that are mapped.
+    /// Returns the mapped interval.
     #[inline]
     pub fn mapped(&self) -> Range<usize> {
-        // `high` first: it is stored after `low`, so whoever sees a `high` sees the `low` that belongs to it.
+        // Load `high` first: it is stored after `low`, so a thread that reads a `high` also reads
+        // the matching `low`.
         let high = self.high.load(Ordering::Acquire);
         let low = self.low.load(Ordering::Relaxed);
         low..high.max(low)
     }
 
-    /// The `len` bytes at `at`, or `None` unless all of them are mapped. Costs two loads and three comparisons.
+    /// Returns the `len` bytes at `at`, or `None` unless all of them are mapped.
+    ///
+    /// Costs two loads and three comparisons.
     ///
     /// # Safety
     ///
     /// For as long as the slice lives:
-    /// - each of the bytes was written before (which the caller learned by an acquiring load, a lock or the like), or was
-    ///   never written and reads as zero, and no one writes it again: no [`write_at`](super::File::write_at), no store
-    ///   through a [`Words`](super::Words) of the file, in this process or another;
-    /// - the file under them is not truncated;
+    /// - each of the bytes was written before (which the caller learned by an acquire load, a lock
+    ///   or the like), or was never written and reads as zero, and no thread or process writes it
+    ///   again: no [`write_at`](super::File::write_at), no store through a [`Words`](super::Words)
+    ///   of the file, in this process or another;
+    /// - the underlying file is not truncated;
     /// - [`unmap_front`](Self::unmap_front) is not called for them.
     #[inline]
     pub unsafe fn slice(&self, at: usize, len: usize) -> Option<&[u8]> {
-        // `high` first, as in `mapped`.
+        // Load `high` first, as in `mapped`.
         let high = self.high.load(Ordering::Acquire);
         let low = self.low.load(Ordering::Relaxed);
         let end = at.checked_add(len)?;
         if at < low || end > high {
             return None;
         }
-        // SAFETY: `at <= high <= self.len`, so the result is inside the range or one past it.
+        // SAFETY: `at <= high <= self.len`, so the result is inside the range or one past its end.
         let start = unsafe { self.base.add(at) };
-        // SAFETY: `[at, end)` lies in `[low, high)`, all of which is mapped readable for as long as `self` is borrowed, since
-        // only `unmap_front` unmaps and the caller promises not to call it for these bytes; the caller promises as well
-        // that nobody writes to them.
+        // SAFETY: `[at, end)` is inside `[low, high)`, all of which stays mapped and readable while
+        // `self` is borrowed: only `unmap_front` unmaps, and the caller promises not to call it for
+        // these bytes. The caller also promises that the bytes are not written while the slice
+        // lives.
         Some(unsafe { std::slice::from_raw_parts(start.as_ptr(), len) })
     }
 
-    /// Asks the processor to fetch the cache line of byte `at`: a hint that never faults, wherever `at` is. Does nothing on
-    /// processors other than x86-64.
+    /// Asks the processor to fetch the cache line of byte `at`. A hint that never faults, whatever
+    /// `at` is. Does nothing on processors other than x86-64.
     #[inline]
     pub fn prefetch(&self, at: usize) {
         super::prefetch_line(self.base.as_ptr().wrapping_add(at));
     }
 
-    /// Tells the kernel that the mapped part of `range` will be read here and there: it then reads no pages ahead.
+    /// Advises the kernel that the mapped part of `range` will be read in random order, so that it
+    /// does no readahead.
     pub fn advise_random(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(range, Advice::Random)
     }
 
-    /// Tells the kernel that the mapped part of `range` will be read in order: it then reads far ahead.
+    /// Advises the kernel that the mapped part of `range` will be read in order, so that it reads
+    /// far ahead.
     pub fn advise_sequential(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(range, Advice::Sequential)
     }
 
-    /// Takes back what `advise_random` or `advise_sequential` said.
+    /// Resets the effect of `advise_random` or `advise_sequential`.
     pub fn advise_normal(&self, range: Range<usize>) -> io::Result<()> {
         self.advise(range, Advice::Normal)
     }
@@ -199,21 +214,22 @@ impl Reservation {
             return Ok(());
         }
         let address = self.region.address(start);
-        // SAFETY: the range lies inside this reservation's mapped part, which stays mapped while `bounds` is locked, and
-        // none of the three kinds of advice that get here changes what the bytes are.
+        // SAFETY: the range is inside this reservation's mapped part, which stays mapped while
+        // `bounds` is locked, and none of the three kinds of advice used here changes the contents.
         unsafe { rustix::mm::madvise(address.cast(), end - start, advice) }
             .map_err(|e| describe(e.into(), format!("cannot advise on bytes {start}..{end} of a map")))
     }
 
-    /// Unmaps `[low, up_to)`, so that the files there can give their space back; the addresses stay reserved. Does nothing
-    /// if that is below `low` already.
+    /// Unmaps `[low, up_to)`, so that the disk space of the files mapped there can be freed. The
+    /// addresses stay reserved. Does nothing if `up_to` is not above `low`.
     ///
-    /// `InvalidInput` if `up_to` is no multiple of [`PAGE`] or above what is mapped. After another error the bytes are
-    /// out of reach all the same, though perhaps still mapped until the reservation is dropped.
+    /// Returns `InvalidInput` if `up_to` is not a multiple of [`PAGE`] or is above the mapped
+    /// interval. After any other error the bytes are inaccessible through this type as well,
+    /// although they may stay mapped until the reservation is dropped.
     ///
     /// # Safety
     ///
-    /// No slice of bytes below `up_to` is alive, and none is being taken.
+    /// No slice of bytes below `up_to` is alive, and no thread is taking one.
     pub unsafe fn unmap_front(&self, up_to: usize) -> io::Result<()> {
         let mut bounds = self.region.lock();
         if !up_to.is_multiple_of(PAGE_BYTES) || up_to > bounds.end {
@@ -229,18 +245,21 @@ impl Reservation {
         bounds.start = up_to;
         self.low.store(up_to, Ordering::Release);
         match self.region.backing {
-            // SAFETY: `[start, up_to)` was mapped, and the caller promises that nobody holds a slice of it.
+            // SAFETY: `[start, up_to)` was mapped, and the caller promises that no slice of it is
+            // alive.
             Backing::Kernel => unsafe { self.region.make_inaccessible(start, up_to - start) },
             Backing::Heap(_) => Ok(()),
         }
     }
 
-    /// Maps `[offset, offset + len)` of the file behind `fd` read-only at `at`. The caller has checked them against the file.
+    /// Maps `[offset, offset + len)` of the file `fd` read-only at `at`. The caller has checked
+    /// them against the file.
     pub(super) fn map_file(&self, fd: BorrowedFd<'_>, offset: u64, len: usize, at: usize) -> io::Result<()> {
         self.map_file_for(ProtFlags::READ, fd, offset, len, at)
     }
 
-    /// The same for reading and writing: for [`WritableMap`](super::WritableMap), which gives nobody else this reservation.
+    /// Maps like [`map_file`](Self::map_file), for reading and writing: for
+    /// [`WritableMap`](super::WritableMap), which shares this reservation with no other code.
     pub(super) fn map_file_writable(
         &self,
         fd: BorrowedFd<'_>,
@@ -266,8 +285,9 @@ impl Reservation {
                 ));
             }
             let flags = MapFlags::SHARED | MapFlags::FIXED;
-            // SAFETY: `extend` made sure that the range lies inside this reservation, at or above everything that was ever
-            // mapped in it, so no reference to any of it exists and nothing but our own empty reservation is replaced.
+            // SAFETY: `extend` made sure that the range is inside this reservation, at or above
+            // everything that was ever mapped in it. So no reference to any of it exists, and the
+            // map replaces only our own empty reservation.
             let mapped =
                 unsafe { rustix::mm::mmap(region.address(at).cast(), len, access, flags, fd, offset) };
             match mapped {
@@ -283,13 +303,14 @@ impl Reservation {
         })
     }
 
-    /// Makes `len` bytes at `at` zeroed memory, readable and writable.
+    /// Makes the `len` bytes at `at` zeroed memory, readable and writable.
     pub(super) fn map_zeroed(&self, at: usize, len: usize) -> io::Result<()> {
         self.extend(at, len, |region| region.make_writable(at, len))
     }
 
-    /// Makes `len` bytes at `at` readable memory that begins as what `read(buf, position)` gives, for a file of the memory
-    /// storage, which then passes its later writes on through [`Region::write`].
+    /// Makes the `len` bytes at `at` readable memory whose initial contents are supplied by
+    /// `read(buf, position)`. Used for a file of the memory storage, which forwards its later
+    /// writes through [`Region::write`].
     pub(super) fn map_memory(
         &self,
         at: usize,
@@ -301,10 +322,11 @@ impl Reservation {
             let mut page = [0; PAGE_BYTES];
             for position in (0..len).step_by(PAGE_BYTES) {
                 read(&mut page, position);
-                // Untouched memory is zero already, and stays free of charge.
+                // Untouched memory is zero already and does not use physical memory.
                 if page.iter().any(|b| *b != 0) {
-                    // SAFETY: `extend` made sure that the page lies inside the range, above everything that was mapped, so no
-                    // slice of it exists; it has just been made writable.
+                    // SAFETY: `extend` made sure that the page is inside the range, above
+                    // everything that was mapped before, so no slice of it exists. It was made
+                    // writable just above.
                     unsafe { region.copy_in(at + position, &page) };
                 }
             }
@@ -313,13 +335,14 @@ impl Reservation {
         Ok(Arc::downgrade(&self.region))
     }
 
-    /// Checks a new map's place, has it made, and publishes it.
+    /// Checks the position of a new map, calls `map` to create it, and publishes it.
     fn extend(&self, at: usize, len: usize, map: impl FnOnce(&Region) -> io::Result<()>) -> io::Result<()> {
         let mut bounds = self.region.lock();
         let aligned = at.is_multiple_of(PAGE_BYTES) && len.is_multiple_of(PAGE_BYTES) && len > 0;
         let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
-        // An empty interval may begin anywhere above all that was mapped before; below, a reader that still sees the old
-        // `high` with the new `low` would take bytes for mapped that are not.
+        // An empty interval may begin anywhere at or above everything that was mapped before. Below
+        // that, a reader that still reads the old `high` with the new `low` would treat unmapped
+        // bytes as mapped.
         let in_order = if bounds.is_empty() { at >= bounds.end } else { at == bounds.end };
         if !(aligned && inside && in_order) {
             return Err(invalid(format!(
@@ -341,7 +364,8 @@ impl Reservation {
 
 impl Region {
     fn lock(&self) -> MutexGuard<'_, Range<usize>> {
-        // Every change of the bounds is a single assignment, so a panic elsewhere leaves them true.
+        // Every change of the bounds is a single assignment, so they stay consistent after a panic
+        // in another thread.
         self.bounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -350,10 +374,12 @@ impl Region {
         self.base.as_ptr().wrapping_add(at)
     }
 
-    /// Copies bytes that were written to a file of the memory storage to where the file is mapped; `false` if the whole view
-    /// `[at, at + len)`, in which they lie, is no longer mapped and need not be told again. `position` is relative to `at`.
+    /// Copies bytes that were written to a file of the memory storage to the place where the file
+    /// is mapped. `position` is relative to `at`. Returns `false` if the whole view
+    /// `[at, at + len)` is unmapped, so that later writes need not be forwarded.
     ///
-    /// Like the kernel, it changes these bytes and no others, so that slices of bytes beside them are not disturbed.
+    /// Like the kernel, it changes only these bytes, so that slices of adjacent bytes are not
+    /// affected.
     pub(super) fn write(&self, at: usize, len: usize, position: usize, bytes: &[u8]) -> bool {
         let bounds = self.lock();
         if bounds.start >= at + len {
@@ -363,32 +389,36 @@ impl Region {
         let end = (at + position + bytes.len()).min(at + len).min(bounds.end);
         if begin < end {
             let bytes = &bytes[begin - (at + position)..][..end - begin];
-            // SAFETY: `[begin, end)` lies inside what `map_memory` made writable and `unmap_front` has not unmapped, and the
-            // lock keeps it so. Whoever holds a slice of it promised that nobody would write to the file there, so no
-            // slice covers these bytes.
+            // SAFETY: `[begin, end)` is inside the range that `map_memory` made writable and
+            // `unmap_front` has not unmapped, and the lock keeps it so. A caller that holds a slice
+            // promised that the file is not written there, so no slice covers these bytes.
             unsafe { self.copy_in(begin, bytes) };
         }
         true
     }
 
+    /// Copies `bytes` to `at`.
+    ///
     /// # Safety
     ///
-    /// `[at, at + bytes.len())` lies inside the range, is writable, and no reference to any of it exists.
+    /// `[at, at + bytes.len())` is inside the range, is writable, and no reference to any of it
+    /// exists.
     unsafe fn copy_in(&self, at: usize, bytes: &[u8]) {
-        // SAFETY: the source is a slice; the target is valid for writes and not aliased by the caller's promise; they cannot
-        // overlap because nobody has a reference to the target.
+        // SAFETY: the source is a slice. By the caller's promise the target is valid for writes and
+        // not aliased. The two cannot overlap because no reference to the target exists.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.address(at), bytes.len()) }
     }
 
-    /// Makes part of the reservation, which nobody uses yet, zeroed memory.
+    /// Makes an unused part of the reservation zeroed, writable memory.
     fn make_writable(&self, at: usize, len: usize) -> io::Result<()> {
         match self.backing {
             Backing::Heap(_) => Ok(()),
             Backing::Kernel => {
                 let flags = MapFlags::PRIVATE | MapFlags::FIXED;
                 let access = ProtFlags::READ | ProtFlags::WRITE;
-                // SAFETY: called from `extend` only, for a range inside this reservation that was never mapped: nothing refers
-                // to it, and only our own empty reservation is replaced.
+                // SAFETY: called from `extend` only, for a range inside this reservation that was
+                // never mapped: no reference to it exists, and the map replaces only our own empty
+                // reservation.
                 let mapped =
                     unsafe { rustix::mm::mmap_anonymous(self.address(at).cast(), len, access, flags) };
                 if mapped.is_err() {
@@ -399,22 +429,26 @@ impl Region {
         }
     }
 
-    /// Reserves a part again after a failed map: some kernels take the old mapping away before they notice the failure, and
-    /// a foreign map that slipped into the hole would be unmapped with the reservation. Where nothing was taken away, the
-    /// kernel refuses, which is as well.
+    /// Reserves a part again after a failed map. Some kernels remove the old mapping before they
+    /// detect the failure, and an unrelated map that was placed into the hole would be unmapped
+    /// with the reservation. If nothing was removed, the call fails, and the old mapping stays as
+    /// it is.
     fn close_hole(&self, at: usize, len: usize) {
         let flags = reserved() | MapFlags::FIXED_NOREPLACE;
-        // SAFETY: `FIXED_NOREPLACE` maps only where there is nothing.
+        // SAFETY: `FIXED_NOREPLACE` maps only where nothing is mapped.
         let _ =
             unsafe { rustix::mm::mmap_anonymous(self.address(at).cast(), len, ProtFlags::empty(), flags) };
     }
 
+    /// Unmaps `[at, at + len)` by mapping inaccessible memory over it.
+    ///
     /// # Safety
     ///
-    /// `[at, at + len)` lies inside the range, and no reference to any of it exists.
+    /// `[at, at + len)` is inside the range, and no reference to any of it exists.
     unsafe fn make_inaccessible(&self, at: usize, len: usize) -> io::Result<()> {
         let flags = reserved() | MapFlags::FIXED;
-        // SAFETY: the range is ours alone and nobody refers to it, by the caller's promise.
+        // SAFETY: the range belongs to this region, and by the caller's promise no reference to it
+        // exists.
         unsafe { rustix::mm::mmap_anonymous(self.address(at).cast(), len, ProtFlags::empty(), flags) }
             .map(|_| ())
             .map_err(|e| {
@@ -427,12 +461,14 @@ impl Drop for Region {
     fn drop(&mut self) {
         match self.backing {
             Backing::Kernel => {
-                // SAFETY: the range is ours alone; slices borrow from the reservation, so none is left. It fails only for
-                // arguments that could not have been mapped.
+                // SAFETY: the range belongs to this region, and no slice of it is alive, because
+                // slices borrow from the reservation. The call fails only for arguments with which
+                // the range could not have been mapped.
                 let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr().cast(), self.len) };
                 debug_assert!(unmapped.is_ok(), "unmapping a reservation: {unmapped:?}");
             }
-            // SAFETY: this is the pointer and the layout that `alloc_zeroed` was called with, and it is freed only here.
+            // SAFETY: this pointer and this layout come from the call of `alloc_zeroed`, and the
+            // memory is freed only here.
             Backing::Heap(layout) => unsafe { dealloc(self.base.as_ptr(), layout) },
         }
     }
@@ -448,7 +484,7 @@ impl fmt::Debug for Reservation {
     }
 }
 
-/// Flags of address space that holds nothing and is charged to nobody.
+/// Returns the flags for address space that holds nothing and is not charged to any memory limit.
 fn reserved() -> MapFlags {
     MapFlags::PRIVATE | MapFlags::NORESERVE
 }
@@ -487,7 +523,7 @@ mod tests {
     }
 
     fn slice(r: &Reservation, at: usize, len: usize) -> Option<&[u8]> {
-        // SAFETY: no test here writes to bytes while it holds a slice of them, nor unmaps them.
+        // SAFETY: no test here writes to bytes or unmaps them while it holds a slice of them.
         unsafe { r.slice(at, len) }
     }
 

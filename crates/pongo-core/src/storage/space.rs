@@ -1,7 +1,9 @@
-//! How much of a limited disk the files of a memory storage take, page by page, so that a full disk can be tested.
+//! Disk usage of a memory storage's files, page by page, with a limit, so that a full disk can be
+//! tested.
 //!
-//! As on a real disk, space is taken by a page that was allocated or written, not by a length; what is set aside can
-//! always be written again; and it is given back when the last handle on an unlinked file goes.
+//! As on a real disk, space is used by pages that were allocated or written, not by a file's
+//! length. Preallocated pages can always be written again. The space of an unlinked file is freed
+//! when its last handle is dropped.
 
 use std::io;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::PAGE;
 
-/// The disk: a limit and what is used of it, in bytes.
+/// The disk: its limit and its usage, in bytes.
 #[derive(Debug)]
 pub(super) struct Space {
     limit: u64,
@@ -36,7 +38,7 @@ impl Space {
     }
 }
 
-/// The pages that one file takes; gives them back when dropped.
+/// The pages that one file uses; frees them when dropped.
 #[derive(Debug)]
 pub(super) struct Pages {
     space: Arc<Space>,
@@ -48,7 +50,7 @@ impl Pages {
         Pages { space, taken: Vec::new() }
     }
 
-    /// Takes every page of `[offset, end)`, or none of them.
+    /// Allocates every page of `[offset, end)`, or none of them.
     pub(super) fn allocate(&mut self, offset: u64, end: u64) -> io::Result<()> {
         let missing = pages(offset, end).filter(|page| !self.has(*page)).count() as u64;
         if !self.space.take(missing * PAGE) {
@@ -58,8 +60,8 @@ impl Pages {
         Ok(())
     }
 
-    /// Takes the pages of `[offset, end)` from the front as far as there is space. Gives the end of what can be written, and
-    /// the error if that is not all.
+    /// Allocates the pages of `[offset, end)` from the front as far as there is space. Returns the
+    /// end of the part that can be written, and an error if this is not the whole range.
     pub(super) fn write(&mut self, offset: u64, end: u64) -> (u64, io::Result<()>) {
         for page in pages(offset, end) {
             if self.has(page) {
@@ -73,7 +75,7 @@ impl Pages {
         (end, Ok(()))
     }
 
-    /// Gives back every page that begins at or after `len`.
+    /// Frees every page that begins at or after `len`.
     pub(super) fn truncate(&mut self, len: u64) {
         let keep = len.div_ceil(PAGE);
         let before = self.count();

@@ -1,11 +1,13 @@
-//! [`Words`]: shared memory that holds nothing but atomic words.
+//! [`Words`]: shared memory that consists of atomic words only.
 //!
-//! Marks, the hash index and `control` change under the eyes of other threads and processes. They are reached only
-//! through this type: every access is an atomic operation on an aligned `u64`, so no `&` or `&mut` to plain data ever
-//! covers bytes that someone else may store to, and every store passes one door where a [`StoreHook`] can see it.
+//! Marks, the hash index and `control` are changed concurrently by other threads and processes.
+//! They are accessed only through this type: every access is an atomic operation on an aligned
+//! `u64`, so no `&` or `&mut` to plain data ever covers bytes that another thread or process may
+//! store to, and a [`StoreHook`] can observe every store.
 //!
-//! It relies on its keeper (a map or an allocation) to stay where it is while any clone lives. What a word means, and
-//! whether an index read from the disk is sane, is the caller's business: an index out of bounds panics.
+//! This module relies on its keeper (a map or an allocation) to stay in place while any clone
+//! lives. The caller interprets the words, and checks that an index read from the disk is in
+//! bounds: an index out of bounds panics.
 
 use std::any::Any;
 use std::fmt;
@@ -18,15 +20,17 @@ use super::real::RealMap;
 use crate::guard::removable;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Sees every store made through a [`Words`] it was put on: how a simulated disk learns of what maps wrote.
+/// Observes every store made through a [`Words`] that it is attached to. A simulated disk records
+/// writes through maps with it.
 pub trait StoreHook: Send + Sync {
-    /// A word of file `file` at `byte_offset` changed from `old` to `new`. Called after the store took effect, by the
-    /// thread that made it; stores of several threads to one word may be told in another order than they happened.
+    /// Reports that a word of file `file` at `byte_offset` changed from `old` to `new`. Called
+    /// after the store took effect, by the thread that made it. Concurrent stores to one word may
+    /// be reported in a different order than they happened.
     fn stored(&self, file: u64, byte_offset: u64, old: u64, new: u64);
 }
 
-/// A shared writable run of atomic words: a map of a file, or memory of this process. Clones are handles on the same
-/// words and keep them alive.
+/// A shared writable run of atomic words: a map of a file, or memory of this process. Clones are
+/// handles on the same words and keep them alive.
 ///
 /// Every method that takes an index panics if it is not below [`len`](Words::len), as a slice does.
 ///
@@ -45,33 +49,34 @@ pub struct Words {
     start: NonNull<AtomicU64>,
     len: usize,
     hook: Option<Arc<Hooked>>,
-    /// What syncs them; nothing for words that outlive nobody.
+    /// Syncs the words; `None` for words that need no syncing because they exist only in memory.
     syncer: Option<Arc<dyn Syncer>>,
     /// Whether a store may need space on the disk.
     takes_space: bool,
     _keeper: Arc<dyn Any + Send + Sync>,
 }
 
-/// A hook, and where in which file the words lie.
+/// A hook, with the file and the offset in it at which the words are stored.
 struct Hooked {
     hook: Arc<dyn StoreHook>,
     file: u64,
     offset: u64,
 }
 
-// SAFETY: the only thing reached through `start` is `AtomicU64`, which is `Send` and `Sync`, and the keeper, which is
-// both as well, keeps it in place.
+// SAFETY: only `AtomicU64`s, which are `Send` and `Sync`, are accessed through `start`. The keeper,
+// which is also both, keeps them in place.
 unsafe impl Send for Words {}
 // SAFETY: as above.
 unsafe impl Sync for Words {}
 
 impl Words {
-    /// Words at `start`, alive as long as `keeper`.
+    /// Creates a handle on the `len` words at `start`, which live as long as `keeper`.
     ///
     /// # Safety
     ///
-    /// `start` is aligned and valid for reads and writes of `len` words as long as `keeper` (or a clone of the `Arc`)
-    /// lives, and until then no reference to these bytes is made except as [`AtomicU64`]s.
+    /// `start` is aligned and valid for reads and writes of `len` words as long as `keeper` (or a
+    /// clone of the `Arc`) lives, and until then references to these bytes are made only as
+    /// [`AtomicU64`]s.
     pub(super) unsafe fn from_raw(
         start: NonNull<AtomicU64>,
         len: usize,
@@ -82,22 +87,24 @@ impl Words {
         Words { start, len, hook: None, syncer: None, takes_space: false, _keeper: keeper }
     }
 
-    /// All of a shared, writable map. A length that is not a multiple of 8 loses its last bytes. `takes_space`: stores may
-    /// need space on the disk, so that [`make_writable`](Words::make_writable) has something to do.
+    /// Creates a handle on all words of a shared, writable map. If its length is not a multiple of
+    /// 8, the last bytes are left out. `takes_space` states whether stores may need space on the
+    /// disk, so that [`make_writable`](Words::make_writable) has an effect.
     pub(super) fn from_map(map: RealMap, takes_space: bool) -> Words {
         let start =
             NonNull::new(map.map().as_mut_ptr()).expect("a map is not at address zero").cast::<AtomicU64>();
         assert!(start.is_aligned(), "maps begin on a page");
         let len = map.map().len() / size_of::<u64>();
         let keeper = Arc::new(map);
-        // SAFETY: the map is readable and writable, is unmapped only when the keeper is dropped, and was moved in here, so
-        // nobody else has this mapping but the syncer, which looks at none of it; other mappings of the file are at other
-        // addresses.
+        // SAFETY: the map is readable and writable and is unmapped only when the keeper is dropped.
+        // It was moved into this function, so only the keeper and the syncer own this mapping, and
+        // the syncer accesses none of its bytes. Other mappings of the file are at other addresses.
         let words = unsafe { Words::from_raw(start, len, Arc::clone(&keeper) as _) };
         Words { takes_space, ..words }.with_syncer(keeper)
     }
 
-    /// Whether a store through a map may need new space on the disk, as [`Storage::stores_may_take_space`] says.
+    /// Returns whether a store through a map may need new space on the disk, as
+    /// [`Storage::stores_may_take_space`] specifies.
     ///
     /// [`Storage::stores_may_take_space`]: super::Storage::stores_may_take_space
     #[inline]
@@ -105,12 +112,14 @@ impl Words {
         self.takes_space
     }
 
-    /// Sees to it that the pages of words `range` can be stored to: where a store may need new space, takes that space now.
-    /// Elsewhere costs nothing. A snapshot that is taken afterwards undoes it.
+    /// Ensures that the pages of words `range` can be stored to: if a store may need new space,
+    /// allocates that space now. Otherwise costs nothing. A file system snapshot taken afterwards
+    /// undoes it.
     ///
     /// # Errors
     ///
-    /// `StorageFull` if there is no space; without this call the store would be a signal.
+    /// Returns `StorageFull` if there is no space; without this call the store would raise a
+    /// signal.
     #[inline]
     pub fn make_writable(&self, range: std::ops::Range<usize>) -> std::io::Result<()> {
         if self.takes_space { self.populate(range) } else { Ok(()) }
@@ -123,65 +132,70 @@ impl Words {
             return Ok(());
         }
         let page = super::PAGE as usize;
-        // A map begins on a page, so that the page of its first word is the map's.
+        // A map begins on a page boundary, so the page of its first word belongs to the map.
         let before = words.as_ptr().addr() % page;
         let start = words.as_ptr().wrapping_byte_sub(before).cast_mut().cast();
         let len = (before + size_of_val(words)).next_multiple_of(page);
         let populate = || {
-            // SAFETY: the pages lie in this map, which lives as long as `self`, and the call changes no byte of them: it does to
-            // each what a store does before it stores.
+            // SAFETY: the pages are inside this map, which lives as long as `self`, and the call
+            // changes none of their bytes: it prepares each page as a store would, without storing.
             unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxPopulateWrite) }
         };
         match removable!("space.writable", rustix::io::retry_on_intr(populate)) {
-            // Linux before 5.14 has no such call; nothing is promised there (docs/design/full-disk.md).
+            // Linux before 5.14 has no such call; nothing is guaranteed there
+            // (docs/design/full-disk.md).
             Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
             Err(rustix::io::Errno::FAULT) => Err(super::file_system::no_space_for_a_page()),
             Err(errno) => Err(errno.into()),
         }
     }
 
-    /// Zeroed words in this process's memory.
+    /// Creates zeroed words in this process's memory.
     ///
     /// # Panics
     ///
-    /// If there is no memory for them.
+    /// Panics if there is not enough memory.
     pub fn words_in_heap(len_words: usize) -> Words {
         let bytes = len_words.checked_mul(size_of::<u64>()).expect("a length in bytes that fits usize");
         let block = Block::zeroed(bytes).expect("memory for the words");
         let start = block.start();
-        // SAFETY: the block holds `len_words` aligned words, stays where it is until dropped, and hands out atomics only.
+        // SAFETY: the block holds `len_words` aligned words, stays in place until it is dropped,
+        // and exposes atomics only.
         unsafe { Words::from_raw(start, len_words, Arc::new(block)) }
     }
 
-    /// The same words with a hook on every store made through this handle and its clones. `file` and `offset` are what
-    /// the hook is told: the file, and the byte in it where word 0 lies.
+    /// Attaches a hook that observes every store made through this handle and its clones. `file`
+    /// and `offset` are passed on to the hook: the file, and the offset in it at which word 0 is
+    /// stored.
     #[must_use]
     pub fn with_hook(mut self, file: u64, offset: u64, hook: Arc<dyn StoreHook>) -> Words {
         self.hook = Some(Arc::new(Hooked { hook, file, offset }));
         self
     }
 
-    /// The same words, and what [`sync`](Self::sync) calls.
+    /// Attaches the syncer that [`sync`](Self::sync) calls.
     #[must_use]
     pub fn with_syncer(mut self, syncer: Arc<dyn Syncer>) -> Words {
         self.syncer = Some(syncer);
         self
     }
 
-    /// `fdatasync` of the file, as far as it is mapped here: everything stored in these words, through whatever map, and written
-    /// there, is on the disk. Takes no descriptor, and hears of every write-back that failed since the file was opened to be
-    /// mapped. Words of memory are as durable as they get.
+    /// Syncs the mapped part of the file (`fdatasync`). After `Ok`, everything that was stored in
+    /// these words, through any map, and written to that part, is on the disk.
+    ///
+    /// Needs no descriptor, and reports every write-back that failed since the file was opened for
+    /// mapping. Does nothing for words in memory.
     pub fn sync(&self) -> std::io::Result<()> {
         self.syncer.as_ref().map_or(Ok(()), |syncer| syncer.sync())
     }
 
-    /// Number of words.
+    /// Returns the number of words.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns whether the number of words is zero.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -189,8 +203,8 @@ impl Words {
 
     #[inline]
     fn all(&self) -> &[AtomicU64] {
-        // SAFETY: whoever made `self` promised `len` valid, aligned words at `start`, reached only as atomics, for as long as
-        // the keeper lives; `self` holds it.
+        // SAFETY: the code that created `self` promised `len` valid, aligned words at `start`,
+        // accessed only as atomics, for as long as the keeper lives; `self` holds the keeper.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
@@ -201,8 +215,8 @@ impl Words {
         self.all()[i].load(o)
     }
 
-    /// Reads the eight words from `i` on, each by a relaxed load, with one bounds check: one cache line if `i` is a
-    /// multiple of 8, as it must be.
+    /// Reads the eight words starting at `i`, each by a relaxed load, with one bounds check. `i`
+    /// must be a multiple of 8, so that they are one cache line.
     #[inline]
     pub fn line(&self, i: usize) -> [u64; 8] {
         debug_assert_eq!(i % 8, 0, "a line begins at a multiple of 8 words");
@@ -219,8 +233,8 @@ impl Words {
         ]
     }
 
-    /// Asks the processor to fetch the cache line of word `i`. A hint: does nothing for an index out of bounds, nor on
-    /// processors other than x86-64.
+    /// Asks the processor to fetch the cache line of word `i`. Only a hint: does nothing for an
+    /// index out of bounds, or on processors other than x86-64.
     #[inline]
     pub fn prefetch(&self, i: usize) {
         super::prefetch_line(self.start.as_ptr().wrapping_add(i).cast::<u8>());
@@ -234,12 +248,13 @@ impl Words {
         if self.hook.is_none() {
             return word.store(v, o);
         }
-        // The hook must be told what was replaced, and a load of its own could miss a store in between.
+        // The hook must receive the replaced value; a separate load could miss a store in between.
         let old = word.swap(v, o);
         self.tell(i, old, v);
     }
 
-    /// Writes `new` if the word is `current`; gives what was there, `Ok` if it was written.
+    /// Writes `new` if the word is `current`. Returns the previous value, as `Ok` if `new` was
+    /// written.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn compare_exchange(
@@ -255,7 +270,7 @@ impl Words {
         Ok(old)
     }
 
-    /// Adds `v`, wrapping around; gives what was there before.
+    /// Adds `v`, wrapping around. Returns the previous value.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn fetch_add(&self, i: usize, v: u64, o: Ordering) -> u64 {
@@ -264,7 +279,7 @@ impl Words {
         old
     }
 
-    /// Raises the word to at least `v`; gives what was there before.
+    /// Raises the word to at least `v`. Returns the previous value.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn fetch_max(&self, i: usize, v: u64, o: Ordering) -> u64 {
@@ -273,7 +288,7 @@ impl Words {
         old
     }
 
-    /// Sets the bits of `v`; gives what was there before.
+    /// Sets the bits of `v`. Returns the previous value.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn fetch_or(&self, i: usize, v: u64, o: Ordering) -> u64 {
@@ -282,7 +297,7 @@ impl Words {
         old
     }
 
-    /// Keeps only the bits of `v`; gives what was there before.
+    /// Clears all bits except those of `v`. Returns the previous value.
     #[inline]
     #[cfg_attr(loom, track_caller)]
     pub fn fetch_and(&self, i: usize, v: u64, o: Ordering) -> u64 {
@@ -291,7 +306,7 @@ impl Words {
         old
     }
 
-    /// The one door every store passes on its way out.
+    /// Reports a change to the hook, if one is attached. Every store calls this.
     #[inline]
     fn tell(&self, i: usize, old: u64, new: u64) {
         if let Some(hooked) = &self.hook {

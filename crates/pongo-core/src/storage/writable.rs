@@ -1,9 +1,10 @@
-//! [`WritableMap`]: bytes of files, one piece behind the other in one address range, to be filled in place by one
-//! transaction before anyone else sees them. The only writable maps beside [`Words`](super::Words).
+//! [`WritableMap`]: pieces of files, mapped one after the other in one address range, which one
+//! transaction fills in place before the bytes become visible to others. These are the only
+//! writable maps besides [`Words`](super::Words).
 //!
-//! It relies on its maker to have the bytes to itself, and on the files being allocated there (a store into a hole on a full
-//! disk is a signal). It promises that nothing but these bytes is reached through it: the pages at its ends may hold bytes
-//! of others, which it never touches.
+//! Requires: the creator has exclusive use of the bytes, and the files are allocated there (a store
+//! into a hole on a full disk raises a signal). Guarantees: only these bytes are accessed through
+//! the map. The pages at its ends may contain other data, which it never touches.
 
 use std::io;
 use std::ops::Range;
@@ -20,23 +21,26 @@ pub(crate) struct Piece {
     pub(crate) len: u64,
 }
 
-/// See the module. Dropping it unmaps it; what was stored stays in the files.
+/// A writable map; see the module documentation. Dropping it unmaps it; what was stored stays in
+/// the files.
 #[derive(Debug)]
 pub(crate) struct WritableMap {
-    /// Mapped from its first byte to its last, and given to nobody.
+    /// Mapped from its first byte to its last, and not shared with other code.
     range: Reservation,
-    /// The bytes that are the maker's.
+    /// The bytes that belong to the creator.
     own: Range<usize>,
     in_files: bool,
 }
 
 impl WritableMap {
-    /// Maps the pieces one behind the other; of all their bytes `own` is what can be reached. `None` if they are not files
-    /// of the operating system. Of many files few are open at a time.
+    /// Maps the pieces one after the other and makes the bytes `own` of the result accessible.
+    /// Returns `None` if the pieces are not in files of the operating system. Opens one file at a
+    /// time.
     ///
     /// # Safety
-    /// As long as the map lives, nobody reads or writes these bytes of the files in another way but the kernel: no reference
-    /// to them is made through another map, and the files are not truncated.
+    /// As long as the map lives, only the kernel accesses these bytes of the files in another way:
+    /// they are not read or written through the files, no reference to them is made through another
+    /// map, and the files are not truncated.
     pub(crate) unsafe fn over(
         storage: &dyn Storage,
         pieces: &[Piece],
@@ -46,7 +50,7 @@ impl WritableMap {
         let mut range = None;
         let mut at = 0;
         for piece in pieces {
-            // What is stored through the map is written as well.
+            // Stores through the map also count as writes to the file.
             let file = piece.file.file_to_write(storage)?;
             let RawFile::Real(fd) = file.raw() else { return Ok(None) };
             let range = match &range {
@@ -60,8 +64,8 @@ impl WritableMap {
         Ok(range.map(|range| Self { range, own, in_files: true }))
     }
 
-    /// The same face over zeroed memory that belongs to no file: for storages whose files are not the operating system's.
-    /// It covers as many pages as `own` needs.
+    /// Creates a map of zeroed memory that belongs to no file, for storages whose files are not in
+    /// the operating system. It has as many pages as are needed for `own`.
     pub(crate) fn in_memory(own: Range<usize>) -> io::Result<Self> {
         let len = check_own(&own, (own.end as u64).next_multiple_of(PAGE))?;
         let range = if cfg!(miri) { Reservation::in_heap(len) } else { Reservation::in_kernel(len) }?;
@@ -69,32 +73,33 @@ impl WritableMap {
         Ok(Self { range, own, in_files: false })
     }
 
-    /// Whether what is stored here is stored in files.
+    /// Returns whether the bytes are stored in files.
     pub(crate) fn is_in_files(&self) -> bool {
         self.in_files
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: `own` lies inside the range (`check_own`), so the result does as well.
+        // SAFETY: `own` is inside the range (`check_own`), so the result is as well.
         let start = unsafe { self.range.start().add(self.own.start) };
-        // SAFETY: all of the range is mapped readable for as long as `self` lives, its bytes are initialised as those of any
-        // file or zeroed memory are; nobody else writes to them (`over`'s promise), and who writes through `self` borrows it
-        // mutably.
+        // SAFETY: all of the range is mapped readable for as long as `self` lives, and its bytes
+        // are initialised, as those of any file and of zeroed memory are. No other code writes them
+        // (`over`'s contract), and a write through `self` borrows it mutably.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), self.own.len()) }
     }
 
-    /// The bytes, to be changed.
+    /// Returns the bytes for writing.
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`.
         let start = unsafe { self.range.start().add(self.own.start) };
-        // SAFETY: as in `bytes`; mapped writable as well, and nobody else reaches these bytes: not through the files
-        // (`over`'s promise), not through the range (it is private), not through `self`, which is borrowed mutably.
+        // SAFETY: as in `bytes`. The range is also mapped writable, and these bytes are accessed in
+        // no other way: not through the files (`over`'s contract), not through the range (it is
+        // private), and not through `self`, which is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.own.len()) }
     }
 }
 
-/// The length of a range with `own` in it.
+/// Returns the length of the map. Returns an error unless `own` is inside it.
 fn check_own(own: &Range<usize>, len: u64) -> io::Result<usize> {
     match usize::try_from(len) {
         Ok(len) if own.start <= own.end && own.end <= len => Ok(len),
@@ -123,7 +128,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let storage = RealStorage::open(folder.path()).unwrap();
         let pieces = pieces(&storage);
-        // SAFETY: the files are this test's own, and it reads them when the map is gone.
+        // SAFETY: only this test uses the files, and it reads them after the map was dropped.
         let mut map =
             unsafe { WritableMap::over(&storage, &pieces, 100..2 * PAGE as usize + 9) }.unwrap().unwrap();
         assert!(map.is_in_files());

@@ -1,10 +1,12 @@
-//! Exploring a model: which words loom has to see, and the runs that try all schedules.
+//! Exploration of a model: selection of the words that loom models, and runs over all schedules.
 //!
-//! A store has thousands of words, and loom's effort grows with each one it sees. It needs to see only those that one
-//! thread writes and another reads or writes while the threads of the model run; all others stay plain. Which ones these
-//! are is found, not said: a run notes for each plain word who read and who wrote it, and if a word turns out to be
-//! shared, the model is explored anew with that word among those that loom sees, until there is no more. So no
-//! access that two threads could order in two ways escapes, and a model is set up and looked at afterwards at full speed.
+//! A store has thousands of words, and loom's effort grows with each word that it models. It needs
+//! to model only the words that one thread writes and another reads or writes while the threads of
+//! the model run; all others stay plain. These words are detected automatically: a run records for
+//! each plain word which threads read and wrote it. If a word turns out to be shared, the model is
+//! explored again with that word among the modelled ones, until no more are found. So every access
+//! that two threads could order in two ways is covered, and a model is set up and inspected at full
+//! speed.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -17,24 +19,25 @@ use std::sync::atomic::{self as plain, Ordering};
 use loom::sync::atomic::AtomicU64 as Seen;
 use loom::thread::{JoinHandle, ThreadId};
 
-/// A word of a run of words that is the same in each execution: which run, in the order they were made, and where in it.
+/// A word that is the same in each execution: the number of its run, in order of creation, and the
+/// index in that run.
 type Place = (usize, usize);
 
-/// What is done with a word, or between two accesses.
+/// The kind of an access to a word, or of a fence between two accesses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Access {
-    /// It is read.
+    /// A read.
     Load,
-    /// It is written.
+    /// A write.
     Store,
-    /// Both at once.
+    /// A read-modify-write.
     Change,
-    /// A fence, of no word.
+    /// A fence, not tied to a word.
     Fence,
 }
 
 impl Access {
-    /// What is strongest short of `SeqCst`.
+    /// Returns the strongest ordering below `SeqCst`.
     pub(super) fn strongest(self) -> Ordering {
         match self {
             Access::Load => Ordering::Acquire,
@@ -52,7 +55,7 @@ struct Run {
     word: usize,
 }
 
-/// Who touched a plain word.
+/// The threads that accessed a plain word.
 struct Touched {
     first: ThreadId,
     by_others: bool,
@@ -61,14 +64,14 @@ struct Touched {
 
 #[derive(Default)]
 struct Exploration {
-    /// Words that several threads share, as far as is known.
+    /// Words known to be shared by several threads.
     shared: BTreeSet<Place>,
-    /// Those of them that were not known when this exploration began.
+    /// Shared words that were found in this exploration.
     found: BTreeSet<Place>,
     runs: Vec<Run>,
-    /// What the runs lie in: words are stored to when the model has dropped everything.
+    /// Keepers of the runs' memory: words are stored to after the model has dropped everything.
     kept: Vec<Arc<dyn Any + Send + Sync>>,
-    /// Threads are at work.
+    /// Whether the threads of the model run.
     is_running: bool,
     seen: HashMap<usize, Rc<Seen>>,
     touched: HashMap<usize, Touched>,
@@ -76,31 +79,32 @@ struct Exploration {
 }
 
 thread_local! {
-    /// Loom runs all threads of a model on one thread of the system.
+    /// State of the exploration. Loom runs all threads of a model on one system thread.
     static EXPLORATION: RefCell<Exploration> = RefCell::default();
-    /// Every fence and every ordered access that a model met.
+    /// Every fence and every ordered access that a model executed.
     static MET: RefCell<BTreeSet<Site>> = RefCell::default();
-    /// Models run to see what they need, not to find more.
+    /// Whether models run to test their fences and orderings, not to explore further.
     static TRYING: Cell<bool> = const { Cell::new(false) };
-    /// The one that is left out, or weakened by a step.
+    /// The fence or access that is left out or weakened.
     static WITHOUT: RefCell<Option<Site>> = RefCell::default();
 }
 
-/// A fence, or an access of a word that threads share, in the code.
+/// A fence, or an access of a shared word, in the code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Site {
     /// The file.
     pub file: &'static str,
-    /// The line in it.
+    /// The line in the file.
     pub line: u32,
-    /// The place in the line.
+    /// The column in the line.
     pub column: u32,
-    /// What it is.
+    /// The kind of access.
     pub what: Access,
 }
 
-/// The order that holds at the place in the code that asks: the one it says, but at the one place that is tried without.
-/// There `SeqCst` is weakened to `AcqRel`, any other to none, and a fence is none at all.
+/// Returns the ordering to use at the caller's location: `o`, except at the one site under test.
+/// There `SeqCst` is weakened to `AcqRel`, any other ordering is removed, and a fence is removed as
+/// well.
 #[track_caller]
 pub(super) fn in_force(o: Ordering, what: Access) -> Option<Ordering> {
     if o == Ordering::Relaxed {
@@ -115,8 +119,9 @@ pub(super) fn in_force(o: Ordering, what: Access) -> Option<Ordering> {
     (o == Ordering::SeqCst && what != Access::Fence).then_some(Ordering::AcqRel)
 }
 
-/// Whether a fence stands before loads that are `SeqCst`, and whether one stands behind such stores. One of the two is
-/// enough; to try without it, the other must not be there.
+/// Returns whether to put a fence before `SeqCst` loads, and whether to put one after `SeqCst`
+/// stores. One of the two is sufficient; to test a weaker ordering on one side, the fences on the
+/// other side must be absent.
 pub(super) fn fences_for_all() -> (bool, bool) {
     match WITHOUT.with_borrow(|without| without.map(|site| site.what)) {
         Some(Access::Load) => (true, false),
@@ -125,7 +130,8 @@ pub(super) fn fences_for_all() -> (bool, bool) {
     }
 }
 
-/// Whether orders are tried without as well, which takes minutes: only with a `PONGO_TORTURE` above 1.
+/// Returns whether orderings are weakened too, which takes minutes: only if `PONGO_TORTURE` is
+/// above 1.
 pub fn with_orders() -> bool {
     number("PONGO_TORTURE").is_some_and(|times| times > 1)
 }
@@ -134,12 +140,13 @@ fn number(name: &str) -> Option<usize> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Tries the models once as they are, and then without each fence they met that `which` picks, and with
-/// each order weakened by a step. Gives for each such place the first model that fails without it.
+/// Runs the models once unchanged, and then once without each executed fence that `which` selects
+/// and with each selected ordering weakened by a step. Returns for each such site the first model
+/// that fails.
 ///
 /// # Panics
 ///
-/// If a model fails as it is.
+/// Panics if a model fails unchanged.
 pub fn without_each(
     models: &[(&'static str, fn())],
     which: impl Fn(&Site) -> bool,
@@ -150,7 +157,8 @@ pub fn without_each(
         model();
     }
     let sites: Vec<_> = MET.take().into_iter().filter(|site| which(site)).collect();
-    // A weaker order is tried with half of the fences that stand for `SeqCst`: without a weaker one, each half has to do.
+    // A weakened ordering is tested with half of the fences that emulate `SeqCst`, so first check
+    // that either half is sufficient when nothing is weakened.
     for what in [Access::Load, Access::Store] {
         if sites.iter().any(|site| site.what == what) {
             WITHOUT.set(Some(Site { file: "", line: 0, column: 0, what }));
@@ -186,7 +194,7 @@ pub(super) fn is_running() -> bool {
     with(|exploration| exploration.is_running)
 }
 
-/// Loom's word in the place of the one at this address, if it has to see it.
+/// Returns loom's word for this address, if loom has to model it.
 pub(super) fn modelled(address: usize, access: Access) -> Option<Rc<Seen>> {
     with(|exploration| {
         if !exploration.is_running {
@@ -200,7 +208,7 @@ pub(super) fn modelled(address: usize, access: Access) -> Option<Rc<Seen>> {
     })
 }
 
-/// Makes a run of words known: those that are shared among threads are to be found in such runs.
+/// Registers a run of words. Words that threads share must be in registered runs.
 pub(crate) fn register<T>(start: *const T, count: usize, keeper: Arc<dyn Any + Send + Sync>) {
     let run = Run { start: start.expose_provenance(), bytes: count * size_of::<T>(), word: size_of::<T>() };
     with(|exploration| {
@@ -239,7 +247,7 @@ impl Exploration {
         }
     }
 
-    /// Lets loom see the shared words of a run.
+    /// Adds the shared words of a run to loom's model.
     fn show(&mut self, number: usize) {
         let Run { start, word, bytes } = self.runs[number];
         for &(_, at) in self.shared.range((number, 0)..(number + 1, 0)) {
@@ -253,7 +261,7 @@ impl Exploration {
         }
     }
 
-    /// Before an execution.
+    /// Resets the state before an execution.
     fn forget(&mut self) {
         self.executions += 1;
         self.is_running = false;
@@ -270,7 +278,7 @@ impl Exploration {
         self.is_running = true;
     }
 
-    /// From here on all words are plain again. `last` has the values of those that loom saw.
+    /// Makes all words plain again. `last` has the final values of the words that loom modelled.
     fn end(&mut self, last: &[(usize, u64)]) {
         self.is_running = false;
         for &(address, value) in last {
@@ -285,12 +293,14 @@ impl Exploration {
 }
 
 fn plain_word<'a, T>(address: usize) -> &'a T {
-    // SAFETY: both callers look the address up among the runs that are registered, whose keepers `kept` holds until the runs
-    // are forgotten; the reference ends in the callers' expression. The words are atomics of this width, reached as nothing else.
+    // SAFETY: both callers find the address in a registered run, whose keeper stays in `kept` until
+    // the runs are forgotten; the reference ends within the caller's expression. The words are
+    // atomics of this width and are not accessed as anything else.
     unsafe { &*std::ptr::with_exposed_provenance::<T>(address) }
 }
 
-/// Runs the threads of a model, at most four, and waits for them. Before and behind it all words are plain.
+/// Runs the threads of a model, at most four, and waits for them. Before and after this call all
+/// words are plain.
 pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce() + Send>; N]) {
     with(Exploration::begin);
     let mut bodies = bodies.into_iter();
@@ -308,7 +318,7 @@ pub fn threads<const N: usize>(bodies: [Box<dyn FnOnce() + Send>; N]) {
     with(|exploration| exploration.end(&last));
 }
 
-/// A thread whose stack is large enough for the making of a store. Loom's own are of 32 KiB.
+/// Spawns a thread whose stack is large enough to create a store. Loom's default is 32 KiB.
 fn spawn(body: Box<dyn FnOnce() + Send>) -> JoinHandle<()> {
     const STACK_WORDS: usize = 32 << 10;
     let spawned = loom::thread::Builder::new().stack_size(STACK_WORDS).spawn(body);
@@ -316,28 +326,30 @@ fn spawn(body: Box<dyn FnOnce() + Send>) -> JoinHandle<()> {
 }
 
 fn last_value(word: &Seen) -> u64 {
-    // SAFETY: all other threads were joined, so nothing is stored at the same time. (Loom checks it.)
+    // SAFETY: all other threads were joined, so no store happens concurrently. (Loom checks it.)
     unsafe { word.unsync_load() }
 }
 
-/// How much was tried.
+/// Statistics of an exploration.
 #[derive(Clone, Copy, Debug)]
 pub struct Explored {
-    /// Executions: schedules, and in each the values that loads may give.
+    /// Number of executions: schedules, and in each the values that loads may return.
     pub executions: u64,
-    /// Words that threads share.
+    /// Number of words that threads share.
     pub words: usize,
 }
 
-/// Executions of a model that are tried at most, times `PONGO_TORTURE`. Loom looks at its bound once in 20,000 only.
+/// Maximum number of executions per model, times `PONGO_TORTURE`. Loom checks its bound only once
+/// in 20,000.
 const MOST: usize = 20_000;
 
-/// Tries the executions of `body` (the first [`MOST`] of them, if there are more) in which threads are interrupted at most `preemptions` times. The environment sets
-/// another bound with `LOOM_MAX_PREEMPTIONS`, or one more with a `PONGO_TORTURE` above 1.
+/// Runs the executions of `body` (at most the first [`MOST`]) in which threads are preempted at
+/// most `preemptions` times. `LOOM_MAX_PREEMPTIONS` in the environment sets another bound; a
+/// `PONGO_TORTURE` above 1 raises it by one.
 ///
 /// # Panics
 ///
-/// If an execution does, and says which one it was.
+/// Panics if an execution panics, and prints which one it was.
 pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> Explored {
     let more = usize::from(with_orders() && !TRYING.get());
     let bound = number("LOOM_MAX_PREEMPTIONS").unwrap_or(preemptions + more);
@@ -364,7 +376,7 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
             (std::mem::take(&mut exploration.found), exploration.executions - 1)
         });
         if !found.is_empty() {
-            // A word that loom does not see orders nothing: a failure may be due to that alone.
+            // A word that loom does not model orders nothing, which alone may cause a failure.
             if outcome.is_err() {
                 println!(
                     "{name}: explored anew with {} more words, what failed above does not count",

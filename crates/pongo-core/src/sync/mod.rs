@@ -1,9 +1,11 @@
-//! Atomics: std's, except in a build with `--cfg loom`, where a model checker sees every access.
+//! Atomics: those of `std`, or, in a build with `--cfg loom`, ones whose accesses a model checker
+//! observes.
 //!
-//! What the models are about (`control`, `pins`, the words of a map, the hash index) takes its atomics and
-//! fences from here. In a usual build these are std's own, under another path: the code is the same to the letter. With
-//! `--cfg loom` they are those of `modelled`, and `model` tries the schedules and the old values that the memory model
-//! allows. `docs/LOOM.md` says which models there are and what they found.
+//! The modelled code (`control`, `pins`, the words of a map, the hash index) imports its atomics
+//! and fences from here. In a normal build these are re-exports from `std`, so the code is
+//! identical. With `--cfg loom` they are those of `modelled`, and `model` explores the schedules
+//! and the stale values that the memory model allows. `docs/LOOM.md` lists the models and their
+//! results.
 
 #[cfg(loom)]
 #[allow(unsafe_code, reason = "reads a word of a run that is registered")]

@@ -1,16 +1,18 @@
-//! Atomics that a model sees. Each is a plain atomic in memory, so that a run of zeroed bytes is a run of them here as
-//! well; while the threads of a model run, those that several threads share are loom's in truth (see `explore`).
+//! Atomics that loom can model. Each is a plain atomic in memory, so that zeroed bytes are valid
+//! values here too. While the threads of a model run, loom's atomics replace those that several
+//! threads share (see `explore`).
 //!
-//! Loom treats an access that is `SeqCst` as acquire and release only, and does model fences that are. So such a store is
-//! followed by a fence here, and such a load comes behind one, as compilers do it where a processor has no instruction
-//! for it (they need but one of the two). This is a little more than the language promises, and what processors do.
+//! Loom treats a `SeqCst` access as acquire and release only, but models `SeqCst` fences. So such a
+//! store is followed by a fence here, and such a load is preceded by one, as compilers do for
+//! processors without an instruction for it (they need only one of the two). This is slightly
+//! stronger than what the language and processors guarantee.
 
 use std::fmt;
 use std::sync::atomic::{self as plain, Ordering};
 
 use super::explore::{Access, fences_for_all, in_force, modelled};
 
-/// A fence, seen by loom while threads of a model run.
+/// Executes a fence, modelled by loom while threads of a model run.
 #[track_caller]
 pub fn fence(o: Ordering) {
     if super::explore::is_running()
@@ -20,7 +22,8 @@ pub fn fence(o: Ordering) {
     }
 }
 
-/// The order that loom is told of, and whether a fence stands before the access and one behind it for the rest.
+/// Returns the ordering to pass to loom, and whether a fence is needed before the access and
+/// whether one is needed after it.
 #[track_caller]
 fn told(o: Ordering, what: Access) -> (Ordering, bool, bool) {
     let o = in_force(o, what).unwrap_or(Ordering::Relaxed);
@@ -28,7 +31,7 @@ fn told(o: Ordering, what: Access) -> (Ordering, bool, bool) {
         let (before, behind) = fences_for_all();
         return (what.strongest(), before && what != Access::Store, behind && what != Access::Load);
     }
-    // One that was weakened may not fit the access.
+    // A weakened ordering may not be valid for this kind of access.
     (if o == Ordering::AcqRel { what.strongest() } else { o }, false, false)
 }
 
@@ -40,13 +43,13 @@ fn fence_if(there: bool) {
 
 macro_rules! atomic {
     ($name:ident, $int:ty) => {
-        /// An atomic word that a model sees.
+        /// An atomic word that loom can model.
         #[repr(transparent)]
         #[derive(Default)]
         pub struct $name(plain::$name);
 
         impl $name {
-            /// A word with a value.
+            /// Creates a word with a value.
             pub const fn new(value: $int) -> Self {
                 Self(plain::$name::new(value))
             }
@@ -55,7 +58,7 @@ macro_rules! atomic {
                 std::ptr::from_ref(self).addr()
             }
 
-            /// As std's.
+            /// Loads the value, as in `std`.
             #[track_caller]
             pub fn load(&self, o: Ordering) -> $int {
                 let Some(word) = modelled(self.place(), Access::Load) else { return self.0.load(o) };
@@ -64,7 +67,7 @@ macro_rules! atomic {
                 word.load(o) as $int
             }
 
-            /// As std's.
+            /// Stores a value, as in `std`.
             #[track_caller]
             pub fn store(&self, value: $int, o: Ordering) {
                 let Some(word) = modelled(self.place(), Access::Store) else { return self.0.store(value, o) };
@@ -73,7 +76,7 @@ macro_rules! atomic {
                 fence_if(behind);
             }
 
-            /// As std's.
+            /// Compares and exchanges the value, as in `std`.
             #[track_caller]
             pub fn compare_exchange(
                 &self,
@@ -93,7 +96,7 @@ macro_rules! atomic {
                 done.map(|old| old as $int).map_err(|old| old as $int)
             }
 
-            /// As std's; never fails without a reason.
+            /// Compares and exchanges the value, as in `std`. Never fails spuriously.
             #[track_caller]
             pub fn compare_exchange_weak(
                 &self,
@@ -114,12 +117,12 @@ macro_rules! atomic {
     };
 }
 
-/// Changes that cannot fail.
+/// Implements the read-modify-write operations that cannot fail.
 macro_rules! changes {
     ($name:ident, $int:ty, $($operation:ident)+) => {
         impl $name {
             $(
-                /// As std's.
+                /// Updates the value and returns the previous one, as in `std`.
                 #[track_caller]
                 pub fn $operation(&self, value: $int, o: Ordering) -> $int {
                     let Some(word) = modelled(self.place(), Access::Change) else {
@@ -138,35 +141,36 @@ macro_rules! changes {
 
 atomic!(AtomicU32, u32);
 atomic!(AtomicU64, u64);
-// Not `fetch_add` for the shorter one: loom's word is a long one in each case, and would not wrap around.
+// `AtomicU32` has no `fetch_add`: loom's word always has 64 bits and would not wrap around at 32.
 changes!(AtomicU32, u32, swap fetch_max fetch_min fetch_or fetch_and);
 changes!(AtomicU64, u64, swap fetch_max fetch_min fetch_or fetch_and fetch_add);
 
-/// A value that is set once. Whether it is there is a word that the model sees; the value itself is not read before.
+/// A value that is set once. Whether it is set is a word that loom models; the value is not read
+/// before it is set.
 pub struct OnceLock<T> {
     is_set: AtomicU64,
     value: std::sync::OnceLock<T>,
 }
 
 impl<T> OnceLock<T> {
-    /// Nothing yet.
+    /// Creates an empty cell.
     pub const fn new() -> Self {
         Self { is_set: AtomicU64::new(0), value: std::sync::OnceLock::new() }
     }
 
-    /// The value, if this thread can know of it.
+    /// Returns the value, if the model allows this thread to see it.
     pub fn get(&self) -> Option<&T> {
         if self.is_set.load(Ordering::Acquire) == 0 { None } else { self.value.get() }
     }
 
-    /// Sets it; `Err` if it was set.
+    /// Sets the value. Returns `Err` if it was already set.
     pub fn set(&self, value: T) -> Result<(), T> {
         self.value.set(value)?;
         self.is_set.store(1, Ordering::Release);
         Ok(())
     }
 
-    /// The value, which is made if there is none.
+    /// Returns the value, initialising it if it is not set.
     pub fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         if let Some(value) = self.get() {
             return value;
@@ -183,28 +187,30 @@ impl<T: fmt::Debug> fmt::Debug for OnceLock<T> {
     }
 }
 
-/// Something that is written and read without atomics, and for which others see to the order: a row. There is nothing in
-/// it. Loom panics if two threads reach it and one of them writes, and neither came before the other.
+/// Stands for data that is accessed without atomics, such as a row, and whose accesses other code
+/// must order. Holds nothing. Loom panics if two threads access it, one of them writes, and neither
+/// access happens before the other.
 #[derive(Debug)]
 pub struct Plain(loom::cell::UnsafeCell<()>);
 
-// SAFETY: there is nothing in it, and loom, whose record of accesses it is, runs all threads on one.
+// SAFETY: the cell holds no data, and loom, which records its accesses, runs all threads on one
+// system thread.
 unsafe impl Sync for Plain {}
 
 impl Plain {
-    /// One that nobody wrote yet.
+    /// Creates a cell that was not written yet.
     #[allow(clippy::new_without_default, reason = "made inside a model only")]
     pub fn new() -> Self {
         Self(loom::cell::UnsafeCell::new(()))
     }
 
-    /// It is read.
+    /// Records a read.
     #[track_caller]
     pub fn read(&self) {
         self.0.with(|_| ());
     }
 
-    /// It is written.
+    /// Records a write.
     #[track_caller]
     pub fn write(&self) {
         self.0.with_mut(|_| ());

@@ -1,8 +1,9 @@
-//! `C.zones`: the zones of chunk C, kept so that the next process need not look its rows through.
+//! `C.zones`: the zone maps of chunk C, stored so that the next process does not need to scan its
+//! rows.
 //!
-//! Written only for a chunk whose rows a durable checkpoint covers, and bound to the checksums of its blocks: a file
-//! that does not belong to these very bytes is not believed. It is not synced: what a power cut leaves of it does not
-//! check, and it is made anew.
+//! Written only for a chunk whose rows a durable checkpoint covers, and bound to the checksums of
+//! its blocks: a file that does not belong to exactly these bytes is not trusted. The file is not
+//! synced: if a power cut leaves it incomplete, its checksum does not match and it is rebuilt.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ const MAGIC: [u8; 8] = *b"PONGOZON";
 const VERSION: u64 = 1;
 const HEAD: usize = 8 + 8 + 16 + 8 + 8 + 16 + 8 * 5;
 
-/// What a zones file must be about to be believed.
+/// The properties that a zones file must match to be trusted.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
     pub(super) plan: &'a Arc<Plan>,
@@ -25,7 +26,7 @@ pub(super) struct Subject<'a> {
     pub(super) chunk: ChunkId,
     /// The first row that begins in the chunk.
     pub(super) first: RowId,
-    /// How many begin in it.
+    /// The number of rows that begin in the chunk.
     pub(super) rows: u64,
     /// The checksum of the checksums of the blocks that these rows touch.
     pub(super) sums: u64,
@@ -54,15 +55,16 @@ impl Subject<'_> {
     }
 }
 
-/// Writes the file under a temporary name and renames it. Whether it worked is of no consequence, so an error is not told:
-/// the next process looks the rows through again.
+/// Writes the file under a temporary name and renames it. Errors are ignored: without the file, the
+/// next process scans the rows again.
 pub(super) fn save(storage: &dyn Storage, path: &str, subject: &Subject<'_>, zones: &Zones) {
     let mut bytes = subject.head();
     bytes.extend_from_slice(&zones.entries);
     let sum = checksum(&bytes);
     bytes.put_u64(sum);
     let temporary = format!("{path}.new");
-    // One that is there belongs to another process that is at it, or to one that died and is swept by recovery.
+    // An existing file belongs to another process that is writing it, or to one that was killed;
+    // recovery removes the latter.
     let Ok(file) = storage.create(&temporary) else { return };
     let written = file.write_at(&bytes, 0).and_then(|()| storage.rename(&temporary, path));
     if written.is_err() {
@@ -70,7 +72,7 @@ pub(super) fn save(storage: &dyn Storage, path: &str, subject: &Subject<'_>, zon
     }
 }
 
-/// Reads the file, if it is there and right in every byte.
+/// Reads the file, if it exists and every byte is valid.
 pub(super) fn load(storage: &dyn Storage, path: &str, subject: &Subject<'_>) -> Option<Zones> {
     let file = storage.open(path).ok()?;
     let entries = (subject.zones() + 1) * subject.plan.stride;

@@ -1,4 +1,4 @@
-//! The zones of a chunk as a view needs them: from memory, from the file, or from the rows.
+//! Access to the zones of a chunk from a view: from memory, from the file, or from the rows.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,22 +8,24 @@ use crate::error::Fault;
 use crate::ids::RowId;
 use crate::table::{ChunkRows, TableView};
 
-/// What a process knows of one chunk's zones, shared by all views.
+/// The zones of one chunk that a process has in memory, shared by all views.
 #[derive(Debug, Default)]
 pub(crate) struct ZoneSlot(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
     zones: Option<Arc<Zones>>,
-    /// Whether the file was looked for, or written, by this process.
+    /// Whether this process has searched for the file or written it.
     filed: bool,
 }
 
 impl TableView {
-    /// The zones of a chunk; `None` if none is complete, or if its rows cannot be read: whoever reads them hears why.
+    /// Returns the zones of a chunk; `None` if none is complete, or if its rows cannot be read. A
+    /// reader of the rows gets the error.
     ///
-    /// The first call for a chunk reads the zones' file, or looks the chunk's rows through, some nanoseconds a field, and
-    /// writes the file if a checkpoint covers them. Later ones take a lock and look through what came since.
+    /// The first call for a chunk reads the zones' file, or scans the chunk's rows, which costs
+    /// some nanoseconds per field, and writes the file if a checkpoint covers them. Later calls
+    /// take a lock and scan the rows that were added since.
     #[must_use]
     pub fn zones(&self, chunk: &ChunkRows) -> Option<Arc<Zones>> {
         let plan = self.core().zone_plan();
@@ -63,7 +65,8 @@ impl TableView {
         known.zones.clone().filter(|zones| !zones.is_empty())
     }
 
-    /// What the file of this chunk's zones has to be about; `None` if there is to be none.
+    /// Returns the properties that the file of this chunk's zones must have; `None` if there must
+    /// be no file.
     fn subject(&self, chunk: &ChunkRows) -> Option<Subject<'_>> {
         if !chunk.durable {
             return None;
@@ -80,7 +83,7 @@ impl TableView {
         })
     }
 
-    /// Adds zones up to row `end`, where one ends.
+    /// Adds zones up to row `end`, which must be the end of a zone.
     fn look_through(&self, zones: &mut Zones, end: RowId) -> Result<(), Fault> {
         while zones.rows().end < end {
             let start = zones.rows().end;
@@ -91,8 +94,9 @@ impl TableView {
         Ok(())
     }
 
-    /// Makes the zones of all chunks that have none yet, and their files where a checkpoint covers the rows. Gives how
-    /// many chunks have all their zones. Costs what the first filter would.
+    /// Creates the zones of all chunks that have none yet, and their files where a checkpoint
+    /// covers the rows. Returns the number of chunks that have all their zones. Costs as much as
+    /// the first filter.
     pub fn seal_zones(&self) -> usize {
         let is_done =
             |chunk: &ChunkRows| self.zones(chunk).is_some_and(|zones| zones.rows().end >= chunk.rows.end);

@@ -1,18 +1,21 @@
-//! Zone maps: of the rows that begin in a chunk, the least and the greatest value of each field, for *zones* of about
-//! 64 KiB and for all together. A scan that looks for other values passes over them.
+//! Zone maps: the minimum and maximum of each field over the rows that begin in a chunk, for
+//! *zones* of about 64 KiB and for all rows of the chunk together. A scan for other values skips
+//! the zone.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | `scalar` | how bytes of a field are ordered; looking the rows of a zone through |
-//! | `file` | `C.zones`: written, read back and doubted |
-//! | `find` | the zones of a chunk in a view: from memory, the file or the rows |
-//! | here | which fields have a place (`Plan`), and what is known of them ([`Zones`], [`Zone`], [`Facts`]) |
+//! | `scalar` | the order of a field's bytes; computes the minimum and maximum of a zone |
+//! | `file` | `C.zones`: writes the zone maps, reads them and validates them |
+//! | `find` | returns the zones of a chunk in a view: from memory, the file or the rows |
+//! | here | the fields with an entry (`Plan`), and their data ([`Zones`], [`Zone`], [`Facts`]) |
 //!
-//! Relied on: published rows never change. Dead rows count as well: that makes a zone say "perhaps" where it could say
-//! "none", never the other way round. So zones hold for every snapshot, whatever died since.
+//! Relies on published rows never changing. Deleted rows are included: a zone can then report that
+//! some rows may match although none does, but never the reverse. Zones are therefore valid for
+//! every snapshot, whichever rows were deleted since.
 //!
-//! A zone is a fixed number of rows, by number in the chunk. Zones that are complete are known, also of a chunk that is
-//! still being filled. At most about 1/100 of the rows' bytes.
+//! A zone is a fixed number of rows, aligned by row number in the chunk. Complete zones are
+//! available even while the chunk is still being filled. Zone maps take at most about 1/100 of the
+//! rows' bytes.
 
 mod file;
 mod find;
@@ -30,41 +33,41 @@ use crate::ids::RowId;
 use crate::schema::{StoredKind, StoredSchema};
 use crate::space::BLOCK;
 
-/// Some row has a value.
+/// Flag: some row has a value.
 const PRESENT: u8 = 1;
-/// Some row's `Maybe` has none.
+/// Flag: the `Maybe` of some row has no value.
 const ABSENT: u8 = 2;
-/// Some value is not a number.
+/// Flag: some value is NaN.
 const NAN: u8 = 4;
-/// The bounds hold: some value is there and is no NaN. NaN comes after them in the order, but would widen them to no use, and
-/// has a flag.
+/// Flag: the bounds are valid, since some value is present and not NaN. NaN comes last in the
+/// order; it has its own flag because it would make the bounds useless.
 const BOUNDED: u8 = 8;
 
-/// Rows have at least this many times the bytes of what is kept of them, where a chunk has enough rows.
+/// Minimum ratio of the rows' bytes to the bytes of their zone maps, for chunks with enough rows.
 const SHARE: usize = 100;
-/// Fields beyond these have no bounds.
+/// Maximum number of fields with bounds.
 const MOST_PLACES: usize = 256;
 
-/// One field in a zone map.
+/// The place of one field in a zone map.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Place {
     /// The field's offset in the row.
     field: usize,
     /// The first byte of the tag, if the field is a `Maybe`.
     tag: Option<usize>,
-    /// Where the value lies in the row.
+    /// The offset of the value in the row.
     value: usize,
     scalar: Scalar,
-    /// Where its flags, least and greatest value lie in an entry.
+    /// The offset of the flags, minimum and maximum in an entry.
     at: usize,
 }
 
-/// Which fields of a table have bounds, and how many rows make a zone.
+/// The fields of a table that have bounds, and the number of rows per zone.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// By the field's offset.
+    /// Ordered by the field's offset.
     places: Vec<Place>,
-    /// Bytes of an entry: what is known of one zone.
+    /// Size in bytes of an entry, which holds the statistics of one zone.
     stride: usize,
     zone_rows: u64,
     row_size: usize,
@@ -103,7 +106,7 @@ impl Plan {
         self.places.get(index)
     }
 
-    /// What is known of these rows, behind what `entries` has.
+    /// Computes the statistics of these rows and appends them to `entries` as a new entry.
     fn gather(&self, rows: &[u8], entries: &mut Vec<u8>) {
         let start = entries.len();
         entries.resize(start + self.stride, 0);
@@ -114,7 +117,7 @@ impl Plan {
         }
     }
 
-    /// Widens the entry at the front by one of the others.
+    /// Merges the entry `zone` into the entry `whole`.
     fn widen(&self, whole: &mut [u8], zone: &[u8]) {
         for place in &self.places {
             let facts = place.facts(zone);
@@ -132,7 +135,7 @@ impl Plan {
         }
     }
 
-    /// Whether an entry could have been made by this plan from rows.
+    /// Returns whether this plan could have produced this entry from some rows.
     fn is_sound(&self, entry: &[u8]) -> bool {
         self.places.iter().all(|place| {
             let facts = place.facts(entry);
@@ -172,16 +175,16 @@ impl Place {
     }
 }
 
-/// What is known of the zones of one chunk.
+/// The zone maps of one chunk.
 #[derive(Clone)]
 pub struct Zones {
     plan: Arc<Plan>,
     /// The first row that begins in the chunk.
     first: RowId,
-    /// How many rows from there on are in these zones: all that begin in the chunk, or those of the first so many
-    /// zones.
+    /// Number of rows in these zones, counted from `first`: all rows that begin in the chunk, or
+    /// those of a prefix of its zones.
     rows: u64,
-    /// Entries: all rows together, then zone by zone.
+    /// The entries: the one of all rows together, then one per zone.
     entries: Vec<u8>,
 }
 
@@ -190,31 +193,31 @@ impl Zones {
         Self { plan: Arc::clone(plan), first, rows: 0, entries: vec![0; plan.stride] }
     }
 
-    /// The rows that are in these zones. A chunk that is being filled has more.
+    /// Returns the rows that these zones cover. A chunk that is being filled has more rows.
     #[must_use]
     pub fn rows(&self) -> Range<RowId> {
         self.first..RowId(self.first.0 + self.rows)
     }
 
-    /// How many zones there are.
+    /// Returns the number of zones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.div_ceil(self.plan.zone_rows) as usize
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no zones.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// All rows together.
+    /// Returns the statistics of all rows together.
     #[must_use]
     pub fn whole(&self) -> Zone<'_> {
         self.entry(0, self.rows())
     }
 
-    /// Each zone in turn.
+    /// Iterates over the zones in order.
     pub fn iter(&self) -> impl Iterator<Item = Zone<'_>> {
         (0..self.len()).map(|index| {
             let first = self.first.0 + index as u64 * self.plan.zone_rows;
@@ -228,7 +231,7 @@ impl Zones {
         Zone { plan: &self.plan, entry: &self.entries[index * stride..(index + 1) * stride], rows }
     }
 
-    /// Adds a zone of these rows, which follow those that are there.
+    /// Adds a zone of these rows, which follow the rows that are already covered.
     fn push(&mut self, rows: &[u8]) {
         let plan = Arc::clone(&self.plan);
         let start = self.entries.len();
@@ -245,7 +248,7 @@ impl core::fmt::Debug for Zones {
     }
 }
 
-/// What is known of the rows of one zone, or of all zones of a chunk together.
+/// The statistics of the rows of one zone, or of all zones of a chunk together.
 #[derive(Clone, Debug)]
 pub struct Zone<'z> {
     plan: &'z Plan,
@@ -254,30 +257,31 @@ pub struct Zone<'z> {
 }
 
 impl<'z> Zone<'z> {
-    /// Which rows it is about, dead ones included.
+    /// Returns the rows of the zone, including deleted ones.
     #[must_use]
     pub fn rows(&self) -> Range<RowId> {
         self.rows.clone()
     }
 
-    /// What is known of the field that begins so many bytes behind the row's start; `None`: nothing.
+    /// Returns the statistics of the field at this byte offset in the row; `None` if there are
+    /// none.
     #[must_use]
     pub fn facts(&self, field: usize) -> Option<Facts<'z>> {
         Some(self.plan.place(field)?.facts(self.entry))
     }
 
-    /// The least and the greatest value of a field, as they lie in a row. Values in a `Maybe` that are missing, and floats
-    /// that are not numbers, are left out. `None` if nothing is known or there is no value.
+    /// Returns the minimum and maximum of a field, in the representation of a row. Absent values of
+    /// a `Maybe` and NaN are excluded. Returns `None` if there are no statistics or no values.
     ///
-    /// Integers, floats ([`order`](crate::order)), `bool`, `Timestamp` and enums (by their integer) are ordered as numbers;
-    /// `FixedStr`, `Uuid` and arrays of bytes by their bytes.
+    /// Integers, floats ([`order`](crate::order)), `bool`, `Timestamp` and enums (by their integer)
+    /// are ordered as numbers; `FixedStr`, `Uuid` and byte arrays by their bytes.
     #[must_use]
     pub fn bounds(&self, field: usize) -> Option<(&'z [u8], &'z [u8])> {
         self.facts(field)?.bounds()
     }
 }
 
-/// What is known of one field in a zone.
+/// The statistics of one field in a zone.
 #[derive(Clone, Copy, Debug)]
 pub struct Facts<'z> {
     scalar: Scalar,
@@ -287,42 +291,43 @@ pub struct Facts<'z> {
 }
 
 impl<'z> Facts<'z> {
-    /// See [`Zone::bounds`].
+    /// Returns the minimum and maximum; see [`Zone::bounds`].
     #[must_use]
     pub fn bounds(&self) -> Option<(&'z [u8], &'z [u8])> {
         (self.flags & BOUNDED != 0 && self.scalar != Scalar::Unordered).then_some((self.min, self.max))
     }
 
-    /// Whether some row has a value.
+    /// Returns whether some row has a value.
     #[must_use]
     pub fn some_present(&self) -> bool {
         self.flags & PRESENT != 0
     }
 
-    /// Whether some row has none.
+    /// Returns whether some row has no value.
     #[must_use]
     pub fn some_absent(&self) -> bool {
         self.flags & ABSENT != 0
     }
 
-    /// Whether some value is not a number.
+    /// Returns whether some value is NaN.
     #[must_use]
     pub fn some_nan(&self) -> bool {
         self.flags & NAN != 0
     }
 
-    /// A NaN as it would lie in a row, if some row has one: which one does not matter, since all are equal.
+    /// Returns a NaN in the representation of a row, if some row has one. Which NaN it is does not
+    /// matter, since all of them are equal.
     #[must_use]
     pub fn nan(&self) -> Option<&'static [u8]> {
         self.scalar.nan().filter(|_| self.some_nan())
     }
 
-    /// How two values compare, as they would lie in a row.
+    /// Compares two values in the representation of a row.
     pub(crate) fn compare(&self, a: &[u8], b: &[u8]) -> Ordering {
         self.scalar.compare(a, b)
     }
 
-    /// Whether there are bounds for values of so many bytes, where there are values.
+    /// Returns whether values of `width` bytes have bounds (in zones in which values are present).
     #[must_use]
     pub fn is_about(&self, width: usize) -> bool {
         self.scalar != Scalar::Unordered && self.scalar.width() == width

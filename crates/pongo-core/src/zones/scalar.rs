@@ -1,4 +1,4 @@
-//! The orders in which a field's bytes can be compared: what a zone map keeps the least and the greatest of.
+//! The order of a field's bytes, by which a zone map determines the minimum and maximum.
 
 use core::cmp::Ordering;
 
@@ -6,10 +6,10 @@ use super::{ABSENT, BOUNDED, NAN, PRESENT};
 use crate::order::TotalOrder;
 use crate::schema::{Kind, PlainKind, StoredKind};
 
-/// Strings and arrays of bytes that are longer get no bounds.
+/// Maximum length of strings and byte arrays with bounds.
 const LONGEST: usize = 64;
 
-/// How a field's bytes are ordered.
+/// The order of a field's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Scalar {
     U8,
@@ -24,32 +24,32 @@ pub(crate) enum Scalar {
     I128,
     F32,
     F64,
-    /// By the bytes from the first on.
+    /// Lexicographic order of this many bytes.
     Bytes(usize),
-    /// Not at all: only whether there is a value is known.
+    /// No order: only the presence of values is recorded.
     Unordered,
 }
 
-/// The rows of one zone, one behind the other, and where in each the value lies.
+/// The adjacent rows of one zone, and the position of the value in each.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'r> {
     pub(super) rows: &'r [u8],
-    /// Bytes of a row.
+    /// The size of a row in bytes.
     pub(super) size: usize,
-    /// Where in a row the value begins.
+    /// The offset of the value in a row.
     pub(super) at: usize,
-    /// Where the first byte of its `Maybe`'s tag lies.
+    /// The offset of the first byte of its `Maybe`'s tag.
     pub(super) tag: Option<usize>,
 }
 
 impl<'r> Values<'r> {
-    /// The values that are there.
+    /// Iterates over the values that are present.
     fn iter(self, width: usize) -> impl Iterator<Item = &'r [u8]> {
         let there = move |row: &&[u8]| self.tag.is_none_or(|tag| row[tag] != 0);
         self.rows.chunks_exact(self.size).filter(there).map(move |row| &row[self.at..self.at + width])
     }
 
-    /// Whether values are there, and whether some are missing.
+    /// Returns flags that tell whether values are present and whether some are absent.
     fn presence(self) -> u8 {
         let Some(tag) = self.tag else { return PRESENT };
         self.rows
@@ -58,9 +58,9 @@ impl<'r> Values<'r> {
     }
 }
 
-/// A number that lies in a row.
+/// A number in a row.
 trait Number: Copy + PartialOrd {
-    /// Its bytes, all of them, as a number.
+    /// Reads a number from exactly its bytes.
     fn read(bytes: &[u8]) -> Self;
     fn write(self, to: &mut [u8]);
     fn compare(self, other: Self) -> Ordering;
@@ -99,7 +99,7 @@ fn compare_integers<N: Ord>(a: N, b: N) -> Ordering {
     a.cmp(&b)
 }
 
-/// The least and the greatest; flags. NaN is no bound.
+/// Writes the minimum and maximum; returns the flags. NaN is excluded from the bounds.
 fn numbers<N: Number>(values: Values<'_>, min: &mut [u8], max: &mut [u8]) -> u8 {
     let mut flags = 0;
     let mut bounds: Option<(N, N)> = None;
@@ -156,7 +156,7 @@ macro_rules! each_number {
 }
 
 impl Scalar {
-    /// The order of a kind of field; `None`: there is none.
+    /// Returns the order of a kind of field; `None` if it has none.
     pub(crate) fn of(kind: &StoredKind) -> Option<Self> {
         match kind {
             StoredKind::Plain(plain) => Self::of_plain(*plain),
@@ -189,7 +189,7 @@ impl Scalar {
         })
     }
 
-    /// Bytes of a value.
+    /// Returns the size of a value in bytes.
     pub(crate) fn width(self) -> usize {
         fn width<N>() -> usize {
             size_of::<N>()
@@ -197,12 +197,12 @@ impl Scalar {
         each_number!(self, width(), Self::Bytes(len) => len, Self::Unordered => 0,)
     }
 
-    /// The order of two values of this width. Without an order all are equal.
+    /// Compares two values of this width. Without an order all values are equal.
     pub(crate) fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
         each_number!(self, compared(a, b), Self::Bytes(_) => a.cmp(b), Self::Unordered => Ordering::Equal,)
     }
 
-    /// NaN, if there are such values.
+    /// Returns NaN if the type has it.
     pub(crate) fn nan(self) -> Option<&'static [u8]> {
         const NAN_32: [u8; 4] = <f32 as TotalOrder>::NAN.to_le_bytes();
         const NAN_64: [u8; 8] = <f64 as TotalOrder>::NAN.to_le_bytes();
@@ -213,7 +213,8 @@ impl Scalar {
         }
     }
 
-    /// Looks all values of a zone through. Gives the flags, and the bounds if those say so.
+    /// Computes the flags of a zone from its values, and the bounds if the flags say that they are
+    /// valid.
     pub(super) fn gather(self, values: Values<'_>, min: &mut [u8], max: &mut [u8]) -> u8 {
         let bounds = each_number!(
             self,

@@ -1,6 +1,6 @@
-//! Rows and heap bytes that a journal entry stores only by reference (cites): their checksums are computed as
-//! the bytes are written and compared when the entry is replayed; afterwards they are the checksums of the
-//! blocks. Damage to the bytes is an error and never yields another value.
+//! Rows and heap bytes that a journal entry stores only by reference (cites): their checksums are
+//! computed as the bytes are written and compared when the entry is replayed; afterwards they are
+//! the checksums of the blocks. Damage to the bytes is an error and never yields another value.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -23,7 +23,8 @@ const SIZE: usize = 24;
 /// Length of a chunk file's header; the rows follow it.
 const HEADER: u64 = 4096;
 
-/// Returns the chunk files of a folder in order, each with the offset of its first byte in the space.
+/// Returns the chunk files of a folder in order, each with the offset of its first byte in the
+/// space.
 fn chunks(storage: &dyn Storage, dir: &str) -> Vec<(String, u64)> {
     let mut start = 0;
     (0..)
@@ -58,9 +59,9 @@ fn unreadable(engine: &Arc<Engine>, table: &str, count: u64) -> usize {
     (0..count).filter(|&key| read(key).is_err()).count()
 }
 
-/// Returns a store whose process was killed. After its checkpoint it has rows and heap bytes in entries that
-/// store them inline and by reference and that share blocks. Also returns the number of rows, the number of
-/// those before the checkpoint, and the content of the heap item.
+/// Returns a store whose process was killed. After its checkpoint it has rows and heap bytes in
+/// entries that store them inline and by reference and that share blocks. Also returns the number
+/// of rows, the number of those before the checkpoint, and the content of the heap item.
 fn killed() -> (Disk, u64, u64, Vec<u8>) {
     let disk = Disk::new();
     let engine = open(&disk.process());
@@ -81,8 +82,8 @@ fn killed() -> (Disk, u64, u64, Vec<u8>) {
     (disk, 12_010, 1500, content)
 }
 
-/// Damages 2,000 random bytes. Damage to rows that the last checkpoint covers may be found later, when the
-/// rows are read.
+/// Damages 2,000 random bytes. Damage to rows that the last checkpoint covers may be found later,
+/// when the rows are read.
 #[test]
 fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
     let (disk, rows, before, content) = killed();
@@ -102,8 +103,8 @@ fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
             }
             Err(other) => panic!("byte {byte} of {dir}: {other}"),
             Ok(engine) => {
-                // Either an entry stores the row inline and so rewrote it, or the row is in a block that the
-                // checkpoint covers completely.
+                // Either an entry stores the row inline and so rewrote it, or the row is in a block
+                // that the checkpoint covers completely.
                 let row = byte / SIZE as u64;
                 let carried = (1500..1510).contains(&row) || (12_000..12_002).contains(&row);
                 assert!(dir == "tables/table" && (row < before || carried), "byte {byte} of {dir}");
@@ -119,16 +120,16 @@ fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
     assert!(snapshot.read_heap(HeapAddr(0), content.len() as u32, hash).unwrap() == content);
 }
 
-/// Restores the folders of rows and of the heap from before the journal entries that refer to them: with all
-/// chunks present, but zeros instead of the rows.
+/// Restores the folders of rows and of the heap from before the journal entries that refer to them:
+/// with all chunks present, but zeros instead of the rows.
 #[test]
 fn older_rows_beside_a_newer_journal_are_corruption() {
     for dir in ["tables/table", "heap"] {
         let disk = Disk::new();
         let process = disk.process();
         let engine = open(&process);
-        // Reserves space for the later rows, so that replay finds the referenced range complete except for
-        // its content.
+        // Reserves space for the later rows, so that replay finds the referenced range complete
+        // except for its content.
         put(&engine, "table", SIZE, 0..2000, true, Durability::Sync);
         let item = |engine: &Arc<Engine>, len: usize| {
             let guard = engine.begin_write().unwrap();
@@ -161,9 +162,9 @@ fn older_rows_beside_a_newer_journal_are_corruption() {
     }
 }
 
-/// Damages rows between a commit and the checkpoint that writes the checksums of their blocks. The checkpoint
-/// is made by the process that loaded the rows, by another one that closes the store after it, or by one that
-/// takes over from a killed one.
+/// Damages rows between a commit and the checkpoint that writes the checksums of their blocks. The
+/// checkpoint is made by the process that loaded the rows, by another one that closes the store
+/// after it, or by one that takes over from a killed one.
 #[test]
 fn a_checkpoint_does_not_make_damage_right() {
     let all = ["alone", "closed by another", "taken over"];
@@ -203,8 +204,8 @@ fn a_checkpoint_does_not_make_damage_right() {
     }
 }
 
-/// Appends rows, fills rows in place and truncates them again, in ranges of all sizes and alignments: the
-/// checksums are those of the rows that remain.
+/// Appends rows, fills rows in place and truncates them again, in ranges of all sizes and
+/// alignments: the checksums are those of the rows that remain.
 #[test]
 fn rows_that_were_given_up_leave_no_checksum() {
     for seed in 0..40 {
@@ -241,8 +242,8 @@ fn rows_that_were_given_up_leave_no_checksum() {
         let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
         guard.commit(&Batch { tables: vec![part] }, Durability::Sync).unwrap();
         keys.extend(staged);
-        // A killed process leaves the rows to a replay, which compares their checksums; a closed store stores
-        // them as those of the blocks.
+        // A killed process leaves the rows to a replay, which compares their checksums; a closed
+        // store stores them as those of the blocks.
         if random.one_in(2) {
             process.kill();
         }
@@ -258,7 +259,8 @@ fn rows_that_were_given_up_leave_no_checksum() {
     }
 }
 
-/// A text whose write failed leaves no trace: later texts are at the addresses to which the entry refers.
+/// A text whose write failed leaves no trace: later texts are at the addresses to which the entry
+/// refers.
 #[test]
 fn an_item_that_could_not_be_written_leaves_no_trace() {
     for in_memory in [0, 3] {
@@ -304,8 +306,8 @@ fn an_item_that_could_not_be_written_leaves_no_trace() {
     }
 }
 
-/// The bytes that a recovery reads are bounded: referenced bytes also make a checkpoint due, although they
-/// take little space in the journal.
+/// The bytes that a recovery reads are bounded: referenced bytes also make a checkpoint due,
+/// although they take little space in the journal.
 #[test]
 fn cited_bytes_make_a_checkpoint_due() {
     let disk = Disk::new();

@@ -1,5 +1,5 @@
-//! Operations that fail: the error has the right variant, nothing is half done, and opening the store anew finds every
-//! acknowledged commit.
+//! Failing operations: the error has the right variant, nothing is partly applied, and reopening
+//! the store finds every acknowledged commit.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use pongo_sim::{Disk, Kind, Plan};
 
 const EIO: ErrorKind = ErrorKind::Other;
 const FULL: ErrorKind = ErrorKind::StorageFull;
-/// Only durable commits: what is acknowledged must be there whatever happens.
+/// Only durable commits: an acknowledged commit must be present whatever happens.
 const DURABLE: Mix = Mix { rows: 6, bulk: 5, relaxed: u64::MAX };
 
 fn open(disk: &Disk) -> Result<(Arc<Engine>, Arc<MapIndexer>), pongo_core::error::OpenError> {
@@ -27,7 +27,7 @@ fn open(disk: &Disk) -> Result<(Arc<Engine>, Arc<MapIndexer>), pongo_core::error
     Ok((engine, indexer))
 }
 
-/// One store, the states it may be in, and the newest that was acknowledged.
+/// One store, the states in which it may be, and the newest acknowledged state.
 struct Run {
     disk: Disk,
     random: Random,
@@ -44,7 +44,8 @@ impl Run {
         make_up(&self.acknowledged, &mut self.random, DURABLE)
     }
 
-    /// Commits, and looks whether store and answer agree. `false`: the store is poisoned.
+    /// Commits, and checks that the store matches the answer. Returns `false` if the store is
+    /// poisoned.
     fn commit(&mut self, engine: &Arc<Engine>, indexer: &MapIndexer) -> bool {
         let transaction = self.next();
         let result = transaction.commit(engine);
@@ -59,7 +60,7 @@ impl Run {
             Err(other) => panic!("{other:?}"),
         }
         if matches!(result, Err(CommitError::OutcomeUnknown { .. })) {
-            // The index may have been told of it.
+            // The index may have received the commit.
             self.acknowledged.check(&engine.begin_read().unwrap());
             return false;
         }
@@ -71,7 +72,8 @@ impl Run {
         !poisoned
     }
 
-    /// Opens the store, perhaps after a power cut, and looks that it is in one of the states it may be in.
+    /// Opens the store, possibly after a power cut, and checks that it is in one of the allowed
+    /// states.
     fn reopen(&mut self) -> (Arc<Engine>, Arc<MapIndexer>) {
         self.disk.plan(0, |_| Plan::Nothing);
         if self.random.one_in(2) {
@@ -171,7 +173,7 @@ fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
                         run.acknowledged.check(&engine.begin_read().unwrap());
                     }
                 }
-                // The next segment could not be made: that is before the entry.
+                // The next segment could not be created: this happens before the entry is written.
                 Err(CommitError::Refused(_)) => run.unknown.clear(),
                 other => panic!("{other:?}"),
             }
@@ -183,7 +185,7 @@ fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
     }
 }
 
-/// An index that panics when it is told of a commit.
+/// An index that panics when it receives a commit.
 struct Panics(MapIndexer);
 
 impl Indexer for Panics {
@@ -220,7 +222,7 @@ impl Indexer for Panics {
     }
 }
 
-/// The entry is in the journal and the commit was never published: nobody may write behind it.
+/// The entry is in the journal, but the commit was never published: no process may write after it.
 #[test]
 fn a_panic_behind_the_entry_poisons() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
@@ -236,7 +238,7 @@ fn a_panic_behind_the_entry_poisons() {
         assert!(matches!(error, WriteError::Poisoned { .. }), "{error:?}");
         model.check(&engine.begin_read().unwrap());
     }
-    // What is in the journal is there after a recovery.
+    // After a recovery, the commit in the journal is present.
     model = transaction.after;
     let engine = Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap();
     model.check(&engine.begin_read().unwrap());

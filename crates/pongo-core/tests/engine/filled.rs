@@ -1,4 +1,4 @@
-//! Rows that are filled in place, for tables whose rows the tests know as bytes.
+//! Filling rows in place, for tables whose rows the tests handle as bytes.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl<const N: usize> PongoRecord for Bytes<N> {
     }
 }
 
-/// As [`WriteGuard::append`], but by [`WriteGuard::alloc`].
+/// Appends rows as [`WriteGuard::append`] does, but by [`WriteGuard::alloc`].
 pub(crate) fn append(guard: &mut WriteGuard, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
     match table.row_size() {
         16 => fill::<16>(guard, table, rows),
@@ -51,7 +51,7 @@ fn fill<const N: usize>(
     table: &Arc<TableCore>,
     rows: &[u8],
 ) -> Result<(), WriteError> {
-    // Given back: the next ones lie in the same place, and are zero again.
+    // These rows are returned: the next ones are at the same addresses, and must be zero again.
     guard.alloc::<Bytes<N>>(table, rows.len() / N)?.iter_mut().for_each(|row| row.0.fill(0xdd));
     let mut new = guard.alloc::<Bytes<N>>(table, rows.len() / N)?;
     for (new, row) in new.iter_mut().zip(rows.chunks_exact(N)) {
@@ -61,7 +61,7 @@ fn fill<const N: usize>(
     new.keep()
 }
 
-/// Asks for room and gives it back.
+/// Reserves space for rows and returns it.
 pub(crate) fn discard(guard: &mut WriteGuard, table: &Arc<TableCore>, rows: usize) {
     drop(guard.alloc::<Bytes<24>>(table, rows).expect("there is space"));
 }

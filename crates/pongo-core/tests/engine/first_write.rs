@@ -1,5 +1,5 @@
-//! What the next process finds where the first write to a closed store, or its close, was broken off; and names that were made
-//! again, or taken away, and are not durable.
+//! Recovery after the first write to a closed store, or its close, was interrupted; and names that
+//! were recreated or removed and are not durable.
 
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,17 +17,17 @@ use crate::model::schema;
 use crate::rot::files;
 use crate::work::options;
 
-/// Segments of a page: a checkpoint often begins one.
+/// Uses segments of one page, so that a checkpoint often starts a new one.
 fn small() -> EngineOptions {
     EngineOptions { sizes: Sizes { segment: 4096, ..options().sizes }, ..options() }
 }
 
-/// Opens it with an index that takes a clean close for what it says.
+/// Opens the store with an index that trusts a clean close.
 fn try_open(process: &Arc<Process>) -> Result<Arc<Engine>, OpenError> {
     Engine::open(process.storage(), small(), Arc::new(MapIndexer::trusting()))
 }
 
-/// A store that was closed in order with so many rows, all of one commit.
+/// Creates a cleanly closed store with this many rows, all from one commit.
 fn closed(rows: u64) -> Disk {
     let disk = Disk::new();
     let engine = try_open(&disk.process()).unwrap();
@@ -37,7 +37,8 @@ fn closed(rows: u64) -> Disk {
     disk
 }
 
-/// Someone opens the store to write, and is killed at an operation. Whether that was before he could.
+/// Opens the store for writing with a process that is killed at an operation. Returns whether that
+/// was before the write could start.
 fn begin_and_die(disk: &Disk, at: u64) -> bool {
     let process = disk.process();
     let engine = try_open(&process).unwrap();
@@ -58,7 +59,8 @@ fn segments(disk: &Disk) -> usize {
     found.iter().filter(|path| path.ends_with(".log")).count()
 }
 
-/// Numbers of rows behind which the first checkpoint begins a segment, and some behind which it does not.
+/// Returns numbers of rows for which the first checkpoint starts a segment, and some for which it
+/// does not.
 fn fillings() -> Vec<u64> {
     let rolls = |rows: &u64| {
         let more = |at| {
@@ -66,7 +68,7 @@ fn fillings() -> Vec<u64> {
             let before = segments(&disk);
             begin_and_die(&disk, at).then(|| segments(&disk) > before)
         };
-        // Killed before it can give the segment before up.
+        // Killed before it can remove the previous segment.
         (0..).map_while(more).any(|more| more)
     };
     let mut fillings: Vec<u64> = (120..170).filter(rolls).take(1).collect();
@@ -75,7 +77,8 @@ fn fillings() -> Vec<u64> {
     fillings
 }
 
-/// Cuts the power at every operation of `work`, and opens what is left each time: there must be at least `least()` commits.
+/// Cuts the power at every operation of `work` and opens the result each time: at least `least()`
+/// commits must be present.
 fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'static, work: impl FnOnce()) {
     let wrong = Arc::new(Mutex::new(Vec::new()));
     let found = Arc::clone(&wrong);
@@ -96,7 +99,8 @@ fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'sta
     assert!(wrong.is_empty(), "{case}: {} cuts, the first {}", wrong.len(), wrong[0]);
 }
 
-/// Whoever only reads the store next, and closes it, leaves what `super` names.
+/// A process that afterwards only reads and closes the store must keep all files that `super`
+/// names.
 #[test]
 fn a_first_write_that_was_killed_leaves_a_store_for_readers() {
     for rows in fillings() {
@@ -119,7 +123,8 @@ fn a_first_write_that_was_killed_leaves_a_store_for_readers() {
     }
 }
 
-/// Whoever writes next cannot rest on what the one who was killed did not sync: his entry, the name of his segment.
+/// A later writer must not rely on what the killed process did not sync: its entry and the name of
+/// its segment.
 #[test]
 fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
     for rows in fillings() {
@@ -146,8 +151,9 @@ fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
     }
 }
 
-/// A process dies behind the entry of its commit. Another one, that only holds the store, takes over as it closes, and the
-/// sync of that entry fails: to close again does not mend it.
+/// A process is killed after writing the entry of its commit. Another one, which only has the store
+/// open, takes over when it closes, and the sync of that entry fails. A second close must not
+/// succeed by assuming that the entry is durable.
 #[test]
 fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
     for seed in 0..12 {
@@ -156,13 +162,13 @@ fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
         disk.plan(seed, |_| Plan::FailOn(Kind::Sync, "journal", ErrorKind::Other));
         two.close().unwrap_err();
         disk.plan(seed, |_| Plan::Nothing);
-        // Closes it once more.
+        // Closes the store once more.
         cut_everywhere(&disk, "", || 1, || drop(two));
         assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
     }
 }
 
-/// Without the folders that have nothing in them, as programs that copy stores leave it.
+/// Copies the store without its empty folders, as some copy programs do.
 fn copy_of(disk: &Disk) -> Disk {
     let mut image = Image::of(&**disk.inner()).unwrap();
     loop {
@@ -177,7 +183,8 @@ fn copy_of(disk: &Disk) -> Disk {
     }
 }
 
-/// They are made again when it is opened: what is committed lies in them, so their names must be durable by then.
+/// Empty folders are recreated when the store is opened. Commits store data in them, so their names
+/// must be durable by then.
 #[test]
 fn folders_that_a_copy_lost_survive_a_cut() {
     for (tables, made, text) in [
@@ -223,7 +230,7 @@ fn folders_that_a_copy_lost_survive_a_cut() {
     }
 }
 
-/// Also of a store that was killed, whose journal alone has the table.
+/// The same for a store that was killed and whose table is only in the journal.
 #[test]
 fn a_copy_of_a_killed_store_without_its_empty_folders_opens() {
     let disk = Disk::new();
@@ -238,8 +245,9 @@ fn a_copy_of_a_killed_store_without_its_empty_folders_opens() {
     put(&engine, "table", 24, 0..3, false, Durability::Sync);
 }
 
-/// A table is lost in a power cut, with a row that died in it, and made again. What its folder had is removed, and is not back
-/// behind another cut: marks of rows that are not there would be taken for rot.
+/// A table with a deleted row is lost in a power cut and created again. The files in its folder are
+/// removed and must not reappear after another power cut: marks of rows that do not exist would be
+/// reported as corruption.
 #[test]
 fn what_a_lost_table_left_does_not_come_back() {
     let mut lost = 0;

@@ -1,4 +1,5 @@
-//! A process with an open store forks: what the child inherited does nothing, and keeps no lock.
+//! A process with an open store forks: the inherited handles in the child do nothing, and the child
+//! holds no lock.
 #![cfg(not(miri))]
 
 use std::io::{BufRead, BufReader};
@@ -19,10 +20,10 @@ use crate::work::{SMALL, make_up, options};
 use pongo_sim::Random;
 
 const STORE: &str = "PONGO_TEST_FORKED_STORE";
-/// Where `control` is locked: presence, writer, reader groups.
+/// The byte range of the locks in `control`: presence, writer, reader groups.
 const LOCKS: (u64, u64) = (1 << 32, 2048);
 const WRITER: u64 = (1 << 32) + 1;
-/// What a child exits with if a check panics.
+/// Exit code of a child in which a check panics.
 const PANICKED: u8 = 99;
 
 fn open(path: &Path) -> Arc<Engine> {
@@ -30,7 +31,7 @@ fn open(path: &Path) -> Arc<Engine> {
     Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap()
 }
 
-/// Writes some commits; the state after them.
+/// Writes some commits; returns the state after them.
 fn write(engine: &Arc<Engine>, model: &Model, seed: u64) -> Model {
     let mut random = Random(seed);
     let mut model = model.clone();
@@ -42,37 +43,37 @@ fn write(engine: &Arc<Engine>, model: &Model, seed: u64) -> Model {
     model
 }
 
-/// Makes a child that does `work` and ends with what it gives; its process number.
+/// Forks a child that runs `work` and exits with its result; returns the child's process id.
 fn fork(work: impl FnOnce() -> u8) -> libc::pid_t {
-    // SAFETY: the child goes on in this thread alone: it asks the store for things, which it is refused, drops handles, and
-    // ends by `_exit`; glibc keeps its allocator usable in a child.
+    // SAFETY: the child continues in this thread alone: it calls the store, which returns errors,
+    // drops handles, and ends by `_exit`; glibc keeps its allocator usable in a child.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "{}", std::io::Error::last_os_error());
     if child > 0 {
         return child;
     }
-    // SAFETY: no memory is passed. Whatever goes wrong, the child does not stay.
+    // SAFETY: no memory is passed. The alarm ends the child even if it hangs.
     unsafe { libc::alarm(60) };
     let code = catch_unwind(AssertUnwindSafe(work)).unwrap_or(PANICKED);
-    // SAFETY: ends the process; nothing of the parent's is run or written.
+    // SAFETY: ends the process; no code of the parent is run and no memory is written.
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// What a child ends with.
+/// Waits for a child and returns its exit code.
 fn exit_code(child: libc::pid_t) -> Option<i32> {
     let mut status = 0;
-    // SAFETY: `status` is a local that lives through the call.
+    // SAFETY: `status` is a local variable that lives through the call.
     let found = unsafe { libc::waitpid(child, &raw mut status, 0) };
     assert_eq!(found, child);
     libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
 
 fn is_alive(process: libc::pid_t) -> bool {
-    // SAFETY: no memory is passed, and signal 0 is none.
+    // SAFETY: no memory is passed, and signal 0 is never delivered.
     unsafe { libc::kill(process, 0) == 0 }
 }
 
-/// A child that stays until it is killed, or its alarm goes off.
+/// Waits in a child until it is killed or its alarm expires.
 fn pause() -> u8 {
     loop {
         // SAFETY: waits for a signal; no memory is passed.
@@ -93,7 +94,7 @@ fn control(storage: &dyn Storage) -> Vec<u8> {
     bytes
 }
 
-/// The names of all files, to see that nothing was removed.
+/// Returns the names of all files, to check that none was removed.
 fn names(storage: &dyn Storage) -> Vec<String> {
     let mut found = Vec::new();
     crate::rot::files(storage, "", &mut found);
@@ -104,7 +105,8 @@ fn is_locked(storage: &dyn Storage, (start, len): (u64, u64)) -> bool {
     storage.open("control").unwrap().is_locked(start, len, LockMode::Exclusive).unwrap()
 }
 
-/// What a child is answered by all that it inherited, as a number whose bits say what was wrong.
+/// Uses everything that a child inherited; returns a number whose bits show the calls that did not
+/// fail as they should.
 fn use_inherited(
     engine: Arc<Engine>,
     snapshot: pongo_core::snapshot::Snapshot,
@@ -130,15 +132,17 @@ fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
     let storage = RealStorage::create(&path).unwrap();
     let engine = open(&path);
     let model = write(&engine, &Model::default(), 1);
-    // So that the lock between processes is taken: who is alone does without.
+    // A second process, so that the lock between processes is taken: a process that is alone does
+    // not take it.
     let other = open(&path);
-    // A transaction that has made files, and a pin.
+    // A transaction that has created files, and a pin.
     let snapshot = engine.begin_read().unwrap();
     let guard = engine.begin_write().unwrap();
     let table = guard.create_table(schema("made", 24)).unwrap();
     guard.append(&table, &[7; 24 * 5000]).unwrap();
     let before = (control(&storage), names(&storage));
-    // Commits, or only drops, what it inherited. `fork` gives both processes all of it; the parent keeps its own.
+    // Commits, or only drops, the inherited objects. `fork` duplicates them; the parent keeps its
+    // own.
     let (mut engine, mut snapshot, mut guard) = (Some(engine), Some(snapshot), Some(guard));
     let child =
         fork(|| use_inherited(engine.take().unwrap(), snapshot.take().unwrap(), guard.take().unwrap()));
@@ -150,7 +154,7 @@ fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
     assert_eq!(exit_code(child), Some(0));
     assert!((control(&storage), names(&storage)) == before, "the children changed nothing");
     assert!(is_locked(&storage, (LOCKS.0, 1)) && is_locked(&storage, (WRITER, 1)), "and gave no lock up");
-    // The parent's transaction is as good as before, and so are later ones.
+    // The parent's transaction is still usable, and so are later ones.
     let (engine, snapshot, guard) = (engine.unwrap(), snapshot.unwrap(), guard.unwrap());
     assert!(!engine.is_inherited());
     model.check(&snapshot);
@@ -163,7 +167,7 @@ fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
     model.check(&open(&path).begin_read().unwrap());
 }
 
-/// Forks come at any moment while another thread opens and closes stores.
+/// Forks at arbitrary moments while another thread opens and closes stores.
 #[test]
 fn a_fork_in_the_middle_of_opening_leaves_no_lock() {
     let folder = tempfile::tempdir().unwrap();
@@ -194,7 +198,7 @@ fn a_fork_in_the_middle_of_opening_leaves_no_lock() {
     assert!(!locked);
 }
 
-/// In a child the store can be opened like in any other process.
+/// A child can open the store like any other process.
 #[test]
 fn a_child_opens_the_store_anew() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,26 +216,27 @@ fn a_child_opens_the_store_anew() {
     model.check(&engine.begin_read().unwrap());
 }
 
-/// What the child's commits made of `model`.
+/// Returns the state after the child's commits to `model`.
 fn engine_model(engine: &Arc<Engine>, model: &Model) -> Model {
     assert_eq!(engine.begin_read().unwrap().seq(), Seq(model.seq + 6));
     let mut random = Random(4);
     (0..6).fold(model.clone(), |model, _| make_up(&model, &mut random, SMALL).after)
 }
 
-/// Run by the next test in a process of its own.
+/// Run by the next test in a separate process.
 #[test]
 #[ignore = "is the process that is killed in a_child_that_outlives_its_parent_keeps_no_lock"]
 fn a_parent_that_is_killed() {
     let path = std::env::var_os(STORE).expect("started by the other test");
     let engine = open(Path::new(&path));
-    // So that the lock between processes is taken: who is alone does without.
+    // A second process, so that the lock between processes is taken: a process that is alone does
+    // not take it.
     let other = open(Path::new(&path));
     let snapshot = engine.begin_read().unwrap();
     let guard = engine.begin_write().unwrap();
     let child = fork(pause);
     println!("child {child}");
-    // Until the other process kills this one.
+    // Waits until the other process kills this one.
     std::io::stdin().read_line(&mut String::new()).unwrap();
     drop((guard, snapshot, other));
 }
@@ -257,13 +262,14 @@ fn a_child_that_outlives_its_parent_keeps_no_lock() {
     assert!(is_locked(&storage, (LOCKS.0, 1)) && is_locked(&storage, (WRITER, 1)), "the parent's");
     parent.kill().unwrap();
     parent.wait().unwrap();
-    // The child gives its locks up when it first runs, which may be after its parent was told of it.
+    // The child releases its locks when it first runs, which may be after `fork` returns in its
+    // parent.
     let patient = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while is_locked(&storage, LOCKS) && std::time::Instant::now() < patient {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     let locked = is_locked(&storage, LOCKS);
-    // Whoever comes is alone, and may write.
+    // A process that opens the store now is alone, and may write.
     let model = (!locked).then(|| {
         let engine = open(&path);
         let model = write(&engine, &model, 7);

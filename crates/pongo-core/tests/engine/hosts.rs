@@ -65,8 +65,8 @@ impl Storage for Seen {
     }
 }
 
-/// Environment of one process: boot (0: it has no `/proc`), mount (0: the kernel gives no number), type of
-/// the file system, device.
+/// Environment of one process: boot (0: it has no `/proc`), mount (0: the kernel gives no number),
+/// type of the file system, device.
 #[derive(Clone, Copy, Debug)]
 struct View {
     boot: u8,
@@ -97,8 +97,9 @@ fn open(storage: Arc<dyn Storage>) -> Result<Arc<Engine>, OpenError> {
 const LOCAL: View = View { boot: 1, mount: 1, file_system: EXT4, device: 5 };
 const REMOTE: View = View { file_system: NFS, ..LOCAL };
 
-/// On a local file system the lock is sufficient proof: two processes that have different mounts, have no
-/// `/proc`, or see another boot id, as in a container, join, write in turn and see each other's commits.
+/// On a local file system the lock is sufficient proof: two processes that have different mounts,
+/// have no `/proc`, or see another boot id, as in a container, join, write in turn and see each
+/// other's commits.
 #[test]
 fn other_mounts_of_a_local_file_system_share_the_store() {
     let others = [
@@ -129,8 +130,8 @@ fn other_mounts_of_a_local_file_system_share_the_store() {
     }
 }
 
-/// If another machine can hold the lock, or if the folder is not the same one, opening returns an error soon
-/// and leaves no trace.
+/// If another machine can hold the lock, or if the folder is not the same one, opening returns an
+/// error soon and leaves no trace.
 #[test]
 fn another_kernel_is_refused() {
     let refused = [
@@ -174,12 +175,13 @@ fn another_kernel_is_refused() {
     engines.iter().for_each(|engine| transaction.after.check(&engine.begin_read().unwrap()));
 }
 
-/// Index of the control word that says whether the store is ready, and of the one with the file's version.
+/// Index of the control word that says whether the store is ready, and of the one with the file's
+/// version.
 const READY: usize = 4;
 const VERSION: usize = 1;
 
-/// A state that waiting cannot fix is an error within a second; opening waits for a process that recovers for
-/// longer than that.
+/// A state that waiting cannot fix is an error within a second; opening waits for a process that
+/// recovers for longer than that.
 #[test]
 fn a_wait_ends() {
     let memory = Arc::new(MemoryStorage::new());

@@ -1,4 +1,4 @@
-//! A test's index: for each table, the live rows by their first eight bytes, in memory only.
+//! An index for tests: for each table, the live rows by their first eight bytes, in memory only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,10 +9,11 @@ use pongo_core::table::{TableCore, TableView};
 
 type Keys = HashMap<u64, RowId>;
 
-/// See the module.
+/// An in-memory index; see the module.
 #[derive(Default)]
 pub(crate) struct MapIndexer {
-    /// `None`: another process wrote, and the map is not known any more.
+    /// The keys by table name. `None`: another process wrote to the table, so its keys are no
+    /// longer known.
     tables: Mutex<HashMap<String, Option<Keys>>>,
     trusting: bool,
 }
@@ -22,12 +23,13 @@ pub(crate) fn key_of(row: &[u8]) -> u64 {
 }
 
 impl MapIndexer {
-    /// One that says that it has what a store needs that was closed in order, so that its recovery has nothing to do.
+    /// Creates an index that claims to be complete for a cleanly closed store, so that its recovery
+    /// has nothing to do.
     pub(crate) fn trusting() -> Self {
         Self { trusting: true, ..Self::default() }
     }
 
-    /// The live rows of a table by key; `None` if this index lost track.
+    /// Returns the live rows of a table by key; `None` if this index is not up to date.
     pub(crate) fn keys(&self, table: &str) -> Option<Keys> {
         self.tables.lock().unwrap().get(table)?.clone()
     }

@@ -1,4 +1,4 @@
-//! The life of a store on storages that do as told.
+//! Tests of a store on a storage without failures.
 
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn snapshots_keep_their_view_while_commits_go_on() {
             if round % 4 == 0 {
                 kept.push((engine.begin_read().unwrap(), model.clone()));
             }
-            // One that is looked at for the first time long after.
+            // Checks snapshots that are read for the first time long after they were taken.
             if round % 20 == 19 {
                 kept.iter().for_each(|(snapshot, model)| model.check(snapshot));
             }

@@ -1,10 +1,11 @@
-//! The engine, proved: its life on an ideal storage, on one that dies or loses power at any operation, on one that fails,
-//! between processes and threads, and over rotten bytes. That storage is the crate `pongo-sim`.
+//! Tests of the engine: on a reliable storage, with crashes and power cuts at any operation, with
+//! failing operations, with several processes and threads, and with corrupted bytes. The crate
+//! `pongo-sim` simulates the storage.
 //!
-//! | file | what it owns |
+//! | file | purpose |
 //! | --- | --- |
-//! | `indexer` | an index of each table's first eight bytes, kept in memory |
-//! | `model` | what the store must hold after each commit |
+//! | `indexer` | an in-memory index of each table's first eight bytes |
+//! | `model` | the expected content of the store after each commit |
 //! | `work` | random transactions, applied to the store and to the model |
 //! | the others | the tests |
 

@@ -1,4 +1,5 @@
-//! Rotten, short and missing marks files: what the newest checkpoint found in them is there, or it is an error.
+//! Corrupted, truncated and missing marks files: either all marks that the newest checkpoint found
+//! in them are read correctly, or an error is returned.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use pongo_sim::{Disk, Plan};
 
 const HEADER: u64 = 4096;
 
-/// One word of a marks file, and what it is about.
+/// A word of a marks file, and the row to which it belongs.
 #[derive(Clone, Debug)]
 struct Word {
     path: String,
     at: u64,
-    /// Its row; `None` for words that fill a page up.
+    /// The word's row; `None` for words that pad a page.
     row: Option<u64>,
     died: bool,
     value: u64,
@@ -42,7 +43,7 @@ fn marks_files(disk: &Disk) -> Vec<String> {
     all
 }
 
-/// All words of all marks files.
+/// Returns all words of all marks files.
 fn words(disk: &Disk) -> Vec<Word> {
     let mut words = Vec::new();
     for path in marks_files(disk) {
@@ -63,7 +64,7 @@ impl Word {
         disk.inner().open(&self.path).unwrap().write_at(&value.to_le_bytes(), self.at).unwrap();
     }
 
-    /// Whether a checkpoint at this state speaks of the word, were its value `value`.
+    /// Returns whether a checkpoint of this state would cover the word if its value were `value`.
     fn counts(&self, value: u64, checkpoint: &Model) -> bool {
         let name = self.path.split('/').nth(1).unwrap();
         let table = checkpoint.tables.iter().find(|table| table.name == name);
@@ -72,7 +73,8 @@ impl Word {
     }
 }
 
-/// Opens the store and reads everything; whether there was an error. A wrong value panics.
+/// Opens the store and reads everything; returns whether there was an error. Panics on a wrong
+/// value.
 fn errs(disk: &Disk, model: &Model) -> bool {
     let process = disk.process();
     let opened = Engine::open(process.storage(), options(), Arc::new(MapIndexer::trusting()));
@@ -82,13 +84,14 @@ fn errs(disk: &Disk, model: &Model) -> bool {
     errors > 0
 }
 
-/// Does a damage, looks, and says where a wrong value was seen.
+/// Returns whether reading a damaged store results in an error. Panics with the case on a wrong
+/// value.
 fn errs_after(case: &dyn std::fmt::Debug, disk: &Disk, model: &Model) -> bool {
     let result = catch_unwind(AssertUnwindSafe(|| errs(disk, model)));
     result.unwrap_or_else(|_| panic!("{case:?}: a wrong value, see above"))
 }
 
-/// Values that a word may rot to: single bits, and numbers as they stand in such words.
+/// Returns corrupted values for a word: flipped bits, zero, a plausible `Seq`, and a random number.
 fn rotten(word: &Word, seq: u64, random: &mut Random) -> Vec<u64> {
     let mut values = vec![word.value ^ 1 << random.below(64), word.value ^ 1 << random.below(5), 0];
     values.extend([1 + random.below(seq), random.next()]);
@@ -105,7 +108,7 @@ fn every_rotten_word_of_a_closed_store_is_noticed() {
         let newest = models.last().unwrap();
         assert!(!errs(&disk, newest));
         let all = words(&disk);
-        // All words that are set, and as many others.
+        // All words that are set, and about as many others.
         let set = all.iter().filter(|word| word.value != 0).count() as u64;
         let few = all.iter().filter(|word| word.value != 0 || random.below(all.len() as u64) < set);
         let few: Vec<_> = few.cloned().collect();
@@ -113,7 +116,8 @@ fn every_rotten_word_of_a_closed_store_is_noticed() {
             for value in rotten(&word, newest.seq, &mut random) {
                 word.write(&disk, value);
                 let found = errs_after(&(&word, value), &disk, newest);
-                // Also a mark of a commit to come, and of a row to come; not what only fills a page up.
+                // Includes marks of a future commit and of a future row. Excludes words that only
+                // pad a page.
                 assert_eq!(found, word.row.is_some(), "{word:?} to {value}");
                 noticed += u64::from(found);
             }
@@ -124,13 +128,14 @@ fn every_rotten_word_of_a_closed_store_is_noticed() {
     assert!(noticed > 300, "{noticed}");
 }
 
-/// A store that was closed, written again and killed: its newest checkpoint is some commits back.
+/// Returns a store that was closed, written again and killed, so that its newest checkpoint is some
+/// commits old.
 fn behind(seed: u64, commits: usize, reboot: bool) -> (Disk, Vec<Model>, usize) {
     let (disk, mut models) = store_of(9, seed, true);
     let checkpoint = models.len() - 1;
     let process = disk.process();
     let engine = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default())).unwrap();
-    // Not the numbers that the rows before were made of.
+    // A seed that differs from the one of the earlier rows.
     let mut random = Random(!seed);
     for _ in 0..commits {
         let small = crate::work::Mix { bulk: u64::MAX, ..DURABLE };
@@ -163,7 +168,7 @@ fn a_rotten_word_below_the_checkpoint_is_noticed_and_one_above_it_is_replayed() 
             assert!(errs_after(&(word, value), &disk, newest), "{word:?} to {value}");
             noticed += 1;
         } else if word.value != 0 || !word.counts(value, newest) {
-            // The journal has it, or it lies beyond all that was committed.
+            // Either the journal restores the word, or it is after everything that was committed.
             assert!(!errs_after(&(word, value), &disk, newest), "{word:?} to {value}");
             replayed += 1;
         }
@@ -171,7 +176,7 @@ fn a_rotten_word_below_the_checkpoint_is_noticed_and_one_above_it_is_replayed() 
     assert!(noticed > 60 && replayed > 10, "{noticed} noticed, {replayed} replayed");
 }
 
-/// Whether a file's marks were there at a checkpoint.
+/// Returns whether a checkpoint covered marks of this file.
 fn listed(disk: &Disk, path: &str, checkpoint: &Model) -> bool {
     words(disk).iter().any(|word| word.path == path && word.counts(word.value, checkpoint))
 }
@@ -200,7 +205,8 @@ fn short_and_missing_files_are_noticed() {
         }
         let listed = listed(&disk, path, &models[checkpoint]);
         disk.inner().remove(path).unwrap();
-        // What no checkpoint lists the journal has; an empty one is nothing.
+        // Marks that no checkpoint covers are in the journal; a file without marks can be
+        // recreated.
         assert_eq!(errs_after(path, &disk, newest), listed, "{path} removed");
         missing += u64::from(listed);
         made_anew += u64::from(!listed);
@@ -208,8 +214,8 @@ fn short_and_missing_files_are_noticed() {
     assert!(missing > 20 && made_anew > 0, "{missing} missing, {made_anew} made anew");
 }
 
-/// A store that is only read, or written, after it lost a marks file errs, names the file, and keeps saying so: the file
-/// is not made anew.
+/// If a store with a missing marks file is read or written, each attempt must return an error that
+/// names the file. The file must not be recreated.
 #[test]
 fn a_missing_file_is_named_and_stays_missing() {
     let (disk, models) = store_of(12, 72, true);
@@ -219,7 +225,7 @@ fn a_missing_file_is_named_and_stays_missing() {
     disk.inner().remove(&gone).unwrap();
     for _ in 0..3 {
         let process = disk.process();
-        // The test's index reads all rows when the store is opened.
+        // This test index reads all rows when the store is opened.
         let opened = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default()));
         let message = opened.expect_err(name).to_string();
         assert!(message.contains(&gone), "{message}");
@@ -228,7 +234,8 @@ fn a_missing_file_is_named_and_stays_missing() {
     }
 }
 
-/// The list is carried from checkpoint to checkpoint, by several processes in turn, and through power cuts.
+/// The list of checksums is carried from checkpoint to checkpoint, by several processes in turn,
+/// and across power cuts.
 #[test]
 fn sums_hold_through_checkpoints_take_overs_and_cuts() {
     for seed in 0..6 {
@@ -261,8 +268,9 @@ fn sums_hold_through_checkpoints_take_overs_and_cuts() {
     }
 }
 
-/// Marks are looked at chunk by chunk, when they are asked for: a rotten one keeps no other chunk from being read. But before the first
-/// write all are, since a mark of a commit to come could not be told from one of that commit any more.
+/// Marks are verified per chunk on access, so corruption in one chunk does not prevent reading
+/// another. All marks are verified before the first write, since after it a mark with a future
+/// `Seq` could no longer be distinguished from a mark of that commit.
 #[test]
 fn marks_of_a_chunk_are_looked_at_when_they_are_asked_for_and_before_the_first_write() {
     let (mut rotten, mut sound) = (0, 0);
@@ -303,7 +311,7 @@ fn marks_of_a_chunk_are_looked_at_when_they_are_asked_for_and_before_the_first_w
             assert!(view.know_marks().is_err());
             process.kill();
             drop(engine);
-            // The same without a look before the write.
+            // The same without a read before the write.
             let process = disk.process();
             let engine =
                 Engine::open(process.storage(), options(), Arc::new(MapIndexer::trusting())).unwrap();

@@ -1,5 +1,6 @@
-//! Small cases for safeguards that the larger tests seldom or never need: each says what goes wrong without one. Which
-//! test misses which safeguard is in `docs/removed.md`.
+//! Small cases for safeguards that the larger tests need rarely or never. Each states what goes
+//! wrong without the safeguard. `docs/removed.md` lists which test detects the removal of which
+//! safeguard.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub(crate) fn row(key: u64, size: usize) -> Vec<u8> {
     Row { key, seed: key, previous: None, dead: false }.bytes(size)
 }
 
-/// Commits rows with these keys, which are cited if `bulk`.
+/// Commits rows with these keys; stores them by reference (cited) if `bulk`.
 pub(crate) fn put(
     engine: &Arc<Engine>,
     table: &str,
@@ -49,7 +50,7 @@ pub(crate) fn put(
     guard.commit(&Batch { tables: vec![part] }, durability).unwrap().0
 }
 
-/// A snapshot that was asked for as durable shows a relaxed commit: without a sync the power takes it.
+/// A durable read shows a relaxed commit: without a sync, a power cut would lose it.
 #[test]
 fn what_a_durable_read_shows_survives_a_cut() {
     for seed in 0..16 {
@@ -63,8 +64,8 @@ fn what_a_durable_read_shows_survives_a_cut() {
     }
 }
 
-/// A process that has the store open beside another one, which commits once, and dies between the entry of its second commit and
-/// its sync.
+/// Returns a process that has the store open together with another one. The other process commits
+/// once and is killed between writing the journal entry of its second commit and syncing it.
 pub(crate) fn dead_behind_an_entry(disk: &Disk, seed: u64) -> Arc<Engine> {
     let first = disk.process();
     let (one, two) = (open(&first), open(&disk.process()));
@@ -79,8 +80,9 @@ pub(crate) fn dead_behind_an_entry(disk: &Disk, seed: u64) -> Arc<Engine> {
     two
 }
 
-/// A process dies between the entry of its commit and its sync. The next one publishes that commit: without a sync of its
-/// own it shows, as durable, what the power takes.
+/// A process is killed between writing the entry of its commit and syncing it. The next process
+/// publishes that commit: unless it syncs, it presents as durable a commit that a power cut would
+/// lose.
 #[test]
 fn what_is_taken_over_from_the_dead_survives_a_cut() {
     for seed in 0..16 {
@@ -94,8 +96,8 @@ fn what_is_taken_over_from_the_dead_survives_a_cut() {
     }
 }
 
-/// Heap bytes that do not fit an entry are cited: if they are not on disk before it, a cut leaves an entry that cites
-/// nothing.
+/// Heap bytes that do not fit into an entry are stored by reference: unless they are on disk before
+/// the entry, a power cut leaves an entry that refers to missing bytes.
 #[test]
 fn a_large_item_survives_a_cut() {
     for seed in 0..8 {
@@ -112,8 +114,9 @@ fn a_large_item_survives_a_cut() {
     }
 }
 
-/// The power goes at any operation while a store is made. A `super` without one of the folders beside it, or the other way
-/// round, must not keep the next one from making or opening it; and once a store was opened it stays one.
+/// Cuts the power at any operation while a store is created. A `super` file without one of the
+/// folders, or the reverse, must not prevent the next process from creating or opening the store.
+/// Once a store was opened, it must stay a valid store.
 #[test]
 fn a_store_that_is_being_made_survives_a_cut() {
     let whole = Disk::new();
@@ -134,8 +137,9 @@ fn a_store_that_is_being_made_survives_a_cut() {
     }
 }
 
-/// A process dies when a store has its name, and before the name is durable. The next one opens it and commits: it must
-/// make the name durable, or a cut takes the store with everything in it.
+/// A process is killed after a store's name is created and before the name is durable. The next
+/// process opens the store and commits: it must make the name durable, or a power cut loses the
+/// whole store.
 #[test]
 fn a_store_that_the_dead_made_survives_a_cut() {
     let whole = Disk::new();
@@ -160,7 +164,8 @@ fn a_store_that_the_dead_made_survives_a_cut() {
     }
 }
 
-/// More snapshots than a process has slots, and another process that asks what may still be seen.
+/// Pins more snapshots than a process has slots, while another process queries the oldest visible
+/// `Seq`.
 #[test]
 fn every_snapshot_of_every_process_is_seen() {
     let disk = Disk::new();
@@ -171,13 +176,13 @@ fn every_snapshot_of_every_process_is_seen() {
         snapshots.push(one.begin_read().unwrap());
     }
     let table = two.begin_read().unwrap().table_named("table").unwrap().unwrap();
-    // Oldest first: at last only those are left that share a slot.
+    // Drops the oldest first: in the end only those that share a slot remain.
     for snapshot in snapshots {
         assert_eq!(table.seen_from(), snapshot.seq());
         drop(snapshot);
     }
     assert_eq!(table.seen_from().0, 100);
-    // Each has slots of its own: neither takes those of the other, which lives.
+    // Each process has its own slots: neither takes those of the other live process.
     let held = [two.begin_read().unwrap(), one.begin_read().unwrap()];
     put(&one, "table", 24, 200..201, false, Durability::Sync);
     let three = open(&disk.process());
@@ -186,8 +191,8 @@ fn every_snapshot_of_every_process_is_seen() {
     assert_eq!(table.seen_from().0, 101);
 }
 
-/// Relaxed commits fill a segment, a durable one comes to lie in the next: if the first segment were not on disk by then,
-/// the durable one would be lost with them.
+/// Relaxed commits fill a segment, and a durable commit is written to the next one. If the first
+/// segment were not on disk by then, the durable commit would be lost with it.
 #[test]
 fn what_is_durable_in_a_later_segment_survives_a_cut() {
     let options = EngineOptions { checkpoint_bytes: 64 << 20, ..options() };
@@ -214,8 +219,9 @@ pub(crate) fn delete(engine: &Arc<Engine>, table: &str, row: u64) -> Result<Seq,
     guard.commit(&Batch { tables: vec![part] }, Durability::Sync)
 }
 
-/// A process dies when a marks file has its name, and before the name is durable. The next one stores into that file,
-/// and a checkpoint lists it: it must be there after a cut.
+/// A process is killed after a marks file's name is created and before the name is durable. The
+/// next process writes to that file, and a checkpoint lists it: it must be present after a power
+/// cut.
 #[test]
 fn marks_that_the_dead_made_survive_a_cut() {
     for seed in 0..16 {
@@ -223,13 +229,14 @@ fn marks_that_the_dead_made_survive_a_cut() {
         let first = disk.process();
         let (one, two) = (open(&first), open(&disk.process()));
         put(&one, "table", 24, 0..30, false, Durability::Sync);
-        // From here on the other one has no chunks to meet, whose names it would make durable with all in that folder.
+        // From here on, the other process finds no new chunks. It would make their names durable,
+        // together with all others in that folder.
         put(&two, "table", 24, 30..31, false, Durability::Sync);
         disk.plan(seed, |_| Plan::KillOn(Kind::SyncDir, "tables/table"));
         delete(&one, "table", 3).unwrap_err();
         assert!(first.is_dead());
         delete(&two, "table", 4).unwrap();
-        // A checkpoint: it is the last to close.
+        // The last process to close the store writes a checkpoint.
         drop(two);
         let after = disk.reboot(&mut Random(seed));
         let snapshot = open(&after.process()).begin_read().unwrap();
@@ -239,8 +246,9 @@ fn marks_that_the_dead_made_survive_a_cut() {
     }
 }
 
-/// While one process goes and another stays, a third joins: it must not think that it is alone, and make `control` anew,
-/// in which the other one says what it still reads.
+/// One process closes the store and another keeps it open while a third opens it. The third must
+/// not assume that it is the only one and rebuild `control`, in which the second pins its
+/// snapshots.
 #[test]
 fn nobody_recovers_what_another_has_open() {
     let disk = Disk::new();

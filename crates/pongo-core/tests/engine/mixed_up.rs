@@ -1,5 +1,5 @@
-//! Files that are right in themselves and do not belong where they are, and bytes that only one checksum protects: an
-//! error each time, never another store than the one that was written.
+//! Valid files in the wrong place, and bytes that only one checksum protects: each case must be an
+//! error, never a store that differs from the one that was written.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn swap(storage: &dyn Storage, one: &str, other: &str) {
     storage.rename("aside", other).unwrap();
 }
 
-/// The same files in a storage of their own, which no process has seen.
+/// Copies the files into a separate storage that no process has opened.
 pub(crate) fn copy_of(storage: &dyn Storage) -> Arc<dyn Storage> {
     let (other, mut paths) = (MemoryStorage::new(), Vec::new());
     for dir in ["journal", "tables", "heap", "schema", "hash"] {
@@ -49,8 +49,8 @@ fn content(storage: &dyn Storage, path: &str) -> Vec<u8> {
     content
 }
 
-/// Two tables of one layout, filled by bulk loads of which there are no checksums yet: their chunks, exchanged, are
-/// whole and right, but for what their headers say of whose they are.
+/// Exchanges chunks of two tables with the same layout, filled by bulk loads for which no checksums
+/// exist yet. The chunks are valid except for the table that their headers name.
 #[test]
 fn chunks_that_changed_places_are_noticed() {
     let disk = Disk::new();
@@ -63,12 +63,12 @@ fn chunks_that_changed_places_are_noticed() {
     swap(&**disk.inner(), "tables/one/0.chunk", "tables/two/0.chunk");
     let message = try_open(&disk.process()).unwrap_err().to_string();
     assert!(message.contains(".chunk"), "{message}");
-    // What was damaged is still there: put right, it opens.
+    // The damaged files were kept: with the exchange undone, the store opens.
     swap(&**disk.inner(), "tables/one/0.chunk", "tables/two/0.chunk");
     assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
 }
 
-/// The same for marks: those of rows that died since the checkpoint have no checksum.
+/// Exchanges marks files: marks of rows deleted since the checkpoint have no checksum.
 #[test]
 fn marks_that_changed_places_are_noticed() {
     let disk = Disk::new();
@@ -87,8 +87,8 @@ fn marks_that_changed_places_are_noticed() {
     assert!(message.contains(".marks"), "{message}");
 }
 
-/// Rot makes a row dead since a commit behind the checkpoint: no checksum covers that word, but the journal says how many rows
-/// died since.
+/// Corruption marks a row as deleted by a commit after the checkpoint. No checksum covers that
+/// word, but the journal records the number of rows deleted since.
 #[test]
 fn a_death_that_no_commit_made_is_noticed() {
     let disk = Disk::new();
@@ -103,7 +103,7 @@ fn a_death_that_no_commit_made_is_noticed() {
     process.kill();
     drop(engine);
     let file = disk.inner().open("tables/table/0.marks").unwrap();
-    // Behind the header, a word for each row.
+    // After the header, one word per row.
     let at = 4096 + 8 * 5;
     file.write_at(&newest.to_le_bytes(), at).unwrap();
     let message = try_open(&disk.process()).unwrap_err().to_string();
@@ -139,8 +139,8 @@ fn a_lost_deletion_does_not_return_with_its_number() {
     assert_eq!(live(&open(&after.process())), [0, 1, 2, 4, 5, 6, 7, 8, 9]);
 }
 
-/// The entry of the newest commit rots while the system runs. Nothing stands behind it that could bear witness but what was
-/// published.
+/// The entry of the newest commit is corrupted while the system runs. No later entry shows that it
+/// existed; only the published state does.
 #[test]
 fn a_commit_that_was_published_is_missed() {
     for durability in [Durability::Sync, Durability::Relaxed] {
@@ -165,14 +165,16 @@ fn a_commit_that_was_published_is_missed() {
     }
 }
 
-/// A schema file with a right checksum and of the right name, but another layout: rows would be read as what they are not.
+/// A schema file with a valid checksum and the right name, but another layout: rows would be
+/// misread.
 #[test]
 fn a_schema_of_another_layout_is_noticed() {
     let other = MemoryStorage::new();
     let other: Arc<dyn Storage> = Arc::new(other);
     let engine = Engine::open(Arc::clone(&other), options(), Arc::new(MapIndexer::default())).unwrap();
     put(&engine, "table", 32, 0..1, false, Durability::Sync);
-    // Behind a checkpoint the table is in the checkpoint; before one, in the entry of its commit.
+    // After a checkpoint the table is recorded in the checkpoint; before one, in the entry of its
+    // commit.
     for checkpointed in [false, true] {
         let disk = Disk::new();
         let process = disk.process();
@@ -191,8 +193,8 @@ fn a_schema_of_another_layout_is_noticed() {
     }
 }
 
-/// A journal in which a commit is missing although every entry in it has a right checksum: what follows must not be
-/// applied to a store that lacks what it builds on.
+/// A journal in which a commit is missing although every entry has a valid checksum: later entries
+/// must not be applied to a store that lacks that commit.
 #[test]
 fn a_gap_between_commits_is_noticed() {
     const LAST_SEQ: usize = 6 * 8;
@@ -223,7 +225,8 @@ fn a_gap_between_commits_is_noticed() {
     assert!(message.contains("Seq 4 behind Seq 2"), "{message}");
 }
 
-/// A store whose process was killed, with several segments behind its checkpoint, and their numbers.
+/// Creates a store with several segments after its checkpoint, whose process was killed. Returns it
+/// with the numbers of the segments.
 fn with_segments() -> (Arc<dyn Storage>, EngineOptions, Vec<u64>) {
     let sizes = pongo_core::Sizes { segment: 4096, ..options().sizes };
     let options = EngineOptions { sizes, ..EngineOptions::default() };
@@ -255,8 +258,8 @@ fn refuses(storage: Arc<dyn Storage>, options: EngineOptions, what: &str) {
     }
 }
 
-/// A bit in a segment's header, and a segment in the place of another: behind either, acknowledged commits would be
-/// passed over.
+/// A flipped bit in a segment's header, and a segment in place of another: in both cases
+/// acknowledged commits would be ignored.
 #[test]
 fn segments_that_rot_or_changed_places_are_noticed() {
     let (storage, options, numbers) = with_segments();
@@ -274,7 +277,8 @@ fn segments_that_rot_or_changed_places_are_noticed() {
     }
 }
 
-/// The last entry of a segment rots, and the next segment is there: it says that the entry was acknowledged.
+/// The last entry of a segment is corrupted. The existence of the next segment shows that the entry
+/// was acknowledged.
 #[test]
 fn rot_at_the_end_of_a_segment_is_no_tail() {
     let (storage, options, numbers) = with_segments();
@@ -287,7 +291,8 @@ fn rot_at_the_end_of_a_segment_is_no_tail() {
     refuses(storage, options, "the last entry");
 }
 
-/// Heap bytes since the checkpoint have no checksum but their own, and it is compared each time.
+/// Heap bytes written since the checkpoint are covered only by the hash of each item, which is
+/// verified at each read.
 #[test]
 fn items_that_rot_while_they_are_read_are_noticed() {
     let disk = Disk::new();
@@ -300,7 +305,7 @@ fn items_that_rot_while_they_are_read_are_noticed() {
     let read = || snapshot.read_heap(addr, 100, content_hash(&text)).map(<[u8]>::to_vec);
     assert_eq!(read().unwrap(), text);
     let file = disk.inner().open("heap/0.chunk").unwrap();
-    // Behind the chunk's header: length and hash of the item, then its bytes.
+    // After the chunk's header: length and hash of the item, followed by its bytes.
     for at in 4096..4096 + 8 + 100 {
         let mut byte = [0];
         file.read_at(&mut byte, at).unwrap();

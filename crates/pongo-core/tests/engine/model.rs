@@ -1,4 +1,5 @@
-//! What the store must hold: kept as plain values, changed commit by commit, compared with snapshots.
+//! A model of the store: plain values that are changed commit by commit and compared with
+//! snapshots.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use pongo_sim::Random;
 
 use crate::indexer::MapIndexer;
 
-/// One row: its bytes follow from key, seed and the table's row size.
+/// A row. Its bytes are determined by key, seed and the table's row size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) key: u64,
@@ -21,7 +22,7 @@ pub(crate) struct Row {
     pub(crate) dead: bool,
 }
 
-/// One table.
+/// A table.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     pub(crate) name: String,
@@ -29,7 +30,7 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Row>,
 }
 
-/// One heap item.
+/// A heap item.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     pub(crate) addr: HeapAddr,
@@ -37,7 +38,7 @@ pub(crate) struct Item {
     pub(crate) seed: u64,
 }
 
-/// A whole store at one `Seq`.
+/// A complete store at one `Seq`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     pub(crate) seq: u64,
@@ -45,7 +46,7 @@ pub(crate) struct Model {
     pub(crate) heap: Vec<Item>,
 }
 
-/// A table of rows with an eight-byte key and bytes behind it.
+/// Returns the schema of a table of rows with an eight-byte key, followed by other bytes.
 pub(crate) fn schema(name: &str, size: usize) -> StoredSchema {
     use pongo_core::schema::{Kind, StoredField, StoredKind};
     let rest = Box::leak(Box::new(Kind::U8));
@@ -69,7 +70,7 @@ pub(crate) fn schema(name: &str, size: usize) -> StoredSchema {
     }
 }
 
-/// `len` bytes that follow from a seed.
+/// Returns `len` bytes that the seed determines.
 pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
     let mut random = Random(seed);
     let mut out = Vec::with_capacity(len + 8);
@@ -89,7 +90,7 @@ impl Row {
 }
 
 impl Model {
-    /// Compares a snapshot with the model, in every way there is.
+    /// Compares a snapshot with the model in every respect.
     pub(crate) fn check(&self, snapshot: &Snapshot) {
         assert_eq!(snapshot.seq().0, self.seq);
         for table in &self.tables {
@@ -124,7 +125,7 @@ impl Model {
         }
     }
 
-    /// Compares what a new snapshot of the engine shows, and the index if it kept track.
+    /// Compares a new snapshot of the engine with the model, and the index too if it is up to date.
     pub(crate) fn check_engine(&self, engine: &Arc<Engine>, indexer: &MapIndexer) {
         self.check(&engine.begin_read().unwrap());
         for table in &self.tables {

@@ -1,5 +1,6 @@
-//! A process killed, or the power cut, at every operation of short workloads and at some of long ones: what was
-//! acknowledged is there, what is there is a prefix of whole commits, and recovering twice gives the same.
+//! Kills the process, or cuts the power, at every operation of short workloads and at some of long
+//! ones. Every acknowledged commit must be present, the result must be a prefix of whole commits,
+//! and a second recovery must give the same result.
 
 use std::sync::Arc;
 
@@ -12,12 +13,13 @@ use crate::work::{Mix, SMALL, make_up, options};
 use pongo_sim::Random;
 use pongo_sim::{Disk, Plan, Process};
 
-/// What may be found after a crash: every state that was tried, oldest first, and from which on they must be there.
+/// The states that may be found after a crash: every state that was tried, oldest first, and the
+/// oldest that is allowed.
 struct Tried {
     states: Vec<Model>,
-    /// Acknowledged, and the process died.
+    /// The newest `Seq` that was acknowledged; it must survive a killed process.
     killed: u64,
-    /// Acknowledged as durable, and the power went.
+    /// The newest `Seq` that was acknowledged as durable; it must survive a power cut.
     cut: u64,
 }
 
@@ -44,7 +46,7 @@ fn open(process: &Arc<Process>) -> Option<(Arc<Engine>, Arc<MapIndexer>)> {
     }
 }
 
-/// Opens the store and commits until the process is dead or there were enough commits.
+/// Opens the store and commits until the process is killed or `commits` commits are done.
 fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Random, commits: u64, mix: Mix) {
     let Some((engine, indexer)) = open(process) else { return };
     disk.quietly(|| {
@@ -56,7 +58,7 @@ fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Ran
         let result = transaction.commit(&engine);
         tried.states.push(transaction.after);
         match result {
-            // The dead acknowledge nothing: their stores had no effect.
+            // A killed process acknowledges nothing: its writes had no effect.
             Ok(_) if process.is_dead() => return,
             Ok(seq) => {
                 tried.killed = seq.0;
@@ -65,7 +67,8 @@ fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Ran
                 }
             }
             Err(CommitError::Refused(_)) if process.is_dead() => {
-                // Nothing of it may ever be seen, but a process that was killed cannot be believed.
+                // A refused commit must never become visible, but the answer of a killed process
+                // cannot be trusted.
                 return;
             }
             Err(CommitError::OutcomeUnknown { .. }) if process.is_dead() => return,
@@ -80,7 +83,7 @@ fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Ran
     }
 }
 
-/// Finds out which of the states that were tried the store is in, and forgets the others.
+/// Determines the state of the store among those that were tried, and removes the others.
 fn settle(engine: &Arc<Engine>, tried: &mut Tried) {
     let seq = engine.begin_read().unwrap().seq().0;
     let found = tried.states.iter().find(|model| model.seq == seq);
@@ -88,7 +91,8 @@ fn settle(engine: &Arc<Engine>, tried: &mut Tried) {
     *tried = Tried::from(found);
 }
 
-/// Opens what a crash left, twice, and compares; the power may go once more in between.
+/// Opens the store twice after a crash and compares the results; the power may be cut once more in
+/// between.
 fn recover(disk: Disk, tried: &mut Tried, random: &mut Random, lost_power: bool) -> Disk {
     let mut disk = disk;
     let mut lost_power = lost_power;
@@ -118,7 +122,7 @@ fn seeded(seed: u64) -> (Random, Tried) {
     (Random(seed), Tried::from(Model::default()))
 }
 
-/// How many operations a workload takes.
+/// Returns the number of operations of a workload.
 fn length(seed: u64, commits: u64) -> u64 {
     let (mut random, mut tried) = seeded(seed);
     let disk = Disk::new();
@@ -139,11 +143,11 @@ fn run(seed: u64, commits: u64, plan: Plan) {
     let disk = if cut { disk.reboot(&mut random) } else { disk };
     process.kill();
     let disk = recover(disk, &mut tried, &mut random, cut);
-    // And it can be written again.
+    // The store can be written again.
     work(&disk, &disk.process(), &mut tried, &mut random, 3, SMALL);
 }
 
-/// `PONGO_TEST_SEED=n` makes other workloads of all these.
+/// Returns the base of the seeds; `PONGO_TEST_SEED=n` selects other workloads for all these tests.
 fn other_seed() -> u64 {
     std::env::var("PONGO_TEST_SEED").map_or(0, |seed| seed.parse::<u64>().unwrap() * 1000)
 }

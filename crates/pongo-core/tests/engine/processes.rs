@@ -1,4 +1,4 @@
-//! Several engines on one store, as several processes have it, and several threads.
+//! Several engines on one store, as in several processes, and several threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +17,8 @@ fn open(storage: Arc<dyn Storage>) -> Arc<Engine> {
     Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap()
 }
 
-/// Storages of as many processes as are asked for, on one folder in memory and on one on the disk.
+/// Runs a check on a folder in memory and on one on the disk. The check receives a function that
+/// returns the storage of a new process.
 fn on_both(check: impl Fn(&dyn Fn() -> Arc<dyn Storage>)) {
     let memory: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     check(&|| Arc::clone(&memory));
@@ -56,7 +57,7 @@ fn processes_write_in_turn_and_see_each_other() {
     });
 }
 
-/// A reader that looks at nothing for long must see the deaths in chunks that it has not met.
+/// A reader that was idle for a long time must see deletions in chunks that it has not opened yet.
 #[test]
 fn marks_of_chunks_that_another_process_made_are_seen() {
     on_both(|storage| {
@@ -78,7 +79,7 @@ fn marks_of_chunks_that_another_process_made_are_seen() {
             transaction.commit(&writer).unwrap();
             model = transaction.after;
             if round % 5 == 4 {
-                // First the older snapshot, looked at for the first time, then a new one.
+                // Checks the oldest snapshot, read here for the first time, and then a new one.
                 let (snapshot, at) = old.last().unwrap();
                 at.check(snapshot);
                 model.check(&reader.begin_read().unwrap());
@@ -104,7 +105,7 @@ fn take_over_at(seed: u64, at: u64, cut_later: bool) -> bool {
         let transaction = make_up(&model, &mut random, SMALL);
         let result = transaction.commit(&one);
         tried.push(transaction.after.clone());
-        // The dead acknowledge nothing: their stores had no effect.
+        // A killed process acknowledges nothing: its writes had no effect.
         if result.is_err() || first.is_dead() {
             break;
         }
@@ -128,7 +129,7 @@ fn take_over_at(seed: u64, at: u64, cut_later: bool) -> bool {
     died
 }
 
-/// The state that the store is in once another process has rolled it forward.
+/// Lets a process roll the store forward and returns the resulting state.
 fn after_take_over(engine: &Arc<Engine>, tried: &[Model]) -> Model {
     let seen = engine.begin_read().unwrap().seq().0;
     assert!(tried.iter().any(|model| model.seq == seen), "Seq {seen} is seen before the take-over");
@@ -168,14 +169,15 @@ fn a_process_that_dies_at_any_operation_is_succeeded() {
 
 const SIZE: usize = 64;
 
-/// Commits `count` pairs of rows with keys of its own; returns the `Seq`s.
+/// Commits `count` pairs of rows with keys that only this writer uses; returns the `Seq`s.
 fn write_pairs(engine: &Arc<Engine>, writer: u64, count: u64, durability: Durability) -> Vec<u64> {
     let (seqs, all) = try_write_pairs(engine, writer, count, durability);
     assert!(all);
     seqs
 }
 
-/// The same, until something fails; returns the `Seq`s that were acknowledged, and whether all were.
+/// Does the same until an operation fails; returns the acknowledged `Seq`s and whether all commits
+/// succeeded.
 fn try_write_pairs(
     engine: &Arc<Engine>,
     writer: u64,
@@ -192,7 +194,7 @@ fn try_write_pairs(
             let row = Row { key: writer << 32 | i << 1 | half, seed: i, previous: None, dead: false };
             rows.extend_from_slice(&row.bytes(SIZE));
         }
-        // The pair before dies with this one's birth.
+        // This commit deletes the previous pair.
         let Ok(view) = guard.view(&table) else { return (seqs, false) };
         let first = view.len();
         let deaths = if first > 0 { vec![RowId(first - 2), RowId(first - 1)] } else { Vec::new() };
@@ -206,7 +208,7 @@ fn try_write_pairs(
     (seqs, true)
 }
 
-/// Exactly one pair is alive in every snapshot, the last one, and nothing else.
+/// Checks that the snapshot shows exactly one live pair, the last one, and no other row.
 fn check_pairs(engine: &Arc<Engine>) -> u64 {
     let snapshot = engine.begin_read().unwrap();
     let table = snapshot.table_named("pairs").unwrap().unwrap();
@@ -233,7 +235,7 @@ fn create_pairs(engine: &Arc<Engine>) {
     guard.commit(&Batch::default(), Durability::Sync).unwrap();
 }
 
-/// `engines` are written by `writers` threads each, and read meanwhile.
+/// Writes to each engine with `writers` threads while another thread per engine reads.
 fn storm(engines: &[Arc<Engine>], writers: u64, count: u64, durability: Durability) {
     let done = AtomicBool::new(false);
     let reads = AtomicU64::new(0);
@@ -246,7 +248,7 @@ fn storm(engines: &[Arc<Engine>], writers: u64, count: u64, durability: Durabili
             }
             scope.spawn(|| {
                 let mut last = 0;
-                // At least once, however busy the machine is.
+                // At least once, even on a busy machine.
                 loop {
                     let seq = check_pairs(engine);
                     assert!(seq >= last, "published `Seq`s never decrease");
@@ -305,8 +307,8 @@ fn relaxed_commits_of_threads_and_processes() {
     });
 }
 
-/// The power goes while threads of two processes write: what any of them was told is durable is there, and nothing is
-/// half there.
+/// Cuts the power while threads of two processes write: every commit that was acknowledged as
+/// durable is present, and no commit is partly present.
 #[test]
 fn power_cut_under_threads_and_processes() {
     let mut cut = 0;
@@ -349,7 +351,7 @@ fn write_on(engine: &Arc<Engine>) {
     assert_eq!(check_pairs(engine), before.0 + 3);
 }
 
-/// Commits rows of 1000 bytes, `first` and following.
+/// Commits rows of 1000 bytes with `count` keys from `first` on.
 fn write_large(engine: &Arc<Engine>, first: u64, count: u64) -> bool {
     let rows: Vec<u8> = (first..first + count).flat_map(|key| large(key).bytes(1000)).collect();
     let Ok(guard) = engine.begin_write() else { return false };
@@ -362,8 +364,8 @@ fn large(key: u64) -> Row {
     Row { key, seed: key, previous: None, dead: false }
 }
 
-/// A process dies after it gave a file its name and before that name is durable. The next one uses the file, and then
-/// the power goes.
+/// A process is killed after it created a file and before the file's name is durable. The next
+/// process uses the file, and then the power is cut.
 #[test]
 fn names_that_the_dead_left_are_made_durable() {
     for (dir, recovered) in [("tables/large", false), ("tables/large", true), ("journal", false)] {
@@ -385,10 +387,11 @@ fn names_that_the_dead_left_are_made_durable() {
             let two = two.take().unwrap_or_else(|| open(disk.process().storage()));
             drop(two.begin_write().unwrap());
             let seq = two.begin_read().unwrap().seq().0;
-            // All that was acknowledged, and perhaps the last one.
+            // All acknowledged commits, and possibly the last one.
             assert!([written / 600 + 1, written / 600 + 2].contains(&seq), "{seq} after {written} rows");
             let written = (seq - 1) * 600;
-            // Too few for a checkpoint, which would make names durable too, and too many for the chunks before.
+            // Too few rows for a checkpoint, which would make names durable too, and too many for
+            // the existing chunks.
             assert!(write_large(&two, written, 190));
             let written = written + 190;
             let after = disk.reboot(&mut Random(seed));
@@ -404,7 +407,8 @@ fn names_that_the_dead_left_are_made_durable() {
     }
 }
 
-/// A process that is alone writes without the lock: whoever joins while it does has to wait all the same.
+/// A process that is alone writes without the lock. A process that joins in the meantime must still
+/// wait.
 #[test]
 fn a_process_that_joins_waits_for_the_one_that_was_alone() {
     on_both(|storage| {
@@ -424,7 +428,7 @@ fn a_process_that_joins_waits_for_the_one_that_was_alone() {
             let seq = guard.commit(&Batch::default(), Durability::Sync).unwrap();
             assert_eq!(waits.join().unwrap(), seq);
         });
-        // From now on both know of each other.
+        // From now on both processes know of each other.
         let guard = first.begin_write().unwrap();
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| second.begin_write().map(|guard| guard.applied().seq));
@@ -436,8 +440,8 @@ fn a_process_that_joins_waits_for_the_one_that_was_alone() {
     });
 }
 
-/// What an earlier boot left in `control` says that the store is ready; whoever waits for the process that has it to itself,
-/// and sees that one die before it did anything, must not believe it.
+/// An earlier boot left `control` in the state "ready". A process that waits for the exclusive
+/// owner, and finds that the owner exited before it did anything, must not trust this state.
 #[test]
 fn nobody_joins_what_an_earlier_boot_left_ready() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
@@ -445,7 +449,7 @@ fn nobody_joins_what_an_earlier_boot_left_ready() {
     let transaction = make_up(&Model::default(), &mut random, SMALL);
     transaction.commit(&open(Arc::clone(&storage))).unwrap();
     let control = storage.open("control").unwrap();
-    // Another identity, and a ring that says that nothing was ever published.
+    // Another identity, and a ring without any published state.
     let words = control.map_words(0, 8 * 12_800).unwrap();
     (16..20).for_each(|word| words.store(word, 77, Ordering::SeqCst));
     (4608..12_800).for_each(|word| words.store(word, 0, Ordering::SeqCst));
@@ -460,7 +464,8 @@ fn nobody_joins_what_an_earlier_boot_left_ready() {
     });
 }
 
-/// The word that says that a lone process is busy stays when it dies: the lock on its slots says that it is dead.
+/// The word that marks a lone process as busy remains after the process is killed. The released
+/// lock on its slots shows that the process has exited.
 #[test]
 fn a_lone_writer_that_dies_busy_holds_nobody_up() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
@@ -475,7 +480,7 @@ fn a_lone_writer_that_dies_busy_holds_nobody_up() {
             std::thread::sleep(std::time::Duration::from_millis(20));
             assert!(!waits.is_finished(), "two write at the same time");
             first.kill();
-            // Takes the dead one's slots.
+            // Takes the slots of the killed process.
             let third = late.then(|| open(disk.process().storage()));
             waits.join().unwrap();
             third

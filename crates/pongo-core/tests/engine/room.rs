@@ -1,4 +1,5 @@
-//! Room for rows that was asked for and given back: the chunks made for it are nobody's, and another process makes its own.
+//! Space for rows that was reserved and returned: the chunks created for it are not in use, and
+//! another process creates its own.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ fn open(storage: Arc<dyn Storage>) -> Arc<Engine> {
     Engine::open(storage, options(), Arc::new(MapIndexer::default())).expect("a folder of this test")
 }
 
-/// Commits rows of one table; room in another is asked for and given back before.
+/// Commits rows of one table; before that, reserves space in another table and returns it.
 fn put(engine: &Arc<Engine>, name: &str, discard: Option<&str>, rows: usize, fill: u8) {
     let mut guard = engine.begin_write().expect("the store takes writes");
     let table = match guard.table_named(name).expect("tables can be read") {
@@ -57,7 +58,7 @@ fn room_that_was_given_back_is_forgotten_with_the_commit() {
     check(&two);
 }
 
-/// An index that is damaged can name any row.
+/// A damaged index can refer to any row.
 #[test]
 fn the_highest_row_number_is_none() {
     let engine = open(Arc::new(MemoryStorage::new()));
@@ -71,7 +72,8 @@ fn the_highest_row_number_is_none() {
     }
 }
 
-/// Lengths are one store's and rows another's: what is published there would be written over.
+/// The lengths would belong to one store and the rows to another: published rows would be
+/// overwritten.
 #[test]
 fn a_table_of_another_store_is_refused() {
     let (one, two) = (open(Arc::new(MemoryStorage::new())), open(Arc::new(MemoryStorage::new())));

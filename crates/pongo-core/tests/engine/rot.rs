@@ -1,4 +1,5 @@
-//! Rotten bytes: an error, never a panic, a hang or a wrong value; or the one case that is documented, a damaged tail.
+//! Corrupted bytes: an error, never a panic, a hang or a wrong value; or the one documented case, a
+//! damaged tail of the journal.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use pongo_sim::Random;
 
 pub(crate) const DURABLE: Mix = Mix { rows: 6, bulk: 4, relaxed: u64::MAX };
 
-/// A store with a checkpoint somewhere in the middle, and every state it was in.
+/// Creates a store with a checkpoint in the middle; returns it with every state it was in.
 fn store(seed: u64, clean: bool) -> (Disk, Vec<Model>) {
     store_of(14, seed, clean)
 }
@@ -38,7 +39,7 @@ pub(crate) fn store_of(commits: usize, seed: u64, clean: bool) -> (Disk, Vec<Mod
     (disk, models)
 }
 
-/// Everything that can be read is what it must be; what cannot be read is an error. Gives the number of errors.
+/// Checks that everything that can be read is correct; returns the number of read errors.
 pub(crate) fn check_readable(model: &Model, engine: &Arc<Engine>) -> usize {
     let mut errors = 0;
     let snapshot = engine.begin_read().unwrap();
@@ -107,7 +108,7 @@ struct Outcomes {
     harmless: usize,
 }
 
-/// Opens a damaged store. `newest_only`: nothing may be missing if it opens.
+/// Opens a damaged store. If `newest_only` is set, a store that opens must have the newest commit.
 fn open_damaged(disk: &Disk, models: &[Model], newest_only: bool, outcomes: &mut Outcomes) {
     let process = disk.process();
     let opened = Engine::open(process.storage(), options(), Arc::new(MapIndexer::default()));
@@ -134,8 +135,8 @@ pub(crate) fn files(storage: &dyn Storage, dir: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Flips a bit at one place of one file; where, a random number decides: often in the header, or where something is. Gives the
-/// place, and the byte that was there.
+/// Flips a bit of a file at a random position, often in the header or the used part. Returns the
+/// position and the original byte.
 fn flip(storage: &dyn Storage, path: &str, random: &mut Random) -> (u64, u8) {
     let file = storage.open(path).unwrap();
     let len = file.len().unwrap();
@@ -171,7 +172,7 @@ fn rot(wanted: impl Fn(&str) -> bool, reboot: bool, clean: bool, newest_only: bo
             let refused = outcomes.refused;
             open_damaged(&disk, &models, newest_only, &mut outcomes);
             if outcomes.refused > refused {
-                // Whoever refuses changes nothing: with the byte put back, everything is there.
+                // A failed open changes nothing: with the byte restored, all data is present.
                 disk.inner().open(path).unwrap().write_at(&[was], at).unwrap();
                 let mut mended = Outcomes::default();
                 open_damaged(&disk, &models, true, &mut mended);
@@ -189,7 +190,8 @@ fn the_super_file() {
     assert!(outcomes.refused + outcomes.harmless == 60 && outcomes.harmless > 0, "{outcomes:?}");
 }
 
-/// Each slot in turn, after a power cut that brings back the journal of the generation before.
+/// Damages each slot in turn, after a power cut that brings back the journal of the previous
+/// generation.
 #[test]
 fn a_slot_of_the_super_file_after_a_power_cut() {
     let mut outcomes = Outcomes::default();
@@ -235,14 +237,15 @@ fn schemas() {
     assert_eq!(outcomes.refused, 60, "{outcomes:?}");
 }
 
-/// `control` is rebuilt by whoever opens the store alone: whatever it says, nothing is lost.
+/// The process that opens the store alone rebuilds `control`: whatever it contains, nothing is
+/// lost.
 #[test]
 fn the_control_file() {
     let outcomes = rot(|path| path == "control", false, false, true, 60);
     assert_eq!((outcomes.unreadable, outcomes.tail), (0, 0), "{outcomes:?}");
 }
 
-/// A file cut short, or gone.
+/// Truncates or removes a file.
 #[test]
 fn files_that_are_short_or_missing() {
     let mut refused = 0;

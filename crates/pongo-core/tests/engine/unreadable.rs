@@ -1,4 +1,4 @@
-//! Files that are there and cannot be opened: an error, and never the same as files that are not there.
+//! Files that exist and cannot be opened: an error, never treated like missing files.
 
 use std::fs;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ fn open(path: &std::path::Path) -> Result<Arc<Engine>, OpenError> {
     Engine::open(Arc::new(RealStorage::create(path).unwrap()), options(), Arc::new(MapIndexer::default()))
 }
 
-/// Puts rows `keys`, each in place of the row of the number before it, if `replace`.
+/// Inserts rows `keys`; if `replace`, each replaces the row with the preceding number.
 fn put(engine: &Arc<Engine>, keys: std::ops::Range<u64>, replace: bool) {
     let guard = engine.begin_write().unwrap();
     let table = guard.table_named("large").unwrap();
@@ -31,8 +31,9 @@ fn put(engine: &Arc<Engine>, keys: std::ops::Range<u64>, replace: bool) {
     guard.commit(&Batch { tables: vec![part] }, Durability::Sync).unwrap();
 }
 
-/// A reader's snapshot from before another process replaced a row, with the new row in a chunk that the reader has not met:
-/// if that chunk cannot be opened, nobody can say which row was replaced. It used to be "none", and the record was gone.
+/// A reader has a snapshot from before another process replaced a row, and the new row is in a
+/// chunk that the reader has not opened. If that chunk cannot be opened, it is unknown which row
+/// was replaced, so resolving the row must return an error and not `None`.
 #[test]
 fn a_chunk_that_cannot_be_opened_is_not_one_that_is_not_there() {
     let folder = tempfile::tempdir().unwrap();
@@ -42,7 +43,7 @@ fn a_chunk_that_cannot_be_opened_is_not_one_that_is_not_there() {
     let snapshot = reader.begin_read().unwrap();
     let table = snapshot.table_named("large").unwrap().unwrap();
     let view = snapshot.view(&table).unwrap().unwrap();
-    // All the others lie in the chunks behind the first.
+    // All other rows are in chunks after the first.
     put(&writer, 60..200, true);
     let chunk = path.join("tables/large/1.chunk");
     let kept = path.join("kept");
@@ -56,7 +57,7 @@ fn a_chunk_that_cannot_be_opened_is_not_one_that_is_not_there() {
     assert_eq!(view.resolve(RowId(u64::MAX)).unwrap(), None, "nonsense is no row, and no error");
 }
 
-/// While a store is recovered, a chunk that cannot be opened is an error of the file system, not damage.
+/// If a chunk cannot be opened during recovery, the error is a file system error, not corruption.
 #[test]
 fn a_chunk_that_cannot_be_opened_is_not_damaged() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
-//! Stores with a format version other than the one that this library writes: a newer version is refused with
-//! its number, an older one is upgraded only by a process that has the store open alone. Fixtures test the
-//! content of older stores (`tests/format.rs` of `pongo`).
+//! Stores with a format version other than the one that this library writes: a newer version is
+//! refused with its number, an older one is upgraded only by a process that has the store open
+//! alone. Fixtures test the content of older stores (`tests/format.rs` of `pongo`).
 
 use pongo_core::engine::Durability;
 use pongo_core::error::OpenError;
@@ -67,7 +67,7 @@ fn a_version_that_never_was_is_refused() {
     assert!(matches!(error, OpenError::Version { found: 0, .. }), "{error}");
 }
 
-/// The process that has the store open knows only the entries of its own format version.
+/// The process that has the store open can read only entries of the version that it writes.
 #[test]
 fn an_older_store_that_is_in_use_is_not_upgraded() {
     let disk = store();
@@ -76,7 +76,8 @@ fn an_older_store_that_is_in_use_is_not_upgraded() {
     let error = try_open(&disk.process()).unwrap_err();
     assert!(matches!(error, OpenError::OlderInUse { expected: 2, found: 1, .. }), "{error}");
     assert!(error.to_string().contains("close it there"), "{error}");
-    // The same holds if `control` has another version, as that of a release with format version 1 has.
+    // The same holds if `control` has another version, as that of a release with format version 1
+    // has.
     let control = disk.inner().open("control").unwrap();
     let mut version = [0; 8];
     control.read_at(&mut version, 8).unwrap();
@@ -89,8 +90,8 @@ fn an_older_store_that_is_in_use_is_not_upgraded() {
     say(&disk, 0..2, 1);
     let engine = open(&disk.process());
     assert_eq!(engine.begin_read().unwrap().seq().0, 1);
-    // Both slots are upgraded before another process joins: an older program must find no slot that it would
-    // read.
+    // Both slots are upgraded before another process joins: an older program must find no slot that
+    // it would read.
     let mut pages = [0; 2 * PAGE as usize];
     disk.inner().open("super").unwrap().read_at(&mut pages, 0).unwrap();
     assert_eq!([12, PAGE as usize + 12].map(|at| pages[at]), [2, 2]);

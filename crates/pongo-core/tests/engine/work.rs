@@ -1,4 +1,5 @@
-//! Random transactions: made up from a model, applied to a store, and taken into the model once they count.
+//! Random transactions: generated from a model, applied to a store, and adopted into the model once
+//! they are committed.
 
 use std::sync::Arc;
 
@@ -12,26 +13,28 @@ use crate::filled;
 use crate::model::{Item, Model, Row, Table, bytes, schema};
 use pongo_sim::Random;
 
-/// Small enough that a short workload rolls segments, makes several chunks and outgrows address ranges.
+/// Returns options with sizes so small that a short workload starts new segments, creates several
+/// chunks and outgrows address ranges.
 pub(crate) fn options() -> EngineOptions {
     let sizes = Sizes { chunk: 256 << 10, reservation: 256 << 10, ..Sizes::default() };
     EngineOptions { sizes, checkpoint_bytes: 192 << 10, ..EngineOptions::default() }
 }
 
-/// What a transaction may do.
+/// The kinds of transactions in a workload.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mix {
-    /// Rows of a small transaction are fewer than this.
+    /// Upper bound (exclusive) of the number of rows of a small transaction.
     pub(crate) rows: u64,
-    /// One transaction in so many is bulk: `append` and carried rows and heap that do not fit the entry.
+    /// One in `bulk` transactions is a bulk load: rows by `append`, and inline rows and heap bytes
+    /// that exceed the entry.
     pub(crate) bulk: u64,
-    /// One transaction in so many is `Relaxed`.
+    /// One in `relaxed` transactions is `Relaxed`.
     pub(crate) relaxed: u64,
 }
 
 pub(crate) const SMALL: Mix = Mix { rows: 6, bulk: 9, relaxed: 3 };
 
-/// A transaction, and the store as it must be after it.
+/// A transaction, and the expected state of the store after it.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) after: Model,
@@ -44,7 +47,8 @@ pub(crate) struct Transaction {
 #[derive(Debug)]
 struct Part {
     table: usize,
-    /// How many of the new rows are appended, and in how many calls, every other one of which fills them in place.
+    /// The number of new rows that are appended, and the number of calls; every other call fills
+    /// them in place.
     appended: usize,
     calls: usize,
     rows: Vec<u8>,
@@ -54,7 +58,7 @@ struct Part {
 
 const SIZES: [usize; 4] = [24, 1000, 16, 4104];
 
-/// Makes a transaction up that fits behind `before`. `heap_len` is what the heap holds there.
+/// Generates a transaction that can follow `before`.
 pub(crate) fn make_up(before: &Model, random: &mut Random, mix: Mix) -> Transaction {
     let mut after = before.clone();
     after.seq += 1;
@@ -102,7 +106,8 @@ fn make_part(place: usize, table: &mut Table, random: &mut Random, mix: Mix, bul
     for _ in 0..appended + staged {
         let id = table.rows.len() as u64;
         let mut row = Row { key: random.next(), seed: random.next(), previous: None, dead: false };
-        // Replaces a live row, perhaps one of this very transaction. Each is a store or two that a crash can come before.
+        // Replaces a live row, possibly one of the same transaction. Each replacement is one or two
+        // stores before which a crash can happen.
         if random.one_in(if appended > 100 { 60 } else { 3 }) && id > 0 {
             let old = random.below(id);
             if !table.rows[old as usize].dead {
@@ -127,14 +132,14 @@ fn make_part(place: usize, table: &mut Table, random: &mut Random, mix: Mix, bul
 }
 
 impl Transaction {
-    /// Writes it to the store.
+    /// Writes the transaction to the store.
     pub(crate) fn commit(&self, engine: &Arc<Engine>) -> Result<Seq, CommitError> {
         let guard = engine.begin_write().map_err(CommitError::Refused)?;
         assert_eq!(guard.applied().seq.0 + 1, self.after.seq, "the store is where the model is");
         self.commit_in(guard)
     }
 
-    /// Writes it through a guard that was taken before.
+    /// Writes the transaction through a guard that the caller has taken.
     pub(crate) fn commit_in(&self, mut guard: Box<WriteGuard>) -> Result<Seq, CommitError> {
         for (name, size) in &self.new_tables {
             guard.create_table(schema(name, *size))?;

@@ -1,8 +1,9 @@
-//! The writer's account of an epoch: taking and freeing segments, adding pieces, numbering generations, a bigger top.
+//! The writer's account of an epoch: allocating and freeing segments, adding pieces, numbering
+//! generations, growing the top.
 //!
-//! Order is what makes a dead writer harmless: a number is used only after the account says that it is used, and a file is
-//! counted only after it is allocated. What is lost between two stores is at worst a segment that nothing names;
-//! [`recover`](super::HashIndex::recover) finds it.
+//! The order of the stores makes a crash of the writer harmless. A number is stored in the account
+//! before it is used, and a file is counted only after it is allocated. A crash between two stores
+//! leaks at most a segment that nothing refers to; [`recover`](super::HashIndex::recover) frees it.
 
 use pongo_core::guard::removable;
 use pongo_core::sync::{Ordering, fence};
@@ -16,7 +17,7 @@ use super::layout::{
 use super::read::View;
 use super::segment::Segment;
 
-/// The one writer, at work on a published epoch or on one that is being built.
+/// The single writer, for a published epoch or one that is being built.
 pub(super) struct Writer<'a> {
     pub(super) head: &'a Head,
     pub(super) view: View<'a>,
@@ -24,7 +25,7 @@ pub(super) struct Writer<'a> {
     pub(super) live: bool,
 }
 
-/// A base segment whose header agrees with its place in the top.
+/// A base segment whose header is consistent with its entry in the top.
 #[derive(Clone, Copy)]
 pub(super) struct Base<'a> {
     pub(super) number: u32,
@@ -34,14 +35,14 @@ pub(super) struct Base<'a> {
 }
 
 impl Base<'_> {
-    /// The highest hash whose entry belongs here.
+    /// Returns the highest hash that belongs to this segment.
     pub(super) fn last(&self) -> u64 {
         last_hash(self.prefix, self.depth)
     }
 }
 
 impl HashIndex {
-    /// *Writer.*
+    /// Returns the writer for the current view. *Writer.*
     pub(super) fn writer(&self) -> Result<Writer<'_>, Fault> {
         Ok(Writer { head: &self.head, view: self.view()?, live: true })
     }
@@ -60,14 +61,15 @@ impl<'a> Writer<'a> {
         self.head.set(head_word::ACCOUNTS + self.view.root.account * head_word::ACCOUNT_WORDS + word, value);
     }
 
-    /// Before anything is stored: all files have their space.
+    /// Makes sure that all files have their space allocated. Must be called before any store.
     pub(super) fn set_aside(&self) -> Result<(), Fault> {
         self.head.set_aside(&*self.view.maps.folder.storage)?;
         let (pieces, _) = self.counts()?;
         self.view.maps.set_aside(pieces, self.view.root.bits)
     }
 
-    /// Pieces and segments that the account counts, if it can be this epoch's.
+    /// Returns the number of pieces and of segments in the account. Returns an error if the account
+    /// does not belong to this epoch or its counts are out of range.
     pub(super) fn counts(&self) -> Result<(usize, u64), Fault> {
         let [epoch, pieces, allocated] =
             [account_word::EPOCH, account_word::PIECES, account_word::ALLOCATED].map(|word| self.get(word));
@@ -81,7 +83,7 @@ impl<'a> Writer<'a> {
         Ok((pieces as usize, allocated))
     }
 
-    /// The base segment for a hash.
+    /// Returns the base segment for a hash.
     #[inline]
     pub(super) fn base(&self, hash: u64) -> Result<Base<'a>, Fault> {
         let (entry, segment) = self.view.locate(hash)?;
@@ -95,7 +97,8 @@ impl<'a> Writer<'a> {
         Ok(base)
     }
 
-    /// Whether a segment's header says what a base segment's does.
+    /// Returns the segment as a base segment. Returns an error if its header is not that of a base
+    /// segment with this number.
     #[inline]
     pub(super) fn check_base(&self, number: u32, segment: Segment<'a>) -> Result<Base<'a>, Fault> {
         let prefix = segment.get(segment_word::PREFIX);
@@ -114,7 +117,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Sees to it that `count` segments can be taken. Fails without a trace if there is no space.
+    /// Makes sure that `count` segments can be allocated, and adds pieces if necessary. If there is
+    /// no space, returns an error and the index holds the same entries as before.
     pub(super) fn ensure(&self, count: u64) -> Result<(), Fault> {
         loop {
             let (pieces, allocated) = self.counts()?;
@@ -127,7 +131,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Takes a segment that nothing names. Its words can be anything.
+    /// Allocates a segment that nothing refers to. Its words may have any value.
     pub(super) fn take(&self) -> Result<(u32, Segment<'a>), Fault> {
         let (pieces, allocated) = self.counts()?;
         if let Some(number) = self.get(account_word::FREE).checked_sub(1) {
@@ -155,10 +159,12 @@ impl<'a> Writer<'a> {
         Ok((allocated as u32, self.view.maps.segment(allocated as u32)?))
     }
 
-    /// Frees segments whose names are gone. A reader may still be in one: its entries stay until it is written anew, and
-    /// header words that readers look at stay as well.
+    /// Frees segments that nothing refers to any more. A reader may still be using one of them: the
+    /// entries, and the header words that readers use, stay unchanged until the segment is
+    /// rewritten.
     pub(super) fn free(&self, segments: &[(u32, Segment<'a>)]) {
-        // The stores below, like the ones that write the segment anew, come after those that took its names away.
+        // The stores below, and those that rewrite the segment later, come after the stores that
+        // removed the references to it.
         removable!("hash.free.fence", fence(Ordering::Release));
         for &(number, segment) in segments {
             segment.set(segment_word::FREE_NEXT, self.get(account_word::FREE));
@@ -168,7 +174,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A generation that no top entry of this epoch ever carried.
+    /// Returns a generation that no top entry of this epoch has had.
     pub(super) fn generation(&self) -> Result<u64, Fault> {
         let next = self.get(account_word::GENERATION).saturating_add(1);
         if next > TopEntry::MAX_GENERATION {
@@ -181,7 +187,8 @@ impl<'a> Writer<'a> {
         Ok(next)
     }
 
-    /// Puts a top with more bits in force: a new file with every entry repeated, published by one store of the root.
+    /// Replaces the top by one with more bits: a new file in which every entry is repeated,
+    /// published by one store of the root.
     pub(super) fn grow_top(&mut self, bits: u32) -> Result<(), Fault> {
         let old = self.view;
         let top = old.maps.make_top(bits)?;

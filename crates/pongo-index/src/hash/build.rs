@@ -1,8 +1,8 @@
-//! Making, opening and rebuilding an index.
+//! Creating, opening and rebuilding an index.
 //!
-//! A build is an *epoch*: files of its own, with a number that no file in the folder has, made beside those of the epoch
-//! in force and put in their place by one store of the root word. A build that does not get that far leaves files that
-//! nothing names, which the next build removes.
+//! A build is an *epoch*: a separate set of files with an unused number in the same folder. One
+//! store of the root word replaces the previous epoch by the new one. A build that fails before
+//! this store leaves files that nothing refers to. The next build removes them.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -22,7 +22,7 @@ use super::sum;
 use super::write::BATCH;
 use super::{Candidate, HashIndex, KeyHashes};
 
-/// Whose index it is.
+/// The identity of the store and table that an index belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Identity {
     /// The store's uuid.
@@ -31,10 +31,10 @@ pub struct Identity {
     pub table: u128,
 }
 
-/// Segments of a build, as a power of two, at most: half of what there are numbers for.
+/// Maximum number of presized segments of a build, as a power of two: half of the segment numbers.
 const MAX_PRESIZED_BITS: u32 = 24;
 
-/// An index without rows asks for no hashes.
+/// The row access of an empty index, which requests no hashes.
 struct NoRows;
 
 impl KeyHashes for NoRows {
@@ -44,7 +44,8 @@ impl KeyHashes for NoRows {
 }
 
 impl HashIndex {
-    /// *Writer.* Makes an empty index in folder `dir`, in place of any that is there, with room for about `expected_rows`.
+    /// Creates an empty index in folder `dir`, with room for about `expected_rows`. Replaces an
+    /// existing index. *Writer.*
     ///
     /// # Errors
     ///
@@ -58,13 +59,16 @@ impl HashIndex {
         HashIndex::rebuild(storage, dir, identity, expected_rows, &NoRows, std::iter::empty())
     }
 
-    /// Opens the index in folder `dir`. Maps all its files and looks at head and top, not at the segments: that its files
-    /// are as they were when last synced, or were never out of the kernel's hands, is for the caller to know.
+    /// Opens the index in folder `dir`.
+    ///
+    /// Maps all its files and checks the head and the top, but not the segments. The caller must
+    /// know that the files are unchanged since the last sync, or that the kernel has kept their
+    /// pages since they were written.
     ///
     /// # Errors
     ///
-    /// [`HashError::Missing`], [`Foreign`](HashError::Foreign), [`Version`](HashError::Version),
-    /// [`Damaged`](HashError::Damaged): rebuild it. [`HashError::Io`].
+    /// [`HashError::Missing`], [`Foreign`](HashError::Foreign), [`Version`](HashError::Version) and
+    /// [`Damaged`](HashError::Damaged) require a rebuild. [`HashError::Io`] if the storage fails.
     pub fn open(storage: &Arc<dyn Storage>, dir: &str, identity: Identity) -> Result<HashIndex, HashError> {
         let folder = Folder { storage: storage.clone(), dir: dir.to_owned() };
         let head = Head::open(&folder, identity)?;
@@ -83,7 +87,7 @@ impl HashIndex {
         loop {
             let view = self.view()?;
             let result = self.check_view(view);
-            // A writer of another process may have put something else in force while this one looked.
+            // A writer in another process may have published a new root during the check.
             if result.is_ok() || self.head.root_word() == view.root.to_word() {
                 return result;
             }
@@ -99,7 +103,8 @@ impl HashIndex {
         for at in 0..1_usize << view.root.bits {
             let entry = TopEntry(view.top.load(at, std::sync::atomic::Ordering::Acquire));
             view.resolve(entry)?;
-            // The account is read behind the entry, which a writer stores behind the account.
+            // The account is read after the entry, because a writer stores the account before the
+            // entry.
             let (_, allocated) = writer.counts()?;
             let generation = writer.get(account_word::GENERATION);
             if u64::from(entry.segment()) >= allocated || entry.generation() > generation {
@@ -113,17 +118,20 @@ impl HashIndex {
         Ok(())
     }
 
-    /// *Writer.* Builds the index anew from what `source` gives, presized for `expected_rows`, and puts it in the place of
-    /// any that is in the folder. Handles of this and other processes go over to it by themselves, but keep the space of
-    /// the old one until they are dropped. One entry goes in for each item, whether or not a key occurs twice.
+    /// Rebuilds the index from the entries of `source`, presized for `expected_rows`. Replaces an
+    /// existing index in the folder. *Writer.*
     ///
-    /// Costs some 20 ns an item beside what `source` and, if there are many more items than expected, `keys` cost; 24 MiB
-    /// of memory.
+    /// Handles of this process and of others switch to the new index automatically, but keep the
+    /// space of the old one allocated until they are dropped. Every item becomes one entry, also if
+    /// a key occurs more than once.
+    ///
+    /// Costs about 20 ns per item, plus the cost of `source` and, if there are many more items than
+    /// expected, of `keys`. Needs 24 MiB of memory.
     ///
     /// # Errors
     ///
-    /// [`HashError::Full`], [`HashError::Io`], [`HashError::RowTooLarge`]: the index that was in the folder, if it was
-    /// `identity`'s, is still in force.
+    /// [`HashError::Full`], [`HashError::Io`] and [`HashError::RowTooLarge`]. An index of
+    /// `identity` that was in the folder is still in force then.
     pub fn rebuild(
         storage: &Arc<dyn Storage>,
         dir: &str,
@@ -135,11 +143,13 @@ impl HashIndex {
         HashIndex::try_rebuild(storage, dir, identity, expected_rows, keys, source.into_iter().map(Ok))
     }
 
-    /// *Writer.* As [`rebuild`](Self::rebuild) from a source that can fail, at its first error.
+    /// Rebuilds the index as [`rebuild`](Self::rebuild) does, from a source that can fail. Stops at
+    /// the first error of the source. *Writer.*
     ///
     /// # Errors
     ///
-    /// As [`rebuild`](Self::rebuild), and the source's: the index that was in the folder is still in force then too.
+    /// As [`rebuild`](Self::rebuild), and the errors of the source. The index that was in the
+    /// folder is still in force then too.
     pub fn try_rebuild<E: From<HashError>>(
         storage: &Arc<dyn Storage>,
         dir: &str,
@@ -167,7 +177,7 @@ impl HashIndex {
         let root = match (filled, failed) {
             (Ok(root), None) => root,
             (filled, failed) => {
-                // What is left of it is in nobody's way; the next build removes it.
+                // Nothing refers to the remaining files. The next build removes them.
                 let _ = remove_files(&folder, |of| of == epoch);
                 let fault = filled.err().map(|fault| HashError::from(fault).into());
                 return Err(failed.or(fault).expect("one of them is why this arm was taken"));
@@ -179,7 +189,8 @@ impl HashIndex {
     }
 }
 
-/// Makes the files of an epoch that no root names. Gives the root that names them.
+/// Creates and fills the files of an epoch that no root refers to. Returns the root that refers to
+/// them.
 fn fill(
     head: &Head,
     maps: &Maps,
@@ -203,7 +214,7 @@ fn fill(
     for i in 0..1_u64 << depth {
         let (number, segment) = writer.take()?;
         let prefix = i.checked_shl(64 - depth).unwrap_or(0);
-        // The files are new, and zero behind the header.
+        // The files are new and contain zeros after the header.
         let image = Image::new(Kind::Base { depth }, number, prefix);
         for (word, &value) in image.header().iter().enumerate() {
             segment.set(word, value);
@@ -239,7 +250,7 @@ fn fill(
     }
 }
 
-/// Makes the index's folder and those it lies in.
+/// Creates the index's folder and its parent folders.
 fn make_folders(folder: &Folder) -> Result<(), Fault> {
     let ends = folder.dir.match_indices('/').map(|(end, _)| end).chain([folder.dir.len()]);
     for end in ends {
@@ -249,7 +260,8 @@ fn make_folders(folder: &Folder) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A number that neither the root nor any file has, so that no handle has maps of it.
+/// Returns an epoch number that neither the root nor any file has, so that no handle has mapped
+/// files of this epoch.
 fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, Fault> {
     let names =
         folder.storage.list(&folder.dir).map_err(|error| HashError::io("list", &folder.dir, error))?;
@@ -261,7 +273,7 @@ fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, Fault> {
     }
 }
 
-/// Removes the files of epochs that `which` picks.
+/// Removes the files of all epochs for which `which` returns `true`.
 fn remove_files(folder: &Folder, which: impl Fn(u32) -> bool) -> Result<(), Fault> {
     let names =
         folder.storage.list(&folder.dir).map_err(|error| HashError::io("list", &folder.dir, error))?;

@@ -1,5 +1,5 @@
-//! What can go wrong with a hash index. It can always be rebuilt from the rows: every variant but [`HashError::Full`],
-//! [`HashError::Io`] and [`HashError::RowTooLarge`] is mended by that.
+//! Errors of the hash index. A hash index can always be rebuilt from the rows. A rebuild fixes
+//! every variant except [`HashError::Full`], [`HashError::Io`] and [`HashError::RowTooLarge`].
 
 use std::io;
 
@@ -7,11 +7,12 @@ use pongo_core::ids::RowId;
 
 use super::layout::entry;
 
-/// Why an operation on a hash index failed. A failed operation leaves the index as right as it was.
+/// The reason why an operation on a hash index failed. A failed operation leaves the index as
+/// correct as it was before.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum HashError {
-    /// There is no index in this folder.
+    /// The folder contains no index.
     #[error(
         "no hash index in {dir}: there is no file `head`; `Store::rebuild_index` makes it anew, and so does the next write"
     )]
@@ -28,7 +29,7 @@ pub enum HashError {
         dir: String,
         /// `store` or `table`.
         what: &'static str,
-        /// The identity that was asked for.
+        /// The identity that the caller expects.
         expected: u128,
         /// The identity in the file.
         found: u128,
@@ -45,7 +46,7 @@ pub enum HashError {
         /// The format in the file.
         found: u64,
     },
-    /// The files contradict themselves or the rows.
+    /// The files contradict each other or the rows.
     #[error(
         "the hash index in {dir} is damaged: {what}; `Store::rebuild_index` makes it anew, and so does the next write"
     )]
@@ -55,33 +56,33 @@ pub enum HashError {
         /// What was expected and what was found.
         what: String,
     },
-    /// A counter of the format has no number left.
+    /// A counter of the format has reached its maximum.
     #[error("the hash index in {dir} has used up its {what}; `Store::rebuild_index` makes it anew")]
     Exhausted {
         /// The index's folder, in the store.
         dir: String,
-        /// Which numbers.
+        /// The name of the counter.
         what: &'static str,
     },
-    /// There is no space for what is to come. Nothing was changed that a reader could see.
+    /// The storage has no space for the operation. Nothing visible to readers has changed.
     #[error("no space for {path}: {source}; free some space and try again")]
     Full {
         /// The file that could not be allocated.
         path: String,
-        /// What the storage said.
+        /// The error that the storage returned.
         source: io::Error,
     },
     /// The storage failed.
     #[error("cannot {doing} {path}: {source}")]
     Io {
-        /// `open`, `map`, …
+        /// The operation: `open`, `map`, …
         doing: &'static str,
         /// The file.
         path: String,
-        /// What the storage said.
+        /// The error that the storage returned.
         source: io::Error,
     },
-    /// A row number that an entry has no bits for.
+    /// The row number does not fit in an entry.
     #[error("row {row} is beyond {max}, the last one a hash index can name", max = entry::MAX_ROW)]
     RowTooLarge {
         /// The row.
@@ -91,7 +92,7 @@ pub enum HashError {
 
 pongo_core::debug_is_display!(HashError);
 
-/// The error inside the crate: one word, so that results of look-ups fit registers.
+/// The error type inside the crate. It is one word, so that results of look-ups fit in registers.
 pub(super) type Fault = Box<HashError>;
 
 impl From<Fault> for HashError {
@@ -101,7 +102,7 @@ impl From<Fault> for HashError {
 }
 
 impl HashError {
-    /// An error of the storage; a full disk gets its own variant.
+    /// Creates an error from an I/O error of the storage. A full disk becomes [`HashError::Full`].
     pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> Fault {
         let path = path.to_owned();
         Box::new(match source.kind() {

@@ -1,7 +1,8 @@
-//! The file `head`: whose index this is, the root word, and the accounts of which the root names one.
+//! The file `head`: the identity of the index, the root word, and two accounts. The root selects
+//! one of the accounts.
 //!
-//! It is one page, mapped by everyone, and is changed in place by single stores. The root is the last thing that a build
-//! stores: as long as it is zero there is no index.
+//! The file is one page that every process maps. The writer changes it in place by single stores. A
+//! build stores the root last: while the root is zero, there is no index.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,7 +27,7 @@ const NAME: &str = "head";
 pub(super) struct Head {
     words: Words,
     path: String,
-    /// Whether this process knows that the file has its space.
+    /// Whether this process knows that the file's space is allocated.
     set_aside: AtomicBool,
 }
 
@@ -45,7 +46,8 @@ fn check(words: &[u64; head_word::CHECK]) -> u64 {
 }
 
 impl Head {
-    /// Opens the file, whatever is in it. `None` if it is not there or too short to be one.
+    /// Maps the file without checking its contents. Returns `None` if it does not exist or is too
+    /// short.
     fn map(folder: &Folder) -> Result<Option<Head>, Fault> {
         let path = folder.path(NAME);
         let file = match folder.storage.open(&path) {
@@ -63,8 +65,11 @@ impl Head {
         Ok(Some(Head { words, path, set_aside: AtomicBool::new(false) }))
     }
 
-    /// *Writer.* Sees to it that the page has space: a copy of the store may have left out pages of zeros, or share blocks with
-    /// it, and on a full disk a store into one is a signal. As for the pieces, the file is opened for it.
+    /// Makes sure that the page's space is allocated. *Writer.*
+    ///
+    /// A copy of the store may have holes instead of pages of zeros, or share blocks with the
+    /// original. A store into such a page on a full disk raises a signal. The file is opened only
+    /// for the allocation, as for the pieces.
     pub(super) fn set_aside(&self, storage: &dyn Storage) -> Result<(), Fault> {
         if !self.set_aside.load(Ordering::Relaxed) {
             storage
@@ -78,7 +83,7 @@ impl Head {
             .map_err(|error| HashError::io("make pages writable of", &self.path, error))
     }
 
-    /// Opens the head of an index that must be there and be `identity`'s.
+    /// Opens the head of an existing index. Returns an error if it is missing or not `identity`'s.
     pub(super) fn open(folder: &Folder, identity: Identity) -> Result<Head, Fault> {
         let head = Head::map(folder)?.ok_or_else(|| HashError::Missing { dir: folder.dir.clone() })?;
         head.check(folder, identity)?;
@@ -117,8 +122,10 @@ impl Head {
         Ok(())
     }
 
-    /// *Writer.* Opens or makes the head of an index that is about to be built. What was `identity`'s stays in force until
-    /// the new root is stored; what was anyone else's is gone first, so that it can never pass for `identity`'s.
+    /// Opens or creates the head of an index that is about to be built. *Writer.*
+    ///
+    /// An index of `identity` stays in force until the new root is stored. The root of any other
+    /// index is cleared first, so that its files are never used under the new identity.
     pub(super) fn prepare(folder: &Folder, identity: Identity) -> Result<Head, Fault> {
         let head = match Head::map(folder)? {
             Some(head) => head,
@@ -157,12 +164,13 @@ impl Head {
         self.words.load(word, Ordering::Relaxed)
     }
 
-    /// *Writer.*
+    /// Stores a word. *Writer.*
     pub(super) fn set(&self, word: usize, value: u64) {
         self.words.store(word, value, Ordering::Release);
     }
 
-    /// The root word. Acquire: what it names was written before it.
+    /// Returns the root word. The load is an acquire load, because the files that the root refers
+    /// to were written before it.
     #[inline]
     pub(super) fn root_word(&self) -> u64 {
         self.words.load(head_word::ROOT, Ordering::Acquire)
@@ -172,13 +180,13 @@ impl Head {
         Seen { seq: self.get(head_word::SEEN), rows: self.get(head_word::SEEN + 1) }
     }
 
-    /// *Writer.*
+    /// Records a commit. *Writer.*
     pub(super) fn note(&self, seen: Seen) {
         self.set(head_word::SEEN, seen.seq);
         self.set(head_word::SEEN + 1, seen.rows);
     }
 
-    /// *Writer.* Publishes a root.
+    /// Publishes a root. *Writer.*
     pub(super) fn publish(&self, root: Root) {
         self.set(head_word::ROOT, root.to_word());
     }

@@ -1,86 +1,92 @@
-//! The numbers of the format: what each word means, which bits of a hash go where, which file a segment lies in.
-//! `docs/HASH.md` has the diagrams.
+//! The numbers of the format: the meaning of each word, the use of each bit of a hash, and the file
+//! that holds a segment. `docs/HASH.md` has the diagrams.
 //!
-//! Everything here is arithmetic on values that may be garbage: nothing panics, and what is out of range is `None` or
-//! masked.
+//! Every function computes on values that may be corrupt. None of them panics: a value out of range
+//! becomes `None` or is masked.
 
 use pongo_core::ids::RowId;
 
 use super::Candidate;
 
-/// Words in a line, the unit that a look-up touches.
+/// Words in a line, the unit that a look-up reads.
 pub(super) const LINE: usize = 8;
-/// Words in a segment: 32 KiB. Two lines of entries in a model, which sees each word (`docs/LOOM.md`).
+/// Words in a segment: 32 KiB. Under Loom a segment has only two lines of entries, because the
+/// model tracks each word (`docs/LOOM.md`).
 pub(super) const SEGMENT_WORDS: usize = if cfg!(loom) { 24 } else { 4096 };
-/// Lines of entries in a segment; the line before them is the header.
+/// Lines of entries in a segment. The header line precedes them.
 pub(super) const LINES: usize = SEGMENT_WORDS / LINE - 1;
-/// Entries that fit a segment.
+/// Number of entries that fit in a segment.
 pub(super) const CAPACITY: usize = LINES * LINE;
-/// A segment that would hold more than this splits, if it can: 7/8, where a miss still reads 1.2 lines.
+/// Fill limit of a segment: one that would exceed it splits, if it can. At 7/8, a miss still reads
+/// 1.2 lines on average.
 pub(super) const SPLIT_AT: usize = CAPACITY / 8 * 7;
-/// A presized segment is filled to at most this on average, so that chance fills few of them beyond [`SPLIT_AT`].
+/// Average fill of a presized segment, at most. The margin keeps random variation from filling many
+/// segments beyond [`SPLIT_AT`].
 pub(super) const PRESIZED: u64 = SPLIT_AT as u64 - if cfg!(loom) { 0 } else { 300 };
 
-/// The smallest top is one page.
+/// The smallest top has this number of bits: one page.
 pub(super) const MIN_TOP_BITS: u32 = if cfg!(loom) { 1 } else { 9 };
-/// The largest top.
+/// The largest top has this number of bits.
 pub(super) const MAX_TOP_BITS: u32 = 30;
-/// Piece files of one epoch, at most.
+/// Maximum number of piece files in one epoch.
 pub(super) const MAX_PIECES: usize = 50;
 
-/// Where the words of the file `head` lie.
+/// Offsets of the words in the file `head`.
 pub(super) mod head_word {
     /// `"PONGOHSH"`.
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = 1;
-    /// The lower half of the store's uuid; the upper one follows.
+    /// The lower half of the store's uuid. The next word is the upper half.
     pub(crate) const STORE_LOW: usize = 2;
-    /// The lower half of the table's fingerprint; the upper one follows.
+    /// The lower half of the table's fingerprint. The next word is the upper half.
     pub(crate) const TABLE_LOW: usize = 4;
-    /// Words and lines of a segment, so that a build with other numbers refuses.
+    /// Words, capacity and line length of a segment, so that a build with other values rejects the
+    /// file.
     pub(crate) const SHAPE: usize = 6;
     /// xxh3 of the seven words before it.
     pub(crate) const CHECK: usize = 7;
-    /// Alone in its line: every look-up reads it.
+    /// The only used word of its line, because every look-up reads it.
     pub(crate) const ROOT: usize = 8;
-    /// The newest commit of which something may be in the index, and how many rows its table had with it.
+    /// The newest commit that the index may contain changes of, followed by the number of rows that
+    /// the table had at this commit.
     pub(crate) const SEEN: usize = 16;
-    /// Two accounts, of which the root names one.
+    /// Two accounts. The root selects one of them.
     pub(crate) const ACCOUNTS: usize = 64;
     pub(crate) const ACCOUNT_WORDS: usize = 64;
-    /// Words of the file.
+    /// Words in the file.
     pub(crate) const LEN: usize = 512;
 }
 
-/// Words of an account: what the writer of an epoch keeps.
+/// Offsets of the words of an account: the state that the writer keeps for an epoch.
 pub(super) mod account_word {
     pub(crate) const EPOCH: usize = 0;
-    /// Piece files that are allocated.
+    /// Number of allocated piece files.
     pub(crate) const PIECES: usize = 1;
-    /// Segments that were ever handed out: those below it are in use or free.
+    /// Number of segments ever allocated. All segments with lower numbers are in use or free.
     pub(crate) const ALLOCATED: usize = 2;
     /// The first free segment, plus one.
     pub(crate) const FREE: usize = 3;
     pub(crate) const FREE_COUNT: usize = 4;
-    /// The last generation that a top entry may carry.
+    /// The highest generation that a top entry may carry.
     pub(crate) const GENERATION: usize = 5;
-    /// The segment whose successors are being published, plus one.
+    /// The segment whose replacements are being published, plus one.
     pub(crate) const INTENT: usize = 6;
 }
 
-/// Words of a segment's header line.
+/// Offsets of the words in a segment's header line.
 pub(super) mod segment_word {
     /// Magic, kind and local depth.
     pub(crate) const KIND: usize = 0;
-    /// The hash bits that all its entries begin with, at the upper end of the word.
+    /// The hash bits that all entries share, at the upper end of the word.
     pub(crate) const PREFIX: usize = 1;
-    /// Slots that are not empty; never less than there are.
+    /// Number of slots that are not empty. It may be too high, but never too low.
     pub(crate) const USED: usize = 2;
-    /// The next segment of an overflow chain, plus one. Readers look at this word and the next.
+    /// The next segment of an overflow chain, plus one. Readers read this word and the next one.
     pub(crate) const NEXT: usize = 3;
-    /// Position in the chain, counted down to 1; 0 in a base segment.
+    /// Position in the chain, counting down to 1; 0 in a base segment.
     pub(crate) const POSITION: usize = 4;
-    /// A split that could not separate the keys is tried again when this many slots are used.
+    /// After a split that could not separate the keys, the next attempt is made when this number of
+    /// slots is used.
     pub(crate) const RETRY_AT: usize = 5;
     /// The next free segment, plus one.
     pub(crate) const FREE_NEXT: usize = 6;
@@ -88,17 +94,17 @@ pub(super) mod segment_word {
     pub(crate) const NUMBER: usize = 7;
 }
 
-/// What a segment is used for.
+/// The use of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Kind {
-    /// The top names it.
+    /// The top refers to the segment.
     Base {
-        /// Hash bits that its keys share.
+        /// Number of hash bits that its keys share.
         depth: u32,
     },
-    /// A base segment, or another of this kind, names it.
+    /// A base segment, or another overflow segment, refers to it.
     Overflow,
-    /// The free list names it.
+    /// The segment is on the free list.
     Free,
 }
 
@@ -128,7 +134,7 @@ impl Kind {
     }
 }
 
-/// One slot of a segment.
+/// Encoding of a slot of a segment.
 ///
 /// ```text
 /// 63            48 47   46                              0
@@ -137,7 +143,8 @@ impl Kind {
 /// | the hash      |    |                                |
 /// +---------------+----+--------------------------------+
 /// ```
-/// All zero is empty; no row but the dead bit is a slot whose entry was removed.
+/// A slot of zeros is empty. A slot with the dead bit (a deletion mark) and no row held an entry
+/// that was removed.
 pub(super) mod entry {
     use super::*;
 
@@ -145,10 +152,10 @@ pub(super) mod entry {
     pub(crate) const DEAD: u64 = 1 << 47;
     pub(crate) const REMOVED: u64 = DEAD;
     const ROW: u64 = DEAD - 1;
-    /// The largest row that an entry can name.
+    /// The largest row that an entry can store.
     pub(crate) const MAX_ROW: RowId = RowId(ROW - 1);
 
-    /// The tag of a hash, where it lies in the entry.
+    /// Returns the tag of a hash, at its position in the entry.
     #[inline]
     pub(crate) const fn tag(hash: u64) -> u64 {
         hash << 48
@@ -159,13 +166,13 @@ pub(super) mod entry {
         (word ^ tag) >> 48 == 0
     }
 
-    /// `row` is at most [`MAX_ROW`].
+    /// Encodes an entry. `row` must not exceed [`MAX_ROW`].
     #[inline]
     pub(crate) const fn pack(hash: u64, row: RowId, dead: bool) -> u64 {
         tag(hash) | (dead as u64) << 47 | ((row.0 + 1) & ROW)
     }
 
-    /// Whether a new entry may take the slot.
+    /// Returns whether a new entry may use the slot.
     #[inline]
     pub(crate) const fn is_vacant(word: u64) -> bool {
         word & ROW == 0
@@ -180,19 +187,20 @@ pub(super) mod entry {
     }
 }
 
-/// The line where the probe for a hash begins. Its bits are neither the tag's nor, up to a depth of 32, the top's.
+/// Returns the line at which the probe for a hash starts. It uses other bits than the tag and, up
+/// to a depth of 32, than the top.
 #[inline]
 pub(super) const fn home(hash: u64) -> usize {
     (((hash >> 16) & 0xFFFF) as usize * LINES) >> 16
 }
 
-/// The place of a hash in a top of `bits` bits, 1 to 64.
+/// Returns the index of a hash in a top of `bits` bits, 1 to 64.
 #[inline]
 pub(super) const fn top_index(hash: u64, bits: u32) -> usize {
     (hash >> (64 - bits)) as usize
 }
 
-/// The highest hash that begins with the `depth` bits of `prefix`.
+/// Returns the highest hash that starts with the `depth` bits of `prefix`.
 pub(super) const fn last_hash(prefix: u64, depth: u32) -> u64 {
     match u64::MAX.checked_shr(depth) {
         Some(below) => prefix | below,
@@ -200,7 +208,8 @@ pub(super) const fn last_hash(prefix: u64, depth: u32) -> u64 {
     }
 }
 
-/// One word of the top: a segment, and a number that no other word of this epoch's tops ever had.
+/// One word of the top: a segment number and a generation. Every change of top entries in an epoch
+/// uses a new generation, so an entry never returns to an earlier value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct TopEntry(pub(super) u64);
 
@@ -224,7 +233,8 @@ impl TopEntry {
     }
 }
 
-/// The root: which epoch's files, which account of the head, how many bits the top has.
+/// The root word: the epoch of the files in use, the account in `head`, and the number of bits of
+/// the top.
 ///
 /// ```text
 /// 63                     32 31         9    8    7        0
@@ -244,7 +254,7 @@ impl Root {
         (self.epoch as u64) << 32 | (self.account as u64 & 1) << 8 | self.bits as u64
     }
 
-    /// The bits of a word that is a root's.
+    /// Returns the number of top bits in a valid root word.
     #[inline]
     pub(super) const fn bits_of(word: u64) -> u32 {
         word as u32 & 0xFF
@@ -262,9 +272,10 @@ impl Root {
     }
 }
 
-/// The piece a segment lies in, and where in it, in segments.
+/// Returns the piece that holds a segment, and the segment's index in this piece.
 ///
-/// Pieces hold 1, 1, 2, 2, 4, 4, 8, 8 … segments: few files, and never more than half of the space in vain.
+/// Pieces hold 1, 1, 2, 2, 4, 4, 8, 8 … segments. The number of files stays small, and at most half
+/// of the space is unused.
 #[inline]
 pub(super) const fn place(segment: u32) -> (usize, usize) {
     let shifted = segment as u64 + 2;
@@ -273,19 +284,19 @@ pub(super) const fn place(segment: u32) -> (usize, usize) {
     (piece, (shifted & ((1 << size_bits) - 1)) as usize)
 }
 
-/// Segments in piece `piece`.
+/// Returns the number of segments in piece `piece`.
 pub(super) const fn piece_segments(piece: usize) -> u64 {
     1 << (piece / 2)
 }
 
-/// Segments in the first `pieces` pieces.
+/// Returns the number of segments in the first `pieces` pieces.
 pub(super) const fn capacity(pieces: usize) -> u64 {
     let half = pieces / 2;
     2 * ((1_u64 << half) - 1) + (pieces as u64 & 1) * (1 << half)
 }
 
-/// The deepest that a segment may be split when there are so many: the top then costs at most 1/64 of the segments, whatever
-/// the hashes are.
+/// Returns the maximum depth of a segment in an index with this number of segments. The limit keeps
+/// the top to at most 1/64 of the size of the segments, whatever the hashes are.
 pub(super) fn max_depth(segments: u64) -> u32 {
     (segments.max(1).ilog2() + 6).clamp(MIN_TOP_BITS, MAX_TOP_BITS)
 }
@@ -311,7 +322,7 @@ mod tests {
             }
         }
         assert_eq!(place(capacity(MAX_PIECES) as u32 - 1).0, MAX_PIECES - 1);
-        // A number that no piece holds still has a place, beyond the last piece.
+        // A number beyond the last piece still maps to a piece, the one after the last.
         assert_eq!(place(TopEntry(u64::MAX).segment()).0, MAX_PIECES);
     }
 

@@ -1,8 +1,8 @@
-//! One epoch's files, mapped when something first names them.
+//! The memory-mapped files of one epoch. Each file is mapped at its first use.
 //!
-//! An epoch is one build of the index: its files carry its number and are never resized. What is mapped stays mapped as
-//! long as the handle lives, so a reader needs no lock to use it: the table of maps only grows. No file stays open: a map
-//! keeps what its sync needs.
+//! An epoch is one build of the index: its files carry its number and are never resized. A mapped
+//! file stays mapped for the lifetime of the handle. The table of maps only grows, so a reader
+//! needs no lock to use it. No file stays open: a map holds everything that its sync needs.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -36,14 +36,17 @@ impl Folder {
 #[derive(Debug)]
 struct Mapped {
     words: Words,
-    /// Whether this process knows that the file has all its space.
+    /// Whether this process knows that the file's space is fully allocated.
     set_aside: AtomicBool,
 }
 
 impl Mapped {
-    /// *Writer.* A copy of a store has holes where this one had zeros, or shares blocks with it: a store into one on a full disk
-    /// is a signal. The file is opened for it: where zeros are written over zeros, it is the map's open file, which was there
-    /// before, that hears of a write-back that fails.
+    /// Allocates the file's space. *Writer.*
+    ///
+    /// A copy of a store can have holes where the original had zeros, or share blocks with it. A
+    /// store into such a block on a full disk raises a signal. The file is opened only for the
+    /// allocation. Where it overwrites zeros with zeros, a failed write-back is reported to the
+    /// map's open file, which was opened earlier.
     fn set_aside(&self, storage: &dyn Storage, path: impl FnOnce() -> String) -> Result<(), Fault> {
         if !self.set_aside.load(Ordering::Relaxed) {
             let path = path();
@@ -58,7 +61,7 @@ impl Mapped {
     }
 }
 
-/// Returns so many pieces and bits of the top as one number, which is not 0.
+/// Returns a number of pieces and a number of top bits as one number, which is not 0.
 fn packed(pieces: usize, bits: u32) -> u64 {
     (pieces as u64 + 1) << 32 | u64::from(bits)
 }
@@ -70,9 +73,10 @@ pub(super) struct Maps {
     pub(super) epoch: u32,
     pieces: [OnceLock<Mapped>; MAX_PIECES],
     tops: [OnceLock<Mapped>; MAX_TOP_BITS as usize + 1],
-    /// What [`set_aside`](Self::set_aside) was last asked for and did: `packed(pieces, bits)`, or 0.
+    /// The arguments of the last successful [`set_aside`](Self::set_aside), `packed(pieces, bits)`,
+    /// or 0.
     all_set_aside: AtomicU64,
-    /// The next epoch that this handle has met.
+    /// The next epoch that this handle has found in the root.
     later: OnceLock<Box<Maps>>,
 }
 
@@ -88,7 +92,8 @@ impl Maps {
         }
     }
 
-    /// The epoch this handle met after this one, which becomes `epoch` if there is none yet.
+    /// Returns the maps of the next epoch that this handle found. If it has found none yet, the
+    /// next epoch becomes `epoch`.
     pub(super) fn later(&self, epoch: u32) -> &Maps {
         self.later.get_or_init(|| Box::new(Maps::new(self.folder.clone(), epoch)))
     }
@@ -101,7 +106,7 @@ impl Maps {
         format!("{epoch}-{bits}.top")
     }
 
-    /// The epoch that a file name of an index carries.
+    /// Returns the epoch in a file name of an index.
     pub(super) fn epoch_of(name: &str) -> Option<u32> {
         let (epoch, rest) = name.split_once('-')?;
         let (number, kind) = rest.split_once('.')?;
@@ -110,7 +115,7 @@ impl Maps {
     }
 
     fn piece_bytes(piece: usize) -> u64 {
-        // Whole pages by itself, but for the small segments of a model.
+        // The size is a multiple of a page except for the small segments of a Loom model.
         (piece_segments(piece) * (SEGMENT_WORDS * size_of::<u64>()) as u64).next_multiple_of(PAGE)
     }
 
@@ -118,7 +123,7 @@ impl Maps {
         ((size_of::<u64>() as u64) << bits).next_multiple_of(PAGE)
     }
 
-    /// The segment with this number, if its piece is mapped already.
+    /// Returns the segment with this number, if its piece is already mapped.
     #[inline]
     pub(super) fn mapped_segment(&self, number: u32) -> Option<Segment<'_>> {
         let (piece, offset) = place(number);
@@ -126,13 +131,13 @@ impl Maps {
         Some(Segment { words: &mapped.words, base: offset * SEGMENT_WORDS })
     }
 
-    /// The words of the top with `bits` bits, if it is mapped already.
+    /// Returns the words of the top with `bits` bits, if it is already mapped.
     #[inline]
     pub(super) fn mapped_top(&self, bits: u32) -> Option<&Words> {
         Some(&self.tops.get(bits as usize)?.get()?.words)
     }
 
-    /// The words of piece `piece`, all of it.
+    /// Returns all words of piece `piece`. Maps the piece if necessary.
     #[inline]
     pub(super) fn piece(&self, piece: usize) -> Result<&Words, Fault> {
         match self.pieces.get(piece).map(OnceLock::get) {
@@ -146,7 +151,8 @@ impl Maps {
         }
     }
 
-    /// The words of the top with `bits` bits; at least `1 << bits` of them. `bits` comes from a checked root.
+    /// Returns the words of the top with `bits` bits, at least `1 << bits` of them. Maps the top if
+    /// necessary. `bits` must come from a checked root.
     #[inline]
     pub(super) fn top(&self, bits: u32) -> Result<&Words, Fault> {
         let cell = &self.tops[bits as usize];
@@ -156,7 +162,7 @@ impl Maps {
         }
     }
 
-    /// The segment with this number. Its words can be anything.
+    /// Returns the segment with this number. Its words may have any value.
     #[inline]
     pub(super) fn segment(&self, number: u32) -> Result<Segment<'_>, Fault> {
         let (piece, offset) = place(number);
@@ -185,9 +191,10 @@ impl Maps {
         Ok(&cell.get_or_init(|| Mapped { words, set_aside: AtomicBool::new(false) }).words)
     }
 
-    /// *Writer.* Sees to it that the first `pieces` pieces and the top with `bits` bits have all their space.
+    /// Makes sure that the first `pieces` pieces and the top with `bits` bits have all their space
+    /// allocated. *Writer.*
     pub(super) fn set_aside(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
-        // Each commit asks, and the answer changes with a split that makes a piece.
+        // Every commit calls this, but the arguments change only when a split adds a piece.
         if self.all_set_aside.load(Ordering::Relaxed) == packed(pieces, bits) {
             return Ok(());
         }
@@ -206,15 +213,17 @@ impl Maps {
         Ok(())
     }
 
-    /// *Writer.* Takes the space that stores to these words may need, as [`Words::make_writable`] does.
+    /// Allocates the space that stores to these words may need, as [`Words::make_writable`] does.
+    /// *Writer.*
     pub(super) fn make_writable(&self, words: &Words, range: Range<usize>) -> Result<(), Fault> {
         words
             .make_writable(range)
             .map_err(|error| HashError::io("make pages writable in", &self.folder.dir, error))
     }
 
-    /// Makes the file of a piece, or of a top. One that a writer began and never named is taken as it is, for this process
-    /// or another may have mapped it: whoever uses it stores every word first.
+    /// Creates the file of a piece or of a top. If a writer created the file but nothing refers to
+    /// it yet, the file is used as it is, because any process may have mapped it: its user stores
+    /// every word before anything refers to it.
     fn make(&self, name: &str, bytes: u64) -> Result<(), Fault> {
         let path = self.folder.path(name);
         let storage = &self.folder.storage;
@@ -227,14 +236,14 @@ impl Maps {
         };
         file.allocate(0, bytes).map_err(|error| {
             if created {
-                // In nobody's way; removing it only gives its space back.
+                // Nothing refers to the file. Removing it only frees its space.
                 let _ = storage.remove(&path);
             }
             HashError::io("allocate", &path, error)
         })
     }
 
-    /// *Writer.* Makes and maps piece `piece`, which no account counts yet.
+    /// Creates and maps piece `piece`, which no account counts yet. *Writer.*
     pub(super) fn make_piece(&self, piece: usize) -> Result<(), Fault> {
         if piece >= MAX_PIECES {
             return Err(Box::new(HashError::Exhausted { dir: self.folder.dir.clone(), what: "segments" }));
@@ -243,7 +252,7 @@ impl Maps {
         self.piece(piece).map(|_| ())
     }
 
-    /// *Writer.* Makes and maps the top with `bits` bits, which no root names yet.
+    /// Creates and maps the top with `bits` bits, which no root refers to yet. *Writer.*
     pub(super) fn make_top(&self, bits: u32) -> Result<&Words, Fault> {
         self.make(&Self::top_name(self.epoch, bits), Self::top_bytes(bits))?;
         let top = self.top(bits)?;
@@ -251,13 +260,16 @@ impl Maps {
         Ok(top)
     }
 
-    /// *Writer.* Unlinks a top that no root names any more. Whoever has it mapped keeps it; whoever is about to open it
-    /// finds the root changed.
+    /// Unlinks a top that no root refers to any more. *Writer.*
+    ///
+    /// A process that has mapped it keeps its map. A process that is about to open it finds that
+    /// the root has changed.
     pub(super) fn remove_top(&self, bits: u32) {
         let _ = self.folder.storage.remove(&self.folder.path(&Self::top_name(self.epoch, bits)));
     }
 
-    /// Maps the first `pieces` pieces, so that whatever names a segment in them needs no descriptor and no map.
+    /// Maps the first `pieces` pieces, so that no access to their segments needs a file descriptor
+    /// or a new map.
     pub(super) fn map_pieces(&self, pieces: usize) -> Result<(), Fault> {
         if self.all_set_aside.load(Ordering::Relaxed) >> 32 == pieces as u64 + 1 {
             return Ok(());
@@ -265,8 +277,8 @@ impl Maps {
         (0..pieces).try_for_each(|piece| self.piece(piece).map(|_| ()))
     }
 
-    /// Syncs the first `pieces` pieces and the top with `bits` bits, through their maps: what was stored since they were mapped,
-    /// and a write-back of it that failed, is theirs to know.
+    /// Syncs the first `pieces` pieces and the top with `bits` bits through their maps. Each map
+    /// covers the stores made since it was created, and reports a failed write-back of them.
     pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
         let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
             Some(mapped) => removable!("hash.pieces.sync", mapped.words.sync())

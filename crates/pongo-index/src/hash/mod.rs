@@ -1,24 +1,27 @@
-//! The hash index: extendible hashing in memory-mapped files, one writer at a time, any number of readers in any
-//! process, none of which takes a lock.
+//! The hash index: extendible hashing in memory-mapped files. There is one writer at a time, and
+//! any number of readers in any process. Readers take no lock.
 //!
-//! | module | what it owns |
+//! The *top* is the directory of extendible hashing: it maps the upper bits of a hash to a segment.
+//!
+//! | module | purpose |
 //! | --- | --- |
-//! | `layout` | the numbers of the format: what each word means, which hash bits go where |
+//! | `layout` | the numbers of the format: the meaning of each word, the use of the hash bits |
 //! | `error` | [`HashError`] |
 //! | `head` | the file `head`: identity, root word, the accounts of the epoch's segments |
-//! | `maps` | one epoch's files, mapped when first named and never unmapped while the index is open |
-//! | `segment` | 32 KiB of entries: scanning, finding a vacancy, building an image |
+//! | `maps` | one epoch's files, mapped at first use and never unmapped while the index is open |
+//! | `segment` | 32 KiB of entries: scanning, finding a vacant slot, building an image |
 //! | `read` | [`HashIndex::find`] |
-//! | `account` | taking and freeing segments, adding pieces, a bigger top |
-//! | `reserve` | space first: splits, renewals |
-//! | `write` | entries: insert, replace, dead, remove, bulk |
-//! | `recover` | what a successor does after a writer died; the walk over all entries |
+//! | `account` | allocating and freeing segments, adding pieces, growing the top |
+//! | `reserve` | reserving space before a commit: splits and rewrites of segments |
+//! | `write` | entries: insert, replace, mark as deleted, remove, bulk insert |
+//! | `recover` | recovery after a writer crashed; iteration over all entries |
 //! | `sum` | the checksum of a closed index |
 //! | `build` | [`HashIndex::create`], [`HashIndex::open`], [`HashIndex::rebuild`] |
 //!
-//! It relies on the caller for three things: that writer methods are called under the store's writer lock only, that
-//! every candidate is checked against its row (an entry is 16 bits of hash and a row number, nothing more), and that an
-//! index whose files may have lost pages (a power cut) is rebuilt, not opened.
+//! The caller guarantees three things. It calls writer methods only under the store's writer lock.
+//! It checks every candidate against its row, because an entry stores only 16 bits of the hash and
+//! a row number. It rebuilds, and does not open, an index whose files may have lost pages (after a
+//! power cut).
 
 mod account;
 mod build;
@@ -46,9 +49,10 @@ pub use write::Upsert;
 use head::Head;
 use maps::Maps;
 
-/// The hash of a key's bytes: xxh3, 64 bits, without a seed.
+/// Returns the hash of a key's bytes: xxh3, 64 bits, without a seed.
 ///
-/// Keys made by an adversary can share a hash; look-ups among them slow down, nothing fails.
+/// An adversary can choose keys that share a hash. Look-ups of these keys get slower, but no
+/// operation fails.
 ///
 /// ```
 /// use pongo_index::key_hash;
@@ -61,45 +65,49 @@ pub fn key_hash(bytes: &[u8]) -> u64 {
     xxh3_64(bytes)
 }
 
-/// What the index asks of the rows: the hash of a row's key, needed when a segment splits.
+/// Access to the hashes of the rows' keys, which the index needs when a segment splits.
 ///
-/// A damaged index can name rows that do not exist: an implementation answers anything for them, and does not panic.
-/// An answer that contradicts the entry is noticed and becomes [`HashError::Damaged`].
+/// A damaged index can refer to rows that do not exist. An implementation may return any value for
+/// such a row, but must not panic. A value that contradicts the entry is detected and reported as
+/// [`HashError::Damaged`].
 pub trait KeyHashes {
-    /// The hash of the key of `row`.
+    /// Returns the hash of the key of `row`.
     fn hash(&self, row: RowId) -> u64;
 
-    /// The hashes of the keys of `rows`, in their order, put behind what is in `out`. Worth implementing where a look at a
-    /// row may miss the cache: prefetch a few rows ahead.
+    /// Appends the hashes of the keys of `rows` to `out`, in the same order. An implementation
+    /// whose row reads may miss the cache should override this and prefetch a few rows ahead.
     fn hashes(&self, rows: &[RowId], out: &mut Vec<u64>) {
         out.extend(rows.iter().map(|&row| self.hash(row)));
     }
 
-    /// Of which of `rows` the entries can go: no reader, now or later, will ask for the row or for one that it replaced. Asked where
-    /// a segment has no room left, so that deleted keys make no index larger for ever.
+    /// Returns for each of `rows` whether its entry can be removed: no current or future reader
+    /// needs the row or a row that it replaced. Called when a segment is full, so that deleted keys
+    /// do not make the index grow without bound.
     fn forgotten(&self, rows: &[RowId]) -> Vec<bool> {
         vec![false; rows.len()]
     }
 }
 
-/// A row that the index names for a hash. Its key may be another one.
+/// A row that the index returns for a hash. The row's key may be a different one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// The row.
     pub row: RowId,
-    /// Whether the key was deleted; the row is the last one it had.
+    /// Whether the key was deleted. The row is then the last one that the key had.
     pub dead: bool,
 }
 
-/// One process's handle on one table's hash index. Methods marked *writer* need the store's writer lock; the others may
-/// be called by any number of threads at any time, also while a writer of any process is at work.
+/// One process's handle on one table's hash index. Methods marked *writer* need the store's writer
+/// lock. Any number of threads may call the other methods at any time, also while a writer in any
+/// process is active.
 ///
 /// See the [module](self) for its parts and `docs/HASH.md` for the format.
 #[derive(Debug)]
 pub struct HashIndex {
     head: Head,
-    /// The epoch this handle began with; later ones hang behind it.
+    /// The epoch that this handle was opened with. Later epochs are linked from it.
     first: Maps,
-    /// The root word that was looked at last, found sane and of that epoch: most look-ups meet it again.
+    /// The root word that was checked last and belongs to the epoch of `first`. Most look-ups find
+    /// it unchanged.
     checked: AtomicU64,
 }

@@ -1,8 +1,10 @@
-//! Look-ups. No lock, no store: root, top entry, line, row.
+//! Look-ups. A reader takes no lock and stores nothing. It reads the root, a top entry, a line of a
+//! segment, and the row.
 //!
-//! **A miss counts only if root and top entry read the same again** behind an acquire fence. Generations and roots never
-//! repeat, so the same words mean that the segment was in force all the while; if they differ, a writer made progress,
-//! and the look-up begins anew. The proof is in `docs/HASH.md`.
+//! **A miss is valid only if a second read of root and top entry, after an acquire fence, returns
+//! the same words.** Generations and roots never repeat, so equal words mean that the segment was
+//! in force during the whole look-up. If they differ, a writer made progress and the look-up starts
+//! over. The proof is in `docs/HASH.md`.
 
 use pongo_core::guard::removable;
 use pongo_core::storage::Words;
@@ -14,10 +16,11 @@ use super::maps::Maps;
 use super::segment::{Probe, Segment};
 use super::{Candidate, HashIndex};
 
-/// Epochs that one handle follows. Each was a rebuild of the whole index while the handle was open.
+/// Maximum number of epochs that one handle follows. Each epoch after the first is a rebuild of the
+/// whole index while the handle was open.
 const MAX_EPOCHS: usize = 1024;
 
-/// What a root word names.
+/// The maps that a root word refers to.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     pub(super) maps: &'a Maps,
@@ -26,7 +29,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// The top entry for a hash and the segment it names.
+    /// Returns the top entry for a hash and the segment that it refers to.
     #[inline]
     pub(super) fn locate(self, hash: u64) -> Result<(TopEntry, Segment<'a>), Fault> {
         let word = self.top.load(top_index(hash, self.root.bits), Ordering::Acquire);
@@ -44,7 +47,7 @@ impl<'a> View<'a> {
         self.maps.segment(entry.segment())
     }
 
-    /// Probes a segment and, behind a full one, its overflow chain.
+    /// Probes a segment and, if it is full, its overflow chain.
     #[inline]
     pub(super) fn probe<R>(
         self,
@@ -76,14 +79,14 @@ impl<'a> View<'a> {
         Ok(None)
     }
 
-    /// The overflow segments behind `segment`.
+    /// Returns an iterator over the overflow segments of `segment`.
     pub(super) fn chain(self, segment: Segment<'a>) -> Chain<'a> {
         Chain { view: self, next: segment.next(), above: u64::MAX }
     }
 }
 
-/// Numbers and words of an overflow chain. Positions fall from member to member, or it is no chain: this ends whatever
-/// the words are.
+/// An iterator over the numbers and words of an overflow chain. Positions must decrease from member
+/// to member, so the iteration ends even if the words are corrupt.
 pub(super) struct Chain<'a> {
     view: View<'a>,
     next: Option<u32>,
@@ -99,7 +102,8 @@ impl<'a> Iterator for Chain<'a> {
             Ok(segment) => segment,
             Err(error) => return Some(Err(error)),
         };
-        // The words of the member were written before the word that names it was.
+        // The fence orders the load of the number that led to this member before the loads of its
+        // words. The writer stored these words before the number.
         removable!("hash.chain.fence", fence(Ordering::Acquire));
         let position = segment.get(segment_word::POSITION);
         if position == 0 || position >= self.above {
@@ -116,13 +120,13 @@ impl<'a> Iterator for Chain<'a> {
 }
 
 impl HashIndex {
-    /// What the root names now.
+    /// Returns the view that the root word refers to now.
     #[inline]
     pub(super) fn view(&self) -> Result<View<'_>, Fault> {
         loop {
             let word = self.head.root_word();
             let view = self.view_of(word);
-            // Files of a root that is no longer in force may be gone.
+            // The files of a root that is no longer in force may have been deleted.
             if view.is_ok() || self.head.root_word() == word {
                 return view;
             }
@@ -141,7 +145,7 @@ impl HashIndex {
         self.first.folder.damaged(format!("the root is {word:#x}, which no index was built with"))
     }
 
-    /// The maps of an epoch that began after this handle was opened.
+    /// Returns the maps of an epoch that started after this handle was opened.
     #[cold]
     fn later(&self, epoch: u32) -> Result<&Maps, Fault> {
         let mut maps = &self.first;
@@ -160,18 +164,20 @@ impl HashIndex {
             .damaged(format!("the root names epoch {epoch}, the last one met is {}", maps.epoch)))
     }
 
-    /// Gives `f` every row that may have a key with this hash, until it gives a value, which is then the result. `None`
-    /// says that no entry satisfied `f`, and that none of a key that was there all the while was missed.
+    /// Calls `f` with every row that may have a key with this hash, until `f` returns a value, and
+    /// returns this value. `None` means that `f` accepted no entry, and that no key that was in the
+    /// index during the whole look-up was missed.
     ///
-    /// `f` must look at the row: one other key in 65,536 shares the tag. `f` can be given a row more than once, if a writer
-    /// is at work or the key shares its hash with thousands.
+    /// `f` must check the row: one in 65,536 other keys has the same tag. `f` may be called more
+    /// than once with the same row if a writer is active or if thousands of keys share the hash.
     ///
-    /// Costs one line of the index (a cache miss in a large one) and what `f` costs.
+    /// Costs one line of the index (a cache miss in a large index), plus the cost of `f`.
     ///
     /// # Errors
     ///
-    /// [`HashError::Damaged`] if the files name what is not there, [`HashError::Io`] if a file that another process made
-    /// cannot be opened or mapped. Never because of a writer at work.
+    /// [`HashError::Damaged`] if the files refer to a segment or file that does not exist,
+    /// [`HashError::Io`] if a file that another process created cannot be opened or mapped. An
+    /// active writer never causes an error.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -191,7 +197,8 @@ impl HashIndex {
     /// assert_eq!(get(6)?, None);
     /// # Ok::<(), pongo_index::HashError>(())
     /// ```
-    // Asked for: as a call of its own, which it becomes where it stands twice in a function, it costs a tenth of a look-up.
+    // Forced, because a function that calls `find` twice would otherwise not inline it. The extra
+    // call costs a tenth of a look-up.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     pub fn find<R>(
@@ -205,7 +212,8 @@ impl HashIndex {
         }
     }
 
-    /// The look-up as it nearly always goes: everything is mapped, the home line has room, nobody is splitting.
+    /// Looks up a hash in the common case: everything is mapped, the home line has an empty slot,
+    /// and no split is in progress. Returns `None` if the look-up must be done by `find_any`.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     fn find_mapped<R>(&self, hash: u64, f: &mut impl FnMut(Candidate) -> Option<R>) -> Option<Option<R>> {
@@ -224,7 +232,7 @@ impl HashIndex {
             Probe::Hit(found) => Some(Some(found)),
             Probe::Full => None,
             Probe::End => {
-                // All loads of the segment come before the two that follow.
+                // All loads of the segment are ordered before the two loads that follow.
                 removable!("hash.find.fence", fence(Ordering::Acquire));
                 let same = top.load(at, Ordering::Relaxed) == entry.0 && self.head.root_word() == word;
                 same.then_some(None)
@@ -232,7 +240,7 @@ impl HashIndex {
         }
     }
 
-    /// The look-up in all its cases.
+    /// Looks up a hash in all cases.
     #[cold]
     #[inline(never)]
     fn find_any<R>(&self, hash: u64, mut f: impl FnMut(Candidate) -> Option<R>) -> Result<Option<R>, Fault> {
@@ -257,8 +265,8 @@ impl HashIndex {
         }
     }
 
-    /// Asks the processor to fetch the line that [`find`](Self::find) will look at. Only a hint: look-ups of several
-    /// keys are faster if all are prefetched first.
+    /// Prefetches the line that [`find`](Self::find) will read for this hash. This is only a hint.
+    /// Look-ups of several keys are faster if all are prefetched first.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         if let Some(root) = Root::from_word(self.head.root_word())

@@ -1,4 +1,4 @@
-//! What a successor does after a writer died, and the walk over everything that is in force.
+//! Recovery after a writer crashed, and iteration over all segments in force.
 
 use pongo_core::guard::removable;
 use std::sync::atomic::Ordering;
@@ -11,59 +11,64 @@ use super::layout::{
 use super::segment::Segment;
 use super::{Candidate, HashIndex};
 
-/// What an index holds.
+/// The size of an index and the number of its entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Entries, dead ones included.
+    /// Number of entries, including those of deleted keys.
     pub entries: u64,
-    /// Entries of deleted keys.
+    /// Number of entries of deleted keys.
     pub dead: u64,
-    /// Slots whose entries were removed and that no insert has used since.
+    /// Number of slots whose entry was removed and that no insert has reused.
     pub removed: u64,
-    /// Segments in use, overflow segments included.
+    /// Number of segments in use, including overflow segments.
     pub segments: u64,
-    /// Overflow segments: there are some only if many keys share a hash.
+    /// Number of overflow segments. They exist only if many keys share a hash.
     pub overflow: u64,
-    /// Segments that are free.
+    /// Number of free segments.
     pub free: u64,
-    /// Bytes of all files in force.
+    /// Size of all files in force, in bytes.
     pub bytes: u64,
-    /// Hash bits that the top decides by.
+    /// Number of hash bits that index the top.
     pub depth: u32,
 }
 
-/// Of which commits something may be in an index.
+/// The newest commit that an index may contain changes of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Seen {
-    /// The newest one's `Seq`.
+    /// `Seq` of the commit.
     pub seq: u64,
-    /// How many rows the table had with it.
+    /// Number of rows in the table at this commit.
     pub rows: u64,
 }
 
 impl HashIndex {
-    /// What was last [noted](Self::note); all zero if nothing was.
+    /// Returns the commit that was last [noted](Self::note), or zeros if none was.
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.head.seen()
     }
 
-    /// *Writer.* Notes the commit that the index is brought up to from here on, before anything of it is in it: whoever finds
-    /// the index behind a process that was killed can tell whether it belongs to the rows that are there.
+    /// Records the commit that the index is about to be updated to, before any change of this
+    /// commit is stored in the index. *Writer.*
+    ///
+    /// After a writer process was killed, this record shows whether the index belongs to the
+    /// existing rows.
     pub fn note(&self, seen: Seen) {
         self.head.note(seen);
     }
 
-    /// *Writer.* Makes good what a writer left that died at any point: undoes a split that was being published, and finds
-    /// the segments it had taken. To be called by whoever takes the writer lock from a writer that may have died, before
-    /// anything else; entries it did not get to are the journal's business ([`upsert_checked`](Self::upsert_checked)).
-    /// Readers may be at work meanwhile.
+    /// Repairs the index after a writer crashed at any point: undoes a split that was being
+    /// published, and frees the segments that the writer had allocated. *Writer.*
     ///
-    /// Costs a look at the top and at each segment's header: about 1 ms for 10 M entries.
+    /// The process that takes the writer lock from a writer that may have crashed must call this
+    /// before any other operation. Entries that the crashed writer did not store are replayed from
+    /// the journal ([`upsert_checked`](Self::upsert_checked)). Readers may run concurrently.
+    ///
+    /// Costs one read of the top and of each segment's header: about 1 ms for 10 M entries.
     ///
     /// # Errors
     ///
-    /// [`HashError::Damaged`] if what it finds cannot be what a dying writer leaves.
+    /// [`HashError::Damaged`] if the files are in a state that no crash of a writer can cause.
     pub fn recover(&self) -> Result<(), HashError> {
         let writer = self.writer()?;
         writer.set_aside()?;
@@ -71,9 +76,10 @@ impl HashIndex {
         Ok(writer.find_free()?)
     }
 
-    /// Gives `f` every entry, in no useful order. *Writer*: entries that change meanwhile may be given twice or not at all.
+    /// Calls `f` with every entry, in no particular order. *Writer*: entries that change
+    /// concurrently may be passed twice or not at all.
     ///
-    /// Costs reading the whole index.
+    /// Costs one read of the whole index.
     ///
     /// # Errors
     ///
@@ -86,7 +92,8 @@ impl HashIndex {
         })?)
     }
 
-    /// Counts what is in the index. *Writer*, and as costly, as [`for_each`](Self::for_each).
+    /// Returns the number of entries and segments of the index. *Writer*, and as costly as
+    /// [`for_each`](Self::for_each).
     ///
     /// # Errors
     ///
@@ -116,13 +123,18 @@ impl HashIndex {
         Ok(stats)
     }
 
-    /// Makes everything durable: after `Ok`, and if no writer was at work since, the files are on the disk as they are, with
-    /// a checksum for [`verify`](Self::verify) and the moment: a number that the caller never gives for other rows. Costs
-    /// reading the whole index.
+    /// Makes the index durable.
+    ///
+    /// After `Ok`, and if no writer was active since the call, the files are on disk in their
+    /// current state, with a checksum for [`verify`](Self::verify) and with `moment`, a number that
+    /// the caller must never pass for other rows.
+    ///
+    /// Costs one read of the whole index.
     ///
     /// # Errors
     ///
-    /// [`HashError::Io`] if a sync fails: some of it may never reach the disk, the index must be rebuilt.
+    /// [`HashError::Io`] if a sync fails: some changes may never reach the disk, and the index must
+    /// be rebuilt.
     pub fn sync(&self, moment: u64) -> Result<(), HashError> {
         let writer = self.writer()?;
         let (pieces, _) = writer.counts()?;
@@ -133,7 +145,7 @@ impl HashIndex {
         let folder = &self.first.folder;
         let synced = removable!("hash.folder", folder.storage.sync_dir(&folder.dir));
         synced.map_err(|error| HashError::io("sync", &folder.dir, error))?;
-        // Its own name lies in the folder above.
+        // The folder's own entry is stored in its parent folder.
         let above = folder.dir.rsplit_once('/').map_or("", |(above, _)| above);
         let synced = removable!("hash.folder.above", folder.storage.sync_dir(above));
         Ok(synced.map_err(|error| HashError::io("sync", above, error))?)
@@ -141,7 +153,8 @@ impl HashIndex {
 }
 
 impl<'a> Writer<'a> {
-    /// A split that was being published is taken back: the old segment is as it was, and nothing was inserted since.
+    /// Undoes a split that was being published. The old segment is unchanged, and no entry was
+    /// inserted since.
     fn undo_split(&self) -> Result<(), Fault> {
         let Some(number) = self.get(account_word::INTENT).checked_sub(1) else { return Ok(()) };
         let (_, allocated) = self.counts()?;
@@ -154,7 +167,8 @@ impl<'a> Writer<'a> {
         let first = super::layout::top_index(base.prefix, bits);
         let range = first..first + (1 << (bits - base.depth));
         self.view.maps.make_writable(self.view.top, range.clone())?;
-        // A generation of its own: a reader that saw the successors' entries must notice that they are gone.
+        // A new generation, so that a reader that saw the successors' entries notices that they
+        // were replaced.
         let entry = TopEntry::new(number, self.generation()?);
         for at in range {
             self.view.top.store(at, entry.0, Ordering::Release);
@@ -163,7 +177,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Makes the free list anew: every segment that nothing names.
+    /// Rebuilds the free list: it then contains every segment that nothing refers to.
     fn find_free(&self) -> Result<(), Fault> {
         let (pieces, allocated) = self.counts()?;
         for piece in 0..pieces {
@@ -180,8 +194,9 @@ impl<'a> Writer<'a> {
                 "segment {number} is named twice, or is beyond the {allocated} there are"
             )));
         }
-        // The count first: should this process die here, whoever wrote before may go on, and not know. What is counted must be
-        // on the list.
+        // The count is cleared first. If this process crashes here, the previous writer may still
+        // be running and continue without knowing about the recovery. Every segment that is counted
+        // must be on the list.
         self.set(account_word::FREE_COUNT, 0);
         self.set(account_word::FREE, 0);
         for number in (0..allocated as u32).filter(|&number| !named[number as usize]) {
@@ -192,7 +207,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Every segment in force, each base segment followed by its chain.
+    /// Calls `f` for every segment in force. Each base segment is followed by its chain.
     pub(super) fn for_each_segment(&self, mut f: impl FnMut(Kind, u32, Segment<'a>)) -> Result<(), Fault> {
         let bits = self.view.root.bits;
         let mut at = 0_usize;

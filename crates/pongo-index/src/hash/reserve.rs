@@ -1,6 +1,8 @@
-//! Space first: [`HashIndex::reserve`] makes room for what is to come, so that no insert has to split or can fail for want
-//! of space. Splits happen here and nowhere else, before the commit is in the journal; if it never gets there, the index
-//! has more room than it needs and is as right as before.
+//! Reservation of space. [`HashIndex::reserve`] makes room for the entries of a commit, so that no
+//! insert has to split a segment or can fail for lack of space.
+//!
+//! Segments split only here, before the commit is in the journal. If the commit never reaches the
+//! journal, the index has more room than it needs and is as correct as before.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -19,28 +21,34 @@ use super::write::{SORT_BITS, sort_by_top};
 use super::{HashIndex, KeyHashes};
 
 impl HashIndex {
-    /// *Writer.* Makes room for entries with these hashes. After `Ok`, inserting them (until the next `reserve`) does not
-    /// fail for want of space, and nothing that is done to the index needs a descriptor or a map. Hashes of keys that are there already, and will only be replaced, may be left out.
+    /// Makes room for entries with these hashes. *Writer.*
     ///
-    /// Costs some 10 ns a hash if there is room; a segment that has none splits, at some 100 µs with its 3,577 rows in
-    /// memory.
+    /// After `Ok` and until the next `reserve`, inserting these entries does not fail for lack of
+    /// space, and no operation on the index needs a file descriptor or a new map. Hashes of keys
+    /// that already have an entry, which will only be replaced, may be left out.
+    ///
+    /// Costs about 10 ns per hash if there is room. Splitting a segment costs about 100 µs, with
+    /// its 3,577 rows in memory.
     ///
     /// # Errors
     ///
-    /// [`HashError::Full`] if the storage has no space: the index then holds what it held. [`HashError::Damaged`] if files
-    /// and rows contradict each other, [`HashError::Exhausted`] after 2³⁸ splits.
+    /// [`HashError::Full`] if the storage has no space: the index then holds the same entries as
+    /// before. [`HashError::Damaged`] if the files and the rows contradict each other.
+    /// [`HashError::Exhausted`] after 2³⁸ splits.
     pub fn reserve(&self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
         let mut writer = self.writer()?;
         writer.set_aside()?;
         writer.reserve(hashes, keys)?;
-        // Also for entries that are only changed: they may lie in a piece that another process made.
+        // Also needed if entries are only changed: another process may have created their piece.
         let (pieces, _) = writer.counts()?;
         Ok(writer.view.maps.map_pieces(pieces)?)
     }
 
-    /// *Writer.* Takes the space that changing entries with these hashes may need, on a file system where stores to a map do
-    /// (elsewhere does nothing): behind a [`reserve`](Self::reserve) of those of them that are new. Costs a call of the system
-    /// for each page.
+    /// Allocates the space that changes of entries with these hashes may need. *Writer.*
+    ///
+    /// Does nothing unless stores to a map can take space on this file system. Call
+    /// [`reserve`](Self::reserve) first for those hashes that are new. Costs one system call per
+    /// page.
     ///
     /// # Errors
     ///
@@ -58,16 +66,17 @@ impl HashIndex {
     }
 }
 
-/// Of more changes than this all pages of a segment are made writable, without a look at where they go.
+/// For more changes than this, all pages of a segment are made writable without checking which
+/// pages the changes affect.
 const FEW: usize = 64;
-/// Words of a page.
+/// Number of words in a page.
 const PAGE_WORDS: usize = PAGE as usize / size_of::<u64>();
 
-/// What [`Writer::make_room`] did.
+/// The result of [`Writer::make_room`].
 enum Room {
-    /// There is room, once so many more segments can be taken.
+    /// The entries fit once this number of segments can be allocated.
     Made(u64),
-    /// The segment was replaced: look again.
+    /// The segment was replaced: the caller must read the top again.
     Replaced,
 }
 
@@ -79,7 +88,8 @@ impl<'a> Writer<'a> {
         if self.has_room(hashes)? {
             return Ok(());
         }
-        // Many are dealt out first: runs that fit a cache are sorted several times as fast.
+        // Large batches are first partitioned by the upper bits: runs that fit in a cache are
+        // sorted several times as fast.
         let bits = if hashes.len() < 1 << SORT_BITS { 1 } else { SORT_BITS };
         let mut sorted = sort_by_top(hashes.iter().copied(), |&hash| hash, bits);
         sorted
@@ -88,8 +98,8 @@ impl<'a> Writer<'a> {
         self.reserve_sorted(&sorted, keys)
     }
 
-    /// The pages of all slots that `count` changes to entries with this hash, and others, can store to. `done` has the pages that
-    /// were made writable by the caller, by segment.
+    /// Makes all pages writable that `count` changes can store to: changes of entries with this
+    /// hash and of other entries. `done` contains the pages that are already writable, by segment.
     fn make_entries_writable(
         &self,
         hash: u64,
@@ -119,10 +129,11 @@ impl<'a> Writer<'a> {
             self.view.maps.make_writable(segment.words, from..(from + PAGE_WORDS).min(segment.words.len()))
         };
         for (number, segment) in chain {
-            // The header, which counts.
+            // The header, which contains the count.
             make(number, segment, 0)?;
-            // An entry that is there lies before the first line that ends with an empty slot; a new one goes to the first
-            // vacancy, of which other changes take less than `count`.
+            // An existing entry is stored no later than the first line that ends with an empty
+            // slot. A new one goes to the first vacant slot, and other changes use fewer than
+            // `count` of these.
             let (mut at, mut vacant) = (home(hash), 0);
             for _ in 0..LINES {
                 let line = segment.line(at);
@@ -137,7 +148,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Whether every segment can take its share as it is. Only tried where counting is cheaper than sorting.
+    /// Returns whether every segment has room for its part of the hashes without a split. Returns
+    /// `false` without checking where counting would cost more than sorting.
     fn has_room(&self, hashes: &[u64]) -> Result<bool, Fault> {
         let bits = self.view.root.bits;
         if hashes.len() < 1 << bits >> 3 {
@@ -151,7 +163,8 @@ impl<'a> Writer<'a> {
         while at < shares.len() {
             let base = self.base((at as u64) << (64 - bits))?;
             let end = at + (1 << (bits - base.depth));
-            // A segment that begins before it is led to is led to by damage.
+            // Only in a damaged index does a top entry refer to a segment whose range starts
+            // earlier.
             let Some(shares) = shares.get(at..end) else {
                 return Err(self.damaged(format!(
                     "segment {}, of {} bits, begins before top entry {at}, which names it",
@@ -167,7 +180,8 @@ impl<'a> Writer<'a> {
         Ok(true)
     }
 
-    /// Sorted hashes lie segment by segment, for a segment is a range of hashes.
+    /// Makes room for sorted hashes. Hashes of one segment are adjacent, because a segment covers a
+    /// range of hashes.
     fn reserve_sorted(&mut self, sorted: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
         let mut overflow = 0;
         let mut rest = sorted;
@@ -185,7 +199,7 @@ impl<'a> Writer<'a> {
         if overflow > 0 { self.ensure(overflow) } else { Ok(()) }
     }
 
-    /// Slots in use in a segment and its chain.
+    /// Returns the number of used slots in a segment and its chain.
     fn used(&self, base: Base<'a>) -> Result<usize, Fault> {
         let mut used = base.segment.used();
         for member in self.view.chain(base.segment) {
@@ -194,8 +208,8 @@ impl<'a> Writer<'a> {
         Ok(used)
     }
 
-    /// `coming` are the sorted hashes of this segment's range that will be inserted, at least one; `all_coming` is how many
-    /// there are for all segments.
+    /// Makes room in one segment. `coming` contains the sorted hashes in this segment's range that
+    /// will be inserted, at least one. `all_coming` is the number of hashes for all segments.
     fn make_room(
         &mut self,
         base: Base<'a>,
@@ -220,7 +234,8 @@ impl<'a> Writer<'a> {
                 self.replace_segment(base, entries, true)?;
                 return Ok(Room::Replaced);
             }
-            // More of the same hashes would be looked at again at each step: wait until there are noticeably more.
+            // Without this delay, each further key with the same hash would check all entries
+            // again: wait until the segment has noticeably more entries.
             let retry_at = used + coming.len() + (used / 8).max(CAPACITY / 8);
             base.segment.set(segment_word::RETRY_AT, retry_at as u64);
         }
@@ -231,7 +246,8 @@ impl<'a> Writer<'a> {
         Ok(Room::Made(coming.len().saturating_sub(room).div_ceil(CAPACITY) as u64))
     }
 
-    /// The entries of a segment and its chain with the hashes of their rows' keys, but those that nobody will ask for.
+    /// Returns the entries of a segment and its chain, with the hashes of their rows' keys. Entries
+    /// that no reader needs any more are left out.
     fn hashed_entries(&self, base: Base<'a>, keys: &dyn KeyHashes) -> Result<Vec<(u64, u64)>, Fault> {
         let mut words = Vec::with_capacity(CAPACITY);
         base.segment.entries(&mut words);
@@ -259,8 +275,8 @@ impl<'a> Writer<'a> {
         Ok(entries.filter(|&(i, _)| kept(i)).map(|(_, entry)| entry).collect())
     }
 
-    /// Puts one segment, or two that know one bit more, in the place of `base` and its chain. The old ones stay as they
-    /// are until nothing names them.
+    /// Replaces `base` and its chain by one new segment, or by two that have one more bit of depth.
+    /// The old segments stay unchanged until nothing refers to them.
     fn replace_segment(
         &mut self,
         base: Base<'a>,
@@ -303,7 +319,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// The places in the top that name `base`: all of its range, or the top is damaged.
+    /// Returns the range of top entries that refer to `base`. Returns an error if one of them
+    /// refers to another segment, because the top is then damaged.
     pub(super) fn top_range(&self, base: Base<'a>) -> Result<std::ops::Range<usize>, Fault> {
         let bits = self.view.root.bits;
         let first = top_index(base.prefix, bits);
@@ -319,7 +336,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Writes a base segment with these entries, and its overflow chain if they are too many for one. Gives its number.
+    /// Writes a base segment with these entries, and an overflow chain if they do not fit in one
+    /// segment. Returns the number of the base segment.
     fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, Fault> {
         let mut images: Vec<(u32, Segment<'a>, Image)> = Vec::new();
         for i in 0..chain_len(entries.len()) {
@@ -348,12 +366,13 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Segments that so many entries need.
+/// Returns the number of segments that this number of entries needs.
 fn chain_len(entries: usize) -> usize {
     entries.div_ceil(CAPACITY).max(1)
 }
 
-/// Whether splitting a segment of `depth` bits, down to at most `max` bits, can part what is in it and what is to come.
+/// Returns whether splitting a segment of `depth` bits, down to at most `max` bits, can separate
+/// the existing entries and the new hashes.
 fn separable(depth: u32, max: u32, entries: &[(u64, u64)], coming: &[u64]) -> bool {
     let hashes =
         || entries.iter().map(|&(hash, _)| hash).chain(coming.first().copied()).chain(coming.last().copied());

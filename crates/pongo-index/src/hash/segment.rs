@@ -1,8 +1,10 @@
-//! A segment: one header line and 511 lines of eight entries.
+//! Segments: one header line and 511 lines of eight entries.
 //!
-//! A key's entry lies in the first line from its home on (wrapping around) that had a vacancy when it was inserted. A slot
-//! that was filled never becomes empty again while the segment is in use, and a line fills from its first slot to its last, so **an empty
-//! last slot ends a probe**. Only when no line has one does the probe go on in the overflow chain, and a chain begins only behind a full segment.
+//! A key's entry is stored in the first line, starting at its home line and wrapping around, that
+//! had a vacant slot when it was inserted. A used slot never becomes empty again while the segment
+//! is in use, and a line is filled from its first slot to its last. So **an empty last slot ends a
+//! probe**. A probe continues in the overflow chain only if no line has an empty last slot. A chain
+//! exists only if its base segment is full.
 
 use pongo_core::guard::removable;
 use pongo_core::storage::{Words, same_upper};
@@ -11,19 +13,20 @@ use pongo_core::sync::{Ordering, fence};
 use super::Candidate;
 use super::layout::{CAPACITY, Kind, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, entry, home, segment_word};
 
-/// The words of one segment. Readers may meet one that is being rebuilt for other keys: whatever they read, they check.
+/// The words of one segment. A reader may read a segment that is being rewritten for other keys, so
+/// readers check every word that they use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
     pub(super) words: &'a Words,
-    /// Its first word.
+    /// The index of its first word.
     pub(super) base: usize,
 }
 
-/// How a probe ended.
+/// The result of a probe.
 pub(super) enum Probe<R> {
-    /// The closure gave a value.
+    /// The closure returned a value.
     Hit(R),
-    /// A line with an empty slot.
+    /// A line has an empty slot.
     End,
     /// No line has an empty slot.
     Full,
@@ -35,24 +38,24 @@ impl<'a> Segment<'a> {
         self.words.load(self.base + word, Ordering::Relaxed)
     }
 
-    /// *Writer.* Sets a header word.
+    /// Sets a header word. *Writer.*
     pub(super) fn set(self, word: usize, value: u64) {
         self.words.store(self.base + word, value, Ordering::Release);
     }
 
-    /// *Writer.* Sets the entry in `slot`: the one store by which readers come to see it.
+    /// Sets the entry in `slot`. This store makes the entry visible to readers. *Writer.*
     #[inline]
     pub(super) fn set_entry(self, slot: usize, word: u64) {
         self.words.store(self.base + LINE + slot, word, Ordering::Release);
     }
 
-    /// The entry in `slot`, below [`CAPACITY`].
+    /// Returns the entry in `slot`, which must be less than [`CAPACITY`].
     #[inline]
     pub(super) fn entry(self, slot: usize) -> u64 {
         self.words.load(self.base + LINE + slot, Ordering::Relaxed)
     }
 
-    /// The eight entries of line `line`, below [`LINES`].
+    /// Returns the eight entries of line `line`, which must be less than [`LINES`].
     #[inline]
     pub(super) fn line(self, line: usize) -> [u64; LINE] {
         self.words.line(self.base + LINE + line * LINE)
@@ -63,7 +66,7 @@ impl<'a> Segment<'a> {
         self.words.prefetch(self.base + LINE + home(hash) * LINE);
     }
 
-    /// Slots in use, as the header says it, and never more than there are.
+    /// Returns the number of used slots from the header, limited to [`CAPACITY`].
     pub(super) fn used(self) -> usize {
         self.get(segment_word::USED).min(CAPACITY as u64) as usize
     }
@@ -72,17 +75,19 @@ impl<'a> Segment<'a> {
         Kind::from_word(self.get(segment_word::KIND))
     }
 
-    /// The next segment of the chain, if its number fits.
+    /// Returns the number of the next segment in the chain.
     pub(super) fn next(self) -> Option<u32> {
         match self.get(segment_word::NEXT) {
             0 => None,
-            // A number too large to be one names a segment that no piece holds, which is noticed where it is looked up.
+            // A number that is out of range becomes one that no piece contains. Its look-up then
+            // fails with an error.
             next => Some(u32::try_from(next - 1).unwrap_or(u32::MAX)),
         }
     }
 
-    /// Gives `f` the slot and the candidate of every entry with the hash's tag, until it gives a value.
-    // Asked for: see `HashIndex::find`.
+    /// Calls `f` with the slot and the candidate of every entry that has the hash's tag, until `f`
+    /// returns a value.
+    // Forced: see `HashIndex::find`.
     #[allow(clippy::inline_always)]
     #[inline(always)]
     pub(super) fn probe<R>(self, hash: u64, f: &mut impl FnMut(usize, Candidate) -> Option<R>) -> Probe<R> {
@@ -95,8 +100,10 @@ impl<'a> Segment<'a> {
             while tagged != 0 {
                 let slot = at * LINE + tagged.trailing_zeros() as usize % LINE;
                 tagged &= tagged - 1;
-                // Read again, now in order: what was written before the entry was (the row, its previous row) is seen by
-                // whoever sees the entry. It may be another one by now, with the same tag or without a row.
+                // This second load is an acquire load: a reader that sees the entry also sees what
+                // was written before it (the row, its previous row). The entry may have changed
+                // since the first load: it may belong to another key with the same tag or have no
+                // row.
                 let word = self.words.load(self.base + LINE + slot, Ordering::Acquire);
                 if entry::has_tag(word, tag)
                     && let Some(candidate) = entry::candidate(word)
@@ -105,7 +112,7 @@ impl<'a> Segment<'a> {
                     return Probe::Hit(found);
                 }
             }
-            // A line fills from its first slot to its last.
+            // A line is filled from its first slot to its last.
             if last == entry::EMPTY {
                 return Probe::End;
             }
@@ -114,14 +121,16 @@ impl<'a> Segment<'a> {
         Probe::Full
     }
 
-    /// *Writer.* The slot where a new entry of this hash goes.
+    /// Returns the slot for a new entry with this hash, or `None` if the segment is full. *Writer.*
     #[inline]
     pub(super) fn vacancy(self, hash: u64) -> Option<usize> {
         vacancy(hash, |line| self.line(line))
     }
 
-    /// *Writer.* Puts an entry into a vacant slot. The count goes first: if the writer dies between the stores, the header
-    /// says one too many, which is harmless, and never one too few.
+    /// Stores an entry in a vacant slot. *Writer.*
+    ///
+    /// The count is stored first. If the writer crashes between the two stores, the count is one
+    /// too high, which is harmless, but never too low.
     #[inline]
     pub(super) fn fill(self, slot: usize, word: u64) {
         if self.entry(slot) == entry::EMPTY {
@@ -131,17 +140,18 @@ impl<'a> Segment<'a> {
         self.set_entry(slot, word);
     }
 
-    /// Puts the segment's entries (no empty or removed ones) behind `out`.
+    /// Appends the segment's entries to `out`, without empty and removed slots.
     pub(super) fn entries(self, out: &mut Vec<u64>) {
         for line in 0..LINES {
             out.extend(self.line(line).into_iter().filter(|&word| !entry::is_vacant(word)));
         }
     }
 
-    /// *Writer.* Makes the segment, which nothing names, what the image says.
+    /// Writes an image to this segment, which nothing may refer to. *Writer.*
     pub(super) fn write(self, image: &Image) {
-        // A reader that still has an older name of this segment and sees one of these stores must find that name gone when
-        // it looks again: the stores that took the name away come before this fence, and its own fence meets it.
+        // A reader that still has an older reference to this segment and sees one of these stores
+        // must find on its second read that the reference is gone. The stores that removed the
+        // reference come before this release fence, which pairs with the reader's acquire fence.
         removable!("hash.segment.fence", fence(Ordering::Release));
         for (i, &word) in image.words.iter().enumerate() {
             self.words.store(self.base + i, word, Ordering::Relaxed);
@@ -162,7 +172,7 @@ fn vacancy(hash: u64, line: impl Fn(usize) -> [u64; LINE]) -> Option<usize> {
     None
 }
 
-/// A segment being built in private memory.
+/// A segment that is being built in private memory.
 pub(super) struct Image {
     words: Box<[u64; SEGMENT_WORDS]>,
 }
@@ -190,7 +200,7 @@ impl Image {
         self.words[segment_word::USED] == CAPACITY as u64
     }
 
-    /// Adds an entry. The image is not full.
+    /// Adds an entry. The image must not be full.
     pub(super) fn push(&mut self, hash: u64, word: u64) {
         let entries = &self.words[LINE..];
         let line = |line: usize| *entries[line * LINE..].first_chunk().expect("a line");

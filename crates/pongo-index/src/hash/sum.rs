@@ -1,10 +1,12 @@
-//! The checksum of an index that is not being written: made when a store is closed, compared when it was opened again.
+//! The checksum of an index that is not being written. It is written when a store is closed and
+//! verified after it was opened again.
 //!
 //! ```text
 //! words of the file `sum`:  magic | root | xxh3 of all segments in force and of the top | moment | xxh3 of the four before
 //! ```
 //!
-//! Entries change in place at every commit, so there is none while the store is written to.
+//! Entries change in place at every commit, so the checksum is not valid while the store is written
+//! to.
 
 use std::sync::Arc;
 
@@ -23,14 +25,15 @@ const MAGIC: u64 = u64::from_le_bytes(*b"PONGOSUM");
 const WORDS: usize = 5;
 
 impl HashIndex {
-    /// Whether the index is what it was when [`sync`](Self::sync) last returned, and that was at this moment: one of another
-    /// time is as right in itself, and not these rows'. Only to be asked while nobody writes.
+    /// Verifies that the index is unchanged since [`sync`](Self::sync) last returned, and that
+    /// `sync` was called with this `moment`. A checksum of another moment belongs to an index that
+    /// is valid but does not match the rows. Must not be called while a writer is active.
     ///
-    /// Costs reading the whole index: some 2 ms for a million entries that are in memory.
+    /// Costs one read of the whole index: about 2 ms for a million entries in memory.
     ///
     /// # Errors
     ///
-    /// [`HashError::Damaged`] if it is not, or if that cannot be known; [`HashError::Io`].
+    /// [`HashError::Damaged`] if the index has changed or has no valid checksum; [`HashError::Io`].
     pub fn verify(&self, moment: u64) -> Result<(), HashError> {
         let writer = self.writer()?;
         let expected = self.read_sum()?;
@@ -46,7 +49,7 @@ impl HashIndex {
         Err(self.first.folder.damaged(what).into())
     }
 
-    /// Writes the checksum. The caller syncs the folder.
+    /// Writes the checksum. The caller must sync the folder.
     pub(super) fn write_sum(&self, writer: &Writer<'_>, moment: u64) -> Result<(), Fault> {
         let folder = &self.first.folder;
         let path = folder.path(NAME);
@@ -81,7 +84,8 @@ impl HashIndex {
     }
 }
 
-/// The file, with space for the checksum: made together with an index, so that a store can be closed when its disk is full.
+/// Opens or creates the checksum file with space for the checksum. It is created together with the
+/// index, so that a store can be closed when its disk is full.
 pub(super) fn prepare(folder: &Folder) -> Result<Arc<dyn File>, Fault> {
     let path = folder.path(NAME);
     let storage = &folder.storage;
@@ -107,7 +111,7 @@ fn encode([root, sum, moment]: [u64; 3]) -> [u8; WORDS * 8] {
 }
 
 impl Writer<'_> {
-    /// The checksum of everything that a look-up reads but the head.
+    /// Returns the checksum of everything that a look-up reads, except the head.
     fn sum(&self) -> Result<u64, Fault> {
         let mut hasher = Xxh3::new();
         let mut bytes = vec![0; SEGMENT_WORDS * 8];

@@ -1,5 +1,6 @@
-//! Entries: what the writer does between two reservations. Each operation is one release store that readers can see (a
-//! new overflow segment is one more), so a writer may die after any of them.
+//! Changes of entries: the writer's operations between two reservations. Each operation is one
+//! release store that readers can see (one more if it adds an overflow segment), so the writer may
+//! crash after any of them.
 
 use pongo_core::ids::RowId;
 
@@ -9,33 +10,37 @@ use super::layout::{CAPACITY, Kind, SEGMENT_WORDS, entry, segment_word, top_inde
 use super::segment::{Image, Segment};
 use super::{Candidate, HashIndex};
 
-/// Items that are sorted by segment at a time: 16 MiB of them.
+/// Number of items that are sorted by segment at a time: 16 MiB.
 pub(super) const BATCH: usize = 1 << 20;
-/// Items that are not worth sorting.
+/// Batches of at most this number of items are not sorted.
 const FEW: usize = 4;
-/// Bits by which a batch is sorted at most: the ends of so many runs stay in the second-level cache.
+/// Maximum number of hash bits that a batch is sorted by. The ends of 2^12 runs fit in the
+/// second-level cache.
 pub(super) const SORT_BITS: u32 = 12;
 
-/// What [`HashIndex::upsert_checked`] found and did.
+/// The result of [`HashIndex::upsert_checked`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Upsert {
-    /// There was no entry of the key; now there is.
+    /// The key had no entry, and one was added.
     Inserted,
-    /// The key's entry named this older row, and names the new one now.
+    /// The key's entry referred to this older row, and now refers to the new one.
     Replaced(RowId),
-    /// The key's entry named this row already, the same or a newer one, and was left alone.
+    /// The key's entry already referred to this row, the same or a newer one, and was left
+    /// unchanged.
     Kept(RowId),
 }
 
 impl HashIndex {
-    /// *Writer.* Adds an entry. Does not look whether the key has one.
+    /// Adds an entry, without checking whether the key already has one. *Writer.*
     ///
-    /// Does not fail for want of space if the hash was [reserved](Self::reserve). Without a reservation it may add an
-    /// overflow segment rather than split: right, but slow if done often.
+    /// Does not fail for lack of space if the hash was [reserved](Self::reserve). Without a
+    /// reservation it may add an overflow segment instead of splitting, which is correct but slow
+    /// if done often.
     ///
     /// # Errors
     ///
-    /// [`HashError::RowTooLarge`], [`HashError::Damaged`], and without a reservation [`HashError::Full`].
+    /// [`HashError::RowTooLarge`], [`HashError::Damaged`], and without a reservation
+    /// [`HashError::Full`].
     pub fn insert(&self, hash: u64, row: RowId) -> Result<(), HashError> {
         let word = pack(hash, row)?;
         let mut writer = self.writer()?;
@@ -43,18 +48,19 @@ impl HashIndex {
         Ok(writer.put(base, hash, word)?)
     }
 
-    /// *Writer.* Lets the entry that names `old` name `new`, alive. `false` if there is none.
+    /// Makes the entry of `old` refer to `new` and clears its deletion mark. Returns `false` if
+    /// `old` has no entry. *Writer.*
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert), but never for want of space.
+    /// As [`insert`](Self::insert), but never because of a lack of space.
     pub fn replace(&self, hash: u64, old: RowId, new: RowId) -> Result<bool, HashError> {
         let word = pack(hash, new)?;
         Ok(self.change(hash, old, word)?)
     }
 
-    /// *Writer.* Marks the entry that names `row` as deleted; the row stays in it. `false` if there is none. Doing it twice
-    /// is doing it once.
+    /// Marks the entry of `row` as deleted. The entry keeps the row. Returns `false` if `row` has
+    /// no entry. Idempotent. *Writer.*
     ///
     /// # Errors
     ///
@@ -64,7 +70,8 @@ impl HashIndex {
         Ok(self.change(hash, row, word)?)
     }
 
-    /// *Writer.* Removes the entry that names `row`. `false` if there is none. The slot serves later inserts.
+    /// Removes the entry of `row`. Later inserts can reuse the slot. Returns `false` if `row` has
+    /// no entry. *Writer.*
     ///
     /// # Errors
     ///
@@ -73,10 +80,11 @@ impl HashIndex {
         Ok(self.change(hash, row, entry::REMOVED)?)
     }
 
-    /// *Writer.* Brings the entry of a key up to `row`, whatever was done before: a journal entry that is applied twice
-    /// leaves what it left the first time. `same_key` says whether a candidate has the key.
+    /// Updates the entry of a key to `row`, or adds one. Idempotent, so that a journal entry can be
+    /// replayed more than once. *Writer.*
     ///
-    /// An entry of a newer row, or of `row` itself (dead or not), is left alone.
+    /// `same_key` returns whether a candidate row has the key. An entry of a newer row, or of `row`
+    /// itself (deleted or not), is left unchanged.
     ///
     /// # Errors
     ///
@@ -106,12 +114,14 @@ impl HashIndex {
         }
     }
 
-    /// *Writer.* Adds many entries, as [`insert`](Self::insert) adds one. They are sorted by segment first, so that what
-    /// one cache miss brings serves many; takes 16 MiB of memory at most.
+    /// Adds many entries, each as [`insert`](Self::insert) does. *Writer.*
+    ///
+    /// The entries are first sorted by segment, so that each cache miss serves many of them. Needs
+    /// at most 16 MiB of memory.
     ///
     /// # Errors
     ///
-    /// As [`insert`](Self::insert); entries before the one that failed may have been added.
+    /// As [`insert`](Self::insert). Entries before the one that failed may have been added.
     pub fn insert_bulk(&self, entries: &[(u64, RowId)]) -> Result<(), HashError> {
         if let Some(&(_, row)) = entries.iter().find(|(_, row)| *row > entry::MAX_ROW) {
             return Err(HashError::RowTooLarge { row });
@@ -149,7 +159,7 @@ fn pack(hash: u64, row: RowId) -> Result<u64, Fault> {
 impl<'a> Writer<'a> {
     #[inline]
     fn put(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
-        // A segment that has a chain is full, and stays so.
+        // A segment that has a chain is full and remains full.
         if base.segment.next().is_none()
             && let Some(slot) = base.segment.vacancy(hash)
         {
@@ -185,7 +195,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Adds entries given with their hashes, at most [`BATCH`] of them.
+    /// Adds at most [`BATCH`] entries, given with their hashes.
     pub(super) fn put_all(
         &mut self,
         items: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
@@ -207,8 +217,9 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Sorts items by the upper bits of their hashes (counting sort): by `bits` of them, or by fewer if there are few items,
-/// for which clearing the counters would take longer than all that is gained.
+/// Sorts items by the upper `bits` bits of their hashes (counting sort). Uses fewer bits for a
+/// small number of items, because clearing the counters would otherwise cost more than sorting
+/// saves.
 pub(super) fn sort_by_top<T: Copy + Default>(
     items: impl ExactSizeIterator<Item = T> + Clone,
     hash: impl Fn(&T) -> u64,

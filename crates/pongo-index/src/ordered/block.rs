@@ -1,7 +1,9 @@
-//! A block: some hundreds of pairs, their keys cut to what tells them apart. See `docs/ORDERED.md` for the bytes.
+//! A block: some hundreds of pairs, their keys truncated to the bytes that distinguish them. See
+//! `docs/ORDERED.md` for the byte layout.
 //!
-//! Cut keys keep the order: of two keys, the lower one never has the higher cut. Where two cuts are equal and the block
-//! does not say that they are whole, the rows are asked.
+//! Truncated keys preserve order: the lower of two keys never has the higher truncated key. Where
+//! two truncated keys are equal and the block does not say that they are whole, the full keys are
+//! read from the rows.
 
 use std::cmp::Ordering;
 
@@ -10,33 +12,37 @@ use pongo_core::ids::RowId;
 use super::edge::At;
 use super::{Block, FullKeys, OrderedError};
 
-/// The most pairs of a block that is written. Larger ones read no faster, and cost more where one pair changes.
+/// Maximum number of pairs in a block that is written. Larger blocks read no faster, and cost more
+/// to rewrite when one pair changes.
 pub(super) const FULL: usize = 1024;
-/// The most bytes of a block's pairs, unless they are few. sled keeps up to 17 values in one node, and writes a node of
-/// more than 128 KiB to a file of its own.
+/// Maximum bytes of a block's pairs, unless it has few. sled keeps up to 17 values in one node, and
+/// writes a node of more than 128 KiB to a separate file.
 pub(super) const FULL_BYTES: usize = 7 << 10;
-/// The most pairs of a block that is believed.
+/// Maximum number of pairs accepted when a block is read.
 const MAX_PAIRS: usize = 4096;
-/// No more bytes than this tell neighbours apart: keys that agree longer are looked up in their rows.
+/// Maximum number of bytes stored to distinguish neighbours: keys with longer common prefixes are
+/// read from their rows.
 const MAX_WIDTH: usize = 64;
-/// One neighbour in so many may go untold where that saves every pair a byte.
+/// One in this many neighbours may remain ambiguous if that saves a byte in every pair.
 const UNTOLD: usize = 64;
 
 const HEADER: usize = 24;
 
-/// One pair on its way into a block.
+/// One pair to be encoded into a block.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Item<'a> {
-    /// The whole key, or as much of it as is known: zeros behind it are as good as the key.
+    /// The whole key, or its known prefix, which may be padded with zeros.
     pub(super) key: &'a [u8],
     pub(super) row: u64,
-    /// Not all of the key is known.
+    /// Whether the key may be truncated.
     pub(super) cut: bool,
-    /// A row was asked, and its neighbour there has the same key.
+    /// A row with an equal key was found while this pair was placed; its neighbour has the same
+    /// key.
     pub(super) same: bool,
 }
 
-/// The byte at which two keys differ first, with zeros behind the shorter one; `None` if below `limit` there is none.
+/// Returns the index of the first byte in which two keys differ, with the shorter one padded with
+/// zeros, or `None` if they do not differ below `limit`.
 #[inline]
 fn differ(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
     let shared = a.len().min(b.len()).min(limit);
@@ -60,23 +66,24 @@ fn differ(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
     longer[shared..end].iter().position(|&byte| byte != 0).map(|more| shared + more)
 }
 
-/// Encodes pairs in order. `known` says how many bytes of every key are known, `None` that all keys are whole; `untold`
-/// counts neighbours among those pairs that were not told apart before.
+/// Encodes sorted pairs. `known` is the number of known bytes of every key, `None` if all keys are
+/// whole; `untold` is the number of neighbours among them that were already ambiguous.
 ///
-/// There is at least one item, and at most [`MAX_PAIRS`]. Returns the block, and how many bytes each pair takes in it.
+/// There must be at least one item, and at most [`MAX_PAIRS`]. Returns the block, and the number of
+/// bytes that each pair takes in it.
 pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) -> (Vec<u8>, usize) {
     let (first, last) = (items[0], items[items.len() - 1]);
     let limit = known.unwrap_or(usize::MAX);
     let longest = first.key.len().max(last.key.len()).min(limit);
     let one_length = known.is_none() && items.iter().all(|item| item.key.len() == first.key.len());
     let prefix = differ(first.key, last.key, limit).unwrap_or(longest);
-    // How many neighbours differ first at which byte behind the prefix.
+    // Counts neighbours by the position, after the prefix, of the first byte in which they differ.
     let mut differs_at = [0_u16; MAX_WIDTH + 1];
     let mut never = untold;
     for pair in items.windows(2) {
         match differ(pair[0].key, pair[1].key, limit) {
             Some(at) => differs_at[at.saturating_sub(prefix).min(MAX_WIDTH)] += 1,
-            None if pair[0].cut && pair[1].cut => {} // in `untold`, unless they are the same
+            None if pair[0].cut && pair[1].cut => {} // counted in `untold`, unless the keys are equal
             None if pair[1].same => {}
             None if !pair[0].cut && !pair[1].cut && pair[0].key == pair[1].key => {}
             None => never += 1,
@@ -118,7 +125,7 @@ pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) ->
     (bytes, width + row_width)
 }
 
-/// Appends `len` bytes of a key from `from` on, zeros where it has none.
+/// Appends `len` bytes of a key from `from` on, padded with zeros.
 #[inline]
 fn push_padded(bytes: &mut Vec<u8>, key: &[u8], from: usize, len: usize) {
     match key.get(from..from + len) {
@@ -131,7 +138,7 @@ fn push_padded(bytes: &mut Vec<u8>, key: &[u8], from: usize, len: usize) {
     }
 }
 
-/// A block that was read and believed.
+/// A validated block.
 #[derive(Debug)]
 pub(super) struct Leaf {
     block: Block,
@@ -145,7 +152,8 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    /// Reads a block's header and sees that all its parts are there. The caller compared its checksum.
+    /// Parses a block's header and checks the block's length against it. The caller has verified
+    /// the checksum.
     pub(super) fn read(block: Block) -> Result<Leaf, OrderedError> {
         let bytes = block.as_ref();
         let Some(header) = bytes.first_chunk::<HEADER>() else {
@@ -171,27 +179,27 @@ impl Leaf {
         self.count
     }
 
-    /// No row lies below this one.
+    /// Returns a lower bound of the block's row numbers.
     pub(super) fn least_row(&self) -> u64 {
         self.least
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that the block takes.
     pub(super) fn bytes(&self) -> usize {
         self.block.as_ref().len()
     }
 
-    /// How many bytes of each key are known.
+    /// Returns the number of known bytes of each key.
     pub(super) fn depth(&self) -> usize {
         self.prefix + self.width
     }
 
-    /// Whether these are all bytes of each key.
+    /// Returns whether the known bytes are the whole keys.
     pub(super) fn is_whole(&self) -> bool {
         self.whole
     }
 
-    /// How many unequal neighbours were not told apart, at most.
+    /// Returns the maximum number of unequal neighbours whose truncated keys are equal.
     pub(super) fn untold(&self) -> usize {
         self.untold
     }
@@ -209,19 +217,19 @@ impl Leaf {
         &self.block.as_ref()[HEADER + self.prefix + self.count * self.width..]
     }
 
-    /// Appends what is known of the `i`th key.
+    /// Appends the known bytes of the `i`th key.
     pub(super) fn push_key(&self, i: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix());
         out.extend_from_slice(&self.cuts()[i * self.width..(i + 1) * self.width]);
     }
 
-    /// The row of the `i`th pair.
+    /// Returns the row of the `i`th pair.
     #[inline]
     pub(super) fn row(&self, i: usize) -> u64 {
         row_at(self.row_bytes(), i, self.row_width, self.least)
     }
 
-    /// Appends the rows of the pairs `range`, in their order, or in the opposite one.
+    /// Appends the rows of the pairs in `range`, forward or in reverse order.
     pub(super) fn push_rows(&self, range: std::ops::Range<usize>, forward: bool, out: &mut Vec<RowId>) {
         let (bytes, width, least) = (self.row_bytes(), self.row_width, self.least);
         if width == 0 {
@@ -229,7 +237,7 @@ impl Leaf {
             return;
         }
         let bytes = &bytes[range.start * width..range.end * width];
-        // Where the width is a constant, one load takes the place of a loop.
+        // With a constant width, each row is one load instead of a loop.
         match width {
             1 => extend::<1>(bytes, least, forward, out),
             2 => extend::<2>(bytes, least, forward, out),
@@ -242,7 +250,7 @@ impl Leaf {
         }
     }
 
-    /// How many pairs lie before `at`. `scratch` is space for a key.
+    /// Returns the number of pairs before `at`. `scratch` is a buffer for a key.
     pub(super) fn rank(
         &self,
         at: At<'_>,
@@ -271,7 +279,7 @@ impl Leaf {
                 &padded[..]
             };
             if let Some(target) = number(target, width) {
-                // Bytes behind a cut are read with it, and shifted out.
+                // Each load includes bytes after the truncated key, which are shifted out.
                 let behind = &self.block.as_ref()[HEADER + self.prefix..];
                 let cut = |i: usize| number(&behind[i * width..], width).unwrap_or(u64::MAX);
                 low = interpolate(self.count, target, cut);
@@ -288,7 +296,8 @@ impl Leaf {
         if self.whole {
             let len = self.depth();
             return Ok(match at.key.len().cmp(&len) {
-                // All keys here are the longer ones, or the shorter ones, with the same bytes as far as both go.
+                // All keys here are longer than `at.key`, or all are shorter, with equal bytes up
+                // to the shorter length.
                 Ordering::Less => low,
                 Ordering::Greater => high,
                 Ordering::Equal => {
@@ -315,13 +324,13 @@ impl Leaf {
     }
 }
 
-/// Puts the whole key of a row into `out`.
+/// Replaces `out` with the whole key of a row.
 pub(super) fn full_key(keys: &dyn FullKeys, row: u64, out: &mut Vec<u8>) -> Result<(), OrderedError> {
     out.clear();
     keys.key(RowId(row), out).map_err(|source| OrderedError::Keys { row: RowId(row), source })
 }
 
-/// Compares a key from `from` on with `part`, with zeros behind the key.
+/// Compares a key from `from` on, padded with zeros, with `part`.
 pub(super) fn cmp_padded(key: &[u8], from: usize, part: &[u8]) -> Ordering {
     let key = key.get(from..).unwrap_or(&[]);
     let shared = key.len().min(part.len());
@@ -330,7 +339,8 @@ pub(super) fn cmp_padded(key: &[u8], from: usize, part: &[u8]) -> Ordering {
     })
 }
 
-/// The first `width` bytes, eight at most, as a number that is ordered as they are. `None` of wider ones.
+/// Returns the first `width` bytes as a number with the same order, or `None` if `width` is 0 or
+/// more than eight.
 #[inline]
 fn number(bytes: &[u8], width: usize) -> Option<u64> {
     if width == 0 || width > 8 {
@@ -346,10 +356,11 @@ fn number(bytes: &[u8], width: usize) -> Option<u64> {
     Some(u64::from_be_bytes(eight) >> unused)
 }
 
-/// The first of `count` ascending numbers that is not below `target`.
+/// Returns the index of the first of `count` ascending numbers that is not below `target`.
 ///
-/// Looks first where it would be if they rose evenly (interpolation search), then in steps that double: mostly two or three
-/// lines of memory instead of seven, and never more than twice as many steps as halving takes.
+/// Starts where the number would be if they were evenly distributed (interpolation search), then
+/// continues in doubling steps: usually two or three cache lines instead of seven, and at most
+/// twice as many steps as a binary search.
 #[inline]
 fn interpolate(count: usize, target: u64, number: impl Fn(usize) -> u64) -> usize {
     let Some(last) = count.checked_sub(1) else { return 0 };
@@ -380,7 +391,7 @@ fn interpolate(count: usize, target: u64, number: impl Fn(usize) -> u64) -> usiz
     partition_by(low, high, |i| number(i) < target)
 }
 
-/// The first place from `low` up to `high` that is not `before`.
+/// Returns the first index in `low..high` for which `before` is false, or `high`.
 #[inline]
 fn partition_by(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool) -> usize {
     while low < high {
@@ -390,7 +401,7 @@ fn partition_by(mut low: usize, mut high: usize, before: impl Fn(usize) -> bool)
     low
 }
 
-/// The first of the cuts from `low` up to `high` that is not `before`.
+/// Returns the first of the truncated keys in `low..high` for which `before` is false, or `high`.
 fn partition(cuts: &[u8], width: usize, low: usize, high: usize, before: impl Fn(&[u8]) -> bool) -> usize {
     partition_by(low, high, |i| before(&cuts[i * width..(i + 1) * width]))
 }
@@ -399,7 +410,7 @@ fn partition(cuts: &[u8], width: usize, low: usize, high: usize, before: impl Fn
 fn row_at(bytes: &[u8], i: usize, width: usize, least: u64) -> u64 {
     let mut eight = [0; 8];
     eight[..width].copy_from_slice(&bytes[i * width..(i + 1) * width]);
-    // A block with a checksum that holds can still say anything.
+    // Must not overflow: a block with a valid checksum can still contain any value.
     least.wrapping_add(u64::from_le_bytes(eight))
 }
 

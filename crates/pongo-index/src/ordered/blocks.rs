@@ -1,5 +1,5 @@
-//! [`BlockStore`]: the narrow door to wherever blocks lie. It knows numbers, names and bytes, and is not trusted: what
-//! comes back is compared with a checksum by whoever asked.
+//! [`BlockStore`]: the interface to block storage. It handles numbers, names and bytes, and is not
+//! trusted: the caller verifies the checksum of everything that it returns.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::StoreError;
 
-/// Bytes that a store gave out: shared, never copied, never changed.
+/// Bytes returned by a block store: shared, never copied, never changed.
 #[derive(Clone)]
 pub struct Block(Arc<dyn AsRef<[u8]> + Send + Sync>);
 
 impl Block {
-    /// Wraps what holds the bytes.
+    /// Wraps a value that owns the bytes.
     pub fn new(bytes: impl AsRef<[u8]> + Send + Sync + 'static) -> Block {
         Block(Arc::new(bytes))
     }
@@ -30,44 +30,48 @@ impl fmt::Debug for Block {
     }
 }
 
-/// Where blocks lie: numbered bytes that are written once and removed once, and a few named ones that are replaced.
+/// Storage for blocks: numbered byte strings that are written once and removed once, and a few
+/// named ones that are replaced.
 ///
-/// Nothing is promised about what outlives a crash but this: what was put before a [`sync`](BlockStore::sync) that
-/// succeeded. A named value is the old one or the new one.
+/// The only guarantee for a crash is that writes before a successful [`sync`](BlockStore::sync)
+/// survive. A named value is then either the old or the new one.
 pub trait BlockStore: Send + Sync + fmt::Debug {
-    /// The block of this number, if there is one.
+    /// Returns the block with this number, if it exists.
     fn get(&self, number: u64) -> Result<Option<Block>, StoreError>;
-    /// Writes blocks; a number that is there already is replaced.
+    /// Writes blocks, replacing existing ones with the same numbers.
     fn put(&self, blocks: Vec<(u64, Vec<u8>)>) -> Result<(), StoreError>;
-    /// Removes blocks; a number that is not there is passed over.
+    /// Removes blocks. Numbers without a block are ignored.
     fn remove(&self, numbers: &[u64]) -> Result<(), StoreError>;
-    /// The numbers of all blocks from this one on, ascending.
+    /// Returns the numbers of all blocks from this one on, in ascending order.
     fn numbers(&self, from: u64) -> Result<Vec<u64>, StoreError>;
-    /// The value of a name.
+    /// Returns the value of a name, if it exists.
     fn get_named(&self, name: &[u8]) -> Result<Option<Block>, StoreError>;
     /// Replaces the value of a name as a whole.
     fn put_named(&self, name: &[u8], value: &[u8]) -> Result<(), StoreError>;
-    /// Returns once everything put before survives a power cut.
+    /// Makes all previous writes durable: they survive a power failure once this returns.
     fn sync(&self) -> Result<(), StoreError>;
-    /// Bytes that it takes on disk.
+    /// Returns the bytes that the store takes on disk.
     fn disk_bytes(&self) -> Result<u64, StoreError>;
-    /// Gives back the space that it takes beyond what these blocks and the names need. Others may go. Calls of other threads
-    /// that read go on, some of them after a wait. After an error it is what it was, or closed.
+    /// Frees the space beyond that needed for these blocks and all named values. Other blocks may
+    /// be removed. Concurrent reads remain possible, though some wait. After an error the store is
+    /// unchanged or closed.
     fn compact(&self, numbers: &[u64]) -> Result<(), StoreError> {
         let _ = numbers;
         Ok(())
     }
-    /// Returns device and inode of what it lies in, where that can be exchanged by others once it is closed.
+    /// Returns device and inode of the underlying file, if other processes can exchange it once it
+    /// is closed.
     fn identity(&self) -> Option<(u64, u64)> {
         None
     }
-    /// Lets go of files and locks. Later calls answer [`StoreError::Closed`].
+    /// Closes files and releases locks. Later calls return [`StoreError::Closed`].
     fn close(&self) -> Result<(), StoreError>;
-    /// Forgets files and locks without touching them: for a child made by `fork`, where they belong to the parent.
+    /// Forgets files and locks without touching them: for a child created by `fork`, where they
+    /// belong to the parent.
     fn forget(&self);
 }
 
-/// Blocks in memory: for stores that live there, and for tests.
+/// Blocks in memory: for in-memory stores and for tests.
 ///
 /// ```
 /// use pongo_index::ordered::{BlockStore, MemoryBlocks};

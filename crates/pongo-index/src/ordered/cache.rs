@@ -1,4 +1,5 @@
-//! Blocks read lately, verified once: a block found here costs no look at the store and no checksum.
+//! A cache of recently read, verified blocks: a block found in it costs no read from the store and
+//! no checksum.
 
 use pongo_core::guard::fails;
 use std::collections::{HashMap, VecDeque};
@@ -10,24 +11,25 @@ use super::block::Leaf;
 use super::directory::EntryRef;
 use super::{BlockStore, OrderedError};
 
-/// Threads that read different blocks seldom wait for each other.
+/// Number of shards, so that threads that read different blocks seldom wait for each other.
 const SHARDS: usize = 32;
-/// What a block takes beside its bytes, about.
+/// Approximate bytes of memory that a cached block takes in addition to its own bytes.
 const OVERHEAD: usize = 160;
 
-/// The store and its cache: what all versions of all indexes share.
+/// The block store and its cache, shared by all versions of all indexes.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) blocks: Box<dyn BlockStore>,
     shards: [Mutex<Shard>; SHARDS],
-    /// Bytes that each shard holds at most.
+    /// Maximum number of bytes per shard.
     capacity: usize,
 }
 
 #[derive(Debug, Default)]
 struct Shard {
     held: HashMap<u64, Held>,
-    /// In the order in which they came, or were found used when it was their turn to go.
+    /// Block numbers in the order of insertion; a block that was used since then moves to the end
+    /// instead of being evicted.
     queue: VecDeque<u64>,
     bytes: usize,
 }
@@ -48,7 +50,7 @@ impl Shared {
         self.shards[number as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The block, verified.
+    /// Returns a verified block, and adds it to the cache.
     pub(super) fn leaf(&self, entry: EntryRef<'_>) -> Result<Arc<Leaf>, OrderedError> {
         if let Some(held) = self.shard(entry.number).held.get_mut(&entry.number)
             && held.sum == entry.sum
@@ -61,7 +63,7 @@ impl Shared {
         Ok(leaf)
     }
 
-    /// The block, verified; from the cache if it is there, and not kept if it is not.
+    /// Returns a verified block, from the cache if possible. Does not add it to the cache.
     pub(super) fn peek(&self, entry: EntryRef<'_>) -> Result<Arc<Leaf>, OrderedError> {
         if let Some(held) = self.shard(entry.number).held.get(&entry.number)
             && held.sum == entry.sum
@@ -71,7 +73,8 @@ impl Shared {
         self.read(entry).map(Arc::new)
     }
 
-    /// The block, verified, and not kept: for walks over many that will not be read again soon.
+    /// Reads and verifies a block, bypassing the cache: for scans over many blocks that will not be
+    /// read again soon.
     pub(super) fn read(&self, entry: EntryRef<'_>) -> Result<Leaf, OrderedError> {
         let number = entry.number;
         let Some(block) = self.blocks.get(number)? else {
@@ -95,7 +98,7 @@ impl Shared {
         Ok(leaf)
     }
 
-    /// Drops blocks that no version names any more.
+    /// Removes blocks that no version refers to any more.
     pub(super) fn forget(&self, numbers: &[u64]) {
         for &number in numbers {
             let mut shard = self.shard(number);
@@ -106,14 +109,14 @@ impl Shared {
         }
     }
 
-    /// Drops all.
+    /// Removes all blocks.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
             *shard.lock().unwrap_or_else(PoisonError::into_inner) = Shard::default();
         }
     }
 
-    /// Bytes that the cache takes.
+    /// Returns the bytes that the cache takes.
     pub(super) fn cached_bytes(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).bytes).sum()
     }
@@ -135,7 +138,7 @@ impl Shard {
             return;
         }
         self.bytes += size;
-        // The first to go is the one that came first and was not asked for since its last turn.
+        // Evicts the oldest block that was not used since its last turn.
         while self.bytes > capacity {
             let Some(number) = self.queue.pop_front() else { break };
             match self.held.get_mut(&number) {
@@ -148,7 +151,7 @@ impl Shard {
                         self.bytes -= held.leaf.bytes() + OVERHEAD;
                     }
                 }
-                None => {} // forgotten before
+                None => {} // removed by `forget`
             }
         }
         match self.held.insert(entry.number, Held { leaf, sum: entry.sum, used: false }) {

@@ -1,4 +1,4 @@
-//! [`Cursor`]: rows of one version of an index, in key order or in the opposite one.
+//! [`Cursor`]: rows of one version of an index, in key order or in reverse key order.
 
 use std::sync::Arc;
 
@@ -10,9 +10,10 @@ use super::hidden::Sight;
 use super::sorted::{Position, Sorted};
 use super::{Edge, FullKeys, OrderedError};
 
-/// A place in one version of an index, and the way it goes: see [`Sorted::forward`] and [`Sorted::backward`].
+/// A position in one version of an index, with a direction: see [`Sorted::forward`] and
+/// [`Sorted::backward`].
 ///
-/// It owns what it needs, so that it can be kept and gone on with at any time.
+/// It owns what it needs, so it can be kept and used at any time.
 #[derive(Clone, Debug)]
 pub struct Cursor {
     sorted: Arc<Sorted>,
@@ -20,17 +21,17 @@ pub struct Cursor {
     forward: bool,
     /// The block at `at.spot`, once it was read.
     leaf: Option<Arc<Leaf>>,
-    /// Forward: the first block that is not read. Backward: the last one that is.
+    /// Forward: the first block that is not read. Backward: the last block that is read.
     stop: Spot,
 }
 
-/// Which pairs of which block [`Cursor::fill_block`] took.
+/// Which pairs of which block [`Cursor::fill_block`] has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
     spot: Spot,
-    /// Whether they begin where the block begins, in the cursor's direction.
+    /// Whether they start at the block's first pair, in the cursor's direction.
     pub from_start: bool,
-    /// Whether they go on to its end.
+    /// Whether they continue to the block's last pair, in the cursor's direction.
     pub to_end: bool,
 }
 
@@ -40,8 +41,8 @@ impl Cursor {
         Cursor { sorted, at, forward, leaf: None, stop }
     }
 
-    /// Reads no block that lies wholly beyond `edge`. Pairs beyond it still come, from the last block: whoever reads the
-    /// rows sees them, and compares. Costs a search in memory.
+    /// Limits the cursor to blocks that are not wholly beyond `edge`. The last block may still
+    /// return pairs beyond it; the caller compares the keys of the rows. Costs a search in memory.
     #[must_use]
     pub fn until(mut self, edge: Edge<'_>) -> Cursor {
         self.stop =
@@ -49,18 +50,19 @@ impl Cursor {
         self
     }
 
-    /// The version that it reads.
+    /// Returns the version that the cursor reads.
     #[must_use]
     pub fn sorted(&self) -> &Arc<Sorted> {
         &self.sorted
     }
 
-    /// Appends the next rows, at most `max`: about a nanosecond each, and where a block begins, a look in the cache, or
-    /// at the store and a checksum. `false` once none are left; then nothing was appended.
+    /// Appends the next rows, at most `max`. Returns `false` if none are left; then nothing was
+    /// appended. Costs about a nanosecond per row, and for each block a cache lookup, or a read
+    /// from the store and a checksum.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`]. Rows that were appended before are right; the cursor stays
-    /// where it was.
+    /// Returns [`OrderedError::Damaged`] or [`OrderedError::Store`]. Rows that were appended before
+    /// are correct; the cursor stays where it was.
     pub fn fill(&mut self, out: &mut Vec<RowId>, max: usize) -> Result<bool, OrderedError> {
         let before = out.len();
         let end = before + max;
@@ -73,11 +75,12 @@ impl Cursor {
         Ok(out.len() > before)
     }
 
-    /// Appends the next rows of one block, at most `max` of them. Blocks in which `sight` is known to see no row are passed over,
-    /// at about a nanosecond each; so are the parts of the directory of which all blocks are. `None` once no pairs are left.
+    /// Appends the next rows of one block, at most `max`. Skips blocks in which `sight` is known to
+    /// see no row, at about a nanosecond each, and parts of the directory that contain only such
+    /// blocks. Returns `None` if no pairs are left.
     ///
     /// # Errors
-    /// As for [`fill`](Cursor::fill).
+    /// Returns the same errors as [`fill`](Cursor::fill).
     pub fn fill_block(
         &mut self,
         out: &mut Vec<RowId>,
@@ -90,7 +93,7 @@ impl Cursor {
         let spot = if self.forward || !from_start {
             self.at.spot
         } else {
-            // Its first step goes to the block before.
+            // The first step moves to the previous block.
             self.sorted.directory.previous(self.at.spot).unwrap_or(self.at.spot)
         };
         let more = if self.forward { self.forward(out, end)? } else { self.backward(out, end)? };
@@ -101,19 +104,20 @@ impl Cursor {
         Ok(Some(Taken { spot, from_start, to_end }))
     }
 
-    /// Says that all rows of the block that these were taken from were deleted by a commit that was published. Readers who see
-    /// that commit pass the block over from now on.
+    /// Records that all rows of the block that `taken` refers to were deleted by a published
+    /// commit. Readers that see that commit skip the block from now on.
     pub fn note_deleted_by(&self, taken: Taken, seq: u64) {
         if let Some(part) = self.sorted.directory.parts.get(taken.spot.part) {
             part.hidden.note_deleted_by(taken.spot.block, seq);
         }
     }
 
-    /// Leaves versions of one key out, where a reader sees at most one: the newest of those whose rows lie below `row`. Goes on
-    /// there, or, if that was passed, where the key's pairs end. The pair given last has the key. Costs a search or two.
+    /// Skips versions of one key, of which a reader sees at most one: the newest whose row is below
+    /// `row`. Moves to that pair, or, if the cursor is past it, to the end of the key's pairs. The
+    /// last returned pair must have this key. Costs one or two searches.
     ///
     /// # Errors
-    /// As for [`Sorted::forward`].
+    /// Returns the same errors as [`Sorted::forward`].
     pub fn jump(&mut self, key: &[u8], row: RowId, keys: &dyn FullKeys) -> Result<(), OrderedError> {
         let sorted = &self.sorted;
         let behind = sorted.position(Edge::BeforePair(key, row), keys)?;
@@ -134,7 +138,8 @@ impl Cursor {
         Ok(())
     }
 
-    /// Passes blocks over. Returns whether the cursor stands where one begins.
+    /// Skips blocks that `sight` does not see. Returns whether the cursor is at the start of a
+    /// block.
     fn skip_forward(&mut self, sight: Sight) -> bool {
         let directory = &self.sorted.directory;
         if self.at.pair > 0 {
@@ -159,7 +164,8 @@ impl Cursor {
         true
     }
 
-    /// The same in the opposite direction: the cursor stands behind the block that comes next.
+    /// Does the same in the opposite direction: the cursor is at the end of the block that comes
+    /// next.
     fn skip_backward(&mut self, sight: Sight) -> bool {
         let directory = &self.sorted.directory;
         if self.at.pair > 0 {
@@ -185,7 +191,7 @@ impl Cursor {
         true
     }
 
-    /// Takes from one block. `false` if there is none.
+    /// Takes rows from one block. Returns `false` if none is left.
     fn forward(&mut self, out: &mut Vec<RowId>, end: usize) -> Result<bool, OrderedError> {
         if self.at.spot >= self.stop {
             return Ok(false);

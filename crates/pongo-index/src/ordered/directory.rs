@@ -1,5 +1,6 @@
-//! The directory: which blocks an index has, in order, with their first pairs and checksums. It comes in parts of some
-//! hundreds of entries, so that a merge that touches few blocks writes few parts, and versions share the others.
+//! The directory: an index's blocks in order, with their first pairs and checksums. It is divided
+//! into parts of some hundreds of entries, so that a merge that changes few blocks writes few
+//! parts, and versions share the others.
 
 use pongo_core::guard::fails;
 use xxhash_rust::xxh3::xxh3_64;
@@ -9,33 +10,33 @@ use super::hidden::{Hidden, HiddenGroup, Sight};
 use super::sorted::Position;
 use super::{Edge, OrderedError};
 
-/// The most entries of a part that is written.
+/// Maximum number of entries in a part that is written.
 pub(super) const PART_FULL: usize = 256;
-/// A part with fewer is joined with its neighbour when either is written.
+/// A part with fewer entries is joined with its neighbour when either is written.
 pub(super) const PART_LOW: usize = 64;
-/// First keys of more bytes than this make a part full before its time.
+/// Maximum bytes of first keys in a part with more than one entry.
 const PART_BYTES: usize = 64 << 10;
 
 const HEADER: usize = 8;
 const ENTRY: usize = 32;
 
-/// A block, as the directory knows it.
+/// A block's entry in the directory.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    /// Its number in the store.
+    /// The block's number in the store.
     pub(super) number: u64,
-    /// xxh3 of its bytes.
+    /// xxh3 of the block's bytes.
     pub(super) sum: u64,
-    /// The first pair.
+    /// The block's first pair.
     pub(super) first_key: Vec<u8>,
     pub(super) first_row: u64,
     pub(super) bytes: u32,
     pub(super) pairs: u16,
-    /// What readers learned of it: not stored.
+    /// Facts recorded by readers; not stored.
     pub(super) hidden: Hidden,
 }
 
-/// What [`Part::entry`] gives out.
+/// A borrowed entry, returned by [`Part::entry`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EntryRef<'a> {
     pub(super) number: u64,
@@ -62,29 +63,29 @@ struct Fixed {
     first_row: u64,
     bytes: u32,
     pairs: u16,
-    /// Where its first key ends.
+    /// End of the first key in the part's keys.
     key_end: u32,
-    /// Pairs of the blocks before it in this part.
+    /// Number of pairs in the part's preceding blocks.
     before: u64,
 }
 
-/// A part of a directory: a run of entries, at least one.
+/// A part of a directory: a run of at least one entry.
 #[derive(Debug)]
 pub(super) struct Part {
-    /// Its number in the store.
+    /// The part's number in the store.
     pub(super) number: u64,
-    /// xxh3 of its bytes.
+    /// xxh3 of the part's bytes.
     pub(super) sum: u64,
-    /// Pairs in all its blocks.
+    /// Number of pairs in all blocks of the part.
     pub(super) pairs: u64,
-    /// What readers learned of its blocks.
+    /// Facts about the part's blocks, recorded by readers.
     pub(super) hidden: HiddenGroup,
     entries: Vec<Fixed>,
     keys: Vec<u8>,
 }
 
 impl Part {
-    /// Splits entries evenly into as few parts as take them.
+    /// Splits entries evenly into as few parts as possible.
     pub(super) fn split(entries: &[Entry]) -> Vec<&[Entry]> {
         let parts = entries.len().div_ceil(PART_FULL);
         let mut all = Vec::with_capacity(parts);
@@ -108,7 +109,7 @@ impl Part {
         all
     }
 
-    /// The bytes of a part.
+    /// Returns the bytes of a part.
     pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
@@ -126,7 +127,7 @@ impl Part {
         bytes
     }
 
-    /// Reads a part, whose bytes must have the checksum `sum`.
+    /// Decodes a part, whose bytes must have the checksum `sum`.
     pub(super) fn read(number: u64, sum: u64, bytes: &[u8]) -> Result<Part, OrderedError> {
         let found = xxh3_64(bytes);
         if fails!("ordered.part.checksum", found != sum) {
@@ -173,31 +174,31 @@ impl Part {
         (ascending && part.entries.iter().all(|entry| entry.pairs > 0)).then_some(part)
     }
 
-    /// How many entries it has.
+    /// Returns the number of entries.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The first pair of the `i`th block.
+    /// Returns the first pair of the `i`th block.
     pub(super) fn first(&self, i: usize) -> (&[u8], u64) {
         let start = if i == 0 { 0 } else { self.entries[i - 1].key_end };
         let entry = &self.entries[i];
         (&self.keys[start as usize..entry.key_end as usize], entry.first_row)
     }
 
-    /// The `i`th block.
+    /// Returns the entry of the `i`th block.
     pub(super) fn entry(&self, i: usize) -> EntryRef<'_> {
         let (first_key, first_row) = self.first(i);
         let Fixed { number, sum, bytes, pairs, .. } = self.entries[i];
         EntryRef { number, sum, first_key, first_row, bytes, pairs, hidden: self.hidden.get(i) }
     }
 
-    /// Pairs of the blocks before the `i`th one, in this part.
+    /// Returns the number of pairs in the blocks before the `i`th one, within this part.
     pub(super) fn pairs_before(&self, i: usize) -> u64 {
         self.entries.get(i).map_or(self.pairs, |entry| entry.before)
     }
 
-    /// Memory that it takes.
+    /// Returns the bytes of memory that the part takes.
     pub(super) fn memory(&self) -> usize {
         size_of::<Part>()
             + self.entries.capacity() * size_of::<Fixed>()
@@ -205,7 +206,7 @@ impl Part {
             + self.hidden.memory()
     }
 
-    /// How many blocks have their first pair before `at`.
+    /// Returns the number of blocks whose first pair is before `at`.
     fn rank(&self, at: At<'_>) -> usize {
         self.partition(|first| before(first, at))
     }
@@ -222,7 +223,7 @@ impl Part {
 
 #[inline]
 fn before((key, row): (&[u8], u64), at: At<'_>) -> bool {
-    // Nearly always the first eight bytes decide.
+    // The first eight bytes nearly always decide.
     if let (Some(a), Some(b)) = (key.first_chunk::<8>(), at.key.first_chunk::<8>())
         && a != b
     {
@@ -235,7 +236,7 @@ fn before((key, row): (&[u8], u64), at: At<'_>) -> bool {
     }
 }
 
-/// A block's place in the directory.
+/// Position of a block in the directory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Spot {
     pub(super) part: usize,
@@ -246,13 +247,16 @@ pub(super) struct Spot {
 #[derive(Debug, Default)]
 pub(super) struct Directory {
     pub(super) parts: Vec<std::sync::Arc<Part>>,
-    /// Pairs of the parts before each one.
+    /// For each part, the number of pairs in the parts before it.
     before: Vec<u64>,
     pairs: u64,
 }
 
 impl Directory {
-    /// Takes parts, which must be in order one to the other.
+    /// Creates a directory from parts.
+    ///
+    /// # Errors
+    /// Returns [`OrderedError::Damaged`] if the parts are not in ascending order.
     pub(super) fn new(parts: Vec<std::sync::Arc<Part>>) -> Result<Directory, OrderedError> {
         if let Some(two) = parts.windows(2).find(|two| two[0].first(two[0].len() - 1) >= two[1].first(0)) {
             return Err(OrderedError::damaged(format!(
@@ -273,7 +277,7 @@ impl Directory {
         self.pairs
     }
 
-    /// Pairs before a block.
+    /// Returns the number of pairs before a block.
     pub(super) fn pairs_before(&self, spot: Spot) -> u64 {
         match self.parts.get(spot.part) {
             Some(part) => self.before[spot.part] + part.pairs_before(spot.block),
@@ -286,14 +290,14 @@ impl Directory {
         (spot.block < part.len()).then(|| part.entry(spot.block))
     }
 
-    /// Whether a reader is known to see no row of a block.
+    /// Returns whether a reader is known to see no row of a block.
     #[inline]
     pub(super) fn is_hidden_from(&self, spot: Spot, sight: Sight) -> bool {
         let block = self.parts.get(spot.part).and_then(|part| part.hidden.get(spot.block));
         block.is_some_and(|block| block.is_from(sight))
     }
 
-    /// The block behind this one, which must be there.
+    /// Returns the position after this block, which must exist.
     pub(super) fn next(&self, spot: Spot) -> Spot {
         if spot.block + 1 < self.parts[spot.part].len() {
             Spot { part: spot.part, block: spot.block + 1 }
@@ -302,7 +306,7 @@ impl Directory {
         }
     }
 
-    /// The block before this one.
+    /// Returns the position of the previous block.
     pub(super) fn previous(&self, spot: Spot) -> Option<Spot> {
         if spot.block > 0 {
             return Some(Spot { part: spot.part, block: spot.block - 1 });
@@ -311,7 +315,7 @@ impl Directory {
         Some(Spot { part, block: self.parts[part].len() - 1 })
     }
 
-    /// The pair before a position.
+    /// Returns the position of the pair before a position.
     pub(super) fn pair_before(&self, Position { spot, pair }: Position) -> Option<Position> {
         match pair.checked_sub(1) {
             Some(pair) => Some(Position { spot, pair }),
@@ -322,12 +326,12 @@ impl Directory {
         }
     }
 
-    /// Behind the last block.
+    /// Returns the position after the last block.
     pub(super) fn end(&self) -> Spot {
         Spot { part: self.parts.len(), block: 0 }
     }
 
-    /// The first block whose first pair does not lie before the edge.
+    /// Returns the first block whose first pair is not before the edge.
     pub(super) fn first_not_before(&self, edge: Edge<'_>) -> Spot {
         let at = match edge.parts() {
             Parts::Start => return Spot { part: 0, block: 0 },
@@ -340,7 +344,7 @@ impl Directory {
         if block < self.parts[part].len() { Spot { part, block } } else { Spot { part: behind, block: 0 } }
     }
 
-    /// All entries in order.
+    /// Returns an iterator over all entries in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.parts.iter().flat_map(|part| (0..part.len()).map(|i| part.entry(i)))
     }

@@ -1,29 +1,29 @@
-//! [`Edge`]: a place between two pairs.
+//! [`Edge`]: a position between two pairs.
 
 use std::cmp::Ordering;
 
 use pongo_core::ids::RowId;
 
-/// A place between two pairs, or before or behind all of them. A forward cursor gives the pairs behind it, a backward
-/// one those before it.
+/// A position between two pairs, or before or after all of them. A forward cursor returns the pairs
+/// after it, a backward cursor those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Edge<'a> {
     /// Before all pairs.
     Start,
-    /// Behind all pairs.
+    /// After all pairs.
     End,
     /// Before the first pair with this key or a higher one.
     Before(&'a [u8]),
-    /// Behind the last pair with this key or a lower one.
+    /// After the last pair with this key or a lower one.
     After(&'a [u8]),
-    /// Before this pair, whether it is there or not.
+    /// Before this pair, whether or not it exists.
     BeforePair(&'a [u8], RowId),
-    /// Behind this pair, whether it is there or not.
+    /// After this pair, whether or not it exists.
     AfterPair(&'a [u8], RowId),
 }
 
 impl<'a> Edge<'a> {
-    /// Whether it lies behind the pair.
+    /// Returns whether the edge is after the pair.
     #[must_use]
     pub fn is_behind(self, key: &[u8], row: RowId) -> bool {
         match self.parts() {
@@ -50,7 +50,7 @@ impl<'a> Edge<'a> {
     }
 }
 
-/// An edge, taken apart.
+/// An edge in a form that is easier to compare.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Parts<'a> {
     Start,
@@ -58,7 +58,8 @@ pub(super) enum Parts<'a> {
     At(At<'a>),
 }
 
-/// The place behind all pairs with a lower key, and those with this key and a row below `below`.
+/// The position after all pairs with a lower key, and after those with this key and a row below
+/// `below`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At<'a> {
     pub(super) key: &'a [u8],

@@ -1,11 +1,12 @@
-//! What can go wrong with the ordered index. It can always be rebuilt from the rows, so most of it comes down to that.
+//! Errors of the ordered index. It can always be rebuilt from the rows, which is the remedy for
+//! most of them.
 
 use std::error::Error;
 use std::io;
 
 use pongo_core::ids::RowId;
 
-/// Why the place where blocks lie could not do what it was asked.
+/// Why an operation of a block store failed.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -15,7 +16,7 @@ pub enum StoreError {
         /// The folder.
         path: String,
     },
-    /// What was read cannot be what was written.
+    /// The bytes read cannot be the bytes written.
     #[error("{path} is damaged: {what}; set it aside and rebuild the index")]
     Damaged {
         /// The folder.
@@ -23,24 +24,24 @@ pub enum StoreError {
         /// What was expected and what was found.
         what: String,
     },
-    /// There is no space. What was written before stays as it was; the handle is of no more use.
+    /// The disk is full. Data written before is unchanged; the handle can no longer be used.
     #[error("no space in {path} to {doing}: {source}; free some space, then open it again")]
     Full {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// The folder.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The system failed.
+    /// A system call failed.
     #[error("cannot {doing} {path}: {source}")]
     Io {
-        /// `open`, `write`, ...
+        /// The operation: `open`, `write`, ...
         doing: &'static str,
         /// The folder or file.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// sled cannot have the threads that it needs.
@@ -50,10 +51,10 @@ pub enum StoreError {
     NoThreads {
         /// The folder.
         path: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It was closed, here or by an error before.
+    /// It was closed, by a call or because of an earlier error.
     #[error("{path} was closed; open it again")]
     Closed {
         /// The folder.
@@ -62,7 +63,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// An error of the system; a full disk gets its own variant.
+    /// Creates an error from a system error; a full disk has its own variant.
     pub(super) fn io(doing: &'static str, path: String, source: io::Error) -> StoreError {
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -72,7 +73,7 @@ impl StoreError {
         }
     }
 
-    /// The same error, with a path that begins with `from` shown as one that begins with `to`.
+    /// Replaces the prefix `from` of the error's path with `to`.
     pub(super) fn shown(mut self, from: &str, to: &str) -> StoreError {
         let (StoreError::Locked { path }
         | StoreError::Damaged { path, .. }
@@ -87,43 +88,43 @@ impl StoreError {
     }
 }
 
-/// Why an operation on the ordered index failed. A failed operation leaves every version as it was.
+/// Why an operation on the ordered index failed. A failed operation leaves every version unchanged.
 #[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OrderedError {
-    /// Bytes that were read are not the ones that were written, or contradict themselves.
+    /// The bytes read differ from the bytes written, or are inconsistent.
     #[error("the ordered index is damaged: {what}; set it aside and rebuild it from the rows")]
     Damaged {
         /// What was expected and what was found.
         what: String,
     },
-    /// The place where blocks lie failed.
+    /// The block store failed.
     #[error(transparent)]
     Store(StoreError),
-    /// The key of a row, which was needed to compare, could not be had.
+    /// The key of a row, needed for a comparison, could not be read.
     #[error("the ordered index needs the key of row {row}, which could not be read: {source}")]
     Keys {
         /// The row.
         row: RowId,
-        /// What the rows said.
+        /// The error from reading the row.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// A key longer than the format has numbers for.
+    /// A key is longer than the format allows.
     #[error("a key of {len} bytes is too long for an ordered index, which takes at most {max}", max = super::MAX_KEY)]
     KeyTooLong {
-        /// Its length.
+        /// The key's length.
         len: usize,
     },
-    /// More pairs than one run takes.
+    /// A run has too many pairs.
     #[error("a run takes at most {} pairs; merge them in several", u32::MAX)]
     TooManyPairs,
-    /// The merge was told to stop. Nothing has changed.
+    /// The merge was stopped by its caller. Nothing has changed.
     #[error("the merge was stopped; nothing has changed")]
     Stopped,
-    /// An earlier write failed: what the disk has is unknown until it is opened again.
+    /// An earlier write failed: the state on disk is unknown until the index is opened again.
     #[error("the ordered index takes no writes since one of them failed ({why}); open it again")]
     Poisoned {
-        /// What that one said.
+        /// The message of the earlier error.
         why: String,
     },
 }

@@ -1,4 +1,4 @@
-//! [`Folder`]: a folder that is found again when it is renamed, for code that takes paths only.
+//! [`Folder`]: a folder that is followed when it is renamed, for code that only accepts paths.
 
 use std::fs::File;
 use std::io;
@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// An open folder, and the paths that lead to it.
+/// An open folder and the paths that lead to it.
 ///
-/// While `/proc` is there, the folder is followed wherever it is renamed to. Without `/proc` it is reached by the name under
-/// which it was opened, as long as that name leads to it. A path never leads to another folder, and never to one that would
-/// have to be made.
+/// If `/proc` is mounted, the folder is followed wherever it is renamed to. Without `/proc` it is
+/// reached by the name under which it was opened, as long as that name leads to it. A path never
+/// leads to another folder, and never to one that would have to be created.
 #[derive(Debug)]
 pub struct Folder {
     folder: File,
@@ -18,16 +18,16 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Takes an open folder. `name` is an absolute path that leads to it now.
+    /// Wraps an open folder. `name` is an absolute path that leads to it now.
     #[must_use]
     pub fn new(folder: OwnedFd, name: PathBuf) -> Folder {
         Folder { folder: File::from(folder), name }
     }
 
-    /// Returns a path that leads to the folder. It is good as long as this value lives.
+    /// Returns a path that leads to the folder. It is valid until this value is dropped.
     ///
     /// # Errors
-    /// If there is no `/proc` and the folder has another name by now.
+    /// Returns an error if `/proc` is not mounted and the folder no longer has its original name.
     pub fn path(&self) -> io::Result<PathBuf> {
         let through_proc = self.through_proc();
         if self.is_at(&through_proc)? {
@@ -40,11 +40,11 @@ impl Folder {
             "{} is another folder now or none, and without /proc it cannot be followed: open the store again, or mount /proc",
             self.name.display()
         );
-        // Not `NotFound`: nothing of the store is missing.
+        // Not `NotFound`: no part of the store is missing.
         Err(io::Error::other(what))
     }
 
-    /// Returns the name that the folder has now, as far as the system says; else the one it had.
+    /// Returns the folder's current name if the system reports it, otherwise its original name.
     #[must_use]
     pub fn shown(&self) -> PathBuf {
         let through_proc = self.through_proc();
@@ -83,7 +83,7 @@ mod tests {
         assert!(after.join("one").exists() && after.join("two").exists());
         assert_eq!(fs::read_dir(&before).unwrap().count(), 0);
         assert_eq!(folder.shown(), after.canonicalize().unwrap());
-        // A folder that was removed has no path in which something could be made.
+        // A removed folder has no path under which anything could be created.
         fs::remove_dir_all(&after).unwrap();
         assert!(fs::create_dir_all(folder.path().unwrap().join("three")).is_err());
         assert!(!after.exists());

@@ -1,4 +1,5 @@
-//! The pairs of the blocks that a merge rewrites, taken apart: what is known of their keys, and their rows.
+//! The decoded pairs of the blocks that a merge rewrites: the known bytes of their keys, and their
+//! rows.
 
 use std::cmp::Ordering;
 
@@ -8,19 +9,21 @@ use super::block::{Item, Leaf, cmp_padded, full_key};
 use super::edge::At;
 use super::{FullKeys, OrderedError};
 
-/// One in so many neighbours untold is reason to ask the rows for all keys, and to cut them anew.
+/// If at least one in this many neighbours is ambiguous, all keys are read from the rows and
+/// truncated again.
 const TOO_MANY_UNTOLD: usize = 8;
 
-/// Pairs in order, of one block or of several that lie one behind the other.
+/// Pairs in order, of one block or of several consecutive ones.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     keys: Vec<u8>,
     ends: Vec<usize>,
     rows: Vec<u64>,
-    /// The keys are whole; otherwise all are cut to `depth`, filled with zeros.
+    /// Whether the keys are whole; otherwise all are truncated to `depth`, or padded with zeros up
+    /// to it.
     whole: bool,
     depth: usize,
-    /// Neighbours that the cuts do not tell apart, at most.
+    /// Maximum number of neighbours that the truncated keys do not distinguish.
     untold: usize,
 }
 
@@ -36,7 +39,7 @@ impl Gathered {
         self.rows.len()
     }
 
-    /// How many bytes of each key are known; `None` if all of all of them.
+    /// Returns the number of known bytes of each key, or `None` if the keys are whole.
     pub(super) fn known(&self) -> Option<usize> {
         (!self.whole).then_some(self.depth)
     }
@@ -50,7 +53,7 @@ impl Gathered {
         &self.keys[start..self.ends[i]]
     }
 
-    /// Adds the pairs of the next block whose rows are not to be dropped.
+    /// Adds the pairs of the next block, without those whose rows are to be dropped.
     pub(super) fn absorb(&mut self, leaf: &Leaf, drop: &(dyn Fn(RowId) -> bool + Sync)) {
         let before = self.len();
         for i in 0..leaf.len() {
@@ -73,7 +76,7 @@ impl Gathered {
         }
     }
 
-    /// Cuts the keys to `depth`, or fills them up to it.
+    /// Truncates the keys to `depth`, or pads them with zeros up to it.
     fn cut(&mut self) {
         let mut keys = Vec::with_capacity(self.len() * self.depth);
         for i in 0..self.len() {
@@ -87,7 +90,7 @@ impl Gathered {
         self.keys = keys;
     }
 
-    /// Asks the rows for all keys, if the cuts do not tell enough of them apart.
+    /// Reads all keys from the rows, if too many truncated keys are ambiguous.
     pub(super) fn learn(&mut self, keys: &dyn FullKeys) -> Result<(), OrderedError> {
         if self.whole || self.untold <= self.len() / TOO_MANY_UNTOLD {
             return Ok(());
@@ -106,8 +109,8 @@ impl Gathered {
         Ok(())
     }
 
-    /// How many of the pairs lie before (`key`, `row`), and whether a row with this very key was met on the way. The
-    /// first `from` are known to.
+    /// Returns the number of pairs before (`key`, `row`), and whether the search found a row with
+    /// an equal key. The first `from` pairs must be before it.
     pub(super) fn before(
         &self,
         from: usize,

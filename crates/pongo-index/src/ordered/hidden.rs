@@ -1,11 +1,12 @@
-//! [`Hidden`]: what is known of many pairs together, so that a reader who sees none of their rows skips them at once.
+//! [`Hidden`] and [`HiddenGroup`]: facts about many pairs at once, so that a reader that sees none
+//! of their rows can skip them together.
 //!
-//! Nothing here is stored: it is learned by readers who go through the pairs, and is lost with the memory it lies in. So it can
-//! never claim more than the rows say.
+//! Nothing here is stored: readers record the facts while they read the pairs, and the facts are
+//! lost with the memory. So they never contradict the rows.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// What a reader sees: rows below a length that were not deleted at or before a commit.
+/// The rows that a reader sees: those below a length that were not deleted at or before a commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sight {
     /// The table's length.
@@ -14,12 +15,13 @@ pub struct Sight {
     pub seq: u64,
 }
 
-/// What is known of all rows of some pairs. Facts that hold for ever, once they hold: so each is stored and loaded by itself.
+/// Facts about all rows of some pairs. Once a fact holds it holds permanently, so each one is
+/// stored and loaded independently.
 #[derive(Debug, Default)]
 pub struct Hidden {
-    /// By this commit all of them were deleted; 0: not known.
+    /// The commit by which all rows were deleted; 0 if unknown.
     deleted_by: AtomicU64,
-    /// None lies below this one; 0: not known.
+    /// A lower bound of the row numbers; 0 if unknown.
     least_row: AtomicU64,
 }
 
@@ -30,7 +32,7 @@ impl Clone for Hidden {
 }
 
 impl Hidden {
-    /// Whether the reader sees none of the rows.
+    /// Returns whether the reader sees none of the rows.
     #[inline]
     #[must_use]
     pub fn is_from(&self, sight: Sight) -> bool {
@@ -38,13 +40,13 @@ impl Hidden {
         (deleted_by != 0 && deleted_by <= sight.seq) || self.least_row() >= sight.len
     }
 
-    /// Notes that all of the rows were deleted by this commit, which was published: one that was not may be lost, and its number
-    /// used again. Returns `true` if that was not known.
+    /// Records that all rows were deleted by this commit. The commit must be published: an
+    /// unpublished one may be lost, and its number reused. Returns `true` if this was not known.
     pub fn note_deleted_by(&self, seq: u64) -> bool {
         self.deleted_by.swap(seq, Ordering::Relaxed) == 0 && seq != 0
     }
 
-    /// Notes the lowest of the rows. Returns `true` if it was not known.
+    /// Records the lowest row number. Returns `true` if it was not known.
     pub fn note_least_row(&self, row: u64) -> bool {
         self.least_row.swap(row, Ordering::Relaxed) == 0 && row != 0
     }
@@ -60,24 +62,24 @@ impl Hidden {
     }
 }
 
-/// Several [`Hidden`]s, and what follows for all of them together.
+/// Several [`Hidden`]s, and the facts that hold for all of them together.
 #[derive(Debug, Default)]
 pub struct HiddenGroup {
     each: Vec<Hidden>,
     all: Hidden,
-    /// Of how many it is known by when they were deleted, and where they begin.
+    /// Number of members whose commit of deletion, and whose lowest row, are known.
     deleted: AtomicU32,
     begun: AtomicU32,
 }
 
 impl HiddenGroup {
-    /// So many, of which nothing is known.
+    /// Creates a group of `len` members about which nothing is known.
     #[must_use]
     pub fn new(len: usize) -> HiddenGroup {
         HiddenGroup::of(vec![Hidden::default(); len])
     }
 
-    /// These.
+    /// Creates a group of these members.
     #[must_use]
     pub fn of(each: Vec<Hidden>) -> HiddenGroup {
         let known = |is_known: fn(&Hidden) -> bool| each.iter().filter(|one| is_known(one)).count() as u32;
@@ -89,21 +91,21 @@ impl HiddenGroup {
         group
     }
 
-    /// What is known of one.
+    /// Returns the facts about one member.
     #[inline]
     #[must_use]
     pub fn get(&self, i: usize) -> Option<&Hidden> {
         self.each.get(i)
     }
 
-    /// Whether the reader sees no row of any.
+    /// Returns whether the reader sees no row of any member.
     #[inline]
     #[must_use]
     pub fn is_from(&self, sight: Sight) -> bool {
         self.all.is_from(sight)
     }
 
-    /// [`Hidden::note_deleted_by`] for one of them.
+    /// Calls [`Hidden::note_deleted_by`] for one member.
     pub fn note_deleted_by(&self, i: usize, seq: u64) {
         if self.get(i).is_some_and(|one| one.note_deleted_by(seq)) {
             self.deleted.fetch_add(1, Ordering::AcqRel);
@@ -111,7 +113,7 @@ impl HiddenGroup {
         }
     }
 
-    /// [`Hidden::note_least_row`] for one of them.
+    /// Calls [`Hidden::note_least_row`] for one member.
     pub fn note_least_row(&self, i: usize, row: u64) {
         if self.get(i).is_some_and(|one| one.least_row() == 0 && one.note_least_row(row)) {
             self.begun.fetch_add(1, Ordering::AcqRel);
@@ -135,7 +137,7 @@ impl HiddenGroup {
         }
     }
 
-    /// Memory that it takes.
+    /// Returns the bytes of memory that the members take.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.each.capacity() * size_of::<Hidden>()
@@ -151,7 +153,7 @@ mod tests {
         let group = HiddenGroup::new(2);
         let sight = Sight { len: 1, seq: u64::MAX };
         assert!(!group.is_from(sight) && !group.get(0).unwrap().is_from(sight));
-        // Who sees no row at all sees none of these.
+        // A reader that sees no row at all sees none of these.
         assert!(group.is_from(Sight { len: 0, seq: 1 }));
     }
 

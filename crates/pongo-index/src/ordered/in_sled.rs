@@ -1,10 +1,16 @@
-//! [`SledBlocks`]: blocks in sled 0.34. The only file that calls sled, but for `sled_thread`, where it is opened and dropped;
-//! what is known of its ways is here, and what is known of its files in `sled_files`.
+//! [`SledBlocks`]: blocks in sled 0.34. Only this file and `sled_thread`, which opens and drops
+//! sled, call sled. Its behaviour is documented here, its files in `sled_files`.
 //!
-//! What it is not trusted with: its `flush` is no sync, so its files are synced behind it; a flipped bit can make it open
-//! with fewer keys, so whoever reads compares checksums and counts; opening, reading and dropping can panic, so every
-//! call is caught, and after a panic it is not called again; dropping can hang, so it is dropped by a thread that
-//! is not waited for without end. A panic's message still goes to the process's panic hook, which is not ours to change.
+//! sled is not trusted with the following:
+//!
+//! - Its `flush` does not sync, so its files are synced afterwards.
+//! - A flipped bit can make it open with fewer keys, so readers compare checksums and counts.
+//! - Opening, reading and dropping can panic, so every call is caught, and after a panic it is not
+//!   called again.
+//! - Dropping can hang, so a separate thread drops it, and waiting for that thread has a timeout.
+//!
+//! The message of a caught panic still goes to the process's panic hook, which belongs to the
+//! application and is not changed.
 
 use pongo_core::guard::removable;
 use std::fs::{self, File, TryLockError};
@@ -21,35 +27,38 @@ use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use super::sled_thread::{NotOpened, PATIENCE, SledThread};
 use super::{Block, BlockStore, Folder, StoreError, sled_files};
 
-/// Blocks are kept by [`super::OrderedStore`] once they were read. sled takes what it likes whatever this says; a low
-/// number makes it take less after merges (measured at 10 M pairs: 120 MB, 190 MB with sixteen times as much).
+/// sled's cache size in bytes. [`super::OrderedStore`] caches the blocks that were read, and sled
+/// takes what it needs whatever this says; a low number makes it take less after merges (measured
+/// at 10 M pairs: 120 MB, 190 MB with 16 times this size).
 const SLED_CACHE: u64 = 2 << 20;
-/// An empty file in sled's folder, which sled lets be.
+/// Name of an empty file in sled's folder. sled does not touch it.
 const HAD_ROOTS: &str = "had-roots";
 /// Bytes of blocks that are copied between two flushes.
 const COPIED_AT_ONCE: usize = 1 << 20;
 
-/// Where sled is to panic, and after how many calls: see [`SledBlocks::panic_after`].
+/// Path at which a call of sled panics, and the number of calls before it: see
+/// [`SledBlocks::panic_after`].
 static PANIC: Mutex<Option<(PathBuf, u64)>> = Mutex::new(None);
 static PANIC_IS_ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Blocks in a folder of sled's. One process has it open at a time.
+/// Blocks stored in a sled folder. One process has it open at a time.
 #[derive(Debug)]
 pub struct SledBlocks {
     place: Place,
     inner: RwLock<Inner>,
 }
 
-/// Where sled's folder is.
+/// Path of sled's folder.
 #[derive(Clone, Debug)]
 struct Place {
-    /// The folder from which the path goes, if it is not absolute or of the current one.
+    /// The folder that the path is relative to, unless it is absolute or relative to the current
+    /// one.
     within: Option<Arc<Folder>>,
     path: PathBuf,
 }
 
 impl Place {
-    /// A path that leads there now.
+    /// Returns a path that currently leads to the folder.
     fn path(&self) -> Result<PathBuf, StoreError> {
         match &self.within {
             None => Ok(self.path.clone()),
@@ -60,7 +69,7 @@ impl Place {
         }
     }
 
-    /// The path that errors name.
+    /// Returns the path that errors name.
     fn shown(&self) -> String {
         let shown = match &self.within {
             None => self.path.clone(),
@@ -74,16 +83,18 @@ impl Place {
     }
 }
 
-/// The lock of the folder that a sled's folder lies in: shared by those who open one, which looks at one name after the other
-/// in it, and held alone by who exchanges it for another. Else a process could open one file of the one and the next of the other.
+/// A lock on the parent of sled's folder. Processes that open sled hold it shared, since sled opens
+/// the files in its folder one by one; a process that exchanges the folder holds it exclusively.
+/// Without the lock a process could open one file from the old folder and the next from the new
+/// one.
 struct FolderLock(Option<File>);
 
 impl FolderLock {
-    /// Waits a while for who opens or exchanges it.
+    /// Takes the lock. Waits a limited time for processes that open or exchange the folder.
     fn take(path: &Path, alone: bool) -> Result<FolderLock, StoreError> {
         let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        // Where it cannot be made or opened sled says why.
+        // If the parent cannot be created or opened, sled reports the reason.
         let folder =
             fs::create_dir_all(above).and_then(|()| Ok(rustix::fs::open(above, flags, Mode::empty())?));
         let Ok(folder) = folder else { return Ok(FolderLock(None)) };
@@ -98,7 +109,8 @@ impl FolderLock {
                 Err(TryLockError::WouldBlock) => {
                     return Err(StoreError::Locked { path: path.display().to_string() });
                 }
-                // A file system that does not lock folders: what is opened meanwhile is found damaged, or not at all.
+                // The file system does not lock folders. A folder that is opened during an exchange
+                // is then found damaged, or fails to open.
                 Err(TryLockError::Error(_)) => return Ok(FolderLock(None)),
             }
         }
@@ -107,38 +119,41 @@ impl FolderLock {
 
 impl Drop for FolderLock {
     fn drop(&mut self) {
-        // Closing it would not do: a child that was made by `fork` meanwhile has it too.
+        // Closing the file would not release the lock: a child created by `fork` may have inherited
+        // the descriptor.
         let _ = self.0.as_ref().map(File::unlock);
     }
 }
 
 #[derive(Debug)]
 struct Inner {
-    /// Opens and drops it.
+    /// The thread that opens and drops `db`.
     thread: Arc<SledThread>,
     /// `None` once closed.
     db: Option<sled::Db>,
-    /// What it panicked with, if that is why it is closed: whoever asks next hears of it too.
+    /// The message of the panic that closed it, if any; later calls return it as an error.
     panicked: Option<String>,
-    /// sled's `db` file: what is synced behind its back, and how its lock is seen to be gone.
+    /// sled's `db` file, opened separately: to sync it, and to detect that sled has released its
+    /// lock.
     file: File,
 }
 
 impl SledBlocks {
-    /// Opens the folder, or makes it.
+    /// Opens the folder, creating it if it does not exist.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] if it is open elsewhere; [`StoreError::Full`], [`StoreError::Io`];
-    /// [`StoreError::Damaged`] for everything else that keeps sled from opening.
-    /// [`StoreError::NoThreads`] if sled cannot have the threads that it needs.
+    /// Returns [`StoreError::Locked`] if it is open elsewhere; [`StoreError::NoThreads`] if sled
+    /// cannot have the threads that it needs; [`StoreError::Full`] or [`StoreError::Io`] if the
+    /// system fails; and [`StoreError::Damaged`] for everything else that keeps sled from opening.
     pub fn open(path: impl Into<PathBuf>) -> Result<SledBlocks, StoreError> {
         SledBlocks::open_at(Place { within: None, path: path.into() })
     }
 
-    /// [`open`](SledBlocks::open) for a path from a folder on, which is followed when it is renamed.
+    /// Does the same as [`open`](SledBlocks::open) for a path relative to a folder, which is
+    /// followed when it is renamed.
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors as [`open`](SledBlocks::open).
     pub fn open_in(within: &Arc<Folder>, path: impl Into<PathBuf>) -> Result<SledBlocks, StoreError> {
         SledBlocks::open_at(Place { within: Some(Arc::clone(within)), path: path.into() })
     }
@@ -147,28 +162,30 @@ impl SledBlocks {
         let thread =
             SledThread::begin().map_err(|source| StoreError::NoThreads { path: place.shown(), source })?;
         let inner = RwLock::new(Inner::open(Arc::new(thread), &place)?);
-        // sled's lock is held now: nobody else is at work here. What a compaction left that did not end can go; if it
-        // cannot be removed it takes space, and does no harm.
+        // sled's lock is held now, so no other process uses the folder. The copy of an unfinished
+        // compaction is removed; if that fails, it only takes space.
         let _ = place.beside(".new").path().map(|path| remove(&path));
         Ok(SledBlocks { place, inner })
     }
 
-    /// Whether [`note_roots`](Self::note_roots) was called for what lies in a folder. Sled can open what is damaged with nothing in
-    /// it, which looks like one that nothing was ever put into.
+    /// Returns whether [`note_roots`](Self::note_roots) was called for the contents of a folder.
+    /// sled can open damaged files without any entries, which looks like a folder into which
+    /// nothing was ever written.
     #[must_use]
     pub fn had_roots(path: &Path) -> bool {
         path.join(HAD_ROOTS).exists()
     }
 
-    /// Notes beside sled's files that there are roots, which are durable.
+    /// Records beside sled's files that durable roots exist.
     ///
     /// # Errors
-    /// If the note cannot be made: then what is lost is not missed.
+    /// Returns an error if the note cannot be created. Then the loss of all entries would go
+    /// undetected.
     pub fn note_roots(path: &Path) -> io::Result<()> {
         File::create(path.join(HAD_ROOTS)).map(|_| ())
     }
 
-    /// For tests: the call for this folder after so many others panics, as if sled did.
+    /// Makes a call for this folder panic, after `calls` other calls, as if sled did. For tests.
     #[doc(hidden)]
     pub fn panic_after(path: impl Into<PathBuf>, calls: u64) {
         *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some((path.into(), calls));
@@ -187,7 +204,7 @@ impl SledBlocks {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Calls sled. After a panic it is as good as closed.
+    /// Calls sled. A panic closes it.
     fn call<T>(
         &self,
         doing: &'static str,
@@ -219,7 +236,7 @@ impl SledBlocks {
         }
     }
 
-    /// Puts these blocks, and all named values, into another folder.
+    /// Copies these blocks, and all named values, to another folder.
     fn copy_to(&self, to: &SledBlocks, numbers: &[u64]) -> Result<(), StoreError> {
         let (mut batch, mut batched) = (Vec::new(), 0);
         for &number in numbers {
@@ -257,7 +274,7 @@ impl SledBlocks {
                 .and_then(|()| removable!("ordered.exchange.folder", sync_parent(&path)))
                 .map_err(|error| StoreError::io("exchange", self.name(), error))
         });
-        // Whichever is there now is whole.
+        // Whether exchanged or not, the folder at the path is complete.
         let unlocked = copy.unlock().and_then(|()| inner.file.unlock());
         *inner = Inner::open_at(Arc::clone(&inner.thread), &self.place, &self.place.path()?)?;
         drop(alone);
@@ -274,8 +291,8 @@ impl SledBlocks {
             for (key, bytes) in blocks {
                 db.insert(key, bytes)?;
             }
-            // Not for safety: what is not flushed keeps sled from using space again (2 M pairs at once took 39 MB
-            // without this, 24 MB with it).
+            // Not for durability: sled does not reuse space before a flush (2 M pairs at once took
+            // 39 MB without this, 24 MB with it).
             db.flush().map(|_| ())
         })
     }
@@ -291,11 +308,11 @@ impl SledBlocks {
             } else if kind.is_file() {
                 File::open(entry.path()).and_then(|file| removable!("ordered.sled.files", file.sync_all()))
             } else {
-                // Not sled's, and opening it could take for ever.
+                // Not one of sled's files, and opening it could block forever.
                 Ok(())
             };
             match synced {
-                // sled removes files of its own when it likes.
+                // sled removes files at any time.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => other?,
             }
@@ -312,7 +329,7 @@ impl Inner {
         Inner::open_at(thread, place, &path)
     }
 
-    /// The same, with the lock of the folder above held.
+    /// Does the same as `open`, with the lock on the parent folder already held.
     fn open_at(thread: Arc<SledThread>, place: &Place, path: &Path) -> Result<Inner, StoreError> {
         let opened = Inner::open_path(thread, path);
         opened.map_err(|error| error.shown(&path.display().to_string(), &place.shown()))
@@ -337,14 +354,14 @@ impl Inner {
         }
     }
 
-    /// Drops sled, and returns whether it let go of its lock, which is then held here, until the file is closed or opened
-    /// by [`Inner::open`] again.
+    /// Drops sled and returns whether sled has released its lock. In that case the lock is held
+    /// here until the file is closed or opened by [`Inner::open`] again.
     fn close_and_lock(&mut self) -> bool {
         let Some(db) = self.db.take() else { return self.file.try_lock().is_ok() };
         if !self.thread.drop_db(db) {
             return false;
         }
-        // Work that sled does in threads of its own can keep its file open a little longer.
+        // sled's background threads can keep its file open a little longer.
         let began = Instant::now();
         loop {
             match self.file.try_lock() {
@@ -355,7 +372,7 @@ impl Inner {
         }
     }
 
-    /// Drops sled, and returns whether it let go of its lock.
+    /// Drops sled and returns whether sled has released its lock.
     fn close(&mut self) -> bool {
         self.db.is_none() || self.close_and_lock() && self.file.unlock().is_ok()
     }
@@ -409,9 +426,10 @@ impl BlockStore for SledBlocks {
         bytes_on_disk(&self.place.path()?).map_err(|error| StoreError::io("list", self.name(), error))
     }
 
-    /// A copy in a folder beside, `<path>.new`, takes this one's place. At every moment, and whenever the power goes, there
-    /// is a whole one at `<path>`, since the two names are exchanged at once; and no other process gets in between, since
-    /// the locks of both are held, and that of the folder above.
+    /// Copies the blocks to `<path>.new` and exchanges the two folders. At every moment, also after
+    /// a power failure, a complete folder is at `<path>`, since the two names are exchanged
+    /// atomically. No other process can interfere: the locks of both folders and of their parent
+    /// are held.
     fn compact(&self, numbers: &[u64]) -> Result<(), StoreError> {
         let beside = self.place.beside(".new");
         let failed = |doing, error| StoreError::io(doing, beside.shown(), error);
@@ -429,7 +447,7 @@ impl BlockStore for SledBlocks {
             inner.file.try_clone().map_err(|error| failed("lock", error))
         });
         let swapped = copied.and_then(|copy| self.swap(&beside, &copy));
-        // What is there now is the one before, or a copy that is of no use.
+        // `<path>.new` is now the old folder, or a copy that is of no use.
         let removed = remove_copy();
         swapped.and(removed)
     }
@@ -443,7 +461,7 @@ impl BlockStore for SledBlocks {
     }
 
     fn forget(&self) {
-        // Not even waiting for a lock that a thread of the parent held.
+        // Does not wait for the lock, which a thread of the parent may have held.
         if let Ok(mut inner) = self.inner.try_write() {
             std::mem::forget(inner.db.take());
         }
@@ -456,7 +474,7 @@ impl Drop for SledBlocks {
     }
 }
 
-/// What is wrong with a copy is no reason to doubt what was copied.
+/// Converts an error of a copy, so that damage to the copy is not attributed to the original.
 fn of_copy(error: StoreError) -> StoreError {
     match error {
         StoreError::Damaged { path, what } => {
@@ -482,7 +500,7 @@ fn panic_if_asked(place: &Place) {
     }
 }
 
-/// Blocks in order of their numbers, apart from names.
+/// Returns the key of a block. Keys ascend with block numbers and are distinct from those of names.
 fn block_key(number: u64) -> [u8; 9] {
     let mut key = [0; 9];
     key[1..].copy_from_slice(&number.to_be_bytes());
@@ -495,7 +513,8 @@ fn named_key(name: &[u8]) -> Vec<u8> {
 
 fn store_error(doing: &'static str, path: String, error: sled::Error) -> StoreError {
     match error {
-        // sled has no other way to say so; its version is pinned, and a test holds a lock.
+        // sled has no other way to report this. Its version is pinned, and a test covers it by
+        // holding a lock.
         sled::Error::Io(error) if error.to_string().starts_with("could not acquire lock") => {
             StoreError::Locked { path }
         }
@@ -516,10 +535,11 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     format!("sled panicked: {message}")
 }
 
-/// Returns what the files of a folder, and of those in it, take on disk. Those that are removed meanwhile take nothing.
+/// Returns the bytes that the files of a folder and its subfolders take on disk. Files that are
+/// removed concurrently count as 0.
 ///
 /// # Errors
-/// If the folder cannot be listed.
+/// Returns an error if a folder cannot be listed.
 pub fn bytes_on_disk(folder: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(folder)? {
@@ -527,26 +547,28 @@ pub fn bytes_on_disk(folder: &Path) -> io::Result<u64> {
         bytes += match entry.metadata() {
             Ok(metadata) if metadata.is_dir() => bytes_on_disk(&entry.path())?,
             Ok(metadata) => metadata.blocks() * 512,
-            Err(_) => 0, // sled removed it meanwhile
+            Err(_) => 0, // sled removed it concurrently
         };
     }
     Ok(bytes)
 }
 
-/// Returns device and inode of the `db` file in a folder of sled's; `None` if there is none.
+/// Returns device and inode of the `db` file in a sled folder, or `None` if it does not exist.
 #[must_use]
 pub fn identity(path: &Path) -> Option<(u64, u64)> {
     path.join("db").metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Moves a folder that is damaged or doubtful out of the way, to `<path>.aside`, so that someone can look at it, and removes what
-/// was there before. If it cannot be moved, it is removed. Returns where it is now.
+/// Quarantines a damaged or suspect folder: moves it to `<path>.aside` for inspection, replacing a
+/// folder moved there before. If it cannot be moved, it is removed. Returns its new path, or `None`
+/// if it was removed, left in place, or did not exist.
 ///
-/// `found` is the [`identity`] of what was found damaged: if another process has put another folder in its place meanwhile, that one
-/// stays where it is.
+/// `found` is the [`identity`] of the folder that was found damaged: if another process has put
+/// another folder in its place, that one is left in place.
 ///
 /// # Errors
-/// If it can be neither moved nor removed, or if another process opens or exchanges it for longer than a second.
+/// Returns an error if the folder can be neither moved nor removed, or if another process opens or
+/// exchanges it for longer than a second.
 pub fn set_aside(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBuf>, StoreError> {
     let failed = |source| StoreError::io("set aside", path.display().to_string(), source);
     let _alone = FolderLock::take(path, true)?;
@@ -573,14 +595,14 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The same path with something behind its last name.
+/// Returns the path with `suffix` appended to its last component.
 fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut beside = path.as_os_str().to_owned();
     beside.push(suffix);
     PathBuf::from(beside)
 }
 
-/// Removes a folder or file; that it is not there is as good.
+/// Removes a folder or file. Succeeds if it does not exist.
 fn remove(path: &Path) -> io::Result<()> {
     let removed = match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),

@@ -1,5 +1,5 @@
-//! A merge: a version and a run make the next version. Blocks and parts that nothing falls into are taken over as they
-//! are. Nothing here makes anything durable, or true: see `store`.
+//! A merge creates the next version of an index from a version and a run. Blocks and parts without
+//! changes are reused. Nothing here syncs or publishes what it writes: see `store`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,45 +14,48 @@ use super::gather::Gathered;
 use super::hidden::{Hidden, HiddenGroup};
 use super::{FullKeys, OrderedError, Run};
 
-/// A block that would have fewer pairs is joined with the next one.
+/// Minimum number of pairs in a rewritten block; a smaller one is joined with the next block.
 const LOW: usize = FULL / 8;
-/// With keys longer than this, blocks take fewer pairs, so that what a merge holds in memory is bounded.
+/// With long keys, blocks take at most this many bytes of whole keys, to bound a merge's memory
+/// use.
 const BLOCK_KEY_BYTES: usize = 1 << 20;
 const FEWEST: usize = 16;
-/// Of how many pairs one must be dropped for a block to be rewritten for that alone, with [`Rewrite::Deleted`].
+/// With [`Rewrite::Deleted`], a block is rewritten if at least one in this many of its pairs is
+/// dropped.
 const SPARSE: usize = 8;
-/// Blocks go to the store in batches of about this many bytes.
+/// Approximate bytes of blocks per write to the store.
 const BATCH: usize = 1 << 20;
 
 /// Which blocks a merge rewrites.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Rewrite {
-    /// Those that pairs of the run fall into.
+    /// Blocks that receive pairs of the run.
     Touched,
-    /// These, and those of whose pairs `drop` names an eighth or more. Costs a look at every pair.
+    /// These, and blocks in which `drop` selects at least an eighth of the pairs. Costs reading
+    /// every pair.
     Deleted,
-    /// All: every pair is offered to `drop`, and no block stays half empty.
+    /// All blocks: `drop` is applied to every pair, and no block remains half empty.
     All,
 }
 
-/// What a merge is told, beside the pairs.
+/// State of a merge.
 pub(super) struct Merge<'a> {
     shared: &'a Shared,
     keys: &'a dyn FullKeys,
     drop: &'a (dyn Fn(RowId) -> bool + Sync),
     stop: &'a AtomicBool,
     rewrite: Rewrite,
-    /// The next free number.
+    /// The next free block number.
     pub(super) next: u64,
-    /// Numbers that the new version does not name and the old one did.
+    /// Numbers that the old version refers to and the new one does not.
     pub(super) retired: Vec<u64>,
     /// The parts of the new version.
     parts: Vec<Arc<Part>>,
-    /// Entries behind the last part that are in none yet.
+    /// Entries after the last part that are in no part yet.
     pending: Vec<Entry>,
     batch: Vec<(u64, Vec<u8>)>,
     batched: usize,
-    /// The most pairs a block takes with keys of this length.
+    /// Maximum number of pairs per block with keys of this length.
     full: usize,
     scratch: Vec<u8>,
 }
@@ -90,7 +93,7 @@ impl<'a> Merge<'a> {
         let mut taken = 0;
         let mut spot = Spot { part: 0, block: 0 };
         let mut entered = None;
-        // The part whose blocks were looked at last, and which of them have many pairs to be dropped.
+        // The last part that was examined, and which of its blocks have many pairs to be dropped.
         let mut sparse: (usize, Vec<bool>) = (usize::MAX, Vec::new());
         if old.parts.is_empty() {
             gathered.clear();
@@ -150,7 +153,8 @@ impl<'a> Merge<'a> {
         Directory::new(std::mem::take(&mut self.parts))
     }
 
-    /// Takes a part of the old version over, by name, or, if what lies before it is too short to be a part, by its entries.
+    /// Reuses a part of the old version as a whole, or, if the pending entries before it are too
+    /// few for a part, adds its entries to them.
     fn take_over(&mut self, part: &Arc<Part>) -> Result<(), OrderedError> {
         if self.pending.is_empty() || self.pending.len() >= PART_LOW {
             self.write_parts()?;
@@ -162,7 +166,7 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// Which blocks of a part have many pairs to be dropped.
+    /// Returns which blocks of a part have many pairs to be dropped.
     fn sparse(&self, part: &Part) -> Result<Vec<bool>, OrderedError> {
         let mut rows = Vec::new();
         let mut sparse = Vec::with_capacity(part.len());
@@ -188,8 +192,8 @@ impl<'a> Merge<'a> {
         Ok(())
     }
 
-    /// Writes the blocks of what was gathered and the pairs `range` of the run. `first` is what the directory knew of the
-    /// first block.
+    /// Writes the blocks for the gathered pairs and the pairs `range` of the run. `first` is the
+    /// directory's entry of the first gathered block.
     fn emit(
         &mut self,
         gathered: &Gathered,
@@ -206,7 +210,8 @@ impl<'a> Merge<'a> {
         let mut old = 0;
         let mut upcoming = None;
         let mut fresh = range.clone();
-        // Where pairs come in key order, the last block is the only one that ever grows: it is filled.
+        // If pairs arrive in key order, only the last block ever grows, so blocks are filled
+        // completely.
         let appended = is_last
             && match range.clone().next() {
                 Some(i) => {
@@ -293,12 +298,12 @@ impl<'a> Merge<'a> {
         self.put(bytes)
     }
 
-    /// Puts the pending entries into parts.
+    /// Writes the pending entries as parts.
     fn write_parts(&mut self) -> Result<(), OrderedError> {
         let pending = std::mem::take(&mut self.pending);
         for entries in Part::split(&pending) {
             let bytes = Part::encode(entries);
-            // Read as it will be read: what could not be is not written.
+            // Decoded like a stored part, so that an unreadable one is never written.
             let mut part = Part::read(self.next, xxh3_64(&bytes), &bytes)?;
             part.hidden = HiddenGroup::of(entries.iter().map(|entry| entry.hidden.clone()).collect());
             self.parts.push(Arc::new(part));
@@ -323,7 +328,8 @@ impl<'a> Merge<'a> {
     }
 }
 
-/// How many pairs of the run lie before the block at `spot`.
+/// Returns the number of the run's pairs before the block at `spot`. The first `taken` are known to
+/// be before it.
 fn upto(old: &Directory, spot: Spot, run: &Run, taken: usize) -> usize {
     match old.entry(spot) {
         Some(entry) => run.before(taken, entry.first_key, entry.first_row),

@@ -1,26 +1,29 @@
-//! The ordered index: keys in order, for ranges, prefixes and secondary indexes. It knows bytes and row numbers, no types.
+//! The ordered index: keys in order, for ranges, prefixes and secondary indexes. It handles bytes
+//! and row numbers, no types.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
 //! | `error` | [`OrderedError`], [`StoreError`] |
-//! | `blocks` | [`BlockStore`], the door to where blocks lie; [`MemoryBlocks`] |
-//! | `in_sled` | [`SledBlocks`], the only file that calls sled but for `sled_thread`; [`set_aside`] |
-//! | `sled_thread` | the thread that opens and drops a sled, and whether sled can have its own |
-//! | `sled_files` | what may lie in sled's folder for sled to be let near it |
+//! | `blocks` | [`BlockStore`], the interface to block storage; [`MemoryBlocks`] |
+//! | `in_sled` | [`SledBlocks`], blocks in sled (only here and in `sled_thread`); [`set_aside`] |
+//! | `sled_thread` | the thread that opens and drops sled |
+//! | `sled_files` | checks of the files in sled's folder before sled opens them |
 //! | `folder` | [`Folder`], which is followed when it is renamed |
-//! | `edge`, `run` | [`Edge`], a place between two pairs; [`Pairs`] and [`Run`], what is merged |
+//! | `edge`, `run` | [`Edge`], a position between pairs; [`Pairs`] and [`Run`], a merge's input |
 //! | `block` | the bytes of a block: encode, read, search |
-//! | `directory`, `root` | which blocks an index has; which indexes a store has |
-//! | `cache` | blocks read lately |
-//! | `hidden` | [`Hidden`], [`HiddenGroup`]: pairs that a reader sees none of, skipped together |
+//! | `directory`, `root` | the blocks of an index; the indexes of a store |
+//! | `cache` | the cache of recently read blocks |
+//! | `hidden` | [`Hidden`], [`HiddenGroup`]: facts that let readers skip many pairs at once |
 //! | `sorted`, `cursor` | [`Sorted`], one version of one index; [`Cursor`], its rows in order |
-//! | `gather`, `merge` | a version and a run make the next version |
-//! | `store` | [`OrderedStore`]: versions made durable, blocks removed, all of them written anew |
+//! | `gather`, `merge` | creation of the next version from a version and a run |
+//! | `store` | [`OrderedStore`]: durable versions, removal of blocks, compaction |
 //!
-//! Pairs are sorted by the bytes of their keys, then by row. Blocks hold cut keys: where two of them are equal, the row
-//! is asked for the whole one through [`FullKeys`]. Every byte that is read is covered by a checksum that the root
-//! covers, so whatever the store below lost or mixed up is an error, never a wrong row. An *older* copy of the whole
-//! folder is what the [`Watermark`] is compared for, by whoever has the rows. The format is in `docs/ORDERED.md`.
+//! Pairs are sorted by the bytes of their keys, then by row. Blocks contain truncated keys: where
+//! two of them are equal, the whole key is read from the row through [`FullKeys`]. Every byte that
+//! is read is covered by a checksum that the root covers, so data that the block store lost or
+//! mixed up results in an error, never in a wrong row. To detect an *older* copy of the whole
+//! folder, the caller compares the [`Watermark`] with the rows. The format is described in
+//! `docs/ORDERED.md`.
 
 mod block;
 mod blocks;
@@ -57,40 +60,40 @@ pub use run::{Pairs, Run};
 pub use sorted::Sorted;
 pub use store::{CACHE_BYTES, OrderedStats, OrderedStore};
 
-/// The most bytes of a key.
+/// Maximum length of a key in bytes.
 pub const MAX_KEY: usize = u16::MAX as usize;
 
-/// Names one index of a store. Who makes it sees to it that two indexes never have the same.
+/// Identifies one index of a store. The caller must not assign the same id to two indexes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct IndexId(pub u64);
 
-/// Of which state of the rows an index has every pair. Kept and given back as it is; comparing it with the rows is the
-/// caller's.
+/// The state of the rows of which an index contains every pair. It is stored and returned
+/// unchanged; the caller compares it with the rows.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Watermark {
     /// The store's identity.
     pub store: u128,
-    /// Its recovery generation.
+    /// The store's recovery generation.
     pub salt: u64,
     /// The commit.
     pub seq: u64,
-    /// Rows below this one have their pairs.
+    /// Rows below this one have their pairs in the index.
     pub row: u64,
-    /// A digest of the last rows below it.
+    /// A digest of the last rows below `row`.
     pub digest: u64,
 }
 
-/// The whole ordered key of a row, asked where cut keys do not decide: a row or two when a range begins, and when pairs
-/// with equal cuts are merged.
+/// Access to the whole ordered key of a row, needed where truncated keys do not decide: for a row
+/// or two when a range starts, and when pairs with equal truncated keys are merged.
 pub trait FullKeys {
     /// Appends the key of `row` to `out`, which is empty.
     ///
     /// # Errors
-    /// Whatever keeps the row from being read. A damaged index may name rows that do not exist: that is an error too, not
-    /// a panic.
+    /// Returns an error if the row cannot be read. A damaged index may name rows that do not exist:
+    /// that must be an error too, not a panic.
     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn Error + Send + Sync>>;
 
-    /// Says that the key of `row` will be asked for soon.
+    /// Announces that the key of `row` will be needed soon.
     fn prefetch(&self, row: RowId) {
         let _ = row;
     }

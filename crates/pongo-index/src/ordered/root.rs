@@ -1,11 +1,12 @@
-//! The roots: one named value that says what the store's indexes are, and so what is true. See `docs/ORDERED.md`.
+//! The roots: a named value that lists a store's indexes. Only what it refers to is valid. See
+//! `docs/ORDERED.md`.
 
 use pongo_core::guard::holds;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{IndexId, OrderedError, Watermark};
 
-/// The name under which the roots lie.
+/// The name under which the roots are stored.
 pub(super) const NAME: &[u8] = b"roots";
 
 const MAGIC: u64 = u64::from_le_bytes(*b"PONGOORD");
@@ -24,10 +25,10 @@ pub(super) struct Root {
 /// All of a store's roots.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Roots {
-    /// The first number that no block or part had.
+    /// The first unused number of a block or part.
     pub(super) next: u64,
     pub(super) indexes: Vec<Root>,
-    /// Numbers that only older versions name.
+    /// Numbers that only older versions refer to.
     pub(super) retired: Vec<u64>,
 }
 
@@ -91,7 +92,8 @@ impl Roots {
         }
         for _ in 0..ranges {
             let (from, count) = (words.next()?, words.next()?);
-            // Not more numbers than blocks could have been written: nothing on disk makes a list without bounds.
+            // Limited to the numbers that may have been assigned to blocks, so that corrupt input
+            // cannot create a list of unbounded size.
             let to = from.checked_add(count).filter(|&to| to <= next && roots.retired.len() < 1 << 28)?;
             if count > 1 << 28 {
                 return None;
@@ -112,7 +114,7 @@ impl Words<'_> {
     }
 }
 
-/// Numbers as runs: where each begins, and how many there are.
+/// Returns the numbers as ranges: the start of each, and its length.
 fn ranges(numbers: &[u64]) -> Vec<(u64, u64)> {
     let mut sorted = numbers.to_vec();
     sorted.sort_unstable();
@@ -165,7 +167,8 @@ mod tests {
                 bytes[word * 8..word * 8 + 8].copy_from_slice(&value.to_le_bytes());
                 let sum = xxh3_64(&bytes);
                 bytes.extend_from_slice(&sum.to_le_bytes());
-                // An error or other numbers, but no panic and no list without bounds.
+                // Returns an error or other numbers, but does not panic or create a list of
+                // unbounded size.
                 if let Ok(roots) = Roots::read(&bytes) {
                     assert!(roots.retired.len() < 100 && roots.indexes.len() == 2);
                 }

@@ -1,13 +1,13 @@
-//! [`Pairs`], collected in any order, and [`Run`], the same sorted: what is merged into an index, and what the rows
-//! behind a watermark are looked up in.
+//! [`Pairs`], collected in any order, and [`Run`], the same pairs sorted. Runs are merged into
+//! indexes, and the rows after a watermark are looked up in them.
 
 use pongo_core::ids::RowId;
 
 use super::{MAX_KEY, OrderedError};
 
-/// Pairs of key and row in the order in which they came.
+/// Pairs of key and row, in insertion order.
 ///
-/// Costs the key's length and 8 bytes a pair, 8 more once keys are of several lengths.
+/// Each pair takes its key's length plus 8 bytes of memory, and 8 more if keys differ in length.
 ///
 /// ```
 /// use pongo_core::ids::RowId;
@@ -27,12 +27,12 @@ pub struct Pairs {
     rows: Vec<u64>,
 }
 
-/// Where keys begin and end.
+/// Lengths or ends of the keys.
 #[derive(Clone, Debug)]
 enum Lengths {
-    /// All have this length.
+    /// All keys have this length.
     One(usize),
-    /// The ends, one a key.
+    /// The end of each key.
     Many(Vec<u64>),
 }
 
@@ -43,13 +43,13 @@ impl Default for Lengths {
 }
 
 impl Pairs {
-    /// No pairs.
+    /// Creates an empty collection.
     #[must_use]
     pub fn new() -> Pairs {
         Pairs::default()
     }
 
-    /// No pairs, and space for `pairs` of them with keys of `key_len` bytes.
+    /// Creates an empty collection with space for `pairs` pairs with keys of `key_len` bytes.
     #[must_use]
     pub fn with_capacity(pairs: usize, key_len: usize) -> Pairs {
         Pairs {
@@ -62,7 +62,8 @@ impl Pairs {
     /// Adds a pair.
     ///
     /// # Errors
-    /// [`OrderedError::KeyTooLong`]; [`OrderedError::TooManyPairs`] beyond `u32::MAX`.
+    /// Returns [`OrderedError::KeyTooLong`] if the key exceeds [`MAX_KEY`] bytes, and
+    /// [`OrderedError::TooManyPairs`] beyond `u32::MAX` pairs.
     #[inline]
     pub fn push(&mut self, key: &[u8], row: RowId) -> Result<(), OrderedError> {
         if key.len() > MAX_KEY {
@@ -94,19 +95,19 @@ impl Pairs {
         }
     }
 
-    /// How many pairs there are.
+    /// Returns the number of pairs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// The `i`th pair. Panics if there is none.
+    /// Returns the `i`th pair. Panics if it does not exist.
     #[inline]
     fn pair(&self, i: usize) -> (&[u8], u64) {
         (self.key(i), self.rows[i])
@@ -123,7 +124,8 @@ impl Pairs {
         }
     }
 
-    /// Sorts them by key, then by row. About 0.1 µs a pair; pairs that came in order are only looked through.
+    /// Sorts the pairs by key, then by row. Costs about 0.1 µs per pair; pairs that are already
+    /// sorted are only checked.
     #[must_use]
     pub fn sort(mut self) -> Run {
         let n = self.len();
@@ -142,14 +144,15 @@ impl Pairs {
         if in_order {
             return Run { pairs: self };
         }
-        // Mostly they are all rows of a range: these are not kept while there is much else to keep.
+        // Usually these are all rows of a range. Then their numbers are not kept in memory while
+        // the order is.
         let first = self.rows.first().copied().unwrap_or(0);
         let last = self.rows.last().copied().unwrap_or(0);
         let range = (rows_ascend && last - first == n as u64 - 1).then_some(first);
         if range.is_some() {
             self.rows = Vec::new();
         }
-        // The eight bytes behind what all keys share decide nearly always.
+        // The eight bytes after the common prefix of all keys nearly always decide.
         let mut order: Vec<u128> =
             (0..n).map(|i| u128::from(head(&self.key(i)[shared..])) << 32 | i as u128).collect();
         sort_numbers(&mut order);
@@ -173,8 +176,8 @@ impl Pairs {
         Run { pairs: self.in_order(&order, range) }
     }
 
-    /// The same pairs in this order: whoever goes through them meets them one behind the other in memory.
-    /// `range`: the rows are all of a range that begins there, and are not listed.
+    /// Rearranges the pairs into this order, so that reading them in order is sequential in memory.
+    /// `range`: the rows are all rows from this one on, and are not listed.
     fn in_order(self, order: &[u32], range: Option<u64>) -> Pairs {
         let mut keys = Vec::with_capacity(self.keys.len());
         for &i in order {
@@ -203,12 +206,13 @@ impl Pairs {
     }
 }
 
-/// Sorts in place, by several threads where there are enough numbers and the feature `rayon`.
+/// Sorts in place, with several threads if the feature `rayon` is enabled and there are enough
+/// numbers.
 fn sort_numbers(numbers: &mut [u128]) {
     #[cfg(feature = "rayon")]
     if numbers.len() > 1 << 16
-        // Threads of its own: those of the process's pool are not there in a child made by `fork`, which would wait for
-        // them for ever.
+        // Uses a separate thread pool: the threads of the global pool do not exist in a child
+        // created by `fork`, which would wait for them forever.
         && let Ok(pool) = rayon::ThreadPoolBuilder::new().build()
     {
         return pool.install(|| rayon::slice::ParallelSliceMut::par_sort_unstable(numbers));
@@ -216,7 +220,7 @@ fn sort_numbers(numbers: &mut [u128]) {
     numbers.sort_unstable();
 }
 
-/// The first eight bytes as a number that is ordered as they are; zeros where there are fewer.
+/// Returns the first eight bytes, padded with zeros, as a number with the same order.
 #[inline]
 fn head(tail: &[u8]) -> u64 {
     match tail.first_chunk::<8>() {
@@ -229,30 +233,30 @@ fn head(tail: &[u8]) -> u64 {
     }
 }
 
-/// Pairs in order of key, then row: see [`Pairs::sort`].
+/// Pairs sorted by key, then by row: see [`Pairs::sort`].
 #[derive(Clone, Debug, Default)]
 pub struct Run {
     pairs: Pairs,
 }
 
 impl Run {
-    /// How many pairs there are.
+    /// Returns the number of pairs.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }
 
-    /// Returns the pairs of some runs as one, but those of rows that are not `kept`. Costs a comparison for each run and pair, and
-    /// the memory of all again.
+    /// Joins several runs, keeping only the pairs of rows that are `kept`. Costs a comparison for
+    /// each run and pair, and as much memory as all runs together.
     ///
     /// # Errors
-    /// [`OrderedError::TooManyPairs`].
+    /// Returns [`OrderedError::TooManyPairs`] beyond `u32::MAX` pairs.
     pub fn join<'a>(
         runs: impl Iterator<Item = &'a Run> + Clone,
         kept: impl Fn(RowId) -> bool,
@@ -291,10 +295,10 @@ impl Run {
         (keys.capacity() + 8 * (ends + rows.capacity())) as u64
     }
 
-    /// The `i`th pair in order.
+    /// Returns the `i`th pair in order.
     ///
     /// # Panics
-    /// If there is none.
+    /// Panics if it does not exist.
     #[must_use]
     #[inline]
     pub fn get(&self, i: usize) -> (&[u8], RowId) {
@@ -302,12 +306,12 @@ impl Run {
         (key, RowId(row))
     }
 
-    /// The pairs in order.
+    /// Returns an iterator over the pairs in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], RowId)> {
         (0..self.len()).map(|i| self.get(i))
     }
 
-    /// How many pairs lie before `edge`. Costs one comparison a doubling.
+    /// Returns the number of pairs before `edge`, by binary search.
     #[must_use]
     pub fn rank(&self, edge: super::Edge<'_>) -> usize {
         let (mut low, mut high) = (0, self.len());
@@ -319,8 +323,8 @@ impl Run {
         low
     }
 
-    /// How many of the pairs from `from` on lie before (`key`, `row`): found in steps that double, as a merge that goes
-    /// through both sides in order wants it.
+    /// Returns the index of the first pair, from `from` on, that is not before (`key`, `row`).
+    /// Searches in doubling steps, which suits a merge that reads both sides in order.
     pub(super) fn before(&self, from: usize, key: &[u8], row: u64) -> usize {
         let is_before = |i: usize| {
             let (k, r) = self.get(i);
@@ -340,7 +344,7 @@ impl Run {
         low
     }
 
-    /// The longest key, or more.
+    /// Returns an upper bound of the key lengths.
     pub(super) fn key_len_bound(&self) -> usize {
         match &self.pairs.lengths {
             Lengths::One(len) => *len,

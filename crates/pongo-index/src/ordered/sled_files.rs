@@ -1,9 +1,10 @@
-//! What may lie in sled's folder for sled to be let near it.
+//! Checks of the files in sled's folder before sled opens them.
 //!
-//! sled opens what it finds by name, without asking what it is or how long: a fifo keeps it waiting, a link leads it
-//! anywhere, `conf`, the newest `snap.*` and blobs are read into memory to their ends, and each half MiB of `db` that no page
-//! lies in is written, cut off and synced by itself. So types and lengths are looked at before. The bounds are of what sled
-//! 0.34.7 writes, with much to spare; that what lies within them is right is for checksums to say, sled's and ours.
+//! sled opens files by name without checking their type or length: a fifo makes it wait forever, a
+//! link leads it anywhere, `conf`, the newest `snap.*` and blobs are read into memory completely,
+//! and each half MiB of `db` without a page is written, truncated and synced separately. So types
+//! and lengths are checked first. The limits follow from what sled 0.34.7 writes, with a wide
+//! margin; whether the contents are valid is left to checksums, sled's and ours.
 
 use std::fs::{self, File, FileType, Metadata, TryLockError};
 use std::io;
@@ -16,31 +17,36 @@ use rustix::io::Errno;
 
 use super::StoreError;
 
-/// `conf` is three lines and a checksum: some sixty bytes.
+/// Maximum length of `conf`, which has three lines and a checksum: about sixty bytes.
 const CONF_BYTES: u64 = 64 << 10;
 
-/// A snapshot has two numbers, an entry for each message of the log that a page is made of, and 12 bytes behind. With a `db` of
-/// up to a TiB an entry takes at most 16 bytes for a freed page, 20 for a page or a change of it, 28 if that lies in a blob;
-/// the message that it stands for at least 8, 9 and 16 of `db`. As a rule that has some KiB.
+/// Maximum length of a snapshot per byte of content in `db`. A snapshot consists of two numbers, an
+/// entry for each log message that a page consists of, and 12 bytes at the end. With a `db` of up
+/// to a TiB, an entry takes at most 16 bytes for a freed page, 20 for a page or a change of it, and
+/// 28 if that is stored in a blob; its message takes at least 8, 9 and 16 bytes of `db`. Snapshots
+/// usually take some KiB.
 const SNAP_BYTES_PER_DB_BYTE: u64 = 3;
-/// What a snapshot may have whatever is in `db`: sled writes it when it opens, and `db` can shrink behind that.
+/// Additional bytes that any snapshot may have: sled writes it when it opens, and `db` can shrink
+/// afterwards.
 const SNAP_SPARE: u64 = 1 << 20;
 
-/// Bytes of `db` that may be holes whatever is in it. sled writes whole segments of half a MiB in up to 128 threads, and cuts
-/// them off in as many, in any order: so many can be missing before one that is there, or be there again without content
-/// behind the last one. Clearing them takes sled a second.
+/// Bytes of `db` that may be holes whatever its content. sled writes whole segments of half a MiB
+/// in up to 128 threads, and truncates them in as many, in any order. So that many segments can be
+/// missing before an existing one, or exist again without content after the last one. Clearing them
+/// takes sled a second.
 const DB_SPARE: u64 = 256 << 20;
-/// The same for a blob, which sled writes from its beginning to its end.
+/// Bytes of a blob that may be holes. sled writes blobs from start to end.
 const BLOB_SPARE: u64 = 1 << 20;
-/// How many times its content a file may be long beyond that. sled leaves no holes: it clears free segments with zeros. A file
-/// system may keep these as holes, and sled moves what lies at the end when half of the segments are free.
+/// Maximum length of a file as a multiple of its content, in addition to the spare bytes. sled
+/// leaves no holes: it clears free segments with zeros. A file system may store these as holes, and
+/// sled moves the segments at the end once half of all segments are free.
 const BYTES_PER_CONTENT: u64 = 8;
 
-/// Looks at each entry of sled's folder. One that is not there is as good: sled makes it.
+/// Checks each entry of sled's folder. Missing files are fine: sled creates them.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] if sled is to be kept from it; [`StoreError::Locked`] if it is so, but someone has it open, whose
-/// business it is then; [`StoreError::Io`].
+/// Returns [`StoreError::Damaged`] if sled must not open the folder; [`StoreError::Locked`] in the
+/// same case if another process has it open and so is responsible for it; [`StoreError::Io`].
 pub(super) fn check(folder: &Path) -> Result<(), StoreError> {
     match look_at(folder) {
         Err(StoreError::Damaged { .. }) if is_locked(&folder.join("db")) => {
@@ -58,7 +64,7 @@ fn look_at(folder: &Path) -> Result<(), StoreError> {
         match name {
             "blobs" if metadata.is_dir() => return look_at_blobs(path),
             "blobs" => return Err(not("folder", path, metadata.file_type())),
-            // sled opens nothing else, whatever others put there.
+            // sled opens no other files, whatever the folder contains.
             _ if name == "conf" || name == "db" || name.starts_with("snap.") => expect_file(path, metadata)?,
             _ => {}
         }
@@ -87,7 +93,7 @@ fn look_at_blobs(folder: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Calls `look` with the path, the name and the metadata of each entry; links are not followed.
+/// Calls `look` with the path, the name and the metadata of each entry. Does not follow links.
 fn each(
     folder: &Path,
     mut look: impl FnMut(&Path, &str, &Metadata) -> Result<(), StoreError>,
@@ -96,7 +102,7 @@ fn each(
     let Some(entries) = unless_gone(fs::read_dir(folder)).map_err(failed)? else { return Ok(()) };
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        // Whoever has it open removes files when he likes.
+        // The process that has it open may remove files at any time.
         let Some(metadata) = unless_gone(entry.metadata()).map_err(failed)? else { continue };
         look(&entry.path(), &entry.file_name().to_string_lossy(), &metadata)?;
     }
@@ -115,14 +121,15 @@ fn expect_file(path: &Path, metadata: &Metadata) -> Result<(), StoreError> {
     if metadata.is_file() { Ok(()) } else { Err(not("regular file", path, metadata.file_type())) }
 }
 
-/// Expects a file not to be mostly holes, and returns how many of its bytes are none.
+/// Checks that a file does not consist mostly of holes, and returns the number of its bytes outside
+/// holes.
 fn expect_content(path: &Path, len: u64, spare: u64) -> Result<u64, StoreError> {
     let opened = unless_gone(File::open(path))
         .map_err(|error| StoreError::io("open", path.display().to_string(), error))?;
     let Some(file) = opened else { return Ok(0) };
     let Content { bytes, end } = content_of(&file, len)
         .map_err(|error| StoreError::io("write back", path.display().to_string(), error))?;
-    // The first is for a file whose content is large itself.
+    // `end` is the limit for a file with much content.
     let most = end.min(bytes.saturating_mul(BYTES_PER_CONTENT)).saturating_add(spare);
     if len <= most {
         return Ok(bytes);
@@ -130,15 +137,16 @@ fn expect_content(path: &Path, len: u64, spare: u64) -> Result<u64, StoreError> 
     Err(too_long(path, len, most, &format!(" with {bytes} that are no holes, the last of them before {end}")))
 }
 
-/// What of a file is no hole.
+/// The parts of a file outside holes: their bytes, and where the last one ends.
 #[derive(PartialEq, Eq, Debug)]
 struct Content {
     bytes: u64,
     end: u64,
 }
 
-/// What of a file is no hole. A file system may call a hole what was written a moment ago, as FUSE with a writeback cache does:
-/// where it tells of holes it is asked again once that is on the disk.
+/// Returns the parts of a file outside holes. A file system may report recently written data as a
+/// hole, as FUSE with a writeback cache does; so if holes are reported, the file is synced and
+/// queried again.
 fn content_of(file: &File, len: u64) -> io::Result<Content> {
     let content = content(file, len);
     if content.bytes == len {
@@ -148,8 +156,9 @@ fn content_of(file: &File, len: u64) -> io::Result<Content> {
     Ok(self::content(file, len))
 }
 
-/// Asks the file system, which counts what it has not yet written (but see above), and does not count what compression saves;
-/// blocks on disk would say neither. One that knows nothing of holes has none.
+/// Queries the file system for holes. Its answer includes data that is not written to disk yet
+/// (with the exception handled by [`content_of`]) and is not reduced by compression; the number of
+/// blocks on disk has neither property. A file system without support for holes reports none.
 fn content(file: &File, len: u64) -> Content {
     let mut content = Content { bytes: 0, end: 0 };
     while content.end < len {
@@ -166,7 +175,8 @@ fn content(file: &File, len: u64) -> Content {
     content
 }
 
-/// Whether someone has sled open. Asked only where something is wrong, since it can keep others from opening it meanwhile.
+/// Returns whether a process has sled open. Called only if something is wrong, since the check can
+/// keep other processes from opening sled at that moment.
 fn is_locked(db: &Path) -> bool {
     fs::symlink_metadata(db).is_ok_and(|metadata| metadata.is_file())
         && File::open(db).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
@@ -198,7 +208,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// A file with a MiB of content at each of these places, so long.
+    /// Creates a file of length `len` with a MiB of content at each of these offsets.
     fn file_of(folder: &Path, places: &[u64], len: u64) -> Option<File> {
         let path = folder.join("db");
         let file = File::options().create(true).truncate(true).read(true).write(true).open(path).unwrap();
@@ -206,7 +216,7 @@ mod tests {
         for &at in places {
             file.write_all_at(&vec![1; MIB as usize], at).unwrap();
         }
-        // Not every file system can say where holes are.
+        // Not every file system reports holes.
         (len == 0 || content(&file, len).bytes <= places.len() as u64 * MIB).then_some(file)
     }
 
@@ -235,7 +245,8 @@ mod tests {
             (&[0], DB_SPARE + MIB, true),
             (&[0], DB_SPARE + MIB + 1, false),
             (&[0], 8 * gib, false),
-            // Before what is there, as a writer that was killed leaves it; and as nothing leaves it.
+            // Holes before the content: as a killed writer leaves them, and more than any writer
+            // leaves.
             (&[128 * MIB], 129 * MIB, true),
             (&[8 * gib - MIB], 8 * gib, false),
         ] {
@@ -260,7 +271,7 @@ mod tests {
             assert!(matches!(check(path), Err(StoreError::Damaged { .. })));
             fs::remove_file(path.join(name)).unwrap();
         }
-        // Of a file that sled does not read it does not matter.
+        // The length of a file that sled does not read does not matter.
         File::create(path.join("notes")).unwrap().set_len(1 << 40).unwrap();
         check(path).unwrap();
     }

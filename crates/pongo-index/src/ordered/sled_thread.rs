@@ -1,11 +1,13 @@
-//! [`SledThread`]: the thread that opens and drops a sled, and whether sled can have the threads that it needs.
+//! [`SledThread`]: the thread that opens and drops sled, and a check that sled can start the
+//! threads that it needs.
 //!
-//! sled begins [`POOL`] threads when it is first used in a process, and does all its writing in them. Where they cannot be made
-//! it says nothing: whoever opens, flushes or drops it then waits for ever. So before sled is used for the first time, as many
-//! threads are made and ended again; and while it is, its threads are looked for.
+//! sled starts [`POOL`] threads when a process first uses it, and they do all its writing. If they
+//! cannot be started, sled reports nothing: the thread that opens, flushes or drops it then waits
+//! forever. So before sled is first used, the same number of threads is started and ended; and
+//! during the first use, sled's threads are counted.
 //!
-//! The thread that opens a sled stays until it has dropped it: what closes a store must not depend on a thread that can be
-//! made then.
+//! The thread that opens sled remains until it has dropped it: closing a store must not depend on
+//! starting a thread at that time.
 
 use std::fs;
 use std::io;
@@ -19,37 +21,39 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, test_kill_process};
 use rustix::thread::gettid;
 
-/// Threads that sled 0.34.7 begins with; it makes more if it can, and does without.
+/// Number of threads that sled 0.34.7 needs at first; it starts more if it can, but does not need
+/// them.
 const POOL: usize = 7;
 
-/// How long a sled that is dropped may take to write what it has; and, when it is used for the first time, how long it may go
-/// without any of its threads.
+/// How long dropping sled may take to write its data; and how long its first use may go without any
+/// of its threads.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// How long an ended thread may go on being counted.
+/// How long the system may still count an ended thread.
 const GONE_WITHIN: Duration = Duration::from_millis(200);
 
-/// What is known of sled's threads.
+/// State of sled's threads in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Pool {
     /// sled was not used yet.
     Untouched,
-    /// They are there, as long as the process lives.
+    /// They exist, until the process ends.
     Up,
-    /// They could not be made when sled asked for them, and it does not ask again.
+    /// They could not be started when sled needed them, and sled does not try again.
     Lost,
 }
 
-/// Locked while sled is used for the first time.
+/// Locked during the first use of sled.
 static STATE: Mutex<Pool> = Mutex::new(Pool::Untouched);
-/// The process whose threads they are; 0 while there are none. A child made by `fork` has the words and not the threads.
+/// The process that has sled's threads; 0 if none has. A child created by `fork` inherits this
+/// value but not the threads.
 static OWNER: AtomicU32 = AtomicU32::new(0);
 
-/// Why a sled was not opened.
+/// Why sled was not opened.
 #[derive(Debug)]
 pub(super) enum NotOpened {
-    /// What sled said.
+    /// sled returned an error.
     Sled(sled::Error),
-    /// With what it panicked.
+    /// sled panicked with this payload.
     Panicked(Box<dyn std::any::Any + Send>),
     /// sled cannot have its threads.
     NoThreads(io::Error),
@@ -60,7 +64,7 @@ enum Request {
     Drop(sled::Db, Sender<()>),
 }
 
-/// See the module.
+/// A thread that opens and drops sled; see the [module](self).
 #[derive(Debug)]
 pub(super) struct SledThread {
     requests: Sender<Request>,
@@ -73,13 +77,13 @@ impl SledThread {
         Ok(SledThread { requests })
     }
 
-    /// Opens a sled, if it can have its threads.
+    /// Opens sled, if it can have its threads.
     pub(super) fn open(&self, config: sled::Config) -> Result<sled::Db, NotOpened> {
         let lost = |why: &str| NotOpened::NoThreads(io::Error::other(why));
         let me = std::process::id();
         match OWNER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
             Err(owner) if owner != me => {
-                // Not even a look at the lock, which a thread of the parent may have held.
+                // Does not try the lock either: a thread of the parent may have held it.
                 return Err(lost("sled's threads are those of the process that made this one by `fork`"));
             }
             _ => {}
@@ -113,7 +117,7 @@ impl SledThread {
                 }
             }
         };
-        // One that errs may have done so before it needed them.
+        // An error may have occurred before sled needed its threads.
         if result.is_ok() || workers().is_some_and(|workers| workers > 0) {
             *pool = Pool::Up;
             // A thread that was here before and failed may have taken it back since this one looked.
@@ -131,12 +135,14 @@ impl SledThread {
         Ok(opened)
     }
 
-    /// Drops a sled, which it may keep. `false` if it does.
+    /// Drops sled. Returns `false` if it is not finished in time, or is leaked because its thread
+    /// has ended.
     pub(super) fn drop_db(&self, db: sled::Db) -> bool {
         let (done, dropped) = mpsc::channel();
         match self.requests.send(Request::Drop(db, done)) {
             Ok(()) => dropped.recv_timeout(PATIENCE).is_ok(),
-            // It ended by a panic of its own, which nothing in it does: leaked, not waited for.
+            // The thread has ended by a panic, which cannot happen in its own code. sled is leaked
+            // rather than dropped here without a timeout.
             Err(mpsc::SendError(request)) => {
                 std::mem::forget(request);
                 false
@@ -151,7 +157,8 @@ fn serve(asked: &Receiver<Request>) {
             Request::Open(config, done) => {
                 let open = || {
                     let db = config.open()?;
-                    // A new one has something to write, for which it needs its threads: now, while someone looks after it.
+                    // A new database has data to write, which needs sled's threads: done now, while
+                    // the caller monitors them.
                     db.flush()?;
                     Ok(db)
                 };
@@ -164,7 +171,7 @@ fn serve(asked: &Receiver<Request>) {
                 }
             }
             Request::Drop(db, done) => {
-                // A panic in there has nothing left to tell: what counts was synced before.
+                // A panic here can be ignored: all data that matters was synced before.
                 let _ = catch_unwind(AssertUnwindSafe(move || drop(db)));
                 let _ = done.send(());
             }
@@ -172,7 +179,7 @@ fn serve(asked: &Receiver<Request>) {
     }
 }
 
-/// Makes so many threads that live at the same time, and ends them.
+/// Starts `count` threads that exist at the same time, and ends them.
 fn try_threads(count: usize) -> io::Result<()> {
     let (said, ids) = mpsc::channel();
     let begun = (0..count).map(|_| {
@@ -193,7 +200,7 @@ fn try_threads(count: usize) -> io::Result<()> {
         }
         Err(error) => Some(error),
     };
-    // The system counts a thread a little longer than others wait for its end.
+    // The system counts a thread a little longer than `join` waits for it.
     let ids: Vec<Pid> = ids.iter().collect();
     let began = Instant::now();
     while ids.iter().any(|&id| test_kill_process(id).is_ok()) && began.elapsed() < GONE_WITHIN {
@@ -204,7 +211,7 @@ fn try_threads(count: usize) -> io::Result<()> {
 
 type Begun = (JoinHandle<()>, Sender<()>);
 
-/// All of them, or the first error once those that were begun have ended.
+/// Returns all threads, or the first error after ending those that were started.
 fn collect_begun(begun: impl Iterator<Item = io::Result<Begun>>) -> io::Result<Vec<Begun>> {
     let mut threads = Vec::new();
     for thread in begun {
@@ -227,7 +234,8 @@ fn end(threads: Vec<Begun>) {
     }
 }
 
-/// How many threads of sled's this process has, if the system says.
+/// Returns the number of sled's threads in this process, or `None` if it cannot be
+/// determined.
 fn workers() -> Option<usize> {
     let tasks = fs::read_dir("/proc/self/task").ok()?;
     let names = tasks.map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());

@@ -10,8 +10,8 @@ use super::directory::{Directory, Spot};
 use super::edge::Parts;
 use super::{Cursor, Edge, FullKeys, IndexId, OrderedError, Watermark};
 
-/// One version of one index. It never changes, may be read by any number of threads, and its blocks stay in the store
-/// for as long as it lives.
+/// One version of one index. It never changes and can be read by any number of threads. Its blocks
+/// stay in the store until it is dropped.
 #[derive(Debug)]
 pub struct Sorted {
     pub(super) id: IndexId,
@@ -20,7 +20,8 @@ pub struct Sorted {
     pub(super) shared: Arc<Shared>,
 }
 
-/// A place between two pairs: the pairs before it are those of the blocks before `spot`, and `pair` of its own.
+/// A position between two pairs: after all pairs of the blocks before `spot` and the first `pair`
+/// pairs of that block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Position {
     pub(super) spot: Spot,
@@ -28,58 +29,61 @@ pub(super) struct Position {
 }
 
 impl Sorted {
-    /// Which index this is.
+    /// Returns the id of the index.
     #[must_use]
     pub fn id(&self) -> IndexId {
         self.id
     }
 
-    /// The state of the rows of which this has every pair.
+    /// Returns the state of the rows of which this version contains every pair.
     #[must_use]
     pub fn watermark(&self) -> Watermark {
         self.watermark
     }
 
-    /// How many pairs it has.
+    /// Returns the number of pairs.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.directory.pairs()
     }
 
-    /// Whether it has none.
+    /// Returns whether there are no pairs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The pairs behind `edge`, in order. Costs a search in memory and one block, and the keys of a few rows where the
-    /// block does not tell.
+    /// Returns a cursor over the pairs after `edge`, in order. Costs a search in memory, reading
+    /// one block, and the keys of a few rows where the truncated keys do not decide.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`], [`OrderedError::Keys`].
+    /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Keys`].
     pub fn forward(self: &Arc<Self>, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<Cursor, OrderedError> {
         Ok(Cursor::new(self.clone(), self.position(edge, keys)?, true))
     }
 
-    /// The pairs before `edge`, in the opposite order. Costs what [`forward`](Sorted::forward) costs.
+    /// Returns a cursor over the pairs before `edge`, in reverse order. Costs the same as
+    /// [`forward`](Sorted::forward).
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`], [`OrderedError::Keys`].
+    /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Keys`].
     pub fn backward(self: &Arc<Self>, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<Cursor, OrderedError> {
         Ok(Cursor::new(self.clone(), self.position(edge, keys)?, false))
     }
 
-    /// How many pairs lie before `edge`: the difference of two is the number of pairs between them, dead ones included.
-    /// Costs what [`forward`](Sorted::forward) costs.
+    /// Returns the number of pairs before `edge`. The difference of two ranks is the number of
+    /// pairs between them, including those of deleted rows. Costs the same as
+    /// [`forward`](Sorted::forward).
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`], [`OrderedError::Keys`].
+    /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Keys`].
     pub fn rank(&self, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<u64, OrderedError> {
         let Position { spot, pair } = self.position(edge, keys)?;
         Ok(self.directory.pairs_before(spot) + pair as u64)
     }
 
-    /// How many pairs lie before `edge`, and how far that can be off: what memory knows, without reading a block.
+    /// Returns a lower bound of the number of pairs before `edge`, and by how much the number can
+    /// exceed it. Uses the directory in memory and reads no block.
     #[must_use]
     pub fn rank_about(&self, edge: Edge<'_>) -> (u64, u64) {
         let behind = self.directory.first_not_before(edge);
@@ -94,7 +98,7 @@ impl Sorted {
     pub(super) fn position(&self, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<Position, OrderedError> {
         let spot = self.directory.first_not_before(edge);
         let Parts::At(at) = edge.parts() else { return Ok(Position { spot, pair: 0 }) };
-        // The block before may go on beyond the edge.
+        // The previous block may extend beyond the edge.
         let Some(previous) = self.directory.previous(spot) else { return Ok(Position { spot, pair: 0 }) };
         let Some(entry) = self.directory.entry(previous) else { return Ok(Position { spot, pair: 0 }) };
         let leaf = self.shared.leaf(entry)?;
@@ -102,11 +106,13 @@ impl Sorted {
         Ok(if pair < leaf.len() { Position { spot: previous, pair } } else { Position { spot, pair: 0 } })
     }
 
-    /// Walks through all blocks: that each one is there and has its checksum, that its pairs are in order and its keys
-    /// those of its rows. Costs the whole key of every row. `progress` is told how many pairs were looked at.
+    /// Verifies all blocks: each one exists and has its checksum, its pairs are in order, and its
+    /// keys match those of its rows. Costs reading the whole key of every row. `progress` receives
+    /// the number of pairs verified so far.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`] with the first thing that is wrong.
+    /// Returns [`OrderedError::Damaged`] for the first inconsistency, [`OrderedError::Store`] or
+    /// [`OrderedError::Keys`].
     pub fn verify(&self, keys: &dyn FullKeys, progress: &mut dyn FnMut(u64)) -> Result<(), OrderedError> {
         let (mut last, mut key, mut cut) = (None::<(Vec<u8>, u64)>, Vec::new(), Vec::new());
         let mut done = 0;
@@ -152,18 +158,19 @@ impl Sorted {
         Ok(())
     }
 
-    /// Numbers of all blocks and parts.
+    /// Returns the numbers of all blocks and parts.
     pub(super) fn numbers(&self) -> Vec<u64> {
         let parts = self.directory.parts.iter().map(|part| part.number);
         self.directory.iter().map(|entry| entry.number).chain(parts).collect()
     }
 
-    /// The spot of the first block that lies wholly behind `edge`.
+    /// Returns the first block that is wholly after `edge`.
     pub(super) fn first_behind(&self, edge: Edge<'_>) -> Spot {
         self.directory.first_not_before(edge)
     }
 
-    /// The spot of the first block that does not lie wholly before `edge`, as far as memory knows.
+    /// Returns the first block that may extend to `edge` or beyond, according to the directory in
+    /// memory.
     pub(super) fn first_reaching(&self, edge: Edge<'_>) -> Spot {
         let spot = self.directory.first_not_before(edge);
         self.directory.previous(spot).unwrap_or(spot)

@@ -1,4 +1,5 @@
-//! [`OrderedStore`]: the ordered indexes of a store, their roots, and which blocks are still needed.
+//! [`OrderedStore`]: the ordered indexes of a store, their roots, and which blocks are still
+//! needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -14,10 +15,12 @@ use super::root::{self, Root, Roots};
 use super::sorted::Sorted;
 use super::{BlockStore, FullKeys, IndexId, OrderedError, Run, StoreError, Watermark};
 
-/// Bytes of blocks kept verified in memory, unless told otherwise: all of 10 M random keys.
+/// Default size in bytes of the cache of verified blocks: enough for all blocks of 10 M random
+/// keys.
 pub const CACHE_BYTES: usize = 96 << 20;
 
-/// The ordered indexes of one store. All of it can be lost: it is made from the rows, and can be made again.
+/// The ordered indexes of one store. They are built from the rows, so they can be rebuilt if they
+/// are lost.
 ///
 /// ```
 /// use std::sync::atomic::AtomicBool;
@@ -53,7 +56,8 @@ pub const CACHE_BYTES: usize = 96 << 20;
 #[derive(Debug)]
 pub struct OrderedStore {
     shared: Arc<Shared>,
-    /// One merge at a time: numbers ascend, and those at and above the roots' `next` are nobody's.
+    /// Serializes merges. Block numbers ascend, and those at and above the roots' `next` are
+    /// unused.
     writer: Mutex<()>,
     state: Mutex<State>,
     is_new: bool,
@@ -64,7 +68,7 @@ struct State {
     next: u64,
     indexes: BTreeMap<u64, Held>,
     retired: Vec<Retired>,
-    /// Blocks were removed, and nothing synced since.
+    /// Blocks were removed since the last sync.
     unsynced: bool,
     /// Why no more is written.
     poisoned: Option<Poison>,
@@ -72,13 +76,14 @@ struct State {
 
 #[derive(Debug)]
 struct Poison {
-    /// Whether what lies there is doubtful, so that all who ask are to hear of that.
+    /// Whether the stored blocks are suspect, so that every write returns
+    /// [`OrderedError::Damaged`].
     damaged: bool,
     why: String,
 }
 
 impl State {
-    /// The first failure counts.
+    /// Stops further writes. Only the first failure is recorded.
     fn poison(&mut self, error: &OrderedError) {
         let damaged = matches!(error, OrderedError::Damaged { .. });
         let why = match error {
@@ -95,7 +100,7 @@ struct Held {
     sorted: Option<Arc<Sorted>>,
 }
 
-/// Numbers that `version` was the last one to name.
+/// Numbers of blocks and parts that `version` was the last one to refer to.
 #[derive(Debug)]
 struct Retired {
     id: IndexId,
@@ -103,41 +108,42 @@ struct Retired {
     numbers: Vec<u64>,
 }
 
-/// What the ordered indexes take.
+/// Space and memory that the ordered indexes take.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct OrderedStats {
     /// Pairs in all indexes.
     pub pairs: u64,
-    /// Their blocks.
+    /// Blocks of all indexes.
     pub blocks: u64,
-    /// The parts of their directories.
+    /// Parts of the indexes' directories.
     pub parts: u64,
     /// Bytes in those blocks.
     pub block_bytes: u64,
-    /// Bytes on disk, with what is not yet given back.
+    /// Bytes on disk, including space that is not yet freed.
     pub disk_bytes: u64,
-    /// Memory that directories take.
+    /// Memory that directories take, in bytes.
     pub directory_bytes: u64,
-    /// Memory that blocks read lately take.
+    /// Memory that cached blocks take, in bytes.
     pub cache_bytes: u64,
-    /// Blocks and parts that only older versions name.
+    /// Blocks and parts that only older versions refer to.
     pub retired: u64,
 }
 
 impl OrderedStore {
-    /// Takes a store of blocks, reads the roots and removes what no root names. Costs one block, and what a merge left
-    /// that did not end.
+    /// Opens a block store, reads the roots and removes blocks that no root refers to. Costs
+    /// reading one block, and removing what an unfinished merge has written.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`].
+    /// Returns [`OrderedError::Damaged`] or [`OrderedError::Store`].
     pub fn open(blocks: Box<dyn BlockStore>) -> Result<OrderedStore, OrderedError> {
         OrderedStore::open_with(blocks, CACHE_BYTES)
     }
 
-    /// [`open`](OrderedStore::open) with a bound for the blocks that are kept in memory.
+    /// Does the same as [`open`](OrderedStore::open), with a limit in bytes for the blocks cached
+    /// in memory.
     ///
     /// # Errors
-    /// As there.
+    /// Returns the same errors as [`open`](OrderedStore::open).
     pub fn open_with(blocks: Box<dyn BlockStore>, cache_bytes: usize) -> Result<OrderedStore, OrderedError> {
         let found = blocks.get_named(root::NAME)?;
         let is_new = found.is_none();
@@ -146,7 +152,8 @@ impl OrderedStore {
             None if !blocks.numbers(0)?.is_empty() => {
                 return Err(OrderedError::damaged("there are blocks, and no roots"));
             }
-            // From now on there are roots, if of no index: where they are missing, they were lost.
+            // From now on roots exist, even without any index: if they are missing later, they were
+            // lost.
             None => {
                 let roots = Roots::default();
                 blocks.put_named(root::NAME, &roots.encode())?;
@@ -154,7 +161,7 @@ impl OrderedStore {
                 roots
             }
         };
-        // Numbers ascend: what a merge wrote before it was cut short lies at and above `next`.
+        // Numbers ascend: the blocks of an interrupted merge have numbers from `next` on.
         let mut swept = blocks.numbers(roots.next)?;
         swept.extend(&roots.retired);
         if !swept.is_empty() {
@@ -171,16 +178,17 @@ impl OrderedStore {
         })
     }
 
-    /// Whether there was nothing, not even roots, when it was opened.
+    /// Returns whether the block store was empty, without roots, when it was opened.
     #[must_use]
     pub fn is_new(&self) -> bool {
         self.is_new
     }
 
-    /// The newest version of an index, if there is one. The first call reads its directory.
+    /// Returns the newest version of an index, or `None` if the index does not exist. The first
+    /// call reads its directory.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`].
+    /// Returns [`OrderedError::Damaged`] or [`OrderedError::Store`].
     pub fn index(&self, id: IndexId) -> Result<Option<Arc<Sorted>>, OrderedError> {
         let mut state = self.state();
         let Some(held) = state.indexes.get_mut(&id.0) else { return Ok(None) };
@@ -209,22 +217,23 @@ impl OrderedStore {
         Ok(Some(sorted))
     }
 
-    /// The indexes there are.
+    /// Returns the ids of all indexes.
     #[must_use]
     pub fn indexes(&self) -> Vec<IndexId> {
         self.state().indexes.keys().map(|&id| IndexId(id)).collect()
     }
 
-    /// Merges a run into an index, or makes the index from it, and returns once the result is durable. No pair of the
-    /// run is in the index already.
+    /// Merges a run into an index, or creates the index from it, and returns once the result is
+    /// durable. The index must contain no pair of the run already.
     ///
-    /// Readers go on with the versions they have. `drop` says which pairs of rewritten blocks to leave out; rows that it
-    /// names are not asked for their keys. Costs about 0.1 µs a pair where many go into each block, the blocks that are
-    /// rewritten, and two syncs.
+    /// Readers keep the versions that they have. `drop` selects the pairs of rewritten blocks that
+    /// are left out; the keys of their rows are not read. Costs about 0.1 µs per pair if many pairs
+    /// go into each block, the blocks that are rewritten, and two syncs.
     ///
     /// # Errors
-    /// All kinds. None changes a version; after [`OrderedError::Store`] further merges answer
-    /// [`OrderedError::Poisoned`], after [`OrderedError::Damaged`] the same again.
+    /// Returns any kind of error. No error changes a version. After [`OrderedError::Store`],
+    /// further merges return [`OrderedError::Poisoned`]; after [`OrderedError::Damaged`], they
+    /// return the same error again.
     #[expect(clippy::too_many_arguments, reason = "each is of another kind, none has a default")]
     pub fn merge(
         &self,
@@ -255,10 +264,10 @@ impl OrderedStore {
         Ok(sorted)
     }
 
-    /// Removes an index. Versions of it that someone has can be read on. Costs two syncs.
+    /// Removes an index. Versions of it that are in use remain readable. Costs two syncs.
     ///
     /// # Errors
-    /// As [`merge`](OrderedStore::merge).
+    /// Returns the same errors as [`merge`](OrderedStore::merge).
     pub fn remove(&self, id: IndexId) -> Result<(), OrderedError> {
         let _writer = self.write()?;
         let Some(sorted) = self.index(id)? else { return Ok(()) };
@@ -268,19 +277,20 @@ impl OrderedStore {
         self.remove_retired()
     }
 
-    /// Removes the blocks that only versions named which no one reads any more. Merges do it too.
+    /// Removes the blocks of versions that are no longer in use. Merges do so too.
     ///
     /// # Errors
-    /// [`OrderedError::Store`], [`OrderedError::Poisoned`].
+    /// Returns [`OrderedError::Store`] or [`OrderedError::Poisoned`].
     pub fn tidy(&self) -> Result<(), OrderedError> {
         let _writer = self.write()?;
         self.remove_retired()
     }
 
-    /// Makes durable that blocks were removed, too, so that closing has nothing left to write. Costs a sync if there were any.
+    /// Makes the removal of blocks durable, too, so that closing has nothing left to write. Costs a
+    /// sync if any were removed.
     ///
     /// # Errors
-    /// [`OrderedError::Store`], [`OrderedError::Poisoned`].
+    /// Returns [`OrderedError::Store`] or [`OrderedError::Poisoned`].
     pub fn settle(&self) -> Result<(), OrderedError> {
         let _writer = self.write()?;
         if !self.state().unsynced {
@@ -296,13 +306,14 @@ impl OrderedStore {
         synced
     }
 
-    /// Writes all blocks that are needed anew, one behind the other, and gives back the space of all others. Versions that
-    /// someone reads can be read on. Costs a copy of all blocks and some syncs, and needs the space for it meanwhile;
-    /// readers wait for the moment in which the copy takes the place of what was there.
+    /// Rewrites all needed blocks consecutively and frees the space of all others. Versions that
+    /// are in use remain readable. Costs a copy of all blocks and some syncs, and needs the space
+    /// for the copy until it is finished; readers wait while the copy replaces the original.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`], [`OrderedError::Poisoned`]. No version is changed;
-    /// [`is_open`](OrderedStore::is_open) says whether they can be read on.
+    /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Poisoned`]. No
+    /// version is changed; [`is_open`](OrderedStore::is_open) returns whether they are still
+    /// readable.
     pub fn compact(&self) -> Result<(), OrderedError> {
         let _writer = self.write()?;
         self.remove_retired()?;
@@ -315,16 +326,17 @@ impl OrderedStore {
         Ok(self.shared.blocks.compact(&numbers)?)
     }
 
-    /// Whether blocks can be read: it was not closed, and did not have to be.
+    /// Returns whether blocks can be read: the store was not closed, neither by
+    /// [`close`](OrderedStore::close) nor by an error.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.shared.blocks.get_named(root::NAME).is_ok()
     }
 
-    /// What the indexes take. Reads all directories.
+    /// Returns the space and memory that the indexes take. Reads all directories.
     ///
     /// # Errors
-    /// [`OrderedError::Damaged`], [`OrderedError::Store`].
+    /// Returns [`OrderedError::Damaged`] or [`OrderedError::Store`].
     pub fn stats(&self) -> Result<OrderedStats, OrderedError> {
         let mut stats = OrderedStats {
             disk_bytes: self.shared.blocks.disk_bytes()?,
@@ -345,16 +357,18 @@ impl OrderedStore {
         Ok(stats)
     }
 
-    /// Returns device and inode of the file that the blocks lie in; `None` if they lie in memory.
+    /// Returns device and inode of the file that contains the blocks, or `None` if they are in
+    /// memory.
     #[must_use]
     pub fn identity(&self) -> Option<(u64, u64)> {
         self.shared.blocks.identity()
     }
 
-    /// Lets go of files and locks. Cursors that are still there answer [`StoreError::Closed`] at their next block.
+    /// Closes files and releases locks. Cursors that still exist return [`StoreError::Closed`] at
+    /// their next block.
     ///
     /// # Errors
-    /// [`OrderedError::Store`]. What was merged before is durable whether this fails or not.
+    /// Returns [`OrderedError::Store`]. Finished merges are durable in any case.
     pub fn close(&self) -> Result<(), OrderedError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         self.state().poisoned.get_or_insert(Poison { damaged: false, why: "it was closed".to_owned() });
@@ -362,7 +376,7 @@ impl OrderedStore {
         Ok(self.shared.blocks.close()?)
     }
 
-    /// Forgets files and locks without touching them: for a child made by `fork`.
+    /// Forgets files and locks without touching them: for a child created by `fork`.
     pub fn forget(&self) {
         self.shared.blocks.forget();
     }
@@ -380,7 +394,8 @@ impl OrderedStore {
         }
     }
 
-    /// A merge failed before it changed a root: what it wrote goes, or, if the store is at fault, all trust in it.
+    /// Handles a merge that failed before it changed a root. Removes what it wrote, or, if the
+    /// block store itself failed, stops further writes.
     fn undo(&self, error: &OrderedError, numbers: std::ops::Range<u64>) {
         let store_is_well = !matches!(error, OrderedError::Damaged { .. } | OrderedError::Store(_));
         self.state().unsynced = true;
@@ -390,7 +405,8 @@ impl OrderedStore {
         }
     }
 
-    /// Makes what was written durable, then the root that names it, then says so in memory.
+    /// Syncs the written blocks, then writes and syncs the root that refers to them, then updates
+    /// the state in memory.
     fn publish(
         &self,
         next: u64,
@@ -415,7 +431,7 @@ impl OrderedStore {
         })();
         let mut state = self.state();
         if let Err(error) = written {
-            // Which root the disk has is unknown now.
+            // It is unknown which root is on disk now.
             let error = error.into();
             state.poison(&error);
             return Err(error);
@@ -431,13 +447,15 @@ impl OrderedStore {
         Ok(())
     }
 
-    /// Removes blocks that no living version names. The writer's lock is held. What is removed here is left out of the
-    /// next root, whose first sync covers the removal.
+    /// Removes the blocks of versions that are no longer in use. The caller holds the writer lock.
+    /// The next root omits these blocks from its retired numbers; the first sync of that
+    /// publication makes the removal durable.
     fn remove_retired(&self) -> Result<(), OrderedError> {
         let mut numbers = Vec::new();
         {
             let mut state = self.state();
-            // A version that lives keeps what it and all later ones of its index were the last to name.
+            // A version in use needs the blocks that it and all later versions of its index were
+            // the last to refer to.
             let mut living = BTreeSet::new();
             state.retired.retain_mut(|retired| {
                 if fails!("ordered.version.pin", retired.version.strong_count() != 0) {

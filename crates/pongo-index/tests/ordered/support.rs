@@ -1,4 +1,5 @@
-//! What the tests of the ordered index share: random numbers with a seed that can be given, rows, and a model.
+//! Shared helpers for the tests of the ordered index: random numbers with a configurable seed,
+//! rows, and a model.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,12 +12,13 @@ use pongo_index::ordered::{
     Edge, FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
 };
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The seed in `PONGO_TEST_SEED`, else the test's own, so that `cargo test` tries the same cases each time; printed, so
-    /// that a failure can be replayed. `just torture` draws one.
+    /// Creates a generator with the seed in `PONGO_TEST_SEED`, or with a seed derived from the
+    /// test's name, so that `cargo test` always runs the same cases. Prints the seed, so that a
+    /// failure can be reproduced. `just torture` chooses a random seed.
     pub(crate) fn new(test: &str) -> Random {
         let own =
             || test.bytes().fold(0, |seed: u64, byte| (seed.rotate_left(8) ^ u64::from(byte)) % 999_983);
@@ -39,7 +41,7 @@ impl Random {
     }
 }
 
-/// How keys look.
+/// The kind of keys that a test uses.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Shape {
     /// Sixteen random bytes.
@@ -48,11 +50,12 @@ pub(crate) enum Shape {
     Ascending8,
     /// A few values of two bytes, each with many rows.
     Few,
-    /// 0 to 12 bytes out of three, zero among them: prefixes of each other, zeros at the end.
+    /// 0 to 12 bytes with three possible values, one of them zero: prefixes of each other, trailing
+    /// zeros.
     Zeros,
-    /// Up to some hundreds of bytes that agree far in, now and then one of 60 KiB.
+    /// Up to some hundreds of bytes with a long common prefix, occasionally 60 KiB.
     Long,
-    /// Sixteen bytes out of a small set: versions of the same record.
+    /// Sixteen bytes from a small set of values: versions of the same record.
     Updates,
 }
 
@@ -98,7 +101,7 @@ impl FullKeys for Rows {
 
 pub(crate) type Model = BTreeSet<(Vec<u8>, u64)>;
 
-/// Makes `count` new rows and gives their pairs, in the order of a random shuffle or not.
+/// Adds `count` new rows, and returns their pairs as a sorted run.
 pub(crate) fn grow(random: &mut Random, shape: Shape, rows: &mut Rows, count: u64) -> Run {
     let first = rows.0.last_key_value().map_or(0, |(&row, _)| row + 1 + random.below(3));
     let mut pairs = Pairs::new();
@@ -114,7 +117,7 @@ pub(crate) fn model_of(run: &Run) -> Model {
     run.iter().map(|(key, row)| (key.to_vec(), row.0)).collect()
 }
 
-/// Merges, dropping nothing.
+/// Merges a run, without removing pairs.
 pub(crate) fn merge(
     store: &OrderedStore,
     id: u64,
@@ -127,7 +130,7 @@ pub(crate) fn merge(
     store.merge(IndexId(id), watermark, run, rows, &|_| false, Rewrite::Touched, &never)
 }
 
-/// All rows in order, read in steps of random size.
+/// Returns all rows in order, read in steps of random size.
 pub(crate) fn all(
     sorted: &Arc<Sorted>,
     rows: &Rows,
@@ -149,7 +152,8 @@ pub(crate) fn all(
     }
 }
 
-/// Compares one version with a model: all pairs both ways, `seeks` places, counts.
+/// Compares a version with a model: all pairs in both directions, `seeks` random seeks, and the
+/// counts.
 pub(crate) fn check(sorted: &Arc<Sorted>, model: &Model, rows: &Rows, seeks: u64, random: &mut Random) {
     assert_eq!(sorted.len(), model.len() as u64);
     sorted.verify(rows, &mut |_| {}).unwrap();
@@ -159,7 +163,7 @@ pub(crate) fn check(sorted: &Arc<Sorted>, model: &Model, rows: &Rows, seeks: u64
     assert_eq!(all(sorted, rows, false, random).unwrap(), backward);
     let pairs: Vec<&(Vec<u8>, u64)> = model.iter().collect();
     for _ in 0..seeks {
-        // A key that is there, or near one that is.
+        // An existing key, or one near an existing key.
         let mut key = match pairs.len() as u64 {
             0 => vec![3, 4],
             n => pairs[random.below(n) as usize].0.clone(),
@@ -195,7 +199,7 @@ pub(crate) fn check(sorted: &Arc<Sorted>, model: &Model, rows: &Rows, seeks: u64
         sorted.backward(edge, rows).unwrap().fill(&mut out, max).unwrap();
         let before: Vec<RowId> = expected[..rank].iter().rev().take(max).map(|&row| RowId(row)).collect();
         assert_eq!(out, before, "backward from {edge:?}");
-        // With a bound, all pairs up to it still come.
+        // With a bound, a cursor still returns all pairs up to it.
         let other = match random.below(pairs.len() as u64 + 1) as usize {
             n if n < pairs.len() => Edge::AfterPair(&pairs[n].0, RowId(pairs[n].1)),
             _ => Edge::End,

@@ -1,4 +1,5 @@
-//! What the tests share: rows, hashes, and a storage whose maps tell a hook of every store.
+//! Shared helpers for the tests of the hash index: rows, hashes, and a storage whose maps call a
+//! hook after every store.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::HashMap;
@@ -18,7 +19,7 @@ pub(crate) fn memory() -> Arc<dyn Storage> {
     Arc::new(MemoryStorage::new())
 }
 
-/// SplitMix64: a number for a number, no two alike.
+/// Returns the SplitMix64 hash of a number. No two numbers have the same hash.
 pub(crate) fn mix(x: u64) -> u64 {
     let mut x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -40,11 +41,11 @@ impl Random {
     }
 }
 
-/// The rows of a table of which only the key matters: row -> key.
+/// The rows of a table: row -> key. Other fields do not matter.
 #[derive(Default)]
 pub(crate) struct Rows {
     pub(crate) keys: RwLock<Vec<u64>>,
-    /// Keys that are given the same hash.
+    /// Keys with an explicit hash, so that several keys can share one: key -> hash.
     pub(crate) same: HashMap<u64, u64>,
 }
 
@@ -67,7 +68,7 @@ impl Rows {
         self.same.get(&key).copied().unwrap_or_else(|| mix(key))
     }
 
-    /// The key's row, or the last one of a key that was deleted.
+    /// Returns the candidate of the key: its row, or the last row of a deleted key.
     pub(crate) fn find(&self, index: &HashIndex, key: u64) -> Option<Candidate> {
         self.try_find(index, key).unwrap()
     }
@@ -87,7 +88,7 @@ impl KeyHashes for Rows {
     }
 }
 
-/// A storage that puts a hook on every map of words.
+/// A storage that adds a hook to every map of words.
 #[derive(Debug)]
 pub(crate) struct Hooked {
     pub(crate) inner: Arc<dyn Storage>,
@@ -210,7 +211,7 @@ impl File for HookedFile {
     }
 }
 
-/// Every file of the index with its bytes.
+/// Returns every file of the index with its contents.
 pub(crate) fn contents(storage: &Arc<dyn Storage>) -> Vec<(String, Vec<u8>)> {
     let names = storage.list(DIR).unwrap();
     let read = |name: String| {
@@ -222,7 +223,7 @@ pub(crate) fn contents(storage: &Arc<dyn Storage>) -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(read).collect()
 }
 
-/// A storage with these files.
+/// Creates a storage that contains these files.
 pub(crate) fn storage_of(files: &[(String, Vec<u8>)]) -> Arc<dyn Storage> {
     let storage = memory();
     storage.create_dir("hash").unwrap();

@@ -1,12 +1,12 @@
-//! A cursor of any bytes leads somewhere in the order, or is an error.
+//! A cursor of arbitrary bytes is a position in the order, or an error.
 
 use pongo::prelude::*;
 
 use crate::fuzz::image::still_store;
 use crate::{Bytes, Choice, Note, Seat, Stop};
 
-/// The first byte says which index (low bits) and whether the cursor is one of that index (bit 4: its first 8 bytes are
-/// put right); the rest is the cursor.
+/// Tests a cursor. The first byte selects the index (low bits) and whether the first 8 bytes of the
+/// cursor are replaced by those of a valid cursor of that index (bit 4); the rest is the cursor.
 pub fn cursor(data: &[u8]) {
     let (store, world) = still_store();
     let snapshot = store.begin_read().expect("nothing goes wrong");
@@ -22,7 +22,7 @@ pub fn cursor(data: &[u8]) {
             cursor.resize(cursor.len().max(8), 0);
             cursor[..8].copy_from_slice(&own[..8]);
         }
-        // Back from where it stopped: the same bytes.
+        // A parsed cursor is written back with the same bytes.
         let known = Cursor::from_bytes(&own).expect("as it was kept");
         assert_eq!(known.to_bytes(), own);
         cursor
@@ -59,7 +59,7 @@ pub fn cursor(data: &[u8]) {
         }
         count
     }
-    // What lies before a cursor, the row of the cursor, and what lies behind it, are all.
+    // The rows before a cursor, the row of the cursor, and the rows after it are all rows.
     macro_rules! both_ways {
         ($range:expr, $rows:expr) => {{
             if let (all, after, Some(cursor)) = through!($range, $rows)

@@ -1,15 +1,15 @@
-//! Bytes as changes of an image. Most of what a small store's files hold is zeros, so places are counted among the words
-//! that are something else, and those just behind them.
+//! Conversion of bytes to changes of an image. Most bytes in the files of a small store are zero,
+//! so offsets are chosen among the nonzero words and the ones right after the last.
 
 use crate::fuzz::image::{BASES, Image, base_image};
 use crate::{Bytes, Choice};
 
-/// More changes than these are not made.
+/// Maximum number of changes.
 const MOST: usize = 48;
-/// No file is made longer than this.
+/// Maximum length of a file.
 const LONGEST: usize = 1 << 20;
 
-/// Makes the changes that the bytes are.
+/// Applies the changes that the bytes describe.
 pub(crate) fn damage(image: &mut Image, bytes: &mut Bytes<'_>) {
     for _ in 0..MOST {
         if bytes.is_empty() {
@@ -19,19 +19,19 @@ pub(crate) fn damage(image: &mut Image, bytes: &mut Bytes<'_>) {
     }
 }
 
-/// The path of one of the files.
+/// Chooses the path of a file.
 fn path(image: &Image, bytes: &mut Bytes<'_>) -> Option<String> {
     let place = bytes.below(image.files.len() as u64) as usize;
     image.files.keys().nth(place).cloned()
 }
 
-/// Where words begin that are not zero.
+/// Returns the offsets of the nonzero words.
 fn words(file: &[u8]) -> Vec<usize> {
     let words = file.chunks(8).enumerate().filter(|(_, word)| word.iter().any(|&byte| byte != 0));
     words.map(|(at, _)| 8 * at).collect()
 }
 
-/// Where a word begins that is not zero, or stands near one.
+/// Chooses the offset of a nonzero word, or of a word right after the last of these.
 fn place(file: &[u8], bytes: &mut Bytes<'_>) -> usize {
     let some = words(file);
     let chosen = bytes.below(some.len() as u64 + 8) as usize;
@@ -41,7 +41,7 @@ fn place(file: &[u8], bytes: &mut Bytes<'_>) -> usize {
     }
 }
 
-/// A number that was another one.
+/// Returns a changed number.
 pub(crate) fn number(bytes: &mut Bytes<'_>, old: u64) -> u64 {
     match bytes.below(9) {
         0 => 0,
@@ -60,7 +60,7 @@ fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
     let what = bytes.below(16);
     let Some(path) = path(image, bytes) else { return };
     match what {
-        // A word, which is what most things are.
+        // Change a word, which most data consists of.
         0..8 => {
             let Some(file) = image.files.get_mut(&path) else { return };
             let at = place(file, bytes);
@@ -78,7 +78,7 @@ fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
                 *byte = bytes.below(256) as u8;
             }
         }
-        // Another length.
+        // Change the length.
         11 => {
             let Some(file) = image.files.get_mut(&path) else { return };
             let len = match bytes.below(4) {
@@ -92,7 +92,7 @@ fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
         12 => {
             image.files.remove(&path);
         }
-        // A copy of another file, or of the same file in another store.
+        // Copy another file, or the same file of another store.
         13 => {
             let other = if bytes.below(2) == 0 {
                 let Some(other) = self::path(image, bytes) else { return };
@@ -104,7 +104,7 @@ fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
                 image.files.insert(path, other);
             }
         }
-        // A page over another.
+        // Copy a page over another.
         14 => {
             let Some(file) = image.files.get_mut(&path) else { return };
             let pages = (file.len() / 4096) as u64;
@@ -113,7 +113,7 @@ fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
                 file.copy_within(from..from + 4096, to);
             }
         }
-        // Two files under each other's names.
+        // Swap two files.
         _ => {
             let Some(other) = self::path(image, bytes) else { return };
             let (Some(first), Some(second)) = (image.files.remove(&path), image.files.remove(&other)) else {
@@ -125,8 +125,9 @@ fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
     }
 }
 
-/// Inputs of the target `open_image`: of two of its stores each word of each file becomes each of some numbers, and everything
-/// is sealed again. Rows and heap bytes are left as they are, but for the first ones.
+/// Returns inputs of the target `open_image`: in two of its stores, each word of each file is
+/// replaced by each of several numbers, and everything is sealed again. Of rows and heap bytes,
+/// only the first ones are changed.
 #[must_use]
 pub fn one_word_each() -> Vec<Vec<u8>> {
     const NUMBERS: [&[u8]; 9] =
@@ -138,10 +139,10 @@ pub fn one_word_each() -> Vec<Vec<u8>> {
             let most = if is_rows { 40 } else { 1200 };
             for place in 0..(words(file).len() + 4).min(most) as u16 {
                 let [high, low] = place.to_be_bytes();
-                // As `place` takes it: one byte where there are few words.
+                // Like `place` reads it: one byte if there are few words.
                 let place = if words(file).len() + 8 <= 256 { vec![low] } else { vec![high, low] };
                 for value in NUMBERS {
-                    // The larger bits: nothing was lost since, and all is sealed.
+                    // The page cache is intact (bit 2), and all checksums are recomputed.
                     inputs.push([&[base | 4, 63, 0, number][..], &place, value].concat());
                 }
             }

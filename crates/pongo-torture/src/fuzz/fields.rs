@@ -1,5 +1,5 @@
-//! Field types whose bytes are anybody's: texts of fixed size, moments, UUIDs, values that may be missing, and what a row
-//! says of the heap.
+//! Field types with arbitrary bytes: texts of fixed size, timestamps, UUIDs, optional values, and
+//! references of rows to the heap.
 
 use pongo::prelude::*;
 use pongo::{HeapAddr, content_hash, zerocopy};
@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 use crate::fuzz::image::still_store;
 use crate::{Bytes, Choice, Note, Stop};
 
-/// Any sixteen bytes and more.
+/// Tests the field types with arbitrary bytes.
 pub fn fields(data: &[u8]) {
     let mut bytes = Bytes(data);
     let what = bytes.below(256);
@@ -95,7 +95,7 @@ fn maybes(bytes: &[u8]) {
     }
 }
 
-/// Forged addresses, lengths and hashes, near those that are right.
+/// Tests forged addresses, lengths and hashes that differ slightly from correct ones.
 fn heap(bytes: &mut Bytes<'_>, some: &[u8]) {
     let (store, _) = still_store();
     let snapshot = store.begin_read().expect("nothing goes wrong");
@@ -130,14 +130,15 @@ fn heap(bytes: &mut Bytes<'_>, some: &[u8]) {
     assert_eq!(text.content_eq(&text, &snapshot).ok(), Some(true));
     assert_eq!(text.content_cmp(&known, &snapshot).is_ok(), text.as_bytes(&snapshot).is_ok());
     put(store, text);
-    // A key that nobody has, however long.
+    // A key that no row has, of any length.
     let notes = snapshot.external::<Note>().expect("the table");
     let len = bytes.below(80_000) as usize;
     let found = notes.get(some.repeat(1 + len / 48));
     assert!(found.is_err() || found.is_ok_and(|note| note.is_none()));
 }
 
-/// A row with a forged text is refused, or can be read, in the transaction as behind it; nothing of it stays.
+/// Puts a row with a forged text: it is rejected, or readable in the transaction. The transaction
+/// is dropped, so nothing stays.
 fn put(store: &Store, text: Text) {
     let tx = store.begin_write().expect("nothing goes wrong");
     let outcome = (|| {

@@ -1,4 +1,4 @@
-//! The files of a store, in memory, and the stores that damage begins with.
+//! The files of a store in memory, and the stores to which damage is applied.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// All that lies in a storage.
+    /// Copies everything in a storage.
     fn of(storage: &dyn Storage) -> Self {
         let mut image = Self::default();
         image.take(storage, "");
@@ -42,7 +42,8 @@ impl Image {
         }
     }
 
-    /// A storage that holds it. With `same_boot`, `control` says that nothing was lost since it was written.
+    /// Creates a storage with these files. With `same_boot`, `control` contains the identity of
+    /// this storage's page cache, so nothing counts as lost since it was written.
     pub(crate) fn load(mut self, same_boot: bool) -> Arc<dyn Storage> {
         let storage = MemoryStorage::new();
         if same_boot
@@ -65,13 +66,14 @@ impl Image {
     }
 }
 
-/// What the stores here are opened with: without the keeper's thread, so that an input does the same each time. A pass over
-/// the rows keeps as many as make a few passes: that ranges take several is seen, and does not take all the time.
+/// Returns the options of the stores here: without the background thread, so that an input has the
+/// same effect each time. The number of rows kept per pass is small enough that ranges need several
+/// passes, and large enough that they are fast.
 pub(crate) fn quiet() -> Options {
     options().ordered_tuning(4, 8, 16, 500).ordered(false)
 }
 
-/// Some transactions, always the same.
+/// Performs generated transactions, the same for each seed.
 fn work(store: &Store, world: &mut World, seed: u64, mix: Mix, transactions: u64) {
     let mut random = Random(seed);
     for _ in 0..transactions {
@@ -89,7 +91,8 @@ fn base(number: usize) -> Image {
         0 | 1 => work(&store, &mut world, 1, Mix::SMALL, 14),
         2 => {
             work(&store, &mut world, 2, Mix { load: 900, ..Mix::LARGE }, 6);
-            // So that there are zones: the first part of the rows is in a checkpoint.
+            // Close the store, so that zones are created: the first part of the rows is in a
+            // checkpoint.
             store.close().expect("nothing goes wrong");
             let store = quiet().open_on(Arc::clone(&storage)).expect("a store");
             let snapshot = store.begin_read().expect("a store that is well");
@@ -110,17 +113,17 @@ fn base(number: usize) -> Image {
     image
 }
 
-/// How many stores there are to begin with: one whose process was killed, the same closed, a larger one that was closed and
-/// then used and killed, and one with a single commit.
+/// Number of base stores: one whose process was killed, the same store closed, a larger one that
+/// was closed and then used until its process was killed, and one with a single commit.
 pub(crate) const BASES: usize = 4;
 
-/// One of them.
+/// Returns a base store.
 pub(crate) fn base_image(number: usize) -> &'static Image {
     static IMAGES: [OnceLock<Image>; BASES] = [const { OnceLock::new() }; BASES];
     IMAGES[number].get_or_init(|| base(number))
 }
 
-/// A store in memory with some rows that nobody changes, and its world.
+/// Returns a store in memory whose rows are never changed, and its expected content.
 pub(crate) fn still_store() -> &'static (Store, World) {
     static STORE: OnceLock<(Store, World)> = OnceLock::new();
     STORE.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! Journal entries with right checksums and any contents, behind the checkpoint of a store that was closed: they are
-//! scanned, replayed or refused.
+//! Journal entries with correct checksums and arbitrary content, after the checkpoint of a closed
+//! store: they are scanned, and replayed or rejected.
 
 use std::ops::Range;
 
@@ -10,25 +10,27 @@ use crate::fuzz::survey::live_with;
 use crate::{Bytes, Choice};
 
 const PAGE: usize = 4096;
-/// Room for entries.
+/// Bytes reserved for entries.
 const ROOM: usize = 64 << 10;
 const MOST_ENTRIES: u64 = 6;
-/// Bytes with one checksum.
+/// Number of bytes covered by one checksum.
 const BLOCK: u64 = 64 << 10;
 
-/// What the entries so far add up to, if all were taken.
+/// The state after the entries so far, if all were accepted.
 struct State {
     salt: u64,
     pos: u64,
     seq: u64,
     heap: u64,
-    /// Rows, and bytes of a row.
+    /// Number of rows and bytes per row, by table.
     tables: Vec<(u64, u64)>,
 }
 
-/// The first byte says whether nothing was lost since the store was written (bit 0), whether the segment's
-/// end is just behind the entries (bit 1), whether what entries cite has wrong checksums (bit 4) or none (bit
-/// 5), and what of the file before is damaged; the rest are entries.
+/// Writes journal entries and opens the store. Bits of the first byte: 0: the page cache is intact
+/// since the store was written; 1: the segment ends right after the entries; 2: there is a schema
+/// of a table that no entry names; 3: ordered indexes are kept; 4: checksums of data to which
+/// entries refer are wrong; 5: there are no such checksums. The rest of the bytes describes
+/// entries.
 pub fn journal(data: &[u8]) {
     let mut bytes = Bytes(data);
     let how = bytes.below(256);
@@ -83,7 +85,7 @@ fn state(image: &Image, path: &str, at: usize) -> Option<State> {
     })
 }
 
-/// The layout of a table that no entry has named yet, as a crash before its commit leaves it.
+/// Adds the schema of a table that no entry contains yet, as a crash before its commit leaves it.
 fn new_table(image: &mut Image) {
     let stops = image.files.values().find(|file| file.starts_with(b"pongo schema 1\ntable stops\n"));
     if let Some(stops) = stops {
@@ -92,7 +94,7 @@ fn new_table(image: &mut Image) {
     }
 }
 
-/// What it ought to be, or something else.
+/// Returns the correct number, or sometimes another.
 fn near(bytes: &mut Bytes<'_>, right: u64) -> u64 {
     match bytes.below(8) {
         0..6 => right,
@@ -110,7 +112,7 @@ fn padded(out: &mut Vec<u8>, bytes: &[u8]) {
     out.resize(out.len().next_multiple_of(8), 0);
 }
 
-/// One entry, whole and with its checksum.
+/// Creates an entry with its checksum.
 fn entry(bytes: &mut Bytes<'_>, state: &mut State, has_sums: bool) -> Vec<u8> {
     let mut entry = vec![0; 64];
     let kind = if bytes.one_in(12) { number(bytes, 1) } else { 1 };
@@ -165,7 +167,7 @@ fn section(bytes: &mut Bytes<'_>, state: &mut State, entry: &mut Vec<u8>, has_su
     put(entry, &[tag, len]);
     padded(entry, &content);
     if has_sums && !cited.is_empty() {
-        // Which they are is known when the entry has its place.
+        // The values are filled in when the position of the entry is known.
         let count = (cited.end - 1) / BLOCK - cited.start / BLOCK + 1;
         put(entry, &[4, 8 * count]);
         (0..count).for_each(|sum| put(entry, &[sum]));
@@ -180,7 +182,8 @@ fn new_table_section(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>
     state.tables.push((0, schema.size as u64));
 }
 
-/// Gives the bytes that are cited.
+/// Appends rows. Returns the byte range of those that the entry refers to instead of containing
+/// them.
 fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u64> {
     let table = bytes.below(state.tables.len() as u64 + 1);
     let (len, size) = state.tables.get(table as usize).copied().unwrap_or((0, 8));
@@ -208,7 +211,7 @@ fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u6
     }
     let mut all = Vec::new();
     for _ in 0..carried * size.min(64) / 8 {
-        // Small numbers: keys that are there, and addresses in the heap.
+        // Small numbers: existing keys, and heap addresses.
         let what = bytes.below(8);
         put(&mut all, &[if what < 6 { bytes.below(64) << (8 * (what / 3)) } else { number(bytes, 0) }]);
     }

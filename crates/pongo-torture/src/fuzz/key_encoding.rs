@@ -1,4 +1,4 @@
-//! Encoded keys are in the order of the values, whatever the fields are and wherever they lie.
+//! Encoded keys are sorted like the values, for all fields at any offset.
 
 use std::cmp::Ordering;
 
@@ -32,7 +32,8 @@ const KINDS: [Kind; 22] = [
     Kind::Array { of: &Kind::Array { of: &Kind::U16, len: 2 }, len: 2 },
 ];
 
-/// Decisions: the fields of a row, which of them are the key, and two rows.
+/// Compares the encoded keys of two rows. The bytes describe the fields of a row, those that form
+/// the key, and the rows.
 pub fn key_encoding(data: &[u8]) {
     let mut bytes = Bytes(data);
     let fields: Vec<(StoredKind, bool)> = (0..=bytes.below(4))
@@ -44,7 +45,7 @@ pub fn key_encoding(data: &[u8]) {
         })
         .collect();
     let schema = schema(&fields);
-    // Every field of the key once, in any order.
+    // Each field of the key once, in any order.
     let mut key: Vec<usize> = Vec::new();
     for _ in 0..=bytes.below(fields.len() as u64) {
         let place = bytes.below(fields.len() as u64) as usize;
@@ -62,7 +63,7 @@ pub fn key_encoding(data: &[u8]) {
         let mut by_fields = b"in front".to_vec();
         encoding.encode_fields(&raw, &mut by_fields);
         assert_eq!(out, by_fields, "by the row, and by its fields");
-        // The first fields alone are a prefix of the whole.
+        // The first fields alone are a prefix of the whole key.
         let mut len = 0;
         for &place in &key {
             len += schema.fields[place].size;
@@ -122,7 +123,7 @@ fn field<'r>(schema: &StoredSchema, place: usize, row: &'r [u8]) -> &'r [u8] {
     &row[field.offset..field.offset + field.size]
 }
 
-/// A row, which may be another one with a few bytes changed.
+/// Generates a row, which may be a copy of `like` with a few bytes changed.
 fn row(bytes: &mut Bytes<'_>, size: usize, like: Option<&[u8]>) -> Vec<u8> {
     match like {
         Some(like) if bytes.below(4) != 0 => {
@@ -137,7 +138,7 @@ fn row(bytes: &mut Bytes<'_>, size: usize, like: Option<&[u8]>) -> Vec<u8> {
     }
 }
 
-/// The order of two values, as their types have it.
+/// Compares two values in the order of their types.
 fn order(kind: &StoredKind, first: &[u8], second: &[u8]) -> Ordering {
     match kind {
         StoredKind::Plain(plain) => plain_order(plain.kind(), first, second),
@@ -159,7 +160,7 @@ fn order(kind: &StoredKind, first: &[u8], second: &[u8]) -> Ordering {
                 (first, second) => first.cmp(&second),
             }
         }
-        // Texts of fixed size are compared by all their bytes.
+        // Texts of fixed size are compared by all bytes.
         _ => first.cmp(second),
     }
 }
@@ -173,7 +174,7 @@ fn signed(bytes: &[u8]) -> i128 {
     (unsigned(bytes) << unused) as i128 >> unused
 }
 
-/// As numbers; what is not one comes last, and all such are equal.
+/// Compares floats as numbers. NaNs are sorted after all numbers and are equal to each other.
 fn floats(first: f64, second: f64) -> Ordering {
     first.partial_cmp(&second).unwrap_or_else(|| first.is_nan().cmp(&second.is_nan()))
 }
@@ -196,7 +197,8 @@ fn plain_order(kind: Kind, first: &[u8], second: &[u8]) -> Ordering {
     }
 }
 
-/// What begins with a prefix lies at or behind it and before what comes after it; nothing else does.
+/// Checks that `after_prefix` ends the range of keys with a prefix: keys with the prefix are
+/// inside, all others outside.
 fn ranges(key: &[u8], other: &[u8]) {
     for len in 0..=key.len().min(6) {
         let prefix = &key[..len];

@@ -1,17 +1,19 @@
-//! The bodies of the fuzz targets: plain functions of bytes, which panic if they find something. `fuzz/` hands them to
-//! libFuzzer; `tests/corpora.rs` runs them on the stable toolchain over the inputs that are kept, and over changed ones.
+//! The fuzz targets: plain functions of bytes, which panic if they find a defect. `fuzz/` passes
+//! them to libFuzzer; `tests/corpora.rs` runs them on the stable toolchain with the stored inputs
+//! and with mutations of them.
 //!
-//! | module | what it owns |
+//! | module | purpose |
 //! | --- | --- |
-//! | `image` | the files of a store in memory, and the four stores that damage begins with |
-//! | `seal` | checksums made right again, so that what lies behind them is reached |
-//! | `damage` | bytes as changes of an image |
-//! | `survey` | everything done to a store that may hold anything |
-//! | `open_image`, `journal`, `schema`, `key_encoding`, `operations`, `cursor`, `predicate`, `fields` | one target each |
-//! | `mutate` | inputs changed by chance, for the stable runner |
+//! | `image` | the files of a store in memory, and the four stores to which damage is applied |
+//! | `seal` | recomputes checksums, so that the code after their check is reached |
+//! | `damage` | conversion of bytes to changes of an image |
+//! | `survey` | runs all operations on a store of any content |
+//! | `open_image`, `journal`, `schema`, `key_encoding` | one target each |
+//! | `operations`, `cursor`, `predicate`, `fields` | one target each |
+//! | `mutate` | random mutations of inputs, for the stable toolchain |
 //!
-//! There is no target for document nodes: this version has no documents. What a row says of the heap (`Text`, `Blob`,
-//! external keys) is what comes nearest, and `fields` forges it.
+//! There is no target for document nodes, because this version has no documents. The closest are
+//! the references of rows to the heap (`Text`, `Blob`, external keys), which `fields` forges.
 
 mod cursor;
 mod damage;
@@ -38,7 +40,7 @@ pub use operations::operations;
 pub use predicate::predicate;
 pub use schema::schema;
 
-/// A target: panics if the bytes show a defect.
+/// A target: panics if the bytes reveal a defect.
 pub type Target = fn(&[u8]);
 
 /// All targets, by the names of their folders in `fuzz/corpus`.

@@ -1,8 +1,8 @@
-//! Inputs changed by chance.
+//! Random mutations of inputs.
 
 use pongo_sim::Random;
 
-/// Another input: this one with some bytes changed, put in, taken out, or taken from elsewhere.
+/// Returns a mutation of `input`: some bytes changed, inserted, removed, or copied from `other`.
 #[must_use]
 pub fn mutate(input: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
     let mut new = input.to_vec();

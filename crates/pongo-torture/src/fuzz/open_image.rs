@@ -1,4 +1,4 @@
-//! A store with damage in it is opened, looked at, written to, closed and opened again.
+//! A damaged store is opened, read, written, closed and opened again.
 
 use crate::fuzz::damage::damage;
 use crate::fuzz::image::{BASES, base_image, quiet};
@@ -6,8 +6,9 @@ use crate::fuzz::seal::seal;
 use crate::fuzz::survey::live_with;
 use crate::{Bytes, Choice};
 
-/// The first byte is the store (2 bits), whether nothing was lost since it was written (bit 2) and whether ordered indexes
-/// are kept (bit 3); the second one what is sealed again; the rest is damage.
+/// Opens a damaged store. The first byte selects the store (2 bits), whether the page cache is
+/// intact since the store was written (bit 2) and whether ordered indexes are kept (bit 3); the
+/// second byte selects the checksums to recompute; the rest describes damage.
 pub fn open_image(data: &[u8]) {
     let mut bytes = Bytes(data);
     let (how, seals) = (bytes.below(256), bytes.below(256));
@@ -22,8 +23,8 @@ mod tests {
     use super::*;
     use crate::fuzz::seal::{newest_checkpoint, set};
 
-    /// `Seq + 1` wrapped around where the checkpoint, its checksum right, said that the last commit was the last there can
-    /// be: no snapshot was pinned, and the next commit was number 0.
+    /// Tests a regression: if a checkpoint with a correct checksum contained the largest possible
+    /// `Seq`, `Seq + 1` wrapped around: no snapshot was pinned, and the next commit had number 0.
     #[test]
     fn a_checkpoint_of_a_seq_that_nothing_can_follow_is_refused() {
         for seq in [1 << 62, u64::MAX] {

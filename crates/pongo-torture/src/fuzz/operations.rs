@@ -1,5 +1,5 @@
-//! Any operations on a store, in any order, beside what must come of them; processes are killed, the power goes, and
-//! operations fail meanwhile.
+//! Random operations on a store, compared with a model, while processes are killed, the power is
+//! cut, and operations fail.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::fuzz::image::quiet;
 use crate::look::{Look, look, look_at};
 use crate::{Bytes, Choice, Mix, Transaction, World, options};
 
-/// More steps than these are not made.
+/// Maximum number of steps.
 const MOST_STEPS: usize = 40;
 const MOST_SNAPSHOTS: usize = 3;
 
-/// What is planned for an operation to come.
+/// The kind of fault that is planned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Harm {
     None,
@@ -24,22 +24,23 @@ enum Harm {
     Fail,
 }
 
-/// A store, the disk it lies on, and what it may hold.
+/// A store, its disk, and its expected content.
 struct Sea {
     disk: Disk,
     process: Arc<Process>,
     options: Options,
     store: Option<Store>,
-    /// What the store held at each `Seq`.
+    /// Content of the store at each `Seq`.
     worlds: Vec<World>,
-    /// The `Seq` below which a power cut can take nothing.
+    /// The newest `Seq` that must survive a power cut.
     sure: usize,
     harm: Harm,
     random: Random,
     snapshots: Vec<(Snapshot, World)>,
 }
 
-/// The first byte says whether ordered indexes are kept (bit 0) and how large transactions are (bit 1); then come steps.
+/// Runs the steps that the bytes describe. The first byte selects whether ordered indexes are kept
+/// (bit 0) and the size of transactions (bit 1).
 pub fn operations(data: &[u8]) {
     let mut bytes = Bytes(data);
     let how = bytes.below(256);
@@ -97,7 +98,7 @@ impl Sea {
         self.store.as_ref().expect("a step opens it")
     }
 
-    /// Something is to go wrong soon.
+    /// Plans a fault, unless one is planned already.
     fn plan(&mut self, bytes: &mut Bytes<'_>) {
         let what = bytes.below(8);
         let (after, seed) = (bytes.below(1024), bytes.below(256));
@@ -113,12 +114,12 @@ impl Sea {
         });
     }
 
-    /// Nothing goes wrong from now on.
+    /// Removes the planned fault.
     fn calm(&mut self) {
         self.disk.plan(0, |_| Plan::Nothing);
     }
 
-    /// Whether what was planned came to pass.
+    /// Returns whether the planned fault has occurred.
     fn was_hit(&self) -> bool {
         match self.harm {
             Harm::None => false,
@@ -127,7 +128,8 @@ impl Sea {
         }
     }
 
-    /// Whatever is running is gone; `more` commits may be there beyond those that are known to be.
+    /// Kills the process and recovers. The last `more` commits are uncertain: recovery may find
+    /// them or not.
     fn crash(&mut self, more: usize) {
         let hit = self.was_hit();
         self.calm();
@@ -139,13 +141,13 @@ impl Sea {
                 self.disk = self.disk.reboot(&mut self.random);
                 self.sure
             }
-            // What was not synced may be lost by a sync that failed.
+            // A failed sync may lose what was not synced.
             Harm::Fail if hit => self.sure,
             _ => self.worlds.len() - 1 - more,
         };
         self.process = self.disk.process();
         self.harm = Harm::None;
-        // The disk forgets what failed only with a new one.
+        // The disk keeps the record of the failure until it is replaced by a new one.
         let seq = self.recover();
         assert!(
             (least..self.worlds.len()).contains(&seq),
@@ -157,7 +159,7 @@ impl Sea {
         self.right();
     }
 
-    /// Opens the store with nothing that goes wrong, and says where it is.
+    /// Opens the store without faults and returns its `Seq`.
     fn recover(&mut self) -> usize {
         let store = self.options.open_on(self.process.storage());
         let store =
@@ -183,7 +185,7 @@ impl Sea {
         }
     }
 
-    /// The newest state is what it must be.
+    /// Checks that the newest state is the expected one.
     fn right(&mut self) {
         let seen = look(self.store(), self.world());
         self.judge(&seen);
@@ -239,7 +241,7 @@ impl Sea {
         }
     }
 
-    /// What was to be seen once is still to be seen.
+    /// Checks that old snapshots still have their content.
     fn look_back(&mut self) {
         let mut seen = Look::default();
         for (snapshot, world) in &self.snapshots {
@@ -264,7 +266,7 @@ impl Sea {
         }
     }
 
-    /// Another process has a look, and goes.
+    /// Opens the store in another process, checks its content and closes it.
     fn beside(&mut self) {
         let other = self.disk.process();
         match self.options.open_on(other.storage()) {
@@ -294,7 +296,7 @@ impl Sea {
         self.sound();
     }
 
-    /// Everything was looked through, and nothing is wrong.
+    /// Checks that `verify` finds no defect.
     fn sound(&mut self) {
         match self.store().verify(|_| ()) {
             Ok(report) if report.is_sound() => {}

@@ -1,4 +1,4 @@
-//! Conditions on columns: what a filter finds, with what it passes over, is what a plain loop finds.
+//! Conditions on columns: a filter, which skips blocks, finds the same rows as a plain loop.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::fuzz::image::quiet;
 use crate::{Bytes, Choice};
 
-/// Every kind of field that can be compared.
+/// A row with every kind of field that can be compared.
 #[pongo::record]
 #[pongo(table = "samples")]
 #[derive(PartialEq, Debug, Clone)]
@@ -30,7 +30,7 @@ struct Sample {
 
 const ROWS: u64 = 6000;
 
-/// Rows of which some stretches are alike, so that zones can be ruled out.
+/// Generates a row. Some ranges of rows have similar values, so that zones can be skipped.
 fn sample(id: u64, random: &mut Random) -> Sample {
     let stretch = id / 700;
     let float = |random: &mut Random, base: f64| match random.below(400) {
@@ -56,7 +56,7 @@ fn sample(id: u64, random: &mut Random) -> Sample {
     }
 }
 
-/// A store with zones, and its rows.
+/// Returns a store with zones, and its rows.
 fn samples() -> &'static (Store, Vec<Sample>) {
     static SAMPLES: OnceLock<(Store, Vec<Sample>)> = OnceLock::new();
     SAMPLES.get_or_init(|| {
@@ -67,14 +67,15 @@ fn samples() -> &'static (Store, Vec<Sample>) {
         let tx = store.begin_write().expect("nothing goes wrong");
         tx.table::<Sample>().expect("a table").extend(all.iter().cloned()).expect("memory");
         tx.commit().expect("nothing goes wrong");
-        // Zones are made of what a checkpoint has.
+        // Zones are built from the rows of a checkpoint.
         store.close().expect("nothing goes wrong");
         let store = quiet().open_on(storage).expect("a store");
         (store, all)
     })
 }
 
-/// The order of values, said once more: of floats `-0.0` and `0.0` are one value and NaN is one, behind all others.
+/// The order of values, implemented independently: for floats, `-0.0` equals `0.0`, and NaN is one
+/// value after all others.
 trait Order: Copy {
     fn order(self, other: Self) -> Ordering;
 }
@@ -118,7 +119,7 @@ fn float(bytes: &mut Bytes<'_>) -> f64 {
     }
 }
 
-/// A condition, and the same as plain code.
+/// Generates a condition, and the same condition as plain code.
 fn condition(bytes: &mut Bytes<'_>, depth: u32) -> (Boxed, Plain) {
     let what = bytes.below(if depth > 4 { 20 } else { 32 });
     macro_rules! compared {
@@ -200,7 +201,7 @@ fn condition(bytes: &mut Bytes<'_>, depth: u32) -> (Boxed, Plain) {
     }
 }
 
-/// The bytes are a condition.
+/// Compares a filter with a plain loop. The bytes describe the condition.
 pub fn predicate(data: &[u8]) {
     let (store, all) = samples();
     let mut bytes = Bytes(data);

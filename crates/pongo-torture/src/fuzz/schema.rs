@@ -1,4 +1,5 @@
-//! Schema files: any text, and any schema. What is read is written back byte for byte, and can be asked everything.
+//! Schema files: any text, and any schema. A parsed file is written back byte for byte, and all
+//! queries of a schema are run.
 
 use pongo::PongoRecord;
 use pongo_core::schema::{Kind, SchemaDiff, StoredField, StoredIndex, StoredKind, StoredSchema};
@@ -6,8 +7,9 @@ use pongo_index::Encoding;
 
 use crate::{Bytes, Choice, Seat, Stop};
 
-/// By the first byte: the rest is a schema file, or that without its last line, or lines that stand in for those of a
-/// sound one, or decisions of which a schema is made.
+/// Tests a schema. The first byte selects the meaning of the rest: a schema file, a schema file
+/// without its last line, a line that replaces or precedes one of a valid file, or decisions from
+/// which a schema is generated.
 pub fn schema(data: &[u8]) {
     let Some((&how, rest)) = data.split_first() else { return };
     match how % 4 {
@@ -37,7 +39,8 @@ fn text(text: &[u8]) {
     }
 }
 
-/// A sound file with one line changed: place, then the line.
+/// Parses a valid file with one line changed. The first byte selects the line, the rest is its
+/// text.
 fn changed(rest: &[u8]) {
     let Some((&line, new)) = rest.split_first() else { return };
     let sound = StoredSchema::from(if line & 128 == 0 { Stop::SCHEMA } else { Seat::SCHEMA }).to_text();
@@ -107,7 +110,7 @@ fn kind(bytes: &mut Bytes<'_>, depth: u64) -> StoredKind {
     }
 }
 
-/// A schema of these decisions; its text may still be none that is taken (alignments).
+/// Generates a schema. Its text may still be rejected because of alignments.
 pub(super) fn make(bytes: &mut Bytes<'_>) -> StoredSchema {
     let mut fields = Vec::new();
     let (mut size, mut align) = (0, 1);
@@ -155,7 +158,8 @@ fn made(bytes: &mut Bytes<'_>) {
         let text = schema.to_text();
         match StoredSchema::parse(&text) {
             Ok(read) => assert_eq!(read, *schema, "what is written is read"),
-            // Fields that do not lie on multiples of their alignments, or a record that ends on none.
+            // Some fields are not at multiples of their alignments, or the size of the record is
+            // not a multiple of its alignment.
             Err(error) => {
                 let aligned = schema.fields.iter().all(|field| field.offset % field.kind.align() == 0);
                 assert!(
@@ -169,7 +173,8 @@ fn made(bytes: &mut Bytes<'_>) {
     both(&first, &second);
 }
 
-/// Two variants with one number, or two fields of one name, somewhere inside: the parser may refuse these.
+/// Returns whether two variants have the same number, or two fields the same name, at any depth:
+/// the parser may reject these.
 fn has_two_of_a_kind(schema: &StoredSchema) -> bool {
     fn inside(kind: &StoredKind) -> bool {
         match kind {
@@ -202,7 +207,7 @@ fn has_two_of_a_kind(schema: &StoredSchema) -> bool {
     schema.fields.iter().any(|field| inside(&field.kind))
 }
 
-/// Everything that a store asks a schema.
+/// Runs all queries of a schema that a store uses.
 fn asked(schema: &StoredSchema) {
     let print = schema.fingerprint();
     assert!(schema.key_ranges().iter().all(|(offset, len)| offset + len <= schema.size));
@@ -212,7 +217,7 @@ fn asked(schema: &StoredSchema) {
     let diff = SchemaDiff::compare(schema, schema);
     assert!(diff.is_same_layout() && !diff.to_string().is_empty());
     both(schema, &StoredSchema::from(Stop::SCHEMA));
-    // Large records make long lists of what is in them, in proportion.
+    // The lists of fields grow with the size of the record, so large records are skipped.
     if schema.size <= 1 << 16 {
         assert!(schema.heap_fields().iter().all(|field| field.offset + 16 <= schema.size));
         assert!(schema.external_key().is_none_or(|at| at + 16 <= schema.size));

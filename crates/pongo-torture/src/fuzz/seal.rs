@@ -1,6 +1,6 @@
-//! Checksums made right again after damage, as docs/FORMAT.md says they are: a checksum finds rot, and is no proof against
-//! somebody who means harm, so what it covers must be looked at all the same. Written from the document, not with the
-//! library's own functions, which are not public.
+//! Recomputes checksums after damage, according to docs/FORMAT.md. A checksum detects corruption
+//! but does not protect against an attacker, so the checked content must be validated too. Written
+//! from the document, without the library's own functions, which are not public.
 
 use std::ops::Range;
 
@@ -9,15 +9,15 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 use crate::fuzz::image::Image;
 
-/// Sealed pages: chunks, marks, segments, slots.
+/// Page checksums: chunks, marks, segments, slots.
 pub(crate) const PAGES: u64 = 1;
-/// Sums of blocks.
+/// Checksums of blocks.
 pub(crate) const SUMS: u64 = 2;
-/// What the newest checkpoint says of tails and marks.
+/// Checksums of tails and marks in the newest checkpoint.
 pub(crate) const CHECKPOINT: u64 = 4;
-/// Entries, and the slots that name one.
+/// Checksums of entries, and of the slots that refer to an entry.
 pub(crate) const ENTRIES: u64 = 8;
-/// Schema files, and whoever repeats their fingerprints.
+/// Schema files, and the copies of their fingerprints.
 pub(crate) const SCHEMAS: u64 = 16;
 /// Zones.
 pub(crate) const ZONES: u64 = 32;
@@ -51,7 +51,7 @@ fn seal_page(file: &mut [u8], page: usize, len: usize) {
     }
 }
 
-/// Makes right what is asked for, in the order in which one thing covers another.
+/// Recomputes the checksums selected by `what`, each after the data that it covers.
 pub(crate) fn seal(image: &mut Image, what: u64) {
     if what & SCHEMAS != 0 {
         schemas(image);
@@ -156,7 +156,7 @@ fn schemas(image: &mut Image) {
     }
 }
 
-/// The file, and the place in it, of the entry that the newest slot names.
+/// Returns the file of the entry to which the newest slot refers, and its offset in the file.
 pub(crate) fn newest_checkpoint(image: &Image) -> Option<(String, usize)> {
     let file = image.files.get("super")?;
     let slot = [0, PAGE]
@@ -165,7 +165,7 @@ pub(crate) fn newest_checkpoint(image: &Image) -> Option<(String, usize)> {
     entry_of(image, slot)
 }
 
-/// The file, and the place in it, of the entry that a slot names.
+/// Returns the file of the entry to which a slot refers, and its offset in the file.
 fn entry_of(image: &Image, slot: usize) -> Option<(String, usize)> {
     let file = image.files.get("super")?;
     let (segment, pos) = (word(file, slot + 48)?, word(file, slot + 56)?);
@@ -175,7 +175,7 @@ fn entry_of(image: &Image, slot: usize) -> Option<(String, usize)> {
     Some((path, at))
 }
 
-/// Where the tables' parts of a checkpoint lie in its file.
+/// Returns the ranges of the tables' parts of a checkpoint in its file.
 pub(crate) fn tables_of(file: &[u8], entry: usize) -> Vec<Range<usize>> {
     let count = word(file, entry + 64 + 32).unwrap_or(0).min(255);
     let mut tables = Vec::new();
@@ -192,7 +192,7 @@ pub(crate) fn tables_of(file: &[u8], entry: usize) -> Vec<Range<usize>> {
     tables
 }
 
-/// Bytes of a space, up to a block of them.
+/// Returns the bytes of a range of a space, at most one block.
 fn space_bytes(image: &Image, folder: &str, range: Range<u64>) -> Option<Vec<u8>> {
     if range.end < range.start || range.end - range.start > BLOCK as u64 {
         return None;
@@ -212,7 +212,7 @@ fn space_bytes(image: &Image, folder: &str, range: Range<u64>) -> Option<Vec<u8>
     Some(all)
 }
 
-/// Tails, and marks, as the newest checkpoint has them.
+/// Recomputes the checksums of tails and marks in the newest checkpoint.
 fn checkpoint(image: &mut Image) {
     let Some((path, at)) = newest_checkpoint(image) else { return };
     let Some(file) = image.files.get(&path) else { return };
@@ -243,7 +243,7 @@ fn checkpoint(image: &mut Image) {
     }
 }
 
-/// The sum of the marks that count.
+/// Returns the checksum of the marks of rows below `len`, with deletions up to `seq`.
 fn marks_sum(file: &[u8], len: u64, seq: u64) -> u64 {
     let (first, rows) = (word(file, 48).unwrap_or(0), word(file, 56).unwrap_or(0).min(1 << 32));
     let words = rows.next_multiple_of(512);
@@ -259,7 +259,7 @@ fn marks_sum(file: &[u8], len: u64, seq: u64) -> u64 {
     checksum(&counted)
 }
 
-/// The checksum of a whole entry.
+/// Returns the checksum of a whole entry.
 pub(crate) fn entry_checksum(entry: &[u8]) -> u64 {
     let mut hasher = Xxh3::with_seed(0x6a6f_7572);
     hasher.update(&entry[..56]);
@@ -288,7 +288,8 @@ pub(crate) fn entries(image: &mut Image) {
     }
 }
 
-/// Checksums of what entries cite, as the chunks have it. The entries' own are left.
+/// Recomputes the checksums of data to which entries refer, from the chunks. The checksums of the
+/// entries themselves are not updated.
 pub(crate) fn cited(image: &mut Image) {
     let names = table_names(image);
     let mut new = Vec::new();
@@ -313,7 +314,7 @@ pub(crate) fn cited(image: &mut Image) {
     }
 }
 
-/// The checksums in an entry's body: where each is, and what it should be.
+/// Returns the offsets of the checksums in the body of an entry, and their correct values.
 fn cited_by(image: &Image, names: &[(u64, String)], entry: &[u8], mut at: usize) -> Vec<(usize, u64)> {
     let mut sums = Vec::new();
     let mut before: Option<(String, Range<u64>)> = None;
@@ -347,7 +348,7 @@ fn cited_by(image: &Image, names: &[(u64, String)], entry: &[u8], mut at: usize)
     sums
 }
 
-/// Each slot has the checksum of the entry that it names.
+/// Copies to each slot the checksum of the entry to which it refers.
 fn links(image: &mut Image) {
     for slot in [0, PAGE] {
         let sum = entry_of(image, slot).and_then(|(path, at)| word(image.files.get(&path)?, at + 56));
@@ -362,7 +363,8 @@ mod tests {
     use super::*;
     use crate::fuzz::image::{BASES, base_image};
 
-    /// What is written here from the document agrees with what the library writes: sealing what is sound changes nothing.
+    /// Checks that this implementation of the document agrees with the library: sealing an
+    /// undamaged image changes nothing.
     #[test]
     fn sealing_a_sound_image_changes_nothing() {
         for number in 0..BASES {

@@ -1,5 +1,5 @@
-//! Everything done to a store that may hold anything: its values are not compared with any, errors are fine, and it must
-//! come to an end.
+//! Runs all operations on a store of any content. Values are not compared with expected ones,
+//! errors are allowed, and all operations must terminate.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use pongo_core::storage::Storage;
 
 use crate::{Note, Seat, Stop};
 
-/// Opens what lies there, looks at everything, writes, closes, and does it once more.
+/// Opens the store, reads everything, writes, closes it, and repeats this once.
 pub(crate) fn live_with(storage: &Arc<dyn Storage>, options: Options) {
     for round in 0..2 {
         let store = match options.open_on(Arc::clone(storage)) {
@@ -32,12 +32,12 @@ pub(crate) fn live_with(storage: &Arc<dyn Storage>, options: Options) {
     }
 }
 
-/// Its text can be made, and says something.
+/// Checks that the error can be formatted and is not empty.
 fn said(error: &dyn Display) {
     assert!(!error.to_string().is_empty());
 }
 
-/// Goes through items to the first error, and gives back how many there were.
+/// Reads items up to the first error, and returns their number.
 fn all<T, E: Display>(items: Result<impl Iterator<Item = Result<T, E>>, E>, mut look: impl FnMut(T)) -> u64 {
     let mut count = 0;
     match items {
@@ -59,7 +59,8 @@ fn all<T, E: Display>(items: Result<impl Iterator<Item = Result<T, E>>, E>, mut 
 }
 
 fn survey(store: &Store, verify: bool) {
-    // Rows that there are, dead ones included. How many are alive is believed, so it bounds nothing.
+    // Number of existing rows, including deleted ones. The number of live rows comes from a file
+    // and is trusted by the store, so it bounds nothing here.
     let mut most = u64::MAX;
     match store.stats() {
         Ok(stats) => {
@@ -155,7 +156,7 @@ fn seats(snapshot: &Snapshot) -> Result<(), ReadError> {
     let mut last = (0, 0);
     all(seats.range(..), |seat| {
         assert!((seat.row, seat.place) >= last, "seats in order");
-        // A value that its type forbids would be no `bool`.
+        // A byte that the type forbids would not be a valid `bool`.
         assert!(u8::from(seat.even) <= 1, "a bool");
         last = (seat.row, seat.place);
     });
@@ -185,11 +186,12 @@ fn notes(snapshot: &Snapshot, most: u64) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// One commit of all kinds of changes.
+/// Commits changes of all kinds.
 fn write(store: &Store, round: u64) -> Result<(), WriteError> {
     let mut tx = store.begin_write()?;
     let name = tx.text("a new name")?;
-    // Each table on its own: one that cannot be written to need not keep the others from it.
+    // Each table is written separately: an error of one table does not prevent writes to the
+    // others.
     let stops = (|| {
         let mut stops = tx.table::<Stop>()?;
         stops.put(&Stop::new(3, 5, name))?;

@@ -1,8 +1,8 @@
-//! The system calls that concern files, and how each of them can fail.
+//! The system calls that concern files, and the ways in which each can fail.
 
 use libc::c_long;
 
-/// A system call of the kernel's interface, as far as a store uses it.
+/// A system call of the kernel that a store uses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Call {
     Open,
@@ -29,9 +29,9 @@ pub(crate) enum Call {
 /// How a call fails.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum How {
-    /// With this number, and without having done anything.
+    /// With this error number, without having done anything.
     Error(i32),
-    /// It reads or writes half of what it was asked to: no failure, if whoever calls goes on.
+    /// It reads or writes half of the requested bytes: not a failure, if the caller continues.
     Short,
 }
 
@@ -58,7 +58,7 @@ impl Call {
         Call::Map,
     ];
 
-    /// Its numbers on this machine: some calls have several forms.
+    /// Returns its numbers on this machine: some calls have several forms.
     pub(crate) fn numbers(self) -> &'static [c_long] {
         match self {
             Call::Open => &[libc::SYS_openat, libc::SYS_open],
@@ -87,13 +87,14 @@ impl Call {
         Call::ALL.into_iter().find(|call| call.numbers().contains(&number))
     }
 
-    /// Whether its first argument is a path, rather than a descriptor (perhaps of a folder, and then a path).
+    /// Returns whether its first argument is a path and not a descriptor. A descriptor may be that
+    /// of a folder, followed by a path.
     pub(crate) fn path_first(number: c_long) -> bool {
         [libc::SYS_open, libc::SYS_rename, libc::SYS_unlink, libc::SYS_rmdir, libc::SYS_mkdir]
             .contains(&number)
     }
 
-    /// Whether its second argument is a path below the folder that the first one names.
+    /// Returns whether its second argument is a path relative to the folder in the first argument.
     pub(crate) fn path_second(number: c_long) -> bool {
         let with_path = [
             libc::SYS_openat,
@@ -107,7 +108,8 @@ impl Call {
         with_path.contains(&number)
     }
 
-    /// What the kernel can answer when the disk fails or is full, or when there is no memory.
+    /// Returns the errors that the kernel can return if the disk fails or is full, or if there is
+    /// no memory.
     pub(crate) fn errors(self) -> &'static [i32] {
         use libc::{EIO, ENOLCK, ENOMEM, ENOSPC};
         match self {
@@ -126,15 +128,15 @@ impl Call {
         }
     }
 
-    /// What may happen to it without anything being wrong: whoever calls it goes on.
+    /// Returns the events that can affect it without being a failure: the caller must continue.
     pub(crate) fn hindrances(self) -> &'static [How] {
         const INTERRUPTED: How = How::Error(libc::EINTR);
         match self {
             Call::ReadAt | Call::WriteAt | Call::Read | Call::Write => &[INTERRUPTED, How::Short],
             Call::Open | Call::SetLen => &[INTERRUPTED],
-            // A file system that cannot set space aside gets zeros instead.
+            // On a file system that cannot preallocate space, the store writes zeros instead.
             Call::Allocate => &[INTERRUPTED, How::Error(libc::EOPNOTSUPP)],
-            // Only a hint, and it has no outcome.
+            // It is only a hint, whose result is not used.
             Call::SyncRange => &[INTERRUPTED, How::Error(libc::EIO)],
             _ => &[],
         }

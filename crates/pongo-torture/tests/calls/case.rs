@@ -1,4 +1,4 @@
-//! One case: a child, a fault, and what came of it.
+//! One case: a child, a fault, and the check of the result.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,23 +15,24 @@ use crate::respawn;
 use crate::trace::{Ended, Seen, Traced};
 use crate::world::{self, Model, Outcome};
 
-/// Whose files a call is about.
+/// The owner of the files that a call concerns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Place {
-    /// The store's own.
+    /// The store.
     Store,
-    /// sled's, which holds the ordered indexes: nothing depends on it.
+    /// sled, which stores the ordered indexes; the rest of the store does not depend on these
+    /// files.
     Ordered,
 }
 
-/// Which calls fail, and how.
+/// The calls that fail, and how they fail.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Fault {
     pub(crate) place: Place,
     pub(crate) calls: Vec<Call>,
-    /// The first of them, counted from 1.
+    /// Number of the first call that fails, counted from 1.
     pub(crate) nth: u64,
-    /// All those behind it too.
+    /// Whether all matching calls after it fail too.
     pub(crate) lasting: bool,
     pub(crate) how: How,
 }
@@ -49,36 +50,40 @@ impl fmt::Display for Fault {
 pub(crate) struct Strike {
     pub(crate) call: Call,
     pub(crate) path: String,
-    /// Lines that the child had said.
+    /// Number of lines that the child had printed by then.
     pub(crate) said: usize,
 }
 
 impl Strike {
-    /// Whether the file is made anew from the rows if anything is wrong with it.
+    /// Returns whether the store rebuilds the file from the rows if its content is invalid.
     fn is_of_an_index(&self) -> bool {
         self.path.starts_with("/hash/") || self.path.contains(".zones")
     }
 
-    /// Whether nothing is lost but time or space if this call fails, so that nobody need be told.
+    /// Returns whether a failure of this call costs only time or space, so that the store need not
+    /// report it.
     fn may_be_silent(&self) -> bool {
         let is_in_journal = self.path.starts_with("/journal/");
         match self.call {
-            // Leftovers; a hint; and a lock that is given up goes with its file.
+            // The removal of leftover files; a hint to the kernel; and a lock whose release fails
+            // is released when its file is closed.
             Call::Remove | Call::SyncRange | Call::Lock => true,
-            // A segment that nobody needs any more is not kept for later.
+            // A journal segment that is no longer needed is then not kept for reuse.
             Call::Rename | Call::Open | Call::LookAt if is_in_journal => true,
-            // Rows that cannot be had together are read one by one, and zones without them are of no use.
+            // If the checksums of several rows cannot be read at once, the rows are read one by
+            // one; zone maps are not used without them.
             Call::LookAt | Call::ReadAt if self.path.ends_with(".sums") => true,
-            // Without a map it stays open.
+            // A file that cannot be mapped stays open.
             Call::Map if self.path.ends_with(TO_BE_CLOSED) => true,
-            // What cannot be told of the file system is taken to be the worse.
+            // If the kind of file system cannot be determined, the store assumes the least
+            // favourable one.
             Call::LookAt if self.path.is_empty() => true,
             _ => self.is_of_an_index(),
         }
     }
 }
 
-/// What a child did.
+/// The result of running a child.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) counts: BTreeMap<(Place, Call), u64>,
@@ -86,11 +91,11 @@ pub(crate) struct Run {
     pub(crate) strikes: u64,
     pub(crate) ended: Ended,
     pub(crate) said: Vec<String>,
-    /// Everything, the test harness's words too.
+    /// The complete output, including that of the test harness.
     pub(crate) output: String,
-    /// What a process that had the store open beside it found wrong.
+    /// Errors found by a process that had the store open at the same time.
     wrong_beside: Vec<String>,
-    /// Transactions of that process.
+    /// Numbers of the transactions that this process performed.
     done_beside: Vec<u64>,
 }
 
@@ -100,13 +105,14 @@ pub(crate) struct Bench {
     folder: tempfile::TempDir,
 }
 
-/// The words of a child among those of the test harness.
+/// Returns the lines of a child's output without those of the test harness.
 fn words(output: &str) -> Vec<String> {
     output.lines().filter_map(|line| line.strip_prefix("@ ")).map(str::to_owned).collect()
 }
 
 impl Bench {
-    /// In memory, where there is a file system for that, so that no case waits for a disk; in `TMPDIR`, if that is set.
+    /// Creates the folder on a file system in memory if one is present, so that no case waits for a
+    /// disk; if `TMPDIR` is set, creates it there.
     pub(crate) fn new(test: &'static str) -> io::Result<Bench> {
         let in_memory = Path::new("/dev/shm");
         let folder = if in_memory.is_dir() && std::env::var_os("TMPDIR").is_none() {
@@ -126,7 +132,7 @@ impl Bench {
         respawn::command(self.test, &role)
     }
 
-    /// Runs a child that nobody watches.
+    /// Runs a child that is not traced.
     pub(crate) fn run_free(&self, work: Work, from: u64, count: u64) -> io::Result<()> {
         let output = self.command(work, false, from, count).output()?;
         let said = String::from_utf8_lossy(&output.stdout);
@@ -134,7 +140,7 @@ impl Bench {
         if well { Ok(()) } else { Err(io::Error::other(format!("{}: {said}", output.status))) }
     }
 
-    /// Runs a child under watch, and lets calls of it fail.
+    /// Runs a traced child, and makes the calls of `fault` fail.
     pub(crate) fn run(&self, work: Work, from: u64, count: u64, fault: Option<&Fault>) -> io::Result<Run> {
         let words_at = self.folder.path().join("said");
         let traced = Traced::start(&mut self.command(work, true, from, count), &words_at)?;
@@ -164,7 +170,7 @@ impl Bench {
         Ok(Run { counts, strike, strikes, ended, said, output, wrong_beside, done_beside })
     }
 
-    /// Removes the store, and puts a copy of another one in its place.
+    /// Removes the store and replaces it by a copy of `template`, if that is given.
     pub(crate) fn begin_with(&self, template: Option<&Path>) -> io::Result<()> {
         match fs::remove_dir_all(self.store()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -178,10 +184,11 @@ fn read(path: &Path) -> String {
     fs::read(path).map_or(String::new(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// What is put behind the name of a file that is mapped to be closed.
+/// Suffix that is added to the path of a file that is mapped so that it can be closed.
 const TO_BE_CLOSED: &str = " (to be closed)";
 
-/// Whose file a call is about; `None` if it is neither the store's nor sled's.
+/// Returns the owner and the path of the file that a call concerns, or `None` if the file belongs
+/// neither to the store nor to sled.
 fn place_of(seen: &Seen<'_>, root: &str) -> Option<(Place, String)> {
     let locks = [libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
     if seen.call == Call::Lock && !locks.contains(&seen.command()) {
@@ -204,7 +211,8 @@ impl Run {
         self.said.iter().filter_map(of).collect()
     }
 
-    /// What is wrong with what the child said, and with the store that it left. `before` are the transactions that were there.
+    /// Checks the child's output and the store that it left, and returns all errors found. `before`
+    /// are the transactions that the store contained at the start.
     pub(crate) fn judge(&self, bench: &Bench, fault: Option<&Fault>, before: &[u64]) -> Vec<String> {
         let mut wrong = self.wrong_beside.clone();
         if self.ended != Ended::Exit(0) {
@@ -230,8 +238,9 @@ impl Run {
         wrong
     }
 
-    /// In a process that had the store open all the while: what the child was told of is seen, and what poisoned the store
-    /// for the child has poisoned it here.
+    /// Checks the store in a process that had it open all the time: transactions that were
+    /// acknowledged to the child are visible, and an error that poisoned the store for the child
+    /// has poisoned it here.
     pub(crate) fn judge_beside(&mut self, store: &Store) {
         const NUMBER: u64 = 800;
         let poisoned = !self.numbers("poisoned").is_empty() || !self.numbers("unknown").is_empty();
@@ -253,19 +262,19 @@ impl Run {
         }
     }
 
-    /// Lines that tell of an error.
+    /// Returns the lines that report an error.
     fn errors(&self) -> impl Iterator<Item = &String> {
         const WORDS: [&str; 7] =
             ["refused ", "unknown ", "poisoned ", "not-opened ", "not-read ", "not-settled ", "not-closed "];
         self.said.iter().filter(|line| WORDS.iter().any(|word| line.starts_with(word)))
     }
 
-    /// Whether the child heard of no error.
+    /// Returns whether no error was reported to the child.
     pub(crate) fn is_untold(&self) -> bool {
         self.errors().next().is_none()
     }
 
-    /// Whether transactions went on in a store of which something could not be synced.
+    /// Returns whether the child continued with transactions after a sync of the store had failed.
     fn goes_on_after(&self, strike: &Strike) -> bool {
         let synced =
             matches!(strike.call, Call::SyncData | Call::SyncAll | Call::SyncMap) && !strike.is_of_an_index();
@@ -280,7 +289,8 @@ impl Run {
         let mut wrong = Vec::new();
         let hindered = strike.call.hindrances().contains(&fault.how) && fault.how != How::Error(libc::EIO);
         if fault.place == Place::Ordered || hindered {
-            // Nothing depends on the one, but who asks whether it is up to date; and the other is no failure.
+            // Nothing depends on sled's files except the question whether the ordered indexes are
+            // up to date; and a hindrance is not a failure.
             let asked = |line: &&String| fault.place == Place::Ordered && line.starts_with("not-settled");
             let told = self.errors().filter(|line| !asked(line));
             wrong.extend(told.map(|line| format!("it should not have heard of it: {line}")));
@@ -292,10 +302,10 @@ impl Run {
         if self.goes_on_after(strike) {
             wrong.push(format!("`{}` could not be synced, and the store was not poisoned", strike.path));
         }
-        // The first error is the one that was made.
+        // The first reported error must be the one that was injected.
         let How::Error(number) = fault.how else { return wrong };
         if let Some(first) = self.errors().next() {
-            // A file that was renamed since is called by the name under which it was made.
+            // An error names a file that was renamed later by the name under which it was created.
             let file = strike.path.rsplit('/').next().unwrap_or_default();
             let named = first.contains(file) || first.contains(&file.replace(".log", ".new"));
             if !first.contains(&format!("os error {number}")) {
@@ -307,7 +317,7 @@ impl Run {
         wrong
     }
 
-    /// Opens the store, without faults, and compares it with what was acknowledged.
+    /// Opens the store without faults and compares it with the transactions that were acknowledged.
     fn judge_store(&self, path: &Path, before: &[u64]) -> Outcome<Vec<String>> {
         let mut wrong = Vec::new();
         let store = world::open(path)?;
@@ -338,7 +348,7 @@ impl Run {
         }
         wrong.extend(Model::of(works.iter().copied()).differences(&snapshot)?);
         drop(snapshot);
-        // It can be worked with.
+        // The store accepts another transaction.
         let next = 900;
         world::transact(&store, next)?;
         let snapshot = store.begin_read()?;

@@ -1,5 +1,6 @@
-//! The process that is watched: it works on a store, goes on after every error as a program would that wants to keep its
-//! data, and says what it was told, in lines. It judges what it reads; the rest is judged by the parent.
+//! The traced process. It works on a store, continues after every error as a program would that
+//! wants to keep its data, and prints the results as lines. It checks the data that it reads; the
+//! parent checks the rest.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,33 +11,33 @@ use pongo::prelude::*;
 use crate::trace;
 use crate::world::{self, Model, Outcome};
 
-/// A child that takes longer hangs: so long that a busy machine does not make one of it.
+/// Time limit of a child in seconds, sufficient on a busy machine: a child that takes longer hangs.
 const PATIENCE: u32 = 300;
-/// Opening is given up after so many failures.
+/// Number of failures after which the child stops trying to open the store.
 const TRIES: u32 = 3;
 
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
-    // Without a parent nobody minds.
+    // An error is ignored: without a parent, no process reads the output.
     let _ = out.write_all(format!("\n@ {}\n", line.replace('\n', " ")).as_bytes());
     let _ = out.flush();
 }
 
-/// What a child does: see [`Work::run`].
+/// The work of a child: see [`Work::run`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Work {
-    /// Makes a store, works on it, closes it, opens it, works on; ends without closing.
+    /// Creates a store, works on it, closes it, opens it, continues; ends without closing.
     Life,
-    /// Opens what is there, looks at it, works a little, and closes it.
+    /// Opens the existing store, reads it, performs a few transactions, and closes it.
     Reopen,
 }
 
 struct Session {
     path: PathBuf,
     store: Option<Store>,
-    /// What is known to be there.
+    /// Transactions that are known to be in the store.
     done: Vec<u64>,
-    /// What may be there.
+    /// Transactions that may be in the store.
     unknown: Vec<u64>,
     failed_to_open: u32,
 }
@@ -66,14 +67,14 @@ impl Session {
         found.map_err(|error| say(&format!("not-read {error}"))).ok()
     }
 
-    /// Looks which of the transactions whose outcome was unknown are there.
+    /// Checks which of the transactions with an unknown outcome are in the store.
     fn resolve(&mut self) {
         if self.unknown.is_empty() {
             return;
         }
         let Some(store) = &self.store else { return };
         if matches!(store.begin_write(), Err(pongo::WriteError::Poisoned { .. })) {
-            // Others have it open, so that it was not recovered.
+            // Another process has it open, so it was not recovered.
             return;
         }
         let Some(works) = self.snapshot(world::works_of) else { return };
@@ -84,7 +85,7 @@ impl Session {
                 self.done.push(number);
             }
         }
-        // Later ones were committed behind it, before it was known.
+        // Later transactions were committed after it, before its outcome was known.
         self.done.sort_unstable();
     }
 

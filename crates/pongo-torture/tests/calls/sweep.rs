@@ -1,4 +1,4 @@
-//! Many cases: which calls are made to fail, and how many of them a run of the tests tries.
+//! Series of cases: which calls are made to fail, and how many cases a test run tries.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,25 +10,26 @@ use crate::child::Work;
 use crate::rng::Rng;
 use crate::world;
 
-/// What lies in the folder when the child begins.
+/// The content of the folder when the child starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Start {
     /// No store.
     Nothing,
     /// A store whose only process ended without closing it.
     Killed,
-    /// A copy of such a one: as far as it can be told, the machine was off since.
+    /// A copy of such a store: as far as a process can determine, the machine was restarted since.
     Copied,
-    /// A copy of one that was closed.
+    /// A copy of a closed store.
     Closed,
-    /// Such a copy, which this process has open all the while.
+    /// A copy of a closed store, which this process has open all the time.
     Shared,
 }
 
-/// Transactions before a child that opens what is there.
+/// Number of transactions before a child that opens an existing store.
 const BEFORE: u64 = 9;
 
-/// One way in which calls fail: the cases of a series differ in the number of the first call.
+/// One way in which calls fail; the cases of a series differ in the number of the first call that
+/// fails.
 #[derive(Clone, Debug)]
 pub(crate) struct Series {
     pub(crate) place: Place,
@@ -42,22 +43,22 @@ pub(crate) struct Sweep {
     pub(crate) test: &'static str,
     pub(crate) work: Work,
     pub(crate) start: Start,
-    /// Transactions of the child.
+    /// Number of transactions of the child.
     pub(crate) count: u64,
     pub(crate) series: Vec<Series>,
-    /// So many cases in CI; `PONGO_TORTURE` multiplies it, at most to all there are.
+    /// Number of cases in CI; `PONGO_TORTURE` multiplies it, up to the number of possible cases.
     pub(crate) cases: u64,
 }
 
-/// What came of it.
+/// Counts of the results.
 #[derive(Default, Debug)]
 pub(crate) struct Tally {
     pub(crate) cases: u64,
-    /// In which a call failed.
+    /// Cases in which a call failed.
     pub(crate) struck: u64,
     /// Calls that failed, in all cases.
     pub(crate) calls: u64,
-    /// In which no one was told of an error.
+    /// Cases in which no error was reported, by the call that failed.
     pub(crate) unheard: BTreeMap<Call, u64>,
     pub(crate) failures: Vec<String>,
 }
@@ -66,19 +67,19 @@ pub(crate) fn torture() -> u64 {
     std::env::var("PONGO_TORTURE").ok().and_then(|times| times.parse().ok()).unwrap_or(1)
 }
 
-/// Each call's errors.
+/// Returns a series for each error of each call.
 pub(crate) fn errors(place: Place, lasting: bool) -> Vec<Series> {
     let of = |call: Call| call.errors().iter().map(move |&error| (call, error));
     let one = |(call, error)| Series { place, calls: vec![call], how: How::Error(error), lasting };
     Call::ALL.into_iter().flat_map(of).map(one).collect()
 }
 
-/// What may happen to each call without anything being wrong.
+/// Returns a series for each event that can affect a call without being a failure.
 pub(crate) fn hindrances(place: Place) -> Vec<Series> {
     let of = |call: Call| call.hindrances().iter().map(move |&how| (call, how));
     let all = || Call::ALL.into_iter().flat_map(of);
     let one = |(call, how), lasting| Series { place, calls: vec![call], how, lasting };
-    // Interrupted again and again a call never comes to an end; short ones do.
+    // A call that is interrupted every time never completes; a call with short transfers does.
     let again = all().filter(|(_, how)| *how != How::Error(libc::EINTR)).map(|what| one(what, true));
     all().map(|what| one(what, false)).chain(again).collect()
 }
@@ -117,7 +118,7 @@ impl Sweep {
         Ok(run)
     }
 
-    /// Tries them. `None`: the kernel does not let this process watch another.
+    /// Runs the cases. Returns `None` if the kernel does not allow this process to trace another.
     pub(crate) fn try_all(&self, rng: &mut Rng) -> io::Result<Option<Tally>> {
         let (bench, template) = self.bench()?;
         let template = template.as_deref();
@@ -142,7 +143,8 @@ impl Sweep {
         for series in &self.series {
             let length = length(series);
             let mut nth = 1 + rng.below(step);
-            // In a full run, until one runs clean; in a sample, the last one too.
+            // In a full run, continue until a case runs without a fault; in a sample, also run the
+            // last call.
             loop {
                 let within = nth <= length;
                 if !within && (step > 1 || length == 0) {
@@ -165,8 +167,9 @@ impl Sweep {
         Ok(Some(tally))
     }
 
-    /// Tries a case. Some calls are made by the clock (sled's threads, the keeper), so that on a busy machine there can be fewer
-    /// than were counted: in a `sample` an earlier call then fails in the place of one that did not come.
+    /// Runs a case. The timing of some calls depends on the clock (sled's threads, the keeper), so
+    /// that a busy machine can make fewer of them than were counted: in a `sample`, an earlier call
+    /// then fails instead of one that was not made.
     fn try_case(
         &self,
         bench: &Bench,

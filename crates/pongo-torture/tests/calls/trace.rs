@@ -1,7 +1,9 @@
-//! The kernel's side of the tests: stopping a process at each call that concerns files, and answering in the kernel's place.
+//! The tracer: stops a process at each system call that concerns files and can answer the call in
+//! the kernel's place.
 //!
-//! The child asks for it itself ([`watch_me`]): a seccomp filter stops it at the calls of [`Call`], and at nothing else. The
-//! tracer is the thread that started the child; only it may wait for it.
+//! The child requests it with [`watch_me`], which installs a seccomp filter that stops the child at
+//! the calls of [`Call`] and at no others. The tracer is the thread that started the child; only
+//! that thread can wait for it.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -18,13 +20,13 @@ use crate::call::{Call, How};
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Ended {
-    /// With this code.
+    /// It exited with this code.
     Exit(i32),
-    /// By this signal. The child sets itself an alarm: a hang is `SIGALRM`.
+    /// It was killed by this signal. The child sets an alarm for itself, so a hang is `SIGALRM`.
     Signal(i32),
 }
 
-/// One call about to be made, seen from outside.
+/// A call that is about to be made, as the tracer sees it.
 pub(crate) struct Seen<'t> {
     pub(crate) call: Call,
     registers: &'t libc::user_regs_struct,
@@ -37,35 +39,38 @@ impl Seen<'_> {
         [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9][place]
     }
 
-    /// What a lock is asked for, or what else `fcntl` is to do.
+    /// Returns the second argument: the command of an `fcntl` call.
     pub(crate) fn command(&self) -> i32 {
         self.argument(1) as i32
     }
 
-    /// Bytes that are to be read or written.
+    /// Returns the third argument: the number of bytes to read or write.
     pub(crate) fn count(&self) -> u64 {
         self.argument(2)
     }
 
-    /// Whether it is a map of nothing, which keeps addresses for later, or of the one page by which `fork` is noticed: what a
-    /// store maps beside files.
+    /// Returns whether the call maps no file: a reservation of address space, or the one page by
+    /// which a `fork` is detected. A store makes both in addition to the maps of its files.
     pub(crate) fn is_map_beside_files(&self) -> bool {
         let flags = self.argument(3) as i32;
-        // The C library keeps addresses for its own memory too, fewer at a time; without them it ends the process.
+        // The C library also reserves addresses for its own memory, in smaller pieces; if that
+        // fails, it ends the process.
         let large = self.argument(1) >= 1 << 30 || flags & libc::MAP_FIXED != 0;
         let reserves = self.argument(2) == 0 && flags & libc::MAP_NORESERVE != 0 && large;
         let page = self.argument(1) == 4096 && flags & libc::MAP_ANONYMOUS != 0;
         self.call == Call::Map && (reserves || page)
     }
 
-    /// Whether it is a map of a file that is only to be synced through it: to be read, and wherever there is room.
+    /// Returns whether the call maps a file only to sync the file through the map: read-only, at an
+    /// address that the kernel chooses.
     pub(crate) fn is_map_to_sync_by(&self) -> bool {
         let flags = self.argument(3) as i32;
         let is_of_a_file = flags & (libc::MAP_FIXED | libc::MAP_ANONYMOUS | libc::MAP_PRIVATE) == 0;
         self.call == Call::Map && is_of_a_file && self.argument(2) as i32 == libc::PROT_READ
     }
 
-    /// The file or folder it is about: empty if there is none.
+    /// Returns the path of the file or folder that the call concerns, or an empty string if there
+    /// is none.
     pub(crate) fn path(&self) -> String {
         let number = self.registers.orig_rax as c_long;
         if Call::path_first(number) {
@@ -87,7 +92,7 @@ impl Seen<'_> {
         }
     }
 
-    /// The file that is mapped at an address.
+    /// Returns the path of the file that is mapped at an address, or an empty string.
     fn mapped(&self, at: u64) -> String {
         let maps = fs::read_to_string(format!("/proc/{}/maps", self.thread)).unwrap_or_default();
         let from = format!("{at:08x}-");
@@ -104,12 +109,12 @@ impl Seen<'_> {
         fs::read_link(link).map_or(String::new(), |path| path.display().to_string())
     }
 
-    /// The text at an address of the process.
+    /// Reads the NUL-terminated text at an address of the process.
     fn text(&self, mut at: u64) -> String {
         let mut bytes = Vec::new();
         let Ok(memory) = File::open(format!("/proc/{}/mem", self.thread)) else { return String::new() };
         while bytes.len() < libc::PATH_MAX as usize {
-            // What lies on the next page may not be there.
+            // The next page may not be mapped, so read at most to the end of this page.
             let mut page = vec![0; 4096 - at as usize % 4096];
             let Ok(read @ 1..) = memory.read_at(&mut page, at) else { break };
             let part = &page[..read];
@@ -126,24 +131,28 @@ impl Seen<'_> {
     }
 }
 
-/// A process under watch.
+/// A traced process.
 pub(crate) struct Traced {
     process: pid_t,
     threads: HashSet<pid_t>,
 }
 
 impl Traced {
-    /// Starts a command; `Err` with what the system says where that is not allowed. The command's words go to `said`.
+    /// Starts a command. Its output goes to the file `said`.
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error if tracing is not allowed.
     pub(crate) fn start(command: &mut Command, said: &Path) -> io::Result<Traced> {
         let said = File::create(said)?;
         command.stdout(said.try_clone()?).stderr(said).stdin(std::process::Stdio::null());
         let trace_me = || ask(libc::PTRACE_TRACEME, 0, 0, 0).map(|_| ());
-        // SAFETY: the closure runs in the child between `fork` and `exec` and makes one system call; it takes no lock and no
-        // memory.
+        // SAFETY: the closure runs in the child between `fork` and `exec` and makes one system
+        // call; it takes no lock and allocates no memory.
         unsafe { command.pre_exec(trace_me) };
         let process = command.spawn()?.id() as pid_t;
         let mut traced = Traced { process, threads: HashSet::from([process]) };
-        // It stops when it has become the new program.
+        // The child stops when `exec` has replaced its program.
         let stopped = traced.wait()?;
         if !libc::WIFSTOPPED(stopped.1) {
             return Err(io::Error::other(format!("the child ended at once: {:x}", stopped.1)));
@@ -157,7 +166,8 @@ impl Traced {
     fn wait(&mut self) -> io::Result<(pid_t, c_int)> {
         loop {
             let mut status = 0;
-            // SAFETY: the pointer is to a number that lives and is not otherwise used during the call.
+            // SAFETY: the pointer is to a number that is alive and not otherwise used during the
+            // call.
             let found = unsafe { libc::waitpid(-1, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
             if found > 0 {
                 return Ok((found, status));
@@ -169,7 +179,9 @@ impl Traced {
         }
     }
 
-    /// Lets it run to its end; should this fail, the kernel kills it with the thread. `judge` is asked about each call and says how it fails, if it is to.
+    /// Lets the process run until it ends. Calls `judge` for each call; it returns how the call is
+    /// to fail, if it is to fail. If `run` returns early, the kernel kills the process when this
+    /// thread ends.
     pub(crate) fn run(mut self, mut judge: impl FnMut(&Seen<'_>) -> Option<How>) -> io::Result<Ended> {
         loop {
             let (thread, status) = self.wait()?;
@@ -189,7 +201,7 @@ impl Traced {
                     0
                 }
                 (libc::SIGTRAP, 1..) => 0,
-                // A new thread begins with one.
+                // A new thread starts with a `SIGSTOP`.
                 (libc::SIGSTOP, _) if self.threads.insert(thread) => 0,
                 (signal, _) => signal,
             };
@@ -198,7 +210,7 @@ impl Traced {
     }
 
     fn at_call(&self, thread: pid_t, judge: &mut impl FnMut(&Seen<'_>) -> Option<How>) -> io::Result<()> {
-        // SAFETY: all fields are numbers, for which zero is a value.
+        // SAFETY: all fields are numbers, for which zero is a valid value.
         let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
         let address = &raw mut registers as c_ulong;
         if !gone_is_fine(ask(libc::PTRACE_GETREGS, thread, 0, address))? {
@@ -209,7 +221,8 @@ impl Traced {
             None => return Ok(()),
             Some(How::Short) => registers.rdx = (registers.rdx / 2).max(1),
             Some(How::Error(number)) => {
-                // No call has this number: the kernel makes none, and leaves the answer as it is here.
+                // No call has this number, so the kernel performs none and returns the result that
+                // is set here.
                 registers.orig_rax = u64::MAX;
                 registers.rax = i64::from(-number) as u64;
             }
@@ -218,7 +231,7 @@ impl Traced {
     }
 }
 
-/// A thread can be killed while it is stopped: `false` says so.
+/// Returns `false` if the thread no longer exists: a thread can be killed while it is stopped.
 fn gone_is_fine(outcome: io::Result<c_long>) -> io::Result<bool> {
     match outcome {
         Ok(_) => Ok(true),
@@ -228,19 +241,20 @@ fn gone_is_fine(outcome: io::Result<c_long>) -> io::Result<bool> {
 }
 
 fn ask(request: libc::c_uint, thread: pid_t, address: c_ulong, data: c_ulong) -> io::Result<c_long> {
-    // SAFETY: of the requests that are made here only GETREGS and SETREGS use memory of this process: `data` is the address of
-    // a `user_regs_struct` that lives and is not otherwise used during the call.
+    // SAFETY: of the requests that are made here only GETREGS and SETREGS use memory of this
+    // process: `data` is the address of a `user_regs_struct` that is alive and not otherwise used
+    // during the call.
     let outcome = unsafe { libc::ptrace(request, thread, address as *mut c_void, data as *mut c_void) };
     if outcome == -1 { Err(io::Error::last_os_error()) } else { Ok(outcome) }
 }
 
-/// From here on this thread, and those that it starts, stop at every call that concerns files. The process must be traced:
-/// otherwise these calls fail.
+/// Makes this thread, and the threads that it starts from now on, stop at every call that concerns
+/// files. The process must be traced: otherwise these calls fail.
 pub(crate) fn watch_me() -> io::Result<()> {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let numbers: Vec<u32> =
         Call::ALL.iter().flat_map(|call| call.numbers()).map(|&number| number as u32).collect();
-    // The call's number comes first in what a filter is given.
+    // The call's number is the first field of the data that a filter receives.
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
     for (place, &k) in numbers.iter().enumerate() {
         let (code, jt) =
@@ -254,14 +268,15 @@ pub(crate) fn watch_me() -> io::Result<()> {
     if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the pointer is to a filter of so many instructions, which the kernel copies.
+    // SAFETY: the pointer is to a filter of `program.len()` instructions, which the kernel copies
+    // during the call.
     if unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())
 }
 
-/// A process that is not done in so many seconds is ended by `SIGALRM`.
+/// Makes `SIGALRM` end this process if it has not finished after this number of seconds.
 pub(crate) fn end_after(seconds: u32) {
     // SAFETY: no memory is passed, and nothing else in these tests sets an alarm.
     unsafe { libc::alarm(seconds) };

@@ -1,4 +1,5 @@
-//! What transaction n does, to a store and to a model of it; and whether the two are the same, whichever way one looks.
+//! The changes of transaction n, performed on a store and on a model, and the comparison of the two
+//! in every way of reading.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -36,7 +37,7 @@ pub(crate) struct Item {
     pub(crate) text: Text,
 }
 
-/// As it was put: with its text at the same place.
+/// Compares all bytes, including the position of the text.
 impl PartialEq for Item {
     fn eq(&self, other: &Self) -> bool {
         use pongo::zerocopy::IntoBytes;
@@ -44,7 +45,7 @@ impl PartialEq for Item {
     }
 }
 
-/// Loaded in bulk, and filled in place.
+/// Rows that are loaded in bulk or filled in place.
 #[pongo::record]
 #[pongo(table = "samples")]
 #[derive(Debug, PartialEq)]
@@ -60,10 +61,10 @@ const GROUPS: u64 = 5;
 const LOAD: u64 = 4500;
 /// Rows that are filled in place.
 const FILL: u64 = 150;
-/// Numbers of samples for each transaction.
+/// Number of sample ids for each transaction.
 const STRIDE: u64 = 10_000;
 
-/// What a transaction does.
+/// The kind of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     Few,
@@ -78,7 +79,8 @@ pub(crate) fn kind_of(number: u64) -> Kind {
     [Kind::Many, Kind::Few, Kind::Relaxed, Kind::Bulk, Kind::Changes, Kind::Savepoint][(number % 6) as usize]
 }
 
-/// Files so small that a short workload fills chunks, rolls segments and makes checkpoints; ordered indexes of few rows.
+/// Returns options with files so small that a short workload fills chunks, starts new segments and
+/// writes checkpoints, and with ordered indexes of few rows.
 pub(crate) fn options() -> Options {
     Options::new().chunk_size(64 << 10).small_files(16 << 10, 64 << 10).ordered_tuning(
         50,
@@ -89,11 +91,11 @@ pub(crate) fn options() -> Options {
 }
 
 pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
-    // SAFETY: the folder is this test's own; only PongoDB writes to it.
+    // SAFETY: the folder belongs to this test; only PongoDB writes to it.
     unsafe { options().open(path) }
 }
 
-/// The changes to items: an id, and whether it is put or deleted.
+/// Returns the changes to items: an id, and whether the item is put or deleted.
 fn changes(number: u64) -> impl Iterator<Item = (u64, bool)> {
     let kind = kind_of(number);
     let count = match kind {
@@ -130,7 +132,7 @@ fn samples(number: u64) -> u64 {
     }
 }
 
-/// Does transaction `number` and commits it.
+/// Performs transaction `number` and commits it.
 pub(crate) fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
     let kind = kind_of(number);
     let durability = if kind == Kind::Relaxed { Durability::Relaxed } else { Durability::Sync };
@@ -167,11 +169,11 @@ pub(crate) fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
     tx.commit().map(|_| ())
 }
 
-/// What a store holds after these transactions, in this order.
+/// The content of a store after these transactions, in this order.
 #[derive(Default, Debug)]
 pub(crate) struct Model {
     works: Vec<u64>,
-    /// Who wrote an item.
+    /// The transaction that wrote each item.
     items: BTreeMap<u64, u64>,
 }
 
@@ -191,7 +193,11 @@ impl Model {
         model
     }
 
-    /// What a snapshot says otherwise: nothing, if all is well. `Err`: it could not be read.
+    /// Returns the differences between a snapshot and the model: none if the snapshot is correct.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the snapshot cannot be read.
     pub(crate) fn differences(&self, snapshot: &Snapshot) -> Outcome<Vec<String>> {
         let mut wrong = Vec::new();
         let mut say = |is_right: bool, what: &dyn Fn() -> String| {
@@ -269,12 +275,12 @@ fn all<T>(items: impl Iterator<Item = Result<T, ReadError>>) -> Result<Vec<T>, R
     items.collect()
 }
 
-/// Numbers of the transactions that a snapshot shows, in the order in which they were committed.
+/// Returns the numbers of the transactions that a snapshot shows, in commit order.
 pub(crate) fn works_of(snapshot: &Snapshot) -> Outcome<Vec<u64>> {
     Ok(all(snapshot.table::<Work>()?.rows().map(|row| row.map(|work| work.number)))?)
 }
 
-/// Whether an error says that the store is poisoned.
+/// Returns whether an error says that the store is poisoned.
 pub(crate) fn is_poisoned(error: &CommitError) -> bool {
     matches!(error, CommitError::Refused(WriteError::Poisoned { .. }))
 }

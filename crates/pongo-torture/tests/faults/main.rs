@@ -1,14 +1,16 @@
-//! The N-th call of the storage fails, for every N of a workload that does everything once: with every error that the call
-//! can have, once, and from then on for the same function, the same file, or everything.
+//! The N-th call of the storage fails, for every N of a workload that uses every function at least
+//! once: with every error that the call can have, once, and from then on for the same function, the
+//! same file, or all calls.
 //!
-//! | file | what it owns |
+//! | file | purpose |
 //! | --- | --- |
-//! | here | the cases, who tries them, and what is said of those that fail |
-//! | `work` | what is done to the store |
-//! | `regress` | what was found, each defect by itself |
-//! | `run` | what it may answer meanwhile, and which states it may be in |
+//! | here | the cases, the threads that run them, and the report of those that fail |
+//! | `work` | the steps performed on the store |
+//! | `regress` | one test for each defect that was found |
+//! | `run` | the answers that the store may give, and the states that it may be in |
 //!
-//! One case again: `PONGO_SEED` as it was printed, and `PONGO_FAULT` as the failing case was printed.
+//! To repeat one case, set `PONGO_SEED` as it was printed, and `PONGO_FAULT` to the failing case as
+//! it was printed.
 
 mod regress;
 mod run;
@@ -33,7 +35,8 @@ const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 const ENOLCK: i32 = 37;
 
-/// The errors that a call can have, and whether part of it is done before.
+/// Returns the errors that a call can have, each with whether a part of the call is performed
+/// before it fails.
 fn errors(call: Call) -> &'static [(i32, bool)] {
     match call {
         Call::WriteAt => &[(EIO, true), (ENOSPC, false), (EIO, false), (ENOSPC, true), (EINTR, true)],
@@ -64,14 +67,15 @@ struct Case {
     setting: Setting,
 }
 
-/// What else there is.
+/// The other users of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Setting {
-    /// Nothing.
+    /// None.
     Alone,
-    /// Another process that has the store open all the time: locks, joining, taking over.
+    /// Another process that has the store open all the time: locks, joining, takeover.
     Company,
-    /// The thread that keeps ordered indexes: its calls are not counted, but fail with all others.
+    /// The background thread that maintains the ordered indexes: its calls are not counted, but a
+    /// lasting fault affects them too.
     Keeper,
 }
 
@@ -83,7 +87,7 @@ impl std::fmt::Display for Case {
 }
 
 impl Case {
-    /// What was printed.
+    /// Parses a case as it was printed.
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split(',');
         let mut next = || parts.next();
@@ -94,11 +98,11 @@ impl Case {
         Some(Self { fault: Fault { at, errno, partly, again }, setting })
     }
 
-    /// Tries it; the call that failed, if it was reached.
+    /// Runs the case. Returns the call that failed, if it was reached.
     fn run(self, seed: u64) -> Option<Call> {
         let Fault { at, errno, .. } = self.fault;
         let mut run = Run::new(seed ^ at << 20 ^ (errno as u64) << 8, self.setting);
-        // How much is done behind the failure, and whether the power goes then.
+        // Number of steps after the failure, and whether the power is cut then.
         let mut left = match run.random.below(4) {
             0 => u64::MAX,
             _ => run.random.below(9),
@@ -127,7 +131,7 @@ impl Case {
     }
 }
 
-/// The calls of the workload when nothing fails.
+/// Returns the calls of the workload when nothing fails.
 fn trace(seed: u64, setting: Setting) -> Vec<Call> {
     let mut run = Run::new(seed, setting);
     run.faults.begin_trace();
@@ -139,11 +143,11 @@ fn trace(seed: u64, setting: Setting) -> Vec<Call> {
     calls.into_iter().map(|(call, _)| call).collect()
 }
 
-/// All cases, those that matter most first.
+/// Returns all cases, the most important ones first.
 fn cases(seed: u64, setting: Setting, full: bool) -> Vec<Case> {
     let calls = trace(seed, setting);
     let mut cases = Vec::new();
-    // A few more than there are: then the workload runs clean.
+    // A few numbers more than there are calls: with these the workload runs without a fault.
     for at in 0..calls.len() as u64 + 3 {
         let errors = calls.get(at as usize).map_or(&[(EIO, false)][..], |&call| errors(call));
         for (place, &(errno, partly)) in errors.iter().enumerate() {
@@ -158,10 +162,10 @@ fn cases(seed: u64, setting: Setting, full: bool) -> Vec<Case> {
     cases
 }
 
-/// No case takes this long unless it hangs.
+/// Time limit of one case: a case that takes longer hangs.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Tries all cases on two threads, and says how many there were.
+/// Runs all cases on two threads, and prints their number.
 fn try_all(name: &str, seed: u64, cases: Vec<Case>) {
     let cases = match std::env::var("PONGO_FAULT") {
         Ok(case) => vec![Case::parse(&case).expect("PONGO_FAULT is a case as it was printed")],
@@ -207,13 +211,14 @@ fn try_all(name: &str, seed: u64, cases: Vec<Case>) {
     assert!(failed.is_empty(), "the first of {}: {}", failed.len(), failed[0]);
 }
 
-/// One in so many cases, with all of them from the larger size on.
+/// Returns one in `one_in` cases, or all cases if the size is above 1.
 fn some(cases: Vec<Case>, one_in: usize) -> Vec<Case> {
     let one_in = if size() > 1 { 1 } else { one_in };
     cases.into_iter().step_by(one_in).collect()
 }
 
-/// Every call, with every error; behind the first error of each, in one of the other modes.
+/// Every call fails once with every error, and with the first error of each call also in one of the
+/// other modes.
 #[test]
 fn whatever_call_fails() {
     let seed = seed("whatever_call_fails", 1);

@@ -1,4 +1,4 @@
-//! What the other tests found, each by itself.
+//! Regression tests: one test for each defect that the other tests found.
 
 use std::io::ErrorKind;
 
@@ -24,7 +24,7 @@ fn commit(store: &Store, world: &mut World, change: Change) {
     *world = transaction.after;
 }
 
-/// A store that was closed in order.
+/// Creates a store and closes it cleanly.
 fn closed() -> (Disk, World) {
     let (disk, mut world) = (Disk::new(), World::default());
     let store = options().open_on(disk.process().storage()).unwrap();
@@ -34,14 +34,16 @@ fn closed() -> (Disk, World) {
     (disk, world)
 }
 
-/// Plans for the first call of a function on files with this in their names, as a trace of the same work has it.
+/// Returns a fault for the first call of a function on a file whose path contains `name`, according
+/// to a trace of the same work.
 fn fail_first(call: Call, name: &str, trace: &[(Call, String)]) -> Fault {
     let at = trace.iter().position(|(other, path)| *other == call && path.contains(name));
     Fault { at: at.expect("it is called") as u64, errno: EIO, partly: false, again: Again::Never }
 }
 
-/// The index of a store that was closed in order is gone, and is made anew by an open that writes nothing: the next one
-/// found it without a checksum, and no row by its key. (`whatever_call_fails`, seed 1, case `88,12,false,File,false`.)
+/// The index of a cleanly closed store is missing and is rebuilt by an open that writes nothing.
+/// The next open found the index without a checksum, and no row by its key. (`whatever_call_fails`,
+/// seed 1, case `88,12,false,File,false`.)
 #[test]
 fn an_index_that_was_made_anew_by_a_reader_has_its_checksum() {
     let (disk, world) = closed();
@@ -57,7 +59,8 @@ fn an_index_that_was_made_anew_by_a_reader_has_its_checksum() {
     }
 }
 
-/// The folder of an index was never synced into the one above it: a power cut behind a clean close took the index.
+/// The folder of an index was never synced into its parent folder: a power cut after a clean close
+/// deleted the index.
 #[test]
 fn the_folder_of_an_index_survives_a_power_cut() {
     for seed in 0..8 {
@@ -69,8 +72,9 @@ fn the_folder_of_an_index_survives_a_power_cut() {
     }
 }
 
-/// The sync of an index found the disk full when the store was closed: the drop behind it closed once more, found nothing
-/// left to sync, and called the store closed in order. (Case `2121,28,false,Never,Alone`.)
+/// The sync of an index failed with a full disk when the store was closed. The drop after it closed
+/// the store once more, found nothing left to sync, and marked the store as closed cleanly. (Case
+/// `2121,28,false,Never,Alone`.)
 #[test]
 fn a_failed_sync_of_an_index_is_no_clean_close() {
     let work = |faults: &Faults, disk: &Disk| {
@@ -103,7 +107,8 @@ fn a_failed_sync_of_an_index_is_no_clean_close() {
     }
 }
 
-/// The sync of a new table's schema failed, and the store went on. (Case `83,5,false,Never,false`.)
+/// The sync of a new table's schema failed, and the store accepted further writes. (Case
+/// `83,5,false,Never,false`.)
 #[test]
 fn a_failed_sync_of_a_schema_poisons() {
     let work = |faults: &Faults, disk: &Disk| {
@@ -125,8 +130,8 @@ fn a_failed_sync_of_a_schema_poisons() {
     look(&store, &World::default()).is_right();
 }
 
-/// A store that lost its `super` file, and whose tables could not be listed, was taken for one that was never made: its
-/// journal was removed.
+/// A store without its `super` file whose tables could not be listed was treated as a new store:
+/// its journal was removed.
 #[test]
 fn tables_that_cannot_be_listed_are_not_taken_for_none() {
     let (disk, _) = closed();
@@ -143,7 +148,7 @@ fn tables_that_cannot_be_listed_are_not_taken_for_none() {
     assert_eq!(disk.inner().open("super").expect_err("it is gone").kind(), ErrorKind::NotFound);
 }
 
-/// A length that could not be had counted as none.
+/// A file length that could not be read was counted as zero.
 #[test]
 fn stats_are_right_or_an_error() {
     let (disk, _) = closed();
@@ -163,11 +168,12 @@ fn stats_are_right_or_an_error() {
     assert_eq!(store.stats().unwrap().bytes.total(), right);
 }
 
-/// A marks file was made, could not be mapped, and was never told of: another process went on with it, and this one did not
-/// find rows by their key that the other had replaced. (Case `458,12,false,All,Alone`.)
+/// A marks file was created, could not be mapped, and was not recorded. Another process continued
+/// to use it, and this process did not find rows by their key that the other had replaced. (Case
+/// `458,12,false,All,Alone`.)
 #[test]
 fn marks_that_another_process_goes_on_with_are_seen() {
-    // The marks of seats are made by the first commit that replaces one.
+    // The marks of seats are created by the first commit that replaces a seat.
     let first = |faults: &Faults, disk: &Disk, world: &mut World| {
         let store = options().open_on(faults.storage(&disk.process())).unwrap();
         commit(&store, world, Change::PutSeat { seat: (1, 1), who: 3 });
@@ -200,8 +206,8 @@ fn marks_that_another_process_goes_on_with_are_seen() {
     look(&store, &world).is_right();
 }
 
-/// Each call that `verify` makes fails in turn, and nothing is damaged: what could not be read is told apart
-/// from damage, with the advice to try again and not to restore a copy.
+/// Each call that `verify` makes fails in turn, and nothing is damaged. Data that could not be read
+/// is reported separately from damage, with the advice to verify again and not to restore a copy.
 #[test]
 fn verify_tells_errors_of_the_system_from_damage() {
     let work = |faults: &Faults, fault: Option<Fault>| {
@@ -241,8 +247,8 @@ fn verify_tells_errors_of_the_system_from_damage() {
     assert!(unread > 5, "{unread} of {tried} reports, {calls} calls");
 }
 
-/// Rows of a transaction that holds too much in memory cannot be written: the call that was refused changed nothing, and can be
-/// made again.
+/// Rows of a transaction that exceeds its memory limit cannot be written. The refused call changed
+/// nothing and can be repeated.
 #[test]
 fn a_row_that_could_not_be_spilled_is_not_changed() {
     let disk = Disk::new();
@@ -265,7 +271,8 @@ fn a_row_that_could_not_be_spilled_is_not_changed() {
     assert_eq!(points.len().unwrap(), put);
     disk.plan(0, |_| Plan::Nothing);
     points.insert(&Point { id: put, left: 1000 }).unwrap();
-    // What was written can be changed again: once, whatever was refused.
+    // Rows that were written can be changed again, each once, regardless of the calls that were
+    // refused.
     disk.plan(0, |_| Plan::FailOn(Kind::Write, "tables", ErrorKind::StorageFull));
     let mut changed = 0;
     while points.update(&changed, |point| point.left -= 1).is_ok() {

@@ -1,4 +1,5 @@
-//! One store while a call of it fails: what it may answer, and which states it may be in.
+//! One store while a call of it fails: the answers that it may give, and the states that it may be
+//! in.
 
 use std::sync::Arc;
 
@@ -10,28 +11,28 @@ use pongo_torture::{Change, Failure, Look, Transaction, World, look, look_at, op
 use crate::Setting;
 use crate::work::Step;
 
-/// See the module.
+/// A store, the faults of its storage, and the states that are allowed.
 pub(crate) struct Run {
     disk: Disk,
     pub(crate) faults: Faults,
     process: Arc<Process>,
     store: Option<Store>,
     held: Option<(Snapshot, World)>,
-    /// Another process that has the store open all the time, if there is one.
+    /// Another process that has the store open all the time, if the setting has one.
     company: Option<Store>,
     setting: Setting,
-    /// What was acknowledged: what this process, and every other one, must see.
+    /// The acknowledged state, which this and every other process must see.
     world: World,
-    /// A commit whose outcome is not known.
+    /// The state after a commit whose outcome is unknown.
     unknown: Option<World>,
-    /// Acknowledged states before, of which a power cut may leave any.
+    /// Earlier acknowledged states, any of which a power cut may leave.
     older: Vec<World>,
-    /// Whether the power was cut since a process looked.
+    /// Whether the power was cut since a process last read the store.
     cut: bool,
     pub(crate) random: Random,
 }
 
-/// What an error may say.
+/// Text in an error of a poisoned store.
 const POISONED: &str = "is poisoned";
 
 impl Run {
@@ -54,7 +55,9 @@ impl Run {
         }
     }
 
-    /// The thread that keeps ordered indexes would make calls when it pleases: without it the same work has the same calls.
+    /// Returns the options of the store. In all settings but `Keeper` they leave no work to the
+    /// thread that maintains ordered indexes: it makes calls at unpredictable times, and without it
+    /// the same work makes the same calls.
     fn options(&self) -> Options {
         if self.setting == Setting::Keeper {
             options()
@@ -63,7 +66,7 @@ impl Run {
         }
     }
 
-    /// Does something of which nothing fails.
+    /// Runs `something` without faults.
     fn quietly<T>(&self, something: impl FnOnce() -> T) -> T {
         self.faults.pause(true);
         let done = something();
@@ -71,7 +74,7 @@ impl Run {
         done
     }
 
-    /// An error is one of a call that failed, and says of which file.
+    /// Checks that an error results from a call that failed, and that it names the file.
     #[track_caller]
     fn is_explained(&self, text: &str, failures: usize) {
         let failed = self.faults.failed(failures);
@@ -86,7 +89,7 @@ impl Run {
         assert!(!full || text.contains("free some space"), "does not say what to do: {text}");
     }
 
-    /// Does a step.
+    /// Performs a step.
     pub(crate) fn step(&mut self, step: &Step) {
         let failures = self.faults.failures();
         match step {
@@ -118,7 +121,7 @@ impl Run {
         }
     }
 
-    /// Answers must be right; errors must be those of calls that failed.
+    /// Checks that all answers are correct, and that all errors result from calls that failed.
     #[track_caller]
     fn judge(&self, look: Look, failures: usize) {
         look.is_honest();
@@ -179,7 +182,7 @@ impl Run {
         }
     }
 
-    /// Whether the store goes on, as it must after such a failure.
+    /// Checks that the store continues or is poisoned, as required after such a failure.
     fn refused(&self, failure: &Failure, failures: usize) {
         let store = self.store.as_ref().expect("it refused");
         let begun = self.quietly(|| store.begin_write().map(drop));
@@ -208,7 +211,7 @@ impl Run {
             Ok(store) => self.opened(store),
             Err(error) => {
                 self.is_explained(&error.to_string(), failures);
-                // Everything is as it was: another process opens it.
+                // The failed open left everything as it was: another process can open the store.
                 self.faults.pause(true);
                 match self.options().open_on(self.disk.process().storage()) {
                     Ok(other) => self.found(&other),
@@ -232,7 +235,8 @@ impl Run {
         self.store = Some(store);
     }
 
-    /// A process that was alone opened the store: it is in one of the states it may be in, and that is on the disk now.
+    /// Checks a store that a process opened alone: it is in one of the allowed states, which is
+    /// durable from now on.
     #[track_caller]
     fn found(&mut self, store: &Store) {
         let seq = store.begin_read().unwrap().seq().0;
@@ -282,7 +286,8 @@ impl Run {
         self.cut = true;
     }
 
-    /// After the first failure: everything that was acknowledged is there, here and elsewhere, and nothing else.
+    /// Checks after the first failure that this and every other process see all that was
+    /// acknowledged and nothing else.
     pub(crate) fn aftermath(&self) {
         self.quietly(|| {
             if let Some(store) = &self.store {
@@ -299,12 +304,12 @@ impl Run {
         });
     }
 
-    /// The store is left, the fault is gone, and a new process goes on.
+    /// Leaves the store, removes the fault, and checks that a new process can continue.
     pub(crate) fn end(mut self, cut: bool) {
         if cut {
             self.cut();
         } else {
-            // Drops what is open while calls fail.
+            // Drops the open store while calls fail.
             self.leave();
         }
         self.faults.clear();

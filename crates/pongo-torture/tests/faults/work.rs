@@ -1,4 +1,4 @@
-//! What is done to a store while a call of it fails.
+//! The steps performed on a store while a call of it fails.
 
 use pongo::prelude::*;
 use pongo_torture::Change;
@@ -6,31 +6,31 @@ use pongo_torture::Change;
 /// One step.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    /// The store is opened, and made if it is new.
+    /// Opens the store, and creates it if it does not exist.
     Open,
-    /// A transaction.
+    /// Performs a transaction.
     Commit(Durability, Vec<Change>),
-    /// Everything that can be seen is looked at.
+    /// Reads everything and compares it.
     Look,
-    /// A snapshot is taken, and kept.
+    /// Takes a snapshot and keeps it.
     Hold,
-    /// The snapshot that was kept is looked at.
+    /// Reads and compares the kept snapshot.
     LookHeld,
-    /// [`Store::stats`].
+    /// Calls [`Store::stats`].
     Stats,
-    /// [`Store::settle`].
+    /// Calls [`Store::settle`].
     Settle,
-    /// [`Store::verify`].
+    /// Calls [`Store::verify`].
     Verify,
-    /// [`Store::rebuild_indexes`].
+    /// Calls [`Store::rebuild_indexes`].
     Rebuild,
-    /// Another process, of which nothing fails, writes: this one takes over afterwards.
+    /// Another process, whose calls do not fail, writes; this process takes over afterwards.
     Other(Vec<Change>),
-    /// [`Store::close`].
+    /// Calls [`Store::close`].
     Close,
-    /// The process is killed.
+    /// Kills the process.
     Kill,
-    /// The power goes.
+    /// Cuts the power.
     Cut,
 }
 
@@ -42,7 +42,7 @@ fn relaxed(changes: impl Into<Vec<Change>>) -> Step {
     Step::Commit(Durability::Relaxed, changes.into())
 }
 
-/// A change that makes every commit count.
+/// Returns a change with a different value in each commit, so that every commit changes something.
 fn mark(visits: u32) -> Change {
     Change::PutStop { id: 1_000_000, visits }
 }
@@ -55,7 +55,8 @@ fn note(key: &[u8], group: u32) -> Change {
     Change::PutNote { key: key.to_vec(), group }
 }
 
-/// Everything once: each kind of commit, reading, closing, taking over, recovering.
+/// Returns a workload that does everything once: each kind of commit, reads, close, takeover,
+/// recovery.
 pub(crate) fn work() -> Vec<Step> {
     let long_key = vec![b'k'; 700];
     vec![
@@ -79,7 +80,7 @@ pub(crate) fn work() -> Vec<Step> {
         ]),
         relaxed([mark(4), note(&long_key, 3), note(b"a", 2), seat(2, 3, 5)]),
         Step::Look,
-        // More than a chunk, and all dead soon.
+        // More rows than a chunk holds; all are deleted soon.
         relaxed([mark(5), Change::LoadStops { from: 5000, rows: 2080, visits: 0 }]),
         sync([mark(6), Change::DeleteStops { from: 5000, keys: 2080 }, Change::DeleteNote { key: long_key }]),
         Step::Stats,

@@ -1,8 +1,12 @@
-//! A process that looks at snapshots until it is killed, and keeps some of them.
+//! A process that reads snapshots until it is killed, and keeps some of them.
 //!
-//! It says `reading`, then for each snapshot `saw S D`: its `Seq` and the digest of the world it shows; to a line on stdin
-//! `now S`: the `Seq` of a snapshot that was begun behind it; `kept N` now and then: so many times a snapshot was looked at again
-//! and had not changed; `failed WHAT` and `wrong WHAT`.
+//! It prints these lines:
+//!
+//! - `reading`
+//! - `saw S D`: `Seq` of a snapshot and digest of the world that it shows
+//! - `now S`: answer to a line on stdin, with the `Seq` of a snapshot that was taken after it
+//! - `kept N`: kept snapshots were read again N times and had not changed
+//! - `failed WHAT` and `wrong WHAT`
 
 use std::collections::VecDeque;
 use std::io::BufRead;
@@ -19,7 +23,7 @@ use crate::live::history::digest;
 use crate::live::process::say;
 use crate::live::writer::{looked, open, shown};
 
-/// What a reader is told.
+/// Parameters of a reader.
 pub(crate) struct Orders {
     pub(crate) seed: u64,
     pub(crate) ordered: bool,
@@ -32,7 +36,7 @@ impl Orders {
         format!("read {seed} {ordered} {path}")
     }
 
-    /// From the words behind `read`.
+    /// Parses the words after `read`.
     pub(crate) fn read(words: &str) -> Outcome<Self> {
         let mut words = words.splitn(3, ' ');
         let mut word = || words.next().ok_or("a word is missing");
@@ -40,7 +44,7 @@ impl Orders {
     }
 }
 
-/// How many snapshots are kept.
+/// Number of snapshots that are kept.
 const KEPT: usize = 3;
 
 fn read(orders: &Orders, asked: &AtomicU64) -> Outcome {
@@ -93,7 +97,7 @@ fn read(orders: &Orders, asked: &AtomicU64) -> Outcome {
     }
 }
 
-/// The life.
+/// Runs a reader until the process is killed.
 pub(crate) fn live(orders: &Orders) -> Outcome {
     let asked = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&asked);

@@ -1,4 +1,4 @@
-//! What happens in a store's folder, as inotify tells it: calls only, not what is stored into maps.
+//! Events in a store's folder, as inotify reports them: system calls only, not stores through maps.
 
 use std::collections::HashMap;
 use std::mem::MaybeUninit;
@@ -10,14 +10,14 @@ use rustix::io::Errno;
 
 use super::Outcome;
 
-/// What a process is about, by the file it touched last.
+/// The activity of a process, according to the file that it touched last.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Doing {
-    /// A commit's entry was written, and is synced perhaps.
+    /// A commit's entry was written, and possibly synced.
     Entry,
-    /// A new journal segment, or an old one that becomes a spare.
+    /// A journal segment is created, or an old one becomes a spare.
     Roll,
-    /// Sums, or a slot of `super`.
+    /// Checksums, or a slot of `super`.
     Checkpoint,
     /// A new chunk of rows or of the heap.
     Chunk,
@@ -27,19 +27,20 @@ pub(crate) enum Doing {
     Marks,
     /// Files of hash indexes.
     Hash,
-    /// A table is made.
+    /// A table is created.
     Table,
     /// Minima and maxima.
     Zones,
     /// The ordered indexes are written.
     Merge,
-    /// The ordered indexes are written anew.
+    /// The ordered indexes are compacted: all of them are rewritten.
     Compaction,
-    /// `control` is made, at the begin of a recovery.
+    /// `control` is created, at the start of a recovery.
     Control,
 }
 
-/// What a file of this name, relative to the store's folder, is for. `named`: a name came or went.
+/// Returns the activity that a file with this name, relative to the store's folder, indicates.
+/// `named`: the name appeared or disappeared.
 fn doing(name: &str, named: bool) -> Option<Doing> {
     let part = name.split('/').next()?;
     Some(match part {
@@ -61,7 +62,7 @@ fn doing(name: &str, named: bool) -> Option<Doing> {
     })
 }
 
-/// Watches a folder and all below it.
+/// Watches a folder and all folders below it.
 pub(crate) struct Files {
     pub(crate) inotify: OwnedFd,
     root: PathBuf,
@@ -76,7 +77,7 @@ impl Files {
         Ok(files)
     }
 
-    /// A folder that is gone again before it is watched is not missed.
+    /// Watches a folder. A folder that was removed before it could be watched is ignored.
     fn add(&mut self, folder: &Path) -> Outcome {
         let named = WatchFlags::CREATE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO | WatchFlags::DELETE;
         let Ok(watch) = inotify::add_watch(&self.inotify, folder, named | WatchFlags::MODIFY) else {
@@ -92,7 +93,7 @@ impl Files {
         Ok(())
     }
 
-    /// What has happened since the last time, in its order.
+    /// Returns the events since the last call, in their order.
     pub(crate) fn happened(&mut self) -> Outcome<Vec<Doing>> {
         let mut events = Vec::new();
         let mut buffer = [MaybeUninit::uninit(); 16384];

@@ -1,5 +1,6 @@
-//! What a commit does follows from what is there and from its writer's seed: whoever hears what was begun by whom can say
-//! what a store at some `Seq` must hold. No two writers do the same, so that what was left of a lost commit shows.
+//! A commit's changes follow from the state before it and from its writer's seed. A process that
+//! knows which writer started which commit can therefore compute the content of a store at every
+//! `Seq`. No two writers make the same changes, so that remains of a lost commit are detected.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -10,20 +11,20 @@ use pongo_torture::{Mix, Note, Seat, Stop, Transaction, World};
 
 use super::Outcome;
 
-/// Some rows more, now and then, so that chunks fill.
+/// An occasional transaction with more rows, so that chunks fill.
 const MEDIUM: Mix = Mix { stops: 300, changes: 6, load: 200, relaxed: 3 };
-/// So many that they are cited by the journal, not held by it.
+/// Transactions with enough rows that the journal refers to them instead of containing them.
 const LARGE: Mix = Mix { stops: 400, changes: 3, load: 1200, relaxed: 3 };
 
-/// Writers whose seeds are multiples of this load much, so that chunks fill soon.
+/// Writers whose seeds are multiples of this insert many rows, so that chunks fill soon.
 const LOADS: u64 = 8;
 
-/// A seed for a writer that does so, or does not.
+/// Returns a seed for a writer that inserts many rows, or for one that does not.
 pub(crate) fn seed(random: u64, loads: bool) -> u64 {
     random / LOADS * LOADS + u64::from(!loads)
 }
 
-/// The commit of a writer that follows on a world.
+/// Returns the commit that a writer makes after this world.
 pub(crate) fn next(seed: u64, before: &World) -> Transaction {
     let mut random = Random(seed ^ before.seq.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mix = match random.below(if seed.is_multiple_of(LOADS) { 4 } else { 48 }) {
@@ -34,7 +35,7 @@ pub(crate) fn next(seed: u64, before: &World) -> Transaction {
     Transaction::make_up(before, &mut random, mix)
 }
 
-/// The world that a snapshot shows, from its rows alone.
+/// Returns the world that a snapshot shows, read from its rows alone.
 pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
     let mut world = World { seq: snapshot.seq().0, ..World::default() };
     let twice = |what: String| Err(format!("{what} is there twice").into());
@@ -66,28 +67,30 @@ pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
     Ok(world)
 }
 
-/// The version that counts up from here in the next commit: it is not in the store, so it follows from the `Seq`.
+/// Returns the version from which the next commit counts up. It is not stored, so it follows from
+/// the `Seq`.
 fn version(seq: u64) -> u64 {
     seq << 16
 }
 
-/// Two worlds with the same digest are the same.
+/// Returns a digest of a world. Two worlds with the same digest are the same.
 pub(crate) fn digest(world: &World) -> u64 {
     let mut hasher = DefaultHasher::new();
     (world.seq, &world.stops, &world.seats, &world.notes).hash(&mut hasher);
     hasher.finish()
 }
 
-/// A world after a commit, as the next one finds it.
+/// Returns a world after a commit, in the form that the next commit starts from.
 pub(crate) fn settled(mut world: World) -> World {
     world.version = version(world.seq);
     world
 }
 
-/// What a store held behind each commit, as far as its writers said what they began.
+/// The content of a store after each commit, as far as its writers reported the commits that they
+/// started.
 pub(crate) struct History {
     digests: Vec<u64>,
-    /// The newest worlds: what is begun follows on one of them.
+    /// The newest worlds: the next commit follows one of them.
     worlds: BTreeMap<u64, World>,
 }
 
@@ -97,12 +100,13 @@ impl History {
         Self { digests: vec![digest(&world)], worlds: BTreeMap::from([(0, world)]) }
     }
 
-    /// The newest commit that was begun.
+    /// Returns the `Seq` of the newest commit that was started.
     pub(crate) fn begun(&self) -> u64 {
         self.digests.len() as u64 - 1
     }
 
-    /// A writer began a commit: whatever was begun with this number or a later one before is not there.
+    /// Records that a writer started a commit. Commits with this number or a higher one that were
+    /// started before are not in the store.
     pub(crate) fn begin(&mut self, seq: u64, seed: u64) -> Outcome {
         let before = seq.checked_sub(1).and_then(|before| self.worlds.get(&before));
         let world =
@@ -114,19 +118,20 @@ impl History {
         Ok(())
     }
 
-    /// Nothing before this commit will be followed on by another one.
+    /// Records that no commit will follow one that is older than this.
     pub(crate) fn settle(&mut self, seq: u64) {
         self.worlds = self.worlds.split_off(&seq);
     }
 
     #[allow(dead_code, reason = "kills lose nothing")]
-    /// A store was found at this `Seq` alone: what was begun behind it is not there.
+    /// Records that a store was found at this `Seq` by a process that had it open alone: commits
+    /// that were started after it are not in the store.
     pub(crate) fn lose_behind(&mut self, seq: u64) {
         self.digests.truncate(seq as usize + 1);
         self.worlds.split_off(&(seq + 1));
     }
 
-    /// The digest of a store at this `Seq`, if one can be there.
+    /// Returns the digest of a store at this `Seq`, if a store can be at it.
     pub(crate) fn digest(&self, seq: u64) -> Option<u64> {
         self.digests.get(seq as usize).copied()
     }

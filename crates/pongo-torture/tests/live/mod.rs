@@ -1,12 +1,13 @@
-//! Real processes on real files that are stopped at any moment: what power cuts and kills share.
+//! Real processes on real files that are stopped at any moment: shared parts of the power cut and
+//! kill tests.
 //!
-//! | file | what it owns |
+//! | file | purpose |
 //! | --- | --- |
-//! | `history` | what a commit does and what a store holds after it: follows from what was there, and a seed |
-//! | `writer` | the life of a process that writes until it is stopped |
-//! | `process` | starting it, hearing it |
-//! | `files` | what happens in the store's folder, as the kernel tells it |
-//! | `moment` | when a writer is stopped, and what it was doing |
+//! | `history` | the changes of a commit and the content of a store after it, from a seed |
+//! | `writer` | a process that writes until it is stopped |
+//! | `process` | starting a process and reading its output |
+//! | `files` | events in the store's folder, as the kernel reports them |
+//! | `moment` | the moments at which a writer is stopped, and what it was doing |
 
 pub(crate) mod files;
 pub(crate) mod history;

@@ -1,4 +1,4 @@
-//! When a writer is stopped, and what it was doing.
+//! The moments at which a writer is stopped, and what it was doing then.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,16 +12,16 @@ use super::files::{Doing, Files};
 use super::history;
 use super::process::Process;
 
-/// What a moment comes after.
+/// The event that a moment follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum After {
-    /// The writer said a word.
+    /// The writer printed a line that starts with this word.
     Word(&'static str),
-    /// Something happened in the folder, once the store was open.
+    /// An event in the folder after the store was opened.
     Doing(Doing),
 }
 
-/// So many microseconds after something happened for the nth time.
+/// The moment `delay` microseconds after an event happened for the `nth` time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) after: After,
@@ -29,9 +29,10 @@ pub(crate) struct Moment {
     pub(crate) delay: u64,
 }
 
-/// If what it is to come after does not happen, a writer is stopped so long after it opened the store.
+/// If the event of its moment does not happen, a writer is stopped this long after it opened the
+/// store.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// No step takes so long, however busy the machine is.
+/// Limit for a step; no step takes this long even on a busy machine.
 const HANGS: Duration = Duration::from_secs(60);
 
 impl Moment {
@@ -51,17 +52,17 @@ impl Moment {
             18 => (After::Doing(Doing::Compaction), 2, 2_000),
             _ => (After::Doing(Doing::Merge), 3, 2_000),
         };
-        // Many of them right behind it.
+        // A third of the moments follow the event closely.
         let longest = if random.one_in(3) { longest / 10 } else { longest };
         Self { after, nth: 1 + random.below(most), delay: random.below(longest) }
     }
 
-    /// A seed for a writer to whom it comes soon.
+    /// Returns a seed for a writer that reaches the moment soon.
     pub(crate) fn seed(&self, random: u64) -> u64 {
         history::seed(random, self.after == After::Doing(Doing::Chunk))
     }
 
-    /// What the writer is to do often, so that the moment comes.
+    /// Returns the step that the writer must perform often, so that the moment occurs.
     pub(crate) fn focus(&self) -> &'static str {
         match self.after {
             After::Word("settling") | After::Doing(Doing::Compaction | Doing::Merge) => "settle",
@@ -73,15 +74,15 @@ impl Moment {
     }
 }
 
-/// Whether a writer says nothing good any more.
+/// Returns whether a line reports that the writer failed or ended.
 fn is_an_end(line: &str) -> bool {
     ["failed", "wrong", "ended"].iter().any(|word| line.starts_with(word))
 }
 
-/// What a writer had said and done when it was stopped.
+/// The last output and the last events of a writer when it was stopped.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Progress {
-    /// The first word of what it said last.
+    /// First word of its last line.
     word: String,
     doing: Option<Doing>,
     opened: Option<Instant>,
@@ -90,7 +91,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// It said something.
+    /// Records a line of output.
     fn said(&mut self, moment: Moment, line: &str) {
         let word = line.split(' ').next().unwrap_or_default();
         word.clone_into(&mut self.word);
@@ -117,17 +118,17 @@ impl Progress {
         }
     }
 
-    /// When it is to be stopped, as far as is known.
+    /// Returns the time at which the writer must be stopped, as far as it is known.
     fn end(&self, begun: Instant) -> Instant {
         self.at.or(self.opened.map(|opened| opened + PATIENCE)).unwrap_or(begun + HANGS)
     }
 
-    /// Whether the moment came.
+    /// Returns whether the moment occurred.
     fn came(&self) -> bool {
         self.at.is_some()
     }
 
-    /// What it was doing, in words.
+    /// Returns the name of the step that the writer was performing.
     fn phase(&self) -> String {
         let word = match self.word.as_str() {
             "" => "starting",
@@ -144,8 +145,8 @@ impl Progress {
     }
 }
 
-/// Waits until the first of the processes, which write to the store, is at a moment. What all of them say is heard; what the
-/// first says counts.
+/// Waits until the first of the processes, which write to the store, reaches the moment. The output
+/// of all processes is read; only that of the first counts.
 pub(crate) fn wait(moment: Moment, processes: &mut [&mut Process], files: &mut Files) -> Outcome<Progress> {
     let begun = Instant::now();
     let mut progress = Progress::default();
@@ -164,7 +165,7 @@ pub(crate) fn wait(moment: Moment, processes: &mut [&mut Process], files: &mut F
             process.hear()?;
         }
         let first = &processes[0];
-        // Files first: what is said comes after what was done.
+        // Files first, because a process prints a line after the action.
         for doing in files.happened()? {
             progress.happened(moment, doing);
         }
@@ -189,7 +190,7 @@ pub(crate) fn wait(moment: Moment, processes: &mut [&mut Process], files: &mut F
     }
 }
 
-/// Waits until a process says a line that begins with this word, and gives it.
+/// Waits until a process prints a line that starts with this word, and returns the line.
 pub(crate) fn answer(word: &str, process: &mut Process) -> Outcome<String> {
     let begun = Instant::now();
     let mut heard = 0;
@@ -208,12 +209,12 @@ pub(crate) fn answer(word: &str, process: &mut Process) -> Outcome<String> {
     }
 }
 
-/// After it was stopped: what it did and said at last.
+/// Records the last events and the last line of a process after it was stopped.
 pub(crate) fn last(moment: Moment, progress: &mut Progress, process: &Process, files: &mut Files) -> Outcome {
     for doing in files.happened()? {
         progress.happened(moment, doing);
     }
-    // Said after what was done: a word that was counted before does not hide it.
+    // A line is printed after its action; a word that was counted before must not hide the event.
     if let Some(line) = process.lines.iter().rfind(|line| !is_an_end(line)) {
         let word = line.split(' ').next().unwrap_or_default();
         if word != progress.word {
@@ -223,12 +224,12 @@ pub(crate) fn last(moment: Moment, progress: &mut Progress, process: &Process, f
     Ok(())
 }
 
-/// How many were stopped when.
+/// Number of writers that were stopped, by step.
 #[derive(Default)]
 pub(crate) struct Stops {
-    /// By what they were doing.
+    /// By the step that they were performing.
     doing: Counts,
-    /// By what their moment came after, if it came.
+    /// By the event of their moment, if the moment occurred.
     after: Counts,
 }
 
@@ -244,7 +245,7 @@ impl Stops {
         }
     }
 
-    /// Panics unless some met each of the steps that matter.
+    /// Panics unless each of the steps that matter was interrupted at least once.
     #[track_caller]
     pub(crate) fn are_many(&self) {
         for part in [
@@ -277,7 +278,7 @@ impl Counts {
         *self.0.entry(phase).or_default() += 1;
     }
 
-    /// All whose names have this in them.
+    /// Returns the sum of the counts whose names contain `part`.
     fn with(&self, part: &str) -> u64 {
         self.0.iter().filter(|(name, _)| name.contains(part)).map(|(_, count)| count).sum()
     }

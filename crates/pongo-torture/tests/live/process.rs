@@ -1,4 +1,4 @@
-//! Processes that say what they do, a line each; what the test harness prints beside is passed over.
+//! Processes that print lines about their progress. Other output of the test harness is ignored.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -8,24 +8,25 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::Outcome;
 
-/// Says a line to the parent, at once. A parent that is gone is no reason to fail.
+/// Prints a line for the parent and flushes it. If the parent no longer exists, this is not an
+/// error.
 pub(crate) fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(format!("\n@ {line}\n").as_bytes());
     let _ = out.flush();
 }
 
-/// A process that was started. Killed when dropped.
+/// A process that was started. Dropping it kills the process.
 pub(crate) struct Process {
     child: Child,
     #[allow(dead_code, reason = "not every test tells it something")]
     pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
-    /// A line that has not ended.
+    /// An incomplete line.
     begun: Vec<u8>,
-    /// What it said and nobody has heard.
+    /// Complete lines that were not processed yet.
     pub(crate) lines: VecDeque<String>,
-    /// It says nothing more.
+    /// Whether its output has ended.
     pub(crate) silent: bool,
 }
 
@@ -38,7 +39,7 @@ impl Process {
         Ok(Self { child, stdin, stdout, begun: Vec::new(), lines: VecDeque::new(), silent: false })
     }
 
-    /// Takes up what it has said by now. A line that was cut off by a kill was not said.
+    /// Reads all output that is available. A line that a kill cut off is ignored.
     pub(crate) fn hear(&mut self) -> Outcome {
         let mut buffer = [0; 8192];
         while !self.silent {
@@ -58,7 +59,7 @@ impl Process {
         Ok(())
     }
 
-    /// Kills it with SIGKILL, and hears its last words.
+    /// Kills the process with SIGKILL, and reads its last output.
     pub(crate) fn kill(&mut self) -> Outcome<ExitStatus> {
         self.child.kill()?;
         let status = self.child.wait()?;

@@ -1,10 +1,18 @@
-//! The life of a process that writes to a store until it is stopped.
+//! A process that writes to a store until it is stopped.
 //!
-//! It says, a line each: `opening`; `base S D`: there is a store at `Seq` S, with a world of digest D; `looked`; `begin S T`,
-//! at nanosecond T; `acknowledged S sync` or `relaxed`; `settling`; `settled OPEN PAIRS ASIDE`: whether it has the blocks of
-//! the ordered indexes open, with so many pairs, and how often they were set aside; `rebuilding`, `rebuilt`, `verifying`,
-//! `verified`, `closing`, `closed S`; `failed WHAT` if an error came in place of an answer, and `wrong WHAT` if what it found
-//! cannot be.
+//! It prints one line for each of these events:
+//!
+//! - `opening`
+//! - `base S D`: the store is open at `Seq` S, with a world of digest D
+//! - `looked`
+//! - `begin S T`: a commit starts at nanosecond T
+//! - `acknowledged S sync` or `acknowledged S relaxed`
+//! - `settling`
+//! - `settled OPEN PAIRS ASIDE`: whether the blocks of the ordered indexes are open, their number
+//!   of pairs, and how often they were quarantined
+//! - `rebuilding`, `rebuilt`, `verifying`, `verified`, `closing`, `closed S`
+//! - `failed WHAT`: an error occurred instead of an answer
+//! - `wrong WHAT`: the process found something that cannot be correct
 
 use std::path::Path;
 
@@ -17,13 +25,13 @@ use super::Outcome;
 use super::history;
 use super::process::say;
 
-/// What a writer is told.
+/// Parameters of a writer.
 pub(crate) struct Orders {
-    /// Of its commits, and of what it does beside.
+    /// Seed of its commits and of its other steps.
     pub(crate) seed: u64,
-    /// What it does often.
+    /// Step that it performs often.
     pub(crate) focus: String,
-    /// Whether it keeps ordered indexes.
+    /// Whether it maintains ordered indexes.
     pub(crate) ordered: bool,
     pub(crate) path: String,
 }
@@ -34,7 +42,7 @@ impl Orders {
         format!("write {seed} {focus} {ordered} {path}")
     }
 
-    /// From the words behind `write`.
+    /// Parses the words after `write`.
     pub(crate) fn read(words: &str) -> Outcome<Self> {
         let mut words = words.splitn(4, ' ');
         let mut word = || words.next().ok_or("a word is missing");
@@ -47,15 +55,19 @@ impl Orders {
     }
 }
 
-/// Opens a store as all processes of these tests do: the ordered indexes are worth a file, are merged in several slices and
-/// compacted behind each merge.
+/// Opens a store as all processes of these tests do: the ordered indexes are stored in a file,
+/// merged in several slices, and compacted after each merge.
 pub(crate) fn open(path: &Path, ordered: bool) -> Result<Store, pongo::OpenError> {
     let options = options().ordered_tuning(16, 4096, 200, 64).ordered_compact_from(0).ordered(ordered);
-    // SAFETY: the folder is the test's own; only PongoDB writes to it.
+    // SAFETY: the folder belongs to the test; only PongoDB writes to it.
     unsafe { options.open(path) }
 }
 
-/// Looks in every way; says what is wrong.
+/// Compares everything that a snapshot shows with a world, and prints differences.
+///
+/// # Errors
+///
+/// Returns the first read error.
 pub(crate) fn looked(snapshot: &Snapshot, world: &World) -> Outcome {
     let mut look = Look::default();
     look_at(snapshot, world, &mut look);
@@ -68,7 +80,7 @@ pub(crate) fn looked(snapshot: &Snapshot, world: &World) -> Outcome {
     }
 }
 
-/// What a snapshot shows, or says what cannot be.
+/// Returns the world that a snapshot shows, and prints content that cannot be correct.
 pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
     history::shown(snapshot).inspect_err(|error| {
         if error.downcast_ref::<pongo::ReadError>().is_none() {
@@ -80,12 +92,12 @@ pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
 struct Writer {
     orders: Orders,
     random: Random,
-    /// As far as this process knows.
+    /// The world, as far as this process knows it.
     world: World,
 }
 
 impl Writer {
-    /// The store, compared with itself; what must be in it the parent knows.
+    /// Opens the store and compares it with itself; only the parent knows what it must contain.
     fn open(&mut self) -> Outcome<Store> {
         say("opening");
         let store = open(Path::new(&self.orders.path), self.orders.ordered)?;
@@ -97,7 +109,7 @@ impl Writer {
         Ok(store)
     }
 
-    /// Others may have written between this process's last commit and this one.
+    /// Performs a transaction. Another process may have written since this process's last commit.
     fn commit(&mut self, store: &Store) -> Outcome {
         let relaxed = self.random.one_in(3);
         let tx = store.begin_write_with(if relaxed { Durability::Relaxed } else { Durability::Sync })?;
@@ -123,7 +135,7 @@ impl Writer {
         say("verifying");
         let report = store.verify(|_| ())?;
         if !report.is_sound() {
-            // Not `wrong`: on a disk that fails that is how it must be.
+            // Not `wrong`: on a failing disk this is the correct result.
             return Err(format!("not sound: {report}: {:?}", report.problems).into());
         }
         say("verified");
@@ -184,7 +196,7 @@ impl Writer {
         }
     }
 
-    /// Everything there is to compare, once; then the store is closed.
+    /// Runs all comparisons once, then closes the store.
     fn check(&mut self) -> Outcome {
         let store = self.open()?;
         self.verify(&store)?;
@@ -197,7 +209,7 @@ impl Writer {
     }
 }
 
-/// The life. Does not end before the process is stopped, but after a check.
+/// Runs a writer and never returns: after a check or an error it waits until the process is killed.
 pub(crate) fn live(orders: Orders) -> Outcome {
     let random = Random(orders.seed);
     let mut writer = Writer { orders, random, world: World::default() };

@@ -12,7 +12,8 @@ pub(crate) fn fill(folder: &Path, spare: u64) -> Outcome<PathBuf> {
     let path = folder.join("filler");
     let file = fs::OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path)?;
     let mut size = 0;
-    // Allocate most of the space and write the rest; where nothing can be preallocated, all of it is written.
+    // Allocate most of the space and write the rest; where nothing can be preallocated, all of it
+    // is written.
     let mut step = 1 << 30;
     while step >= 4096 {
         match rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), size, step) {

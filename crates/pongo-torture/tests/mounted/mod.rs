@@ -1,5 +1,5 @@
-//! Mounts for tests, in a separate mount namespace so that they end with the test, and a record of the
-//! transactions on a store there.
+//! Mounts for tests, in a separate mount namespace so that they end with the test, and a record of
+//! the transactions on a store there.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,9 +23,9 @@ pub(crate) fn word(path: &Path) -> &str {
     path.to_str().expect("a path of the test's own")
 }
 
-/// Unmounts, for up to ten seconds: a loop device releases its file some time after its last user is gone,
-/// and a process that examines new devices (udev) may be one of the users; until then the file system of that
-/// file is busy.
+/// Unmounts a file system. Retries for up to ten seconds: a loop device releases its file some time
+/// after its last user is gone, and a process that examines new devices (udev) may be one of the
+/// users; until then the file system of that file is busy.
 pub(crate) fn unmount(at: &Path) -> Outcome {
     let mut tries = 0..500;
     loop {
@@ -36,8 +36,8 @@ pub(crate) fn unmount(at: &Path) -> Outcome {
     }
 }
 
-/// Runs `test` in a process that is allowed to mount, with a new folder. Prints the lines of its output that
-/// begin with its name.
+/// Runs `test` in a process that is allowed to mount, with a new folder. Prints the lines of its
+/// output that begin with its name.
 pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
     if respawn::role().is_some() {
         return test(tempfile::tempdir()?.path());
@@ -99,8 +99,8 @@ impl Known {
         true
     }
 
-    /// Checks that every acknowledged transaction is present, that no refused one is, and that all rows have
-    /// the expected content.
+    /// Checks that every acknowledged transaction is present, that no refused one is, and that all
+    /// rows have the expected content.
     pub(crate) fn compare(&mut self, store: &Store) -> Outcome {
         let snapshot = store.begin_read()?;
         let works = world::works_of(&snapshot)?;

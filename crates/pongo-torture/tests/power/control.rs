@@ -1,4 +1,4 @@
-//! Files that nobody syncs: if they survive a cut, it was none.
+//! Files that no process syncs: if they survive a cut, it was not a cut.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::live::Outcome;
 
-/// What became of what was not synced.
+/// Which unsynced data survived.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Survived {
-    /// What was written over.
+    /// Data that was overwritten.
     pub(crate) bytes: bool,
-    /// A file that was made just before the cut.
+    /// A file that was created just before the cut.
     pub(crate) name: bool,
 }
 
@@ -29,7 +29,7 @@ impl Control {
         Ok(control)
     }
 
-    /// As it is before each cut, for sure.
+    /// Creates the synced state that the files have before each cut.
     fn reset(&self) -> Outcome {
         let _ = fs::remove_file(&self.new);
         let mut file = File::create(&self.over)?;
@@ -39,17 +39,17 @@ impl Control {
         Ok(())
     }
 
-    /// Long before a cut.
+    /// Overwrites the first file, long before a cut.
     pub(crate) fn begin(&self) -> Outcome {
         Ok(File::options().write(true).open(&self.over)?.write_all_at(&[b'b'; 16384], 0)?)
     }
 
-    /// Right before a cut.
+    /// Creates the second file, directly before a cut.
     pub(crate) fn end(&self) -> Outcome {
         Ok(fs::write(&self.new, "made")?)
     }
 
-    /// Behind a cut.
+    /// Returns what survived a cut, and resets the files.
     pub(crate) fn survived(&self) -> Outcome<Survived> {
         let survived = Survived { bytes: fs::read(&self.over)?.contains(&b'b'), name: self.new.exists() };
         self.reset()?;

@@ -1,5 +1,5 @@
-//! A disk whose power can be cut: an ext4 image, mounted by loop in this process's own mount namespace, so that it is gone
-//! with the process.
+//! A disk whose power can be cut: an ext4 image, mounted through a loop device in this process's
+//! own mount namespace, so that the mount ends with the process.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -13,31 +13,32 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::live::Outcome;
 
-/// How an image is made and mounted, and what lies below it.
+/// How an image is created and mounted, and where it is stored.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
-    /// Bytes of a block.
+    /// Size of a block in bytes.
     pub(crate) block: u32,
     pub(crate) options: &'static str,
-    /// Whether the image lies in memory: quicker.
+    /// Whether the image is in memory, which is faster.
     pub(crate) in_memory: bool,
 }
 
 impl Kind {
-    /// Whether what is written over goes through the file system's journal, and so may survive with anything that is synced.
+    /// Returns whether overwritten data goes through the file system's journal: then it may survive
+    /// together with any data that is synced.
     pub(crate) fn journals_data(&self) -> bool {
         self.options.contains("data=journal")
     }
 }
 
-/// What becomes of what the file system has in memory. From linux/fs/ext4/ext4.h.
+/// What happens to data that the file system has in memory. From linux/fs/ext4/ext4.h.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Cut {
     /// All of it is written first.
     Nothing = 0,
-    /// Its journal is written first.
+    /// The file system's journal is written first.
     Data = 1,
-    /// None of it is.
+    /// None of it is written.
     All = 2,
 }
 
@@ -49,7 +50,7 @@ pub(crate) struct Disk {
     pub(crate) kind: Kind,
     pub(crate) mounted: PathBuf,
     device: String,
-    /// Keeps the loop device while the image is not mounted, and no longer than this process.
+    /// Keeps the loop device while the image is not mounted, but no longer than this process lives.
     _held: File,
 }
 
@@ -62,7 +63,7 @@ fn run(program: &str, arguments: &[&str]) -> Outcome {
     Ok(())
 }
 
-/// A folder in memory, gone with this process.
+/// Mounts a folder in memory, which ends with this process.
 pub(crate) fn mount_memory(folder: &Path) -> Outcome {
     Ok(mount("tmpfs", folder, "tmpfs", MountFlags::empty(), Some(c"size=128m"))?)
 }
@@ -72,7 +73,7 @@ fn text(path: &Path) -> Outcome<&str> {
 }
 
 impl Disk {
-    /// Makes an image in a folder and mounts it there.
+    /// Creates an image in a folder and mounts it there.
     pub(crate) fn make(folder: &Path, kind: Kind) -> Outcome<Self> {
         let (below, mounted) = (folder.join("below"), folder.join("disk"));
         fs::create_dir_all(&below)?;
@@ -93,7 +94,7 @@ impl Disk {
         Ok(Self { kind, mounted, device, _held: held })
     }
 
-    /// Cuts the power: from here on nothing reaches the image.
+    /// Cuts the power: from now on no data reaches the image.
     pub(crate) fn cut(&self, cut: Cut) -> Outcome {
         let root = File::open(&self.mounted)?;
         let flags = cut as u32;
@@ -105,7 +106,8 @@ impl Disk {
         Ok(())
     }
 
-    /// The power is back: the file system plays its journal. Nobody may have a file of it open.
+    /// Restores the power: the file system replays its journal. No process may have a file of it
+    /// open.
     pub(crate) fn restart(&self) -> Outcome {
         self.unmount()?;
         let options = CString::new(self.kind.options)?;
@@ -115,7 +117,7 @@ impl Disk {
     }
 
     fn unmount(&self) -> Outcome {
-        // What a killed process had mapped goes with it, but perhaps not at once.
+        // Maps of a killed process end with it, but possibly not immediately.
         for _ in 0..2000 {
             match unmount(&self.mounted, UnmountFlags::empty()) {
                 Err(Errno::BUSY) => std::thread::sleep(Duration::from_millis(1)),

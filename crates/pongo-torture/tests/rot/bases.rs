@@ -1,4 +1,4 @@
-//! The stores that are damaged, with everything they ever held and every file they ever had.
+//! The stores that are damaged, with all their states and all their files.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::sight;
 /// How a store was left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Left {
-    /// Closed in order.
+    /// It was closed cleanly.
     Closed,
-    /// By a process that was killed: the system lives on, and `control` says so.
+    /// Its process was killed; the system continues to run, and `control` says so.
     Killed,
-    /// By a power cut, which took some of what was not synced.
+    /// A power cut lost some of the data that was not synced.
     Cut,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Base {
     pub(crate) name: &'static str,
     pub(crate) left: Left,
     pub(crate) image: Image,
-    /// What it held at each `Seq`.
+    /// Its content at each `Seq`.
     pub(crate) worlds: Vec<World>,
     /// The `Seq` that is found if nothing is damaged.
     pub(crate) newest: usize,
@@ -36,7 +36,8 @@ pub(crate) struct Base {
     pub(crate) evidence: Evidence,
 }
 
-/// Ranges are answered from the rows: ordered indexes of a store in memory are in no file.
+/// Opens a store in memory. Ordered indexes are disabled, so ranges are read from the rows: the
+/// ordered indexes of a store in memory are in no file.
 pub(crate) fn open(storage: Arc<dyn Storage>) -> Result<Store, pongo::OpenError> {
     options().ordered(false).open_on(storage)
 }
@@ -46,7 +47,7 @@ impl Base {
         if self.left == Left::Cut { Kernel::Other } else { Kernel::Same }
     }
 
-    /// All of them, always the same but for the stores' numbers.
+    /// Returns all bases. They are always the same, except for the stores' numbers.
     pub(crate) fn all() -> Vec<Self> {
         vec![
             Self::make("small, closed", false, Left::Closed),
@@ -69,12 +70,12 @@ impl Base {
         made.live(|made| made.wander(if large { 5 } else { 3 }));
         let mut image = made.history.last().expect("it lived").clone();
         if left != Left::Closed {
-            // Begun again, and not ended.
+            // Opened again, and not closed.
             let process = made.disk.process();
             let store = open(process.storage()).unwrap();
             made.wander_in(&store, 9);
             if large && left == Left::Cut {
-                // The last thing before the end: rows that no entry carries.
+                // The last commit: rows that no entry contains.
                 made.commit(&store, vec![Change::LoadStops { from: 700, rows: 12, visits: 30 }]);
             }
             process.kill();
@@ -99,7 +100,7 @@ impl Base {
         base
     }
 
-    /// Gives it the files of a store that was made as this one was.
+    /// Replaces its files by those of a store that was made in the same way.
     pub(crate) fn take_files(&mut self, image: Image, history: Vec<Image>) {
         assert_eq!(history.len(), self.history.len(), "{}", self.name);
         self.evidence = Evidence::of(&image);
@@ -109,7 +110,8 @@ impl Base {
         }
     }
 
-    /// The undamaged store is right, and what is not so would be found in every case.
+    /// Determines `newest`, and checks that the undamaged store is correct: an error in it would
+    /// appear in every case.
     fn find_newest(&mut self) {
         let storage = self.image.storage(self.kernel());
         let store = open(storage).unwrap();
@@ -143,7 +145,7 @@ impl Making {
         }
     }
 
-    /// Opens it, does something, closes it.
+    /// Opens the store, runs `something`, and closes the store.
     fn live(&mut self, something: impl FnOnce(&mut Session<'_>)) {
         let process = self.disk.process();
         let store = open(process.storage()).unwrap();
@@ -167,7 +169,7 @@ impl Making {
     fn perform(&mut self, store: &Store, transaction: Transaction) {
         transaction.perform(self.worlds.last().expect("never empty"), store).unwrap();
         let world = &transaction.after;
-        // A filter makes zones where there can be some.
+        // A filter builds zone maps where that is possible.
         sight::filters(store, world).is_right();
         self.worlds.push(transaction.after);
         self.remember();
@@ -193,7 +195,7 @@ impl Session<'_> {
         self.made.wander_in(self.store, commits);
     }
 
-    /// Whole blocks of rows and of heap, a second chunk of each, and few rows that are alive.
+    /// Fills whole blocks of rows and of heap and a second chunk of each, and leaves few live rows.
     fn fill(&mut self) {
         for changes in [
             vec![Change::FillStops { from: 10_000, rows: 2100, visits: 0 }],

@@ -1,4 +1,4 @@
-//! What was found, each as small as it can be.
+//! Regression tests for the defects that were found, each as small as possible.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ fn open(image: &Image) -> Store {
     bases::open(image.storage(Kernel::Same)).unwrap()
 }
 
-/// A store with these stops, each put in a life of its own; its files at the end of each.
+/// Creates a store, with one of these stops inserted in each session. Returns the files at the end
+/// of each session.
 fn lives(ids: &[u64]) -> Vec<Image> {
     let storage = Image::default().storage(Kernel::Same);
     let mut images: Vec<Image> = Vec::new();
@@ -31,8 +32,8 @@ fn lives(ids: &[u64]) -> Vec<Image> {
     images
 }
 
-/// Seed 7, `large, closed`: the folder `hash` as it was at an earlier close. Its checksum was right, and what was put since was not
-/// found.
+/// Seed 7, `large, closed`: the folder `hash` was in the state of an earlier close. Its checksum
+/// was valid, and rows that were inserted since then were not found.
 #[test]
 fn a_hash_index_of_an_earlier_close_is_not_believed() {
     let images = lives(&[1, 2, 3]);
@@ -56,8 +57,9 @@ fn a_hash_index_of_an_earlier_close_is_not_believed() {
     }
 }
 
-/// Seed 8, `large, closed`: `tables/seats/0.marks`, bit 4 of byte 4104, which is the death of row 1 at commit 16, while there
-/// were 14. The row was alive until commit 16 was made, and then it was not there any more.
+/// Seed 8, `large, closed`: `tables/seats/0.marks`, bit 4 of byte 4104, which marks row 1 as
+/// deleted at commit 16, while there were 14 commits. The row existed until commit 16 was made, and
+/// then it was missing.
 #[test]
 fn a_death_at_a_commit_to_come_is_noticed() {
     for (looked_at, at) in [(true, 2), (false, 2), (true, 4), (false, 4)] {
@@ -71,7 +73,7 @@ fn a_death_at_a_commit_to_come_is_noticed() {
         let store = bases::open(storage).unwrap();
         if looked_at {
             let snapshot = store.begin_read().unwrap();
-            // Noticed by whoever asks for a row of the chunk.
+            // Every read of a row of the chunk detects it.
             let stops = snapshot.table::<Stop>().unwrap();
             let found = [
                 stops.get(&1).unwrap_err(),

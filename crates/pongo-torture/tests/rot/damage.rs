@@ -1,4 +1,4 @@
-//! What is done to a store's files.
+//! The damages to a store's files.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ pub(crate) const PAGE: usize = 4096;
 /// One damage.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Damage {
-    /// A byte becomes another: variants 0 to 7 flip a bit, 8 makes it 00, 9 makes it FF.
+    /// A byte changes: variants 0 to 7 flip a bit, 8 sets it to 00, 9 sets it to FF.
     Byte { path: String, at: usize, variant: u64 },
-    /// A file ends earlier.
+    /// A file is truncated.
     Cut { path: String, len: usize },
-    /// A file goes on, with zeros or with a copy of its first bytes.
+    /// A file is extended with zeros or with a copy of its first bytes.
     Longer { path: String, by: usize, zeros: bool },
-    /// Two pages of a file change places.
+    /// Two pages of a file are swapped.
     Swap { path: String, pages: [usize; 2] },
-    /// A page of a file, perhaps of another one, lies where another should.
+    /// A page is overwritten with a page of the same or another file.
     Copy { from: (String, usize), to: (String, usize) },
-    /// A file as it was earlier in the store's life, perhaps one that is gone now. `None`: one that was not there yet.
+    /// A file as it was earlier in the store's history, possibly one that no longer exists.
     Older { path: String, when: usize, bytes: Arc<Vec<u8>> },
     /// A file of another store.
     Foreign { path: String, of: &'static str, bytes: Arc<Vec<u8>> },
-    /// A file is gone.
+    /// A file is missing.
     Missing { path: String },
     /// Two files have each other's names.
     Renamed { paths: [String; 2] },
-    /// A folder is gone with all that is in it.
+    /// A folder is missing with everything in it.
     NoFolder { path: String },
     /// A folder is as it was earlier.
     OlderFolder { path: String, when: usize, image: Arc<Image> },
@@ -73,7 +73,7 @@ fn put_page(bytes: &mut [u8], at: usize, content: &[u8]) {
 }
 
 impl Damage {
-    /// The image with this damage; `None` if that is the same image.
+    /// Returns the image with this damage, or `None` if that is the same image.
     pub(crate) fn done_to(&self, base: &Image) -> Option<Image> {
         let mut image = base.clone();
         let file = |path: &str| (*base.files[path]).clone();
@@ -154,7 +154,7 @@ impl Image {
 }
 
 impl Damage {
-    /// Whether it changes nothing but files and folders like this.
+    /// Returns whether it changes only files and folders for which `is_like` returns `true`.
     pub(crate) fn touches(&self, is_like: impl Fn(&str) -> bool) -> bool {
         match self {
             Self::Byte { path, .. }
@@ -171,7 +171,8 @@ impl Damage {
         }
     }
 
-    /// Whether a file is shorter or longer than before, or is not that file.
+    /// Returns whether it can change a file's length: it truncates, extends, removes or replaces a
+    /// file.
     pub(crate) fn changes_a_length(&self) -> bool {
         !matches!(self, Self::Byte { .. } | Self::Swap { .. } | Self::Copy { .. })
     }

@@ -1,12 +1,13 @@
-//! What the journal of an undamaged store says, read as `docs/FORMAT.md` has it and without the product: which damage
-//! behind the newest checkpoint cannot be told from a torn tail.
+//! The journal of an undamaged store, read as `docs/FORMAT.md` specifies and without the code of
+//! the store: it determines which damage after the newest checkpoint cannot be told from a torn
+//! tail.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::image::Image;
 
-/// An entry behind the newest checkpoint, or that checkpoint.
+/// An entry after the newest checkpoint, or that checkpoint.
 #[derive(Clone, Debug)]
 struct Entry {
     path: String,
@@ -17,13 +18,13 @@ struct Entry {
     seq: u64,
 }
 
-/// See the module.
+/// The entries of the journal and the data that they refer to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Evidence {
     entries: Vec<Entry>,
-    /// The segments of this generation: path, and the position where it begins.
+    /// The segments of this generation: path, and position of the beginning.
     segments: Vec<(String, u64)>,
-    /// Bytes of chunk files with rows or heap items that an entry cites and does not carry.
+    /// Ranges of chunk files with rows or heap items that an entry refers to and does not contain.
     cited: Vec<(String, Range<usize>)>,
 }
 
@@ -105,8 +106,9 @@ impl Evidence {
         }
     }
 
-    /// Whether the journal of a damaged copy may end behind commit `seq`, as one that a power cut tore does: everything up
-    /// to it is there, the next one is not, and nothing that is there says that the next one was durable.
+    /// Returns whether the journal of a damaged copy may end after commit `seq`, as one torn by a
+    /// power cut does: all entries up to it are present, the next one is not, and nothing that is
+    /// present says that the next one was durable.
     pub(crate) fn may_end_at(&self, seq: u64, base: &Image, damaged: &Image) -> bool {
         let files = |image: &Image| {
             let journal = |(path, _): &(&String, &_)| !path.starts_with("journal/");
@@ -129,7 +131,7 @@ impl Evidence {
             && !self.segments.iter().any(begins_behind)
     }
 
-    /// How many entries are behind the checkpoint, and how many bytes are cited.
+    /// Returns the number of commits after the checkpoint, and the number of bytes referred to.
     pub(crate) fn counts(&self) -> (usize, usize) {
         (
             self.entries.iter().filter(|entry| entry.is_commit).count(),

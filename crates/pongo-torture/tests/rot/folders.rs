@@ -1,4 +1,5 @@
-//! The same damages to real files and maps, with ordered indexes in sled: fewer, for each costs files and threads.
+//! The same damages to real files and maps, with ordered indexes in sled. These are fewer cases,
+//! because each needs files and threads.
 
 use std::path::{Path, PathBuf};
 
@@ -14,11 +15,11 @@ use crate::image::Image;
 /// Opens a store in a folder of these tests.
 #[allow(unsafe_code, reason = "the folder is the test's own")]
 pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
-    // SAFETY: nobody but this test, and only by PongoDB, changes the folder while the store is open.
+    // SAFETY: only this test, and only through PongoDB, changes the folder while the store is open.
     unsafe { options().open(path) }
 }
 
-/// A folder for a case: in memory where the system has such a one, and on the disk now and then.
+/// Creates a folder for a case: in memory if the system supports it, and occasionally on the disk.
 pub(crate) fn place(number: u64) -> tempfile::TempDir {
     let quick = Path::new("/dev/shm");
     if quick.is_dir() && !number.is_multiple_of(64) {
@@ -43,7 +44,8 @@ fn read(path: &Path, before: &Image) -> Image {
     Image::of(&RealStorage::open(path).unwrap(), before)
 }
 
-/// Stores in folders: one that was closed, one whose system went down, and a copy of the first that is another store.
+/// Creates stores in folders: a closed one, one whose system was restarted, and a different closed
+/// one.
 pub(crate) fn bases() -> Vec<Base> {
     vec![
         make("folder, closed", Left::Closed, 3),
@@ -71,12 +73,13 @@ fn make(name: &'static str, left: Left, seed: u64) -> Base {
             transaction.perform(before, &store).unwrap();
             worlds.push(transaction.after);
         }
-        // Ordered indexes are brought up: blocks in sled.
+        // The ordered indexes are brought up to date: blocks in sled.
         store.settle().unwrap();
         let none = Image::default();
         let before = history.last().unwrap_or(&none);
         if life == 2 && left == Left::Cut {
-            // As a copy of the folder is in no kernel's memory: what is in it, and nothing else, survived.
+            // The kernel has no pages of a copy in memory: exactly the content of the copy
+            // survived.
             history.push(read(&path, before));
             store.close().unwrap();
         } else {
@@ -91,7 +94,8 @@ fn make(name: &'static str, left: Left, seed: u64) -> Base {
     Base { name, left, image, worlds, newest, history, evidence }
 }
 
-/// Whether sled panicked: its panics are caught where it is called, and it is set aside.
+/// Returns whether sled panicked: its panics are caught where it is called, and its data is
+/// quarantined.
 pub(crate) fn is_sleds(panic: &str) -> bool {
     panic.contains("/sled-0.")
 }

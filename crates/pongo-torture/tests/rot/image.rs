@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pongo_core::storage::{File, Host, MemoryStorage, Reservation, Storage};
 
-/// Everything in a folder. Images share the bytes of files that are the same.
+/// All files and folders of a folder. Images share the bytes of files that are the same.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Image {
     pub(crate) folders: Vec<String>,
@@ -14,7 +14,8 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// What lies in a storage; files that are as `before` had them are shared with it.
+    /// Reads the files of a storage; bytes of files that are unchanged since `before` are shared
+    /// with it.
     pub(crate) fn of(storage: &dyn Storage, before: &Self) -> Self {
         let mut image = Self::default();
         image.gather(storage, "", before);
@@ -40,7 +41,7 @@ impl Image {
         }
     }
 
-    /// A storage with these files. What its kernel is said to be decides whether `control` is believed.
+    /// Returns a storage with these files. The kernel decides whether `control` is trusted.
     pub(crate) fn storage(&self, kernel: Kernel) -> Arc<dyn Storage> {
         let inner = MemoryStorage::new();
         for folder in &self.folders {
@@ -49,7 +50,7 @@ impl Image {
         for (path, bytes) in &self.files {
             let file = inner.create(path).unwrap();
             if !bytes.is_empty() {
-                // Set aside first: the memory is taken once.
+                // Allocate first, so that the memory is taken once.
                 file.allocate(0, bytes.len() as u64).unwrap();
                 file.write_at(bytes, 0).unwrap();
             }
@@ -57,20 +58,20 @@ impl Image {
         Arc::new(Placed { inner, kernel })
     }
 
-    /// Bytes of all files.
+    /// Returns the total size of all files in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.files.values().map(|bytes| bytes.len() as u64).sum()
     }
 }
 
-/// The system that a storage lives in: that which wrote the files, or one that was started since.
+/// The system that a storage runs on: the one that wrote the files, or one that was started since.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kernel {
     Same,
     Other,
 }
 
-/// Memory that says which kernel it is.
+/// A storage in memory that reports a kernel.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) inner: MemoryStorage,

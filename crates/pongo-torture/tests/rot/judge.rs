@@ -1,4 +1,5 @@
-//! One damaged store: opened, looked at, verified, written to, closed, opened again and looked at again.
+//! Checks of one damaged store: it is opened, read, verified, written to, closed, opened again and
+//! read again.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -10,36 +11,36 @@ use pongo_torture::{Change, Failure, Look, Transaction, World, look};
 
 use crate::sight;
 
-/// What came of a damage.
+/// The outcome of a damage.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Outcome {
     /// The store did not open.
     Refused,
-    /// Some answers were errors, the others right.
+    /// Some answers were errors, the others correct.
     Unreadable,
-    /// Everything was right.
+    /// All answers were correct.
     Right,
-    /// The damage is a torn tail for whoever sees it: an earlier whole state.
+    /// The damage cannot be told from a torn tail: an earlier complete state was found.
     Tail,
-    /// Wrong, where no checksum is yet: `docs/DURABILITY.md` says so.
+    /// A wrong answer from data that has no checksum yet, as documented in `docs/DURABILITY.md`.
     Uncovered,
 }
 
-/// What may come of it.
+/// The allowed outcomes.
 pub(crate) struct Judge<'a> {
-    /// What the store held at each `Seq`.
+    /// The content of the store at each `Seq`.
     pub(crate) worlds: &'a [World],
     pub(crate) newest: usize,
-    /// Whether it may end earlier, behind this `Seq`.
+    /// Returns whether the store may end earlier, after this `Seq`.
     pub(crate) may_end_at: &'a dyn Fn(u64) -> bool,
-    /// How many problems `verify` told of, behind the first look.
+    /// Number of problems that `verify` reported after the first read.
     pub(crate) problems: Cell<usize>,
-    /// Opens it, each time as another process would.
+    /// Opens the store, each time as another process would.
     pub(crate) open: &'a dyn Fn() -> Result<Store, pongo::OpenError>,
 }
 
 impl Judge<'_> {
-    /// Says what came of it, or what is wrong.
+    /// Returns the outcome, or the error found.
     pub(crate) fn judge(&self) -> Result<Outcome, String> {
         let Ok(store) = (self.open)() else { return Ok(Outcome::Refused) };
         let found = store.begin_read().map_err(|error| format!("begin_read: {error}"))?.seq().0;
@@ -78,7 +79,7 @@ impl Judge<'_> {
         self.again("a close", [after, after], errors, found)
     }
 
-    /// The store opened again: one of two worlds.
+    /// Opens the store again and checks that it has the content of one of two worlds.
     fn again(&self, behind: &str, worlds: [&World; 2], errors: usize, found: u64) -> Result<Outcome, String> {
         let outcome = match (errors, found == self.newest as u64) {
             (0, true) => Outcome::Right,
@@ -94,7 +95,7 @@ impl Judge<'_> {
         Ok(outcome)
     }
 
-    /// A transaction that touches each table, rows that are there and one that is not.
+    /// Returns a transaction that changes each table, with existing rows and a new one.
     fn another(world: &World) -> Transaction {
         let mut changes = vec![
             Change::PutStop { id: 2_000_000, visits: 15 },
@@ -116,7 +117,7 @@ impl Judge<'_> {
     }
 }
 
-/// Looks at everything; gives the number of errors.
+/// Reads and compares everything. Returns the number of errors.
 fn see(store: &Store, world: &World, when: &str) -> Result<usize, String> {
     let looks = [look(store, world), sight::filters(store, world)];
     let all = |of: fn(&Look) -> &Vec<String>| looks.iter().flat_map(of).cloned().collect::<Vec<_>>();
@@ -127,7 +128,7 @@ fn see(store: &Store, world: &World, when: &str) -> Result<usize, String> {
     Err(format!("{when}: wrong: {wrong:#?}, errors: {:#?}", all(|look| &look.errors)))
 }
 
-/// How a store in memory is opened.
+/// Opens a store in memory.
 pub(crate) fn in_memory(storage: &Arc<dyn Storage>) -> Result<Store, pongo::OpenError> {
     crate::bases::open(Arc::clone(storage))
 }

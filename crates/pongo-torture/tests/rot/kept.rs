@@ -1,6 +1,6 @@
-//! The files of the stores that are damaged, kept in a folder: two stores are never made alike (their numbers are random, sled's
-//! files hang on its threads), and a case must be the same in the process that counts it, in the child that tries it, and when
-//! it is tried again.
+//! The files of the stores that are damaged, saved in a folder. No two stores are created alike
+//! (their numbers are random, sled's files depend on the timing of its threads), and a case must be
+//! the same in the process that counts it, in the child that runs it, and when it is repeated.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -11,18 +11,19 @@ use std::sync::Arc;
 use crate::bases::Base;
 use crate::image::Image;
 
-/// Names the folder: for children, and for one who wants to see a case again.
+/// Environment variable with the folder, for child processes and for repeating a case.
 pub(crate) const BASES: &str = "PONGO_BASES";
 
 /// The folder with the files of some bases.
 pub(crate) struct Kept {
     path: PathBuf,
-    /// Whether this process made it.
+    /// Whether this process created it.
     made: bool,
 }
 
 impl Kept {
-    /// Keeps the files of these bases; or gives them those that were kept before, if `PONGO_BASES` says where.
+    /// Saves the files of these bases. If `PONGO_BASES` names a folder, replaces their files by
+    /// those saved there.
     pub(crate) fn of(bases: &mut [Base]) -> Self {
         if let Some(path) = std::env::var_os(BASES) {
             let path = PathBuf::from(path);
@@ -41,12 +42,12 @@ impl Kept {
         Self { path: place.keep(), made: true }
     }
 
-    /// Where.
+    /// Returns the path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// They are not needed any more, unless something was found with them.
+    /// Removes the files, unless a case failed.
     pub(crate) fn end(self, failed: bool) {
         if failed {
             println!("{BASES}={}", self.path.display());
@@ -56,7 +57,7 @@ impl Kept {
     }
 }
 
-/// One file for each content, and a list of which image has which.
+/// Writes one file for each distinct content, and a list of the images with their contents.
 fn keep<'a>(images: impl Iterator<Item = &'a Image>, place: &Path) {
     fs::create_dir(place).unwrap();
     let mut contents = HashMap::new();

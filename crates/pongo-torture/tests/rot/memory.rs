@@ -1,8 +1,8 @@
-//! An allocator that counts.
+//! An allocator that counts the bytes that are allocated.
 //!
-//! What does not count are the blocks behind word maps of files in memory: 64 MiB of addresses each, of which a few pages
-//! are touched (`storage/extents.rs`), as a map of a real file takes addresses and no memory. They alone are allocated
-//! as zeroed words of that size.
+//! It does not count the blocks of word maps of files in memory: each takes 64 MiB of addresses, of
+//! which only a few pages are touched (`storage/extents.rs`), just as a map of a real file takes
+//! addresses and no memory. Only these blocks are allocated as zeroed words of that size.
 #![allow(unsafe_code, reason = "an allocator cannot be had otherwise")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -35,16 +35,16 @@ fn subtract(layout: Layout) {
     }
 }
 
-// SAFETY: every call goes to the system's allocator with the same arguments, and what it returns is returned; the counters
-// are numbers that no memory depends on.
+// SAFETY: every call is passed to the system's allocator with the same arguments, and its result is
+// returned; the counters are numbers that no memory depends on.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(layout);
         if !counts(layout) {
-            // Words that are not zeroed are no block: they are memory.
+            // Blocks are always zeroed, so an allocation that is not zeroed is memory that counts.
             PEAK.fetch_max(layout.size(), Ordering::Relaxed);
         }
-        // SAFETY: the caller's promises about the layout are the callee's.
+        // SAFETY: the caller's promises about the layout are those that the callee requires.
         unsafe { System.alloc(layout) }
     }
 
@@ -56,29 +56,31 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         subtract(layout);
-        // SAFETY: the caller had it from here, and so from the system's allocator, with this layout.
+        // SAFETY: the caller got the block from this allocator, and so from the system's allocator,
+        // with this layout.
         unsafe { System.dealloc(block, layout) }
     }
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         subtract(layout);
-        // The caller promises that the new size is one of a layout.
+        // The caller promises that the new size is that of a valid layout.
         if let Ok(new) = Layout::from_size_align(new_size, layout.align()) {
             add(new);
         }
-        // SAFETY: as for `dealloc`, and the caller's promises about the new size are the callee's.
+        // SAFETY: as for `dealloc`, and the caller's promises about the new size are those that the
+        // callee requires.
         unsafe { System.realloc(block, layout, new_size) }
     }
 }
 
-/// Begins to watch; gives what is allocated now.
+/// Starts to measure. Returns the number of bytes that are allocated now.
 pub(crate) fn watch() -> usize {
     let live = LIVE.load(Ordering::Relaxed);
     PEAK.store(live, Ordering::Relaxed);
     live
 }
 
-/// The most that was allocated since [`watch`].
+/// Returns the highest number of bytes allocated since [`watch`].
 pub(crate) fn peak() -> usize {
     PEAK.load(Ordering::Relaxed)
 }

@@ -1,5 +1,5 @@
-//! Which damages there are: counted without being made, so that any of them can be had by its number, and a sample is
-//! spread over all.
+//! The list of damages. They are counted without being created, so that each can be selected by its
+//! number and a sample is spread over all of them.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use crate::image::Image;
 struct Stratum {
     base: usize,
     kind: Kind,
-    /// How many there are.
+    /// Number of damages.
     all: u64,
-    /// How many CI tries.
+    /// Number of damages that CI tries.
     few: u64,
 }
 
@@ -28,12 +28,12 @@ enum Kind {
         path: String,
         from: usize,
     },
-    /// Swaps and copies inside of a file.
+    /// Swaps and copies inside a file.
     Pages {
         path: String,
         pages: u64,
     },
-    /// Pages of another file of the same kind.
+    /// Pages copied from another file of the same kind.
     Between {
         from: String,
         to: String,
@@ -51,7 +51,7 @@ pub(crate) struct Plan {
     size: u64,
 }
 
-/// Bytes of a file's beginning that are header in every kind of file.
+/// Number of bytes at the beginning of a file that are a header in every kind of file.
 const HEADER: usize = 128;
 
 fn kind_of(path: &str) -> &str {
@@ -81,7 +81,7 @@ impl Plan {
         }
     }
 
-    /// Bytes, lengths and pages.
+    /// Adds damages of bytes, lengths and pages.
     fn of_files(&mut self, at: usize, base: &Base) {
         for (path, bytes) in &base.image.files {
             let len = bytes.len();
@@ -92,7 +92,7 @@ impl Plan {
                 let header = HEADER.min(len - from) as u64;
                 self.add(at, Kind::Bytes { path: path(), from }, header * 10, header);
             }
-            // Every page of the file; those with something in them more often.
+            // Every page of the file; pages with content are sampled more often.
             for from in (0..len).step_by(PAGE) {
                 let page = &bytes[from..len.min(from + PAGE)];
                 let used = page.iter().any(|&byte| byte != 0);
@@ -134,7 +134,7 @@ impl Plan {
         self.add(at, Kind::Some(damages.clone()), damages.len() as u64, few);
     }
 
-    /// What the store had earlier.
+    /// Adds files and folders as they were earlier in the store's history.
     fn of_life(&mut self, at: usize, base: &Base) {
         let mut paths: Vec<&String> = base.history.iter().flat_map(|image| image.files.keys()).collect();
         paths.sort();
@@ -169,13 +169,14 @@ impl Plan {
                     known = files;
                 }
             }
-            // The whole life of the rows is not theirs alone: an older copy of everything is a right store.
+            // CI tries all of them. Only an older copy of the whole store is a valid store, an
+            // older copy of a folder is not.
             let few = older.len() as u64;
             self.add_all(at, older, few);
         }
     }
 
-    /// Files that are gone, that have the wrong name, and those of other stores.
+    /// Adds missing files, files with a wrong name, and files of other stores.
     fn of_others(&mut self, at: usize, bases: &[Base]) {
         let files = &bases[at].image.files;
         let missing: Vec<_> = files.keys().map(|path| Damage::Missing { path: path.clone() }).collect();
@@ -204,17 +205,17 @@ impl Plan {
         }
     }
 
-    /// How many cases are tried.
+    /// Returns the number of cases that are tried.
     pub(crate) fn len(&self) -> u64 {
         *self.starts.last().expect("never empty")
     }
 
-    /// How many there are.
+    /// Returns the number of all damages.
     pub(crate) fn all(&self) -> u64 {
         self.strata.iter().map(|stratum| stratum.all).sum()
     }
 
-    /// The base and the damage of a case.
+    /// Returns the base and the damage of a case.
     pub(crate) fn case(&self, number: u64) -> (usize, Damage) {
         let at = self.starts.partition_point(|&start| start <= number) - 1;
         let stratum = &self.strata[at];
@@ -223,12 +224,12 @@ impl Plan {
         (stratum.base, stratum.kind.damage(index))
     }
 
-    /// How many times larger than in CI the test must be for every case to be tried.
+    /// Returns the size, as a multiple of that in CI, at which every case is tried.
     pub(crate) fn largest(&self) -> u64 {
         self.strata.iter().map(|stratum| stratum.all.div_ceil(stratum.few.max(1))).max().unwrap_or(1)
     }
 
-    /// As it would be with another size.
+    /// Returns the size of this plan.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -240,7 +241,8 @@ impl Stratum {
     }
 }
 
-/// The numbers below `all` in an order that depends on a seed: no two places have the same.
+/// Returns the number at `place` in a permutation of the numbers below `all` that depends on a
+/// seed.
 pub(crate) fn pick(place: u64, all: u64, seed: u64) -> u64 {
     let mut random = Random(seed);
     let shift = random.below(all);
@@ -266,7 +268,7 @@ impl Kind {
                 let (a, b) = ((index / (pages - 1)) as usize, (index % (pages - 1)) as usize);
                 let copies = (pages * (pages - 1)) as usize;
                 if at < copies {
-                    // Any page to any other one.
+                    // Each page copied to each other page.
                     let from = b + usize::from(b >= a);
                     Damage::Copy { from: (path.clone(), from), to: (path.clone(), a) }
                 } else {

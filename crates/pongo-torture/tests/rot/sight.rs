@@ -1,9 +1,10 @@
-//! What [`pongo_torture::look`] does not look at: filters, which skip rows by what the zones say.
+//! Checks of filters, which [`pongo_torture::look`] does not make: filters skip rows according to
+//! the zone maps.
 
 use pongo::prelude::*;
 use pongo_torture::{Look, Seat, Stop, World};
 
-/// Filters of a new snapshot, compared with a world.
+/// Compares the filters of a new snapshot with a world.
 pub(crate) fn filters(store: &Store, world: &World) -> Look {
     let mut look = Look::default();
     let snapshot = match store.begin_read() {
@@ -38,7 +39,8 @@ pub(crate) fn filters(store: &Store, world: &World) -> Look {
     look
 }
 
-/// Found in any order; an error in place of one of them ends the comparison, but what was found must be expected.
+/// Compares the rows found, in any order. An error ends the reading; rows found before it must
+/// still be expected ones.
 fn compare<T: Ord + std::fmt::Debug, E: std::fmt::Display>(
     look: &mut Look,
     what: &str,

@@ -1,4 +1,5 @@
-//! Cases run in child processes of the same binary, so that a death names its case: a signal, an abort, a hang.
+//! Runs cases in child processes of the same binary, so that a signal, an abort or a hang can be
+//! attributed to its case.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,12 +14,12 @@ use std::time::{Duration, Instant};
 use crate::kept::BASES;
 
 const ROLE: &str = "PONGO_ROT_ROLE";
-/// A case that takes longer hangs.
+/// Time limit of a case: a case that takes longer hangs.
 pub(crate) const LIMIT: Duration = Duration::from_secs(1);
-/// More failures than these are not told.
+/// Number of failures after which no more are reported.
 const ENOUGH: usize = 40;
 
-/// What a child is to do: every `step`-th case from `next` on up to `end`.
+/// The cases of a child: every `step`-th case from `next` up to `end`.
 #[derive(Clone, Copy, Debug)]
 struct Share {
     next: u64,
@@ -26,32 +27,32 @@ struct Share {
     end: u64,
 }
 
-/// What a case says of itself: what came of it, or what is wrong.
+/// The result of a case: its outcome, or the error found.
 pub(crate) type Verdict = Result<String, String>;
 
-/// Where the last panic was.
+/// Location and message of the last panic.
 static PANICKED: Mutex<Option<String>> = Mutex::new(None);
 
 /// The cases of one test.
 pub(crate) struct Cases<'a> {
     /// The test's name.
     pub(crate) test: &'static str,
-    /// Where the files of the stores are kept.
+    /// Folder with the files of the stores.
     pub(crate) bases: &'a Path,
     pub(crate) count: u64,
-    /// Tries one. A panic is a failure.
+    /// Runs a case. A panic is a failure.
     pub(crate) run: &'a dyn Fn(u64) -> Verdict,
     pub(crate) describe: &'a dyn Fn(u64) -> String,
 }
 
-/// What came of all cases.
+/// Results of all cases.
 #[derive(Default, Debug)]
 pub(crate) struct Sum {
     pub(crate) outcomes: BTreeMap<String, u64>,
     pub(crate) failures: Vec<String>,
 }
 
-/// Takes note of a panic and where it was, whichever thread it is in.
+/// Installs a hook that records each panic with its location, in whichever thread it occurs.
 fn note_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
@@ -63,20 +64,20 @@ fn note_panics() {
     }));
 }
 
-/// Where a thread of this process panicked since this was last asked.
+/// Returns the location and message of a panic in this process since the last call.
 pub(crate) fn panicked() -> Option<String> {
     PANICKED.lock().unwrap().take()
 }
 
 impl Cases<'_> {
-    /// Runs all, in two processes. In a child, runs its share and ends the process's test.
+    /// Runs all cases in two child processes. In a child, runs its share and returns `None`.
     pub(crate) fn run_all(&self) -> Option<Sum> {
         if let Ok(role) = std::env::var(ROLE) {
             self.work(&role);
             return None;
         }
         if let Ok(case) = std::env::var("PONGO_CASE") {
-            // One case by its number, here, to be looked at.
+            // Runs one case by its number in this process, for debugging.
             let case: u64 = case.parse().expect("PONGO_CASE is a number");
             if case >= self.count {
                 println!("{} has no case {case}: there are {}", self.test, self.count);
@@ -115,7 +116,7 @@ impl Cases<'_> {
         let progress = std::fs::File::options().write(true).open(words[3]).unwrap();
         note_panics();
         let started = Instant::now();
-        // Milliseconds at which the case began, + 1; 0: none is running.
+        // Time at which the case started, in milliseconds, + 1; 0 if no case is running.
         static BEGAN: AtomicU64 = AtomicU64::new(0);
         std::thread::spawn(move || {
             loop {
@@ -157,7 +158,8 @@ impl Cases<'_> {
 
 type Told = (BTreeMap<String, u64>, Vec<(u64, String)>);
 
-/// Runs a share in a child, and in another one if that dies, behind the case that killed it.
+/// Runs a share in a child. If the child crashes, continues in another child after the case that
+/// crashed it.
 fn supervise(test: &str, bases: &Path, mut share: Share) -> Told {
     let mut told = Told::default();
     let progress = tempfile::NamedTempFile::new().unwrap();
@@ -167,7 +169,8 @@ fn supervise(test: &str, bases: &Path, mut share: Share) -> Told {
         let mut case = [0; 8];
         progress.as_file().read_exact_at(&mut case, 0).unwrap();
         let case = u64::from_le_bytes(case);
-        // A hang on a busy machine may be none: it is one if it is one again, alone, three times.
+        // On a busy machine a slow case can look like a hang. It counts as a hang if it hangs again
+        // three times when run alone.
         let alone = Share { next: case, step: 1, end: case + 1 };
         let again = |_| run_child(test, bases, alone, progress.path(), &mut Told::default()).is_some();
         if !death.contains("hang") || (0..3).all(again) {
@@ -180,7 +183,7 @@ fn supervise(test: &str, bases: &Path, mut share: Share) -> Told {
     told
 }
 
-/// Runs a share in a child. Gives what it died of, if it did.
+/// Runs a share in a child. Returns the reason if the child crashed.
 fn run_child(test: &str, bases: &Path, share: Share, progress: &Path, told: &mut Told) -> Option<String> {
     let role = format!("{} {} {} {}", share.next, share.step, share.end, progress.display());
     let mut child = Command::new(std::env::current_exe().unwrap())

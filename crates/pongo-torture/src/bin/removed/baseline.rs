@@ -1,6 +1,7 @@
-//! Each test with all safeguards in place: whether it passes, how long it takes, which safeguards it comes by.
+//! The result of each test with all safeguards enabled: whether it passes, its duration, and the
+//! safeguards that it reaches.
 //!
-//! Kept in a file, and believed as long as the program is the same.
+//! The results are stored in a file and reused until the test program changes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,10 +20,10 @@ pub(crate) struct Known {
     pub(crate) reached: BTreeSet<String>,
 }
 
-/// The longest that a test may take with everything in place.
+/// Maximum duration of a test with all safeguards enabled.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Runs all tests that are not known yet. Those that come by no safeguard are left out.
+/// Runs all tests without a stored result. Tests that reach no safeguard are excluded.
 pub(crate) fn run(tests: &[Test], logs: &Path, jobs: usize) -> io::Result<Vec<Known>> {
     let file = logs.join("baseline.txt");
     let kept = fs::read_to_string(&file).unwrap_or_default();
@@ -64,7 +65,7 @@ pub(crate) fn run(tests: &[Test], logs: &Path, jobs: usize) -> io::Result<Vec<Kn
     Ok(lines.iter().filter_map(known).filter(|known| !known.reached.is_empty()).collect())
 }
 
-/// What a line begins with: the test, and which build of its program this is.
+/// Returns the start of a line: the test, and the build time of its program.
 fn key(test: &Test) -> String {
     let built = fs::metadata(&test.program).and_then(|metadata| metadata.modified());
     let built = built.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());

@@ -1,16 +1,19 @@
-//! The tests are tested: leaves out each safeguard in turn and says which test notices.
+//! Tests the tests: disables each safeguard in turn and reports which test detects that.
 //!
 //! ```text
 //! cargo run -p pongo-torture --bin removed -- [--out FILE] [--jobs N] [--budget SECONDS] [NAME...]
 //! ```
 //!
-//! The test programs are built once, with `--cfg pongo_removable`, in a folder of their own. Each test is run once with
-//! all safeguards in place: it must pass, and what it comes by is noted. Then for each safeguard (or those named) the tests
-//! that come by it are run without it, first the one that noticed last time, as FILE has it, then the quickest, those that are
-//! made for it before others, until one fails. The result is a table, and an error if a safeguard was not missed that is not said to be redundant in
-//! `pongo_torture::safeguards`.
+//! The test programs are built once, with `--cfg pongo_removable`, in a separate folder. Each test
+//! is run once with all safeguards enabled: it must pass, and the safeguards that it reaches are
+//! recorded. Then, for each safeguard (or those named), the tests that reach it are run without it
+//! until one fails. The test that detected it last time, according to FILE, is run first. The
+//! others are run by duration, with those that are made for this kind of safeguard earlier. The
+//! result is a table, and an error if no test detected a safeguard's absence, unless
+//! `pongo_torture::safeguards` lists it as redundant.
 //!
-//! `PONGO_CARGO` are the words to call cargo with, `PONGO_TORTURE` makes random tests larger.
+//! `PONGO_CARGO` contains the command for cargo with its arguments, `PONGO_TORTURE` makes random
+//! tests larger.
 
 #![forbid(unsafe_code)]
 
@@ -112,7 +115,7 @@ fn try_main() -> Result<bool, Box<dyn std::error::Error>> {
     Ok(missed.is_empty())
 }
 
-/// Runs the tests that come by a safeguard without it, until one fails.
+/// Runs the tests that reach a safeguard without it, until one fails.
 fn leave_out(
     safeguard: &Safeguard,
     known: &[Known],
@@ -124,7 +127,8 @@ fn leave_out(
     let noticed_before = |test: &Known| last.is_some_and(|row| row.outcome.is_by(&test.test.title));
     let is_likely =
         |test: &Known| suites::likely(safeguard.kind).iter().any(|word| test.test.title.contains(word));
-    // A test that is not made for it may take a tenth of one that is.
+    // Tests that are not made for this kind of safeguard come as late as if they took ten times as
+    // long.
     let weight = |test: &Known| if is_likely(test) { test.took } else { test.took * 10 };
     tests.sort_by_key(|test| (!noticed_before(test), weight(test)));
     let log = logs.join(format!("{}.log", safeguard.name));
@@ -147,7 +151,8 @@ fn leave_out(
     Row { name: safeguard.name.to_owned(), outcome: Outcome::NotCaught { tried, of: tests.len() } }
 }
 
-/// Whether a test that failed fails again, and passes with the safeguard in place: it was not chance.
+/// Returns whether a failed test fails again, and passes with the safeguard enabled, so that the
+/// failure is not random.
 fn is_sure(test: &Known, safeguard: &Safeguard, logs: &Path, limit: Duration) -> bool {
     let log = logs.join(format!("{}.again.log", safeguard.name));
     let passes = |removed| test.test.run(removed, None, &log, limit).is_ok_and(|(end, _)| end == End::Passed);

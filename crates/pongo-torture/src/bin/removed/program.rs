@@ -1,4 +1,4 @@
-//! Test programs: built by cargo, asked what tests they have, run one test at a time.
+//! Test programs: built by cargo, listing their tests, running one test at a time.
 
 use std::fs::File;
 use std::io;
@@ -11,13 +11,13 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::suites::Build;
 
-/// One test of one program.
+/// A test of a test program.
 #[derive(Clone, Debug)]
 pub(crate) struct Test {
     pub(crate) program: PathBuf,
-    /// The package's folder, in which cargo runs its tests too.
+    /// Folder of the package, in which cargo also runs its tests.
     folder: PathBuf,
-    /// As the table names it.
+    /// Title in the table.
     pub(crate) title: String,
     name: String,
 }
@@ -27,11 +27,12 @@ pub(crate) struct Test {
 pub(crate) enum End {
     Passed,
     Failed,
-    /// It had to be ended.
+    /// The test exceeded its time limit and was killed.
     Late,
 }
 
-/// Builds the programs with cargo (or what the variable `CARGO` names, in words). Gives all their tests.
+/// Builds the programs with cargo (or the command in the variable `PONGO_CARGO`). Returns all their
+/// tests.
 pub(crate) fn tests_of(build: &Build, root: &Path, target: &Path) -> io::Result<Vec<Test>> {
     let cargo = std::env::var("PONGO_CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut words = cargo.split_whitespace();
@@ -66,7 +67,8 @@ pub(crate) fn tests_of(build: &Build, root: &Path, target: &Path) -> io::Result<
         }) else {
             continue;
         };
-        // Two packages may have a program of one name: either's folder will do, no test looks at it.
+        // Two packages may have a program of the same name: either folder is fine, because no test
+        // depends on it.
         let folder = if package == "pongo" { root.to_owned() } else { root.join("crates").join(package) };
         let listed = Command::new(&program).args(["--list", "--format", "terse"]).output()?;
         for name in String::from_utf8_lossy(&listed.stdout)
@@ -87,7 +89,8 @@ pub(crate) fn tests_of(build: &Build, root: &Path, target: &Path) -> io::Result<
     Ok(tests)
 }
 
-/// The path in a line such as `  Executable tests/engine/main.rs (target/debug/deps/engine-d7894378e2bac3d7)`.
+/// Extracts the path from a line such as
+/// `  Executable tests/engine/main.rs (target/debug/deps/engine-d7894378e2bac3d7)`.
 fn executable(line: &str) -> Option<PathBuf> {
     let rest = line.trim_start().strip_prefix("Executable ")?;
     let (_, path) = rest.rsplit_once(" (")?;
@@ -95,7 +98,8 @@ fn executable(line: &str) -> Option<PathBuf> {
 }
 
 impl Test {
-    /// Runs it without the safeguard `removed`, noting in `reached` what it comes by. What it says goes to `log`.
+    /// Runs the test without the safeguard `removed`. Records the safeguards that it reaches in
+    /// `reached`, and its output in `log`.
     pub(crate) fn run(
         &self,
         removed: Option<&str>,
@@ -125,10 +129,10 @@ impl Test {
     }
 }
 
-/// Ends the program, if it has not ended, and the processes that it made and left.
+/// Kills the program, unless it has ended, and the processes that it left.
 fn end_all(child: &mut Child) {
     if let Some(group) = Pid::from_raw(child.id().cast_signed()) {
-        // That there is none any more is as good.
+        // It is fine if the process group no longer exists.
         let _ = kill_process_group(group, Signal::KILL);
     }
     let _ = child.wait();

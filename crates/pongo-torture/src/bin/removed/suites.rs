@@ -1,19 +1,19 @@
-//! Which tests are asked, and how their programs are built.
+//! The test programs that are run, and how they are built.
 
 use pongo_torture::safeguards::Kind;
 
-/// Programs that are built together: with these flags, in this folder below `target`.
+/// Programs that are built together, with these flags, in this folder of `target`.
 pub(crate) struct Build {
     pub(crate) name: &'static str,
     pub(crate) flags: &'static str,
-    /// What the names of its tests have in them.
+    /// A text that the names of the tests contain; others are excluded.
     pub(crate) only: &'static str,
-    /// Package and test target; `lib` stands for the tests in the library itself.
+    /// Package and test target; `lib` stands for the unit tests of the library.
     pub(crate) programs: &'static [(&'static str, &'static str)],
 }
 
-/// All of them. A new file of tests needs a line here, nothing else: its tests are asked one by one, the quickest first, and
-/// only about safeguards that they come by.
+/// All builds. A new test file only needs a line here: its tests are run separately, the fastest
+/// first, and only for safeguards that they reach.
 pub(crate) const BUILDS: &[Build] = &[
     Build {
         name: "removable",
@@ -67,7 +67,7 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo-torture", "world"),
         ],
     },
-    // Models of what threads do: where a fence is missing, one of them fails (docs/LOOM.md).
+    // Models of concurrent threads: without a fence, one of them fails (docs/LOOM.md).
     Build {
         name: "removable-loom",
         flags: "--cfg pongo_removable --cfg loom",
@@ -76,7 +76,8 @@ pub(crate) const BUILDS: &[Build] = &[
     },
 ];
 
-/// Words in the names of tests that are made for safeguards of a kind: they are asked before all others.
+/// Returns words in the names of tests that are made for safeguards of a kind; these are run before
+/// the others.
 pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Sync | Kind::Folder => &["missed", "closed", "cut", "power", "crash", "names_that", "merge"],

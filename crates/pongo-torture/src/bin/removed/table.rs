@@ -1,4 +1,5 @@
-//! The table of what caught what: written, and read again so that the next run asks that test first.
+//! The table of safeguards and the tests that detect their absence. It is also read, so that the
+//! next run starts with that test.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use pongo_torture::safeguards::{ALL, REDUNDANT};
 
-/// What became of a store without a safeguard.
+/// Result of the tests without a safeguard.
 #[derive(Clone, Debug)]
 pub(crate) enum Outcome {
     Caught { test: String, after: Duration, late: bool },
@@ -15,7 +16,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// Whether this test caught it.
+    /// Returns whether this test detected the absence.
     pub(crate) fn is_by(&self, title: &str) -> bool {
         matches!(self, Outcome::Caught { test, .. } if test == title)
     }
@@ -31,7 +32,7 @@ pub(crate) struct Row {
 const NOT_CAUGHT: &str = "**not caught**";
 
 impl Row {
-    /// The line in the table.
+    /// Returns the line of the table.
     pub(crate) fn line(&self) -> String {
         let purpose =
             ALL.iter().find(|safeguard| safeguard.name == self.name).map_or("", |known| known.purpose);
@@ -49,12 +50,12 @@ impl Row {
     }
 }
 
-/// Why a safeguard that no test misses is there.
+/// Returns the reason to keep a safeguard whose absence no test detects.
 fn argument(name: &str) -> Option<&'static str> {
     REDUNDANT.iter().find(|(redundant, _)| *redundant == name).map(|(_, argument)| *argument)
 }
 
-/// What an earlier run wrote; nothing if there was none.
+/// Reads the table of an earlier run; empty if there was none.
 pub(crate) fn read(path: &Path) -> Vec<Row> {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(row).collect()
@@ -81,13 +82,14 @@ fn row(line: &str) -> Option<Row> {
     Some(Row { name, outcome })
 }
 
-/// The rows of this run, and of the one before for safeguards that were not asked for, in the list's order.
+/// Merges the rows of this run with those of the run before for safeguards not tested now, in the
+/// order of the list.
 pub(crate) fn merge(before: Vec<Row>, now: Vec<Row>) -> Vec<Row> {
     let all: Vec<Row> = now.into_iter().chain(before).collect();
     ALL.iter().filter_map(|safeguard| all.iter().find(|row| row.name == safeguard.name).cloned()).collect()
 }
 
-/// Names that no test missed and no argument stands for.
+/// Returns the names of safeguards whose absence no test detects and for which no reason is listed.
 pub(crate) fn missed(rows: &[Row]) -> Vec<&str> {
     let is_missed =
         |row: &&Row| matches!(row.outcome, Outcome::NotCaught { .. }) && argument(&row.name).is_none();
