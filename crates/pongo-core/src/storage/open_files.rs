@@ -176,6 +176,8 @@ pub(crate) struct OpenFiles {
     recent: Mutex<VecDeque<Weak<Reopened>>>,
     /// Held while files are closed to free descriptors.
     closing: Mutex<()>,
+    /// How often files were closed for this reason.
+    freed: AtomicUsize,
     /// Objects with maps; the first one is asked first.
     idle: Mutex<VecDeque<Weak<dyn Idle>>>,
     /// Number of further checks for which no maps are released, because the last attempt released
@@ -191,6 +193,7 @@ impl OpenFiles {
             most,
             recent: Mutex::default(),
             closing: Mutex::default(),
+            freed: AtomicUsize::new(0),
             idle: Mutex::default(),
             patience: AtomicUsize::new(0),
             crowded: AtomicBool::new(false),
@@ -228,19 +231,25 @@ impl OpenFiles {
     /// Performs an operation that needs a descriptor. If none is left, closes files and retries.
     /// One thread at a time does that; waiting threads then use the descriptors that it freed.
     fn with_descriptor<T>(&self, something: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        match something() {
-            Err(error) if is_out_of_descriptors(&error) => {}
+        let freed = self.freed.load(Ordering::Relaxed);
+        let error = match something() {
+            Err(error) if is_out_of_descriptors(&error) => error,
             done => return done,
-        }
+        };
         let _one = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        match something() {
-            Err(error) if is_out_of_descriptors(&error) => {
-                let files = std::mem::take(&mut *self.recent());
-                let closed = files.iter().filter_map(Weak::upgrade).filter(|file| file.close()).count();
-                if closed > 0 { something() } else { Err(error) }
+        if self.freed.load(Ordering::Relaxed) != freed {
+            match something() {
+                Err(error) if is_out_of_descriptors(&error) => {}
+                done => return done,
             }
-            done => done,
         }
+        let files = std::mem::take(&mut *self.recent());
+        let closed = files.iter().filter_map(Weak::upgrade).filter(|file| file.close()).count();
+        if closed == 0 {
+            return Err(error);
+        }
+        self.freed.fetch_add(1, Ordering::Relaxed);
+        something()
     }
 }
 
