@@ -256,6 +256,7 @@ pub const ALL: &[Safeguard] = &[
         "the data from before a compaction is removed only once the copy has its name",
     ),
     folder("ordered.aside.folder", "a damaged folder that was moved away does not reappear"),
+    comparison("ordered.aside.identity", "only the folder that was found damaged is moved away"),
     sync("ordered.sled.flush", "data that sled holds in memory is in its files before these are synced"),
     sync("ordered.sled.db", "sled's log is on disk"),
     sync("ordered.sled.files", "sled's other files are on disk"),

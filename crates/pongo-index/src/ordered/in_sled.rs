@@ -12,7 +12,7 @@
 //! The message of a caught panic still goes to the process's panic hook, which belongs to the
 //! application and is not changed.
 
-use pongo_core::guard::removable;
+use pongo_core::guard::{fails, removable};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -572,7 +572,7 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
 pub fn set_aside(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBuf>, StoreError> {
     let failed = |source| StoreError::io("set aside", path.display().to_string(), source);
     let _alone = FolderLock::take(path, true)?;
-    if !path.try_exists().map_err(failed)? || identity(path) != found {
+    if !path.try_exists().map_err(failed)? || fails!("ordered.aside.identity", identity(path) != found) {
         return Ok(None);
     }
     let aside = beside(path, ".aside");
