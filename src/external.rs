@@ -21,7 +21,7 @@ use pongo_index::{after_prefix, key_hash};
 use crate::by::By;
 use crate::ordered::Limits;
 use crate::range::{Cursor, Range};
-use crate::read::{Rows, Table};
+use crate::read::{Rows, Table, site};
 
 /// A table in a [`Snapshot`](crate::Snapshot) that stores `T`s under keys of arbitrary bytes:
 /// `#[pongo(key = "external")]`. What it returns borrows from the snapshot, not from the
@@ -191,7 +191,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&'s T>, ReadError> {
         let key = key.as_ref();
         let digest = <T::Row as PongoRecord>::encode_key(&key_digest(key));
-        let found = self.rows.find::<3>(key_hash(digest.as_ref()), &digest, Some(key))?;
+        let found = self.rows.find::<{ site::EXTERNAL }>(key_hash(digest.as_ref()), &digest, Some(key))?;
         let Some((_, row)) = found else { return Ok(None) };
         let is_it = key_in::<T>(self.rows.source().heap, row)? == key;
         Ok(is_it.then(|| T::value_of(row)))

@@ -192,7 +192,7 @@ impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
 /// The common case takes few instructions and reads no memory except the index line and the row, so
 /// that the processor starts the next lookup while it waits for the row of this one.
 ///
-/// `SITE` must differ between callers: the compiler inlines an instance with a single caller.
+/// `SITE` is one of the constants of [`site`].
 #[inline]
 pub(crate) fn find<'v, T: PongoRecord, const SITE: usize>(
     view: &'v TableView,
@@ -208,6 +208,17 @@ pub(crate) fn find<'v, T: PongoRecord, const SITE: usize>(
             Stop::Failed(error) => Err(error),
         },
     }
+}
+
+/// The callers of [`find`]. Each instantiates it with a constant that no other caller uses: the
+/// compiler inlines an instance with a single caller, which saves `get_many` a tenth of its
+/// instructions.
+pub(crate) mod site {
+    pub(crate) const GET: usize = 0;
+    pub(crate) const GET_MANY: usize = 1;
+    pub(crate) const GET_MANY_SINGLE: usize = 2;
+    pub(crate) const EXTERNAL: usize = 3;
+    pub(crate) const MANY_VERSIONS: usize = 4;
 }
 
 /// The reason why a lookup had no result. Separate from the result, so that the common case does
@@ -280,7 +291,7 @@ fn find_far<'v, T: PongoRecord>(
         Newest::Nothing => return Ok(None),
         Newest::Row(_) | Newest::Unknown => {}
     }
-    match find_near::<T, { usize::MAX }>(view, index, hash, key, usize::MAX) {
+    match find_near::<T, { site::MANY_VERSIONS }>(view, index, hash, key, usize::MAX) {
         Ok(seen) => Ok(seen),
         Err(stop) => match *stop {
             Stop::Far => Ok(None),
@@ -382,7 +393,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     #[inline]
     pub fn get_row(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
         let key = T::encode_key(key);
-        self.find::<0>(key_hash(key.as_ref()), &key, None)
+        self.find::<{ site::GET }>(key_hash(key.as_ref()), &key, None)
     }
 
     /// Finds the row with a key, and its row number. For an external key, `key` is its digest and
@@ -703,7 +714,7 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
     fn take_group(&mut self) {
         let (group, rest) = self.keys.split_at(self.keys.len().min(GROUP));
         (self.keys, self.len, self.at, self.found_to) = (rest, group.len(), 0, 0);
-        let Some(Parts { handle, .. }) = &self.table.parts else {
+        let Some(Parts { view, handle }) = &self.table.parts else {
             self.found = [None; GROUP];
             self.found_to = self.len;
             return;
@@ -714,8 +725,7 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
             handle.index.prefetch(hash);
             *place = Some((hash, key));
         }
-        // In a transaction that changed the table, keys are looked up one by one.
-        let Some(Plain { view, index }) = &self.table.plain else { return };
+        let index = &*handle.index;
         let group = &self.group[..self.len];
         for (hash, _) in group.iter().flatten() {
             // The lookup below returns the same error.
@@ -724,9 +734,13 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
                 Some(())
             });
         }
+        if self.table.own.is_some() {
+            // A transaction that changed the table looks its keys up one by one.
+            return;
+        }
         for (hash, key) in group.iter().flatten() {
             let newest = || self.table.newest(T::SCHEMA.key, key.as_ref(), None);
-            match find::<T, 1>(view, index, *hash, key, newest) {
+            match find::<T, { site::GET_MANY }>(view, index, *hash, key, newest) {
                 Ok(found) => self.found[self.found_to] = found.map(|(_, value)| value),
                 Err(_) => break,
             }
@@ -736,12 +750,11 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
 }
 
 impl<'s, T: PongoRecord> GetMany<'s, '_, T> {
-    /// Looks up one key of the group.
-    #[cold]
+    /// Looks up one key of the group: in a transaction that changed the table, or after an error.
     #[inline(never)]
     fn find_one(&self, at: usize) -> Result<Option<&'s T>, ReadError> {
         let Some((hash, key)) = self.group[at] else { return Ok(None) };
-        Ok(self.table.find::<2>(hash, &key, None)?.map(|(_, value)| value))
+        Ok(self.table.find::<{ site::GET_MANY_SINGLE }>(hash, &key, None)?.map(|(_, value)| value))
     }
 }
 

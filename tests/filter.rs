@@ -433,6 +433,42 @@ fn a_filter_tells_of_damaged_rows_that_it_looks_at() -> Outcome {
     Ok(())
 }
 
+/// Keys of a damaged block are errors in their places among others that are looked up together.
+#[test]
+fn lookups_of_many_keys_around_a_damaged_block() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let store = open(folder.path(), 1 << 20)?;
+    trades(&store, 0..8192)?;
+    store.close()?;
+    let chunk = folder.path().join("tables/trades/0.chunk");
+    let mut bytes = std::fs::read(&chunk)?;
+    bytes[4096 + 64 * 1024 + 5] ^= 1;
+    std::fs::write(&chunk, bytes)?;
+    let store = open(folder.path(), 1 << 20)?;
+    let snapshot = store.begin_read()?;
+    let table = snapshot.table::<Trade>()?;
+    let in_block = (64 << 10) / size_of::<Trade>() as u64;
+    // Every third key is missing, every fourth is in the damaged block.
+    let keys: Vec<u64> = (0..100)
+        .map(|i| match i % 12 {
+            0 | 4 | 8 => in_block + 1 + i,
+            1 | 3 | 6 | 9 => 100_000 + i,
+            _ => i,
+        })
+        .collect();
+    let found: Vec<_> = table.get_many(&keys).collect();
+    assert_eq!(found.len(), keys.len());
+    for (&key, found) in keys.iter().zip(found) {
+        match found {
+            Ok(None) => assert!(key >= 100_000, "{key}"),
+            Ok(Some(trade)) => assert!(key < 100 && trade.id == key, "{key}"),
+            Err(ReadError::Fault(_)) => assert!((in_block..2 * in_block).contains(&key), "{key}"),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// A condition in user code, together with one that can skip zones.
 #[test]
 fn a_condition_of_ones_own_can_stand_beside_others() -> Outcome {

@@ -143,7 +143,7 @@ fn versions(world: &mut World) -> Outcome<&(Store, Snapshot)> {
             {
                 let mut events = tx.table::<Event>()?;
                 let updated = events.update(&HOT, |event| event.content[2] = version)?;
-                expect("whether the hot key is there", updated.is_some(), true)?;
+                expect("whether the hot key exists", updated.is_some(), true)?;
             }
             let _ = tx.commit()?;
         }
@@ -177,7 +177,7 @@ fn new_version(world: &mut World, clock: &mut Clock) -> Outcome {
     let events = new.table::<Event>()?;
     clock.time(TIMES, || {
         for _ in 0..TIMES {
-            let row = events.range(HOT..)?.next().ok_or("the hot key is there")??;
+            let row = events.range(HOT..)?.next().ok_or("the hot key exists")??;
             expect("the hot key in a new snapshot", (row.number, row.content[2]), (HOT, updates))?;
         }
         Ok(())

@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn both_programs_are_built_each_with_its_library() {
         if Command::new("git").arg("--version").output().is_err() {
-            eprintln!("git is not there: not tested");
+            eprintln!("git is not installed: not tested");
             return;
         }
         let folder = tempfile::tempdir().unwrap();

@@ -94,7 +94,7 @@ impl Compared {
 pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
     let (first, base) = programs(comparison, place.folder())?;
     let loads = first.loads()?;
-    ensure!(loads == base.loads()?, "the two programs have different loads: build them anew");
+    ensure!(loads == base.loads()?, "the two programs have different loads: rebuild them");
     if let Some(name) = comparison.only.iter().find(|name| loads.iter().all(|load| load.name != **name)) {
         let names: Vec<_> = loads.iter().map(|load| load.name.as_str()).collect();
         bail!("no load is called {name:?}: there are {}", names.join(", "));
@@ -108,7 +108,7 @@ pub(crate) fn run(comparison: &Comparison<'_>, place: &Place) -> Result<bool> {
         count(&loads, both, place)?
     } else {
         if comparison.callgrind {
-            eprintln!("valgrind is not there: instructions are not counted");
+            eprintln!("valgrind is not installed: instructions are not counted");
         }
         vec![None; loads.len()]
     };

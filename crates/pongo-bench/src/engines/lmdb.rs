@@ -191,7 +191,7 @@ impl Indexed for LmdbPostings {
         for account in accounts {
             for pair in self.by_account.get_duplicates(&tx, &account.to_be_bytes())?.into_iter().flatten() {
                 let tail = self.postings.get(&tx, pair?.1)?;
-                found.add(value_of_tail(tail.context("the index names a row that is not there")?));
+                found.add(value_of_tail(tail.context("the index names a missing row")?));
             }
         }
         Ok(found)

@@ -136,7 +136,7 @@ impl Indexed for RedbPostings {
         let mut found = Found::default();
         for account in accounts {
             for key in by_account.get(account)? {
-                let tail = postings.get(key?.value())?.context("the index names a row that is not there")?;
+                let tail = postings.get(key?.value())?.context("the index names a missing row")?;
                 found.add(value_of_tail(&tail.value()));
             }
         }

@@ -33,12 +33,12 @@ pub(super) fn run(versions: u64, all: u64, dir: &Path) -> Result<()> {
 fn look(what: &str, snapshot: &Snapshot, expected: u64) -> Result<()> {
     let counters = snapshot.table::<Counter>()?;
     let get = || -> Result<()> {
-        let found = counters.get(&7)?.context("the key is there")?;
+        let found = counters.get(&7)?.context("the key exists")?;
         ensure!(found.value == expected, "value {}, expected {expected}", found.value);
         Ok(())
     };
     let range = || -> Result<()> {
-        let found = counters.range(7..)?.next().context("the key is there")??;
+        let found = counters.range(7..)?.next().context("the key exists")??;
         ensure!((found.id, found.value) == (7, expected));
         Ok(())
     };

@@ -571,8 +571,12 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
 /// exchanges it for longer than a second.
 pub fn set_aside(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBuf>, StoreError> {
     let failed = |source| StoreError::io("set aside", path.display().to_string(), source);
+    // Before the lock, which creates the folder above if there is none.
+    if !path.try_exists().map_err(failed)? {
+        return Ok(None);
+    }
     let _alone = FolderLock::take(path, true)?;
-    if !path.try_exists().map_err(failed)? || fails!("ordered.aside.identity", identity(path) != found) {
+    if fails!("ordered.aside.identity", identity(path) != found) {
         return Ok(None);
     }
     let aside = beside(path, ".aside");
