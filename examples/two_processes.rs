@@ -47,7 +47,8 @@ fn write(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     for text in ["hello", "from", "another process"] {
         let tx = store.begin_write()?;
         let mut messages = tx.table::<Message>()?;
-        let id = messages.last()?.map_or(1, |message| message.id + 1); // read in the transaction: no lost update
+        // Read in the transaction, so that no other process can take the same number.
+        let id = messages.last()?.map_or(1, |message| message.id + 1);
         messages.insert(&Message { text: tx.text(text)?, id })?;
         drop(messages);
         tx.commit()?;
