@@ -18,8 +18,10 @@ struct Person {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let json = r#"[
-        {"name": "Ada", "id": "67e55044-10b1-426f-9247-bb680e5fe0c8", "born": "1815-12-10T00:00:00Z", "height": null},
-        {"name": "Grace", "id": "b4a9e7c2-0b6c-4d58-8f0a-1d9f0c1d2e3f", "born": "1906-12-09T00:00:00Z", "height": 1.68}
+        {"name": "Ada", "id": "67e55044-10b1-426f-9247-bb680e5fe0c8",
+         "born": "1815-12-10T00:00:00Z", "height": null},
+        {"name": "Grace", "id": "b4a9e7c2-0b6c-4d58-8f0a-1d9f0c1d2e3f",
+         "born": "1906-12-09T00:00:00Z", "height": 1.68}
     ]"#;
     let store = Store::in_memory()?;
 

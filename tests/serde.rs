@@ -37,7 +37,11 @@ fn put_one(store: &Store) -> Outcome {
     Ok(())
 }
 
-const JSON: &str = r#"{"isbn":"9780141186160","title":"The Sea, the Sea","cover":[1,2,255],"id":"67e55044-10b1-426f-9247-bb680e5fe0c8","printed":"1978-08-25T09:30:00.500000Z","pages":502,"weight":null}"#;
+const JSON: &str = concat!(
+    r#"{"isbn":"9780141186160","title":"The Sea, the Sea","cover":[1,2,255],"#,
+    r#""id":"67e55044-10b1-426f-9247-bb680e5fe0c8","printed":"1978-08-25T09:30:00.500000Z","#,
+    r#""pages":502,"weight":null}"#
+);
 
 #[test]
 fn record_becomes_json_and_back() -> Outcome {

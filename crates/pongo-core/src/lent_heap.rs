@@ -42,8 +42,8 @@ thread_local! {
     static WRITE: Lent<dyn HeapWrite> = const { Lent::none() };
 }
 
-/// Runs `body`, in which this thread serializes [`Text`](crate::fields::Text) and [`Blob`] fields with their contents
-/// from `heap`: a snapshot, or the write transaction from which the rows come.
+/// Runs `body`, in which this thread serializes [`Text`](crate::fields::Text) and [`Blob`] fields
+/// with their contents from `heap`: a snapshot, or the write transaction from which the rows come.
 ///
 /// Calls can be nested; the innermost one counts.
 pub fn reading<R>(heap: &dyn HeapRead, body: impl FnOnce() -> R) -> R {
@@ -56,8 +56,8 @@ pub fn reading<R>(heap: &dyn HeapRead, body: impl FnOnce() -> R) -> R {
     READ.with(|lent| lent.with(heap, body))
 }
 
-/// Runs `body`, in which this thread deserializes [`Text`](crate::fields::Text) and [`Blob`] fields: their contents are
-/// staged in `transaction`, and the fields can be put into rows of it.
+/// Runs `body`, in which this thread deserializes [`Text`](crate::fields::Text) and [`Blob`]
+/// fields: their contents are staged in `transaction`, and the fields can be put into rows of it.
 ///
 /// Calls can be nested; the innermost one counts.
 pub fn writing<R>(transaction: &dyn HeapWrite, body: impl FnOnce() -> R) -> R {
@@ -67,8 +67,8 @@ pub fn writing<R>(transaction: &dyn HeapWrite, body: impl FnOnce() -> R) -> R {
     WRITE.with(|lent| lent.with(heap, body))
 }
 
-/// Calls `read` with the heap of the innermost [`reading`] of this thread; returns `None` outside of
-/// one.
+/// Calls `read` with the heap of the innermost [`reading`] of this thread; returns `None` outside
+/// of one.
 pub(crate) fn lent_reader<R>(read: impl FnOnce(&dyn HeapRead) -> R) -> Option<R> {
     let heap = READ.with(|lent| lent.0.get())?;
     // SAFETY: the pointer comes from the reference that `reading` got, and `reading` has not

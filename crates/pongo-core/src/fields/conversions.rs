@@ -1,8 +1,8 @@
 //! Conversions between [`Timestamp`] and the types of `jiff` and `chrono`, with the features of
 //! these names.
 //!
-//! Their types have nanoseconds and a smaller range than [`Timestamp`]. Conversions to a `Timestamp`
-//! round down to a whole microsecond and cannot fail; conversions from one return a
+//! Their types have nanoseconds and a smaller range than [`Timestamp`]. Conversions to a
+//! `Timestamp` round down to a whole microsecond and cannot fail; conversions from one return a
 //! [`TimestampRangeError`] if the time is outside the other type's range.
 
 use crate::fields::Timestamp;

@@ -26,8 +26,8 @@ use crate::lent_heap::{lent_reader, lent_writer};
 
 const NO_READER: &str = "the contents of a Text or Blob are in the store: call the serializer within \
                          pongo::serde::reading(&snapshot, || …)";
-const NO_WRITER: &str = "the contents of a Text or Blob are written to the store: call the deserializer within \
-                         pongo::serde::writing(&transaction, || …)";
+const NO_WRITER: &str = "the contents of a Text or Blob are written to the store: call the deserializer \
+                         within pongo::serde::writing(&transaction, || …)";
 
 impl Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
