@@ -86,9 +86,13 @@ pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
     CloseError, CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
 };
+#[cfg(any(feature = "jiff", feature = "chrono"))]
+pub use pongo_core::fields::TimestampRangeError;
+#[cfg(feature = "serde")]
+pub use pongo_core::fields::serde;
 pub use pongo_core::fields::{
-    Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, Uuid, UuidError,
-    content_hash, key_digest,
+    Blob, FixedStr, FixedStrError, HeapError, HeapRead, Maybe, Text, Timestamp, TimestampError, Uuid,
+    UuidError, content_hash, key_digest,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};

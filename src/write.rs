@@ -459,3 +459,10 @@ impl HeapRead for WriteTransaction {
         self.guard.read_heap(addr, len, hash)
     }
 }
+
+#[cfg(feature = "serde")]
+impl pongo_core::fields::serde::HeapWrite for WriteTransaction {
+    fn write_heap(&self, bytes: &[u8]) -> Result<Blob, WriteError> {
+        self.blob(bytes)
+    }
+}

@@ -74,6 +74,9 @@ pub mod ids;
 #[doc(hidden)]
 #[forbid(unsafe_code)]
 pub mod layout;
+#[cfg(feature = "serde")]
+#[allow(unsafe_code, reason = "a reference whose lifetime is a call, lent to the thread that runs the call")]
+mod lent_heap;
 #[forbid(unsafe_code)]
 pub mod order;
 #[forbid(unsafe_code)]

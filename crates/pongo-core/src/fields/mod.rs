@@ -7,25 +7,35 @@
 //! | --- | --- |
 //! | `plain` | `u8` … `u128`, `i8` … `i128`, `f32`, `f64`, `bool`, `[F; N]` |
 //! | [`fixed_str`] | [`FixedStr`]: short text inside the row |
-//! | [`timestamp`] | [`Timestamp`]: microseconds since 1970, UTC |
+//! | [`timestamp`], `timestamp_text` | [`Timestamp`]: microseconds since 1970, UTC; RFC 3339 |
 //! | [`uuid`] | [`Uuid`]: 16 bytes |
 //! | [`maybe`] | [`Maybe`]: a value that may be absent |
 //! | [`heap`] | [`Text`] and [`Blob`]: bytes of any length, in the heap |
 //! | [`external`] | the fields before a record with an external key |
+//! | `conversions` | from and to types of `jiff` and `chrono`, with these features |
+//! | [`serde`] | (de)serialization of all types, with the feature `serde` |
 //!
 //! `#[pongo::record]` makes a user's structs and enums field types.
 
+#[cfg(any(feature = "jiff", feature = "chrono"))]
+mod conversions;
 pub mod external;
 pub mod fixed_str;
 pub mod heap;
 pub mod maybe;
 mod plain;
+#[cfg(feature = "serde")]
+pub mod serde;
 pub mod timestamp;
+mod timestamp_text;
 pub mod uuid;
 
+#[cfg(any(feature = "jiff", feature = "chrono"))]
+pub use conversions::TimestampRangeError;
 pub use external::{ExternalKey, MAX_EXTERNAL_KEY, key_digest};
 pub use fixed_str::{FixedStr, FixedStrError};
 pub use heap::{Blob, HeapError, HeapRead, Text, content_hash};
 pub use maybe::Maybe;
 pub use timestamp::Timestamp;
+pub use timestamp_text::TimestampError;
 pub use uuid::{Uuid, UuidError};

@@ -50,6 +50,14 @@ impl Uuid {
         uuid::Uuid::new_v4().into()
     }
 
+    /// Creates a UUID whose first 48 bits are the current time in milliseconds, followed by random
+    /// bits (version 7): UUIDs sort by the time of their creation. UUIDs of one process that are
+    /// created one after another rise, also within a millisecond.
+    #[must_use]
+    pub fn new_v7() -> Self {
+        uuid::Uuid::now_v7().into()
+    }
+
     /// Creates a UUID from its bytes.
     #[must_use]
     #[inline]
@@ -145,5 +153,8 @@ mod tests {
         let error = "no uuid".parse::<Uuid>().unwrap_err();
         assert!(error.to_string().starts_with("the text \"no uuid\" is no UUID: "), "{error}");
         assert_ne!(Uuid::new_v4(), Uuid::NIL);
+        let (first, second) = (Uuid::new_v7(), Uuid::new_v7());
+        assert!(first < second, "{first} {second}");
+        assert_eq!(uuid::Uuid::from(first).get_version_num(), 7);
     }
 }
