@@ -45,7 +45,7 @@ figures-base commit *args:
 # Everything that CI runs
 ci: lint test docs examples loom
 
-# Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn: what it prints last goes into docs/RELIABILITY.md
+# Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn (docs/design/testing.md)
 torture size="20":
     {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
     {{seeds}} cargo test --profile torture --workspace --exclude pongo-torture --exclude pongo-bench --no-fail-fast
@@ -59,7 +59,7 @@ try name size="1":
 removed *names:
     cargo run -p pongo-torture --bin removed -- {{names}}
 
-# Models of the control file, the pins and the hash index (docs/LOOM.md); `size` above 1 tries more of each
+# Models of the control file, the pins and the hash index (docs/design/testing.md); `size` above 1 tries more of each
 loom size="1":
     PONGO_TORTURE={{size}} RUSTFLAGS="--cfg loom" cargo test -p pongo-core --target-dir target/loom --lib loom -- --nocapture
     PONGO_TORTURE={{size}} RUSTFLAGS="--cfg loom" cargo test -p pongo-index --target-dir target/loom --test loom_hash -- --nocapture

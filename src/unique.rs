@@ -3,8 +3,8 @@
 //! An entry refers to the newest version of a record that has the value. An older snapshot finds
 //! its version through the `previous` chain, as with a key. A row that takes a value over from
 //! another record gets a separate entry. The entry of the previous owner stays while a snapshot may
-//! see that row; after that, a later entry of the same value reuses its slot. `docs/HASH.md`
-//! explains why this is correct.
+//! see that row; after that, a later entry of the same value reuses its slot.
+//! `docs/design/hash-index.md` explains why this is correct.
 
 use std::collections::HashSet;
 

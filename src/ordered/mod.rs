@@ -13,7 +13,7 @@
 //! | `memory` | the memory budget for sorted rows |
 //! | `keeper` | the background thread that keeps indexes from lagging |
 //!
-//! Index entries are verified against the rows: see `docs/ORDERED.md`.
+//! Index entries are verified against the rows: see `docs/design/ordered-index.md`.
 
 mod index;
 mod keeper;

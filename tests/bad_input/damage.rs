@@ -118,7 +118,8 @@ fn allowed(end: End, file: &str, damage: Damage, fate: &Fate) -> bool {
     let flipped = matches!(damage, Damage::Flipped(_));
     match fate {
         Fate::Whole | Fate::Refused(_) => true,
-        // A damaged last batch of a journal cannot be told from a torn tail (docs/DURABILITY.md).
+        // A damaged last batch of a journal cannot be told from a torn tail
+        // (docs/design/failures.md).
         Fate::Earlier => end == End::Cut && file.starts_with("journal/") && flipped,
         // The index of a closed store has a checksum; that of a store that was not closed is
         // rebuilt.

@@ -1,5 +1,5 @@
 //! Models of the shared state in `control`: publishing and reading, pins and the horizon. See
-//! `docs/LOOM.md`.
+//! `docs/design/testing.md`.
 //!
 //! Under `--cfg loom` the ring has two records and a process has two pins, one of them shared, so
 //! that a few publications reuse each record and two readers use the shared pin. Everything else is

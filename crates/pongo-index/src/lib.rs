@@ -8,8 +8,8 @@
 //! | [`hash`] | the hash index: key -> `RowId` for point look-ups, in shared memory-mapped files |
 //! | [`ordered`] | the ordered index: keys in order, in blocks that are stored in sled |
 //!
-//! `docs/HASH.md` describes the hash index's format and proves that its readers need no lock.
-//! `docs/ORDERED.md` describes the ordered index's format.
+//! `docs/design/hash-index.md` describes the hash index's format and proves that its readers need no
+//! lock. `docs/design/ordered-index.md` describes the ordered index's format.
 #![forbid(unsafe_code)]
 
 pub mod encoding;

@@ -1,5 +1,5 @@
 //! Loom models of the hash index: one active writer, and readers that take no lock. See
-//! `docs/LOOM.md`.
+//! `docs/design/testing.md`.
 //!
 //! Under `--cfg loom` a segment has two lines of entries (16 slots, split at 14) and the initial
 //! top has two words, so that a few entries fill, split and rewrite segments. Everything else is as

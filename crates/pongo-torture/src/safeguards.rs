@@ -314,7 +314,7 @@ pub const REDUNDANT: &[(&str, &str)] = &[
     (
         "hash.free.fence",
         "each store after it is a release store by itself, and readers do not follow free segments; the \
-         writer that reuses the segment has its own fence (docs/LOOM.md)",
+         writer that reuses the segment has its own fence (docs/design/testing.md)",
     ),
     (
         "ordered.aside.folder",

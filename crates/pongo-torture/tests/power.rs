@@ -44,7 +44,7 @@ const fn kind(block: u32, options: &'static str, in_memory: bool) -> Kind {
 
 /// The file systems, each with one store; with `PONGO_TORTURE`, more stores. Without
 /// `data=writeback,nodelalloc`: there a cut leaves blocks of other files in preallocated space
-/// (docs/DURABILITY.md).
+/// (docs/design/failures.md).
 const KINDS: [Kind; 10] = [
     kind(4096, "data=ordered", true),
     kind(4096, "data=writeback", true),

@@ -3,7 +3,7 @@
 //! Every byte, every length, every page and every file of small stores is damaged, one at a time.
 //! The result is an error, correct answers, or an index that is rebuilt: never a wrong answer, a
 //! panic, a signal, a hang, or excessive memory use. The damage that cannot be detected according
-//! to `docs/DURABILITY.md` is identified by means of the undamaged journal (`evidence`).
+//! to `docs/design/failures.md` is identified by means of the undamaged journal (`evidence`).
 //!
 //! | module | purpose |
 //! | --- | --- |
@@ -205,8 +205,8 @@ fn try_on(
 }
 
 /// Returns whether the damage is in bytes that no checksum covers, according to
-/// `docs/DURABILITY.md`: hash indexes of a store whose last process was killed, if the system has
-/// been running since. `verify` must report such damage.
+/// `docs/design/failures.md`: hash indexes of a store whose last process was killed, if the system
+/// has been running since. `verify` must report such damage.
 fn is_uncovered(base: &Base, damage: &Damage, problems: usize) -> bool {
     let is_hash = |path: &str| path.starts_with("hash");
     base.left == Left::Killed && damage.touches(is_hash) && problems > 0

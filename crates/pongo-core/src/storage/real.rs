@@ -356,7 +356,7 @@ impl File for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         // Never retried: after a failure the kernel marks the pages as clean and returns `Ok`
-        // (docs/DURABILITY.md).
+        // (docs/design/failures.md).
         rustix::fs::fdatasync(&self.file).map_err(|errno| self.error("sync", errno))
     }
 

@@ -4,8 +4,8 @@
 //! The modelled code (`control`, `pins`, the words of a map, the hash index) imports its atomics
 //! and fences from here. In a normal build these are re-exports from `std`, so the code is
 //! identical. With `--cfg loom` they are those of `modelled`, and `model` explores the schedules
-//! and the stale values that the memory model allows. `docs/LOOM.md` lists the models and their
-//! results.
+//! and the stale values that the memory model allows. `docs/design/testing.md` lists the
+//! models.
 
 #[cfg(loom)]
 #[allow(unsafe_code, reason = "reads a word of a run that is registered")]

@@ -1,5 +1,5 @@
 //! The numbers of the format: the meaning of each word, the use of each bit of a hash, and the file
-//! that holds a segment. `docs/HASH.md` has the diagrams.
+//! that holds a segment. `docs/design/hash-index.md` has the diagrams.
 //!
 //! Every function computes on values that may be corrupt. None of them panics: a value out of range
 //! becomes `None` or is masked.
@@ -11,7 +11,7 @@ use super::Candidate;
 /// Words in a line, the unit that a look-up reads.
 pub(super) const LINE: usize = 8;
 /// Words in a segment: 32 KiB. Under Loom a segment has only two lines of entries, because the
-/// model tracks each word (`docs/LOOM.md`).
+/// model tracks each word (`docs/design/testing.md`).
 pub(super) const SEGMENT_WORDS: usize = if cfg!(loom) { 24 } else { 4096 };
 /// Lines of entries in a segment. The header line precedes them.
 pub(super) const LINES: usize = SEGMENT_WORDS / LINE - 1;

@@ -101,7 +101,7 @@ pub struct Candidate {
 /// lock. Any number of threads may call the other methods at any time, also while a writer in any
 /// process is active.
 ///
-/// See the [module](self) for its parts and `docs/HASH.md` for the format.
+/// See the [module](self) for its parts and `docs/design/hash-index.md` for the format.
 #[derive(Debug)]
 pub struct HashIndex {
     head: Head,

@@ -4,7 +4,7 @@
 //! **A miss is valid only if a second read of root and top entry, after an acquire fence, returns
 //! the same words.** Generations and roots never repeat, so equal words mean that the segment was
 //! in force during the whole look-up. If they differ, a writer made progress and the look-up starts
-//! over. The proof is in `docs/HASH.md`.
+//! over. The proof is in `docs/design/hash-index.md`.
 
 use pongo_core::guard::removable;
 use pongo_core::storage::Words;

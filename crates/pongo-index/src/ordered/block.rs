@@ -1,5 +1,5 @@
 //! A block: some hundreds of pairs, their keys truncated to the bytes that distinguish them. See
-//! `docs/ORDERED.md` for the byte layout.
+//! `docs/design/ordered-index.md` for the byte layout.
 //!
 //! Truncated keys preserve order: the lower of two keys never has the higher truncated key. Where
 //! two truncated keys are equal and the block does not say that they are whole, the full keys are

@@ -23,7 +23,7 @@
 //! is read is covered by a checksum that the root covers, so data that the block store lost or
 //! mixed up results in an error, never in a wrong row. To detect an *older* copy of the whole
 //! folder, the caller compares the [`Watermark`] with the rows. The format is described in
-//! `docs/ORDERED.md`.
+//! `docs/design/ordered-index.md`.
 
 mod block;
 mod blocks;

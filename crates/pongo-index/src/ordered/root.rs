@@ -1,5 +1,5 @@
 //! The roots: a named value that lists a store's indexes. Only what it refers to is valid. See
-//! `docs/ORDERED.md`.
+//! `docs/design/ordered-index.md`.
 
 use pongo_core::guard::holds;
 use xxhash_rust::xxh3::xxh3_64;

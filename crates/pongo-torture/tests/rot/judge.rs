@@ -22,7 +22,8 @@ pub(crate) enum Outcome {
     Right,
     /// The damage cannot be told from a torn tail: an earlier complete state was found.
     Tail,
-    /// A wrong answer from data that has no checksum yet, as documented in `docs/DURABILITY.md`.
+    /// A wrong answer from data that has no checksum yet, as documented in
+    /// `docs/design/failures.md`.
     Uncovered,
 }
 

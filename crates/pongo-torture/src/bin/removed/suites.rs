@@ -67,7 +67,7 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo-torture", "world"),
         ],
     },
-    // Models of concurrent threads: without a fence, one of them fails (docs/LOOM.md).
+    // Models of concurrent threads: without a fence, one of them fails (docs/design/testing.md).
     Build {
         name: "removable-loom",
         flags: "--cfg pongo_removable --cfg loom",
