@@ -41,9 +41,9 @@ use std::sync::atomic::AtomicU64;
 use pongo_core::ids::RowId;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use build::Identity;
 pub use error::HashError;
-pub use recover::{Seen, Stats};
+pub use head::{Identity, Seen};
+pub use recover::Stats;
 pub use write::Upsert;
 
 use head::Head;

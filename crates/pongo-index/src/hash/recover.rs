@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::account::{Base, Writer};
 use super::error::{Fault, HashError};
+use super::head::Seen;
 use super::layout::{
     CAPACITY, Kind, LINE, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry, segment_word,
 };
@@ -30,15 +31,6 @@ pub struct Stats {
     pub bytes: u64,
     /// Number of hash bits that index the top.
     pub depth: u32,
-}
-
-/// The newest commit that an index may contain changes of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
-    /// `Seq` of the commit.
-    pub seq: u64,
-    /// Number of rows in the table at this commit.
-    pub rows: u64,
 }
 
 impl HashIndex {
