@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, StoreHook, Syncer, Words};
 
-use crate::disk::{Kind, State};
 use crate::process::{Process, dead};
+use crate::state::{Kind, State};
 
 /// A process's handle of a file, usable until the process is killed.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 //!
 //! | module | purpose |
 //! | --- | --- |
-//! | `disk` | the operations, which are counted, and the fault planned for one of them |
+//! | `disk` | a disk: its processes, the number of operations, power cuts |
+//! | `state` | the files and names of a disk, and the fault planned for one of the operations |
 //! | `process` | a process's view of the disk, until it is killed |
 //! | `handle` | open files of a process, and the words that it maps |
 //! | `watch` | notification of a watcher about each operation, during which it can take images |
@@ -25,12 +26,14 @@ mod names;
 mod past;
 mod process;
 mod random;
+mod state;
 mod watch;
 
-pub use disk::{Disk, Kind, Plan};
+pub use disk::Disk;
 pub use faults::{Again, Call, Fault, Faults};
 pub use image::Image;
 pub use leave::Leave;
 pub use process::Process;
 pub use random::Random;
+pub use state::{Kind, Plan};
 pub use watch::Moment;

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pongo_core::storage::{File, Host, Reservation, Storage};
 
-use crate::disk::{Disk, Kind, Plan, Shared, State};
+use crate::disk::{Disk, Shared};
 use crate::handle::Handle;
 use crate::leave::{Draw, Leave};
 use crate::past::Past;
+use crate::state::{Kind, Plan, State};
 use crate::watch::Moment;
 
 /// One process's view of a disk.
