@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use pongo_core::storage::{File, MemoryStorage, Storage};
 
@@ -15,33 +15,14 @@ use crate::image::Image;
 use crate::leave::Leave;
 use crate::names::{NameBook, Names};
 use crate::past::{Content, Past};
-use crate::process::Process;
+use crate::process::{Process, Shared};
 use crate::random::Random;
 use crate::state::{Kind, Plan, State};
-use crate::watch::{Moment, Watcher};
+use crate::watch::Moment;
 
 /// A simulated disk; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Shared>);
-
-pub(crate) struct Shared {
-    pub(crate) inner: Arc<dyn Storage>,
-    pub(crate) operations: AtomicU64,
-    pub(crate) quiet: AtomicBool,
-    /// Number of syncs of journal segments.
-    pub(crate) journal_syncs: AtomicU64,
-    pub(crate) sync_micros: AtomicU64,
-    pub(crate) state: Mutex<State>,
-    /// Locked after `state`.
-    pub(crate) watcher: Mutex<Option<Watcher>>,
-    pub(crate) processes: Mutex<Vec<Weak<Process>>>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
 
 impl Default for Disk {
     fn default() -> Self {
@@ -141,14 +122,6 @@ impl Disk {
         &self.0.inner
     }
 
-    pub(crate) fn kill_all(shared: &Shared) {
-        let processes: Vec<_> = shared.processes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-        // Mark all processes first: while threads of one process still run here, none may acquire
-        // the locks of another and write.
-        processes.iter().for_each(|process| process.dead.store(true, Ordering::SeqCst));
-        processes.iter().for_each(|process| process.kill());
-    }
-
     /// Returns the image that a power cut at this moment leaves. Changes nothing.
     #[must_use]
     pub fn image(&self, random: &mut Random, leave: Leave) -> Image {
@@ -175,7 +148,7 @@ impl Disk {
 
     /// Cuts the power now, unless it was cut before, and returns the disk after the restart.
     pub fn reboot(&self, random: &mut Random) -> Self {
-        Self::kill_all(&self.0);
+        self.0.kill_all();
         let leave = Leave::any(random);
         self.image(random, leave).disk()
     }

@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | `disk` | a disk: its processes, the number of operations, power cuts |
 //! | `state` | the files and names of a disk, and the fault planned for one of the operations |
-//! | `process` | a process's view of the disk, until it is killed |
+//! | `process` | a process that uses a disk until it is killed |
+//! | `storage` | a process's view of the disk: the storage of the engine |
 //! | `handle` | open files of a process, and the words that it maps |
 //! | `watch` | notification of a watcher about each operation, during which it can take images |
 //! | `image` | the content of a disk at one moment, to be opened, read or damaged |
@@ -27,6 +28,7 @@ mod past;
 mod process;
 mod random;
 mod state;
+mod storage;
 mod watch;
 
 pub use disk::Disk;
