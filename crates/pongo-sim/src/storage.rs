@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use pongo_core::storage::{File, Host, Reservation, Storage};
+use pongo_core::forward_storage;
+use pongo_core::storage::{File, Storage};
 
 use crate::handle::Handle;
 use crate::past::Past;
@@ -105,23 +106,5 @@ impl Storage for Seen {
         )
     }
 
-    fn reserve(&self, len: usize) -> io::Result<Reservation> {
-        self.inner().reserve(len)
-    }
-
-    fn cache_identity(&self) -> Option<[u8; 32]> {
-        self.inner().cache_identity()
-    }
-
-    fn host(&self) -> io::Result<Host> {
-        self.inner().host()
-    }
-
-    fn folder_identity(&self) -> io::Result<(u64, u64)> {
-        self.inner().folder_identity()
-    }
-
-    fn name(&self) -> String {
-        self.inner().name()
-    }
+    forward_storage!(self => self.inner(); reserve, cache_identity, host, folder_identity, name);
 }

@@ -15,6 +15,7 @@
 //! | `locks`, `space` | byte-range locks of memory files, and their quota on a limited disk |
 //! | `maps` | number of maps of this process, and its limit |
 //! | `open_files` | files that are opened on demand: few descriptors for many files |
+//! | `forward` | the methods of a storage that wraps another one |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map of atomic words, with a hook for its stores |
 //! | `writable` | bytes that one transaction fills in place before they become visible to others |
@@ -36,6 +37,8 @@ mod extent_map;
 mod extents;
 #[forbid(unsafe_code)]
 mod file_system;
+#[forbid(unsafe_code)]
+mod forward;
 #[forbid(unsafe_code)]
 mod host;
 #[allow(unsafe_code, reason = "system calls")]
