@@ -1,4 +1,4 @@
-//! A process that uses a disk until it is killed, and what the processes of a disk share.
+//! A process that uses a disk until it is killed, and the state that the processes of a disk share.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use crate::leave::{Draw, Leave};
 use crate::state::{Kind, Plan, State};
 use crate::watch::{Moment, Watcher};
 
-/// What the processes of a disk share.
+/// State of a disk that its processes share.
 pub(crate) struct Shared {
     pub(crate) inner: Arc<dyn Storage>,
     pub(crate) operations: AtomicU64,

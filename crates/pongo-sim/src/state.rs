@@ -1,4 +1,4 @@
-//! What a disk has done and what fails next: its files and names, and the planned fault.
+//! State of a disk: its files and names, and the planned fault.
 
 use std::collections::HashMap;
 use std::io;

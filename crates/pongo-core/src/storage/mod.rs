@@ -19,7 +19,7 @@
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map of atomic words, with a hook for its stores |
 //! | `writable` | bytes that one transaction fills in place before they become visible to others |
-//! | `arguments`, `error` | argument validation shared by all storages; the file error type, full disks |
+//! | `arguments`, `error` | argument checks of all storages; the file error type, full disks |
 //!
 //! Guarantees to the rest of the crate: paths are relative to the store's folder and use `/`;
 //! offsets and lengths are in bytes; an `Ok` from [`File::sync`] means that the kernel reported the

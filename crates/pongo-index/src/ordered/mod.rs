@@ -6,7 +6,7 @@
 //! | `error` | [`OrderedError`], [`StoreError`] |
 //! | `blocks` | [`BlockStore`], the interface to block storage; [`MemoryBlocks`] |
 //! | `in_sled` | [`SledBlocks`], blocks in sled (only here and in `sled_thread`) |
-//! | `sled_folder` | sled's folder: its path, the lock on its parent, its quarantine ([`set_aside`]) |
+//! | `sled_folder` | sled's folder: path, lock on its parent, quarantine ([`set_aside`]) |
 //! | `sled_thread` | the thread that opens and drops sled |
 //! | `sled_files` | checks of the files in sled's folder before sled opens them |
 //! | `folder` | [`Folder`], which is followed when it is renamed |
