@@ -93,7 +93,8 @@ X(A, 'method', 'equal', 'equal', [(r'(?<=fn )eq(?=\(&self, accounts)', 'equal')]
   name='(keeps Indexed::equal of pongo-bench)')
 X(A, 'method', 'set_aside', 'quarantine', [(r'\bset_aside(?=\()', 'quarantine'), (r'(?<=identity, )set_aside\b', 'quarantine'),
   (r'(?<=, )set_aside(?=[,}])(?=.*in_sled|\};?$)', 'quarantine')],
-  [IDX + 'src/ordered/in_sled.rs', IDX + 'src/ordered/mod.rs', IDX + 'tests/ordered_damage.rs', 'src/ordered/mod.rs'],
+  [IDX + 'src/ordered/in_sled.rs', IDX + 'src/ordered/sled_folder.rs',
+   IDX + 'src/ordered/mod.rs', IDX + 'tests/ordered_damage.rs', 'src/ordered/mod.rs'],
   name='pongo_index::ordered::set_aside (fn)')
 W(A, 'field', 'set_aside', 'quarantined', ['src/stats.rs', 'src/ordered/mod.rs', T, TOR + 'tests/live/', TOR + 'src/'],
   name='OrderedStatus::set_aside')
@@ -415,7 +416,7 @@ W(D, 'const', 'SHOWN', 'MAX_SHOWN_VALUES', [CORE + 'src/predicate/compare.rs'])
 X(D, 'fn', 'beside', 'seal_zone_maps', [(r'\bbeside\b', 'seal_zone_maps')], 'src/store.rs', name='store::beside')
 W(D, 'type', 'Beside', 'AfterCatchUp', ['src/ordered/keeper.rs'])
 W(D, 'field', 'beside', 'after_catch_up', ['src/ordered/keeper.rs'])
-W(D, 'fn', 'beside', 'sibling', [IDX + 'src/ordered/in_sled.rs'])
+W(D, 'fn', 'beside', 'sibling', [IDX + 'src/ordered/in_sled.rs', IDX + 'src/ordered/sled_folder.rs'])
 X(D, 'fn', 'differs', 'describe_option_conflicts', [(r'(?<=fn )differs\b', 'describe_option_conflicts'), (r'(?<![\w.])differs(?=\()', 'describe_option_conflicts'), (r'(?<=\.)differs(?=\()', 'describe_option_conflicts')], 'src/store.rs', name='store::differs')
 H(D, 'fn', 'store::Handle::compare', 'ensure_same_layout', '`compare` is used 110 times: rename in src/store.rs and its callers with the move to shared.rs')
 for _o, _n in (('Nowhere', 'Disabled'),):

@@ -5,7 +5,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::storage::{FileError, is_of_opening, is_out_of_descriptors, is_out_of_memory};
+use crate::storage::{FileError, is_of_opening, is_out_of_descriptors, is_out_of_memory, is_out_of_space};
 
 /// Implements `Debug` as `Display`, so that a program that returns an error from `main` prints the
 /// message and not the enum around it. Every public error type uses this instead of a derived
@@ -54,9 +54,6 @@ pub struct IoFailure {
 
 fn mend(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "; the disk (or quota) is full: what was committed is safe, free some space and try again"
-        }
         io::ErrorKind::PermissionDenied => {
             "; a store is opened for reading and writing by everyone who shares it: give this user write permission on the folder and its files"
         }
@@ -71,6 +68,9 @@ fn mend(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::OutOfMemory => {
             "; the system has no memory for it, no more maps for this process (`vm.max_map_count`), or too low a limit on its addresses (`ulimit -v`)"
+        }
+        _ if is_out_of_space(error) => {
+            "; the disk (or quota) is full: what was committed is safe, free some space and try again"
         }
         _ if is_out_of_descriptors(error) => {
             "; this process, or the system, has too many files open: close some, or raise the limit (`ulimit -n`), and try again"
@@ -222,8 +222,7 @@ impl Fault {
             Self::Index { source, .. } => io_below(&**source),
             _ => None,
         };
-        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded, io::ErrorKind::FileTooLarge];
-        !self.is_failed_sync() && error.is_some_and(|error| full.contains(&error.kind()))
+        !self.is_failed_sync() && error.is_some_and(is_out_of_space)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Helpers for all generated code: the paths it names, the cell for absent values, and case
+//! Helpers for all generated code: the paths it names, spans, the cell for absent values, and case
 //! conversion.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
@@ -137,6 +137,11 @@ pub(crate) fn snake_case(name: &str) -> String {
         snake.extend(c.to_lowercase());
     }
     snake
+}
+
+/// Returns a span that reports errors at `span` but resolves names where the macro was called.
+pub(crate) fn at(span: Span) -> Span {
+    span.resolved_at(Span::call_site())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::context::optional;
+use crate::context::{at, optional};
 use crate::external;
 use crate::record::{Record, RecordField, Table};
 
@@ -53,11 +53,6 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
             #face
         };
     }
-}
-
-/// Returns a span that reports errors at `span` but resolves names where the macro was called.
-pub(crate) fn at(span: Span) -> Span {
-    span.resolved_at(Span::call_site())
 }
 
 /// Generates the checks of types, layout and keys.

@@ -5,106 +5,24 @@
 //! store to a mapped word. When a process is killed, its handles return errors, its locks are
 //! released, and its stores have no effect.
 
-use std::collections::HashMap;
-use std::io;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
 use pongo_core::storage::{File, MemoryStorage, Storage};
 
 use crate::image::Image;
-use crate::leave::{Draw, Leave};
+use crate::leave::Leave;
 use crate::names::{NameBook, Names};
 use crate::past::{Content, Past};
-use crate::process::Process;
+use crate::process::{Process, Shared};
 use crate::random::Random;
-use crate::watch::{Moment, Watcher};
-
-/// A fault that is injected at a later operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plan {
-    /// No fault.
-    Nothing,
-    /// Kills the process that does this operation, before the operation.
-    Kill(u64),
-    /// Cuts the power during this operation.
-    Cut(u64),
-    /// Makes this operation fail with this error. If the flag is set, all later operations of its
-    /// kind fail too.
-    Fail(u64, io::ErrorKind, bool),
-    /// Kills the process that first does an operation of this kind on a name that contains this
-    /// text, before the operation.
-    KillOn(Kind, &'static str),
-    /// Makes every operation of this kind fail on files whose name contains this text.
-    FailOn(Kind, &'static str, io::ErrorKind),
-}
-
-/// Kind of an operation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// A file or folder is created, renamed or removed.
-    Name,
-    /// A folder is synced.
-    SyncDir,
-    /// Bytes are written, or the length is set.
-    Write,
-    /// Space is allocated.
-    Allocate,
-    /// A file is synced.
-    Sync,
-    /// A word of a map is written.
-    Store,
-}
+use crate::state::{Kind, Plan, State};
+use crate::watch::Moment;
 
 /// A simulated disk; see the module documentation.
 #[derive(Clone, Debug)]
 pub struct Disk(Arc<Shared>);
-
-pub(crate) struct Shared {
-    pub(crate) inner: Arc<dyn Storage>,
-    pub(crate) operations: AtomicU64,
-    pub(crate) quiet: AtomicBool,
-    /// Number of syncs of journal segments.
-    pub(crate) journal_syncs: AtomicU64,
-    pub(crate) sync_micros: AtomicU64,
-    pub(crate) state: Mutex<State>,
-    /// Locked after `state`.
-    pub(crate) watcher: Mutex<Option<Watcher>>,
-    pub(crate) processes: Mutex<Vec<Weak<Process>>>,
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("inner", &self.inner).finish_non_exhaustive()
-    }
-}
-
-/// State of the simulated files and names, and the planned fault.
-pub(crate) struct State {
-    pub(crate) plan: Plan,
-    /// The first operation that the plan made fail, if any.
-    pub(crate) failed: Option<(Kind, String)>,
-    pub(crate) random: Random,
-    pub(crate) files: HashMap<u64, (Arc<dyn File>, Past)>,
-    pub(crate) names: NameBook,
-    /// Stores to holes of maps: on a full disk each of them would raise a signal.
-    pub(crate) hole_stores: Vec<(String, u64)>,
-}
-
-impl State {
-    /// Returns the image that a power cut at this moment leaves.
-    pub(crate) fn image(&self, random: &mut Random, leave: Leave) -> Image {
-        let mut draw = Draw::new(random, leave);
-        let names = self.names.draw(&mut draw);
-        let mut drawn: HashMap<u64, Arc<Content>> = HashMap::new();
-        let mut content = |number| {
-            let draw = || self.files.get(&number).map_or_else(Arc::default, |(_, past)| past.draw(&mut draw));
-            Arc::clone(drawn.entry(number).or_insert_with(draw))
-        };
-        let entries = names.into_iter().map(|(path, what)| (path, what.map(&mut content))).collect();
-        Image { entries }
-    }
-}
 
 impl Default for Disk {
     fn default() -> Self {
@@ -204,14 +122,6 @@ impl Disk {
         &self.0.inner
     }
 
-    pub(crate) fn kill_all(shared: &Shared) {
-        let processes: Vec<_> = shared.processes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-        // Mark all processes first: while threads of one process still run here, none may acquire
-        // the locks of another and write.
-        processes.iter().for_each(|process| process.dead.store(true, Ordering::SeqCst));
-        processes.iter().for_each(|process| process.kill());
-    }
-
     /// Returns the image that a power cut at this moment leaves. Changes nothing.
     #[must_use]
     pub fn image(&self, random: &mut Random, leave: Leave) -> Image {
@@ -238,8 +148,22 @@ impl Disk {
 
     /// Cuts the power now, unless it was cut before, and returns the disk after the restart.
     pub fn reboot(&self, random: &mut Random) -> Self {
-        Self::kill_all(&self.0);
+        self.0.kill_all();
         let leave = Leave::any(random);
         self.image(random, leave).disk()
+    }
+}
+
+impl Image {
+    /// Creates a disk on which this content is durable.
+    #[must_use]
+    pub fn disk(&self) -> Disk {
+        let (mut files, mut names) = (Vec::new(), BTreeMap::new());
+        let storage = self.build(|path, file, content| {
+            names.insert(path.to_owned(), Some(file.id()));
+            files.push((Arc::clone(file), Arc::clone(content)));
+        });
+        names.extend(self.folders().map(|path| (path.to_owned(), None)));
+        Disk::holding(Arc::new(storage), files, names)
     }
 }

@@ -10,7 +10,8 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 
-use pongo_core::storage::{ByHandle, File, Host, LockMode, RawFile, Reservation, Storage, Syncer, Words};
+use pongo_core::forward_storage;
+use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, Storage, Syncer, Words};
 
 use crate::Process;
 
@@ -291,30 +292,13 @@ impl Storage for Failing {
         self.inner.reserve(len)
     }
 
-    fn cache_identity(&self) -> Option<[u8; 32]> {
-        self.inner.cache_identity()
-    }
-
-    fn reading_holes_takes_space(&self) -> bool {
-        self.inner.reading_holes_takes_space()
-    }
-
-    fn host(&self) -> io::Result<Host> {
-        self.inner.host()
-    }
-
-    fn stores_may_take_space(&self) -> bool {
-        self.inner.stores_may_take_space()
-    }
-
     fn folder_identity(&self) -> io::Result<(u64, u64)> {
         self.check(Call::FolderIdentity, "")?;
         self.inner.folder_identity()
     }
 
-    fn name(&self) -> String {
-        self.inner.name()
-    }
+    forward_storage!(self => self.inner; cache_identity, host, name);
+    forward_storage!(self => self.inner; reading_holes_takes_space, stores_may_take_space);
 }
 
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, StoreHook, Syncer, Words};
 
-use crate::disk::{Kind, State};
-use crate::process::{Process, dead};
+use crate::process::{OpenFile, Process, dead};
+use crate::state::{Kind, State};
 
 /// A process's handle of a file, usable until the process is killed.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(crate) struct Handle {
     pub(crate) process: Arc<Process>,
     pub(crate) id: u64,
     pub(crate) path: String,
-    pub(crate) file: Mutex<Option<Arc<dyn File>>>,
+    pub(crate) file: Arc<OpenFile>,
 }
 
 impl Handle {
@@ -141,7 +141,7 @@ impl File for Handle {
             process: Arc::clone(&self.process),
             id: self.id,
             path: self.path.clone(),
-            file: Mutex::new(Some(self.file()?)),
+            file: Arc::new(Mutex::new(Some(self.file()?))),
         };
         Ok(words.with_hook(self.id, offset, Arc::new(hook)).with_syncer(Arc::new(ByHandle(Arc::new(file)))))
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use pongo_core::storage::{File, MemoryStorage, PAGE, Storage};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::disk::Disk;
 use crate::past::Content;
 
 /// The content of a disk at one moment. Images of the same disk share unchanged data.
@@ -113,19 +112,8 @@ impl Image {
         Arc::new(self.build(|_, _, _| ()))
     }
 
-    /// Creates a disk on which this content is durable.
-    #[must_use]
-    pub fn disk(&self) -> Disk {
-        let (mut files, mut names) = (Vec::new(), BTreeMap::new());
-        let storage = self.build(|path, file, content| {
-            names.insert(path.to_owned(), Some(file.id()));
-            files.push((Arc::clone(file), Arc::clone(content)));
-        });
-        names.extend(self.folders().map(|path| (path.to_owned(), None)));
-        Disk::holding(Arc::new(storage), files, names)
-    }
-
-    fn build(&self, mut each: impl FnMut(&str, &Arc<dyn File>, &Arc<Content>)) -> MemoryStorage {
+    /// Creates a storage in memory with this content. Calls `each` for every file that it creates.
+    pub(crate) fn build(&self, mut each: impl FnMut(&str, &Arc<dyn File>, &Arc<Content>)) -> MemoryStorage {
         let storage = MemoryStorage::new();
         for (path, entry) in &self.entries {
             let Some(content) = entry else {

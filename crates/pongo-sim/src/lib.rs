@@ -3,8 +3,10 @@
 //!
 //! | module | purpose |
 //! | --- | --- |
-//! | `disk` | the operations, which are counted, and the fault planned for one of them |
-//! | `process` | a process's view of the disk, until it is killed |
+//! | `disk` | a disk: its processes, the number of operations, power cuts |
+//! | `state` | the files and names of a disk, and the fault planned for one of the operations |
+//! | `process` | a process that uses a disk until it is killed |
+//! | `storage` | a process's view of the disk: the storage of the engine |
 //! | `handle` | open files of a process, and the words that it maps |
 //! | `watch` | notification of a watcher about each operation, during which it can take images |
 //! | `image` | the content of a disk at one moment, to be opened, read or damaged |
@@ -25,12 +27,15 @@ mod names;
 mod past;
 mod process;
 mod random;
+mod state;
+mod storage;
 mod watch;
 
-pub use disk::{Disk, Kind, Plan};
+pub use disk::Disk;
 pub use faults::{Again, Call, Fault, Faults};
 pub use image::Image;
 pub use leave::Leave;
 pub use process::Process;
 pub use random::Random;
+pub use state::{Kind, Plan};
 pub use watch::Moment;

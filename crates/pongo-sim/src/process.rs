@@ -1,22 +1,54 @@
-//! A process's view of a disk: the storage of the engine, until the process is killed.
+//! A process that uses a disk until it is killed, and the state that the processes of a disk share.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use pongo_core::storage::{File, Host, Reservation, Storage};
+use pongo_core::storage::{File, Storage};
 
-use crate::disk::{Disk, Kind, Plan, Shared, State};
-use crate::handle::Handle;
 use crate::leave::{Draw, Leave};
-use crate::past::Past;
-use crate::watch::Moment;
+use crate::state::{Kind, Plan, State};
+use crate::watch::{Moment, Watcher};
+
+/// State of a disk that its processes share.
+pub(crate) struct Shared {
+    pub(crate) inner: Arc<dyn Storage>,
+    pub(crate) operations: AtomicU64,
+    pub(crate) quiet: AtomicBool,
+    /// Number of syncs of journal segments.
+    pub(crate) journal_syncs: AtomicU64,
+    pub(crate) sync_micros: AtomicU64,
+    pub(crate) state: Mutex<State>,
+    /// Locked after `state`.
+    pub(crate) watcher: Mutex<Option<Watcher>>,
+    pub(crate) processes: Mutex<Vec<Weak<Process>>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("inner", &self.inner).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Kills all processes.
+    pub(crate) fn kill_all(&self) {
+        let processes: Vec<_> = self.processes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
+        // Mark all processes first: while threads of one process still run here, none may acquire
+        // the locks of another and write.
+        processes.iter().for_each(|process| process.dead.store(true, Ordering::SeqCst));
+        processes.iter().for_each(|process| process.kill());
+    }
+}
+
+/// A file that a process has open, or `None` once the process is killed.
+pub(crate) type OpenFile = Mutex<Option<Arc<dyn File>>>;
 
 /// One process's view of a disk.
 pub struct Process {
     pub(crate) disk: Arc<Shared>,
     pub(crate) dead: AtomicBool,
-    pub(crate) files: Mutex<Vec<Weak<Handle>>>,
+    pub(crate) files: Mutex<Vec<Weak<OpenFile>>>,
 }
 
 impl std::fmt::Debug for Process {
@@ -30,16 +62,11 @@ pub(crate) fn dead() -> io::Error {
 }
 
 impl Process {
-    /// Returns the storage for the engine.
-    pub fn storage(self: &Arc<Self>) -> Arc<dyn Storage> {
-        Arc::new(Seen(Arc::clone(self)))
-    }
-
     /// Kills the process: its operations have no effect from now on, and its locks are released.
     pub fn kill(&self) {
         self.dead.store(true, Ordering::SeqCst);
-        for handle in self.files.lock().unwrap().drain(..).filter_map(|handle| handle.upgrade()) {
-            handle.file.lock().unwrap().take();
+        for file in self.files.lock().unwrap().drain(..).filter_map(|file| file.upgrade()) {
+            file.lock().unwrap().take();
         }
     }
 
@@ -107,7 +134,7 @@ impl Process {
                     note(&mut state, &done);
                 }
                 drop(state);
-                Disk::kill_all(&self.disk);
+                self.disk.kill_all();
                 return Err(dead());
             }
             // A store to mapped memory cannot fail.
@@ -136,117 +163,8 @@ impl Process {
         tell(&state, true);
         Ok(done)
     }
-
-    pub(crate) fn handle(self: &Arc<Self>, file: Arc<dyn File>, path: &str) -> Arc<dyn File> {
-        let handle = Arc::new(Handle {
-            process: Arc::clone(self),
-            id: file.id(),
-            path: path.to_owned(),
-            file: Mutex::new(Some(file)),
-        });
-        let mut files = self.files.lock().unwrap();
-        files.retain(|handle| handle.strong_count() > 0);
-        files.push(Arc::downgrade(&handle));
-        handle
-    }
 }
 
 fn is_kind(state: &State, kind: Kind) -> bool {
     state.failed.as_ref().is_some_and(|(failed, _)| *failed == kind)
-}
-
-#[derive(Debug)]
-struct Seen(Arc<Process>);
-
-impl Seen {
-    fn inner(&self) -> &Arc<dyn Storage> {
-        &self.0.disk.inner
-    }
-}
-
-impl Storage for Seen {
-    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.0.run(
-            Kind::Name,
-            path,
-            || self.inner().create(path),
-            |state, file| {
-                state.files.insert(file.id(), (Arc::clone(file), Past::default()));
-                state.names.note_made(path, Some(file.id()));
-            },
-        )?;
-        // Open a separate handle: locks belong to handles, and the disk's state keeps the first
-        // one.
-        let file = self.inner().open(path).unwrap_or(file);
-        Ok(self.0.handle(file, path))
-    }
-
-    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        self.0.alive()?;
-        Ok(self.0.handle(self.inner().open(path)?, path))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let id = self.inner().open(from).map(|file| file.id());
-        self.0.run(
-            Kind::Name,
-            from,
-            || self.inner().rename(from, to),
-            |state, ()| state.names.note_renamed(from, to, id.ok()),
-        )
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        // Most removals are of files that do not exist; these are not counted.
-        self.0.alive()?;
-        self.inner().open(path)?;
-        self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| state.names.note_removed(path))
-    }
-
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.0.alive()?;
-        if self.inner().list(path).is_ok() {
-            return Ok(());
-        }
-        self.0.run(
-            Kind::Name,
-            path,
-            || self.inner().create_dir(path),
-            |state, ()| state.names.note_made(path, None),
-        )
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        self.0.alive()?;
-        self.inner().list(path)
-    }
-
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.0.run(
-            Kind::SyncDir,
-            path,
-            || self.inner().sync_dir(path),
-            |state, ()| state.names.note_synced(path),
-        )
-    }
-
-    fn reserve(&self, len: usize) -> io::Result<Reservation> {
-        self.inner().reserve(len)
-    }
-
-    fn cache_identity(&self) -> Option<[u8; 32]> {
-        self.inner().cache_identity()
-    }
-
-    fn host(&self) -> io::Result<Host> {
-        self.inner().host()
-    }
-
-    fn folder_identity(&self) -> io::Result<(u64, u64)> {
-        self.inner().folder_identity()
-    }
-
-    fn name(&self) -> String {
-        self.inner().name()
-    }
 }

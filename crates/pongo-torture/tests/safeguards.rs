@@ -52,7 +52,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("pongo-index/src/ordered/cache.rs", "held.sum == entry.sum", "a block in memory, looked up by its sum"),
     ("pongo-index/src/ordered/in_sled.rs", "Self::sync_files(file, ", "each sync in it is wrapped"),
     ("pongo-index/src/ordered/in_sled.rs", "Self::sync_files(&self", "each sync in it is wrapped"),
-    ("pongo-index/src/ordered/in_sled.rs", "File::open(parent)?.sync_all()", "each caller is wrapped"),
+    ("pongo-index/src/ordered/sled_folder.rs", "File::open(parent)?.sync_all()", "each caller is wrapped"),
     ("src/indexes.rs", "index.sync(table.moment())", "each sync in it is wrapped"),
 ];
 

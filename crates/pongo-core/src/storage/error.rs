@@ -46,3 +46,23 @@ impl FileError {
         self.source.raw_os_error()
     }
 }
+
+/// Returns whether the operation failed because the disk, the quota, or the limit on a file's size
+/// is exhausted. The caller can free space and try again.
+///
+/// ```
+/// use pongo_core::storage::{MemoryStorage, Storage, is_out_of_space};
+///
+/// let file = MemoryStorage::with_capacity_limit(4096).create("a")?;
+/// file.allocate(0, 4096)?;
+/// let error = file.allocate(4096, 4096).unwrap_err();
+/// assert!(is_out_of_space(&error));
+/// # std::io::Result::Ok(())
+/// ```
+#[must_use]
+pub fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

@@ -15,10 +15,11 @@
 //! | `locks`, `space` | byte-range locks of memory files, and their quota on a limited disk |
 //! | `maps` | number of maps of this process, and its limit |
 //! | `open_files` | files that are opened on demand: few descriptors for many files |
+//! | `forward` | the methods of a storage that wraps another one |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
 //! | `words` | a shared writable map of atomic words, with a hook for its stores |
 //! | `writable` | bytes that one transaction fills in place before they become visible to others |
-//! | `arguments`, `error` | argument validation shared by all storages, and the file error type |
+//! | `arguments`, `error` | argument checks of all storages; the file error type, full disks |
 //!
 //! Guarantees to the rest of the crate: paths are relative to the store's folder and use `/`;
 //! offsets and lengths are in bytes; an `Ok` from [`File::sync`] means that the kernel reported the
@@ -36,6 +37,8 @@ mod extent_map;
 mod extents;
 #[forbid(unsafe_code)]
 mod file_system;
+#[forbid(unsafe_code)]
+mod forward;
 #[forbid(unsafe_code)]
 mod host;
 #[allow(unsafe_code, reason = "system calls")]
@@ -64,7 +67,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-pub use error::FileError;
+pub use error::{FileError, is_out_of_space};
 pub use host::Host;
 #[doc(hidden)]
 pub use maps::set_map_limit;

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::error::FileError;
-use super::{ByHandle, File, Host, Reservation, Storage, Syncer, maps};
+use super::{ByHandle, File, Storage, Syncer, maps};
 
 /// A file that is opened when it is needed, and may be closed while no other code uses its handle.
 #[derive(Debug)]
@@ -294,52 +294,12 @@ impl Storage for OpenFiles {
         self.with_descriptor(|| self.inner.open(path))
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
         self.with_descriptor(|| self.inner.list(path))
     }
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         self.with_descriptor(|| self.inner.sync_dir(path))
-    }
-
-    fn reserve(&self, len: usize) -> io::Result<Reservation> {
-        self.inner.reserve(len)
-    }
-
-    fn cache_identity(&self) -> Option<[u8; 32]> {
-        self.inner.cache_identity()
-    }
-
-    fn reading_holes_takes_space(&self) -> bool {
-        self.inner.reading_holes_takes_space()
-    }
-
-    fn stores_may_take_space(&self) -> bool {
-        self.inner.stores_may_take_space()
-    }
-
-    fn host(&self) -> io::Result<Host> {
-        self.inner.host()
-    }
-
-    fn folder_identity(&self) -> io::Result<(u64, u64)> {
-        self.inner.folder_identity()
-    }
-
-    fn name(&self) -> String {
-        self.inner.name()
     }
 
     fn note_open(&self, file: &Arc<Reopened>) {
@@ -377,12 +337,16 @@ impl Storage for OpenFiles {
     fn take_crowded(&self) -> bool {
         self.crowded.load(Ordering::Relaxed) && self.crowded.swap(false, Ordering::Relaxed)
     }
+
+    crate::forward_storage!(self => self.inner; rename, remove, create_dir, reserve, cache_identity, host);
+    crate::forward_storage!(self => self.inner; reading_holes_takes_space, stores_may_take_space);
+    crate::forward_storage!(self => self.inner; folder_identity, name);
 }
 
 #[cfg(all(test, not(miri)))]
 mod tests {
     use super::*;
-    use crate::storage::RealStorage;
+    use crate::storage::{RealStorage, Reservation};
 
     fn storage(most: usize) -> (tempfile::TempDir, Arc<OpenFiles>) {
         let folder = tempfile::tempdir().unwrap();

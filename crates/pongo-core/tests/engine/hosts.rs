@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use pongo_core::engine::Engine;
 use pongo_core::error::OpenError;
-use pongo_core::storage::{File, Host, LockMode, MemoryStorage, Reservation, Storage};
+use pongo_core::forward_storage;
+use pongo_core::storage::{Host, LockMode, MemoryStorage, Storage};
 
 use crate::indexer::MapIndexer;
 use crate::model::Model;
@@ -27,30 +28,6 @@ struct Seen {
 }
 
 impl Storage for Seen {
-    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        self.inner.create(path)
-    }
-    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        self.inner.open(path)
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        self.inner.list(path)
-    }
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-    fn reserve(&self, len: usize) -> io::Result<Reservation> {
-        self.inner.reserve(len)
-    }
     fn cache_identity(&self) -> Option<[u8; 32]> {
         self.cache
     }
@@ -60,9 +37,9 @@ impl Storage for Seen {
     fn folder_identity(&self) -> io::Result<(u64, u64)> {
         Ok(self.folder)
     }
-    fn name(&self) -> String {
-        self.inner.name()
-    }
+
+    forward_storage!(self => self.inner; create, open, rename, remove, create_dir, list, sync_dir, reserve);
+    forward_storage!(self => self.inner; name);
 }
 
 /// Environment of one process: boot (0: it has no `/proc`), mount (0: the kernel gives no number),

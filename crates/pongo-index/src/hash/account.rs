@@ -1,5 +1,5 @@
 //! The writer's account of an epoch: allocating and freeing segments, adding pieces, numbering
-//! generations, growing the top.
+//! generations, growing the top, and iterating over the segments in force.
 //!
 //! The order of the stores makes a crash of the writer harmless. A number is stored in the account
 //! before it is used, and a file is counted only after it is allocated. A crash between two stores
@@ -12,7 +12,7 @@ use super::HashIndex;
 use super::error::{Fault, HashError};
 use super::head::Head;
 use super::layout::{
-    Kind, MAX_PIECES, Root, TopEntry, account_word, capacity, head_word, last_hash, segment_word,
+    Kind, MAX_PIECES, Root, TopEntry, account_word, capacity, head_word, last_hash, segment_word, top_index,
 };
 use super::read::View;
 use super::segment::Segment;
@@ -115,6 +115,48 @@ impl<'a> Writer<'a> {
                 segment.get(segment_word::NUMBER)
             ))),
         }
+    }
+
+    /// Returns the range of top entries that refer to `base`. Returns an error if one of them
+    /// refers to another segment, because the top is then damaged.
+    pub(super) fn top_range(&self, base: Base<'a>) -> Result<std::ops::Range<usize>, Fault> {
+        let bits = self.view.root.bits;
+        let first = top_index(base.prefix, bits);
+        let range = first..first + (1 << (bits - base.depth));
+        let strays =
+            |&at: &usize| TopEntry(self.view.top.load(at, Ordering::Relaxed)).segment() != base.number;
+        match range.clone().find(strays) {
+            None => Ok(range),
+            Some(at) => Err(self.damaged(format!(
+                "top entry {at} does not name segment {}, in whose range it lies",
+                base.number
+            ))),
+        }
+    }
+
+    /// Calls `f` for every segment in force. Each base segment is followed by its chain.
+    pub(super) fn for_each_segment(&self, mut f: impl FnMut(Kind, u32, Segment<'a>)) -> Result<(), Fault> {
+        let bits = self.view.root.bits;
+        let mut at = 0_usize;
+        while at < 1 << bits {
+            let base = self.base((at as u64) << (64 - bits))?;
+            self.top_range(base)?;
+            let Base { number, segment, depth, .. } = base;
+            f(Kind::Base { depth }, number, segment);
+            for member in self.view.chain(segment) {
+                let (number, member) = member?;
+                if member.kind() != Some(Kind::Overflow)
+                    || member.get(segment_word::NUMBER) != u64::from(number)
+                {
+                    return Err(
+                        self.damaged(format!("segment {number} is in a chain and is {:?}", member.kind()))
+                    );
+                }
+                f(Kind::Overflow, number, member);
+            }
+            at += 1 << (bits - depth);
+        }
+        Ok(())
     }
 
     /// Makes sure that `count` segments can be allocated, and adds pieces if necessary. If there is

@@ -11,7 +11,7 @@ use pongo_core::storage::Storage;
 
 use super::account::Writer;
 use super::error::{Fault, HashError};
-use super::head::Head;
+use super::head::{Head, Identity};
 use super::layout::{
     Kind, MIN_TOP_BITS, PRESIZED, Root, TopEntry, account_word, entry, head_word, max_depth,
 };
@@ -21,15 +21,6 @@ use super::segment::Image;
 use super::sum;
 use super::write::BATCH;
 use super::{Candidate, HashIndex, KeyHashes};
-
-/// The identity of the store and table that an index belongs to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Identity {
-    /// The store's uuid.
-    pub store: u128,
-    /// The fingerprint of the table and of the key.
-    pub table: u128,
-}
 
 /// Maximum number of presized segments of a build, as a power of two: half of the segment numbers.
 const MAX_PRESIZED_BITS: u32 = 24;

@@ -4,6 +4,7 @@
 use std::io;
 
 use pongo_core::ids::RowId;
+use pongo_core::storage::is_out_of_space;
 
 use super::layout::entry;
 
@@ -105,9 +106,10 @@ impl HashError {
     /// Creates an error from an I/O error of the storage. A full disk becomes [`HashError::Full`].
     pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> Fault {
         let path = path.to_owned();
-        Box::new(match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => HashError::Full { path, source },
-            _ => HashError::Io { doing, path, source },
+        Box::new(if is_out_of_space(&source) {
+            HashError::Full { path, source }
+        } else {
+            HashError::Io { doing, path, source }
         })
     }
 }

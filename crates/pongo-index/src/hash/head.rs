@@ -10,11 +10,27 @@ use pongo_core::guard::{fails, removable};
 use pongo_core::storage::{PAGE, Storage, Words};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::build::Identity;
 use super::error::{Fault, HashError};
 use super::layout::{CAPACITY, LINE, Root, SEGMENT_WORDS, head_word};
 use super::maps::Folder;
-use super::recover::Seen;
+
+/// The identity of the store and table that an index belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// The store's uuid.
+    pub store: u128,
+    /// The fingerprint of the table and of the key.
+    pub table: u128,
+}
+
+/// The newest commit that an index may contain changes of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Seen {
+    /// `Seq` of the commit.
+    pub seq: u64,
+    /// Number of rows in the table at this commit.
+    pub rows: u64,
+}
 
 /// The format that this build reads and writes.
 pub(super) const VERSION: u64 = 1;

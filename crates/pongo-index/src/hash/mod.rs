@@ -11,7 +11,7 @@
 //! | `maps` | one epoch's files, mapped at first use and never unmapped while the index is open |
 //! | `segment` | 32 KiB of entries: scanning, finding a vacant slot, building an image |
 //! | `read` | [`HashIndex::find`] |
-//! | `account` | allocating and freeing segments, adding pieces, growing the top |
+//! | `account` | allocating, freeing and iterating over segments, adding pieces, growing the top |
 //! | `reserve` | reserving space before a commit: splits and rewrites of segments |
 //! | `write` | entries: insert, replace, mark as deleted, remove, bulk insert |
 //! | `recover` | recovery after a writer crashed; iteration over all entries |
@@ -41,9 +41,9 @@ use std::sync::atomic::AtomicU64;
 use pongo_core::ids::RowId;
 use xxhash_rust::xxh3::xxh3_64;
 
-pub use build::Identity;
 pub use error::HashError;
-pub use recover::{Seen, Stats};
+pub use head::{Identity, Seen};
+pub use recover::Stats;
 pub use write::Upsert;
 
 use head::Head;

@@ -1,14 +1,12 @@
-//! Recovery after a writer crashed, and iteration over all segments in force.
+//! Recovery after a writer crashed, size and entries of the index, and its sync.
 
 use pongo_core::guard::removable;
 use std::sync::atomic::Ordering;
 
-use super::account::{Base, Writer};
+use super::account::Writer;
 use super::error::{Fault, HashError};
-use super::layout::{
-    CAPACITY, Kind, LINE, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry, segment_word,
-};
-use super::segment::Segment;
+use super::head::Seen;
+use super::layout::{CAPACITY, Kind, LINE, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry};
 use super::{Candidate, HashIndex};
 
 /// The size of an index and the number of its entries.
@@ -30,15 +28,6 @@ pub struct Stats {
     pub bytes: u64,
     /// Number of hash bits that index the top.
     pub depth: u32,
-}
-
-/// The newest commit that an index may contain changes of.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Seen {
-    /// `Seq` of the commit.
-    pub seq: u64,
-    /// Number of rows in the table at this commit.
-    pub rows: u64,
 }
 
 impl HashIndex {
@@ -203,31 +192,6 @@ impl<'a> Writer<'a> {
             let segment = self.view.maps.segment(number)?;
             self.view.maps.make_writable(segment.words, segment.base..segment.base + LINE)?;
             self.free(&[(number, segment)]);
-        }
-        Ok(())
-    }
-
-    /// Calls `f` for every segment in force. Each base segment is followed by its chain.
-    pub(super) fn for_each_segment(&self, mut f: impl FnMut(Kind, u32, Segment<'a>)) -> Result<(), Fault> {
-        let bits = self.view.root.bits;
-        let mut at = 0_usize;
-        while at < 1 << bits {
-            let base = self.base((at as u64) << (64 - bits))?;
-            self.top_range(base)?;
-            let Base { number, segment, depth, .. } = base;
-            f(Kind::Base { depth }, number, segment);
-            for member in self.view.chain(segment) {
-                let (number, member) = member?;
-                if member.kind() != Some(Kind::Overflow)
-                    || member.get(segment_word::NUMBER) != u64::from(number)
-                {
-                    return Err(
-                        self.damaged(format!("segment {number} is in a chain and is {:?}", member.kind()))
-                    );
-                }
-                f(Kind::Overflow, number, member);
-            }
-            at += 1 << (bits - depth);
         }
         Ok(())
     }

@@ -319,23 +319,6 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Returns the range of top entries that refer to `base`. Returns an error if one of them
-    /// refers to another segment, because the top is then damaged.
-    pub(super) fn top_range(&self, base: Base<'a>) -> Result<std::ops::Range<usize>, Fault> {
-        let bits = self.view.root.bits;
-        let first = top_index(base.prefix, bits);
-        let range = first..first + (1 << (bits - base.depth));
-        let strays =
-            |&at: &usize| TopEntry(self.view.top.load(at, Ordering::Relaxed)).segment() != base.number;
-        match range.clone().find(strays) {
-            None => Ok(range),
-            Some(at) => Err(self.damaged(format!(
-                "top entry {at} does not name segment {}, in whose range it lies",
-                base.number
-            ))),
-        }
-    }
-
     /// Writes a base segment with these entries, and an overflow chain if they do not fit in one
     /// segment. Returns the number of the base segment.
     fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, Fault> {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use pongo_core::ids::RowId;
 
 use super::block::Leaf;
-use super::directory::Spot;
+use super::directory::{Position, Spot};
 use super::hidden::Sight;
-use super::sorted::{Position, Sorted};
+use super::sorted::Sorted;
 use super::{Edge, FullKeys, OrderedError};
 
 /// A position in one version of an index, with a direction: see [`Sorted::forward`] and

@@ -7,7 +7,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::edge::{At, Parts};
 use super::hidden::{Hidden, HiddenGroup, Sight};
-use super::sorted::Position;
 use super::{Edge, OrderedError};
 
 /// Maximum number of entries in a part that is written.
@@ -241,6 +240,14 @@ fn before((key, row): (&[u8], u64), at: At<'_>) -> bool {
 pub(super) struct Spot {
     pub(super) part: usize,
     pub(super) block: usize,
+}
+
+/// A position between two pairs: after all pairs of the blocks before `spot` and the first `pair`
+/// pairs of that block.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct Position {
+    pub(super) spot: Spot,
+    pub(super) pair: usize,
 }
 
 /// All parts of an index, in order.

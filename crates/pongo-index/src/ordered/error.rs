@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 
 use pongo_core::ids::RowId;
+use pongo_core::storage::is_out_of_space;
 
 /// Why an operation of a block store failed.
 #[derive(thiserror::Error)]
@@ -65,11 +66,10 @@ pub enum StoreError {
 impl StoreError {
     /// Creates an error from a system error; a full disk has its own variant.
     pub(super) fn io(doing: &'static str, path: String, source: io::Error) -> StoreError {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                StoreError::Full { doing, path, source }
-            }
-            _ => StoreError::Io { doing, path, source },
+        if is_out_of_space(&source) {
+            StoreError::Full { doing, path, source }
+        } else {
+            StoreError::Io { doing, path, source }
         }
     }
 

@@ -5,7 +5,8 @@
 //! | --- | --- |
 //! | `error` | [`OrderedError`], [`StoreError`] |
 //! | `blocks` | [`BlockStore`], the interface to block storage; [`MemoryBlocks`] |
-//! | `in_sled` | [`SledBlocks`], blocks in sled (only here and in `sled_thread`); [`set_aside`] |
+//! | `in_sled` | [`SledBlocks`], blocks in sled (only here and in `sled_thread`) |
+//! | `sled_folder` | sled's folder: path, lock on its parent, quarantine ([`set_aside`]) |
 //! | `sled_thread` | the thread that opens and drops sled |
 //! | `sled_files` | checks of the files in sled's folder before sled opens them |
 //! | `folder` | [`Folder`], which is followed when it is renamed |
@@ -40,6 +41,7 @@ mod merge;
 mod root;
 mod run;
 mod sled_files;
+mod sled_folder;
 mod sled_thread;
 mod sorted;
 mod store;
@@ -54,9 +56,10 @@ pub use edge::Edge;
 pub use error::{OrderedError, StoreError};
 pub use folder::Folder;
 pub use hidden::{Hidden, HiddenGroup, Sight};
-pub use in_sled::{SledBlocks, bytes_on_disk, identity, set_aside};
+pub use in_sled::SledBlocks;
 pub use merge::Rewrite;
 pub use run::{Pairs, Run};
+pub use sled_folder::{bytes_on_disk, identity, set_aside};
 pub use sorted::Sorted;
 pub use store::{CACHE_BYTES, OrderedStats, OrderedStore};
 

@@ -6,7 +6,7 @@ use pongo_core::ids::RowId;
 
 use super::block::full_key;
 use super::cache::Shared;
-use super::directory::{Directory, Spot};
+use super::directory::{Directory, Position, Spot};
 use super::edge::Parts;
 use super::{Cursor, Edge, FullKeys, IndexId, OrderedError, Watermark};
 
@@ -18,14 +18,6 @@ pub struct Sorted {
     pub(super) watermark: Watermark,
     pub(super) directory: Directory,
     pub(super) shared: Arc<Shared>,
-}
-
-/// A position between two pairs: after all pairs of the blocks before `spot` and the first `pair`
-/// pairs of that block.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Position {
-    pub(super) spot: Spot,
-    pub(super) pair: usize,
 }
 
 impl Sorted {

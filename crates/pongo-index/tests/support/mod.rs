@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, RwLock};
 
+use pongo_core::forward_storage;
 use pongo_core::ids::RowId;
 use pongo_core::storage::{
-    ByHandle, File, Host, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer, Words,
+    ByHandle, File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer, Words,
 };
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
 
@@ -121,37 +122,9 @@ impl Storage for Hooked {
     fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
         Ok(self.wrap(self.inner.open(path)?))
     }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        self.inner.list(path)
-    }
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-    fn reserve(&self, len: usize) -> io::Result<Reservation> {
-        self.inner.reserve(len)
-    }
-    fn cache_identity(&self) -> Option<[u8; 32]> {
-        self.inner.cache_identity()
-    }
-    fn host(&self) -> io::Result<Host> {
-        self.inner.host()
-    }
 
-    fn folder_identity(&self) -> io::Result<(u64, u64)> {
-        self.inner.folder_identity()
-    }
-    fn name(&self) -> String {
-        self.inner.name()
-    }
+    forward_storage!(self => self.inner; rename, remove, create_dir, list, sync_dir, reserve);
+    forward_storage!(self => self.inner; cache_identity, host, folder_identity, name);
 }
 
 #[derive(Debug)]

@@ -1,10 +1,10 @@
 //! The files of a store as bytes, and a storage with these bytes in it.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 
-use pongo_core::storage::{File, Host, MemoryStorage, Reservation, Storage};
+use pongo_core::forward_storage;
+use pongo_core::storage::{MemoryStorage, Storage};
 
 /// All files and folders of a folder. Images share the bytes of files that are the same.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -79,51 +79,10 @@ pub(crate) struct Placed {
 }
 
 impl Storage for Placed {
-    fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        self.inner.create(path)
-    }
-
-    fn open(&self, path: &str) -> io::Result<Arc<dyn File>> {
-        self.inner.open(path)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.inner.remove(path)
-    }
-
-    fn create_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.create_dir(path)
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        self.inner.list(path)
-    }
-
-    fn sync_dir(&self, path: &str) -> io::Result<()> {
-        self.inner.sync_dir(path)
-    }
-
-    fn reserve(&self, len: usize) -> io::Result<Reservation> {
-        self.inner.reserve(len)
-    }
-
     fn cache_identity(&self) -> Option<[u8; 32]> {
         Some([if self.kernel == Kernel::Same { 1 } else { 2 }; 32])
     }
 
-    fn host(&self) -> io::Result<Host> {
-        self.inner.host()
-    }
-
-    fn folder_identity(&self) -> io::Result<(u64, u64)> {
-        self.inner.folder_identity()
-    }
-
-    fn name(&self) -> String {
-        self.inner.name()
-    }
+    forward_storage!(self => self.inner; create, open, rename, remove, create_dir, list, sync_dir, reserve);
+    forward_storage!(self => self.inner; host, folder_identity, name);
 }
