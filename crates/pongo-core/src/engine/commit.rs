@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::indexer::Change;
+use super::indexer::{Change, index_fault};
 use super::replay::{advance, reserve_marks, store_marks};
 use super::writer::WriteGuard;
 use super::{SCHEMA_DIR, schema_path};
@@ -498,8 +498,4 @@ pub(super) fn assert_above_published(engine: &super::Engine, table: TableId, fir
         let len = published.tables.get(table.0 as usize).map_or(0, |table| table.len);
         assert!(len <= first, "no write below a published length: {len} rows, writing row {first}");
     }
-}
-
-pub(crate) fn index_fault(table: &TableCore) -> impl FnOnce(super::IndexError) -> Fault {
-    |source| Fault::Index { table: table.schema().table.clone(), source }
 }

@@ -182,7 +182,7 @@ impl Engine {
         for table in &tables {
             table.space.refresh()?;
             if !is_untouched {
-                self.indexer.take_over(table).map_err(super::commit::index_fault(table))?;
+                self.indexer.take_over(table).map_err(super::indexer::index_fault(table))?;
             }
         }
         let start = (state.segment, state.journal_end);

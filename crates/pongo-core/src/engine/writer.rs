@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::commit::index_fault;
+use super::indexer::index_fault;
 use super::staged::StagedHeap;
 use super::{Engine, schema_path};
 use crate::append_vec::AppendVec;
