@@ -685,7 +685,7 @@ impl WriteGuard {
     pub fn stage_heap(&self, bytes: &[u8]) -> Result<HeapAddr, WriteError> {
         self.refuse_forked()?;
         let in_rows = self.row_memory.load(Ordering::Relaxed);
-        self.heap.stage(self, bytes, in_rows)
+        self.heap.stage(&self.engine.heap, bytes, in_rows, || self.begin_changes())
     }
 
     /// Returns the number of heap bytes that were staged: pass it to
@@ -718,7 +718,7 @@ impl WriteGuard {
 impl HeapRead for WriteGuard {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
         self.engine.refuse_reader_forked().map_err(|error| heap::forked(addr, error))?;
-        self.heap.read(self, addr, len, hash)
+        self.heap.read(&self.engine.heap, self.base.heap.summed, addr, len, hash)
     }
 }
 
