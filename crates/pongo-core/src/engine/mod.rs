@@ -11,11 +11,14 @@
 //! | `commit` | the path of one transaction from staged bytes to acknowledgement |
 //! | `alloc` | rows that a transaction fills in place |
 //! | `pipeline` | syncs shared by waiting commits; publishing in order |
+//! | `block_sums` | checksums of blocks that entries since the newest checkpoint reference |
 //! | `checkpoint` | the point from which recovery replays |
 //! | `indexer` | the interface to the layer that knows keys |
 
 #[allow(unsafe_code, reason = "gives out bytes behind everything that is applied")]
 mod alloc;
+#[forbid(unsafe_code)]
+mod block_sums;
 #[allow(unsafe_code, reason = "sums bytes below the applied length")]
 mod checkpoint;
 #[forbid(unsafe_code)]

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::block_sums::BlockSums;
 use super::indexer::index_fault;
 use super::staged::StagedHeap;
 use super::{Engine, schema_path};
@@ -26,7 +27,7 @@ use crate::ids::{ChunkId, HeapAddr, RowId, TableId};
 use crate::journal::Journal;
 use crate::marks::DirtyMarks;
 use crate::record::PongoRecord;
-use crate::space::{BLOCK, RunSums, parts_of};
+use crate::space::RunSums;
 use crate::state::{State, TableState};
 use crate::superblock::Superblock;
 use crate::table::{TableCore, TableView};
@@ -46,39 +47,6 @@ pub(crate) struct Writer {
     pub(crate) marks_sums: BTreeMap<(TableId, ChunkId), u64>,
     /// Checksums of whole blocks that entries since the newest checkpoint reference.
     pub(crate) block_sums: BlockSums,
-}
-
-/// Checksums of blocks, computed when the blocks were written, by space (`None`: the heap) and
-/// first byte.
-#[derive(Debug, Default)]
-pub(crate) struct BlockSums {
-    sums: BTreeMap<(Option<TableId>, u64), u64>,
-    cited: u64,
-}
-
-impl BlockSums {
-    /// Adds the checksums of a run that an entry references. Partial blocks are left out: their
-    /// other bytes have no checksum yet.
-    pub(crate) fn note(&mut self, space: Option<TableId>, run: Range<u64>, sums: &[u64]) {
-        self.cited += run.end - run.start;
-        let whole = |part: &Range<u64>| part.end - part.start == BLOCK;
-        let parts = parts_of(run).zip(sums).filter(|(part, _)| whole(part));
-        self.sums.extend(parts.map(|(part, &sum)| ((space, part.start), sum)));
-    }
-
-    pub(crate) fn get(&self, space: Option<TableId>, block: u64) -> Option<u64> {
-        self.sums.get(&(space, block)).copied()
-    }
-
-    /// Returns the number of bytes that entries since the newest checkpoint reference: a recovery
-    /// reads them.
-    pub(crate) fn cited(&self) -> u64 {
-        self.cited
-    }
-
-    pub(crate) fn clear(&mut self) {
-        *self = Self::default();
-    }
 }
 
 #[derive(Debug, Default)]
