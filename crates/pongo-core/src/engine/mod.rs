@@ -2,7 +2,7 @@
 //!
 //! | module | purpose |
 //! | --- | --- |
-//! | this one | composition of the parts; read transactions; the list of tables |
+//! | this one | composition of the parts; what a read transaction pins; the list of tables |
 //! | `open` | creating a store, opening it, joining other processes, closing |
 //! | `recover` | from the newest checkpoint to the last complete entry |
 //! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
@@ -55,7 +55,6 @@ use crate::guard::removable;
 use crate::ids::TableId;
 use crate::pins::{Pin, Pins};
 use crate::schema::StoredSchema;
-use crate::snapshot::Snapshot;
 use crate::space::{Sizes, Space, View};
 use crate::state::{HeapState, State};
 use crate::storage::Storage;
@@ -129,29 +128,18 @@ impl Engine {
         &self.options
     }
 
-    /// Begins a read transaction at the newest published commit. Makes no system call and takes no
-    /// lock that a writer holds.
-    pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+    /// Pins the newest published state, for a snapshot. The caller passes the pin to
+    /// [`unpin`](Self::unpin).
+    #[inline]
+    pub(crate) fn pin_newest(&self) -> Result<(Arc<State>, Pin), ReadError> {
         self.refuse_reader_forked()?;
         self.control.let_others_in();
         self.pins.prepare()?;
-        let (state, pin) = self.pins.pin_newest(|| self.newest(), |state| state.seq);
-        Ok(Snapshot::new(Arc::clone(self), state, pin))
+        Ok(self.pins.pin_newest(|| self.newest(), |state| state.seq))
     }
 
-    /// Begins a read transaction at a commit that is durable, whatever durability it was committed
-    /// with. Syncs the journal if necessary.
-    ///
-    /// # Errors
-    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which
-    /// poisons the store.
-    pub fn begin_durable_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
-        let snapshot = self.begin_read()?;
-        self.make_durable(snapshot.state())?;
-        Ok(snapshot)
-    }
-
-    fn make_durable(&self, state: &State) -> Result<(), Fault> {
+    /// Syncs the journal unless the commits of `state` are durable already.
+    pub(crate) fn make_durable(&self, state: &State) -> Result<(), Fault> {
         let is_durable = || state.journal_end <= self.control.durable();
         if is_durable() {
             return Ok(());
