@@ -11,8 +11,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::apply::{advance, reserve_marks, store_marks};
 use super::indexer::{Change, index_fault};
-use super::replay::{advance, reserve_marks, store_marks};
 use super::writer::WriteGuard;
 use super::{SCHEMA_DIR, schema_path};
 use crate::error::{CommitError, Fault, WriteError};

@@ -5,7 +5,7 @@
 //! | this one | composition of the parts; what a read transaction pins; the list of tables |
 //! | `open` | creating a store, opening it, joining other processes, closing |
 //! | `recover` | from the newest checkpoint to the last complete entry |
-//! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
+//! | `apply` | applying one journal entry: the same for recovery, take-over and commit |
 //! | `writer` | the writer lock, in this process and between processes |
 //! | `staged` | heap items of a transaction before its commit |
 //! | `commit` | the path of one transaction from staged bytes to acknowledgement |
@@ -17,6 +17,8 @@
 
 #[allow(unsafe_code, reason = "gives out bytes behind everything that is applied")]
 mod alloc;
+#[forbid(unsafe_code)]
+mod apply;
 #[forbid(unsafe_code)]
 mod block_sums;
 #[allow(unsafe_code, reason = "sums bytes below the applied length")]
@@ -31,8 +33,6 @@ mod open;
 mod pipeline;
 #[forbid(unsafe_code)]
 mod recover;
-#[forbid(unsafe_code)]
-mod replay;
 #[forbid(unsafe_code)]
 mod staged;
 #[forbid(unsafe_code)]
