@@ -5,6 +5,7 @@
 //! | this one | composition of the parts; what a read transaction pins; the list of tables |
 //! | `open` | creating a store, opening it, joining other processes, closing |
 //! | `recover` | from the newest checkpoint to the last complete entry |
+//! | `take_over` | from what another process published or left in the journal to writing here |
 //! | `apply` | applying one journal entry: the same for recovery, take-over and commit |
 //! | `writer` | the writer lock, in this process and between processes |
 //! | `staged` | heap items of a transaction before its commit |
@@ -35,6 +36,8 @@ mod pipeline;
 mod recover;
 #[forbid(unsafe_code)]
 mod staged;
+#[forbid(unsafe_code)]
+mod take_over;
 #[forbid(unsafe_code)]
 mod writer;
 
