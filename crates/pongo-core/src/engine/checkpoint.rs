@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::writer::Writer;
+use super::gate::Writer;
 use crate::baseline::{Bound, no_marks};
 use crate::codec::checksum;
 use crate::error::{Fault, WriteError};

@@ -7,7 +7,8 @@
 //! | `recover` | from the newest checkpoint to the last complete entry |
 //! | `take_over` | from what another process published or left in the journal to writing here |
 //! | `apply` | applying one journal entry: the same for recovery, take-over and commit |
-//! | `writer` | the writer lock, in this process and between processes |
+//! | `gate` | who may write: the writer lock, in this process and between processes |
+//! | `transaction` | one write transaction before its commit |
 //! | `staged` | heap items of a transaction before its commit |
 //! | `commit` | the path of one transaction from staged bytes to acknowledgement |
 //! | `alloc` | rows that a transaction fills in place |
@@ -27,6 +28,8 @@ mod checkpoint;
 #[forbid(unsafe_code)]
 mod commit;
 #[forbid(unsafe_code)]
+mod gate;
+#[forbid(unsafe_code)]
 mod indexer;
 #[forbid(unsafe_code)]
 mod open;
@@ -39,7 +42,7 @@ mod staged;
 #[forbid(unsafe_code)]
 mod take_over;
 #[forbid(unsafe_code)]
-mod writer;
+mod transaction;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -47,7 +50,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use alloc::NewRows;
 pub use commit::{Batch, Durability, TableBatch};
 pub use indexer::{Change, IndexError, Indexer, Killed};
-pub use writer::WriteGuard;
+pub use transaction::WriteGuard;
 
 pub use crate::control::Wait;
 
@@ -62,8 +65,8 @@ use crate::space::{Sizes, Space, View};
 use crate::state::{HeapState, State};
 use crate::storage::Storage;
 use crate::table::TableCore;
+use gate::Gate;
 use pipeline::Pipeline;
-use writer::Gate;
 
 /// Options for opening a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

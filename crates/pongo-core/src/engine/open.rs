@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::block_sums::BlockSums;
+use super::gate::{Gate, Writer};
 use super::pipeline::Pipeline;
-use super::writer::{Gate, Writer};
 use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
 use crate::codec::checksum;
 use crate::control::{self, Control, Entered};

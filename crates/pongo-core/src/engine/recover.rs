@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::block_sums::BlockSums;
+use super::gate::Writer;
 use super::indexer::{Change, Killed, index_fault};
 use super::open::sweep_schemas;
-use super::writer::Writer;
 use super::{Engine, EngineOptions, Indexer};
 use crate::baseline::{Baseline, Bound};
 use crate::codec::LIMIT;

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::Engine;
+use super::gate::Writer;
 use super::indexer::index_fault;
-use super::writer::Writer;
 use crate::error::{Fault, OpenError, WriteError};
 use crate::guard::removable;
 use crate::journal::{self, CHECKPOINT, Journal, Scanner};
