@@ -51,7 +51,6 @@ mod space;
 pub mod state;
 #[forbid(unsafe_code)]
 mod superblock;
-#[allow(unsafe_code, reason = "reads rows below the table's length")]
 pub mod table;
 #[forbid(unsafe_code)]
 pub mod zones;

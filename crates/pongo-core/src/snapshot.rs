@@ -24,8 +24,30 @@ pub struct Snapshot {
     pin: Pin,
 }
 
+impl Engine {
+    /// Begins a read transaction at the newest published commit. Makes no system call and takes no
+    /// lock that a writer holds.
+    pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+        // No error may be returned between the two: dropping the snapshot removes the pin.
+        let (state, pin) = self.pin_newest()?;
+        Ok(Snapshot::new(Arc::clone(self), state, pin))
+    }
+
+    /// Begins a read transaction at a commit that is durable, whatever durability it was committed
+    /// with. Syncs the journal if necessary.
+    ///
+    /// # Errors
+    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which
+    /// poisons the store.
+    pub fn begin_durable_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+        let snapshot = self.begin_read()?;
+        self.make_durable(&snapshot.state)?;
+        Ok(snapshot)
+    }
+}
+
 impl Snapshot {
-    pub(crate) fn new(engine: Arc<Engine>, state: Arc<State>, pin: Pin) -> Self {
+    fn new(engine: Arc<Engine>, state: Arc<State>, pin: Pin) -> Self {
         Self { engine, state, heap: OnceLock::new(), views: OnceLock::new(), pin }
     }
 
@@ -39,10 +61,6 @@ impl Snapshot {
     #[must_use]
     pub fn engine(&self) -> &Arc<Engine> {
         &self.engine
-    }
-
-    pub(crate) fn state(&self) -> &State {
-        &self.state
     }
 
     /// Returns all tables of this snapshot.

@@ -10,8 +10,7 @@ use core::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::assert_above_published;
-use super::writer::{Appending, WriteGuard};
+use super::transaction::{Appending, WriteGuard, assert_above_published};
 use crate::error::{Fault, WriteError};
 use crate::ids::RowId;
 use crate::record::PongoRecord;

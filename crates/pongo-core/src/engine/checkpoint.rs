@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::writer::Writer;
+use super::gate::Writer;
 use crate::baseline::{Bound, no_marks};
 use crate::codec::checksum;
 use crate::error::{Fault, WriteError};
@@ -35,7 +35,7 @@ impl Engine {
                 table.outlive_baseline();
                 // Indexes are opened here too: opened later, they would be compared with checksums
                 // that do not exist yet. Other errors of an index are left for its sync to report.
-                if let Err(fault) = self.indexer.check(&table).map_err(super::commit::index_fault(&table))
+                if let Err(fault) = self.indexer.check(&table).map_err(super::indexer::index_fault(&table))
                     && fault.is_exhausted()
                 {
                     return Err(fault.into());

@@ -11,9 +11,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::indexer::Change;
-use super::replay::{advance, reserve_marks, store_marks};
-use super::writer::WriteGuard;
+use super::apply::{advance, reserve_marks, store_marks};
+use super::indexer::{Change, index_fault};
+use super::transaction::{WriteGuard, assert_above_published};
 use super::{SCHEMA_DIR, schema_path};
 use crate::error::{CommitError, Fault, WriteError};
 use crate::guard::removable;
@@ -488,18 +488,4 @@ fn append_in_pieces(journal: &mut Journal, entry: &Commit<'_>, header: Header) -
             write(piece)
         })
     })
-}
-
-/// Asserts in debug builds that rows from `first` on are above everything published, so that they
-/// may be written.
-pub(super) fn assert_above_published(engine: &super::Engine, table: TableId, first: u64) {
-    if cfg!(debug_assertions) {
-        let (_, published) = engine.control.published();
-        let len = published.tables.get(table.0 as usize).map_or(0, |table| table.len);
-        assert!(len <= first, "no write below a published length: {len} rows, writing row {first}");
-    }
-}
-
-pub(crate) fn index_fault(table: &TableCore) -> impl FnOnce(super::IndexError) -> Fault {
-    |source| Fault::Index { table: table.schema().table.clone(), source }
 }

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
+use crate::error::Fault;
 use crate::ids::{RowId, Seq};
 use crate::table::{TableCore, TableView};
 
@@ -70,4 +71,9 @@ pub trait Indexer: Send + Sync {
     fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
     /// Makes the index of this table durable.
     fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError>;
+}
+
+/// Returns the function that turns an error of a table's index into a [`Fault`].
+pub(crate) fn index_fault(table: &TableCore) -> impl FnOnce(IndexError) -> Fault {
+    |source| Fault::Index { table: table.schema().table.clone(), source }
 }

@@ -2,24 +2,33 @@
 //!
 //! | module | purpose |
 //! | --- | --- |
-//! | this one | composition of the parts; read transactions; the list of tables |
+//! | this one | composition of the parts; what a read transaction pins; the list of tables |
 //! | `open` | creating a store, opening it, joining other processes, closing |
 //! | `recover` | from the newest checkpoint to the last complete entry |
-//! | `replay` | applying one journal entry: the same for recovery, take-over and commit |
-//! | `writer` | the writer lock, in this process and between processes |
+//! | `take_over` | from what another process published or left in the journal to writing here |
+//! | `apply` | applying one journal entry: the same for recovery, take-over and commit |
+//! | `gate` | who may write: the writer lock, in this process and between processes |
+//! | `transaction` | one write transaction before its commit |
 //! | `staged` | heap items of a transaction before its commit |
 //! | `commit` | the path of one transaction from staged bytes to acknowledgement |
 //! | `alloc` | rows that a transaction fills in place |
 //! | `pipeline` | syncs shared by waiting commits; publishing in order |
+//! | `block_sums` | checksums of blocks that entries since the newest checkpoint reference |
 //! | `checkpoint` | the point from which recovery replays |
 //! | `indexer` | the interface to the layer that knows keys |
 
 #[allow(unsafe_code, reason = "gives out bytes behind everything that is applied")]
 mod alloc;
+#[forbid(unsafe_code)]
+mod apply;
+#[forbid(unsafe_code)]
+mod block_sums;
 #[allow(unsafe_code, reason = "sums bytes below the applied length")]
 mod checkpoint;
 #[forbid(unsafe_code)]
 mod commit;
+#[forbid(unsafe_code)]
+mod gate;
 #[forbid(unsafe_code)]
 mod indexer;
 #[forbid(unsafe_code)]
@@ -29,11 +38,11 @@ mod pipeline;
 #[forbid(unsafe_code)]
 mod recover;
 #[forbid(unsafe_code)]
-mod replay;
-#[forbid(unsafe_code)]
 mod staged;
 #[forbid(unsafe_code)]
-mod writer;
+mod take_over;
+#[forbid(unsafe_code)]
+mod transaction;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -41,7 +50,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use alloc::NewRows;
 pub use commit::{Batch, Durability, TableBatch};
 pub use indexer::{Change, IndexError, Indexer, Killed};
-pub use writer::WriteGuard;
+pub use transaction::WriteGuard;
 
 pub use crate::control::Wait;
 
@@ -52,13 +61,12 @@ use crate::guard::removable;
 use crate::ids::TableId;
 use crate::pins::{Pin, Pins};
 use crate::schema::StoredSchema;
-use crate::snapshot::Snapshot;
 use crate::space::{Sizes, Space, View};
 use crate::state::{HeapState, State};
 use crate::storage::Storage;
 use crate::table::TableCore;
+use gate::Gate;
 use pipeline::Pipeline;
-use writer::Gate;
 
 /// Options for opening a store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,29 +134,18 @@ impl Engine {
         &self.options
     }
 
-    /// Begins a read transaction at the newest published commit. Makes no system call and takes no
-    /// lock that a writer holds.
-    pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+    /// Pins the newest published state, for a snapshot. The caller passes the pin to
+    /// [`unpin`](Self::unpin).
+    #[inline]
+    pub(crate) fn pin_newest(&self) -> Result<(Arc<State>, Pin), ReadError> {
         self.refuse_reader_forked()?;
         self.control.let_others_in();
         self.pins.prepare()?;
-        let (state, pin) = self.pins.pin_newest(|| self.newest(), |state| state.seq);
-        Ok(Snapshot::new(Arc::clone(self), state, pin))
+        Ok(self.pins.pin_newest(|| self.newest(), |state| state.seq))
     }
 
-    /// Begins a read transaction at a commit that is durable, whatever durability it was committed
-    /// with. Syncs the journal if necessary.
-    ///
-    /// # Errors
-    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which
-    /// poisons the store.
-    pub fn begin_durable_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
-        let snapshot = self.begin_read()?;
-        self.make_durable(snapshot.state())?;
-        Ok(snapshot)
-    }
-
-    fn make_durable(&self, state: &State) -> Result<(), Fault> {
+    /// Syncs the journal unless the commits of `state` are durable already.
+    pub(crate) fn make_durable(&self, state: &State) -> Result<(), Fault> {
         let is_durable = || state.journal_end <= self.control.durable();
         if is_durable() {
             return Ok(());

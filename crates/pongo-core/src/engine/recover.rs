@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::commit::index_fault;
-use super::indexer::{Change, Killed};
+use super::block_sums::BlockSums;
+use super::gate::Writer;
+use super::indexer::{Change, Killed, index_fault};
 use super::open::sweep_schemas;
-use super::writer::{BlockSums, Writer};
 use super::{Engine, EngineOptions, Indexer};
 use crate::baseline::{Baseline, Bound};
 use crate::codec::LIMIT;

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::writer::WriteGuard;
 use crate::append_vec::AppendVec;
 use crate::arena::Arena;
 use crate::error::{Fault, WriteError};
@@ -95,13 +94,15 @@ impl StagedHeap {
         }
     }
 
-    /// Stages an item. `elsewhere` is the number of other bytes that the transaction holds in
-    /// memory.
+    /// Stages an item. `space` is the heap's; `elsewhere` is the number of other bytes that the
+    /// transaction holds in memory; `begin_changes` is called before anything is written to the
+    /// chunks.
     pub(crate) fn stage(
         &self,
-        guard: &WriteGuard,
+        space: &Space,
         bytes: &[u8],
         elsewhere: u64,
+        begin_changes: impl FnOnce() -> Result<(), WriteError>,
     ) -> Result<HeapAddr, WriteError> {
         let mut item = Vec::with_capacity(heap::item_len(bytes.len() as u64) as usize);
         heap::stage(&mut item, bytes);
@@ -110,8 +111,7 @@ impl StagedHeap {
         if !staging.spilling && fits {
             return Ok(HeapAddr(self.base + self.memory.push(&item) as u64));
         }
-        guard.begin_changes()?;
-        let space = &guard.engine.heap;
+        begin_changes()?;
         let at = self.base + self.len();
         let end = at + item.len() as u64;
         space.reserve_to(end)?;
@@ -143,10 +143,12 @@ impl StagedHeap {
         Ok(HeapAddr(at))
     }
 
-    /// Reads an item of the applied heap, or a staged one.
+    /// Reads an item of the applied heap, or a staged one. `space` is the heap's, and `summed` is
+    /// the applied heap's length with checksums.
     pub(crate) fn read(
         &self,
-        guard: &WriteGuard,
+        space: &Space,
+        summed: u64,
         addr: HeapAddr,
         len: u32,
         hash: u32,
@@ -160,17 +162,17 @@ impl StagedHeap {
         }
         // Excludes what is in memory: the chunks may have no bytes there yet.
         let end = if addr.0 < self.base { self.base } else { self.base + self.len() };
-        let view = self.view(guard, end).map_err(|fault| heap::chunk_error(addr, fault))?;
+        let view = self.view(space, summed, end).map_err(|fault| heap::chunk_error(addr, fault))?;
         heap::read(view, end, addr, len, hash)
     }
 
     /// Returns a view of the heap, mapped up to byte `end` of its space.
-    fn view(&self, guard: &WriteGuard, end: u64) -> Result<&View, Fault> {
+    fn view(&self, space: &Space, summed: u64, end: u64) -> Result<&View, Fault> {
         let last = || self.views.len().checked_sub(1).and_then(|last| self.views.get(last));
         if let Some(view) = last().filter(|view| view.mapped_end() >= end) {
             return Ok(view);
         }
-        let view = guard.engine.heap.view_to(end, guard.applied().heap.summed)?;
+        let view = space.view_to(end, summed)?;
         let _staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         let place = self.views.push(view);
         Ok(self.views.get(place).expect("it was just added"))

@@ -10,9 +10,11 @@ use std::ops::Range;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{BLOCK, Space, sum_of};
+use super::chunk::{HEADER, sum_of};
+use super::{BLOCK, Space};
 use crate::codec::hasher;
 use crate::error::Fault;
+use crate::guard::holds;
 
 /// Returns the number of blocks that a run overlaps.
 pub(crate) fn blocks_of(run: &Range<u64>) -> u64 {
@@ -121,6 +123,39 @@ impl RunSums {
     pub(crate) fn sums(&self) -> Vec<u64> {
         debug_assert!(self.cut.is_none(), "what was cut is read before the sums are asked for");
         self.sums.iter().copied().chain(self.last.as_ref().map(|last| last.digest())).collect()
+    }
+}
+
+impl Space {
+    /// Returns an error if `found`, the checksum of a part of a block, is not `expected`, the one
+    /// that was computed when the part was written.
+    fn compare_part(&self, part: &Range<u64>, found: u64, expected: u64) -> Result<(), Fault> {
+        if holds!("cited.checksum", found == expected) {
+            return Ok(());
+        }
+        let (file, offset) = match self.find_chunk(part.start)? {
+            Some(chunk) => (chunk.path.clone(), HEADER + part.start - chunk.start),
+            None => (self.dir.clone(), part.start),
+        };
+        Err(Fault::corrupt(
+            file,
+            offset,
+            format!("{} bytes with checksum {expected:016x}, as they were written", part.end - part.start),
+            format!("checksum {found:016x}"),
+        ))
+    }
+
+    /// Compares bytes that a journal entry stores by reference with their checksums. `sums` has one
+    /// for each block that the run overlaps.
+    pub(crate) fn compare_run(&self, run: &Range<u64>, sums: &[u64]) -> Result<(), Fault> {
+        debug_assert_eq!(blocks_of(run), sums.len() as u64);
+        let mut bytes = vec![0; (run.end - run.start).min(BLOCK) as usize];
+        for (part, &expected) in parts_of(run.clone()).zip(sums) {
+            let bytes = &mut bytes[..(part.end - part.start) as usize];
+            self.read_part_into(part.start, bytes)?;
+            self.compare_part(&part, sum_of(bytes), expected)?;
+        }
+        Ok(())
     }
 }
 

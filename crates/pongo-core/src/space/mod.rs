@@ -4,15 +4,17 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | `chunk` | one chunk file: header, block checksums |
+//! | `bytes` | the bytes of a space, whichever chunks they are in: writing, syncing, reading, block checksums |
 //! | `cited` | checksums of bytes that a journal entry stores by reference |
 //! | `room` | a zeroed, writable window after the end |
 //! | `view` | one address range with the chunks mapped in it |
-//! | here | the list of chunks: creating, discovering and writing them |
+//! | here | the list of chunks: creating, discovering, naming and mapping them |
 //!
 //! Only the process that holds the store's writer lock writes. A chunk is created under a temporary
 //! name with all its space preallocated. [`Space::settle`] syncs it, renames it and syncs the
 //! folder before anything refers to it. Chunks are never truncated or rewritten, only unlinked.
 
+mod bytes;
 #[forbid(unsafe_code)]
 mod chunk;
 #[forbid(unsafe_code)]
@@ -29,7 +31,7 @@ pub(crate) use chunk::{Chunk, SpaceIdentity};
 pub(crate) use cited::{RunSums, blocks_of, parts_of};
 pub(crate) use view::View;
 
-use chunk::{HEADER, sum_of};
+use chunk::HEADER;
 
 use crate::error::Fault;
 use crate::guard::{holds, removable};
@@ -378,38 +380,6 @@ impl Space {
         known.chunks[first..].iter().take_while(|chunk| chunk.start < range.end).cloned().collect()
     }
 
-    /// Writes bytes at `at`, where the chunks already exist ([`Space::reserve_to`]).
-    pub(crate) fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
-        let range = at..at + bytes.len() as u64;
-        let mut written = at;
-        for chunk in self.chunks_of(&range) {
-            if chunk.start > written {
-                break;
-            }
-            let end = chunk.end().min(range.end);
-            let part = &bytes[(written - at) as usize..(end - at) as usize];
-            chunk
-                .file_to_write(&*self.storage)?
-                .write_at(part, HEADER + written - chunk.start)
-                .map_err(Fault::io("writing", chunk.path.as_str()))?;
-            written = end;
-        }
-        if written < range.end {
-            return Err(Fault::corrupt(
-                self.dir.as_str(),
-                written,
-                format!("chunks up to byte {}", range.end),
-                "none there",
-            ));
-        }
-        Ok(())
-    }
-
-    /// Syncs every chunk that overlaps the range (`fdatasync`).
-    pub(crate) fn sync(&self, range: &Range<u64>) -> Result<(), Fault> {
-        self.chunks_of(range).iter().try_for_each(|chunk| chunk.sync(&*self.storage))
-    }
-
     /// Releases the maps of chunks and marks if no thread holds a view or a chunk. They are mapped
     /// again when they are needed.
     ///
@@ -447,96 +417,6 @@ impl Space {
                 chunk.marks.take();
             }
         }
-    }
-
-    /// Asks the kernel to start writing the range back.
-    pub(crate) fn start_writeback(&self, range: &Range<u64>) {
-        for chunk in self.chunks_of(range) {
-            let (from, to) = (range.start.max(chunk.start), range.end.min(chunk.end()));
-            if let Ok(file) = chunk.file(&*self.storage) {
-                file.start_writeback(HEADER + from - chunk.start, to - from);
-            }
-        }
-    }
-
-    /// Reads bytes within one block of an existing chunk.
-    fn read_part(&self, part: &Range<u64>) -> Result<Vec<u8>, Fault> {
-        let mut bytes = vec![0; (part.end - part.start) as usize];
-        self.read_part_into(part.start, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn read_part_into(&self, at: u64, bytes: &mut [u8]) -> Result<(), Fault> {
-        let Some(chunk) = self.find_chunk(at)? else {
-            let what = format!("a chunk with byte {at} of the space");
-            return Err(Fault::corrupt(self.dir.as_str(), at, what, "no such file"));
-        };
-        chunk
-            .file(&*self.storage)?
-            .read_at(bytes, HEADER + at - chunk.start)
-            .map_err(Fault::io("reading", chunk.path.as_str()))
-    }
-
-    /// Returns an error if `found`, the checksum of a part of a block, is not `expected`, the one
-    /// that was computed when the part was written.
-    fn compare_part(&self, part: &Range<u64>, found: u64, expected: u64) -> Result<(), Fault> {
-        if holds!("cited.checksum", found == expected) {
-            return Ok(());
-        }
-        let (file, offset) = match self.find_chunk(part.start)? {
-            Some(chunk) => (chunk.path.clone(), HEADER + part.start - chunk.start),
-            None => (self.dir.clone(), part.start),
-        };
-        Err(Fault::corrupt(
-            file,
-            offset,
-            format!("{} bytes with checksum {expected:016x}, as they were written", part.end - part.start),
-            format!("checksum {found:016x}"),
-        ))
-    }
-
-    /// Compares bytes that a journal entry stores by reference with their checksums. `sums` has one
-    /// for each block that the run overlaps.
-    pub(crate) fn compare_run(&self, run: &Range<u64>, sums: &[u64]) -> Result<(), Fault> {
-        debug_assert_eq!(blocks_of(run), sums.len() as u64);
-        let mut bytes = vec![0; (run.end - run.start).min(BLOCK) as usize];
-        for (part, &expected) in parts_of(run.clone()).zip(sums) {
-            let bytes = &mut bytes[..(part.end - part.start) as usize];
-            self.read_part_into(part.start, bytes)?;
-            self.compare_part(&part, sum_of(bytes), expected)?;
-        }
-        Ok(())
-    }
-
-    /// Stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs
-    /// them and the names of their files. `known` returns the checksum of a block if it was
-    /// computed when the block was written; the others are computed from the block's bytes, which
-    /// are final.
-    #[allow(unsafe_code, reason = "sums bytes below the applied length")]
-    pub(crate) fn write_sums(
-        &self,
-        from: u64,
-        to: u64,
-        view: &View,
-        known: impl Fn(u64) -> Option<u64>,
-    ) -> Result<(), Fault> {
-        debug_assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
-        for chunk in self.chunks_of(&(from..to)) {
-            let (first, last) = (from.max(chunk.start), to.min(chunk.end()));
-            let mut sums = Vec::with_capacity(((last - first) / BLOCK) as usize);
-            for block in (first..last).step_by(BLOCK as usize) {
-                sums.push(match known(block) {
-                    Some(sum) => sum,
-                    // SAFETY: the block is below the applied length, and the caller holds the
-                    // writer lock: the bytes were written and are not written again.
-                    None => sum_of(unsafe { view.bytes(block, BLOCK) }?),
-                });
-            }
-            chunk.write_sums(&*self.storage, (first - chunk.start) / BLOCK, &sums)?;
-        }
-        // Needed for existing files too: the process that created one may have crashed before this
-        // step.
-        removable!("sums.folder", self.sync_dir())
     }
 
     /// Returns the total size of all chunk files in bytes.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Engine;
-use super::writer::BlockSums;
+use super::block_sums::BlockSums;
 use crate::error::Fault;
 use crate::guard::{fails, holds};
 use crate::ids::{RowId, Seq};

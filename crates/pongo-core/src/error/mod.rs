@@ -1,11 +1,23 @@
 //! The error types, one per operation. Each message states what was expected, what was found,
 //! where, and what to do.
+//!
+//! | module | purpose |
+//! | --- | --- |
+//! | here | the errors of operations |
+//! | `storage` | errors of the layers below: a failed file system operation, corruption, limits |
+//! | `hint` | what to do about an I/O error |
+
+mod hint;
+mod storage;
 
 use std::io;
 
 use thiserror::Error;
 
-use crate::storage::{FileError, is_of_opening, is_out_of_descriptors, is_out_of_memory, is_out_of_space};
+pub use storage::{Corruption, Fault, IoFailure};
+
+use crate::storage::FileError;
+use hint::mend_folder;
 
 /// Implements `Debug` as `Display`, so that a program that returns an error from `main` prints the
 /// message and not the enum around it. Every public error type uses this instead of a derived
@@ -38,193 +50,6 @@ debug_is_display!(
     crate::schema::SchemaParseError,
     FileError,
 );
-
-/// A failed file system operation.
-#[derive(Error)]
-#[error("{what} {path} failed: {source}{}", mend(.source))]
-pub struct IoFailure {
-    /// The operation, e.g. `writing`.
-    pub what: &'static str,
-    /// The file, relative to the store's folder.
-    pub path: String,
-    /// The error that the operating system returned.
-    #[source]
-    pub source: io::Error,
-}
-
-fn mend(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "; a store is opened for reading and writing by everyone who shares it: give this user write permission on the folder and its files"
-        }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "; the file system is mounted read-only: a store needs to write its control file even to be read, so copy it elsewhere or remount"
-        }
-        io::ErrorKind::NotFound => {
-            "; a file of the store is missing: restore it, or the whole store, from a backup"
-        }
-        io::ErrorKind::IsADirectory => {
-            "; a file of the store is expected there: move the folder out of the store and restore the file from a backup"
-        }
-        io::ErrorKind::OutOfMemory => {
-            "; the system has no memory for it, no more maps for this process (`vm.max_map_count`), or too low a limit on its addresses (`ulimit -v`)"
-        }
-        _ if is_out_of_space(error) => {
-            "; the disk (or quota) is full: what was committed is safe, free some space and try again"
-        }
-        _ if is_out_of_descriptors(error) => {
-            "; this process, or the system, has too many files open: close some, or raise the limit (`ulimit -n`), and try again"
-        }
-        _ => "",
-    }
-}
-
-fn detail(error: &io::Error) -> Option<&FileError> {
-    error.get_ref()?.downcast_ref()
-}
-
-/// Returns the I/O error in an error's source chain, if one is present.
-fn io_below<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e io::Error> {
-    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
-}
-
-/// Returns the hint for an error of another layer.
-fn mend_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
-    io_below(error).map_or("", |error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            "; a file of the index is missing: the index can be made anew from the rows (`Store::rebuild_indexes`)"
-        }
-        _ => mend(error),
-    })
-}
-
-/// Returns the hint for an error at the folder of a store.
-fn mend_folder(error: &io::Error) -> &'static str {
-    let tried = detail(error).map(FileError::operation);
-    match error.kind() {
-        io::ErrorKind::NotFound if tried == Some("open folder") => {
-            "; name the folder of a store that is there, or let it be made (`Options::create(true)`)"
-        }
-        io::ErrorKind::NotFound => {
-            "; a store makes its own folder, not those above it: make the folder it is to lie in first, or mend the path"
-        }
-        io::ErrorKind::NotADirectory => {
-            "; a store is a folder: name one, or a path in a folder where nothing is yet"
-        }
-        _ => mend(error),
-    }
-}
-
-/// Bytes on disk that differ from the expected ones.
-#[derive(Clone, PartialEq, Eq, Error)]
-#[error(
-    "{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup"
-)]
-pub struct Corruption {
-    /// The file, relative to the store's folder.
-    pub file: String,
-    /// The offset of the damage in the file.
-    pub offset: u64,
-    /// The expected content.
-    pub expected: String,
-    /// The content that was found.
-    pub found: String,
-}
-
-/// An error of the layers below the store. The error of every operation wraps it.
-#[derive(Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The file system returned an error.
-    #[error(transparent)]
-    Io(#[from] IoFailure),
-    /// Bytes on disk differ from the expected ones.
-    #[error(transparent)]
-    Corrupt(#[from] Corruption),
-    /// A chunk that a snapshot needs was deleted: the snapshot was unpinned for too long.
-    #[error("{file} is gone: it held only rows that no live snapshot sees; begin a new read transaction")]
-    SnapshotTooOld {
-        /// The chunk's file.
-        file: String,
-    },
-    /// A limit of this version was reached.
-    #[error("{what}: the limit is {limit}")]
-    Limit {
-        /// The quantity that is too large.
-        what: String,
-        /// The limit.
-        limit: u64,
-    },
-    /// The index layer failed.
-    #[error("index of table {table}: {source}{}", mend_below(&**.source))]
-    Index {
-        /// The table of the index.
-        table: String,
-        /// The error of the index layer.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl Fault {
-    /// Returns a function that wraps an I/O error with the operation and the file.
-    pub fn io<P: Into<String>>(what: &'static str, path: P) -> impl FnOnce(io::Error) -> Self {
-        // The path becomes a `String` only if there is an error.
-        move |source| Self::Io(IoFailure { what, path: path.into(), source })
-    }
-
-    /// Creates a [`Corruption`] error.
-    pub fn corrupt(
-        file: impl Into<String>,
-        offset: u64,
-        expected: impl Into<String>,
-        found: impl Into<String>,
-    ) -> Self {
-        Self::Corrupt(Corruption {
-            file: file.into(),
-            offset,
-            expected: expected.into(),
-            found: found.into(),
-        })
-    }
-
-    /// Returns whether a sync was executed and failed. The content of the disk is then unknown, and
-    /// no later sync can establish it. A sync that was not executed, because the file or folder
-    /// could not be opened, does not count.
-    #[must_use]
-    pub fn is_failed_sync(&self) -> bool {
-        matches!(self, Self::Io(failure) if failure.what == Self::SYNCING && !is_of_opening(&failure.source))
-    }
-
-    /// Returns whether the process or the system had no descriptor, map or memory left for the
-    /// operation. Nothing was done, so the caller can try again.
-    #[must_use]
-    pub fn is_exhausted(&self) -> bool {
-        let out_of = |error: &io::Error| is_out_of_descriptors(error) || is_out_of_memory(error);
-        let error = match self {
-            Self::Io(failure) => Some(&failure.source),
-            Self::Index { source, .. } => io_below(&**source),
-            _ => None,
-        };
-        !self.is_failed_sync() && error.is_some_and(out_of)
-    }
-
-    /// The value of [`IoFailure::what`] for every sync, and for no other operation.
-    pub(crate) const SYNCING: &str = "syncing";
-
-    /// Returns whether the cause is a full disk or quota, so that the caller can free space and try
-    /// again. Returns `false` for a sync that failed on a full disk: the data that it should have
-    /// written may be lost.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        let error = match self {
-            Self::Io(failure) => Some(&failure.source),
-            Self::Index { source, .. } => io_below(&**source),
-            _ => None,
-        };
-        !self.is_failed_sync() && error.is_some_and(is_out_of_space)
-    }
-}
 
 /// The stored layout of a table's rows differs from the layout of the program's type.
 #[derive(Error)]
