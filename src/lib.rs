@@ -49,6 +49,7 @@ mod external;
 mod external_mut;
 mod filter;
 mod holders;
+mod index_error;
 mod indexes;
 mod key_bytes;
 mod keys;

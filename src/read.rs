@@ -14,7 +14,7 @@ use pongo_core::table::{Resolved, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::external::ExternalTable;
-use crate::indexes;
+use crate::index_error::fault;
 use crate::ordered::{KeySource, newest};
 use crate::own::Own;
 use crate::store::{Handle, Shared};
@@ -302,7 +302,7 @@ fn find_far<'v, T: PongoRecord>(
 
 #[cold]
 fn in_index(view: &TableView, error: HashError) -> ReadError {
-    indexes::fault(view.core(), error).into()
+    fault(view.core(), error).into()
 }
 
 /// A row that is visible in a view, with its row number.

@@ -16,7 +16,7 @@ use pongo_index::key_hash;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::holders::Holders;
-use crate::indexes;
+use crate::index_error::fault;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
 use crate::own::OwnOrder;
@@ -389,7 +389,7 @@ impl<T: PongoRecord> Staging<T> {
             let row = candidate.row;
             (row.0 < len && has_key(row)).then_some(row)
         });
-        match found.map_err(|error| indexes::fault(&self.core, error))? {
+        match found.map_err(|error| fault(&self.core, error))? {
             Some(row) => Ok(Some(Base { row, alive: self.view.is_live(row)? })),
             None => Ok(None),
         }
@@ -486,7 +486,7 @@ impl<T: PongoRecord> Staging<T> {
         if let Some(error) = failed {
             return Err(error);
         }
-        found.extend(base.map_err(|error| indexes::fault(&self.core, error))?.map(|base| (row, base)));
+        found.extend(base.map_err(|error| fault(&self.core, error))?.map(|base| (row, base)));
         Ok(())
     }
 

@@ -16,7 +16,8 @@ use pongo_core::table::TableCore;
 use pongo_index::HashIndex;
 use pongo_index::ordered::Folder;
 
-use crate::indexes::{self, Indexes};
+use crate::index_error::fault;
+use crate::indexes::Indexes;
 use crate::ordered::{Home, Keeper, Ordered, Tuning, Worth, catch_up_all};
 use crate::unique::Unique;
 use crate::{Snapshot, WriteTransaction};
@@ -419,7 +420,7 @@ impl Shared {
     }
 
     pub(crate) fn open_handle(&self, core: Arc<TableCore>) -> Result<Handle, Fault> {
-        let open = self.indexes.of(&core).map_err(|error| indexes::fault(&core, error))?;
+        let open = self.indexes.of(&core).map_err(|error| fault(&core, error))?;
         let heap_fields = core.schema().heap_fields();
         Ok(Handle { core, index: Arc::clone(&open.key), unique: Arc::clone(&open.unique), heap_fields })
     }
