@@ -10,9 +10,9 @@ use pongo_core::table::TableView;
 use pongo_index::ordered::{Cursor, Edge, FullKeys, OrderedError, OrderedStore, Sight, Sorted, Taken};
 
 use super::index::{OrderedIndex, ViewKeys};
+use super::limits::Limits;
 use super::own::OwnRows;
 use super::recent::{Learning, Recent};
-use super::stream::Limits;
 use crate::store::Shared;
 
 /// State shared by all sources of a stream.
