@@ -159,7 +159,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         let (id, own) = (index.cursor_id(), table.own());
         let Source { shared, heap } = table.source();
         let rows = own.map(|own| Box::new(own) as Box<dyn OwnRows + 's>);
-        let stream = Some(Stream::new(shared, view, heap, index, limits, rows));
+        let stream = Some(Stream::new(&shared.ordered, &shared.engine, view, heap, index, limits, rows));
         Self { stream, own, ..Self::empty(id) }
     }
 

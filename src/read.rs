@@ -438,7 +438,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
             (KeySource::Heap { .. }, Some(key)) => key.to_vec(),
             _ => return Ok(Newest::Unknown),
         };
-        newest(shared, view, heap, &index, &key)
+        newest(&shared.ordered, &shared.engine, view, heap, &index, &key)
     }
 
     /// Returns whether a row with this key exists.

@@ -8,19 +8,20 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use pongo_core::engine::Engine;
 use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 use pongo_index::ordered::Edge;
 
+use super::Ordered;
 use super::index::{OrderedIndex, Sources};
 use super::limits::{Limits, Pair};
 use super::own::{OwnRows, Passed};
 use super::recent::{Learning, Recent};
 use super::scan::Scan;
 use super::sides::{BlockSide, Context, RunSide, SideError};
-use crate::store::Shared;
 
 /// An iteration through an index in one direction.
 struct Flow {
@@ -283,14 +284,15 @@ pub(crate) struct Stream<'s> {
 
 impl<'s> Stream<'s> {
     pub(crate) fn new(
-        shared: &'s Arc<Shared>,
+        ordered: &'s Ordered,
+        engine: &'s Arc<Engine>,
         view: &'s TableView,
         heap: &'s (dyn HeapRead + Sync),
         index: Arc<OrderedIndex>,
         limits: Limits,
         own: Option<Box<dyn OwnRows + 's>>,
     ) -> Self {
-        let context = Context { view, heap, index, shared, own, wide: None };
+        let context = Context { view, heap, index, ordered, engine, own, wide: None };
         Self {
             context,
             limits,
@@ -358,8 +360,8 @@ impl<'s> Stream<'s> {
         if self.tries >= TRIES {
             return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: Some(0) });
         }
-        let shared = self.context.shared;
-        self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)
+        let Context { ordered, engine, view, heap, .. } = self.context;
+        self.context.index.sources(ordered, engine, view, heap)
     }
 
     fn open(&mut self, forward: bool) -> Result<Box<Flow>, ReadError> {
@@ -388,7 +390,7 @@ impl<'s> Stream<'s> {
         match error {
             SideError::Read(error) => Err(error),
             SideError::Blocks(store, error) => {
-                if self.context.shared.ordered.doubt(&store, &error) {
+                if self.context.ordered.doubt(&store, &error) {
                     self.tries += 1;
                 } else {
                     // Another thread quarantined or closed this store in the meantime; the current
