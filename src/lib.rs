@@ -54,6 +54,7 @@ mod indexes;
 mod key_bytes;
 mod keys;
 mod large;
+mod options;
 mod ordered;
 mod own;
 #[cfg(feature = "rayon")]
@@ -82,6 +83,7 @@ pub use external::{
 };
 pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use filter::{Filtered, FilteredEntries};
+pub use options::Options;
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
@@ -105,7 +107,7 @@ pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
 pub use savepoint::Savepoint;
 pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
-pub use store::{Options, Store};
+pub use store::Store;
 pub use table_mut::{ExtendError, TableMut};
 pub use verify::{Problem, Unread, VerifyProgress, VerifyReport, VerifyStep};
 pub use write::{Committed, TableChanges, WriteTransaction};
