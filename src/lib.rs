@@ -63,6 +63,7 @@ mod range;
 mod read;
 mod savepoint;
 mod sharded;
+mod shared;
 mod staging;
 mod stats;
 mod store;

@@ -14,7 +14,8 @@ use pongo_index::after_prefix;
 
 use crate::ordered::{Limits, OrderedIndex, OwnRows, Pair, Stream};
 use crate::own::Own;
-use crate::read::{Source, Table};
+use crate::read::Table;
+use crate::shared::Source;
 
 /// An iterator over rows of a [`Snapshot`](crate::Snapshot) or a write transaction in the order of
 /// a key, from both ends. [`Table::range`], [`TableMut::range`](crate::TableMut::range) and

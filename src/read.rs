@@ -17,7 +17,7 @@ use crate::external::ExternalTable;
 use crate::index_error::fault;
 use crate::ordered::{KeySource, newest};
 use crate::own::Own;
-use crate::store::{Handle, Shared};
+use crate::shared::{Handle, Shared, Source};
 use crate::versions::{NEAR, Newest};
 
 /// A read transaction: the state of the store at one commit, regardless of concurrent writes.
@@ -159,13 +159,6 @@ struct Plain<'s> {
 pub(crate) struct Parts<'s> {
     pub(crate) view: &'s TableView,
     pub(crate) handle: Arc<Handle>,
-}
-
-/// The snapshot or transaction whose tables are read.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'s> {
-    pub(crate) shared: &'s Arc<Shared>,
-    pub(crate) heap: &'s (dyn HeapRead + Sync),
 }
 
 impl<T> Clone for Table<'_, T> {

@@ -20,7 +20,7 @@ use crate::index_error::fault;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
 use crate::own::OwnOrder;
-use crate::store::Handle;
+use crate::shared::Handle;
 use crate::undo::Log;
 use crate::write::TableChanges;
 

@@ -12,10 +12,9 @@ use pongo_core::schema::StoredSchema;
 use pongo_core::table::TableCore;
 
 use crate::external_mut::ExternalTableMut;
-use crate::read::Source;
 use crate::savepoint::{Savepoint, Savepoints};
+use crate::shared::{Shared, Source, User, compare};
 use crate::staging::{AnyStaging, Staging};
-use crate::store::{Shared, User, compare};
 use crate::table_mut::TableMut;
 
 /// A write transaction. At most one exists per store at a time, across all processes.
