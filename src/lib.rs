@@ -64,6 +64,7 @@ mod read;
 mod savepoint;
 mod sharded;
 mod shared;
+mod snapshot;
 mod staging;
 mod stats;
 mod store;
@@ -105,8 +106,9 @@ pub use range::{Cursor, Range, RangeEntries};
 /// [`Table::par_rows`] and [`Filtered::par`].
 #[cfg(feature = "rayon")]
 pub use rayon;
-pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
+pub use read::{Entries, GetMany, Rows, Slices, Table};
 pub use savepoint::Savepoint;
+pub use snapshot::Snapshot;
 pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::Store;
 pub use table_mut::{ExtendError, TableMut};

@@ -581,14 +581,6 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    pub(crate) fn ordered_index(&self, view: &TableView, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
-        let ordered = &self.source().shared.ordered;
-        // A table that may never be committed is visible to this transaction only, so its index is
-        // not added to the shared list.
-        let unlisted = self.own().is_some() && view.is_empty();
-        if unlisted { ordered.unlisted(view.core(), fields) } else { ordered.index(view.core(), fields) }
-    }
-
     fn ordered(&self, fields: &[usize]) -> Result<Option<Sight<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
         match self.ordered_index(view, fields) {

@@ -14,7 +14,8 @@ use pongo_index::ordered::Folder;
 use crate::options::Options;
 use crate::ordered::Home;
 use crate::shared::{Shared, User};
-use crate::{Snapshot, WriteTransaction};
+use crate::snapshot::Snapshot;
+use crate::write::WriteTransaction;
 
 impl Options {
     /// Opens the store in folder `path`, or creates one. See [`Store::open`].

@@ -16,8 +16,8 @@ use pongo_index::{HashIndex, KeyHashes};
 use zerocopy::FromBytes;
 
 use crate::key_bytes::{KeyBytesAt, RowKeys};
-use crate::read::Snapshot;
 use crate::shared::Shared;
+use crate::snapshot::Snapshot;
 use crate::store::Store;
 
 /// Progress of [`Store::verify`].
