@@ -109,11 +109,12 @@ pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Table};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
+pub use staging::TableChanges;
 pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::Store;
 pub use table_mut::{ExtendError, TableMut};
 pub use verify::{Problem, Unread, VerifyProgress, VerifyReport, VerifyStep};
-pub use write::{Committed, TableChanges, WriteTransaction};
+pub use write::{Committed, WriteTransaction};
 /// The crate whose traits define which bytes are a valid record.
 pub use zerocopy;
 

@@ -22,7 +22,6 @@ use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
 use crate::own::OwnOrder;
 use crate::shared::Handle;
 use crate::undo::Log;
-use crate::write::TableChanges;
 
 /// The changes of a transaction to one table, with rows of type `T`.
 pub(crate) struct Staging<T> {
@@ -54,6 +53,21 @@ pub(crate) struct Staging<T> {
     steps: Log<Step<T>>,
     /// Savepoints with their numbers, oldest first.
     marks: Vec<(u64, Mark)>,
+}
+
+/// Numbers of the rows of a table that a commit changed, compared with the table before it. Each
+/// key is counted once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TableChanges {
+    /// The table's name.
+    pub table: String,
+    /// Number of rows with new keys.
+    pub inserted: u64,
+    /// Number of rows that replaced a row with the same key.
+    pub replaced: u64,
+    /// Number of rows that no longer exist.
+    pub deleted: u64,
 }
 
 /// A change to the staged rows.

@@ -14,7 +14,7 @@ use pongo_core::table::TableCore;
 use crate::external_mut::ExternalTableMut;
 use crate::savepoint::{Savepoint, Savepoints};
 use crate::shared::{Shared, Source, User, compare};
-use crate::staging::{AnyStaging, Staging};
+use crate::staging::{AnyStaging, Staging, TableChanges};
 use crate::table_mut::TableMut;
 
 /// A write transaction. At most one exists per store at a time, across all processes.
@@ -106,21 +106,6 @@ impl Committed {
     pub fn table(&self, name: &str) -> Option<&TableChanges> {
         self.tables.iter().find(|table| table.table == name)
     }
-}
-
-/// Numbers of the rows of a table that a commit changed, compared with the table before it. Each
-/// key is counted once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct TableChanges {
-    /// The table's name.
-    pub table: String,
-    /// Number of rows with new keys.
-    pub inserted: u64,
-    /// Number of rows that replaced a row with the same key.
-    pub replaced: u64,
-    /// Number of rows that no longer exist.
-    pub deleted: u64,
 }
 
 impl WriteTransaction {
