@@ -57,6 +57,7 @@ mod large;
 mod options;
 mod ordered;
 mod own;
+mod own_order;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod range;

@@ -19,7 +19,7 @@ use crate::holders::Holders;
 use crate::index_error::fault;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
-use crate::own::OwnOrder;
+use crate::own_order::OwnOrder;
 use crate::shared::Handle;
 use crate::undo::Log;
 
