@@ -348,7 +348,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
 
     pub(crate) fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
         if const { is_large::<T>() } {
-            return self.put_large(spot, hash, row);
+            let guard = self.guard;
+            return self.staging_mut().put_large(guard, spot, hash, row);
         }
         self.stage_copy(spot, hash, row)
     }
@@ -465,7 +466,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
         if const { is_large::<T>() } {
-            self.update_large(spot, hash, key, change)
+            let guard = self.guard;
+            self.staging_mut().update_large(guard, spot, hash, key, change)
         } else {
             self.update_staged(spot, hash, key, change)
         }
