@@ -16,8 +16,8 @@ use crate::own::Own;
 use crate::shared::{Handle, Source};
 use crate::versions::{NEAR, Newest};
 
-/// A table in a [`Snapshot`](crate::Snapshot), whose rows are `T`s. What it returns borrows from the
-/// snapshot, not from the `Table`.
+/// A table in a [`Snapshot`](crate::Snapshot), whose rows are `T`s. What it returns borrows from
+/// the snapshot, not from the `Table`.
 ///
 /// ```
 /// use pongo::prelude::*;

@@ -142,8 +142,8 @@ impl WriteTransaction {
         Source { shared: &self.shared, heap: &*self.guard }
     }
 
-    /// Takes out the staging of `T`'s table; [`close_table`](Self::close_table) puts it back. Creates
-    /// it if this transaction has not opened the table yet.
+    /// Takes out the staging of `T`'s table; [`close_table`](Self::close_table) puts it back.
+    /// Creates it if this transaction has not opened the table yet.
     ///
     /// # Errors
     /// As for [`table`](Self::table).
