@@ -67,7 +67,8 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         let view = guard.view(&staging.core)?;
         let own = OwnKeys::within(Own::new(staging, guard), &index, &limits)?;
         let source = table.tx.source();
-        let base = Stream::new(source.shared, view, source.heap, Arc::clone(&index), limits, None);
+        let (ordered, engine) = (&source.shared.ordered, &source.shared.engine);
+        let base = Stream::new(ordered, engine, view, source.heap, Arc::clone(&index), limits, None);
         Ok(Self { view, base: BaseRows::Index(Box::new(base), index), next: None, own })
     }
 

@@ -18,7 +18,7 @@ use pongo_index::key_hash;
 use zerocopy::FromBytes;
 
 use crate::holders::New;
-use crate::indexes::fault;
+use crate::index_error::fault;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Spot, Touched, has_twins};
 use crate::staging::{Staging, inner};

@@ -23,6 +23,7 @@ use crate::keys::Spot;
 use crate::large::is_large;
 use crate::staging::copy;
 use crate::table_mut::TableMut;
+use crate::write::WriteTransaction;
 
 /// Number of bytes of staged rows that a bulk load writes at a time.
 const WRITE: usize = 1 << 20;
@@ -60,6 +61,17 @@ pub struct ExternalTableMut<'t, T: ExternalRecord> {
     rows: TableMut<'t, T::Row>,
 }
 
+impl WriteTransaction {
+    /// Opens a table of `T`s with arbitrary bytes as keys, for reading and writing. This is
+    /// [`table`](Self::table) for a type with `#[pongo(key = "external")]`.
+    ///
+    /// # Errors
+    /// As for [`table`](Self::table).
+    pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTableMut<'_, T>, WriteError> {
+        Ok(ExternalTableMut::new(self.table::<T::Row>()?))
+    }
+}
+
 impl<T: ExternalRecord> fmt::Debug for ExternalTableMut<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExternalTableMut").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
@@ -85,7 +97,7 @@ struct Place {
 }
 
 impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
-    pub(crate) fn new(rows: TableMut<'t, T::Row>) -> Self {
+    fn new(rows: TableMut<'t, T::Row>) -> Self {
         Self { rows }
     }
 

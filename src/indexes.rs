@@ -1,7 +1,6 @@
 //! Hash indexes of a store's tables, kept in sync with the rows. Implements the engine's
 //! [`Indexer`] interface.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,10 +43,6 @@ struct Open {
 
 /// Number of bytes of rows that are hashed in one batch.
 const BATCH: u64 = 1 << 20;
-
-pub(crate) fn fault(table: &TableCore, source: HashError) -> Fault {
-    Fault::Index { table: table.schema().table.clone(), source: Box::new(source) }
-}
 
 /// The folder and identity of one index of a table.
 struct Place {
@@ -350,7 +345,7 @@ impl Indexer for Indexes {
         let reserve = |index: &HashIndex, ranges: &KeyBytesAt, hashes: &[u64]| {
             let keys = RowKeys { view, ranges };
             index.reserve(hashes, &keys)?;
-            make_writable(index, hashes, deaths, &keys)
+            keys.make_writable(index, hashes, deaths)
         };
         reserve(&indexes.key, &indexes.key_ranges, of_key)?;
         for (unique, hashes) in others {
@@ -414,23 +409,6 @@ fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
     .collect()
 }
 
-/// Allocates the disk space that may be needed to change the entries of new rows with these hashes
-/// and of deleted rows.
-pub(crate) fn make_writable(
-    index: &HashIndex,
-    hashes: &[u64],
-    deaths: &[RowId],
-    keys: &RowKeys<'_>,
-) -> Result<(), HashError> {
-    if !keys.view.core().storage().stores_may_take_space() {
-        return Ok(());
-    }
-    // A row that a transaction both creates and deletes has no previous entry and is beyond the
-    // view.
-    let deaths = deaths.iter().filter(|row| row.0 < keys.view.len()).map(|&row| keys.hash(row));
-    index.make_writable(hashes.iter().copied().chain(deaths))
-}
-
 /// Applies a commit that the index has not seen. Only replaced entries are searched for.
 fn apply_once(
     index: &HashIndex,
@@ -444,7 +422,7 @@ fn apply_once(
         ([], _) => {}
         (&[hash], &[(row, before)]) => replace(index, hash, before, row)?,
         _ => {
-            let pairs = sorted(change.previous);
+            let pairs = change.previous_by_row();
             let rows = (first..change.rows.end.0).map(RowId);
             if pairs.is_empty() {
                 let entries: Vec<_> = hashes.iter().copied().zip(rows).collect();
@@ -502,15 +480,6 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
     Ok(())
 }
 
-/// Returns the pairs sorted by their new rows, as a transaction has them.
-pub(crate) fn sorted(pairs: &[(RowId, RowId)]) -> Cow<'_, [(RowId, RowId)]> {
-    let mut pairs = Cow::Borrowed(pairs);
-    if !pairs.is_sorted() {
-        pairs.to_mut().sort_unstable();
-    }
-    pairs
-}
-
 /// Applies a commit that the index may have seen, completely or in part, and later commits too.
 fn apply_again(
     index: &HashIndex,
@@ -519,7 +488,7 @@ fn apply_again(
     keys: &RowKeys<'_>,
 ) -> Result<(), IndexError> {
     index.reserve(hashes, keys)?;
-    make_writable(index, hashes, change.deaths, keys)?;
+    keys.make_writable(index, hashes, change.deaths)?;
     for (row, &hash) in (change.rows.start.0..).map(RowId).zip(hashes) {
         index.upsert_checked(hash, row, &mut |other| keys.same(other, row))?;
     }

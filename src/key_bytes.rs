@@ -6,7 +6,7 @@ use pongo_core::ids::RowId;
 use pongo_core::order::normalize;
 use pongo_core::schema::{Kind, StoredKind, StoredSchema};
 use pongo_core::table::TableView;
-use pongo_index::{KeyHashes, key_hash};
+use pongo_index::{HashError, HashIndex, KeyHashes, key_hash};
 
 /// The byte ranges of a row that form a value, in the order of the fields.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -119,6 +119,23 @@ impl RowKeys<'_> {
     pub(crate) fn same(&self, a: RowId, b: RowId) -> bool {
         let (Ok(a), Ok(b)) = (self.view.row_bytes(a), self.view.row_bytes(b)) else { return false };
         self.ranges.same(a, b)
+    }
+
+    /// Allocates the disk space that may be needed to change the entries of new rows with these
+    /// hashes and of deleted rows.
+    pub(crate) fn make_writable(
+        &self,
+        index: &HashIndex,
+        hashes: &[u64],
+        deaths: &[RowId],
+    ) -> Result<(), HashError> {
+        if !self.view.core().storage().stores_may_take_space() {
+            return Ok(());
+        }
+        // A row that a transaction both creates and deletes has no previous entry and is beyond the
+        // view.
+        let deaths = deaths.iter().filter(|row| row.0 < self.view.len()).map(|&row| self.hash(row));
+        index.make_writable(hashes.iter().copied().chain(deaths))
     }
 }
 

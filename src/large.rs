@@ -1,13 +1,13 @@
 //! Rows that are too large for the stack and for holding many of them in memory. They are never
 //! placed on the stack, and are written directly to the chunks instead of being staged in memory.
 
+use pongo_core::engine::WriteGuard;
 use pongo_core::error::WriteError;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 
 use crate::keys::{Base, Spot, Touched};
 use crate::staging::{Staging, inner};
-use crate::table_mut::TableMut;
 
 /// Rows with more bytes than this are never staged.
 const LARGE: usize = 64 << 10;
@@ -38,16 +38,18 @@ impl<T: PongoRecord> Staging<T> {
         keys.note_written(spot, hash, row, |row| hashes[(row.0 - first) as usize]);
         keys.resolved = hashes.len() as u64;
     }
-}
 
-impl<T: PongoRecord> TableMut<'_, T> {
     /// Writes a row with a key that was found at `spot`.
-    pub(crate) fn put_large(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
-        let guard = self.guard;
-        let staging = self.staging_mut();
-        guard.append(&staging.core, row.as_bytes())?;
-        let unique = staging.value_hashes(row);
-        staging.note_appended(spot, hash, &unique);
+    pub(crate) fn put_large(
+        &mut self,
+        guard: &WriteGuard,
+        spot: Spot,
+        hash: u64,
+        row: &T,
+    ) -> Result<(), WriteError> {
+        guard.append(&self.core, row.as_bytes())?;
+        let unique = self.value_hashes(row);
+        self.note_appended(spot, hash, &unique);
         Ok(())
     }
 
@@ -55,6 +57,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// new row.
     pub(crate) fn update_large<R>(
         &mut self,
+        guard: &WriteGuard,
         spot: Spot,
         hash: u64,
         key: &T::KeyBytes,
@@ -66,25 +69,23 @@ impl<T: PongoRecord> TableMut<'_, T> {
             | Spot::Applied(Base { row, alive: true }) => row,
             Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => return Ok(None),
         };
-        let guard = self.guard;
-        let staging = self.staging_mut();
-        staging.refuse_broken()?;
-        let mut rows = guard.alloc_copy::<T>(&staging.core, before)?;
+        self.refuse_broken()?;
+        let mut rows = guard.alloc_copy::<T>(&self.core, before)?;
         let result = change(&mut rows[0]);
         if rows[0].key_bytes() != *key {
-            let schema = staging.core.schema();
+            let schema = self.core.schema();
             return Err(WriteError::KeyChanged {
                 table: T::SCHEMA.table.to_owned(),
-                before: schema.describe_key(staging.row(guard, before)?.as_bytes()),
+                before: schema.describe_key(self.row(guard, before)?.as_bytes()),
                 after: schema.describe_key(rows[0].as_bytes()),
             });
         }
-        staging.check_heap(guard, &rows[0])?;
-        staging.check_unique(guard, spot, &rows[0])?;
-        let unique = staging.value_hashes(&rows[0]);
+        self.check_heap(guard, &rows[0])?;
+        self.check_unique(guard, spot, &rows[0])?;
+        let unique = self.value_hashes(&rows[0]);
         rows.keep()?;
         drop(rows);
-        staging.note_appended(spot, hash, &unique);
+        self.note_appended(spot, hash, &unique);
         Ok(Some(result))
     }
 }

@@ -49,18 +49,23 @@ mod external;
 mod external_mut;
 mod filter;
 mod holders;
+mod index_error;
 mod indexes;
 mod key_bytes;
 mod keys;
 mod large;
+mod options;
 mod ordered;
 mod own;
+mod own_order;
 #[cfg(feature = "rayon")]
 mod parallel;
 mod range;
 mod read;
 mod savepoint;
 mod sharded;
+mod shared;
+mod snapshot;
 mod staging;
 mod stats;
 mod store;
@@ -81,6 +86,7 @@ pub use external::{
 };
 pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use filter::{Filtered, FilteredEntries};
+pub use options::Options;
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
@@ -105,13 +111,15 @@ pub use range::{Cursor, Range, RangeEntries};
 /// [`Table::par_rows`] and [`Filtered::par`].
 #[cfg(feature = "rayon")]
 pub use rayon;
-pub use read::{Entries, GetMany, Rows, Slices, Snapshot, Table};
+pub use read::{Entries, GetMany, Rows, Slices, Table};
 pub use savepoint::Savepoint;
+pub use snapshot::Snapshot;
+pub use staging::TableChanges;
 pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
-pub use store::{Options, Store};
+pub use store::Store;
 pub use table_mut::{ExtendError, TableMut};
 pub use verify::{Problem, Unread, VerifyProgress, VerifyReport, VerifyStep};
-pub use write::{Committed, TableChanges, WriteTransaction};
+pub use write::{Committed, WriteTransaction};
 /// The crate whose traits define which bytes are a valid record.
 pub use zerocopy;
 

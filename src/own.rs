@@ -19,6 +19,7 @@ use pongo_index::ordered::Pairs;
 
 use crate::keys::{Base, Keys, Spot, Touched};
 use crate::ordered::{Limits, OrderedIndex, OwnRows, Passed, Recent};
+use crate::own_order::OwnOrder;
 use crate::staging::Staging;
 
 /// The changes of a transaction to a table. All bulk-loaded rows have been compared with the others
@@ -35,36 +36,6 @@ impl<T> Clone for Own<'_, T> {
 }
 
 impl<T> Copy for Own<'_, T> {}
-
-/// Own rows sorted by one index, as far as they were queried.
-#[derive(Debug)]
-pub(crate) struct OwnOrder {
-    fields: Vec<usize>,
-    /// Sorted runs, older and larger ones first, each with the part of it that may still contain
-    /// valid pairs.
-    runs: Vec<(Arc<Recent>, std::ops::Range<usize>)>,
-    /// Number of own rows that the runs cover.
-    upto: u64,
-    /// Rows below `upto` that were changed or moved since.
-    pending: Vec<u64>,
-    /// Pairs from before that this transaction removed, for each direction: index 1 is forward, 0
-    /// backward.
-    passed: [Option<Passed>; 2],
-}
-
-impl OwnOrder {
-    /// Records that the own row at this index changed or was replaced by another one.
-    pub(crate) fn note_changed(&mut self, place: u64) {
-        if place < self.upto {
-            self.pending.push(place);
-        }
-    }
-
-    /// Records that only `count` own rows are left.
-    pub(crate) fn note_count(&mut self, count: u64) {
-        self.upto = self.upto.min(count);
-    }
-}
 
 impl<'s, T: PongoRecord> Own<'s, T> {
     pub(crate) fn new(staging: &'s Staging<T>, guard: &'s WriteGuard) -> Self {
@@ -172,14 +143,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         if let Some(order) = orders.iter_mut().find(|order| order.fields == index.fields()) {
             return then(order);
         }
-        let fields = index.fields().to_vec();
-        orders.push(OwnOrder {
-            fields,
-            runs: Vec::new(),
-            upto: 0,
-            pending: Vec::new(),
-            passed: [None, None],
-        });
+        orders.push(OwnOrder::new(index.fields().to_vec()));
         let last = orders.len() - 1;
         then(&mut orders[last])
     }

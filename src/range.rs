@@ -14,7 +14,8 @@ use pongo_index::after_prefix;
 
 use crate::ordered::{Limits, OrderedIndex, OwnRows, Pair, Stream};
 use crate::own::Own;
-use crate::read::{Source, Table};
+use crate::read::Table;
+use crate::shared::Source;
 
 /// An iterator over rows of a [`Snapshot`](crate::Snapshot) or a write transaction in the order of
 /// a key, from both ends. [`Table::range`], [`TableMut::range`](crate::TableMut::range) and
@@ -159,7 +160,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         let (id, own) = (index.cursor_id(), table.own());
         let Source { shared, heap } = table.source();
         let rows = own.map(|own| Box::new(own) as Box<dyn OwnRows + 's>);
-        let stream = Some(Stream::new(shared, view, heap, index, limits, rows));
+        let stream = Some(Stream::new(&shared.ordered, &shared.engine, view, heap, index, limits, rows));
         Self { stream, own, ..Self::empty(id) }
     }
 
@@ -578,14 +579,6 @@ impl<'s, T: PongoRecord> Table<'s, T> {
             return Ok(Range::empty(0));
         }
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
-    }
-
-    pub(crate) fn ordered_index(&self, view: &TableView, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
-        let ordered = &self.source().shared.ordered;
-        // A table that may never be committed is visible to this transaction only, so its index is
-        // not added to the shared list.
-        let unlisted = self.own().is_some() && view.is_empty();
-        if unlisted { ordered.unlisted(view.core(), fields) } else { ordered.index(view.core(), fields) }
     }
 
     fn ordered(&self, fields: &[usize]) -> Result<Option<Sight<'s>>, ReadError> {

@@ -1,105 +1,23 @@
-//! Read transactions: [`Snapshot`], a table in it ([`Table`]), and the iterators over its rows.
+//! A table in a [`Snapshot`](crate::Snapshot) ([`Table`]), and the iterators over its rows.
 
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
-use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use pongo_core::error::ReadError;
-use pongo_core::fields::{HeapError, HeapRead};
-use pongo_core::ids::{HeapAddr, Location, RowId, Seq};
-use pongo_core::record::{ExternalRecord, PongoRecord};
-use pongo_core::snapshot;
+use pongo_core::ids::{Location, RowId};
+use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
-use crate::external::ExternalTable;
-use crate::indexes;
-use crate::ordered::{KeySource, newest};
+use crate::index_error::fault;
+use crate::ordered::{KeySource, OrderedIndex, newest};
 use crate::own::Own;
-use crate::store::{Handle, Shared};
+use crate::shared::{Handle, Source};
 use crate::versions::{NEAR, Newest};
 
-/// A read transaction: the state of the store at one commit, regardless of concurrent writes.
-///
-/// Everything it returns borrows from it. It can be sent to and shared between threads, and keeps
-/// the store open.
-///
-/// Rows that an existing snapshot can see are not reclaimed: a snapshot that is kept for hours
-/// costs disk space.
-#[derive(Debug)]
-pub struct Snapshot {
-    inner: snapshot::Snapshot,
-    shared: Arc<Shared>,
-}
-
-// A panic in the caller's code leaves the state consistent: reading changes only cached data (maps,
-// zones, indexes in memory), every change leaves it valid at each step, and locks that a panic
-// poisoned are still acquired.
-impl UnwindSafe for Snapshot {}
-impl RefUnwindSafe for Snapshot {}
-
-impl Snapshot {
-    pub(crate) fn new(inner: snapshot::Snapshot, shared: Arc<Shared>) -> Self {
-        Self { inner, shared }
-    }
-
-    pub(crate) fn inner(&self) -> &snapshot::Snapshot {
-        &self.inner
-    }
-
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
-    /// Returns the sequence number of the commit that this snapshot reads. Later commits have
-    /// higher numbers.
-    #[must_use]
-    pub fn seq(&self) -> Seq {
-        self.inner.seq()
-    }
-
-    /// Returns the table of `T`. A table that did not exist yet at this snapshot is empty.
-    ///
-    /// The first call for a table compares its layout with `T` and maps its files as far as
-    /// necessary; later calls take about 20 ns.
-    ///
-    /// # Errors
-    /// [`ReadError::Schema`] with both layouts side by side, if the layout of the table's rows
-    /// differs from `T`.
-    pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
-        let source = Source { shared: &self.shared, heap: self };
-        let empty = Table { plain: None, parts: None, source, own: None, record: PhantomData };
-        let Some(handle) = self.handle::<T>()? else { return Ok(empty) };
-        let Some(view) = self.inner.view(&handle.core)? else { return Ok(empty) };
-        let plain = Plain { view, index: Arc::clone(&handle.index) };
-        Ok(Table { plain: Some(plain), parts: Some(Parts { view, handle }), ..empty })
-    }
-}
-
-impl Snapshot {
-    /// Returns a table of `T`s with arbitrary bytes as keys. This is [`table`](Self::table) for a
-    /// type with `#[pongo(key = "external")]`.
-    ///
-    /// # Errors
-    /// As for [`table`](Self::table).
-    pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTable<'_, T>, ReadError> {
-        Ok(ExternalTable::new(self.table::<T::Row>()?))
-    }
-
-    pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<Handle>>, ReadError> {
-        self.shared.handle::<T>(|name| self.inner.table_named(name))
-    }
-}
-
-impl HeapRead for Snapshot {
-    fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
-        self.inner.read_heap(addr, len, hash)
-    }
-}
-
-/// A table in a [`Snapshot`], whose rows are `T`s. What it returns borrows from the snapshot, not
-/// from the `Table`.
+/// A table in a [`Snapshot`](crate::Snapshot), whose rows are `T`s. What it returns borrows from
+/// the snapshot, not from the `Table`.
 ///
 /// ```
 /// use pongo::prelude::*;
@@ -159,13 +77,6 @@ struct Plain<'s> {
 pub(crate) struct Parts<'s> {
     pub(crate) view: &'s TableView,
     pub(crate) handle: Arc<Handle>,
-}
-
-/// The snapshot or transaction whose tables are read.
-#[derive(Clone, Copy)]
-pub(crate) struct Source<'s> {
-    pub(crate) shared: &'s Arc<Shared>,
-    pub(crate) heap: &'s (dyn HeapRead + Sync),
 }
 
 impl<T> Clone for Table<'_, T> {
@@ -302,7 +213,7 @@ fn find_far<'v, T: PongoRecord>(
 
 #[cold]
 fn in_index(view: &TableView, error: HashError) -> ReadError {
-    indexes::fault(view.core(), error).into()
+    fault(view.core(), error).into()
 }
 
 /// A row that is visible in a view, with its row number.
@@ -331,6 +242,13 @@ fn check<'v, T: PongoRecord>(
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
+    /// Creates the table as a snapshot sees it. With `None` it is empty.
+    pub(crate) fn of_snapshot(source: Source<'s>, parts: Option<Parts<'s>>) -> Self {
+        let plain =
+            parts.as_ref().map(|parts| Plain { view: parts.view, index: Arc::clone(&parts.handle.index) });
+        Self { plain, parts, source, own: None, record: PhantomData }
+    }
+
     /// Creates a reader of a table in a write transaction.
     pub(crate) fn of_transaction(parts: Parts<'s>, source: Source<'s>, own: Option<Own<'s, T>>) -> Self {
         let plain = own.is_none().then(|| Plain { view: parts.view, index: Arc::clone(&parts.handle.index) });
@@ -352,6 +270,15 @@ impl<'s, T: PongoRecord> Table<'s, T> {
 
     pub(crate) fn own(&self) -> Option<Own<'s, T>> {
         self.own
+    }
+
+    /// Returns the ordered index over these fields, or `None` if they cannot be ordered.
+    pub(crate) fn ordered_index(&self, view: &TableView, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
+        let ordered = &self.source().shared.ordered;
+        // A table that may never be committed is visible to this transaction only, so its index is
+        // not added to the shared list.
+        let unlisted = self.own().is_some() && view.is_empty();
+        if unlisted { ordered.unlisted(view.core(), fields) } else { ordered.index(view.core(), fields) }
     }
 
     /// Returns the number of rows.
@@ -438,7 +365,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
             (KeySource::Heap { .. }, Some(key)) => key.to_vec(),
             _ => return Ok(Newest::Unknown),
         };
-        newest(shared, view, heap, &index, &key)
+        newest(&shared.ordered, &shared.engine, view, heap, &index, &key)
     }
 
     /// Returns whether a row with this key exists.

@@ -16,13 +16,12 @@ use pongo_index::key_hash;
 use zerocopy::{FromBytes, IntoBytes};
 
 use crate::holders::Holders;
-use crate::indexes;
+use crate::index_error::fault;
 use crate::key_bytes::AHEAD;
 use crate::keys::{Base, Keys, KeysMark, Spot, Touched, has_twins};
-use crate::own::OwnOrder;
-use crate::store::Handle;
+use crate::own_order::OwnOrder;
+use crate::shared::Handle;
 use crate::undo::Log;
-use crate::write::TableChanges;
 
 /// The changes of a transaction to one table, with rows of type `T`.
 pub(crate) struct Staging<T> {
@@ -54,6 +53,21 @@ pub(crate) struct Staging<T> {
     steps: Log<Step<T>>,
     /// Savepoints with their numbers, oldest first.
     marks: Vec<(u64, Mark)>,
+}
+
+/// Numbers of the rows of a table that a commit changed, compared with the table before it. Each
+/// key is counted once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TableChanges {
+    /// The table's name.
+    pub table: String,
+    /// Number of rows with new keys.
+    pub inserted: u64,
+    /// Number of rows that replaced a row with the same key.
+    pub replaced: u64,
+    /// Number of rows that no longer exist.
+    pub deleted: u64,
 }
 
 /// A change to the staged rows.
@@ -389,7 +403,7 @@ impl<T: PongoRecord> Staging<T> {
             let row = candidate.row;
             (row.0 < len && has_key(row)).then_some(row)
         });
-        match found.map_err(|error| indexes::fault(&self.core, error))? {
+        match found.map_err(|error| fault(&self.core, error))? {
             Some(row) => Ok(Some(Base { row, alive: self.view.is_live(row)? })),
             None => Ok(None),
         }
@@ -486,7 +500,7 @@ impl<T: PongoRecord> Staging<T> {
         if let Some(error) = failed {
             return Err(error);
         }
-        found.extend(base.map_err(|error| indexes::fault(&self.core, error))?.map(|base| (row, base)));
+        found.extend(base.map_err(|error| fault(&self.core, error))?.map(|base| (row, base)));
         Ok(())
     }
 

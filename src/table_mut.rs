@@ -83,6 +83,40 @@ pub struct TableMut<'t, T> {
     close: fn(&WriteTransaction, Box<Staging<T>>),
 }
 
+impl WriteTransaction {
+    /// Opens the table of `T` for reading and writing. Creates it as part of this transaction if
+    /// the store does not have it.
+    ///
+    /// A table can be open only once at a time in a transaction; different tables can be open at
+    /// the same time. Drop the `TableMut` before the transaction is committed, with a block around
+    /// it or with [`drop`].
+    ///
+    /// # Errors
+    /// - [`WriteError::TableAlreadyOpen`] while another `TableMut` of this table exists.
+    /// - [`WriteError::Schema`] with both layouts side by side, if the layout of the table's rows
+    ///   differs from `T`.
+    /// - [`WriteError::UniqueMissing`] if `T` declares unique fields that the table does not. The
+    ///   reverse is allowed: the table's unique fields are enforced.
+    /// - [`WriteError::TwoTypes`] if this transaction has opened the table as another type.
+    /// - [`WriteError::Fault`] if the table's files cannot be created or read.
+    ///
+    /// ```compile_fail,E0505
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "items")]
+    /// # struct Item { #[pongo(key)] id: u64 }
+    /// # let store = Store::in_memory()?;
+    /// # let tx = store.begin_write()?;
+    /// let mut items = tx.table::<Item>()?;
+    /// items.put(&Item { id: 1 })?;
+    /// tx.commit()?; // `items` is still there
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn table<T: PongoRecord>(&self) -> Result<TableMut<'_, T>, WriteError> {
+        Ok(TableMut::new(self, self.open_staging()?))
+    }
+}
+
 impl<T> Drop for TableMut<'_, T> {
     fn drop(&mut self) {
         if let Some(staging) = self.staging.take() {
@@ -98,7 +132,7 @@ impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
 }
 
 impl<'t, T: PongoRecord> TableMut<'t, T> {
-    pub(crate) fn new(tx: &'t WriteTransaction, staging: Box<Staging<T>>) -> Self {
+    fn new(tx: &'t WriteTransaction, staging: Box<Staging<T>>) -> Self {
         Self { tx, guard: tx.guard(), staging: Some(staging), close: |tx, staging| tx.close_table(staging) }
     }
 
@@ -348,7 +382,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
 
     pub(crate) fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
         if const { is_large::<T>() } {
-            return self.put_large(spot, hash, row);
+            let guard = self.guard;
+            return self.staging_mut().put_large(guard, spot, hash, row);
         }
         self.stage_copy(spot, hash, row)
     }
@@ -465,7 +500,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
         if const { is_large::<T>() } {
-            self.update_large(spot, hash, key, change)
+            let guard = self.guard;
+            self.staging_mut().update_large(guard, spot, hash, key, change)
         } else {
             self.update_staged(spot, hash, key, change)
         }

@@ -16,7 +16,7 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
 use pongo_index::{HashError, HashIndex, KeyHashes};
 
-use crate::indexes::{fault, make_writable, sorted};
+use crate::index_error::fault;
 use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
 use crate::versions::{self, Newest};
 
@@ -136,9 +136,9 @@ pub(crate) fn apply(
     }
     if again {
         unique.index.reserve(hashes, &keys)?;
-        make_writable(&unique.index, hashes, change.deaths, &keys)?;
+        keys.make_writable(&unique.index, hashes, change.deaths)?;
     }
-    let pairs = sorted(change.previous);
+    let pairs = change.previous_by_row();
     let before = |row: RowId| -> Result<Option<RowId>, Fault> {
         if again || row < first {
             return change.view.previous(row);

@@ -16,8 +16,9 @@ use pongo_index::{HashIndex, KeyHashes};
 use zerocopy::FromBytes;
 
 use crate::key_bytes::{KeyBytesAt, RowKeys};
-use crate::read::Snapshot;
-use crate::store::{Shared, Store};
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::store::Store;
 
 /// Progress of [`Store::verify`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -541,7 +542,7 @@ impl Store {
     pub fn rebuild_index<T: pongo_core::record::PongoRecord>(&self) -> Result<(), WriteError> {
         let snapshot = self.begin_read()?;
         let Some(core) = snapshot.inner().table_named(T::SCHEMA.table)? else { return Ok(()) };
-        crate::store::compare::<T>(&core)?;
+        crate::shared::compare::<T>(&core)?;
         rebuild(snapshot.shared(), &core)
     }
 

@@ -7,16 +7,13 @@ use pongo_core::engine::{Batch, Durability, WriteGuard};
 use pongo_core::error::{CommitError, Fault, ReadError, WriteError};
 use pongo_core::fields::{Blob, HeapError, HeapRead, Text, content_hash};
 use pongo_core::ids::{HeapAddr, Seq};
-use pongo_core::record::{ExternalRecord, PongoRecord};
+use pongo_core::record::PongoRecord;
 use pongo_core::schema::StoredSchema;
 use pongo_core::table::TableCore;
 
-use crate::external_mut::ExternalTableMut;
-use crate::read::Source;
 use crate::savepoint::{Savepoint, Savepoints};
-use crate::staging::{AnyStaging, Staging};
-use crate::store::{Shared, User, compare};
-use crate::table_mut::TableMut;
+use crate::shared::{Shared, Source, User, compare};
+use crate::staging::{AnyStaging, Staging, TableChanges};
 
 /// A write transaction. At most one exists per store at a time, across all processes.
 ///
@@ -55,7 +52,8 @@ use crate::table_mut::TableMut;
 ///
 /// Rows and texts are kept in memory up to
 /// [`Options::transaction_memory`](crate::Options::transaction_memory) (64 MiB by default). Further
-/// ones are written to the chunks immediately, like those of [`TableMut::extend`].
+/// ones are written to the chunks immediately, like those of
+/// [`TableMut::extend`](crate::TableMut::extend).
 pub struct WriteTransaction {
     /// Boxed, because a transaction is moved several times between its start and its commit.
     guard: Box<WriteGuard>,
@@ -70,14 +68,15 @@ pub struct WriteTransaction {
 struct Slot {
     kind: TypeId,
     core: Arc<TableCore>,
-    /// `None` while a [`TableMut`] holds it.
+    /// `None` while a [`TableMut`](crate::TableMut) holds it.
     staging: Option<Box<dyn AnyStaging>>,
     /// Number of live rows after the commit, once it is known.
     live_after: u64,
 }
 
 impl Slot {
-    /// Returns the table's staging, or an error if its [`TableMut`] was leaked with `mem::forget`.
+    /// Returns the table's staging, or an error if its [`TableMut`](crate::TableMut) was leaked
+    /// with `mem::forget`.
     fn closed(&mut self) -> Result<&mut Box<dyn AnyStaging>, WriteError> {
         let open = || WriteError::TableAlreadyOpen { table: self.core.schema().table.clone() };
         self.staging.as_mut().ok_or_else(open)
@@ -107,21 +106,6 @@ impl Committed {
     pub fn table(&self, name: &str) -> Option<&TableChanges> {
         self.tables.iter().find(|table| table.table == name)
     }
-}
-
-/// Numbers of the rows of a table that a commit changed, compared with the table before it. Each
-/// key is counted once.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct TableChanges {
-    /// The table's name.
-    pub table: String,
-    /// Number of rows with new keys.
-    pub inserted: u64,
-    /// Number of rows that replaced a row with the same key.
-    pub replaced: u64,
-    /// Number of rows that no longer exist.
-    pub deleted: u64,
 }
 
 impl WriteTransaction {
@@ -158,35 +142,12 @@ impl WriteTransaction {
         Source { shared: &self.shared, heap: &*self.guard }
     }
 
-    /// Opens the table of `T` for reading and writing. Creates it as part of this transaction if
-    /// the store does not have it.
-    ///
-    /// A table can be open only once at a time in a transaction; different tables can be open at
-    /// the same time. Drop the `TableMut` before the transaction is committed, with a block around
-    /// it or with [`drop`].
+    /// Takes out the staging of `T`'s table; [`close_table`](Self::close_table) puts it back.
+    /// Creates it if this transaction has not opened the table yet.
     ///
     /// # Errors
-    /// - [`WriteError::TableAlreadyOpen`] while another `TableMut` of this table exists.
-    /// - [`WriteError::Schema`] with both layouts side by side, if the layout of the table's rows
-    ///   differs from `T`.
-    /// - [`WriteError::UniqueMissing`] if `T` declares unique fields that the table does not. The
-    ///   reverse is allowed: the table's unique fields are enforced.
-    /// - [`WriteError::TwoTypes`] if this transaction has opened the table as another type.
-    /// - [`WriteError::Fault`] if the table's files cannot be created or read.
-    ///
-    /// ```compile_fail,E0505
-    /// # use pongo::prelude::*;
-    /// # #[pongo::record]
-    /// # #[pongo(table = "items")]
-    /// # struct Item { #[pongo(key)] id: u64 }
-    /// # let store = Store::in_memory()?;
-    /// # let tx = store.begin_write()?;
-    /// let mut items = tx.table::<Item>()?;
-    /// items.put(&Item { id: 1 })?;
-    /// tx.commit()?; // `items` is still there
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn table<T: PongoRecord>(&self) -> Result<TableMut<'_, T>, WriteError> {
+    /// As for [`table`](Self::table).
+    pub(crate) fn open_staging<T: PongoRecord>(&self) -> Result<Box<Staging<T>>, WriteError> {
         self.guard.refuse_forked()?;
         self.guard.note_thread();
         let kind = TypeId::of::<T>();
@@ -205,11 +166,10 @@ impl WriteTransaction {
                 staging
             }
         };
-        drop(tables);
-        Ok(TableMut::new(self, staging))
+        Ok(staging)
     }
 
-    /// Takes the staging back from a [`TableMut`] that is dropped.
+    /// Puts back the staging of a [`TableMut`](crate::TableMut) that is dropped.
     pub(crate) fn close_table(&self, staging: Box<dyn AnyStaging>) {
         let mut tables = self.tables();
         if let Some(slot) = tables.iter_mut().find(|slot| Arc::ptr_eq(&slot.core, staging.core())) {
@@ -221,20 +181,11 @@ impl WriteTransaction {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the staging of all opened tables, or an error if the [`TableMut`] of one was leaked
-    /// with `mem::forget`.
+    /// Returns the staging of all opened tables, or an error if the [`TableMut`](crate::TableMut)
+    /// of one was leaked with `mem::forget`.
     fn closed_tables(&mut self) -> Result<Vec<&mut Box<dyn AnyStaging>>, WriteError> {
         let tables = self.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
         tables.iter_mut().map(Slot::closed).collect()
-    }
-
-    /// Opens a table of `T`s with arbitrary bytes as keys, for reading and writing. This is
-    /// [`table`](Self::table) for a type with `#[pongo(key = "external")]`.
-    ///
-    /// # Errors
-    /// As for [`table`](Self::table).
-    pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTableMut<'_, T>, WriteError> {
-        Ok(ExternalTableMut::new(self.table::<T::Row>()?))
     }
 
     fn stage<T: PongoRecord>(&self, tables: &[Slot]) -> Result<Box<Staging<T>>, WriteError> {
@@ -346,7 +297,7 @@ impl WriteTransaction {
     /// usable again.
     ///
     /// Costs one step for each row put, changed or deleted since then. Bytes that
-    /// [`TableMut::extend`] wrote are overwritten by later writes.
+    /// [`TableMut::extend`](crate::TableMut::extend) wrote are overwritten by later writes.
     ///
     /// # Errors
     /// [`WriteError::Savepoint`] if the savepoint belongs to another transaction or has ended.

@@ -5,6 +5,7 @@
 //! | this one | [`Ordered`]: the block store, opened on first use, quarantined when corrupt |
 //! | `index` | [`OrderedIndex`]: one index: pairs in blocks, recent rows in memory, catch-up |
 //! | `keys` | where a row's key comes from |
+//! | `limits` | a range of pairs |
 //! | `stream` | pairs from all sources in key order, from both ends |
 //! | `newest` | the newest version of one key |
 //! | `recent` | [`Recent`](recent::Recent): sorted recent rows, and stretches to skip |
@@ -18,6 +19,7 @@
 mod index;
 mod keeper;
 mod keys;
+mod limits;
 mod memory;
 mod newest;
 mod own;
@@ -41,11 +43,12 @@ use pongo_index::ordered::{
 pub(crate) use index::{OrderedIndex, Worth};
 pub(crate) use keeper::{Keeper, catch_up_all};
 pub(crate) use keys::KeySource;
+pub(crate) use limits::{Limits, Pair};
 pub(crate) use memory::Memory;
 pub(crate) use newest::newest;
 pub(crate) use own::{OwnRows, Passed};
 pub(crate) use recent::Recent;
-pub(crate) use stream::{Limits, Pair, Stream};
+pub(crate) use stream::Stream;
 
 /// Where the blocks of a store's ordered indexes are stored.
 #[derive(Clone, Debug)]

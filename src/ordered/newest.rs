@@ -4,15 +4,16 @@
 
 use std::sync::Arc;
 
+use pongo_core::engine::Engine;
 use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 use pongo_index::ordered::{Edge, Sight};
 
+use super::Ordered;
 use super::index::OrderedIndex;
 use super::sides::{Context, SideError};
-use crate::store::Shared;
 use crate::versions::Newest;
 
 /// Returns the last written row with this encoded key among the rows below the view's length. The
@@ -20,13 +21,14 @@ use crate::versions::Newest;
 ///
 /// Costs a search in the index, which is brought up to date first if it lags.
 pub(crate) fn newest(
-    shared: &Arc<Shared>,
+    ordered: &Ordered,
+    engine: &Arc<Engine>,
     view: &TableView,
     heap: &(dyn HeapRead + Sync),
     index: &Arc<OrderedIndex>,
     key: &[u8],
 ) -> Result<Newest, ReadError> {
-    let sources = index.sources(&shared.ordered, &shared.engine, view, heap)?;
+    let sources = index.sources(ordered, engine, view, heap)?;
     if sources.scan_from.is_some() {
         return Ok(Newest::Unknown);
     }
@@ -40,7 +42,8 @@ pub(crate) fn newest(
         return Ok(Newest::Row(row));
     }
     let Some((store, sorted)) = &sources.sorted else { return Ok(Newest::Nothing) };
-    let mut context = Context { view, heap, index: Arc::clone(index), shared, own: None, wide: None };
+    let mut context =
+        Context { view, heap, index: Arc::clone(index), ordered, engine, own: None, wide: None };
     let mut rows = Vec::with_capacity(1);
     let found = context.cursor(store, sorted, end, false).and_then(|mut cursor| {
         // Without regard to visibility: a deleted newest version means that no version is alive.
@@ -61,7 +64,7 @@ pub(crate) fn newest(
         }
         Err(SideError::Read(error)) => Err(error),
         Err(SideError::Blocks(store, error)) => {
-            shared.ordered.doubt(&store, &error);
+            ordered.doubt(&store, &error);
             Ok(Newest::Unknown)
         }
     }

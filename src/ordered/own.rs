@@ -7,8 +7,8 @@ use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 
 use super::index::OrderedIndex;
+use super::limits::Pair;
 use super::recent::Recent;
-use super::stream::Pair;
 
 /// A transaction's changes to a table, relative to the view from before them. The transaction's own
 /// rows are numbered from the view's length on.

@@ -17,8 +17,8 @@ use pongo_core::zones::Facts;
 
 use super::KeySource;
 use super::index::OrderedIndex;
+use super::limits::{Limits, Pair};
 use super::sides::Context;
-use super::stream::{Limits, Pair};
 
 /// A scan of unsorted rows in key order; see the [module](self).
 #[derive(Debug)]

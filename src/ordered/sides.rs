@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pongo_core::engine::Engine;
 use pongo_core::error::{Fault, ReadError};
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::{RowId, Seq};
@@ -9,18 +10,19 @@ use pongo_core::snapshot::Snapshot;
 use pongo_core::table::TableView;
 use pongo_index::ordered::{Cursor, Edge, FullKeys, OrderedError, OrderedStore, Sight, Sorted, Taken};
 
+use super::Ordered;
 use super::index::{OrderedIndex, ViewKeys};
+use super::limits::Limits;
 use super::own::OwnRows;
 use super::recent::{Learning, Recent};
-use super::stream::Limits;
-use crate::store::Shared;
 
 /// State shared by all sources of a stream.
 pub(super) struct Context<'s> {
     pub(super) view: &'s TableView,
     pub(super) heap: &'s (dyn HeapRead + Sync),
     pub(super) index: Arc<OrderedIndex>,
-    pub(super) shared: &'s Arc<Shared>,
+    pub(super) ordered: &'s Ordered,
+    pub(super) engine: &'s Arc<Engine>,
     /// The changes of the transaction that the stream reads in, if any.
     pub(super) own: Option<Box<dyn OwnRows + 's>>,
     /// A newer view, if the index contains rows beyond this one: a search may need the keys of rows
@@ -78,7 +80,7 @@ impl Context<'_> {
         if sorted.watermark().row > wide {
             // Taken after this version of the index was loaded, so it sees every row that the index
             // contains.
-            self.wide = Some(self.shared.engine.begin_read()?);
+            self.wide = Some(self.engine.begin_read()?);
         }
         let keys = self.keys()?;
         let cursor = if forward { sorted.forward(from, &keys) } else { sorted.backward(from, &keys) };

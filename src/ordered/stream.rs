@@ -8,110 +8,20 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+use pongo_core::engine::Engine;
 use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
-
 use pongo_core::table::TableView;
 use pongo_index::ordered::Edge;
 
+use super::Ordered;
 use super::index::{OrderedIndex, Sources};
+use super::limits::{Limits, Pair};
 use super::own::{OwnRows, Passed};
 use super::recent::{Learning, Recent};
 use super::scan::Scan;
 use super::sides::{BlockSide, Context, RunSide, SideError};
-use crate::store::Shared;
-
-/// An owned pair of key and row.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Pair {
-    pub(crate) key: Vec<u8>,
-    pub(crate) row: RowId,
-}
-
-/// The range of pairs to return: from key `from` on, below key `below`, both encoded as in the
-/// index.
-#[derive(Clone, Default, Debug)]
-pub(crate) struct Limits {
-    pub(crate) from: Option<Vec<u8>>,
-    pub(crate) below: Option<Vec<u8>>,
-    /// Only pairs after this one.
-    pub(crate) after: Option<Pair>,
-    /// Only pairs before this one.
-    pub(crate) before: Option<Pair>,
-    /// Excluded key ranges: from the first key of each on, below the second.
-    pub(crate) holes: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Limits {
-    fn start(&self) -> Edge<'_> {
-        match (&self.after, &self.from) {
-            (Some(pair), Some(from)) if pair.key < *from => Edge::Before(from),
-            (Some(pair), _) => Edge::AfterPair(&pair.key, pair.row),
-            (None, Some(from)) => Edge::Before(from),
-            (None, None) => Edge::Start,
-        }
-    }
-
-    fn end(&self) -> Edge<'_> {
-        match (&self.before, &self.below) {
-            (Some(pair), Some(below)) if pair.key >= *below => Edge::Before(below),
-            (Some(pair), _) => Edge::BeforePair(&pair.key, pair.row),
-            (None, Some(below)) => Edge::Before(below),
-            (None, None) => Edge::End,
-        }
-    }
-
-    /// Returns a lower bound of the pairs in the range.
-    fn first(&self) -> Pair {
-        let from = self.from.as_ref().map(|key| Pair { key: key.clone(), row: RowId(0) });
-        let after = self.after.as_ref().map(|pair| Pair { key: pair.key.clone(), row: pair.row.next() });
-        after.max(from).unwrap_or(Pair { key: Vec::new(), row: RowId(0) })
-    }
-
-    /// Returns the pair below which the whole range is, or `None` if it is unbounded.
-    fn last(&self) -> Option<Pair> {
-        let below = self.below.as_ref().map(|key| Pair { key: key.clone(), row: RowId(0) });
-        [below, self.before.clone()].into_iter().flatten().min()
-    }
-
-    /// Returns whether a pair is in the range.
-    pub(crate) fn contain(&self, key: &[u8], row: RowId) -> bool {
-        self.start_admits(key, row) && self.end_admits(key, row) && !self.is_in_hole(key)
-    }
-
-    #[inline]
-    pub(super) fn is_in_hole(&self, key: &[u8]) -> bool {
-        self.holes.iter().any(|(first, after)| key >= &first[..] && key < &after[..])
-    }
-
-    pub(crate) fn start_admits(&self, key: &[u8], row: RowId) -> bool {
-        !self.start().is_behind(key, row)
-    }
-
-    #[inline]
-    pub(crate) fn end_admits(&self, key: &[u8], row: RowId) -> bool {
-        if let Some(before) = &self.before
-            && (key, row) >= (&before.key[..], before.row)
-        {
-            return false;
-        }
-        self.below.as_ref().is_none_or(|below| key < &below[..])
-    }
-
-    /// Returns whether the range is unbounded in this direction.
-    pub(super) fn is_open(&self, forward: bool) -> bool {
-        if forward {
-            self.below.is_none() && self.before.is_none()
-        } else {
-            self.from.is_none() && self.after.is_none()
-        }
-    }
-
-    pub(super) fn admits(&self, forward: bool, key: &[u8], row: RowId) -> bool {
-        if forward { self.end_admits(key, row) } else { self.start_admits(key, row) }
-    }
-}
 
 /// An iteration through an index in one direction.
 struct Flow {
@@ -374,14 +284,15 @@ pub(crate) struct Stream<'s> {
 
 impl<'s> Stream<'s> {
     pub(crate) fn new(
-        shared: &'s Arc<Shared>,
+        ordered: &'s Ordered,
+        engine: &'s Arc<Engine>,
         view: &'s TableView,
         heap: &'s (dyn HeapRead + Sync),
         index: Arc<OrderedIndex>,
         limits: Limits,
         own: Option<Box<dyn OwnRows + 's>>,
     ) -> Self {
-        let context = Context { view, heap, index, shared, own, wide: None };
+        let context = Context { view, heap, index, ordered, engine, own, wide: None };
         Self {
             context,
             limits,
@@ -449,8 +360,8 @@ impl<'s> Stream<'s> {
         if self.tries >= TRIES {
             return Ok(Sources { sorted: None, runs: Vec::new(), scan_from: Some(0) });
         }
-        let shared = self.context.shared;
-        self.context.index.sources(&shared.ordered, &shared.engine, self.context.view, self.context.heap)
+        let Context { ordered, engine, view, heap, .. } = self.context;
+        self.context.index.sources(ordered, engine, view, heap)
     }
 
     fn open(&mut self, forward: bool) -> Result<Box<Flow>, ReadError> {
@@ -479,7 +390,7 @@ impl<'s> Stream<'s> {
         match error {
             SideError::Read(error) => Err(error),
             SideError::Blocks(store, error) => {
-                if self.context.shared.ordered.doubt(&store, &error) {
+                if self.context.ordered.doubt(&store, &error) {
                     self.tries += 1;
                 } else {
                     // Another thread quarantined or closed this store in the meantime; the current

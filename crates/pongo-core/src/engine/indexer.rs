@@ -3,6 +3,7 @@
 //!
 //! All calls are made under the writer lock, or by a process that is alone with the store.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
@@ -28,6 +29,19 @@ pub struct Change<'a> {
     pub previous: &'a [(RowId, RowId)],
     /// Rows that were deleted, those replaced included.
     pub deaths: &'a [RowId],
+}
+
+impl<'a> Change<'a> {
+    /// Returns the pairs of [`previous`](Self::previous) sorted by their new rows. Copies them only
+    /// if they are not in this order; a transaction has them in this order.
+    #[must_use]
+    pub fn previous_by_row(&self) -> Cow<'a, [(RowId, RowId)]> {
+        let mut pairs = Cow::Borrowed(self.previous);
+        if !pairs.is_sorted() {
+            pairs.to_mut().sort_unstable();
+        }
+        pairs
+    }
 }
 
 /// The bounds of a table's index after a process was killed while the system kept running. An index
