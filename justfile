@@ -20,9 +20,53 @@ test:
     cargo test
     cargo test -p pongo-bench
 
+# As on docs.rs: RUSTDOCFLAGS="--cfg docsrs" cargo +nightly doc --no-deps --all-features
 # The documentation, warnings denied
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# The library on the oldest supported compiler, `rust-version` in Cargo.toml; rustup installs it
+msrv:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    [ -n "$version" ] || { echo "msrv: no rust-version in Cargo.toml" >&2; exit 1; }
+    if ! command -v rustup > /dev/null; then
+        echo "msrv: SKIPPED, Rust $version was not tested: rustup is not installed" >&2
+        exit 0
+    fi
+    if ! rustup run "$version" rustc --version > /dev/null 2>&1 \
+        && ! rustup toolchain install "$version" --profile minimal --no-self-update; then
+        echo "msrv: SKIPPED, Rust $version was not tested: rustup cannot install it on this machine" >&2
+        exit 0
+    fi
+    for features in --all-features --no-default-features; do
+        rustup run "$version" cargo check --locked -p pongo-core -p pongo-derive -p pongo-index -p pongo --lib $features
+    done
+
+# The library without its default features: lints of everything, and some tests
+minimal:
+    cargo clippy -p pongo -p pongo-index --all-targets --no-default-features -- -D warnings
+    cargo test -p pongo --no-default-features --lib --test unique --test ranges
+
+# Licences and sources of dependencies (deny.toml); needs `cargo install cargo-deny --locked`
+deny *checks="licenses bans sources":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    if ! cargo deny --version > /dev/null 2>&1; then
+        echo "deny: SKIPPED, dependencies were not checked: cargo-deny is not installed" >&2
+        exit 0
+    fi
+    cargo deny --workspace --locked check {{checks}}
+
+# Packages, each built from its archive alone; the options of `dev` avoid a second build of dependencies
+package:
+    CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
+        cargo package --workspace --locked --allow-dirty --quiet
+
+# Import circles between the modules of a crate; needs python3
+circles:
+    dev/tools/circles
 
 # The examples; the first twice: it loads, and then finds what it loaded
 examples:
@@ -43,7 +87,7 @@ figures-base commit *args:
     cargo run --release -p pongo-bench -- figures --base {{commit}} {{args}}
 
 # Everything that CI runs
-ci: lint test docs examples loom
+ci: lint msrv minimal test docs examples loom deny package
 
 # Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn (docs/design/testing.md)
 torture size="20":

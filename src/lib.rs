@@ -34,6 +34,17 @@
 //! and [`Table`]; [`Table::filter`] and the predicates of [`Column`]; [`ExternalTable`], for keys
 //! that are not fields; the field types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`],
 //! [`Uuid`]. The [`cookbook`] has recipes for common tasks.
+//!
+//! # Features
+//! - **`rayon`** (on by default): parallel scans with `Table::par_slices`, `Table::par_rows` and
+//!   `Filtered::par`; several threads sort the pairs of ordered indexes. `pongo::rayon` is the crate
+//!   whose iterators these methods return.
+//!
+//! Features change neither the files of a store nor which stores can be opened.
+//!
+//! # Platforms
+//! Linux on 64-bit little-endian machines.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 // Lets the `::pongo` paths that the macros generate resolve in this crate's own modules and tests.

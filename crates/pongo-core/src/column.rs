@@ -59,16 +59,20 @@ impl<R, const N: usize> Column<R, FixedStr<N>> {
     /// [`FixedStrError`] if it has more than `N` bytes or a zero byte.
     ///
     /// ```
-    /// use pongo_core::column::Column;
-    /// use pongo_core::fields::FixedStr;
+    /// use pongo::prelude::*;
     ///
-    /// # struct Flight { carrier: FixedStr<2> }
-    /// # impl Flight { const CARRIER: Column<Flight, FixedStr<2>> = Column::new("carrier", 0, |flight| &flight.carrier); }
-    /// let flight = Flight { carrier: Flight::CARRIER.text("UA")? };
+    /// #[pongo::record]
+    /// struct Flight {
+    ///     #[pongo(key)]
+    ///     id: u16,
+    ///     carrier: FixedStr<2>,
+    /// }
+    ///
+    /// let flight = Flight { id: 7, carrier: Flight::CARRIER.text("UA")? };
     /// let error = Flight::CARRIER.text("UAL").unwrap_err().to_string();
     /// assert!(error.starts_with("the text \"UAL\" (3 bytes) does not fit into column `carrier`, a FixedStr<2>"));
     /// # assert_eq!(flight.carrier, "UA");
-    /// # Ok::<(), pongo_core::fields::FixedStrError>(())
+    /// # Ok::<(), pongo::FixedStrError>(())
     /// ```
     pub fn text(&self, text: &str) -> Result<FixedStr<N>, FixedStrError> {
         FixedStr::new(text).map_err(|error| error.of_column(self.name))

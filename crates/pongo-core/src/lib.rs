@@ -12,7 +12,11 @@
 //! Unsafe code is only in the modules that allow it by name: `storage`, `space::{view, room}` and
 //! those of their callers that must uphold their contracts, `arena`, `cast`, `fork` and `heap`; see
 //! `docs/UNSAFE.md`. All other modules forbid it.
+//!
+//! Programs use the crate `pongo`, which re-exports what they need; the rest of this API is for
+//! `pongo` and can change in any release. The crate has no features.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 #[forbid(unsafe_code)]

@@ -16,6 +16,8 @@
 //! Neither macro generates `unsafe` code: the derives of `zerocopy` establish which bytes are valid
 //! values of a type. Generated code names everything through `::pongo::__private`, so it needs no
 //! prelude and no import.
+//!
+//! Programs use the crate `pongo`, which re-exports both macros. The crate has no features.
 
 #![forbid(unsafe_code)]
 

@@ -10,6 +10,13 @@
 //!
 //! `docs/design/hash-index.md` describes the hash index's format and proves that its readers need no
 //! lock. `docs/design/ordered-index.md` describes the ordered index's format.
+//!
+//! Programs use the crate `pongo`; this API is for `pongo` and can change in any release.
+//!
+//! # Features
+//! - **`rayon`** (off by default): several threads sort the pairs of an ordered index. `pongo`
+//!   enables it with its own feature `rayon`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod encoding;

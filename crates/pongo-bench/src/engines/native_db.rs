@@ -1,6 +1,6 @@
 //! native_db: typed structs on redb 2, the store whose API is closest to PongoDB's.
 //!
-//! - The struct has the fields of [`Trade`], with its key as a `u128` primary key. native_model's
+//! - The struct has the fields of [`Trade`], with its key as a `u128` primary key. `native_model`'s
 //!   default, bincode 1.3, encodes it, and every read decodes the whole struct; native_db has no
 //!   other way to read.
 //! - Its only durability is the sync of redb's default, so it has no relaxed figure.

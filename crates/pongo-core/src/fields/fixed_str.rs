@@ -17,12 +17,12 @@ use crate::schema::Kind;
 /// value: bytes that this type did not write are read as the longest valid text at their start.
 ///
 /// ```
-/// use pongo_core::fields::FixedStr;
+/// use pongo::FixedStr;
 ///
 /// let carrier: FixedStr<2> = "UA".try_into()?;
 /// assert_eq!(carrier, *"UA");
 /// assert!(FixedStr::<2>::try_from("UAL").is_err());
-/// # Ok::<(), pongo_core::fields::FixedStrError>(())
+/// # Ok::<(), pongo::FixedStrError>(())
 /// ```
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(transparent)]

@@ -62,7 +62,7 @@ pub trait OptionalCell:
 /// Takes the size of `T` plus its alignment. In a row of zero bytes every `Maybe` is absent.
 ///
 /// ```
-/// use pongo_core::fields::Maybe;
+/// use pongo::Maybe;
 ///
 /// let delay = Maybe::some(2.5f32);
 /// assert_eq!(delay.get(), Some(&2.5));

@@ -15,7 +15,7 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// 292,000 years in both directions.
 ///
 /// ```
-/// use pongo_core::fields::Timestamp;
+/// use pongo::Timestamp;
 ///
 /// let take_off = Timestamp::from_micros(1_357_034_400_000_250);
 /// assert_eq!(take_off.to_string(), "2013-01-01T10:00:00.000250Z");

@@ -15,7 +15,7 @@ use crate::schema::Kind;
 /// A separate type, because the `zerocopy` support of that crate is not stable.
 ///
 /// ```
-/// use pongo_core::fields::Uuid;
+/// use pongo::Uuid;
 ///
 /// let id: Uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse()?;
 /// assert_eq!(id.as_bytes()[0], 0x67);

@@ -51,8 +51,10 @@ mod maps;
 mod memory;
 #[forbid(unsafe_code)]
 mod open_files;
+#[expect(clippy::disallowed_methods, reason = "the implementation of `Storage` that syncs and maps")]
 #[forbid(unsafe_code)]
 mod real;
+#[expect(clippy::disallowed_methods, reason = "maps files into the range")]
 #[allow(unsafe_code, reason = "address ranges")]
 mod reservation;
 #[forbid(unsafe_code)]

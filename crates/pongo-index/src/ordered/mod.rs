@@ -36,10 +36,12 @@ mod error;
 mod folder;
 mod gather;
 mod hidden;
+#[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
 mod in_sled;
 mod merge;
 mod root;
 mod run;
+#[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
 mod sled_files;
 mod sled_folder;
 mod sled_thread;
