@@ -47,7 +47,7 @@ msrv:
 # The library without its default features: lints of everything, and some tests
 minimal:
     cargo clippy -p pongo -p pongo-index --all-targets --no-default-features -- -D warnings
-    cargo test -p pongo --no-default-features --lib --test unique --test ranges
+    cargo test -p pongo --no-default-features --lib --test unique
 
 # Licences and sources of dependencies (deny.toml); needs `cargo install cargo-deny --locked`
 deny *checks="licenses bans sources":
