@@ -1,14 +1,8 @@
 //! Rows that are filled in place, and rows that are too large for any other method: from one byte
 //! to hundreds of megabytes, on the small stack of a test thread.
 
-#[path = "support/child.rs"]
-mod child;
 #[path = "alloc/large.rs"]
 mod large;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "support/running.rs"]
-mod running;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +10,8 @@ use std::path::Path;
 
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, Random, child};
 
 /// Opens the store in a folder of this test, with chunks of 64 KiB, so that nearly every row
 /// crosses a chunk boundary.
@@ -446,7 +439,7 @@ fn too_many_rows_are_refused() -> Outcome {
 #[test]
 fn alloc_mixed_with_everything_else() -> Outcome {
     both(|store| {
-        let mut rng = Rng::seeded("alloc_mixed_with_everything_else");
+        let mut rng = Random::seeded("alloc_mixed_with_everything_else");
         let mut model: BTreeMap<u8, u8> = BTreeMap::new();
         let row = |id: u8, byte: u8| Odd { id, bytes: [byte; 1020] };
         for round in 0..60 {
@@ -523,21 +516,20 @@ fn kill_9_while_a_row_is_filled() -> Outcome {
             let mut worlds = tx.table::<World>()?;
             let mut world = worlds.alloc()?;
             assert!(world.id == 0 && world.tiles.iter().flatten().all(|tile| *tile == Tile::at(0, 0, 0)));
-            running::say(&format!("filling {id}"));
+            say(&format!("filling {id}"));
             fill(&mut world, id);
             drop(world);
             drop(worlds);
             tx.commit()?;
-            running::say(&format!("committed {id}"));
+            say(&format!("committed {id}"));
             id += 1;
         }
     }
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let folder = tempfile::tempdir()?;
     let (mut committed, mut begun) = (0, 0);
     for _ in 0..8 {
-        let mut running =
-            running::Running::start(&mut child::command(NAME, &folder.path().display().to_string()));
+        let mut running = Running::start(&mut child::command(NAME, &folder.path().display().to_string()));
         let mut note = |line: &str| match line.split_once(' ') {
             Some(("filling", id)) => begun = id.parse().expect("a number"),
             Some(("committed", id)) => committed = id.parse::<u64>().expect("a number") + 1,
@@ -592,7 +584,7 @@ fn check_sheets(tx: &mut WriteTransaction, sheets: &Sheets) -> Outcome {
 #[test]
 fn large_rows_with_unique_values_and_savepoints() -> Outcome {
     both(|store| {
-        let mut rng = Rng::seeded("large_rows");
+        let mut rng = Random::seeded("large_rows");
         let mut kept = Sheets::new();
         for round in 0..30 {
             let mut tx = store.begin_write_with(Durability::Relaxed)?;

@@ -12,6 +12,7 @@ use pongo::prelude::*;
 use pongo::{CloseError, OpenError, WriteError};
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_index::ordered::{BlockStore, SledBlocks};
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "parts")]
@@ -23,8 +24,6 @@ struct Part {
     bin: u32,
     _pad: u32,
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// More rows than a table may have without an index file.
 const LARGE: u64 = 40_000;

@@ -1,17 +1,13 @@
 //! Deleted rows and old versions in tables with ordered indexes. Their pairs are removed in time
 //! and are skipped until then; snapshots of all ages keep seeing their own rows.
 
-#[path = "support/rng.rs"]
-#[allow(dead_code, reason = "these tests give their seeds themselves")]
-mod rng;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pongo::prelude::*;
-use rng::mix;
+use pongo_test_support::{Outcome, Random};
 
 #[pongo::record]
 #[pongo(table = "jobs")]
@@ -28,8 +24,6 @@ struct Job {
 fn job(id: u64) -> Job {
     Job { id, at: id as i64 / 3, name: !id }
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn open(options: Options, path: &Path) -> Outcome<Store> {
     // SAFETY: only this test uses the folder.
@@ -362,20 +356,10 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
     Ok(())
 }
 
-/// A random number generator with a seed.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0) % end
-    }
-}
-
 /// Expected contents of the store.
 type Map = BTreeMap<u64, Job>;
 
-fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
+fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     let jobs = snapshot.table::<Job>()?;
     assert_eq!(jobs.len(), map.len() as u64);
     let (from, to) = (rng.below(400), rng.below(400));
@@ -412,7 +396,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
 }
 
 /// Runs the same checks inside the transaction that made the changes.
-fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Rng) -> Outcome {
+fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Random) -> Outcome {
     let (from, to) = (rng.below(400), rng.below(400));
     let (from, to) = (from.min(to), from.max(to));
     let ids: Vec<u64> = map.range(from..to).map(|(&id, _)| id).collect();
@@ -452,7 +436,7 @@ fn few_keys_with_many_versions(options: Options, path: Option<&Path>, seed: u64)
         None => Ok(options.in_memory()?),
     };
     let mut store = reopen()?;
-    let mut rng = Rng(seed);
+    let mut rng = Random(seed);
     let mut map = Map::new();
     let mut pinned: Vec<(Snapshot, Map)> = Vec::new();
     for round in 0..400 {

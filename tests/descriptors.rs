@@ -2,9 +2,6 @@
 //! read, written, recovered and verified under `ulimit -n 64`. A temporary lack of descriptors
 //! poisons nothing. The number of maps is checked as well.
 
-#[path = "support/child.rs"]
-mod child;
-
 use std::path::Path;
 use std::process::Command;
 
@@ -16,8 +13,7 @@ use pongo::{CommitError, Durability, ReadError, RowId, WriteError};
 use pongo_core::engine::{Batch, TableBatch};
 use pongo_core::schema::StoredSchema;
 use pongo_core::table::{TableCore, TableView};
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::{Outcome, child};
 
 /// Maximum number of descriptors that a store may have open, sled's files included.
 const MOST: usize = 64;

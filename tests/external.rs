@@ -2,20 +2,14 @@
 //! operations, savepoints, snapshots of all ages, ranges of all kinds from both ends, reopening
 //! after the indexes were deleted, and rejected operations.
 
-#[path = "support/bounds.rs"]
-mod bounds;
-#[path = "support/rng.rs"]
-mod rng;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 
-use bounds::bound;
 use pongo::prelude::*;
 use pongo::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use pongo::{ReadError, Savepoint, WriteError};
-use rng::Rng;
+use pongo_test_support::{Outcome, Random, bound};
 
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
@@ -29,15 +23,13 @@ struct Note {
 
 type Key = Vec<u8>;
 type Map = BTreeMap<Key, Note>;
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
-fn note(rng: &mut Rng) -> Note {
+fn note(rng: &mut Random) -> Note {
     Note { group: rng.below(7) as u16, _pad: [0; 6], stamp: rng.next() }
 }
 
 /// Returns a random key that is hard to tell from others: prefixes of one another, least and
 /// greatest bytes, long keys with long common prefixes.
-fn key(rng: &mut Rng) -> Key {
+fn key(rng: &mut Random) -> Key {
     let mut key = match rng.below(40) {
         0..30 => Vec::new(),
         30..36 => b"a common beginning ".repeat(1 + rng.below(8) as usize),
@@ -63,7 +55,7 @@ struct Run {
     store: Option<Store>,
     map: Map,
     pinned: Vec<(Snapshot, Map)>,
-    rng: Rng,
+    rng: Random,
 }
 
 impl Run {
@@ -162,7 +154,7 @@ impl Run {
 }
 
 /// Checks every read method on one snapshot.
-fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
+fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     let notes = snapshot.external::<Note>()?;
     let pairs = |map: &Map| map.iter().map(|(key, note)| (key.clone(), *note)).collect::<Vec<_>>();
     assert_eq!(notes.len(), map.len() as u64);
@@ -263,7 +255,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
 fn random_operations_agree_with_a_map() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("store");
-    let rng = Rng::seeded("external");
+    let rng = Random::seeded("external");
     let mut run = Run { store: Some(open(&path)?), map: Map::new(), pinned: Vec::new(), rng };
     for round in 0..60 {
         run.commit()?;
@@ -305,7 +297,7 @@ fn random_operations_agree_with_a_map() -> Outcome {
 #[test]
 fn random_operations_without_an_ordered_index() -> Outcome {
     let store = Options::new().ordered(false).ordered_tuning(50, 100, 300, 30).in_memory()?;
-    let rng = Rng::seeded("external without an index");
+    let rng = Random::seeded("external without an index");
     let mut run = Run { store: Some(store), map: Map::new(), pinned: Vec::new(), rng };
     for _ in 0..20 {
         run.commit()?;

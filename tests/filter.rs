@@ -1,26 +1,19 @@
 //! Filters: whatever a filter skips, its rows are those that a test of each row gives. The tests
 //! also check that something is skipped.
 
-#[path = "support/folder.rs"]
-mod folder;
 #[path = "filter/mix.rs"]
 mod mix;
-#[path = "support/rng.rs"]
-mod rng;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use mix::{Mix, condition};
 use pongo::prelude::*;
 use pongo::rayon::prelude::*;
 use pongo::{Durability, ReadError, RowId};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+use pongo_test_support::{Outcome, Random, folder};
 
 /// Applies random conditions to one snapshot, by every method.
-fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
+fn check(snapshot: &Snapshot, rng: &mut Random, conditions: usize) -> Outcome {
     let table = snapshot.table::<Mix>()?;
     let all: Vec<(RowId, &Mix)> = table.entries().collect::<Result<_, _>>()?;
     for _ in 0..conditions {
@@ -58,7 +51,7 @@ fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
 }
 
 /// Commits one transaction of random changes.
-fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
+fn change(store: &Store, rng: &mut Random, next: &mut u64) -> Outcome {
     let tx =
         store.begin_write_with(if rng.below(4) == 0 { Durability::Sync } else { Durability::Relaxed })?;
     let mut table = tx.table::<Mix>()?;
@@ -90,7 +83,7 @@ fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
     Ok(())
 }
 
-fn random_life(store: &Store, rng: &mut Rng, next: &mut u64, steps: u64) -> Outcome {
+fn random_life(store: &Store, rng: &mut Random, next: &mut u64, steps: u64) -> Outcome {
     let mut pinned: Vec<Snapshot> = Vec::new();
     for _ in 0..steps {
         change(store, rng, next)?;
@@ -107,7 +100,7 @@ fn random_life(store: &Store, rng: &mut Rng, next: &mut u64, steps: u64) -> Outc
 
 #[test]
 fn a_filter_gives_what_a_look_at_each_row_gives() -> Outcome {
-    let mut rng = Rng::seeded("a_filter_gives_what_a_look_at_each_row_gives");
+    let mut rng = Random::seeded("a_filter_gives_what_a_look_at_each_row_gives");
     for chunk in [64 << 10, 192 << 10, 1 << 20] {
         let store = Options::new().chunk_size(chunk).in_memory()?;
         random_life(&store, &mut rng, &mut 0, 12)?;
@@ -117,7 +110,7 @@ fn a_filter_gives_what_a_look_at_each_row_gives() -> Outcome {
 
 #[test]
 fn the_same_from_files_that_are_closed_and_opened() -> Outcome {
-    let mut rng = Rng::seeded("the_same_from_files_that_are_closed_and_opened");
+    let mut rng = Random::seeded("the_same_from_files_that_are_closed_and_opened");
     let folder = tempfile::tempdir()?;
     let mut next = 0;
     for _ in 0..4 {
@@ -365,7 +358,7 @@ fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
 
 #[test]
 fn a_damaged_zones_file_is_made_anew() -> Outcome {
-    let mut rng = Rng::seeded("a_damaged_zones_file_is_made_anew");
+    let mut rng = Random::seeded("a_damaged_zones_file_is_made_anew");
     let folder = tempfile::tempdir()?;
     let store = open(folder.path(), 64 << 10)?;
     trades(&store, 0..5000)?;

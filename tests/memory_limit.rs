@@ -4,18 +4,14 @@
 //! Needs root and the kernel's memory controller (cgroup version 1 or 2). Without them the test
 //! prints that and passes.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use pongo::prelude::*;
-use running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, child};
 
 const ROWS: u64 = 2_500_000;
 /// Memory limit in bytes: less than a third of the bytes of the rows.
@@ -29,8 +25,6 @@ struct Sample {
     time: u64,
     values: [f64; 6],
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn sample(id: u64) -> Sample {
     Sample { id: id.wrapping_mul(0x9e37_79b9_7f4a_7c15), time: id, values: [id as f64; 6] }

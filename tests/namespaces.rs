@@ -4,20 +4,13 @@
 //!
 //! Only root may mount. Without that right the tests print that they are skipped.
 
-#[path = "processes/agent.rs"]
-#[allow(dead_code, reason = "these tests tell it less")]
-mod agent;
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agent::{Agent, Outcome};
 use pongo::prelude::*;
+use pongo_test_support::agent::Agent;
+use pongo_test_support::{Outcome, agent, child};
 
 /// A way in which another process reaches the store: a script that gets a mount folder as `$1` and
 /// the store's folder as `$2`, and that replaces itself by the command in its other arguments.

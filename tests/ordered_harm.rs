@@ -2,12 +2,8 @@
 //! panicking, killed, without threads. Each time ranges are compared with a plain sort of the rows,
 //! and the index is available again after the cause is removed.
 
-#[path = "support/child.rs"]
-mod child;
 #[path = "ordered_harm/disks.rs"]
 mod disks;
-#[path = "support/folder.rs"]
-mod folder;
 #[path = "ordered_harm/folders.rs"]
 mod folders;
 #[path = "ordered_harm/forked.rs"]
@@ -20,9 +16,5 @@ mod lengths;
 mod parts;
 #[path = "ordered_harm/readers.rs"]
 mod readers;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "support/running.rs"]
-mod running;
 #[path = "ordered_harm/threads.rs"]
 mod threads;

@@ -2,18 +2,13 @@
 //! snapshots do not change, and the writer lock passes to the next process, also from a process
 //! that was killed.
 
-#[path = "processes/agent.rs"]
-mod agent;
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agent::{Agent, Outcome};
 use pongo::prelude::*;
+use pongo_test_support::agent::Agent;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, agent, child};
 
 /// Runs `test` in the first process, or obeys commands if this is the second process.
 fn first_or_second(test: impl FnOnce(PathBuf) -> Outcome) -> Outcome {
@@ -231,7 +226,7 @@ fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
     if let Some(path) = child::role() {
         let store = agent::open(&PathBuf::from(path))?;
         agent::put(&store, 1, 100, "ada")?;
-        running::say("put");
+        say("put");
         loop {
             std::thread::park();
         }
@@ -243,7 +238,7 @@ fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
     let role = path.to_str().ok_or("a path")?;
     let name = "a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order";
     for _ in 0..2 {
-        let mut other = running::Running::start(&mut child::command(name, role));
+        let mut other = Running::start(&mut child::command(name, role));
         assert_eq!(other.lines.recv_timeout(Duration::from_secs(20))?, "put");
         other.kill();
         agent::open(&path)?.close()?;

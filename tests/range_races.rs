@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pongo::prelude::*;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "things")]
@@ -13,8 +14,6 @@ struct Thing {
     #[pongo(index)]
     other: u64,
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn load(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
     let tx = store.begin_write()?;

@@ -1,17 +1,12 @@
 //! Savepoints: random transactions over several tables with nested savepoints, compared with cloned
 //! maps; the events that end a savepoint, and rejected operations.
 
-#[path = "support/rng.rs"]
-mod rng;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use pongo::prelude::*;
 use pongo::{CommitError, ReadError, WriteError};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::{Outcome, Random};
 
 #[pongo::record]
 #[pongo(table = "notes")]
@@ -73,7 +68,7 @@ fn text_of(id: u64, version: u64) -> String {
 struct Run {
     store: Store,
     maps: Maps,
-    rng: Rng,
+    rng: Random,
     version: u64,
     rolled_back: u32,
     deepest: usize,
@@ -88,7 +83,7 @@ fn who_sits(maps: &Maps, who: u64) -> Option<(u16, u16)> {
 }
 
 impl Run {
-    fn new(store: Store, rng: Rng) -> Self {
+    fn new(store: Store, rng: Random) -> Self {
         Self { store, maps: Maps::default(), rng, version: 0, rolled_back: 0, deepest: 0 }
     }
 
@@ -291,7 +286,7 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
 
 #[test]
 fn in_memory() -> Outcome {
-    let mut rng = Rng::seeded("in_memory");
+    let mut rng = Random::seeded("in_memory");
     // A new store each time, so that tables are created again and again.
     let (mut rolled_back, mut deepest) = (0, 0);
     for _ in 0..25 {
@@ -314,7 +309,7 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 fn on_disk() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("savepoints.pongo");
-    let mut run = Run::new(open(&path)?, Rng::seeded("on_disk"));
+    let mut run = Run::new(open(&path)?, Random::seeded("on_disk"));
     for round in 0..8 {
         for _ in 0..12 {
             run.transaction()?;

@@ -6,8 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pongo::prelude::*;
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use pongo_test_support::Outcome;
 
 /// Bytes that are allocated now, and the maximum so far.
 static NOW: AtomicUsize = AtomicUsize::new(0);

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "items")]

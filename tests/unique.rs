@@ -2,14 +2,8 @@
 //! must find their own rows by a unique value; rejected rows, operations that free a value, several
 //! processes, and kills.
 
-#[path = "support/child.rs"]
-mod child;
 #[path = "unique/people.rs"]
 mod people;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "support/running.rs"]
-mod running;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +11,8 @@ use std::time::Duration;
 use people::{Map, Of, Outcome, Person, by_mail, by_seat, check, in_the_way, mail, person};
 use pongo::prelude::*;
 use pongo::{CommitError, Seq, WriteError};
-use rng::Rng;
-use running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Random, child};
 
 const IDS: u64 = 30;
 const MAILS: u64 = 40;
@@ -29,7 +23,7 @@ struct Run {
     store: Store,
     map: Map,
     pinned: Vec<(Snapshot, Map)>,
-    rng: Rng,
+    rng: Random,
     version: u64,
     refused: u32,
     refused_at_commit: u32,
@@ -45,7 +39,7 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 }
 
 impl Run {
-    fn new(store: Store, rng: Rng) -> Self {
+    fn new(store: Store, rng: Random) -> Self {
         Self { store, map: Map::new(), pinned: Vec::new(), rng, version: 0, refused: 0, refused_at_commit: 0 }
     }
 
@@ -214,7 +208,7 @@ fn of_nobody() -> Of {
 
 #[test]
 fn in_memory() -> Outcome {
-    let mut run = Run::new(options().in_memory()?, Rng::seeded("in_memory"));
+    let mut run = Run::new(options().in_memory()?, Random::seeded("in_memory"));
     for _ in 0..1500 {
         run.step()?;
     }
@@ -228,7 +222,7 @@ fn in_memory() -> Outcome {
 fn on_disk() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("unique.pongo");
-    let mut run = Run::new(open(&path)?, Rng::seeded("on_disk"));
+    let mut run = Run::new(open(&path)?, Random::seeded("on_disk"));
     for round in 0..12 {
         for _ in 0..30 {
             run.step()?;
@@ -445,7 +439,7 @@ fn two_processes() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("shared.pongo");
     let store = open(&path)?;
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let mut held = 0;
     for _ in 0..4 {
         let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));
@@ -504,7 +498,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     if let Some(role) = child::role() {
         let (round, path) = role.split_once(' ').ok_or("a round and a path")?;
         let store = open(Path::new(path))?;
-        let mut rng = Rng::of_process(NAME, round.parse()?);
+        let mut rng = Random::of_process(NAME, round.parse()?);
         say("open");
         for number in 1_u64.. {
             let tx = store.begin_write_with(Durability::Relaxed)?;
@@ -531,7 +525,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("killed.pongo");
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     {
         let store = open(&path)?;
         let tx = store.begin_write()?;

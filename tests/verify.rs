@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pongo::VerifyStep;
 use pongo::prelude::*;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "books")]
@@ -19,8 +20,6 @@ struct Book {
     lent: bool,
     _pad: [u8; 5],
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn open(path: &Path) -> Outcome<Store> {
     // SAFETY: only this test uses the folder.

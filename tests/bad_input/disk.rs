@@ -10,8 +10,8 @@ use std::process::Command;
 
 use pongo::prelude::*;
 use pongo::{CommitError, OpenError, WriteError};
+use pongo_test_support::{child, folder};
 
-use crate::child;
 use crate::house::{self, Guest, Outcome, Room, says};
 
 /// Runs `test` in a process that may mount, in a folder where that process mounts a tmpfs.
@@ -301,7 +301,7 @@ fn opening_on_a_full_disk() -> Outcome {
         // Open an existing store that was closed, and one that was not.
         let made = disk.join("made.pongo");
         let store = house::build(&made)?;
-        crate::folder::copy(&made, &disk.join("cut.pongo"))?;
+        folder::copy(&made, &disk.join("cut.pongo"))?;
         store.close()?;
         for name in ["made.pongo", "cut.pongo"] {
             let path = disk.join(name);

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use pongo::prelude::*;
 use pongo::{Fault, OpenError};
+use pongo_test_support::folder;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::house::{self, Outcome, says};
@@ -132,7 +133,7 @@ fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
         ("control", true),
     ] {
         let mixed = folder.path().join("mixed.pongo");
-        crate::folder::copy(&one, &mixed)?;
+        folder::copy(&one, &mixed)?;
         // The name of the journal's newest segment varies.
         let file = if file.starts_with("journal") {
             let files = house::files(&mixed)?;
@@ -254,7 +255,7 @@ fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
     closed_store(&made)?;
     for file in ["super", "tables/rooms/1.chunk", "heap/0.chunk", "schema/0.1.schema"] {
         let path = folder.path().join("odd.pongo");
-        crate::folder::copy(&made, &path)?;
+        folder::copy(&made, &path)?;
         fs::remove_file(path.join(file))?;
         fs::create_dir(path.join(file))?;
         let error = says(house::open(&path).unwrap_err(), &[file, "move the folder out", "backup"]);

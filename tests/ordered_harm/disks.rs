@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::child;
+use pongo_test_support::{child, folder};
+
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
 
 /// Runs `test` in a process that may mount.
@@ -98,11 +99,11 @@ fn a_read_only_folder() -> Outcome {
         store.settle()?;
         store.close()?;
         let (ordered, kept) = (path.join("ordered"), path.with_extension("kept"));
-        crate::folder::copy(&ordered, &kept)?;
+        folder::copy(&ordered, &kept)?;
         mount("size=16m", &ordered)?;
         for with_blocks in [true, false] {
             if with_blocks {
-                crate::folder::copy(&kept, &ordered)?;
+                folder::copy(&kept, &ordered)?;
             }
             mount("remount,ro", &ordered)?;
             let store = open(path)?;

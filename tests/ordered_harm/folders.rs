@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use pongo_index::ordered::SledBlocks;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{child, folder};
 
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
-use crate::running::{Running, say};
-use crate::{child, folder};
 
 fn build(path: &Path, rows: u64) -> Outcome {
     let store = open(path)?;

@@ -3,7 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::child;
+use pongo_test_support::child;
+
 use crate::parts::{Outcome, Part, check, is_back, open, put, status};
 
 const NAME: &str = "forked::a_forked_child_leaves_the_parents_sled_alone";

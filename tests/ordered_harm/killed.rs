@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::child;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Random, child};
+
 use crate::parts::{Outcome, Part, check, is_back, open, put, status};
-use crate::rng::Rng;
-use crate::running::{Running, say};
 
 const NAME: &str = "killed::kill_9_while_indexes_are_merged_and_compacted";
 
@@ -29,7 +29,7 @@ fn kill_9_while_indexes_are_merged_and_compacted() -> Outcome {
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let (mut left, mut doubts) = (0, 0);
     for round in 0..24 {
         let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));

@@ -11,10 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pongo::Options;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{child, folder};
 
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
-use crate::running::{Running, say};
-use crate::{child, folder};
 
 const MIB: u64 = 1 << 20;
 /// Maximum memory of a case, including that of the test and the store.

@@ -12,12 +12,12 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pongo_core::storage::{File, MemoryStorage, Storage};
 
+use crate::Random;
 use crate::image::Image;
 use crate::leave::{Draw, Leave};
 use crate::names::{NameBook, Names};
 use crate::past::{Content, Past};
 use crate::process::Process;
-use crate::random::Random;
 use crate::watch::{Moment, Watcher};
 
 /// A fault that is injected at a later operation.

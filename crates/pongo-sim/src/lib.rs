@@ -12,7 +12,6 @@
 //! | `names` | the same for names |
 //! | `leave` | the choices of a power cut |
 //! | `faults` | a process whose calls can fail, including reading, opening, mapping and locking |
-//! | `random` | reproducible random numbers |
 
 #![forbid(unsafe_code)]
 
@@ -24,13 +23,12 @@ mod leave;
 mod names;
 mod past;
 mod process;
-mod random;
 mod watch;
 
 pub use disk::{Disk, Kind, Plan};
 pub use faults::{Again, Call, Fault, Faults};
 pub use image::Image;
 pub use leave::Leave;
+pub use pongo_test_support::Random;
 pub use process::Process;
-pub use random::Random;
 pub use watch::Moment;

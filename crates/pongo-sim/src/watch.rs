@@ -1,9 +1,9 @@
 //! Notification about each operation of a disk, during which the watcher can take images.
 
+use crate::Random;
 use crate::disk::{Kind, State};
 use crate::image::Image;
 use crate::leave::Leave;
-use crate::random::Random;
 
 /// An operation of a disk, passed to the [watcher](crate::Disk::watch). The disk is paused until
 /// the watcher returns.

@@ -13,29 +13,20 @@ mod call;
 mod case;
 #[path = "calls/child.rs"]
 mod child;
-#[path = "../../../tests/support/folder.rs"]
-mod folder;
-#[path = "../../../tests/support/child.rs"]
-mod respawn;
-#[path = "../../../tests/support/rng.rs"]
-mod rng;
 #[path = "calls/sweep.rs"]
 mod sweep;
 #[path = "calls/trace.rs"]
 mod trace;
-#[path = "calls/world.rs"]
-mod world;
 
 use call::{Call, How};
 use case::Place;
 use child::Work;
-use rng::Rng;
+use pongo_test_support::{Outcome, Random, folder};
 use sweep::{Series, Start, Sweep, Tally};
-use world::Outcome;
 
 /// Performs the work that this process was started for, if it is a child; then it does not return.
 fn work_if_asked() -> Outcome {
-    let Some(role) = respawn::role() else { return Ok(()) };
+    let Some(role) = pongo_test_support::child::role() else { return Ok(()) };
     let mut words = role.splitn(5, ' ');
     let mut next = || words.next().ok_or("a role is five words");
     let work = [Work::Life, Work::Reopen].into_iter();
@@ -48,7 +39,7 @@ fn work_if_asked() -> Outcome {
 }
 
 fn all_of(name: &'static str, sweeps: Vec<Sweep>) -> Outcome {
-    let mut rng = Rng::seeded(name);
+    let mut rng = Random::seeded(name);
     let began = std::time::Instant::now();
     let mut sum = Tally::default();
     for sweep in sweeps {

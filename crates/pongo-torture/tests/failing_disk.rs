@@ -10,12 +10,6 @@
 #[path = "mounted/fill.rs"]
 mod fill;
 mod mounted;
-#[path = "../../../tests/support/child.rs"]
-mod respawn;
-#[path = "../../../tests/support/rng.rs"]
-mod rng;
-#[path = "calls/world.rs"]
-mod world;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,8 +19,7 @@ use std::time::Duration;
 use fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::OpenError;
-use rng::Rng;
-use world::Outcome;
+use pongo_test_support::{Outcome, Random, workload};
 
 /// Size of the image in bytes, as the file system on it sees it.
 const IMAGE: u64 = 48 << 20;
@@ -133,7 +126,7 @@ fn a_disk_that_fails() -> Outcome {
         if !can_mount(NAME, folder)? {
             return Ok(());
         }
-        let mut rng = Rng::seeded(NAME);
+        let mut rng = Random::seeded(NAME);
         let (mut acknowledged, mut unknown) = (0, 0);
         let (mut refused, mut poisoned, mut not_opened) = (0, 0, 0);
         for case in 0..cases() {
@@ -141,7 +134,7 @@ fn a_disk_that_fails() -> Outcome {
             let path = disk.at.join("store.pongo");
             let mut known = Known::default();
             for round in 0..3 {
-                let mut store = Some(world::open(&path)?);
+                let mut store = Some(workload::open(&path)?);
                 for _ in 0..rng.below(8) {
                     assert!(known.transact(store.as_ref().expect("open")), "case {case}, round {round}");
                 }
@@ -154,7 +147,7 @@ fn a_disk_that_fails() -> Outcome {
                             drop(store);
                             None
                         }
-                        None => match world::open(&path) {
+                        None => match workload::open(&path) {
                             Ok(store) => Some(store),
                             Err(error) => {
                                 assert!(blames_the_disk(&error), "case {case}, round {round}: {error}");
@@ -170,7 +163,7 @@ fn a_disk_that_fails() -> Outcome {
                 drop(store);
                 fs::remove_file(filler)?;
                 disk.remount()?;
-                let store = world::open(&path)?;
+                let store = workload::open(&path)?;
                 known.compare(&store)?;
                 assert!(known.transact(&store), "there is space again");
                 known.compare(&store)?;
@@ -196,7 +189,7 @@ fn a_disk_that_is_full() -> Outcome {
         if !can_mount(NAME, folder)? {
             return Ok(());
         }
-        let mut rng = Rng::seeded(NAME);
+        let mut rng = Random::seeded(NAME);
         let (mut acknowledged, mut refused, mut not_opened) = (0, 0, 0);
         for _ in 0..cases() {
             let disk = Disk::make(folder, ENOUGH)?;
@@ -206,7 +199,7 @@ fn a_disk_that_is_full() -> Outcome {
                 // The store is opened, and in the first round created, with no or little free
                 // space.
                 let filler = fill(&disk.at, if round == 0 { 0 } else { rng.below(40) << 14 })?;
-                match world::open(&path) {
+                match workload::open(&path) {
                     Ok(store) => {
                         for _ in 0..30 {
                             assert!(known.transact(&store), "a full disk poisons nothing: {}", known.last);
@@ -224,7 +217,7 @@ fn a_disk_that_is_full() -> Outcome {
                 }
                 fs::remove_file(filler)?;
                 disk.remount()?;
-                let store = world::open(&path)?;
+                let store = workload::open(&path)?;
                 if known.next > 0 {
                     known.compare(&store)?;
                 }

@@ -5,8 +5,6 @@
 //! another writer waits for the lock and takes over, or a reader is killed too, or all processes,
 //! so that the next one recovers the store.
 
-#[path = "../../../tests/support/child.rs"]
-mod child;
 mod live;
 #[path = "kills/reader.rs"]
 mod reader;
@@ -21,6 +19,7 @@ use live::moment::{self, Moment, Stops};
 use live::process::Process;
 use live::writer::{self, Orders};
 use pongo_sim::Random;
+use pongo_test_support::child;
 
 const NAME: &str = "kills_lose_nothing_and_readers_see_whole_commits";
 /// Number of stores, multiplied by `PONGO_TORTURE`.

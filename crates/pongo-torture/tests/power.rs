@@ -9,14 +9,10 @@
 //!
 //! Requires root, loop devices and mkfs.ext4; without them the test prints a message and stops.
 
-#[path = "../../../tests/support/child.rs"]
-mod child;
 #[path = "power/control.rs"]
 mod control;
 #[path = "power/disk.rs"]
 mod disk;
-#[path = "../../../tests/support/folder.rs"]
-mod folder;
 mod live;
 
 use std::fs::File;
@@ -33,6 +29,7 @@ use live::moment::{self, Moment, Stops};
 use live::process::Process;
 use live::writer::{self, Orders};
 use pongo_sim::Random;
+use pongo_test_support::{child, folder};
 
 const NAME: &str = "power_cuts_lose_nothing_that_was_acknowledged";
 /// Number of power cuts of one store on one disk.

@@ -5,11 +5,6 @@
 //! The stores are the fixtures of `tests/format.rs`. A failure names the operation and the draw;
 //! `PONGO_SEED` selects other draws.
 
-#[path = "../../../tests/format/packed.rs"]
-mod packed;
-#[path = "../../../tests/format/written.rs"]
-mod written;
-
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -17,15 +12,16 @@ use std::sync::{Arc, Mutex};
 use pongo::prelude::*;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::{Disk, Image, Leave, Random};
+use pongo_test_support::packed::unpack;
+use pongo_test_support::written::{FIRST, SECOND, Step, World, compare, options, perform};
 use pongo_torture::{is_volatile, seed, size};
-use written::{FIRST, SECOND, Step, World, compare, options, perform};
 
 const PAGE: usize = 4096;
 
 /// Loads a fixture onto a new disk. Ordered indexes are in memory there.
 fn fixture(name: &str) -> Disk {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/fixtures/{name}.zst"));
-    let files = packed::unpack(&std::fs::read(path).unwrap()).unwrap();
+    let files = unpack(&std::fs::read(path).unwrap()).unwrap();
     let storage = MemoryStorage::new();
     for (path, bytes) in files.iter().filter(|(path, _)| !path.starts_with("ordered")) {
         let Some(bytes) = bytes else {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
 
-use crate::respawn;
-use crate::world::{self, Kind, Model, Outcome};
+use pongo_test_support::workload::{self, Kind, Model};
+use pongo_test_support::{Outcome, child};
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Outcome {
     let output = Command::new(program).args(arguments).output()?;
@@ -39,7 +39,7 @@ pub(crate) fn unmount(at: &Path) -> Outcome {
 /// Runs `test` in a process that is allowed to mount, with a new folder. Prints the lines of its
 /// output that begin with its name.
 pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
-    if respawn::role().is_some() {
+    if child::role().is_some() {
         return test(tempfile::tempdir()?.path());
     }
     let allowed = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
@@ -47,7 +47,7 @@ pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Ou
         println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
         return Ok(());
     }
-    let inner = respawn::command(name, "mounted");
+    let inner = child::command(name, "mounted");
     let mut command = Command::new("unshare");
     command.arg("-m").arg(inner.get_program()).args(inner.get_args());
     for (name, value) in inner.get_envs() {
@@ -79,13 +79,13 @@ impl Known {
     /// Performs the next transaction. Returns `false` if the store is poisoned.
     pub(crate) fn transact(&mut self, store: &Store) -> bool {
         self.next += 1;
-        let outcome = world::transact(store, self.next);
+        let outcome = workload::transact(store, self.next);
         if let Err(error) = &outcome {
             self.last = format!("{}: {error}", self.next);
         }
         match outcome {
             Ok(()) => self.done.push(self.next),
-            Err(error) if world::is_poisoned(&error) => {
+            Err(error) if workload::is_poisoned(&error) => {
                 self.poisoned += 1;
                 return false;
             }
@@ -103,10 +103,10 @@ impl Known {
     /// rows have the expected content.
     pub(crate) fn compare(&mut self, store: &Store) -> Outcome {
         let snapshot = store.begin_read()?;
-        let works = world::works_of(&snapshot)?;
+        let works = workload::works_of(&snapshot)?;
         // A `Relaxed` transaction may be lost if no later transaction is present.
         let newest = works.iter().max().copied().unwrap_or(0);
-        let may_go = |number: u64| world::kind_of(number) == Kind::Relaxed && number > newest;
+        let may_go = |number: u64| workload::kind_of(number) == Kind::Relaxed && number > newest;
         let lost: Vec<_> =
             self.done.iter().filter(|&&number| !works.contains(&number) && !may_go(number)).collect();
         assert!(lost.is_empty(), "{lost:?} were acknowledged and are lost: {self:?}, {works:?}");

@@ -5,12 +5,19 @@ use std::process::Command;
 const ROLE: &str = "PONGO_TEST_ROLE";
 
 /// Returns the role of this process if a test started it.
-pub(crate) fn role() -> Option<String> {
+#[must_use]
+pub fn role() -> Option<String> {
     std::env::var(ROLE).ok()
 }
 
-/// Returns a command that runs `test` of this binary as `role`.
-pub(crate) fn command(test: &str, role: &str) -> Command {
+/// Returns a command that runs `test` of this binary as `role`. The name of the test includes its
+/// modules.
+///
+/// # Panics
+///
+/// Panics if the path of this binary is unknown.
+#[must_use]
+pub fn command(test: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
     command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
     command
