@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
 use pongo_index::{Candidate, HashIndex, KeyHashes};
-use support::{DIR, IDENTITY, Random, memory, mix};
+use pongo_test_support::Random;
+use support::{DIR, IDENTITY, memory, mix};
 
 /// Distance between the versions of a key's row, so that the key can be computed from the row.
 const KEYS: u64 = 1 << 24;

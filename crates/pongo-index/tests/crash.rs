@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{Storage, StoreHook};
 use pongo_index::{HashIndex, Upsert};
-use support::{DIR, Hooked, IDENTITY, Random, Rows, contents, mix, storage_of};
+use pongo_test_support::Random;
+use support::{DIR, Hooked, IDENTITY, Rows, contents, mix, storage_of};
 
 /// A hook that allows this number of stores, and panics right after the last one.
 struct Fuse(AtomicU64);

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use pongo_core::ids::RowId;
 use pongo_core::storage::Storage;
 use pongo_index::{HashError, HashIndex};
-use support::{DIR, IDENTITY, Random, Rows, contents, mix, storage_of};
+use pongo_test_support::Random;
+use support::{DIR, IDENTITY, Rows, contents, mix, storage_of};
 
 const KEYS: u64 = 9000;
 const SAME: u64 = 4200;

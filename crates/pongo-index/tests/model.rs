@@ -8,7 +8,8 @@ use std::sync::Arc;
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
 use pongo_index::{Candidate, HashError, HashIndex, Identity, Upsert};
-use support::{DIR, IDENTITY, Random, Rows, memory, mix};
+use pongo_test_support::Random;
+use support::{DIR, IDENTITY, Rows, memory, mix};
 
 /// Runs random operations on a few keys. Checks each of them, and finally the whole index, against
 /// the model.

@@ -9,10 +9,10 @@ use pongo_index::ordered::{
     Edge, FullKeys, IndexId, OrderedError, OrderedStore, SledBlocks, StoreError, identity, set_aside,
 };
 
-#[path = "ordered/support.rs"]
-mod support;
+mod ordered;
 
-use support::{Model, Random, Rows, Shape, all, check, grow, merge, model_of};
+use ordered::{Model, Rows, Shape, all, check, grow, merge, model_of};
+use pongo_test_support::Random;
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -95,7 +95,7 @@ fn survives(folder: &Path, history: &History, random: &mut Random) -> Result<boo
 
 #[test]
 fn flipped_bits_and_cut_files() {
-    let mut random = Random::new("flipped_bits_and_cut_files");
+    let mut random = Random::seeded("flipped_bits_and_cut_files");
     let history = history(&mut random);
     let newest = history.files.last().unwrap();
     let (mut refused, mut lost, mut whole) = (0, 0, 0);
@@ -154,7 +154,7 @@ fn flipped_bits_and_cut_files() {
 
 #[test]
 fn an_older_copy_says_that_it_is_older_and_another_stores_copy_whose_it_is() {
-    let mut random = Random::new("an_older_copy");
+    let mut random = Random::seeded("an_older_copy");
     let history = history(&mut random);
     for (round, files) in (1..).zip(&history.files) {
         let folder = tempfile::tempdir().unwrap();
@@ -190,7 +190,7 @@ fn rows_that_another_store_has_are_errors_where_they_are_asked() {
             Err("there is no such row".into())
         }
     }
-    let mut random = Random::new("rows_that_another_store_has");
+    let mut random = Random::seeded("rows_that_another_store_has");
     let folder = tempfile::tempdir().unwrap();
     let mut rows = Rows::default();
     let run = grow(&mut random, Shape::Updates, &mut rows, 5000);

@@ -1,6 +1,6 @@
 //! Stores with a format version other than the one that this library writes: a newer version is
 //! refused with its number, an older one is upgraded only by a process that has the store open
-//! alone. Fixtures test the content of older stores (`tests/format.rs` of `pongo`).
+//! alone. Fixtures test the content of older stores (`tests/format/` of `pongo`).
 
 use pongo_core::engine::Durability;
 use pongo_core::error::OpenError;
