@@ -1,7 +1,6 @@
 //! Rows that are filled in place, and rows that are too large for any other method: from one byte
 //! to hundreds of megabytes, on the small stack of a test thread.
 
-#[path = "alloc/large.rs"]
 mod large;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Filters: whatever a filter skips, its rows are those that a test of each row gives. The tests
 //! also check that something is skipped.
 
-#[path = "filter/mix.rs"]
 mod mix;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,6 @@
 //! that wrote format version N. They are never written again: a release that changes the format
 //! adds the fixtures of the previous version.
 
-#[path = "format/folders.rs"]
 mod folders;
 
 use std::path::{Path, PathBuf};

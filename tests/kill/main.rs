@@ -6,7 +6,6 @@
 //! alone. So the parent can repeat them in a model and compare the whole store with the model after
 //! the same number of transactions.
 
-#[path = "kill/work.rs"]
 mod work;
 
 use std::path::Path;

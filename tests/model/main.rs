@@ -1,7 +1,6 @@
 //! Random transactions on two tables, compared with a `BTreeMap` for each. After every commit each
 //! live snapshot must show the maps as they were at its commit, by every read method.
 
-#[path = "model/oracle.rs"]
 mod oracle;
 
 use std::collections::BTreeMap;

@@ -3,13 +3,9 @@
 //! bulk loads, changes by ranges, savepoints and rollbacks, with rows in memory and spilled ones,
 //! in several threads whose transactions wait for one another's syncs, and in several processes.
 
-#[path = "transaction_reads/changes.rs"]
 mod changes;
-#[path = "transaction_reads/keyed.rs"]
 mod keyed;
-#[path = "transaction_reads/model.rs"]
 mod model;
-#[path = "transaction_reads/shared.rs"]
 mod shared;
 
 use pongo_test_support::Outcome;

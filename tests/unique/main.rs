@@ -2,7 +2,6 @@
 //! must find their own rows by a unique value; rejected rows, operations that free a value, several
 //! processes, and kills.
 
-#[path = "unique/people.rs"]
 mod people;
 
 use std::path::Path;

@@ -7,8 +7,6 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "mounted/fill.rs"]
-mod fill;
 mod mounted;
 
 use std::fs;
@@ -16,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use fill::fill;
+use mounted::fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::OpenError;
 use pongo_test_support::{Outcome, Random, workload};

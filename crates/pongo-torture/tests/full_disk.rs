@@ -8,8 +8,6 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "mounted/fill.rs"]
-mod fill;
 mod mounted;
 
 use std::error::Error;
@@ -17,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fill::fill;
+use mounted::fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::prelude::*;
 use pongo_test_support::workload::Sample;

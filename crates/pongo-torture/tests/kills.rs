@@ -6,12 +6,14 @@
 //! so that the next one recovers the store.
 
 mod live;
-#[path = "kills/reader.rs"]
-mod reader;
+mod kills {
+    pub(crate) mod reader;
+}
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use kills::reader;
 use live::Outcome;
 use live::files::Files;
 use live::history::History;

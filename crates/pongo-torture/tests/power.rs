@@ -9,19 +9,17 @@
 //!
 //! Requires root, loop devices and mkfs.ext4; without them the test prints a message and stops.
 
-#[path = "power/control.rs"]
-mod control;
-#[path = "power/disk.rs"]
-mod disk;
 mod live;
+mod power {
+    pub(crate) mod control;
+    pub(crate) mod disk;
+}
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use control::Control;
-use disk::{Cut, Disk, Kind};
 use live::Outcome;
 use live::files::Files;
 use live::history::History;
@@ -30,6 +28,8 @@ use live::process::Process;
 use live::writer::{self, Orders};
 use pongo_sim::Random;
 use pongo_test_support::{child, folder};
+use power::control::Control;
+use power::disk::{self, Cut, Disk, Kind};
 
 const NAME: &str = "power_cuts_lose_nothing_that_was_acknowledged";
 /// Number of power cuts of one store on one disk.

@@ -2,7 +2,7 @@
 //! process is killed, at every operation of the upgrade: the result is a store of the old version
 //! or of the new one, with every row.
 //!
-//! The stores are the fixtures of `tests/format.rs`. A failure names the operation and the draw;
+//! The stores are the fixtures of `tests/format/`. A failure names the operation and the draw;
 //! `PONGO_SEED` selects other draws.
 
 use std::collections::HashSet;

@@ -7,15 +7,10 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "calls/call.rs"]
 mod call;
-#[path = "calls/case.rs"]
 mod case;
-#[path = "calls/child.rs"]
 mod child;
-#[path = "calls/sweep.rs"]
 mod sweep;
-#[path = "calls/trace.rs"]
 mod trace;
 
 use call::{Call, How};

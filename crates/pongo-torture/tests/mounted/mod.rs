@@ -1,6 +1,9 @@
 //! Mounts for tests, in a separate mount namespace so that they end with the test, and a record of
 //! the transactions on a store there.
 
+#[allow(dead_code, reason = "`fuse` does not fill its file system")]
+pub(crate) mod fill;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;

@@ -20,29 +20,17 @@
 //! To repeat one case, set `PONGO_CASE`, the same `PONGO_SEED` and `PONGO_TORTURE`, and
 //! `PONGO_BASES` as printed by the failure.
 
-#[path = "rot/bases.rs"]
 mod bases;
-#[path = "rot/cases.rs"]
 mod cases;
-#[path = "rot/damage.rs"]
 mod damage;
-#[path = "rot/evidence.rs"]
 mod evidence;
-#[path = "rot/folders.rs"]
 mod folders;
-#[path = "rot/image.rs"]
 mod image;
-#[path = "rot/judge.rs"]
 mod judge;
-#[path = "rot/kept.rs"]
 mod kept;
-#[path = "rot/memory.rs"]
 mod memory;
-#[path = "rot/plan.rs"]
 mod plan;
-#[path = "rot/sight.rs"]
 mod sight;
-#[path = "rot/worker.rs"]
 mod worker;
 
 use std::cell::Cell;
