@@ -57,7 +57,7 @@ fn ends(snapshot: &Snapshot) -> Outcome<[Option<u64>; 4]> {
 }
 
 #[test]
-fn settling_drops_the_pairs_of_deleted_rows_where_no_new_ones_come() -> Outcome {
+fn settling_drops_deleted_pairs() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("jobs.pongo");
     let store = open(Options::new(), &path)?;
@@ -115,7 +115,7 @@ fn deletions_alone_call_the_keeper() -> Outcome {
 }
 
 #[test]
-fn pairs_that_a_snapshot_may_see_stay_until_it_goes() -> Outcome {
+fn snapshot_keeps_its_pairs() -> Outcome {
     let store = Options::new().in_memory()?;
     load(&store, 0..50_000)?;
     store.settle()?;
@@ -142,7 +142,7 @@ fn pairs_that_a_snapshot_may_see_stay_until_it_goes() -> Outcome {
 }
 
 #[test]
-fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
+fn lag_follows_live_rows() -> Outcome {
     let store = small().in_memory()?;
     // 100 rows are live at a time; 30,000 are written in all.
     let jobs = 30_000;
@@ -171,7 +171,7 @@ fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
 }
 
 #[test]
-fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
+fn deleted_keys_leave_the_hash_index() -> Outcome {
     let store = Options::new().in_memory()?;
     let hash_bytes = |store: &Store| Ok::<_, Box<dyn std::error::Error>>(store.stats()?.bytes.hash);
     let batch = 500;
@@ -222,7 +222,7 @@ fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
 }
 
 #[test]
-fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
+fn each_of_many_versions_is_found() -> Outcome {
     for settle in [false, true] {
         let store = Options::new().in_memory()?;
         // Between any two of these keys there is a key with a single version.
@@ -293,7 +293,7 @@ fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
 }
 
 #[test]
-fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
+fn transaction_reads_across_deleted_rows() -> Outcome {
     for settle in [false, true] {
         let store = Options::new().in_memory()?;
         load(&store, 0..30_000)?;
@@ -510,7 +510,7 @@ fn versions_where_no_index_is_kept() -> Outcome {
 }
 
 #[test]
-fn a_key_with_thousands_of_versions_is_found_at_any_age() -> Outcome {
+fn thousands_of_versions_are_found() -> Outcome {
     for (settle, ordered) in [(true, true), (false, true), (false, false)] {
         let store = Options::new().ordered(ordered).in_memory()?;
         load(&store, 0..100)?;
@@ -552,7 +552,7 @@ fn a_key_with_thousands_of_versions_is_found_at_any_age() -> Outcome {
 }
 
 #[test]
-fn a_key_that_came_after_the_snapshot_is_not_there_however_many_versions_it_has() -> Outcome {
+fn newer_keys_are_invisible_to_snapshot() -> Outcome {
     for settle in [true, false] {
         let store = Options::new().in_memory()?;
         load(&store, 0..20)?;

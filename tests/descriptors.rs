@@ -268,11 +268,11 @@ fn act(role: &str) -> Outcome {
 
 /// Setting `PONGO_CHUNKS=40` in the environment raises the size to 10,000 chunks.
 #[test]
-fn a_store_of_250_tables_needs_64_descriptors() -> Outcome {
+fn many_tables_need_few_descriptors() -> Outcome {
     if let Some(role) = child::role() {
         return act(&role);
     }
-    let test = "a_store_of_250_tables_needs_64_descriptors";
+    let test = "many_tables_need_few_descriptors";
     let chunks: u64 = std::env::var("PONGO_CHUNKS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("many.pongo");
@@ -320,13 +320,13 @@ fn versions(path: &Path, chunks: u64) -> Outcome {
 }
 
 #[test]
-fn version_maps_of_more_chunks_than_descriptors() -> Outcome {
+fn more_version_maps_than_descriptors() -> Outcome {
     if let Some(role) = child::role() {
         return act(&role);
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("versions.pongo");
-    run("version_maps_of_more_chunks_than_descriptors", &format!("versions 300 {}", path.display()), Some(64))
+    run("more_version_maps_than_descriptors", &format!("versions 300 {}", path.display()), Some(64))
 }
 
 /// Descriptors that other parts of the process hold.
@@ -549,11 +549,11 @@ fn a_moment_without_descriptors_poisons_nothing() -> Outcome {
 }
 
 #[test]
-fn a_store_that_cannot_be_opened_for_a_moment() -> Outcome {
+fn open_fails_without_descriptors() -> Outcome {
     if let Some(role) = child::role() {
         return act(&role);
     }
-    let test = "a_store_that_cannot_be_opened_for_a_moment";
+    let test = "open_fails_without_descriptors";
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("without.pongo");
     run(test, &format!("leave 0 {}", path.display()), None)?;

@@ -450,7 +450,7 @@ type NoteRow = <Note as ExternalRecord>::Row;
 /// Two keys with the same digest. No such pair is known for xxh3, so the test forges one: a row
 /// that stores another key's digest.
 #[test]
-fn keys_with_one_digest_are_told_apart() -> Outcome {
+fn keys_with_equal_digests_are_distinct() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = |stamp| Note { group: 0, _pad: [0; 6], stamp };
@@ -505,7 +505,7 @@ fn keys_with_one_digest_are_told_apart() -> Outcome {
 /// A key's bytes are written once, however often its value is replaced, and are not written if
 /// nothing was put.
 #[test]
-fn bytes_of_a_key_are_written_once() -> Outcome {
+fn key_bytes_are_written_once() -> Outcome {
     let store = Store::in_memory()?;
     let value = |stamp| Note { group: 0, _pad: [0; 6], stamp };
     let key = vec![b'k'; 1000];
@@ -538,7 +538,7 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
 
 /// A row whose key bytes are not in the heap is rejected, like a row with a forged text.
 #[test]
-fn a_row_without_its_key_is_refused() -> Outcome {
+fn row_without_key_is_refused() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     let forged = Blob::new(pongo::HeapAddr(8000), 5, 1).into();
@@ -550,7 +550,7 @@ fn a_row_without_its_key_is_refused() -> Outcome {
 
 /// Corruption in the bytes of a key is an error wherever they are needed, and never a result.
 #[test]
-fn a_key_that_rotted_is_no_answer() -> Outcome {
+fn corrupt_key_is_an_error() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = Note { group: 0, _pad: [0; 6], stamp: 0 };
@@ -593,7 +593,7 @@ struct OtherNote {
 }
 
 #[test]
-fn a_table_with_and_without_a_key_field_are_two_layouts() -> Outcome {
+fn external_keys_change_the_layout() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.external::<Note>()?.put("key", &Note { group: 0, _pad: [0; 6], stamp: 0 })?;

@@ -113,7 +113,7 @@ fn ask_everything(path: &Path) -> Outcome {
 }
 
 #[test]
-fn a_table_larger_than_memory_is_scanned_and_searched() -> Outcome {
+fn table_larger_than_memory() -> Outcome {
     if let Some(role) = child::role() {
         return ask_everything(Path::new(&role));
     }
@@ -129,7 +129,7 @@ fn a_table_larger_than_memory_is_scanned_and_searched() -> Outcome {
     tx.commit()?;
     store.close()?;
     drop_from_cache(&path)?;
-    let test = "a_table_larger_than_memory_is_scanned_and_searched";
+    let test = "table_larger_than_memory";
     let mut other = Running::start(&mut child::command(test, &path.display().to_string()));
     let hear = |other: &Running| other.lines.recv_timeout(Duration::from_secs(300));
     assert_eq!(hear(&other)?, "ready");

@@ -164,8 +164,8 @@ fn locks_exclude_across_namespaces() -> Outcome {
 /// A process is killed during its commits. A process in another namespace, which was already
 /// running or starts later, finds a consistent store.
 #[test]
-fn a_kill_in_another_namespace_loses_nothing() -> Outcome {
-    const NAME: &str = "a_kill_in_another_namespace_loses_nothing";
+fn kill_in_namespace_loses_nothing() -> Outcome {
+    const NAME: &str = "kill_in_namespace_loses_nothing";
     each_way(NAME, |way, path, mount| {
         let store = agent::open(path)?;
         for number in 0..8 {

@@ -347,7 +347,7 @@ fn life(store: &Store, seed: &str, settle: bool) -> Outcome {
 }
 
 #[test]
-fn filters_and_indexes_agree_on_rows_sorted_in_memory() -> Outcome {
+fn filters_and_sorted_rows_agree() -> Outcome {
     life(&Store::in_memory()?, "order_in_memory", false)
 }
 
@@ -358,13 +358,13 @@ fn filters_and_indexes_agree_on_blocks() -> Outcome {
 }
 
 #[test]
-fn filters_and_indexes_agree_on_rows_that_are_looked_through() -> Outcome {
+fn filters_and_scans_agree() -> Outcome {
     let options = Options::new().chunk_size(64 << 10).ordered(false).ordered_tuning(50, 100, 100, 1 << 18);
     life(&options.in_memory()?, "order_scanned", false)
 }
 
 #[test]
-fn filters_and_indexes_agree_after_opening_again() -> Outcome {
+fn filters_and_indexes_agree_after_reopening() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut rng = Random::seeded("order_opened_again");
     let mut rows = Rows::new();

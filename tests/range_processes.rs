@@ -141,11 +141,11 @@ fn both(test: &str, kind: &str) -> Outcome {
 }
 
 #[test]
-fn a_process_without_sled_sorts_rows_in_memory() -> Outcome {
-    both("a_process_without_sled_sorts_rows_in_memory", "sort")
+fn process_without_sled_sorts_rows() -> Outcome {
+    both("process_without_sled_sorts_rows", "sort")
 }
 
 #[test]
-fn a_process_without_sled_looks_through_the_rows() -> Outcome {
-    both("a_process_without_sled_looks_through_the_rows", "scan")
+fn process_without_sled_scans_rows() -> Outcome {
+    both("process_without_sled_scans_rows", "scan")
 }

@@ -32,7 +32,7 @@ fn check(store: &Store) -> Outcome {
 }
 
 #[test]
-fn an_index_is_made_anew_while_it_is_read() -> Outcome {
+fn index_is_rebuilt_during_reads() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path().join("things.pongo"))? };
@@ -85,7 +85,7 @@ fn word(number: u64) -> Word {
 }
 
 #[test]
-fn an_old_range_is_taken_from_its_back_when_the_index_has_gone_on() -> Outcome {
+fn old_range_is_read_backward() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path().join("words.pongo"))? };

@@ -311,17 +311,17 @@ fn ranges_in_memory_agree_with_maps() -> Outcome {
 }
 
 #[test]
-fn ranges_agree_with_maps_while_a_thread_keeps_the_index() -> Outcome {
+fn ranges_match_with_index_thread() -> Outcome {
     run(Options::new().ordered_tuning(50, 1 << 20, 100, 1 << 18).in_memory()?, "ranges_kept", 60)
 }
 
 #[test]
-fn ranges_from_the_rows_alone_agree_with_maps() -> Outcome {
+fn ranges_without_sled_match_maps() -> Outcome {
     run(Options::new().ordered(false).ordered_tuning(50, 100, 100, 16).in_memory()?, "ranges_scanned", 25)
 }
 
 #[test]
-fn ranges_in_little_memory_agree_with_maps() -> Outcome {
+fn ranges_in_little_memory_match_maps() -> Outcome {
     // Some indexes fit in memory, some fit in part, some not at all; a few pairs are sorted at a
     // time.
     for kib in [0, 1, 16, 40] {
@@ -332,7 +332,7 @@ fn ranges_in_little_memory_agree_with_maps() -> Outcome {
 }
 
 #[test]
-fn ranges_without_an_ordered_index_agree_with_maps() -> Outcome {
+fn ranges_by_scan_match_maps() -> Outcome {
     run(Options::new().ordered(false).in_memory()?, "ranges_without", 40)
 }
 
@@ -399,7 +399,7 @@ fn harm(ordered: &Path, kept: &Path, rng: &mut Random) -> Outcome<&'static str> 
 }
 
 #[test]
-fn ranges_on_disk_agree_with_maps_whatever_becomes_of_sled() -> Outcome {
+fn ranges_match_maps_despite_sled_damage() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("cars.pongo");
     let mut rng = Random::seeded("ranges_on_disk");
@@ -517,7 +517,7 @@ fn rows_without_room_are_looked_through() -> Outcome {
 }
 
 #[test]
-fn no_number_of_rows_is_too_many_to_be_sorted() -> Outcome {
+fn any_number_of_rows_is_sorted() -> Outcome {
     const ROWS: u64 = 2_200_000;
     let store = events(ROWS, 256 << 20)?;
     let first = |store: &Store| -> Outcome {

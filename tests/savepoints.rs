@@ -404,7 +404,7 @@ struct Later {
 }
 
 #[test]
-fn a_table_made_since_was_never_made() -> Outcome {
+fn rollback_removes_new_table() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("tables.pongo");
     let store = open(&path)?;
@@ -439,7 +439,7 @@ fn a_table_made_since_was_never_made() -> Outcome {
 
 /// A rollback to a savepoint repairs a transaction that could otherwise only be aborted.
 #[test]
-fn a_load_that_went_wrong_is_taken_back() -> Outcome {
+fn failed_load_is_rolled_back() -> Outcome {
     let store = Store::in_memory()?;
     let seat = |number: u16, who| Seat { row: 0, place: number, version: 0, who };
     let mut tx = store.begin_write()?;
@@ -481,7 +481,7 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
 
 /// Chunks that only a rolled-back load needed are removed.
 #[test]
-fn what_was_loaded_takes_no_space_when_it_is_taken_back() -> Outcome {
+fn rolled_back_load_frees_space() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("space.pongo");
     let store = open(&path)?;

@@ -157,7 +157,7 @@ fn iterators_go_on_in_other_threads() -> Outcome {
 }
 
 #[test]
-fn a_store_and_a_snapshot_outlive_a_panic() -> Outcome {
+fn store_and_snapshot_outlive_a_panic() -> Outcome {
     each!(is_unwind_safe: Store, Snapshot);
     let store = store()?;
     let snapshot = store.begin_read()?;

@@ -87,7 +87,7 @@ fn memory_of(
 }
 
 #[test]
-fn a_large_transaction_takes_48_bytes_a_row() -> Outcome {
+fn large_transaction_has_bounded_memory() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: the folder is this test's own.
     let store =

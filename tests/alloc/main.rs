@@ -78,7 +78,7 @@ struct Odd {
 }
 
 #[test]
-fn nested_arrays_are_filled_in_place_and_read_by_another_handle() -> Outcome {
+fn nested_arrays_are_filled_in_place() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let before = store.begin_read()?;
@@ -140,7 +140,7 @@ fn a_byte_is_a_row() -> Outcome {
 }
 
 #[test]
-fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
+fn final_key_of_row_counts() -> Outcome {
     both(|store| {
         let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
@@ -222,7 +222,7 @@ fn is_broken_off<T: std::fmt::Debug>(result: Result<T, WriteError>) {
 }
 
 #[test]
-fn rolling_back_mends_a_table_whose_row_was_forgotten() -> Outcome {
+fn rollback_repairs_table_with_forgotten_row() -> Outcome {
     both(|store| {
         let mut tx = store.begin_write()?;
         tx.table::<Odd>()?.put(&Odd { id: 1, bytes: [1; 1020] })?;
@@ -249,7 +249,7 @@ fn rolling_back_mends_a_table_whose_row_was_forgotten() -> Outcome {
 }
 
 #[test]
-fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Outcome {
+fn forgotten_row_spoils_the_transaction() -> Outcome {
     both(|store| {
         for panics in [false, true] {
             let tx = store.begin_write()?;
@@ -288,7 +288,7 @@ fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Out
 }
 
 #[test]
-fn a_row_that_is_filled_while_something_else_panics_is_put_in() -> Outcome {
+fn row_filled_during_panic_is_inserted() -> Outcome {
     struct Fill<'t>(&'t mut pongo::WriteTransaction);
     impl Drop for Fill<'_> {
         fn drop(&mut self) {
@@ -310,7 +310,7 @@ fn a_row_that_is_filled_while_something_else_panics_is_put_in() -> Outcome {
 }
 
 #[test]
-fn texts_are_checked_when_the_row_goes() -> Outcome {
+fn texts_are_checked_at_insertion() -> Outcome {
     #[pongo::record]
     #[pongo(table = "notes")]
     struct Note {
@@ -363,7 +363,7 @@ enum Colour {
 }
 
 #[test]
-fn a_type_that_may_not_be_zero_is_refused() -> Outcome {
+fn types_without_zero_are_refused() -> Outcome {
     #[pongo::record]
     #[pongo(table = "cars")]
     struct Car {
@@ -505,8 +505,8 @@ fn alloc_mixed_with_everything_else() -> Outcome {
 /// A child is killed while it fills rows. Its committed rows are present, the row being filled is
 /// not, and bytes of that row appear in no other row.
 #[test]
-fn kill_9_while_a_row_is_filled() -> Outcome {
-    const NAME: &str = "kill_9_while_a_row_is_filled";
+fn kill_while_filling_a_row() -> Outcome {
+    const NAME: &str = "kill_while_filling_a_row";
     if let Some(folder) = child::role() {
         let store = open(Path::new(&folder))?;
         let mut id = store.begin_read()?.table::<World>()?.len();
@@ -581,7 +581,7 @@ fn check_sheets(tx: &mut WriteTransaction, sheets: &Sheets) -> Outcome {
 }
 
 #[test]
-fn large_rows_with_unique_values_and_savepoints() -> Outcome {
+fn large_rows_with_savepoints() -> Outcome {
     both(|store| {
         let mut rng = Random::seeded("large_rows");
         let mut kept = Sheets::new();

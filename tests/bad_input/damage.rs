@@ -195,7 +195,7 @@ fn truncated_files_of_a_closed_store() -> Outcome {
 }
 
 #[test]
-fn truncated_files_of_a_store_that_lost_power() -> Outcome {
+fn truncated_files_after_power_loss() -> Outcome {
     try_damages(End::Cut, cuts)
 }
 
@@ -222,6 +222,6 @@ fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 #[test]
-fn flipped_bits_in_a_store_that_lost_power() -> Outcome {
+fn flipped_bits_after_power_loss() -> Outcome {
     try_damages(End::Cut, flips)
 }

@@ -148,8 +148,8 @@ fn commits_on_a_full_disk() -> Outcome {
 }
 
 #[test]
-fn a_bulk_load_on_a_full_disk() -> Outcome {
-    with_a_disk("a_bulk_load_on_a_full_disk", |disk| {
+fn bulk_load_on_full_disk() -> Outcome {
+    with_a_disk("bulk_load_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
         let store = house::build(&path)?;
         let load = || (0..400_000).map(|number| Room::new(1_000_000 + number, 0.0, Text::EMPTY));
@@ -199,8 +199,8 @@ fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
 /// Rows that are filled in place: without free space their allocation is rejected. Rows that were
 /// allocated can be written to, however full the disk becomes.
 #[test]
-fn filling_rows_in_place_on_a_full_disk() -> Outcome {
-    with_a_disk("filling_rows_in_place_on_a_full_disk", |disk| {
+fn filling_in_place_on_full_disk() -> Outcome {
+    with_a_disk("filling_in_place_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
         let store = house::build(&path)?;
         let mut filled = 0;
@@ -247,8 +247,8 @@ struct Late {
 }
 
 #[test]
-fn making_a_table_on_a_full_disk() -> Outcome {
-    with_a_disk("making_a_table_on_a_full_disk", |disk| {
+fn creating_table_on_full_disk() -> Outcome {
+    with_a_disk("creating_table_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
         let store = house::build(&path)?;
         let mut refused = 0;

@@ -101,7 +101,7 @@ fn a_super_file_of_something_else() -> Outcome {
 }
 
 #[test]
-fn a_folder_with_other_things_in_it() -> Outcome {
+fn folder_with_foreign_files() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("photos");
     fs::create_dir(&path)?;
@@ -119,7 +119,7 @@ fn a_folder_with_other_things_in_it() -> Outcome {
 }
 
 #[test]
-fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
+fn file_of_another_store() -> Outcome {
     let folder = tempfile::tempdir()?;
     let (one, two) = (folder.path().join("one.pongo"), folder.path().join("two.pongo"));
     closed_store(&one)?;
@@ -249,7 +249,7 @@ fn a_second_open_in_one_process() -> Outcome {
 }
 
 #[test]
-fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
+fn files_replaced_by_folders_or_links() -> Outcome {
     let folder = tempfile::tempdir()?;
     let made = folder.path().join("made.pongo");
     closed_store(&made)?;
@@ -270,7 +270,7 @@ fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
 
 /// Folders with names like those in a store, which contain foreign files.
 #[test]
-fn folders_that_are_called_like_a_stores() -> Outcome {
+fn folders_named_like_a_store() -> Outcome {
     for file in ["journal/2024.md", "journal/notes.log", "heap/of-things.txt", "schema/1.sql", "hash/pepper"]
     {
         let folder = tempfile::tempdir()?;

@@ -209,7 +209,7 @@ fn on_disk() -> Outcome {
 /// Copies the files of an open store, as if the process had ended without closing it: the copy is
 /// what a power failure leaves when the store is idle after a `Sync` commit.
 #[test]
-fn on_a_copy_of_an_open_store() -> Outcome {
+fn copy_of_an_open_store() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut run = Run::new(open(&folder.path().join("0.pongo"))?, Random::seeded("on_a_copy"));
     for round in 0..12 {
@@ -233,7 +233,7 @@ fn on_a_copy_of_an_open_store() -> Outcome {
 /// Recovery leaves deleted keys out of the index that it rebuilds, so that rows put later have no
 /// link to deleted ones.
 #[test]
-fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
+fn key_reinserted_after_power_cut() -> Outcome {
     let folder = tempfile::tempdir()?;
     let leg = |minutes| Leg { from: 1, to: 2, closed: false, _pad: 0, minutes };
     let store = open(&folder.path().join("before.pongo"))?;

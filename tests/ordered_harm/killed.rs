@@ -8,7 +8,7 @@ use pongo_test_support::{Random, child};
 
 use crate::parts::{Outcome, Part, check, is_back, open, put, status};
 
-const NAME: &str = "killed::kill_9_while_indexes_are_merged_and_compacted";
+const NAME: &str = "killed::kill_during_merge_and_compaction";
 
 fn work_until_killed(path: &Path) -> Outcome {
     let store = open(path)?;
@@ -23,7 +23,7 @@ fn work_until_killed(path: &Path) -> Outcome {
 }
 
 #[test]
-fn kill_9_while_indexes_are_merged_and_compacted() -> Outcome {
+fn kill_during_merge_and_compaction() -> Outcome {
     if let Some(path) = child::role() {
         return work_until_killed(Path::new(&path));
     }

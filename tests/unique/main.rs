@@ -256,7 +256,7 @@ fn of(number: u64) -> Of {
 }
 
 #[test]
-fn what_is_refused_says_what_is_in_the_way() -> Outcome {
+fn conflict_names_the_other_row() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.table::<Person>()?.extend((0..4).map(|id| person(id, of(id))))?;
@@ -291,7 +291,7 @@ fn what_is_refused_says_what_is_in_the_way() -> Outcome {
 }
 
 #[test]
-fn two_rows_exchange_their_values_through_a_third() -> Outcome {
+fn rows_exchange_values_through_a_third() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.table::<Person>()?.extend([person(1, of(1)), person(2, of(2))])?;
@@ -316,7 +316,7 @@ fn two_rows_exchange_their_values_through_a_third() -> Outcome {
 
 /// Duplicates from a load can be removed before the commit.
 #[test]
-fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
+fn deleting_repairs_load_with_duplicates() -> Outcome {
     let store = Store::in_memory()?;
     for mended in [false, true] {
         let tx = store.begin_write()?;
@@ -491,8 +491,8 @@ fn everyone_is_found(snapshot: &Snapshot) -> Outcome {
 
 /// The child exchanges values among people until the parent kills it and checks the store.
 #[test]
-fn kill_9_leaves_every_row_to_be_found() -> Outcome {
-    const NAME: &str = "kill_9_leaves_every_row_to_be_found";
+fn kill_keeps_all_rows_findable() -> Outcome {
+    const NAME: &str = "kill_keeps_all_rows_findable";
     const PEOPLE: u64 = 40;
     if let Some(role) = child::role() {
         let (round, path) = role.split_once(' ').ok_or("a round and a path")?;

@@ -765,7 +765,7 @@ mod tests {
     /// finds itself alone, and the others wait until it has recovered.
     #[test]
     #[cfg(not(loom))]
-    fn nobody_enters_before_the_store_is_recovered() -> Result<(), Fault> {
+    fn no_process_joins_before_recovery() -> Result<(), Fault> {
         use std::sync::Barrier;
         use std::sync::atomic::AtomicUsize;
 

@@ -202,7 +202,7 @@ fn short_and_missing_files_are_refused() {
 }
 
 #[test]
-fn a_contradiction_between_rows_and_entries_is_an_error() {
+fn row_entry_contradiction_is_an_error() {
     let (files, _) = sample();
     let storage = storage_of(&files);
     let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
@@ -216,7 +216,7 @@ fn a_contradiction_between_rows_and_entries_is_an_error() {
 /// Corrupts several words consistently: the first segment claims to cover half of the index, and
 /// another one to be part of the last quarter, so that the last one seems to extend beyond the end.
 #[test]
-fn segments_that_seem_to_overlap_are_damage() {
+fn overlapping_segments_are_damage() {
     let rows = Rows::of(0..9000);
     let storage = storage_of(&Vec::new());
     let entries = (0..9000).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));

@@ -25,7 +25,7 @@ fn merges(store: &OrderedStore, random: &mut Random, rows: &mut Rows, model: &mu
 }
 
 #[test]
-fn it_gives_space_back_and_keeps_every_pair() {
+fn compaction_keeps_all_pairs() {
     let mut random = Random::seeded("it_gives_space_back");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sled");

@@ -153,7 +153,7 @@ fn flipped_bits_and_cut_files() {
 }
 
 #[test]
-fn an_older_copy_says_that_it_is_older_and_another_stores_copy_whose_it_is() {
+fn old_and_foreign_copies_are_distinct() {
     let mut random = Random::seeded("an_older_copy");
     let history = history(&mut random);
     for (round, files) in (1..).zip(&history.files) {
@@ -179,7 +179,7 @@ fn an_older_copy_says_that_it_is_older_and_another_stores_copy_whose_it_is() {
 }
 
 #[test]
-fn rows_that_another_store_has_are_errors_where_they_are_asked() {
+fn missing_rows_are_errors_when_read() {
     struct NoRows;
     impl FullKeys for NoRows {
         fn key(
@@ -210,7 +210,7 @@ fn rows_that_another_store_has_are_errors_where_they_are_asked() {
 }
 
 #[test]
-fn a_locked_folder_is_told_from_a_damaged_one() {
+fn locked_folder_is_not_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let first = SledBlocks::open(folder.path()).unwrap();
     assert!(matches!(SledBlocks::open(folder.path()), Err(StoreError::Locked { .. })));

@@ -87,8 +87,8 @@ fn in_memory() {
 }
 
 #[test]
-fn with_a_cache_that_holds_nothing_or_little() {
-    let mut random = Random::seeded("with_a_cache_that_holds_nothing_or_little");
+fn small_caches_give_same_results() {
+    let mut random = Random::seeded("small_caches_give_same_results");
     for bytes in [0, 400_000] {
         let store = OrderedStore::open_with(Box::new(MemoryBlocks::default()), bytes).unwrap();
         life(Shape::Random16, &store, &mut random, 8);
@@ -127,8 +127,8 @@ fn in_sled_and_reopened() {
 }
 
 #[test]
-fn many_rows_of_one_key_over_many_blocks() {
-    let mut random = Random::seeded("many_rows_of_one_key_over_many_blocks");
+fn one_key_spans_many_blocks() {
+    let mut random = Random::seeded("one_key_spans_many_blocks");
     let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
     let mut rows = Rows::default();
     let mut model = Model::new();
@@ -144,8 +144,8 @@ fn many_rows_of_one_key_over_many_blocks() {
 }
 
 #[test]
-fn indexes_do_not_mix_and_go_alone() {
-    let mut random = Random::seeded("indexes_do_not_mix_and_go_alone");
+fn indexes_are_independent() {
+    let mut random = Random::seeded("indexes_are_independent");
     let folder = tempfile::tempdir().unwrap();
     let open = || OrderedStore::open(Box::new(SledBlocks::open(folder.path()).unwrap())).unwrap();
     let store = open();
@@ -194,8 +194,8 @@ fn a_stopped_merge_changes_nothing() {
 }
 
 #[test]
-fn pairs_that_came_in_any_order_are_sorted() {
-    let mut random = Random::seeded("pairs_that_came_in_any_order_are_sorted");
+fn pairs_in_any_order_are_sorted() {
+    let mut random = Random::seeded("pairs_in_any_order_are_sorted");
     for shape in SHAPES {
         for n in [0, 1, 2, 1000] {
             let mut pairs = Pairs::new();
@@ -221,8 +221,8 @@ fn pairs_that_came_in_any_order_are_sorted() {
 }
 
 #[test]
-fn pairs_of_deleted_rows_go_where_no_new_ones_come() {
-    let mut random = Random::seeded("pairs_of_deleted_rows_go_where_no_new_ones_come");
+fn deleted_pairs_are_dropped_everywhere() {
+    let mut random = Random::seeded("deleted_pairs_are_dropped_everywhere");
     let never = AtomicBool::new(false);
     for shape in [Shape::Ascending8, Shape::Random16, Shape::Few] {
         let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
@@ -295,8 +295,8 @@ fn walk(
 }
 
 #[test]
-fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
-    let mut random = Random::seeded("blocks_in_which_a_reader_sees_nothing_are_passed_over");
+fn blocks_without_visible_rows_are_skipped() {
+    let mut random = Random::seeded("blocks_without_visible_rows_are_skipped");
     for shape in SHAPES {
         let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
         let mut rows = Rows::default();
@@ -357,8 +357,8 @@ fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
 }
 
 #[test]
-fn versions_of_one_key_are_left_out_but_for_the_one_that_is_seen() {
-    let mut random = Random::seeded("versions_of_one_key_are_left_out_but_for_the_one_that_is_seen");
+fn only_the_visible_version_is_returned() {
+    let mut random = Random::seeded("only_the_visible_version_is_returned");
     let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
     let mut rows = Rows::default();
     let mut model = Model::new();

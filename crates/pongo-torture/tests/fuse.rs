@@ -78,8 +78,8 @@ impl Drop for Fuse {
 const WORK: &str = "work on ";
 
 #[test]
-fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
-    const NAME: &str = "a_store_on_fuse_with_a_writeback_cache";
+fn store_on_fuse_with_writeback_cache() -> Outcome {
+    const NAME: &str = "store_on_fuse_with_writeback_cache";
     if let Some(role) = child::role()
         && let Some(work) = role.strip_prefix(WORK)
     {

@@ -23,7 +23,7 @@ use live::writer::{self, Orders};
 use pongo_sim::Random;
 use pongo_test_support::child;
 
-const NAME: &str = "kills_lose_nothing_and_readers_see_whole_commits";
+const NAME: &str = "kills_lose_no_commits";
 /// Number of stores, multiplied by `PONGO_TORTURE`.
 const STORES: u64 = 20;
 /// Number of kills of the writers of one store.
@@ -294,7 +294,7 @@ impl Trial {
 }
 
 #[test]
-fn kills_lose_nothing_and_readers_see_whole_commits() -> Outcome {
+fn kills_lose_no_commits() -> Outcome {
     if let Some(role) = child::role() {
         return match role.split_once(' ') {
             Some(("write", orders)) => writer::live(Orders::read(orders)?),

@@ -31,7 +31,7 @@ use pongo_test_support::{child, folder};
 use power::control::Control;
 use power::disk::{self, Cut, Disk, Kind};
 
-const NAME: &str = "power_cuts_lose_nothing_that_was_acknowledged";
+const NAME: &str = "power_cuts_lose_no_commits";
 /// Number of power cuts of one store on one disk.
 const CUTS: u64 = 50;
 
@@ -300,7 +300,7 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
 }
 
 #[test]
-fn power_cuts_lose_nothing_that_was_acknowledged() -> Outcome {
+fn power_cuts_lose_no_commits() -> Outcome {
     if let Some(role) = child::role() {
         return match role.split_once(' ') {
             Some(("write", orders)) => writer::live(Orders::read(orders)?),

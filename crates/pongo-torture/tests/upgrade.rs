@@ -127,18 +127,18 @@ fn cut_upgrades(test: &str, name: &str, done: &[&[&[Step]]]) {
 }
 
 #[test]
-fn a_cut_while_a_closed_store_is_upgraded() {
-    cut_upgrades("a_cut_while_a_closed_store_is_upgraded", "v1.closed", &[FIRST]);
+fn cut_during_upgrade_of_closed_store() {
+    cut_upgrades("cut_during_upgrade_of_closed_store", "v1.closed", &[FIRST]);
 }
 
 #[test]
-fn a_cut_while_a_killed_store_is_upgraded() {
-    cut_upgrades("a_cut_while_a_killed_store_is_upgraded", "v1.killed", &[FIRST, SECOND]);
+fn cut_during_upgrade_of_killed_store() {
+    cut_upgrades("cut_during_upgrade_of_killed_store", "v1.killed", &[FIRST, SECOND]);
 }
 
 #[test]
-fn a_cut_while_a_store_without_checkpoint_is_upgraded() {
-    cut_upgrades("a_cut_while_a_store_without_checkpoint_is_upgraded", "v1.killed-early", &[FIRST]);
+fn cut_during_upgrade_without_checkpoint() {
+    cut_upgrades("cut_during_upgrade_without_checkpoint", "v1.killed-early", &[FIRST]);
 }
 
 /// Upgrades a store that then can be closed and opened again.

@@ -174,14 +174,14 @@ fn power_cut_at_every_operation() {
 }
 
 #[test]
-fn killed_at_some_operations_of_longer_workloads() {
+fn killed_in_longer_workloads() {
     for seed in 100..104 {
         at_every_operation(seed, 40, 97, Plan::Kill);
     }
 }
 
 #[test]
-fn power_cut_at_some_operations_of_longer_workloads() {
+fn power_cut_in_longer_workloads() {
     for seed in 200..204 {
         at_every_operation(seed, 40, 89, Plan::Cut);
     }

@@ -86,9 +86,9 @@ fn a_call_fails_once() -> Outcome {
 /// Opens, reads and closes a store, with each `stat` of a file failing in turn: each failure is
 /// reported, except where only time or space is lost (`Strike::may_be_silent`).
 #[test]
-fn an_error_of_looking_at_a_file_is_told() -> Outcome {
+fn file_stat_errors_are_reported() -> Outcome {
     work_if_asked()?;
-    let test = "an_error_of_looking_at_a_file_is_told";
+    let test = "file_stat_errors_are_reported";
     let series = vec![Series {
         place: Place::Store,
         calls: vec![Call::LookAt],
@@ -135,9 +135,9 @@ fn a_call_fails_from_then_on() -> Outcome {
 }
 
 #[test]
-fn interruptions_and_short_transfers_are_not_noticed() -> Outcome {
+fn interruptions_and_short_transfers_are_handled() -> Outcome {
     work_if_asked()?;
-    let test = "interruptions_and_short_transfers_are_not_noticed";
+    let test = "interruptions_and_short_transfers_are_handled";
     let series = || sweep::hindrances(Place::Store);
     all_of(
         test,
@@ -183,9 +183,9 @@ fn calls_fail_beside_another_process() -> Outcome {
 /// A folder with rows and without the super file is a store that lost the file, not a place for a
 /// new store, even if a disk error prevents reading the rows.
 #[test]
-fn a_store_without_its_super_file_is_never_made_anew() -> Outcome {
+fn store_without_super_is_never_recreated() -> Outcome {
     work_if_asked()?;
-    let test = "a_store_without_its_super_file_is_never_made_anew";
+    let test = "store_without_super_is_never_recreated";
     let bench = case::Bench::new(test)?;
     bench.run_free(Work::Life, 1, 6)?;
     let template = bench.store().with_extension("template");
