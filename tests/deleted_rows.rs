@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pongo::prelude::*;
-use pongo_test_support::{Outcome, Random};
+use pongo_test_support::{Outcome, Random, wait};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[pongo::record]
 #[pongo(table = "jobs")]
@@ -105,11 +107,8 @@ fn deletions_alone_call_the_keeper() -> Outcome {
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..40_000)?;
     tx.commit()?;
-    let began = Instant::now();
-    while indexes(&store)? != [(20_000, 0); 3] {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", indexes(&store)?);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let are_done = || indexes(&store).is_ok_and(|found| found == [(20_000, 0); 3]);
+    assert!(wait::until(MINUTE, are_done), "{:?}", indexes(&store)?);
     assert_eq!(ends(&store.begin_read()?)?, [Some(40_000), Some(59_999), Some(40_000), Some(59_999)]);
     Ok(())
 }
@@ -158,13 +157,13 @@ fn lag_follows_live_rows() -> Outcome {
         if id % 1000 == 999 {
             let first = id.saturating_sub(99);
             assert_eq!(ends(&store.begin_read()?)?, [Some(first), Some(id), Some(first), Some(id)]);
-            let began = Instant::now();
             // The keeper finishes its current work soon. An eighth of all written rows would be
             // thousands.
-            while indexes(&store)?.iter().any(|&(pairs, lag)| pairs > 600 || lag > 600) {
-                assert!(began.elapsed() < Duration::from_secs(60), "{:?}", indexes(&store)?);
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let are_small = || {
+                indexes(&store)
+                    .is_ok_and(|found| found.iter().all(|&(pairs, lag)| pairs <= 600 && lag <= 600))
+            };
+            assert!(wait::until(MINUTE, are_small), "{:?}", indexes(&store)?);
         }
     }
     Ok(())

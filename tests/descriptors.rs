@@ -228,10 +228,7 @@ fn run(test: &str, role: &str, limit: Option<usize>) -> Outcome {
         Some(limit) => {
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
-            shell.arg(inner.get_program()).args(inner.get_args());
-            inner.get_envs().for_each(|(key, value)| {
-                shell.env(key, value.unwrap_or_default());
-            });
+            child::append(&mut shell, &inner);
             shell
         }
     };

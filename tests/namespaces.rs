@@ -49,10 +49,7 @@ impl Way {
         let inner = child::command(test, &seen.display().to_string());
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", self.script, "sh"]).args([mount, store]);
-        command.arg(inner.get_program()).args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            command.env(name, value.expect("it sets variables"));
-        }
+        child::append(&mut command, &inner);
         command
     }
 

@@ -20,27 +20,9 @@ fn with_a_disk(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
         mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", &folder])?;
         return test(Path::new(&folder));
     }
-    // As root, or as a user who is root in a user namespace.
-    let allowed = |flags: &str| {
-        let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-        mounts.is_ok_and(|output| output.status.success())
-    };
-    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
-        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
-        return Ok(());
-    };
     let folder = tempfile::tempdir()?;
-    let inner = child::command(&format!("disk::{name}"), &folder.path().display().to_string());
-    let mut command = Command::new("unshare");
-    command.arg(flags).arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complains = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
-    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    let role = folder.path().display().to_string();
+    child::run_with_mounts(&format!("disk::{name}"), &role, &["-m", "-rm"])?;
     Ok(())
 }
 

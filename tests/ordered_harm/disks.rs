@@ -16,25 +16,7 @@ fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
         let folder = tempfile::tempdir()?;
         return test(&folder.path().join("parts.pongo"));
     }
-    let allowed = |flags: &str| {
-        let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-        mounts.is_ok_and(|output| output.status.success())
-    };
-    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
-        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
-        return Ok(());
-    };
-    let inner = child::command(&name, "mounted");
-    let mut command = Command::new("unshare");
-    command.arg(flags).arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let output = command.output()?;
-    let (said, complains) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
-    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    child::run_with_mounts(&name, "mounted", &["-m", "-rm"])?;
     Ok(())
 }
 

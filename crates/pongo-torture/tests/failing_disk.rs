@@ -12,12 +12,11 @@ mod mounted;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use mounted::fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::OpenError;
-use pongo_test_support::{Outcome, Random, workload};
+use pongo_test_support::{Outcome, Random, wait, workload};
 
 /// Size of the image in bytes, as the file system on it sees it.
 const IMAGE: u64 = 48 << 20;
@@ -54,13 +53,7 @@ impl Disk {
     fn mount(&self) -> Outcome {
         // Another process on this machine may have taken the same free loop device at the same
         // moment.
-        let mut tries = 0..20;
-        loop {
-            match self.try_mount() {
-                Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
-                outcome => return outcome,
-            }
-        }
+        wait::retry(20, || self.try_mount())
     }
 
     /// Attaches the image to a loop device and mounts it.

@@ -19,7 +19,7 @@ use mounted::fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::prelude::*;
 use pongo_test_support::workload::Sample;
-use pongo_test_support::{Outcome, Random, workload};
+use pongo_test_support::{Outcome, Random, wait, workload};
 
 /// Size of an image in bytes: mkfs.xfs requires at least 300 MiB. Most of them are never written.
 const IMAGE: u64 = 320 << 20;
@@ -94,13 +94,7 @@ impl Disk {
         let options = if kind == Kind::BtrfsCompressed { "loop,compress-force=zstd" } else { "loop" };
         // Another process on this machine may have taken the same free loop device at the same
         // moment.
-        let mut tries = 0..20;
-        while let Err(error) = run("mount", &["-o", options, image, at]) {
-            if tries.next().is_none() {
-                return Err(error);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        wait::retry(20, || run("mount", &["-o", options, image, at]))?;
         if kind.is_btrfs() {
             run("btrfs", &["subvolume", "create", word(&disk.volume())])?;
         }

@@ -316,10 +316,8 @@ fn power_cuts_lose_no_commits() -> Outcome {
     let folder = tempfile::tempdir()?;
     let inner = child::command(NAME, &format!("disks {}", folder.path().display()));
     let mut command = Command::new("unshare");
-    command.arg("-m").arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
+    command.arg("-m");
+    child::append(&mut command, &inner);
     let status = command.status()?;
     if !status.success() {
         let folder = folder.keep();

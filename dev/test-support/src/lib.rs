@@ -6,6 +6,7 @@
 //! | [`child`] | starts the test binary again in another role |
 //! | [`running`] | a child process that prints lines to its parent |
 //! | [`folder`] | copies a folder |
+//! | [`wait`] | waits and retries, with limits |
 //! | [`bounds`] | bounds of all kinds |
 //! | `agent` | a second process that uses the same store and obeys commands |
 //! | `workload` | numbered transactions, and a model of their results |
@@ -24,6 +25,7 @@ pub mod folder;
 pub mod packed;
 pub mod random;
 pub mod running;
+pub mod wait;
 #[cfg(feature = "store")]
 pub mod workload;
 #[cfg(feature = "store")]
