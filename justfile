@@ -1,10 +1,9 @@
 # Recipes of PongoDB. `just` lists them; `pip install rust-just` or `cargo install just` installs it.
-# Seeds: `cargo test` has fixed ones; `torture` and `try` draw one. PONGO_SEED (and PONGO_TEST_SEED in pongo-core and
-# pongo-index) replay a random test.
+# Seeds: `cargo test` has fixed ones; `torture` and `try` draw one. PONGO_SEED replays a random test.
 
 target := "x86_64-unknown-linux-gnu"
-# The given seeds, or one of the clock
-seeds := "PONGO_SEED=${PONGO_SEED:-$(date +%s)} PONGO_TEST_SEED=${PONGO_TEST_SEED:-$(date +%s)}"
+# The given seed, or one of the clock
+seeds := "PONGO_SEED=${PONGO_SEED:-$(date +%s)}"
 
 # What there is
 default:

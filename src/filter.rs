@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_the_least_and_greatest_of_the_rows() {
+    fn zone_bounds_are_minimum_and_maximum() {
         let store = Options::new().chunk_size(256 << 10).in_memory().unwrap();
         let tx = store.begin_write().unwrap();
         tx.table::<Point>().unwrap().extend((0..50_000).map(point)).unwrap();
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_are_sealed_for_what_a_checkpoint_covers_and_memory_keeps_the_others() {
+    fn only_checkpointed_zones_are_sealed() {
         let folder = tempfile::tempdir().unwrap();
         let open = || open(folder.path());
         let files = || {

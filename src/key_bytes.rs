@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_in_parts_are_those_one_behind_the_other() {
+    fn value_parts_equal_their_concatenation() {
         let row: Vec<u8> = (0..200).collect();
         for parts in [vec![(3, 4)], vec![(8, 2), (0, 3)], vec![(0, 100), (120, 80)]] {
             let ranges = KeyBytesAt::new(parts.clone());

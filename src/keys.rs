@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_put_deleted_and_put_again_replaces_its_row_once() {
+    fn reinserted_key_replaces_its_row_once() {
         let mut keys = Keys::default();
         let applied = Base { row: RowId(3), alive: true };
         let base = keys.bury(Some(applied));
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_done_since_a_mark_is_taken_back() {
+    fn changes_since_mark_are_undone() {
         let mut keys = Keys::default();
         let hash_of = |row: RowId| row.0 % 4;
         let first = Touched { hash: 9, staged: Some(0), base: None };

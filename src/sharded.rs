@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_are_found_before_and_behind_the_split() {
+    fn entries_are_found_around_the_split() {
         let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let hash_of = |place: &Place| hash(place.get());
         let mut table = Sharded::default();

@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_goes_round_keeps_few_entries() -> Outcome {
+    fn rotating_value_keeps_few_entries() -> Outcome {
         let store = Store::in_memory()?;
         let tx = store.begin_write()?;
         tx.table::<Seat>()?.extend((0..3).map(|id| Seat { id, who: id }))?;
@@ -338,7 +338,7 @@ mod tests {
 
     /// Entries of visible rows are kept; others are removed when another entry is added.
     #[test]
-    fn entries_stay_as_long_as_a_snapshot_sees_their_rows() -> Outcome {
+    fn entries_stay_while_rows_are_visible() -> Outcome {
         let store = Store::in_memory()?;
         let tx = store.begin_write()?;
         tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;
@@ -376,7 +376,7 @@ mod tests {
     /// Two values of one record that are exchanged repeatedly have one entry each, whatever
     /// snapshots exist.
     #[test]
-    fn a_record_between_two_values_keeps_two_entries() -> Outcome {
+    fn alternating_record_keeps_two_entries() -> Outcome {
         let store = Store::in_memory()?;
         let mut pinned = Vec::new();
         for who in 0..400 {
@@ -398,7 +398,7 @@ mod tests {
     /// The journal's commits can be applied again, completely or from some point on, also to an
     /// index that never saw them.
     #[test]
-    fn commits_applied_again_leave_the_entries_that_are_there() -> Outcome {
+    fn reapplied_commits_keep_entries() -> Outcome {
         let store = Store::in_memory()?;
         let tx = store.begin_write()?;
         tx.table::<Seat>()?.extend((0..20).map(|id| Seat { id, who: id }))?;
@@ -456,7 +456,7 @@ mod tests {
     /// A value that some row has in every commit is found in every snapshot, also in snapshots
     /// taken while its entry moves to another row.
     #[test]
-    fn snapshots_that_begin_while_a_value_goes_round_find_it() -> Outcome {
+    fn new_snapshots_find_rotating_value() -> Outcome {
         let store = Store::in_memory()?;
         let tx = store.begin_write()?;
         tx.table::<Seat>()?.put(&Seat { id: 0, who: 5 })?;

@@ -12,6 +12,7 @@ use pongo::prelude::*;
 use pongo::{CloseError, OpenError, WriteError};
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_index::ordered::{BlockStore, SledBlocks};
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "parts")]
@@ -23,8 +24,6 @@ struct Part {
     bin: u32,
     _pad: u32,
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// More rows than a table may have without an index file.
 const LARGE: u64 = 40_000;
@@ -87,7 +86,7 @@ fn aside_is_empty(path: &Path, store: &Store) -> Outcome {
 }
 
 #[test]
-fn a_small_store_makes_no_blocks_and_finds_no_damage() -> Outcome {
+fn small_store_has_no_blocks() -> Outcome {
     for rows in [10, 3000] {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("parts.pongo");
@@ -115,7 +114,7 @@ fn a_small_store_makes_no_blocks_and_finds_no_damage() -> Outcome {
 }
 
 #[test]
-fn blocks_that_nothing_was_merged_into_are_no_damage() -> Outcome {
+fn empty_blocks_are_no_damage() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     let store = open(&path)?;
@@ -136,7 +135,7 @@ fn blocks_that_nothing_was_merged_into_are_no_damage() -> Outcome {
 }
 
 #[test]
-fn a_close_that_changed_nothing_writes_nothing() -> Outcome {
+fn unchanged_close_writes_nothing() -> Outcome {
     for rows in [10, LARGE] {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("parts.pongo");
@@ -173,7 +172,7 @@ fn a_close_that_changed_nothing_writes_nothing() -> Outcome {
 }
 
 #[test]
-fn a_store_can_be_written_on_behind_settling() -> Outcome {
+fn store_is_writable_after_settling() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     let store = open(&path)?;
@@ -257,7 +256,7 @@ fn settling_goes_on_beside_everything_else() -> Outcome {
 }
 
 #[test]
-fn an_index_is_looked_at_for_the_first_time_while_the_store_is_settled() -> Outcome {
+fn first_index_use_during_settling() -> Outcome {
     let open = processes();
     for round in 0..400 {
         let store = open()?;
@@ -329,7 +328,7 @@ fn closing_says_what_still_lives() -> Outcome {
 }
 
 #[test]
-fn of_those_who_close_at_once_one_closes() -> Outcome {
+fn one_of_concurrent_closes_succeeds() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     for _ in 0..50 {
@@ -353,7 +352,7 @@ fn of_those_who_close_at_once_one_closes() -> Outcome {
 }
 
 #[test]
-fn failures_are_told_from_what_still_lives() -> Outcome {
+fn close_separates_failures_from_live_handles() -> Outcome {
     let error: Box<dyn std::error::Error> = Box::new(CloseError::from(WriteError::Forked));
     assert!(error.source().is_some_and(|source| source.is::<WriteError>()));
     assert!(error.to_string().starts_with("the store was closed, but not in order: "));
@@ -361,7 +360,7 @@ fn failures_are_told_from_what_still_lives() -> Outcome {
 }
 
 #[test]
-fn a_store_that_was_just_opened_knows_its_indexes() -> Outcome {
+fn opened_store_knows_its_indexes() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     let store = open(&path)?;

@@ -4,7 +4,7 @@
 //! before you commit it.
 
 #[test]
-fn refusals() {
+fn compile_errors_match_expectations() {
     let cases = trybuild::TestCases::new();
     cases.compile_fail("tests/ui/*.rs");
 }

@@ -1,17 +1,15 @@
 //! Deleted rows and old versions in tables with ordered indexes. Their pairs are removed in time
 //! and are skipped until then; snapshots of all ages keep seeing their own rows.
 
-#[path = "support/rng.rs"]
-#[allow(dead_code, reason = "these tests give their seeds themselves")]
-mod rng;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pongo::prelude::*;
-use rng::mix;
+use pongo_test_support::{Outcome, Random, wait};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 #[pongo::record]
 #[pongo(table = "jobs")]
@@ -28,8 +26,6 @@ struct Job {
 fn job(id: u64) -> Job {
     Job { id, at: id as i64 / 3, name: !id }
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn open(options: Options, path: &Path) -> Outcome<Store> {
     // SAFETY: only this test uses the folder.
@@ -63,7 +59,7 @@ fn ends(snapshot: &Snapshot) -> Outcome<[Option<u64>; 4]> {
 }
 
 #[test]
-fn settling_drops_the_pairs_of_deleted_rows_where_no_new_ones_come() -> Outcome {
+fn settling_drops_deleted_pairs() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("jobs.pongo");
     let store = open(Options::new(), &path)?;
@@ -111,17 +107,14 @@ fn deletions_alone_call_the_keeper() -> Outcome {
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..40_000)?;
     tx.commit()?;
-    let began = Instant::now();
-    while indexes(&store)? != [(20_000, 0); 3] {
-        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", indexes(&store)?);
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let are_done = || indexes(&store).is_ok_and(|found| found == [(20_000, 0); 3]);
+    assert!(wait::until(MINUTE, are_done), "{:?}", indexes(&store)?);
     assert_eq!(ends(&store.begin_read()?)?, [Some(40_000), Some(59_999), Some(40_000), Some(59_999)]);
     Ok(())
 }
 
 #[test]
-fn pairs_that_a_snapshot_may_see_stay_until_it_goes() -> Outcome {
+fn snapshot_keeps_its_pairs() -> Outcome {
     let store = Options::new().in_memory()?;
     load(&store, 0..50_000)?;
     store.settle()?;
@@ -148,7 +141,7 @@ fn pairs_that_a_snapshot_may_see_stay_until_it_goes() -> Outcome {
 }
 
 #[test]
-fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
+fn lag_follows_live_rows() -> Outcome {
     let store = small().in_memory()?;
     // 100 rows are live at a time; 30,000 are written in all.
     let jobs = 30_000;
@@ -164,20 +157,20 @@ fn the_lag_follows_the_live_rows_not_all_that_were_ever_written() -> Outcome {
         if id % 1000 == 999 {
             let first = id.saturating_sub(99);
             assert_eq!(ends(&store.begin_read()?)?, [Some(first), Some(id), Some(first), Some(id)]);
-            let began = Instant::now();
             // The keeper finishes its current work soon. An eighth of all written rows would be
             // thousands.
-            while indexes(&store)?.iter().any(|&(pairs, lag)| pairs > 600 || lag > 600) {
-                assert!(began.elapsed() < Duration::from_secs(60), "{:?}", indexes(&store)?);
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            let are_small = || {
+                indexes(&store)
+                    .is_ok_and(|found| found.iter().all(|&(pairs, lag)| pairs <= 600 && lag <= 600))
+            };
+            assert!(wait::until(MINUTE, are_small), "{:?}", indexes(&store)?);
         }
     }
     Ok(())
 }
 
 #[test]
-fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
+fn deleted_keys_leave_the_hash_index() -> Outcome {
     let store = Options::new().in_memory()?;
     let hash_bytes = |store: &Store| Ok::<_, Box<dyn std::error::Error>>(store.stats()?.bytes.hash);
     let batch = 500;
@@ -228,7 +221,7 @@ fn keys_that_were_deleted_make_no_hash_index_larger_for_ever() -> Outcome {
 }
 
 #[test]
-fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
+fn each_of_many_versions_is_found() -> Outcome {
     for settle in [false, true] {
         let store = Options::new().in_memory()?;
         // Between any two of these keys there is a key with a single version.
@@ -299,7 +292,7 @@ fn each_version_is_found_however_many_came_before_and_after() -> Outcome {
 }
 
 #[test]
-fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
+fn transaction_reads_across_deleted_rows() -> Outcome {
     for settle in [false, true] {
         let store = Options::new().in_memory()?;
         load(&store, 0..30_000)?;
@@ -362,20 +355,10 @@ fn a_transaction_reads_across_rows_that_were_deleted_before() -> Outcome {
     Ok(())
 }
 
-/// A random number generator with a seed.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0) % end
-    }
-}
-
 /// Expected contents of the store.
 type Map = BTreeMap<u64, Job>;
 
-fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
+fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     let jobs = snapshot.table::<Job>()?;
     assert_eq!(jobs.len(), map.len() as u64);
     let (from, to) = (rng.below(400), rng.below(400));
@@ -412,7 +395,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
 }
 
 /// Runs the same checks inside the transaction that made the changes.
-fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Rng) -> Outcome {
+fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Random) -> Outcome {
     let (from, to) = (rng.below(400), rng.below(400));
     let (from, to) = (from.min(to), from.max(to));
     let ids: Vec<u64> = map.range(from..to).map(|(&id, _)| id).collect();
@@ -452,7 +435,7 @@ fn few_keys_with_many_versions(options: Options, path: Option<&Path>, seed: u64)
         None => Ok(options.in_memory()?),
     };
     let mut store = reopen()?;
-    let mut rng = Rng(seed);
+    let mut rng = Random(seed);
     let mut map = Map::new();
     let mut pinned: Vec<(Snapshot, Map)> = Vec::new();
     for round in 0..400 {
@@ -526,7 +509,7 @@ fn versions_where_no_index_is_kept() -> Outcome {
 }
 
 #[test]
-fn a_key_with_thousands_of_versions_is_found_at_any_age() -> Outcome {
+fn thousands_of_versions_are_found() -> Outcome {
     for (settle, ordered) in [(true, true), (false, true), (false, false)] {
         let store = Options::new().ordered(ordered).in_memory()?;
         load(&store, 0..100)?;
@@ -568,7 +551,7 @@ fn a_key_with_thousands_of_versions_is_found_at_any_age() -> Outcome {
 }
 
 #[test]
-fn a_key_that_came_after_the_snapshot_is_not_there_however_many_versions_it_has() -> Outcome {
+fn newer_keys_are_invisible_to_snapshot() -> Outcome {
     for settle in [true, false] {
         let store = Options::new().in_memory()?;
         load(&store, 0..20)?;

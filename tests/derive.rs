@@ -146,7 +146,7 @@ fn columns_borrow_their_field() {
 }
 
 #[test]
-fn heap_fields_are_found_at_any_depth() {
+fn heap_fields_are_found_when_nested() {
     let stored = StoredSchema::from(Flight::SCHEMA);
     let blob = |offset| HeapField { offset, text: false };
     assert_eq!(
@@ -166,7 +166,7 @@ fn only_valid_bytes_are_a_row() {
 }
 
 #[test]
-fn enums_and_nested_records_can_be_missing() {
+fn enums_and_records_can_be_absent() {
     let none = Maybe::<Cabin>::none();
     assert_eq!((none.get(), none.as_bytes()), (None, &[0, 0][..]));
     assert_eq!(Maybe::some(Cabin::First).to_option(), Some(Cabin::First));
@@ -231,7 +231,7 @@ fn attributes_of_the_users_own_stay() {
 }
 
 #[test]
-fn a_changed_struct_shows_beside_the_stored_one() {
+fn mismatch_shows_both_structs() {
     let stored = StoredSchema::from(Plain::SCHEMA);
     let program = StoredSchema::from(Configured::SCHEMA);
     let diff = pongo::schema::SchemaDiff::compare(&stored, &program);

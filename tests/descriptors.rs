@@ -2,9 +2,6 @@
 //! read, written, recovered and verified under `ulimit -n 64`. A temporary lack of descriptors
 //! poisons nothing. The number of maps is checked as well.
 
-#[path = "support/child.rs"]
-mod child;
-
 use std::path::Path;
 use std::process::Command;
 
@@ -16,8 +13,7 @@ use pongo::{CommitError, Durability, ReadError, RowId, WriteError};
 use pongo_core::engine::{Batch, TableBatch};
 use pongo_core::schema::StoredSchema;
 use pongo_core::table::{TableCore, TableView};
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::{Outcome, child};
 
 /// Maximum number of descriptors that a store may have open, sled's files included.
 const MOST: usize = 64;
@@ -232,10 +228,7 @@ fn run(test: &str, role: &str, limit: Option<usize>) -> Outcome {
         Some(limit) => {
             let mut shell = Command::new("sh");
             shell.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
-            shell.arg(inner.get_program()).args(inner.get_args());
-            inner.get_envs().for_each(|(key, value)| {
-                shell.env(key, value.unwrap_or_default());
-            });
+            child::append(&mut shell, &inner);
             shell
         }
     };
@@ -272,11 +265,11 @@ fn act(role: &str) -> Outcome {
 
 /// Setting `PONGO_CHUNKS=40` in the environment raises the size to 10,000 chunks.
 #[test]
-fn a_store_of_250_tables_needs_64_descriptors() -> Outcome {
+fn many_tables_need_few_descriptors() -> Outcome {
     if let Some(role) = child::role() {
         return act(&role);
     }
-    let test = "a_store_of_250_tables_needs_64_descriptors";
+    let test = "many_tables_need_few_descriptors";
     let chunks: u64 = std::env::var("PONGO_CHUNKS").ok().and_then(|n| n.parse().ok()).unwrap_or(3);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("many.pongo");
@@ -324,13 +317,13 @@ fn versions(path: &Path, chunks: u64) -> Outcome {
 }
 
 #[test]
-fn version_maps_of_more_chunks_than_descriptors() -> Outcome {
+fn more_version_maps_than_descriptors() -> Outcome {
     if let Some(role) = child::role() {
         return act(&role);
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("versions.pongo");
-    run("version_maps_of_more_chunks_than_descriptors", &format!("versions 300 {}", path.display()), Some(64))
+    run("more_version_maps_than_descriptors", &format!("versions 300 {}", path.display()), Some(64))
 }
 
 /// Descriptors that other parts of the process hold.
@@ -553,11 +546,11 @@ fn a_moment_without_descriptors_poisons_nothing() -> Outcome {
 }
 
 #[test]
-fn a_store_that_cannot_be_opened_for_a_moment() -> Outcome {
+fn open_fails_without_descriptors() -> Outcome {
     if let Some(role) = child::role() {
         return act(&role);
     }
-    let test = "a_store_that_cannot_be_opened_for_a_moment";
+    let test = "open_fails_without_descriptors";
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("without.pongo");
     run(test, &format!("leave 0 {}", path.display()), None)?;

@@ -24,7 +24,7 @@ fn prints<E: Error>(error: &E) -> String {
 }
 
 #[test]
-fn a_text_that_does_not_fit_is_named_with_its_column() {
+fn too_long_text_names_its_column() {
     let error = FixedStr::<2>::new("UAL").unwrap_err();
     let said = prints(&error);
     assert_eq!(
@@ -49,13 +49,13 @@ fn a_text_that_does_not_fit_is_named_with_its_column() {
 }
 
 #[test]
-fn other_values_that_cannot_be_read_are_named() {
+fn unreadable_values_are_named() {
     let said = prints(&"67e55044-10b1-426f-9247-bb680e5fe0cX".parse::<Uuid>().unwrap_err());
     assert!(said.starts_with("the text \"67e55044-10b1-426f-9247-bb680e5fe0cX\" is no UUID: "), "{said}");
 }
 
 #[test]
-fn errors_of_every_operation_print_their_messages() -> Result<(), Box<dyn Error>> {
+fn all_errors_print_messages() -> Result<(), Box<dyn Error>> {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     let row = Flight { id: 1, carrier: FixedStr::EMPTY, via: Maybe::none(), _pad: [0] };

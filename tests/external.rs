@@ -2,20 +2,14 @@
 //! operations, savepoints, snapshots of all ages, ranges of all kinds from both ends, reopening
 //! after the indexes were deleted, and rejected operations.
 
-#[path = "support/bounds.rs"]
-mod bounds;
-#[path = "support/rng.rs"]
-mod rng;
-
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 
-use bounds::bound;
 use pongo::prelude::*;
 use pongo::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use pongo::{ReadError, Savepoint, WriteError};
-use rng::Rng;
+use pongo_test_support::{Outcome, Random, bound};
 
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
@@ -29,15 +23,13 @@ struct Note {
 
 type Key = Vec<u8>;
 type Map = BTreeMap<Key, Note>;
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
-fn note(rng: &mut Rng) -> Note {
+fn note(rng: &mut Random) -> Note {
     Note { group: rng.below(7) as u16, _pad: [0; 6], stamp: rng.next() }
 }
 
 /// Returns a random key that is hard to tell from others: prefixes of one another, least and
 /// greatest bytes, long keys with long common prefixes.
-fn key(rng: &mut Rng) -> Key {
+fn key(rng: &mut Random) -> Key {
     let mut key = match rng.below(40) {
         0..30 => Vec::new(),
         30..36 => b"a common beginning ".repeat(1 + rng.below(8) as usize),
@@ -63,7 +55,7 @@ struct Run {
     store: Option<Store>,
     map: Map,
     pinned: Vec<(Snapshot, Map)>,
-    rng: Rng,
+    rng: Random,
 }
 
 impl Run {
@@ -162,7 +154,7 @@ impl Run {
 }
 
 /// Checks every read method on one snapshot.
-fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
+fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     let notes = snapshot.external::<Note>()?;
     let pairs = |map: &Map| map.iter().map(|(key, note)| (key.clone(), *note)).collect::<Vec<_>>();
     assert_eq!(notes.len(), map.len() as u64);
@@ -263,7 +255,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Rng) -> Outcome {
 fn random_operations_agree_with_a_map() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("store");
-    let rng = Rng::seeded("external");
+    let rng = Random::seeded("external");
     let mut run = Run { store: Some(open(&path)?), map: Map::new(), pinned: Vec::new(), rng };
     for round in 0..60 {
         run.commit()?;
@@ -305,7 +297,7 @@ fn random_operations_agree_with_a_map() -> Outcome {
 #[test]
 fn random_operations_without_an_ordered_index() -> Outcome {
     let store = Options::new().ordered(false).ordered_tuning(50, 100, 300, 30).in_memory()?;
-    let rng = Rng::seeded("external without an index");
+    let rng = Random::seeded("external without an index");
     let mut run = Run { store: Some(store), map: Map::new(), pinned: Vec::new(), rng };
     for _ in 0..20 {
         run.commit()?;
@@ -458,7 +450,7 @@ type NoteRow = <Note as ExternalRecord>::Row;
 /// Two keys with the same digest. No such pair is known for xxh3, so the test forges one: a row
 /// that stores another key's digest.
 #[test]
-fn keys_with_one_digest_are_told_apart() -> Outcome {
+fn keys_with_equal_digests_are_distinct() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = |stamp| Note { group: 0, _pad: [0; 6], stamp };
@@ -513,7 +505,7 @@ fn keys_with_one_digest_are_told_apart() -> Outcome {
 /// A key's bytes are written once, however often its value is replaced, and are not written if
 /// nothing was put.
 #[test]
-fn bytes_of_a_key_are_written_once() -> Outcome {
+fn key_bytes_are_written_once() -> Outcome {
     let store = Store::in_memory()?;
     let value = |stamp| Note { group: 0, _pad: [0; 6], stamp };
     let key = vec![b'k'; 1000];
@@ -546,7 +538,7 @@ fn bytes_of_a_key_are_written_once() -> Outcome {
 
 /// A row whose key bytes are not in the heap is rejected, like a row with a forged text.
 #[test]
-fn a_row_without_its_key_is_refused() -> Outcome {
+fn row_without_key_is_refused() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     let forged = Blob::new(pongo::HeapAddr(8000), 5, 1).into();
@@ -558,7 +550,7 @@ fn a_row_without_its_key_is_refused() -> Outcome {
 
 /// Corruption in the bytes of a key is an error wherever they are needed, and never a result.
 #[test]
-fn a_key_that_rotted_is_no_answer() -> Outcome {
+fn corrupt_key_is_an_error() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let value = Note { group: 0, _pad: [0; 6], stamp: 0 };
@@ -601,7 +593,7 @@ struct OtherNote {
 }
 
 #[test]
-fn a_table_with_and_without_a_key_field_are_two_layouts() -> Outcome {
+fn external_keys_change_the_layout() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.external::<Note>()?.put("key", &Note { group: 0, _pad: [0; 6], stamp: 0 })?;

@@ -4,18 +4,14 @@
 //! Needs root and the kernel's memory controller (cgroup version 1 or 2). Without them the test
 //! prints that and passes.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use pongo::prelude::*;
-use running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, child};
 
 const ROWS: u64 = 2_500_000;
 /// Memory limit in bytes: less than a third of the bytes of the rows.
@@ -29,8 +25,6 @@ struct Sample {
     time: u64,
     values: [f64; 6],
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn sample(id: u64) -> Sample {
     Sample { id: id.wrapping_mul(0x9e37_79b9_7f4a_7c15), time: id, values: [id as f64; 6] }
@@ -119,7 +113,7 @@ fn ask_everything(path: &Path) -> Outcome {
 }
 
 #[test]
-fn a_table_larger_than_memory_is_scanned_and_searched() -> Outcome {
+fn table_larger_than_memory() -> Outcome {
     if let Some(role) = child::role() {
         return ask_everything(Path::new(&role));
     }
@@ -135,7 +129,7 @@ fn a_table_larger_than_memory_is_scanned_and_searched() -> Outcome {
     tx.commit()?;
     store.close()?;
     drop_from_cache(&path)?;
-    let test = "a_table_larger_than_memory_is_scanned_and_searched";
+    let test = "table_larger_than_memory";
     let mut other = Running::start(&mut child::command(test, &path.display().to_string()));
     let hear = |other: &Running| other.lines.recv_timeout(Duration::from_secs(300));
     assert_eq!(hear(&other)?, "ready");

@@ -4,20 +4,13 @@
 //!
 //! Only root may mount. Without that right the tests print that they are skipped.
 
-#[path = "processes/agent.rs"]
-#[allow(dead_code, reason = "these tests tell it less")]
-mod agent;
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agent::{Agent, Outcome};
 use pongo::prelude::*;
+use pongo_test_support::agent::Agent;
+use pongo_test_support::{Outcome, agent, child};
 
 /// A way in which another process reaches the store: a script that gets a mount folder as `$1` and
 /// the store's folder as `$2`, and that replaces itself by the command in its other arguments.
@@ -56,10 +49,7 @@ impl Way {
         let inner = child::command(test, &seen.display().to_string());
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", self.script, "sh"]).args([mount, store]);
-        command.arg(inner.get_program()).args(inner.get_args());
-        for (name, value) in inner.get_envs() {
-            command.env(name, value.expect("it sets variables"));
-        }
+        child::append(&mut command, &inner);
         command
     }
 
@@ -171,8 +161,8 @@ fn locks_exclude_across_namespaces() -> Outcome {
 /// A process is killed during its commits. A process in another namespace, which was already
 /// running or starts later, finds a consistent store.
 #[test]
-fn a_kill_in_another_namespace_loses_nothing() -> Outcome {
-    const NAME: &str = "a_kill_in_another_namespace_loses_nothing";
+fn kill_in_namespace_loses_nothing() -> Outcome {
+    const NAME: &str = "kill_in_namespace_loses_nothing";
     each_way(NAME, |way, path, mount| {
         let store = agent::open(path)?;
         for number in 0..8 {

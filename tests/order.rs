@@ -4,23 +4,14 @@
 
 #![allow(clippy::duplicated_attributes, reason = "two indexes have a field in common")]
 
-#[path = "support/bounds.rs"]
-mod bounds;
-#[path = "support/rng.rs"]
-mod rng;
-
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::ops::Bound;
 use std::path::Path;
 
-use bounds::bound;
 use pongo::prelude::*;
 use pongo::{By, IndexColumns, ReadError, WriteError};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+use pongo_test_support::{Outcome, Random, bound};
 
 #[pongo::record]
 #[pongo(table = "levels", index(of, level))]
@@ -98,7 +89,7 @@ fn lies_within(row: &[Value], start: &Bound<Vec<Value>>, end: &Bound<Vec<Value>>
     from && to && compared_absent.is_none_or(asked_for)
 }
 
-fn float(rng: &mut Rng) -> f64 {
+fn float(rng: &mut Random) -> f64 {
     match rng.below(14) {
         0 => f64::NAN,
         1 => f64::from_bits(0xfff0_0000_0000_0001 | rng.next() >> 20),
@@ -112,11 +103,11 @@ fn float(rng: &mut Rng) -> f64 {
     }
 }
 
-fn maybe<T>(rng: &mut Rng, value: T) -> Option<T> {
+fn maybe<T>(rng: &mut Random, value: T) -> Option<T> {
     (rng.below(4) != 0).then_some(value)
 }
 
-fn level(id: u64, rng: &mut Rng) -> Level {
+fn level(id: u64, rng: &mut Random) -> Level {
     // Ranges of ids in which all values are NaN, all are absent, or none is, so that zones record
     // it.
     let stretch = id / 1500 % 4;
@@ -212,7 +203,7 @@ where
 }
 
 /// Runs all checks on one snapshot.
-fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
+fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Random) -> Outcome {
     let table = snapshot.table::<Level>()?;
     let some = Maybe::<f64>::some;
     let (a, b) = (float(rng), float(rng));
@@ -287,7 +278,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
     assert_eq!(ids(table.filter(Level::LEVEL.is_none())), absent);
     assert_eq!(ids(by_level.equal(Maybe::none())?), absent);
     assert_eq!(ids(by_level.range(..=Maybe::none())?), absent);
-    let any = |rng: &mut Rng| {
+    let any = |rng: &mut Random| {
         let value = float(rng);
         Maybe::from(maybe(rng, value))
     };
@@ -301,7 +292,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
     let pair = |row: &Level| vec![Some(f64::from(row.of)), level_of(row)];
     let plain = |v: &(u16, Maybe<f64>)| vec![Some(f64::from(v.0)), v.1.to_option()];
     check_range(&table.by((Level::OF, Level::LEVEL)), bounds, plain, pair, rows)?;
-    let share = |rng: &mut Rng| {
+    let share = |rng: &mut Random| {
         let value = float(rng) as f32;
         Maybe::from(maybe(rng, value))
     };
@@ -316,7 +307,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Rng) -> Outcome {
     Ok(())
 }
 
-fn change(store: &Store, rows: &mut Rows, rng: &mut Rng, count: u64) -> Outcome {
+fn change(store: &Store, rows: &mut Rows, rng: &mut Random, count: u64) -> Outcome {
     let tx = store.begin_write_with(Durability::Relaxed)?;
     let mut table = tx.table::<Level>()?;
     let next = rows.last_key_value().map_or(0, |(id, _)| id + 1);
@@ -340,7 +331,7 @@ fn change(store: &Store, rows: &mut Rows, rng: &mut Rng, count: u64) -> Outcome 
 }
 
 fn life(store: &Store, seed: &str, settle: bool) -> Outcome {
-    let mut rng = Rng::seeded(seed);
+    let mut rng = Random::seeded(seed);
     let mut rows = Rows::new();
     for round in 0..6 {
         change(store, &mut rows, &mut rng, [700, 1500, 40][round % 3])?;
@@ -356,7 +347,7 @@ fn life(store: &Store, seed: &str, settle: bool) -> Outcome {
 }
 
 #[test]
-fn filters_and_indexes_agree_on_rows_sorted_in_memory() -> Outcome {
+fn filters_and_sorted_rows_agree() -> Outcome {
     life(&Store::in_memory()?, "order_in_memory", false)
 }
 
@@ -367,15 +358,15 @@ fn filters_and_indexes_agree_on_blocks() -> Outcome {
 }
 
 #[test]
-fn filters_and_indexes_agree_on_rows_that_are_looked_through() -> Outcome {
+fn filters_and_scans_agree() -> Outcome {
     let options = Options::new().chunk_size(64 << 10).ordered(false).ordered_tuning(50, 100, 100, 1 << 18);
     life(&options.in_memory()?, "order_scanned", false)
 }
 
 #[test]
-fn filters_and_indexes_agree_after_opening_again() -> Outcome {
+fn filters_and_indexes_agree_after_reopening() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let mut rng = Rng::seeded("order_opened_again");
+    let mut rng = Random::seeded("order_opened_again");
     let mut rows = Rows::new();
     for round in 0..3 {
         let store = open(folder.path())?;

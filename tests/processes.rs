@@ -2,18 +2,13 @@
 //! snapshots do not change, and the writer lock passes to the next process, also from a process
 //! that was killed.
 
-#[path = "processes/agent.rs"]
-mod agent;
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agent::{Agent, Outcome};
 use pongo::prelude::*;
+use pongo_test_support::agent::Agent;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, agent, child};
 
 /// Runs `test` in the first process, or obeys commands if this is the second process.
 fn first_or_second(test: impl FnOnce(PathBuf) -> Outcome) -> Outcome {
@@ -55,10 +50,10 @@ fn a_second_process_reads_along() -> Outcome {
 }
 
 #[test]
-fn the_writer_lock_goes_over_and_back() -> Outcome {
+fn writer_lock_passes_back_and_forth() -> Outcome {
     first_or_second(|path| {
         let store = agent::open(&path)?;
-        let mut other = Agent::start("the_writer_lock_goes_over_and_back", &path);
+        let mut other = Agent::start("writer_lock_passes_back_and_forth", &path);
         let before = store.begin_read()?;
         let mut last = 0;
         for number in 0..120 {
@@ -90,10 +85,10 @@ fn the_writer_lock_goes_over_and_back() -> Outcome {
 }
 
 #[test]
-fn a_writer_waits_for_one_in_another_process() -> Outcome {
+fn writer_waits_for_other_process() -> Outcome {
     first_or_second(|path| {
         let store = agent::open(&path)?;
-        let mut other = Agent::start("a_writer_waits_for_one_in_another_process", &path);
+        let mut other = Agent::start("writer_waits_for_other_process", &path);
         let tx = store.begin_write()?;
         let owner = tx.text("ada")?;
         tx.table::<agent::Account>()?.put(&agent::Account { number: 1, cents: 5, owner })?;
@@ -110,10 +105,10 @@ fn a_writer_waits_for_one_in_another_process() -> Outcome {
 }
 
 #[test]
-fn tables_made_after_the_other_opened_are_seen() -> Outcome {
+fn later_tables_are_seen() -> Outcome {
     first_or_second(|path| {
         let store = agent::open(&path)?;
-        let mut other = Agent::start("tables_made_after_the_other_opened_are_seen", &path);
+        let mut other = Agent::start("later_tables_are_seen", &path);
         assert_eq!(other.ask("late"), "0 late");
         // The other process creates the table and this one writes to it, and vice versa.
         other.ask("put-late 0");
@@ -131,14 +126,14 @@ fn tables_made_after_the_other_opened_are_seen() -> Outcome {
 }
 
 #[test]
-fn a_holder_that_is_killed_blocks_nobody() -> Outcome {
+fn killed_lock_holder_blocks_no_process() -> Outcome {
     first_or_second(|path| {
         let store = agent::open(&path)?;
         for number in 0..8 {
             agent::put(&store, number, 100, "ada")?;
         }
         for round in 0..3 {
-            let mut other = Agent::start("a_holder_that_is_killed_blocks_nobody", &path);
+            let mut other = Agent::start("killed_lock_holder_blocks_no_process", &path);
             assert_eq!(other.ask("hold"), "held");
             let waits = Instant::now();
             let writer = {
@@ -167,14 +162,14 @@ fn a_holder_that_is_killed_blocks_nobody() -> Outcome {
 }
 
 #[test]
-fn a_process_killed_in_its_commits_leaves_a_whole_store_to_the_others() -> Outcome {
+fn kill_during_commits_leaves_consistent_store() -> Outcome {
     first_or_second(|path| {
         let store = agent::open(&path)?;
         for number in 0..8 {
             agent::put(&store, number, 100, "ada")?;
         }
         for round in 0..12_u64 {
-            let name = "a_process_killed_in_its_commits_leaves_a_whole_store_to_the_others";
+            let name = "kill_during_commits_leaves_consistent_store";
             let mut other = Agent::start(name, &path);
             assert_eq!(other.ask(&format!("transfer {}", round * 1000)), "begun");
             std::thread::sleep(Duration::from_micros(5_000 + round * 1_237));
@@ -227,11 +222,11 @@ fn many_readers_see_whole_commits_only() -> Outcome {
 
 /// An index that was reused after a kill and never read does not prevent a clean close.
 #[test]
-fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
+fn unread_table_closes_after_kill() -> Outcome {
     if let Some(path) = child::role() {
         let store = agent::open(&PathBuf::from(path))?;
         agent::put(&store, 1, 100, "ada")?;
-        running::say("put");
+        say("put");
         loop {
             std::thread::park();
         }
@@ -241,9 +236,9 @@ fn a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order() -> Outcome {
     // Close the store cleanly once, so that there is a checksum of an older state.
     agent::open(&path)?.close()?;
     let role = path.to_str().ok_or("a path")?;
-    let name = "a_table_that_nobody_looked_at_after_a_kill_is_closed_in_order";
+    let name = "unread_table_closes_after_kill";
     for _ in 0..2 {
-        let mut other = running::Running::start(&mut child::command(name, role));
+        let mut other = Running::start(&mut child::command(name, role));
         assert_eq!(other.lines.recv_timeout(Duration::from_secs(20))?, "put");
         other.kill();
         agent::open(&path)?.close()?;

@@ -1,17 +1,13 @@
 //! Ranges in several processes: one has sled open, the others read the rows, and all return the
 //! same results.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/running.rs"]
-mod running;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pongo::prelude::*;
-use running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, child};
 
 #[pongo::record]
 #[pongo(table = "parts")]
@@ -22,8 +18,6 @@ struct Part {
     bin: u32,
     _pad: u32,
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// Opens the store. With `scan` nothing is sorted in memory: every range in a process without sled
 /// scans the rows.
@@ -147,11 +141,11 @@ fn both(test: &str, kind: &str) -> Outcome {
 }
 
 #[test]
-fn a_process_without_sled_sorts_rows_in_memory() -> Outcome {
-    both("a_process_without_sled_sorts_rows_in_memory", "sort")
+fn process_without_sled_sorts_rows() -> Outcome {
+    both("process_without_sled_sorts_rows", "sort")
 }
 
 #[test]
-fn a_process_without_sled_looks_through_the_rows() -> Outcome {
-    both("a_process_without_sled_looks_through_the_rows", "scan")
+fn process_without_sled_scans_rows() -> Outcome {
+    both("process_without_sled_scans_rows", "scan")
 }

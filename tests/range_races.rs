@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pongo::prelude::*;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "things")]
@@ -13,8 +14,6 @@ struct Thing {
     #[pongo(index)]
     other: u64,
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn load(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
     let tx = store.begin_write()?;
@@ -33,7 +32,7 @@ fn check(store: &Store) -> Outcome {
 }
 
 #[test]
-fn an_index_is_made_anew_while_it_is_read() -> Outcome {
+fn index_is_rebuilt_during_reads() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path().join("things.pongo"))? };
@@ -86,7 +85,7 @@ fn word(number: u64) -> Word {
 }
 
 #[test]
-fn an_old_range_is_taken_from_its_back_when_the_index_has_gone_on() -> Outcome {
+fn old_range_is_read_backward() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: only this test uses the folder.
     let store = unsafe { Store::open(folder.path().join("words.pongo"))? };

@@ -17,7 +17,7 @@ const ROWS: u64 = 20_000;
 
 /// A failed rebuild leaves the old index in use, with every key, wherever the rebuild stopped.
 #[test]
-fn a_rebuild_that_meets_a_damaged_row_changes_nothing() -> Result<(), Box<dyn std::error::Error>> {
+fn rebuild_stops_at_damaged_row() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("store");
     // SAFETY: nothing else touches the folder while the store is open.

@@ -1,17 +1,12 @@
 //! Savepoints: random transactions over several tables with nested savepoints, compared with cloned
 //! maps; the events that end a savepoint, and rejected operations.
 
-#[path = "support/rng.rs"]
-mod rng;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use pongo::prelude::*;
 use pongo::{CommitError, ReadError, WriteError};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::{Outcome, Random};
 
 #[pongo::record]
 #[pongo(table = "notes")]
@@ -73,7 +68,7 @@ fn text_of(id: u64, version: u64) -> String {
 struct Run {
     store: Store,
     maps: Maps,
-    rng: Rng,
+    rng: Random,
     version: u64,
     rolled_back: u32,
     deepest: usize,
@@ -88,7 +83,7 @@ fn who_sits(maps: &Maps, who: u64) -> Option<(u16, u16)> {
 }
 
 impl Run {
-    fn new(store: Store, rng: Rng) -> Self {
+    fn new(store: Store, rng: Random) -> Self {
         Self { store, maps: Maps::default(), rng, version: 0, rolled_back: 0, deepest: 0 }
     }
 
@@ -291,7 +286,7 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
 
 #[test]
 fn in_memory() -> Outcome {
-    let mut rng = Rng::seeded("in_memory");
+    let mut rng = Random::seeded("in_memory");
     // A new store each time, so that tables are created again and again.
     let (mut rolled_back, mut deepest) = (0, 0);
     for _ in 0..25 {
@@ -314,7 +309,7 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 fn on_disk() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("savepoints.pongo");
-    let mut run = Run::new(open(&path)?, Rng::seeded("on_disk"));
+    let mut run = Run::new(open(&path)?, Random::seeded("on_disk"));
     for round in 0..8 {
         for _ in 0..12 {
             run.transaction()?;
@@ -409,7 +404,7 @@ struct Later {
 }
 
 #[test]
-fn a_table_made_since_was_never_made() -> Outcome {
+fn rollback_removes_new_table() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("tables.pongo");
     let store = open(&path)?;
@@ -444,7 +439,7 @@ fn a_table_made_since_was_never_made() -> Outcome {
 
 /// A rollback to a savepoint repairs a transaction that could otherwise only be aborted.
 #[test]
-fn a_load_that_went_wrong_is_taken_back() -> Outcome {
+fn failed_load_is_rolled_back() -> Outcome {
     let store = Store::in_memory()?;
     let seat = |number: u16, who| Seat { row: 0, place: number, version: 0, who };
     let mut tx = store.begin_write()?;
@@ -486,7 +481,7 @@ fn a_load_that_went_wrong_is_taken_back() -> Outcome {
 
 /// Chunks that only a rolled-back load needed are removed.
 #[test]
-fn what_was_loaded_takes_no_space_when_it_is_taken_back() -> Outcome {
+fn rolled_back_load_frees_space() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("space.pongo");
     let store = open(&path)?;

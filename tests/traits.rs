@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 
 use pongo::predicate::{And, Between, Compare, IsIn, Not, Or, Predicate, Presence};
 use pongo::prelude::*;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "people")]
@@ -23,8 +24,6 @@ struct File {
     #[pongo(index)]
     len: u64,
 }
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn is_send<T: Send>() {}
 fn is_sync<T: Sync>() {}
@@ -158,7 +157,7 @@ fn iterators_go_on_in_other_threads() -> Outcome {
 }
 
 #[test]
-fn a_store_and_a_snapshot_outlive_a_panic() -> Outcome {
+fn store_and_snapshot_outlive_a_panic() -> Outcome {
     each!(is_unwind_safe: Store, Snapshot);
     let store = store()?;
     let snapshot = store.begin_read()?;

@@ -6,8 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pongo::prelude::*;
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use pongo_test_support::Outcome;
 
 /// Bytes that are allocated now, and the maximum so far.
 static NOW: AtomicUsize = AtomicUsize::new(0);
@@ -88,7 +87,7 @@ fn memory_of(
 }
 
 #[test]
-fn a_large_transaction_takes_48_bytes_a_row() -> Outcome {
+fn large_transaction_has_bounded_memory() -> Outcome {
     let folder = tempfile::tempdir()?;
     // SAFETY: the folder is this test's own.
     let store =

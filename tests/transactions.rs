@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "items")]
@@ -65,7 +64,7 @@ fn handles_can_go_to_other_threads() {
 }
 
 #[test]
-fn a_second_transaction_of_the_thread_is_an_error() -> Outcome {
+fn second_transaction_of_thread_fails() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.table::<Item>()?.put(&item(1, 1))?;
@@ -144,7 +143,7 @@ fn a_table_is_open_once() -> Outcome {
 }
 
 #[test]
-fn tables_are_changed_by_threads_at_once() -> Outcome {
+fn threads_change_tables_concurrently() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     std::thread::scope(|scope| {
@@ -313,7 +312,7 @@ fn commits_become_visible_at_one_moment() -> Outcome {
 /// After a panic in user code that runs between changes, a transaction cannot be committed, but can
 /// be rolled back to a savepoint.
 #[test]
-fn a_panic_in_user_code_commits_nothing() -> Outcome {
+fn panicking_user_code_commits_nothing() -> Outcome {
     type Change = fn(&mut TableMut<'_, Item>);
     fn bomb(count: u64) -> bool {
         assert!(count != 5, "a panic of the test");
@@ -370,7 +369,7 @@ fn a_panic_in_user_code_commits_nothing() -> Outcome {
 
 /// The value that a change closure returned is dropped by user code, which may panic as well.
 #[test]
-fn a_panic_in_dropping_what_a_change_returned_commits_nothing() -> Outcome {
+fn panicking_drop_commits_nothing() -> Outcome {
     struct Bomb(bool);
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -398,7 +397,7 @@ fn a_panic_in_dropping_what_a_change_returned_commits_nothing() -> Outcome {
 /// Pages over rows that are changed in between, in any field except the one that they are ordered
 /// by: each row is returned once, from both ends.
 #[test]
-fn pages_go_on_behind_rows_that_were_changed() -> Outcome {
+fn pages_continue_after_changed_rows() -> Outcome {
     #[pongo::record]
     #[pongo(table = "seats")]
     struct Seat {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use pongo::VerifyStep;
 use pongo::prelude::*;
+use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "books")]
@@ -19,8 +20,6 @@ struct Book {
     lent: bool,
     _pad: [u8; 5],
 }
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn open(path: &Path) -> Outcome<Store> {
     // SAFETY: only this test uses the folder.
@@ -64,7 +63,7 @@ fn flip(path: &Path, at: u64) -> Outcome {
 }
 
 #[test]
-fn a_sound_store_is_sound_and_progress_is_told() -> Outcome {
+fn verify_reports_progress() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("books.pongo");
     fill(&path)?;
@@ -83,7 +82,7 @@ fn a_sound_store_is_sound_and_progress_is_told() -> Outcome {
 }
 
 #[test]
-fn a_flipped_bit_in_a_row_is_named() -> Outcome {
+fn flipped_row_bit_is_located() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("books.pongo");
     fill(&path)?;
@@ -98,7 +97,7 @@ fn a_flipped_bit_in_a_row_is_named() -> Outcome {
 }
 
 #[test]
-fn a_flipped_bit_in_the_heap_is_named() -> Outcome {
+fn flipped_heap_bit_is_located() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("books.pongo");
     fill(&path)?;
@@ -117,7 +116,7 @@ struct Page {
 
 /// Damages rows that no checksum covers yet, because they were written after the last checkpoint.
 #[test]
-fn a_digest_that_is_not_its_keys_is_named() -> Outcome {
+fn wrong_key_digest_is_located() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("pages.pongo");
     let store = open(&path)?;
@@ -141,7 +140,7 @@ fn a_digest_that_is_not_its_keys_is_named() -> Outcome {
 }
 
 #[test]
-fn indexes_are_made_anew_while_the_store_is_open() -> Outcome {
+fn rebuild_while_store_is_open() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("books.pongo");
     fill(&path)?;
@@ -170,7 +169,7 @@ fn indexes_are_made_anew_while_the_store_is_open() -> Outcome {
 }
 
 #[test]
-fn a_damaged_ordered_index_is_set_aside_and_stats_says_so() -> Outcome {
+fn damaged_ordered_index_is_quarantined() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("books.pongo");
     fill(&path)?;

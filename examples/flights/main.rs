@@ -15,6 +15,8 @@ mod data;
 mod load;
 mod queries;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

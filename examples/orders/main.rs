@@ -12,6 +12,8 @@
 mod data;
 mod shop;
 mod story;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 

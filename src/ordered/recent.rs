@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn stretches_are_passed_over_once_someone_went_through_them() {
+    fn deleted_stretches_are_skipped_later() {
         for rows in [1, 127, 128, 129, 8192, 8193, 30_000_usize] {
             for forward in [true, false] {
                 let recent = recent(rows as u64);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_learned_of_a_stretch_with_a_pair_that_is_seen() {
+    fn stretches_with_visible_pairs_stay() {
         let recent = recent(500);
         for (alive, is_published) in [(Some(200), true), (None, false)] {
             for forward in [true, false] {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_beyond_a_length_are_passed_over_by_those_who_do_not_see_them() {
+    fn newer_rows_are_skipped() {
         let recent = recent(20_000);
         assert_eq!(recent.skip(0, 20_000, Sight { len: 10_000, seq: 1 }), 0);
         assert_eq!(recent.skip_back(0, 20_000, Sight { len: 10_000, seq: 1 }), 10_112);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn joined_runs_have_the_pairs_of_all_but_those_dropped() {
+    fn joined_runs_have_all_kept_pairs() {
         let mut more = Pairs::new();
         (500..600_u64).for_each(|row| more.push(&(row - 450).to_be_bytes(), RowId(row)).unwrap());
         let joined = Recent::join(&[&recent(500), &Recent::new(500, 600, more)], |row| row % 2 == 0).unwrap();

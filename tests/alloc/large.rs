@@ -107,7 +107,7 @@ fn every_method_takes_a_large_row() -> Outcome {
 }
 
 #[test]
-fn an_update_of_a_large_row_that_fails_changes_nothing() -> Outcome {
+fn failed_large_update_changes_nothing() -> Outcome {
     both(|store| {
         let tx = store.begin_write()?;
         tx.table::<Large>()?.put(&Large::filled(1, 10))?;
@@ -139,7 +139,7 @@ fn an_update_of_a_large_row_that_fails_changes_nothing() -> Outcome {
 }
 
 #[test]
-fn large_rows_that_were_aborted_leave_no_trace() -> Outcome {
+fn aborted_large_rows_leave_no_trace() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     for round in 0..4 {
@@ -230,7 +230,7 @@ struct Largest {
 }
 
 #[test]
-fn a_gibibyte_compiles_and_is_refused_where_there_is_no_space() -> Outcome {
+fn gibibyte_row_needs_space() -> Outcome {
     assert_eq!(size_of::<Largest>(), 1 << 30);
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;

@@ -7,8 +7,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use pongo_test_support::{Random, folder};
+
 use crate::house::{self, Contents, Outcome};
-use crate::rng::Rng;
 
 /// How the store ended: closed, or by a power failure while it was idle.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -23,11 +24,11 @@ fn template(folder: &Path, end: End) -> Outcome {
     if end == End::Cut {
         // The copied files have other inodes, so that data that a power failure would have lost is
         // not trusted.
-        crate::folder::copy(&made, &folder.join("template"))?;
+        folder::copy(&made, &folder.join("template"))?;
         return Ok(());
     }
     store.close()?;
-    crate::folder::copy(&made, &folder.join("template"))?;
+    folder::copy(&made, &folder.join("template"))?;
     Ok(())
 }
 
@@ -134,8 +135,8 @@ fn names(message: &str, file: &str) -> bool {
     message.contains(stem) || file.starts_with("hash/") && message.contains("hash/")
 }
 
-fn try_damages(end: End, damages: impl Fn(&str, &mut Rng) -> Vec<Damage>) -> Outcome {
-    let mut rng = Rng::seeded("damage");
+fn try_damages(end: End, damages: impl Fn(&str, &mut Random) -> Vec<Damage>) -> Outcome {
+    let mut rng = Random::seeded("damage");
     let folder = tempfile::tempdir()?;
     template(folder.path(), end)?;
     let template = folder.path().join("template");
@@ -144,7 +145,7 @@ fn try_damages(end: End, damages: impl Fn(&str, &mut Rng) -> Vec<Damage>) -> Out
     for file in house::files(&template)? {
         for damage in damages(&file, &mut rng) {
             let path = folder.path().join("damaged.pongo");
-            crate::folder::copy(&template, &path)?;
+            folder::copy(&template, &path)?;
             if fs::metadata(path.join(&file))?.len() == 0 {
                 continue;
             }
@@ -173,12 +174,12 @@ fn try_damages(end: End, damages: impl Fn(&str, &mut Rng) -> Vec<Damage>) -> Out
     Ok(())
 }
 
-fn cuts(_: &str, _: &mut Rng) -> Vec<Damage> {
+fn cuts(_: &str, _: &mut Random) -> Vec<Damage> {
     vec![Damage::Deleted, Damage::Emptied, Damage::Halved, Damage::Shortened]
 }
 
-fn flips(_: &str, rng: &mut Rng) -> Vec<Damage> {
-    let place = |rng: &mut Rng| (rng.below(8) << 40) | rng.below(1 << 32);
+fn flips(_: &str, rng: &mut Random) -> Vec<Damage> {
+    let place = |rng: &mut Random| (rng.below(8) << 40) | rng.below(1 << 32);
     (0..6)
         .map(|time| {
             // Half of the flipped bits are near the beginning of the file, where most of the small
@@ -195,7 +196,7 @@ fn truncated_files_of_a_closed_store() -> Outcome {
 }
 
 #[test]
-fn truncated_files_of_a_store_that_lost_power() -> Outcome {
+fn truncated_files_after_power_loss() -> Outcome {
     try_damages(End::Cut, cuts)
 }
 
@@ -222,6 +223,6 @@ fn remove(path: &Path) -> std::io::Result<()> {
 }
 
 #[test]
-fn flipped_bits_in_a_store_that_lost_power() -> Outcome {
+fn flipped_bits_after_power_loss() -> Outcome {
     try_damages(End::Cut, flips)
 }

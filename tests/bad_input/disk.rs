@@ -10,8 +10,8 @@ use std::process::Command;
 
 use pongo::prelude::*;
 use pongo::{CommitError, OpenError, WriteError};
+use pongo_test_support::{child, folder};
 
-use crate::child;
 use crate::house::{self, Guest, Outcome, Room, says};
 
 /// Runs `test` in a process that may mount, in a folder where that process mounts a tmpfs.
@@ -20,27 +20,9 @@ fn with_a_disk(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
         mount(&["-t", "tmpfs", "-o", "size=64m", "tmpfs", &folder])?;
         return test(Path::new(&folder));
     }
-    // As root, or as a user who is root in a user namespace.
-    let allowed = |flags: &str| {
-        let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-        mounts.is_ok_and(|output| output.status.success())
-    };
-    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
-        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
-        return Ok(());
-    };
     let folder = tempfile::tempdir()?;
-    let inner = child::command(&format!("disk::{name}"), &folder.path().display().to_string());
-    let mut command = Command::new("unshare");
-    command.arg(flags).arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complains = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
-    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    let role = folder.path().display().to_string();
+    child::run_with_mounts(&format!("disk::{name}"), &role, &["-m", "-rm"])?;
     Ok(())
 }
 
@@ -148,8 +130,8 @@ fn commits_on_a_full_disk() -> Outcome {
 }
 
 #[test]
-fn a_bulk_load_on_a_full_disk() -> Outcome {
-    with_a_disk("a_bulk_load_on_a_full_disk", |disk| {
+fn bulk_load_on_full_disk() -> Outcome {
+    with_a_disk("bulk_load_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
         let store = house::build(&path)?;
         let load = || (0..400_000).map(|number| Room::new(1_000_000 + number, 0.0, Text::EMPTY));
@@ -199,8 +181,8 @@ fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
 /// Rows that are filled in place: without free space their allocation is rejected. Rows that were
 /// allocated can be written to, however full the disk becomes.
 #[test]
-fn filling_rows_in_place_on_a_full_disk() -> Outcome {
-    with_a_disk("filling_rows_in_place_on_a_full_disk", |disk| {
+fn filling_in_place_on_full_disk() -> Outcome {
+    with_a_disk("filling_in_place_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
         let store = house::build(&path)?;
         let mut filled = 0;
@@ -247,8 +229,8 @@ struct Late {
 }
 
 #[test]
-fn making_a_table_on_a_full_disk() -> Outcome {
-    with_a_disk("making_a_table_on_a_full_disk", |disk| {
+fn creating_table_on_full_disk() -> Outcome {
+    with_a_disk("creating_table_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
         let store = house::build(&path)?;
         let mut refused = 0;
@@ -301,7 +283,7 @@ fn opening_on_a_full_disk() -> Outcome {
         // Open an existing store that was closed, and one that was not.
         let made = disk.join("made.pongo");
         let store = house::build(&made)?;
-        crate::folder::copy(&made, &disk.join("cut.pongo"))?;
+        folder::copy(&made, &disk.join("cut.pongo"))?;
         store.close()?;
         for name in ["made.pongo", "cut.pongo"] {
             let path = disk.join(name);

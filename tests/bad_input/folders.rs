@@ -7,6 +7,7 @@ use std::path::Path;
 
 use pongo::prelude::*;
 use pongo::{Fault, OpenError};
+use pongo_test_support::folder;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::house::{self, Outcome, says};
@@ -100,7 +101,7 @@ fn a_super_file_of_something_else() -> Outcome {
 }
 
 #[test]
-fn a_folder_with_other_things_in_it() -> Outcome {
+fn folder_with_foreign_files() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("photos");
     fs::create_dir(&path)?;
@@ -118,7 +119,7 @@ fn a_folder_with_other_things_in_it() -> Outcome {
 }
 
 #[test]
-fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
+fn file_of_another_store() -> Outcome {
     let folder = tempfile::tempdir()?;
     let (one, two) = (folder.path().join("one.pongo"), folder.path().join("two.pongo"));
     closed_store(&one)?;
@@ -132,7 +133,7 @@ fn a_file_of_another_store_in_place_of_ones_own() -> Outcome {
         ("control", true),
     ] {
         let mixed = folder.path().join("mixed.pongo");
-        crate::folder::copy(&one, &mixed)?;
+        folder::copy(&one, &mixed)?;
         // The name of the journal's newest segment varies.
         let file = if file.starts_with("journal") {
             let files = house::files(&mixed)?;
@@ -248,13 +249,13 @@ fn a_second_open_in_one_process() -> Outcome {
 }
 
 #[test]
-fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
+fn files_replaced_by_folders_or_links() -> Outcome {
     let folder = tempfile::tempdir()?;
     let made = folder.path().join("made.pongo");
     closed_store(&made)?;
     for file in ["super", "tables/rooms/1.chunk", "heap/0.chunk", "schema/0.1.schema"] {
         let path = folder.path().join("odd.pongo");
-        crate::folder::copy(&made, &path)?;
+        folder::copy(&made, &path)?;
         fs::remove_file(path.join(file))?;
         fs::create_dir(path.join(file))?;
         let error = says(house::open(&path).unwrap_err(), &[file, "move the folder out", "backup"]);
@@ -269,7 +270,7 @@ fn a_store_whose_files_are_folders_or_links_to_nowhere() -> Outcome {
 
 /// Folders with names like those in a store, which contain foreign files.
 #[test]
-fn folders_that_are_called_like_a_stores() -> Outcome {
+fn folders_named_like_a_store() -> Outcome {
     for file in ["journal/2024.md", "journal/notes.log", "heap/of-things.txt", "schema/1.sql", "hash/pepper"]
     {
         let folder = tempfile::tempdir()?;

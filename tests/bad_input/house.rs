@@ -7,7 +7,7 @@ use std::path::Path;
 
 use pongo::prelude::*;
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub(crate) use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "rooms")]

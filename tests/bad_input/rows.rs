@@ -153,7 +153,7 @@ fn a_changed_struct() -> Outcome {
 }
 
 #[test]
-fn a_table_made_twice_as_different_types_in_one_transaction() -> Outcome {
+fn table_created_twice_with_different_types() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.table::<Room>()?.put(&Room::new(1, 1.0, Text::EMPTY))?;
@@ -172,7 +172,7 @@ fn a_table_made_twice_as_different_types_in_one_transaction() -> Outcome {
 }
 
 #[test]
-fn a_text_of_another_store_or_of_an_aborted_transaction() -> Outcome {
+fn text_of_another_store() -> Outcome {
     let (store, other) = (with_a_room()?, Store::in_memory()?);
     let tx = other.begin_write()?;
     tx.text("something before it")?;

@@ -4,8 +4,7 @@
 use std::cmp::Ordering;
 
 use pongo::prelude::*;
-
-use crate::rng::Rng;
+use pongo_test_support::Random;
 
 #[pongo::record]
 #[derive(Debug, PartialEq, Eq)]
@@ -55,7 +54,7 @@ pub(crate) struct Mix {
 }
 
 /// Returns a row whose values are near those of rows with near ids, with occasional outliers.
-pub(crate) fn mix(id: u64, rng: &mut Rng) -> Mix {
+pub(crate) fn mix(id: u64, rng: &mut Random) -> Mix {
     let drift = id / 200;
     // Ranges of ids in which no value is present, all values are NaN, or all values are equal.
     let stretch = drift / 3 % 5;
@@ -212,7 +211,7 @@ fn case(predicate: impl Predicate<Mix> + 'static, plain: impl Fn(&Mix) -> bool +
 }
 
 /// Returns a comparison of a random column with values of the sample rows.
-fn leaf(rng: &mut Rng, sample: &[Mix; 2]) -> Case {
+fn leaf(rng: &mut Random, sample: &[Mix; 2]) -> Case {
     match rng.below(30) {
         0 => ordered!(rng, sample, Mix::U128, |row: &Mix| Some(row.u128)),
         1 => ordered!(rng, sample, Mix::I128, |row: &Mix| Some(row.i128)),
@@ -257,7 +256,7 @@ fn leaf(rng: &mut Rng, sample: &[Mix; 2]) -> Case {
 }
 
 /// Returns a random condition of up to seven comparisons.
-pub(crate) fn condition(rng: &mut Rng, rows: u64, depth: u32) -> Case {
+pub(crate) fn condition(rng: &mut Random, rows: u64, depth: u32) -> Case {
     if depth == 0 || rng.below(3) == 0 {
         let sample = [(); 2].map(|()| {
             let id = rng.below(rows);

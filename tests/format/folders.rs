@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::packed::Files;
+use pongo_test_support::packed::Files;
 
 const PAGE: usize = 4096;
 

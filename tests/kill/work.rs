@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use pongo::prelude::*;
-
-use crate::rng::mix;
+use pongo_test_support::mix;
 
 /// One row per transaction, inserted by that transaction. Their number is the number of
 /// transactions that the store has.

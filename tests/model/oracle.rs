@@ -1,11 +1,10 @@
 //! The two tables of the model test, the maps with their expected contents, and the comparison.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use pongo::prelude::*;
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub(crate) use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "stops")]

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::child;
+use pongo_test_support::{child, folder};
+
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
 
 /// Runs `test` in a process that may mount.
@@ -15,25 +16,7 @@ fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
         let folder = tempfile::tempdir()?;
         return test(&folder.path().join("parts.pongo"));
     }
-    let allowed = |flags: &str| {
-        let mounts = Command::new("unshare").args([flags, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-        mounts.is_ok_and(|output| output.status.success())
-    };
-    let Some(flags) = ["-m", "-rm"].into_iter().find(|flags| allowed(flags)) else {
-        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
-        return Ok(());
-    };
-    let inner = child::command(&name, "mounted");
-    let mut command = Command::new("unshare");
-    command.arg(flags).arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let output = command.output()?;
-    let (said, complains) =
-        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
-    assert!(said.contains("1 passed"), "the test was not run: {said}");
+    child::run_with_mounts(&name, "mounted", &["-m", "-rm"])?;
     Ok(())
 }
 
@@ -98,11 +81,11 @@ fn a_read_only_folder() -> Outcome {
         store.settle()?;
         store.close()?;
         let (ordered, kept) = (path.join("ordered"), path.with_extension("kept"));
-        crate::folder::copy(&ordered, &kept)?;
+        folder::copy(&ordered, &kept)?;
         mount("size=16m", &ordered)?;
         for with_blocks in [true, false] {
             if with_blocks {
-                crate::folder::copy(&kept, &ordered)?;
+                folder::copy(&kept, &ordered)?;
             }
             mount("remount,ro", &ordered)?;
             let store = open(path)?;

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use pongo_index::ordered::SledBlocks;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{child, folder};
 
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
-use crate::running::{Running, say};
-use crate::{child, folder};
 
 fn build(path: &Path, rows: u64) -> Outcome {
     let store = open(path)?;
@@ -24,7 +24,7 @@ fn exchange(of: &Path, with: &Path) -> Outcome {
 }
 
 #[test]
-fn deleted() -> Outcome {
+fn deleted_folder_is_rebuilt() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path, 3000)?;
@@ -57,7 +57,7 @@ fn another_stores() -> Outcome {
 }
 
 #[test]
-fn an_older_and_a_newer_one_of_its_own() -> Outcome {
+fn older_and_newer_folder_of_store() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     let at = |time: u64| folder.path().join(format!("{time}.pongo"));
@@ -88,7 +88,7 @@ fn an_older_and_a_newer_one_of_its_own() -> Outcome {
 }
 
 #[test]
-fn an_older_one_after_the_rows_went_another_way() -> Outcome {
+fn older_folder_after_diverging_rows() -> Outcome {
     let folder = tempfile::tempdir()?;
     let (path, other) = (folder.path().join("parts.pongo"), folder.path().join("other.pongo"));
     build(&path, 2000)?;
@@ -259,7 +259,7 @@ fn renamed_while_it_is_open() -> Outcome {
 }
 
 #[test]
-fn panicking() -> Outcome {
+fn panicking_reader_harms_nothing() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path, 3000)?;

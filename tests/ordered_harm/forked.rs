@@ -3,10 +3,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::child;
+use pongo_test_support::child;
+
 use crate::parts::{Outcome, Part, check, is_back, open, put, status};
 
-const NAME: &str = "forked::a_forked_child_leaves_the_parents_sled_alone";
+const NAME: &str = "forked::forked_child_leaves_sled_alone";
 
 const ROWS: u64 = 90_000;
 
@@ -39,7 +40,7 @@ fn in_a_child(work: impl FnOnce() -> Outcome) -> i32 {
 }
 
 #[test]
-fn a_forked_child_leaves_the_parents_sled_alone() -> Outcome {
+fn forked_child_leaves_sled_alone() -> Outcome {
     if child::role().is_none() {
         // In a separate process, so that the threads of other tests do not affect the child.
         let output = child::command(NAME, "alone").output()?;

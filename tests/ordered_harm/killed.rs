@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use crate::child;
-use crate::parts::{Outcome, Part, check, is_back, open, put, status};
-use crate::rng::Rng;
-use crate::running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Random, child};
 
-const NAME: &str = "killed::kill_9_while_indexes_are_merged_and_compacted";
+use crate::parts::{Outcome, Part, check, is_back, open, put, status};
+
+const NAME: &str = "killed::kill_during_merge_and_compaction";
 
 fn work_until_killed(path: &Path) -> Outcome {
     let store = open(path)?;
@@ -23,13 +23,13 @@ fn work_until_killed(path: &Path) -> Outcome {
 }
 
 #[test]
-fn kill_9_while_indexes_are_merged_and_compacted() -> Outcome {
+fn kill_during_merge_and_compaction() -> Outcome {
     if let Some(path) = child::role() {
         return work_until_killed(Path::new(&path));
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let (mut left, mut doubts) = (0, 0);
     for round in 0..24 {
         let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));

@@ -11,10 +11,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pongo::Options;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{child, folder};
 
 use crate::parts::{Outcome, PATIENCE, check, is_back, open, put, status};
-use crate::running::{Running, say};
-use crate::{child, folder};
 
 const MIB: u64 = 1 << 20;
 /// Maximum memory of a case, including that of the test and the store.
@@ -166,7 +166,7 @@ fn not_what_sled_writes() -> Outcome {
 }
 
 #[test]
-fn what_sled_can_live_with_is_left_to_it() -> Outcome {
+fn harmless_lengths_are_left_to_sled() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path)?;
@@ -184,7 +184,7 @@ fn what_sled_can_live_with_is_left_to_it() -> Outcome {
 }
 
 #[test]
-fn nothing_is_moved_away_from_who_has_it_open() -> Outcome {
+fn open_folder_is_not_quarantined() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path)?;
@@ -209,7 +209,7 @@ fn nothing_is_moved_away_from_who_has_it_open() -> Outcome {
 }
 
 #[test]
-fn without_ordered_indexes_nothing_of_it_is_looked_at() -> Outcome {
+fn sled_is_unused_without_ordered_indexes() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     build(&path)?;

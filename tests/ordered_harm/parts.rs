@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use pongo::OrderedStatus;
 use pongo::prelude::*;
+use pongo_test_support::mix;
 
-use crate::rng::mix;
+pub(crate) use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "parts")]
@@ -18,8 +19,6 @@ pub(crate) struct Part {
     pub(crate) bin: u32,
     _pad: u32,
 }
-
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 /// A little longer than the time for which a refusal of the index blocks is remembered.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(2100);

@@ -54,7 +54,7 @@ fn a_compaction_disturbs_no_reader() -> Outcome {
 }
 
 #[test]
-fn a_range_goes_on_when_others_set_its_blocks_aside_again_and_again() -> Outcome {
+fn range_survives_repeated_quarantines() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("parts.pongo");
     let store = open(&path)?;

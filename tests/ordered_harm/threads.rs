@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pongo::rayon::prelude::*;
+use pongo_test_support::child;
 
-use crate::child;
 use crate::parts::{Outcome, PATIENCE, Part, check, is_back, open, put, status};
 
 /// Enough rows for a sort by several threads.

@@ -4,16 +4,16 @@ use std::cell::Cell;
 
 use pongo::prelude::*;
 use pongo::{Committed, WriteError};
+use pongo_test_support::Random;
 
 use crate::Outcome;
 use crate::model::{Item, Map, check, check_snapshot, is_taken, item};
-use crate::rng::Rng;
 
 /// Number of keys. The number of codes is twice as large.
 const KEYS: u64 = 300;
 
 /// Applies one random change to the table and to the model.
-fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
+fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Random) -> Outcome {
     let mut table = tx.table::<Item>()?;
     let (id, code) = (rng.below(KEYS), rng.below(2 * KEYS));
     let row = item(id, code, rng.below(40) as u32, rng.next() as u32);
@@ -114,7 +114,7 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Rng) -> Outcome {
     Ok(())
 }
 
-fn bound(rng: &mut Rng) -> std::ops::Bound<u32> {
+fn bound(rng: &mut Random) -> std::ops::Bound<u32> {
     // Never a bound that makes a range start after its end: either from a low value or to a high
     // one.
     match rng.below(3) {
@@ -143,7 +143,7 @@ fn check_changes(committed: &Committed, before: &Map, after: &Map) {
     assert!(found_replaced >= replaced && found_replaced <= before.len() as u64 - deleted);
 }
 
-fn transaction(store: &Store, kept: &mut Map, rng: &mut Rng) -> Outcome {
+fn transaction(store: &Store, kept: &mut Map, rng: &mut Random) -> Outcome {
     let durability = if rng.below(2) == 0 { Durability::Relaxed } else { Durability::Sync };
     let mut tx = store.begin_write_with(durability)?;
     let mut map = kept.clone();
@@ -174,7 +174,7 @@ fn transaction(store: &Store, kept: &mut Map, rng: &mut Rng) -> Outcome {
 }
 
 fn run(options: Options, rounds: u64, seed: &str) -> Outcome {
-    let mut rng = Rng::seeded(seed);
+    let mut rng = Random::seeded(seed);
     let folder = tempfile::tempdir()?;
     // SAFETY: only this test uses the folder.
     #[allow(unsafe_code)]

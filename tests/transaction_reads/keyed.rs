@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use pongo::prelude::*;
+use pongo_test_support::Random;
 
 use crate::Outcome;
-use crate::rng::Rng;
 
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
@@ -21,17 +21,17 @@ struct Note {
 type Key = Vec<u8>;
 type Map = BTreeMap<Key, Note>;
 
-fn key(rng: &mut Rng) -> Key {
+fn key(rng: &mut Random) -> Key {
     let number = rng.below(250);
     let len = [0, 1, 3, 40][number as usize % 4];
     format!("{number}").into_bytes().into_iter().cycle().take(len + usize::from(number > 3)).collect()
 }
 
-fn note(rng: &mut Rng) -> Note {
+fn note(rng: &mut Random) -> Note {
     Note { rank: rng.below(30) as u32, version: rng.next() as u32, pad: [rng.next(); 40] }
 }
 
-fn check(table: &ExternalTableMut<'_, Note>, map: &Map, rng: &mut Rng) -> Outcome {
+fn check(table: &ExternalTableMut<'_, Note>, map: &Map, rng: &mut Random) -> Outcome {
     let pair = |(key, note): (&[u8], &Note)| (key.to_vec(), *note);
     let all: Vec<(Key, Note)> = map.iter().map(|(key, note)| (key.clone(), *note)).collect();
     assert_eq!(table.len()?, map.len() as u64);
@@ -73,7 +73,7 @@ fn check(table: &ExternalTableMut<'_, Note>, map: &Map, rng: &mut Rng) -> Outcom
     Ok(())
 }
 
-fn change(table: &mut ExternalTableMut<'_, Note>, map: &mut Map, rng: &mut Rng) -> Outcome {
+fn change(table: &mut ExternalTableMut<'_, Note>, map: &mut Map, rng: &mut Random) -> Outcome {
     let (key, value) = (key(rng), note(rng));
     match rng.below(10) {
         0..3 => assert_eq!(table.put(&key, &value)?, map.insert(key, value).is_some()),
@@ -115,7 +115,7 @@ fn change(table: &mut ExternalTableMut<'_, Note>, map: &mut Map, rng: &mut Rng) 
 
 #[test]
 fn all_reads_of_external_keys() -> Outcome {
-    let mut rng = Rng::seeded("external_keys");
+    let mut rng = Random::seeded("external_keys");
     let store = Options::new().transaction_memory(64 << 10).in_memory()?;
     let mut kept = Map::new();
     for _ in 0..60 {

@@ -5,10 +5,9 @@ use std::ops::{Bound, RangeBounds};
 
 use pongo::prelude::*;
 use pongo::{Range, ReadError, TableMut};
+use pongo_test_support::{Random, bound};
 
 use crate::Outcome;
-use crate::bounds::bound;
-use crate::rng::Rng;
 
 /// A row with a unique field and one that many rows share. It is large enough that few rows fill a
 /// transaction's memory.
@@ -65,7 +64,7 @@ fn is_reversed<T: PartialOrd>(bounds: &(Bound<T>, Bound<T>)) -> bool {
 }
 
 /// Compares every read of a table in a transaction with the model.
-pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut Rng) -> Outcome {
+pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut Random) -> Outcome {
     assert_eq!(table.len()?, map.len() as u64);
     assert_eq!(table.is_empty()?, map.is_empty());
     let looked: Vec<u64> = (0..8).map(|_| rng.below(keys)).collect();

@@ -6,11 +6,10 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use pongo::prelude::*;
+use pongo_test_support::{Random, child};
 
 use crate::Outcome;
-use crate::child;
 use crate::model::{Item, Map, check, is_taken, item};
-use crate::rng::Rng;
 
 /// Threads whose transactions follow each other while earlier commits still wait for their syncs.
 #[test]
@@ -35,7 +34,7 @@ fn threads_read_the_commit_before() -> Outcome {
 }
 
 fn transactions(store: &Store, model: &Mutex<Map>, thread: u64) -> Outcome {
-    let mut rng = Rng::seeded(&format!("threads_read_the_commit_before {thread}"));
+    let mut rng = Random::seeded(&format!("threads_read_the_commit_before {thread}"));
     for _ in 0..60 {
         let tx = store.begin_write()?;
         // Only one thread has a transaction at a time, so only that thread holds the model.

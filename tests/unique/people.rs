@@ -2,11 +2,10 @@
 //! comparison.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 
 use pongo::prelude::*;
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+pub(crate) use pongo_test_support::Outcome;
 
 /// A record with two unique indexes: one on a single field, and one on two fields that are not
 /// adjacent and are in another order than in the row.

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_lists_the_known_ones() {
+    fn unknown_name_lists_known_names() {
         let message = find("oracle").err().unwrap().to_string();
         assert!(message.contains("\"oracle\"") && message.contains("lmdb"), "{message}");
     }

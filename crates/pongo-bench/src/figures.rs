@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn goals_go_by_size_and_by_what_was_measured() {
+    fn goals_depend_on_size_and_measurements() {
         let mut numbers = Numbers::new(10_000_000);
         numbers.add("pongo", Metric::Get, 100.0);
         numbers.add("lmdb", Metric::Get, 900.0);

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn key_order_is_that_of_the_keys() {
+    fn key_order_follows_the_keys() {
         let numbers = numbers_in_key_order(1000);
         assert!(numbers.windows(2).all(|two| trade::key(two[0]) < trade::key(two[1])));
         assert_eq!(numbers.iter().sum::<u64>(), 999 * 1000 / 2);

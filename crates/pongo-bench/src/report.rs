@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_row_for_each_engine_that_was_measured() {
+    fn table_has_one_row_per_engine() {
         let mut numbers = Numbers::new(7);
         numbers.add("lmdb", Metric::Load, 1234.0);
         numbers.add("lmdb", Metric::VecScan, 2.0);
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_table_is_of_what_was_measured() {
+    fn second_table_shows_measured_values() {
         let mut numbers = Numbers::new(7);
         assert_eq!(ordered(&numbers), "");
         numbers.add("lmdb", Metric::Range, 7000.0);

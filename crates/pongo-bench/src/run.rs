@@ -464,7 +464,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ratio_is_the_median_of_rounds_that_took_turns() {
+    fn ratio_is_median_of_rounds() {
         let mut numbers = Numbers::new(1);
         for (slow, fast) in [(10.0, 1.0), (30.0, 10.0), (8.0, 2.0)] {
             numbers.add("slow", Metric::Sync1, slow);
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_taken_once_and_emptied() {
+    fn folder_is_claimed_once_and_emptied() {
         let parent = tempfile::tempdir().unwrap();
         let stale = parent.path().join("pongo-bench-run");
         fs::create_dir(&stale).unwrap();

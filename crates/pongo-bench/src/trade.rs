@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_a_function_of_its_number() {
+    fn row_depends_on_its_number() {
         assert_eq!(trade(7), trade(7));
         assert_eq!(trade(7).id, key(7));
         let keys: std::collections::HashSet<Key> = (0..100_000).map(key).collect();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tail_has_the_value_of_its_record() {
+    fn tail_has_value_of_its_record() {
         let trade = trade(42);
         assert_eq!(value_of_tail(trade.tail()), trade.value());
     }

@@ -59,7 +59,7 @@ fn what_is_slower_is_found() {
 }
 
 #[test]
-fn an_unknown_load_is_refused_by_name() {
+fn unknown_load_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = figures(folder.path(), [Path::new(PROGRAM); 2], &["--only", "gett"]);
     assert!(text(&output.stderr).contains("no load is called \"gett\""), "{output:?}");

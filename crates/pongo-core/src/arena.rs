@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn lent_bytes_stay_while_more_is_appended() {
+    fn borrowed_bytes_survive_appends() {
         let arena = Arena::new();
         let mut lent: Vec<(usize, &[u8])> = Vec::new();
         for i in 0..2000 {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_bytes_are_gone_and_written_over() {
+    fn truncated_bytes_are_overwritten() {
         let mut arena = Arena::new();
         let offsets: Vec<usize> = (0..500).map(|i| arena.push(&piece(i))).collect();
         for &keep in &[400, 123, 1, 0] {

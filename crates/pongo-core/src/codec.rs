@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_in_pieces_is_the_sum_of_the_whole() {
+    fn checksum_of_pieces_equals_whole() {
         for count in [0, 1, 511, 512, 513, 5000] {
             let mut whole = Vec::new();
             let mut summing = Summing::new();

@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_a_child_may_have_is_not_the_one_that_is_locked() {
+    fn locked_file_is_not_inherited() {
         let folder = tempfile::tempdir().unwrap();
         let storage = RealStorage::open(folder.path()).unwrap();
         storage.create("control").unwrap();

@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_refused_with_its_size_and_the_mend() {
+    fn padding_error_names_size_and_fix() {
         no_gap("R", "a", 8, "b", 8);
         assert_eq!(
             refusal(|| no_gap("R", "a", 1, "b", 16)),
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_too_long_is_still_a_message() {
+    fn too_long_message_is_truncated() {
         let name = "ß".repeat(2000);
         assert!(!Message::new().text("x").text(&name).as_str().is_empty());
         assert_eq!(Message::new().number(0).number(1234567890).as_str(), "01234567890");

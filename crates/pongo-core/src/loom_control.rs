@@ -74,7 +74,7 @@ fn loom_published_state_never_goes_back() {
 }
 
 #[test]
-fn loom_published_tables_go_with_their_count() {
+fn loom_published_tables_match_their_count() {
     model("published with tables", 1, || {
         let control = control();
         control.publish(&state(1));
@@ -91,7 +91,7 @@ fn loom_published_tables_go_with_their_count() {
 }
 
 #[test]
-fn loom_whoever_sees_the_counter_sees_what_was_stored_before() {
+fn loom_counter_publishes_earlier_stores() {
     model("published counter", 3, || {
         let control = control();
         // Holds no data: loom checks that reads and writes are ordered.
@@ -149,7 +149,7 @@ fn read(control: &Control, pins: &Pins, rows: &Rows) {
 }
 
 #[test]
-fn loom_no_row_is_given_up_under_a_pin() {
+fn loom_pinned_rows_are_not_reclaimed() {
     model("pin and reclaim", 2, || {
         let control = control();
         let pins = Pins::new(&control).expect("there is a group");
@@ -172,7 +172,7 @@ fn loom_no_row_is_given_up_under_a_pin() {
 }
 
 #[test]
-fn loom_no_row_is_given_up_under_the_pin_that_is_shared() {
+fn loom_shared_pin_protects_rows() {
     model("shared pin and reclaim", 2, || {
         let control = control();
         let pins = Arc::new(Pins::new(&control).expect("there is a group"));
@@ -198,7 +198,7 @@ fn loom_no_row_is_given_up_under_the_pin_that_is_shared() {
 }
 
 #[test]
-fn loom_two_that_reclaim_never_take_the_horizon_back() {
+fn loom_horizon_never_goes_back() {
     model("two horizons", 2, || {
         let control = control();
         let pins = Pins::new(&control).expect("there is a group");
@@ -222,15 +222,15 @@ fn loom_two_that_reclaim_never_take_the_horizon_back() {
 }
 
 #[test]
-fn loom_each_fence_and_order_of_control_is_needed() {
+fn loom_each_control_fence_is_needed() {
     let models: [(_, fn()); 7] = [
-        ("published counter", loom_whoever_sees_the_counter_sees_what_was_stored_before),
+        ("published counter", loom_counter_publishes_earlier_stores),
         ("published twice", loom_published_state_never_goes_back),
         ("published", loom_published_state_is_whole),
-        ("two horizons", loom_two_that_reclaim_never_take_the_horizon_back),
-        ("shared pin and reclaim", loom_no_row_is_given_up_under_the_pin_that_is_shared),
-        ("pin and reclaim", loom_no_row_is_given_up_under_a_pin),
-        ("published with tables", loom_published_tables_go_with_their_count),
+        ("two horizons", loom_horizon_never_goes_back),
+        ("shared pin and reclaim", loom_shared_pin_protects_rows),
+        ("pin and reclaim", loom_pinned_rows_are_not_reclaimed),
+        ("published with tables", loom_published_tables_match_their_count),
     ];
     let tried = without_each(&models[..if with_orders() { models.len() } else { 3 }], |site| {
         site.file.contains("src/control/") && (site.what == Access::Fence || with_orders())

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_compare_agree_on_any_bits() {
+    fn both_comparisons_agree() {
         let mut state = 1_u64;
         let mut bits = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_values_have_equal_bytes_once_they_are_normal() {
+    fn equal_values_normalize_to_equal_bytes() {
         let normal = |bytes: &[u8]| {
             let mut bytes = bytes.to_vec();
             normalize(&mut bytes);

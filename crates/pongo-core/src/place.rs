@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_enough_on_a_local_file_system() {
+    fn local_disk_needs_only_a_lock() {
         let boots = [None, Some(1), Some(2)];
         for (ours, theirs) in boots.iter().flat_map(|ours| boots.iter().map(move |theirs| (*ours, *theirs))) {
             assert_eq!(meet(place(EXT4, (5, 6), ours), place(EXT4, (5, 6), theirs)), None);
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_the_boots_must_be_known_and_equal() {
+    fn remote_disk_needs_equal_boots() {
         assert_eq!(meet(place(NFS, (5, 6), Some(1)), place(NFS, (5, 6), Some(1))), None);
         for (ours, theirs) in [(Some(1), Some(2)), (None, Some(1)), (Some(1), None), (None, None)] {
             let said = meet(place(NFS, (5, 6), ours), place(NFS, (5, 6), theirs)).expect("an obstacle");

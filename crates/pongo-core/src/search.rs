@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_taken_as_they_are_written() {
+    fn values_are_encoded_as_written() {
         assert_eq!(value::<u16>(5), Some(5));
         assert_eq!(value::<f64>(0.5), Some(0.5));
         assert_eq!(value::<FixedStr<2>>("UA"), "UA".try_into().ok());
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_the_bytes_of_the_first_fields() {
+    fn prefix_is_first_fields_bytes() {
         assert_eq!(prefix::<FixedStr<4>>("KJ"), Some(b"KJ".to_vec()));
         assert_eq!(prefix::<FixedStr<4>>("KJFKX"), None);
         assert_eq!(prefix::<(FixedStr<4>, u32)>(("KJ",)), Some(b"KJ\0\0".to_vec()));

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_with_a_flipped_bit_leaves_the_other() {
+    fn corrupt_slot_leaves_the_other() {
         let storage = MemoryStorage::new();
         let mut superblock = Superblock::create(&storage, slot(0)).unwrap();
         superblock.advance(slot(0)).unwrap();
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_or_byte_order_is_named() {
+    fn other_version_or_order_is_named() {
         for (at, bytes, word) in [
             (12, 9u32.to_le_bytes(), "version 9"),
             (8, 0x0102_0304u32.to_be_bytes(), "big-endian"),

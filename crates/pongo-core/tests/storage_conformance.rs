@@ -40,7 +40,7 @@ fn slice(reservation: &Reservation, at: usize, len: usize) -> Option<&[u8]> {
 }
 
 #[test]
-fn a_file_holds_what_was_written_and_zeros_between() {
+fn files_hold_writes_and_zeros() {
     on_both(|storage| {
         let file = storage.create("a").unwrap();
         assert!(file.is_empty().unwrap());
@@ -106,7 +106,7 @@ fn names_come_and_go() {
 }
 
 #[test]
-fn what_names_cannot_do_is_told_apart() {
+fn path_errors_are_distinct() {
     on_both(|storage| {
         storage.create("file").unwrap();
         storage.create_dir("folder").unwrap();
@@ -141,7 +141,7 @@ fn what_names_cannot_do_is_told_apart() {
 }
 
 #[test]
-fn errors_say_what_was_tried_on_which_file() {
+fn errors_name_operation_and_file() {
     on_both(|storage| {
         let error = storage.open("no.chunk").unwrap_err();
         let path = format!("{}/no.chunk", storage.name());
@@ -155,7 +155,7 @@ fn errors_say_what_was_tried_on_which_file() {
 }
 
 #[test]
-fn an_open_file_lives_on_without_its_name() {
+fn open_file_survives_its_removal() {
     on_both(|storage| {
         let (old, new) = (storage.create("a").unwrap(), storage.create("a.tmp").unwrap());
         old.write_at(b"old", 0).unwrap();
@@ -273,7 +273,7 @@ fn words_and_bytes_are_the_same() {
 }
 
 #[test]
-fn word_maps_made_before_and_after_growth_share_their_words() {
+fn word_maps_share_words_after_growth() {
     on_both(|storage| {
         let file = storage.create("marks").unwrap();
         file.allocate(0, PAGE).unwrap();
@@ -289,7 +289,7 @@ fn word_maps_made_before_and_after_growth_share_their_words() {
 }
 
 #[test]
-fn maps_are_whole_pages_inside_the_file() {
+fn maps_are_whole_pages() {
     on_both(|storage| {
         let file = storage.create("a").unwrap();
         file.allocate(0, 2 * PAGE).unwrap();
@@ -317,7 +317,7 @@ fn maps_are_whole_pages_inside_the_file() {
 }
 
 #[test]
-fn files_mapped_one_behind_the_other_are_one_slice() {
+fn adjacent_maps_form_one_slice() {
     on_both(|storage| {
         let (low, high) = (storage.create("0.chunk").unwrap(), storage.create("1.chunk").unwrap());
         low.allocate(0, 3 * PAGE).unwrap();
@@ -358,7 +358,7 @@ fn files_mapped_one_behind_the_other_are_one_slice() {
 }
 
 #[test]
-fn a_reservation_may_be_far_larger_than_memory() {
+fn reservation_may_exceed_memory() {
     on_both(|storage| {
         let room = storage.reserve(if cfg!(miri) { 1 << 20 } else { 1 << 42 }).unwrap();
         let file = storage.create("a").unwrap();
@@ -442,7 +442,7 @@ fn identities_tell_folders_apart() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_that_loses_nothing() {
+fn full_disk_loses_nothing() {
     let storage = MemoryStorage::with_capacity_limit(8 * PAGE);
     let file = storage.create("a").unwrap();
     file.set_len(100 * PAGE).unwrap();

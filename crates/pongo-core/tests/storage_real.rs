@@ -49,7 +49,7 @@ fn a_lock_goes_with_its_process() {
 }
 
 #[test]
-fn a_store_goes_on_when_its_folder_is_renamed() {
+fn renamed_folder_stays_usable() {
     let folder = tempfile::tempdir().unwrap();
     let (before, after) = (folder.path().join("before"), folder.path().join("after"));
     let storage = RealStorage::create(&before).unwrap();
@@ -68,7 +68,7 @@ fn a_store_goes_on_when_its_folder_is_renamed() {
 }
 
 #[test]
-fn a_folder_put_in_the_place_of_another_is_another() {
+fn replaced_folder_has_new_identity() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let token = || RealStorage::create(&path).unwrap().cache_identity();
@@ -106,7 +106,7 @@ fn the_host_is_told() {
 }
 
 #[test]
-fn opening_tells_what_is_wrong_with_the_folder() {
+fn open_errors_describe_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("no/store");
     let kind = |outcome: std::io::Result<RealStorage>| outcome.unwrap_err().kind();
@@ -119,7 +119,7 @@ fn opening_tells_what_is_wrong_with_the_folder() {
 }
 
 #[test]
-fn the_systems_number_for_an_error_is_kept() {
+fn os_error_code_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let error = RealStorage::open(folder.path()).unwrap().open("no").unwrap_err();
     let detail = error.get_ref().unwrap().downcast_ref::<FileError>().unwrap();
@@ -127,7 +127,7 @@ fn the_systems_number_for_an_error_is_kept() {
 }
 
 #[test]
-fn a_pipe_in_place_of_a_file_is_refused() {
+fn pipe_instead_of_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("super"), rustix::fs::Mode::RWXU).unwrap();
     let error = RealStorage::open(folder.path()).unwrap().open("super").unwrap_err();
@@ -184,7 +184,7 @@ fn data_is_found_between_holes() {
 /// `msync` syncs the file only if the map counts as shared, which requires that the file was open
 /// for writing when it was mapped. The kernel reports this for each map (`sh`).
 #[test]
-fn whatever_syncs_through_a_map_has_a_file_that_was_open_for_writing() {
+fn map_syncers_have_writable_files() {
     let folder = tempfile::tempdir().unwrap();
     let storage = RealStorage::open(folder.path()).unwrap();
     let shared = |name: &str| {

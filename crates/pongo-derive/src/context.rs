@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn snake_case_splits_where_a_reader_does() {
+    fn snake_case_splits_at_words() {
         for (name, snake) in [
             ("Flight", "flight"),
             ("FlightLeg", "flight_leg"),
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crate_is_taken_from_the_extern_prelude_unless_relative() {
+    fn crate_paths_use_the_extern_prelude() {
         let zerocopy = |path: &str| Paths::new(Some(&LitStr::new(path, Span::call_site()))).zerocopy;
         assert_eq!(zerocopy("renamed"), "::renamed::__private::zerocopy");
         assert_eq!(zerocopy("::renamed"), "::renamed::__private::zerocopy");

@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_integers_are_in_the_order_of_the_values() {
+    fn encoded_integers_keep_their_order() {
         rises(Kind::U8, &mut [0, 1, 127, 128, 255_u8], u8::to_le_bytes);
         rises(Kind::U16, &mut [0, 1, 255, 256, 0x7fff, 0x8000, u16::MAX], u16::to_le_bytes);
         rises(Kind::U32, &mut [0, 1, 256, 0x1_0000, u32::MAX], u32::to_le_bytes);
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn encoded_floats_are_in_the_order_of_the_values() {
+    fn encoded_floats_keep_their_order() {
         let values =
             [f64::NEG_INFINITY, -1e300, -1.5, -1e-310, 0.0, 1e-310, 1.0, 1.5, 1e300, f64::INFINITY, f64::NAN];
         let key = |value: f64| encoded(&[Kind::F64], &[0], &value.to_le_bytes());
@@ -359,7 +359,7 @@ mod tests {
 
     /// Checks bytes that are part of the on-disk format: a change requires a new index id.
     #[test]
-    fn encoded_floats_are_part_of_the_format() {
+    fn float_encoding_is_part_of_format() {
         let key = |value: f64| encoded(&[Kind::F64], &[0], &value.to_le_bytes());
         assert_eq!(key(f64::NAN), 0xfff8_0000_0000_0000_u64.to_be_bytes());
         assert_eq!(key(f64::INFINITY), 0xfff0_0000_0000_0000_u64.to_be_bytes());
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_values_before_an_end_are_told() {
+    fn absent_values_before_end_are_recognized() {
         let kinds = [Kind::U8, Kind::Maybe(&Kind::U8), Kind::Maybe(&Kind::I16)];
         let encoding = Encoding::new(&schema(&kinds), &[0, 1, 2]).expect("all have an order");
         let before = |fields: &[u8]| {
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_value_comes_first_whatever_lies_in_its_place() {
+    fn absent_value_sorts_first() {
         let key = |tag: u8, value: i16| {
             encoded(&[Kind::Maybe(&Kind::I16)], &[0], &[tag, 0, value as u8, (value >> 8) as u8])
         };
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_of_a_tag_says_whether_there_is_a_value() {
+    fn tag_byte_marks_presence() {
         use pongo_core::fields::Maybe;
         use zerocopy::TryFromBytes;
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_compared_one_after_the_other_wherever_they_lie() {
+    fn fields_compare_in_declared_order() {
         let kinds = [Kind::I16, Kind::FixedStr(2), Kind::Array { of: &Kind::U16, len: 2 }];
         let row = |level: i16, name: &[u8; 2], pair: [u16; 2]| {
             [&level.to_le_bytes()[..], name, &pair[0].to_le_bytes(), &pair[1].to_le_bytes()].concat()
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_order_by_its_bytes_has_no_encoding() {
+    fn unordered_types_have_no_encoding() {
         for kind in [Kind::Text, Kind::Blob, Kind::Maybe(&Kind::Text), Kind::Array { of: &Kind::F32, len: 2 }]
         {
             assert_eq!(Encoding::new(&schema(&[kind]), &[0]), None);

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
 use pongo_index::{Candidate, HashIndex, KeyHashes};
-use support::{DIR, IDENTITY, Random, memory, mix};
+use pongo_test_support::Random;
+use support::{DIR, IDENTITY, memory, mix};
 
 /// Distance between the versions of a key's row, so that the key can be computed from the row.
 const KEYS: u64 = 1 << 24;
@@ -110,19 +111,19 @@ fn readers_beside_a_writer(storage: &Arc<dyn Storage>, rounds: u64) {
 }
 
 #[test]
-fn no_reader_misses_a_key_in_memory() {
+fn readers_find_keys_in_memory() {
     readers_beside_a_writer(&memory(), 100);
 }
 
 #[test]
-fn no_reader_misses_a_key_in_real_files() {
+fn readers_find_keys_in_files() {
     let folder = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(RealStorage::create(folder.path().join("store")).unwrap());
     readers_beside_a_writer(&storage, 100);
 }
 
 #[test]
-fn a_second_handle_follows_growth_and_rebuilds() {
+fn second_handle_follows_growth() {
     let storage = memory();
     let writer = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
     let reader = HashIndex::open(&storage, DIR, IDENTITY).unwrap();

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{Storage, StoreHook};
 use pongo_index::{HashIndex, Upsert};
-use support::{DIR, Hooked, IDENTITY, Random, Rows, contents, mix, storage_of};
+use pongo_test_support::Random;
+use support::{DIR, Hooked, IDENTITY, Rows, contents, mix, storage_of};
 
 /// A hook that allows this number of stores, and panics right after the last one.
 struct Fuse(AtomicU64);
@@ -87,7 +88,7 @@ fn die_while_making_room(files: &Files, rows: &Rows, keys: u64, coming: &[(u64, 
 }
 
 #[test]
-fn a_split_that_is_cut_short_is_made_good() {
+fn interrupted_split_is_completed() {
     const KEYS: u64 = 3577;
     let rows = Rows::of(0..KEYS + 1);
     let storage = storage_of(&Vec::new());
@@ -102,7 +103,7 @@ fn a_split_that_is_cut_short_is_made_good() {
 }
 
 #[test]
-fn splits_with_a_bigger_top_that_are_cut_short_are_made_good() {
+fn interrupted_split_with_growth_is_completed() {
     const KEYS: u64 = 1000;
     const COMING: u64 = 4000;
     let mut rows = Rows::of(0..KEYS + COMING);
@@ -124,7 +125,7 @@ fn splits_with_a_bigger_top_that_are_cut_short_are_made_good() {
 }
 
 #[test]
-fn the_bigger_top_is_published_by_one_store() {
+fn one_store_publishes_bigger_top() {
     // There are sixteen segments, and more keys with one 9-bit prefix than a segment can hold, so
     // the top must grow beyond its page.
     const COMING: u64 = 5000;
@@ -141,7 +142,7 @@ fn the_bigger_top_is_published_by_one_store() {
 }
 
 #[test]
-fn an_insert_that_is_cut_short_is_done_again() {
+fn interrupted_insert_is_repeated() {
     const KEYS: u64 = 500;
     let rows = Rows::of(0..KEYS + 1);
     let storage = storage_of(&Vec::new());
@@ -164,7 +165,7 @@ fn an_insert_that_is_cut_short_is_done_again() {
 }
 
 #[test]
-fn an_overflow_segment_that_is_cut_short_is_made_good() {
+fn interrupted_overflow_segment_is_completed() {
     const KEYS: u64 = 4088;
     let hash = mix(1);
     let mut rows = Rows::of(0..KEYS + 1);
@@ -196,7 +197,7 @@ fn an_overflow_segment_that_is_cut_short_is_made_good() {
 }
 
 #[test]
-fn writers_that_die_again_and_again_lose_no_space() {
+fn repeated_kills_lose_no_space() {
     const KEYS: u64 = 3577;
     let rows = Rows::of(0..KEYS + 1);
     let storage = storage_of(&Vec::new());
@@ -215,7 +216,7 @@ fn writers_that_die_again_and_again_lose_no_space() {
 }
 
 #[test]
-fn a_rebuild_that_is_cut_short_is_never_taken_for_good() {
+fn interrupted_rebuild_is_never_used() {
     const KEYS: u64 = 2000;
     let rows = Rows::of(0..KEYS);
     let entries =
@@ -259,7 +260,7 @@ fn a_rebuild_that_is_cut_short_is_never_taken_for_good() {
 /// Crashes a successor during recovery, while its predecessor is still running and left nothing to
 /// repair. The predecessor then continues without knowing about the recovery.
 #[test]
-fn who_goes_on_behind_a_recovery_that_was_cut_short_finds_room() {
+fn interrupted_recovery_leaves_room() {
     const KEYS: u64 = 20_000;
     let rows = Rows::of(0..2 * KEYS);
     let storage = storage_of(&Vec::new());

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use pongo_core::ids::RowId;
 use pongo_core::storage::Storage;
 use pongo_index::{HashError, HashIndex};
-use support::{DIR, IDENTITY, Random, Rows, contents, mix, storage_of};
+use pongo_test_support::Random;
+use support::{DIR, IDENTITY, Rows, contents, mix, storage_of};
 
 const KEYS: u64 = 9000;
 const SAME: u64 = 4200;
@@ -201,7 +202,7 @@ fn short_and_missing_files_are_refused() {
 }
 
 #[test]
-fn a_contradiction_between_rows_and_entries_is_an_error() {
+fn row_entry_contradiction_is_an_error() {
     let (files, _) = sample();
     let storage = storage_of(&files);
     let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
@@ -215,7 +216,7 @@ fn a_contradiction_between_rows_and_entries_is_an_error() {
 /// Corrupts several words consistently: the first segment claims to cover half of the index, and
 /// another one to be part of the last quarter, so that the last one seems to extend beyond the end.
 #[test]
-fn segments_that_seem_to_overlap_are_damage() {
+fn overlapping_segments_are_damage() {
     let rows = Rows::of(0..9000);
     let storage = storage_of(&Vec::new());
     let entries = (0..9000).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));

@@ -44,7 +44,7 @@ fn overtaken(index: &HashIndex, work: impl Fn()) -> (Option<Candidate>, u32) {
 }
 
 #[test]
-fn a_segment_that_is_split_and_reused_under_a_reader() {
+fn segment_reused_under_a_reader() {
     let (index, rows) = sample();
     (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
     let (found, met) = overtaken(&index, || {
@@ -56,7 +56,7 @@ fn a_segment_that_is_split_and_reused_under_a_reader() {
 }
 
 #[test]
-fn a_segment_that_is_split_under_a_bigger_top_and_reused_under_a_reader() {
+fn segment_reused_under_bigger_top() {
     let (index, rows) = sample();
     (0..=LAST).for_each(|key| index.insert(HASH, RowId(key)).unwrap());
     // The segment reaches a depth of nine bits. Its next split grows the top, so the old top and
@@ -73,7 +73,7 @@ fn a_segment_that_is_split_under_a_bigger_top_and_reused_under_a_reader() {
 }
 
 #[test]
-fn a_segment_that_was_retired_and_comes_back_to_its_place() {
+fn retired_segment_returns_to_its_place() {
     // The top entry refers to the same segment again: the reader can detect this only by the
     // generation.
     let (index, rows) = sample();

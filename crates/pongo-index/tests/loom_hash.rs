@@ -125,7 +125,7 @@ impl Met {
 }
 
 #[test]
-fn loom_a_new_entry_is_seen_with_its_row() {
+fn loom_new_entry_has_its_row() {
     let met = Met::new();
     let seen = Arc::clone(&met);
     model("insert", 3, move || {
@@ -142,7 +142,7 @@ fn loom_a_new_entry_is_seen_with_its_row() {
 }
 
 #[test]
-fn loom_a_key_whose_row_changes_is_found_with_the_old_or_the_new_one() {
+fn loom_replaced_key_stays_found() {
     let met = Met::new();
     let seen = Arc::clone(&met);
     model("replace", 3, move || {
@@ -169,7 +169,7 @@ fn loom_a_key_whose_row_changes_is_found_with_the_old_or_the_new_one() {
 }
 
 #[test]
-fn loom_a_slot_that_is_taken_anew_names_no_wrong_row() {
+fn loom_reused_slot_has_right_row() {
     let met = Met::new();
     let seen = Arc::clone(&met);
     model("remove and insert", 3, move || {
@@ -209,7 +209,7 @@ fn about_to_split(key: u64) -> (Table, RowId) {
 }
 
 #[test]
-fn loom_a_key_is_found_while_its_segment_splits() {
+fn loom_key_is_found_during_split() {
     for key in [hash(2, 0, 1), hash(11, 1, 1)] {
         model("split", 2, move || {
             let (table, row) = about_to_split(key);
@@ -263,12 +263,12 @@ fn renew_and_take(name: &str, reader: fn(&Table, u64) -> Reader) {
 }
 
 #[test]
-fn loom_a_key_is_found_while_what_it_was_in_is_written_for_others() {
+fn loom_key_is_found_during_reuse() {
     renew_and_take("renew and take", Table::reader);
 }
 
 #[test]
-fn loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others() {
+fn loom_first_lookup_succeeds_during_reuse() {
     renew_and_take("renew and take, first look-up", |table, _| table.cold_reader());
 }
 
@@ -276,7 +276,7 @@ fn loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others
 /// stores that the first writer made before it freed the segment are not ordered by the second
 /// writer's fences.
 #[test]
-fn loom_a_key_is_found_while_another_writer_takes_what_it_was_in() {
+fn loom_other_writer_may_reuse_segment() {
     let key = hash(2, 0, 1);
     model("renew and take by another", 0, move || {
         let (table, row) = about_to_renew(key);
@@ -303,7 +303,7 @@ fn loom_a_key_is_found_while_another_writer_takes_what_it_was_in() {
 }
 
 #[test]
-fn loom_an_overflow_segment_is_seen_with_its_words() {
+fn loom_overflow_segment_has_its_words() {
     let met = Met::new();
     let seen = Arc::clone(&met);
     model("overflow", 2, move || {
@@ -327,15 +327,12 @@ fn loom_an_overflow_segment_is_seen_with_its_words() {
 const SPARE: &str = "/hash/account.rs";
 
 #[test]
-fn loom_each_fence_of_the_hash_index_is_needed() {
+fn loom_each_hash_fence_is_needed() {
     let models: [(_, fn()); 4] = [
-        ("overflow", loom_an_overflow_segment_is_seen_with_its_words),
-        ("renew and take", loom_a_key_is_found_while_what_it_was_in_is_written_for_others),
-        (
-            "renew and take, first look-up",
-            loom_the_first_look_up_finds_a_key_while_what_it_was_in_is_written_for_others,
-        ),
-        ("renew and take by another", loom_a_key_is_found_while_another_writer_takes_what_it_was_in),
+        ("overflow", loom_overflow_segment_has_its_words),
+        ("renew and take", loom_key_is_found_during_reuse),
+        ("renew and take, first look-up", loom_first_lookup_succeeds_during_reuse),
+        ("renew and take by another", loom_other_writer_may_reuse_segment),
     ];
     let tried = without_each(&models, |site| {
         site.what == Access::Fence && site.file.contains("/hash/") && !site.file.ends_with(SPARE)

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
 use pongo_index::{Candidate, HashError, HashIndex, Identity, Upsert};
-use support::{DIR, IDENTITY, Random, Rows, memory, mix};
+use pongo_test_support::Random;
+use support::{DIR, IDENTITY, Rows, memory, mix};
 
 /// Runs random operations on a few keys. Checks each of them, and finally the whole index, against
 /// the model.
@@ -89,7 +90,7 @@ fn random_operations_agree_with_a_map() {
 }
 
 #[test]
-fn random_operations_agree_with_a_map_on_real_files() {
+fn random_operations_on_files_match_map() {
     let folder = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(RealStorage::create(folder.path().join("store")).unwrap());
     random_operations(&storage, 9, 40_000, 10_000);
@@ -142,7 +143,7 @@ fn removed_slots_are_won_back() {
 }
 
 #[test]
-fn keys_that_share_a_hash_overflow_and_are_all_found() {
+fn keys_with_equal_hashes_are_found() {
     const SAME: u64 = 20_000;
     let mut rows = Rows::default();
     let hash = mix(77);
@@ -186,7 +187,7 @@ fn keys_that_share_a_hash_overflow_and_are_all_found() {
 }
 
 #[test]
-fn hashes_that_share_many_bits_do_not_blow_up_the_top() {
+fn similar_hashes_keep_top_small() {
     let mut rows = Rows::of(0..30_000);
     rows.same = (0..30_000).map(|key| (key, 0x1234_5678 << 32 | mix(key) >> 32)).collect();
     let index = HashIndex::create(&memory(), DIR, IDENTITY, 0).unwrap();
@@ -223,7 +224,7 @@ fn foreign_missing_and_too_large() {
 }
 
 #[test]
-fn sync_and_open_keep_everything_on_real_files() {
+fn sync_and_open_keep_entries() {
     let folder = tempfile::tempdir().unwrap();
     let storage: Arc<dyn Storage> = Arc::new(RealStorage::create(folder.path().join("store")).unwrap());
     let rows = Rows::of(0..20_000);

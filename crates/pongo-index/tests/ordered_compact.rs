@@ -6,10 +6,10 @@ use std::path::Path;
 
 use pongo_index::ordered::{IndexId, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError};
 
-#[path = "ordered/support.rs"]
-mod support;
+mod ordered;
 
-use support::{Model, Random, Rows, Shape, all, check, grow, merge, model_of};
+use ordered::{Model, Rows, Shape, all, check, grow, merge, model_of};
+use pongo_test_support::Random;
 
 fn open(folder: &Path) -> Result<OrderedStore, OrderedError> {
     OrderedStore::open(Box::new(SledBlocks::open(folder)?))
@@ -25,8 +25,8 @@ fn merges(store: &OrderedStore, random: &mut Random, rows: &mut Rows, model: &mu
 }
 
 #[test]
-fn it_gives_space_back_and_keeps_every_pair() {
-    let mut random = Random::new("it_gives_space_back");
+fn compaction_keeps_all_pairs() {
+    let mut random = Random::seeded("it_gives_space_back");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sled");
     let (mut rows, mut model) = (Rows::default(), Model::new());
@@ -66,7 +66,7 @@ fn it_gives_space_back_and_keeps_every_pair() {
 
 #[test]
 fn what_it_cannot_do_changes_nothing() {
-    let mut random = Random::new("what_it_cannot_do");
+    let mut random = Random::seeded("what_it_cannot_do");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sled");
     let (mut rows, mut model) = (Rows::default(), Model::new());
@@ -87,7 +87,7 @@ fn what_it_cannot_do_changes_nothing() {
 
 #[test]
 fn another_process_never_gets_in_between() {
-    let mut random = Random::new("another_process");
+    let mut random = Random::seeded("another_process");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sled");
     let (mut rows, mut model) = (Rows::default(), Model::new());
@@ -127,7 +127,7 @@ fn another_process_never_gets_in_between() {
 
 #[test]
 fn memory_has_nothing_to_give_back() {
-    let mut random = Random::new("memory");
+    let mut random = Random::seeded("memory");
     let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
     let (mut rows, mut model) = (Rows::default(), Model::new());
     merges(&store, &mut random, &mut rows, &mut model, 2);

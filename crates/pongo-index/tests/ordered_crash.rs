@@ -8,10 +8,10 @@ use pongo_index::ordered::{
     Block, BlockStore, IndexId, MemoryBlocks, OrderedError, OrderedStore, Rewrite, StoreError, Watermark,
 };
 
-#[path = "ordered/support.rs"]
-mod support;
+mod ordered;
 
-use support::{Model, Random, Rows, Shape, all, check, grow, merge, model_of};
+use ordered::{Model, Rows, Shape, all, check, grow, merge, model_of};
+use pongo_test_support::Random;
 
 /// A write that is not durable yet.
 #[derive(Clone, Debug)]
@@ -147,8 +147,8 @@ fn nothing_is_left_over(store: &OrderedStore, disk: &Disk) {
 }
 
 #[test]
-fn the_old_version_or_the_new_one() {
-    let mut random = Random::new("the_old_version_or_the_new_one");
+fn cut_leaves_old_or_new_version() {
+    let mut random = Random::seeded("cut_leaves_old_or_new_version");
     let disk = Disk::default();
     let mut rows = Rows::default();
     let other = grow(&mut random, Shape::Few, &mut rows, 300);
@@ -197,7 +197,7 @@ fn the_old_version_or_the_new_one() {
 /// writes. A root that became durable before its blocks would refer to missing blocks.
 #[test]
 fn each_step_of_a_merge() {
-    let mut random = Random::new("each_step_of_a_merge");
+    let mut random = Random::seeded("each_step_of_a_merge");
     let (mut rows, before) = (Rows::default(), Disk::default());
     let run = grow(&mut random, Shape::Random16, &mut rows, 3000);
     let old = model_of(&run);
@@ -225,8 +225,8 @@ fn each_step_of_a_merge() {
 }
 
 #[test]
-fn nothing_is_left_over_by_readers_stops_and_removals() {
-    let mut random = Random::new("nothing_is_left_over_by_readers_stops_and_removals");
+fn no_blocks_are_leaked() {
+    let mut random = Random::seeded("no_blocks_are_leaked");
     let disk = Disk::default();
     let store = open(&disk);
     let mut rows = Rows::default();
@@ -260,8 +260,8 @@ fn nothing_is_left_over_by_readers_stops_and_removals() {
 }
 
 #[test]
-fn one_block_lost_or_swapped_is_noticed() {
-    let mut random = Random::new("one_block_lost_or_swapped_is_noticed");
+fn lost_or_swapped_block_is_detected() {
+    let mut random = Random::seeded("lost_or_swapped_block_is_detected");
     let disk = Disk::default();
     let mut rows = Rows::default();
     let run = grow(&mut random, Shape::Random16, &mut rows, 9000);
@@ -309,8 +309,8 @@ fn one_block_lost_or_swapped_is_noticed() {
 /// Cuts the power during a first merge. The roots are written before the blocks, because blocks
 /// without roots are reported as damage.
 #[test]
-fn a_first_merge_that_is_cut_short_is_no_damage() {
-    let mut random = Random::new("a_first_merge_that_is_cut_short_is_no_damage");
+fn interrupted_first_merge_is_no_damage() {
+    let mut random = Random::seeded("interrupted_first_merge_is_no_damage");
     let mut rows = Rows::default();
     let run = grow(&mut random, Shape::Random16, &mut rows, 3000);
     for steps in 0..60 {

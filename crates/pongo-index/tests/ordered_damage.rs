@@ -9,10 +9,10 @@ use pongo_index::ordered::{
     Edge, FullKeys, IndexId, OrderedError, OrderedStore, SledBlocks, StoreError, identity, set_aside,
 };
 
-#[path = "ordered/support.rs"]
-mod support;
+mod ordered;
 
-use support::{Model, Random, Rows, Shape, all, check, grow, merge, model_of};
+use ordered::{Model, Rows, Shape, all, check, grow, merge, model_of};
+use pongo_test_support::Random;
 
 type Files = BTreeMap<PathBuf, Vec<u8>>;
 
@@ -95,7 +95,7 @@ fn survives(folder: &Path, history: &History, random: &mut Random) -> Result<boo
 
 #[test]
 fn flipped_bits_and_cut_files() {
-    let mut random = Random::new("flipped_bits_and_cut_files");
+    let mut random = Random::seeded("flipped_bits_and_cut_files");
     let history = history(&mut random);
     let newest = history.files.last().unwrap();
     let (mut refused, mut lost, mut whole) = (0, 0, 0);
@@ -153,8 +153,8 @@ fn flipped_bits_and_cut_files() {
 }
 
 #[test]
-fn an_older_copy_says_that_it_is_older_and_another_stores_copy_whose_it_is() {
-    let mut random = Random::new("an_older_copy");
+fn old_and_foreign_copies_are_distinct() {
+    let mut random = Random::seeded("an_older_copy");
     let history = history(&mut random);
     for (round, files) in (1..).zip(&history.files) {
         let folder = tempfile::tempdir().unwrap();
@@ -179,7 +179,7 @@ fn an_older_copy_says_that_it_is_older_and_another_stores_copy_whose_it_is() {
 }
 
 #[test]
-fn rows_that_another_store_has_are_errors_where_they_are_asked() {
+fn missing_rows_are_errors_when_read() {
     struct NoRows;
     impl FullKeys for NoRows {
         fn key(
@@ -190,7 +190,7 @@ fn rows_that_another_store_has_are_errors_where_they_are_asked() {
             Err("there is no such row".into())
         }
     }
-    let mut random = Random::new("rows_that_another_store_has");
+    let mut random = Random::seeded("rows_that_another_store_has");
     let folder = tempfile::tempdir().unwrap();
     let mut rows = Rows::default();
     let run = grow(&mut random, Shape::Updates, &mut rows, 5000);
@@ -210,7 +210,7 @@ fn rows_that_another_store_has_are_errors_where_they_are_asked() {
 }
 
 #[test]
-fn a_locked_folder_is_told_from_a_damaged_one() {
+fn locked_folder_is_not_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let first = SledBlocks::open(folder.path()).unwrap();
     assert!(matches!(SledBlocks::open(folder.path()), Err(StoreError::Locked { .. })));

@@ -11,10 +11,10 @@ use pongo_index::ordered::{
     Watermark,
 };
 
-#[path = "ordered/support.rs"]
-mod support;
+mod ordered;
 
-use support::{Model, Random, Rows, SHAPES, Shape, check, grow, merge, model_of};
+use ordered::{Model, Rows, SHAPES, Shape, check, grow, merge, model_of};
+use pongo_test_support::Random;
 
 /// Runs random operations on one index. Keeps and checks old versions.
 fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
@@ -48,7 +48,7 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
         let sorted = store.merge(id, watermark, &run, &rows, &is_dead, rewrite, &never).unwrap();
         assert_eq!(sorted.watermark(), watermark);
         // A pair of a deleted row may remain in a block that was not rewritten.
-        let kept: BTreeSet<u64> = support::all(&sorted, &rows, true, random).unwrap().into_iter().collect();
+        let kept: BTreeSet<u64> = ordered::all(&sorted, &rows, true, random).unwrap().into_iter().collect();
         model.retain(|(_, row)| kept.contains(row) || !dead.contains(row));
         if rewrite == Rewrite::All {
             assert!(kept.iter().all(|row| !dead.contains(row) || run.iter().any(|(_, r)| r.0 == *row)));
@@ -78,7 +78,7 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
 
 #[test]
 fn in_memory() {
-    let mut random = Random::new("in_memory");
+    let mut random = Random::seeded("in_memory");
     for shape in SHAPES {
         println!("{shape:?}");
         let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
@@ -87,8 +87,8 @@ fn in_memory() {
 }
 
 #[test]
-fn with_a_cache_that_holds_nothing_or_little() {
-    let mut random = Random::new("with_a_cache_that_holds_nothing_or_little");
+fn small_caches_give_same_results() {
+    let mut random = Random::seeded("small_caches_give_same_results");
     for bytes in [0, 400_000] {
         let store = OrderedStore::open_with(Box::new(MemoryBlocks::default()), bytes).unwrap();
         life(Shape::Random16, &store, &mut random, 8);
@@ -98,7 +98,7 @@ fn with_a_cache_that_holds_nothing_or_little() {
 
 #[test]
 fn in_sled_and_reopened() {
-    let mut random = Random::new("in_sled_and_reopened");
+    let mut random = Random::seeded("in_sled_and_reopened");
     for shape in [Shape::Random16, Shape::Long, Shape::Few] {
         let folder = tempfile::tempdir().unwrap();
         let mut rows = Rows::default();
@@ -127,8 +127,8 @@ fn in_sled_and_reopened() {
 }
 
 #[test]
-fn many_rows_of_one_key_over_many_blocks() {
-    let mut random = Random::new("many_rows_of_one_key_over_many_blocks");
+fn one_key_spans_many_blocks() {
+    let mut random = Random::seeded("one_key_spans_many_blocks");
     let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
     let mut rows = Rows::default();
     let mut model = Model::new();
@@ -144,8 +144,8 @@ fn many_rows_of_one_key_over_many_blocks() {
 }
 
 #[test]
-fn indexes_do_not_mix_and_go_alone() {
-    let mut random = Random::new("indexes_do_not_mix_and_go_alone");
+fn indexes_are_independent() {
+    let mut random = Random::seeded("indexes_are_independent");
     let folder = tempfile::tempdir().unwrap();
     let open = || OrderedStore::open(Box::new(SledBlocks::open(folder.path()).unwrap())).unwrap();
     let store = open();
@@ -176,7 +176,7 @@ fn indexes_do_not_mix_and_go_alone() {
 
 #[test]
 fn a_stopped_merge_changes_nothing() {
-    let mut random = Random::new("a_stopped_merge_changes_nothing");
+    let mut random = Random::seeded("a_stopped_merge_changes_nothing");
     let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
     let mut rows = Rows::default();
     let run = grow(&mut random, Shape::Random16, &mut rows, 5000);
@@ -194,8 +194,8 @@ fn a_stopped_merge_changes_nothing() {
 }
 
 #[test]
-fn pairs_that_came_in_any_order_are_sorted() {
-    let mut random = Random::new("pairs_that_came_in_any_order_are_sorted");
+fn pairs_in_any_order_are_sorted() {
+    let mut random = Random::seeded("pairs_in_any_order_are_sorted");
     for shape in SHAPES {
         for n in [0, 1, 2, 1000] {
             let mut pairs = Pairs::new();
@@ -221,8 +221,8 @@ fn pairs_that_came_in_any_order_are_sorted() {
 }
 
 #[test]
-fn pairs_of_deleted_rows_go_where_no_new_ones_come() {
-    let mut random = Random::new("pairs_of_deleted_rows_go_where_no_new_ones_come");
+fn deleted_pairs_are_dropped_everywhere() {
+    let mut random = Random::seeded("deleted_pairs_are_dropped_everywhere");
     let never = AtomicBool::new(false);
     for shape in [Shape::Ascending8, Shape::Random16, Shape::Few] {
         let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
@@ -295,8 +295,8 @@ fn walk(
 }
 
 #[test]
-fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
-    let mut random = Random::new("blocks_in_which_a_reader_sees_nothing_are_passed_over");
+fn blocks_without_visible_rows_are_skipped() {
+    let mut random = Random::seeded("blocks_without_visible_rows_are_skipped");
     for shape in SHAPES {
         let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
         let mut rows = Rows::default();
@@ -357,8 +357,8 @@ fn blocks_in_which_a_reader_sees_nothing_are_passed_over() {
 }
 
 #[test]
-fn versions_of_one_key_are_left_out_but_for_the_one_that_is_seen() {
-    let mut random = Random::new("versions_of_one_key_are_left_out_but_for_the_one_that_is_seen");
+fn only_the_visible_version_is_returned() {
+    let mut random = Random::seeded("only_the_visible_version_is_returned");
     let store = OrderedStore::open(Box::new(MemoryBlocks::default())).unwrap();
     let mut rows = Rows::default();
     let mut model = Model::new();
@@ -424,7 +424,7 @@ fn versions_of_one_key_are_left_out_but_for_the_one_that_is_seen() {
 
 #[test]
 fn readers_go_on_while_versions_come() {
-    let mut random = Random::new("readers_go_on_while_versions_come");
+    let mut random = Random::seeded("readers_go_on_while_versions_come");
     let folder = tempfile::tempdir().unwrap();
     let store = OrderedStore::open_with(Box::new(SledBlocks::open(folder.path()).unwrap()), 100_000).unwrap();
     let (mut rows, mut runs) = (Rows::default(), Vec::new());
@@ -437,14 +437,14 @@ fn readers_go_on_while_versions_come() {
         let readers: Vec<_> = (0..2)
             .map(|n| {
                 let (store, rows, done) = (&store, &rows, &done);
-                let mut random = Random::new(["one reader", "another reader"][n]);
+                let mut random = Random::seeded(["one reader", "another reader"][n]);
                 scope.spawn(move || {
                     let mut versions = BTreeSet::new();
                     loop {
                         let last = done.load(std::sync::atomic::Ordering::Acquire);
                         let sorted = store.index(IndexId(1)).unwrap().unwrap();
                         let version = sorted.watermark().row;
-                        let all = support::all(&sorted, rows, n == 0, &mut random).unwrap();
+                        let all = ordered::all(&sorted, rows, n == 0, &mut random).unwrap();
                         assert_eq!(all.len() as u64, 1500 * version);
                         let keys: Vec<_> = all.iter().map(|row| (&rows.0[row], row)).collect();
                         assert!(keys.windows(2).all(|two| (two[0] < two[1]) == (n == 0)));

@@ -15,7 +15,7 @@ fn limited(bytes: u64) -> Arc<dyn Storage> {
 }
 
 #[test]
-fn reserve_fails_cleanly_and_what_it_granted_fits() {
+fn reserved_inserts_always_fit() {
     let mut depths = Vec::new();
     for (limit, steps) in [
         (100 << 10, &[1, 700, 40_000][..]),
@@ -77,7 +77,7 @@ fn shared_hashes_that_were_reserved_fit() {
 }
 
 #[test]
-fn a_rebuild_without_space_leaves_the_old_index_in_force() {
+fn failed_rebuild_keeps_old_index() {
     let rows = Rows::of(0..100_000);
     let storage = limited(1 << 20);
     let entries = |n: u64| (0..n).map(|key| (mix(key), Candidate { row: RowId(key), dead: false }));

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use pongo_core::storage::{File, MemoryStorage, Storage};
 
+use crate::Random;
 use crate::image::Image;
 use crate::leave::Leave;
 use crate::names::{NameBook, Names};
 use crate::past::{Content, Past};
 use crate::process::{Process, Shared};
-use crate::random::Random;
 use crate::state::{Kind, Plan, State};
 use crate::watch::Moment;
 

@@ -1,6 +1,6 @@
 //! The choices of a power cut.
 
-use crate::random::Random;
+use crate::Random;
 
 /// How a power cut chooses among the versions of each sector, the lengths of each file, and the
 /// unsynced changes of names.

@@ -14,7 +14,6 @@
 //! | `names` | the same for names |
 //! | `leave` | the choices of a power cut |
 //! | `faults` | a process whose calls can fail, including reading, opening, mapping and locking |
-//! | `random` | reproducible random numbers |
 
 #![forbid(unsafe_code)]
 
@@ -26,7 +25,6 @@ mod leave;
 mod names;
 mod past;
 mod process;
-mod random;
 mod state;
 mod storage;
 mod watch;
@@ -35,7 +33,7 @@ pub use disk::Disk;
 pub use faults::{Again, Call, Fault, Faults};
 pub use image::Image;
 pub use leave::Leave;
+pub use pongo_test_support::Random;
 pub use process::Process;
-pub use random::Random;
 pub use state::{Kind, Plan};
 pub use watch::Moment;

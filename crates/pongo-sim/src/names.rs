@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::Random;
 use crate::leave::Draw;
-use crate::random::Random;
 
 /// Names and their targets: the number of a file, or `None` for a folder.
 pub(crate) type Names = BTreeMap<String, Option<u64>>;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use pongo_core::storage::File;
 
+use crate::Random;
 use crate::image::Image;
 use crate::leave::{Draw, Leave};
 use crate::names::NameBook;
 use crate::past::{Content, Past};
-use crate::random::Random;
 
 /// A fault that is injected at a later operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,8 +1,8 @@
 //! Notification about each operation of a disk, during which the watcher can take images.
 
+use crate::Random;
 use crate::image::Image;
 use crate::leave::Leave;
-use crate::random::Random;
 use crate::state::{Kind, State};
 
 /// An operation of a disk, passed to the [watcher](crate::Disk::watch). The disk is paused until

@@ -41,7 +41,7 @@ fn synced(storage: &dyn Storage, path: &str, byte: u8) -> Arc<dyn File> {
 }
 
 #[test]
-fn each_sector_has_any_of_its_versions() {
+fn each_sector_has_any_version() {
     let (disk, storage) = begin();
     let file = synced(&*storage, "a", 1);
     file.write_at(&[2; 512], 0).unwrap();
@@ -66,7 +66,7 @@ fn words_have_all_their_versions() {
 }
 
 #[test]
-fn a_name_may_be_there_before_the_length_and_the_bytes() {
+fn name_may_precede_length_and_bytes() {
     let (disk, storage) = begin();
     let file = storage.create("a.new").unwrap();
     file.write_at(&[7; 600], 0).unwrap();
@@ -80,7 +80,7 @@ fn a_name_may_be_there_before_the_length_and_the_bytes() {
 }
 
 #[test]
-fn a_renaming_is_there_or_not_and_never_half() {
+fn rename_is_atomic() {
     let (disk, storage) = begin();
     synced(&*storage, "a", 1);
     synced(&*storage, "b", 2);
@@ -89,7 +89,7 @@ fn a_renaming_is_there_or_not_and_never_half() {
 }
 
 #[test]
-fn names_are_reordered_but_for_those_of_one_chain() {
+fn only_chained_names_keep_their_order() {
     let (disk, storage) = begin();
     synced(&*storage, "a", 1);
     synced(&*storage, "b", 2);
@@ -101,7 +101,7 @@ fn names_are_reordered_but_for_those_of_one_chain() {
 }
 
 #[test]
-fn what_was_removed_may_be_back_with_its_bytes() {
+fn removed_file_may_return() {
     let (disk, storage) = begin();
     drop(synced(&*storage, "a", 1));
     storage.remove("a").unwrap();
@@ -112,7 +112,7 @@ fn what_was_removed_may_be_back_with_its_bytes() {
 }
 
 #[test]
-fn a_folder_that_was_not_synced_takes_what_is_in_it_along() {
+fn unsynced_folder_loses_its_content() {
     let (disk, storage) = begin();
     storage.create_dir("x").unwrap();
     let file = storage.create("x/a").unwrap();
@@ -125,7 +125,7 @@ fn a_folder_that_was_not_synced_takes_what_is_in_it_along() {
 }
 
 #[test]
-fn what_a_shorter_length_cut_off_is_zero_when_the_file_grows_again() {
+fn truncated_bytes_read_zero_after_growth() {
     let (disk, storage) = begin();
     let file = synced(&*storage, "a", 1);
     file.set_len(0).unwrap();
@@ -135,7 +135,7 @@ fn what_a_shorter_length_cut_off_is_zero_when_the_file_grows_again() {
 }
 
 #[test]
-fn space_that_was_set_aside_is_a_hole_after_a_cut_and_stores_into_it_are_noted() {
+fn stores_into_holes_are_recorded() {
     let (disk, storage) = begin();
     let file = storage.create("a").unwrap();
     file.set_len(8192).unwrap();
@@ -158,7 +158,7 @@ fn space_that_was_set_aside_is_a_hole_after_a_cut_and_stores_into_it_are_noted()
 }
 
 #[test]
-fn whoever_watches_is_told_of_syncs_before_and_after_and_disturbs_nothing() {
+fn observer_sees_syncs_before_and_after() {
     let (disk, storage) = begin();
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
@@ -182,7 +182,7 @@ fn whoever_watches_is_told_of_syncs_before_and_after_and_disturbs_nothing() {
 }
 
 #[test]
-fn an_image_is_a_disk_again_as_often_as_is_liked() {
+fn image_can_be_used_repeatedly() {
     let (disk, storage) = begin();
     synced(&*storage, "a", 1);
     let mut image = disk.image(&mut Random(1), Leave::Oldest);

@@ -58,7 +58,7 @@ fn fails_at(number: usize, errno: i32) -> Faults {
 /// The first recovery cannot sync the marks that it cleared; the second ends early with another
 /// error. The third must still know that memory and disk differ.
 #[test]
-fn what_a_failed_sync_lost_is_stored_again_however_often_recovery_fails() {
+fn repeated_recovery_restores_lost_data() {
     let mut tried = 0;
     for seed in 0..60 {
         let (disk, world) = cut(seed);
@@ -94,7 +94,7 @@ fn what_a_failed_sync_lost_is_stored_again_however_often_recovery_fails() {
 /// One process opens a closed store and changes nothing; another deletes a row and closes; the
 /// first process closes last, and must treat the marks that the other process wrote as valid.
 #[test]
-fn who_only_held_the_store_closes_it_behind_another_that_deleted() {
+fn idle_holder_closes_after_other_deletes() {
     for ordered in [false, true] {
         let disk = Disk::new();
         let open = || options().ordered(ordered).open_on(disk.process().storage()).unwrap();
@@ -115,7 +115,7 @@ fn who_only_held_the_store_closes_it_behind_another_that_deleted() {
 /// indexes of the other tables stay correct, both for the process that opened the store and for one
 /// that joins.
 #[test]
-fn the_other_indexes_are_right_where_one_was_lost() {
+fn one_lost_index_spares_the_others() {
     for lost in ["stops", "seats", "notes"] {
         let disk = Disk::new();
         let open = || options().open_on(disk.process().storage()).unwrap();
@@ -144,7 +144,7 @@ fn the_other_indexes_are_right_where_one_was_lost() {
 /// The index of a closed store is corrupt, and one process has the store open to read. Another
 /// process that joins to write rebuilds the index, as the first would.
 #[test]
-fn who_joins_a_reader_makes_a_rotten_index_anew() {
+fn joining_process_rebuilds_corrupt_index() {
     let disk = Disk::new();
     let open = || options().open_on(disk.process().storage()).unwrap();
     let store = open();
@@ -172,7 +172,7 @@ fn who_joins_a_reader_makes_a_rotten_index_anew() {
 /// taken when an earlier process was killed, without a reboot. `control` says that the system's
 /// memory survived; it did, but it does not match the restored files.
 #[test]
-fn an_index_of_another_copy_is_not_believed() {
+fn index_of_other_copy_is_rejected() {
     for indexes in [false, true] {
         let is_put_back = |path: &str| path.starts_with("hash/") == indexes;
         let disk = Disk::new();
@@ -205,7 +205,7 @@ fn an_index_of_another_copy_is_not_believed() {
 /// The same if no checkpoint contains the table and the last commit was journalled but not
 /// published. The commit is replayed; the `Seq` that the index has reached is checked before that.
 #[test]
-fn an_index_of_an_older_copy_is_not_brought_up() {
+fn index_of_older_copy_is_rejected() {
     let mut tried = 0;
     for at in 0..400 {
         let disk = Disk::new();
@@ -237,7 +237,7 @@ fn an_index_of_an_older_copy_is_not_brought_up() {
 /// published `Seq` in it is lower than that of the checkpoint, and entries up to the checkpoint are
 /// no longer replayed.
 #[test]
-fn an_index_that_is_older_than_the_checkpoint_is_not_believed() {
+fn index_older_than_checkpoint_is_rejected() {
     let disk = Disk::new();
     let live = |world: &World, change: Option<Change>| {
         let process = disk.process();

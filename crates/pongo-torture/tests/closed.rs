@@ -34,7 +34,7 @@ fn files(storage: &dyn Storage, dir: &str) -> Vec<String> {
 /// The power is cut after a store was closed. All of its indexes are on disk then: none is rebuilt,
 /// which would show in the names of its files.
 #[test]
-fn indexes_survive_a_cut_behind_a_close() {
+fn indexes_survive_cut_after_close() {
     for seed in 0..16 {
         let disk = Disk::new();
         let process = disk.process();
@@ -52,7 +52,7 @@ fn indexes_survive_a_cut_behind_a_close() {
 /// The indexes of two tables are exchanged, both undamaged: a store that used them would not find
 /// its rows.
 #[test]
-fn indexes_that_changed_places_are_not_believed() {
+fn swapped_indexes_are_rejected() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let (store, world) = filled(Arc::clone(&storage), 3);
     store.close().unwrap();

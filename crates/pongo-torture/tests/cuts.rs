@@ -65,8 +65,8 @@ fn cut_sequences(test: &str, plan: Plan, workloads: impl Iterator<Item = u64>) {
 }
 
 #[test]
-fn every_sequence_of_up_to_two_steps() {
-    let test = "every_sequence_of_up_to_two_steps";
+fn all_sequences_of_two_steps() {
+    let test = "all_sequences_of_two_steps";
     let plan = Plan { seed: seed(test, 1), one_in: 1, draws: size(), deep: 16 };
     cut_sequences(test, plan, 0..sequences(2));
 }
@@ -111,7 +111,7 @@ fn lives_of_a_larger_store() {
 /// `PONGO_CUT` identifies a case because a life has the same operations each time. Only the store's
 /// own number differs.
 #[test]
-fn the_same_life_has_the_same_operations() {
+fn equal_seeds_have_equal_operations() {
     let told = [(); 2].map(|()| {
         let mut life = Life::new(Disk::new());
         let told = Arc::new(Mutex::new(Vec::new()));

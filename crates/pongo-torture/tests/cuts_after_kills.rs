@@ -104,8 +104,8 @@ fn kill_and_cut(plan: Plan, number: u64, few: u64) -> Tally {
 }
 
 #[test]
-fn what_the_dead_did_not_sync_is_nothing_to_rest_on() {
-    let test = "what_the_dead_did_not_sync_is_nothing_to_rest_on";
+fn unsynced_data_is_not_trusted() {
+    let test = "unsynced_data_is_not_trusted";
     let plan = Plan { seed: seed(test, 31), one_in: 4, draws: 1, deep: 16 };
     let mut tally = Tally::default();
     let pairs = (BEFORE.len() * Step::ALL.len()) as u64;

@@ -127,14 +127,14 @@ fn cut_twice(test: &str, seed: u64, lives: u64, first_in: u64) {
 }
 
 #[test]
-fn power_cut_at_every_step_of_recovery() {
-    let test = "power_cut_at_every_step_of_recovery";
+fn power_cut_at_each_recovery_step() {
+    let test = "power_cut_at_each_recovery_step";
     cut_twice(test, seed(test, 11), 4, 256);
 }
 
 #[test]
-fn power_cut_at_every_step_of_other_recoveries() {
-    let test = "power_cut_at_every_step_of_other_recoveries";
+fn power_cut_in_other_recoveries() {
+    let test = "power_cut_in_other_recoveries";
     cut_twice(test, seed(test, 12), 4, 256);
 }
 

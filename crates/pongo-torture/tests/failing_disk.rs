@@ -7,26 +7,16 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "mounted/fill.rs"]
-mod fill;
 mod mounted;
-#[path = "../../../tests/support/child.rs"]
-mod respawn;
-#[path = "../../../tests/support/rng.rs"]
-mod rng;
-#[path = "calls/world.rs"]
-mod world;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use fill::fill;
+use mounted::fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::OpenError;
-use rng::Rng;
-use world::Outcome;
+use pongo_test_support::{Outcome, Random, wait, workload};
 
 /// Size of the image in bytes, as the file system on it sees it.
 const IMAGE: u64 = 48 << 20;
@@ -63,13 +53,7 @@ impl Disk {
     fn mount(&self) -> Outcome {
         // Another process on this machine may have taken the same free loop device at the same
         // moment.
-        let mut tries = 0..20;
-        loop {
-            match self.try_mount() {
-                Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
-                outcome => return outcome,
-            }
-        }
+        wait::retry(20, || self.try_mount())
     }
 
     /// Attaches the image to a loop device and mounts it.
@@ -133,7 +117,7 @@ fn a_disk_that_fails() -> Outcome {
         if !can_mount(NAME, folder)? {
             return Ok(());
         }
-        let mut rng = Rng::seeded(NAME);
+        let mut rng = Random::seeded(NAME);
         let (mut acknowledged, mut unknown) = (0, 0);
         let (mut refused, mut poisoned, mut not_opened) = (0, 0, 0);
         for case in 0..cases() {
@@ -141,7 +125,7 @@ fn a_disk_that_fails() -> Outcome {
             let path = disk.at.join("store.pongo");
             let mut known = Known::default();
             for round in 0..3 {
-                let mut store = Some(world::open(&path)?);
+                let mut store = Some(workload::open(&path)?);
                 for _ in 0..rng.below(8) {
                     assert!(known.transact(store.as_ref().expect("open")), "case {case}, round {round}");
                 }
@@ -154,7 +138,7 @@ fn a_disk_that_fails() -> Outcome {
                             drop(store);
                             None
                         }
-                        None => match world::open(&path) {
+                        None => match workload::open(&path) {
                             Ok(store) => Some(store),
                             Err(error) => {
                                 assert!(blames_the_disk(&error), "case {case}, round {round}: {error}");
@@ -170,7 +154,7 @@ fn a_disk_that_fails() -> Outcome {
                 drop(store);
                 fs::remove_file(filler)?;
                 disk.remount()?;
-                let store = world::open(&path)?;
+                let store = workload::open(&path)?;
                 known.compare(&store)?;
                 assert!(known.transact(&store), "there is space again");
                 known.compare(&store)?;
@@ -196,7 +180,7 @@ fn a_disk_that_is_full() -> Outcome {
         if !can_mount(NAME, folder)? {
             return Ok(());
         }
-        let mut rng = Rng::seeded(NAME);
+        let mut rng = Random::seeded(NAME);
         let (mut acknowledged, mut refused, mut not_opened) = (0, 0, 0);
         for _ in 0..cases() {
             let disk = Disk::make(folder, ENOUGH)?;
@@ -206,7 +190,7 @@ fn a_disk_that_is_full() -> Outcome {
                 // The store is opened, and in the first round created, with no or little free
                 // space.
                 let filler = fill(&disk.at, if round == 0 { 0 } else { rng.below(40) << 14 })?;
-                match world::open(&path) {
+                match workload::open(&path) {
                     Ok(store) => {
                         for _ in 0..30 {
                             assert!(known.transact(&store), "a full disk poisons nothing: {}", known.last);
@@ -224,7 +208,7 @@ fn a_disk_that_is_full() -> Outcome {
                 }
                 fs::remove_file(filler)?;
                 disk.remount()?;
-                let store = world::open(&path)?;
+                let store = workload::open(&path)?;
                 if known.next > 0 {
                     known.compare(&store)?;
                 }

@@ -8,26 +8,18 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "mounted/fill.rs"]
-mod fill;
 mod mounted;
-#[path = "../../../tests/support/child.rs"]
-mod respawn;
-#[path = "../../../tests/support/rng.rs"]
-mod rng;
-#[path = "calls/world.rs"]
-mod world;
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fill::fill;
+use mounted::fill::fill;
 use mounted::{Known, run, unmount, with_mounts, word};
 use pongo::prelude::*;
-use rng::Rng;
-use world::{Outcome, Sample};
+use pongo_test_support::workload::Sample;
+use pongo_test_support::{Outcome, Random, wait, workload};
 
 /// Size of an image in bytes: mkfs.xfs requires at least 300 MiB. Most of them are never written.
 const IMAGE: u64 = 320 << 20;
@@ -102,13 +94,7 @@ impl Disk {
         let options = if kind == Kind::BtrfsCompressed { "loop,compress-force=zstd" } else { "loop" };
         // Another process on this machine may have taken the same free loop device at the same
         // moment.
-        let mut tries = 0..20;
-        while let Err(error) = run("mount", &["-o", options, image, at]) {
-            if tries.next().is_none() {
-                return Err(error);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        wait::retry(20, || run("mount", &["-o", options, image, at]))?;
         if kind.is_btrfs() {
             run("btrfs", &["subvolume", "create", word(&disk.volume())])?;
         }
@@ -256,7 +242,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             println!("{name}: skipped, since there is no such file system here, or no program to make one");
             return Ok(());
         }
-        let mut rng = Rng::seeded(name);
+        let mut rng = Random::seeded(name);
         let mut counts = Counts::default();
         let mut disk = match Disk::make(folder, kind) {
             Ok(disk) => disk,
@@ -268,7 +254,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
         let mut known = Known::default();
         for round in 0..rounds() {
             // With free space.
-            let store = world::open(&disk.store())?;
+            let store = workload::open(&disk.store())?;
             for _ in 0..8 {
                 assert!(known.transact(&store), "{kind:?}, round {round}: {}", known.last);
             }
@@ -278,7 +264,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             disk.share(false)?;
             // The disk becomes full after the store was closed.
             let filler = fill(&disk.volume(), 0)?;
-            match world::open(&disk.store()) {
+            match workload::open(&disk.store()) {
                 Ok(store) => {
                     counts.opened += 1;
                     read(kind, &mut known, &store, &mut counts)?;
@@ -297,7 +283,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             fs::remove_file(filler)?;
             rustix::fs::sync();
             // The disk becomes full, or nearly full, while the store is open.
-            let store = world::open(&disk.store())?;
+            let store = workload::open(&disk.store())?;
             known.compare(&store)?;
             for _ in 0..3 {
                 assert!(known.transact(&store), "{kind:?}, round {round}: {}", known.last);
@@ -311,7 +297,7 @@ fn a_full_disk(name: &str, kind: Kind) -> Outcome {
             drop(store);
             fs::remove_file(filler)?;
             rustix::fs::sync();
-            known.compare(&world::open(&disk.store())?)?;
+            known.compare(&workload::open(&disk.store())?)?;
         }
         counts.refused = known.refused;
         counts.done = known.done.len();

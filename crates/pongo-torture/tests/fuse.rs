@@ -9,13 +9,6 @@
 #![cfg(target_os = "linux")]
 
 mod mounted;
-#[path = "../../../tests/support/child.rs"]
-mod respawn;
-#[path = "../../../tests/support/rng.rs"]
-#[allow(dead_code, reason = "`world` draws with it")]
-mod rng;
-#[path = "calls/world.rs"]
-mod world;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -28,7 +21,8 @@ use mounted::{Known, unmount, with_mounts, word};
 use pongo::prelude::*;
 use pongo_core::storage::{PAGE, RealStorage, Storage};
 use pongo_index::ordered::{SledBlocks, StoreError};
-use world::{Model, Outcome, Sample};
+use pongo_test_support::workload::{Model, Sample};
+use pongo_test_support::{Outcome, child, workload};
 
 const SOURCE: &str = "/usr/share/doc/libfuse3-dev/examples/passthrough_ll.c";
 
@@ -84,15 +78,15 @@ impl Drop for Fuse {
 const WORK: &str = "work on ";
 
 #[test]
-fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
-    const NAME: &str = "a_store_on_fuse_with_a_writeback_cache";
-    if let Some(role) = respawn::role()
+fn store_on_fuse_with_writeback_cache() -> Outcome {
+    const NAME: &str = "store_on_fuse_with_writeback_cache";
+    if let Some(role) = child::role()
         && let Some(work) = role.strip_prefix(WORK)
     {
         let (from, path) = work.split_once(' ').expect("a number and a path");
-        let store = world::open(Path::new(path))?;
+        let store = workload::open(Path::new(path))?;
         for number in from.parse::<u64>()?.. {
-            world::transact(&store, number)?;
+            workload::transact(&store, number)?;
             println!("done {number}");
         }
     }
@@ -114,21 +108,21 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
         let mut known = Known::default();
         let mut kills = 0;
         for round in 0..6 {
-            let store = world::open(&path)?;
+            let store = workload::open(&path)?;
             for _ in 0..10 {
                 assert!(known.transact(&store) && known.refused == 0, "round {round}: {}", known.last);
             }
             filled_in_place(&store)?;
             known.compare(&store)?;
             store.close()?;
-            let store = world::open(&path)?;
+            let store = workload::open(&path)?;
             known.compare(&store)?;
             assert!(store.verify(|_| {})?.is_sound());
             store.close()?;
             // Kill a process whose data was never written back.
             let role = format!("{WORK}{} {}", known.next + 1, path.display());
             let mut child =
-                respawn::command(NAME, &role).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+                child::command(NAME, &role).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
             let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
             let done = lines
                 .map_while(Result::ok)
@@ -140,11 +134,11 @@ fn a_store_on_fuse_with_a_writeback_cache() -> Outcome {
             // The kill can interrupt the kernel's write-back of a page; the kernel reports that to
             // the next sync. The open that gets this error fails; the one after it rewrites
             // everything.
-            let store = match world::open(&path) {
-                Err(error) if error.to_string().contains("os error 5") => world::open(&path)?,
+            let store = match workload::open(&path) {
+                Err(error) if error.to_string().contains("os error 5") => workload::open(&path)?,
                 opened => opened?,
             };
-            let works = world::works_of(&store.begin_read()?)?;
+            let works = workload::works_of(&store.begin_read()?)?;
             let missing: Vec<_> = known.done.iter().filter(|number| !works.contains(number)).collect();
             assert!(missing.is_empty(), "round {round}: {missing:?} were acknowledged and are lost");
             let wrong = Model::of(works.iter().copied()).differences(&store.begin_read()?)?;

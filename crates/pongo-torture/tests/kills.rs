@@ -5,15 +5,15 @@
 //! another writer waits for the lock and takes over, or a reader is killed too, or all processes,
 //! so that the next one recovers the store.
 
-#[path = "../../../tests/support/child.rs"]
-mod child;
 mod live;
-#[path = "kills/reader.rs"]
-mod reader;
+mod kills {
+    pub(crate) mod reader;
+}
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use kills::reader;
 use live::Outcome;
 use live::files::Files;
 use live::history::History;
@@ -21,8 +21,9 @@ use live::moment::{self, Moment, Stops};
 use live::process::Process;
 use live::writer::{self, Orders};
 use pongo_sim::Random;
+use pongo_test_support::child;
 
-const NAME: &str = "kills_lose_nothing_and_readers_see_whole_commits";
+const NAME: &str = "kills_lose_no_commits";
 /// Number of stores, multiplied by `PONGO_TORTURE`.
 const STORES: u64 = 20;
 /// Number of kills of the writers of one store.
@@ -293,7 +294,7 @@ impl Trial {
 }
 
 #[test]
-fn kills_lose_nothing_and_readers_see_whole_commits() -> Outcome {
+fn kills_lose_no_commits() -> Outcome {
     if let Some(role) = child::role() {
         return match role.split_once(' ') {
             Some(("write", orders)) => writer::live(Orders::read(orders)?),

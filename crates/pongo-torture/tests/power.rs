@@ -9,23 +9,17 @@
 //!
 //! Requires root, loop devices and mkfs.ext4; without them the test prints a message and stops.
 
-#[path = "../../../tests/support/child.rs"]
-mod child;
-#[path = "power/control.rs"]
-mod control;
-#[path = "power/disk.rs"]
-mod disk;
-#[path = "../../../tests/support/folder.rs"]
-mod folder;
 mod live;
+mod power {
+    pub(crate) mod control;
+    pub(crate) mod disk;
+}
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use control::Control;
-use disk::{Cut, Disk, Kind};
 use live::Outcome;
 use live::files::Files;
 use live::history::History;
@@ -33,8 +27,11 @@ use live::moment::{self, Moment, Stops};
 use live::process::Process;
 use live::writer::{self, Orders};
 use pongo_sim::Random;
+use pongo_test_support::{child, folder};
+use power::control::Control;
+use power::disk::{self, Cut, Disk, Kind};
 
-const NAME: &str = "power_cuts_lose_nothing_that_was_acknowledged";
+const NAME: &str = "power_cuts_lose_no_commits";
 /// Number of power cuts of one store on one disk.
 const CUTS: u64 = 50;
 
@@ -303,7 +300,7 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
 }
 
 #[test]
-fn power_cuts_lose_nothing_that_was_acknowledged() -> Outcome {
+fn power_cuts_lose_no_commits() -> Outcome {
     if let Some(role) = child::role() {
         return match role.split_once(' ') {
             Some(("write", orders)) => writer::live(Orders::read(orders)?),
@@ -319,10 +316,8 @@ fn power_cuts_lose_nothing_that_was_acknowledged() -> Outcome {
     let folder = tempfile::tempdir()?;
     let inner = child::command(NAME, &format!("disks {}", folder.path().display()));
     let mut command = Command::new("unshare");
-    command.arg("-m").arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
+    command.arg("-m");
+    child::append(&mut command, &inner);
     let status = command.status()?;
     if !status.success() {
         let folder = folder.keep();

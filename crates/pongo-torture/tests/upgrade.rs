@@ -2,13 +2,8 @@
 //! process is killed, at every operation of the upgrade: the result is a store of the old version
 //! or of the new one, with every row.
 //!
-//! The stores are the fixtures of `tests/format.rs`. A failure names the operation and the draw;
+//! The stores are the fixtures of `tests/format/`. A failure names the operation and the draw;
 //! `PONGO_SEED` selects other draws.
-
-#[path = "../../../tests/format/packed.rs"]
-mod packed;
-#[path = "../../../tests/format/written.rs"]
-mod written;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -17,15 +12,16 @@ use std::sync::{Arc, Mutex};
 use pongo::prelude::*;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::{Disk, Image, Leave, Random};
+use pongo_test_support::packed::unpack;
+use pongo_test_support::written::{FIRST, SECOND, Step, World, compare, options, perform};
 use pongo_torture::{is_volatile, seed, size};
-use written::{FIRST, SECOND, Step, World, compare, options, perform};
 
 const PAGE: usize = 4096;
 
 /// Loads a fixture onto a new disk. Ordered indexes are in memory there.
 fn fixture(name: &str) -> Disk {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../tests/fixtures/{name}.zst"));
-    let files = packed::unpack(&std::fs::read(path).unwrap()).unwrap();
+    let files = unpack(&std::fs::read(path).unwrap()).unwrap();
     let storage = MemoryStorage::new();
     for (path, bytes) in files.iter().filter(|(path, _)| !path.starts_with("ordered")) {
         let Some(bytes) = bytes else {
@@ -131,18 +127,18 @@ fn cut_upgrades(test: &str, name: &str, done: &[&[&[Step]]]) {
 }
 
 #[test]
-fn a_cut_while_a_closed_store_is_upgraded() {
-    cut_upgrades("a_cut_while_a_closed_store_is_upgraded", "v1.closed", &[FIRST]);
+fn cut_during_upgrade_of_closed_store() {
+    cut_upgrades("cut_during_upgrade_of_closed_store", "v1.closed", &[FIRST]);
 }
 
 #[test]
-fn a_cut_while_a_killed_store_is_upgraded() {
-    cut_upgrades("a_cut_while_a_killed_store_is_upgraded", "v1.killed", &[FIRST, SECOND]);
+fn cut_during_upgrade_of_killed_store() {
+    cut_upgrades("cut_during_upgrade_of_killed_store", "v1.killed", &[FIRST, SECOND]);
 }
 
 #[test]
-fn a_cut_while_a_store_without_checkpoint_is_upgraded() {
-    cut_upgrades("a_cut_while_a_store_without_checkpoint_is_upgraded", "v1.killed-early", &[FIRST]);
+fn cut_during_upgrade_without_checkpoint() {
+    cut_upgrades("cut_during_upgrade_without_checkpoint", "v1.killed-early", &[FIRST]);
 }
 
 /// Upgrades a store that then can be closed and opened again.

@@ -8,8 +8,8 @@ use pongo_sim::Random;
 use pongo_torture::{Mix, Transaction, World, look, options, seed};
 
 #[test]
-fn a_store_is_what_the_world_says() {
-    let seed = seed("a_store_is_what_the_world_says", 1);
+fn store_equals_its_model() {
+    let seed = seed("store_equals_its_model", 1);
     for (round, mix) in [Mix::SMALL, Mix::LARGE, Mix::SMALL].into_iter().enumerate() {
         let mut random = Random(seed + round as u64);
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());

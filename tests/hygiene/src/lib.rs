@@ -172,7 +172,7 @@ mod tests {
 
     /// A program in a separate crate that uses only the exports of the renamed crate.
     #[test]
-    fn a_store_keeps_what_another_crate_defines()
+    fn records_of_another_crate_are_stored()
     -> ::std::result::Result<(), ::std::boxed::Box<dyn ::std::error::Error>> {
         use crate::Written;
         use ::std::iter::{IntoIterator, Iterator};

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn both_programs_are_built_each_with_its_library() {
+    fn each_program_has_its_library() {
         if Command::new("git").arg("--version").output().is_err() {
             eprintln!("git is not installed: not tested");
             return;

@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_a_row_for_each_load() {
+    fn table_has_one_row_per_load() {
         let text = table(&[compared("get", 100.0, None), compared("put", 12_345.6, None)], 2_000_000);
         assert!(
             text.contains("| `get` | 100 ns | 100 ns a key | 1.000 | 1.000–1.000 | within the spread |"),
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_columns_once_there_are_some() {
+    fn counts_get_columns_when_present() {
         let counts = Some([260.0, 250.0]);
         let text = table(&[compared("get", 100.0, counts), compared("put", 50.0, None)], 1);
         assert!(text.contains("| 260 | 250 | 1.040 | **worse by instructions** |"), "{text}");

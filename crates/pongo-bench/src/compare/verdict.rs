@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_and_spread_are_those_of_the_rounds() {
+    fn medians_and_spread_come_from_rounds() {
         let mut rounds = Rounds::default();
         for (first, base) in [(10.0, 10.0), (30.0, 20.0), (22.0, 11.0)] {
             rounds.add(first, base);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn one_in_nine_at_each_end_is_no_part_of_the_spread() {
+    fn spread_excludes_outliers() {
         let nine = [0.1, 0.98, 0.99, 1.0, 1.0, 1.0, 1.01, 1.02, 9.0];
         let summary = rounds(&nine).summary();
         assert_eq!((summary.low, summary.high), (0.98, 1.02));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_one_if_the_spread_shows_it() {
+    fn changes_must_exceed_the_spread() {
         let verdict = |ratios: &[f64]| rounds(ratios).summary().verdict(LEAST_TIME);
         let slower = [1.05, 1.06, 1.07, 1.08, 1.09, 1.1, 1.11, 1.12, 1.13];
         assert_eq!(verdict(&slower), Verdict::Worse);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn less_than_the_least_is_no_change() {
+    fn small_differences_are_no_change() {
         let verdict = |ratio: f64| rounds(&[ratio; 9]).summary().verdict(LEAST_TIME);
         assert_eq!([1.0, 1.009, 0.991].map(verdict), [Verdict::Within; 3]);
         assert_eq!([1.011, 0.989].map(verdict), [Verdict::Worse, Verdict::Better]);

@@ -218,7 +218,7 @@ mod tests {
     /// which says that the store is ready. Of several processes that open the store at once, one
     /// finds itself alone, and the others wait until it has recovered.
     #[test]
-    fn nobody_enters_before_the_store_is_recovered() -> Result<(), Fault> {
+    fn no_process_joins_before_recovery() -> Result<(), Fault> {
         use std::sync::Barrier;
         use std::sync::atomic::{AtomicBool, AtomicUsize};
 

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_is_part_of_the_format() {
+    fn digest_is_part_of_the_format() {
         assert_eq!(u128::from_le_bytes(key_digest(b"")), 0x99aa_06d3_0147_98d8_6001_c324_468d_497f);
     }
 }

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_was_written_and_nothing_else() {
+    fn reads_only_what_was_written() {
         let heap = Plain(b"xxN101UA\xff".to_vec());
         let tail = Text::new(HeapAddr(2), 6, content_hash(b"N101UA"));
         assert_eq!(tail.as_str(&heap).unwrap(), "N101UA");
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_part_of_the_format() {
+    fn hash_is_part_of_the_format() {
         assert_eq!(content_hash(b""), 0x38d3_94c2);
     }
 }

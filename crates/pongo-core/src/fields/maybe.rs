@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_and_blobs_have_cells_as_well() {
+    fn texts_and_blobs_have_cells() {
         heap_cell(Text::new(crate::ids::HeapAddr(24), 7, 0x1234_5678));
         heap_cell(Blob::new(crate::ids::HeapAddr(24), 7, 0x1234_5678));
     }
@@ -451,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn order_and_debug_are_those_of_option() {
+    fn order_and_debug_match_option() {
         let (none, one, two) = (Maybe::<u32>::none(), Maybe::some(1u32), Maybe::some(2u32));
         assert!(none < one && one < two);
         assert_eq!(format!("{none:?} {one:?}"), "None Some(1)");

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_of_four_centuries_follows_the_one_before() {
+    fn days_of_four_centuries_are_consecutive() {
         let (mut year, mut month, mut day) = civil(-200_000);
         for days in -199_999..200_000 {
             let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;

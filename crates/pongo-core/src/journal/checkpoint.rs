@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_checkpoint_that_is_written_is_read_and_nonsense_is_not() {
+    fn checkpoint_round_trips() {
         let table = |chunks: &[u64]| CheckpointTable {
             state: TableState { len: 9, live: 4, summed: 65536 },
             fingerprint: 77,

@@ -329,7 +329,7 @@ mod tests {
     /// Decodes entries as format version 1 wrote them, which is needed so that a store of that
     /// version can be upgraded.
     #[test]
-    fn entries_without_checksums_of_what_they_cite_are_read() {
+    fn entries_without_cited_checksums_are_read() {
         let rows = [9; 36];
         let mut commit = sample(&rows);
         commit.rows[0].sums.clear();
@@ -340,7 +340,7 @@ mod tests {
     /// Rejects one checksum too few or too many, or checksums after a section that references
     /// nothing.
     #[test]
-    fn checksums_that_do_not_fit_what_is_cited_are_nonsense() {
+    fn mismatched_cited_checksums_are_rejected() {
         let rows = [9; 36];
         for (of_rows, of_heap) in [(0, 2), (0, 4), (2, 3), (2, 0)] {
             let mut commit = sample(&rows);
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_in_pieces_is_the_entry() {
+    fn entry_in_pieces_equals_whole() {
         let rows = vec![9; 36 << 10];
         let mut commit = sample(&rows);
         let many = (PIECE / 4) as u64;
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seq_that_nothing_can_follow_is_no_entrys() {
+    fn last_possible_seq_is_rejected() {
         for (seq, is_one) in [(0, true), (LIMIT - 1, true), (LIMIT, false), (u64::MAX, false)] {
             let mut entry = sample(&[9; 36]).encode();
             seal(&mut entry, COMMIT, Salt(1), JournalPos(0), JournalPos(0), Seq(seq));

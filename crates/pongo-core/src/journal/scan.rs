@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_life_or_generation_left_does_not_count() {
+    fn entries_of_earlier_generations_are_ignored() {
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let mut journal = Journal::create(&storage, STORE, Salt(2), PAGE).unwrap();
         journal.append(&entry(2, 0, 1)).unwrap();
@@ -303,7 +303,7 @@ mod tests {
     /// Scans entries each of which extends to the segment's end and has an invalid checksum.
     /// Computing all their checksums could take arbitrarily long.
     #[test]
-    fn entries_that_lie_in_one_another_are_damage() {
+    fn overlapping_entries_are_damage() {
         const LEN: u64 = 256 << 10;
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
         let mut journal = Journal::create(&storage, STORE, Salt(2), LEN).unwrap();

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_type_forbids_is_found_by_its_kind() {
+    fn forbidden_values_are_found_by_kind() {
         let variants: &[(&str, i128)] = &[("A", -1), ("B", 3)];
         let of = |kind: &Kind, bytes: &[u8]| invalid(&StoredKind::from(kind), bytes);
         assert_eq!(of(&Kind::Bool, &[1]), None);

@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_type_is_refused_where_it_ends() {
+    fn invalid_type_is_refused() {
         let deep = format!("{}u8{}", "maybe<".repeat(65), ">".repeat(65));
         let very_deep = "[".repeat(1_000_000);
         for (text, expected) in [

@@ -80,7 +80,7 @@ fn text_reads_back() {
 }
 
 #[test]
-fn the_fingerprint_covers_the_layout_and_nothing_else() {
+fn fingerprint_covers_only_the_layout() {
     let fingerprint = stored().fingerprint();
     let changed = |change: &dyn Fn(&mut StoredSchema)| {
         let mut schema = stored();
@@ -201,7 +201,7 @@ impl Numbers {
 }
 
 #[test]
-fn mutations_are_refused_or_read_back_as_they_are() {
+fn mutations_are_refused_or_round_trip() {
     let mut numbers = Numbers(7);
     let pieces = [
         "99", "0", "-", "[", "maybe<", "u8", "text", ": ", ", ", "\n", "{", "}", ">", "ß", "\r", " ", "id",
@@ -300,7 +300,7 @@ table `flights`: the stored rows and the program's type differ where a line begi
 }
 
 #[test]
-fn the_same_layout_under_other_names_is_no_difference() {
+fn other_names_are_no_difference() {
     let mut program = stored();
     program.record = "Other".to_owned();
     program.indexes.clear();

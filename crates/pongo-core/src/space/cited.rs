@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_of_pieces_are_those_of_the_whole() {
+    fn sums_of_pieces_equal_whole() {
         let bytes: Vec<u8> = (0..5 * BLOCK as usize).map(|at| (at * 7 / 3) as u8).collect();
         for from in [0, 8, BLOCK - 1, BLOCK, 3 * BLOCK + 100] {
             for len in [0, 1, 100, BLOCK - 100, BLOCK, BLOCK + 1, 3 * BLOCK, 5 * BLOCK - 7] {

@@ -445,7 +445,7 @@ mod tests {
 
     /// Checks that a space that could not be opened again is not created.
     #[test]
-    fn a_space_that_is_too_long_is_refused() {
+    fn too_long_space_is_refused() {
         let space = space();
         let error = space.reserve_to(LARGEST + 1).unwrap_err();
         assert!(matches!(error, Fault::Limit { limit: LARGEST, .. }), "{error}");
@@ -455,7 +455,7 @@ mod tests {
     /// Tests a thread that finds that bytes are not mapped and waits for the lock while a
     /// transaction maps them, together with a chunk of the transaction after them, and is aborted.
     #[test]
-    fn whoever_waited_while_a_chunk_came_and_went_finds_what_is_there() {
+    fn waiting_thread_finds_the_current_chunk() {
         let space = space();
         space.reserve_to(BLOCK).unwrap();
         space.settle().unwrap();
@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_given_up_while_nobody_looks() {
+    fn unused_maps_are_released() {
         use crate::ids::{RowId, Seq, TableId};
         use crate::marks::{Extent, Marks};
         use std::cell::Cell;

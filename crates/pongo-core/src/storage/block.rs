@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_span_reads_back_and_leaves_its_neighbours() {
+    fn spans_read_back_without_side_effects() {
         for at in 0..20 {
             for len in 0..30 {
                 let block = Block::zeroed(64).unwrap();

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_not_local() {
+    fn unknown_file_system_is_not_local() {
         let is_local = |number| Host::of_file_system(number, None).is_local;
         // The value that the kernel returns if `f_type` is a signed 32-bit number.
         assert!(is_local(0xef53) && is_local(0x9123_683e) && is_local(0xffff_ffff_9123_683e));

@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn upper_bits_are_compared_as_in_the_plain_loop() {
+    fn upper_bits_compare_like_plain_loop() {
         let mut state = 1_u64;
         let mut next = || {
             state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_few_that_were_used_are_open() {
+    fn recently_used_files_are_open() {
         let (_folder, storage) = storage(2);
         let files = ["a", "b", "c"].map(|name| make(&storage, name));
         assert_eq!(files.each_ref().map(|file| is_open(file)), [false, true, true]);
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_closed_only_with_a_syncer_left_behind() {
+    fn written_files_close_with_a_syncer() {
         let (_folder, storage) = storage(1);
         let written = make(&storage, "a");
         make(&storage, "b");
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn two_threads_share_the_descriptors_that_one_has_freed() {
+    fn threads_share_freed_descriptors() {
         let (_folder, storage) = storage(8);
         let _files = ["a", "b"].map(|name| make(&storage, name));
         let both_failed = std::sync::Barrier::new(2);
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_opened_did_not_sync() {
+    fn failed_open_fails_the_sync() {
         use crate::error::Fault;
         let failure = |operation, number| {
             let error = FileError::wrap(operation, "a", io::Error::from_raw_os_error(number));
@@ -473,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_maps_are_given_up_first_come_first() {
+    fn oldest_idle_maps_are_released_first() {
         let (_folder, storage) = storage(1);
         let idle: Vec<Arc<Maps>> =
             (0..400).map(|_| Arc::new(Maps(Mutex::new(Some(storage.reserve(4096).unwrap()))))).collect();

@@ -492,7 +492,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn filling_holes_takes_space_and_leaves_the_data() {
+    fn filling_holes_keeps_the_data() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(1 << 20).unwrap();
         file.write_all_at(&[7; 5000], 100_000).unwrap();

@@ -528,7 +528,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_mapped_can_be_sliced() {
+    fn only_mapped_bytes_can_be_sliced() {
         for r in both(8 * P) {
             assert_eq!(slice(&r, 0, 1), None);
             assert!(r.mapped().is_empty());
@@ -547,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn a_map_goes_directly_behind_the_last() {
+    fn maps_are_adjacent() {
         for r in both(8 * P) {
             for (at, len) in [(0, 9 * P), (P, 8 * P), (1, P), (0, 1), (0, 0), (usize::MAX - P + 1, P)] {
                 let error = r.map_memory(at, len, fill(1)).err().unwrap();
@@ -563,7 +563,7 @@ mod tests {
     }
 
     #[test]
-    fn the_front_can_be_unmapped_up_to_the_end() {
+    fn front_can_be_unmapped() {
         for r in both(8 * P) {
             let view = r.map_memory(P, 3 * P, fill(1)).unwrap();
             for bad in [P + 1, 5 * P] {

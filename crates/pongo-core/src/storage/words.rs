@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn operations_give_the_old_word_and_leave_the_new() {
+    fn operations_return_the_old_word() {
         let words = Words::words_in_heap(8);
         words.store(3, 5, O);
         assert_eq!(words.fetch_add(3, 2, O), 5);
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hook_sees_each_store_with_its_place_in_the_file_and_no_failed_exchange() {
+    fn hook_sees_each_successful_store() {
         let journal = Arc::new(Journal::default());
         let plain = Words::words_in_heap(16);
         let words = plain.clone().with_hook(4, 4096, journal.clone());

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "maps real files")]
-    fn stores_reach_the_files_and_no_neighbour() {
+    fn stores_reach_only_their_file() {
         let folder = tempfile::tempdir().unwrap();
         let storage = RealStorage::open(folder.path()).unwrap();
         let pieces = pieces(&storage);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_real_file_is_not_mapped() {
+    fn only_real_files_are_mapped() {
         let storage = MemoryStorage::new();
         let pieces = pieces(&storage);
         // SAFETY: nothing is mapped.

@@ -85,7 +85,7 @@ fn killed() -> (Disk, u64, u64, Vec<u8>) {
 /// Damages 2,000 random bytes. Damage to rows that the last checkpoint covers may be found later,
 /// when the rows are read.
 #[test]
-fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
+fn random_damage_gives_no_wrong_value() {
     let (disk, rows, before, content) = killed();
     let image = Image::of(&**disk.inner()).unwrap();
     let (table, heap) = (rows * SIZE as u64, 8 + content.len() as u64);
@@ -123,7 +123,7 @@ fn damage_at_random_places_of_a_killed_store_gives_no_wrong_value() {
 /// Restores the folders of rows and of the heap from before the journal entries that refer to them:
 /// with all chunks present, but zeros instead of the rows.
 #[test]
-fn older_rows_beside_a_newer_journal_are_corruption() {
+fn older_rows_than_journal_are_corruption() {
     for dir in ["tables/table", "heap"] {
         let disk = Disk::new();
         let process = disk.process();
@@ -166,7 +166,7 @@ fn older_rows_beside_a_newer_journal_are_corruption() {
 /// checkpoint is made by the process that loaded the rows, by another one that closes the store
 /// after it, or by one that takes over from a killed one.
 #[test]
-fn a_checkpoint_does_not_make_damage_right() {
+fn checkpoint_does_not_hide_damage() {
     let all = ["alone", "closed by another", "taken over"];
     for (how, (dir, block)) in
         all.iter().flat_map(|&how| [("tables/table", 1), ("heap", 0)].map(|at| (how, at)))
@@ -207,7 +207,7 @@ fn a_checkpoint_does_not_make_damage_right() {
 /// Appends rows, fills rows in place and truncates them again, in ranges of all sizes and
 /// alignments: the checksums are those of the rows that remain.
 #[test]
-fn rows_that_were_given_up_leave_no_checksum() {
+fn aborted_rows_leave_no_checksum() {
     for seed in 0..40 {
         let mut random = Random(seed);
         let disk = Disk::new();
@@ -262,7 +262,7 @@ fn rows_that_were_given_up_leave_no_checksum() {
 /// A text whose write failed leaves no trace: later texts are at the addresses to which the entry
 /// refers.
 #[test]
-fn an_item_that_could_not_be_written_leaves_no_trace() {
+fn failed_heap_write_leaves_no_trace() {
     for in_memory in [0, 3] {
         for killed in [false, true] {
             let disk = Disk::new();
@@ -332,7 +332,7 @@ fn cited_bytes_make_a_checkpoint_due() {
 
 /// The remaining rows of a partly truncated block are verified before its checksum is recomputed.
 #[test]
-fn damage_to_what_a_rollback_left_is_found() {
+fn damage_after_a_rollback_is_found() {
     let disk = Disk::new();
     let engine = open(&disk.process());
     let mut guard = engine.begin_write().unwrap();

@@ -133,7 +133,7 @@ fn prepared(seed: u64) -> (Run, Arc<Engine>, Arc<MapIndexer>) {
 }
 
 #[test]
-fn a_full_disk_before_the_entry_changes_nothing() {
+fn full_disk_before_entry_changes_nothing() {
     let (mut run, engine, indexer) = prepared(31);
     run.disk.plan(0, |_| Plan::FailOn(Kind::Allocate, "", FULL));
     let mut refused = 0;
@@ -153,7 +153,7 @@ fn a_full_disk_before_the_entry_changes_nothing() {
 }
 
 #[test]
-fn a_failed_write_or_sync_of_the_journal_poisons_for_everyone() {
+fn journal_failure_poisons_all_handles() {
     for (kind, error) in [(Kind::Write, EIO), (Kind::Sync, EIO), (Kind::Sync, FULL), (Kind::Write, FULL)] {
         let mut unknown = 0;
         for seed in 40..50 {

@@ -102,7 +102,7 @@ fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'sta
 /// A process that afterwards only reads and closes the store must keep all files that `super`
 /// names.
 #[test]
-fn a_first_write_that_was_killed_leaves_a_store_for_readers() {
+fn killed_first_write_leaves_readable_store() {
     for rows in fillings() {
         let mut died = 0;
         for at in 0.. {
@@ -126,7 +126,7 @@ fn a_first_write_that_was_killed_leaves_a_store_for_readers() {
 /// A later writer must not rely on what the killed process did not sync: its entry and the name of
 /// its segment.
 #[test]
-fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
+fn killed_first_write_is_not_trusted() {
     for rows in fillings() {
         let mut tried = 0;
         for at in 0.. {
@@ -155,7 +155,7 @@ fn a_first_write_that_was_killed_leaves_nothing_to_rest_on() {
 /// open, takes over when it closes, and the sync of that entry fails. A second close must not
 /// succeed by assuming that the entry is durable.
 #[test]
-fn a_sync_that_failed_at_the_close_is_not_done_by_the_next() {
+fn failed_close_sync_is_not_trusted() {
     for seed in 0..12 {
         let disk = Disk::new();
         let two = dead_behind_an_entry(&disk, seed);
@@ -186,7 +186,7 @@ fn copy_of(disk: &Disk) -> Disk {
 /// Empty folders are recreated when the store is opened. Commits store data in them, so their names
 /// must be durable by then.
 #[test]
-fn folders_that_a_copy_lost_survive_a_cut() {
+fn recreated_folders_survive_a_cut() {
     for (tables, made, text) in [
         (0, true, false),
         (0, true, true),
@@ -232,7 +232,7 @@ fn folders_that_a_copy_lost_survive_a_cut() {
 
 /// The same for a store that was killed and whose table is only in the journal.
 #[test]
-fn a_copy_of_a_killed_store_without_its_empty_folders_opens() {
+fn copy_without_empty_folders_opens() {
     let disk = Disk::new();
     let process = disk.process();
     let engine = open(&process);
@@ -249,7 +249,7 @@ fn a_copy_of_a_killed_store_without_its_empty_folders_opens() {
 /// removed and must not reappear after another power cut: marks of rows that do not exist would be
 /// reported as corruption.
 #[test]
-fn what_a_lost_table_left_does_not_come_back() {
+fn files_of_lost_table_stay_deleted() {
     let mut lost = 0;
     for seed in 0..400 {
         let disk = Disk::new();

@@ -126,7 +126,7 @@ fn use_inherited(
 }
 
 #[test]
-fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
+fn forked_child_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let storage = RealStorage::create(&path).unwrap();
@@ -169,7 +169,7 @@ fn what_a_child_inherits_is_refused_and_the_parent_goes_on() {
 
 /// Forks at arbitrary moments while another thread opens and closes stores.
 #[test]
-fn a_fork_in_the_middle_of_opening_leaves_no_lock() {
+fn fork_during_open_leaves_no_lock() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     drop(open(&path));
@@ -225,7 +225,7 @@ fn engine_model(engine: &Arc<Engine>, model: &Model) -> Model {
 
 /// Run by the next test in a separate process.
 #[test]
-#[ignore = "is the process that is killed in a_child_that_outlives_its_parent_keeps_no_lock"]
+#[ignore = "is the process that is killed in orphaned_child_keeps_no_lock"]
 fn a_parent_that_is_killed() {
     let path = std::env::var_os(STORE).expect("started by the other test");
     let engine = open(Path::new(&path));
@@ -242,7 +242,7 @@ fn a_parent_that_is_killed() {
 }
 
 #[test]
-fn a_child_that_outlives_its_parent_keeps_no_lock() {
+fn orphaned_child_keeps_no_lock() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let engine = open(&path);

@@ -78,7 +78,7 @@ const REMOTE: View = View { file_system: NFS, ..LOCAL };
 /// have no `/proc`, or see another boot id, as in a container, join, write in turn and see each
 /// other's commits.
 #[test]
-fn other_mounts_of_a_local_file_system_share_the_store() {
+fn mounts_of_one_disk_share_store() {
     let others = [
         LOCAL,
         View { mount: 2, ..LOCAL },

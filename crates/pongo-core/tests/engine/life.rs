@@ -24,7 +24,7 @@ fn open(storage: &Arc<dyn Storage>) -> (Arc<Engine>, Arc<MapIndexer>) {
 }
 
 #[test]
-fn rows_and_heap_are_there_again_after_a_clean_close() {
+fn clean_close_keeps_rows_and_heap() {
     on_both(|storage| {
         let mut random = Random(1);
         let mut model = Model::default();
@@ -42,7 +42,7 @@ fn rows_and_heap_are_there_again_after_a_clean_close() {
 }
 
 #[test]
-fn snapshots_keep_their_view_while_commits_go_on() {
+fn snapshots_keep_their_view() {
     on_both(|storage| {
         let (engine, _) = open(storage);
         let mut random = Random(2);
@@ -64,7 +64,7 @@ fn snapshots_keep_their_view_while_commits_go_on() {
 }
 
 #[test]
-fn a_killed_process_loses_nothing_that_was_acknowledged() {
+fn kill_loses_nothing_acknowledged() {
     on_both(|storage| {
         let disk = Disk::over(Arc::clone(storage));
         let mut random = Random(3);
@@ -87,7 +87,7 @@ fn a_killed_process_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn what_is_not_committed_leaves_no_trace() {
+fn uncommitted_changes_leave_no_trace() {
     on_both(|storage| {
         let (engine, indexer) = open(storage);
         let mut random = Random(4);
@@ -118,7 +118,7 @@ fn what_is_not_committed_leaves_no_trace() {
 }
 
 #[test]
-fn a_large_batch_is_cited_and_a_large_row_fits() {
+fn large_batches_are_cited() {
     on_both(|storage| {
         let (engine, _) = open(storage);
         let size = 3 << 20;

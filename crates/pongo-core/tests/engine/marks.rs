@@ -100,7 +100,7 @@ fn rotten(word: &Word, seq: u64, random: &mut Random) -> Vec<u64> {
 }
 
 #[test]
-fn every_rotten_word_of_a_closed_store_is_noticed() {
+fn each_corrupt_word_is_detected() {
     let mut noticed = 0;
     for seed in 0..3 {
         let mut random = Random(seed);
@@ -150,7 +150,7 @@ fn behind(seed: u64, commits: usize, reboot: bool) -> (Disk, Vec<Model>, usize) 
 }
 
 #[test]
-fn a_rotten_word_below_the_checkpoint_is_noticed_and_one_above_it_is_replayed() {
+fn corrupt_word_above_checkpoint_is_replayed() {
     let (mut noticed, mut replayed) = (0, 0);
     for round in 0..160 {
         let mut random = Random(round);
@@ -217,7 +217,7 @@ fn short_and_missing_files_are_noticed() {
 /// If a store with a missing marks file is read or written, each attempt must return an error that
 /// names the file. The file must not be recreated.
 #[test]
-fn a_missing_file_is_named_and_stays_missing() {
+fn missing_file_is_named() {
     let (disk, models) = store_of(12, 72, true);
     let newest = models.last().unwrap();
     let gone = marks_files(&disk).into_iter().find(|path| listed(&disk, path, newest)).unwrap();
@@ -237,7 +237,7 @@ fn a_missing_file_is_named_and_stays_missing() {
 /// The list of checksums is carried from checkpoint to checkpoint, by several processes in turn,
 /// and across power cuts.
 #[test]
-fn sums_hold_through_checkpoints_take_overs_and_cuts() {
+fn sums_survive_checkpoints_and_cuts() {
     for seed in 0..6 {
         let mut random = Random(seed);
         let mut model = Model::default();
@@ -272,7 +272,7 @@ fn sums_hold_through_checkpoints_take_overs_and_cuts() {
 /// another. All marks are verified before the first write, since after it a mark with a future
 /// `Seq` could no longer be distinguished from a mark of that commit.
 #[test]
-fn marks_of_a_chunk_are_looked_at_when_they_are_asked_for_and_before_the_first_write() {
+fn marks_are_verified_before_first_write() {
     let (mut rotten, mut sound) = (0, 0);
     for seed in 71..77 {
         let (disk, models) = store_of(12, seed, true);

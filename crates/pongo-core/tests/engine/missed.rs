@@ -52,7 +52,7 @@ pub(crate) fn put(
 
 /// A durable read shows a relaxed commit: without a sync, a power cut would lose it.
 #[test]
-fn what_a_durable_read_shows_survives_a_cut() {
+fn durable_reads_survive_a_cut() {
     for seed in 0..16 {
         let disk = Disk::new();
         let engine = open(&disk.process());
@@ -84,7 +84,7 @@ pub(crate) fn dead_behind_an_entry(disk: &Disk, seed: u64) -> Arc<Engine> {
 /// publishes that commit: unless it syncs, it presents as durable a commit that a power cut would
 /// lose.
 #[test]
-fn what_is_taken_over_from_the_dead_survives_a_cut() {
+fn taken_over_commits_survive_a_cut() {
     for seed in 0..16 {
         let disk = Disk::new();
         let two = dead_behind_an_entry(&disk, seed);
@@ -118,7 +118,7 @@ fn a_large_item_survives_a_cut() {
 /// folders, or the reverse, must not prevent the next process from creating or opening the store.
 /// Once a store was opened, it must stay a valid store.
 #[test]
-fn a_store_that_is_being_made_survives_a_cut() {
+fn store_creation_survives_a_cut() {
     let whole = Disk::new();
     let (began, engine) = (whole.operations(), open(&whole.process()));
     let operations = whole.operations() - began;
@@ -141,7 +141,7 @@ fn a_store_that_is_being_made_survives_a_cut() {
 /// process opens the store and commits: it must make the name durable, or a power cut loses the
 /// whole store.
 #[test]
-fn a_store_that_the_dead_made_survives_a_cut() {
+fn taken_over_creation_survives_a_cut() {
     let whole = Disk::new();
     let (began, engine) = (whole.operations(), open(&whole.process()));
     let operations = whole.operations() - began;
@@ -167,7 +167,7 @@ fn a_store_that_the_dead_made_survives_a_cut() {
 /// Pins more snapshots than a process has slots, while another process queries the oldest visible
 /// `Seq`.
 #[test]
-fn every_snapshot_of_every_process_is_seen() {
+fn snapshots_of_all_processes_are_seen() {
     let disk = Disk::new();
     let (one, two) = (open(&disk.process()), open(&disk.process()));
     let mut snapshots = Vec::new();
@@ -194,7 +194,7 @@ fn every_snapshot_of_every_process_is_seen() {
 /// Relaxed commits fill a segment, and a durable commit is written to the next one. If the first
 /// segment were not on disk by then, the durable commit would be lost with it.
 #[test]
-fn what_is_durable_in_a_later_segment_survives_a_cut() {
+fn later_segments_survive_a_cut() {
     let options = EngineOptions { checkpoint_bytes: 64 << 20, ..options() };
     for seed in 0..16 {
         let disk = Disk::new();
@@ -223,7 +223,7 @@ pub(crate) fn delete(engine: &Arc<Engine>, table: &str, row: u64) -> Result<Seq,
 /// next process writes to that file, and a checkpoint lists it: it must be present after a power
 /// cut.
 #[test]
-fn marks_that_the_dead_made_survive_a_cut() {
+fn taken_over_marks_survive_a_cut() {
     for seed in 0..16 {
         let disk = Disk::new();
         let first = disk.process();

@@ -90,7 +90,7 @@ fn marks_that_changed_places_are_noticed() {
 /// Corruption marks a row as deleted by a commit after the checkpoint. No checksum covers that
 /// word, but the journal records the number of rows deleted since.
 #[test]
-fn a_death_that_no_commit_made_is_noticed() {
+fn uncommitted_mark_is_detected() {
     let disk = Disk::new();
     let engine = open(&disk.process());
     put(&engine, "table", 24, 0..9, false, Durability::Sync);
@@ -115,7 +115,7 @@ fn a_death_that_no_commit_made_is_noticed() {
 /// The power takes a relaxed commit, but not the deletion that it stored in the marks. The number of that commit is given to
 /// another one, which must not delete the row.
 #[test]
-fn a_lost_deletion_does_not_return_with_its_number() {
+fn lost_deletion_does_not_return() {
     let disk = Disk::new();
     let engine = open(&disk.process());
     put(&engine, "table", 24, 0..9, false, Durability::Sync);
@@ -142,7 +142,7 @@ fn a_lost_deletion_does_not_return_with_its_number() {
 /// The entry of the newest commit is corrupted while the system runs. No later entry shows that it
 /// existed; only the published state does.
 #[test]
-fn a_commit_that_was_published_is_missed() {
+fn missing_published_commit_is_detected() {
     for durability in [Durability::Sync, Durability::Relaxed] {
         let disk = Disk::new();
         let process = disk.process();
@@ -168,7 +168,7 @@ fn a_commit_that_was_published_is_missed() {
 /// A schema file with a valid checksum and the right name, but another layout: rows would be
 /// misread.
 #[test]
-fn a_schema_of_another_layout_is_noticed() {
+fn schema_of_other_layout_is_detected() {
     let other = MemoryStorage::new();
     let other: Arc<dyn Storage> = Arc::new(other);
     let engine = Engine::open(Arc::clone(&other), options(), Arc::new(MapIndexer::default())).unwrap();
@@ -261,7 +261,7 @@ fn refuses(storage: Arc<dyn Storage>, options: EngineOptions, what: &str) {
 /// A flipped bit in a segment's header, and a segment in place of another: in both cases
 /// acknowledged commits would be ignored.
 #[test]
-fn segments_that_rot_or_changed_places_are_noticed() {
+fn corrupt_or_swapped_segments_are_detected() {
     let (storage, options, numbers) = with_segments();
     let path = path_of(numbers[1]);
     for bit in 0..(8 + 8 + 16 + 8 * 4 + 8) * 8 {
@@ -280,7 +280,7 @@ fn segments_that_rot_or_changed_places_are_noticed() {
 /// The last entry of a segment is corrupted. The existence of the next segment shows that the entry
 /// was acknowledged.
 #[test]
-fn rot_at_the_end_of_a_segment_is_no_tail() {
+fn corrupt_segment_end_is_detected() {
     let (storage, options, numbers) = with_segments();
     let path = path_of(numbers[1]);
     let mut rotten = content(&*storage, &path);
@@ -294,7 +294,7 @@ fn rot_at_the_end_of_a_segment_is_no_tail() {
 /// Heap bytes written since the checkpoint are covered only by the hash of each item, which is
 /// verified at each read.
 #[test]
-fn items_that_rot_while_they_are_read_are_noticed() {
+fn items_corrupted_during_reads_are_detected() {
     let disk = Disk::new();
     let engine = open(&disk.process());
     let text = bytes(7, 100);

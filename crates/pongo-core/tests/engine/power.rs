@@ -147,13 +147,13 @@ fn run(seed: u64, commits: u64, plan: Plan) {
     work(&disk, &disk.process(), &mut tried, &mut random, 3, SMALL);
 }
 
-/// Returns the base of the seeds; `PONGO_TEST_SEED=n` selects other workloads for all these tests.
+/// Returns the base of the seeds; `PONGO_SEED=n` selects other workloads for all these tests.
 fn other_seed() -> u64 {
-    std::env::var("PONGO_TEST_SEED").map_or(0, |seed| seed.parse::<u64>().unwrap() * 1000)
+    std::env::var("PONGO_SEED").map_or(0, |seed| seed.parse::<u64>().unwrap().wrapping_mul(1000))
 }
 
 fn at_every_operation(seed: u64, commits: u64, step: u64, plan: impl Fn(u64) -> Plan) {
-    let seed = seed + other_seed();
+    let seed = seed.wrapping_add(other_seed());
     let all = length(seed, commits);
     assert!(all > 100, "a workload of {all} operations");
     for at in (seed % step..all).step_by(step as usize) {
@@ -174,14 +174,14 @@ fn power_cut_at_every_operation() {
 }
 
 #[test]
-fn killed_at_some_operations_of_longer_workloads() {
+fn killed_in_longer_workloads() {
     for seed in 100..104 {
         at_every_operation(seed, 40, 97, Plan::Kill);
     }
 }
 
 #[test]
-fn power_cut_at_some_operations_of_longer_workloads() {
+fn power_cut_in_longer_workloads() {
     for seed in 200..204 {
         at_every_operation(seed, 40, 89, Plan::Cut);
     }
@@ -190,8 +190,8 @@ fn power_cut_at_some_operations_of_longer_workloads() {
 /// One store through many crashes of both kinds.
 #[test]
 fn a_store_survives_a_hard_life() {
-    for seed in 300..304 {
-        let seed = seed + other_seed();
+    for seed in 300_u64..304 {
+        let seed = seed.wrapping_add(other_seed());
         let (mut random, mut tried) = seeded(seed);
         let mut disk = Disk::new();
         for round in 0..25 {

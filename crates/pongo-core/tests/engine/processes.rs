@@ -27,7 +27,7 @@ fn on_both(check: impl Fn(&dyn Fn() -> Arc<dyn Storage>)) {
 }
 
 #[test]
-fn processes_write_in_turn_and_see_each_other() {
+fn processes_write_in_turn() {
     on_both(|storage| {
         let mut random = Random(51);
         let mut model = Model::default();
@@ -59,7 +59,7 @@ fn processes_write_in_turn_and_see_each_other() {
 
 /// A reader that was idle for a long time must see deletions in chunks that it has not opened yet.
 #[test]
-fn marks_of_chunks_that_another_process_made_are_seen() {
+fn marks_of_new_chunks_are_seen() {
     on_both(|storage| {
         let (writer, reader) = (open(storage()), open(storage()));
         let mut random = Random(52);
@@ -157,7 +157,7 @@ fn open_or_reboot(
 }
 
 #[test]
-fn a_process_that_dies_at_any_operation_is_succeeded() {
+fn killed_process_is_succeeded() {
     let mut died = 0;
     for at in 0..150 {
         let result = std::panic::catch_unwind(|| take_over_at(61 + at % 3, at, at % 2 == 0));
@@ -367,7 +367,7 @@ fn large(key: u64) -> Row {
 /// A process is killed after it created a file and before the file's name is durable. The next
 /// process uses the file, and then the power is cut.
 #[test]
-fn names_that_the_dead_left_are_made_durable() {
+fn names_of_killed_process_become_durable() {
     for (dir, recovered) in [("tables/large", false), ("tables/large", true), ("journal", false)] {
         for seed in 0..12 {
             let disk = Disk::new();
@@ -410,7 +410,7 @@ fn names_that_the_dead_left_are_made_durable() {
 /// A process that is alone writes without the lock. A process that joins in the meantime must still
 /// wait.
 #[test]
-fn a_process_that_joins_waits_for_the_one_that_was_alone() {
+fn joining_process_waits_for_lone_writer() {
     on_both(|storage| {
         let first = open(storage());
         let guard = first.begin_write().unwrap();
@@ -443,7 +443,7 @@ fn a_process_that_joins_waits_for_the_one_that_was_alone() {
 /// An earlier boot left `control` in the state "ready". A process that waits for the exclusive
 /// owner, and finds that the owner exited before it did anything, must not trust this state.
 #[test]
-fn nobody_joins_what_an_earlier_boot_left_ready() {
+fn store_of_earlier_boot_is_recovered() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut random = Random(78);
     let transaction = make_up(&Model::default(), &mut random, SMALL);
@@ -467,7 +467,7 @@ fn nobody_joins_what_an_earlier_boot_left_ready() {
 /// The word that marks a lone process as busy remains after the process is killed. The released
 /// lock on its slots shows that the process has exited.
 #[test]
-fn a_lone_writer_that_dies_busy_holds_nobody_up() {
+fn killed_lone_writer_blocks_no_process() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let disk = Disk::over(storage);
     for late in [false, true] {

@@ -43,7 +43,7 @@ fn check(engine: &Arc<Engine>) {
 }
 
 #[test]
-fn room_that_was_given_back_is_forgotten_with_the_commit() {
+fn returned_space_is_forgotten_at_commit() {
     let folder = tempfile::tempdir().expect("there is a folder for temporary files");
     let path = folder.path().join("store");
     let storage = || -> Arc<dyn Storage> { Arc::new(RealStorage::create(&path).expect("it can be made")) };
@@ -75,7 +75,7 @@ fn the_highest_row_number_is_none() {
 /// The lengths would belong to one store and the rows to another: published rows would be
 /// overwritten.
 #[test]
-fn a_table_of_another_store_is_refused() {
+fn table_of_other_store_is_refused() {
     let (one, two) = (open(Arc::new(MemoryStorage::new())), open(Arc::new(MemoryStorage::new())));
     put(&one, "a", None, 1, 1);
     put(&two, "a", None, 100, 2);

@@ -193,7 +193,7 @@ fn the_super_file() {
 /// Damages each slot in turn, after a power cut that brings back the journal of the previous
 /// generation.
 #[test]
-fn a_slot_of_the_super_file_after_a_power_cut() {
+fn super_slot_after_a_power_cut() {
     let mut outcomes = Outcomes::default();
     for seed in 0..60 {
         let mut random = Random(seed);
@@ -232,7 +232,7 @@ fn chunks_and_their_checksums() {
 }
 
 #[test]
-fn schemas() {
+fn corrupt_schemas_are_detected() {
     let outcomes = rot(|path| path.ends_with(".schema"), false, true, true, 60);
     assert_eq!(outcomes.refused, 60, "{outcomes:?}");
 }

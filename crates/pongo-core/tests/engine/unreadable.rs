@@ -35,7 +35,7 @@ fn put(engine: &Arc<Engine>, keys: std::ops::Range<u64>, replace: bool) {
 /// chunk that the reader has not opened. If that chunk cannot be opened, it is unknown which row
 /// was replaced, so resolving the row must return an error and not `None`.
 #[test]
-fn a_chunk_that_cannot_be_opened_is_not_one_that_is_not_there() {
+fn unreadable_chunk_is_not_missing() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let (writer, reader) = (open(&path).unwrap(), open(&path).unwrap());
@@ -59,7 +59,7 @@ fn a_chunk_that_cannot_be_opened_is_not_one_that_is_not_there() {
 
 /// If a chunk cannot be opened during recovery, the error is a file system error, not corruption.
 #[test]
-fn a_chunk_that_cannot_be_opened_is_not_damaged() {
+fn unreadable_chunk_is_not_damaged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
     let engine = open(&path).unwrap();

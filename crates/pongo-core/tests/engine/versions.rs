@@ -1,6 +1,6 @@
 //! Stores with a format version other than the one that this library writes: a newer version is
 //! refused with its number, an older one is upgraded only by a process that has the store open
-//! alone. Fixtures test the content of older stores (`tests/format.rs` of `pongo`).
+//! alone. Fixtures test the content of older stores (`tests/format/` of `pongo`).
 
 use pongo_core::engine::Durability;
 use pongo_core::error::OpenError;
@@ -42,7 +42,7 @@ fn store() -> Disk {
 }
 
 #[test]
-fn a_newer_version_is_refused_by_name() {
+fn newer_version_is_refused() {
     for slots in ["both", "newest"] {
         let disk = store();
         let version = 3;
@@ -60,7 +60,7 @@ fn a_newer_version_is_refused_by_name() {
 }
 
 #[test]
-fn a_version_that_never_was_is_refused() {
+fn unknown_version_is_refused() {
     let disk = store();
     say(&disk, 0..2, 0);
     let error = try_open(&disk.process()).unwrap_err();
@@ -69,7 +69,7 @@ fn a_version_that_never_was_is_refused() {
 
 /// The process that has the store open can read only entries of the version that it writes.
 #[test]
-fn an_older_store_that_is_in_use_is_not_upgraded() {
+fn older_store_in_use_stays_old() {
     let disk = store();
     let engine = open(&disk.process());
     say(&disk, 0..2, 1);

@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_keep_row_tag_and_dead_bit() {
+    fn entries_keep_row_and_tag() {
         for row in [RowId(0), RowId(1), RowId(77), entry::MAX_ROW] {
             for dead in [false, true] {
                 let word = entry::pack(0xABCD, row, dead);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn roots_and_kinds_refuse_what_they_did_not_write() {
+    fn roots_and_kinds_reject_invalid_words() {
         let root = Root { epoch: 7, account: 1, bits: 12 };
         assert_eq!(Root::from_word(root.to_word()), Some(root));
         for bit in 0..64 {

@@ -456,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_differ_with_zeros_behind_the_shorter() {
+    fn keys_differ_by_trailing_zeros() {
         assert_eq!(differ(b"abc", b"abd", 99), Some(2));
         assert_eq!(differ(b"abcdefghij", b"abcdefghxj", 99), Some(8));
         assert_eq!(differ(b"abcdefgh-ij", b"abcdefgh-ij", 99), None);
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn padded_keys_compare_as_far_as_the_part_goes() {
+    fn padded_keys_compare_within_the_part() {
         assert_eq!(cmp_padded(b"ab", 0, b"ab\0"), Ordering::Equal);
         assert_eq!(cmp_padded(b"ab", 0, b"ab\x01"), Ordering::Less);
         assert_eq!(cmp_padded(b"ab", 0, b"aa\x01"), Ordering::Greater);

@@ -366,7 +366,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn flips_and_truncations_are_detected() {
         let entry = |number: u64, key: &[u8]| Entry {
             number,
             sum: number * 3,

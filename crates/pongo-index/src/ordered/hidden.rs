@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_hidden_of_which_nothing_is_known() {
+    fn unknown_rows_are_not_hidden() {
         let group = HiddenGroup::new(2);
         let sight = Sight { len: 1, seq: u64::MAX };
         assert!(!group.is_from(sight) && !group.get(0).unwrap().is_from(sight));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_is_hidden_once_all_of_it_is_known_to_be() {
+    fn group_is_hidden_when_complete() {
         let group = HiddenGroup::new(3);
         let at = |seq| Sight { len: 100, seq };
         group.note_deleted_by(0, 7);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_known_is_known_in_a_new_group() {
+    fn new_group_keeps_known_rows() {
         let group = HiddenGroup::new(2);
         group.note_deleted_by(0, 3);
         group.note_deleted_by(1, 4);

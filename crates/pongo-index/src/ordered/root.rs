@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn flips_and_truncations_are_detected() {
         let bytes = sample().encode();
         for at in 0..bytes.len() * 8 {
             let mut bytes = bytes.clone();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_with_a_right_checksum_are_errors() {
+    fn sealed_contradictions_are_errors() {
         let bytes = sample().encode();
         for word in 0..bytes.len() / 8 - 1 {
             for value in [u64::MAX, 1 << 40, 1 << 63] {

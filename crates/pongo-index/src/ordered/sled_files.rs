@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_is_no_longer_than_the_pages_of_db_need() {
+    fn snapshot_length_is_bounded_by_pages() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         check(&path.join("nothing")).unwrap();

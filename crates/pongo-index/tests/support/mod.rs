@@ -12,6 +12,7 @@ use pongo_core::storage::{
     ByHandle, File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer, Words,
 };
 use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
+use pongo_test_support::Random;
 
 pub(crate) const IDENTITY: Identity = Identity { store: 0xA11CE << 90 | 5, table: 0xB0B << 100 | 7 };
 pub(crate) const DIR: &str = "hash/table";
@@ -22,24 +23,7 @@ pub(crate) fn memory() -> Arc<dyn Storage> {
 
 /// Returns the SplitMix64 hash of a number. No two numbers have the same hash.
 pub(crate) fn mix(x: u64) -> u64 {
-    let mut x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^ (x >> 31)
-}
-
-/// A sequence of random numbers.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 += 1;
-        mix(self.0)
-    }
-
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
+    Random(x).next()
 }
 
 /// The rows of a table: row -> key. Other fields do not matter.

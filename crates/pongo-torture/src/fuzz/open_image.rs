@@ -26,7 +26,7 @@ mod tests {
     /// Tests a regression: if a checkpoint with a correct checksum contained the largest possible
     /// `Seq`, `Seq + 1` wrapped around: no snapshot was pinned, and the next commit had number 0.
     #[test]
-    fn a_checkpoint_of_a_seq_that_nothing_can_follow_is_refused() {
+    fn checkpoint_of_last_seq_is_refused() {
         for seq in [1 << 62, u64::MAX] {
             let mut image = base_image(1).clone();
             let (path, at) = newest_checkpoint(&image).expect("the store was closed");

@@ -11,9 +11,9 @@ use pongo::prelude::*;
 
 use crate::call::{Call, How};
 use crate::child::Work;
-use crate::respawn;
 use crate::trace::{Ended, Seen, Traced};
-use crate::world::{self, Model, Outcome};
+use pongo_test_support::workload::{self, Model};
+use pongo_test_support::{Outcome, folder};
 
 /// The owner of the files that a call concerns.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -129,7 +129,7 @@ impl Bench {
 
     fn command(&self, work: Work, watched: bool, from: u64, count: u64) -> std::process::Command {
         let role = format!("{work:?} {watched} {from} {count} {}", self.store().display());
-        respawn::command(self.test, &role)
+        pongo_test_support::child::command(self.test, &role)
     }
 
     /// Runs a child that is not traced.
@@ -176,7 +176,7 @@ impl Bench {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        template.map_or(Ok(()), |template| crate::folder::copy(template, &self.store()))
+        template.map_or(Ok(()), |template| folder::copy(template, &self.store()))
     }
 }
 
@@ -244,7 +244,7 @@ impl Run {
     pub(crate) fn judge_beside(&mut self, store: &Store) {
         const NUMBER: u64 = 800;
         let poisoned = !self.numbers("poisoned").is_empty() || !self.numbers("unknown").is_empty();
-        match store.begin_read().map_err(Into::into).and_then(|snapshot| world::works_of(&snapshot)) {
+        match store.begin_read().map_err(Into::into).and_then(|snapshot| workload::works_of(&snapshot)) {
             Err(error) => self.wrong_beside.push(format!("beside it: {error}")),
             Ok(works) => {
                 let lost = self.numbers("acknowledged").into_iter().filter(|number| !works.contains(number));
@@ -252,12 +252,12 @@ impl Run {
                     .extend(lost.map(|number| format!("{number} was acknowledged and is not seen")));
             }
         }
-        match world::transact(store, NUMBER) {
+        match workload::transact(store, NUMBER) {
             Ok(()) if poisoned => {
                 self.wrong_beside.push("poisoned for the child, and not beside it".to_owned())
             }
             Ok(()) => self.done_beside.push(NUMBER),
-            Err(error) if world::is_poisoned(&error) && self.strike.is_some() => {}
+            Err(error) if workload::is_poisoned(&error) && self.strike.is_some() => {}
             Err(error) => self.wrong_beside.push(format!("beside it: {error}")),
         }
     }
@@ -320,9 +320,9 @@ impl Run {
     /// Opens the store without faults and compares it with the transactions that were acknowledged.
     fn judge_store(&self, path: &Path, before: &[u64]) -> Outcome<Vec<String>> {
         let mut wrong = Vec::new();
-        let store = world::open(path)?;
+        let store = workload::open(path)?;
         let snapshot = store.begin_read()?;
-        let works = world::works_of(&snapshot)?;
+        let works = workload::works_of(&snapshot)?;
         let acknowledged =
             before.iter().chain(&self.done_beside).copied().chain(self.numbers("acknowledged"));
         for number in acknowledged {
@@ -350,7 +350,7 @@ impl Run {
         drop(snapshot);
         // The store accepts another transaction.
         let next = 900;
-        world::transact(&store, next)?;
+        workload::transact(&store, next)?;
         let snapshot = store.begin_read()?;
         wrong.extend(Model::of(works.into_iter().chain([next])).differences(&snapshot)?);
         drop(snapshot);

@@ -9,7 +9,8 @@ use pongo::CommitError;
 use pongo::prelude::*;
 
 use crate::trace;
-use crate::world::{self, Model, Outcome};
+use pongo_test_support::Outcome;
+use pongo_test_support::workload::{self, Model};
 
 /// Time limit of a child in seconds, sufficient on a busy machine: a child that takes longer hangs.
 const PATIENCE: u32 = 300;
@@ -48,7 +49,7 @@ impl Session {
             return;
         }
         say("open");
-        match world::open(&self.path) {
+        match workload::open(&self.path) {
             Ok(store) => {
                 say("opened");
                 self.store = Some(store);
@@ -77,7 +78,7 @@ impl Session {
             // Another process has it open, so it was not recovered.
             return;
         }
-        let Some(works) = self.snapshot(world::works_of) else { return };
+        let Some(works) = self.snapshot(workload::works_of) else { return };
         for number in std::mem::take(&mut self.unknown) {
             let is_there = works.contains(&number);
             say(&format!("resolved {number} {is_there}"));
@@ -93,12 +94,12 @@ impl Session {
         self.open();
         let Some(store) = &self.store else { return };
         say(&format!("begin {number}"));
-        match world::transact(store, number) {
+        match workload::transact(store, number) {
             Ok(()) => {
                 say(&format!("acknowledged {number}"));
                 self.done.push(number);
             }
-            Err(error) if world::is_poisoned(&error) => {
+            Err(error) if workload::is_poisoned(&error) => {
                 say(&format!("poisoned {number} {error}"));
                 self.store = None;
             }
@@ -180,7 +181,7 @@ impl Work {
                 session.look();
             }
             Work::Reopen => {
-                if let Some(works) = session.snapshot(world::works_of) {
+                if let Some(works) = session.snapshot(workload::works_of) {
                     session.done = works;
                     session.look();
                     for number in from..from + count {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use pongo_test_support::{Random, folder, workload};
+
 use crate::call::{Call, How};
 use crate::case::{Bench, Fault, Place, Run};
 use crate::child::Work;
-use crate::rng::Rng;
-use crate::world;
 
 /// The content of the folder when the child starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,7 +95,7 @@ impl Sweep {
             bench.run_free(Work::Reopen, 1, 0)?;
         }
         let template = bench.store().with_extension("template");
-        crate::folder::copy(&bench.store(), &template)?;
+        folder::copy(&bench.store(), &template)?;
         Ok((bench, Some(template)))
     }
 
@@ -112,14 +112,14 @@ impl Sweep {
         if self.start != Start::Shared {
             return bench.run(self.work, from, self.count, fault);
         }
-        let store = world::open(&bench.store()).map_err(io::Error::other)?;
+        let store = workload::open(&bench.store()).map_err(io::Error::other)?;
         let mut run = bench.run(self.work, from, self.count, fault)?;
         run.judge_beside(&store);
         Ok(run)
     }
 
     /// Runs the cases. Returns `None` if the kernel does not allow this process to trace another.
-    pub(crate) fn try_all(&self, rng: &mut Rng) -> io::Result<Option<Tally>> {
+    pub(crate) fn try_all(&self, rng: &mut Random) -> io::Result<Option<Tally>> {
         let (bench, template) = self.bench()?;
         let template = template.as_deref();
         let mut tally = Tally::default();

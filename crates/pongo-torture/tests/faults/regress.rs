@@ -45,7 +45,7 @@ fn fail_first(call: Call, name: &str, trace: &[(Call, String)]) -> Fault {
 /// The next open found the index without a checksum, and no row by its key. (`whatever_call_fails`,
 /// seed 1, case `88,12,false,File,false`.)
 #[test]
-fn an_index_that_was_made_anew_by_a_reader_has_its_checksum() {
+fn index_rebuilt_by_reader_has_checksum() {
     let (disk, world) = closed();
     disk.quietly(|| {
         for name in disk.inner().list("hash/stops").unwrap() {
@@ -62,7 +62,7 @@ fn an_index_that_was_made_anew_by_a_reader_has_its_checksum() {
 /// The folder of an index was never synced into its parent folder: a power cut after a clean close
 /// deleted the index.
 #[test]
-fn the_folder_of_an_index_survives_a_power_cut() {
+fn index_folder_survives_a_cut() {
     for seed in 0..8 {
         let (disk, world) = closed();
         let disk = disk.reboot(&mut Random(seed));
@@ -76,7 +76,7 @@ fn the_folder_of_an_index_survives_a_power_cut() {
 /// the store once more, found nothing left to sync, and marked the store as closed cleanly. (Case
 /// `2121,28,false,Never,Alone`.)
 #[test]
-fn a_failed_sync_of_an_index_is_no_clean_close() {
+fn failed_index_sync_prevents_clean_close() {
     let work = |faults: &Faults, disk: &Disk| {
         let mut world = World::default();
         let store = options().open_on(disk.process().storage()).unwrap();
@@ -110,7 +110,7 @@ fn a_failed_sync_of_an_index_is_no_clean_close() {
 /// The sync of a new table's schema failed, and the store accepted further writes. (Case
 /// `83,5,false,Never,false`.)
 #[test]
-fn a_failed_sync_of_a_schema_poisons() {
+fn failed_schema_sync_poisons() {
     let work = |faults: &Faults, disk: &Disk| {
         let store = options().open_on(faults.storage(&disk.process())).unwrap();
         let world = World::default();
@@ -133,7 +133,7 @@ fn a_failed_sync_of_a_schema_poisons() {
 /// A store without its `super` file whose tables could not be listed was treated as a new store:
 /// its journal was removed.
 #[test]
-fn tables_that_cannot_be_listed_are_not_taken_for_none() {
+fn unlistable_tables_are_not_missing() {
     let (disk, _) = closed();
     disk.quietly(|| disk.inner().remove("super").unwrap());
     let before = disk.inner().list("journal").unwrap();
@@ -172,7 +172,7 @@ fn stats_are_right_or_an_error() {
 /// to use it, and this process did not find rows by their key that the other had replaced. (Case
 /// `458,12,false,All,Alone`.)
 #[test]
-fn marks_that_another_process_goes_on_with_are_seen() {
+fn marks_of_other_process_are_seen() {
     // The marks of seats are created by the first commit that replaces a seat.
     let first = |faults: &Faults, disk: &Disk, world: &mut World| {
         let store = options().open_on(faults.storage(&disk.process())).unwrap();
@@ -209,7 +209,7 @@ fn marks_that_another_process_goes_on_with_are_seen() {
 /// Each call that `verify` makes fails in turn, and nothing is damaged. Data that could not be read
 /// is reported separately from damage, with the advice to verify again and not to restore a copy.
 #[test]
-fn verify_tells_errors_of_the_system_from_damage() {
+fn verify_separates_io_errors_from_damage() {
     let work = |faults: &Faults, fault: Option<Fault>| {
         let (disk, mut world) = closed();
         let store = options().open_on(disk.process().storage()).unwrap();
@@ -250,7 +250,7 @@ fn verify_tells_errors_of_the_system_from_damage() {
 /// Rows of a transaction that exceeds its memory limit cannot be written. The refused call changed
 /// nothing and can be repeated.
 #[test]
-fn a_row_that_could_not_be_spilled_is_not_changed() {
+fn failed_spill_keeps_row_unchanged() {
     let disk = Disk::new();
     let store = options().transaction_memory(64 << 10).open_on(disk.process().storage()).unwrap();
     let tx = store.begin_write().unwrap();

@@ -15,4 +15,4 @@ pub(crate) mod moment;
 pub(crate) mod process;
 pub(crate) mod writer;
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+pub(crate) use pongo_test_support::Outcome;

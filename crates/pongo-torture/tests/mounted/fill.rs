@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::world::Outcome;
+use pongo_test_support::Outcome;
 
 /// Takes all space of a file system except `spare` bytes. Removing the file frees it.
 #[expect(clippy::disallowed_methods, reason = "a file that is not part of a store")]

@@ -1,15 +1,17 @@
 //! Mounts for tests, in a separate mount namespace so that they end with the test, and a record of
 //! the transactions on a store there.
 
+#[allow(dead_code, reason = "`fuse` does not fill its file system")]
+pub(crate) mod fill;
+
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
 
-use crate::respawn;
-use crate::world::{self, Kind, Model, Outcome};
+use pongo_test_support::workload::{self, Kind, Model};
+use pongo_test_support::{Outcome, child, wait};
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Outcome {
     let output = Command::new(program).args(arguments).output()?;
@@ -27,39 +29,20 @@ pub(crate) fn word(path: &Path) -> &str {
 /// after its last user is gone, and a process that examines new devices (udev) may be one of the
 /// users; until then the file system of that file is busy.
 pub(crate) fn unmount(at: &Path) -> Outcome {
-    let mut tries = 0..500;
-    loop {
-        match run("umount", &[word(at)]) {
-            Err(_) if tries.next().is_some() => std::thread::sleep(Duration::from_millis(20)),
-            outcome => return outcome,
-        }
-    }
+    wait::retry(500, || run("umount", &[word(at)]))
 }
 
 /// Runs `test` in a process that is allowed to mount, with a new folder. Prints the lines of its
 /// output that begin with its name.
 pub(crate) fn with_mounts(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
-    if respawn::role().is_some() {
+    if child::role().is_some() {
         return test(tempfile::tempdir()?.path());
     }
-    let allowed = Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]).output();
-    if !allowed.is_ok_and(|output| output.status.success()) {
-        println!("{name}: skipped, since `unshare -m` and `mount` are not allowed here");
-        return Ok(());
+    if let Some(said) = child::run_with_mounts(name, "mounted", &["-m"])? {
+        let own = format!("{name}: ");
+        let lines = said.lines().filter_map(|line| line.find(&own).map(|at| &line[at..]));
+        lines.for_each(|line| println!("{line}"));
     }
-    let inner = respawn::command(name, "mounted");
-    let mut command = Command::new("unshare");
-    command.arg("-m").arg(inner.get_program()).args(inner.get_args());
-    for (name, value) in inner.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let own = format!("{name}: ");
-    said.lines().filter_map(|line| line.find(&own).map(|at| &line[at..])).for_each(|line| println!("{line}"));
-    let complains = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}: {said}\n{complains}", output.status);
-    assert!(said.contains("1 passed"), "the test was not run: {said}");
     Ok(())
 }
 
@@ -79,13 +62,13 @@ impl Known {
     /// Performs the next transaction. Returns `false` if the store is poisoned.
     pub(crate) fn transact(&mut self, store: &Store) -> bool {
         self.next += 1;
-        let outcome = world::transact(store, self.next);
+        let outcome = workload::transact(store, self.next);
         if let Err(error) = &outcome {
             self.last = format!("{}: {error}", self.next);
         }
         match outcome {
             Ok(()) => self.done.push(self.next),
-            Err(error) if world::is_poisoned(&error) => {
+            Err(error) if workload::is_poisoned(&error) => {
                 self.poisoned += 1;
                 return false;
             }
@@ -103,10 +86,10 @@ impl Known {
     /// rows have the expected content.
     pub(crate) fn compare(&mut self, store: &Store) -> Outcome {
         let snapshot = store.begin_read()?;
-        let works = world::works_of(&snapshot)?;
+        let works = workload::works_of(&snapshot)?;
         // A `Relaxed` transaction may be lost if no later transaction is present.
         let newest = works.iter().max().copied().unwrap_or(0);
-        let may_go = |number: u64| world::kind_of(number) == Kind::Relaxed && number > newest;
+        let may_go = |number: u64| workload::kind_of(number) == Kind::Relaxed && number > newest;
         let lost: Vec<_> =
             self.done.iter().filter(|&&number| !works.contains(&number) && !may_go(number)).collect();
         assert!(lost.is_empty(), "{lost:?} were acknowledged and are lost: {self:?}, {works:?}");

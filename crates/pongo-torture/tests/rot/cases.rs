@@ -35,7 +35,7 @@ fn lives(ids: &[u64]) -> Vec<Image> {
 /// Seed 7, `large, closed`: the folder `hash` was in the state of an earlier close. Its checksum
 /// was valid, and rows that were inserted since then were not found.
 #[test]
-fn a_hash_index_of_an_earlier_close_is_not_believed() {
+fn earlier_hash_index_is_rejected() {
     let images = lives(&[1, 2, 3]);
     for older in &images[..2] {
         for part in ["hash/stops/", "hash/seats/", "hash/seats.u0/", "hash/"] {
@@ -61,7 +61,7 @@ fn a_hash_index_of_an_earlier_close_is_not_believed() {
 /// deleted at commit 16, while there were 14 commits. The row existed until commit 16 was made, and
 /// then it was missing.
 #[test]
-fn a_death_at_a_commit_to_come_is_noticed() {
+fn mark_of_future_commit_is_detected() {
     for (looked_at, at) in [(true, 2), (false, 2), (true, 4), (false, 4)] {
         let mut image = lives(&[1, 1, 2]).pop().unwrap();
         let marks = image.files.get_mut("tables/stops/0.marks").unwrap();

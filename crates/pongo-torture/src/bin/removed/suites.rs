@@ -80,7 +80,7 @@ pub(crate) const BUILDS: &[Build] = &[
 /// the others.
 pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
     match kind {
-        Kind::Sync | Kind::Folder => &["missed", "closed", "cut", "power", "crash", "names_that", "merge"],
+        Kind::Sync | Kind::Folder => &["missed", "closed", "cut", "power", "crash", "names_of", "merge"],
         Kind::Comparison => {
             &["mixed_up", "missed", "closed", "rot", "damage", "flipped", "short", "cut", "power", "boot"]
         }

@@ -1,12 +1,7 @@
 //! Random transactions on two tables, compared with a `BTreeMap` for each. After every commit each
 //! live snapshot must show the maps as they were at its commit, by every read method.
 
-#[path = "support/folder.rs"]
-mod folder;
-#[path = "model/oracle.rs"]
 mod oracle;
-#[path = "support/rng.rs"]
-mod rng;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +9,7 @@ use std::path::Path;
 use oracle::{Leg, Maps, Outcome, Stop, check_snapshot, check_transaction, name_of};
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
-use rng::Rng;
+use pongo_test_support::{Random, folder};
 
 /// The number of keys is small enough that most operations meet an existing row.
 const STOPS: u64 = 400;
@@ -25,13 +20,13 @@ struct Run {
     store: Store,
     maps: Maps,
     pinned: Vec<(Snapshot, Maps)>,
-    rng: Rng,
+    rng: Random,
     /// Counts up; makes the versions of a row differ.
     clock: i64,
 }
 
 impl Run {
-    fn new(store: Store, rng: Rng) -> Self {
+    fn new(store: Store, rng: Random) -> Self {
         Self { store, maps: Maps::default(), pinned: Vec::new(), rng, clock: 0 }
     }
 
@@ -188,7 +183,7 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 
 #[test]
 fn in_memory() -> Outcome {
-    let mut run = Run::new(options().in_memory()?, Rng::seeded("in_memory"));
+    let mut run = Run::new(options().in_memory()?, Random::seeded("in_memory"));
     for _ in 0..500 {
         run.step()?;
     }
@@ -200,7 +195,7 @@ fn in_memory() -> Outcome {
 fn on_disk() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("model.pongo");
-    let mut run = Run::new(open(&path)?, Rng::seeded("on_disk"));
+    let mut run = Run::new(open(&path)?, Random::seeded("on_disk"));
     for _ in 0..20 {
         for _ in 0..25 {
             run.step()?;
@@ -214,9 +209,9 @@ fn on_disk() -> Outcome {
 /// Copies the files of an open store, as if the process had ended without closing it: the copy is
 /// what a power failure leaves when the store is idle after a `Sync` commit.
 #[test]
-fn on_a_copy_of_an_open_store() -> Outcome {
+fn copy_of_an_open_store() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let mut run = Run::new(open(&folder.path().join("0.pongo"))?, Rng::seeded("on_a_copy"));
+    let mut run = Run::new(open(&folder.path().join("0.pongo"))?, Random::seeded("on_a_copy"));
     for round in 0..12 {
         for _ in 0..15 {
             run.step()?;
@@ -238,7 +233,7 @@ fn on_a_copy_of_an_open_store() -> Outcome {
 /// Recovery leaves deleted keys out of the index that it rebuilds, so that rows put later have no
 /// link to deleted ones.
 #[test]
-fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
+fn key_reinserted_after_power_cut() -> Outcome {
     let folder = tempfile::tempdir()?;
     let leg = |minutes| Leg { from: 1, to: 2, closed: false, _pad: 0, minutes };
     let store = open(&folder.path().join("before.pongo"))?;
@@ -270,7 +265,7 @@ fn a_key_deleted_before_a_power_cut_and_put_again() -> Outcome {
 /// Other threads read old snapshots while commits and rebuilds run.
 #[test]
 fn snapshots_in_other_threads() -> Outcome {
-    let mut run = Run::new(options().in_memory()?, Rng::seeded("snapshots_in_other_threads"));
+    let mut run = Run::new(options().in_memory()?, Random::seeded("snapshots_in_other_threads"));
     for _ in 0..40 {
         run.transaction()?;
     }

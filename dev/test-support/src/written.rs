@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use pongo::prelude::*;
 use pongo::zerocopy::IntoBytes;
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use crate::{Outcome, Random};
 
 /// Returns options with small files, so that a few rows make several chunks and several segments of
 /// the journal.
 #[must_use]
-pub(crate) fn options() -> Options {
+pub fn options() -> Options {
     Options::new().chunk_size(64 << 10).small_files(16 << 10, 64 << 20).ordered_tuning(
         50,
         1 << 20,
@@ -104,10 +104,7 @@ pub(crate) struct Note {
 /// Returns a pseudo-random number that depends on `number` alone and never changes.
 #[must_use]
 pub(crate) fn mix(number: u64) -> u64 {
-    let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ bits >> 31
+    Random(number).next()
 }
 
 const CARRIERS: [&str; 5] = ["", "AF", "LH", "UA", "\u{e9}\u{e9}"];
@@ -206,7 +203,7 @@ pub(crate) fn note_of(number: u64, version: u64) -> Note {
 
 /// The newest version of each existing row.
 #[derive(Clone, Default, Debug)]
-pub(crate) struct World {
+pub struct World {
     pub(crate) trips: BTreeMap<TripKey, u64>,
     pub(crate) samples: BTreeMap<u64, u32>,
     pub(crate) tiles: BTreeMap<u64, u64>,
@@ -215,7 +212,7 @@ pub(crate) struct World {
 
 /// One step of a transaction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Step {
+pub enum Step {
     /// Puts the trips with these numbers, for each carrier, in this version.
     PutTrips(i32, i32, u64),
     /// Deletes every third trip of this range.
@@ -235,7 +232,7 @@ pub(crate) enum Step {
 }
 
 /// The transactions before the store is closed cleanly.
-pub(crate) const FIRST: &[&[Step]] = &[
+pub const FIRST: &[&[Step]] = &[
     &[Step::PutTrips(-3, 20, 1), Step::PutNotes(0, 60, 1)],
     &[Step::Load(0, 3000, 1), Step::PutTile(1, 1)],
     &[Step::PutTrips(10, 30, 2), Step::DeleteTrips(0, 12), Step::DeleteNotes(10, 40)],
@@ -244,7 +241,7 @@ pub(crate) const FIRST: &[&[Step]] = &[
 
 /// The transactions after that, by a process that is then killed: journal entries that contain
 /// their rows, and some that refer to them.
-pub(crate) const SECOND: &[&[Step]] = &[
+pub const SECOND: &[&[Step]] = &[
     &[Step::PutTrips(25, 33, 3), Step::PutNotes(65, 80, 3)],
     &[Step::Load(5000, 9000, 3), Step::PutTrips(-2, 2, 3)],
     &[Step::DeleteTrips(20, 30), Step::DeleteSamples(4000, 5100), Step::DeleteNotes(0, 9)],
@@ -273,13 +270,14 @@ fn key_of((carrier, number): TripKey) -> (FixedStr<4>, i32) {
 impl World {
     /// Returns the expected contents of a store after these transactions.
     #[must_use]
-    pub(crate) fn after(transactions: &[&[Step]]) -> Self {
+    pub fn after(transactions: &[&[Step]]) -> Self {
         let mut world = Self::default();
         transactions.iter().copied().flatten().for_each(|&step| world.apply(step));
         world
     }
 
-    pub(crate) fn apply(&mut self, step: Step) {
+    /// Changes the world as [`perform`] changes a store.
+    pub fn apply(&mut self, step: Step) {
         match step {
             Step::PutTrips(from, to, version) | Step::ManyTexts(from, to, version) => {
                 self.trips.extend(trip_keys(from, to).map(|key| (key, version)));
@@ -303,7 +301,11 @@ impl World {
 }
 
 /// Stages and commits one transaction.
-pub(crate) fn perform(store: &Store, steps: &[Step], durability: Durability) -> Outcome {
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+pub fn perform(store: &Store, steps: &[Step], durability: Durability) -> Outcome {
     let tx = store.begin_write_with(durability)?;
     for &step in steps {
         match step {
@@ -368,8 +370,11 @@ pub(crate) fn perform(store: &Store, steps: &[Step], durability: Durability) -> 
 }
 
 /// Compares the store with this world: every row by its key and in every index, and every text.
-/// Returns `Err` with the difference.
-pub(crate) fn compare(store: &Store, world: &World) -> Result<(), String> {
+///
+/// # Errors
+///
+/// Returns the difference, or the first error of the store.
+pub fn compare(store: &Store, world: &World) -> Result<(), String> {
     looked(store, world).map_err(|error| error.to_string())
 }
 
@@ -425,7 +430,7 @@ fn trips(snapshot: &Snapshot, world: &World) -> Outcome {
         same(&what, by_ticket.map(|found| (found.carrier, found.number)), Some((of.carrier, of.number)))?;
     }
     let missing = (CARRIERS.len() - 1, i32::MAX);
-    same("a trip that is not there", trips.contains(&key_of(missing))?, false)?;
+    same("a missing trip", trips.contains(&key_of(missing))?, false)?;
     let all = || world.trips.iter().map(|(&key, &version)| trip_of(key, version));
     type Of = (String, i32);
     let names = |rows: &[&Trip]| -> Vec<Of> {

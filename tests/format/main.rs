@@ -5,19 +5,14 @@
 //! that wrote format version N. They are never written again: a release that changes the format
 //! adds the fixtures of the previous version.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "format/folders.rs"]
 mod folders;
-#[path = "format/packed.rs"]
-mod packed;
-#[path = "format/written.rs"]
-mod written;
 
 use std::path::{Path, PathBuf};
 
 use pongo::prelude::*;
-use written::{FIRST, Outcome, SECOND, Step, World, compare, options, perform};
+use pongo_test_support::packed::unpack;
+use pongo_test_support::written::{FIRST, SECOND, Step, World, compare, options, perform};
+use pongo_test_support::{Outcome, child};
 
 fn open(path: &Path) -> Outcome<Store> {
     // SAFETY: the folder is the test's own; only PongoDB writes to it.
@@ -87,7 +82,7 @@ const FIXTURES: [(&str, &[&[&[Step]]]); 3] =
 #[test]
 fn stores_of_older_formats_open() -> Outcome {
     for (name, done) in FIXTURES {
-        let files = packed::unpack(&std::fs::read(fixture(name))?)?;
+        let files = unpack(&std::fs::read(fixture(name))?)?;
         for (hash, ordered) in [(true, true), (false, true), (true, false), (false, false)] {
             let what = format!("{name}, hash {hash}, ordered {ordered}");
             let folder = tempfile::tempdir()?;

@@ -7,22 +7,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
 /// Prints a line to the parent and flushes it. Ignores errors, because the parent may have ended.
-pub(crate) fn say(line: &str) {
+pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(format!("\n@ {line}\n").as_bytes());
     let _ = out.flush();
 }
 
-/// A running child. It is killed when dropped.
-pub(crate) struct Running {
+/// A running child process. It is killed when dropped.
+#[derive(Debug)]
+pub struct Running {
     /// The process, with its stdin.
-    pub(crate) process: Child,
+    pub process: Child,
     /// The lines that the child prints. The channel closes when the child has ended.
-    pub(crate) lines: Receiver<String>,
+    pub lines: Receiver<String>,
 }
 
 impl Running {
-    pub(crate) fn start(command: &mut Command) -> Self {
+    /// Starts a child with a piped stdin.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the command cannot be started.
+    pub fn start(command: &mut Command) -> Self {
         let mut process =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the test starts itself");
         let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
@@ -42,9 +48,12 @@ impl Running {
         Self { process, lines }
     }
 
-    #[allow(dead_code, reason = "not every test kills")]
     /// Kills the child with SIGKILL and waits until it has ended.
-    pub(crate) fn kill(&mut self) {
+    ///
+    /// # Panics
+    ///
+    /// Panics if it has already been waited for.
+    pub fn kill(&mut self) {
         self.process.kill().expect("the child can be killed");
         self.process.wait().expect("the child is gone");
     }

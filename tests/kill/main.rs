@@ -6,13 +6,6 @@
 //! alone. So the parent can repeat them in a model and compare the whole store with the model after
 //! the same number of transactions.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "support/running.rs"]
-mod running;
-#[path = "kill/work.rs"]
 mod work;
 
 use std::path::Path;
@@ -20,14 +13,12 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use pongo::prelude::*;
-use rng::Rng;
-use running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, Random, child};
 use work::{Model, Works};
 
 const NAME: &str = "kill_9_loses_no_acknowledged_commit";
 const ROUNDS: u64 = 44;
-
-type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn open(path: &Path) -> Result<Store, pongo::OpenError> {
     // Small chunks and checkpoints, so that there are many of both.
@@ -64,7 +55,7 @@ struct Moment {
 }
 
 impl Moment {
-    fn draw(round: u64, rng: &mut Rng) -> Self {
+    fn draw(round: u64, rng: &mut Random) -> Self {
         let (bulk, word, nth, longest) = match round % 4 {
             // Usually while it recovers from the last kill.
             0 => (false, "opening", 1, 6_000),
@@ -127,7 +118,7 @@ fn kill_9_loses_no_acknowledged_commit() -> Outcome {
     if let Some(role) = child::role() {
         return work_until_killed(&role);
     }
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("killed.pongo");
     let mut model = Model::new();

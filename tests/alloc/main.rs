@@ -1,14 +1,7 @@
 //! Rows that are filled in place, and rows that are too large for any other method: from one byte
 //! to hundreds of megabytes, on the small stack of a test thread.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "alloc/large.rs"]
 mod large;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "support/running.rs"]
-mod running;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,9 +9,8 @@ use std::path::Path;
 
 use pongo::prelude::*;
 use pongo::{CommitError, WriteError};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Outcome, Random, child};
 
 /// Opens the store in a folder of this test, with chunks of 64 KiB, so that nearly every row
 /// crosses a chunk boundary.
@@ -86,7 +78,7 @@ struct Odd {
 }
 
 #[test]
-fn nested_arrays_are_filled_in_place_and_read_by_another_handle() -> Outcome {
+fn nested_arrays_are_filled_in_place() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path())?;
     let before = store.begin_read()?;
@@ -148,7 +140,7 @@ fn a_byte_is_a_row() -> Outcome {
 }
 
 #[test]
-fn the_key_counts_that_the_row_has_in_the_end() -> Outcome {
+fn final_key_of_row_counts() -> Outcome {
     both(|store| {
         let tx = store.begin_write()?;
         let mut odd = tx.table::<Odd>()?;
@@ -230,7 +222,7 @@ fn is_broken_off<T: std::fmt::Debug>(result: Result<T, WriteError>) {
 }
 
 #[test]
-fn rolling_back_mends_a_table_whose_row_was_forgotten() -> Outcome {
+fn rollback_repairs_table_with_forgotten_row() -> Outcome {
     both(|store| {
         let mut tx = store.begin_write()?;
         tx.table::<Odd>()?.put(&Odd { id: 1, bytes: [1; 1020] })?;
@@ -257,7 +249,7 @@ fn rolling_back_mends_a_table_whose_row_was_forgotten() -> Outcome {
 }
 
 #[test]
-fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Outcome {
+fn forgotten_row_spoils_the_transaction() -> Outcome {
     both(|store| {
         for panics in [false, true] {
             let tx = store.begin_write()?;
@@ -296,7 +288,7 @@ fn a_row_that_is_forgotten_or_dropped_by_a_panic_spoils_the_transaction() -> Out
 }
 
 #[test]
-fn a_row_that_is_filled_while_something_else_panics_is_put_in() -> Outcome {
+fn row_filled_during_panic_is_inserted() -> Outcome {
     struct Fill<'t>(&'t mut pongo::WriteTransaction);
     impl Drop for Fill<'_> {
         fn drop(&mut self) {
@@ -318,7 +310,7 @@ fn a_row_that_is_filled_while_something_else_panics_is_put_in() -> Outcome {
 }
 
 #[test]
-fn texts_are_checked_when_the_row_goes() -> Outcome {
+fn texts_are_checked_at_insertion() -> Outcome {
     #[pongo::record]
     #[pongo(table = "notes")]
     struct Note {
@@ -371,7 +363,7 @@ enum Colour {
 }
 
 #[test]
-fn a_type_that_may_not_be_zero_is_refused() -> Outcome {
+fn types_without_zero_are_refused() -> Outcome {
     #[pongo::record]
     #[pongo(table = "cars")]
     struct Car {
@@ -446,7 +438,7 @@ fn too_many_rows_are_refused() -> Outcome {
 #[test]
 fn alloc_mixed_with_everything_else() -> Outcome {
     both(|store| {
-        let mut rng = Rng::seeded("alloc_mixed_with_everything_else");
+        let mut rng = Random::seeded("alloc_mixed_with_everything_else");
         let mut model: BTreeMap<u8, u8> = BTreeMap::new();
         let row = |id: u8, byte: u8| Odd { id, bytes: [byte; 1020] };
         for round in 0..60 {
@@ -513,8 +505,8 @@ fn alloc_mixed_with_everything_else() -> Outcome {
 /// A child is killed while it fills rows. Its committed rows are present, the row being filled is
 /// not, and bytes of that row appear in no other row.
 #[test]
-fn kill_9_while_a_row_is_filled() -> Outcome {
-    const NAME: &str = "kill_9_while_a_row_is_filled";
+fn kill_while_filling_a_row() -> Outcome {
+    const NAME: &str = "kill_while_filling_a_row";
     if let Some(folder) = child::role() {
         let store = open(Path::new(&folder))?;
         let mut id = store.begin_read()?.table::<World>()?.len();
@@ -523,21 +515,20 @@ fn kill_9_while_a_row_is_filled() -> Outcome {
             let mut worlds = tx.table::<World>()?;
             let mut world = worlds.alloc()?;
             assert!(world.id == 0 && world.tiles.iter().flatten().all(|tile| *tile == Tile::at(0, 0, 0)));
-            running::say(&format!("filling {id}"));
+            say(&format!("filling {id}"));
             fill(&mut world, id);
             drop(world);
             drop(worlds);
             tx.commit()?;
-            running::say(&format!("committed {id}"));
+            say(&format!("committed {id}"));
             id += 1;
         }
     }
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let folder = tempfile::tempdir()?;
     let (mut committed, mut begun) = (0, 0);
     for _ in 0..8 {
-        let mut running =
-            running::Running::start(&mut child::command(NAME, &folder.path().display().to_string()));
+        let mut running = Running::start(&mut child::command(NAME, &folder.path().display().to_string()));
         let mut note = |line: &str| match line.split_once(' ') {
             Some(("filling", id)) => begun = id.parse().expect("a number"),
             Some(("committed", id)) => committed = id.parse::<u64>().expect("a number") + 1,
@@ -590,9 +581,9 @@ fn check_sheets(tx: &mut WriteTransaction, sheets: &Sheets) -> Outcome {
 }
 
 #[test]
-fn large_rows_with_unique_values_and_savepoints() -> Outcome {
+fn large_rows_with_savepoints() -> Outcome {
     both(|store| {
-        let mut rng = Rng::seeded("large_rows");
+        let mut rng = Random::seeded("large_rows");
         let mut kept = Sheets::new();
         for round in 0..30 {
             let mut tx = store.begin_write_with(Durability::Relaxed)?;

@@ -7,35 +7,21 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
-#[path = "calls/call.rs"]
 mod call;
-#[path = "calls/case.rs"]
 mod case;
-#[path = "calls/child.rs"]
 mod child;
-#[path = "../../../tests/support/folder.rs"]
-mod folder;
-#[path = "../../../tests/support/child.rs"]
-mod respawn;
-#[path = "../../../tests/support/rng.rs"]
-mod rng;
-#[path = "calls/sweep.rs"]
 mod sweep;
-#[path = "calls/trace.rs"]
 mod trace;
-#[path = "calls/world.rs"]
-mod world;
 
 use call::{Call, How};
 use case::Place;
 use child::Work;
-use rng::Rng;
+use pongo_test_support::{Outcome, Random, folder};
 use sweep::{Series, Start, Sweep, Tally};
-use world::Outcome;
 
 /// Performs the work that this process was started for, if it is a child; then it does not return.
 fn work_if_asked() -> Outcome {
-    let Some(role) = respawn::role() else { return Ok(()) };
+    let Some(role) = pongo_test_support::child::role() else { return Ok(()) };
     let mut words = role.splitn(5, ' ');
     let mut next = || words.next().ok_or("a role is five words");
     let work = [Work::Life, Work::Reopen].into_iter();
@@ -48,7 +34,7 @@ fn work_if_asked() -> Outcome {
 }
 
 fn all_of(name: &'static str, sweeps: Vec<Sweep>) -> Outcome {
-    let mut rng = Rng::seeded(name);
+    let mut rng = Random::seeded(name);
     let began = std::time::Instant::now();
     let mut sum = Tally::default();
     for sweep in sweeps {
@@ -100,9 +86,9 @@ fn a_call_fails_once() -> Outcome {
 /// Opens, reads and closes a store, with each `stat` of a file failing in turn: each failure is
 /// reported, except where only time or space is lost (`Strike::may_be_silent`).
 #[test]
-fn an_error_of_looking_at_a_file_is_told() -> Outcome {
+fn file_stat_errors_are_reported() -> Outcome {
     work_if_asked()?;
-    let test = "an_error_of_looking_at_a_file_is_told";
+    let test = "file_stat_errors_are_reported";
     let series = vec![Series {
         place: Place::Store,
         calls: vec![Call::LookAt],
@@ -149,9 +135,9 @@ fn a_call_fails_from_then_on() -> Outcome {
 }
 
 #[test]
-fn interruptions_and_short_transfers_are_not_noticed() -> Outcome {
+fn interruptions_and_short_transfers_are_handled() -> Outcome {
     work_if_asked()?;
-    let test = "interruptions_and_short_transfers_are_not_noticed";
+    let test = "interruptions_and_short_transfers_are_handled";
     let series = || sweep::hindrances(Place::Store);
     all_of(
         test,
@@ -197,9 +183,9 @@ fn calls_fail_beside_another_process() -> Outcome {
 /// A folder with rows and without the super file is a store that lost the file, not a place for a
 /// new store, even if a disk error prevents reading the rows.
 #[test]
-fn a_store_without_its_super_file_is_never_made_anew() -> Outcome {
+fn store_without_super_is_never_recreated() -> Outcome {
     work_if_asked()?;
-    let test = "a_store_without_its_super_file_is_never_made_anew";
+    let test = "store_without_super_is_never_recreated";
     let bench = case::Bench::new(test)?;
     bench.run_free(Work::Life, 1, 6)?;
     let template = bench.store().with_extension("template");

@@ -1,16 +1,10 @@
 //! The orders example: its output, and a check that rejected orders change nothing.
 
-#[path = "../examples/orders/data.rs"]
-mod data;
-#[path = "../examples/orders/shop.rs"]
-mod shop;
-#[path = "../examples/orders/story.rs"]
-mod story;
-
 use pongo::prelude::*;
 
-use data::{Customer, Invoice, Line, Order, Product};
-use shop::{Error, Placed};
+use crate::data::{Customer, Invoice, Line, Order, Product};
+use crate::shop::{Error, Placed};
+use crate::{shop, story};
 
 const TOLD: &str = "\
 Customers
@@ -72,7 +66,7 @@ fn the_story_is_always_the_same() -> Result<(), Error> {
 }
 
 #[test]
-fn what_is_refused_leaves_the_shelf_as_it_was() -> Result<(), Error> {
+fn refused_order_keeps_stock_unchanged() -> Result<(), Error> {
     let store = Store::in_memory()?;
     shop::stock_up(&store, &[("cup", 450, 3), ("pot", 2900, 1)])?;
     let shelf = || -> Result<Vec<u32>, Error> {
@@ -126,7 +120,7 @@ fn an_order_is_billed_once() -> Result<(), Error> {
 }
 
 #[test]
-fn an_address_is_free_again_when_its_customer_is_gone() -> Result<(), Error> {
+fn deleted_customer_frees_its_address() -> Result<(), Error> {
     let store = Store::in_memory()?;
     assert_eq!(shop::enter(&store, 1, "Ada", "ada@example.org")?, None);
     let refusal = shop::enter(&store, 2, "Eve", "ada@example.org")?.ok_or("it is taken")?;

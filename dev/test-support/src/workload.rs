@@ -7,9 +7,7 @@ use std::path::Path;
 use pongo::prelude::*;
 use pongo::{CommitError, ReadError, WriteError};
 
-use crate::rng::mix;
-
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use crate::{Outcome, mix};
 
 /// One row for each transaction that was committed.
 #[pongo::record]
@@ -49,10 +47,12 @@ impl PartialEq for Item {
 #[pongo::record]
 #[pongo(table = "samples")]
 #[derive(Debug, PartialEq)]
-pub(crate) struct Sample {
+pub struct Sample {
     #[pongo(key)]
-    pub(crate) id: u64,
-    pub(crate) by: u64,
+    /// The key.
+    pub id: u64,
+    /// The transaction that wrote it.
+    pub by: u64,
 }
 
 const ITEMS: u64 = 120;
@@ -66,22 +66,31 @@ const STRIDE: u64 = 10_000;
 
 /// The kind of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Puts three items.
     Few,
+    /// Puts two items, without waiting for the disk.
     Relaxed,
+    /// Loads samples in bulk and puts two items.
     Bulk,
+    /// Puts and deletes items.
     Changes,
+    /// Rolls back to a savepoint, fills samples in place, and puts four items.
     Savepoint,
+    /// Puts 70 items.
     Many,
 }
 
-pub(crate) fn kind_of(number: u64) -> Kind {
+/// Returns the kind of transaction `number`.
+#[must_use]
+pub fn kind_of(number: u64) -> Kind {
     [Kind::Many, Kind::Few, Kind::Relaxed, Kind::Bulk, Kind::Changes, Kind::Savepoint][(number % 6) as usize]
 }
 
 /// Returns options with files so small that a short workload fills chunks, starts new segments and
 /// writes checkpoints, and with ordered indexes of few rows.
-pub(crate) fn options() -> Options {
+#[must_use]
+pub fn options() -> Options {
     Options::new().chunk_size(64 << 10).small_files(16 << 10, 64 << 10).ordered_tuning(
         50,
         1 << 20,
@@ -90,7 +99,12 @@ pub(crate) fn options() -> Options {
     )
 }
 
-pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
+/// Opens or creates the store in a folder that only its test uses.
+///
+/// # Errors
+///
+/// Returns the error of the store.
+pub fn open(path: &Path) -> Result<Store, pongo::OpenError> {
     // SAFETY: the folder belongs to this test; only PongoDB writes to it.
     unsafe { options().open(path) }
 }
@@ -133,7 +147,11 @@ fn samples(number: u64) -> u64 {
 }
 
 /// Performs transaction `number` and commits it.
-pub(crate) fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+pub fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
     let kind = kind_of(number);
     let durability = if kind == Kind::Relaxed { Durability::Relaxed } else { Durability::Sync };
     let mut tx = store.begin_write_with(durability)?;
@@ -171,14 +189,15 @@ pub(crate) fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
 
 /// The content of a store after these transactions, in this order.
 #[derive(Default, Debug)]
-pub(crate) struct Model {
+pub struct Model {
     works: Vec<u64>,
     /// The transaction that wrote each item.
     items: BTreeMap<u64, u64>,
 }
 
 impl Model {
-    pub(crate) fn of(works: impl IntoIterator<Item = u64>) -> Model {
+    /// Returns the content after these transactions.
+    pub fn of(works: impl IntoIterator<Item = u64>) -> Model {
         let mut model = Model::default();
         for number in works {
             model.works.push(number);
@@ -198,7 +217,7 @@ impl Model {
     /// # Errors
     ///
     /// Returns an error if the snapshot cannot be read.
-    pub(crate) fn differences(&self, snapshot: &Snapshot) -> Outcome<Vec<String>> {
+    pub fn differences(&self, snapshot: &Snapshot) -> Outcome<Vec<String>> {
         let mut wrong = Vec::new();
         let mut say = |is_right: bool, what: &dyn Fn() -> String| {
             if !is_right {
@@ -235,7 +254,7 @@ impl Model {
             say(by_code == [id], &|| format!("the code of item {id} is that of {by_code:?}"));
         }
         let none = table.by(Item::CODE).equal(code(0, 999))?.count();
-        say(none == 0, &|| "a code that nobody has is found".to_owned());
+        say(none == 0, &|| "an unused code was found".to_owned());
         let ranged = all(table.range(..)?.map(|row| row.map(|item| (item.id, item.by))))?;
         let expected: Vec<(u64, u64)> = self.items.iter().map(|(&id, &by)| (id, by)).collect();
         say(ranged == expected, &|| format!("a range of {ranged:?} instead of {expected:?}"));
@@ -263,7 +282,7 @@ impl Model {
                 let found = table.get(&(first + id))?.map(|sample| sample.by);
                 say(found == Some(number), &|| format!("sample {id} of {number} is by {found:?}"));
             }
-            say(table.get(&(first + count))?.is_none(), &|| format!("sample {count} of {number} is there"));
+            say(table.get(&(first + count))?.is_none(), &|| format!("sample {count} of {number} was found"));
             let ranged = table.range(first..first + STRIDE)?.count_rows()?;
             say(ranged == count, &|| format!("a range of {ranged} samples of {number}"));
         }
@@ -276,11 +295,16 @@ fn all<T>(items: impl Iterator<Item = Result<T, ReadError>>) -> Result<Vec<T>, R
 }
 
 /// Returns the numbers of the transactions that a snapshot shows, in commit order.
-pub(crate) fn works_of(snapshot: &Snapshot) -> Outcome<Vec<u64>> {
+///
+/// # Errors
+///
+/// Returns an error if the snapshot cannot be read.
+pub fn works_of(snapshot: &Snapshot) -> Outcome<Vec<u64>> {
     Ok(all(snapshot.table::<Work>()?.rows().map(|row| row.map(|work| work.number)))?)
 }
 
 /// Returns whether an error says that the store is poisoned.
-pub(crate) fn is_poisoned(error: &CommitError) -> bool {
+#[must_use]
+pub fn is_poisoned(error: &CommitError) -> bool {
     matches!(error, CommitError::Refused(WriteError::Poisoned { .. }))
 }

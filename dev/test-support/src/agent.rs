@@ -9,19 +9,21 @@ use std::time::Duration;
 
 use pongo::prelude::*;
 
-use crate::child;
 use crate::running::{Running, say};
+use crate::{Outcome, child};
 
-pub(crate) type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
+/// A row of the table that both processes use.
 #[pongo::record]
 #[pongo(table = "accounts")]
 #[derive(Debug)]
-pub(crate) struct Account {
+pub struct Account {
     #[pongo(key)]
-    pub(crate) number: u64,
-    pub(crate) cents: i64,
-    pub(crate) owner: Text,
+    /// The key.
+    pub number: u64,
+    /// The balance.
+    pub cents: i64,
+    /// The owner's name.
+    pub owner: Text,
 }
 
 /// Compares the bytes: rows are equal if their text is at the same address.
@@ -36,25 +38,42 @@ impl PartialEq for Account {
 #[pongo::record]
 #[pongo(table = "late")]
 #[derive(Debug, PartialEq)]
-pub(crate) struct Late {
+pub struct Late {
     #[pongo(key)]
-    pub(crate) id: u64,
-    pub(crate) square: u64,
+    /// The key.
+    pub id: u64,
+    /// The square of the key.
+    pub square: u64,
 }
 
-pub(crate) fn open(path: &Path) -> Result<Store, pongo::OpenError> {
+/// Opens or creates the store in a folder that only its test uses.
+///
+/// # Errors
+///
+/// Returns the error of the store.
+pub fn open(path: &Path) -> Result<Store, pongo::OpenError> {
     // SAFETY: the folder is the test's own; only PongoDB writes to it.
     unsafe { Options::new().chunk_size(256 << 10).checkpoint_bytes(2 << 20).open(path) }
 }
 
-pub(crate) fn put(store: &Store, number: u64, cents: i64, owner: &str) -> Outcome<u64> {
+/// Inserts or replaces an account in a transaction, and returns its `Seq`.
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+pub fn put(store: &Store, number: u64, cents: i64, owner: &str) -> Outcome<u64> {
     let tx = store.begin_write()?;
     let owner = tx.text(owner)?;
     tx.table::<Account>()?.put(&Account { number, cents, owner })?;
     Ok(tx.commit()?.seq.0)
 }
 
-pub(crate) fn put_late(store: &Store, id: u64) -> Outcome {
+/// Inserts a row into the table `late`.
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+pub fn put_late(store: &Store, id: u64) -> Outcome {
     let tx = store.begin_write_with(Durability::Relaxed)?;
     tx.table::<Late>()?.insert(&Late { id, square: id * id })?;
     tx.commit()?;
@@ -63,7 +82,15 @@ pub(crate) fn put_late(store: &Store, id: u64) -> Outcome {
 
 /// Returns the number of accounts, the sum, and one owner in a snapshot, after comparing all read
 /// methods.
-pub(crate) fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+///
+/// # Panics
+///
+/// Panics if two read methods disagree.
+pub fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
     let accounts = snapshot.table::<Account>()?;
     let mut sum = 0;
     let mut rows = 0;
@@ -83,7 +110,15 @@ pub(crate) fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
 }
 
 /// Returns the same as [`describe`] for the table `late`.
-pub(crate) fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+///
+/// # Panics
+///
+/// Panics if a row is missing or wrong.
+pub fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
     let late = snapshot.table::<Late>()?;
     for id in 0..late.len() {
         assert_eq!(late.get(&id)?, Some(&Late { id, square: id * id }));
@@ -94,7 +129,11 @@ pub(crate) fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
 
 /// Moves one cent from one account to another, so that the sum stays the same, and writes a new
 /// text.
-pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability) -> Outcome {
+///
+/// # Errors
+///
+/// Returns the first error of the store.
+pub fn transfer(store: &Store, from: u64, to: u64, durability: Durability) -> Outcome {
     let tx = store.begin_write_with(durability)?;
     let owner = tx.text(&format!("owner of {from}, who gave to {to}"))?;
     let mut accounts = tx.table::<Account>()?;
@@ -106,7 +145,15 @@ pub(crate) fn transfer(store: &Store, from: u64, to: u64, durability: Durability
 }
 
 /// Runs the second process: opens the store and executes commands until its stdin ends.
-pub(crate) fn obey(path: &str) -> Outcome {
+///
+/// # Errors
+///
+/// Returns the first error of the store, or an error for an unknown command.
+///
+/// # Panics
+///
+/// Panics if it reads a wrong value.
+pub fn obey(path: &str) -> Outcome {
     let store = open(Path::new(path))?;
     say("open");
     let mut pinned: HashMap<String, Snapshot> = HashMap::new();
@@ -134,7 +181,7 @@ pub(crate) fn obey(path: &str) -> Outcome {
                 tx.table::<Account>()?.extend((0..50_000).map(stolen))?;
                 say("held");
                 std::thread::sleep(Duration::from_secs(60));
-                return Err("nobody killed the holder".into());
+                return Err("the holder was not killed".into());
             }
             "transfer" => {
                 // Runs until the process is killed.
@@ -152,7 +199,7 @@ pub(crate) fn obey(path: &str) -> Outcome {
                 loop {
                     let snapshot = store.begin_read()?;
                     let seq = snapshot.seq().0;
-                    assert!(seq >= last, "snapshot {seq} behind {last}");
+                    assert!(seq >= last, "snapshot {seq} is older than {last}");
                     seen += u64::from(seq > last);
                     last = seq;
                     if snapshot.table::<Account>()?.contains(&99)? {
@@ -173,39 +220,69 @@ pub(crate) fn obey(path: &str) -> Outcome {
 }
 
 /// A handle to the second process.
-pub(crate) struct Agent {
-    pub(crate) running: Running,
+#[derive(Debug)]
+pub struct Agent {
+    /// The process.
+    pub running: Running,
 }
 
 impl Agent {
     /// Starts a second process. It has the store open when this returns.
-    pub(crate) fn start(test: &str, path: &Path) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// Panics if the process does not open the store.
+    #[must_use]
+    pub fn start(test: &str, path: &Path) -> Self {
         Self::start_by(&mut child::command(test, &path.display().to_string()))
     }
 
     /// Starts a second process through a command that runs it.
-    pub(crate) fn start_by(command: &mut Command) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// Panics if the process does not open the store.
+    pub fn start_by(command: &mut Command) -> Self {
         let mut agent = Self { running: Running::start(command) };
         assert_eq!(agent.hear(), "open");
         agent
     }
 
-    pub(crate) fn tell(&mut self, line: &str) {
+    /// Sends a command.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the process has ended.
+    pub fn tell(&mut self, line: &str) {
         let stdin = self.running.process.stdin.as_mut().expect("stdin is open");
         writeln!(stdin, "{line}").expect("the other process listens");
     }
 
-    pub(crate) fn hear(&mut self) -> String {
+    /// Waits for an answer for at most a minute.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none.
+    pub fn hear(&mut self) -> String {
         self.running.lines.recv_timeout(Duration::from_secs(60)).expect("the other process answers")
     }
 
-    pub(crate) fn ask(&mut self, line: &str) -> String {
+    /// Sends a command and waits for its answer.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none.
+    pub fn ask(&mut self, line: &str) -> String {
         self.tell(line);
         self.hear()
     }
 
     /// Makes the process close the store and end.
-    pub(crate) fn end(mut self) {
+    ///
+    /// # Panics
+    ///
+    /// Panics if it fails.
+    pub fn end(mut self) {
         drop(self.running.process.stdin.take());
         assert_eq!(self.hear(), "closed");
         assert!(self.running.process.wait().expect("it ends").success());

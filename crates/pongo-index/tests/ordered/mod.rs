@@ -1,5 +1,4 @@
-//! Shared helpers for the tests of the ordered index: random numbers with a configurable seed,
-//! rows, and a model.
+//! Shared helpers for the tests of the ordered index: rows, and a model.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,35 +10,7 @@ use pongo_core::ids::RowId;
 use pongo_index::ordered::{
     Edge, FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
 };
-
-/// A SplitMix64 generator.
-pub(crate) struct Random(u64);
-
-impl Random {
-    /// Creates a generator with the seed in `PONGO_TEST_SEED`, or with a seed derived from the
-    /// test's name, so that `cargo test` always runs the same cases. Prints the seed, so that a
-    /// failure can be reproduced. `just torture` chooses a random seed.
-    pub(crate) fn new(test: &str) -> Random {
-        let own =
-            || test.bytes().fold(0, |seed: u64, byte| (seed.rotate_left(8) ^ u64::from(byte)) % 999_983);
-        let seed = std::env::var("PONGO_TEST_SEED")
-            .map_or_else(|_| own(), |seed| seed.parse().expect("PONGO_TEST_SEED is a number"));
-        println!("{test}: PONGO_TEST_SEED={seed}");
-        Random(seed)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        x ^ (x >> 31)
-    }
-
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-}
+use pongo_test_support::Random;
 
 /// The kind of keys that a test uses.
 #[derive(Clone, Copy, Debug)]

@@ -1,24 +1,14 @@
 //! The results of the flights example, compared with numbers that were computed from the CSVs by
 //! other means (Python's `csv`).
 
-#[path = "../examples/flights/csv_rows.rs"]
-mod csv_rows;
-#[path = "../examples/flights/data.rs"]
-mod data;
-#[path = "../examples/flights/load.rs"]
-mod load;
-#[path = "../examples/flights/queries.rs"]
-mod queries;
-#[path = "../examples/flights/steps.rs"]
-mod steps;
-
 use std::path::Path;
 
 use pongo::prelude::*;
 
-use csv_rows::Error;
-use data::{Airline, Airport, Flight, Plane, PlaneKind, Weather};
-use queries::{OfCarrier, Run};
+use crate::csv_rows::Error;
+use crate::data::{Airline, Airport, Flight, Plane, PlaneKind, Weather};
+use crate::queries::{OfCarrier, Run};
+use crate::{csv_rows, load, queries};
 
 fn folder_of_csvs() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/nycflights13"))
@@ -174,7 +164,7 @@ fn check_orders(snapshot: &Snapshot) -> Result<(), Error> {
 
 /// A store whose schema was created before the indexes existed.
 #[test]
-fn a_table_without_the_indexes_gives_the_answers() -> Result<(), Error> {
+fn queries_work_without_indexes() -> Result<(), Error> {
     /// [`Flight`] as it was before, under the same name.
     mod before {
         use pongo::prelude::*;

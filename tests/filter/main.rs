@@ -1,26 +1,18 @@
 //! Filters: whatever a filter skips, its rows are those that a test of each row gives. The tests
 //! also check that something is skipped.
 
-#[path = "support/folder.rs"]
-mod folder;
-#[path = "filter/mix.rs"]
 mod mix;
-#[path = "support/rng.rs"]
-mod rng;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use mix::{Mix, condition};
 use pongo::prelude::*;
 use pongo::rayon::prelude::*;
 use pongo::{Durability, ReadError, RowId};
-use rng::Rng;
-
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+use pongo_test_support::{Outcome, Random, folder};
 
 /// Applies random conditions to one snapshot, by every method.
-fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
+fn check(snapshot: &Snapshot, rng: &mut Random, conditions: usize) -> Outcome {
     let table = snapshot.table::<Mix>()?;
     let all: Vec<(RowId, &Mix)> = table.entries().collect::<Result<_, _>>()?;
     for _ in 0..conditions {
@@ -58,7 +50,7 @@ fn check(snapshot: &Snapshot, rng: &mut Rng, conditions: usize) -> Outcome {
 }
 
 /// Commits one transaction of random changes.
-fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
+fn change(store: &Store, rng: &mut Random, next: &mut u64) -> Outcome {
     let tx =
         store.begin_write_with(if rng.below(4) == 0 { Durability::Sync } else { Durability::Relaxed })?;
     let mut table = tx.table::<Mix>()?;
@@ -90,7 +82,7 @@ fn change(store: &Store, rng: &mut Rng, next: &mut u64) -> Outcome {
     Ok(())
 }
 
-fn random_life(store: &Store, rng: &mut Rng, next: &mut u64, steps: u64) -> Outcome {
+fn random_life(store: &Store, rng: &mut Random, next: &mut u64, steps: u64) -> Outcome {
     let mut pinned: Vec<Snapshot> = Vec::new();
     for _ in 0..steps {
         change(store, rng, next)?;
@@ -106,8 +98,8 @@ fn random_life(store: &Store, rng: &mut Rng, next: &mut u64, steps: u64) -> Outc
 }
 
 #[test]
-fn a_filter_gives_what_a_look_at_each_row_gives() -> Outcome {
-    let mut rng = Rng::seeded("a_filter_gives_what_a_look_at_each_row_gives");
+fn filter_matches_full_scan() -> Outcome {
+    let mut rng = Random::seeded("filter_matches_full_scan");
     for chunk in [64 << 10, 192 << 10, 1 << 20] {
         let store = Options::new().chunk_size(chunk).in_memory()?;
         random_life(&store, &mut rng, &mut 0, 12)?;
@@ -116,8 +108,8 @@ fn a_filter_gives_what_a_look_at_each_row_gives() -> Outcome {
 }
 
 #[test]
-fn the_same_from_files_that_are_closed_and_opened() -> Outcome {
-    let mut rng = Rng::seeded("the_same_from_files_that_are_closed_and_opened");
+fn filter_matches_after_reopening() -> Outcome {
+    let mut rng = Random::seeded("filter_matches_after_reopening");
     let folder = tempfile::tempdir()?;
     let mut next = 0;
     for _ in 0..4 {
@@ -185,7 +177,7 @@ fn trades(store: &Store, ids: std::ops::Range<u64>) -> Outcome {
 }
 
 #[test]
-fn what_is_skipped_is_what_can_be() -> Outcome {
+fn all_skippable_zones_are_skipped() -> Outcome {
     assert_eq!(size_of::<Trade>(), 64);
     let store = Options::new().chunk_size(1 << 20).in_memory()?;
     trades(&store, 0..32 * 1024 + 100)?;
@@ -247,7 +239,7 @@ fn what_is_skipped_is_what_can_be() -> Outcome {
 }
 
 #[test]
-fn dead_rows_are_left_out_also_where_nothing_is_tested() -> Outcome {
+fn deleted_rows_are_always_excluded() -> Outcome {
     let store = Options::new().chunk_size(1 << 20).in_memory()?;
     trades(&store, 0..8192)?;
     let before = store.begin_read()?;
@@ -269,7 +261,7 @@ fn dead_rows_are_left_out_also_where_nothing_is_tested() -> Outcome {
 }
 
 #[test]
-fn a_table_that_is_not_there_has_no_row_that_matches() -> Outcome {
+fn missing_table_has_no_matches() -> Outcome {
     let store = Store::in_memory()?;
     let snapshot = store.begin_read()?;
     let table = snapshot.table::<Trade>()?;
@@ -280,7 +272,7 @@ fn a_table_that_is_not_there_has_no_row_that_matches() -> Outcome {
 }
 
 #[test]
-fn zones_are_kept_for_rows_that_a_checkpoint_covers_only() -> Outcome {
+fn zones_cover_checkpointed_rows_only() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path(), 256 << 10)?;
     trades(&store, 0..20_000)?;
@@ -310,7 +302,7 @@ fn zones_are_kept_for_rows_that_a_checkpoint_covers_only() -> Outcome {
 /// Stores with the same first rows and different later ones, where the zones files of one are
 /// copied into the other. Filters must not trust them.
 #[test]
-fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
+fn foreign_zones_file_is_rejected() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = |name: &str| folder.path().join(name);
     let store = open(&path("a"), 64 << 10)?;
@@ -364,8 +356,8 @@ fn a_zones_file_that_does_not_belong_is_not_believed() -> Outcome {
 }
 
 #[test]
-fn a_damaged_zones_file_is_made_anew() -> Outcome {
-    let mut rng = Rng::seeded("a_damaged_zones_file_is_made_anew");
+fn damaged_zones_file_is_rebuilt() -> Outcome {
+    let mut rng = Random::seeded("damaged_zones_file_is_rebuilt");
     let folder = tempfile::tempdir()?;
     let store = open(folder.path(), 64 << 10)?;
     trades(&store, 0..5000)?;
@@ -414,7 +406,7 @@ fn a_damaged_zones_file_is_made_anew() -> Outcome {
 }
 
 #[test]
-fn a_filter_tells_of_damaged_rows_that_it_looks_at() -> Outcome {
+fn filter_reports_damaged_rows() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path(), 1 << 20)?;
     trades(&store, 0..8192)?;
@@ -435,7 +427,7 @@ fn a_filter_tells_of_damaged_rows_that_it_looks_at() -> Outcome {
 
 /// Keys of a damaged block are errors in their places among others that are looked up together.
 #[test]
-fn lookups_of_many_keys_around_a_damaged_block() -> Outcome {
+fn get_many_around_damaged_block() -> Outcome {
     let folder = tempfile::tempdir()?;
     let store = open(folder.path(), 1 << 20)?;
     trades(&store, 0..8192)?;
@@ -471,7 +463,7 @@ fn lookups_of_many_keys_around_a_damaged_block() -> Outcome {
 
 /// A condition in user code, together with one that can skip zones.
 #[test]
-fn a_condition_of_ones_own_can_stand_beside_others() -> Outcome {
+fn custom_predicate_combines_with_others() -> Outcome {
     struct Odd;
     impl Predicate<Trade> for Odd {
         fn matches(&self, row: &Trade) -> bool {

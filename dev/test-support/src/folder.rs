@@ -3,7 +3,11 @@
 use std::path::Path;
 
 /// Copies a folder with its contents.
-pub(crate) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+///
+/// # Errors
+///
+/// Returns an error if the source cannot be read or the copy cannot be written.
+pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(to)?;
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

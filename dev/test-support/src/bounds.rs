@@ -3,7 +3,8 @@
 use std::ops::Bound;
 
 /// Returns one of the three kinds of bound, at this value.
-pub(crate) fn bound<T>(kind: u64, value: T) -> Bound<T> {
+#[must_use]
+pub fn bound<T>(kind: u64, value: T) -> Bound<T> {
     match kind % 3 {
         0 => Bound::Included(value),
         1 => Bound::Excluded(value),

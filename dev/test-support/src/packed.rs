@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::io;
 
 /// Files by path. `None` is a folder.
-pub(crate) type Files = BTreeMap<String, Option<Vec<u8>>>;
+pub type Files = BTreeMap<String, Option<Vec<u8>>>;
 
 /// Returns the files that were packed.
-pub(crate) fn unpack(packed: &[u8]) -> io::Result<Files> {
+///
+/// # Errors
+///
+/// Returns an error if `packed` is not a packed folder.
+pub fn unpack(packed: &[u8]) -> io::Result<Files> {
     let all = zstd::decode_all(packed)?;
     let mut rest = &all[..];
     let mut files = Files::new();

@@ -3,19 +3,9 @@
 //! bulk loads, changes by ranges, savepoints and rollbacks, with rows in memory and spilled ones,
 //! in several threads whose transactions wait for one another's syncs, and in several processes.
 
-#[path = "support/bounds.rs"]
-mod bounds;
-#[path = "transaction_reads/changes.rs"]
 mod changes;
-#[path = "support/child.rs"]
-mod child;
-#[path = "transaction_reads/keyed.rs"]
 mod keyed;
-#[path = "transaction_reads/model.rs"]
 mod model;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "transaction_reads/shared.rs"]
 mod shared;
 
-type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
+use pongo_test_support::Outcome;

@@ -2,14 +2,7 @@
 //! must find their own rows by a unique value; rejected rows, operations that free a value, several
 //! processes, and kills.
 
-#[path = "support/child.rs"]
-mod child;
-#[path = "unique/people.rs"]
 mod people;
-#[path = "support/rng.rs"]
-mod rng;
-#[path = "support/running.rs"]
-mod running;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,8 +10,8 @@ use std::time::Duration;
 use people::{Map, Of, Outcome, Person, by_mail, by_seat, check, in_the_way, mail, person};
 use pongo::prelude::*;
 use pongo::{CommitError, Seq, WriteError};
-use rng::Rng;
-use running::{Running, say};
+use pongo_test_support::running::{Running, say};
+use pongo_test_support::{Random, child};
 
 const IDS: u64 = 30;
 const MAILS: u64 = 40;
@@ -29,7 +22,7 @@ struct Run {
     store: Store,
     map: Map,
     pinned: Vec<(Snapshot, Map)>,
-    rng: Rng,
+    rng: Random,
     version: u64,
     refused: u32,
     refused_at_commit: u32,
@@ -45,7 +38,7 @@ fn open(path: &Path) -> Result<Store, pongo::OpenError> {
 }
 
 impl Run {
-    fn new(store: Store, rng: Rng) -> Self {
+    fn new(store: Store, rng: Random) -> Self {
         Self { store, map: Map::new(), pinned: Vec::new(), rng, version: 0, refused: 0, refused_at_commit: 0 }
     }
 
@@ -214,7 +207,7 @@ fn of_nobody() -> Of {
 
 #[test]
 fn in_memory() -> Outcome {
-    let mut run = Run::new(options().in_memory()?, Rng::seeded("in_memory"));
+    let mut run = Run::new(options().in_memory()?, Random::seeded("in_memory"));
     for _ in 0..1500 {
         run.step()?;
     }
@@ -228,7 +221,7 @@ fn in_memory() -> Outcome {
 fn on_disk() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("unique.pongo");
-    let mut run = Run::new(open(&path)?, Rng::seeded("on_disk"));
+    let mut run = Run::new(open(&path)?, Random::seeded("on_disk"));
     for round in 0..12 {
         for _ in 0..30 {
             run.step()?;
@@ -263,7 +256,7 @@ fn of(number: u64) -> Of {
 }
 
 #[test]
-fn what_is_refused_says_what_is_in_the_way() -> Outcome {
+fn conflict_names_the_other_row() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.table::<Person>()?.extend((0..4).map(|id| person(id, of(id))))?;
@@ -298,7 +291,7 @@ fn what_is_refused_says_what_is_in_the_way() -> Outcome {
 }
 
 #[test]
-fn two_rows_exchange_their_values_through_a_third() -> Outcome {
+fn rows_exchange_values_through_a_third() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     tx.table::<Person>()?.extend([person(1, of(1)), person(2, of(2))])?;
@@ -323,7 +316,7 @@ fn two_rows_exchange_their_values_through_a_third() -> Outcome {
 
 /// Duplicates from a load can be removed before the commit.
 #[test]
-fn a_load_with_two_of_a_value_is_mended_by_deleting_one() -> Outcome {
+fn deleting_repairs_load_with_duplicates() -> Outcome {
     let store = Store::in_memory()?;
     for mended in [false, true] {
         let tx = store.begin_write()?;
@@ -445,7 +438,7 @@ fn two_processes() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("shared.pongo");
     let store = open(&path)?;
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     let mut held = 0;
     for _ in 0..4 {
         let mut other = Running::start(&mut child::command(NAME, &path.display().to_string()));
@@ -498,13 +491,13 @@ fn everyone_is_found(snapshot: &Snapshot) -> Outcome {
 
 /// The child exchanges values among people until the parent kills it and checks the store.
 #[test]
-fn kill_9_leaves_every_row_to_be_found() -> Outcome {
-    const NAME: &str = "kill_9_leaves_every_row_to_be_found";
+fn kill_keeps_all_rows_findable() -> Outcome {
+    const NAME: &str = "kill_keeps_all_rows_findable";
     const PEOPLE: u64 = 40;
     if let Some(role) = child::role() {
         let (round, path) = role.split_once(' ').ok_or("a round and a path")?;
         let store = open(Path::new(path))?;
-        let mut rng = Rng::of_process(NAME, round.parse()?);
+        let mut rng = Random::of_process(NAME, round.parse()?);
         say("open");
         for number in 1_u64.. {
             let tx = store.begin_write_with(Durability::Relaxed)?;
@@ -531,7 +524,7 @@ fn kill_9_leaves_every_row_to_be_found() -> Outcome {
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("killed.pongo");
-    let mut rng = Rng::seeded(NAME);
+    let mut rng = Random::seeded(NAME);
     {
         let store = open(&path)?;
         let tx = store.begin_write()?;
