@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::ThreadId;
 
 use pongo_core::forward_storage;
-use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, Storage, Syncer, Words};
+use pongo_core::storage::{
+    ByHandle, File, FileError, LockMode, RawFile, Reservation, Storage, Syncer, Words,
+};
 
 use crate::Process;
 
@@ -208,28 +210,8 @@ impl Faults {
         state.failed.push((call, path.to_owned()));
         let source = io::Error::from_raw_os_error(plan.errno);
         // Like the errors of a real storage, the error names the operation and the file.
-        let error =
-            io::Error::new(source.kind(), Failed { verb: call.verb(), path: path.to_owned(), source });
+        let error = FileError::wrap(call.verb(), path, source);
         Some((error, plan.partly))
-    }
-}
-
-#[derive(Debug)]
-struct Failed {
-    verb: &'static str,
-    path: String,
-    source: io::Error,
-}
-
-impl std::fmt::Display for Failed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot {} {}: {}", self.verb, self.path, self.source)
-    }
-}
-
-impl std::error::Error for Failed {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
     }
 }
 

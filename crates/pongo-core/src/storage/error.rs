@@ -24,8 +24,19 @@ pub struct FileError {
 }
 
 impl FileError {
-    /// Wraps an error in an [`io::Error`] of the same kind.
-    pub(super) fn wrap(operation: &'static str, path: &str, source: impl Into<io::Error>) -> io::Error {
+    /// Wraps an error in an [`io::Error`] of the same kind. `operation` is a verb, as in the error
+    /// message.
+    ///
+    /// ```
+    /// use std::io;
+    ///
+    /// use pongo_core::storage::FileError;
+    ///
+    /// let error = FileError::wrap("open", "super", io::ErrorKind::NotFound);
+    /// assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    /// assert_eq!(error.to_string(), "cannot open super: entity not found");
+    /// ```
+    pub fn wrap(operation: &'static str, path: &str, source: impl Into<io::Error>) -> io::Error {
         let source = source.into();
         io::Error::new(source.kind(), FileError { operation, path: path.to_owned(), source })
     }
