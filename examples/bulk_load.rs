@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let count = tx.table::<Trade>()?.extend(rows.map(|id| Trade { id, price: id as f64, quantity: 1.0 }))?;
     tx.commit()?;
     println!("{count} rows loaded");
-    store.settle()?; // brings the ordered indexes up to date now instead of at the first range
+    store.catch_up_indexes()?; // brings the ordered indexes up to date now instead of at the first range
 
     // Many rows at once, by the key or by another index.
     let tx = store.begin_write()?;

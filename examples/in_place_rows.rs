@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 cell.height = (x * y) as f32 * id as f32;
             }
         }
-        region.finish()?;
+        region.insert()?;
     }
     drop(regions);
     tx.commit()?;

@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut page = readings.range(..)?;
     let first: Vec<_> = page.by_ref().take(10).collect::<Result<_, _>>()?;
     let cursor = page.cursor()?.ok_or("ten rows were read")?;
-    let next = store.begin_read()?.table::<Reading>()?.range(..)?.after(&cursor)?.count();
+    let next = store.begin_read()?.table::<Reading>()?.range(..)?.start_after(&cursor)?.count();
     assert_eq!((first.len(), next), (10, 20));
     Ok(())
 }

@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A unique field is also an index.
     let snapshot = store.begin_read()?;
-    let bob = snapshot.table::<User>()?.by(User::MAIL).equal("bob@example.org")?.next().transpose()?;
+    let bob = snapshot.table::<User>()?.by(User::MAIL).eq("bob@example.org")?.next().transpose()?;
     assert_eq!(bob.map(|user| user.id), Some(2));
     Ok(())
 }

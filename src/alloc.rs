@@ -9,21 +9,21 @@ use pongo_core::record::PongoRecord;
 
 use zerocopy::IntoBytes;
 
-use crate::staging::{Staging, hash_of};
 use crate::table_mut::TableMut;
+use crate::write_set::{TableWriteSet, hash_of};
 
 /// Zeroed rows from [`TableMut::alloc_slice`] that are filled in place: a `[T]`.
 ///
 /// When this is dropped, the rows are inserted into the transaction with their contents at that
 /// time; see there.
 pub struct RowsMut<'t, T: PongoRecord> {
-    staging: &'t mut Staging<T>,
+    staging: &'t mut TableWriteSet<T>,
     rows: NewRows<'t, T>,
     /// Whether the thread was already panicking when the rows were created. Such a panic says
     /// nothing about the rows.
     panicking: bool,
     /// Whether the rows were inserted or discarded.
-    settled: bool,
+    finished: bool,
 }
 
 /// A zeroed row from [`TableMut::alloc`] that is filled in place: a `T`.
@@ -39,7 +39,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// from the start and is never copied, so records of any size up to 1 GiB work with any stack
     /// size.
     ///
-    /// The row is inserted when the returned value is dropped or passed to [`RowMut::finish`], with
+    /// The row is inserted when the returned value is dropped or passed to [`RowMut::insert`], with
     /// the key that it has then. As with [`put`](Self::put), it replaces a row with the same key,
     /// also an earlier row of this transaction. Until then the table is borrowed; texts and blobs
     /// can still be created. No other transaction or snapshot sees the row before the commit.
@@ -50,15 +50,16 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// outside the store and then copied into it.
     ///
     /// # Errors
-    /// Returns [`WriteError::NoZeroValue`] if a field of `T` must not be zero, and
-    /// [`WriteError::Fault`] if the disk has no space for the row; nothing is changed in either
-    /// case. Returns [`WriteError::BrokenOff`] if rows of this table were lost before, as described
-    /// next.
+    /// Returns [`WriteError::NotZeroable`] if a field of `T` must not be zero, and
+    /// [`WriteError::Storage`] if the disk has no space for the row; nothing is changed in either
+    /// case. Returns [`WriteError::IncompleteChange`] if rows of this table were lost before, as
+    /// described next.
     ///
     /// If a `Text` or `Blob` of the row does not refer to bytes of this store, `finish` returns an
     /// error and does not insert the row. If the row was dropped instead, the commit returns that
     /// error. If the row is dropped by a panic or passed to [`core::mem::forget`], the commit
-    /// returns [`WriteError::BrokenOff`]; a forgotten row also stays mapped until the process ends.
+    /// returns [`WriteError::IncompleteChange`]; a forgotten row also stays mapped until the
+    /// process ends.
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -87,7 +88,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     ///         cell.height = (x * y) as f32;
     ///     }
     /// }
-    /// map.finish()?;
+    /// map.insert()?;
     /// drop(maps);
     /// tx.commit()?;
     ///
@@ -148,12 +149,12 @@ impl<T: PongoRecord> TableMut<'_, T> {
     pub fn alloc_slice(&mut self, rows: usize) -> Result<RowsMut<'_, T>, WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();
-        staging.refuse_broken()?;
+        staging.ensure_complete()?;
         staging.write_staged(guard)?;
         let rows = guard.alloc(&staging.core, rows)?;
         staging.loading = true;
         let panicking = std::thread::panicking();
-        Ok(RowsMut { staging, rows, panicking, settled: false })
+        Ok(RowsMut { staging, rows, panicking, finished: false })
     }
 }
 
@@ -163,20 +164,20 @@ impl<T: PongoRecord> RowsMut<'_, T> {
     /// # Errors
     /// Returns [`WriteError::HeapField`] if a text or blob of a row does not refer to bytes of this
     /// store or transaction: none of the rows is inserted, and the transaction stays usable.
-    /// Returns [`WriteError::Fault`] if the rows cannot be written, which is possible only in an
+    /// Returns [`WriteError::Storage`] if the rows cannot be written, which is possible only in an
     /// in-memory store: then the transaction can only be aborted.
-    pub fn finish(mut self) -> Result<(), WriteError> {
-        self.settle()
+    pub fn insert(mut self) -> Result<(), WriteError> {
+        self.insert_rows()
     }
 
     /// Discards the rows, as if they had not been allocated.
     pub fn discard(mut self) {
-        self.settled = true;
+        self.finished = true;
         self.staging.loading = false;
     }
 
-    fn settle(&mut self) -> Result<(), WriteError> {
-        self.settled = true;
+    fn insert_rows(&mut self) -> Result<(), WriteError> {
+        self.finished = true;
         for row in &*self.rows {
             if let Err(error) = self.staging.check_heap(self.rows.guard(), row) {
                 self.staging.loading = false;
@@ -197,10 +198,10 @@ impl<T: PongoRecord> RowsMut<'_, T> {
 
 impl<T: PongoRecord> Drop for RowsMut<'_, T> {
     fn drop(&mut self) {
-        if self.settled || (std::thread::panicking() && !self.panicking) {
+        if self.finished || (std::thread::panicking() && !self.panicking) {
             return;
         }
-        if let Err(error) = self.settle() {
+        if let Err(error) = self.insert_rows() {
             self.staging.loading = true;
             self.staging.refused = Some(error);
         }
@@ -233,9 +234,9 @@ impl<T: PongoRecord> RowMut<'_, T> {
     /// Inserts the row, as dropping it does, and returns an error at once if that fails.
     ///
     /// # Errors
-    /// Fails as [`RowsMut::finish`] does.
-    pub fn finish(self) -> Result<(), WriteError> {
-        self.rows.finish()
+    /// Fails as [`RowsMut::insert`] does.
+    pub fn insert(self) -> Result<(), WriteError> {
+        self.rows.insert()
     }
 
     /// Discards the row, as if it had not been allocated.

@@ -1,7 +1,7 @@
 //! Changes to many rows of a write transaction, in the order of an index: by a range of the key
 //! ([`TableMut::modify`], [`delete_range`](TableMut::delete_range), [`retain`](TableMut::retain),
 //! [`extract_if`](TableMut::extract_if), [`pop_first`](TableMut::pop_first)) or of another index
-//! ([`ByMut`]).
+//! ([`IndexViewMut`]).
 //!
 //! All of them act on the rows that exist when they are called, never on their own output.
 //! Committed rows are visited in the index as it was before the transaction, which changes do not
@@ -14,20 +14,20 @@ use std::ops::{Bound, RangeBounds, RangeFull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pongo_core::error::{Fault, ReadError, WriteError};
+use pongo_core::error::{ReadError, StorageError, WriteError};
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 use pongo_core::search::IndexColumns;
 use pongo_core::table::TableView;
 use pongo_index::key_hash;
 
-use crate::by::fields_of;
-use crate::keys::{Base, Spot};
+use crate::index_view::fields_of;
+use crate::keys::{KeyLocation, PriorVersion};
 use crate::ordered::{Limits, OrderedIndex, Stream};
 use crate::own::{Own, OwnKeys};
 use crate::range::limits;
-use crate::staging::copy;
 use crate::table_mut::TableMut;
+use crate::write_set::copy;
 
 /// The rows of a table as they were when this was created, for changing them one after the other.
 pub(crate) struct Visit<'t, T: PongoRecord> {
@@ -73,7 +73,10 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
     }
 
     /// Returns the next row that still exists: its location, the hash of its key, and its key.
-    fn next(&mut self, table: &TableMut<'t, T>) -> Result<Option<(Spot, u64, T::KeyBytes)>, ReadError> {
+    fn next(
+        &mut self,
+        table: &TableMut<'t, T>,
+    ) -> Result<Option<(KeyLocation, u64, T::KeyBytes)>, ReadError> {
         loop {
             if self.next.is_none() {
                 self.next = self.next_base(table)?;
@@ -85,7 +88,11 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
             if base_first {
                 let Some((row, _)) = self.next.take() else { return Ok(None) };
                 let key = self.view.row::<T>(row)?.key_bytes();
-                return Ok(Some((Spot::Applied(Base { row, alive: true }), key_hash(key.as_ref()), key)));
+                return Ok(Some((
+                    KeyLocation::Committed(PriorVersion { row, alive: true }),
+                    key_hash(key.as_ref()),
+                    key,
+                )));
             }
             let Some(key) = self.own.next() else { return Ok(None) };
             let hash = key_hash(key.as_ref());
@@ -170,10 +177,11 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let (core, ordered) = (&self.staging().core, &self.tx.source().shared.ordered);
         // A table that may never be committed is visible to this transaction only, so its index is
         // not added to the shared list.
-        let unlisted = self.staging().view.is_empty();
-        let index = if unlisted { ordered.unlisted(core, fields) } else { ordered.index(core, fields) };
-        let fault = || Fault::Limit {
-            what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),
+        let index_uncached = self.staging().view.is_empty();
+        let index =
+            if index_uncached { ordered.index_uncached(core, fields) } else { ordered.index(core, fields) };
+        let fault = || StorageError::Limit {
+            what: format!("table {} has a key that cannot be ordered", T::SCHEMA.table),
             limit: 0,
         };
         index.ok_or_else(|| fault().into())
@@ -189,7 +197,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         visit: Option<Visit<'t, T>>,
         mut change: impl FnMut(&mut T) -> R,
     ) -> Result<u64, WriteError> {
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         let Some(mut visit) = visit else { return Ok(0) };
         let flag = Arc::clone(&self.staging().interrupted);
         let mut changed = 0;
@@ -212,7 +220,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         visit: Option<Visit<'t, T>>,
         mut test: Option<impl FnMut(&T) -> Result<bool, ReadError>>,
     ) -> Result<u64, WriteError> {
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         let Some(mut visit) = visit else { return Ok(0) };
         let flag = Arc::clone(&self.staging().interrupted);
         let mut deleted = 0;
@@ -235,7 +243,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         visit: &mut Option<Visit<'t, T>>,
         test: &mut impl FnMut(&T) -> Result<Option<R>, ReadError>,
     ) -> Result<Option<R>, WriteError> {
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         let Some(visit) = visit else { return Ok(None) };
         let flag = Arc::clone(&self.staging().interrupted);
         while let Some((spot, hash, _)) = visit.next(self)? {
@@ -260,7 +268,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// before the rejected one are changed then; a [savepoint](crate::WriteTransaction::savepoint)
     /// can undo that. After a panic in `change` that was caught, the transaction can only be
     /// aborted or rolled back to a savepoint: changes and the commit return
-    /// [`WriteError::BrokenOff`].
+    /// [`WriteError::IncompleteChange`].
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -364,7 +372,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         take: P,
     ) -> Result<ExtractIf<'_, 't, T, P>, WriteError> {
         let visit = self.visit_keys(&bounds)?;
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         Ok(ExtractIf { table: self, visit, take })
     }
 
@@ -410,7 +418,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     /// Returns the index over a column, or over a tuple of columns, for changing rows.
-    /// [`by`](Self::by) is for reading.
+    /// [`index_view`](Self::by) is for reading.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -426,27 +434,27 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// assert_eq!(jobs.by_mut(Job::DUE).pop_first()?.map(|job| job.number), Some(7));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn by_mut<C: IndexColumns<T>>(&mut self, columns: C) -> ByMut<'_, 't, T, C> {
-        ByMut { table: self, columns }
+    pub fn by_mut<C: IndexColumns<T>>(&mut self, columns: C) -> IndexViewMut<'_, 't, T, C> {
+        IndexViewMut { table: self, columns }
     }
 }
 
 /// A table of a write transaction, accessed through one of its indexes. See [`TableMut::by_mut`].
-pub struct ByMut<'a, 't, T: PongoRecord, C> {
+pub struct IndexViewMut<'a, 't, T: PongoRecord, C> {
     table: &'a mut TableMut<'t, T>,
     columns: C,
 }
 
-impl<T: PongoRecord, C: IndexColumns<T>> fmt::Debug for ByMut<'_, '_, T, C> {
+impl<T: PongoRecord, C: IndexColumns<T>> fmt::Debug for IndexViewMut<'_, '_, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByMut")
+        f.debug_struct("IndexViewMut")
             .field("table", &T::SCHEMA.table)
             .field("columns", &self.columns.names())
             .finish()
     }
 }
 
-impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
+impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
     fn visit(&self, bounds: &impl RangeBounds<C::Value>) -> Result<Option<Visit<'t, T>>, ReadError> {
         let raw = |value: &C::Value| {
             let mut raw = Vec::new();
@@ -493,7 +501,7 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> ByMut<'a, 't, T, C> {
         take: P,
     ) -> Result<ExtractIf<'a, 't, T, P>, WriteError> {
         let visit = self.visit(&bounds)?;
-        self.table.staging().refuse_broken()?;
+        self.table.staging().ensure_complete()?;
         Ok(ExtractIf { table: self.table, visit, take })
     }
 

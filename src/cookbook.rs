@@ -196,7 +196,7 @@
 //! let songs = snapshot.table::<Song>()?;
 //! let ids = |rows: pongo::Range<'_, Song>| rows.map(|s| Ok(s?.id)).collect::<Result<Vec<_>, pongo::ReadError>>();
 //! assert_eq!(ids(songs.by(Song::YEAR).range(..1960)?)?, [3, 2]);
-//! assert_eq!(ids(songs.by(Song::ARTIST).equal("Nina")?)?, [3, 1]);
+//! assert_eq!(ids(songs.by(Song::ARTIST).eq("Nina")?)?, [3, 1]);
 //! assert_eq!(songs.by(Song::YEAR).rev()?.next().ok_or("there are some")??.id, 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -224,24 +224,24 @@
 //! users.put(&User { id: 1, mail: "ada@example.org".parse()? })?;
 //! let refusal = users.put(&User { id: 2, mail: "ada@example.org".parse()? }).unwrap_err();
 //! assert!(refusal.to_string().contains("in the row with key id = 1"));
-//! users.put(&User { id: 2, mail: "bob@example.org".parse()? })?; // the transaction goes on
+//! users.put(&User { id: 2, mail: "bob@example.org".parse()? })?; // the transaction continues
 //! drop(users);
 //! tx.commit()?;
 //!
 //! let snapshot = store.begin_read()?;
-//! let bob = snapshot.table::<User>()?.by(User::MAIL).equal("bob@example.org")?.next().ok_or("he is there")??;
+//! let bob = snapshot.table::<User>()?.by(User::MAIL).eq("bob@example.org")?.next().ok_or("not found")??;
 //! assert_eq!(bob.id, 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Newest row and next free number
 //! [`Table::last`](crate::Table::last) returns the row with the highest key,
-//! [`By::last`](crate::By::last) the row with the highest value of an index, and every range can be
-//! read from its end with `rev()`. Compute the next number in the write transaction, with its own
-//! reads ([`TableMut::last`](crate::TableMut::last)): they include all earlier commits and the
-//! transaction's own rows, and no other writer runs at the same time. A snapshot is not enough,
-//! even one taken after the transaction started: the previous commit may still be waiting for its
-//! sync.
+//! [`IndexView::last`](crate::IndexView::last) the row with the highest value of an index, and
+//! every range can be read from its end with `rev()`. Compute the next number in the write
+//! transaction, with its own reads ([`TableMut::last`](crate::TableMut::last)): they include all
+//! earlier commits and the transaction's own rows, and no other writer runs at the same time. A
+//! snapshot is not enough, even one taken after the transaction started: the previous commit may
+//! still be waiting for its sync.
 //!
 //! ```
 //! use pongo::prelude::*;
@@ -269,9 +269,9 @@
 //! ```
 //!
 //! # Counting a range
-//! Use [`Table::count`](crate::Table::count), or [`By::count`](crate::By::count) for an index. Both
-//! scan the index at some nanoseconds per counted row and read no rows once the index is up to
-//! date. [`Table::len`](crate::Table::len) takes constant time.
+//! Use [`Table::count`](crate::Table::count), or [`IndexView::count`](crate::IndexView::count) for
+//! an index. Both scan the index at some nanoseconds per counted row and read no rows once the
+//! index is up to date. [`Table::len`](crate::Table::len) takes constant time.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -308,7 +308,7 @@
 //!     let snapshot = store.begin_read()?;
 //!     let mut rows = snapshot.table::<Trade>()?.range(..)?;
 //!     if let Some(bytes) = after {
-//!         rows = rows.after(&Cursor::from_bytes(bytes).ok_or("that was no cursor")?)?;
+//!         rows = rows.start_after(&Cursor::from_bytes(bytes).ok_or("that was no cursor")?)?;
 //!     }
 //!     let ids = rows.by_ref().take(3).map(|trade| Ok(trade?.id)).collect::<Result<_, pongo::ReadError>>()?;
 //!     Ok((ids, rows.cursor()?.map(|cursor| cursor.to_bytes())))
@@ -361,7 +361,7 @@
 //! let dear = Trade::TIME.between(hour).and(Trade::PRICE.gt(47.5));
 //! let found = snapshot.table::<Trade>()?.filter(&dear);
 //! let explain = found.explain()?;
-//! assert!(explain.skipped.rows > 90_000, "{explain}");
+//! assert!(explain.pruned.rows > 90_000, "{explain}");
 //! assert_eq!(found.count(), 40);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -429,8 +429,8 @@
 //! Use [`TableMut::extend`](crate::TableMut::extend). It writes rows straight to the table's files
 //! as the iterator yields them, and the journal only stores where they are. The rows can come in
 //! any order. One transaction for all rows is fine, and atomic.
-//! [`Store::settle`](crate::Store::settle) updates the ordered indexes right away instead of at the
-//! first range.
+//! [`Store::catch_up_indexes`](crate::Store::catch_up_indexes) updates the ordered indexes right
+//! away instead of at the first range.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -442,7 +442,7 @@
 //! let rows = (0..100_000u64).map(|i| Trade { id: i * 7919 % 100_000, price: i as f64 });
 //! assert_eq!(tx.table::<Trade>()?.extend(rows)?, 100_000);
 //! tx.commit()?;
-//! store.settle()?;
+//! store.catch_up_indexes()?;
 //! assert_eq!(store.begin_read()?.table::<Trade>()?.count(..500)?, 500);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -494,7 +494,7 @@
 //! tx.commit()?;
 //! let tx = store.begin_write()?;
 //! tx.table::<Trade>()?.put(&Trade { id: 2, price: 2.0 })?;
-//! drop(tx); // as if the process had died here
+//! drop(tx); // as if the process had deleted_at here
 //! assert_eq!(store.begin_read()?.table::<Trade>()?.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -521,7 +521,7 @@
 //! tx.table::<Book>()?.put(&Book { title, isbn: "978-0-14-118616-6"[4..].parse()? })?;
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
-//! let book = snapshot.table::<Book>()?.first()?.ok_or("it is there")?;
+//! let book = snapshot.table::<Book>()?.first()?.ok_or("not found")?;
 //! assert_eq!(book.title.as_str(&snapshot)?, "The Sea, the Sea"); // borrowed from the map
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -659,11 +659,11 @@
 //! let mut region = regions.alloc()?;
 //! region.id = 7;
 //! region.cells[3][200].water = 0.5;
-//! region.finish()?;
+//! region.insert()?;
 //! drop(regions);
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
-//! let region = snapshot.table::<Region>()?.get(&7)?.ok_or("it is there")?;
+//! let region = snapshot.table::<Region>()?.get(&7)?.ok_or("not found")?;
 //! assert_eq!((region.cells[3][200].water, region.cells[0][0].height), (0.5, 0.0));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -690,7 +690,7 @@
 //! tx.table::<Image>()?.put(&Image { png, id: 1 })?;
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
-//! let image = snapshot.table::<Image>()?.get(&1)?.ok_or("it is there")?;
+//! let image = snapshot.table::<Image>()?.get(&1)?.ok_or("not found")?;
 //! let bytes: &[u8] = image.png.as_bytes(&snapshot)?;
 //! assert_eq!(bytes.len(), 1 << 20);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -720,7 +720,7 @@
 //! tx.commit()?;
 //! let snapshot = store.begin_read()?;
 //! let people = snapshot.table::<Person>()?;
-//! let (row, person) = people.get_row(&2)?.ok_or("2 is there")?;
+//! let (row, person) = people.get_row(&2)?.ok_or("not found")?;
 //! let boss = person.boss.get().ok_or("2 has one")?;
 //! assert!(people.get(boss)?.is_some_and(|boss| boss.boss.is_none()));
 //! let place = people.locate(row).ok_or("it was written")?;
@@ -902,8 +902,8 @@
 //!
 //! # Disk usage
 //! [`Store::stats`](crate::Store::stats) reports it per table and part, and prints as a small
-//! table. Rows that were replaced or deleted (`dead`) keep their space in this version. To reclaim
-//! it, copy the live rows into a new store, as for a backup.
+//! table. Rows that were replaced or deleted (`deleted`) keep their space in this version. To
+//! reclaim it, copy the live rows into a new store, as for a backup.
 //!
 //! ```
 //! # use pongo::prelude::*;
@@ -919,7 +919,7 @@
 //! let stats = store.stats()?;
 //! println!("{stats}");
 //! let trades = stats.tables.iter().find(|table| table.name == "trades").ok_or("there is one")?;
-//! assert_eq!((trades.live, trades.dead, trades.row_bytes), (1000, 2000, 16));
+//! assert_eq!((trades.live, trades.deleted, trades.row_bytes), (1000, 2000, 16));
 //! assert!(stats.bytes.rows >= 3000 * 16 && stats.bytes.rows < stats.bytes.total());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -940,10 +940,10 @@
 //! # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
 //! # tx.commit()?;
 //! let report = store.verify(|at| eprintln!("{}: {} of {} rows", at.table, at.done, at.rows))?;
-//! if !report.is_sound() {
+//! if !report.is_valid() {
 //!     eprintln!("{report}");
 //!     store.rebuild_indexes()?;
 //! }
-//! # assert!(report.is_sound());
+//! # assert!(report.is_valid());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -5,7 +5,7 @@ use core::ops::Range;
 
 use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
-use pongo_core::predicate::{Predicate, Verdict};
+use pongo_core::predicate::{Predicate, Pruning};
 use pongo_core::table::TableView;
 use pongo_core::zones::Zone;
 
@@ -17,21 +17,21 @@ use pongo_core::zones::Zone;
 #[non_exhaustive]
 pub struct Explain {
     /// The whole table.
-    pub all: Share,
+    pub total: ScanStats,
     /// The part that is skipped. A chunk is counted if all its rows are skipped.
-    pub skipped: Share,
+    pub pruned: ScanStats,
     /// The part that is returned without a test because every row matches.
-    pub taken: Share,
+    pub matched: ScanStats,
     /// The part that is tested row by row.
-    pub tested: Share,
+    pub scanned: ScanStats,
     /// Each single condition, in the order in which they were written.
-    pub conditions: Vec<ConditionShare>,
+    pub conditions: Vec<PredicateStats>,
 }
 
 /// A part of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
-pub struct Share {
+pub struct ScanStats {
     /// Number of chunks that belong to it completely.
     pub chunks: u64,
     /// Number of zones.
@@ -43,15 +43,15 @@ pub struct Share {
 /// The part of a table that one condition of a filter rules out by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct ConditionShare {
+pub struct PredicateStats {
     /// The condition, such as `dep_delay > 60`.
     pub condition: String,
     /// The part that it rules out. Under an [`or`](Predicate::or), that part is skipped only if the
     /// other side rules it out too.
-    pub ruled_out: Share,
+    pub pruned: ScanStats,
 }
 
-impl Share {
+impl ScanStats {
     fn add(&mut self, rows: &Range<RowId>) {
         self.zones += 1;
         self.rows += rows.end.0 - rows.start.0;
@@ -67,7 +67,7 @@ impl Explain {
         let mut explain = Self::default();
         predicate.each(false, &mut |condition, negated| {
             let condition = format!("{}{condition}", if negated { "not " } else { "" });
-            explain.conditions.push(ConditionShare { condition, ruled_out: Share::default() });
+            explain.conditions.push(PredicateStats { condition, pruned: ScanStats::default() });
         });
         let Some(view) = view else { return Ok(explain) };
         for chunk in view.chunks() {
@@ -86,52 +86,53 @@ impl Explain {
                     // A full chunk without zones has rows that cannot be read.
                     view.rows_bytes(rows.clone())?;
                 }
-                explain.all.add(&rows);
-                explain.tested.add(&rows);
+                explain.total.add(&rows);
+                explain.scanned.add(&rows);
                 known = rows.end;
             }
             explain.count_chunk(&before);
         }
         // There are no zones for a transaction's own rows.
-        explain.all.rows += own;
-        explain.tested.rows += own;
+        explain.total.rows += own;
+        explain.scanned.rows += own;
         Ok(explain)
     }
 
     fn add<T, P: Predicate<T>>(&mut self, zone: &Zone<'_>, end: RowId, predicate: &P) {
         let rows = zone.rows().start..zone.rows().end.min(end);
-        self.all.add(&rows);
-        match predicate.judge(zone) {
-            Verdict::None => self.skipped.add(&rows),
-            Verdict::Some => self.tested.add(&rows),
-            Verdict::All => self.taken.add(&rows),
+        self.total.add(&rows);
+        match predicate.prune(zone) {
+            Pruning::None => self.pruned.add(&rows),
+            Pruning::Some => self.scanned.add(&rows),
+            Pruning::All => self.matched.add(&rows),
         }
         let mut conditions = self.conditions.iter_mut();
         predicate.each(false, &mut |condition, negated| {
-            let rules_out = if negated { Verdict::All } else { Verdict::None };
+            let rules_out = if negated { Pruning::All } else { Pruning::None };
             if let Some(known) = conditions.next()
-                && condition.verdict(zone) == rules_out
+                && condition.pruning(zone) == rules_out
             {
-                known.ruled_out.add(&rows);
+                known.pruned.add(&rows);
             }
         });
     }
 
     /// Adds a chunk to each share that contains all its rows.
     fn count_chunk(&mut self, before: &Self) {
-        let rows = self.all.rows - before.all.rows;
-        self.all.chunks += 1;
-        let count = |now: &mut Share, before: &Share| now.chunks += u64::from(now.rows - before.rows == rows);
-        count(&mut self.skipped, &before.skipped);
-        count(&mut self.taken, &before.taken);
-        count(&mut self.tested, &before.tested);
+        let rows = self.total.rows - before.total.rows;
+        self.total.chunks += 1;
+        let count =
+            |now: &mut ScanStats, before: &ScanStats| now.chunks += u64::from(now.rows - before.rows == rows);
+        count(&mut self.pruned, &before.pruned);
+        count(&mut self.matched, &before.matched);
+        count(&mut self.scanned, &before.scanned);
         for (now, before) in self.conditions.iter_mut().zip(&before.conditions) {
-            count(&mut now.ruled_out, &before.ruled_out);
+            count(&mut now.pruned, &before.pruned);
         }
     }
 }
 
-impl fmt::Display for Share {
+impl fmt::Display for ScanStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let (chunks, zones) = (counted(self.chunks, "chunk"), counted(self.zones, "zone"));
@@ -141,12 +142,12 @@ impl fmt::Display for Share {
 
 impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "in all: {}", self.all)?;
-        writeln!(f, "passed over: {}", self.skipped)?;
-        writeln!(f, "taken untested: {}", self.taken)?;
-        write!(f, "tested: {}", self.tested)?;
+        writeln!(f, "total: {}", self.total)?;
+        writeln!(f, "pruned: {}", self.pruned)?;
+        writeln!(f, "matched: {}", self.matched)?;
+        write!(f, "scanned: {}", self.scanned)?;
         for part in &self.conditions {
-            write!(f, "\n`{}` rules out {}", part.condition, part.ruled_out)?;
+            write!(f, "\n`{}` prunes {}", part.condition, part.pruned)?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 use pongo_index::{after_prefix, key_hash};
 
-use crate::by::By;
+use crate::index_view::IndexView;
 use crate::ordered::Limits;
 use crate::range::{Cursor, Range};
 use crate::read::{Rows, Table, site};
@@ -185,7 +185,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     /// the index, one in the rows and one in the heap, where the key's bytes are compared.
     ///
     /// # Errors
-    /// [`ReadError::Fault`] if the index or the row's block is damaged; [`ReadError::InvalidRow`]
+    /// [`ReadError::Storage`] if the index or the row's block is damaged; [`ReadError::InvalidRow`]
     /// if the row's bytes are not a valid `T`; [`ReadError::ExternalKey`] if the key's bytes cannot
     /// be read.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<&'s T>, ReadError> {
@@ -330,9 +330,9 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
 
     /// Returns the index over a column, or over a tuple of columns, of the fields of `T`, like
     /// [`Table::by`].
-    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> ExternalBy<'s, T, C> {
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> ExternalIndexView<'s, T, C> {
         let by = self.rows.by(Behind { columns, value: PhantomData });
-        ExternalBy { table: self.clone(), by }
+        ExternalIndexView { table: self.clone(), by }
     }
 }
 
@@ -475,12 +475,12 @@ impl<T: ExternalRecord> core::fmt::Debug for ExternalRange<'_, T> {
 }
 
 impl<'s, T: ExternalRecord> ExternalRange<'s, T> {
-    /// Starts the range after a cursor, like [`Range::after`].
+    /// Starts the range after a cursor, like [`Range::start_after`].
     ///
     /// # Errors
-    /// As for [`Range::after`].
-    pub fn after(self, cursor: &Cursor) -> Result<Self, ReadError> {
-        Ok(Self { range: self.range.after(cursor)?, ..self })
+    /// As for [`Range::start_after`].
+    pub fn start_after(self, cursor: &Cursor) -> Result<Self, ReadError> {
+        Ok(Self { range: self.range.start_after(cursor)?, ..self })
     }
 
     /// Returns the position of the item that [`next`](Iterator::next) returned last, like
@@ -550,39 +550,40 @@ impl<T: ExternalRecord, C: IndexColumns<T>> IndexColumns<T::Row> for Behind<C, T
 }
 
 /// A table accessed through one of its secondary indexes. See [`ExternalTable::by`].
-pub struct ExternalBy<'s, T: ExternalRecord, C> {
+pub struct ExternalIndexView<'s, T: ExternalRecord, C> {
     table: ExternalTable<'s, T>,
-    by: By<'s, T::Row, Behind<C, T>>,
+    by: IndexView<'s, T::Row, Behind<C, T>>,
 }
 
-impl<T: ExternalRecord, C: IndexColumns<T>> core::fmt::Debug for ExternalBy<'_, T, C> {
+impl<T: ExternalRecord, C: IndexColumns<T>> core::fmt::Debug for ExternalIndexView<'_, T, C> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("ExternalBy").field("by", &self.by).finish_non_exhaustive()
+        f.debug_struct("ExternalIndexView").field("by", &self.by).finish_non_exhaustive()
     }
 }
 
-impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalBy<'s, T, C> {
-    /// Returns the keys and values with this column value, like [`By::equal`].
+impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalIndexView<'s, T, C> {
+    /// Returns the keys and values with this column value, like [`IndexView::eq`].
     ///
     /// # Errors
-    /// As for [`By::equal`].
-    pub fn equal(&self, value: impl IntoValue<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
-        Ok(self.table.with_keys(self.by.equal(value)?))
+    /// As for [`IndexView::eq`].
+    pub fn eq(&self, value: impl IntoValue<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
+        Ok(self.table.with_keys(self.by.eq(value)?))
     }
 
     /// Returns the keys and values whose column values are within bounds, in the order of the
-    /// column values, like [`By::range`].
+    /// column values, like [`IndexView::range`].
     ///
     /// # Errors
-    /// As for [`By::range`].
+    /// As for [`IndexView::range`].
     pub fn range(&self, bounds: impl RangeBounds<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
         Ok(self.table.with_keys(self.by.range(bounds)?))
     }
 
-    /// Returns the keys and values whose column values start with a prefix, like [`By::prefix`].
+    /// Returns the keys and values whose column values start with a prefix, like
+    /// [`IndexView::prefix`].
     ///
     /// # Errors
-    /// As for [`By::prefix`].
+    /// As for [`IndexView::prefix`].
     pub fn prefix(&self, prefix: impl KeyPrefix<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
         Ok(self.table.with_keys(self.by.prefix(prefix)?))
     }
@@ -590,7 +591,7 @@ impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalBy<'s, T, C> {
     /// Returns all keys and values in the order of the index.
     ///
     /// # Errors
-    /// As for [`equal`](Self::equal).
+    /// As for [`eq`](Self::eq).
     pub fn all(&self) -> Result<ExternalRange<'s, T>, ReadError> {
         self.range(..)
     }
@@ -598,7 +599,7 @@ impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalBy<'s, T, C> {
     /// Returns all keys and values in the reverse order of the index.
     ///
     /// # Errors
-    /// As for [`equal`](Self::equal).
+    /// As for [`eq`](Self::eq).
     pub fn rev(&self) -> Result<std::iter::Rev<ExternalRange<'s, T>>, ReadError> {
         Ok(self.all()?.rev())
     }
@@ -606,7 +607,7 @@ impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalBy<'s, T, C> {
     /// Returns the key and value with the lowest column value.
     ///
     /// # Errors
-    /// As for [`equal`](Self::equal).
+    /// As for [`eq`](Self::eq).
     pub fn first(&self) -> Result<Option<(&'s [u8], &'s T)>, ReadError> {
         self.all()?.next().transpose()
     }
@@ -614,7 +615,7 @@ impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalBy<'s, T, C> {
     /// Returns the key and value with the highest column value.
     ///
     /// # Errors
-    /// As for [`equal`](Self::equal).
+    /// As for [`eq`](Self::eq).
     pub fn last(&self) -> Result<Option<(&'s [u8], &'s T)>, ReadError> {
         self.all()?.next_back().transpose()
     }

@@ -16,14 +16,14 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromB
 use crate::alloc::RowMut;
 use crate::bulk::Visit;
 use crate::external::{
-    ExternalBy, ExternalFiltered, ExternalGetMany, ExternalRange, ExternalRows, ExternalTable, KeyBounds,
-    key_in, limits,
+    ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
+    KeyBounds, key_in, limits,
 };
-use crate::keys::Spot;
+use crate::keys::KeyLocation;
 use crate::large::is_large;
-use crate::staging::copy;
 use crate::table_mut::TableMut;
 use crate::write::WriteTransaction;
+use crate::write_set::copy;
 
 /// Number of bytes of staged rows that a bulk load writes at a time.
 const WRITE: usize = 1 << 20;
@@ -82,7 +82,7 @@ impl<T: ExternalRecord> fmt::Debug for ExternalTableMut<'_, T> {
 struct Found<'a, T: ExternalRecord> {
     digest: [u8; 16],
     hash: u64,
-    spot: Spot,
+    spot: KeyLocation,
     /// The row with the key's digest, and whether its key equals the searched one.
     row: Option<(&'a T::Row, bool)>,
 }
@@ -91,7 +91,7 @@ struct Found<'a, T: ExternalRecord> {
 struct Place {
     digest: [u8; 16],
     hash: u64,
-    spot: Spot,
+    spot: KeyLocation,
     /// The key in the heap, if it already has a value.
     known: Option<ExternalKey>,
 }
@@ -130,8 +130,12 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         let known = match row {
             Some((row, true)) => Some(T::key_of(row)),
             Some((row, false)) => {
-                let in_the_way = describe_bytes(self.key_in(row)?);
-                return Err(WriteError::SameDigest { table: table(), key: describe_bytes(key), in_the_way });
+                let existing_key = describe_bytes(self.key_in(row)?);
+                return Err(WriteError::DigestCollision {
+                    table: table(),
+                    key: describe_bytes(key),
+                    existing_key,
+                });
             }
             None => None,
         };
@@ -233,7 +237,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`len`](Self::len).
-    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<ExternalBy<'_, T, C>, ReadError> {
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<ExternalIndexView<'_, T, C>, ReadError> {
         Ok(self.reader()?.by(columns))
     }
 
@@ -257,7 +261,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     ///
     /// # Errors
     /// - [`WriteError::KeyTooLong`] if the key has more than 65,535 bytes.
-    /// - [`WriteError::SameDigest`] if another key of the table has the same digest.
+    /// - [`WriteError::DigestCollision`] if another key of the table has the same digest.
     /// - Otherwise as for [`TableMut::put`].
     ///
     /// The table is not changed in these cases.
@@ -352,7 +356,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// Allocates a zeroed value to be filled in place, in the memory where it will be stored, like
     /// [`TableMut::alloc`], for values of any size up to 1 GiB. The value is inserted under this
     /// key, or replaces the existing one, when the returned [`ExternalRowMut`] is dropped or passed
-    /// to [`ExternalRowMut::finish`].
+    /// to [`ExternalRowMut::insert`].
     ///
     /// # Errors
     /// As for [`TableMut::alloc`] and [`put`](Self::put).
@@ -377,7 +381,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// let mut maps = tx.external::<Map>()?;
     /// let mut map = maps.alloc("europe/alps")?;
     /// map.cells[3][5].height = 4810.0;
-    /// map.finish()?;
+    /// map.insert()?;
     /// drop(maps);
     /// tx.commit()?;
     ///
@@ -411,7 +415,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<u64, WriteError> {
-        self.rows.staging().refuse_broken()?;
+        self.rows.staging().ensure_complete()?;
         let at_once = (WRITE / size_of::<T::Row>()).max(1);
         let guard = self.rows.guard;
         let mut count = 0;
@@ -497,7 +501,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         take: P,
     ) -> Result<ExternalExtractIf<'_, 't, T, P>, WriteError> {
         let visit = self.visit(&bounds)?;
-        self.rows.staging().refuse_broken()?;
+        self.rows.staging().ensure_complete()?;
         Ok(ExternalExtractIf { table: self, visit, take })
     }
 
@@ -592,9 +596,9 @@ impl<T: ExternalRecord> ExternalRowMut<'_, T> {
     /// Inserts the value, as dropping it does, and reports errors.
     ///
     /// # Errors
-    /// As for [`RowMut::finish`].
-    pub fn finish(self) -> Result<(), WriteError> {
-        self.row.finish()
+    /// As for [`RowMut::insert`].
+    pub fn insert(self) -> Result<(), WriteError> {
+        self.row.insert()
     }
 
     /// Discards the value, as if it had not been allocated.

@@ -9,7 +9,7 @@ use std::vec;
 
 use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
-use pongo_core::predicate::{Predicate, Verdict};
+use pongo_core::predicate::{Predicate, Pruning};
 use pongo_core::record::PongoRecord;
 use pongo_core::table::{ChunkRows, TableView};
 
@@ -67,7 +67,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// }
     /// assert_eq!(flights.filter(&late).count(), 34);
     /// assert_eq!(flights.filter(Flight::DELAY.is_none()).count(), 172);
-    /// // One commit: the rows lie in key order.
+    /// // One commit: the rows are in key order.
     /// println!("{}", flights.filter(&late).explain()?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -100,9 +100,9 @@ pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, 
     let mut add = |rows: Range<RowId>, verdict| {
         let rows = rows.start..rows.end.min(chunk.rows.end);
         let tested = match verdict {
-            Verdict::None => return,
-            Verdict::Some => true,
-            Verdict::All => false,
+            Pruning::None => return,
+            Pruning::Some => true,
+            Pruning::All => false,
         };
         match spans.last_mut() {
             _ if rows.start >= rows.end => {}
@@ -112,14 +112,14 @@ pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, 
     };
     let mut known = chunk.rows.start;
     if let Some(zones) = view.zones(chunk) {
-        match predicate.judge(&zones.whole()) {
-            Verdict::Some => zones.iter().for_each(|zone| add(zone.rows(), predicate.judge(&zone))),
+        match predicate.prune(&zones.whole()) {
+            Pruning::Some => zones.iter().for_each(|zone| add(zone.rows(), predicate.prune(&zone))),
             verdict => add(zones.rows(), verdict),
         }
         known = zones.rows().end;
     }
     // Rows after the last complete zone.
-    add(known..chunk.rows.end, Verdict::Some);
+    add(known..chunk.rows.end, Pruning::Some);
     spans
 }
 
@@ -198,8 +198,8 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
     /// zone maps exist.
     ///
     /// # Errors
-    /// Returns [`ReadError::Fault`] if a chunk's rows are damaged, so that it has no zone map; the
-    /// filter reads all of its rows.
+    /// Returns [`ReadError::Storage`] if a chunk's rows are damaged, so that it has no zone map;
+    /// the filter reads all of its rows.
     pub fn explain(&self) -> Result<Explain, ReadError> {
         let own = self.entries.runs.own.map_or(0, |own| own.count());
         Explain::new(self.entries.runs.view, own, &self.entries.predicate)

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use hashbrown::HashTable;
-use pongo_core::engine::{Change, IndexError, Indexer, Killed};
-use pongo_core::error::Fault;
+use pongo_core::engine::{CrashBounds, IndexError, Indexer, Replay, TableChange};
+use pongo_core::error::StorageError;
 use pongo_core::guard::holds;
 use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
-use pongo_index::{Candidate, HashError, HashIndex, Identity, KeyHashes, Seen, key_hash};
+use pongo_index::{Candidate, HashError, HashIndex, IndexIdentity, KeyHasher, Seen, key_hash};
 
-use crate::key_bytes::{KeyBytesAt, RowKeys};
+use crate::key_ranges::{KeyRanges, RowKeyHasher};
 use crate::unique::{self, Unique};
 
 /// The open indexes of one store in this process, by table.
@@ -28,7 +28,7 @@ pub(crate) struct Indexes {
 pub(crate) struct TableIndexes {
     /// The key index.
     pub(crate) key: Arc<HashIndex>,
-    key_ranges: KeyBytesAt,
+    key_ranges: KeyRanges,
     /// One entry for each unique index of the stored schema, in the same order.
     pub(crate) unique: Arc<[Unique]>,
 }
@@ -47,8 +47,8 @@ const BATCH: u64 = 1 << 20;
 /// The folder and identity of one index of a table.
 struct Place {
     dir: String,
-    identity: Identity,
-    ranges: KeyBytesAt,
+    identity: IndexIdentity,
+    ranges: KeyRanges,
 }
 
 /// Returns the location of the key index.
@@ -57,8 +57,8 @@ fn key_place(table: &TableCore) -> Place {
     let of = table.fingerprint().wrapping_add(u128::from(table.id().0));
     Place {
         dir: format!("hash/{}", schema.table),
-        identity: Identity { store: table.store_id(), table: of },
-        ranges: KeyBytesAt::new(schema.key_ranges()),
+        identity: IndexIdentity { store: table.store_id(), table: of },
+        ranges: KeyRanges::new(schema.key_ranges()),
     }
 }
 
@@ -68,8 +68,8 @@ fn unique_places(table: &TableCore) -> impl Iterator<Item = (usize, Place)> {
     table.schema().uniques().map(move |(place, index)| {
         // An index over other fields of the same table gets another identity.
         let fields = (u128::from(key_hash(index.name.as_bytes())) << 64) | (place as u128 + 1);
-        let identity = Identity { table: key.identity.table ^ fields, ..key.identity };
-        let ranges = KeyBytesAt::of(table.schema(), &index.fields);
+        let identity = IndexIdentity { table: key.identity.table ^ fields, ..key.identity };
+        let ranges = KeyRanges::of(table.schema(), &index.fields);
         (place, Place { dir: format!("{}.u{place}", key.dir), identity, ranges })
     })
 }
@@ -107,8 +107,8 @@ impl TableIndexes {
         self.unique.iter().for_each(|unique| unique.index.note(seen));
     }
 
-    /// Splits hashes in the layout of [`Change::hashes`] into those of the key and those of each
-    /// unique index.
+    /// Splits hashes in the layout of [`TableChange::hashes`] into those of the key and those of
+    /// each unique index.
     fn split<'h>(&self, hashes: &'h [u64]) -> (&'h [u64], impl Iterator<Item = (&Unique, &'h [u64])>) {
         let rows = if self.unique.is_empty() { hashes.len() } else { hashes.len() / (1 + self.unique.len()) };
         let (of_key, others) = hashes.split_at(rows);
@@ -135,7 +135,7 @@ impl Indexes {
     /// written since the store was closed. This is done once per process.
     fn verify(&self, table: &Arc<TableCore>, indexes: &TableIndexes) -> Result<(), HashError> {
         if table.is_clean()
-            && let Err(error) = indexes.for_each(|index| index.verify(table.moment()))
+            && let Err(error) = indexes.for_each(|index| index.verify(table.version_stamp()))
             && table.is_clean()
         {
             return Err(error);
@@ -168,18 +168,18 @@ impl Indexes {
         indexes
     }
 
-    /// Rebuilds the indexes of a table from its rows. If `dead` is set, deleted rows keep the
+    /// Rebuilds the indexes of a table from its rows. If `deleted` is set, deleted rows keep the
     /// entries that they need for snapshots which still see them.
-    pub(crate) fn rebuild_from(&self, view: &TableView, dead: bool) -> Result<(), IndexError> {
+    pub(crate) fn rebuild_from(&self, view: &TableView, deleted: bool) -> Result<(), IndexError> {
         let table = view.core();
         let made = TableIndexes::gather(table, |place, unique| {
-            let keys = RowKeys { view, ranges: &place.ranges };
-            let dead = match (dead, unique) {
+            let keys = RowKeyHasher { view, ranges: &place.ranges };
+            let deleted = match (deleted, unique) {
                 (false, _) => HashTable::new(),
-                (true, false) => newest_dead(&keys)?,
-                (true, true) => unique::seen_dead(&keys)?,
+                (true, false) => newest_deleted(&keys)?,
+                (true, true) => unique::visible_deleted(&keys)?,
             };
-            rebuild_one(place, &keys, dead, unique)
+            rebuild_one(place, &keys, deleted, unique)
         })?;
         made.note(seen_of(view));
         // Handles of the old indexes switch to the new ones by themselves.
@@ -193,29 +193,29 @@ impl Indexes {
 /// Rebuilds one index from all live rows and the given deleted rows.
 fn rebuild_one(
     place: &Place,
-    keys: &RowKeys<'_>,
-    dead: HashTable<(u64, RowId)>,
+    keys: &RowKeyHasher<'_>,
+    deleted: HashTable<(u64, RowId)>,
     unique: bool,
 ) -> Result<HashIndex, IndexError> {
-    let dead = RefCell::new(dead);
+    let deleted = RefCell::new(deleted);
     let live = LiveHashes { keys, run: 0..0, from: RowId(0), batch: Vec::new().into_iter() };
     let live = live.inspect(|item| {
         if let Ok((hash, candidate)) = item
             && !unique
         {
             // The key was put again in a row that has no link to the deleted one.
-            forget(&mut dead.borrow_mut(), *hash, |row| keys.same(row, candidate.row));
+            forget(&mut deleted.borrow_mut(), *hash, |row| keys.same(row, candidate.row));
         }
     });
-    let dead = std::iter::once_with(|| dead.take()).flatten();
-    let dead = dead.map(|(hash, row)| (hash, Candidate { row, dead: true }));
+    let deleted = std::iter::once_with(|| deleted.take()).flatten();
+    let deleted = deleted.map(|(hash, row)| (hash, Candidate { row, deleted: true }));
     HashIndex::try_rebuild::<IndexError>(
         keys.view.core().storage(),
         &place.dir,
         place.identity,
         keys.view.live(),
         keys,
-        live.chain(dead.map(Ok)),
+        live.chain(deleted.map(Ok)),
     )
 }
 
@@ -224,7 +224,7 @@ fn rebuild_one(
 /// A deleted row that was not replaced need not be the last one of its key. Recovery leaves deleted
 /// keys out of the index it rebuilds, so a row that is put later has no link to them. No snapshot
 /// that saw those rows exists any more, so only the newest row is kept.
-fn newest_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+fn newest_deleted(keys: &RowKeyHasher<'_>) -> Result<HashTable<(u64, RowId)>, StorageError> {
     let view = keys.view;
     let mut newest = HashTable::new();
     if view.live() == view.len() {
@@ -255,7 +255,7 @@ fn forget(rows: &mut HashTable<(u64, RowId)>, hash: u64, same_key: impl Fn(RowId
 /// An iterator over all live rows with their key hashes. It returns an error at the first run that
 /// cannot be read, and then ends.
 struct LiveHashes<'a> {
-    keys: &'a RowKeys<'a>,
+    keys: &'a RowKeyHasher<'a>,
     run: std::ops::Range<u64>,
     from: RowId,
     batch: std::vec::IntoIter<u64>,
@@ -263,7 +263,7 @@ struct LiveHashes<'a> {
 
 impl LiveHashes<'_> {
     /// Hashes the next rows. Returns `false` at the end.
-    fn fill(&mut self) -> Result<bool, Fault> {
+    fn fill(&mut self) -> Result<bool, StorageError> {
         let view = self.keys.view;
         if self.run.is_empty() {
             let Some(run) = view.next_run(self.from)? else { return Ok(false) };
@@ -288,7 +288,7 @@ impl Iterator for LiveHashes<'_> {
             if let Some(hash) = self.batch.next() {
                 let row = RowId(self.run.start);
                 self.run.start += 1;
-                return Some(Ok((hash, Candidate { row, dead: false })));
+                return Some(Ok((hash, Candidate { row, deleted: false })));
             }
             match self.fill() {
                 Ok(true) => {}
@@ -304,9 +304,9 @@ impl Iterator for LiveHashes<'_> {
 }
 
 impl Indexer for Indexes {
-    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError> {
+    fn reuse(&self, table: &Arc<TableCore>, crash_bounds: Option<&CrashBounds>) -> Result<(), IndexError> {
         let indexes = TableIndexes::open(table)?;
-        if let Some(Killed { newest, rows }) = killed {
+        if let Some(CrashBounds { newest, rows }) = crash_bounds {
             let is_of_these = |index: &HashIndex| {
                 let seen = index.seen();
                 holds!("hash.seen", seen.seq <= newest.0 && rows.contains(&seen.rows))
@@ -322,7 +322,7 @@ impl Indexer for Indexes {
         Ok(())
     }
 
-    fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+    fn verify_checksum(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
         self.of(table)?;
         Ok(())
     }
@@ -339,13 +339,13 @@ impl Indexer for Indexes {
         Ok(())
     }
 
-    fn reserve(&self, view: &TableView, hashes: &[u64], deaths: &[RowId]) -> Result<(), IndexError> {
+    fn reserve(&self, view: &TableView, hashes: &[u64], deleted_rows: &[RowId]) -> Result<(), IndexError> {
         let indexes = self.of(view.core())?;
         let (of_key, others) = indexes.split(hashes);
-        let reserve = |index: &HashIndex, ranges: &KeyBytesAt, hashes: &[u64]| {
-            let keys = RowKeys { view, ranges };
+        let reserve = |index: &HashIndex, ranges: &KeyRanges, hashes: &[u64]| {
+            let keys = RowKeyHasher { view, ranges };
             index.reserve(hashes, &keys)?;
-            keys.make_writable(index, hashes, deaths)
+            keys.make_writable(index, hashes, deleted_rows)
         };
         reserve(&indexes.key, &indexes.key_ranges, of_key)?;
         for (unique, hashes) in others {
@@ -354,31 +354,32 @@ impl Indexer for Indexes {
         Ok(())
     }
 
-    fn apply(&self, change: &Change<'_>, again: bool) -> Result<(), IndexError> {
+    fn apply(&self, change: &TableChange<'_>, replay: Replay) -> Result<(), IndexError> {
         let indexes = self.of(change.table)?;
         indexes.note(seen_of(&change.view));
-        let keys = RowKeys { view: &change.view, ranges: &indexes.key_ranges };
+        let keys = RowKeyHasher { view: &change.view, ranges: &indexes.key_ranges };
         let rows = change.rows.end.0 - change.rows.start.0;
         let computed: Vec<u64>;
-        let hashes = if !again && change.hashes.len() as u64 == rows * (1 + indexes.unique.len() as u64) {
+        let hashes = if replay == Replay::First
+            && change.hashes.len() as u64 == rows * (1 + indexes.unique.len() as u64)
+        {
             change.hashes
         } else {
             computed = hashes_of(&indexes, change);
             &computed
         };
         let (of_key, others) = indexes.split(hashes);
-        if again {
-            apply_again(&indexes.key, change, of_key, &keys)?;
-        } else {
-            apply_once(&indexes.key, change, of_key, &keys)?;
+        match replay {
+            Replay::First => apply_once(&indexes.key, change, of_key, &keys)?,
+            Replay::Repeat => apply_again(&indexes.key, change, of_key, &keys)?,
         }
         for (unique, hashes) in others {
-            unique::apply(unique, change, hashes, again)?;
+            unique::apply(unique, change, hashes, replay)?;
         }
         Ok(())
     }
 
-    fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+    fn repair_after_crash(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
         Ok(self.of(table)?.for_each(HashIndex::recover)?)
     }
 
@@ -388,7 +389,7 @@ impl Indexer for Indexes {
             Some(indexes) => indexes,
             None => self.keep(table, TableIndexes::open(table)?, false),
         };
-        Ok(indexes.for_each(|index| index.sync(table.moment()))?)
+        Ok(indexes.for_each(|index| index.sync(table.version_stamp()))?)
     }
 }
 
@@ -397,13 +398,13 @@ fn seen_of(view: &TableView) -> Seen {
     Seen { seq: view.seq().0, rows: view.len() }
 }
 
-/// Computes the hashes in the layout of [`Change::hashes`].
-fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
+/// Computes the hashes in the layout of [`TableChange::hashes`].
+fn hashes_of(indexes: &TableIndexes, change: &TableChange<'_>) -> Vec<u64> {
     let of_unique = indexes.unique.iter().map(|unique| &unique.ranges);
     let all = std::iter::once(&indexes.key_ranges).chain(of_unique);
     let rows = change.rows.start.0..change.rows.end.0;
     all.flat_map(|ranges| {
-        let keys = RowKeys { view: &change.view, ranges };
+        let keys = RowKeyHasher { view: &change.view, ranges };
         rows.clone().map(move |row| keys.hash(RowId(row)))
     })
     .collect()
@@ -412,9 +413,9 @@ fn hashes_of(indexes: &TableIndexes, change: &Change<'_>) -> Vec<u64> {
 /// Applies a commit that the index has not seen. Only replaced entries are searched for.
 fn apply_once(
     index: &HashIndex,
-    change: &Change<'_>,
+    change: &TableChange<'_>,
     hashes: &[u64],
-    keys: &RowKeys<'_>,
+    keys: &RowKeyHasher<'_>,
 ) -> Result<(), IndexError> {
     let first = change.rows.start.0;
     let hash_of = |row: RowId| hashes[(row.0 - first) as usize];
@@ -428,7 +429,7 @@ fn apply_once(
                 let entries: Vec<_> = hashes.iter().copied().zip(rows).collect();
                 index.insert_bulk(&entries)?;
                 drop(entries);
-                return bury(index, change, keys);
+                return mark_deleted(index, change, keys);
             }
             let mut replacing = pairs.iter().map(|&(row, _)| row).peekable();
             let new = |row: &RowId| replacing.next_if_eq(row).is_none();
@@ -441,7 +442,7 @@ fn apply_once(
             }
         }
     }
-    bury(index, change, keys)
+    mark_deleted(index, change, keys)
 }
 
 fn replace(index: &HashIndex, hash: u64, before: RowId, row: RowId) -> Result<(), IndexError> {
@@ -452,12 +453,16 @@ fn replace(index: &HashIndex, hash: u64, before: RowId, row: RowId) -> Result<()
 }
 
 /// Marks the entries of rows that were deleted and not replaced.
-fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<(), IndexError> {
-    if change.deaths.len() == change.previous.len() && change.deaths.len() < 2 {
-        if let (&[dead], &[(_, before)]) = (change.deaths, change.previous)
-            && dead != before
+fn mark_deleted(
+    index: &HashIndex,
+    change: &TableChange<'_>,
+    keys: &RowKeyHasher<'_>,
+) -> Result<(), IndexError> {
+    if change.deleted_rows.len() == change.previous.len() && change.deleted_rows.len() < 2 {
+        if let (&[deleted], &[(_, before)]) = (change.deleted_rows, change.previous)
+            && deleted != before
         {
-            index.set_dead(keys.hash(dead), dead)?;
+            index.set_deleted(keys.hash(deleted), deleted)?;
         }
         return Ok(());
     }
@@ -465,12 +470,12 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
     replaced.sort_unstable();
     // Most are in the order of their row numbers.
     let mut next = 0;
-    for &row in change.deaths {
+    for &row in change.deleted_rows {
         if replaced.get(next) != Some(&row) {
             match replaced.binary_search(&row) {
                 Ok(at) => next = at,
                 Err(_) => {
-                    index.set_dead(keys.hash(row), row)?;
+                    index.set_deleted(keys.hash(row), row)?;
                     continue;
                 }
             }
@@ -483,14 +488,14 @@ fn bury(index: &HashIndex, change: &Change<'_>, keys: &RowKeys<'_>) -> Result<()
 /// Applies a commit that the index may have seen, completely or in part, and later commits too.
 fn apply_again(
     index: &HashIndex,
-    change: &Change<'_>,
+    change: &TableChange<'_>,
     hashes: &[u64],
-    keys: &RowKeys<'_>,
+    keys: &RowKeyHasher<'_>,
 ) -> Result<(), IndexError> {
     index.reserve(hashes, keys)?;
-    keys.make_writable(index, hashes, change.deaths)?;
+    keys.make_writable(index, hashes, change.deleted_rows)?;
     for (row, &hash) in (change.rows.start.0..).map(RowId).zip(hashes) {
         index.upsert_checked(hash, row, &mut |other| keys.same(other, row))?;
     }
-    bury(index, change, keys)
+    mark_deleted(index, change, keys)
 }

@@ -10,11 +10,11 @@ use hashbrown::HashTable;
 use pongo_core::ids::RowId;
 
 use crate::sharded::{Place, Sharded};
-use crate::undo::Log;
+use crate::undo_log::UndoLog;
 
 /// A row that the next version of its key replaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Base {
+pub(crate) struct PriorVersion {
     pub(crate) row: RowId,
     /// Whether the row is live and must be deleted when it is replaced.
     pub(crate) alive: bool,
@@ -22,50 +22,50 @@ pub(crate) struct Base {
 
 /// A transaction's change to one key. At least one of `staged` and `base` is set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Touched {
+pub(crate) struct PendingChange {
     pub(crate) hash: u64,
     /// Index of the key's row among the staged rows, or `None` if the key is deleted.
     pub(crate) staged: Option<usize>,
     /// The previous row of the key, which is deleted already or is deleted by this transaction.
-    pub(crate) base: Option<Base>,
+    pub(crate) base: Option<PriorVersion>,
 }
 
 /// The location of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Spot {
+pub(crate) enum KeyLocation {
     /// This transaction put or deleted the key.
-    Touched(Touched),
+    Modified(PendingChange),
     /// The key is in a row that this transaction wrote in bulk.
-    Written(RowId),
+    Bulk(RowId),
     /// The key is in a row from before this transaction, its newest one, which is live or deleted.
-    Applied(Base),
+    Committed(PriorVersion),
     /// The key was not found.
-    Nowhere,
+    Absent,
 }
 
 /// The state of one key. Kept as small as possible because a transaction may change millions of
 /// keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Entry {
+enum KeyEntry {
     /// The key has a staged row.
-    Staged(Touched),
+    Staged(PendingChange),
     /// The key has a written row.
     Written { hash: u64, row: RowId },
     /// The key is deleted.
-    Gone(Grave),
+    Gone(DeletedKey),
 }
 
 /// The last row of a deleted key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Grave {
+struct DeletedKey {
     hash: u64,
     row: RowId,
 }
 
-impl From<Touched> for Entry {
-    fn from(touched: Touched) -> Self {
+impl From<PendingChange> for KeyEntry {
+    fn from(touched: PendingChange) -> Self {
         match (touched.staged, touched.base) {
-            (None, Some(base)) => Self::Gone(Grave { hash: touched.hash, row: base.row }),
+            (None, Some(base)) => Self::Gone(DeletedKey { hash: touched.hash, row: base.row }),
             _ => Self::Staged(touched),
         }
     }
@@ -73,9 +73,9 @@ impl From<Touched> for Entry {
 
 /// A change to [`Keys`]: the removed entry and the entry that replaced it.
 #[derive(Clone, Copy, Debug)]
-struct Step {
-    before: Option<Entry>,
-    now: Option<Entry>,
+struct KeyStep {
+    before: Option<KeyEntry>,
+    now: Option<KeyEntry>,
 }
 
 /// A point to which [`Keys::rewind`] can return.
@@ -84,7 +84,7 @@ pub(crate) struct KeysMark {
     steps: usize,
     resolved: u64,
     previous: usize,
-    deaths: usize,
+    deleted_rows: usize,
 }
 
 /// The keys that a transaction touched; see the module documentation. A key is in one of the three
@@ -94,17 +94,17 @@ pub(crate) struct Keys {
     /// Number of the first written row.
     first: u64,
     /// Keys with staged rows.
-    touched: HashTable<Touched>,
+    touched: HashTable<PendingChange>,
     /// The newest written row of each key that has one, among the first `resolved` written rows.
     written: Sharded<Place>,
     /// Deleted keys.
-    gone: Sharded<Grave>,
+    gone: Sharded<DeletedKey>,
     /// Number of written rows whose keys have been looked up and recorded here.
     pub(crate) resolved: u64,
     /// Pairs of a row and the row it replaced, sorted by the first.
     pub(crate) previous: Vec<(RowId, RowId)>,
-    pub(crate) deaths: Vec<RowId>,
-    log: Log<Step>,
+    pub(crate) deleted_rows: Vec<RowId>,
+    log: UndoLog<KeyStep>,
 }
 
 impl Keys {
@@ -129,18 +129,18 @@ impl Keys {
         of_staged: impl Fn(usize) -> bool,
         of_written: impl Fn(RowId) -> bool,
         of_row: impl Fn(RowId) -> bool,
-    ) -> Option<Spot> {
-        let staged = |known: &Touched| known.hash == hash && known.staged.is_some_and(&of_staged);
+    ) -> Option<KeyLocation> {
+        let staged = |known: &PendingChange| known.hash == hash && known.staged.is_some_and(&of_staged);
         if let Some(touched) = self.touched.find(hash, staged) {
-            return Some(Spot::Touched(*touched));
+            return Some(KeyLocation::Modified(*touched));
         }
         let row_of = |place: &Place| RowId(self.first + place.get());
         if let Some(place) = self.written.find(hash, |place| of_written(row_of(place))) {
-            return Some(Spot::Written(row_of(place)));
+            return Some(KeyLocation::Bulk(row_of(place)));
         }
         let grave = self.gone.find(hash, |grave| grave.hash == hash && of_row(grave.row))?;
-        let base = Base { row: grave.row, alive: false };
-        Some(Spot::Touched(Touched { hash, staged: None, base: Some(base) }))
+        let base = PriorVersion { row: grave.row, alive: false };
+        Some(KeyLocation::Modified(PendingChange { hash, staged: None, base: Some(base) }))
     }
 
     /// Returns whether a written row is the newest version of its key.
@@ -149,66 +149,66 @@ impl Keys {
     }
 
     /// Records a change to a key that was found at `spot`: it now has a staged row or is deleted.
-    pub(crate) fn touch(&mut self, spot: Spot, now: Touched) {
+    pub(crate) fn touch(&mut self, spot: KeyLocation, now: PendingChange) {
         let before = Self::entry(spot, now.hash);
         if before.is_none() && now.staged.is_some() {
             // The most common case: the first change to a key.
             self.touched.insert_unique(now.hash, now, |known| known.hash);
-            self.log.note(|| Step { before: None, now: Some(Entry::Staged(now)) });
+            self.log.push(|| KeyStep { before: None, now: Some(KeyEntry::Staged(now)) });
             return;
         }
         self.change(before, Some(now.into()), |_| unreachable!("no written row is added"));
     }
 
     /// Removes a key that was put and deleted in this transaction and had no row before.
-    pub(crate) fn forget(&mut self, touched: Touched) {
+    pub(crate) fn forget(&mut self, touched: PendingChange) {
         self.change(Some(touched.into()), None, |_| unreachable!("no row is added"));
     }
 
     /// Updates the index of the staged row of the key with this hash after the row moved.
     pub(crate) fn move_staged(&mut self, hash: u64, from: usize, to: usize) {
         if let Some(&before) = self.touched.find(hash, |known| known.staged == Some(from)) {
-            self.touch(Spot::Touched(before), Touched { staged: Some(to), ..before });
+            self.touch(KeyLocation::Modified(before), PendingChange { staged: Some(to), ..before });
         }
     }
 
     /// Returns the recorded state of a key that was found at `spot`.
-    fn entry(spot: Spot, hash: u64) -> Option<Entry> {
+    fn entry(spot: KeyLocation, hash: u64) -> Option<KeyEntry> {
         match spot {
-            Spot::Touched(touched) => Some(touched.into()),
-            Spot::Written(row) => Some(Entry::Written { hash, row }),
-            Spot::Applied(_) | Spot::Nowhere => None,
+            KeyLocation::Modified(touched) => Some(touched.into()),
+            KeyLocation::Bulk(row) => Some(KeyEntry::Written { hash, row }),
+            KeyLocation::Committed(_) | KeyLocation::Absent => None,
         }
     }
 
-    fn change(&mut self, before: Option<Entry>, now: Option<Entry>, hash_of: impl Fn(RowId) -> u64) {
+    fn change(&mut self, before: Option<KeyEntry>, now: Option<KeyEntry>, hash_of: impl Fn(RowId) -> u64) {
         self.swap(before, now, hash_of);
-        self.log.note(|| Step { before, now });
+        self.log.push(|| KeyStep { before, now });
     }
 
     /// Replaces `from` by `to`, which has the same key.
-    fn swap(&mut self, from: Option<Entry>, to: Option<Entry>, hash_of: impl Fn(RowId) -> u64) {
+    fn swap(&mut self, from: Option<KeyEntry>, to: Option<KeyEntry>, hash_of: impl Fn(RowId) -> u64) {
         match from {
-            Some(Entry::Staged(from)) => {
+            Some(KeyEntry::Staged(from)) => {
                 if let Ok(entry) = self.touched.find_entry(from.hash, |known| *known == from) {
                     entry.remove();
                 }
             }
-            Some(Entry::Written { hash, row }) => {
+            Some(KeyEntry::Written { hash, row }) => {
                 let first = self.first;
                 self.written.remove(hash, |known| first + known.get() == row.0);
             }
-            Some(Entry::Gone(from)) => {
+            Some(KeyEntry::Gone(from)) => {
                 self.gone.remove(from.hash, |known| *known == from);
             }
             None => {}
         }
         match to {
-            Some(Entry::Staged(to)) => {
+            Some(KeyEntry::Staged(to)) => {
                 self.touched.insert_unique(to.hash, to, |known| known.hash);
             }
-            Some(Entry::Written { hash, row }) => self.insert_written(hash, row, hash_of),
-            Some(Entry::Gone(to)) => self.gone.insert(to.hash, to, |known| known.hash),
+            Some(KeyEntry::Written { hash, row }) => self.insert_written(hash, row, hash_of),
+            Some(KeyEntry::Gone(to)) => self.gone.insert(to.hash, to, |known| known.hash),
             None => {}
         }
     }
@@ -222,22 +222,22 @@ impl Keys {
     /// Returns a mark for [`rewind`](Self::rewind) and starts the undo log.
     pub(crate) fn mark(&mut self) -> KeysMark {
         KeysMark {
-            steps: self.log.keep(),
+            steps: self.log.enable(),
             resolved: self.resolved,
             previous: self.previous.len(),
-            deaths: self.deaths.len(),
+            deleted_rows: self.deleted_rows.len(),
         }
     }
 
     /// Undoes everything since a mark. `hash_of` must return the hash of every written row,
     /// including discarded ones.
     pub(crate) fn rewind(&mut self, mark: KeysMark, hash_of: impl Fn(RowId) -> u64) {
-        while let Some(Step { before, now }) = self.log.pop_to(mark.steps) {
+        while let Some(KeyStep { before, now }) = self.log.pop_until(mark.steps) {
             self.swap(now, before, &hash_of);
         }
         self.resolved = mark.resolved;
         self.previous.truncate(mark.previous);
-        self.deaths.truncate(mark.deaths);
+        self.deleted_rows.truncate(mark.deleted_rows);
     }
 
     /// Returns the number of rows from before the transaction that were live and whose keys are
@@ -260,44 +260,50 @@ impl Keys {
 
     /// Clears the undo log. Called when no savepoint is left.
     pub(crate) fn forget_marks(&mut self) {
-        self.log.end();
+        self.log.clear();
     }
 
     /// Deletes the last row of a key, because it is replaced or the key is deleted. Returns the
     /// base of the next version.
-    pub(crate) fn bury(&mut self, base: Option<Base>) -> Option<Base> {
+    pub(crate) fn mark_deleted(&mut self, base: Option<PriorVersion>) -> Option<PriorVersion> {
         let base = base?;
         if base.alive {
-            self.deaths.push(base.row);
+            self.deleted_rows.push(base.row);
         }
-        Some(Base { alive: false, ..base })
+        Some(PriorVersion { alive: false, ..base })
     }
 
     /// Records that row `row`, which was written in bulk, has a key that was found at `spot`.
-    pub(crate) fn note_written(&mut self, spot: Spot, hash: u64, row: RowId, hash_of: impl Fn(RowId) -> u64) {
+    pub(crate) fn note_written(
+        &mut self,
+        spot: KeyLocation,
+        hash: u64,
+        row: RowId,
+        hash_of: impl Fn(RowId) -> u64,
+    ) {
         let base = match spot {
-            Spot::Touched(touched) => touched.base,
-            Spot::Written(row) => Some(Base { row, alive: true }),
-            Spot::Applied(base) => Some(base),
-            Spot::Nowhere => None,
+            KeyLocation::Modified(touched) => touched.base,
+            KeyLocation::Bulk(row) => Some(PriorVersion { row, alive: true }),
+            KeyLocation::Committed(base) => Some(base),
+            KeyLocation::Absent => None,
         };
-        if let Some(base) = self.bury(base) {
+        if let Some(base) = self.mark_deleted(base) {
             self.previous.push((row, base.row));
         }
-        self.change(Self::entry(spot, hash), Some(Entry::Written { hash, row }), hash_of);
+        self.change(Self::entry(spot, hash), Some(KeyEntry::Written { hash, row }), hash_of);
     }
 
     /// Turns the staged rows into written rows and records which rows they replace. Their numbers
     /// are higher than those of all rows written before.
-    pub(crate) fn settle(&mut self, number: impl Fn(usize) -> RowId, hash_of: impl Fn(RowId) -> u64) {
+    pub(crate) fn assign_rows(&mut self, number: impl Fn(usize) -> RowId, hash_of: impl Fn(RowId) -> u64) {
         let touched = std::mem::take(&mut self.touched);
         self.note_replaced(&touched, &number);
         for touched in touched {
             let Some(place) = touched.staged else { continue };
             let (hash, row) = (touched.hash, number(place));
             self.insert_written(hash, row, &hash_of);
-            let (before, now) = (Some(Entry::Staged(touched)), Some(Entry::Written { hash, row }));
-            self.log.note(|| Step { before, now });
+            let (before, now) = (Some(KeyEntry::Staged(touched)), Some(KeyEntry::Written { hash, row }));
+            self.log.push(|| KeyStep { before, now });
         }
     }
 
@@ -305,11 +311,11 @@ impl Keys {
     /// and marks cannot be restored.
     pub(crate) fn finish(&mut self, number: impl Fn(usize) -> RowId) {
         let touched = std::mem::take(&mut self.touched);
-        (self.written, self.log) = (Sharded::default(), Log::default());
+        (self.written, self.log) = (Sharded::default(), UndoLog::default());
         self.note_replaced(&touched, number);
     }
 
-    fn note_replaced(&mut self, touched: &HashTable<Touched>, number: impl Fn(usize) -> RowId) {
+    fn note_replaced(&mut self, touched: &HashTable<PendingChange>, number: impl Fn(usize) -> RowId) {
         let from = self.previous.len();
         let pairs = touched.iter().filter_map(|touched| Some((number(touched.staged?), touched.base?.row)));
         self.previous.extend(pairs);
@@ -319,12 +325,12 @@ impl Keys {
 
 /// Returns whether a hash occurs twice. Sorts the hashes in parts that fit the processor's cache.
 /// Costs about 20 ns per hash, and as much memory as the hashes take.
-pub(crate) fn has_twins(hashes: &[u64]) -> bool {
+pub(crate) fn has_duplicates(hashes: &[u64]) -> bool {
     /// Average number of hashes per part.
     const PART: usize = 4096;
     let bits = (hashes.len() / PART).next_power_of_two().trailing_zeros();
     if bits == 0 {
-        return sorted_has_twins(&mut hashes.to_vec());
+        return sorted_has_duplicates(&mut hashes.to_vec());
     }
     let part_of = |hash: u64| (hash >> (64 - bits)) as usize;
     let mut ends = vec![0_usize; 1 << bits];
@@ -343,13 +349,13 @@ pub(crate) fn has_twins(hashes: &[u64]) -> bool {
     }
     let mut start = 0;
     ends.iter().any(|&end| {
-        let twins = sorted_has_twins(&mut parted[start..end]);
+        let twins = sorted_has_duplicates(&mut parted[start..end]);
         start = end;
         twins
     })
 }
 
-fn sorted_has_twins(hashes: &mut [u64]) -> bool {
+fn sorted_has_duplicates(hashes: &mut [u64]) -> bool {
     hashes.sort_unstable();
     hashes.windows(2).any(|pair| pair[0] == pair[1])
 }
@@ -363,28 +369,31 @@ mod tests {
         let hash = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for len in [0, 1, 2, 4095, 4096, 8192, 100_000_u64] {
             let mut hashes: Vec<u64> = (0..len).map(hash).collect();
-            assert!(!has_twins(&hashes), "{len}");
+            assert!(!has_duplicates(&hashes), "{len}");
             if len > 1 {
                 hashes[len as usize / 3] = hashes[len as usize - 1];
-                assert!(has_twins(&hashes), "{len}");
+                assert!(has_duplicates(&hashes), "{len}");
             }
         }
-        assert!(has_twins(&[0; 100_000]));
+        assert!(has_duplicates(&[0; 100_000]));
     }
 
     #[test]
     fn reinserted_key_replaces_its_row_once() {
         let mut keys = Keys::default();
-        let applied = Base { row: RowId(3), alive: true };
-        let base = keys.bury(Some(applied));
-        keys.touch(Spot::Applied(applied), Touched { hash: 9, staged: Some(0), base });
-        let spot = Touched { hash: 9, staged: Some(0), base };
-        keys.touch(Spot::Touched(spot), Touched { staged: None, ..spot });
-        let spot = Touched { staged: None, ..spot };
-        assert_eq!(spot.base, Some(Base { row: RowId(3), alive: false }));
-        keys.touch(Spot::Touched(spot), Touched { staged: Some(1), ..spot });
-        keys.settle(|place| RowId(10 + place as u64), |_| 9);
-        assert_eq!((&keys.deaths[..], &keys.previous[..]), (&[RowId(3)][..], &[(RowId(11), RowId(3))][..]));
+        let applied = PriorVersion { row: RowId(3), alive: true };
+        let base = keys.mark_deleted(Some(applied));
+        keys.touch(KeyLocation::Committed(applied), PendingChange { hash: 9, staged: Some(0), base });
+        let spot = PendingChange { hash: 9, staged: Some(0), base };
+        keys.touch(KeyLocation::Modified(spot), PendingChange { staged: None, ..spot });
+        let spot = PendingChange { staged: None, ..spot };
+        assert_eq!(spot.base, Some(PriorVersion { row: RowId(3), alive: false }));
+        keys.touch(KeyLocation::Modified(spot), PendingChange { staged: Some(1), ..spot });
+        keys.assign_rows(|place| RowId(10 + place as u64), |_| 9);
+        assert_eq!(
+            (&keys.deleted_rows[..], &keys.previous[..]),
+            (&[RowId(3)][..], &[(RowId(11), RowId(3))][..])
+        );
         assert!(keys.has_written(9, RowId(11)) && keys.touched.is_empty() && keys.gone.is_empty());
     }
 
@@ -392,9 +401,9 @@ mod tests {
     fn changes_since_mark_are_undone() {
         let mut keys = Keys::default();
         let hash_of = |row: RowId| row.0 % 4;
-        let first = Touched { hash: 9, staged: Some(0), base: None };
-        keys.touch(Spot::Nowhere, first);
-        keys.note_written(Spot::Nowhere, 1, RowId(21), hash_of);
+        let first = PendingChange { hash: 9, staged: Some(0), base: None };
+        keys.touch(KeyLocation::Absent, first);
+        keys.note_written(KeyLocation::Absent, 1, RowId(21), hash_of);
         let state = |keys: &Keys| {
             let mut touched: Vec<_> = keys.touched.iter().copied().collect();
             touched.sort_by_key(|touched| touched.hash);
@@ -402,20 +411,20 @@ mod tests {
             written.sort_unstable();
             let mut gone: Vec<_> = keys.gone.iter().copied().collect();
             gone.sort_unstable_by_key(|grave| grave.row);
-            (touched, written, gone, keys.previous.clone(), keys.deaths.clone(), keys.resolved)
+            (touched, written, gone, keys.previous.clone(), keys.deleted_rows.clone(), keys.resolved)
         };
         let before = state(&keys);
         let mark = keys.mark();
         for _ in 0..3 {
-            keys.touch(Spot::Nowhere, Touched { hash: 7, staged: Some(1), base: None });
+            keys.touch(KeyLocation::Absent, PendingChange { hash: 7, staged: Some(1), base: None });
             keys.forget(first);
             keys.move_staged(7, 1, 0);
-            keys.note_written(Spot::Written(RowId(21)), 1, RowId(25), hash_of);
-            keys.note_written(Spot::Nowhere, 2, RowId(26), hash_of);
-            keys.settle(|place| RowId(30 + place as u64), hash_of);
-            let spot = Spot::Written(RowId(26));
-            let base = keys.bury(Some(Base { row: RowId(26), alive: true }));
-            keys.touch(spot, Touched { hash: 2, staged: None, base });
+            keys.note_written(KeyLocation::Bulk(RowId(21)), 1, RowId(25), hash_of);
+            keys.note_written(KeyLocation::Absent, 2, RowId(26), hash_of);
+            keys.assign_rows(|place| RowId(30 + place as u64), hash_of);
+            let spot = KeyLocation::Bulk(RowId(26));
+            let base = keys.mark_deleted(Some(PriorVersion { row: RowId(26), alive: true }));
+            keys.touch(spot, PendingChange { hash: 2, staged: None, base });
             keys.resolved = 5;
             assert_ne!(state(&keys), before);
             keys.rewind(mark, hash_of);

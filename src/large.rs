@@ -1,13 +1,13 @@
 //! Rows that are too large for the stack and for holding many of them in memory. They are never
 //! placed on the stack, and are written directly to the chunks instead of being staged in memory.
 
-use pongo_core::engine::WriteGuard;
+use pongo_core::engine::EngineTransaction;
 use pongo_core::error::WriteError;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 
-use crate::keys::{Base, Spot, Touched};
-use crate::staging::{Staging, inner};
+use crate::keys::{KeyLocation, PendingChange, PriorVersion};
+use crate::write_set::{TableWriteSet, inner};
 
 /// Rows with more bytes than this are never staged.
 const LARGE: usize = 64 << 10;
@@ -17,7 +17,7 @@ pub(crate) const fn is_large<T>() -> bool {
     size_of::<T>() > LARGE
 }
 
-impl<T: PongoRecord> Staging<T> {
+impl<T: PongoRecord> TableWriteSet<T> {
     /// Returns the hashes of a row's unique values.
     fn value_hashes(&self, row: &T) -> Vec<u64> {
         self.handle.unique.iter().map(|unique| unique.ranges.hash(row.as_bytes())).collect()
@@ -25,13 +25,13 @@ impl<T: PongoRecord> Staging<T> {
 
     /// Records a row that was just appended, with a key that was found at `spot`. All written rows
     /// before it must be resolved, and none may be staged.
-    fn note_appended(&mut self, spot: Spot, hash: u64, unique: &[u64]) {
+    fn note_appended(&mut self, spot: KeyLocation, hash: u64, unique: &[u64]) {
         let first = self.view.len();
         let row = RowId(first + self.hashes.len() as u64);
         self.hashes.push(hash);
         // The values are compared with all others when the next row is checked.
-        for (holders, &hash) in self.holders.iter_mut().zip(unique) {
-            holders.hashes.push(hash);
+        for (unique_values, &hash) in self.unique_values.iter_mut().zip(unique) {
+            unique_values.hashes.push(hash);
         }
         let hashes = &self.hashes;
         let keys = inner(&mut self.keys);
@@ -42,8 +42,8 @@ impl<T: PongoRecord> Staging<T> {
     /// Writes a row with a key that was found at `spot`.
     pub(crate) fn put_large(
         &mut self,
-        guard: &WriteGuard,
-        spot: Spot,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
         hash: u64,
         row: &T,
     ) -> Result<(), WriteError> {
@@ -57,19 +57,21 @@ impl<T: PongoRecord> Staging<T> {
     /// new row.
     pub(crate) fn update_large<R>(
         &mut self,
-        guard: &WriteGuard,
-        spot: Spot,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
         hash: u64,
         key: &T::KeyBytes,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
         let before = match spot {
-            Spot::Touched(Touched { base: Some(Base { row, alive: true }), .. })
-            | Spot::Written(row)
-            | Spot::Applied(Base { row, alive: true }) => row,
-            Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => return Ok(None),
+            KeyLocation::Modified(PendingChange {
+                base: Some(PriorVersion { row, alive: true }), ..
+            })
+            | KeyLocation::Bulk(row)
+            | KeyLocation::Committed(PriorVersion { row, alive: true }) => row,
+            KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => return Ok(None),
         };
-        self.refuse_broken()?;
+        self.ensure_complete()?;
         let mut rows = guard.alloc_copy::<T>(&self.core, before)?;
         let result = change(&mut rows[0]);
         if rows[0].key_bytes() != *key {

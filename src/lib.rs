@@ -52,17 +52,15 @@ extern crate self as pongo;
 
 mod alloc;
 mod bulk;
-mod by;
 pub mod cookbook;
-mod enforce;
 mod explain;
 mod external;
 mod external_mut;
 mod filter;
-mod holders;
 mod index_error;
+mod index_view;
 mod indexes;
-mod key_bytes;
+mod key_ranges;
 mod keys;
 mod large;
 mod options;
@@ -77,31 +75,34 @@ mod savepoint;
 mod sharded;
 mod shared;
 mod snapshot;
-mod staging;
 mod stats;
 mod store;
 mod table_mut;
-mod undo;
+mod undo_log;
 mod unique;
+mod unique_check;
+mod unique_values;
 mod verify;
 mod versions;
 mod write;
+mod write_set;
 
 pub use alloc::{RowMut, RowsMut};
-pub use bulk::{ByMut, ExtractIf};
-pub use by::By;
-pub use explain::{ConditionShare, Explain, Share};
+pub use bulk::{ExtractIf, IndexViewMut};
+pub use explain::{Explain, PredicateStats, ScanStats};
 pub use external::{
-    ExternalBy, ExternalFiltered, ExternalGetMany, ExternalRange, ExternalRows, ExternalTable,
+    ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
     ExternalValues, KeyBounds,
 };
 pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use filter::{Filtered, FilteredEntries};
+pub use index_view::IndexView;
 pub use options::Options;
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
 pub use pongo_core::error::{
-    CloseError, CommitError, Corruption, Fault, IoFailure, OpenError, ReadError, SchemaMismatch, WriteError,
+    CloseError, CommitError, Corruption, IoFailure, OpenError, ReadError, SchemaMismatch, StorageError,
+    WriteError,
 };
 #[cfg(any(feature = "jiff", feature = "chrono"))]
 pub use pongo_core::fields::TimestampRangeError;
@@ -125,12 +126,12 @@ pub use rayon;
 pub use read::{Entries, GetMany, Rows, Slices, Table};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
-pub use staging::TableChanges;
-pub use stats::{BytesByPart, IndexStats, OrderedStatus, StoreStats, TableStats};
+pub use stats::{DiskUsage, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::Store;
 pub use table_mut::{ExtendError, TableMut};
-pub use verify::{Problem, Unread, VerifyProgress, VerifyReport, VerifyStep};
+pub use verify::{Unread, VerifyIssue, VerifyProgress, VerifyReport, VerifyStep};
 pub use write::{Committed, WriteTransaction};
+pub use write_set::TableChanges;
 /// The crate whose traits define which bytes are a valid record.
 pub use zerocopy;
 

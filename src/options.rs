@@ -62,7 +62,7 @@ impl Options {
 
     /// Sets whether [`open`](Self::open) creates a store that does not exist. Default: `true`.
     #[must_use]
-    pub fn create(mut self, create: bool) -> Self {
+    pub fn create_if_missing(mut self, create: bool) -> Self {
         self.must_exist = !create;
         self
     }

@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use pongo_core::engine::WriteGuard;
+use pongo_core::engine::EngineTransaction;
 use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
@@ -17,16 +17,16 @@ use pongo_core::table::TableView;
 use pongo_index::key_hash;
 use pongo_index::ordered::Pairs;
 
-use crate::keys::{Base, Keys, Spot, Touched};
+use crate::keys::{KeyLocation, Keys, PendingChange, PriorVersion};
 use crate::ordered::{Limits, OrderedIndex, OwnRows, Passed, Recent};
 use crate::own_order::OwnOrder;
-use crate::staging::Staging;
+use crate::write_set::TableWriteSet;
 
 /// The changes of a transaction to a table. All bulk-loaded rows have been compared with the others
 /// before this is created.
 pub(crate) struct Own<'s, T> {
-    staging: &'s Staging<T>,
-    guard: &'s WriteGuard,
+    staging: &'s TableWriteSet<T>,
+    guard: &'s EngineTransaction,
 }
 
 impl<T> Clone for Own<'_, T> {
@@ -38,7 +38,7 @@ impl<T> Clone for Own<'_, T> {
 impl<T> Copy for Own<'_, T> {}
 
 impl<'s, T: PongoRecord> Own<'s, T> {
-    pub(crate) fn new(staging: &'s Staging<T>, guard: &'s WriteGuard) -> Self {
+    pub(crate) fn new(staging: &'s TableWriteSet<T>, guard: &'s EngineTransaction) -> Self {
         Self { staging, guard }
     }
 
@@ -54,7 +54,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
 
     /// Returns the number of live rows of the table from the transaction's point of view.
     pub(crate) fn live(&self) -> u64 {
-        self.staging.view.live() + self.count() - self.staging.keys().deaths.len() as u64
+        self.staging.view.live() + self.count() - self.staging.keys().deleted_rows.len() as u64
     }
 
     /// Returns an own row by its number.
@@ -82,11 +82,15 @@ impl<'s, T: PongoRecord> Own<'s, T> {
         let spot = self.staging.locate(self.guard, &self.staging.keys(), hash, key)?;
         let first_staged = self.first() + self.staging.hashes.len() as u64;
         let row = match spot {
-            Spot::Touched(Touched { staged: Some(place), .. }) => RowId(first_staged + place as u64),
-            Spot::Touched(Touched { base: Some(Base { row, alive: true }), .. })
-            | Spot::Written(row)
-            | Spot::Applied(Base { row, alive: true }) => row,
-            Spot::Touched(_) | Spot::Applied(_) | Spot::Nowhere => return Ok(None),
+            KeyLocation::Modified(PendingChange { staged: Some(place), .. }) => {
+                RowId(first_staged + place as u64)
+            }
+            KeyLocation::Modified(PendingChange {
+                base: Some(PriorVersion { row, alive: true }), ..
+            })
+            | KeyLocation::Bulk(row)
+            | KeyLocation::Committed(PriorVersion { row, alive: true }) => row,
+            KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => return Ok(None),
         };
         Ok(self.staging.value(self.guard, spot)?.map(|value| (row, value)))
     }

@@ -4,7 +4,7 @@ use std::iter::FusedIterator;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use pongo_core::error::{Fault, ReadError};
+use pongo_core::error::{ReadError, StorageError};
 use pongo_core::fields::{HeapError, HeapRead};
 use pongo_core::ids::{HeapAddr, RowId};
 use pongo_core::record::PongoRecord;
@@ -19,7 +19,7 @@ use crate::shared::Source;
 
 /// An iterator over rows of a [`Snapshot`](crate::Snapshot) or a write transaction in the order of
 /// a key, from both ends. [`Table::range`], [`TableMut::range`](crate::TableMut::range) and
-/// [`By`](crate::By) return it.
+/// [`IndexView`](crate::IndexView) return it.
 ///
 /// It returns exactly the rows of the snapshot, regardless of concurrent writes. Items are
 /// `Result<&T, ReadError>`; an error is the last item. A row costs about 10 ns if rows were written
@@ -46,14 +46,14 @@ use crate::shared::Source;
 /// let mut page = trades.range(..)?;
 /// assert_eq!(page.by_ref().take(2).count(), 2);
 /// let cursor = page.cursor()?.ok_or("two rows were given")?.to_bytes();
-/// let rest = trades.range(..)?.after(&Cursor::from_bytes(&cursor).ok_or("as it was kept")?)?;
+/// let rest = trades.range(..)?.start_after(&Cursor::from_bytes(&cursor).ok_or("as it was kept")?)?;
 /// assert_eq!(rest.map(|trade| trade.map_or(0, |t| t.id)).collect::<Vec<_>>(), [3, 4, 5]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Range<'s, T> {
     /// `None` if the range is empty or has only the row in `one`.
     stream: Option<Stream<'s>>,
-    one: Option<One<'s>>,
+    one: Option<SingleRow<'s>>,
     /// Consecutive rows that were taken from the stream together.
     ready: std::slice::Iter<'s, T>,
     /// The row numbers of that run.
@@ -65,7 +65,7 @@ pub struct Range<'s, T> {
 }
 
 /// The single row found in a unique index, without access to the ordered index.
-struct One<'s> {
+struct SingleRow<'s> {
     view: &'s TableView,
     index: Arc<OrderedIndex>,
     row: RowId,
@@ -80,14 +80,14 @@ enum End {
     Back,
 }
 
-impl One<'_> {
+impl SingleRow<'_> {
     fn pair(&self) -> Result<Pair, ReadError> {
         let mut key = Vec::new();
         // The values of unique fields are stored in the row itself, so the heap is not needed.
         self.index.keys().put(
             &self.view.core().schema().table,
             self.view.row_bytes(self.row)?,
-            &NoHeap,
+            &EmptyHeap,
             &mut key,
         )?;
         Ok(Pair { key, row: self.row })
@@ -95,9 +95,9 @@ impl One<'_> {
 }
 
 /// A heap without contents, for keys that are not stored in the heap.
-struct NoHeap;
+struct EmptyHeap;
 
-impl HeapRead for NoHeap {
+impl HeapRead for EmptyHeap {
     fn read_heap(&self, addr: HeapAddr, len: u32, _: u32) -> Result<&[u8], HeapError> {
         Err(HeapError::Outside { addr, len, end: HeapAddr(0) })
     }
@@ -135,7 +135,7 @@ impl Cursor {
 
     /// Restores a cursor from [`to_bytes`](Self::to_bytes). Returns `None` if there are fewer than
     /// 16 bytes. Bytes that did not come from a cursor give an arbitrary position, or an error in
-    /// [`Range::after`].
+    /// [`Range::start_after`].
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (index, rest) = bytes.split_first_chunk()?;
@@ -153,7 +153,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// Creates a range with the single row found in a unique index.
     pub(crate) fn one(view: &'s TableView, index: Arc<OrderedIndex>, row: RowId) -> Self {
         let empty = Self::empty(index.cursor_id());
-        Self { one: Some(One { view, index, row, given: None }), ..empty }
+        Self { one: Some(SingleRow { view, index, row, given: None }), ..empty }
     }
 
     fn new(table: &Table<'s, T>, view: &'s TableView, index: Arc<OrderedIndex>, limits: Limits) -> Self {
@@ -174,7 +174,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         limits: Limits,
     ) -> Self {
         let range = Self::new(table, view, Arc::clone(index), limits);
-        let one = row.map(|row| One { view, index: Arc::clone(index), row, given: None });
+        let one = row.map(|row| SingleRow { view, index: Arc::clone(index), row, given: None });
         Self { stream: range.stream.map(Stream::own_only), one, ..range }
     }
 
@@ -192,7 +192,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     ///
     /// # Errors
     /// [`ReadError::Cursor`] if the cursor belongs to another table or index.
-    pub fn after(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
+    pub fn start_after(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
         if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
         }
@@ -206,16 +206,16 @@ impl<'s, T: PongoRecord> Range<'s, T> {
             one.given = Some(End::Front);
         }
         if let Some(stream) = &mut self.stream {
-            stream.begin_after(pair);
+            stream.start_after(pair);
         }
         Ok(self)
     }
 
     /// Returns the position of the row that [`next`](Iterator::next) returned last. Before the
-    /// first row it is the cursor passed to [`after`](Self::after), or `None`.
+    /// first row it is the cursor passed to [`start_after`](Self::start_after), or `None`.
     ///
     /// # Errors
-    /// [`ReadError::Fault`] if the row can no longer be read.
+    /// [`ReadError::Storage`] if the row can no longer be read.
     pub fn cursor(&self) -> Result<Option<Cursor>, ReadError> {
         let given = (!self.ready.as_slice().is_empty())
             .then(|| RowId(self.ready_run.end.0 - self.ready.len() as u64 - 1));
@@ -228,11 +228,11 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     }
 
     /// Ends the range before a cursor, to page from the back. See
-    /// [`back_cursor`](Self::back_cursor).
+    /// [`cursor_back`](Self::cursor_back).
     ///
     /// # Errors
-    /// As for [`after`](Self::after).
-    pub fn before(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
+    /// As for [`start_after`](Self::start_after).
+    pub fn end_before(mut self, cursor: &Cursor) -> Result<Self, ReadError> {
         if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
         }
@@ -266,12 +266,12 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// let mut page = trades.range(..)?; // the newest first, two at a time
     /// assert_eq!(page.next_back().transpose()?.map(|trade| trade.id), Some(4));
     /// assert_eq!(page.next_back().transpose()?.map(|trade| trade.id), Some(3));
-    /// let cursor = page.back_cursor().ok_or("two rows were given")?;
-    /// assert_eq!(trades.range(..)?.before(&cursor)?.next_back().transpose()?.map(|trade| trade.id), Some(2));
+    /// let cursor = page.cursor_back().ok_or("two rows were given")?;
+    /// assert_eq!(trades.range(..)?.end_before(&cursor)?.next_back().transpose()?.map(|trade| trade.id), Some(2));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
-    pub fn back_cursor(&self) -> Option<Cursor> {
+    pub fn cursor_back(&self) -> Option<Cursor> {
         let pair = match self.one_given(End::Back) {
             // It was read a moment ago.
             Some(one) => one.pair().ok()?,
@@ -281,7 +281,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     }
 
     /// Returns the row of a unique index if it was returned or left out at this end. Of a unique value there is no other row.
-    fn one_given(&self, end: End) -> Option<&One<'s>> {
+    fn one_given(&self, end: End) -> Option<&SingleRow<'s>> {
         self.one.as_ref().filter(|one| one.given == Some(end))
     }
 
@@ -291,7 +291,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// # Errors
     /// As for the items.
     pub fn count_rows(mut self) -> Result<u64, ReadError> {
-        self.give_back();
+        self.unread();
         let mut rows = 0;
         while self.step(true)?.is_some() {
             rows += 1;
@@ -302,7 +302,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
     /// Returns an iterator over the same rows with their row numbers.
     #[must_use]
     pub fn entries(mut self) -> RangeEntries<'s, T> {
-        self.give_back();
+        self.unread();
         RangeEntries { range: self }
     }
 
@@ -319,16 +319,16 @@ impl<'s, T: PongoRecord> Range<'s, T> {
             }
             Err(_) => {
                 // Read one by one instead, up to the damaged row.
-                stream.give_back(&run, run.end.0 - run.start.0);
+                stream.unread(&run, run.end.0 - run.start.0);
                 None
             }
         }
     }
 
     /// Returns the unused rows of the current run to the stream.
-    fn give_back(&mut self) {
+    fn unread(&mut self) {
         if let Some(stream) = &mut self.stream {
-            stream.give_back(&self.ready_run, self.ready.len() as u64);
+            stream.unread(&self.ready_run, self.ready.len() as u64);
         }
         self.ready = [].iter();
     }
@@ -355,7 +355,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         match self.step(forward) {
             Ok(None) => None,
             Ok(Some(row)) => {
-                let value = match (view.glance::<T>(row), &self.own) {
+                let value = match (view.get_if_verified::<T>(row), &self.own) {
                     (Some((value, _)), _) => Ok(value),
                     (None, Some(own)) if row.0 >= view.len() => own.row(row),
                     (None, _) => view.row::<T>(row),
@@ -388,7 +388,7 @@ impl<'s, T: PongoRecord> Iterator for Range<'s, T> {
 impl<T: PongoRecord> DoubleEndedIterator for Range<'_, T> {
     #[inline]
     fn next_back(&mut self) -> Option<Self::Item> {
-        self.give_back();
+        self.unread();
         Some(self.entry(false)?.map(|(_, value)| value))
     }
 }
@@ -468,7 +468,7 @@ pub(crate) fn limits(
 }
 
 /// A view of a table, and the index to read it through.
-type Sight<'s> = (&'s TableView, Arc<OrderedIndex>);
+type IndexedView<'s> = (&'s TableView, Arc<OrderedIndex>);
 
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Returns the rows whose keys are within bounds, in key order. Keys of several fields are
@@ -476,11 +476,11 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     ///
     /// Costs a search in the index (a few microseconds), and per row the cost stated at [`Range`].
     /// The first range over many new rows sorts them or brings the index up to date: see
-    /// [`Store::settle`](crate::Store::settle).
+    /// [`Store::catch_up_indexes`](crate::Store::catch_up_indexes).
     ///
     /// # Errors
-    /// [`ReadError::StartAfterEnd`] if the start is after the end; [`ReadError::Fault`] if rows are
-    /// damaged.
+    /// [`ReadError::StartAfterEnd`] if the start is after the end; [`ReadError::Storage`] if rows
+    /// are damaged.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -581,13 +581,13 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.range_of(fields, Bound::Included(raw.clone()), Bound::Included(raw))
     }
 
-    fn ordered(&self, fields: &[usize]) -> Result<Option<Sight<'s>>, ReadError> {
+    fn ordered(&self, fields: &[usize]) -> Result<Option<IndexedView<'s>>, ReadError> {
         let Some(view) = self.view() else { return Ok(None) };
         match self.ordered_index(view, fields) {
             Some(index) => Ok(Some((view, index))),
             // The derive macro rejects such a field in a key or an index.
-            None => Err(Fault::Limit {
-                what: format!("table {} has a key that cannot be put in order", T::SCHEMA.table),
+            None => Err(StorageError::Limit {
+                what: format!("table {} has a key that cannot be ordered", T::SCHEMA.table),
                 limit: 0,
             }
             .into()),

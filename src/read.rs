@@ -11,10 +11,10 @@ use pongo_core::table::{Resolved, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
 use crate::index_error::fault;
-use crate::ordered::{KeySource, OrderedIndex, newest};
+use crate::ordered::{KeyEncoder, OrderedIndex, newest};
 use crate::own::Own;
-use crate::shared::{Handle, Source};
-use crate::versions::{NEAR, Newest};
+use crate::shared::{Source, TableHandle};
+use crate::versions::{Newest, VERSION_PROBE_LIMIT};
 
 /// A table in a [`Snapshot`](crate::Snapshot), whose rows are `T`s. What it returns borrows from
 /// the snapshot, not from the `Table`.
@@ -76,7 +76,7 @@ struct Plain<'s> {
 #[derive(Clone)]
 pub(crate) struct Parts<'s> {
     pub(crate) view: &'s TableView,
-    pub(crate) handle: Arc<Handle>,
+    pub(crate) handle: Arc<TableHandle>,
 }
 
 impl<T> Clone for Table<'_, T> {
@@ -112,7 +112,7 @@ pub(crate) fn find<'v, T: PongoRecord, const SITE: usize>(
     key: &T::KeyBytes,
     newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    match find_near::<T, SITE>(view, index, hash, key, NEAR) {
+    match find_near::<T, SITE>(view, index, hash, key, VERSION_PROBE_LIMIT) {
         Ok(seen) => Ok(seen),
         Err(stop) => match *stop {
             Stop::Far => find_far::<T>(view, index, hash, key, newest()),
@@ -159,7 +159,7 @@ fn find_near<'v, T: PongoRecord, const SITE: usize>(
 ) -> Result<Seen<'v, T>, Box<Stop>> {
     let mut alive = None;
     let mut stopped = None;
-    let found = index.find(hash, |candidate| match view.glance::<T>(candidate.row) {
+    let found = index.find(hash, |candidate| match view.get_if_verified::<T>(candidate.row) {
         Some((value, false)) => (value.key_bytes() == *key).then(|| alive = Some((candidate.row, value))),
         _ => match check::<T>(view, candidate, key, versions) {
             Ok(Some(seen)) => {
@@ -277,8 +277,12 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         let ordered = &self.source().shared.ordered;
         // A table that may never be committed is visible to this transaction only, so its index is
         // not added to the shared list.
-        let unlisted = self.own().is_some() && view.is_empty();
-        if unlisted { ordered.unlisted(view.core(), fields) } else { ordered.index(view.core(), fields) }
+        let index_uncached = self.own().is_some() && view.is_empty();
+        if index_uncached {
+            ordered.index_uncached(view.core(), fields)
+        } else {
+            ordered.index(view.core(), fields)
+        }
     }
 
     /// Returns the number of rows.
@@ -306,7 +310,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// are unavailable, every version is followed: 400,000 take 25 ms.
     ///
     /// # Errors
-    /// [`ReadError::Fault`] if the index, the row's block or its chunk's marks are damaged;
+    /// [`ReadError::Storage`] if the index, the row's block or its chunk's marks are damaged;
     /// [`ReadError::InvalidRow`] if the row's bytes are not a valid `T`.
     #[inline]
     pub fn get(&self, key: &T::Key) -> Result<Option<&'s T>, ReadError> {
@@ -358,11 +362,11 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     ) -> Result<Newest, ReadError> {
         let Some(view) = self.view() else { return Ok(Newest::Nothing) };
         let Source { shared, heap } = self.source;
-        let index = shared.ordered.has_home().then(|| self.ordered_index(view, fields)).flatten();
+        let index = shared.ordered.is_enabled().then(|| self.ordered_index(view, fields)).flatten();
         let Some(index) = index else { return Ok(Newest::Unknown) };
         let key = match (index.keys(), external) {
-            (KeySource::Fields(_), None) => index.keys().bound(value.to_vec()),
-            (KeySource::Heap { .. }, Some(key)) => key.to_vec(),
+            (KeyEncoder::Fields(_), None) => index.keys().bound(value.to_vec()),
+            (KeyEncoder::Heap { .. }, Some(key)) => key.to_vec(),
             _ => return Ok(Newest::Unknown),
         };
         newest(&shared.ordered, &shared.engine, view, heap, &index, &key)
@@ -454,7 +458,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # tx.commit()?;
     /// let snapshot = store.begin_read()?;
     /// let trades = snapshot.table::<Trade>()?;
-    /// let (row, _) = trades.get_row(&3)?.ok_or("trade 3 is there")?;
+    /// let (row, _) = trades.get_row(&3)?.ok_or("not found")?;
     /// let place = trades.locate(row).ok_or("and was written")?;
     /// assert_eq!(place.offset, 3 * 16);
     /// assert_eq!(trades.row_at(place), Some(row));

@@ -1,12 +1,12 @@
 //! Savepoints: states of a write transaction that it can be rolled back to ([`Savepoint`]).
 //!
 //! While a savepoint exists, each part of a transaction records its changes in a log
-//! ([`Log`](crate::undo::Log)), and a rollback undoes them step by step. The rollback abandons rows
-//! that were written to the chunks since the savepoint: later writes overwrite them.
+//! ([`UndoLog`](crate::undo_log::UndoLog)), and a rollback undoes them step by step. The rollback
+//! abandons rows that were written to the chunks since the savepoint: later writes overwrite them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pongo_core::engine::WriteGuard;
+use pongo_core::engine::EngineTransaction;
 use pongo_core::error::WriteError;
 
 /// A state of a [`WriteTransaction`](crate::WriteTransaction) that it can be rolled back to.
@@ -25,7 +25,7 @@ use pongo_core::error::WriteError;
 /// # Ok::<(), pongo::WriteError>(())
 /// ```
 #[derive(Debug)]
-#[must_use = "a savepoint is there to be rolled back to"]
+#[must_use = "a savepoint is useful only for a rollback to it"]
 pub struct Savepoint {
     transaction: u64,
     number: u64,
@@ -33,7 +33,7 @@ pub struct Savepoint {
 
 /// The transaction's record of an existing savepoint.
 #[derive(Debug)]
-pub(crate) struct Point {
+pub(crate) struct SavepointEntry {
     pub(crate) number: u64,
     /// Number of staged heap bytes.
     pub(crate) heap: u64,
@@ -47,7 +47,7 @@ pub(crate) struct Point {
 pub(crate) struct Savepoints {
     /// The transaction's number; 0 until it has a savepoint.
     transaction: u64,
-    points: Vec<Point>,
+    points: Vec<SavepointEntry>,
 }
 
 fn next_number() -> u64 {
@@ -56,13 +56,13 @@ fn next_number() -> u64 {
 }
 
 impl Savepoints {
-    pub(crate) fn begin(&mut self, guard: &WriteGuard, tables: usize) -> Savepoint {
+    pub(crate) fn begin(&mut self, guard: &EngineTransaction, tables: usize) -> Savepoint {
         if self.transaction == 0 {
             self.transaction = next_number();
         }
         let number = next_number();
         let heap = guard.staged_heap_len();
-        self.points.push(Point { number, heap, tables, made: guard.made_tables() });
+        self.points.push(SavepointEntry { number, heap, tables, made: guard.new_table_count() });
         Savepoint { transaction: self.transaction, number }
     }
 
@@ -83,12 +83,12 @@ impl Savepoints {
     pub(crate) fn go_back(
         &mut self,
         savepoint: &Savepoint,
-        guard: &mut WriteGuard,
-    ) -> Result<&Point, WriteError> {
+        guard: &mut EngineTransaction,
+    ) -> Result<&SavepointEntry, WriteError> {
         let place = self.place(savepoint)?;
         self.points.truncate(place + 1);
         let point = &self.points[place];
-        guard.keep_made_tables(point.made);
+        guard.truncate_new_tables(point.made);
         Ok(point)
     }
 

@@ -1,11 +1,11 @@
-//! State that the handles, snapshots and transactions of one store share ([`Shared`]).
+//! State that the handles, snapshots and transactions of one store share ([`SharedStore`]).
 
 use std::any::TypeId;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use pongo_core::engine::Engine;
-use pongo_core::error::{Fault, OpenError, ReadError, SchemaMismatch};
+use pongo_core::error::{OpenError, ReadError, SchemaMismatch, StorageError};
 use pongo_core::fields::HeapRead;
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::{HeapField, SchemaDiff, StoredSchema};
@@ -16,7 +16,7 @@ use pongo_index::HashIndex;
 use crate::index_error::fault;
 use crate::indexes::Indexes;
 use crate::options::Options;
-use crate::ordered::{Home, Keeper, Ordered, Worth, catch_up_all};
+use crate::ordered::{CatchUp, IndexStorage, IndexWorker, OrderedIndexes, catch_up_all};
 use crate::unique::Unique;
 
 /// The numbers of handles and transactions of one store. Snapshots are not counted here, because
@@ -36,11 +36,11 @@ pub(crate) struct User {
 }
 
 impl User {
-    pub(crate) fn handle(shared: &Shared) -> Self {
+    pub(crate) fn handle(shared: &SharedStore) -> Self {
         Self::new(&shared.users, |users| &users.handles)
     }
 
-    pub(crate) fn transaction(shared: &Shared) -> Self {
+    pub(crate) fn transaction(shared: &SharedStore) -> Self {
         Self::new(&shared.users, |users| &users.transactions)
     }
 
@@ -63,23 +63,23 @@ impl Drop for User {
 }
 
 /// State that the handles of one store share.
-pub(crate) struct Shared {
+pub(crate) struct SharedStore {
     pub(crate) engine: Arc<Engine>,
     pub(crate) indexes: Arc<Indexes>,
-    pub(crate) ordered: Arc<Ordered>,
-    keeper: Keeper,
+    pub(crate) ordered: Arc<OrderedIndexes>,
+    index_worker: IndexWorker,
     finished: AtomicBool,
     /// The numbers of handles and transactions that use the store.
     pub(crate) users: Arc<Users>,
     /// Number of commits of this process, and its value when the ordered indexes were last brought
     /// up to date.
     commits: AtomicU64,
-    settled: AtomicU64,
+    caught_up: AtomicU64,
     /// Tables whose layout was compared with that of a Rust type, by type.
-    typed: RwLock<Vec<(TypeId, Arc<Handle>)>>,
+    typed: RwLock<Vec<(TypeId, Arc<TableHandle>)>>,
 }
 
-impl core::fmt::Debug for Shared {
+impl core::fmt::Debug for SharedStore {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         self.engine.fmt(f)
     }
@@ -87,7 +87,7 @@ impl core::fmt::Debug for Shared {
 
 /// A table whose layout is known to match a Rust type, with its indexes.
 #[derive(Clone)]
-pub(crate) struct Handle {
+pub(crate) struct TableHandle {
     pub(crate) core: Arc<TableCore>,
     pub(crate) index: Arc<HashIndex>,
     /// The unique indexes of the table's stored schema.
@@ -96,21 +96,25 @@ pub(crate) struct Handle {
     pub(crate) heap_fields: Vec<HeapField>,
 }
 
-impl Shared {
+impl SharedStore {
     /// Opens the engine and the indexes of a store.
-    pub(crate) fn open(storage: Arc<dyn Storage>, options: Options, home: Home) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        options: Options,
+        home: IndexStorage,
+    ) -> Result<Self, OpenError> {
         let indexes = Arc::new(Indexes::default());
         let engine = Engine::open(storage, options.engine, Arc::clone(&indexes) as _)?;
-        let ordered = Arc::new(Ordered::new(home, options.tuning));
+        let ordered = Arc::new(OrderedIndexes::new(home, options.tuning));
         Ok(Self {
             engine,
             indexes,
             ordered,
-            keeper: Keeper::default(),
+            index_worker: IndexWorker::default(),
             finished: AtomicBool::new(false),
             users: Arc::default(),
             commits: AtomicU64::new(0),
-            settled: AtomicU64::new(0),
+            caught_up: AtomicU64::new(0),
             typed: RwLock::default(),
         })
     }
@@ -118,11 +122,11 @@ impl Shared {
     /// Wakes the background indexer if an index lags, after a commit left a table with `len` rows,
     /// `live` of them not deleted.
     pub(crate) fn note_rows(&self, core: &Arc<TableCore>, len: u64, live: u64) {
-        if self.ordered.has_home()
+        if self.ordered.is_enabled()
             && let Some(index) = self.ordered.index(core, &core.schema().key)
             && index.is_due(len, live)
         {
-            self.keeper.ring(&self.engine, &self.ordered, beside);
+            self.index_worker.wake(&self.engine, &self.ordered, seal_zone_maps);
         }
     }
 
@@ -130,7 +134,7 @@ impl Shared {
     /// open, else those that lag.
     pub(crate) fn finish(&self) {
         if self.engine.is_inherited() {
-            self.keeper.forget();
+            self.index_worker.forget();
             self.ordered.forget();
             // What could not be forgotten must not be closed either, so this reference is leaked.
             std::mem::forget(Arc::clone(&self.ordered));
@@ -139,11 +143,12 @@ impl Shared {
         if self.finished.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.keeper.end();
+        self.index_worker.end();
         // A process that committed nothing writes nothing: an index that another process left
         // lagging is brought up to date by the next process that reads it.
-        if self.commits.load(Ordering::Relaxed) != self.settled.load(Ordering::Relaxed) {
-            let worth = if self.ordered.open_store().is_some() { Worth::Always } else { Worth::IfLagging };
+        if self.commits.load(Ordering::Relaxed) != self.caught_up.load(Ordering::Relaxed) {
+            let worth =
+                if self.ordered.open_store().is_some() { CatchUp::Always } else { CatchUp::IfLagging };
             // Errors are ignored: an index that is not brought up to date now will be at its next
             // use. Zone maps in memory are not sealed, because nothing reads them after this.
             let _ = catch_up_all(&self.engine, &self.ordered, worth, |_, _| Ok(()));
@@ -156,26 +161,27 @@ impl Shared {
         self.commits.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Brings the ordered indexes up to date and makes everything durable, as `Store::settle` does.
-    pub(crate) fn settle(&self) -> Result<(), ReadError> {
+    /// Brings the ordered indexes up to date and makes everything durable, as
+    /// `Store::catch_up_indexes` does.
+    pub(crate) fn catch_up_indexes(&self) -> Result<(), ReadError> {
         // Checked before any lock is taken: in a child made by `fork`, a lock may be held by a
         // thread that does not exist in the child.
         if self.engine.is_inherited() {
             return Err(ReadError::Forked);
         }
         let commits = self.commits.load(Ordering::Relaxed);
-        let caught_up = catch_up_all(&self.engine, &self.ordered, Worth::Always, beside);
+        let caught_up = catch_up_all(&self.engine, &self.ordered, CatchUp::Always, seal_zone_maps);
         if let Some(blocks) = self.ordered.open_store()
-            && let Err(error) = blocks.settle()
+            && let Err(error) = blocks.sync_removals()
         {
             // All merged rows are durable, so a damaged index can be rebuilt.
-            self.ordered.doubt(&blocks, &error);
+            self.ordered.handle_corruption(&blocks, &error);
         }
         if caught_up.is_ok() {
-            self.settled.store(commits, Ordering::Relaxed);
+            self.caught_up.store(commits, Ordering::Relaxed);
         }
         // Also done if indexes cannot be written: rows do not depend on them.
-        self.engine.settle().and(caught_up)
+        self.engine.prepare_close().and(caught_up)
     }
 
     /// Returns the handle of `T`'s table, or `None` if `find` does not find a table of its name.
@@ -183,7 +189,7 @@ impl Shared {
     pub(crate) fn handle<T: PongoRecord>(
         &self,
         find: impl FnOnce(&str) -> Result<Option<Arc<TableCore>>, ReadError>,
-    ) -> Result<Option<Arc<Handle>>, ReadError> {
+    ) -> Result<Option<Arc<TableHandle>>, ReadError> {
         let kind = TypeId::of::<T>();
         {
             let typed = self.typed.read().unwrap_or_else(PoisonError::into_inner);
@@ -201,10 +207,10 @@ impl Shared {
         Ok(Some(handle))
     }
 
-    pub(crate) fn open_handle(&self, core: Arc<TableCore>) -> Result<Handle, Fault> {
+    pub(crate) fn open_handle(&self, core: Arc<TableCore>) -> Result<TableHandle, StorageError> {
         let open = self.indexes.of(&core).map_err(|error| fault(&core, error))?;
         let heap_fields = core.schema().heap_fields();
-        Ok(Handle { core, index: Arc::clone(&open.key), unique: Arc::clone(&open.unique), heap_fields })
+        Ok(TableHandle { core, index: Arc::clone(&open.key), unique: Arc::clone(&open.unique), heap_fields })
     }
 }
 
@@ -217,7 +223,7 @@ pub(crate) fn compare<T: PongoRecord>(core: &TableCore) -> Result<(), Box<Schema
     Err(Box::new(SchemaMismatch { table: core.schema().table.clone(), diff }))
 }
 
-impl Drop for Shared {
+impl Drop for SharedStore {
     fn drop(&mut self) {
         self.finish();
     }
@@ -225,7 +231,7 @@ impl Drop for Shared {
 
 /// Computes the zone maps (minima and maxima) of full chunks. The background indexer calls this for
 /// a table in addition to updating its indexes.
-fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> {
+fn seal_zone_maps(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> {
     let snapshot = engine.begin_read()?;
     if let Some(view) = snapshot.view(core)? {
         view.seal_zones();
@@ -236,6 +242,6 @@ fn beside(engine: &Arc<Engine>, core: &Arc<TableCore>) -> Result<(), ReadError> 
 /// The snapshot or transaction whose tables are read.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'s> {
-    pub(crate) shared: &'s Arc<Shared>,
+    pub(crate) shared: &'s Arc<SharedStore>,
     pub(crate) heap: &'s (dyn HeapRead + Sync),
 }

@@ -11,7 +11,7 @@ use pongo_core::snapshot;
 
 use crate::external::ExternalTable;
 use crate::read::{Parts, Table};
-use crate::shared::{Handle, Shared, Source};
+use crate::shared::{SharedStore, Source, TableHandle};
 
 /// A read transaction: the state of the store at one commit, regardless of concurrent writes.
 ///
@@ -22,8 +22,8 @@ use crate::shared::{Handle, Shared, Source};
 /// costs disk space.
 #[derive(Debug)]
 pub struct Snapshot {
-    inner: snapshot::Snapshot,
-    shared: Arc<Shared>,
+    inner: snapshot::EngineSnapshot,
+    shared: Arc<SharedStore>,
 }
 
 // A panic in the caller's code leaves the state consistent: reading changes only cached data (maps,
@@ -33,15 +33,15 @@ impl UnwindSafe for Snapshot {}
 impl RefUnwindSafe for Snapshot {}
 
 impl Snapshot {
-    pub(crate) fn new(inner: snapshot::Snapshot, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(inner: snapshot::EngineSnapshot, shared: Arc<SharedStore>) -> Self {
         Self { inner, shared }
     }
 
-    pub(crate) fn inner(&self) -> &snapshot::Snapshot {
+    pub(crate) fn inner(&self) -> &snapshot::EngineSnapshot {
         &self.inner
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<SharedStore> {
         &self.shared
     }
 
@@ -76,7 +76,7 @@ impl Snapshot {
         Ok(ExternalTable::new(self.table::<T::Row>()?))
     }
 
-    pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<Handle>>, ReadError> {
+    pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<TableHandle>>, ReadError> {
         self.shared.handle::<T>(|name| self.inner.table_named(name))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::ErrorKind;
 
-use pongo_core::error::{Fault, ReadError};
+use pongo_core::error::{ReadError, StorageError};
 use pongo_core::ids::Seq;
 use pongo_core::storage::Storage;
 
@@ -19,7 +19,7 @@ pub struct StoreStats {
     /// The tables of that commit.
     pub tables: Vec<TableStats>,
     /// Bytes by part.
-    pub bytes: BytesByPart,
+    pub bytes: DiskUsage,
     /// State of the ordered indexes in this process.
     pub ordered: OrderedStatus,
 }
@@ -35,7 +35,7 @@ pub struct TableStats {
     /// Number of live rows.
     pub live: u64,
     /// Number of rows that were replaced or deleted.
-    pub dead: u64,
+    pub deleted: u64,
     /// Number of chunk files.
     pub chunks: u64,
     /// Size of a row in bytes.
@@ -64,7 +64,7 @@ pub struct IndexStats {
 /// File sizes in bytes, by kind of file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
-pub struct BytesByPart {
+pub struct DiskUsage {
     /// Chunks of rows.
     pub rows: u64,
     /// Marks: the commit that deleted a row, and the row that it replaced.
@@ -85,7 +85,7 @@ pub struct BytesByPart {
     pub other: u64,
 }
 
-impl BytesByPart {
+impl DiskUsage {
     /// Returns the sum of all parts.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -101,11 +101,11 @@ pub struct OrderedStatus {
     /// Whether this process has the blocks open. If not, it answers ranges from the rows.
     pub open: bool,
     /// The reason why opening failed, for example because another process has the blocks open.
-    pub refused: Option<String>,
+    pub unavailable_reason: Option<String>,
     /// Number of times this process found them damaged, quarantined them and rebuilt them.
-    pub set_aside: u64,
+    pub quarantined: u64,
     /// The error found the last time.
-    pub last_doubt: Option<String>,
+    pub last_error: Option<String>,
     /// Total number of index entries.
     pub pairs: u64,
     /// Memory in bytes of the block directory, which holds the blocks' first keys, and of the cache
@@ -125,18 +125,18 @@ impl fmt::Display for StoreStats {
         for table in &self.tables {
             writeln!(
                 f,
-                "  {}: {} rows of {} bytes, {} alive, {} dead, {} chunks",
-                table.name, table.rows, table.row_bytes, table.live, table.dead, table.chunks
+                "  {}: {} rows of {} bytes, {} live, {} deleted, {} chunks",
+                table.name, table.rows, table.row_bytes, table.live, table.deleted, table.chunks
             )?;
             for index in &table.indexes {
-                write!(f, "    by {}: {} in blocks, {} behind", index.fields, index.pairs, index.lag)?;
+                write!(f, "    by {}: {} in blocks, lag {}", index.fields, index.pairs, index.lag)?;
                 match index.scanned {
                     0 => writeln!(f)?,
-                    scanned => writeln!(f, "; a range looked through {scanned} rows")?,
+                    scanned => writeln!(f, "; a range scanned {scanned} rows")?,
                 }
             }
         }
-        let BytesByPart { rows, marks, sums, zones, heap, journal, hash, ordered, other } = self.bytes;
+        let DiskUsage { rows, marks, sums, zones, heap, journal, hash, ordered, other } = self.bytes;
         writeln!(
             f,
             "  rows {}, heap {}, journal {}, hash {}, ordered {}, marks {}, sums {}, zones {}, other {}",
@@ -152,22 +152,22 @@ impl fmt::Display for StoreStats {
         )?;
         let OrderedStatus {
             open,
-            refused,
-            set_aside,
-            last_doubt,
+            unavailable_reason,
+            quarantined,
+            last_error,
             memory_bytes,
             sorted_bytes,
             sorted_limit,
             ..
         } = &self.ordered;
-        match (open, refused) {
+        match (open, unavailable_reason) {
             (true, _) => write!(f, "  ordered indexes: open, {} of memory", mib(*memory_bytes))?,
             (false, Some(reason)) => write!(f, "  ordered indexes: not open: {reason}")?,
             (false, None) => write!(f, "  ordered indexes: not open")?,
         }
         write!(f, "; sorted rows take {} of {}", mib(*sorted_bytes), mib(*sorted_limit))?;
-        if let Some(doubt) = last_doubt {
-            write!(f, "; set aside {set_aside} times, the last time because: {doubt}")?;
+        if let Some(reason) = last_error {
+            write!(f, "; quarantined {quarantined} times, last because: {reason}")?;
         }
         Ok(())
     }
@@ -175,8 +175,8 @@ impl fmt::Display for StoreStats {
 
 /// Returns the names and lengths of all files in a folder. A file that is deleted before it is
 /// measured counts as empty.
-fn files(storage: &dyn Storage, dir: &str) -> Result<Vec<(String, u64)>, Fault> {
-    let names = storage.list(dir).map_err(Fault::io("listing", dir))?;
+fn files(storage: &dyn Storage, dir: &str) -> Result<Vec<(String, u64)>, StorageError> {
+    let names = storage.list(dir).map_err(StorageError::io("listing", dir))?;
     let path = |name: &str| if dir.is_empty() { name.to_owned() } else { format!("{dir}/{name}") };
     let measured = names.into_iter().map(|name| {
         let path = path(&name);
@@ -184,13 +184,13 @@ fn files(storage: &dyn Storage, dir: &str) -> Result<Vec<(String, u64)>, Fault> 
             Err(error) if error.kind() == ErrorKind::NotFound => Ok((name, 0)),
             // Folders, and files that do not belong to the store.
             Err(_) if dir.is_empty() => Ok((name, 0)),
-            measured => Ok((name, measured.map_err(Fault::io("measuring", path))?)),
+            measured => Ok((name, measured.map_err(StorageError::io("measuring", path))?)),
         }
     });
     measured.collect()
 }
 
-fn sum(storage: &dyn Storage, dir: &str) -> Result<u64, Fault> {
+fn sum(storage: &dyn Storage, dir: &str) -> Result<u64, StorageError> {
     Ok(files(storage, dir)?.iter().map(|(_, len)| len).sum())
 }
 
@@ -216,7 +216,7 @@ impl Store {
     /// tx.table::<Trade>()?.delete(&3)?;
     /// tx.commit()?;
     /// let stats = store.stats()?;
-    /// assert_eq!((stats.tables[0].rows, stats.tables[0].live, stats.tables[0].dead), (10, 9, 1));
+    /// assert_eq!((stats.tables[0].rows, stats.tables[0].live, stats.tables[0].deleted), (10, 9, 1));
     /// println!("{stats}");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -224,16 +224,16 @@ impl Store {
         let snapshot = self.begin_read()?;
         let shared = snapshot.shared();
         let storage = &**shared.engine.storage();
-        let mut bytes = BytesByPart {
+        let mut bytes = DiskUsage {
             heap: 0,
             journal: sum(storage, "journal")?,
             other: files(storage, "")?.iter().map(|(_, len)| len).sum::<u64>() + sum(storage, "schema")?,
-            ..BytesByPart::default()
+            ..DiskUsage::default()
         };
         for (name, len) in files(storage, "heap")? {
             *if name.ends_with(".sums") { &mut bytes.sums } else { &mut bytes.heap } += len;
         }
-        for name in storage.list("hash").map_err(Fault::io("listing", "hash"))? {
+        for name in storage.list("hash").map_err(StorageError::io("listing", "hash"))? {
             bytes.hash += sum(storage, &format!("hash/{name}"))?;
         }
         let blocks = shared.ordered.store_if_any();
@@ -277,7 +277,7 @@ impl Store {
                 name: schema.table.clone(),
                 rows: view.len(),
                 live: view.live(),
-                dead: view.len() - view.live(),
+                deleted: view.len() - view.live(),
                 chunks,
                 row_bytes: core.row_size(),
                 indexes: indexes.collect(),
@@ -291,7 +291,7 @@ impl Store {
                     memory_bytes = stats.directory_bytes + stats.cache_bytes;
                 }
                 Err(error) => {
-                    shared.ordered.doubt(&store, &error);
+                    shared.ordered.handle_corruption(&store, &error);
                 }
             }
         }
@@ -299,9 +299,9 @@ impl Store {
         let state = shared.ordered.state();
         let ordered = OrderedStatus {
             open: state.held,
-            refused: state.refused,
-            set_aside: state.set_aside,
-            last_doubt: state.last_doubt,
+            unavailable_reason: state.unavailable_reason,
+            quarantined: state.quarantined,
+            last_error: state.last_error,
             pairs,
             memory_bytes,
             sorted_bytes: shared.ordered.memory().used(),

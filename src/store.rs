@@ -12,8 +12,8 @@ use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 use pongo_index::ordered::Folder;
 
 use crate::options::Options;
-use crate::ordered::Home;
-use crate::shared::{Shared, User};
+use crate::ordered::IndexStorage;
+use crate::shared::{SharedStore, User};
 use crate::snapshot::Snapshot;
 use crate::write::WriteTransaction;
 
@@ -32,7 +32,7 @@ impl Options {
         let storage = if self.must_exist {
             let storage = RealStorage::open(path).map_err(folder)?;
             if !path.join("super").try_exists().map_err(folder)? {
-                let found = "none, and is not to make it (`Options::create(false)`)".to_owned();
+                let found = "none, and is not to make it (`Options::create_if_missing(false)`)".to_owned();
                 return Err(OpenError::NotAStore { path: path.display().to_string(), found });
             }
             storage
@@ -42,7 +42,11 @@ impl Options {
         // Resolved now, because the process may change its current folder later.
         let name = path.canonicalize().map_err(folder)?;
         let kept_in = Arc::new(Folder::new(storage.share_folder().map_err(folder)?, name));
-        let home = if self.unordered { Home::Nowhere(Some(kept_in)) } else { Home::Folder(kept_in) };
+        let home = if self.unordered {
+            IndexStorage::Disabled(Some(kept_in))
+        } else {
+            IndexStorage::Folder(kept_in)
+        };
         self.open_shared(&(Arc::new(storage) as Arc<dyn Storage>), home)
     }
 
@@ -63,24 +67,24 @@ impl Options {
     /// [`OpenError`].
     #[doc(hidden)]
     pub fn open_on(self, storage: Arc<dyn Storage>) -> Result<Store, OpenError> {
-        let home = if self.unordered { Home::Nowhere(None) } else { Home::Memory };
-        Ok(Store::of(Arc::new(Shared::open(storage, self, home)?)))
+        let home = if self.unordered { IndexStorage::Disabled(None) } else { IndexStorage::Memory };
+        Ok(Store::of(Arc::new(SharedStore::open(storage, self, home)?)))
     }
 
     /// Opens a store, or shares the one that this process already has open in the same folder.
-    fn open_shared(self, storage: &Arc<dyn Storage>, home: Home) -> Result<Store, OpenError> {
+    fn open_shared(self, storage: &Arc<dyn Storage>, home: IndexStorage) -> Result<Store, OpenError> {
         let folder =
             storage.folder_identity().map_err(|source| OpenError::Folder { path: storage.name(), source })?;
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         // Stores that a parent process had open when it forked do not belong to this process.
         let ours =
-            |shared: &Weak<Shared>| shared.upgrade().is_some_and(|shared| !shared.engine.is_inherited());
+            |shared: &Weak<SharedStore>| shared.upgrade().is_some_and(|shared| !shared.engine.is_inherited());
         open.retain(|(_, shared)| ours(shared));
         if let Some(shared) =
             open.iter().find(|(known, _)| *known == folder).and_then(|(_, shared)| shared.upgrade())
         {
-            let differs = differs(
-                (shared.engine.options(), shared.ordered.has_home(), shared.ordered.memory().limit()),
+            let differs = describe_option_conflicts(
+                (shared.engine.options(), shared.ordered.is_enabled(), shared.ordered.memory().limit()),
                 (&self.engine, !self.unordered, self.tuning.memory),
             );
             return if differs.is_empty() {
@@ -89,14 +93,14 @@ impl Options {
                 Err(OpenError::AlreadyOpen { path: storage.name(), differs })
             };
         }
-        let shared = Arc::new(Shared::open(Arc::clone(storage), self, home)?);
+        let shared = Arc::new(SharedStore::open(Arc::clone(storage), self, home)?);
         open.push((folder, Arc::downgrade(&shared)));
         Ok(Store::of(shared))
     }
 }
 
 /// Describes the options that differ, by the names of their methods.
-fn differs(
+fn describe_option_conflicts(
     (open, kept, memory): (&EngineOptions, bool, u64),
     (asked, keep, memory_asked): (&EngineOptions, bool, u64),
 ) -> String {
@@ -113,7 +117,7 @@ fn differs(
 }
 
 /// The stores that are open in this process, by device and inode of their folders.
-type Open = Vec<((u64, u64), Weak<Shared>)>;
+type Open = Vec<((u64, u64), Weak<SharedStore>)>;
 static OPEN: Mutex<Open> = Mutex::new(Vec::new());
 
 /// A store: a folder of tables, open in this process. Clones share it. It is closed when the last
@@ -142,7 +146,7 @@ static OPEN: Mutex<Open> = Mutex::new(Vec::new());
 /// ```
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shared: Arc<SharedStore>,
     user: User,
 }
 
@@ -153,7 +157,7 @@ impl UnwindSafe for Store {}
 impl RefUnwindSafe for Store {}
 
 impl Store {
-    fn of(shared: Arc<Shared>) -> Self {
+    fn of(shared: Arc<SharedStore>) -> Self {
         Self { user: User::handle(&shared), shared }
     }
 
@@ -306,16 +310,28 @@ impl Store {
     /// - if an index cannot be written, for example because the disk is full; ranges are then
     ///   answered from the rows;
     /// - if something cannot be made durable; a failed sync poisons the store.
+    pub fn catch_up_indexes(&self) -> Result<(), ReadError> {
+        self.shared.catch_up_indexes()
+    }
+
+    /// The earlier name of [`catch_up_indexes`](Self::catch_up_indexes). The comparison program of
+    /// pongo-bench (`crates/pongo-bench/base/`) is one source that is compiled against this tree
+    /// and against an older commit, which has only this name.
+    ///
+    /// # Errors
+    /// Those of [`catch_up_indexes`](Self::catch_up_indexes).
+    #[doc(hidden)]
     pub fn settle(&self) -> Result<(), ReadError> {
-        self.shared.settle()
+        self.catch_up_indexes()
     }
 
     /// Closes the store: makes everything durable, so that the next open is fast. Dropping the last
     /// handle, snapshot or transaction does the same, but cannot report an error.
     ///
     /// Syncs what was written since the last checkpoint, and reads the hash indexes once. After
-    /// [`settle`](Self::settle), or if nothing was written, it costs no more than opening the
-    /// store. If other processes have the store open, it is closed in this process only.
+    /// [`catch_up_indexes`](Self::catch_up_indexes), or if nothing was written, it costs no more
+    /// than opening the store. If other processes have the store open, it is closed in this process
+    /// only.
     ///
     /// # Errors
     /// - [`CloseError::InUse`] with their numbers if other handles, snapshots or transactions of

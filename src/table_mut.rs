@@ -6,22 +6,22 @@ use core::ops::RangeBounds;
 
 use std::sync::Arc;
 
-use pongo_core::engine::WriteGuard;
+use pongo_core::engine::EngineTransaction;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::predicate::Predicate;
 use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, KeyPrefix};
 use pongo_index::key_hash;
 
-use crate::by::By;
 use crate::filter::Filtered;
-use crate::keys::{Base, Spot, Touched};
+use crate::index_view::IndexView;
+use crate::keys::{KeyLocation, PendingChange, PriorVersion};
 use crate::large::is_large;
 use crate::own::Own;
 use crate::range::Range;
 use crate::read::{GetMany, Parts, Rows, Slices, Table};
-use crate::staging::{Staging, copy, hash_of};
 use crate::write::WriteTransaction;
+use crate::write_set::{TableWriteSet, copy, hash_of};
 
 /// Number of bytes that a bulk load writes at a time.
 const WRITE: usize = 1 << 20;
@@ -76,11 +76,11 @@ const WRITE: usize = 1 << 20;
 /// [`delete_range`](Self::delete_range).
 pub struct TableMut<'t, T> {
     pub(crate) tx: &'t WriteTransaction,
-    pub(crate) guard: &'t WriteGuard,
+    pub(crate) guard: &'t EngineTransaction,
     /// `Some` until this is dropped.
-    staging: Option<Box<Staging<T>>>,
+    staging: Option<Box<TableWriteSet<T>>>,
     /// Returns the staging to the transaction.
-    close: fn(&WriteTransaction, Box<Staging<T>>),
+    close: fn(&WriteTransaction, Box<TableWriteSet<T>>),
 }
 
 impl WriteTransaction {
@@ -95,10 +95,11 @@ impl WriteTransaction {
     /// - [`WriteError::TableAlreadyOpen`] while another `TableMut` of this table exists.
     /// - [`WriteError::Schema`] with both layouts side by side, if the layout of the table's rows
     ///   differs from `T`.
-    /// - [`WriteError::UniqueMissing`] if `T` declares unique fields that the table does not. The
-    ///   reverse is allowed: the table's unique fields are enforced.
-    /// - [`WriteError::TwoTypes`] if this transaction has opened the table as another type.
-    /// - [`WriteError::Fault`] if the table's files cannot be created or read.
+    /// - [`WriteError::MissingUniqueIndex`] if `T` declares unique fields that the table does not.
+    ///   The reverse is allowed: the table's unique fields are enforced.
+    /// - [`WriteError::TableTypeMismatch`] if this transaction has opened the table as another
+    ///   type.
+    /// - [`WriteError::Storage`] if the table's files cannot be created or read.
     ///
     /// ```compile_fail,E0505
     /// # use pongo::prelude::*;
@@ -132,15 +133,15 @@ impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
 }
 
 impl<'t, T: PongoRecord> TableMut<'t, T> {
-    fn new(tx: &'t WriteTransaction, staging: Box<Staging<T>>) -> Self {
+    fn new(tx: &'t WriteTransaction, staging: Box<TableWriteSet<T>>) -> Self {
         Self { tx, guard: tx.guard(), staging: Some(staging), close: |tx, staging| tx.close_table(staging) }
     }
 
-    pub(crate) fn staging(&self) -> &Staging<T> {
+    pub(crate) fn staging(&self) -> &TableWriteSet<T> {
         self.staging.as_ref().expect("present until this is dropped")
     }
 
-    pub(crate) fn staging_mut(&mut self) -> &mut Staging<T> {
+    pub(crate) fn staging_mut(&mut self) -> &mut TableWriteSet<T> {
         self.staging.as_mut().expect("present until this is dropped")
     }
 
@@ -154,13 +155,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     #[inline]
-    pub(crate) fn spot(&self, hash: u64, key: &T::KeyBytes) -> Result<Spot, ReadError> {
+    pub(crate) fn spot(&self, hash: u64, key: &T::KeyBytes) -> Result<KeyLocation, ReadError> {
         let staging = self.staging();
         staging.resolve(self.guard)?;
         staging.locate(self.guard, &staging.keys(), hash, key)
     }
 
-    pub(crate) fn value(&self, spot: Spot) -> Result<Option<&T>, ReadError> {
+    pub(crate) fn value(&self, spot: KeyLocation) -> Result<Option<&T>, ReadError> {
         self.staging().value(self.guard, spot)
     }
 
@@ -292,12 +293,12 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// let tx = store.begin_write()?;
     /// let mut users = tx.table::<User>()?;
     /// users.put(&User { id: 1, mail: "ada@x.org".parse()?, age: 36 })?;
-    /// let ada = users.by(User::MAIL)?.equal("ada@x.org")?.next().ok_or("she was put")??;
+    /// let ada = users.by(User::MAIL)?.eq("ada@x.org")?.next().ok_or("she was put")??;
     /// assert_eq!(ada.id, 1);
     /// assert_eq!(users.by(User::AGE)?.count(30..40)?, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<By<'_, T, C>, ReadError> {
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<IndexView<'_, T, C>, ReadError> {
         Ok(self.reader()?.by(columns))
     }
 
@@ -322,8 +323,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// # Errors
     /// - [`WriteError::HeapField`] if a text or blob of the row does not refer to bytes of this
     ///   store or transaction.
-    /// - [`WriteError::NotUnique`] if another row has the same value in a unique field, and this
-    ///   transaction has neither deleted nor changed that row before.
+    /// - [`WriteError::UniqueViolation`] if another row has the same value in a unique field, and
+    ///   this transaction has neither deleted nor changed that row before.
     ///
     /// The table is not changed in these cases.
     ///
@@ -365,22 +366,22 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// Returns an error if the table no longer accepts changes, or if a text or blob of the row
     /// does not refer to existing bytes.
     pub(crate) fn check(&self, row: &T) -> Result<(), WriteError> {
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         self.staging().check_heap(self.guard, row)
     }
 
     /// Inserts or replaces the row. The caller has checked its texts and blobs.
-    fn put_unchecked(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+    fn put_unchecked(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
         self.check_unique(spot, row)?;
         self.put_copy(spot, hash, row)
     }
 
-    pub(crate) fn check_unique(&mut self, spot: Spot, row: &T) -> Result<(), WriteError> {
+    pub(crate) fn check_unique(&mut self, spot: KeyLocation, row: &T) -> Result<(), WriteError> {
         let guard = self.guard;
         self.staging_mut().check_unique(guard, spot, row)
     }
 
-    pub(crate) fn put_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+    pub(crate) fn put_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
         if const { is_large::<T>() } {
             let guard = self.guard;
             return self.staging_mut().put_large(guard, spot, hash, row);
@@ -391,17 +392,17 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// A separate function, so that callers that do not reach it reserve no stack space for a large
     /// row.
     #[inline]
-    fn stage_copy(&mut self, spot: Spot, hash: u64, row: &T) -> Result<(), WriteError> {
+    fn stage_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
         self.put_at(spot, hash, copy(row))
     }
 
     // Always inlined: otherwise the row and its key information are copied once more.
     #[allow(clippy::inline_always)]
     #[inline(always)]
-    fn put_at(&mut self, spot: Spot, hash: u64, row: T) -> Result<(), WriteError> {
+    fn put_at(&mut self, spot: KeyLocation, hash: u64, row: T) -> Result<(), WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();
-        if let Spot::Touched(Touched { staged: Some(place), .. }) = spot {
+        if let KeyLocation::Modified(PendingChange { staged: Some(place), .. }) = spot {
             staging.replace_staged(place, row);
             return Ok(());
         }
@@ -409,15 +410,15 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         // staged row.
         staging.spill(guard)?;
         let base = match spot {
-            Spot::Touched(touched) => touched.base,
-            Spot::Written(row) => Some(Base { row, alive: true }),
-            Spot::Applied(base) => Some(base),
-            Spot::Nowhere => None,
+            KeyLocation::Modified(touched) => touched.base,
+            KeyLocation::Bulk(row) => Some(PriorVersion { row, alive: true }),
+            KeyLocation::Committed(base) => Some(base),
+            KeyLocation::Absent => None,
         };
         let place = staging.staged.len();
         let keys = staging.keys_mut();
-        let base = keys.bury(base);
-        keys.touch(spot, Touched { hash, staged: Some(place), base });
+        let base = keys.mark_deleted(base);
+        keys.touch(spot, PendingChange { hash, staged: Some(place), base });
         staging.push_staged(guard, row);
         Ok(())
     }
@@ -494,7 +495,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     #[inline]
     pub(crate) fn update_found<R>(
         &mut self,
-        spot: Spot,
+        spot: KeyLocation,
         hash: u64,
         key: &T::KeyBytes,
         change: impl FnOnce(&mut T) -> R,
@@ -511,7 +512,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     #[inline]
     fn update_staged<R>(
         &mut self,
-        spot: Spot,
+        spot: KeyLocation,
         hash: u64,
         key: &T::KeyBytes,
         change: impl FnOnce(&mut T) -> R,
@@ -541,7 +542,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     pub(crate) fn delete_bytes(&mut self, key: &T::KeyBytes) -> Result<bool, WriteError> {
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, key)?;
         if self.value(spot)?.is_none() {
@@ -552,13 +553,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     /// Deletes the row at `spot`, which must exist.
-    pub(crate) fn delete_found(&mut self, spot: Spot, hash: u64) {
+    pub(crate) fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
         let guard = self.guard;
         let staging = self.staging_mut();
         let keys = staging.keys_mut();
         match spot {
-            Spot::Touched(touched @ Touched { staged: Some(place), .. }) => {
-                let now = Touched { staged: None, ..touched };
+            KeyLocation::Modified(touched @ PendingChange { staged: Some(place), .. }) => {
+                let now = PendingChange { staged: None, ..touched };
                 if now.base.is_some() {
                     keys.touch(spot, now)
                 } else {
@@ -566,15 +567,15 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
                 }
                 staging.take_staged(guard, place);
             }
-            Spot::Touched(Touched { base: Some(base), .. }) | Spot::Applied(base) => {
-                let base = keys.bury(Some(base));
-                keys.touch(spot, Touched { hash, staged: None, base });
+            KeyLocation::Modified(PendingChange { base: Some(base), .. }) | KeyLocation::Committed(base) => {
+                let base = keys.mark_deleted(Some(base));
+                keys.touch(spot, PendingChange { hash, staged: None, base });
             }
-            Spot::Written(row) => {
-                let base = keys.bury(Some(Base { row, alive: true }));
-                keys.touch(spot, Touched { hash, staged: None, base });
+            KeyLocation::Bulk(row) => {
+                let base = keys.mark_deleted(Some(PriorVersion { row, alive: true }));
+                keys.touch(spot, PendingChange { hash, staged: None, base });
             }
-            Spot::Touched(_) | Spot::Nowhere => {}
+            KeyLocation::Modified(_) | KeyLocation::Absent => {}
         }
     }
 
@@ -593,16 +594,16 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// ([`alloc_slice`](Self::alloc_slice)).
     ///
     /// # Errors
-    /// As for [`put`](Self::put), except [`WriteError::NotUnique`]. Rows before the rejected one
-    /// are part of the transaction. Unique values are compared when the next row is put or at the
-    /// commit, in the state the rows have by then: two rows of a load may exchange their values.
-    /// The operation that finds two rows with one value returns the error, and so do later ones
-    /// until one of the rows is deleted.
+    /// As for [`put`](Self::put), except [`WriteError::UniqueViolation`]. Rows before the rejected
+    /// one are part of the transaction. Unique values are compared when the next row is put or at
+    /// the commit, in the state the rows have by then: two rows of a load may exchange their
+    /// values. The operation that finds two rows with one value returns the error, and so do later
+    /// ones until one of the rows is deleted.
     ///
-    /// [`WriteError::Fault`] if rows cannot be written, for example because the disk is full. After
-    /// that, or after a panic in the iterator that was caught, the transaction can only be aborted
-    /// or rolled back to a savepoint: this function and the commit return
-    /// [`WriteError::BrokenOff`].
+    /// [`WriteError::Storage`] if rows cannot be written, for example because the disk is full.
+    /// After that, or after a panic in the iterator that was caught, the transaction can only be
+    /// aborted or rolled back to a savepoint: this function and the commit return
+    /// [`WriteError::IncompleteChange`].
     pub fn extend<R: Borrow<T>>(&mut self, rows: impl IntoIterator<Item = R>) -> Result<u64, WriteError> {
         self.try_extend(rows.into_iter().map(Ok::<R, Infallible>)).map_err(|error| match error {
             ExtendError::Write(error) => error,
@@ -634,7 +635,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         &mut self,
         rows: impl IntoIterator<Item = Result<R, E>>,
     ) -> Result<u64, ExtendError<E>> {
-        self.staging().refuse_broken()?;
+        self.staging().ensure_complete()?;
         let guard = self.guard;
         self.staging_mut().write_staged(guard)?;
         let at_once = (WRITE / size_of::<T>()).max(1);

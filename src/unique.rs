@@ -9,20 +9,20 @@
 use std::collections::HashSet;
 
 use hashbrown::HashTable;
-use pongo_core::engine::{Change, IndexError};
-use pongo_core::error::{Fault, ReadError};
+use pongo_core::engine::{IndexError, Replay, TableChange};
+use pongo_core::error::{ReadError, StorageError};
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
-use pongo_index::{HashError, HashIndex, KeyHashes};
+use pongo_index::{HashError, HashIndex, KeyHasher};
 
 use crate::index_error::fault;
-use crate::key_bytes::{AHEAD, KeyBytesAt, RowKeys};
+use crate::key_ranges::{KeyRanges, PREFETCH_DISTANCE, RowKeyHasher};
 use crate::versions::{self, Newest};
 
 /// Maximum number of versions of a record that are searched for one with the newest version's
 /// value, which may have changed in between.
-const NEAR: usize = 4;
+const ENTRY_PROBE_LIMIT: usize = 4;
 
 /// An open unique index.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Unique {
     /// Position among the indexes of the table's stored schema.
     pub(crate) place: usize,
     /// Location of the value in a row.
-    pub(crate) ranges: KeyBytesAt,
+    pub(crate) ranges: KeyRanges,
     pub(crate) index: HashIndex,
 }
 
@@ -47,8 +47,8 @@ pub(crate) fn find_unique<'v, T: PongoRecord>(
     value: &[u8],
     newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
-    let near = find_within::<T>(view, unique, hash, value, versions::NEAR)?;
-    let Found { seen: None, far: true } = near else { return Ok(near.seen) };
+    let near = find_within::<T>(view, unique, hash, value, versions::VERSION_PROBE_LIMIT)?;
+    let UniqueMatch { seen: None, far: true } = near else { return Ok(near.seen) };
     let seen = match newest()? {
         Newest::Row(row) if row.0 < view.len() => {
             seen_with::<T>(view, row, |row| unique.ranges.is(row, value))?
@@ -65,7 +65,7 @@ pub(crate) fn find_unique<'v, T: PongoRecord>(
 }
 
 /// The result of a look-up.
-struct Found<'v, T> {
+struct UniqueMatch<'v, T> {
     seen: Option<(RowId, &'v T)>,
     /// A record has more versions newer than the view than were searched.
     far: bool,
@@ -77,7 +77,7 @@ fn find_within<'v, T: PongoRecord>(
     hash: u64,
     value: &[u8],
     versions: usize,
-) -> Result<Found<'v, T>, ReadError> {
+) -> Result<UniqueMatch<'v, T>, ReadError> {
     let (mut failed, mut far) = (None, false);
     let found = unique.index.find(hash, |candidate| {
         match view.resolve_near(candidate.row, versions) {
@@ -97,7 +97,7 @@ fn find_within<'v, T: PongoRecord>(
     match (found, failed) {
         (Err(error), _) => Err(fault(view.core(), error).into()),
         (Ok(None), Some(error)) => Err(error),
-        (Ok(seen), _) => Ok(Found { seen, far }),
+        (Ok(seen), _) => Ok(UniqueMatch { seen, far }),
     }
 }
 
@@ -114,16 +114,17 @@ fn seen_with<T: PongoRecord>(
     Ok(has_value(value.as_bytes()).then_some((row, value)))
 }
 
-/// Applies a commit to a unique index. If `again` is set, this commit and later ones may have been
-/// applied before, completely or in part. The view then shows all commits in the journal, and no
-/// reader sees the states between them.
+/// Applies a commit to a unique index. With [`Replay::Repeat`], this commit and later ones may have
+/// been applied before, completely or in part. The view then shows all commits in the journal, and
+/// no reader sees the states between them.
 pub(crate) fn apply(
     unique: &Unique,
-    change: &Change<'_>,
+    change: &TableChange<'_>,
     hashes: &[u64],
-    again: bool,
+    replay: Replay,
 ) -> Result<(), IndexError> {
-    let keys = RowKeys { view: &change.view, ranges: &unique.ranges };
+    let again = replay == Replay::Repeat;
+    let keys = RowKeyHasher { view: &change.view, ranges: &unique.ranges };
     let first = change.rows.start;
     let new = || (first.0..change.rows.end.0).map(RowId).zip(hashes.iter().copied());
     // If no row was ever deleted, there is no entry to replace.
@@ -136,18 +137,18 @@ pub(crate) fn apply(
     }
     if again {
         unique.index.reserve(hashes, &keys)?;
-        keys.make_writable(&unique.index, hashes, change.deaths)?;
+        keys.make_writable(&unique.index, hashes, change.deleted_rows)?;
     }
     let pairs = change.previous_by_row();
-    let before = |row: RowId| -> Result<Option<RowId>, Fault> {
+    let before = |row: RowId| -> Result<Option<RowId>, StorageError> {
         if again || row < first {
             return change.view.previous(row);
         }
         Ok(pairs.binary_search_by_key(&row, |&(row, _)| row).ok().map(|at| pairs[at].1))
     };
-    let mut update = Update { unique, keys, seen_from: None };
+    let mut update = Update { unique, keys, oldest_visible_seq: None };
     for (at, (row, hash)) in new().enumerate() {
-        if let Some(&ahead) = hashes.get(at + AHEAD) {
+        if let Some(&ahead) = hashes.get(at + PREFETCH_DISTANCE) {
             unique.index.prefetch(ahead);
         }
         // A row that was deleted in its own transaction, or in another commit being replayed, is
@@ -163,10 +164,10 @@ pub(crate) fn apply(
 /// The update of a unique index by one commit.
 struct Update<'a> {
     unique: &'a Unique,
-    keys: RowKeys<'a>,
-    /// See [`TableCore::seen_from`](pongo_core::table::TableCore::seen_from). Computed on first
-    /// use.
-    seen_from: Option<Seq>,
+    keys: RowKeyHasher<'a>,
+    /// See [`TableCore::oldest_visible_seq`](pongo_core::table::TableCore::oldest_visible_seq).
+    /// Computed on first use.
+    oldest_visible_seq: Option<Seq>,
 }
 
 impl Update<'_> {
@@ -183,10 +184,10 @@ impl Update<'_> {
         hash: u64,
         row: RowId,
         named: impl Fn(RowId) -> bool,
-        before: impl Fn(RowId) -> Result<Option<RowId>, Fault>,
+        before: impl Fn(RowId) -> Result<Option<RowId>, StorageError>,
     ) -> Result<(), IndexError> {
         let mut last = row;
-        for _ in 0..NEAR {
+        for _ in 0..ENTRY_PROBE_LIMIT {
             let Some(older) = before(last)? else { break };
             // Two values can have the same hash.
             if named(older) && self.keys.same(older, row) && self.unique.index.replace(hash, older, row)? {
@@ -201,12 +202,12 @@ impl Update<'_> {
     /// visible to any reader, if there is one.
     fn add(&mut self, hash: u64, row: RowId) -> Result<(), IndexError> {
         let view = self.keys.view;
-        let (mut dead, mut failed) = (Vec::new(), None);
+        let (mut deleted, mut failed) = (Vec::new(), None);
         self.unique.index.find(hash, |candidate| {
             let other = candidate.row;
-            match if other.0 < view.len() { view.died(other) } else { Ok(None) } {
-                Ok(Some(died)) if died <= view.seq() && self.keys.same(other, row) => {
-                    dead.push((other, died))
+            match if other.0 < view.len() { view.deleted_at(other) } else { Ok(None) } {
+                Ok(Some(deleted_at)) if deleted_at <= view.seq() && self.keys.same(other, row) => {
+                    deleted.push((other, deleted_at))
                 }
                 Ok(_) => {}
                 Err(fault) => failed = Some(fault),
@@ -216,11 +217,12 @@ impl Update<'_> {
         if let Some(fault) = failed {
             return Err(fault.into());
         }
-        if !dead.is_empty() {
-            let seen_from = *self.seen_from.get_or_insert_with(|| view.core().seen_from());
-            dead.retain(|&(_, died)| died <= seen_from);
+        if !deleted.is_empty() {
+            let oldest_visible_seq =
+                *self.oldest_visible_seq.get_or_insert_with(|| view.core().oldest_visible_seq());
+            deleted.retain(|&(_, deleted_at)| deleted_at <= oldest_visible_seq);
         }
-        let mut unseen = dead.into_iter().map(|(other, _)| other);
+        let mut unseen = deleted.into_iter().map(|(other, _)| other);
         let taken = match unseen.next() {
             Some(other) => self.unique.index.replace(hash, other, row)?,
             None => false,
@@ -238,18 +240,20 @@ impl Update<'_> {
 /// Returns the deleted rows that a snapshot may see, with the hashes of their values. A rebuilt
 /// index has entries for them in addition to the live rows. Rows that are reachable from a newer
 /// version of their record are left out.
-pub(crate) fn seen_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, Fault> {
+pub(crate) fn visible_deleted(keys: &RowKeyHasher<'_>) -> Result<HashTable<(u64, RowId)>, StorageError> {
     let view = keys.view;
-    let mut dead = HashTable::new();
+    let mut deleted = HashTable::new();
     if view.live() == view.len() {
-        return Ok(dead);
+        return Ok(deleted);
     }
-    let seen_from = view.core().seen_from();
-    let is_seen = |row: RowId| Ok::<_, Fault>(view.died(row)?.is_some_and(|died| died > seen_from));
+    let oldest_visible_seq = view.core().oldest_visible_seq();
+    let is_seen = |row: RowId| {
+        Ok::<_, StorageError>(view.deleted_at(row)?.is_some_and(|deleted_at| deleted_at > oldest_visible_seq))
+    };
     let mut led_to = HashSet::new();
     for row in (0..view.len()).map(RowId) {
         let mut last = row;
-        for _ in 0..NEAR {
+        for _ in 0..ENTRY_PROBE_LIMIT {
             let Some(older) = view.previous(last)? else { break };
             if !is_seen(older)? {
                 break;
@@ -266,15 +270,15 @@ pub(crate) fn seen_dead(keys: &RowKeys<'_>) -> Result<HashTable<(u64, RowId)>, F
             continue;
         }
         let hash = keys.hash(row);
-        dead.insert_unique(hash, (hash, row), |&(hash, _)| hash);
+        deleted.insert_unique(hash, (hash, row), |&(hash, _)| hash);
     }
-    Ok(dead)
+    Ok(deleted)
 }
 
 #[cfg(test)]
 mod tests {
     use pongo::prelude::*;
-    use pongo_core::engine::{Change, Indexer};
+    use pongo_core::engine::{Indexer, TableChange};
     use pongo_index::key_hash;
 
     #[pongo::record]
@@ -290,7 +294,7 @@ mod tests {
 
     fn entries(store: &Store) -> Result<u64, Box<dyn std::error::Error>> {
         let snapshot = store.begin_read()?;
-        let handle = snapshot.handle::<Seat>()?.ok_or("the table is there")?;
+        let handle = snapshot.handle::<Seat>()?.ok_or("the table exists")?;
         Ok(handle.unique[0].index.stats()?.entries)
     }
 
@@ -307,7 +311,7 @@ mod tests {
     }
 
     fn seat_of(snapshot: &Snapshot, who: u64) -> Result<Option<u64>, pongo::ReadError> {
-        Ok(snapshot.table::<Seat>()?.by(Seat::WHO).equal(who)?.next().transpose()?.map(|seat| seat.id))
+        Ok(snapshot.table::<Seat>()?.by(Seat::WHO).eq(who)?.next().transpose()?.map(|seat| seat.id))
     }
 
     #[test]
@@ -416,7 +420,7 @@ mod tests {
         let expected = find_all()?;
         assert_eq!(expected.iter().flatten().count(), 20);
         let guard = store.shared.engine.begin_write()?;
-        let core = guard.table_named("seats")?.ok_or("the table is there")?;
+        let core = guard.table_named("seats")?.ok_or("the table exists")?;
         let view = guard.view(&core)?;
         let index = &store.shared.indexes.of(&core)?.unique[0].index;
         for empty in [false, true] {
@@ -434,17 +438,21 @@ mod tests {
                 let previous: Vec<(RowId, RowId)> = (first..view.len())
                     .filter_map(|row| Some((RowId(row), view.previous(RowId(row)).ok()??)))
                     .collect();
-                let deaths: Vec<RowId> =
+                let deleted_rows: Vec<RowId> =
                     (0..view.len()).map(RowId).filter(|&row| !view.is_live(row).unwrap_or(true)).collect();
-                let change = Change {
+                let change = TableChange {
                     table: &core,
                     view: view.clone(),
                     rows,
                     hashes: &[],
                     previous: &previous,
-                    deaths: &deaths,
+                    deleted_rows: &deleted_rows,
                 };
-                store.shared.indexes.apply(&change, true).map_err(|error| error.to_string())?;
+                store
+                    .shared
+                    .indexes
+                    .apply(&change, pongo_core::engine::Replay::Repeat)
+                    .map_err(|error| error.to_string())?;
                 let after = index.stats()?.entries;
                 assert_eq!(after, if before == 0 { 20 } else { before });
                 assert_eq!(find_all()?, expected);

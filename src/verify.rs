@@ -5,18 +5,18 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use pongo_core::error::{Fault, ReadError, WriteError};
+use pongo_core::error::{ReadError, StorageError, WriteError};
 use pongo_core::fields::{Blob, ExternalKey, HeapRead, key_digest};
 use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
 use pongo_core::schema::describe_bytes;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::ordered::{Edge, OrderedError};
-use pongo_index::{HashIndex, KeyHashes};
+use pongo_index::{HashIndex, KeyHasher};
 use zerocopy::FromBytes;
 
-use crate::key_bytes::{KeyBytesAt, RowKeys};
-use crate::shared::Shared;
+use crate::key_ranges::{KeyRanges, RowKeyHasher};
+use crate::shared::SharedStore;
 use crate::snapshot::Snapshot;
 use crate::store::Store;
 
@@ -58,7 +58,7 @@ impl fmt::Display for VerifyStep {
 /// An inconsistency that [`Store::verify`] found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Problem {
+pub struct VerifyIssue {
     /// The table.
     pub table: String,
     /// The step that found it.
@@ -67,13 +67,13 @@ pub struct Problem {
     pub what: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for VerifyIssue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mend = match self.step {
+        let hint = match self.step {
             VerifyStep::Rows => "restore the store from a copy",
-            VerifyStep::Hash | VerifyStep::Ordered => "`Store::rebuild_index` makes it anew",
+            VerifyStep::Hash | VerifyStep::Ordered => "`Store::rebuild_index` rebuilds it",
         };
-        write!(f, "table {}, {}: {}; {mend}", self.table, self.step, self.what)
+        write!(f, "table {}, {}: {}; {hint}", self.table, self.step, self.what)
     }
 }
 
@@ -109,7 +109,7 @@ fn is_of_the_system(error: &(dyn Error + 'static)) -> bool {
         }
         below = error.source();
     };
-    if let Some(fault) = found.get_ref().and_then(|inner| inner.downcast_ref::<Fault>()) {
+    if let Some(fault) = found.get_ref().and_then(|inner| inner.downcast_ref::<StorageError>()) {
         return is_of_the_system(fault);
     }
     use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, UnexpectedEof};
@@ -130,30 +130,30 @@ pub struct VerifyReport {
     pub heap_items: u64,
     /// Number of entries of hash and ordered indexes.
     pub entries: u64,
-    /// Inconsistencies, at most [`VerifyReport::MOST`].
-    pub problems: Vec<Problem>,
-    /// Parts that could not be verified, at most [`VerifyReport::MOST`].
+    /// Inconsistencies, at most [`VerifyReport::MAX_ISSUES`].
+    pub issues: Vec<VerifyIssue>,
+    /// Parts that could not be verified, at most [`VerifyReport::MAX_ISSUES`].
     pub unread: Vec<Unread>,
 }
 
 impl VerifyReport {
     /// Maximum number of problems, and of unread parts, that a report keeps.
-    pub const MOST: usize = 1000;
+    pub const MAX_ISSUES: usize = 1000;
 
     /// Returns whether everything was read and no problem was found.
     #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.problems.is_empty() && self.unread.is_empty()
+    pub fn is_valid(&self) -> bool {
+        self.issues.is_empty() && self.unread.is_empty()
     }
 
     fn add(&mut self, table: &str, step: VerifyStep, what: impl fmt::Display) {
-        if self.problems.len() < Self::MOST {
-            self.problems.push(Problem { table: table.to_owned(), step, what: what.to_string() });
+        if self.issues.len() < Self::MAX_ISSUES {
+            self.issues.push(VerifyIssue { table: table.to_owned(), step, what: what.to_string() });
         }
     }
 
     fn add_unread(&mut self, table: &str, step: VerifyStep, what: impl fmt::Display) {
-        if self.unread.len() < Self::MOST {
+        if self.unread.len() < Self::MAX_ISSUES {
             self.unread.push(Unread { table: table.to_owned(), step, what: what.to_string() });
         }
     }
@@ -166,20 +166,20 @@ impl fmt::Display for VerifyReport {
             "{} tables, {} rows, {} texts and blobs, {} index entries at commit {}: ",
             self.tables, self.rows, self.heap_items, self.entries, self.seq
         )?;
-        if self.is_sound() {
+        if self.is_valid() {
             return f.write_str("sound");
         }
-        write!(f, "{} problems", self.problems.len())?;
+        write!(f, "{} problems", self.issues.len())?;
         if !self.unread.is_empty() {
             write!(f, ", {} errors of the system", self.unread.len())?;
         }
-        self.problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))?;
+        self.issues.iter().try_for_each(|problem| write!(f, "\n{problem}"))?;
         self.unread.iter().try_for_each(|unread| write!(f, "\n{unread}"))
     }
 }
 
 /// Number of rows between two progress reports.
-const STRIDE: u64 = 1 << 16;
+const PROGRESS_INTERVAL: u64 = 1 << 16;
 
 /// Returns whether a row is live. The marks have been verified before, so reading them cannot fail.
 fn is_live(view: &TableView, row: RowId) -> bool {
@@ -189,7 +189,7 @@ fn is_live(view: &TableView, row: RowId) -> bool {
 /// The verification of one table.
 struct Work<'a> {
     snapshot: &'a Snapshot,
-    shared: &'a Arc<Shared>,
+    shared: &'a Arc<SharedStore>,
     core: &'a Arc<TableCore>,
     report: &'a mut VerifyReport,
     progress: &'a mut dyn FnMut(VerifyProgress<'_>),
@@ -220,17 +220,17 @@ impl Work<'_> {
     fn rows(&mut self, view: &TableView) {
         self.report.rows += view.len();
         let schema = self.core.schema();
-        let keys = KeyBytesAt::new(schema.key_ranges());
+        let keys = KeyRanges::new(schema.key_ranges());
         // An empty table needs none: a schema file of a few bytes can claim that a row has millions
         // of texts.
         let heap_fields = if view.is_empty() { Vec::new() } else { schema.heap_fields() };
         let plain = schema.takes_all_bytes();
         let mut live = 0;
         // One block of rows per step, so that a damaged block hides few other rows.
-        let stride = (STRIDE / schema.size as u64).max(1);
+        let stride = (PROGRESS_INTERVAL / schema.size as u64).max(1);
         for from in (0..view.len()).step_by(stride as usize) {
             let to = view.len().min(from + stride);
-            if from % STRIDE < stride {
+            if from % PROGRESS_INTERVAL < stride {
                 self.say(VerifyStep::Rows, from, view.len());
             }
             if let Err(fault) = view.compare(RowId(from)..RowId(to)) {
@@ -297,7 +297,7 @@ impl Work<'_> {
     }
 
     /// Verifies that the row that `row` replaces has the same key and is deleted.
-    fn marks(&mut self, view: &TableView, row: RowId, bytes: &[u8], keys: &KeyBytesAt) {
+    fn marks(&mut self, view: &TableView, row: RowId, bytes: &[u8], keys: &KeyRanges) {
         let what = match view.previous(row) {
             Ok(None) => return,
             Err(fault) => return self.failure(VerifyStep::Rows, "", &fault),
@@ -331,7 +331,7 @@ impl Work<'_> {
                 return Ok(());
             }
         };
-        let key = KeyBytesAt::new(self.core.schema().key_ranges());
+        let key = KeyRanges::new(self.core.schema().key_ranges());
         self.say(VerifyStep::Hash, 0, view.len());
         self.hash(view, &indexes.key, &key, "key", true);
         for unique in indexes.unique.iter() {
@@ -341,18 +341,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn hash(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyBytesAt, name: &str, is_key: bool) {
-        let keys = RowKeys { view, ranges };
+    fn hash(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyRanges, name: &str, is_key: bool) {
+        let keys = RowKeyHasher { view, ranges };
         let mut from = RowId(0);
         while let Some(run) = view.next_run(from).unwrap_or_default() {
             from = run.end;
             for row in (run.start.0..run.end.0).map(RowId) {
-                if row.0 % STRIDE == 0 {
+                if row.0 % PROGRESS_INTERVAL == 0 {
                     self.say(VerifyStep::Hash, row.0, view.len());
                 }
                 let found = index.find(keys.hash(row), |candidate| (candidate.row == row).then_some(()));
                 if !is_key {
-                    self.twin(view, index, ranges, row, name);
+                    self.check_duplicate(view, index, ranges, row, name);
                 }
                 match found {
                     Ok(Some(())) => {}
@@ -373,7 +373,7 @@ impl Work<'_> {
                     candidate.row,
                     view.len()
                 ));
-            } else if is_key && !candidate.dead {
+            } else if is_key && !candidate.deleted {
                 alive += 1;
                 if !is_live(view, candidate.row) {
                     wrong.push(format!("an entry of {name} says that row {} is alive", candidate.row));
@@ -397,14 +397,21 @@ impl Work<'_> {
 
     /// Reports another live row with the same unique value. A table can be older than its unique
     /// index.
-    fn twin(&mut self, view: &TableView, index: &HashIndex, ranges: &KeyBytesAt, row: RowId, name: &str) {
+    fn check_duplicate(
+        &mut self,
+        view: &TableView,
+        index: &HashIndex,
+        ranges: &KeyRanges,
+        row: RowId,
+        name: &str,
+    ) {
         let Ok(bytes) = view.row_bytes(row) else { return };
-        let twin = index.find(ranges.hash(bytes), |candidate| {
+        let duplicate = index.find(ranges.hash(bytes), |candidate| {
             let other = candidate.row;
             let is_other = other < row && is_live(view, other);
             (is_other && view.row_bytes(other).is_ok_and(|other| ranges.same(other, bytes))).then_some(other)
         });
-        match twin {
+        match duplicate {
             Ok(None) => {}
             Ok(Some(other)) => {
                 let what = format!("rows {other} and {row} have the same {name}, which is unique");
@@ -431,7 +438,7 @@ impl Work<'_> {
             let keys = index.keys_of(newest_view, &newest);
             let progress = &mut self.progress;
             let verified = sorted.verify(&keys, &mut |pairs| {
-                if pairs / STRIDE > done / STRIDE {
+                if pairs / PROGRESS_INTERVAL > done / PROGRESS_INTERVAL {
                     progress(VerifyProgress { table: &table, step: VerifyStep::Ordered, done: pairs, rows });
                 }
                 done = pairs;
@@ -455,7 +462,7 @@ impl Work<'_> {
             self.report.entries += sorted.len();
             if let Err(error) = counted {
                 self.failure(VerifyStep::Ordered, "", &error);
-                ordered.doubt(&store, &error);
+                ordered.handle_corruption(&store, &error);
             }
         }
         Ok(())
@@ -487,7 +494,7 @@ impl Store {
     /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
     /// let report = store.verify(|step| eprintln!("{} {}: {} of {}", step.table, step.step, step.done, step.rows))?;
-    /// assert!(report.is_sound(), "{report}");
+    /// assert!(report.is_valid(), "{report}");
     /// assert_eq!(report.rows, 10);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -500,7 +507,7 @@ impl Store {
             rows: 0,
             heap_items: 0,
             entries: 0,
-            problems: Vec::new(),
+            issues: Vec::new(),
             unread: Vec::new(),
         };
         for core in &tables {
@@ -515,7 +522,7 @@ impl Store {
                     continue;
                 }
             };
-            if let Err(fault) = view.know_marks() {
+            if let Err(fault) = view.load_marks() {
                 work.failure(VerifyStep::Rows, "", &fault);
                 continue;
             }
@@ -536,7 +543,7 @@ impl Store {
     /// the hash indexes are rebuilt.
     ///
     /// # Errors
-    /// Fails as [`begin_write`](Self::begin_write) does. Returns [`WriteError::Fault`] if a row
+    /// Fails as [`begin_write`](Self::begin_write) does. Returns [`WriteError::Storage`] if a row
     /// cannot be read or the disk is full. In that case the old hash indexes stay in use, and
     /// ranges are answered from the rows.
     pub fn rebuild_index<T: pongo_core::record::PongoRecord>(&self) -> Result<(), WriteError> {
@@ -556,7 +563,7 @@ impl Store {
     }
 }
 
-fn rebuild(shared: &Arc<Shared>, core: &Arc<TableCore>) -> Result<(), WriteError> {
+fn rebuild(shared: &Arc<SharedStore>, core: &Arc<TableCore>) -> Result<(), WriteError> {
     {
         let guard = shared.engine.begin_write()?;
         guard.begin_changes()?;
@@ -564,7 +571,7 @@ fn rebuild(shared: &Arc<Shared>, core: &Arc<TableCore>) -> Result<(), WriteError
         shared
             .indexes
             .rebuild_from(view, true)
-            .map_err(|source| Fault::Index { table: core.schema().table.clone(), source })?;
+            .map_err(|source| StorageError::Index { table: core.schema().table.clone(), source })?;
     }
     for index in shared.ordered.indexes_of(core) {
         index.rebuild(&shared.ordered, &shared.engine)?;

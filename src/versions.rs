@@ -5,7 +5,7 @@ use pongo_core::ids::RowId;
 
 /// Maximum number of versions that a look-up follows one by one, from each to its predecessor.
 /// After that it queries an ordered index.
-pub(crate) const NEAR: usize = 64;
+pub(crate) const VERSION_PROBE_LIMIT: usize = 64;
 
 /// The answer of an ordered index for a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,8 +3,8 @@
 use std::any::TypeId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pongo_core::engine::{Batch, Durability, WriteGuard};
-use pongo_core::error::{CommitError, Fault, ReadError, WriteError};
+use pongo_core::engine::{Durability, EngineTransaction, WriteBatch};
+use pongo_core::error::{CommitError, ReadError, StorageError, WriteError};
 use pongo_core::fields::{Blob, HeapError, HeapRead, Text, content_hash};
 use pongo_core::ids::{HeapAddr, Seq};
 use pongo_core::record::PongoRecord;
@@ -12,8 +12,8 @@ use pongo_core::schema::StoredSchema;
 use pongo_core::table::TableCore;
 
 use crate::savepoint::{Savepoint, Savepoints};
-use crate::shared::{Shared, Source, User, compare};
-use crate::staging::{AnyStaging, Staging, TableChanges};
+use crate::shared::{SharedStore, Source, User, compare};
+use crate::write_set::{AnyTableWriteSet, TableChanges, TableWriteSet};
 
 /// A write transaction. At most one exists per store at a time, across all processes.
 ///
@@ -56,8 +56,8 @@ use crate::staging::{AnyStaging, Staging, TableChanges};
 /// [`TableMut::extend`](crate::TableMut::extend).
 pub struct WriteTransaction {
     /// Boxed, because a transaction is moved several times between its start and its commit.
-    guard: Box<WriteGuard>,
-    shared: Arc<Shared>,
+    guard: Box<EngineTransaction>,
+    shared: Arc<SharedStore>,
     durability: Durability,
     tables: Mutex<Vec<Slot>>,
     savepoints: Savepoints,
@@ -69,7 +69,7 @@ struct Slot {
     kind: TypeId,
     core: Arc<TableCore>,
     /// `None` while a [`TableMut`](crate::TableMut) holds it.
-    staging: Option<Box<dyn AnyStaging>>,
+    staging: Option<Box<dyn AnyTableWriteSet>>,
     /// Number of live rows after the commit, once it is known.
     live_after: u64,
 }
@@ -77,7 +77,7 @@ struct Slot {
 impl Slot {
     /// Returns the table's staging, or an error if its [`TableMut`](crate::TableMut) was leaked
     /// with `mem::forget`.
-    fn closed(&mut self) -> Result<&mut Box<dyn AnyStaging>, WriteError> {
+    fn closed(&mut self) -> Result<&mut Box<dyn AnyTableWriteSet>, WriteError> {
         let open = || WriteError::TableAlreadyOpen { table: self.core.schema().table.clone() };
         self.staging.as_mut().ok_or_else(open)
     }
@@ -109,7 +109,11 @@ impl Committed {
 }
 
 impl WriteTransaction {
-    pub(crate) fn new(guard: Box<WriteGuard>, shared: Arc<Shared>, durability: Durability) -> Self {
+    pub(crate) fn new(
+        guard: Box<EngineTransaction>,
+        shared: Arc<SharedStore>,
+        durability: Durability,
+    ) -> Self {
         Self {
             _user: User::transaction(&shared),
             guard,
@@ -134,7 +138,7 @@ impl WriteTransaction {
         self.durability = durability;
     }
 
-    pub(crate) fn guard(&self) -> &WriteGuard {
+    pub(crate) fn guard(&self) -> &EngineTransaction {
         &self.guard
     }
 
@@ -147,8 +151,8 @@ impl WriteTransaction {
     ///
     /// # Errors
     /// As for [`table`](Self::table).
-    pub(crate) fn open_staging<T: PongoRecord>(&self) -> Result<Box<Staging<T>>, WriteError> {
-        self.guard.refuse_forked()?;
+    pub(crate) fn open_staging<T: PongoRecord>(&self) -> Result<Box<TableWriteSet<T>>, WriteError> {
+        self.guard.ensure_not_forked()?;
         self.guard.note_thread();
         let kind = TypeId::of::<T>();
         let mut tables = self.tables();
@@ -170,7 +174,7 @@ impl WriteTransaction {
     }
 
     /// Puts back the staging of a [`TableMut`](crate::TableMut) that is dropped.
-    pub(crate) fn close_table(&self, staging: Box<dyn AnyStaging>) {
+    pub(crate) fn close_table(&self, staging: Box<dyn AnyTableWriteSet>) {
         let mut tables = self.tables();
         if let Some(slot) = tables.iter_mut().find(|slot| Arc::ptr_eq(&slot.core, staging.core())) {
             slot.staging = Some(staging);
@@ -183,12 +187,12 @@ impl WriteTransaction {
 
     /// Returns the staging of all opened tables, or an error if the [`TableMut`](crate::TableMut)
     /// of one was leaked with `mem::forget`.
-    fn closed_tables(&mut self) -> Result<Vec<&mut Box<dyn AnyStaging>>, WriteError> {
+    fn closed_tables(&mut self) -> Result<Vec<&mut Box<dyn AnyTableWriteSet>>, WriteError> {
         let tables = self.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
         tables.iter_mut().map(Slot::closed).collect()
     }
 
-    fn stage<T: PongoRecord>(&self, tables: &[Slot]) -> Result<Box<Staging<T>>, WriteError> {
+    fn stage<T: PongoRecord>(&self, tables: &[Slot]) -> Result<Box<TableWriteSet<T>>, WriteError> {
         let guard = &self.guard;
         let known = self.shared.handle::<T>(|name| guard.committed_table_named(name)).map_err(as_schema)?;
         let handle = match known {
@@ -203,15 +207,15 @@ impl WriteTransaction {
             }
         };
         let core = &handle.core;
-        refuse_missing_unique::<T>(core.schema())?;
+        ensure_unique_indexes::<T>(core.schema())?;
         if tables.iter().any(|slot| Arc::ptr_eq(&slot.core, core)) {
-            return Err(WriteError::TwoTypes {
+            return Err(WriteError::TableTypeMismatch {
                 table: core.schema().table.clone(),
                 record: T::SCHEMA.record,
             });
         }
         let view = guard.view(core)?.clone();
-        Ok(Box::new(Staging::new(handle, view)))
+        Ok(Box::new(TableWriteSet::new(handle, view)))
     }
 
     /// Stages a text for a row of this transaction. Its bytes are written by the commit, even if no
@@ -220,7 +224,7 @@ impl WriteTransaction {
     /// the heap's chunks immediately.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if the text has 4 GiB or more, or if there is no space for it.
+    /// [`WriteError::Storage`] if the text has 4 GiB or more, or if there is no space for it.
     pub fn text(&self, text: &str) -> Result<Text, WriteError> {
         let (addr, len, hash) = self.stage_heap(text.as_bytes())?;
         Ok(Text::new(addr, len, hash))
@@ -236,7 +240,7 @@ impl WriteTransaction {
     }
 
     pub(crate) fn stage_heap(&self, bytes: &[u8]) -> Result<(HeapAddr, u32, u32), WriteError> {
-        let len = u32::try_from(bytes.len()).map_err(|_| Fault::Limit {
+        let len = u32::try_from(bytes.len()).map_err(|_| StorageError::Limit {
             what: format!("a text or blob of {} bytes is too long", bytes.len()),
             limit: u64::from(u32::MAX),
         })?;
@@ -279,7 +283,7 @@ impl WriteTransaction {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn savepoint(&mut self) -> Result<Savepoint, WriteError> {
-        self.guard.refuse_forked()?;
+        self.guard.ensure_not_forked()?;
         let opened = self.closed_tables()?.len();
         let savepoint = self.savepoints.begin(&self.guard, opened);
         if let Some(number) = self.savepoints.numbers().last() {
@@ -303,12 +307,12 @@ impl WriteTransaction {
     /// [`WriteError::Savepoint`] if the savepoint belongs to another transaction or has ended.
     /// Nothing is changed then.
     pub fn rollback_to(&mut self, savepoint: &Savepoint) -> Result<(), WriteError> {
-        self.guard.refuse_forked()?;
+        self.guard.ensure_not_forked()?;
         self.closed_tables()?;
         let point = self.savepoints.go_back(savepoint, &mut self.guard)?;
         let tables = self.tables.get_mut().unwrap_or_else(PoisonError::into_inner);
         for slot in tables.drain(point.tables..) {
-            self.guard.keep_appended(&slot.core, 0);
+            self.guard.truncate_appended(&slot.core, 0);
             if let Some(staging) = slot.staging {
                 self.guard.note_row_memory(0, staging.memory());
             }
@@ -316,7 +320,7 @@ impl WriteTransaction {
         for staging in tables.iter_mut().filter_map(|slot| slot.staging.as_mut()) {
             staging.rewind(point.number, &mut self.guard);
         }
-        self.guard.keep_staged_heap(point.heap);
+        self.guard.truncate_staged_heap(point.heap);
         Ok(())
     }
 
@@ -363,7 +367,7 @@ impl WriteTransaction {
         if !batches.is_empty() {
             shared.note_commit();
         }
-        let seq = guard.commit(&Batch { tables: batches }, durability)?;
+        let seq = guard.commit(&WriteBatch { tables: batches }, durability)?;
         for slot in &tables {
             if let Some(staging) = &slot.staging {
                 shared.note_rows(&slot.core, staging.len(), slot.live_after);
@@ -379,7 +383,7 @@ impl WriteTransaction {
 /// Returns an error if `T` declares a unique index that the table does not have. The stored schema
 /// alone decides which fields are unique, because every program that writes to the table must
 /// enforce the same ones.
-fn refuse_missing_unique<T: PongoRecord>(stored: &StoredSchema) -> Result<(), WriteError> {
+fn ensure_unique_indexes<T: PongoRecord>(stored: &StoredSchema) -> Result<(), WriteError> {
     let asked = T::SCHEMA.indexes.iter().filter(|index| index.unique);
     // The layouts are the same, so field positions are too.
     let missing = |fields: &[usize]| !stored.uniques().any(|(_, index)| index.fields == fields);
@@ -388,7 +392,7 @@ fn refuse_missing_unique<T: PongoRecord>(stored: &StoredSchema) -> Result<(), Wr
         .uniques()
         .map(|(_, index)| format!("`unique {}`", stored.field_names(&index.fields)))
         .collect();
-    Err(WriteError::UniqueMissing {
+    Err(WriteError::MissingUniqueIndex {
         table: stored.table.clone(),
         record: T::SCHEMA.record,
         index: stored.field_names(index),

@@ -45,7 +45,7 @@ fn ranges(store: &Store, rows: u64) -> Outcome {
     let snapshot = store.begin_read()?;
     let parts = snapshot.table::<Part>()?;
     assert_eq!(parts.range(..)?.count() as u64, rows);
-    let in_bin = parts.by(Part::BIN).equal(5)?.count() as u64;
+    let in_bin = parts.by(Part::BIN).eq(5)?.count() as u64;
     assert_eq!(in_bin, (0..rows).filter(|id| id % 97 == 5).count() as u64);
     Ok(())
 }
@@ -80,7 +80,7 @@ fn files(folder: &Path) -> Outcome<BTreeMap<String, Seen>> {
 
 fn aside_is_empty(path: &Path, store: &Store) -> Outcome {
     let found = store.stats()?.ordered;
-    assert!(found.set_aside == 0 && found.last_doubt.is_none(), "{found:?}");
+    assert!(found.quarantined == 0 && found.last_error.is_none(), "{found:?}");
     assert!(!path.join("ordered/sled.aside").exists());
     Ok(())
 }
@@ -98,11 +98,11 @@ fn small_store_has_no_blocks() -> Outcome {
             store.close()?;
             assert!(!path.join("ordered").exists(), "{rows} rows, round {round}");
         }
-        // `settle` creates blocks, and they are kept unchanged afterwards.
+        // `catch_up_indexes` creates blocks, and they are kept unchanged afterwards.
         for round in 4..8 {
             let store = open(&path)?;
             put(&store, round * rows..(round + 1) * rows)?;
-            store.settle()?;
+            store.catch_up_indexes()?;
             let lag = store.stats()?.tables[0].indexes.iter().map(|index| index.lag).collect::<Vec<_>>();
             assert_eq!(lag, [0, 0]);
             ranges(&store, (round + 1) * rows)?;
@@ -126,7 +126,7 @@ fn empty_blocks_are_no_damage() -> Outcome {
     for _ in 0..2 {
         let store = open(&path)?;
         ranges(&store, LARGE)?;
-        store.settle()?;
+        store.catch_up_indexes()?;
         aside_is_empty(&path, &store)?;
         ranges(&store, LARGE)?;
         store.close()?;
@@ -148,12 +148,12 @@ fn unchanged_close_writes_nothing() -> Outcome {
                 "get" => assert!(store.begin_read()?.table::<Part>()?.get(&0)?.is_some()),
                 "range" => ranges(&store, rows)?,
                 "stats" => assert_eq!(store.stats()?.tables[0].rows, rows),
-                "settle" => store.settle()?,
+                "settle" => store.catch_up_indexes()?,
                 "put and settle" => {
                     let tx = store.begin_write()?;
                     tx.table::<Part>()?.put(&Part { id: 0, bin: 0, _pad: 0 })?;
                     tx.commit()?;
-                    store.settle()?;
+                    store.catch_up_indexes()?;
                 }
                 _ => {}
             }
@@ -166,7 +166,7 @@ fn unchanged_close_writes_nothing() -> Outcome {
         let store = open(&path)?;
         assert_eq!(store.begin_read()?.table::<Part>()?.len(), rows);
         ranges(&store, rows)?;
-        assert!(store.verify(|_| ())?.is_sound());
+        assert!(store.verify(|_| ())?.is_valid());
     }
     Ok(())
 }
@@ -180,18 +180,18 @@ fn store_is_writable_after_settling() -> Outcome {
         put(&store, round * 1000..(round + 1) * 1000)?;
         // While a transaction is open, only the indexes are settled.
         let tx = store.begin_write()?;
-        store.settle()?;
+        store.catch_up_indexes()?;
         drop(tx);
-        store.settle()?;
+        store.catch_up_indexes()?;
         let snapshot = store.begin_read()?;
         assert_eq!(snapshot.table::<Part>()?.len(), (round + 1) * 1000);
     }
-    assert!(store.verify(|_| ())?.is_sound());
+    assert!(store.verify(|_| ())?.is_valid());
     put(&store, 5000..5100)?;
     store.close()?;
     let store = open(&path)?;
     ranges(&store, 5100)?;
-    assert!(store.verify(|_| ())?.is_sound());
+    assert!(store.verify(|_| ())?.is_valid());
     Ok(())
 }
 
@@ -210,7 +210,7 @@ fn settling_goes_on_beside_everything_else() -> Outcome {
     let ended = AtomicBool::new(false);
     let settle = || -> Result<(), String> {
         while !ended.load(Ordering::Relaxed) {
-            store.settle().map_err(|error| error.to_string())?;
+            store.catch_up_indexes().map_err(|error| error.to_string())?;
         }
         Ok(())
     };
@@ -223,7 +223,7 @@ fn settling_goes_on_beside_everything_else() -> Outcome {
                     put(&store, from..from + 1)?;
                     assert!(store.begin_read()?.table::<Part>()?.get(&0)?.is_some());
                     if round % 2 == 0 {
-                        store.settle()?;
+                        store.catch_up_indexes()?;
                     }
                     Ok(store.close()?)
                 })
@@ -246,12 +246,12 @@ fn settling_goes_on_beside_everything_else() -> Outcome {
     });
     for _ in 0..2 {
         let store = open()?;
-        assert!(store.verify(|_| ())?.is_sound());
+        assert!(store.verify(|_| ())?.is_valid());
         ranges(&store, 1000 + 2 * ROUNDS)?;
     }
     store.close()?;
     let store = open()?;
-    assert!(store.verify(|_| ())?.is_sound());
+    assert!(store.verify(|_| ())?.is_valid());
     ranges(&store, 1000 + 2 * ROUNDS)
 }
 
@@ -269,7 +269,7 @@ fn first_index_use_during_settling() -> Outcome {
         std::thread::scope(|scope| -> Outcome {
             let settled = scope.spawn(|| {
                 both.wait();
-                store.settle().map_err(|error| error.to_string())
+                store.catch_up_indexes().map_err(|error| error.to_string())
             });
             both.wait();
             let snapshot = store.begin_read()?;
@@ -365,7 +365,7 @@ fn opened_store_knows_its_indexes() -> Outcome {
     let path = folder.path().join("parts.pongo");
     let store = open(&path)?;
     put(&store, 0..LARGE)?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     let settled = store.stats()?;
     store.close()?;
     for _ in 0..2 {

@@ -64,24 +64,24 @@ fn settling_drops_deleted_pairs() -> Outcome {
     let path = folder.path().join("jobs.pongo");
     let store = open(Options::new(), &path)?;
     load(&store, 0..60_000)?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     assert_eq!(indexes(&store)?, [(60_000, 0); 3]);
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..59_990)?;
     tx.commit()?;
     for _ in 0..2 {
-        store.settle()?;
+        store.catch_up_indexes()?;
         assert_eq!(indexes(&store)?, [(10, 0); 3]);
         assert_eq!(ends(&store.begin_read()?)?, [Some(59_990), Some(59_999), Some(59_990), Some(59_999)]);
     }
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..)?;
     tx.commit()?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     assert_eq!(indexes(&store)?, [(0, 0); 3]);
     assert_eq!(ends(&store.begin_read()?)?, [None; 4]);
     load(&store, 100..103)?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     assert_eq!(indexes(&store)?, [(3, 0); 3]);
     store.close()?;
     let store = open(Options::new(), &path)?;
@@ -89,7 +89,7 @@ fn settling_drops_deleted_pairs() -> Outcome {
     assert_eq!(ends(&snapshot)?, [Some(100), Some(102), Some(100), Some(102)]);
     assert_eq!(snapshot.table::<Job>()?.by(Job::NAME).first()?.map(|job| job.id), Some(102));
     assert_eq!(indexes(&store)?, [(3, 0); 3]);
-    assert!(store.verify(|_| {})?.is_sound());
+    assert!(store.verify(|_| {})?.is_valid());
     Ok(())
 }
 
@@ -97,7 +97,7 @@ fn settling_drops_deleted_pairs() -> Outcome {
 fn deletions_alone_call_the_keeper() -> Outcome {
     let store = Options::new().in_memory()?;
     load(&store, 0..60_000)?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     // If fewer than an eighth of the rows are deleted, their pairs stay.
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..5_000)?;
@@ -117,20 +117,20 @@ fn deletions_alone_call_the_keeper() -> Outcome {
 fn snapshot_keeps_its_pairs() -> Outcome {
     let store = Options::new().in_memory()?;
     load(&store, 0..50_000)?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     let old = store.begin_read()?;
     let tx = store.begin_write()?;
     tx.table::<Job>()?.delete_range(..49_000)?;
     tx.commit()?;
     for _ in 0..2 {
-        store.settle()?;
+        store.catch_up_indexes()?;
         assert_eq!(indexes(&store)?, [(50_000, 0); 3]);
         assert_eq!(ends(&old)?, [Some(0), Some(49_999), Some(0), Some(49_999)]);
         assert_eq!(old.table::<Job>()?.count(..)?, 50_000);
         assert_eq!(ends(&store.begin_read()?)?, [Some(49_000), Some(49_999), Some(49_000), Some(49_999)]);
     }
     drop(old);
-    store.settle()?;
+    store.catch_up_indexes()?;
     // A block in which fewer than an eighth of the pairs are deleted is not rewritten.
     let left = indexes(&store)?;
     assert!(
@@ -157,8 +157,8 @@ fn lag_follows_live_rows() -> Outcome {
         if id % 1000 == 999 {
             let first = id.saturating_sub(99);
             assert_eq!(ends(&store.begin_read()?)?, [Some(first), Some(id), Some(first), Some(id)]);
-            // The keeper finishes its current work soon. An eighth of all written rows would be
-            // thousands.
+            // The index worker finishes its current work soon. An eighth of all written rows would
+            // be thousands.
             let are_small = || {
                 indexes(&store)
                     .is_ok_and(|found| found.iter().all(|&(pairs, lag)| pairs <= 600 && lag <= 600))
@@ -194,7 +194,7 @@ fn deleted_keys_leave_the_hash_index() -> Outcome {
             for id in 0..(round + 1) * batch {
                 let expected = (id >= (round - 1) * batch).then(|| job(id));
                 assert_eq!(jobs.get(&id)?, expected.as_ref());
-                assert_eq!(jobs.by(Job::NAME).equal(!id)?.next().transpose()?, expected.as_ref());
+                assert_eq!(jobs.by(Job::NAME).eq(!id)?.next().transpose()?, expected.as_ref());
             }
         }
     }
@@ -213,10 +213,10 @@ fn deleted_keys_leave_the_hash_index() -> Outcome {
     let jobs = old.table::<Job>()?;
     for id in alive {
         assert_eq!(jobs.get(&id)?, Some(&job(id)));
-        assert_eq!(jobs.by(Job::NAME).equal(!id)?.next().transpose()?, Some(&job(id)));
+        assert_eq!(jobs.by(Job::NAME).eq(!id)?.next().transpose()?, Some(&job(id)));
     }
     assert!(jobs.get(&(220 * batch))?.is_none());
-    assert!(store.verify(|_| {})?.is_sound());
+    assert!(store.verify(|_| {})?.is_valid());
     Ok(())
 }
 
@@ -242,7 +242,7 @@ fn each_of_many_versions_is_found() -> Outcome {
             (1..=key as i64).try_for_each(|version| put(key, 1000 + version))?;
         }
         if settle {
-            store.settle()?;
+            store.catch_up_indexes()?;
         }
         let new = store.begin_read()?;
         let tx = store.begin_write()?;
@@ -297,7 +297,7 @@ fn transaction_reads_across_deleted_rows() -> Outcome {
         let store = Options::new().in_memory()?;
         load(&store, 0..30_000)?;
         if settle {
-            store.settle()?;
+            store.catch_up_indexes()?;
         }
         let old = store.begin_read()?;
         let tx = store.begin_write()?;
@@ -388,9 +388,9 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
         assert_eq!(many, map.get(&id));
     }
     for (_, job) in map.range(from..).take(2) {
-        assert_eq!(jobs.by(Job::NAME).equal(job.name)?.next().transpose()?, Some(job));
+        assert_eq!(jobs.by(Job::NAME).eq(job.name)?.next().transpose()?, Some(job));
     }
-    assert!(jobs.by(Job::NAME).equal(12_345_u64)?.next().is_none());
+    assert!(jobs.by(Job::NAME).eq(12_345_u64)?.next().is_none());
     Ok(())
 }
 
@@ -422,7 +422,7 @@ fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Random) -> Outcom
         assert_eq!(jobs.get(&id)?, map.get(&id));
     }
     for (_, job) in map.range(from..).take(2) {
-        assert_eq!(jobs.by(Job::NAME)?.equal(job.name)?.next().transpose()?, Some(job));
+        assert_eq!(jobs.by(Job::NAME)?.eq(job.name)?.next().transpose()?, Some(job));
     }
     Ok(())
 }
@@ -469,7 +469,7 @@ fn few_keys_with_many_versions(options: Options, path: Option<&Path>, seed: u64)
             pinned.swap_remove(rng.below(7) as usize);
         }
         if rng.below(12) == 0 {
-            store.settle()?;
+            store.catch_up_indexes()?;
         }
         if round % 5 == 0 {
             check(&store.begin_read()?, &map, &mut rng)?;
@@ -484,9 +484,9 @@ fn few_keys_with_many_versions(options: Options, path: Option<&Path>, seed: u64)
             check(&store.begin_read()?, &map, &mut rng)?;
         }
     }
-    assert!(store.verify(|_| {})?.is_sound());
+    assert!(store.verify(|_| {})?.is_valid());
     pinned.clear();
-    store.settle()?;
+    store.catch_up_indexes()?;
     check(&store.begin_read()?, &map, &mut rng)
 }
 
@@ -530,14 +530,14 @@ fn thousands_of_versions_are_found() -> Outcome {
                 ages.push((store.begin_read()?, now));
             }
             if settle && version % 1_700 == 0 {
-                store.settle()?;
+                store.catch_up_indexes()?;
             }
         }
         for (snapshot, at) in &ages {
             let jobs = snapshot.table::<Job>()?;
             assert_eq!(jobs.get(&50)?.map(|job| job.at), *at, "{settle}");
             assert_eq!(jobs.contains(&50)?, at.is_some());
-            assert_eq!(jobs.by(Job::NAME).equal(!50_u64)?.next().transpose()?.map(|job| job.at), *at);
+            assert_eq!(jobs.by(Job::NAME).eq(!50_u64)?.next().transpose()?.map(|job| job.at), *at);
             let next = jobs.range(50..)?.next().transpose()?.map(|job| job.id);
             assert_eq!(next, Some(if at.is_some() { 50 } else { 51 }));
             let previous = jobs.range(..=50)?.next_back().transpose()?.map(|job| job.id);
@@ -562,11 +562,11 @@ fn newer_keys_are_invisible_to_snapshot() -> Outcome {
             tx.commit()?;
         }
         if settle {
-            store.settle()?;
+            store.catch_up_indexes()?;
         }
         let jobs = old.table::<Job>()?;
         assert!(jobs.get(&77)?.is_none());
-        assert!(jobs.by(Job::NAME).equal(!77_u64)?.next().is_none());
+        assert!(jobs.by(Job::NAME).eq(!77_u64)?.next().is_none());
         assert_eq!(jobs.last()?.map(|job| job.id), Some(19));
     }
     Ok(())

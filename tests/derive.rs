@@ -175,7 +175,7 @@ fn enums_and_records_can_be_absent() {
     assert_eq!(none.as_bytes()[..2], [0, 0]);
     assert!(Maybe::<Sign>::try_read_from_bytes(none.as_bytes()).unwrap().is_none());
     assert_eq!(size_of::<Maybe<Position>>(), 40);
-    let blank = <Flight as FieldType>::BLANK;
+    let blank = <Flight as FieldType>::ABSENT_VALUE;
     assert_eq!(blank.cabin, Cabin::Economy);
     assert!(blank.as_bytes().iter().all(|byte| *byte == 0));
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pongo::prelude::*;
 use pongo::zerocopy::IntoBytes;
 use pongo::{CommitError, Durability, ReadError, RowId, WriteError};
-use pongo_core::engine::{Batch, TableBatch};
+use pongo_core::engine::{TableWriteBatch, WriteBatch};
 use pongo_core::schema::StoredSchema;
 use pongo_core::table::{TableCore, TableView};
 use pongo_test_support::{Outcome, child};
@@ -57,8 +57,9 @@ fn make_table(store: &Store, n: usize, rows: u64) -> Outcome {
     let cells: Vec<Cell> = (0..rows).map(|id| Cell::new(id, 1)).collect();
     let hashes: Vec<u64> = (0..rows).map(|id: u64| pongo_index::key_hash(id.as_bytes())).collect();
     let rows = cells.as_bytes();
-    let batch = TableBatch { table, rows, hashes: &hashes, previous: Vec::new(), deaths: Vec::new() };
-    guard.commit(&Batch { tables: vec![batch] }, Durability::Relaxed)?;
+    let batch =
+        TableWriteBatch { table, rows, hashes: &hashes, previous: Vec::new(), deleted_rows: Vec::new() };
+    guard.commit(&WriteBatch { tables: vec![batch] }, Durability::Relaxed)?;
     Ok(())
 }
 
@@ -77,11 +78,17 @@ fn replace(
     let of = |table: &Arc<TableCore>| -> Outcome<_> {
         let first = guard.view(table)?.len();
         let previous = ids.iter().zip(first..).map(|(&id, row)| (RowId(row), RowId(id))).collect();
-        let deaths = ids.iter().map(|&id| RowId(id)).collect();
-        Ok(TableBatch { table: Arc::clone(table), rows: cells.as_bytes(), hashes: &hashes, previous, deaths })
+        let deleted_rows = ids.iter().map(|&id| RowId(id)).collect();
+        Ok(TableWriteBatch {
+            table: Arc::clone(table),
+            rows: cells.as_bytes(),
+            hashes: &hashes,
+            previous,
+            deleted_rows,
+        })
     };
     let tables = tables.iter().map(of).collect::<Outcome<_>>()?;
-    guard.commit(&Batch { tables }, durability)?;
+    guard.commit(&WriteBatch { tables }, durability)?;
     Ok(())
 }
 
@@ -203,11 +210,11 @@ fn recover(path: &Path, chunks: u64) -> Outcome {
     check_all(&store, (rows, rows + chunks + 2))?;
     count.look("looked at");
     let report = store.verify(|_| ())?;
-    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert!(report.issues.is_empty(), "{:?}", report.issues);
     count.look("verified");
     store.rebuild_indexes()?;
     count.look("rebuilt");
-    store.settle()?;
+    store.catch_up_indexes()?;
     count.look("settled");
     store.close()?;
     count.look("closed");
@@ -407,7 +414,7 @@ fn moment(path: &Path) -> Outcome {
     let store = open(path)?;
     look(&store)?;
     let report = store.verify(|_| ())?;
-    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert!(report.issues.is_empty(), "{:?}", report.issues);
     Ok(())
 }
 
@@ -416,7 +423,7 @@ fn other(path: &Path, id: u64) -> Outcome {
     let store = open(path)?;
     put(&store, id + 1, false, Durability::Sync)?;
     put(&store, id + 1, true, Durability::Sync)?;
-    println!("descriptors: another process goes on");
+    println!("descriptors: another process continues");
     Ok(())
 }
 
@@ -494,7 +501,7 @@ fn few_maps(path: &Path, chunks: u64) -> Outcome {
     }
     drop(held);
     let report = store.verify(|_| ())?;
-    assert!(report.problems.is_empty(), "{:?}", report.problems);
+    assert!(report.issues.is_empty(), "{:?}", report.issues);
     look("verified");
     store.stats()?;
     look("counted");

@@ -65,7 +65,7 @@ fn all_errors_print_messages() -> Result<(), Box<dyn Error>> {
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let error = snapshot.table::<Flight>()?.range((Bound::Included(5), Bound::Excluded(3))).unwrap_err();
-    assert!(prints(&error).contains("starts behind its end"));
+    assert!(prints(&error).contains("starts after its end"));
     let forged = Text::new(pongo::HeapAddr(1 << 40), 3, 7);
     assert!(prints(&forged.as_str(&snapshot).unwrap_err()).contains("3 bytes at heap address"));
     let corruption =
@@ -74,7 +74,7 @@ fn all_errors_print_messages() -> Result<(), Box<dyn Error>> {
     let failure =
         pongo::IoFailure { what: "writing", path: "super".into(), source: std::io::ErrorKind::Other.into() };
     assert!(prints(&failure).starts_with("writing super failed"));
-    prints(&pongo::CommitError::from(pongo::Fault::from(failure)));
+    prints(&pongo::CommitError::from(pongo::StorageError::from(failure)));
     let parse = pongo::schema::StoredSchema::parse("no schema").unwrap_err();
     prints(&parse);
     Ok(())

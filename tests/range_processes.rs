@@ -50,8 +50,7 @@ fn seen(store: &Store) -> Outcome<String> {
     }
     back.reverse();
     assert!(ids == back && ids.is_sorted());
-    let in_bin =
-        parts.by(Part::BIN).equal(5)?.map(|part| part.map(|p| p.id)).collect::<Result<Vec<_>, _>>()?;
+    let in_bin = parts.by(Part::BIN).eq(5)?.map(|part| part.map(|p| p.id)).collect::<Result<Vec<_>, _>>()?;
     assert!(in_bin.iter().all(|id| id * 7 % 13 == 5));
     let (first, last) = (parts.first()?.map(|p| p.id), parts.last()?.map(|p| p.id));
     Ok(format!(
@@ -77,7 +76,7 @@ fn obey(role: &str) -> Outcome {
                 say("done");
             }
             Some(("settle", _)) => {
-                store.settle()?;
+                store.catch_up_indexes()?;
                 say("done");
             }
             _ => say(&seen(&store)?),
@@ -104,7 +103,7 @@ fn both(test: &str, kind: &str) -> Outcome {
     let path: PathBuf = folder.path().join("parts.pongo");
     let store = open(&path, kind == "scan")?;
     put(&store, 0..300)?;
-    store.settle()?;
+    store.catch_up_indexes()?;
     let mut other = Running::start(&mut child::command(test, &format!("{kind} {}", path.display())));
     assert_eq!(hear(&other), "ready");
     for round in 0..6_u64 {
@@ -116,8 +115,8 @@ fn both(test: &str, kind: &str) -> Outcome {
         assert_eq!(ask(&mut other, &format!("put {} {}", round * 20, round * 20 + 70)), "done");
         assert_eq!(ask(&mut other, "seen"), seen(&store)?, "round {round}");
         if round % 2 == 0 {
-            store.settle()?;
-            // `settle` in a process without sled does nothing and returns no error.
+            store.catch_up_indexes()?;
+            // `catch_up_indexes` in a process without sled does nothing and returns no error.
             assert_eq!(ask(&mut other, "settle all"), "done");
         }
     }
@@ -130,12 +129,12 @@ fn both(test: &str, kind: &str) -> Outcome {
     assert_eq!(ask(&mut other, "settle all"), "done");
     assert_eq!(ask(&mut other, "seen"), before);
     let sled = std::fs::read_dir(path.join("ordered"))?.count();
-    assert!(sled > 0, "blocks lie in the folder `ordered`");
+    assert!(sled > 0, "blocks are in the folder `ordered`");
     // It is killed with sled open: the next process finds all rows.
     other.kill();
     let store = open(&path, kind == "scan")?;
     assert_eq!(seen(&store)?, before);
-    store.settle()?;
+    store.catch_up_indexes()?;
     assert_eq!(seen(&store)?, before);
     Ok(())
 }

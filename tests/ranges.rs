@@ -201,7 +201,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     loop {
         let range = cars.range(bounds)?;
         let mut range = match &cursor {
-            Some(cursor) => range.after(cursor)?,
+            Some(cursor) => range.start_after(cursor)?,
             None => range,
         };
         let before = paged.len();
@@ -217,7 +217,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     loop {
         let range = cars.range(bounds)?;
         let mut range = match &cursor {
-            Some(cursor) => range.before(cursor)?,
+            Some(cursor) => range.end_before(cursor)?,
             None => range,
         };
         let page = rows(range.by_ref().rev().take(1 + rng.below(40) as usize));
@@ -225,7 +225,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
             break;
         }
         paged.extend(page);
-        cursor = range.back_cursor();
+        cursor = range.cursor_back();
     }
     paged.reverse();
     assert!(same(&paged, &wanted), "pages from the back");
@@ -253,25 +253,25 @@ fn check_secondary(cars: &Table<'_, Car>, map: &Map, rng: &mut Random) -> Outcom
     let prices = rows(cars.by(Car::PRICE).all()?);
     assert!(prices.windows(2).all(|pair| by_price(pair[0]) <= by_price(pair[1])));
     by(prices, &|_| true, "all by price");
-    by(rows(cars.by(Car::PRICE).equal(0.0)?), &|car| car.price == 0.0, "both zeros");
-    by(rows(cars.by(Car::PRICE).equal(f64::NAN)?), &|car| car.price.is_nan(), "every NaN");
+    by(rows(cars.by(Car::PRICE).eq(0.0)?), &|car| car.price == 0.0, "both zeros");
+    by(rows(cars.by(Car::PRICE).eq(f64::NAN)?), &|car| car.price.is_nan(), "every NaN");
     by(rows(cars.by(Car::PRICE).range(0.0..7.0)?), &|car| (0.0..7.0).contains(&car.price), "a range");
     let last = cars.by(Car::PRICE).rev()?.next().transpose()?;
     assert_eq!(last.map(by_price), map.values().map(by_price).max());
     let town = name(rng.next());
-    by(rows(cars.by(Car::TOWN).equal(town.as_str())?), &|car| car.town == town, "a town");
+    by(rows(cars.by(Car::TOWN).eq(town.as_str())?), &|car| car.town == town, "a town");
     by(rows(cars.by(Car::TOWN).prefix("AB")?), &|car| car.town.as_str().starts_with("AB"), "a prefix");
-    by(rows(cars.by(Car::TOWN).equal("TOO LONG")?), &|_| false, "no such value");
+    by(rows(cars.by(Car::TOWN).eq("TOO LONG")?), &|_| false, "no such value");
     let seats = rng.below(5) as u16;
     let both = cars.by((Car::TOWN, Car::SEATS));
-    by(rows(both.equal((town.as_str(), seats))?), &|car| car.town == town && car.seats == seats, "both");
+    by(rows(both.eq((town.as_str(), seats))?), &|car| car.town == town && car.seats == seats, "both");
     by(rows(both.prefix((town,))?), &|car| car.town == town, "the first of two");
     by(
         rows(both.range((town, seats)..)?.rev()),
         &|car| (car.town.as_str(), car.seats) >= (town.as_str(), seats),
         "from a pair on",
     );
-    by(rows(cars.by(Car::OWNER).equal(Maybe::none())?), &|car| car.owner.get().is_none(), "without an owner");
+    by(rows(cars.by(Car::OWNER).eq(Maybe::none())?), &|car| car.owner.get().is_none(), "without an owner");
     by(
         rows(cars.by(Car::OWNER).range(Maybe::some(3)..)?),
         &|car| car.owner.get().is_some_and(|&owner| owner >= 3),
@@ -292,7 +292,7 @@ fn run(store: Store, seed: &str, commits: u64) -> Outcome {
     for _ in 0..commits {
         run.commit()?;
         if run.rng.below(3) == 0 {
-            run.store().settle()?;
+            run.store().catch_up_indexes()?;
         }
         if run.rng.below(3) == 0 {
             run.check_all()?;
@@ -387,7 +387,7 @@ fn harm(ordered: &Path, kept: &Path, rng: &mut Random) -> Outcome<&'static str> 
         4 if kept.exists() => {
             let _ = std::fs::remove_dir_all(ordered);
             folder::copy(kept, ordered)?;
-            "an older one put back"
+            "an older one restored"
         }
         5 if ordered.exists() => {
             let _ = std::fs::remove_dir_all(kept);
@@ -415,7 +415,7 @@ fn ranges_match_maps_despite_sled_damage() -> Outcome {
             state.commit()?;
         }
         if rng.below(2) == 0 {
-            state.store().settle()?;
+            state.store().catch_up_indexes()?;
         }
         state.check_all()?;
         state.pinned.clear();
@@ -423,8 +423,8 @@ fn ranges_match_maps_despite_sled_damage() -> Outcome {
         let harm = harm(&path.join("ordered"), &folder.path().join("kept"), &mut rng)?;
         println!("round {round}: {harm}");
         state.store = Some(open(&path)?);
-        // `settle` opens the index here, so that the damage is found.
-        state.store().settle().map_or_else(|error| println!("settle: {error}"), |()| ());
+        // `catch_up_indexes` opens the index here, so that the damage is found.
+        state.store().catch_up_indexes().map_or_else(|error| println!("settle: {error}"), |()| ());
         state.check_all()?;
     }
     Ok(())
@@ -438,15 +438,15 @@ fn bad_ranges_are_refused_in_words() -> Outcome {
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let cars = snapshot.table::<Car>()?;
-    let error = cars.range((name(5), 1)..(name(1), 1)).map(|_| ()).expect_err("its start is behind its end");
-    assert_eq!(error.to_string(), "a range of table cars starts behind its end: exchange its bounds");
-    let error = cars.by(Car::SEATS).equal(4).map(|_| ()).expect_err("seats have no index of their own");
+    let error = cars.range((name(5), 1)..(name(1), 1)).map(|_| ()).expect_err("its start is after its end");
+    assert_eq!(error.to_string(), "a range of table cars starts after its end: exchange its bounds");
+    let error = cars.by(Car::SEATS).eq(4).map(|_| ()).expect_err("seats have no index of their own");
     assert!(matches!(&error, ReadError::NoIndex { .. }), "{error}");
     assert!(error.to_string().contains("#[pongo(index)]"), "{error}");
     let mut by_town = cars.by(Car::TOWN).all()?;
     by_town.next();
     let cursor = by_town.cursor()?.ok_or("a row was given")?;
-    let error = cars.range(..)?.after(&cursor).map(|_| ()).expect_err("a cursor of another index");
+    let error = cars.range(..)?.start_after(&cursor).map(|_| ()).expect_err("a cursor of another index");
     assert!(matches!(error, ReadError::Cursor { .. }), "{error}");
     assert_eq!(Cursor::from_bytes(b"short"), None);
     Ok(())
@@ -484,7 +484,7 @@ fn look_at_events(store: &Store) -> Outcome {
     assert!(found == ids[..50]);
     let last = events.range(..)?.rev().take(50).map(|row| row.map(|event| event.id));
     assert!(last.collect::<Result<Vec<_>, _>>()?.iter().eq(ids.iter().rev().take(50)));
-    assert_eq!(events.by(Event::KIND).equal(7)?.count(), of_kind);
+    assert_eq!(events.by(Event::KIND).eq(7)?.count(), of_kind);
     Ok(())
 }
 
@@ -508,7 +508,7 @@ fn rows_without_room_are_looked_through() -> Outcome {
     assert!(looked[0] == 0 && (1..ROWS).contains(&looked[1]), "{looked:?}");
     assert!((memory / 2..=memory).contains(&bytes), "{bytes} of {memory}");
     let said = store.stats()?.to_string();
-    assert!(said.contains(&format!("a range looked through {} rows", looked[1])), "{said}");
+    assert!(said.contains(&format!("a range scanned {} rows", looked[1])), "{said}");
     // Without memory all rows are scanned, and nothing is sorted.
     let store = events(ROWS, 0)?;
     look_at_events(&store)?;
@@ -522,7 +522,7 @@ fn any_number_of_rows_is_sorted() -> Outcome {
     let store = events(ROWS, 256 << 20)?;
     let first = |store: &Store| -> Outcome {
         let snapshot = store.begin_read()?;
-        assert!(snapshot.table::<Event>()?.by(Event::KIND).equal(7)?.next().is_some());
+        assert!(snapshot.table::<Event>()?.by(Event::KIND).eq(7)?.next().is_some());
         Ok(())
     };
     // The first range sorts a part of the rows; soon no row is left to scan.
@@ -541,6 +541,6 @@ fn any_number_of_rows_is_sorted() -> Outcome {
     first(&store)?;
     assert_eq!(scanned(&store)?.0[1], 0);
     let snapshot = store.begin_read()?;
-    assert_eq!(snapshot.table::<Event>()?.by(Event::KIND).equal(7)?.count(), 100);
+    assert_eq!(snapshot.table::<Event>()?.by(Event::KIND).eq(7)?.count(), 100);
     Ok(())
 }

@@ -113,7 +113,7 @@ impl Run {
                 assert!(!taken);
                 assert_eq!(was_there, maps.seats.insert(key, (seat.who, seat.version)).is_some());
             }
-            Err(WriteError::NotUnique { .. }) => assert!(taken),
+            Err(WriteError::UniqueViolation { .. }) => assert!(taken),
             Err(other) => return Err(other.into()),
         }
         Ok(())
@@ -138,7 +138,7 @@ impl Run {
             let mut rows = table.alloc_slice(seats.len())?;
             rows.copy_from_slice(&seats);
             // Allocated and discarded.
-            rows.finish()?;
+            rows.insert()?;
             table.alloc_slice(3)?.discard();
         } else {
             tx.table::<Seat>()?.extend(seats)?;
@@ -271,7 +271,7 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
     let seats = snapshot.table::<Seat>()?;
     assert_eq!(seats.len(), maps.seats.len() as u64);
     for who in 0..WHO {
-        let found = seats.by(Seat::WHO).equal(who)?.next().transpose()?;
+        let found = seats.by(Seat::WHO).eq(who)?.next().transpose()?;
         assert_eq!(found.map(|seat| (seat.row, seat.place)), who_sits(maps, who), "{who}");
     }
     for (&(row, place), &(who, version)) in &maps.seats {
@@ -426,7 +426,7 @@ fn rollback_removes_new_table() -> Outcome {
         [3]
     );
     assert_eq!(
-        snapshot.table::<Later>()?.by(Later::VERSION).equal(3)?.next().transpose()?.map(|row| row.id),
+        snapshot.table::<Later>()?.by(Later::VERSION).eq(3)?.next().transpose()?.map(|row| row.id),
         Some(3)
     );
     assert_eq!(std::fs::read_dir(path.join("schema"))?.count(), 1);
@@ -462,12 +462,12 @@ fn failed_load_is_rolled_back() -> Outcome {
     }
     tx.table::<Seat>()?.put(&seat(20, 77))?;
     tx.release(savepoint)?;
-    assert!(matches!(tx.table::<Seat>()?.put(&seat(22, 77)), Err(WriteError::NotUnique { .. })));
+    assert!(matches!(tx.table::<Seat>()?.put(&seat(22, 77)), Err(WriteError::UniqueViolation { .. })));
     tx.commit()?;
     let snapshot = store.begin_read()?;
     assert_eq!(snapshot.table::<Seat>()?.len(), 11);
     assert_eq!(
-        snapshot.table::<Seat>()?.by(Seat::WHO).equal(77_u64)?.next().transpose()?.map(|seat| seat.place),
+        snapshot.table::<Seat>()?.by(Seat::WHO).eq(77_u64)?.next().transpose()?.map(|seat| seat.place),
         Some(20)
     );
     // A load with a duplicate that was not rolled back.
@@ -475,7 +475,7 @@ fn failed_load_is_rolled_back() -> Outcome {
     let _savepoint = tx.savepoint()?;
     tx.table::<Seat>()?.extend([seat(40, 5)])?;
     let error = tx.commit().expect_err("5 sits elsewhere");
-    assert!(matches!(error, CommitError::Refused(WriteError::NotUnique { .. })), "{error}");
+    assert!(matches!(error, CommitError::Refused(WriteError::UniqueViolation { .. })), "{error}");
     Ok(())
 }
 

@@ -43,8 +43,8 @@ fn handles_are_shared_and_iterators_sent() {
     each!(is_sync: Store, Snapshot, pongo::Options, pongo::Savepoint, pongo::Cursor);
     each!(is_send: Table<'static, Person>, ExternalTable<'static, File>, Born);
     each!(is_sync: Table<'static, Person>, ExternalTable<'static, File>, Born);
-    each!(is_send: pongo::By<'static, Person, Born>, pongo::ExternalBy<'static, File, pongo::Column<File, u64>>);
-    each!(is_sync: pongo::By<'static, Person, Born>, pongo::ExternalBy<'static, File, pongo::Column<File, u64>>);
+    each!(is_send: pongo::IndexView<'static, Person, Born>, pongo::ExternalIndexView<'static, File, pongo::Column<File, u64>>);
+    each!(is_sync: pongo::IndexView<'static, Person, Born>, pongo::ExternalIndexView<'static, File, pongo::Column<File, u64>>);
 
     each!(
         is_send:
@@ -106,9 +106,9 @@ fn errors_are_sent() {
         pongo::HeapError,
         pongo::FixedStrError,
         pongo::UuidError,
-        pongo::Fault,
+        pongo::StorageError,
     );
-    each!(is_sync: pongo::OpenError, pongo::ReadError, pongo::WriteError, pongo::CommitError, pongo::Fault);
+    each!(is_sync: pongo::OpenError, pongo::ReadError, pongo::WriteError, pongo::CommitError, pongo::StorageError);
 }
 
 fn store() -> Result<Store, Box<dyn std::error::Error>> {
@@ -163,7 +163,7 @@ fn store_and_snapshot_outlive_a_panic() -> Outcome {
     let snapshot = store.begin_read()?;
     let caught = catch_unwind(|| {
         let tx = store.begin_write().expect("a transaction");
-        tx.table::<Person>().expect("the table").delete(&3).expect("it is there");
+        tx.table::<Person>().expect("the table").delete(&3).expect("not found");
         let seen = snapshot.table::<Person>().expect("the table").rows().take(10).count();
         assert_eq!(seen, 9, "this one panics");
     });

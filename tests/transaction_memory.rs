@@ -77,7 +77,7 @@ fn memory_of(
     store: &Store,
     work: impl FnOnce(&WriteTransaction) -> Outcome,
 ) -> Result<usize, Box<dyn std::error::Error>> {
-    store.settle()?;
+    store.catch_up_indexes()?;
     let before = NOW.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);
     let tx = store.begin_write()?;

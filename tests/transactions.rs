@@ -78,14 +78,14 @@ fn second_transaction_of_thread_fails() -> Outcome {
     std::thread::scope(|scope| {
         let other = scope.spawn(|| {
             assert!(store.try_begin_write().is_ok_and(|tx| tx.is_none()));
-            tx.table::<Item>().map(drop).expect("nobody has it open");
+            tx.table::<Item>().map(drop).expect("no process has it open");
             store.begin_write().map(drop)
         });
         assert!(matches!(other.join(), Ok(Err(WriteError::OpenInThread))));
     });
     tx.commit()?;
     drop(store.begin_write()?);
-    assert!(store.verify(|_| {})?.is_sound());
+    assert!(store.verify(|_| {})?.is_valid());
     Ok(())
 }
 
@@ -294,7 +294,7 @@ fn commits_become_visible_at_one_moment() -> Outcome {
         });
         for id in 0..300 {
             let durability = if id % 3 == 0 { Durability::Relaxed } else { Durability::Sync };
-            let tx = store.begin_write_with(durability).expect("nobody else writes");
+            let tx = store.begin_write_with(durability).expect("no other process writes");
             tx.table::<Item>().and_then(|mut items| items.insert(&item(id, 0))).expect("a new row");
             let text = tx.text("x").expect("a text");
             tx.table::<Note>().and_then(|mut notes| notes.insert(&Note { id, text })).expect("a new row");
@@ -336,8 +336,8 @@ fn panicking_user_code_commits_nothing() -> Outcome {
         let savepoint = tx.savepoint()?;
         let mut items = tx.table::<Item>()?;
         catch_unwind(AssertUnwindSafe(|| change(&mut items))).expect_err("it panics");
-        assert!(matches!(items.put(&item(60, 1)), Err(WriteError::BrokenOff { .. })), "{name}");
-        assert!(matches!(items.delete(&1), Err(WriteError::BrokenOff { .. })), "{name}");
+        assert!(matches!(items.put(&item(60, 1)), Err(WriteError::IncompleteChange { .. })), "{name}");
+        assert!(matches!(items.delete(&1), Err(WriteError::IncompleteChange { .. })), "{name}");
         drop(items);
         // A rollback to the savepoint repairs the transaction.
         tx.rollback_to(&savepoint)?;
@@ -347,7 +347,7 @@ fn panicking_user_code_commits_nothing() -> Outcome {
         catch_unwind(AssertUnwindSafe(|| change(&mut items))).expect_err("it panics");
         drop(items);
         let refused = tx.commit();
-        assert!(matches!(refused, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{name}");
+        assert!(matches!(refused, Err(CommitError::Refused(WriteError::IncompleteChange { .. }))), "{name}");
         let snapshot = store.begin_read()?;
         let found =
             snapshot.table::<Item>()?.rows().map(|row| row.copied()).collect::<Result<Vec<_>, _>>()?;
@@ -387,10 +387,10 @@ fn panicking_drop_commits_nothing() -> Outcome {
         Bomb(item.id == 5)
     };
     catch_unwind(AssertUnwindSafe(|| items.modify(.., change))).expect_err("it panics");
-    assert!(matches!(items.put(&item(60, 1)), Err(WriteError::BrokenOff { .. })));
+    assert!(matches!(items.put(&item(60, 1)), Err(WriteError::IncompleteChange { .. })));
     drop(items);
     let refused = tx.commit();
-    assert!(matches!(refused, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(CommitError::Refused(WriteError::IncompleteChange { .. }))), "{refused:?}");
     Ok(())
 }
 
@@ -421,15 +421,15 @@ fn pages_continue_after_changed_rows() -> Outcome {
                 let mut page =
                     if by_number { seats.by(Seat::NUMBER)?.range(..)? } else { seats.range(..)? };
                 page = match (&cursor, forward) {
-                    (Some(cursor), true) => page.after(cursor)?,
-                    (Some(cursor), false) => page.before(cursor)?,
+                    (Some(cursor), true) => page.start_after(cursor)?,
+                    (Some(cursor), false) => page.end_before(cursor)?,
                     (None, _) => page,
                 };
                 let next = if forward { page.next() } else { page.next_back() };
                 let Some(seat) = next.transpose()? else { break };
                 let id = seat.id;
                 ids.push(id);
-                cursor = if forward { page.cursor()? } else { page.back_cursor() };
+                cursor = if forward { page.cursor()? } else { page.cursor_back() };
                 drop(page);
                 seats.update(&id, |seat| seat.sold += 1)?;
                 drop(seats);
@@ -493,11 +493,11 @@ fn extracting_ends_with_a_panic() -> Outcome {
     }
     catch_unwind(AssertUnwindSafe(|| taken.next())).expect_err("it panics");
     let next = taken.next();
-    assert!(matches!(next, Some(Err(WriteError::BrokenOff { .. }))), "{next:?}");
+    assert!(matches!(next, Some(Err(WriteError::IncompleteChange { .. }))), "{next:?}");
     drop(taken);
     drop(items);
     let refused = tx.commit();
-    assert!(matches!(refused, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(CommitError::Refused(WriteError::IncompleteChange { .. }))), "{refused:?}");
     assert_eq!(store.begin_read()?.table::<Item>()?.len(), 10);
     Ok(())
 }

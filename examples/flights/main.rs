@@ -73,7 +73,7 @@ fn one_flight(snapshot: &Snapshot) -> Result<(), Error> {
     let key = (2013, 1, 1, "UA".parse()?, 1545, "EWR".parse()?);
     println!("\nUA 1545 from EWR on 2013-01-01");
     let Some(flight) = snapshot.table::<Flight>()?.get(&key)? else {
-        return Err("the flight is not there: remove the store, and the next run loads it again".into());
+        return Err("the flight is missing: remove the store, and the next run loads it again".into());
     };
     if let Some(airline) = snapshot.table::<Airline>()?.get(&flight.carrier)? {
         println!("  airline  {}", airline.name);
@@ -181,7 +181,7 @@ fn late_in_july(snapshot: &Snapshot) -> Result<(), Error> {
     let late = queries::late_in(snapshot, 7, "JFK".parse()?, 60)?;
     println!();
     report("JFK in July, > 60 min late", late.flights as usize, started);
-    println!("  {:.1} hours of waiting in all. What the scan looked at:", late.delay as f64 / 60.0);
+    println!("  {:.1} hours of waiting in all. Rows of the scan:", late.delay as f64 / 60.0);
     println!("    {}", late.explain.to_string().replace('\n', "\n    "));
     Ok(())
 }

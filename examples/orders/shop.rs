@@ -35,7 +35,7 @@ pub(crate) fn enter(store: &Store, id: u32, name: &str, mail: &str) -> Result<Op
             tx.commit()?;
             Ok(None)
         }
-        Err(refusal @ (WriteError::NotUnique { .. } | WriteError::KeyExists { .. })) => {
+        Err(refusal @ (WriteError::UniqueViolation { .. } | WriteError::KeyExists { .. })) => {
             Ok(Some(refusal.to_string()))
         }
         Err(error) => Err(error.into()),

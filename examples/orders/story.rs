@@ -120,7 +120,7 @@ fn what_is_left(store: &Store, out: &mut impl Write) -> Result<(), Error> {
     writeln!(out, "\nIn all")?;
     for customer in snapshot.table::<Customer>()?.range(..)? {
         let customer = customer?;
-        let orders = snapshot.table::<Order>()?.by(Order::CUSTOMER).equal(customer.id)?;
+        let orders = snapshot.table::<Order>()?.by(Order::CUSTOMER).eq(customer.id)?;
         let cents = orders.map(|order| Ok(order?.cents)).sum::<Result<u64, pongo::ReadError>>()?;
         writeln!(out, "  {:>6}  {}", euros(cents), customer.name.as_str(&snapshot)?)?;
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pongo_core::engine::Engine;
-use pongo_core::error::{Fault, ReadError};
+use pongo_core::error::{ReadError, StorageError};
 use pongo_core::fields::HeapRead;
 use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
@@ -14,12 +14,12 @@ use pongo_core::schema::StoredField;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use pongo_index::ordered::{
-    FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Sorted, Watermark,
+    IndexId, KeyExtractor, OrderedError, OrderedStore, Pairs, Rewrite, Sorted, Watermark,
 };
 
 use super::memory::Memory;
 use super::recent::Recent;
-use super::{BEGAN, KeySource, Ordered, Tuning, lock};
+use super::{BEGAN, KeyEncoder, OrderedIndexes, Tuning, lock};
 
 /// Without blocks, a range query sorts at most this number of rows, or the number sorted already if
 /// that is larger, and scans the remaining rows. The first range over a large table therefore takes
@@ -51,7 +51,7 @@ const MANY: usize = 1024;
 pub(crate) struct OrderedIndex {
     core: Arc<TableCore>,
     fields: Vec<usize>,
-    keys: KeySource,
+    keys: KeyEncoder,
     id: IndexId,
     state: Mutex<State>,
     tuning: Tuning,
@@ -131,7 +131,7 @@ pub(crate) struct Sources {
 
 /// When a catch-up continues to the last row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Worth {
+pub(crate) enum CatchUp {
     /// Only if the index lags by more than the allowed number of rows.
     IfLagging,
     /// Always.
@@ -140,13 +140,13 @@ pub(crate) enum Worth {
 
 /// Keys of a view's rows, in the encoding of one index.
 #[derive(Clone, Copy)]
-pub(super) struct ViewKeys<'a> {
+pub(super) struct RowKeyExtractor<'a> {
     pub(super) view: &'a TableView,
     pub(super) heap: &'a (dyn HeapRead + Sync),
-    pub(super) keys: &'a KeySource,
+    pub(super) keys: &'a KeyEncoder,
 }
 
-impl FullKeys for ViewKeys<'_> {
+impl KeyExtractor for RowKeyExtractor<'_> {
     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         out.clear();
         let table = &self.view.core().schema().table;
@@ -159,7 +159,7 @@ impl FullKeys for ViewKeys<'_> {
 }
 
 impl OrderedIndex {
-    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], keys: KeySource, tuning: Tuning) -> Self {
+    pub(super) fn new(core: &Arc<TableCore>, fields: &[usize], keys: KeyEncoder, tuning: Tuning) -> Self {
         let mut name = core.id().0.to_le_bytes().to_vec();
         name.extend(fields.iter().flat_map(|&field| (field as u32).to_le_bytes()));
         name.extend(core.fingerprint().to_le_bytes());
@@ -195,7 +195,7 @@ impl OrderedIndex {
         &self.tuning
     }
 
-    pub(crate) fn keys(&self) -> &KeySource {
+    pub(crate) fn keys(&self) -> &KeyEncoder {
         &self.keys
     }
 
@@ -264,31 +264,31 @@ impl OrderedIndex {
         &'a self,
         view: &'a TableView,
         heap: &'a (dyn HeapRead + Sync),
-    ) -> impl FullKeys + 'a {
-        ViewKeys { view, heap, keys: &self.keys }
+    ) -> impl KeyExtractor + 'a {
+        RowKeyExtractor { view, heap, keys: &self.keys }
     }
 
     /// Rebuilds the blocks from all rows, if the block store is available.
-    pub(crate) fn rebuild(&self, ordered: &Ordered, engine: &Arc<Engine>) -> Result<(), ReadError> {
+    pub(crate) fn rebuild(&self, ordered: &OrderedIndexes, engine: &Arc<Engine>) -> Result<(), ReadError> {
         {
             let _merging = lock(&self.merging);
             let Some(store) = ordered.store() else { return Ok(()) };
             // Blocks that cannot be removed are suspect: the whole block store is handled as
             // failed.
             if let Err(error) = store.remove(self.id) {
-                ordered.doubt(&store, &error);
+                ordered.handle_corruption(&store, &error);
             }
             // Not before the removal: a concurrent query would load the old blocks again.
             self.forget_blocks();
         }
-        self.catch_up(ordered, engine, Worth::Always).map(|_| ())
+        self.catch_up(ordered, engine, CatchUp::Always).map(|_| ())
     }
 
     /// Returns the sources of this index at a view. Loads the blocks and sorts recent rows as
     /// needed.
     pub(crate) fn sources(
         &self,
-        ordered: &Ordered,
+        ordered: &OrderedIndexes,
         engine: &Arc<Engine>,
         view: &TableView,
         heap: &dyn HeapRead,
@@ -306,7 +306,7 @@ impl OrderedIndex {
             if lag.recent > 2 * lag.allowed {
                 // Either a running catch-up finishes first, or this thread catches up. If it fails,
                 // the rows are sorted in memory.
-                let _ = self.catch_up(ordered, engine, Worth::IfLagging);
+                let _ = self.catch_up(ordered, engine, CatchUp::IfLagging);
             }
         }
         let mut is_last = held.is_none();
@@ -328,7 +328,7 @@ impl OrderedIndex {
             }
             // The newest rows do not fit in memory, so they are merged into the blocks.
             drop(state);
-            let _ = self.catch_up(ordered, engine, Worth::Always);
+            let _ = self.catch_up(ordered, engine, CatchUp::Always);
             is_last = true;
         }
     }
@@ -353,7 +353,7 @@ impl OrderedIndex {
     /// Loads the newest version of the index from the store, if it has one that matches the rows.
     pub(crate) fn load(
         &self,
-        ordered: &Ordered,
+        ordered: &OrderedIndexes,
         store: &Arc<OrderedStore>,
         engine: &Arc<Engine>,
     ) -> Result<(), ReadError> {
@@ -370,14 +370,14 @@ impl OrderedIndex {
             Ok(Some(sorted)) => sorted,
             Ok(None) => return Ok(()),
             Err(error) => {
-                ordered.doubt(store, &error);
+                ordered.handle_corruption(store, &error);
                 return Ok(());
             }
         };
         let snapshot = engine.begin_read()?;
         let Some(view) = snapshot.view(&self.core)? else { return Ok(()) };
-        if let Some(what) = self.contradiction(sorted.watermark(), view, engine)? {
-            ordered.doubt(store, &OrderedError::Damaged { what });
+        if let Some(what) = self.check_watermark(sorted.watermark(), view, engine)? {
+            ordered.handle_corruption(store, &OrderedError::Damaged { what });
             return Ok(());
         }
         // Only if nothing has changed: another thread may have merged into the index, removed it,
@@ -394,12 +394,12 @@ impl OrderedIndex {
 
     /// Returns a description of how a watermark contradicts the store and its rows, or `None` if it
     /// matches them.
-    fn contradiction(
+    fn check_watermark(
         &self,
         watermark: Watermark,
         view: &TableView,
         engine: &Arc<Engine>,
-    ) -> Result<Option<String>, Fault> {
+    ) -> Result<Option<String>, StorageError> {
         let table = &self.core.schema().table;
         let said = |expected: String, found: String| {
             Ok(Some(format!("an index of table {table}: expected {expected}, found {found}")))
@@ -433,7 +433,7 @@ impl OrderedIndex {
         state: &mut State,
         view: &TableView,
         heap: &dyn HeapRead,
-        ordered: &Ordered,
+        ordered: &OrderedIndexes,
         bounded: bool,
     ) -> Result<u64, ReadError> {
         let watermark = state.sorted.as_ref().map_or(0, |(_, sorted)| sorted.watermark().row);
@@ -464,7 +464,8 @@ impl OrderedIndex {
         // Computed only where enough pairs could be dropped.
         let mut forgotten = None;
         let mut is_forgotten = |pairs: usize| {
-            let seq = (pairs >= MANY).then(|| *forgotten.get_or_insert_with(|| self.core.seen_from()));
+            let seq =
+                (pairs >= MANY).then(|| *forgotten.get_or_insert_with(|| self.core.oldest_visible_seq()));
             move |row: u64| seq.is_some_and(|seq| is_gone(view, RowId(row), seq))
         };
         while known < end {
@@ -485,7 +486,7 @@ impl OrderedIndex {
         heap: &dyn HeapRead,
         rows: std::ops::Range<u64>,
         dropped: &dyn Fn(u64) -> bool,
-        ordered: &Ordered,
+        ordered: &OrderedIndexes,
     ) -> Result<Option<Recent>, ReadError> {
         let memory = ordered.memory();
         // At least 1: with a step of 0 bytes, keys without a fixed length would never make
@@ -581,16 +582,16 @@ impl OrderedIndex {
     }
 
     pub(crate) fn fault(&self, error: OrderedError) -> ReadError {
-        Fault::Index { table: self.core.schema().table.clone(), source: Box::new(error) }.into()
+        StorageError::Index { table: self.core.schema().table.clone(), source: Box::new(error) }.into()
     }
 
     /// Merges all rows up to the newest durable commit into the blocks. Returns `Ok(false)` if the
     /// blocks are not available.
     pub(crate) fn catch_up(
         &self,
-        ordered: &Ordered,
+        ordered: &OrderedIndexes,
         engine: &Arc<Engine>,
-        worth: Worth,
+        worth: CatchUp,
     ) -> Result<bool, ReadError> {
         if engine.is_poisoned() {
             return Ok(false);
@@ -601,7 +602,7 @@ impl OrderedIndex {
         if view.is_empty() {
             return Ok(true);
         }
-        if worth == Worth::IfLagging && view.len() <= self.tuning.allowed_lag(view.live()) {
+        if worth == CatchUp::IfLagging && view.len() <= self.tuning.allowed_lag(view.live()) {
             // The index may lag by the whole table: no blocks are opened or created to find that
             // out.
             return Ok(true);
@@ -614,7 +615,7 @@ impl OrderedIndex {
             let from = match store.index(self.id) {
                 Ok(sorted) => sorted.map_or(0, |sorted| sorted.watermark().row),
                 Err(error) => {
-                    ordered.doubt(&store, &error);
+                    ordered.handle_corruption(&store, &error);
                     return Err(self.fault(error));
                 }
             };
@@ -629,7 +630,7 @@ impl OrderedIndex {
             }
             // Rows deleted at or before this commit are visible to no snapshot, now or later, even
             // after a power failure.
-            let forgotten = self.core.seen_from().min(view.seq());
+            let forgotten = self.core.oldest_visible_seq().min(view.seq());
             let lag = {
                 let mut state = lock(&self.state);
                 if state.left.held_before.is_some_and(|seq| forgotten >= seq) {
@@ -638,16 +639,16 @@ impl OrderedIndex {
                 state.lag(view, &self.tuning)
             };
             let (behind, drops) = match worth {
-                Worth::IfLagging => (
+                CatchUp::IfLagging => (
                     lag.recent > lag.allowed || lag.deleted > lag.allowed_deleted,
                     lag.deleted > lag.allowed_deleted / 2,
                 ),
-                Worth::Always => (lag.recent > 0, lag.deleted > lag.pairs / WORTH_DROPPING),
+                CatchUp::Always => (lag.recent > 0, lag.deleted > lag.pairs / WORTH_DROPPING),
             };
             if lag.recent == 0 && lag.pairs == 0 || !behind && !drops {
                 return Ok(true);
             }
-            if worth == Worth::IfLagging && !behind {
+            if worth == CatchUp::IfLagging && !behind {
                 return Ok(true);
             }
             let to = view.len().min(from + self.tuning.slice);
@@ -662,7 +663,7 @@ impl OrderedIndex {
                 row: to,
                 digest: digest(view, to)?,
             };
-            let keys = ViewKeys { view, heap: &snapshot, keys: &self.keys };
+            let keys = RowKeyExtractor { view, heap: &snapshot, keys: &self.keys };
             if engine.is_poisoned() {
                 return Ok(false);
             }
@@ -686,7 +687,7 @@ impl OrderedIndex {
                 }
                 Err(OrderedError::Stopped) => return Ok(true),
                 Err(error) => {
-                    ordered.doubt(&store, &error);
+                    ordered.handle_corruption(&store, &error);
                     // Another thread's operation on the blocks failed and that thread handled the
                     // error, or the files could not be reopened after a compaction. The blocks are
                     // not available now.
@@ -703,12 +704,12 @@ impl OrderedIndex {
 /// Returns whether a row was deleted at or before a commit. A row whose state cannot be read counts
 /// as not deleted and keeps its pair.
 fn is_gone(view: &TableView, row: RowId, seq: Seq) -> bool {
-    view.died(row).is_ok_and(|died| died.is_some_and(|died| died <= seq))
+    view.deleted_at(row).is_ok_and(|deleted_at| deleted_at.is_some_and(|deleted_at| deleted_at <= seq))
 }
 
 /// Returns a hash of the last bytes of the rows below a watermark, which distinguishes these
 /// rows from those of another table or history.
-fn digest(view: &TableView, row: u64) -> Result<u64, Fault> {
+fn digest(view: &TableView, row: u64) -> Result<u64, StorageError> {
     let size = view.core().row_size();
     let rows = DIGEST.div_ceil(size).min(row);
     let bytes = view.rows_bytes(RowId(row - rows)..RowId(row))?;

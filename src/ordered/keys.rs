@@ -1,4 +1,4 @@
-//! [`KeySource`]: where the ordered key of a row comes from.
+//! [`KeyEncoder`]: where the ordered key of a row comes from.
 
 use pongo_core::error::ReadError;
 use pongo_core::fields::{ExternalKey, HeapRead};
@@ -7,7 +7,7 @@ use zerocopy::FromBytes;
 
 /// The source of an index's keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum KeySource {
+pub(crate) enum KeyEncoder {
     /// Fields of the row, all of fixed size.
     Fields(Encoding),
     /// Bytes in the heap: the key of a table whose keys are stored outside its records.
@@ -17,7 +17,7 @@ pub(crate) enum KeySource {
     },
 }
 
-impl KeySource {
+impl KeyEncoder {
     /// Returns the length of a key in bytes if all keys have the same length.
     pub(crate) fn fixed_len(&self) -> Option<usize> {
         match self {

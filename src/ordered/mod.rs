@@ -2,22 +2,21 @@
 //!
 //! | module | purpose |
 //! | --- | --- |
-//! | this one | [`Ordered`]: the block store, opened on first use, quarantined when corrupt |
+//! | this one | [`OrderedIndexes`]: the block store, opened on first use, quarantined when corrupt |
 //! | `index` | [`OrderedIndex`]: one index: pairs in blocks, recent rows in memory, catch-up |
 //! | `keys` | where a row's key comes from |
 //! | `limits` | a range of pairs |
 //! | `stream` | pairs from all sources in key order, from both ends |
 //! | `newest` | the newest version of one key |
 //! | `recent` | [`Recent`](recent::Recent): sorted recent rows, and stretches to skip |
-//! | `sides` | a stream's sources: blocks and recent rows |
+//! | `sources` | a stream's sources: blocks and recent rows |
 //! | `scan` | the same pairs from a scan of the rows alone |
 //! | `memory` | the memory budget for sorted rows |
-//! | `keeper` | the background thread that keeps indexes from lagging |
+//! | `worker` | the background thread that keeps indexes from lagging |
 //!
 //! Index entries are verified against the rows: see `docs/design/ordered-index.md`.
 
 mod index;
-mod keeper;
 mod keys;
 mod limits;
 mod memory;
@@ -25,8 +24,9 @@ mod newest;
 mod own;
 mod recent;
 mod scan;
-mod sides;
+mod sources;
 mod stream;
+mod worker;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,29 +37,29 @@ use pongo_core::table::TableCore;
 use pongo_index::Encoding;
 use pongo_index::ordered::{
     BlockStore, Folder, MemoryBlocks, OrderedError, OrderedStore, SledBlocks, StoreError, bytes_on_disk,
-    identity, set_aside,
+    identity, quarantine,
 };
 
-pub(crate) use index::{OrderedIndex, Worth};
-pub(crate) use keeper::{Keeper, catch_up_all};
-pub(crate) use keys::KeySource;
+pub(crate) use index::{CatchUp, OrderedIndex};
+pub(crate) use keys::KeyEncoder;
 pub(crate) use limits::{Limits, Pair};
 pub(crate) use memory::Memory;
 pub(crate) use newest::newest;
 pub(crate) use own::{OwnRows, Passed};
 pub(crate) use recent::Recent;
 pub(crate) use stream::Stream;
+pub(crate) use worker::{IndexWorker, catch_up_all};
 
 /// Where the blocks of a store's ordered indexes are stored.
 #[derive(Clone, Debug)]
-pub(crate) enum Home {
+pub(crate) enum IndexStorage {
     /// In memory, for the store's lifetime.
     Memory,
     /// In sled, in this folder of a store.
     Folder(Arc<Folder>),
     /// Not stored: ranges are answered from the rows. Other processes may store blocks in this
     /// folder.
-    Nowhere(Option<Arc<Folder>>),
+    Disabled(Option<Arc<Folder>>),
 }
 
 /// Size thresholds. Tests use smaller values.
@@ -105,16 +105,16 @@ impl Tuning {
 
 /// State of the block store in this process.
 #[derive(Debug)]
-enum Held {
-    NotYet,
-    Here(Arc<OrderedStore>),
+enum OpenState {
+    Closed,
+    Open(Arc<OrderedStore>),
     /// Unavailable for now; opening is retried after [`REFUSED_FOR`].
-    Refused {
+    Unavailable {
         reason: String,
         at: Instant,
     },
     /// Inherited through `fork`, or the store is being closed.
-    Gone,
+    Detached,
 }
 
 /// Time before opening a refused block store is retried.
@@ -133,30 +133,30 @@ const COMPACT_AT: u64 = 4;
 
 /// The ordered indexes of one store in one process.
 #[derive(Debug)]
-pub(crate) struct Ordered {
-    home: Home,
+pub(crate) struct OrderedIndexes {
+    home: IndexStorage,
     tuning: Tuning,
     /// Lock order: `held`, then `indexes`, then an index's state.
-    held: Mutex<Held>,
+    held: Mutex<OpenState>,
     indexes: RwLock<Vec<Arc<OrderedIndex>>>,
     /// Number of times the blocks were quarantined.
-    set_aside: AtomicU64,
+    quarantined: AtomicU64,
     /// Reason of the last quarantine.
-    last_doubt: Mutex<Option<String>>,
+    last_error: Mutex<Option<String>>,
     /// Size on disk, in bytes, up to which the blocks are not compacted.
     compact_beyond: AtomicU64,
     memory: Arc<Memory>,
 }
 
-/// Result of [`Ordered::state`].
+/// Result of [`OrderedIndexes::state`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct OrderedState {
     /// Whether this process has the block store open.
     pub(crate) held: bool,
     /// Reason why it is not open, if this process tried to open it.
-    pub(crate) refused: Option<String>,
-    pub(crate) set_aside: u64,
-    pub(crate) last_doubt: Option<String>,
+    pub(crate) unavailable_reason: Option<String>,
+    pub(crate) quarantined: u64,
+    pub(crate) last_error: Option<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -165,11 +165,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Returns where an index over these fields takes its keys from, or `None` if they cannot be
 /// ordered.
-fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeySource> {
+fn key_source(core: &TableCore, fields: &[usize]) -> Option<KeyEncoder> {
     let schema = core.schema();
     match schema.external_key() {
-        Some(offset) if schema.key == fields => Some(KeySource::Heap { offset }),
-        _ => Encoding::new(schema, fields).map(KeySource::Fields),
+        Some(offset) if schema.key == fields => Some(KeyEncoder::Heap { offset }),
+        _ => Encoding::new(schema, fields).map(KeyEncoder::Fields),
     }
 }
 
@@ -182,29 +182,29 @@ const SLED: &str = "ordered/sled";
 const LEN_OF_NEW: u64 = 2 << 20;
 
 /// Quarantines the blocks, if their files are still the ones that were `found` damaged.
-fn put_aside(store: &Folder, found: Option<(u64, u64)>) -> Result<(), StoreError> {
+fn quarantine_blocks(store: &Folder, found: Option<(u64, u64)>) -> Result<(), StoreError> {
     let failed = |source| StoreError::Io {
-        doing: "set aside",
+        doing: "quarantine",
         path: store.shown().join(SLED).display().to_string(),
         source,
     };
     let path = store.path().map_err(failed)?;
-    set_aside(&path.join(SLED), found).map(|_| ())
+    quarantine(&path.join(SLED), found).map(|_| ())
 }
 
 fn len_of(path: &Path) -> u64 {
     path.metadata().map_or(0, |metadata| metadata.len())
 }
 
-impl Ordered {
-    pub(crate) fn new(home: Home, tuning: Tuning) -> Self {
+impl OrderedIndexes {
+    pub(crate) fn new(home: IndexStorage, tuning: Tuning) -> Self {
         Self {
             home,
             tuning,
-            held: Mutex::new(Held::NotYet),
+            held: Mutex::new(OpenState::Closed),
             indexes: RwLock::default(),
-            set_aside: AtomicU64::new(0),
-            last_doubt: Mutex::default(),
+            quarantined: AtomicU64::new(0),
+            last_error: Mutex::default(),
             compact_beyond: AtomicU64::new(0),
             memory: Memory::new(tuning.memory),
         }
@@ -227,8 +227,8 @@ impl Ordered {
     }
 
     /// Returns whether blocks are stored at all.
-    pub(crate) fn has_home(&self) -> bool {
-        !matches!(self.home, Home::Nowhere(_))
+    pub(crate) fn is_enabled(&self) -> bool {
+        !matches!(self.home, IndexStorage::Disabled(_))
     }
 
     /// Returns the index of a table over these fields, or `None` if they cannot be ordered. Creates
@@ -250,7 +250,11 @@ impl Ordered {
 
     /// Creates an index for a table that may never be committed. It is not registered, so no other
     /// caller sees it.
-    pub(crate) fn unlisted(&self, core: &Arc<TableCore>, fields: &[usize]) -> Option<Arc<OrderedIndex>> {
+    pub(crate) fn index_uncached(
+        &self,
+        core: &Arc<TableCore>,
+        fields: &[usize],
+    ) -> Option<Arc<OrderedIndex>> {
         let keys = key_source(core, fields)?;
         Some(Arc::new(OrderedIndex::new(core, fields, keys, self.tuning)))
     }
@@ -273,7 +277,7 @@ impl Ordered {
     /// Returns the block store if this process has it open.
     pub(crate) fn open_store(&self) -> Option<Arc<OrderedStore>> {
         match &*lock(&self.held) {
-            Held::Here(store) => Some(Arc::clone(store)),
+            OpenState::Open(store) => Some(Arc::clone(store)),
             _ => None,
         }
     }
@@ -282,7 +286,7 @@ impl Ordered {
     /// call.
     fn while_held(&self, store: &Arc<OrderedStore>, then: impl FnOnce()) {
         let held = lock(&self.held);
-        if matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
+        if matches!(&*held, OpenState::Open(known) if Arc::ptr_eq(known, store)) {
             then();
         }
     }
@@ -292,20 +296,20 @@ impl Ordered {
     pub(crate) fn store(&self) -> Option<Arc<OrderedStore>> {
         let mut held = lock(&self.held);
         match &*held {
-            Held::Here(store) => return Some(Arc::clone(store)),
-            Held::Gone => return None,
-            Held::Refused { at, .. } if at.elapsed() < REFUSED_FOR => return None,
-            Held::NotYet | Held::Refused { .. } => {}
+            OpenState::Open(store) => return Some(Arc::clone(store)),
+            OpenState::Detached => return None,
+            OpenState::Unavailable { at, .. } if at.elapsed() < REFUSED_FOR => return None,
+            OpenState::Closed | OpenState::Unavailable { .. } => {}
         }
         match self.open() {
             Ok(Some(store)) => {
                 let store = Arc::new(store);
-                *held = Held::Here(Arc::clone(&store));
+                *held = OpenState::Open(Arc::clone(&store));
                 Some(store)
             }
             Ok(None) => None,
             Err(error) => {
-                *held = Held::Refused { reason: error.to_string(), at: Instant::now() };
+                *held = OpenState::Unavailable { reason: error.to_string(), at: Instant::now() };
                 None
             }
         }
@@ -313,9 +317,9 @@ impl Ordered {
 
     fn open(&self) -> Result<Option<OrderedStore>, OrderedError> {
         let folder = match &self.home {
-            Home::Nowhere(_) => return Ok(None),
-            Home::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
-            Home::Folder(folder) => folder,
+            IndexStorage::Disabled(_) => return Ok(None),
+            IndexStorage::Memory => return OrderedStore::open(Box::new(MemoryBlocks::default())).map(Some),
+            IndexStorage::Folder(folder) => folder,
         };
         let in_sled = || folder.path().map(|path| path.join(SLED));
         let (len_before, had_roots, before) = in_sled().map_or((0, false, None), |path| {
@@ -340,10 +344,10 @@ impl Ordered {
         });
         let (store, had_roots) = match opened {
             Err(OrderedError::Damaged { what }) => {
-                self.note_doubt(&what);
+                self.record_corruption(&what);
                 // If there was no file before, sled has created one.
                 let found = before.or_else(|| in_sled().ok().and_then(|path| identity(&path)));
-                put_aside(folder, found)?;
+                quarantine_blocks(folder, found)?;
                 (open()?, false)
             }
             opened => (opened?, had_roots),
@@ -358,8 +362,10 @@ impl Ordered {
     /// Returns the block store, opening it if its files exist. Creates nothing.
     pub(crate) fn store_if_any(&self) -> Option<Arc<OrderedStore>> {
         let is_there = match &self.home {
-            Home::Folder(folder) => folder.path().is_ok_and(|path| path.join(SLED).join("db").exists()),
-            Home::Memory | Home::Nowhere(_) => false,
+            IndexStorage::Folder(folder) => {
+                folder.path().is_ok_and(|path| path.join(SLED).join("db").exists())
+            }
+            IndexStorage::Memory | IndexStorage::Disabled(_) => false,
         };
         if is_there { self.store() } else { self.open_store() }
     }
@@ -367,13 +373,15 @@ impl Ordered {
     /// Returns the bytes that the ordered indexes take on disk, no matter which process has them
     /// open.
     pub(crate) fn disk_bytes(&self) -> u64 {
-        let (Home::Folder(folder) | Home::Nowhere(Some(folder))) = &self.home else { return 0 };
+        let (IndexStorage::Folder(folder) | IndexStorage::Disabled(Some(folder))) = &self.home else {
+            return 0;
+        };
         folder.path().and_then(|path| bytes_on_disk(&path.join(FOLDER))).unwrap_or(0)
     }
 
-    fn note_doubt(&self, what: &str) {
-        self.set_aside.fetch_add(1, Ordering::Relaxed);
-        *lock(&self.last_doubt) = Some(what.to_owned());
+    fn record_corruption(&self, what: &str) {
+        self.quarantined.fetch_add(1, Ordering::Relaxed);
+        *lock(&self.last_error) = Some(what.to_owned());
     }
 
     /// Handles an error from reading or merging blocks. Damaged blocks are quarantined and rebuilt
@@ -382,28 +390,28 @@ impl Ordered {
     ///
     /// `store` is the one that failed. Returns `false`, and changes nothing, if it is no longer the
     /// one in use.
-    pub(crate) fn doubt(&self, store: &Arc<OrderedStore>, error: &OrderedError) -> bool {
+    pub(crate) fn handle_corruption(&self, store: &Arc<OrderedStore>, error: &OrderedError) -> bool {
         if matches!(error, OrderedError::Stopped | OrderedError::Keys { .. }) {
             return true;
         }
         let mut held = lock(&self.held);
-        if !matches!(&*held, Held::Here(known) if Arc::ptr_eq(known, store)) {
+        if !matches!(&*held, OpenState::Open(known) if Arc::ptr_eq(known, store)) {
             return false;
         }
         let found = store.identity();
         let _ = store.close();
         let damaged = matches!(error, OrderedError::Damaged { .. } | OrderedError::KeyTooLong { .. });
         *held = if damaged {
-            self.note_doubt(&error.to_string());
+            self.record_corruption(&error.to_string());
             match &self.home {
-                Home::Folder(folder) => match put_aside(folder, found) {
-                    Ok(()) => Held::NotYet,
-                    Err(error) => Held::Refused { reason: error.to_string(), at: Instant::now() },
+                IndexStorage::Folder(folder) => match quarantine_blocks(folder, found) {
+                    Ok(()) => OpenState::Closed,
+                    Err(error) => OpenState::Unavailable { reason: error.to_string(), at: Instant::now() },
                 },
-                _ => Held::NotYet,
+                _ => OpenState::Closed,
             }
         } else {
-            Held::Refused { reason: error.to_string(), at: Instant::now() }
+            OpenState::Unavailable { reason: error.to_string(), at: Instant::now() }
         };
         for index in &*self.indexes.read().unwrap_or_else(PoisonError::into_inner) {
             index.forget_blocks();
@@ -415,13 +423,13 @@ impl Ordered {
     pub(crate) fn state(&self) -> OrderedState {
         let held = lock(&self.held);
         OrderedState {
-            held: matches!(&*held, Held::Here(_)),
-            refused: match &*held {
-                Held::Refused { reason, .. } => Some(reason.clone()),
+            held: matches!(&*held, OpenState::Open(_)),
+            unavailable_reason: match &*held {
+                OpenState::Unavailable { reason, .. } => Some(reason.clone()),
                 _ => None,
             },
-            set_aside: self.set_aside.load(Ordering::Relaxed),
-            last_doubt: lock(&self.last_doubt).clone(),
+            quarantined: self.quarantined.load(Ordering::Relaxed),
+            last_error: lock(&self.last_error).clone(),
         }
     }
 
@@ -446,14 +454,14 @@ impl Ordered {
         if let Err(error) = outcome
             && (matches!(error, OrderedError::Damaged { .. }) || !store.is_open())
         {
-            self.doubt(store, &error);
+            self.handle_corruption(store, &error);
         }
     }
 
     /// Closes the block store permanently.
     pub(crate) fn close(&self) {
-        let before = std::mem::replace(&mut *lock(&self.held), Held::Gone);
-        if let Held::Here(store) = before {
+        let before = std::mem::replace(&mut *lock(&self.held), OpenState::Detached);
+        if let OpenState::Open(store) = before {
             let _ = store.close();
         }
     }
@@ -464,7 +472,7 @@ impl Ordered {
         // A thread of the parent may have held the lock at the time of the fork; then it is never
         // released.
         if let Ok(mut held) = self.held.try_lock()
-            && let Held::Here(store) = std::mem::replace(&mut *held, Held::Gone)
+            && let OpenState::Open(store) = std::mem::replace(&mut *held, OpenState::Detached)
         {
             store.forget();
             std::mem::forget(store);
@@ -506,14 +514,14 @@ mod tests {
         // 16 bytes per row, plus the memory reserved for deleted rows among the last live ones.
         let takes_one = || (ROWS * 16..ROWS * 17).contains(&ordered.memory().used());
         assert!(scanned()?[0] == 0 && takes_one(), "{}", ordered.memory().used());
-        assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);
+        assert_eq!(events.by(Event::KIND).eq(8)?.count() as u64, ROWS / 2);
         assert!(scanned()?[1] > 0);
         let indexes = ordered.indexes_of(&snapshot.inner().tables()?[0]);
         assert!(!ordered.free_idle(&indexes[1]), "it was asked for just now");
         assert!(
             indexes[0].free_runs_if_idle(Duration::ZERO) && !indexes[0].free_runs_if_idle(Duration::ZERO)
         );
-        assert_eq!(events.by(Event::KIND).equal(8)?.count() as u64, ROWS / 2);
+        assert_eq!(events.by(Event::KIND).eq(8)?.count() as u64, ROWS / 2);
         assert!(scanned()?[1] == 0 && takes_one(), "{}", ordered.memory().used());
         assert_eq!(events.range(..)?.count() as u64, ROWS);
         Ok(())

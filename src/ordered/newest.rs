@@ -9,11 +9,11 @@ use pongo_core::error::ReadError;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
-use pongo_index::ordered::{Edge, Sight};
+use pongo_index::ordered::{Edge, ReadPoint};
 
-use super::Ordered;
+use super::OrderedIndexes;
 use super::index::OrderedIndex;
-use super::sides::{Context, SideError};
+use super::sources::{Context, SourceError};
 use crate::versions::Newest;
 
 /// Returns the last written row with this encoded key among the rows below the view's length. The
@@ -21,7 +21,7 @@ use crate::versions::Newest;
 ///
 /// Costs a search in the index, which is brought up to date first if it lags.
 pub(crate) fn newest(
-    ordered: &Ordered,
+    ordered: &OrderedIndexes,
     engine: &Arc<Engine>,
     view: &TableView,
     heap: &(dyn HeapRead + Sync),
@@ -47,9 +47,9 @@ pub(crate) fn newest(
     let mut rows = Vec::with_capacity(1);
     let found = context.cursor(store, sorted, end, false).and_then(|mut cursor| {
         // Without regard to visibility: a deleted newest version means that no version is alive.
-        let all = Sight { len: u64::MAX, seq: 0 };
+        let all = ReadPoint { len: u64::MAX, seq: 0 };
         let taken = cursor.fill_block(&mut rows, 1, all);
-        taken.map_err(|error| SideError::Blocks(Arc::clone(store), error))
+        taken.map_err(|error| SourceError::Blocks(Arc::clone(store), error))
     });
     match found {
         Ok(_) => {
@@ -62,9 +62,9 @@ pub(crate) fn newest(
             context.key(row, &mut found)?;
             Ok(if found == key { Newest::Row(row) } else { Newest::Nothing })
         }
-        Err(SideError::Read(error)) => Err(error),
-        Err(SideError::Blocks(store, error)) => {
-            ordered.doubt(&store, &error);
+        Err(SourceError::Read(error)) => Err(error),
+        Err(SourceError::Blocks(store, error)) => {
+            ordered.handle_corruption(&store, &error);
             Ok(Newest::Unknown)
         }
     }

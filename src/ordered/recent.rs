@@ -2,7 +2,7 @@
 //! record which stretches are deleted, so that later readers skip them as a whole.
 
 use pongo_core::ids::RowId;
-use pongo_index::ordered::{HiddenGroup, OrderedError, Pairs, Run, Sight};
+use pongo_index::ordered::{HiddenGroup, OrderedError, Pairs, ReadPoint, Run};
 
 use super::memory::Reserved;
 
@@ -85,7 +85,7 @@ impl Recent {
 
     /// Returns the index of the first pair in `at..end` that the reader may see, or `end`. Skips
     /// only whole stretches known to be invisible to the reader.
-    pub(super) fn skip(&self, mut at: usize, end: usize, sight: Sight) -> usize {
+    pub(super) fn skip(&self, mut at: usize, end: usize, sight: ReadPoint) -> usize {
         while at < end {
             let (group, stretch) = (at / (STRETCH * GROUP), at / STRETCH % GROUP);
             let Some(known) = self.hidden.get(group) else { break };
@@ -102,7 +102,7 @@ impl Recent {
 
     /// Does the same in the opposite direction: returns the end of `at..end` without the invisible
     /// stretches before it.
-    pub(super) fn skip_back(&self, at: usize, mut end: usize, sight: Sight) -> usize {
+    pub(super) fn skip_back(&self, at: usize, mut end: usize, sight: ReadPoint) -> usize {
         while at < end {
             let last = end - 1;
             let (group, stretch) = (last / (STRETCH * GROUP), last / STRETCH % GROUP);
@@ -196,7 +196,7 @@ mod tests {
             for forward in [true, false] {
                 let recent = recent(rows as u64);
                 let mut learning = Learning::default();
-                let sight = |seq| Sight { len: rows as u64, seq };
+                let sight = |seq| ReadPoint { len: rows as u64, seq };
                 for i in 0..rows {
                     let place = if forward { i } else { rows - 1 - i };
                     learning.pass(&recent, place, forward, Some(1 + place as u64), |_| true);
@@ -226,7 +226,7 @@ mod tests {
                         learning.pass(&recent, place, forward, Some(9), |_| is_published);
                     }
                 }
-                assert_eq!(recent.skip(128, 256, Sight { len: 500, seq: 10 }), 128);
+                assert_eq!(recent.skip(128, 256, ReadPoint { len: 500, seq: 10 }), 128);
             }
         }
         // Nothing is recorded either for a stretch entered in the middle, or with a pair that is
@@ -236,16 +236,16 @@ mod tests {
         (256..384).for_each(|place| {
             learning.pass(&recent, place, true, (place != 300).then_some(9), |_| true);
         });
-        assert_eq!(recent.skip(128, 500, Sight { len: 500, seq: 10 }), 128);
-        assert_eq!(recent.skip(256, 500, Sight { len: 500, seq: 10 }), 256);
+        assert_eq!(recent.skip(128, 500, ReadPoint { len: 500, seq: 10 }), 128);
+        assert_eq!(recent.skip(256, 500, ReadPoint { len: 500, seq: 10 }), 256);
     }
 
     #[test]
     fn newer_rows_are_skipped() {
         let recent = recent(20_000);
-        assert_eq!(recent.skip(0, 20_000, Sight { len: 10_000, seq: 1 }), 0);
-        assert_eq!(recent.skip_back(0, 20_000, Sight { len: 10_000, seq: 1 }), 10_112);
-        assert_eq!(recent.skip(10_112, 20_000, Sight { len: 10_000, seq: 1 }), 20_000);
+        assert_eq!(recent.skip(0, 20_000, ReadPoint { len: 10_000, seq: 1 }), 0);
+        assert_eq!(recent.skip_back(0, 20_000, ReadPoint { len: 10_000, seq: 1 }), 10_112);
+        assert_eq!(recent.skip(10_112, 20_000, ReadPoint { len: 10_000, seq: 1 }), 20_000);
     }
 
     #[test]

@@ -13,12 +13,12 @@ use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::schema::StoredKind;
 use pongo_core::table::TableView;
-use pongo_core::zones::Facts;
+use pongo_core::zones::ZoneStats;
 
-use super::KeySource;
+use super::KeyEncoder;
 use super::index::OrderedIndex;
 use super::limits::{Limits, Pair};
-use super::sides::Context;
+use super::sources::Context;
 
 /// A scan of unsorted rows in key order; see the [module](self).
 #[derive(Debug)]
@@ -135,7 +135,7 @@ fn pass(
 /// outside the limits are excluded.
 fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Range<RowId>> {
     let all = vec![RowId(0)..RowId(view.len())];
-    let (Some(field), KeySource::Fields(encoding)) = (index.bounded_field(), index.keys()) else {
+    let (Some(field), KeyEncoder::Fields(encoding)) = (index.bounded_field(), index.keys()) else {
         return all;
     };
     if limits.from.is_none() && limits.below.is_none() {
@@ -171,7 +171,7 @@ fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Ra
         limits.from.as_ref().is_some_and(|from| is_below(&key_of(greatest), from))
             || limits.below.as_ref().is_some_and(|end| is_below(end, &key_of(least)))
     };
-    let is_ruled_out = |facts: Facts<'_>| {
+    let is_ruled_out = |facts: ZoneStats<'_>| {
         facts.is_about(width)
             && facts.bounds().is_none_or(|(least, greatest)| is_outside(Some(least), Some(greatest)))
             && facts.nan().is_none_or(|nan| is_outside(Some(nan), Some(nan)))
@@ -184,7 +184,7 @@ fn candidates(view: &TableView, index: &OrderedIndex, limits: &Limits) -> Vec<Ra
         };
         let known = zones.rows();
         for zone in zones.iter() {
-            if !zone.facts(field.offset).is_some_and(is_ruled_out) {
+            if !zone.stats(field.offset).is_some_and(is_ruled_out) {
                 add(zone.rows());
             }
         }

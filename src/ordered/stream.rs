@@ -15,22 +15,22 @@ use pongo_core::ids::RowId;
 use pongo_core::table::TableView;
 use pongo_index::ordered::Edge;
 
-use super::Ordered;
+use super::OrderedIndexes;
 use super::index::{OrderedIndex, Sources};
 use super::limits::{Limits, Pair};
 use super::own::{OwnRows, Passed};
 use super::recent::{Learning, Recent};
 use super::scan::Scan;
-use super::sides::{BlockSide, Context, RunSide, SideError};
+use super::sources::{BlockSource, Context, RunSource, SourceError};
 
 /// An iteration through an index in one direction.
-struct Flow {
+struct MergeIter {
     forward: bool,
     /// The remaining range: it excludes the pairs returned before this flow was opened.
     limits: Limits,
-    blocks: Option<BlockSide>,
+    blocks: Option<BlockSource>,
     /// Runs of the view's rows, followed from `own_from` on by those of the transaction's own rows.
-    runs: Vec<RunSide>,
+    runs: Vec<RunSource>,
     own_from: usize,
     scan: Option<Scan>,
     /// In a transaction: where the search in the view's rows started, until that is recorded.
@@ -45,13 +45,13 @@ enum Next {
     Scan,
 }
 
-impl Flow {
+impl MergeIter {
     fn open(
         context: &mut Context<'_>,
         sources: &Sources,
         limits: &Limits,
         forward: bool,
-    ) -> Result<Self, SideError> {
+    ) -> Result<Self, SourceError> {
         let (own_start, own_end) = (limits.start(), limits.end());
         let began = context.own.as_ref().map(|own| {
             let from = if forward { Some(limits.first()) } else { limits.last() };
@@ -80,12 +80,12 @@ impl Flow {
             Some((store, sorted)) => {
                 let (from, until) = if forward { (start, end) } else { (end, start) };
                 let cursor = context.cursor(store, sorted, from, forward)?;
-                Some(BlockSide::new(store, cursor.until(until)))
+                Some(BlockSource::new(store, cursor.until(until)))
             }
         };
         let side = |run: &Arc<Recent>, start: Edge<'_>, end: Edge<'_>, watermark, own| {
             let (at, end) = (run.run.rank(start), run.run.rank(end));
-            RunSide {
+            RunSource {
                 run: Arc::clone(run),
                 at,
                 end: end.max(at),
@@ -145,7 +145,7 @@ impl Flow {
 
     /// Fills every source and returns which one has the next pair. Without `with_key`, the key is
     /// not read if it is not needed.
-    fn ready(&mut self, context: &Context<'_>, with_key: bool) -> Result<Option<Next>, SideError> {
+    fn ready(&mut self, context: &Context<'_>, with_key: bool) -> Result<Option<Next>, SourceError> {
         if let Some(blocks) = &mut self.blocks {
             blocks.fill(context, &self.limits, self.forward)?;
         }
@@ -267,8 +267,8 @@ const TRIES: usize = 3;
 pub(crate) struct Stream<'s> {
     context: Context<'s>,
     limits: Limits,
-    front: Option<Box<Flow>>,
-    back: Option<Box<Flow>>,
+    front: Option<Box<MergeIter>>,
+    back: Option<Box<MergeIter>>,
     /// Last row and pairs that each end returned. `front_pair` is set only once both ends are in
     /// use.
     front_row: Option<RowId>,
@@ -284,7 +284,7 @@ pub(crate) struct Stream<'s> {
 
 impl<'s> Stream<'s> {
     pub(crate) fn new(
-        ordered: &'s Ordered,
+        ordered: &'s OrderedIndexes,
         engine: &'s Arc<Engine>,
         view: &'s TableView,
         heap: &'s (dyn HeapRead + Sync),
@@ -327,7 +327,7 @@ impl<'s> Stream<'s> {
     }
 
     /// Starts after a pair. Must be called before the first row is taken.
-    pub(crate) fn begin_after(&mut self, pair: Pair) {
+    pub(crate) fn start_after(&mut self, pair: Pair) {
         self.limits.after = Some(pair);
     }
 
@@ -364,11 +364,11 @@ impl<'s> Stream<'s> {
         self.context.index.sources(ordered, engine, view, heap)
     }
 
-    fn open(&mut self, forward: bool) -> Result<Box<Flow>, ReadError> {
+    fn open(&mut self, forward: bool) -> Result<Box<MergeIter>, ReadError> {
         loop {
             let sources = self.sources()?;
             let limits = self.limits_now(forward)?;
-            match Flow::open(&mut self.context, &sources, &limits, forward) {
+            match MergeIter::open(&mut self.context, &sources, &limits, forward) {
                 Ok(flow) => return Ok(Box::new(flow)),
                 Err(error) => self.recover(error)?,
             }
@@ -386,11 +386,11 @@ impl<'s> Stream<'s> {
         Ok(limits)
     }
 
-    fn recover(&mut self, error: SideError) -> Result<(), ReadError> {
+    fn recover(&mut self, error: SourceError) -> Result<(), ReadError> {
         match error {
-            SideError::Read(error) => Err(error),
-            SideError::Blocks(store, error) => {
-                if self.context.ordered.doubt(&store, &error) {
+            SourceError::Read(error) => Err(error),
+            SourceError::Blocks(store, error) => {
+                if self.context.ordered.handle_corruption(&store, &error) {
                     self.tries += 1;
                 } else {
                     // Another thread quarantined or closed this store in the meantime; the current
@@ -414,7 +414,7 @@ impl<'s> Stream<'s> {
     }
 
     /// Returns the last `unused` rows of a run from [`next_run`](Self::next_run) to the stream.
-    pub(crate) fn give_back(&mut self, run: &std::ops::Range<RowId>, unused: u64) {
+    pub(crate) fn unread(&mut self, run: &std::ops::Range<RowId>, unused: u64) {
         if unused > 0
             && let Some(flow) = &mut self.front
             && let Some(blocks) = &mut flow.blocks
@@ -471,7 +471,7 @@ impl<'s> Stream<'s> {
         Ok(None)
     }
 
-    fn advance(&mut self, flow: &mut Flow) -> Result<Option<RowId>, SideError> {
+    fn advance(&mut self, flow: &mut MergeIter) -> Result<Option<RowId>, SourceError> {
         let forward = flow.forward;
         let with_key = !forward || self.back.is_some() || self.back_pair.is_some();
         let Some(next) = flow.ready(&self.context, with_key)? else { return Ok(None) };

@@ -155,7 +155,7 @@ fn aborted_large_rows_leave_no_trace() -> Outcome {
         assert_eq!((row.id, row.number()), (0, 0));
         row.id = round;
         row.numbers[392][1023] = round;
-        row.finish()?;
+        row.insert()?;
         drop(table);
         tx.commit()?;
     }

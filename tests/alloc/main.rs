@@ -88,7 +88,7 @@ fn nested_arrays_are_filled_in_place() -> Outcome {
         let mut world = worlds.alloc()?;
         assert!(world.tiles.iter().flatten().all(|tile| tile.height == 0.0 && tile.material == 0));
         fill(&mut world, id);
-        world.finish()?;
+        world.insert()?;
         check(worlds.get(&id)?.ok_or("its own row")?);
         // Readers of the chunks that are being filled do not see the row.
         assert_eq!(store.begin_read()?.table::<World>()?.len(), id - 3);
@@ -125,7 +125,7 @@ fn a_byte_is_a_row() -> Outcome {
         let mut rows = bytes.alloc_slice(100)?;
         assert_eq!(rows.len(), 100);
         (0..).zip(rows.iter_mut()).for_each(|(number, row)| row.byte = number);
-        rows.finish()?;
+        rows.insert()?;
         assert!(bytes.alloc_slice(0)?.is_empty());
         assert_eq!(bytes.len()?, 101);
         drop(bytes);
@@ -218,7 +218,7 @@ fn old_bytes_do_not_shine_through() -> Outcome {
 
 #[track_caller]
 fn is_broken_off<T: std::fmt::Debug>(result: Result<T, WriteError>) {
-    assert!(matches!(&result, Err(WriteError::BrokenOff { table }) if table == "odd"), "{result:?}");
+    assert!(matches!(&result, Err(WriteError::IncompleteChange { table }) if table == "odd"), "{result:?}");
 }
 
 #[test]
@@ -274,7 +274,10 @@ fn forgotten_row_spoils_the_transaction() -> Outcome {
             is_broken_off(odd.extend([Odd { id: 2, bytes: [2; 1020] }]));
             drop(odd);
             let error = tx.commit();
-            assert!(matches!(error, Err(CommitError::Refused(WriteError::BrokenOff { .. }))), "{error:?}");
+            assert!(
+                matches!(error, Err(CommitError::Refused(WriteError::IncompleteChange { .. }))),
+                "{error:?}"
+            );
             assert_eq!(store.begin_read()?.table::<Odd>()?.len(), 0);
         }
         // The next transaction is not affected.
@@ -332,7 +335,7 @@ fn texts_are_checked_at_insertion() -> Outcome {
         rows[0] = Note { id: 2, text };
         rows[1] = Note { id: 3, text: forged };
         // If `finish` reports the error, nothing was changed, as with `put`.
-        let error = rows.finish().expect_err("the text is not there");
+        let error = rows.insert().expect_err("no such text");
         assert!(is_refused(&error), "{error}");
         assert_eq!(notes.len()?, 1);
         drop(notes);
@@ -378,7 +381,7 @@ fn types_without_zero_are_refused() -> Outcome {
         for word in ["table cars", "`Car`", "zero", "`Maybe`", "`put`"] {
             assert!(error.contains(word), "{error}");
         }
-        assert!(matches!(cars.alloc_slice(2), Err(WriteError::NoZeroValue { .. })));
+        assert!(matches!(cars.alloc_slice(2), Err(WriteError::NotZeroable { .. })));
         // Nothing was changed.
         cars.put(&Car { id: 1, colour: Colour::Blue })?;
         cars.extend([&Car { id: 2, colour: Colour::Red }])?;
@@ -405,7 +408,7 @@ fn threads_fill_rows_together() -> Outcome {
             }
         });
         // The rows may be finished in another thread than the one that allocated them.
-        std::thread::scope(|scope| scope.spawn(|| rows.finish()).join()).map_err(|_| "a panic")??;
+        std::thread::scope(|scope| scope.spawn(|| rows.insert()).join()).map_err(|_| "a panic")??;
         drop(odd);
         tx.commit()?;
         let snapshot = store.begin_read()?;
@@ -476,7 +479,7 @@ fn alloc_mixed_with_everything_else() -> Outcome {
                             *new = row(id + n as u8 % 9, byte);
                             now.insert(new.id, byte);
                         }
-                        rows.finish()?;
+                        rows.insert()?;
                     }
                 }
             }
@@ -599,7 +602,7 @@ fn large_rows_with_savepoints() -> Outcome {
                             assert_eq!(was_there, sheets.insert(id, (code, cells)).is_some());
                         }
                         Err(error) => {
-                            assert!(taken && matches!(error, WriteError::NotUnique { .. }), "{error}")
+                            assert!(taken && matches!(error, WriteError::UniqueViolation { .. }), "{error}")
                         }
                     },
                     2 => {
@@ -613,7 +616,7 @@ fn large_rows_with_savepoints() -> Outcome {
                                 assert!(!taken);
                                 *sheet = (code, cells);
                             }
-                            (Err(WriteError::NotUnique { .. }), Some(_)) => assert!(taken),
+                            (Err(WriteError::UniqueViolation { .. }), Some(_)) => assert!(taken),
                             (other, _) => panic!("round {round}, step {step}: {other:?}"),
                         }
                     }
@@ -649,7 +652,7 @@ fn large_rows_with_savepoints() -> Outcome {
             let mut tx = store.begin_write()?;
             check_sheets(&mut tx, &kept)?;
         }
-        assert!(store.verify(|_| ())?.is_sound());
+        assert!(store.verify(|_| ())?.is_valid());
         Ok(())
     })
 }

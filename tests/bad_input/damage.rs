@@ -9,7 +9,7 @@ use std::path::Path;
 
 use pongo_test_support::{Random, folder};
 
-use crate::house::{self, Contents, Outcome};
+use crate::fixtures::{self, Contents, Outcome};
 
 /// How the store ended: closed, or by a power failure while it was idle.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -20,7 +20,7 @@ enum End {
 
 fn template(folder: &Path, end: End) -> Outcome {
     let made = folder.join("made");
-    let store = house::build(&made)?;
+    let store = fixtures::build(&made)?;
     if end == End::Cut {
         // The copied files have other inodes, so that data that a power failure would have lost is
         // not trusted.
@@ -48,22 +48,22 @@ enum Fate {
 /// Opens, reads and writes a damaged store.
 fn judge(path: &Path) -> Fate {
     let refused = |error: Box<dyn std::error::Error>| Fate::Refused(error.to_string());
-    let store = match house::open(path) {
+    let store = match fixtures::open(path) {
         Ok(store) => store,
         Err(error) => return Fate::Refused(error.to_string()),
     };
     let read = || -> Outcome<(Contents, Vec<u64>)> {
         let snapshot = store.begin_read()?;
-        let contents = house::read(&snapshot)?;
-        let missed = house::missed(&snapshot, &contents)?;
+        let contents = fixtures::read(&snapshot)?;
+        let missed = fixtures::missed(&snapshot, &contents)?;
         Ok((contents, missed))
     };
     let (contents, missed) = match read() {
         Ok(read) => read,
         Err(error) => return refused(error),
     };
-    let history = house::history();
-    let known = (0..=history.len()).rev().find(|&len| house::expected(&history[..len]) == contents);
+    let history = fixtures::history();
+    let known = (0..=history.len()).rev().find(|&len| fixtures::expected(&history[..len]) == contents);
     let known = known.unwrap_or_else(|| panic!("rows that no commit left: {} rooms", contents.rooms.len()));
     if !missed.is_empty() {
         return Fate::Missed;
@@ -72,13 +72,13 @@ fn judge(path: &Path) -> Fate {
         return Fate::Earlier;
     }
     // Write to the store, and read the written rows after a reopen.
-    let write = || -> Outcome { house::perform(&store, &vec![(3, Some(77.0)), (9999, Some(1.0))], false) };
+    let write = || -> Outcome { fixtures::perform(&store, &vec![(3, Some(77.0)), (9999, Some(1.0))], false) };
     if let Err(error) = write() {
         return refused(error);
     }
     drop(store);
-    let again = house::open(path).map(|store| store.begin_read().expect("a snapshot"));
-    match again.map_err(Into::into).and_then(|snapshot| house::read(&snapshot)) {
+    let again = fixtures::open(path).map(|store| store.begin_read().expect("a snapshot"));
+    match again.map_err(Into::into).and_then(|snapshot| fixtures::read(&snapshot)) {
         Ok(after) => assert_eq!((after.rooms.get(&3), after.guests), (Some(&77.0), contents.guests + 1)),
         Err(error) => return refused(error),
     }
@@ -142,7 +142,7 @@ fn try_damages(end: End, damages: impl Fn(&str, &mut Random) -> Vec<Damage>) -> 
     let template = folder.path().join("template");
     let mut wrong = Vec::new();
     let mut fates: BTreeMap<String, u64> = BTreeMap::new();
-    for file in house::files(&template)? {
+    for file in fixtures::files(&template)? {
         for damage in damages(&file, &mut rng) {
             let path = folder.path().join("damaged.pongo");
             folder::copy(&template, &path)?;

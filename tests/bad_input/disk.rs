@@ -12,7 +12,7 @@ use pongo::prelude::*;
 use pongo::{CommitError, OpenError, WriteError};
 use pongo_test_support::{child, folder};
 
-use crate::house::{self, Guest, Outcome, Room, says};
+use crate::fixtures::{self, Guest, Outcome, Room, says};
 
 /// Runs `test` in a process that may mount, in a folder where that process mounts a tmpfs.
 fn with_a_disk(name: &str, test: impl FnOnce(&Path) -> Outcome) -> Outcome {
@@ -73,7 +73,7 @@ fn is_full<E: Error + 'static>(error: E) {
 fn commits_on_a_full_disk() -> Outcome {
     with_a_disk("commits_on_a_full_disk", |disk| {
         let path = disk.join("full.pongo");
-        let store = house::build(&path)?;
+        let store = fixtures::build(&path)?;
         for (spare, rows) in [(0, 1), (256 << 10, 1), (0, 500), (512 << 10, 500), (1 << 20, 100)] {
             let filler = fill(disk, spare)?;
             let mut refused = false;
@@ -124,7 +124,7 @@ fn commits_on_a_full_disk() -> Outcome {
             assert_eq!(guests, done);
         }
         drop(store);
-        house::assert_whole(&house::open(&path)?);
+        fixtures::assert_whole(&fixtures::open(&path)?);
         Ok(())
     })
 }
@@ -133,7 +133,7 @@ fn commits_on_a_full_disk() -> Outcome {
 fn bulk_load_on_full_disk() -> Outcome {
     with_a_disk("bulk_load_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
-        let store = house::build(&path)?;
+        let store = fixtures::build(&path)?;
         let load = || (0..400_000).map(|number| Room::new(1_000_000 + number, 0.0, Text::EMPTY));
         for spare in [0, 100 << 10, 1 << 20, 9 << 20, 17 << 20] {
             let filler = fill(disk, spare)?;
@@ -143,7 +143,7 @@ fn bulk_load_on_full_disk() -> Outcome {
                 Err(error) => is_full(error),
                 Ok(_) => is_full(tx.commit().expect_err("the disk has no space for it")),
             }
-            house::assert_whole(&store);
+            fixtures::assert_whole(&store);
             fs::remove_file(filler)?;
         }
         // With free space, the same load succeeds.
@@ -151,10 +151,10 @@ fn bulk_load_on_full_disk() -> Outcome {
         assert_eq!(tx.table::<Room>()?.extend(load())?, 400_000);
         tx.commit()?;
         drop(store);
-        let store = house::open(&path)?;
+        let store = fixtures::open(&path)?;
         let snapshot = store.begin_read()?;
         let rooms = snapshot.table::<Room>()?;
-        assert_eq!(rooms.len(), 400_000 + house::rooms_after(&house::history()).len() as u64);
+        assert_eq!(rooms.len(), 400_000 + fixtures::rooms_after(&fixtures::history()).len() as u64);
         assert!(rooms.contains(&1_399_999)?);
         Ok(())
     })
@@ -174,7 +174,7 @@ fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
     for (number, row) in (1_000_000..).zip(rows.iter_mut()) {
         *row = Room::new(number, 0.0, Text::EMPTY);
     }
-    rows.finish()?;
+    rows.insert()?;
     Ok(true)
 }
 
@@ -184,7 +184,7 @@ fn fill_rooms(rooms: &mut TableMut<'_, Room>, disk: &Path) -> Outcome<bool> {
 fn filling_in_place_on_full_disk() -> Outcome {
     with_a_disk("filling_in_place_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
-        let store = house::build(&path)?;
+        let store = fixtures::build(&path)?;
         let mut filled = 0;
         for spare in [0, 100 << 10, 1 << 20, 9 << 20, 17 << 20] {
             let lower = disk.join("lower");
@@ -201,7 +201,7 @@ fn filling_in_place_on_full_disk() -> Outcome {
             }
             fs::remove_file(lower)?;
             let _ = fs::remove_file(disk.join("filler"));
-            house::assert_whole(&store);
+            fixtures::assert_whole(&store);
         }
         assert!((1..5).contains(&filled), "filled {filled} times of 5");
         let tx = store.begin_write()?;
@@ -215,7 +215,7 @@ fn filling_in_place_on_full_disk() -> Outcome {
         drop(rooms);
         tx.commit()?;
         drop(store);
-        let store = house::open(&path)?;
+        let store = fixtures::open(&path)?;
         assert_eq!(store.begin_read()?.table::<Room>()?.get(&1_099_999)?.map(|room| room.area), Some(0.5));
         Ok(())
     })
@@ -232,7 +232,7 @@ struct Late {
 fn creating_table_on_full_disk() -> Outcome {
     with_a_disk("creating_table_on_full_disk", |disk| {
         let path = disk.join("full.pongo");
-        let store = house::build(&path)?;
+        let store = fixtures::build(&path)?;
         let mut refused = 0;
         // With a little more space each time, until it is enough.
         for spare in (0..).step_by(8 << 10) {
@@ -248,13 +248,13 @@ fn creating_table_on_full_disk() -> Outcome {
             is_full(error);
             refused += 1;
             assert!(store.begin_read()?.table::<Late>()?.is_empty());
-            house::assert_whole(&store);
+            fixtures::assert_whole(&store);
             fs::remove_file(filler)?;
         }
         assert!(refused > 3, "a table was made with hardly any space");
         drop(store);
-        let store = house::open(&path)?;
-        house::assert_whole(&store);
+        let store = fixtures::open(&path)?;
+        fixtures::assert_whole(&store);
         assert!(store.begin_read()?.table::<Late>()?.contains(&1)?);
         Ok(())
     })
@@ -268,7 +268,7 @@ fn opening_on_a_full_disk() -> Outcome {
         let mut refused = 0;
         for spare in (0..2_000).step_by(100) {
             let filler = fill(disk, spare << 10)?;
-            let opened = house::open(&path);
+            let opened = fixtures::open(&path);
             fs::remove_file(filler)?;
             match opened {
                 Err(error) => {
@@ -279,24 +279,24 @@ fn opening_on_a_full_disk() -> Outcome {
             }
         }
         assert!(refused > 1, "nothing was refused");
-        house::open(&path)?.close()?;
+        fixtures::open(&path)?.close()?;
         // Open an existing store that was closed, and one that was not.
         let made = disk.join("made.pongo");
-        let store = house::build(&made)?;
+        let store = fixtures::build(&made)?;
         folder::copy(&made, &disk.join("cut.pongo"))?;
         store.close()?;
         for name in ["made.pongo", "cut.pongo"] {
             let path = disk.join(name);
             let filler = fill(disk, 0)?;
-            match house::open(&path) {
+            match fixtures::open(&path) {
                 Ok(store) => {
-                    house::assert_whole(&store);
+                    fixtures::assert_whole(&store);
                     drop(store);
                 }
                 Err(error) => is_full(error),
             }
             fs::remove_file(filler)?;
-            house::assert_whole(&house::open(&path)?);
+            fixtures::assert_whole(&fixtures::open(&path)?);
         }
         Ok(())
     })
@@ -306,16 +306,16 @@ fn opening_on_a_full_disk() -> Outcome {
 fn a_read_only_disk() -> Outcome {
     with_a_disk("a_read_only_disk", |disk| {
         let path = disk.join("kept.pongo");
-        house::build(&path)?.close()?;
+        fixtures::build(&path)?.close()?;
         let at = disk.display().to_string();
         mount(&["-o", "remount,ro", &at])?;
         for path in [path.clone(), disk.join("new.pongo")] {
             let name = path.display().to_string();
-            let error = says(house::open(&path).unwrap_err(), &[&name, "read-only", "remount"]);
-            assert!(matches!(error, OpenError::Folder { .. } | OpenError::Fault(_)), "{error:?}");
+            let error = says(fixtures::open(&path).unwrap_err(), &[&name, "read-only", "remount"]);
+            assert!(matches!(error, OpenError::Folder { .. } | OpenError::Storage(_)), "{error:?}");
         }
         mount(&["-o", "remount,rw", &at])?;
-        house::assert_whole(&house::open(&path)?);
+        fixtures::assert_whole(&fixtures::open(&path)?);
         Ok(())
     })
 }
@@ -324,13 +324,13 @@ fn a_read_only_disk() -> Outcome {
 fn files_of_another_user() -> Outcome {
     const NAME: &str = "files_of_another_user";
     if let Some(path) = child::role() {
-        let error = says(house::open(Path::new(&path)).unwrap_err(), &[&path, "write permission"]);
-        assert!(matches!(error, OpenError::Folder { .. } | OpenError::Fault(_)), "{error:?}");
+        let error = says(fixtures::open(Path::new(&path)).unwrap_err(), &[&path, "write permission"]);
+        assert!(matches!(error, OpenError::Folder { .. } | OpenError::Storage(_)), "{error:?}");
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
     let made = folder.path().join("mine.pongo");
-    house::build(&made)?.close()?;
+    fixtures::build(&made)?.close()?;
     // Other users may list the folder and nothing more. The test binary is copied to where they can
     // start it.
     let everyone =
@@ -355,6 +355,6 @@ fn files_of_another_user() -> Outcome {
         }
         assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    house::assert_whole(&house::open(&made)?);
+    fixtures::assert_whole(&fixtures::open(&made)?);
     Ok(())
 }

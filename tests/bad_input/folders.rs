@@ -6,25 +6,25 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use pongo::prelude::*;
-use pongo::{Fault, OpenError};
+use pongo::{OpenError, StorageError};
 use pongo_test_support::folder;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::house::{self, Outcome, says};
+use crate::fixtures::{self, Outcome, says};
 
 /// Returns the contents of all files of a folder, to check that nothing was changed.
 fn all_bytes(folder: &Path) -> Outcome<Vec<(String, Vec<u8>)>> {
     let read = |file: String| Ok((file.clone(), fs::read(folder.join(file))?));
     // `control` holds the locks. It is volatile, and every process that opens the folder creates
     // it.
-    house::files(folder)?.into_iter().filter(|file| file != "control").map(read).collect()
+    fixtures::files(folder)?.into_iter().filter(|file| file != "control").map(read).collect()
 }
 
 /// Opens a folder that must be rejected, and checks that the folder is unchanged.
 #[track_caller]
 fn refused(path: &Path) -> Outcome<OpenError> {
     let before = all_bytes(path)?;
-    let error = house::open(path).expect_err("it is no store");
+    let error = fixtures::open(path).expect_err("it is no store");
     assert!(all_bytes(path)? == before, "the folder was changed");
     Ok(error)
 }
@@ -42,7 +42,7 @@ fn forge(path: &Path, at: usize, field: [u8; 4]) -> Outcome {
 }
 
 fn closed_store(path: &Path) -> Outcome {
-    Ok(house::build(path)?.close()?)
+    Ok(fixtures::build(path)?.close()?)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_store_of_another_version() -> Outcome {
     }
     // No data was lost: with the right version everything is present.
     forge(&path, 12, 2_u32.to_le_bytes())?;
-    house::assert_whole(&house::open(&path)?);
+    fixtures::assert_whole(&fixtures::open(&path)?);
     Ok(())
 }
 
@@ -78,7 +78,7 @@ fn a_store_of_another_byte_order() -> Outcome {
         "{error:?}"
     );
     forge(&path, 8, 0x0102_0304_u32.to_le_bytes())?;
-    house::assert_whole(&house::open(&path)?);
+    fixtures::assert_whole(&fixtures::open(&path)?);
     Ok(())
 }
 
@@ -96,7 +96,7 @@ fn a_super_file_of_something_else() -> Outcome {
     bytes.resize(8192, 0xa5);
     fs::write(path.join("super"), bytes)?;
     let error = says(refused(&path)?, &["super", "checksum", "backup"]);
-    assert!(matches!(error, OpenError::Fault(Fault::Corrupt(_))), "{error:?}");
+    assert!(matches!(error, OpenError::Storage(StorageError::Corrupt(_))), "{error:?}");
     Ok(())
 }
 
@@ -108,12 +108,12 @@ fn folder_with_foreign_files() -> Outcome {
     fs::write(path.join("cat.jpg"), b"\xff\xd8\xff")?;
     let error = says(refused(&path)?, &["photos", "not a PongoDB store", "cat.jpg", "another folder"]);
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
-    assert_eq!(house::files(&path)?, ["cat.jpg"], "something was made beside the photo");
+    assert_eq!(fixtures::files(&path)?, ["cat.jpg"], "something was made beside the photo");
     // A foreign file beside a store's own files is allowed and left unchanged.
     let path = folder.path().join("store.pongo");
     closed_store(&path)?;
     fs::write(path.join("NOTES.txt"), b"mine")?;
-    house::assert_whole(&house::open(&path)?);
+    fixtures::assert_whole(&fixtures::open(&path)?);
     assert_eq!(fs::read(path.join("NOTES.txt"))?, b"mine");
     Ok(())
 }
@@ -136,24 +136,24 @@ fn file_of_another_store() -> Outcome {
         folder::copy(&one, &mixed)?;
         // The name of the journal's newest segment varies.
         let file = if file.starts_with("journal") {
-            let files = house::files(&mixed)?;
+            let files = fixtures::files(&mixed)?;
             files.into_iter().rfind(|file| file.ends_with(".log")).ok_or("a store has a journal")?
         } else {
             file.to_owned()
         };
         fs::copy(two.join(&file), mixed.join(&file))?;
-        match house::open(&mixed) {
+        match fixtures::open(&mixed) {
             Ok(store) => {
                 let read = || -> Outcome {
                     let snapshot = store.begin_read()?;
-                    let contents = house::read(&snapshot)?;
-                    assert_eq!(house::missed(&snapshot, &contents)?, []);
+                    let contents = fixtures::read(&snapshot)?;
+                    assert_eq!(fixtures::missed(&snapshot, &contents)?, []);
                     Ok(())
                 };
                 match read() {
                     Ok(()) => {
                         assert!(rebuilt, "{file} of another store was taken for one's own");
-                        house::assert_whole(&store);
+                        fixtures::assert_whole(&store);
                     }
                     Err(error) => {
                         let message = error.to_string();
@@ -177,7 +177,7 @@ fn a_path_that_is_no_folder() -> Outcome {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("a-file");
     fs::write(&file, b"text")?;
-    let error = says(house::open(&file).unwrap_err(), &["a-file", "a store is a folder"]);
+    let error = says(fixtures::open(&file).unwrap_err(), &["a-file", "a store is a folder"]);
     assert!(
         matches!(&error, OpenError::Folder { source, .. } if source.kind() == ErrorKind::NotADirectory),
         "{error:?}"
@@ -186,7 +186,7 @@ fn a_path_that_is_no_folder() -> Outcome {
 
     let orphan = folder.path().join("missing").join("store.pongo");
     let error =
-        says(house::open(&orphan).unwrap_err(), &["missing/store.pongo", "make the folder it is to lie in"]);
+        says(fixtures::open(&orphan).unwrap_err(), &["missing/store.pongo", "create its parent folder"]);
     assert!(
         matches!(&error, OpenError::Folder { source, .. } if source.kind() == ErrorKind::NotFound),
         "{error:?}"
@@ -194,7 +194,7 @@ fn a_path_that_is_no_folder() -> Outcome {
     assert!(!folder.path().join("missing").exists());
 
     // A path below a file.
-    let error = says(house::open(&file.join("store.pongo")).unwrap_err(), &["a-file/store.pongo"]);
+    let error = says(fixtures::open(&file.join("store.pongo")).unwrap_err(), &["a-file/store.pongo"]);
     assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
     Ok(())
 }
@@ -205,7 +205,7 @@ fn a_store_that_must_exist() -> Outcome {
     let path = folder.path().join("none.pongo");
     let open = |path: &Path| {
         // SAFETY: no other process knows the folder.
-        unsafe { Options::new().create(false).open(path) }
+        unsafe { Options::new().create_if_missing(false).open(path) }
     };
     let error = says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create(true)"]);
     assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
@@ -213,7 +213,7 @@ fn a_store_that_must_exist() -> Outcome {
     fs::create_dir(&path)?;
     let error = says(open(&path).unwrap_err(), &["none.pongo", "not a PongoDB store", "create(false)"]);
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
-    assert_eq!(house::files(&path)?, [""; 0]);
+    assert_eq!(fixtures::files(&path)?, [""; 0]);
     Ok(())
 }
 
@@ -221,15 +221,15 @@ fn a_store_that_must_exist() -> Outcome {
 fn a_second_open_in_one_process() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("twice.pongo");
-    let store = house::build(&path)?;
+    let store = fixtures::build(&path)?;
     // Also through another name of the same folder.
     let link = folder.path().join("link.pongo");
     std::os::unix::fs::symlink(&path, &link)?;
     for name in [&path, &link] {
-        let again = house::open(name)?;
-        house::perform(&again, &vec![(3, Some(7.0))], false)?;
+        let again = fixtures::open(name)?;
+        fixtures::perform(&again, &vec![(3, Some(7.0))], false)?;
         assert_eq!(store.begin_read()?.seq(), again.begin_read()?.seq());
-        // SAFETY: as in `house::open`.
+        // SAFETY: as in `fixtures::open`.
         let error = unsafe { Options::new().chunk_size(128 << 10).open(name) }.unwrap_err();
         let name = name.display().to_string();
         let error = says(error, &[&name, "open in this process", "same options"]);
@@ -239,12 +239,12 @@ fn a_second_open_in_one_process() -> Outcome {
     }
     // The rejected open had no effect on the store, and closing one handle does not close the
     // other.
-    says(house::open(&path)?.close().unwrap_err(), &["not closed", "1 handle"]);
-    house::perform(&store, &vec![(3, Some(8.0))], false)?;
+    says(fixtures::open(&path)?.close().unwrap_err(), &["not closed", "1 handle"]);
+    fixtures::perform(&store, &vec![(3, Some(8.0))], false)?;
     store.close()?;
-    // SAFETY: as in `house::open`.
+    // SAFETY: as in `fixtures::open`.
     let other = unsafe { Options::new().chunk_size(128 << 10).open(&path) }?;
-    assert_eq!(house::read(&other.begin_read()?)?.rooms.get(&3), Some(&8.0));
+    assert_eq!(fixtures::read(&other.begin_read()?)?.rooms.get(&3), Some(&8.0));
     Ok(())
 }
 
@@ -258,11 +258,11 @@ fn files_replaced_by_folders_or_links() -> Outcome {
         folder::copy(&made, &path)?;
         fs::remove_file(path.join(file))?;
         fs::create_dir(path.join(file))?;
-        let error = says(house::open(&path).unwrap_err(), &[file, "move the folder out", "backup"]);
-        assert!(matches!(error, OpenError::Fault(_)), "{error:?}");
+        let error = says(fixtures::open(&path).unwrap_err(), &[file, "move the folder out", "backup"]);
+        assert!(matches!(error, OpenError::Storage(_)), "{error:?}");
         fs::remove_dir(path.join(file))?;
         std::os::unix::fs::symlink("/nowhere/at/all", path.join(file))?;
-        says(house::open(&path).unwrap_err(), &[file, "backup"]);
+        says(fixtures::open(&path).unwrap_err(), &[file, "backup"]);
         fs::remove_dir_all(&path)?;
     }
     Ok(())
@@ -288,16 +288,16 @@ fn folders_named_like_a_store() -> Outcome {
 fn empty_folders_that_were_dropped() -> Outcome {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("copied.pongo");
-    let store = house::open(&path)?;
+    let store = fixtures::open(&path)?;
     let tx = store.begin_write()?;
-    tx.table::<house::Guest>()?;
+    tx.table::<fixtures::Guest>()?;
     tx.commit()?;
     store.close()?;
     for empty in ["heap", "tables/guests"] {
         fs::remove_dir(path.join(empty))?;
     }
-    let store = house::open(&path)?;
-    assert!(store.begin_read()?.table::<house::Guest>()?.is_empty());
-    house::perform(&store, &house::history()[0], false)?;
+    let store = fixtures::open(&path)?;
+    assert!(store.begin_read()?.table::<fixtures::Guest>()?.is_empty());
+    fixtures::perform(&store, &fixtures::history()[0], false)?;
     Ok(())
 }

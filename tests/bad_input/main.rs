@@ -3,6 +3,6 @@
 
 mod damage;
 mod disk;
+mod fixtures;
 mod folders;
-mod house;
 mod rows;

@@ -3,7 +3,7 @@
 use pongo::prelude::*;
 use pongo::{CommitError, ReadError, WriteError};
 
-use crate::house::{Guest, Outcome, Room, says};
+use crate::fixtures::{Guest, Outcome, Room, says};
 
 /// `Room` with changed fields, as after a change of the program.
 #[pongo::record]
@@ -146,7 +146,7 @@ fn a_changed_struct() -> Outcome {
     let tx = store.begin_write()?;
     tx.table::<Room>()?.delete(&5)?;
     let error = says(tx.table::<Chamber>().unwrap_err(), &["table rooms", "`Chamber`", "one type"]);
-    assert!(matches!(error, WriteError::TwoTypes { .. }));
+    assert!(matches!(error, WriteError::TableTypeMismatch { .. }));
     tx.commit()?;
     assert!(store.begin_read()?.table::<Room>()?.is_empty());
     Ok(())
@@ -179,7 +179,7 @@ fn text_of_another_store() -> Outcome {
     let foreign = tx.text("from elsewhere")?;
     tx.commit()?;
     let tx = store.begin_write()?;
-    tx.text("long enough that the address lies inside of it")?;
+    tx.text("long enough that the address is inside of it")?;
     let aborted = tx.text("never committed")?;
     tx.abort();
     for text in [foreign, aborted] {

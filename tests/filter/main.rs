@@ -37,9 +37,9 @@ fn check(snapshot: &Snapshot, rng: &mut Random, conditions: usize) -> Outcome {
             table.filter(&predicate).par().map(|row| row.map(|row| row.id)).collect::<Result<_, _>>()?;
         assert_eq!(parallel, ids, "{what}");
 
-        let rows = explain.skipped.rows + explain.taken.rows + explain.tested.rows;
-        assert_eq!(rows, explain.all.rows, "{what}");
-        assert!(explain.taken.rows + explain.tested.rows >= ids.len() as u64, "{what}\n{explain}");
+        let rows = explain.pruned.rows + explain.matched.rows + explain.scanned.rows;
+        assert_eq!(rows, explain.total.rows, "{what}");
+        assert!(explain.matched.rows + explain.scanned.rows >= ids.len() as u64, "{what}\n{explain}");
     }
     let ids: Vec<_> = all.iter().map(|(_, row)| row.id).collect();
     let parallel: Vec<_> = table.par_rows().map(|row| row.map(|row| row.id)).collect::<Result<_, _>>()?;
@@ -187,8 +187,8 @@ fn all_skippable_zones_are_skipped() -> Outcome {
     let mut chunks: Vec<_> = (0..33).filter_map(|zone| chunk_of(zone * 1024)).collect();
     chunks.dedup();
     let numbers = |explain: &pongo::Explain| {
-        let share = |share: &pongo::Share| (share.zones, share.rows);
-        [share(&explain.skipped), share(&explain.taken), share(&explain.tested)]
+        let share = |share: &pongo::ScanStats| (share.zones, share.rows);
+        [share(&explain.pruned), share(&explain.matched), share(&explain.scanned)]
     };
     let rest = (1, 100);
 
@@ -197,16 +197,16 @@ fn all_skippable_zones_are_skipped() -> Outcome {
     let late = Trade::ID.between(1536..3584);
     let explain = table.filter(&late).explain()?;
     assert_eq!(numbers(&explain), [(29, 29 * 1024), (1, 1024), (2 + rest.0, 2048 + rest.1)]);
-    assert_eq!((explain.all.zones, explain.all.rows), (33, 32 * 1024 + 100));
-    assert_eq!(explain.all.chunks, chunks.len() as u64);
+    assert_eq!((explain.total.zones, explain.total.rows), (33, 32 * 1024 + 100));
+    assert_eq!(explain.total.chunks, chunks.len() as u64);
     let touched = [1024, 2048, 3072, 32 * 1024].map(chunk_of);
     let untouched = chunks.iter().filter(|chunk| !touched.contains(&Some(**chunk))).count();
     assert!(untouched > 0);
-    assert_eq!(explain.skipped.chunks, untouched as u64);
-    assert_eq!(explain.conditions[0].ruled_out.rows, 29 * 1024);
+    assert_eq!(explain.pruned.chunks, untouched as u64);
+    assert_eq!(explain.conditions[0].pruned.rows, 29 * 1024);
     assert_eq!(table.filter(&late).count(), 2048);
     let said = explain.to_string();
-    assert!(said.contains("33 zones, 32868 rows") && said.contains("`id in 1536..3584` rules out"), "{said}");
+    assert!(said.contains("33 zones, 32868 rows") && said.contains("`id in 1536..3584` prunes"), "{said}");
 
     // The zone in which all values are NaN, which sorts after all numbers, and the zone without a
     // value.
@@ -230,7 +230,7 @@ fn all_skippable_zones_are_skipped() -> Outcome {
     // nothing; a list.
     let explain = table.filter(Trade::DAY.eq(2).and(Trade::WHO.gt("t00004096".parse()?))).explain()?;
     assert_eq!(numbers(&explain), [(32, 32 * 1024), (0, 0), rest]);
-    assert_eq!(explain.conditions.iter().map(|part| part.ruled_out.zones).collect::<Vec<_>>(), [31, 4]);
+    assert_eq!(explain.conditions.iter().map(|part| part.pruned.zones).collect::<Vec<_>>(), [31, 4]);
     let explain = table.filter(Trade::SIDE.eq(1)).explain()?;
     assert_eq!(numbers(&explain), [(0, 0), (0, 0), (33, 32 * 1024 + 100)]);
     let explain = table.filter(Trade::DAY.is_in(&[0, 31, 77]).or(Trade::ID.lt(2048))).explain()?;
@@ -253,7 +253,7 @@ fn deleted_rows_are_always_excluded() -> Outcome {
     let after = store.begin_read()?;
     let table = after.table::<Trade>()?;
     let filter = table.filter(Trade::DAY.eq(2));
-    assert_eq!(filter.explain()?.taken.rows, 1024);
+    assert_eq!(filter.explain()?.matched.rows, 1024);
     assert_eq!(filter.count(), 1024 - 53);
     assert_eq!(table.filter(Trade::DAY.eq(2)).par().count(), 1024 - 53);
     assert_eq!(before.table::<Trade>()?.filter(Trade::DAY.eq(2)).count(), 1024);
@@ -267,7 +267,7 @@ fn missing_table_has_no_matches() -> Outcome {
     let table = snapshot.table::<Trade>()?;
     assert_eq!(table.filter(Trade::DAY.ge(0)).count(), 0);
     assert_eq!(table.par_rows().count() + table.par_slices().count(), 0);
-    assert_eq!(table.filter(Trade::DAY.ge(0)).explain()?.all, pongo::Share::default());
+    assert_eq!(table.filter(Trade::DAY.ge(0)).explain()?.total, pongo::ScanStats::default());
     Ok(())
 }
 
@@ -281,7 +281,7 @@ fn zones_cover_checkpointed_rows_only() -> Outcome {
         let filter = snapshot.table::<Trade>()?.filter(Trade::DAY.eq(2));
         let explain = filter.explain()?;
         assert_eq!(filter.count(), 1024);
-        Ok(explain.skipped.rows)
+        Ok(explain.pruned.rows)
     };
     assert_eq!(skipped(&store)?, 18 * 1024);
     // Rows that a power failure may lose have no zones file: it could describe other rows that take
@@ -367,7 +367,7 @@ fn damaged_zones_file_is_rebuilt() -> Outcome {
         let snapshot = store.begin_read()?;
         let table = snapshot.table::<Trade>()?;
         let counts = (0..6).map(|day| table.filter(Trade::DAY.eq(day)).count()).collect();
-        assert!(table.filter(Trade::DAY.eq(2)).explain()?.skipped.rows >= 3 * 1024);
+        assert!(table.filter(Trade::DAY.eq(2)).explain()?.pruned.rows >= 3 * 1024);
         drop(snapshot);
         store.close()?;
         Ok(counts)
@@ -418,10 +418,10 @@ fn filter_reports_damaged_rows() -> Outcome {
     let store = open(folder.path(), 1 << 20)?;
     let snapshot = store.begin_read()?;
     let table = snapshot.table::<Trade>()?;
-    let damaged = |row: Result<&Trade, ReadError>| matches!(row, Err(ReadError::Fault(_)));
+    let damaged = |row: Result<&Trade, ReadError>| matches!(row, Err(ReadError::Storage(_)));
     assert!(table.filter(Trade::DAY.eq(1)).any(damaged));
     assert!(table.filter(Trade::DAY.eq(1)).par().any(damaged));
-    assert!(matches!(table.filter(Trade::DAY.eq(1)).explain(), Err(ReadError::Fault(_))));
+    assert!(matches!(table.filter(Trade::DAY.eq(1)).explain(), Err(ReadError::Storage(_))));
     Ok(())
 }
 
@@ -454,7 +454,7 @@ fn get_many_around_damaged_block() -> Outcome {
         match found {
             Ok(None) => assert!(key >= 100_000, "{key}"),
             Ok(Some(trade)) => assert!(key < 100 && trade.id == key, "{key}"),
-            Err(ReadError::Fault(_)) => assert!((in_block..2 * in_block).contains(&key), "{key}"),
+            Err(ReadError::Storage(_)) => assert!((in_block..2 * in_block).contains(&key), "{key}"),
             Err(error) => return Err(error.into()),
         }
     }
@@ -474,7 +474,7 @@ fn custom_predicate_combines_with_others() -> Outcome {
     trades(&store, 0..8192)?;
     let snapshot = store.begin_read()?;
     let filter = snapshot.table::<Trade>()?.filter(Odd.and(Trade::DAY.eq(2)));
-    assert_eq!(filter.explain()?.skipped.rows, 7168);
+    assert_eq!(filter.explain()?.pruned.rows, 7168);
     assert_eq!(filter.count(), 512);
     Ok(())
 }

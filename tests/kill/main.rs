@@ -138,8 +138,11 @@ fn kill_9_loses_no_acknowledged_commit() -> Outcome {
         let snapshot = store.begin_read()?;
         let works = snapshot.table::<Works>()?;
         let done = works.len();
-        assert!(acknowledged <= done, "{acknowledged} were acknowledged, {done} are there: {moment:?}");
-        assert!(done <= begun, "{begun} were begun, {done} are there: {moment:?}");
+        assert!(
+            acknowledged <= done,
+            "{acknowledged} were acknowledged, {done} are in the store: {moment:?}"
+        );
+        assert!(done <= begun, "{begun} were started, {done} are in the store: {moment:?}");
         unacknowledged += u64::from(acknowledged < done);
         while model.done() < done {
             let work = works.get(&(model.done() + 1))?;

@@ -197,7 +197,7 @@ impl Model {
         let mut found = vec![0; SAMPLES as usize];
         for sample in rows(&samples)? {
             let before = std::mem::replace(&mut found[sample.id as usize], sample.by);
-            assert_eq!(before, 0, "sample {} is there twice", sample.id);
+            assert_eq!(before, 0, "sample {} exists twice", sample.id);
         }
         assert!(found == self.samples, "samples are not those of the transactions");
         let some: Vec<u64> = (self.done() % 7..SAMPLES).step_by(7).collect();

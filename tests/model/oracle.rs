@@ -74,7 +74,7 @@ where
     for (entry, row) in table.entries().zip(&rows) {
         let (number, value) = entry?;
         assert!(std::ptr::eq(value, *row));
-        assert!(last < Some(number), "row {number} comes behind {last:?}");
+        assert!(last < Some(number), "row {number} comes after {last:?}");
         last = Some(number);
         assert!(table.row(number)?.is_some_and(|found| std::ptr::eq(found, value)));
         let place = table.locate(number).ok_or("a row has a place")?;

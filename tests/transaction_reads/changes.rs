@@ -26,7 +26,7 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Random) -> Outcome {
                 assert!(!is_taken(map, id, code));
                 assert_eq!(was_there, map.insert(id, row).is_some());
             }
-            Err(WriteError::NotUnique { .. }) => assert!(is_taken(map, id, code)),
+            Err(WriteError::UniqueViolation { .. }) => assert!(is_taken(map, id, code)),
             Err(error) => return Err(error.into()),
         },
         4 | 5 => {
@@ -184,14 +184,14 @@ fn run(options: Options, rounds: u64, seed: &str) -> Outcome {
     for round in 0..rounds {
         transaction(&store, &mut map, &mut rng)?;
         if round % 17 == 16 {
-            store.settle()?;
+            store.catch_up_indexes()?;
         }
         if round % 23 == 22 {
             drop(store);
             store = open()?;
         }
     }
-    assert!(store.verify(|_| {})?.is_sound());
+    assert!(store.verify(|_| {})?.is_valid());
     Ok(())
 }
 

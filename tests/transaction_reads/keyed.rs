@@ -65,7 +65,7 @@ fn check(table: &ExternalTableMut<'_, Note>, map: &Map, rng: &mut Random) -> Out
     assert_eq!(table.first()?.map(pair), all.first().cloned());
     assert_eq!(table.last()?.map(pair), all.last().cloned());
     assert_eq!(
-        table.by(Note::RANK)?.equal(rank)?.count(),
+        table.by(Note::RANK)?.eq(rank)?.count(),
         map.values().filter(|note| note.rank == rank).count()
     );
     let first = table.by(Note::RANK)?.first()?.map(|(_, note)| note.rank);
@@ -140,6 +140,6 @@ fn all_reads_of_external_keys() -> Outcome {
             kept = map;
         }
     }
-    assert!(store.verify(|_| {})?.is_sound());
+    assert!(store.verify(|_| {})?.is_valid());
     Ok(())
 }

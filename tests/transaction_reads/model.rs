@@ -96,7 +96,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
     assert_eq!(rows, filtered);
     assert_eq!(table.filter(Item::RANK.ge(limit))?.count(), filtered.len());
     let explained = table.filter(Item::RANK.ge(limit))?.explain()?;
-    assert_eq!(explained.all.rows, explained.skipped.rows + explained.taken.rows + explained.tested.rows);
+    assert_eq!(explained.total.rows, explained.pruned.rows + explained.matched.rows + explained.scanned.rows);
 
     // By key, from both ends.
     let bounds = (bound(rng.next(), rng.below(keys)), bound(rng.next(), rng.below(keys)));
@@ -126,7 +126,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
         let mut page = table.range(bounds)?;
         assert_eq!(page.by_ref().take(taken).count(), taken);
         if let Some(cursor) = page.cursor()? {
-            assert_eq!(owned(table.range(bounds)?.after(&cursor)?)?, expected[taken..]);
+            assert_eq!(owned(table.range(bounds)?.start_after(&cursor)?)?, expected[taken..]);
         }
     }
 
@@ -142,7 +142,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
         assert_eq!(table.by(Item::RANK)?.count(bounds)?, expected.len() as u64);
     }
     let rank = rng.below(40) as u32;
-    let equal = by_rank(owned(table.by(Item::RANK)?.equal(rank)?)?);
+    let equal = by_rank(owned(table.by(Item::RANK)?.eq(rank)?)?);
     assert_eq!(equal, within(map, &(Bound::Included(rank), Bound::Included(rank))));
     let first = table.by(Item::RANK)?.first()?.map(|row| row.rank);
     assert_eq!(first, map.values().map(|row| row.rank).min());
@@ -152,7 +152,7 @@ pub(crate) fn check(table: &TableMut<'_, Item>, map: &Map, keys: u64, rng: &mut 
     // By a unique index.
     for _ in 0..4 {
         let code = rng.below(2 * keys);
-        let found = table.by(Item::CODE)?.equal(code)?.collect::<Result<Vec<_>, _>>()?;
+        let found = table.by(Item::CODE)?.eq(code)?.collect::<Result<Vec<_>, _>>()?;
         assert_eq!(found, map.values().filter(|row| row.code == code).collect::<Vec<_>>());
     }
     Ok(())

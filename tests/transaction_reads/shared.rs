@@ -55,7 +55,7 @@ fn transactions(store: &Store, model: &Mutex<Map>, thread: u64) -> Outcome {
         *map = after;
         drop(map);
         let seq = tx.commit()?.seq;
-        assert!(store.begin_read()?.seq() >= seq, "a snapshot begun after the return sees it");
+        assert!(store.begin_read()?.seq() >= seq, "a snapshot started after the return sees it");
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn work(store: &Store, who: u32) -> Outcome {
         let was_there = tx.table::<Order>()?.delete(&round)?;
         if was_there {
             let mut stock = tx.table::<Stock>()?;
-            stock.update(&1, |stock| stock.left += 1)?.ok_or("the stock is there")?;
+            stock.update(&1, |stock| stock.left += 1)?.ok_or("the stock exists")?;
         }
         tx.commit()?;
     }

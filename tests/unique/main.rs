@@ -7,7 +7,7 @@ mod people;
 use std::path::Path;
 use std::time::Duration;
 
-use people::{Map, Of, Outcome, Person, by_mail, by_seat, check, in_the_way, mail, person};
+use people::{Map, Of, Outcome, Person, by_mail, by_seat, check, conflicting_id, mail, person};
 use pongo::prelude::*;
 use pongo::{CommitError, Seq, WriteError};
 use pongo_test_support::running::{Running, say};
@@ -70,14 +70,14 @@ impl Run {
     }
 
     fn note(&mut self, result: Result<(), WriteError>, map: &Map, id: u64, of: Of) -> Outcome<bool> {
-        let other = in_the_way(map, id, of);
+        let other = conflicting_id(map, id, of);
         match result {
             Ok(()) => assert_eq!(other, None, "{id}: {of:?} was taken"),
-            Err(WriteError::NotUnique { table, in_the_way, .. }) => {
-                assert!(other.is_some(), "{id}: {of:?} was refused for {in_the_way}");
+            Err(WriteError::UniqueViolation { table, existing_key, .. }) => {
+                assert!(other.is_some(), "{id}: {of:?} was refused for {existing_key}");
                 assert_eq!(table, "people");
-                let known = in_the_way.strip_prefix("id = ").ok_or("a key in words")?.parse()?;
-                assert_eq!(people::in_the_way(&[(known, map[&known])].into(), id, of), Some(known));
+                let known = existing_key.strip_prefix("id = ").ok_or("a key in words")?.parse()?;
+                assert_eq!(people::conflicting_id(&[(known, map[&known])].into(), id, of), Some(known));
                 self.refused += 1;
             }
             Err(other) => return Err(other.into()),
@@ -125,7 +125,7 @@ impl Run {
         let mut rows = Vec::new();
         for _ in 0..self.rng.below(20) {
             let (id, of) = self.draw_near(map);
-            if any || in_the_way(map, id, of).is_none() {
+            if any || conflicting_id(map, id, of).is_none() {
                 map.insert(id, of);
                 rows.push(person(id, of));
             }
@@ -141,7 +141,7 @@ impl Run {
         } else {
             tx.table::<Person>()?.extend(rows)?;
         }
-        Ok(map.iter().all(|(&id, &of)| in_the_way(map, id, of).is_none()))
+        Ok(map.iter().all(|(&id, &of)| conflicting_id(map, id, of).is_none()))
     }
 
     fn transaction(&mut self) -> Outcome {
@@ -162,10 +162,10 @@ impl Run {
             // The load is rejected when the next row is put, or at the commit.
             if self.rng.below(2) == 0 {
                 let error = tx.table::<Person>()?.put(&person(IDS, Of { mail: MAILS, ..of_nobody() }));
-                assert!(matches!(error, Err(WriteError::NotUnique { .. })), "{error:?}");
+                assert!(matches!(error, Err(WriteError::UniqueViolation { .. })), "{error:?}");
             }
             let error = tx.commit().expect_err("two rows have one value");
-            assert!(matches!(error, CommitError::Refused(WriteError::NotUnique { .. })), "{error:?}");
+            assert!(matches!(error, CommitError::Refused(WriteError::UniqueViolation { .. })), "{error:?}");
             self.refused_at_commit += 1;
         } else if self.rng.below(6) == 0 {
             tx.abort();
@@ -269,7 +269,7 @@ fn conflict_names_the_other_row() -> Outcome {
         "table people takes one row for each `mail`: expected a new value, found mail = \"3@pongo\" in the row with key \
          id = 3 (row 3); change or delete that row first, or give this one another value"
     );
-    let WriteError::NotUnique { row, .. } = error else { return Err(error.into()) };
+    let WriteError::UniqueViolation { row, .. } = error else { return Err(error.into()) };
     assert_eq!(row, Some(RowId(3)));
     assert!(people.put(&person(8, of(8))).is_ok_and(|was_there| !was_there));
     let error = people.insert(&person(9, Of { mail: 9, ..of(8) })).expect_err("seat 8 of team 0 is taken");
@@ -332,7 +332,7 @@ fn deleting_repairs_load_with_duplicates() -> Outcome {
         } else {
             drop(people);
             let error = tx.commit().expect_err("the same");
-            assert!(matches!(error, CommitError::Refused(WriteError::NotUnique { .. })), "{error}");
+            assert!(matches!(error, CommitError::Refused(WriteError::UniqueViolation { .. })), "{error}");
         }
     }
     assert_eq!(by_mail(&store.begin_read()?, 0)?.map(|found| found.id), Some(4999));
@@ -395,7 +395,7 @@ fn what_the_table_says_counts() -> Outcome {
         |id, number| others::Plain { id, team: 0, _pad: [0; 2], seat: 50, mail: mail(number), version: 0 };
     let tx = store.begin_write()?;
     let error = tx.table::<others::Plain>()?.put(&plain(2, 1)).expect_err("the table says it is unique");
-    assert!(matches!(error, WriteError::NotUnique { .. }), "{error}");
+    assert!(matches!(error, WriteError::UniqueViolation { .. }), "{error}");
     tx.table::<others::Plain>()?.put(&plain(2, 2))?;
     tx.commit()?;
     let error =
@@ -426,7 +426,7 @@ fn two_processes() -> Outcome {
             let result = tx.table::<Person>()?.put(&person(id, Of { mail: 7, ..of(id) }));
             match result {
                 Ok(_) if number % 3 == 0 => drop(tx.table::<Person>()?.delete(&id)?),
-                Ok(_) | Err(WriteError::NotUnique { .. }) => {}
+                Ok(_) | Err(WriteError::UniqueViolation { .. }) => {}
                 Err(other) => return Err(other.into()),
             }
             tx.commit()?;
@@ -449,8 +449,8 @@ fn two_processes() -> Outcome {
             let mut people = tx.table::<Person>()?;
             match people.put(&person(1, Of { mail: 7, ..of(number % 3) })) {
                 Ok(_) => held += 1,
-                Err(WriteError::NotUnique { in_the_way, .. }) => {
-                    let id = in_the_way.strip_prefix("id = ").ok_or("a key")?.parse()?;
+                Err(WriteError::UniqueViolation { existing_key, .. }) => {
+                    let id = existing_key.strip_prefix("id = ").ok_or("a key")?.parse()?;
                     assert!(people.delete(&id)? && id >= 1_000_000);
                 }
                 Err(other) => return Err(other.into()),
@@ -576,21 +576,21 @@ fn cursors_of_one_value() -> Outcome {
         for own in [false, true] {
             let equal = || -> Result<_, pongo::ReadError> {
                 if own {
-                    changed.by(Person::MAIL)?.equal(value)
+                    changed.by(Person::MAIL)?.eq(value)
                 } else {
-                    snapshot.table::<Person>()?.by(Person::MAIL).equal(value)
+                    snapshot.table::<Person>()?.by(Person::MAIL).eq(value)
                 }
             };
             let mut range = equal()?;
-            assert!(range.cursor()?.is_none() && range.back_cursor().is_none());
+            assert!(range.cursor()?.is_none() && range.cursor_back().is_none());
             assert_eq!(range.next().transpose()?.map(|person| person.id), Some(id));
             let cursor = range.cursor()?.ok_or("a row was returned")?;
-            assert!(range.next().is_none() && equal()?.after(&cursor)?.next().is_none());
-            assert!(equal()?.before(&cursor)?.next().is_none());
+            assert!(range.next().is_none() && equal()?.start_after(&cursor)?.next().is_none());
+            assert!(equal()?.end_before(&cursor)?.next().is_none());
             let mut range = equal()?;
             assert_eq!(range.next_back().transpose()?.map(|person| person.id), Some(id));
-            let cursor = range.back_cursor().ok_or("a row was returned")?;
-            assert!(range.next_back().is_none() && equal()?.before(&cursor)?.next_back().is_none());
+            let cursor = range.cursor_back().ok_or("a row was returned")?;
+            assert!(range.next_back().is_none() && equal()?.end_before(&cursor)?.next_back().is_none());
         }
     }
     Ok(())

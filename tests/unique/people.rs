@@ -45,20 +45,20 @@ pub(crate) fn person(id: u64, of: Of) -> Person {
 }
 
 /// Returns the person that a row would conflict with: another one with the same mail or seat.
-pub(crate) fn in_the_way(map: &Map, id: u64, of: Of) -> Option<u64> {
+pub(crate) fn conflicting_id(map: &Map, id: u64, of: Of) -> Option<u64> {
     let same = |other: &Of| other.mail == of.mail || (other.seat, other.team) == (of.seat, of.team);
     map.iter().find(|&(&other, known)| other != id && same(known)).map(|(&other, _)| other)
 }
 
 pub(crate) fn by_mail(snapshot: &Snapshot, number: u64) -> Outcome<Option<&Person>> {
-    Ok(snapshot.table::<Person>()?.by(Person::MAIL).equal(mail(number))?.next().transpose()?)
+    Ok(snapshot.table::<Person>()?.by(Person::MAIL).eq(mail(number))?.next().transpose()?)
 }
 
 pub(crate) fn by_seat(snapshot: &Snapshot, seat: u32, team: u16) -> Outcome<Option<&Person>> {
     let people = snapshot.table::<Person>()?;
     let both = people.by((Person::SEAT, Person::TEAM));
     // By the unique index, and by the ordered one.
-    let found = both.equal((seat, team))?.next().transpose()?;
+    let found = both.eq((seat, team))?.next().transpose()?;
     assert_eq!(both.range((seat, team)..=(seat, team))?.next().transpose()?, found);
     Ok(found)
 }

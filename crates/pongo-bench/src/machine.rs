@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 pub(crate) fn anonymous_memory() -> Result<u64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup").context("reading /proc/self/smaps_rollup")?;
     let line = text.lines().find(|line| line.starts_with("Anonymous:")).context("no line `Anonymous:`")?;
-    let kib: u64 = line.split_whitespace().nth(1).context("no number behind `Anonymous:`")?.parse()?;
+    let kib: u64 = line.split_whitespace().nth(1).context("no number after `Anonymous:`")?.parse()?;
     Ok(kib << 10)
 }
 

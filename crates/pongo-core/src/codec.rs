@@ -7,11 +7,11 @@ pub(crate) const LIMIT: u64 = 1 << 62;
 
 /// Reads numbers one after another.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct ByteReader<'a> {
     bytes: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
@@ -140,7 +140,7 @@ pub(crate) fn sealed_page(mut content: Vec<u8>) -> Vec<u8> {
 
 /// Returns whether the first `len` bytes of a page are followed by their checksum.
 pub(crate) fn page_is_sealed(page: &[u8], len: usize) -> bool {
-    let mut reader = Reader::new(page);
+    let mut reader = ByteReader::new(page);
     let Some(content) = reader.take(len) else { return false };
     reader.u64() == Some(checksum(content))
 }

@@ -27,7 +27,7 @@ impl<R, F> Column<R, F> {
     #[must_use]
     pub const fn new(name: &'static str, offset: usize, project: fn(&R) -> &F) -> Self {
         assert!(size_of::<F>() <= size_of::<R>(), "a field is not larger than its record");
-        assert!(offset <= size_of::<R>() - size_of::<F>(), "a field lies in its record");
+        assert!(offset <= size_of::<R>() - size_of::<F>(), "a field is inside its record");
         Self { name, offset, project }
     }
 

@@ -24,7 +24,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, madvise};
 
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::storage::{File, PAGE, RawFile};
 
 /// Distinguishes the process that created it from that process's children. Under Miri, and on
@@ -38,13 +38,13 @@ impl ForkGuard {
     /// Creates a guard for this process.
     ///
     /// # Errors
-    /// [`Fault::Io`] if no memory can be mapped for the page: without it a child would not be
-    /// detected.
-    pub(crate) fn new() -> Result<Self, Fault> {
+    /// [`StorageError::Io`] if no memory can be mapped for the page: without it a child would not
+    /// be detected.
+    pub(crate) fn new() -> Result<Self, StorageError> {
         if cfg!(miri) {
             return Ok(Self { page: None });
         }
-        let failed = || Fault::io("mapping", "a page by which `fork` is noticed");
+        let failed = || StorageError::io("mapping", "a page by which `fork` is noticed");
         let page = MmapRaw::from(MmapOptions::new().len(PAGE as usize).map_anon().map_err(failed())?);
         // SAFETY: the range is exactly the map, which is private, anonymous and owned by `page`;
         // the advice changes the bytes that a child sees, never those of this process.
@@ -71,11 +71,11 @@ fn byte(page: &MmapRaw) -> &AtomicU8 {
 }
 
 /// Maximum number of descriptors on which a process can hold locks: two for each open store.
-const MOST: usize = 1024;
+const MAX_LOCKED: usize = 1024;
 
 /// Each slot is 0, or a descriptor + 1. A static array of atomics, so that the child's handler
 /// needs no lock and allocates nothing.
-static LOCKED: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
+static LOCKED: [AtomicI32; MAX_LOCKED] = [const { AtomicI32::new(0) }; MAX_LOCKED];
 /// The descriptor that replaces the others.
 static NOTHING: AtomicI32 = AtomicI32::new(-1);
 /// Number of forks that have started and whose child may not exist yet.
@@ -113,7 +113,7 @@ extern "C" fn after_fork_in_child() {
 static INSTALLED: OnceLock<Result<OwnedFd, i32>> = OnceLock::new();
 
 /// Registers the handlers, once per process.
-fn install() -> Result<(), Fault> {
+fn install() -> Result<(), StorageError> {
     let installed = INSTALLED.get_or_init(|| {
         // An `O_PATH` descriptor: it can be opened wherever a root directory exists, and can be
         // neither read, written nor locked.
@@ -129,7 +129,9 @@ fn install() -> Result<(), Fault> {
     });
     match installed {
         Ok(_) => Ok(()),
-        Err(code) => Err(Fault::io("preparing for a fork, at", "/")(io::Error::from_raw_os_error(*code))),
+        Err(code) => {
+            Err(StorageError::io("preparing for a fork, at", "/")(io::Error::from_raw_os_error(*code)))
+        }
     }
 }
 
@@ -148,10 +150,10 @@ impl LockDescriptor {
     /// lock held as a descriptor does.
     ///
     /// # Errors
-    /// The error of `open`; [`Fault::Limit`] if this process has too many stores open.
+    /// The error of `open`; [`StorageError::Limit`] if this process has too many stores open.
     pub(crate) fn open(
-        open: impl Fn() -> Result<Arc<dyn File>, Fault>,
-    ) -> Result<(Arc<dyn File>, Self), Fault> {
+        open: impl Fn() -> Result<Arc<dyn File>, StorageError>,
+    ) -> Result<(Arc<dyn File>, Self), StorageError> {
         loop {
             let installed = INSTALLED.get().is_some();
             let forked = FORKED.load(Ordering::SeqCst);
@@ -172,15 +174,15 @@ impl LockDescriptor {
         }
     }
 
-    fn note(descriptor: BorrowedFd<'_>) -> Result<Self, Fault> {
+    fn note(descriptor: BorrowedFd<'_>) -> Result<Self, StorageError> {
         let value = descriptor.as_raw_fd() + 1;
         let free =
             |place: &AtomicI32| place.compare_exchange(0, value, Ordering::SeqCst, Ordering::Relaxed).is_ok();
         match LOCKED.iter().position(free) {
             Some(place) => Ok(Self { place: Some(place) }),
-            None => Err(Fault::Limit {
+            None => Err(StorageError::Limit {
                 what: "this process has too many stores open: close one".to_owned(),
-                limit: MOST as u64 / 2,
+                limit: MAX_LOCKED as u64 / 2,
             }),
         }
     }

@@ -8,12 +8,12 @@
 
 use std::io;
 
-use crate::codec::{Put, Reader};
-use crate::error::{Fault, ReadError};
+use crate::codec::{ByteReader, Put};
+use crate::error::{ReadError, StorageError};
 use crate::fields::{HeapError, content_hash};
 use crate::guard::fails;
 use crate::ids::HeapAddr;
-use crate::space::View;
+use crate::space::SpaceView;
 
 const HEADER: u64 = 8;
 
@@ -31,7 +31,13 @@ pub(crate) fn item_len(bytes: u64) -> u64 {
 
 /// Returns the bytes of an item within a heap of `end` bytes, after checking bounds, header and
 /// hash.
-pub(crate) fn read(view: &View, end: u64, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
+pub(crate) fn read(
+    view: &SpaceView,
+    end: u64,
+    addr: HeapAddr,
+    len: u32,
+    hash: u32,
+) -> Result<&[u8], HeapError> {
     let outside = || HeapError::Outside { addr, len, end: HeapAddr(end) };
     let whole = item_len(u64::from(len));
     if !addr.0.is_multiple_of(8) || addr.0.checked_add(whole).is_none_or(|item_end| item_end > end) {
@@ -48,7 +54,7 @@ pub(crate) fn read(view: &View, end: u64, addr: HeapAddr, len: u32, hash: u32) -
 
 /// Checks a complete item against the length and hash of a field, and returns its bytes.
 pub(crate) fn check(item: &[u8], addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
-    let mut reader = Reader::new(item);
+    let mut reader = ByteReader::new(item);
     let (found_len, found_hash) = (reader.u32().unwrap_or(0), reader.u32().unwrap_or(0));
     if fails!("heap.item.header", (found_len, found_hash) != (len, hash)) {
         return Err(HeapError::Header { addr, len, hash, found_len, found_hash });
@@ -61,7 +67,7 @@ pub(crate) fn check(item: &[u8], addr: HeapAddr, len: u32, hash: u32) -> Result<
     Ok(bytes)
 }
 
-pub(crate) fn chunk_error(addr: HeapAddr, fault: Fault) -> HeapError {
+pub(crate) fn chunk_error(addr: HeapAddr, fault: StorageError) -> HeapError {
     HeapError::Chunk { addr, source: io::Error::other(fault) }
 }
 

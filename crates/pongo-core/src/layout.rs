@@ -30,13 +30,13 @@ pub const fn no_tail(record: &str, last: &str, end: usize, size: usize) {
     if size > end {
         let gap = size - end;
         let message = padding(record, gap)
-            .text(" at its end, behind `")
+            .text(" at its end, after `")
             .text(last)
             .text("`: widen `")
             .text(last)
             .text("`, or put `_pad: [u8; ")
             .number(gap)
-            .text("]` behind it");
+            .text("]` after it");
         panic!("{}", message.as_str());
     }
 }
@@ -103,7 +103,7 @@ pub const fn external_limits(record: &str, size: usize, align: usize) {
             .text(record)
             .text("` has alignment ")
             .number(align)
-            .text(", and lies behind the ")
+            .text(", and comes after the ")
             .number(EXTERNAL_HEAD)
             .text(" bytes of its external key: lower the number in `repr(align)` to that");
         panic!("{}", message.as_str());
@@ -208,7 +208,7 @@ mod tests {
         no_tail("R", "b", 16, 16);
         assert_eq!(
             refusal(|| no_tail("R", "b", 15, 16)),
-            "`R` has 1 byte of padding at its end, behind `b`: widen `b`, or put `_pad: [u8; 1]` behind it"
+            "`R` has 1 byte of padding at its end, after `b`: widen `b`, or put `_pad: [u8; 1]` after it"
         );
     }
 

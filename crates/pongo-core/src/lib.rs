@@ -3,15 +3,16 @@
 //!
 //! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (the
 //! location of the newest checkpoint), `journal` (the redo log), `space` (rows and heap in chunk
-//! files), `marks` (deletions and previous rows), `baseline` (the checksums of marks at a
-//! checkpoint), `heap` (items), `control`, `place` and `pins` (state shared between processes),
-//! [`table`], [`snapshot`], [`engine`] (commits, recovery), [`zones`] (bounds of fields, which let
-//! scans skip rows), [`predicate`] (conditions on columns), [`order`] (of floats). In addition, the
-//! items that the macros implement and emit: [`record`], [`fields`], [`schema`], [`mod@column`].
+//! files), `marks` (deletions and previous rows), `mark_checksums` (the checksums of marks at a
+//! checkpoint), `heap` (items), `control`, `place` and `snapshot_tracker` (state shared between
+//! processes), [`table`], [`snapshot`], [`engine`] (commits, recovery), [`zones`] (bounds of
+//! fields, which let scans skip rows), [`predicate`] (conditions on columns), [`order`] (of
+//! floats). In addition, the items that the macros implement and emit: [`record`], [`fields`],
+//! [`schema`], [`mod@column`].
 //!
-//! Unsafe code is only in the modules that allow it by name: `storage`, `space::{view, room}` and
-//! those of their callers that must uphold their contracts, `arena`, `cast`, `fork` and `heap`; see
-//! `docs/UNSAFE.md`. All other modules forbid it.
+//! Unsafe code is only in the modules that allow it by name: `storage`,
+//! `space::{view, writable_window}` and those of their callers that must uphold their contracts,
+//! `arena`, `cast`, `fork` and `heap`; see `docs/UNSAFE.md`. All other modules forbid it.
 //!
 //! Programs use the crate `pongo`, which re-exports what they need; the rest of this API is for
 //! `pongo` and can change in any release. The crate has no features.
@@ -21,11 +22,9 @@
 
 #[forbid(unsafe_code)]
 mod append_vec;
-#[allow(unsafe_code, reason = "lends bytes while others are appended behind them")]
+#[allow(unsafe_code, reason = "lends bytes while others are appended after them")]
 mod arena;
-#[forbid(unsafe_code)]
-mod baseline;
-#[allow(unsafe_code, reason = "the cast of bytes that were looked through")]
+#[allow(unsafe_code, reason = "the cast of bytes that were validated")]
 mod cast;
 #[forbid(unsafe_code)]
 mod codec;
@@ -43,13 +42,15 @@ mod journal;
 #[cfg(all(test, loom))]
 mod loom_control;
 #[forbid(unsafe_code)]
-mod marks;
+mod mark_checksums;
 #[forbid(unsafe_code)]
-mod pins;
+mod marks;
 #[forbid(unsafe_code)]
 mod place;
 #[forbid(unsafe_code)]
 pub mod snapshot;
+#[forbid(unsafe_code)]
+mod snapshot_tracker;
 mod space;
 #[forbid(unsafe_code)]
 pub mod state;

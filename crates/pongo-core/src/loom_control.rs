@@ -10,23 +10,23 @@ use std::sync::atomic::AtomicU64 as Ghost;
 
 use crate::control::{Control, Entered};
 use crate::ids::{JournalPos, Salt, Seq};
-use crate::pins::Pins;
-use crate::state::{HeapState, State, TableState};
+use crate::snapshot_tracker::SnapshotTracker;
+use crate::state::{HeapState, StoreState, TableState};
 use crate::storage::MemoryStorage;
 use crate::sync::{Access, Ordering, Plain, model, threads, with_orders, without_each};
 
 fn control() -> Arc<Control> {
     let storage = MemoryStorage::new();
     let control = Control::open(&storage).expect("memory");
-    assert_eq!(control.enter().expect("memory"), Entered::Alone);
+    assert_eq!(control.register_process().expect("memory"), Entered::Solo);
     control.rebuild(1, None, Salt(1));
-    control.admit_others().expect("memory");
+    control.mark_ready().expect("memory");
     Arc::new(control)
 }
 
 /// Creates a state in which `n` determines each word.
-fn state(n: u64) -> State {
-    State {
+fn state(n: u64) -> StoreState {
+    StoreState {
         seq: Seq(n),
         heap: HeapState { len: 10 * n, summed: 0 },
         segment: 0,
@@ -35,8 +35,8 @@ fn state(n: u64) -> State {
     }
 }
 
-fn with_table(n: u64) -> State {
-    State { tables: vec![TableState { len: 7 * n, live: 0, summed: 0 }], ..state(n) }
+fn with_table(n: u64) -> StoreState {
+    StoreState { tables: vec![TableState { len: 7 * n, live: 0, summed: 0 }], ..state(n) }
 }
 
 #[test]
@@ -118,31 +118,35 @@ struct Rows {
     rows: [Plain; 4],
     /// The highest `Seq` for which rows were reclaimed. Not part of the store, and not modelled by
     /// loom: every thread sees it at once.
-    seen_from: Ghost,
+    oldest_visible_seq: Ghost,
 }
 
 impl Rows {
     fn new() -> Arc<Rows> {
-        Arc::new(Rows { rows: std::array::from_fn(|_| Plain::new()), seen_from: Ghost::new(0) })
+        Arc::new(Rows { rows: std::array::from_fn(|_| Plain::new()), oldest_visible_seq: Ghost::new(0) })
     }
 
-    /// Reclaims each row that only a snapshot below `seen_from` could see.
-    fn give_up(&self, seen_from: Seq) {
-        let from = self.seen_from.fetch_max(seen_from.0, Ordering::Relaxed);
-        for n in from..seen_from.0 {
+    /// Reclaims each row that only a snapshot below `oldest_visible_seq` could see.
+    fn give_up(&self, oldest_visible_seq: Seq) {
+        let from = self.oldest_visible_seq.fetch_max(oldest_visible_seq.0, Ordering::Relaxed);
+        for n in from..oldest_visible_seq.0 {
             self.rows[n as usize].write();
         }
     }
 
     fn read(&self, seq: Seq) {
-        let seen_from = self.seen_from.load(Ordering::Relaxed);
-        assert!(seen_from <= seq.0, "{} is pinned, rows that died up to {seen_from} were given up", seq.0);
+        let oldest_visible_seq = self.oldest_visible_seq.load(Ordering::Relaxed);
+        assert!(
+            oldest_visible_seq <= seq.0,
+            "{} is pinned, rows deleted up to {oldest_visible_seq} were removed",
+            seq.0
+        );
         self.rows[seq.0 as usize].read();
     }
 }
 
 /// Reads the newest state, as `Engine::begin_read` and the end of a snapshot do.
-fn read(control: &Control, pins: &Pins, rows: &Rows) {
+fn read(control: &Control, pins: &SnapshotTracker, rows: &Rows) {
     let (state, pin) = pins.pin_newest(|| control.published().1, |state| state.seq);
     rows.read(state.seq);
     pins.unpin(&pin);
@@ -152,16 +156,16 @@ fn read(control: &Control, pins: &Pins, rows: &Rows) {
 fn loom_pinned_rows_are_not_reclaimed() {
     model("pin and reclaim", 2, || {
         let control = control();
-        let pins = Pins::new(&control).expect("there is a group");
+        let pins = SnapshotTracker::new(&control).expect("there is a group");
         let rows = Rows::new();
         control.publish(&state(1));
         let (reader, same_rows) = (Arc::clone(&control), Arc::clone(&rows));
         threads([
             Box::new(move || {
                 control.publish(&state(2));
-                rows.give_up(control.seen_from());
+                rows.give_up(control.oldest_visible_seq());
                 control.publish(&state(3));
-                rows.give_up(control.seen_from());
+                rows.give_up(control.oldest_visible_seq());
             }),
             Box::new(move || {
                 read(&reader, &pins, &same_rows);
@@ -175,7 +179,7 @@ fn loom_pinned_rows_are_not_reclaimed() {
 fn loom_shared_pin_protects_rows() {
     model("shared pin and reclaim", 2, || {
         let control = control();
-        let pins = Arc::new(Pins::new(&control).expect("there is a group"));
+        let pins = Arc::new(SnapshotTracker::new(&control).expect("there is a group"));
         let rows = Rows::new();
         control.publish(&state(1));
         // Takes the one slot that is not shared.
@@ -188,7 +192,7 @@ fn loom_shared_pin_protects_rows() {
         threads([
             Box::new(move || {
                 control.publish(&state(2));
-                rows.give_up(control.seen_from());
+                rows.give_up(control.oldest_visible_seq());
             }),
             first,
             second,
@@ -201,7 +205,7 @@ fn loom_shared_pin_protects_rows() {
 fn loom_horizon_never_goes_back() {
     model("two horizons", 2, || {
         let control = control();
-        let pins = Pins::new(&control).expect("there is a group");
+        let pins = SnapshotTracker::new(&control).expect("there is a group");
         let rows = Rows::new();
         control.publish(&state(1));
         let (second, third) = (Arc::clone(&control), Arc::clone(&control));
@@ -209,12 +213,12 @@ fn loom_horizon_never_goes_back() {
         threads([
             Box::new(move || {
                 control.publish(&state(2));
-                rows.give_up(control.seen_from());
+                rows.give_up(control.oldest_visible_seq());
             }),
             Box::new(move || {
-                let seen_from = second.seen_from();
-                assert!(seen_from <= second.horizon(), "the horizon is below an answer");
-                second_rows.give_up(seen_from);
+                let oldest_visible_seq = second.oldest_visible_seq();
+                assert!(oldest_visible_seq <= second.horizon(), "the horizon is below an answer");
+                second_rows.give_up(oldest_visible_seq);
             }),
             Box::new(move || read(&third, &pins, &third_rows)),
         ]);

@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::baseline::{Baseline, Bound, no_marks};
-use crate::codec::{Put, Reader, Summing, page_is_sealed, sealed_page};
-use crate::error::Fault;
+use crate::codec::{ByteReader, Put, Summing, page_is_sealed, sealed_page};
+use crate::error::StorageError;
 use crate::guard::{fails, holds, removable};
 use crate::ids::{ChunkId, RowId, Seq, TableId};
-use crate::storage::{File, PAGE, Reopened, Storage, Words};
+use crate::mark_checksums::{CheckpointBound, CheckpointMarks, no_marks};
+use crate::storage::{AtomicWords, File, PAGE, Reopened, Storage};
 
 const MAGIC: [u8; 8] = *b"PONGOMRK";
 const VERSION: u64 = 1;
@@ -28,7 +28,7 @@ const WORDS_PER_PAGE: u64 = PAGE / 8;
 
 /// The rows that a marks file describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Extent {
+pub(crate) struct RowExtent {
     pub(crate) store: u128,
     pub(crate) table: TableId,
     pub(crate) chunk: ChunkId,
@@ -38,7 +38,7 @@ pub(crate) struct Extent {
     pub(crate) rows: u64,
 }
 
-impl Extent {
+impl RowExtent {
     /// Returns the number of words of one of the two arrays, padded to whole pages.
     fn array_words(&self) -> u64 {
         self.rows.next_multiple_of(WORDS_PER_PAGE)
@@ -65,7 +65,7 @@ impl Extent {
 /// Numbers of marks that commits stored in a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Stored {
-    pub(crate) deaths: u64,
+    pub(crate) deleted_rows: u64,
     pub(crate) previous: u64,
 }
 
@@ -75,10 +75,10 @@ pub(crate) type DirtyMarks = BTreeMap<(TableId, ChunkId), Stored>;
 /// The mapped marks of one chunk.
 #[derive(Debug)]
 pub(crate) struct Marks {
-    extent: Extent,
+    extent: RowExtent,
     path: String,
     /// Mapped before the first mark is stored, so that their sync reports every failed write-back.
-    words: Words,
+    words: AtomicWords,
     /// Used to allocate space and to find the pages with marks. Nothing is written through it.
     file: Arc<Reopened>,
     /// Pages that this process knows to be allocated.
@@ -94,39 +94,39 @@ impl Marks {
         storage: &dyn Storage,
         dir: &str,
         path: String,
-        extent: Extent,
-    ) -> Result<Self, Fault> {
+        extent: RowExtent,
+    ) -> Result<Self, StorageError> {
         let temporary = format!("{path}.new");
         let _ = storage.remove(&temporary);
-        let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
-        file.set_len(extent.file_len()).map_err(Fault::io("sizing", &temporary))?;
-        file.write_at(&sealed_page(extent.header()), 0).map_err(Fault::io("writing", &temporary))?;
-        removable!("marks.create.sync", file.sync()).map_err(Fault::io("syncing", &temporary))?;
-        storage.rename(&temporary, &path).map_err(Fault::io("renaming", &temporary))?;
-        removable!("marks.create.folder", storage.sync_dir(dir)).map_err(Fault::io("syncing", dir))?;
+        let file = storage.create(&temporary).map_err(StorageError::io("making", &temporary))?;
+        file.set_len(extent.file_len()).map_err(StorageError::io("sizing", &temporary))?;
+        file.write_at(&sealed_page(extent.header()), 0).map_err(StorageError::io("writing", &temporary))?;
+        removable!("marks.create.sync", file.sync()).map_err(StorageError::io("syncing", &temporary))?;
+        storage.rename(&temporary, &path).map_err(StorageError::io("renaming", &temporary))?;
+        removable!("marks.create.folder", storage.sync_dir(dir)).map_err(StorageError::io("syncing", dir))?;
         Self::map(storage, &file, path, extent)
     }
 
     /// Opens the file of a chunk, if it exists, and compares its words with the checkpoint's
-    /// record, if `baseline` is given. `is_clean` is called after the words were read, and returns
-    /// whether no process has written since that checkpoint.
+    /// record, if `mark_checksums` is given. `is_clean` is called after the words were read, and
+    /// returns whether no process has written since that checkpoint.
     ///
     /// The comparison reads all pages of the file that were ever stored to.
     pub(crate) fn open(
         storage: &dyn Storage,
         path: String,
-        extent: Extent,
-        baseline: Option<&Baseline>,
+        extent: RowExtent,
+        baseline: Option<&CheckpointMarks>,
         is_clean: impl FnOnce() -> bool,
-    ) -> Result<Option<Self>, Fault> {
+    ) -> Result<Option<Self>, StorageError> {
         let file = match storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::io("opening", &path)(error)),
+            Err(error) => return Err(StorageError::io("opening", &path)(error)),
         };
-        let len = file.len().map_err(Fault::io("measuring", &path))?;
+        let len = file.len().map_err(StorageError::io("measuring", &path))?;
         if len != extent.file_len() {
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 path,
                 len,
                 format!("a file of {} bytes", extent.file_len()),
@@ -134,12 +134,12 @@ impl Marks {
             ));
         }
         let mut page = vec![0; PAGE as usize];
-        file.read_at(&mut page, 0).map_err(Fault::io("reading", &path))?;
-        let header = Reader::new(&page).take(CONTENT).unwrap_or_default();
+        file.read_at(&mut page, 0).map_err(StorageError::io("reading", &path))?;
+        let header = ByteReader::new(&page).take(CONTENT).unwrap_or_default();
         if fails!("marks.header.checksum", !page_is_sealed(&page, CONTENT))
             || fails!("marks.header.identity", header != extent.header())
         {
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 path,
                 0,
                 format!("the header of the marks of {} rows from row {}", extent.rows, extent.first),
@@ -153,13 +153,19 @@ impl Marks {
         Ok(Some(marks))
     }
 
-    fn map(storage: &dyn Storage, file: &Arc<dyn File>, path: String, extent: Extent) -> Result<Self, Fault> {
-        if storage.reading_holes_takes_space() {
-            file.allocate(0, extent.file_len()).map_err(Fault::io("allocating", path.as_str()))?;
+    fn map(
+        storage: &dyn Storage,
+        file: &Arc<dyn File>,
+        path: String,
+        extent: RowExtent,
+    ) -> Result<Self, StorageError> {
+        if storage.hole_reads_allocate() {
+            file.allocate(0, extent.file_len()).map_err(StorageError::io("allocating", path.as_str()))?;
         }
         storage.check_maps();
-        let words =
-            file.map_words(PAGE, extent.file_len() - PAGE).map_err(Fault::io("mapping", path.as_str()))?;
+        let words = file
+            .map_words(PAGE, extent.file_len() - PAGE)
+            .map_err(StorageError::io("mapping", path.as_str()))?;
         let file = Reopened::opened(storage, path.clone(), extent.file_len(), Arc::clone(file));
         Ok(Self { extent, path, words, file, pages: Mutex::default(), stored: AtomicBool::new(false) })
     }
@@ -167,13 +173,14 @@ impl Marks {
     fn verify(
         &self,
         file: &dyn File,
-        baseline: &Baseline,
+        baseline: &CheckpointMarks,
         is_clean: impl FnOnce() -> bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StorageError> {
         let (bound, expected) = (baseline.bound(), baseline.sum_of(self.extent.chunk));
         let (found, later) = self.sum_in(file, bound)?;
-        let wrong =
-            |expected: String, found: String| Err(Fault::corrupt(self.path.as_str(), PAGE, expected, found));
+        let wrong = |expected: String, found: String| {
+            Err(StorageError::corrupt(self.path.as_str(), PAGE, expected, found))
+        };
         if fails!("marks.checksum", found != expected) {
             return wrong(
                 format!("the marks that checkpoint {} found, with checksum {expected:016x}", bound.seq),
@@ -192,12 +199,12 @@ impl Marks {
 
     /// Returns the checksum of the marks that existed at `bound`: of the position in the file and
     /// the value of each word that counts, in order.
-    pub(crate) fn sum(&self, storage: &dyn Storage, bound: Bound) -> Result<u64, Fault> {
+    pub(crate) fn sum(&self, storage: &dyn Storage, bound: CheckpointBound) -> Result<u64, StorageError> {
         Ok(self.sum_in(&*self.file(storage)?, bound)?.0)
     }
 
     /// Returns that checksum, and the number of later marks.
-    fn sum_in(&self, file: &dyn File, bound: Bound) -> Result<(u64, u64), Fault> {
+    fn sum_in(&self, file: &dyn File, bound: CheckpointBound) -> Result<(u64, u64), StorageError> {
         let mut summing = Summing::new();
         let mut later = 0;
         self.for_each_set(file, |word, value| match self.is_within(word, value, bound) {
@@ -212,10 +219,12 @@ impl Marks {
     }
 
     /// Calls `each` with the position and value of every nonzero word, in order.
-    fn for_each_set(&self, file: &dyn File, mut each: impl FnMut(usize, u64)) -> Result<(), Fault> {
+    fn for_each_set(&self, file: &dyn File, mut each: impl FnMut(usize, u64)) -> Result<(), StorageError> {
         const LINE: usize = 8;
         let mut from = PAGE;
-        while let Some(data) = file.next_data(from).map_err(Fault::io("reading", self.path.as_str()))? {
+        while let Some(data) =
+            file.next_data(from).map_err(StorageError::io("reading", self.path.as_str()))?
+        {
             from = data.end.max(from + 1);
             let first = (data.start.max(PAGE) - PAGE) as usize / 8;
             let end = (data.end.max(PAGE) - PAGE).div_ceil(8) as usize;
@@ -231,32 +240,32 @@ impl Marks {
     }
 
     /// Returns whether a nonzero word existed at `bound`; `None` for words that only pad a page.
-    fn is_within(&self, word: usize, value: u64, bound: Bound) -> Option<bool> {
+    fn is_within(&self, word: usize, value: u64, bound: CheckpointBound) -> Option<bool> {
         let row = |index: u64| (index < self.extent.rows).then(|| RowId(self.extent.first.0 + index));
         match (word as u64).checked_sub(self.extent.array_words()) {
-            None => row(word as u64).map(|row| bound.has_death(row, value)),
+            None => row(word as u64).map(|row| bound.has_deletion(row, value)),
             Some(index) => row(index).map(|row| bound.has_previous(row)),
         }
     }
 
-    fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
-        self.file.file(storage).map_err(Fault::io("opening", self.path.as_str()))
+    fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, StorageError> {
+        self.file.file(storage).map_err(StorageError::io("opening", self.path.as_str()))
     }
 
-    fn died_word(&self, row: RowId) -> Option<usize> {
+    fn deleted_at_word(&self, row: RowId) -> Option<usize> {
         let index = row.0.checked_sub(self.extent.first.0)?;
         (index < self.extent.rows).then_some(index as usize)
     }
 
     fn previous_word(&self, row: RowId) -> Option<usize> {
-        Some(self.died_word(row)? + self.extent.array_words() as usize)
+        Some(self.deleted_at_word(row)? + self.extent.array_words() as usize)
     }
 
     /// Returns the `Seq` at which the row was deleted. `Relaxed` followed by a fence in the caller
     /// would suffice; an acquire load costs the same on the machines this runs on.
     #[inline]
-    pub(crate) fn died(&self, row: RowId) -> Option<Seq> {
-        match self.words.load(self.died_word(row)?, Ordering::Acquire) {
+    pub(crate) fn deleted_at(&self, row: RowId) -> Option<Seq> {
+        match self.words.load(self.deleted_at_word(row)?, Ordering::Acquire) {
             0 => None,
             seq => Some(Seq(seq)),
         }
@@ -275,11 +284,11 @@ impl Marks {
         &self,
         storage: &dyn Storage,
         row: RowId,
-        died: bool,
+        deleted_at: bool,
         previous: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StorageError> {
         let places = [
-            died.then(|| self.died_word(row)).flatten(),
+            deleted_at.then(|| self.deleted_at_word(row)).flatten(),
             previous.then(|| self.previous_word(row)).flatten(),
         ];
         for word in places.into_iter().flatten() {
@@ -287,7 +296,7 @@ impl Marks {
             let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
             if !pages.contains(&page) {
                 let file = self.file(storage)?;
-                file.allocate(page, PAGE).map_err(Fault::io("allocating", self.path.as_str()))?;
+                file.allocate(page, PAGE).map_err(StorageError::io("allocating", self.path.as_str()))?;
                 pages.insert(page);
             }
             drop(pages);
@@ -298,22 +307,24 @@ impl Marks {
     }
 
     /// Reserves the space that stores to these words may need; called before they are stored.
-    fn make_writable(&self, words: std::ops::Range<usize>) -> Result<(), Fault> {
-        self.words.make_writable(words).map_err(Fault::io("making pages writable of", self.path.as_str()))
+    fn make_writable(&self, words: std::ops::Range<usize>) -> Result<(), StorageError> {
+        self.words
+            .make_writable(words)
+            .map_err(StorageError::io("making pages writable of", self.path.as_str()))
     }
 
     /// Returns the numbers of the two pages that contain the marks of a row, so that a caller
     /// allocates each page once.
     pub(crate) fn pages(&self, row: RowId) -> (u64, u64) {
-        let died = self.died_word(row).unwrap_or(0) as u64;
-        (died / WORDS_PER_PAGE, (died + self.extent.array_words()) / WORDS_PER_PAGE)
+        let deleted_at = self.deleted_at_word(row).unwrap_or(0) as u64;
+        (deleted_at / WORDS_PER_PAGE, (deleted_at + self.extent.array_words()) / WORDS_PER_PAGE)
     }
 
     /// Stores the deletion of a row. The store does not depend on the old value, so that a commit
     /// can be applied again: the word may contain corruption from above the checkpoint, or a mark
     /// of a lost commit.
-    pub(crate) fn set_died(&self, row: RowId, seq: Seq) {
-        let Some(word) = self.died_word(row) else { return };
+    pub(crate) fn set_deleted_at(&self, row: RowId, seq: Seq) {
+        let Some(word) = self.deleted_at_word(row) else { return };
         self.store(word, seq.0, Ordering::Release);
     }
 
@@ -337,12 +348,14 @@ impl Marks {
 
     /// Stores every part of the file that may contain data again, unchanged, so that the next sync
     /// writes it: after a failed sync, memory may differ from the disk.
-    pub(crate) fn store_again(&self, storage: &dyn Storage) -> Result<(), Fault> {
+    pub(crate) fn rewrite(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         /// Words of the smallest unit that a disk writes.
         const SECTOR: usize = 64;
         let file = self.file(storage)?;
         let mut from = PAGE;
-        while let Some(data) = file.next_data(from).map_err(Fault::io("reading", self.path.as_str()))? {
+        while let Some(data) =
+            file.next_data(from).map_err(StorageError::io("reading", self.path.as_str()))?
+        {
             from = data.end.max(from + 1);
             let first = (data.start.max(PAGE) - PAGE) as usize / 8;
             let end = ((data.end.max(PAGE) - PAGE).div_ceil(8) as usize).min(self.words.len());
@@ -363,10 +376,10 @@ impl Marks {
     pub(crate) fn clear_above(
         &self,
         storage: &dyn Storage,
-        before: Bound,
-        now: Bound,
+        before: CheckpointBound,
+        now: CheckpointBound,
         stored: Stored,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StorageError> {
         let mut found = Stored::default();
         let mut writable = Ok(());
         self.for_each_set(&*self.file(storage)?, |word, value| {
@@ -379,7 +392,7 @@ impl Marks {
                 }
             } else if !self.is_within(word, value, before).unwrap_or(true) {
                 let is_death = (word as u64) < self.extent.array_words();
-                *(if is_death { &mut found.deaths } else { &mut found.previous }) += 1;
+                *(if is_death { &mut found.deleted_rows } else { &mut found.previous }) += 1;
             }
         })?;
         writable?;
@@ -387,9 +400,12 @@ impl Marks {
             return Ok(());
         }
         let say = |stored: Stored| {
-            format!("{} deaths and {} previous rows since the checkpoint", stored.deaths, stored.previous)
+            format!(
+                "{} deleted and {} previous rows since the checkpoint",
+                stored.deleted_rows, stored.previous
+            )
         };
-        Err(Fault::corrupt(
+        Err(StorageError::corrupt(
             self.path.as_str(),
             PAGE,
             format!("{}, as the journal has them", say(stored)),
@@ -398,8 +414,8 @@ impl Marks {
     }
 
     /// Syncs the marks through their map, with `fdatasync`.
-    pub(crate) fn sync(&self) -> Result<(), Fault> {
-        self.words.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))?;
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        self.words.sync().map_err(StorageError::io(StorageError::SYNCING, self.path.as_str()))?;
         self.stored.store(false, Ordering::Release);
         Ok(())
     }

@@ -30,7 +30,7 @@ pub trait FieldType:
     const KIND: Kind;
     /// The content of the value's place if the value is absent: all zeros wherever zeros are a
     /// valid value of the type.
-    const BLANK: Self;
+    const ABSENT_VALUE: Self;
 }
 
 /// A field type that can be part of a key: equal values have equal bytes, and unequal values have

@@ -49,7 +49,7 @@ impl UniqueField for f64 {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name an index of `{R}`",
     label = "expected a column of `{R}`, as in `by(Flight::CARRIER)`, or a tuple of some",
-    note = "a field is put in order by `#[pongo(index)]` above it, several by `#[pongo(index(a, b))]` above the struct"
+    note = "a field is indexed by `#[pongo(index)]` above it, several by `#[pongo(index(a, b))]` above the struct"
 )]
 pub trait IndexColumns<R> {
     /// The value to search for: the field's type, or a tuple of field types.

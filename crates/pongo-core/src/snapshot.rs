@@ -7,18 +7,18 @@ use crate::error::ReadError;
 use crate::fields::{HeapError, HeapRead};
 use crate::heap;
 use crate::ids::{HeapAddr, Seq};
-use crate::pins::Pin;
-use crate::space::View;
-use crate::state::State;
+use crate::snapshot_tracker::Pin;
+use crate::space::SpaceView;
+use crate::state::StoreState;
 use crate::table::{TableCore, TableView};
 
 /// A read transaction. It begins and ends without a system call (with one on btrfs and on unknown
 /// file systems: `docs/design/full-disk.md`), and holds nothing except a pin.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct EngineSnapshot {
     engine: Arc<Engine>,
-    state: Arc<State>,
-    heap: OnceLock<Arc<View>>,
+    state: Arc<StoreState>,
+    heap: OnceLock<Arc<SpaceView>>,
     /// Views of the tables that were used, by `TableId`. Rows that are returned borrow from these.
     views: OnceLock<Box<[OnceLock<TableView>]>>,
     pin: Pin,
@@ -27,27 +27,27 @@ pub struct Snapshot {
 impl Engine {
     /// Begins a read transaction at the newest published commit. Makes no system call and takes no
     /// lock that a writer holds.
-    pub fn begin_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+    pub fn begin_read(self: &Arc<Self>) -> Result<EngineSnapshot, ReadError> {
         // No error may be returned between the two: dropping the snapshot removes the pin.
         let (state, pin) = self.pin_newest()?;
-        Ok(Snapshot::new(Arc::clone(self), state, pin))
+        Ok(EngineSnapshot::new(Arc::clone(self), state, pin))
     }
 
     /// Begins a read transaction at a commit that is durable, whatever durability it was committed
     /// with. Syncs the journal if necessary.
     ///
     /// # Errors
-    /// As for [`begin_read`](Self::begin_read); [`ReadError::Fault`] if the sync fails, which
+    /// As for [`begin_read`](Self::begin_read); [`ReadError::Storage`] if the sync fails, which
     /// poisons the store.
-    pub fn begin_durable_read(self: &Arc<Self>) -> Result<Snapshot, ReadError> {
+    pub fn begin_durable_read(self: &Arc<Self>) -> Result<EngineSnapshot, ReadError> {
         let snapshot = self.begin_read()?;
         self.make_durable(&snapshot.state)?;
         Ok(snapshot)
     }
 }
 
-impl Snapshot {
-    fn new(engine: Arc<Engine>, state: Arc<State>, pin: Pin) -> Self {
+impl EngineSnapshot {
+    fn new(engine: Arc<Engine>, state: Arc<StoreState>, pin: Pin) -> Self {
         Self { engine, state, heap: OnceLock::new(), views: OnceLock::new(), pin }
     }
 
@@ -68,17 +68,17 @@ impl Snapshot {
     /// # Errors
     /// As for [`table_named`](Self::table_named).
     pub fn tables(&self) -> Result<Vec<Arc<TableCore>>, ReadError> {
-        self.engine.refuse_reader_forked()?;
+        self.engine.ensure_reader_not_forked()?;
         Ok(self.engine.tables_to(self.state.tables.len())?)
     }
 
     /// Returns the table of that name, if it exists in this snapshot.
     ///
     /// # Errors
-    /// [`ReadError::Forked`] in a child made by `fork`; [`ReadError::Fault`] if its schema cannot
+    /// [`ReadError::Forked`] in a child made by `fork`; [`ReadError::Storage`] if its schema cannot
     /// be read.
     pub fn table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
-        self.engine.refuse_reader_forked()?;
+        self.engine.ensure_reader_not_forked()?;
         self.engine.table_named(name, self.state.tables.len())
     }
 
@@ -86,7 +86,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`ReadError::Forked`] in a child made by `fork`, where nothing prevents the rows from being
-    /// overwritten; [`ReadError::Fault`] if chunks or marks are damaged.
+    /// overwritten; [`ReadError::Storage`] if chunks or marks are damaged.
     ///
     /// # Panics
     /// If the table belongs to another store.
@@ -94,7 +94,7 @@ impl Snapshot {
         let place = table.id().0 as usize;
         let views = self.views.get_or_init(|| self.state.tables.iter().map(|_| OnceLock::new()).collect());
         if let Some(view) = views.get(place).and_then(OnceLock::get) {
-            self.engine.refuse_reader_forked()?;
+            self.engine.ensure_reader_not_forked()?;
             self.engine.assert_own(table);
             return Ok(Some(view));
         }
@@ -112,16 +112,16 @@ impl Snapshot {
     /// # Panics
     /// As for [`view`](Self::view).
     pub fn owned_view(&self, table: &Arc<TableCore>) -> Result<Option<TableView>, ReadError> {
-        self.engine.refuse_reader_forked()?;
+        self.engine.ensure_reader_not_forked()?;
         self.engine.assert_own(table);
         let Some(state) = self.state.tables.get(table.id().0 as usize) else { return Ok(None) };
         Ok(Some(table.at(*state, self.state.seq)?))
     }
 }
 
-impl HeapRead for Snapshot {
+impl HeapRead for EngineSnapshot {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
-        self.engine.refuse_reader_forked().map_err(|error| heap::forked(addr, error))?;
+        self.engine.ensure_reader_not_forked().map_err(|error| heap::forked(addr, error))?;
         let view = match self.heap.get() {
             Some(view) => view,
             None => {
@@ -134,7 +134,7 @@ impl HeapRead for Snapshot {
     }
 }
 
-impl Drop for Snapshot {
+impl Drop for EngineSnapshot {
     fn drop(&mut self) {
         self.engine.unpin(&self.pin);
     }

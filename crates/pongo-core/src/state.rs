@@ -28,7 +28,7 @@ pub struct HeapState {
 
 /// A whole store at one `Seq`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct State {
+pub struct StoreState {
     /// The commit that created this state.
     pub seq: Seq,
     /// The heap.

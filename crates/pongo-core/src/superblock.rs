@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
-use crate::error::{Fault, OpenError};
+use crate::codec::{ByteReader, LIMIT, Put, page_is_sealed, sealed_page};
+use crate::error::{OpenError, StorageError};
 use crate::guard::{fails, removable};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
@@ -19,7 +19,7 @@ pub const FORMAT_VERSION: u32 = 2;
 /// The oldest format version that can be read.
 const OLDEST: u32 = 1;
 /// The first version in which journal entries have checksums of the bytes they reference.
-pub(crate) const CITED_SUMS: u32 = 2;
+pub(crate) const REFERENCED_SUMS: u32 = 2;
 
 pub(crate) const PATH: &str = "super";
 const MAGIC: [u8; 8] = *b"PONGODB\n";
@@ -60,7 +60,7 @@ impl Slot {
         if fails!("super.slot.checksum", !page_is_sealed(page, CONTENT)) {
             return None;
         }
-        let mut reader = Reader::new(page);
+        let mut reader = ByteReader::new(page);
         reader.take(12)?;
         let slot = Self {
             format: reader.u32()?,
@@ -86,14 +86,15 @@ pub(crate) struct Superblock {
 impl Superblock {
     /// Writes the first slot of a new store. Does not sync the folder: the recovery that follows
     /// does.
-    pub(crate) fn create(storage: &dyn Storage, slot: Slot) -> Result<Self, Fault> {
+    pub(crate) fn create(storage: &dyn Storage, slot: Slot) -> Result<Self, StorageError> {
         let temporary = "super.new";
         let _ = storage.remove(temporary);
-        let file = storage.create(temporary).map_err(Fault::io("making", temporary))?;
-        file.allocate(0, 2 * PAGE).map_err(Fault::io("allocating", temporary))?;
-        file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", temporary))?;
-        removable!("super.create.sync", file.sync()).map_err(Fault::io("syncing", temporary))?;
-        storage.rename(temporary, PATH).map_err(Fault::io("renaming", temporary))?;
+        let file = storage.create(temporary).map_err(StorageError::io("making", temporary))?;
+        file.allocate(0, 2 * PAGE).map_err(StorageError::io("allocating", temporary))?;
+        file.write_at(&slot.encode(), slot.generation % 2 * PAGE)
+            .map_err(StorageError::io("writing", temporary))?;
+        removable!("super.create.sync", file.sync()).map_err(StorageError::io("syncing", temporary))?;
+        storage.rename(temporary, PATH).map_err(StorageError::io("renaming", temporary))?;
         Ok(Self { file, newest: slot })
     }
 
@@ -104,8 +105,8 @@ impl Superblock {
     /// position. If the newer slot has a version that this library does not read, the older slot is
     /// not used even if it is readable: it leads to an older state of the store.
     pub(crate) fn open(storage: &dyn Storage) -> Result<(Self, Slot), OpenError> {
-        let file = storage.open(PATH).map_err(Fault::io("opening", PATH))?;
-        let len = file.len().map_err(Fault::io("measuring", PATH))?;
+        let file = storage.open(PATH).map_err(StorageError::io("opening", PATH))?;
+        let len = file.len().map_err(StorageError::io("measuring", PATH))?;
         let mut newest: Option<(Slot, Result<(), Foreign>)> = None;
         let mut foreign = None;
         // Set for a page with the right identification whose checksum is invalid: a damaged store,
@@ -116,7 +117,7 @@ impl Superblock {
             if len < (index + 1) * PAGE {
                 continue;
             }
-            file.read_at(&mut page, index * PAGE).map_err(Fault::io("reading", PATH))?;
+            file.read_at(&mut page, index * PAGE).map_err(StorageError::io("reading", PATH))?;
             match Slot::decode(&page) {
                 Some(slot) if newest.as_ref().is_none_or(|(known, _)| known.generation < slot.generation) => {
                     newest = Some((slot, identify(&page)));
@@ -154,7 +155,7 @@ impl Superblock {
             (None, Some(Foreign::Version(found))) => {
                 Err(OpenError::Version { path, expected: FORMAT_VERSION, found })
             }
-            (None, None) if len < 2 * PAGE => Err(Fault::corrupt(
+            (None, None) if len < 2 * PAGE => Err(StorageError::corrupt(
                 PATH,
                 len,
                 format!("{} bytes with a slot that checks", 2 * PAGE),
@@ -162,7 +163,8 @@ impl Superblock {
             )
             .into()),
             (None, _) => {
-                Err(Fault::corrupt(PATH, 0, "a slot whose checksum is right", "none in either page").into())
+                Err(StorageError::corrupt(PATH, 0, "a slot whose checksum is right", "none in either page")
+                    .into())
             }
         }
     }
@@ -178,17 +180,19 @@ impl Superblock {
     }
 
     /// Writes the newest slot over the older one too.
-    pub(crate) fn repeat(&mut self) -> Result<(), Fault> {
+    pub(crate) fn repeat(&mut self) -> Result<(), StorageError> {
         self.advance(self.newest)
     }
 
     /// Writes the next slot over the older one and syncs it.
-    pub(crate) fn advance(&mut self, mut slot: Slot) -> Result<(), Fault> {
+    pub(crate) fn advance(&mut self, mut slot: Slot) -> Result<(), StorageError> {
         slot.format = FORMAT_VERSION;
         slot.generation = self.newest.generation + 1;
         slot.store = self.newest.store;
-        self.file.write_at(&slot.encode(), slot.generation % 2 * PAGE).map_err(Fault::io("writing", PATH))?;
-        removable!("super.advance.sync", self.file.sync()).map_err(Fault::io("syncing", PATH))?;
+        self.file
+            .write_at(&slot.encode(), slot.generation % 2 * PAGE)
+            .map_err(StorageError::io("writing", PATH))?;
+        removable!("super.advance.sync", self.file.sync()).map_err(StorageError::io("syncing", PATH))?;
         self.newest = slot;
         Ok(())
     }
@@ -201,7 +205,7 @@ enum Foreign {
 }
 
 fn identify(page: &[u8]) -> Result<(), Foreign> {
-    let mut reader = Reader::new(page);
+    let mut reader = ByteReader::new(page);
     let magic: [u8; 8] = reader.take(8).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default();
     if magic != MAGIC {
         return Err(Foreign::Magic(magic));

@@ -186,7 +186,7 @@ fn locks_belong_to_the_handle() {
         assert!(!b.try_lock(0, 11, Shared).unwrap());
         assert!(b.try_lock(20, 5, Exclusive).unwrap(), "beside it");
         assert!(b.is_locked(15, 1, Shared).unwrap());
-        assert!(!a.is_locked(15, 1, Exclusive).unwrap(), "its own lock is in nobody's way");
+        assert!(!a.is_locked(15, 1, Exclusive).unwrap(), "its own lock blocks no other");
         assert!(!c.is_locked(9, 1, Exclusive).unwrap());
 
         assert!(a.try_lock(10, 10, Shared).unwrap(), "converted");
@@ -307,11 +307,7 @@ fn maps_are_whole_pages() {
         }
         assert_eq!(kind(file.map_into(0, 2 * PAGE, &room, 3 * P)), ErrorKind::InvalidInput);
         file.map_into(0, 2 * PAGE, &room, P).unwrap();
-        assert_eq!(
-            kind(file.map_into(0, PAGE, &room, 2 * P)),
-            ErrorKind::InvalidInput,
-            "not behind the last"
-        );
+        assert_eq!(kind(file.map_into(0, PAGE, &room, 2 * P)), ErrorKind::InvalidInput, "not after the last");
         assert_eq!(room.mapped(), P..3 * P);
     });
 }
@@ -340,7 +336,7 @@ fn adjacent_maps_form_one_slice() {
         other.write_at(&[4; 4], 2 * PAGE - 2).unwrap();
         assert_eq!(held, [2; 16]);
         assert_eq!(slice(&room, 2 * P + 12, 8), Some(&[2, 2, 2, 2, 3, 3, 3, 3][..]));
-        assert_eq!(slice(&room, 4 * P - 3, 3), Some(&[0, 4, 4][..]), "the file goes on, the map does not");
+        assert_eq!(slice(&room, 4 * P - 3, 3), Some(&[0, 4, 4][..]), "the file grows, the map does not");
 
         // A second range maps the same bytes; both remain valid after names and handles are gone.
         let larger = storage.reserve(32 * P).unwrap();
@@ -455,7 +451,7 @@ fn full_disk_loses_nothing() {
     assert_eq!((other.len().unwrap(), storage.used_bytes()), (0, 6 * PAGE), "all or nothing");
     assert_eq!(kind(other.write_at(&[1; 3 * PAGE as usize], 100)), ErrorKind::StorageFull);
     assert_eq!(bytes(&*other)[100..], vec![1; 2 * P - 100], "what fits is written, as by the kernel");
-    file.write_at(&[2; 6 * PAGE as usize], 0).expect("what was set aside can be written on a full disk");
+    file.write_at(&[2; 6 * PAGE as usize], 0).expect("preallocated space can be written on a full disk");
     assert_eq!(kind(file.write_at(&[2], 6 * PAGE)), ErrorKind::StorageFull);
 
     storage.remove("b").unwrap();

@@ -115,7 +115,7 @@ fn open_errors_describe_the_folder() {
     std::fs::write(folder.path().join("file"), "").unwrap();
     assert_eq!(kind(RealStorage::open(folder.path().join("file"))), ErrorKind::NotADirectory);
     assert_eq!(kind(RealStorage::create(folder.path().join("file"))), ErrorKind::NotADirectory);
-    RealStorage::create(folder.path()).expect("a folder that is there is opened");
+    RealStorage::create(folder.path()).expect("an existing folder is opened");
 }
 
 #[test]

@@ -90,7 +90,7 @@ pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenS
             type Value = #ident;
             const ABSENT: Self = Self {
                 tag: #private::Tag::ABSENT,
-                value: <#ident as #private::FieldType>::BLANK,
+                value: <#ident as #private::FieldType>::ABSENT_VALUE,
             };
             #[inline]
             fn present(#value: #ident) -> Self {

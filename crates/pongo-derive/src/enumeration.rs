@@ -21,8 +21,7 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
         );
     }
     for index in &attrs.indexes {
-        errors
-            .at(index.span, "an enum is a field and has no index of its own: index the field that holds it");
+        errors.at(index.span, "an enum is a field and cannot have an index: index the field that holds it");
     }
     if !input.generics.params.is_empty() {
         errors.on(
@@ -34,12 +33,12 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
     match &repr.integer {
         Some(integer) if !INTEGERS.iter().any(|known| integer == known) => errors.at(
             integer.span(),
-            format!("an enum cannot lie in a `{integer}`: write `u8`, or another integer of fixed size up to 64 bits"),
+            format!("an enum cannot be stored in a `{integer}`: write `u8`, or another integer of fixed size up to 64 bits"),
         ),
         Some(_) => {}
         None if need_repr || repr.c => errors.at(
             input.ident.span(),
-            format!("`{}` has no fixed integer to lie in: write `#[repr(u8)]` above it", input.ident),
+            format!("`{}` has no fixed integer type: write `#[repr(u8)]` above it", input.ident),
         ),
         None => {}
     }
@@ -83,7 +82,7 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
                     repr: &#private::Kind::#repr,
                     variants: &[#((#names, #ident::#variants as #private::core::primitive::i128)),*],
                 };
-                const BLANK: Self = {
+                const ABSENT_VALUE: Self = {
                     #(if #ident::#variants as #private::core::primitive::i128 == 0 { #ident::#variants } else)*
                     { #ident::#first }
                 };

@@ -45,8 +45,8 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
                     fields: __PONGO_FIELDS,
                     size: #private::core::mem::size_of::<#ident>(),
                 };
-                const BLANK: Self = #ident {
-                    #(#field_idents: <#field_types as #private::FieldType>::BLANK),*
+                const ABSENT_VALUE: Self = #ident {
+                    #(#field_idents: <#field_types as #private::FieldType>::ABSENT_VALUE),*
                 };
             }
 

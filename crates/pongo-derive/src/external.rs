@@ -64,10 +64,10 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
                 fields: __PONGO_ROW_FIELDS,
                 size: #private::core::mem::size_of::<__PongoRow>(),
             };
-            const BLANK: Self = __PongoRow {
+            const ABSENT_VALUE: Self = __PongoRow {
                 digest: [0; 16],
                 key: #private::ExternalKey::EMPTY,
-                value: <#ident as #private::FieldType>::BLANK,
+                value: <#ident as #private::FieldType>::ABSENT_VALUE,
             };
         }
 

@@ -223,12 +223,12 @@ fn places_of(
 /// Reports an error for every attribute that requires a table, since without a key there is no
 /// table.
 fn no_key(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
-    const MEND: &str = "write `#[pongo(key)]` above the field by which rows are found";
+    const HINT: &str = "write `#[pongo(key)]` above the field by which rows are found";
     if let Some(table) = &attrs.table {
-        errors.at(table.span(), format!("a table has a key, and no field is one: {MEND}"));
+        errors.at(table.span(), format!("a table has a key, and no field is one: {HINT}"));
     }
     let on_fields = field_attrs.iter().flat_map(|attrs| [attrs.index, attrs.unique]).flatten();
     for span in on_fields.chain(attrs.indexes.iter().map(|index| index.span)) {
-        errors.at(span, format!("only a table has indexes, and a table has a key: {MEND}, or remove this"));
+        errors.at(span, format!("only a table has indexes, and a table has a key: {HINT}, or remove this"));
     }
 }

@@ -51,24 +51,24 @@ fn path_refusal(path: &Path) -> Option<String> {
         ty.map_or_else(|| "T".to_owned(), |ty| quote::quote!(#ty).to_string().replace(' ', ""))
     };
     let name = last.ident.to_string();
-    let mend = match name.as_str() {
+    let hint = match name.as_str() {
         "usize" => "`usize` has another size on other machines: write `u64`".to_owned(),
         "isize" => "`isize` has another size on other machines: write `i64`".to_owned(),
         "char" => "most 32-bit numbers are no `char`: write `u32`, or `FixedStr<4>`".to_owned(),
         "String" | "str" | "OsString" | "PathBuf" | "CString" => {
             format!(
-                "the text of a `{name}` lies outside the record: write `Text` (in the heap) or `FixedStr<N>` (in the row)"
+                "the text of a `{name}` is stored outside the record: write `Text` (in the heap) or `FixedStr<N>` (in the row)"
             )
         }
         "Vec" | "VecDeque" => {
             let of = of(argument);
             format!(
-                "the elements of a `{name}` lie outside the record: write `[{of}; N]`, or `Blob` for bytes of any number"
+                "the elements of a `{name}` are stored outside the record: write `[{of}; N]`, or `Blob` for bytes of any number"
             )
         }
         "HashMap" | "BTreeMap" | "HashSet" | "BTreeSet" | "LinkedList" | "BinaryHeap" => {
             format!(
-                "the elements of a `{name}` lie outside the record: make them rows of a table of their own"
+                "the elements of a `{name}` are stored outside the record: make them rows of a table of their own"
             )
         }
         "Option" => format!("`Option` has no fixed layout: write `Maybe<{}>`", of(argument)),
@@ -92,5 +92,5 @@ fn path_refusal(path: &Path) -> Option<String> {
         "Maybe" => return argument.and_then(refusal),
         _ => return None,
     };
-    Some(mend)
+    Some(hint)
 }

@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
-use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
+use pongo_index::{Candidate, HashIndex, IndexIdentity, KeyHasher};
 
-const IDENTITY: Identity = Identity { store: 1, table: 2 };
+const IDENTITY: IndexIdentity = IndexIdentity { store: 1, table: 2 };
 
 /// A row of the size used in the performance figures. The hash is used as the key.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ struct Row {
 
 struct Rows(Vec<Row>);
 
-impl KeyHashes for Rows {
+impl KeyHasher for Rows {
     fn hash(&self, row: RowId) -> u64 {
         self.0.get(row.0 as usize).map_or(0, |row| row.hash)
     }
@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         timed("reserve, presized", n, || sized.reserve(&hashes, &rows).unwrap());
         timed("insert_bulk, presized", n, || sized.insert_bulk(&pairs).unwrap());
         drop(sized);
-        let entries = pairs.iter().map(|&(hash, row)| (hash, Candidate { row, dead: false }));
+        let entries = pairs.iter().map(|&(hash, row)| (hash, Candidate { row, deleted: false }));
         timed("rebuild", n, || {
             HashIndex::rebuild(&storage, "hash/sized", IDENTITY, n as u64, &rows, entries).unwrap();
         });

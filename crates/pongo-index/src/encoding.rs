@@ -27,7 +27,7 @@ use pongo_core::schema::{Kind, StoredKind, StoredSchema};
 /// # let sum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
 /// # let schema = StoredSchema::parse(&format!("{text}checksum {sum:016x}\n"))?;
 /// // of a record with the fields `name: FixedStr<4>` and `level: i16`
-/// let encoding = Encoding::new(&schema, &[1, 0]).ok_or("both can be put in order")?;
+/// let encoding = Encoding::new(&schema, &[1, 0]).ok_or("both can be ordered")?;
 /// let mut key = Vec::new();
 /// encoding.encode_row(b"JFK\0\xff\xff", &mut key); // level -1
 /// assert_eq!(key, b"\x7f\xffJFK\0");
@@ -154,7 +154,7 @@ impl Encoding {
     /// # let sum = xxhash_rust::xxh3::xxh3_64(text.as_bytes());
     /// # let schema = StoredSchema::parse(&format!("{text}checksum {sum:016x}\n"))?;
     /// // of a record with the fields `of: i16` and `level: Maybe<i16>`
-    /// let encoding = Encoding::new(&schema, &[0, 1]).ok_or("both can be put in order")?;
+    /// let encoding = Encoding::new(&schema, &[0, 1]).ok_or("both can be ordered")?;
     /// let mut end = Vec::new();
     /// encoding.encode_row(b"\x07\0\x01\0\x05\0", &mut end); // below (7, 5)
     /// let absent: Vec<_> = encoding.absent_before(&end).collect();

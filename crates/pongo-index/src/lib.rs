@@ -24,4 +24,6 @@ pub mod hash;
 pub mod ordered;
 
 pub use encoding::{Encoding, after_prefix};
-pub use hash::{Candidate, HashError, HashIndex, Identity, KeyHashes, Seen, Stats, Upsert, key_hash};
+pub use hash::{
+    Candidate, HashError, HashIndex, HashStats, IndexIdentity, KeyHasher, Seen, Upsert, key_hash,
+};

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
-use pongo_index::{Candidate, HashIndex, KeyHashes};
+use pongo_index::{Candidate, HashIndex, KeyHasher};
 use pongo_test_support::Random;
 use support::{DIR, IDENTITY, memory, mix};
 
@@ -22,7 +22,7 @@ const ABSENT: u64 = 1 << 20;
 
 struct Arithmetic;
 
-impl KeyHashes for Arithmetic {
+impl KeyHasher for Arithmetic {
     fn hash(&self, row: RowId) -> u64 {
         mix(row.0 % KEYS)
     }
@@ -133,10 +133,11 @@ fn second_handle_follows_growth() {
     }
     let mut current = writer;
     for _ in 0..3 {
-        let entries = (0..100_000).map(|key| (mix(key), Candidate { row: RowId(key), dead: key % 2 == 0 }));
+        let entries =
+            (0..100_000).map(|key| (mix(key), Candidate { row: RowId(key), deleted: key % 2 == 0 }));
         current = HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &Arithmetic, entries).unwrap();
-        assert_eq!(find(&reader, 7), Some(Candidate { row: RowId(7), dead: false }));
-        assert_eq!(find(&reader, 8), Some(Candidate { row: RowId(8), dead: true }));
+        assert_eq!(find(&reader, 7), Some(Candidate { row: RowId(7), deleted: false }));
+        assert_eq!(find(&reader, 8), Some(Candidate { row: RowId(8), deleted: true }));
     }
     // The reader's handle can also be used to write.
     insert(&reader, 100_000);

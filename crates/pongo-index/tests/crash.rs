@@ -21,7 +21,7 @@ impl StoreHook for Fuse {
     fn stored(&self, _: u64, _: u64, _: u64, _: u64) {
         if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
             // `panic!` would print a message, and thousands of these panics are expected.
-            std::panic::resume_unwind(Box::new("the writer died"));
+            std::panic::resume_unwind(Box::new("the writer was killed"));
         }
     }
 }
@@ -36,8 +36,8 @@ fn die_after(files: &Files, n: u64, work: &dyn Fn(&HashIndex)) -> (Arc<dyn Stora
     let hooked = Hooked::storage(&storage, fuse.clone());
     let index = HashIndex::open(&hooked, DIR, IDENTITY).unwrap();
     fuse.0.store(n, Ordering::Relaxed);
-    let died = catch_unwind(AssertUnwindSafe(|| work(&index))).is_err();
-    (storage, died)
+    let crashed = catch_unwind(AssertUnwindSafe(|| work(&index))).is_err();
+    (storage, crashed)
 }
 
 fn stores_of(files: &Files, work: &dyn Fn(&HashIndex)) -> u64 {
@@ -66,8 +66,8 @@ fn die_while_making_room(files: &Files, rows: &Rows, keys: u64, coming: &[(u64, 
     let mut random = Random(stores);
     let mut n = 1;
     while n <= stores {
-        let (storage, died) = die_after(files, n, &work);
-        assert!(died);
+        let (storage, crashed) = die_after(files, n, &work);
+        assert!(crashed);
         let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
         all_there(&index, rows, keys);
         index.recover().unwrap();
@@ -152,8 +152,8 @@ fn interrupted_insert_is_repeated() {
     let insert = |index: &HashIndex| index.insert(mix(KEYS), RowId(KEYS)).unwrap();
     let stores = stores_of(&files, &insert);
     for n in 1..=stores {
-        let (storage, died) = die_after(&files, n, &insert);
-        assert!(died);
+        let (storage, crashed) = die_after(&files, n, &insert);
+        assert!(crashed);
         let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
         index.recover().unwrap();
         let same = &mut |row| rows.key(row) == Some(KEYS);
@@ -182,8 +182,8 @@ fn interrupted_overflow_segment_is_completed() {
     let stores = stores_of(&files, &insert);
     assert!(stores > 4096);
     for n in (1..=stores).filter(|n| n % 97 == 0 || stores - n < 5 || *n < 5) {
-        let (storage, died) = die_after(&files, n, &insert);
-        assert!(died);
+        let (storage, crashed) = die_after(&files, n, &insert);
+        assert!(crashed);
         let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
         index.recover().unwrap();
         let stats = index.stats().unwrap();
@@ -205,8 +205,8 @@ fn repeated_kills_lose_no_space() {
     (0..KEYS).for_each(|key| index.insert(mix(key), RowId(key)).unwrap());
     let mut files = contents(&storage);
     for n in (1..8000).step_by(400) {
-        let (storage, died) = die_after(&files, n, &|index| index.reserve(&[mix(KEYS)], &rows).unwrap());
-        assert!(died);
+        let (storage, crashed) = die_after(&files, n, &|index| index.reserve(&[mix(KEYS)], &rows).unwrap());
+        assert!(crashed);
         let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
         index.recover().unwrap();
         let stats = index.stats().unwrap();
@@ -220,9 +220,9 @@ fn interrupted_rebuild_is_never_used() {
     const KEYS: u64 = 2000;
     let rows = Rows::of(0..KEYS);
     let entries =
-        |dead| (0..KEYS).map(move |key| (mix(key), pongo_index::Candidate { row: RowId(key), dead }));
-    let build = |storage: &Arc<dyn Storage>, dead| {
-        HashIndex::rebuild(storage, DIR, IDENTITY, KEYS, &rows, entries(dead)).unwrap()
+        |deleted| (0..KEYS).map(move |key| (mix(key), pongo_index::Candidate { row: RowId(key), deleted }));
+    let build = |storage: &Arc<dyn Storage>, deleted| {
+        HashIndex::rebuild(storage, DIR, IDENTITY, KEYS, &rows, entries(deleted)).unwrap()
     };
     let old = storage_of(&Vec::new());
     drop(build(&old, false));
@@ -233,22 +233,22 @@ fn interrupted_rebuild_is_never_used() {
             let storage = storage_of(&files);
             let fuse = Arc::new(Fuse(AtomicU64::new(n)));
             let hooked = Hooked::storage(&storage, fuse);
-            let died = catch_unwind(AssertUnwindSafe(|| build(&hooked, true))).is_err();
+            let crashed = catch_unwind(AssertUnwindSafe(|| build(&hooked, true))).is_err();
             match HashIndex::open(&storage, DIR, IDENTITY) {
                 Ok(index) => {
                     // The index is completely the old one or completely the new one.
-                    let dead = rows.find(&index, 0).unwrap().dead;
-                    assert!(dead || was_there);
+                    let deleted = rows.find(&index, 0).unwrap().deleted;
+                    assert!(deleted || was_there);
                     let stats = index.stats().unwrap();
-                    assert_eq!((stats.entries, stats.dead), (KEYS, if dead { KEYS } else { 0 }));
+                    assert_eq!((stats.entries, stats.deleted), (KEYS, if deleted { KEYS } else { 0 }));
                     all_there(&index, &rows, KEYS);
                 }
-                Err(error) => assert!(!was_there && died, "{error}"),
+                Err(error) => assert!(!was_there && crashed, "{error}"),
             }
             drop(build(&storage, true));
             let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
-            assert_eq!(index.stats().unwrap().dead, KEYS);
-            if !died {
+            assert_eq!(index.stats().unwrap().deleted, KEYS);
+            if !crashed {
                 break;
             }
             n += if n < 100 { 1 } else { 53 };
@@ -277,8 +277,8 @@ fn interrupted_recovery_leaves_room() {
     let recover = |index: &HashIndex| index.recover().unwrap();
     let stores = stores_of(&files, &recover);
     for n in 1..=stores {
-        let (storage, died) = die_after(&files, n, &recover);
-        assert!(died);
+        let (storage, crashed) = die_after(&files, n, &recover);
+        assert!(crashed);
         let index = HashIndex::open(&storage, DIR, IDENTITY).unwrap();
         fill(&index, KEYS..2 * KEYS);
         all_there(&index, &rows, 2 * KEYS);

@@ -25,7 +25,7 @@ fn sample() -> (Vec<(String, Vec<u8>)>, Rows) {
         index.reserve(&[rows.hash_of(key)], &rows).unwrap();
         index.insert(rows.hash_of(key), RowId(key)).unwrap();
     }
-    (0..KEYS).step_by(9).for_each(|key| assert!(index.set_dead(mix(key), RowId(key)).unwrap()));
+    (0..KEYS).step_by(9).for_each(|key| assert!(index.set_deleted(mix(key), RowId(key)).unwrap()));
     (1..KEYS).step_by(9).for_each(|key| assert!(index.remove(mix(key), RowId(key)).unwrap()));
     // The last split leaves the segment that it replaced on the free list.
     let coming: Vec<u64> = (1 << 50..).map(mix).take(25_000).collect();
@@ -58,7 +58,7 @@ fn write(index: &HashIndex, rows: &Rows, random: &mut Random) {
         let key = random.below(KEYS + SAME);
         let (hash, row) = (rows.hash_of(key), RowId(key));
         let _ = index.replace(hash, row, RowId(key + 1));
-        let _ = index.set_dead(hash, row);
+        let _ = index.set_deleted(hash, row);
         let _ = index.upsert_checked(hash, row, &mut |row| rows.key(row) == Some(key));
         let _ = index.remove(hash, row);
         let _ = index.reserve(&[hash], rows);
@@ -166,7 +166,7 @@ fn files_of_nothing_but_garbage() {
         }
         // A rebuild fixes the index, whatever the files contained.
         let entries =
-            (0..KEYS).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));
+            (0..KEYS).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), deleted: false }));
         let index = HashIndex::rebuild(&storage, DIR, IDENTITY, KEYS, &rows, entries).unwrap();
         (0..KEYS).for_each(|key| assert!(rows.find(&index, key).is_some()));
         HashIndex::open(&storage, DIR, IDENTITY).unwrap();
@@ -180,7 +180,7 @@ fn short_and_missing_files_are_refused() {
         let storage: Arc<dyn Storage> = storage_of(files);
         let opened = HashIndex::open(&storage, DIR, IDENTITY).map(|_| ());
         let entries =
-            (0..KEYS).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));
+            (0..KEYS).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), deleted: false }));
         let index = HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &rows, entries).unwrap();
         assert!(rows.find(&index, 1).is_some());
         opened
@@ -219,7 +219,7 @@ fn row_entry_contradiction_is_an_error() {
 fn overlapping_segments_are_damage() {
     let rows = Rows::of(0..9000);
     let storage = storage_of(&Vec::new());
-    let entries = (0..9000).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), dead: false }));
+    let entries = (0..9000).map(|key| (mix(key), pongo_index::Candidate { row: RowId(key), deleted: false }));
     drop(HashIndex::rebuild(&storage, DIR, IDENTITY, 9000, &rows, entries).unwrap());
     let files = contents(&storage);
     // Four segments of depth 2, in pieces of 1, 1 and 2 segments, and a top of 9 bits.

@@ -51,8 +51,8 @@ fn segment_reused_under_a_reader() {
         index.reserve(&hashes(0, 6, 4000), &rows).unwrap();
         index.reserve(&hashes(1, 6, 4000), &rows).unwrap();
     });
-    assert_eq!(found, Some(Candidate { row: RowId(LAST), dead: false }));
-    assert!(met > LAST as u32 + 1, "the look-up began anew: {met} candidates");
+    assert_eq!(found, Some(Candidate { row: RowId(LAST), deleted: false }));
+    assert!(met > LAST as u32 + 1, "the look-up restarted: {met} candidates");
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn segment_reused_under_bigger_top() {
         assert_eq!(index.stats().unwrap().depth, 10);
         index.reserve(&hashes(1, 6, 4000), &rows).unwrap();
     });
-    assert_eq!(found, Some(Candidate { row: RowId(LAST), dead: false }));
-    assert!(met > LAST as u32 + 1, "the look-up began anew: {met} candidates");
+    assert_eq!(found, Some(Candidate { row: RowId(LAST), deleted: false }));
+    assert!(met > LAST as u32 + 1, "the look-up restarted: {met} candidates");
 }
 
 #[test]
@@ -95,16 +95,16 @@ fn retired_segment_returns_to_its_place() {
         }
         assert_eq!(index.stats().unwrap().free, 1);
     });
-    assert_eq!(found, Some(Candidate { row: RowId(LAST), dead: false }));
-    assert!(met > 1, "the look-up began anew: {met} candidates");
+    assert_eq!(found, Some(Candidate { row: RowId(LAST), deleted: false }));
+    assert!(met > 1, "the look-up restarted: {met} candidates");
 }
 
 #[test]
 fn a_rebuild_under_a_reader() {
     let rows = Rows { same: (0..=LAST).map(|key| (key, HASH)).collect(), ..Rows::of(0..=LAST) };
     let storage = memory();
-    let entries = |dead| (0..=LAST).map(move |key| (HASH, Candidate { row: RowId(key), dead }));
-    let rebuild = |dead| HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &rows, entries(dead)).unwrap();
+    let entries = |deleted| (0..=LAST).map(move |key| (HASH, Candidate { row: RowId(key), deleted }));
+    let rebuild = |deleted| HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &rows, entries(deleted)).unwrap();
     // The first look-up switches from the handle's first epoch to its second, the next one to a
     // third.
     let index = rebuild(true);
@@ -115,9 +115,9 @@ fn a_rebuild_under_a_reader() {
             if met.get() == 1 {
                 drop(rebuild(false));
             }
-            (c.row == RowId(LAST) && !c.dead).then_some(c)
+            (c.row == RowId(LAST) && !c.deleted).then_some(c)
         });
-        assert_eq!(found.unwrap(), Some(Candidate { row: RowId(LAST), dead: false }));
+        assert_eq!(found.unwrap(), Some(Candidate { row: RowId(LAST), deleted: false }));
         drop(rebuild(true));
     }
 }

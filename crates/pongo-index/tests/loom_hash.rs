@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64 as Ghost, Ordering};
 
 use pongo_core::ids::RowId;
-use pongo_core::storage::{MemoryStorage, Storage, Words};
+use pongo_core::storage::{AtomicWords, MemoryStorage, Storage};
 use pongo_core::sync::{Access, Mutex, model, threads, without_each};
-use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
+use pongo_index::{Candidate, HashIndex, IndexIdentity, KeyHasher};
 
-const IDENTITY: Identity = Identity { store: 5, table: 7 };
+const IDENTITY: IndexIdentity = IndexIdentity { store: 5, table: 7 };
 const DIR: &str = "hash/table";
 
 /// Returns a hash. The upper bits select the top entry, the middle bits the line, and the lowest
@@ -26,11 +26,11 @@ const fn hash(top: u64, line: u64, tag: u64) -> u64 {
 /// The rows of a table. Only the hash of the key matters: two rows have the same key if their
 /// hashes are equal. The words of the rows are part of the model, and are stored before the index
 /// refers to them.
-struct Rows(Words);
+struct Rows(AtomicWords);
 
 impl Rows {
     fn new() -> Arc<Rows> {
-        Arc::new(Rows(Words::words_in_heap(64)))
+        Arc::new(Rows(AtomicWords::atomic_words_in_heap(64)))
     }
 
     fn put(&self, row: u64, hash: u64) -> RowId {
@@ -39,7 +39,7 @@ impl Rows {
     }
 }
 
-impl KeyHashes for Rows {
+impl KeyHasher for Rows {
     fn hash(&self, row: RowId) -> u64 {
         self.0.load(row.0 as usize, Ordering::Relaxed)
     }
@@ -103,7 +103,7 @@ impl Reader {
 }
 
 fn alive(row: RowId) -> Option<Candidate> {
-    Some(Candidate { row, dead: false })
+    Some(Candidate { row, deleted: false })
 }
 
 /// The outcomes of the executions of a model. A model whose threads never interact must not pass.
@@ -155,13 +155,16 @@ fn loom_replaced_key_stays_found() {
             Box::new(move || {
                 let new = table.rows.put(40, key);
                 assert!(table.index.replace(key, old, new).expect("memory"));
-                assert!(table.index.set_dead(key, new).expect("memory"));
+                assert!(table.index.set_deleted(key, new).expect("memory"));
             }),
             Box::new(move || {
                 let first = reader.find(key).expect("a key that was there all the while");
                 let second = reader.find(key).expect("a key that was there all the while");
-                assert!(first.row <= second.row && first.dead <= second.dead, "{first:?}, then {second:?}");
-                met.note(first.dead);
+                assert!(
+                    first.row <= second.row && first.deleted <= second.deleted,
+                    "{first:?}, then {second:?}"
+                );
+                met.note(first.deleted);
             }),
         ]);
     });
@@ -288,12 +291,12 @@ fn loom_other_writer_may_reuse_segment() {
         let same_lock = Arc::clone(&lock);
         threads([
             Box::new(move || {
-                let mut is_done = lock.lock().expect("nobody panics");
+                let mut is_done = lock.lock().expect("no thread panics");
                 table.reserve(&[hash(3, 0, 3)]);
                 *is_done = true;
             }),
             Box::new(move || {
-                if *same_lock.lock().expect("nobody panics") {
+                if *same_lock.lock().expect("no thread panics") {
                     other.reserve(&[hash(11, 1, 3)], &*rows).expect("there is space");
                 }
             }),
@@ -324,7 +327,7 @@ fn loom_overflow_segment_has_its_words() {
 
 /// The file of a fence that no model needs: each store after it is a release store, no reader reads
 /// these words, and `Segment::write` has its own fence before it overwrites a freed segment.
-const SPARE: &str = "/hash/account.rs";
+const SPARE: &str = "/hash/allocator.rs";
 
 #[test]
 fn loom_each_hash_fence_is_needed() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pongo_core::ids::RowId;
 use pongo_core::storage::{RealStorage, Storage};
-use pongo_index::{Candidate, HashError, HashIndex, Identity, Upsert};
+use pongo_index::{Candidate, HashError, HashIndex, IndexIdentity, Upsert};
 use pongo_test_support::Random;
 use support::{DIR, IDENTITY, Rows, memory, mix};
 
@@ -30,9 +30,9 @@ fn random_operations(storage: &Arc<dyn Storage>, seed: u64, steps: u64, keys: u6
                 model.remove(&key);
             }
             (1 | 2, Some(c)) => {
-                assert!(index.set_dead(hash, c.row).unwrap());
-                assert!(index.set_dead(hash, c.row).unwrap(), "twice is once");
-                model.insert(key, Candidate { dead: true, ..c });
+                assert!(index.set_deleted(hash, c.row).unwrap());
+                assert!(index.set_deleted(hash, c.row).unwrap(), "twice is once");
+                model.insert(key, Candidate { deleted: true, ..c });
             }
             (3, Some(c)) => {
                 let same = &mut |row| rows.key(row) == Some(key);
@@ -44,19 +44,19 @@ fn random_operations(storage: &Arc<dyn Storage>, seed: u64, steps: u64, keys: u6
                 let same = &mut |row| rows.key(row) == Some(key);
                 let expected = old.map_or(Upsert::Inserted, |c| Upsert::Replaced(c.row));
                 assert_eq!(index.upsert_checked(hash, row, same).unwrap(), expected);
-                model.insert(key, Candidate { row, dead: false });
+                model.insert(key, Candidate { row, deleted: false });
             }
             (_, Some(c)) => {
                 let row = rows.push(key);
                 assert!(index.replace(hash, c.row, row).unwrap());
                 assert!(!index.replace(hash, c.row, row).unwrap(), "the old row is gone");
-                model.insert(key, Candidate { row, dead: false });
+                model.insert(key, Candidate { row, deleted: false });
             }
             (_, None) => {
                 let row = rows.push(key);
                 index.reserve(&[hash], &rows).unwrap();
                 index.insert(hash, row).unwrap();
-                model.insert(key, Candidate { row, dead: false });
+                model.insert(key, Candidate { row, deleted: false });
             }
         }
         if random.below(steps / 4) == 0 {
@@ -73,7 +73,7 @@ fn check(index: &HashIndex, rows: &Rows, model: &HashMap<u64, Candidate>, keys: 
     }
     let stats = index.stats().unwrap();
     assert_eq!(stats.entries, model.len() as u64);
-    assert_eq!(stats.dead, model.values().filter(|c| c.dead).count() as u64);
+    assert_eq!(stats.deleted, model.values().filter(|c| c.deleted).count() as u64);
     let mut all: Vec<_> = model.values().map(|c| c.row).collect();
     let mut found = Vec::new();
     index.for_each(|c| found.push(c.row)).unwrap();
@@ -101,7 +101,8 @@ fn bulk_and_rebuild_find_every_row() {
     const N: u64 = 300_000;
     let storage = memory();
     let rows = Rows::of(0..N);
-    let model: HashMap<_, _> = (0..N).map(|key| (key, Candidate { row: RowId(key), dead: false })).collect();
+    let model: HashMap<_, _> =
+        (0..N).map(|key| (key, Candidate { row: RowId(key), deleted: false })).collect();
     let hashes: Vec<u64> = (0..N).map(|key| rows.hash_of(key)).collect();
     let pairs: Vec<_> = (0..N).map(|key| (rows.hash_of(key), RowId(key))).collect();
     for expected in [0, N / 50, N, 3 * N] {
@@ -205,10 +206,10 @@ fn foreign_missing_and_too_large() {
     let storage = memory();
     assert!(matches!(HashIndex::open(&storage, DIR, IDENTITY), Err(HashError::Missing { .. })));
     let index = HashIndex::create(&storage, DIR, IDENTITY, 0).unwrap();
-    let other = Identity { store: 9, ..IDENTITY };
+    let other = IndexIdentity { store: 9, ..IDENTITY };
     let error = HashIndex::open(&storage, DIR, other).unwrap_err();
     assert!(matches!(error, HashError::Foreign { what: "store", expected: 9, .. }), "{error}");
-    let other = Identity { table: 9, ..IDENTITY };
+    let other = IndexIdentity { table: 9, ..IDENTITY };
     let error = HashIndex::open(&storage, DIR, other).unwrap_err();
     assert!(matches!(error, HashError::Foreign { what: "table", expected: 9, .. }), "{error}");
     let error = index.insert(1, RowId(u64::MAX)).unwrap_err();

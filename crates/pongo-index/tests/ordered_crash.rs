@@ -289,7 +289,7 @@ fn lost_or_swapped_block_is_detected() {
             }
             let store = open(&disk);
             let read = store.index(IndexId(1)).and_then(|sorted| {
-                all(&sorted.expect("the root is there"), &rows, random.below(2) == 0, &mut random)
+                all(&sorted.expect("the root exists"), &rows, random.below(2) == 0, &mut random)
             });
             assert!(
                 matches!(read, Err(OrderedError::Damaged { .. })),

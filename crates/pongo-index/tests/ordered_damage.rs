@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pongo_index::ordered::{
-    Edge, FullKeys, IndexId, OrderedError, OrderedStore, SledBlocks, StoreError, identity, set_aside,
+    Edge, IndexId, KeyExtractor, OrderedError, OrderedStore, SledBlocks, StoreError, identity, quarantine,
 };
 
 mod ordered;
@@ -145,7 +145,7 @@ fn flipped_bits_and_cut_files() {
         let path = folder.path().join("store");
         fs::create_dir(&path).unwrap();
         lay_out(&files, &path);
-        set_aside(&path, identity(&path)).unwrap();
+        quarantine(&path, identity(&path)).unwrap();
         assert!(!path.exists() && folder.path().join("store.aside").exists());
     }
     println!("{refused} errors, {lost} times no index, {whole} times all of it");
@@ -181,7 +181,7 @@ fn old_and_foreign_copies_are_distinct() {
 #[test]
 fn missing_rows_are_errors_when_read() {
     struct NoRows;
-    impl FullKeys for NoRows {
+    impl KeyExtractor for NoRows {
         fn key(
             &self,
             _: pongo_core::ids::RowId,
@@ -230,11 +230,11 @@ fn locked_folder_is_not_damaged() {
 fn setting_aside_keeps_the_last_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ordered");
-    assert_eq!(set_aside(&path, identity(&path)).unwrap(), None);
+    assert_eq!(quarantine(&path, identity(&path)).unwrap(), None);
     for content in [b"1", b"2"] {
         fs::create_dir(&path).unwrap();
         fs::write(path.join("db"), content).unwrap();
-        let aside = set_aside(&path, identity(&path)).unwrap().unwrap();
+        let aside = quarantine(&path, identity(&path)).unwrap().unwrap();
         assert!(!path.exists());
         assert_eq!(fs::read(aside.join("db")).unwrap(), content);
     }
@@ -245,7 +245,7 @@ fn setting_aside_keeps_the_last_one() {
     fs::rename(&path, folder.path().join("kept")).unwrap();
     fs::create_dir(&path).unwrap();
     fs::write(path.join("db"), b"4").unwrap();
-    assert_eq!(set_aside(&path, found).unwrap(), None);
-    assert_eq!(set_aside(&path, None).unwrap(), None);
+    assert_eq!(quarantine(&path, found).unwrap(), None);
+    assert_eq!(quarantine(&path, None).unwrap(), None);
     assert_eq!(fs::read(path.join("db")).unwrap(), b"4");
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use pongo_core::ids::RowId;
 use pongo_index::ordered::{
-    Edge, IndexId, MemoryBlocks, OrderedError, OrderedStore, Pairs, Rewrite, Sight, SledBlocks, Sorted,
+    Edge, IndexId, MemoryBlocks, OrderedError, OrderedStore, Pairs, ReadPoint, Rewrite, SledBlocks, Sorted,
     Watermark,
 };
 
@@ -22,7 +22,7 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
     let id = IndexId(7);
     let mut rows = Rows::default();
     let mut model = Model::new();
-    let mut dead: BTreeSet<u64> = BTreeSet::new();
+    let mut deleted: BTreeSet<u64> = BTreeSet::new();
     let mut old: Vec<(Arc<Sorted>, Model)> = Vec::new();
     for _ in 0..merges {
         let count = match random.below(4) {
@@ -34,7 +34,7 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
         let run = grow(random, shape, &mut rows, count);
         for (_, row) in model.iter() {
             if random.below(20) == 0 {
-                dead.insert(*row);
+                deleted.insert(*row);
             }
         }
         model.append(&mut model_of(&run));
@@ -44,20 +44,20 @@ fn life(shape: Shape, store: &OrderedStore, random: &mut Random, merges: u64) {
             _ => Rewrite::Touched,
         };
         let watermark = Watermark { store: 5 << 100, row: rows.0.len() as u64, ..Watermark::default() };
-        let is_dead = |row: RowId| dead.contains(&row.0);
+        let is_dead = |row: RowId| deleted.contains(&row.0);
         let sorted = store.merge(id, watermark, &run, &rows, &is_dead, rewrite, &never).unwrap();
         assert_eq!(sorted.watermark(), watermark);
         // A pair of a deleted row may remain in a block that was not rewritten.
         let kept: BTreeSet<u64> = ordered::all(&sorted, &rows, true, random).unwrap().into_iter().collect();
-        model.retain(|(_, row)| kept.contains(row) || !dead.contains(row));
+        model.retain(|(_, row)| kept.contains(row) || !deleted.contains(row));
         if rewrite == Rewrite::All {
-            assert!(kept.iter().all(|row| !dead.contains(row) || run.iter().any(|(_, r)| r.0 == *row)));
+            assert!(kept.iter().all(|row| !deleted.contains(row) || run.iter().any(|(_, r)| r.0 == *row)));
         }
         if rewrite == Rewrite::Deleted {
             // A block that was not rewritten contains fewer than an eighth of pairs of deleted
             // rows.
             let new: BTreeSet<u64> = run.iter().map(|(_, row)| row.0).collect();
-            let left = kept.iter().filter(|row| dead.contains(row) && !new.contains(row)).count();
+            let left = kept.iter().filter(|row| deleted.contains(row) && !new.contains(row)).count();
             assert!(left == 0 || left * 8 < kept.len(), "{left} of {}", kept.len());
         }
         check(&sorted, &model, &rows, 60, random);
@@ -268,8 +268,8 @@ fn walk(
     sorted: &Arc<Sorted>,
     (edge, forward): (Edge<'_>, bool),
     rows: &Rows,
-    died: &std::collections::HashMap<u64, u64>,
-    sight: Sight,
+    deleted_at: &std::collections::HashMap<u64, u64>,
+    sight: ReadPoint,
     random: &mut Random,
 ) -> (Vec<u64>, usize) {
     let mut cursor = if forward { sorted.forward(edge, rows) } else { sorted.backward(edge, rows) }.unwrap();
@@ -282,11 +282,11 @@ fn walk(
         looked += batch.len();
         by = if taken.from_start { Some(0) } else { by };
         for row in batch {
-            let dead = died.get(&row.0).copied().filter(|&died| died <= sight.seq);
-            if row.0 < sight.len && dead.is_none() {
+            let deleted = deleted_at.get(&row.0).copied().filter(|&deleted_at| deleted_at <= sight.seq);
+            if row.0 < sight.len && deleted.is_none() {
                 seen.push(row.0);
             }
-            by = by.zip(dead).map(|(by, dead): (u64, u64)| by.max(dead));
+            by = by.zip(deleted).map(|(by, deleted): (u64, u64)| by.max(deleted));
         }
         if let Some(by) = by.filter(|_| taken.to_end) {
             cursor.note_deleted_by(taken, by);
@@ -310,7 +310,7 @@ fn blocks_without_visible_rows_are_skipped() {
         }
         let sorted = sorted.unwrap();
         // All keys of one range are deleted, by a hundred commits, and a few of all other keys.
-        let died: std::collections::HashMap<u64, u64> = (model.iter().enumerate())
+        let deleted_at: std::collections::HashMap<u64, u64> = (model.iter().enumerate())
             .filter_map(|(at, (_, row))| {
                 let within = (model.len() / 4..model.len() * 3 / 4).contains(&at);
                 (within || random.below(30) == 0).then(|| (*row, 1 + random.below(100)))
@@ -318,40 +318,53 @@ fn blocks_without_visible_rows_are_skipped() {
             .collect();
         let all: Vec<(Vec<u8>, u64)> = model.iter().cloned().collect();
         for round in 0..40 {
-            let sight = Sight { len: random.below(3 * count + 50), seq: [0, 50, 99, 100, 200][round % 5] };
+            let sight =
+                ReadPoint { len: random.below(3 * count + 50), seq: [0, 50, 99, 100, 200][round % 5] };
             let at = random.below(all.len() as u64) as usize;
             let (key, row) = &all[at];
-            let sees = |row: &u64| *row < sight.len && died.get(row).is_none_or(|&died| died > sight.seq);
+            let sees = |row: &u64| {
+                *row < sight.len && deleted_at.get(row).is_none_or(|&deleted_at| deleted_at > sight.seq)
+            };
             let pair = Edge::BeforePair(key, RowId(*row));
-            let (found, _) = walk(&sorted, (pair, true), &rows, &died, sight, &mut random);
+            let (found, _) = walk(&sorted, (pair, true), &rows, &deleted_at, sight, &mut random);
             assert!(
                 found.iter().eq(all[at..].iter().map(|(_, row)| row).filter(|row| sees(row))),
                 "{shape:?}"
             );
-            let (found, _) = walk(&sorted, (pair, false), &rows, &died, sight, &mut random);
+            let (found, _) = walk(&sorted, (pair, false), &rows, &deleted_at, sight, &mut random);
             assert!(found.iter().eq(all[..at].iter().rev().map(|(_, row)| row).filter(|row| sees(row))));
         }
         // Now all blocks of the range are known to contain no row for readers that see all
         // deletions.
-        let sight = Sight { len: u64::MAX, seq: 100 };
-        walk(&sorted, (Edge::Start, true), &rows, &died, sight, &mut random);
+        let sight = ReadPoint { len: u64::MAX, seq: 100 };
+        walk(&sorted, (Edge::Start, true), &rows, &deleted_at, sight, &mut random);
         for way in [(Edge::Start, true), (Edge::End, false)] {
-            let (found, looked) = walk(&sorted, way, &rows, &died, sight, &mut random);
-            let alive = all.iter().filter(|(_, row)| !died.contains_key(row)).count();
+            let (found, looked) = walk(&sorted, way, &rows, &deleted_at, sight, &mut random);
+            let alive = all.iter().filter(|(_, row)| !deleted_at.contains_key(row)).count();
             assert_eq!(found.len(), alive);
             // The rest are the blocks at both ends of the range, and deleted rows in other blocks.
             assert!(looked < all.len() * 6 / 10 + 2048, "{shape:?}: {looked} of {}", all.len());
         }
         // A reader that sees none of the rows checks none, once the blocks were read.
-        for (sight, forward) in [(Sight { len: 0, seq: 0 }, true), (Sight { len: 0, seq: 0 }, false)] {
+        for (sight, forward) in [(ReadPoint { len: 0, seq: 0 }, true), (ReadPoint { len: 0, seq: 0 }, false)]
+        {
             let edge = if forward { Edge::Start } else { Edge::End };
-            assert_eq!(walk(&sorted, (edge, forward), &rows, &died, sight, &mut random), (Vec::new(), 0));
+            assert_eq!(
+                walk(&sorted, (edge, forward), &rows, &deleted_at, sight, &mut random),
+                (Vec::new(), 0)
+            );
         }
         // A new version that shares the blocks keeps this knowledge.
         let more = grow(&mut random, Shape::Ascending8, &mut rows, 1);
         let next = merge(&store, 1, 0, &more, &rows).unwrap();
-        let (_, looked) =
-            walk(&next, (Edge::Start, true), &rows, &died, Sight { len: u64::MAX, seq: 100 }, &mut random);
+        let (_, looked) = walk(
+            &next,
+            (Edge::Start, true),
+            &rows,
+            &deleted_at,
+            ReadPoint { len: u64::MAX, seq: 100 },
+            &mut random,
+        );
         assert!(looked < all.len() * 6 / 10 + 4096, "{shape:?}: {looked} of {}", all.len());
     }
 }
@@ -370,7 +383,7 @@ fn only_the_visible_version_is_returned() {
     }
     let sorted = sorted.unwrap();
     let all: Vec<(Vec<u8>, u64)> = model.into_iter().collect();
-    let everything = Sight { len: u64::MAX, seq: 0 };
+    let everything = ReadPoint { len: u64::MAX, seq: 0 };
     let (mut to_newest, mut to_the_end) = (0, 0);
     for round in 0..6_000 {
         let (key, row) = &all[random.below(all.len() as u64) as usize];

@@ -45,7 +45,7 @@ fn reserved_inserts_always_fit() {
             // Replacing and deleting entries need no space.
             if next > 0 {
                 assert!(index.replace(mix(0), RowId(0), RowId(0)).unwrap());
-                assert!(index.set_dead(mix(0), RowId(0)).unwrap());
+                assert!(index.set_deleted(mix(0), RowId(0)).unwrap());
             }
             index.recover().unwrap();
             depths.push(index.stats().unwrap().depth);
@@ -80,7 +80,7 @@ fn shared_hashes_that_were_reserved_fit() {
 fn failed_rebuild_keeps_old_index() {
     let rows = Rows::of(0..100_000);
     let storage = limited(1 << 20);
-    let entries = |n: u64| (0..n).map(|key| (mix(key), Candidate { row: RowId(key), dead: false }));
+    let entries = |n: u64| (0..n).map(|key| (mix(key), Candidate { row: RowId(key), deleted: false }));
     let index = HashIndex::rebuild(&storage, DIR, IDENTITY, 0, &rows, entries(20_000)).unwrap();
     let names = storage.list(DIR).unwrap();
     for expected in [0, 100_000, u64::MAX] {

@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex};
 use pongo_core::storage::{File, MemoryStorage, Storage};
 
 use crate::Random;
+use crate::crash_policy::CrashPolicy;
+use crate::dirents::{DirentHistory, Names};
+use crate::file_history::{FileContent, FileHistory};
 use crate::image::Image;
-use crate::leave::Leave;
-use crate::names::{NameBook, Names};
-use crate::past::{Content, Past};
+use crate::observer::DiskEvent;
 use crate::process::{Process, Shared};
-use crate::state::{Kind, Plan, State};
-use crate::watch::Moment;
+use crate::state::{FaultPlan, OpKind, State};
 
 /// A simulated disk; see the module documentation.
 #[derive(Clone, Debug)]
@@ -44,16 +44,17 @@ impl Disk {
     /// Creates a disk on which these files are durable under these names.
     pub(crate) fn holding(
         inner: Arc<dyn Storage>,
-        files: Vec<(Arc<dyn File>, Arc<Content>)>,
+        files: Vec<(Arc<dyn File>, Arc<FileContent>)>,
         names: Names,
     ) -> Self {
-        let files = files.into_iter().map(|(file, content)| (file.id(), (file, Past::holding(&content))));
+        let files =
+            files.into_iter().map(|(file, content)| (file.id(), (file, FileHistory::holding(&content))));
         let state = State {
-            plan: Plan::Nothing,
+            plan: FaultPlan::Nothing,
             failed: None,
             random: Random(0),
             files: files.collect(),
-            names: NameBook::holding(names),
+            names: DirentHistory::holding(names),
             hole_stores: Vec::new(),
         };
         Self(Arc::new(Shared {
@@ -80,10 +81,10 @@ impl Disk {
     }
 
     /// Plans a fault. `plan` receives the current operation number.
-    pub fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> Plan) {
+    pub fn plan(&self, seed: u64, plan: impl FnOnce(u64) -> FaultPlan) {
         let mut state = self.0.state.lock().unwrap();
         state.plan = plan(self.0.operations.load(Ordering::SeqCst));
-        if state.plan != Plan::Nothing {
+        if state.plan != FaultPlan::Nothing {
             // What failed by an earlier plan excuses nothing that goes wrong by this one.
             state.failed = None;
         }
@@ -91,7 +92,7 @@ impl Disk {
     }
 
     /// Runs `something` with operations that are neither counted nor affected by the plan.
-    pub fn quietly(&self, something: impl FnOnce()) {
+    pub fn without_faults(&self, something: impl FnOnce()) {
         self.0.quiet.store(true, Ordering::SeqCst);
         something();
         self.0.quiet.store(false, Ordering::SeqCst);
@@ -113,7 +114,7 @@ impl Disk {
     }
 
     /// Returns the operation that the plan made fail.
-    pub fn failed(&self) -> Option<(Kind, String)> {
+    pub fn failed(&self) -> Option<(OpKind, String)> {
         self.0.state.lock().unwrap().failed.clone()
     }
 
@@ -124,13 +125,13 @@ impl Disk {
 
     /// Returns the image that a power cut at this moment leaves. Changes nothing.
     #[must_use]
-    pub fn image(&self, random: &mut Random, leave: Leave) -> Image {
+    pub fn image(&self, random: &mut Random, leave: CrashPolicy) -> Image {
         self.0.state.lock().unwrap().image(random, leave)
     }
 
     /// Replaces the watcher. It is called for every counted operation while the disk is paused, so
     /// that it can take images of the disk, open them and compare them. It must not use this disk.
-    pub fn watch(&self, watcher: impl FnMut(&Moment<'_>) + Send + 'static) {
+    pub fn watch(&self, watcher: impl FnMut(&DiskEvent<'_>) + Send + 'static) {
         *self.0.watcher.lock().unwrap() = Some(Box::new(watcher));
     }
 
@@ -147,9 +148,9 @@ impl Disk {
     }
 
     /// Cuts the power now, unless it was cut before, and returns the disk after the restart.
-    pub fn reboot(&self, random: &mut Random) -> Self {
+    pub fn power_cycle(&self, random: &mut Random) -> Self {
         self.0.kill_all();
-        let leave = Leave::any(random);
+        let leave = CrashPolicy::any(random);
         self.image(random, leave).disk()
     }
 }

@@ -12,7 +12,7 @@ use std::thread::ThreadId;
 
 use pongo_core::forward_storage;
 use pongo_core::storage::{
-    ByHandle, File, FileError, LockMode, RawFile, Reservation, Storage, Syncer, Words,
+    AtomicWords, ByHandle, File, FileError, LockMode, RawFile, Reservation, Storage, Syncer,
 };
 
 use crate::Process;
@@ -76,7 +76,7 @@ impl Call {
 
 /// Calls that fail after the first failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Again {
+pub enum Repeat {
     /// Nothing.
     Never,
     /// Every call of the same function.
@@ -97,7 +97,7 @@ pub struct Fault {
     /// Whether a call that changes a range of bytes changes half of it before it fails.
     pub partly: bool,
     /// Calls that fail after this one.
-    pub again: Again,
+    pub repeat: Repeat,
 }
 
 #[derive(Debug)]
@@ -196,11 +196,11 @@ impl Faults {
             trace.push((call, path.to_owned()));
         }
         let plan = state.plan?;
-        let again = state.failed.first().is_some_and(|(first, of)| match plan.again {
-            Again::Never => false,
-            Again::Call => *first == call,
-            Again::File => of == path,
-            Again::All => true,
+        let again = state.failed.first().is_some_and(|(first, of)| match plan.repeat {
+            Repeat::Never => false,
+            Repeat::Call => *first == call,
+            Repeat::File => of == path,
+            Repeat::All => true,
         });
         // An unlock never fails: a lock that was successfully acquired can always be released, and
         // one that stayed locked would block other processes forever.
@@ -280,7 +280,7 @@ impl Storage for Failing {
     }
 
     forward_storage!(self => self.inner; cache_identity, host, name);
-    forward_storage!(self => self.inner; reading_holes_takes_space, stores_may_take_space);
+    forward_storage!(self => self.inner; hole_reads_allocate, stores_may_allocate);
 }
 
 #[derive(Debug)]
@@ -339,7 +339,7 @@ impl File for FailingFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.check(Call::Sync).inspect_err(|_| self.process.lose_unsynced(self.inner.id()))?;
+        self.check(Call::Sync).inspect_err(|_| self.process.drop_unsynced(self.inner.id()))?;
         self.inner.sync()
     }
 
@@ -351,7 +351,7 @@ impl File for FailingFile {
         self.inner.start_writeback(offset, len);
     }
 
-    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<AtomicWords> {
         self.check(Call::MapWords)?;
         let words = self.inner.map_words(offset, len)?;
         let (faults, process, inner) =

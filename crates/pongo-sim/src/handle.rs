@@ -5,21 +5,21 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pongo_core::storage::{ByHandle, File, LockMode, RawFile, Reservation, StoreHook, Syncer, Words};
+use pongo_core::storage::{AtomicWords, ByHandle, File, LockMode, RawFile, Reservation, StoreHook, Syncer};
 
 use crate::process::{OpenFile, Process, dead};
-use crate::state::{Kind, State};
+use crate::state::{OpKind, State};
 
 /// A process's handle of a file, usable until the process is killed.
 #[derive(Debug)]
-pub(crate) struct Handle {
+pub(crate) struct FileHandle {
     pub(crate) process: Arc<Process>,
     pub(crate) id: u64,
     pub(crate) path: String,
     pub(crate) file: Arc<OpenFile>,
 }
 
-impl Handle {
+impl FileHandle {
     fn file(&self) -> io::Result<Arc<dyn File>> {
         self.process.alive()?;
         self.file.lock().unwrap().clone().ok_or_else(dead)
@@ -48,7 +48,7 @@ fn note_range(state: &mut State, id: u64, from: u64, to: u64) {
     past.note_bytes(from, &bytes);
 }
 
-impl File for Handle {
+impl File for FileHandle {
     fn len(&self) -> io::Result<u64> {
         self.file()?.len()
     }
@@ -64,7 +64,7 @@ impl File for Handle {
         }
         let end = offset + bytes.len() as u64;
         self.process.run(
-            Kind::Write,
+            OpKind::Write,
             &self.path,
             || file.write_at(bytes, offset),
             |state, ()| self.note(state, offset, end),
@@ -74,7 +74,7 @@ impl File for Handle {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let file = self.file()?;
         self.process.run(
-            Kind::Allocate,
+            OpKind::Allocate,
             &self.path,
             || file.allocate(offset, len),
             |state, ()| {
@@ -87,7 +87,7 @@ impl File for Handle {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let file = self.file()?;
         self.process.run(
-            Kind::Write,
+            OpKind::Write,
             &self.path,
             || file.set_len(len),
             |state, ()| {
@@ -107,7 +107,7 @@ impl File for Handle {
             }
         }
         let done = self.process.run(
-            Kind::Sync,
+            OpKind::Sync,
             &self.path,
             || file.sync(),
             |state, ()| {
@@ -117,7 +117,7 @@ impl File for Handle {
             },
         );
         if done.is_err() && !self.process.is_dead() {
-            self.process.lose_unsynced(self.id);
+            self.process.drop_unsynced(self.id);
         }
         done
     }
@@ -128,7 +128,7 @@ impl File for Handle {
 
     fn start_writeback(&self, _offset: u64, _len: u64) {}
 
-    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<AtomicWords> {
         let words = self.file()?.map_words(offset, len)?;
         let hook = Hook {
             process: Arc::clone(&self.process),
@@ -137,7 +137,7 @@ impl File for Handle {
             offset,
         };
         // Like a real map, the words keep a separate open file.
-        let file = Handle {
+        let file = FileHandle {
             process: Arc::clone(&self.process),
             id: self.id,
             path: self.path.clone(),
@@ -179,7 +179,7 @@ impl File for Handle {
 struct Hook {
     process: Arc<Process>,
     path: String,
-    words: Words,
+    words: AtomicWords,
     offset: u64,
 }
 
@@ -200,7 +200,7 @@ impl StoreHook for Hook {
             }
             note_range(state, file, byte_offset, byte_offset + 8);
         };
-        if self.process.run(Kind::Store, &self.path, || Ok(()), note).is_err() {
+        if self.process.run(OpKind::Store, &self.path, || Ok(()), note).is_err() {
             // The store was recorded, so a power cut may still leave it.
             undo();
         }

@@ -8,23 +8,23 @@ use std::sync::Arc;
 use pongo_core::storage::{File, MemoryStorage, PAGE, Storage};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::past::Content;
+use crate::file_history::FileContent;
 
 /// The content of a disk at one moment. Images of the same disk share unchanged data.
 ///
 /// ```
 /// use pongo_core::storage::Storage;
-/// use pongo_sim::{Disk, Leave, Random};
+/// use pongo_sim::{Disk, CrashPolicy, Random};
 ///
 /// let disk = Disk::new();
 /// let storage = disk.process().storage();
 /// let file = storage.create("a")?;
 /// file.write_at(&[1; 600], 0)?;
-/// let nothing = disk.image(&mut Random(7), Leave::Oldest);
+/// let nothing = disk.image(&mut Random(7), CrashPolicy::Oldest);
 /// assert_eq!(nothing.files().count(), 0);
 /// file.sync()?;
 /// storage.sync_dir("")?;
-/// let image = disk.image(&mut Random(7), Leave::Oldest);
+/// let image = disk.image(&mut Random(7), CrashPolicy::Oldest);
 /// assert_eq!(image.get("a"), Some(&[1; 600][..]));
 /// assert_eq!(image.storage().open("a")?.len()?, 600);
 /// # std::io::Result::Ok(())
@@ -32,7 +32,7 @@ use crate::past::Content;
 #[derive(Clone, Default, Debug)]
 pub struct Image {
     /// Files, and folders as `None`, by path.
-    pub(crate) entries: BTreeMap<String, Option<Arc<Content>>>,
+    pub(crate) entries: BTreeMap<String, Option<Arc<FileContent>>>,
 }
 
 impl Image {
@@ -53,7 +53,7 @@ impl Image {
                 Ok(file) => {
                     let mut bytes = vec![0; file.len()? as usize];
                     file.read_at(&mut bytes, 0)?;
-                    self.entries.insert(path, Some(Arc::new(Content::new(bytes))));
+                    self.entries.insert(path, Some(Arc::new(FileContent::new(bytes))));
                 }
                 Err(_) => {
                     self.add(storage, &path)?;
@@ -84,7 +84,7 @@ impl Image {
 
     /// Inserts or replaces a file. Its folder must exist.
     pub fn set(&mut self, path: &str, bytes: Vec<u8>) {
-        self.entries.insert(path.to_owned(), Some(Arc::new(Content::new(bytes))));
+        self.entries.insert(path.to_owned(), Some(Arc::new(FileContent::new(bytes))));
     }
 
     /// Removes a file, or a folder with its content.
@@ -113,14 +113,17 @@ impl Image {
     }
 
     /// Creates a storage in memory with this content. Calls `each` for every file that it creates.
-    pub(crate) fn build(&self, mut each: impl FnMut(&str, &Arc<dyn File>, &Arc<Content>)) -> MemoryStorage {
+    pub(crate) fn build(
+        &self,
+        mut each: impl FnMut(&str, &Arc<dyn File>, &Arc<FileContent>),
+    ) -> MemoryStorage {
         let storage = MemoryStorage::new();
         for (path, entry) in &self.entries {
             let Some(content) = entry else {
                 storage.create_dir(path).expect("folders come before what is in them");
                 continue;
             };
-            let file = storage.create(path).expect("a name of its own, in a folder that is there");
+            let file = storage.create(path).expect("a unique name in an existing folder");
             fill(&*file, content).expect("memory takes what there is");
             each(path, &file, content);
         }
@@ -129,7 +132,7 @@ impl Image {
 }
 
 /// Writes pages that are not zero, allocates the allocated ones that are, and leaves holes.
-fn fill(file: &dyn File, content: &Content) -> io::Result<()> {
+fn fill(file: &dyn File, content: &FileContent) -> io::Result<()> {
     let len = content.bytes.len() as u64;
     for &page in content.allocated.iter().filter(|&&page| page * PAGE < len) {
         let start = page * PAGE;

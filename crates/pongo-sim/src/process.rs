@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pongo_core::storage::{File, Storage};
 
-use crate::leave::{Draw, Leave};
-use crate::state::{Kind, Plan, State};
-use crate::watch::{Moment, Watcher};
+use crate::crash_policy::{CrashPolicy, CrashSampler};
+use crate::observer::{DiskEvent, Watcher};
+use crate::state::{FaultPlan, OpKind, State};
 
 /// State of a disk that its processes share.
 pub(crate) struct Shared {
@@ -77,11 +77,11 @@ impl Process {
 
     /// Records a failed sync of a file: the kernel considers its pages clean, and no later sync
     /// writes them.
-    pub(crate) fn lose_unsynced(&self, id: u64) {
+    pub(crate) fn drop_unsynced(&self, id: u64) {
         let mut state = self.disk.state.lock().unwrap();
         let state = &mut *state;
         if let Some((_, past)) = state.files.get_mut(&id) {
-            past.settle(&mut Draw::new(&mut state.random, Leave::Any));
+            past.apply_policy(&mut CrashSampler::new(&mut state.random, CrashPolicy::Any));
         }
     }
 
@@ -101,7 +101,7 @@ impl Process {
     /// state.
     pub(crate) fn run<T>(
         &self,
-        kind: Kind,
+        kind: OpKind,
         name: &str,
         operation: impl FnOnce() -> io::Result<T>,
         note: impl FnOnce(&mut State, &T),
@@ -115,20 +115,20 @@ impl Process {
         }
         let number = self.disk.operations.fetch_add(1, Ordering::SeqCst);
         match state.plan {
-            Plan::KillOn(wanted, part) if wanted == kind && name.contains(part) => {
-                state.plan = Plan::Nothing;
+            FaultPlan::KillOn(wanted, part) if wanted == kind && name.contains(part) => {
+                state.plan = FaultPlan::Nothing;
                 drop(state);
                 self.kill();
                 return Err(dead());
             }
-            Plan::Kill(at) if at == number => {
+            FaultPlan::Kill(at) if at == number => {
                 drop(state);
                 self.kill();
                 return Err(dead());
             }
-            Plan::Cut(at) if at == number => {
-                if kind != Kind::Sync
-                    && kind != Kind::SyncDir
+            FaultPlan::Cut(at) if at == number => {
+                if kind != OpKind::Sync
+                    && kind != OpKind::SyncDir
                     && let Ok(done) = operation()
                 {
                     note(&mut state, &done);
@@ -138,13 +138,14 @@ impl Process {
                 return Err(dead());
             }
             // A store to mapped memory cannot fail.
-            Plan::Fail(at, error, on)
-                if kind != Kind::Store && (at == number || (on && at < number && is_kind(&state, kind))) =>
+            FaultPlan::Fail(at, error, on)
+                if kind != OpKind::Store
+                    && (at == number || (on && at < number && is_kind(&state, kind))) =>
             {
                 state.failed.get_or_insert((kind, name.to_owned()));
                 return Err(error.into());
             }
-            Plan::FailOn(wanted, part, error) if wanted == kind && name.contains(part) => {
+            FaultPlan::FailOn(wanted, part, error) if wanted == kind && name.contains(part) => {
                 state.failed.get_or_insert((kind, name.to_owned()));
                 return Err(error.into());
             }
@@ -152,10 +153,10 @@ impl Process {
         }
         let tell = |state: &State, is_done| {
             if let Some(watcher) = &mut *self.disk.watcher.lock().unwrap() {
-                watcher(&Moment { number, kind, path: name, is_done, state });
+                watcher(&DiskEvent { number, kind, path: name, is_done, state });
             }
         };
-        if matches!(kind, Kind::Sync | Kind::SyncDir) {
+        if matches!(kind, OpKind::Sync | OpKind::SyncDir) {
             tell(&state, false);
         }
         let done = operation()?;
@@ -165,6 +166,6 @@ impl Process {
     }
 }
 
-fn is_kind(state: &State, kind: Kind) -> bool {
+fn is_kind(state: &State, kind: OpKind) -> bool {
     state.failed.as_ref().is_some_and(|(failed, _)| *failed == kind)
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use pongo_core::storage::File;
 
 use crate::Random;
+use crate::crash_policy::{CrashPolicy, CrashSampler};
+use crate::dirents::DirentHistory;
+use crate::file_history::{FileContent, FileHistory};
 use crate::image::Image;
-use crate::leave::{Draw, Leave};
-use crate::names::NameBook;
-use crate::past::{Content, Past};
 
 /// A fault that is injected at a later operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Plan {
+pub enum FaultPlan {
     /// No fault.
     Nothing,
     /// Kills the process that does this operation, before the operation.
@@ -26,14 +26,14 @@ pub enum Plan {
     Fail(u64, io::ErrorKind, bool),
     /// Kills the process that first does an operation of this kind on a name that contains this
     /// text, before the operation.
-    KillOn(Kind, &'static str),
+    KillOn(OpKind, &'static str),
     /// Makes every operation of this kind fail on files whose name contains this text.
-    FailOn(Kind, &'static str, io::ErrorKind),
+    FailOn(OpKind, &'static str, io::ErrorKind),
 }
 
 /// Kind of an operation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum OpKind {
     /// A file or folder is created, renamed or removed.
     Name,
     /// A folder is synced.
@@ -50,22 +50,22 @@ pub enum Kind {
 
 /// State of the simulated files and names, and the planned fault.
 pub(crate) struct State {
-    pub(crate) plan: Plan,
+    pub(crate) plan: FaultPlan,
     /// The first operation that the plan made fail, if any.
-    pub(crate) failed: Option<(Kind, String)>,
+    pub(crate) failed: Option<(OpKind, String)>,
     pub(crate) random: Random,
-    pub(crate) files: HashMap<u64, (Arc<dyn File>, Past)>,
-    pub(crate) names: NameBook,
+    pub(crate) files: HashMap<u64, (Arc<dyn File>, FileHistory)>,
+    pub(crate) names: DirentHistory,
     /// Stores to holes of maps: on a full disk each of them would raise a signal.
     pub(crate) hole_stores: Vec<(String, u64)>,
 }
 
 impl State {
     /// Returns the image that a power cut at this moment leaves.
-    pub(crate) fn image(&self, random: &mut Random, leave: Leave) -> Image {
-        let mut draw = Draw::new(random, leave);
+    pub(crate) fn image(&self, random: &mut Random, leave: CrashPolicy) -> Image {
+        let mut draw = CrashSampler::new(random, leave);
         let names = self.names.draw(&mut draw);
-        let mut drawn: HashMap<u64, Arc<Content>> = HashMap::new();
+        let mut drawn: HashMap<u64, Arc<FileContent>> = HashMap::new();
         let mut content = |number| {
             let draw = || self.files.get(&number).map_or_else(Arc::default, |(_, past)| past.draw(&mut draw));
             Arc::clone(drawn.entry(number).or_insert_with(draw))

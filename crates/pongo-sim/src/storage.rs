@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use pongo_core::forward_storage;
 use pongo_core::storage::{File, Storage};
 
-use crate::handle::Handle;
-use crate::past::Past;
+use crate::file_history::FileHistory;
+use crate::handle::FileHandle;
 use crate::process::Process;
-use crate::state::Kind;
+use crate::state::OpKind;
 
 impl Process {
     /// Returns the storage for the engine.
@@ -18,7 +18,7 @@ impl Process {
     }
 
     fn handle(self: &Arc<Self>, file: Arc<dyn File>, path: &str) -> Arc<dyn File> {
-        let handle = Arc::new(Handle {
+        let handle = Arc::new(FileHandle {
             process: Arc::clone(self),
             id: file.id(),
             path: path.to_owned(),
@@ -43,11 +43,11 @@ impl Seen {
 impl Storage for Seen {
     fn create(&self, path: &str) -> io::Result<Arc<dyn File>> {
         let file = self.0.run(
-            Kind::Name,
+            OpKind::Name,
             path,
             || self.inner().create(path),
             |state, file| {
-                state.files.insert(file.id(), (Arc::clone(file), Past::default()));
+                state.files.insert(file.id(), (Arc::clone(file), FileHistory::default()));
                 state.names.note_made(path, Some(file.id()));
             },
         )?;
@@ -65,7 +65,7 @@ impl Storage for Seen {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let id = self.inner().open(from).map(|file| file.id());
         self.0.run(
-            Kind::Name,
+            OpKind::Name,
             from,
             || self.inner().rename(from, to),
             |state, ()| state.names.note_renamed(from, to, id.ok()),
@@ -76,7 +76,12 @@ impl Storage for Seen {
         // Most removals are of files that do not exist; these are not counted.
         self.0.alive()?;
         self.inner().open(path)?;
-        self.0.run(Kind::Name, path, || self.inner().remove(path), |state, ()| state.names.note_removed(path))
+        self.0.run(
+            OpKind::Name,
+            path,
+            || self.inner().remove(path),
+            |state, ()| state.names.note_removed(path),
+        )
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
@@ -85,7 +90,7 @@ impl Storage for Seen {
             return Ok(());
         }
         self.0.run(
-            Kind::Name,
+            OpKind::Name,
             path,
             || self.inner().create_dir(path),
             |state, ()| state.names.note_made(path, None),
@@ -99,7 +104,7 @@ impl Storage for Seen {
 
     fn sync_dir(&self, path: &str) -> io::Result<()> {
         self.0.run(
-            Kind::SyncDir,
+            OpKind::SyncDir,
             path,
             || self.inner().sync_dir(path),
             |state, ()| state.names.note_synced(path),

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use pongo_core::storage::{File, Storage};
-use pongo_sim::{Disk, Image, Kind, Leave, Random};
+use pongo_sim::{CrashPolicy, Disk, Image, OpKind, Random};
 
 /// Returns the distinct outcomes of many random power cuts, as texts.
 fn outcomes(disk: &Disk, say: impl Fn(&Image) -> String) -> BTreeSet<String> {
     let mut random = Random(1);
     let mut draw = |_| {
-        let leave = Leave::any(&mut random);
+        let leave = CrashPolicy::any(&mut random);
         say(&disk.image(&mut random, leave))
     };
     (0..600).map(&mut draw).collect()
@@ -145,9 +145,9 @@ fn stores_into_holes_are_recorded() {
     let store = |storage: &dyn Storage| {
         storage.open("a").unwrap().map_words(0, 8192).unwrap().store(600, 1, Ordering::Relaxed);
     };
-    let before = disk.image(&mut Random(1), Leave::Newest);
+    let before = disk.image(&mut Random(1), CrashPolicy::Newest);
     file.sync().unwrap();
-    let after = disk.image(&mut Random(1), Leave::Newest);
+    let after = disk.image(&mut Random(1), CrashPolicy::Newest);
     store(&*storage);
     assert_eq!(disk.hole_stores(), []);
     for (image, holes) in [(before, vec![("a".to_owned(), 4800)]), (after, vec![])] {
@@ -163,7 +163,7 @@ fn observer_sees_syncs_before_and_after() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&told);
     disk.watch(move |moment| {
-        let image = moment.image(&mut Random(1), Leave::Newest);
+        let image = moment.image(&mut Random(1), CrashPolicy::Newest);
         tell.lock().unwrap().push((moment.kind(), moment.is_done(), names(&image)));
     });
     let file = storage.create("a").unwrap();
@@ -172,10 +172,10 @@ fn observer_sees_syncs_before_and_after() {
     disk.unwatch();
     storage.sync_dir("").unwrap();
     let expected = [
-        (Kind::Name, true, "a:0 ".to_owned()),
-        (Kind::Write, true, "a:1 ".to_owned()),
-        (Kind::Sync, false, "a:1 ".to_owned()),
-        (Kind::Sync, true, "a:1 ".to_owned()),
+        (OpKind::Name, true, "a:0 ".to_owned()),
+        (OpKind::Write, true, "a:1 ".to_owned()),
+        (OpKind::Sync, false, "a:1 ".to_owned()),
+        (OpKind::Sync, true, "a:1 ".to_owned()),
     ];
     assert_eq!(*told.lock().unwrap(), expected);
     assert_eq!(outcomes(&disk, names), set(&["a:1 "]));
@@ -185,12 +185,12 @@ fn observer_sees_syncs_before_and_after() {
 fn image_can_be_used_repeatedly() {
     let (disk, storage) = begin();
     synced(&*storage, "a", 1);
-    let mut image = disk.image(&mut Random(1), Leave::Oldest);
+    let mut image = disk.image(&mut Random(1), CrashPolicy::Oldest);
     let before = image.hash(|_| false);
     image.storage().open("a").unwrap().write_at(&[9], 0).unwrap();
     assert_eq!(image.get("a"), Some(&[1; 1024][..]));
     assert_eq!(Image::of(&*image.storage()).unwrap().hash(|_| false), before);
-    assert_eq!(image.disk().image(&mut Random(1), Leave::Oldest).hash(|_| false), before);
+    assert_eq!(image.disk().image(&mut Random(1), CrashPolicy::Oldest).hash(|_| false), before);
     image.set("a", vec![2]);
     assert_ne!(image.hash(|_| false), before);
     image.remove("a");

@@ -3,7 +3,7 @@
 use pongo_sim::Random;
 
 /// A source of decisions.
-pub trait Choice {
+pub trait RandomSource {
     /// Returns a number below `end` (0 if `end` is 0).
     fn below(&mut self, end: u64) -> u64;
 
@@ -13,7 +13,7 @@ pub trait Choice {
     }
 }
 
-impl Choice for Random {
+impl RandomSource for Random {
     fn below(&mut self, end: u64) -> u64 {
         Random::below(self, end)
     }
@@ -38,7 +38,7 @@ impl Bytes<'_> {
     }
 }
 
-impl Choice for Bytes<'_> {
+impl RandomSource for Bytes<'_> {
     fn below(&mut self, end: u64) -> u64 {
         let mut number = self.byte();
         if end > 256 {

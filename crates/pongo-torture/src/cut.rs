@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pongo_sim::{Image, Random};
 
-use crate::{Book, Mix, Transaction, World, look, options};
+use crate::{ExpectedStates, Mix, StoreModel, Transaction, look, options};
 
 /// How thoroughly an image is tested.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,7 +20,7 @@ pub enum Depth {
 ///
 /// # Errors
 /// Returns a description of the first defect, including panics.
-pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
+pub fn survives(image: &Image, book: &ExpectedStates, depth: Depth) -> Result<Image, String> {
     let tried = catch_unwind(AssertUnwindSafe(|| try_image(image, book, depth)));
     tried.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -29,7 +29,7 @@ pub fn survives(image: &Image, book: &Book, depth: Depth) -> Result<Image, Strin
     })
 }
 
-fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> {
+fn try_image(image: &Image, book: &ExpectedStates, depth: Depth) -> Result<Image, String> {
     let storage = image.storage();
     let store = options().open_on(storage.clone()).map_err(|error| format!("opening: {error}"))?;
     let seq = store.begin_read().map_err(|error| format!("begin_read: {error}"))?.seq().0;
@@ -41,8 +41,8 @@ fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> 
     }
     sound(&store)?;
     let mut random = Random(image.hash(|_| false));
-    let next = Transaction::make_up(world, &mut random, Mix::SMALL);
-    next.perform(world, &store).map_err(|error| format!("one more commit: {error}"))?;
+    let next = Transaction::arbitrary(world, &mut random, Mix::SMALL);
+    next.apply(world, &store).map_err(|error| format!("one more commit: {error}"))?;
     same(&store, &next.after, "with one more commit")?;
     let left = Image::of(&*storage).map_err(|error| format!("reading it all: {error}"))?;
     drop(store);
@@ -54,7 +54,7 @@ fn try_image(image: &Image, book: &Book, depth: Depth) -> Result<Image, String> 
     Ok(recovered)
 }
 
-fn same(store: &pongo::Store, world: &World, when: &str) -> Result<(), String> {
+fn same(store: &pongo::Store, world: &StoreModel, when: &str) -> Result<(), String> {
     let look = look(store, world);
     if look.wrong.is_empty() && look.errors.is_empty() {
         return Ok(());
@@ -64,5 +64,5 @@ fn same(store: &pongo::Store, world: &World, when: &str) -> Result<(), String> {
 
 fn sound(store: &pongo::Store) -> Result<(), String> {
     let report = store.verify(|_| ()).map_err(|error| format!("verify: {error}"))?;
-    if report.is_sound() { Ok(()) } else { Err(report.to_string()) }
+    if report.is_valid() { Ok(()) } else { Err(report.to_string()) }
 }

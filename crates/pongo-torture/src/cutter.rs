@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use pongo_sim::{Disk, Image, Leave, Moment, Random};
+use pongo_sim::{CrashPolicy, Disk, DiskEvent, Image, Random};
 
-use crate::{Book, Depth, survives};
+use crate::{Depth, ExpectedStates, survives};
 
 /// Returns whether this is the path of the file whose content is never trusted after a power cut.
 /// Images that differ only in this file are counted once.
@@ -65,7 +65,7 @@ impl std::fmt::Display for Cut {
 
 /// Number and places of the power cuts.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct CutPlan {
     /// Seed of all images.
     pub seed: u64,
     /// One operation in `one_in` is tested.
@@ -76,7 +76,7 @@ pub struct Plan {
     pub deep: u64,
 }
 
-impl Plan {
+impl CutPlan {
     /// Returns whether the image of this cut is tested in depth. This does not use the random
     /// numbers that determine the image; otherwise only images of one kind would be tested in
     /// depth.
@@ -122,15 +122,15 @@ impl Tally {
 }
 
 /// A test of an image. Returns an error if the image fails.
-pub type Trial = Box<dyn FnMut(&Image, &Book, Cut) -> Result<(), String> + Send>;
+pub type Trial = Box<dyn FnMut(&Image, &ExpectedStates, Cut) -> Result<(), String> + Send>;
 
 /// A tester of the images of a disk in use; see the module documentation.
 pub struct Cutter {
-    plan: Plan,
+    plan: CutPlan,
     workload: u64,
     variable: &'static str,
     only: Option<Cut>,
-    book: Arc<Mutex<Book>>,
+    book: Arc<Mutex<ExpectedStates>>,
     seen: HashSet<u64>,
     trial: Trial,
     tally: Tally,
@@ -145,8 +145,8 @@ impl std::fmt::Debug for Cutter {
 impl Cutter {
     /// Creates a cutter that opens each image and compares its content.
     #[must_use]
-    pub fn new(plan: Plan, workload: u64, book: &Arc<Mutex<Book>>) -> Self {
-        let trial = move |image: &Image, book: &Book, cut: Cut| {
+    pub fn new(plan: CutPlan, workload: u64, book: &Arc<Mutex<ExpectedStates>>) -> Self {
+        let trial = move |image: &Image, book: &ExpectedStates, cut: Cut| {
             let depth = if plan.is_deep(cut) { Depth::GoOn } else { Depth::Look };
             survives(image, book, depth).map(|_| ())
         };
@@ -157,9 +157,9 @@ impl Cutter {
     /// single cut.
     #[must_use]
     pub fn trying(
-        plan: Plan,
+        plan: CutPlan,
         workload: u64,
-        book: &Arc<Mutex<Book>>,
+        book: &Arc<Mutex<ExpectedStates>>,
         variable: &'static str,
         trial: Trial,
     ) -> Self {
@@ -186,7 +186,7 @@ impl Cutter {
         std::mem::take(&mut cutter.tally)
     }
 
-    fn at(&mut self, moment: &Moment<'_>) {
+    fn at(&mut self, moment: &DiskEvent<'_>) {
         // Operations on `control` change no other file, so they yield no new image.
         if is_volatile(moment.path()) && self.only.is_none() {
             return;
@@ -205,16 +205,16 @@ impl Cutter {
         }
     }
 
-    fn cut(&mut self, moment: &Moment<'_>, cut: Cut) {
+    fn cut(&mut self, moment: &DiskEvent<'_>, cut: Cut) {
         let mut random = cut.random(self.plan.seed);
-        let leave = Leave::any(&mut random);
+        let leave = CrashPolicy::any(&mut random);
         let image = moment.image(&mut random, leave);
         self.tally.drawn += 1;
         if !self.seen.insert(image.hash(is_volatile)) {
             return;
         }
         self.tally.tried += 1;
-        let book = self.book.lock().expect("nobody panics with it").clone();
+        let book = self.book.lock().expect("no thread panics with it").clone();
         if let Err(what) = (self.trial)(&image, &book, cut) {
             let (seed, variable) = (self.plan.seed, self.variable);
             let which = format!("PONGO_SEED={seed} {variable}={cut}");

@@ -7,8 +7,8 @@
 //! | `choice` | sources of decisions: a seed, or the bytes of a fuzzer |
 //! | `world` | expected content of the tables at one `Seq` |
 //! | `transaction` | transactions, generated from a world and performed on a store |
-//! | `life` | a store on a simulated disk, changed step by step |
-//! | `book` | states that may be found after a power cut |
+//! | `driver` | a store on a simulated disk, changed step by step |
+//! | `expected_states` | states that may be found after a power cut |
 //! | `cutter` | power cuts at the operations of a running workload |
 //! | `cut` | opens the image that a cut left and compares it with the allowed states |
 //! | `recovered` | bytes that each recovery must produce, read according to `docs/FORMAT.md` |
@@ -18,12 +18,12 @@
 
 #![forbid(unsafe_code)]
 
-mod book;
 mod choice;
 mod cut;
 mod cutter;
+mod driver;
+mod expected_states;
 pub mod fuzz;
-mod life;
 mod look;
 mod records;
 mod recovered;
@@ -31,16 +31,16 @@ pub mod safeguards;
 mod transaction;
 mod world;
 
-pub use book::Book;
-pub use choice::{Bytes, Choice};
+pub use choice::{Bytes, RandomSource};
 pub use cut::{Depth, survives};
-pub use cutter::{CUT, Cut, Cutter, Plan, SECOND_CUT, Tally, Trial, is_volatile};
-pub use life::{Life, Step, alone};
-pub use look::{Look, look, look_at};
+pub use cutter::{CUT, Cut, CutPlan, Cutter, SECOND_CUT, Tally, Trial, is_volatile};
+pub use driver::{Step, StoreDriver, alone};
+pub use expected_states::ExpectedStates;
+pub use look::{Differences, look, look_at};
 pub use records::{Note, Seat, Stop, name_of};
 pub use recovered::Recovered;
 pub use transaction::{Change, Failure, Mix, Transaction};
-pub use world::World;
+pub use world::StoreModel;
 
 use pongo::Options;
 

@@ -4,22 +4,22 @@ use std::fmt::Display;
 
 use pongo::prelude::*;
 
-use crate::World;
+use crate::StoreModel;
 use crate::records::{Note, Seat, Stop, name_of};
 
 /// Differences between a store and its expected content.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Look {
+pub struct Differences {
     /// Wrong results: never allowed, even if files were damaged.
     pub wrong: Vec<String>,
     /// Errors instead of results: allowed if files were damaged.
     pub errors: Vec<String>,
 }
 
-impl Look {
+impl Differences {
     /// Asserts that there were neither wrong results nor errors.
     #[track_caller]
-    pub fn is_right(&self) {
+    pub fn assert_ok(&self) {
         assert!(
             self.wrong.is_empty() && self.errors.is_empty(),
             "wrong: {:#?}\nerrors: {:#?}",
@@ -30,7 +30,7 @@ impl Look {
 
     /// Asserts that no result was wrong. Errors are allowed.
     #[track_caller]
-    pub fn is_honest(&self) {
+    pub fn assert_no_wrong_answers(&self) {
         assert!(self.wrong.is_empty(), "wrong: {:#?}\nerrors: {:#?}", self.wrong, self.errors);
     }
 
@@ -69,8 +69,8 @@ impl Look {
 
 /// Reads a new snapshot of a store in every way and compares it with `world`.
 #[must_use]
-pub fn look(store: &Store, world: &World) -> Look {
-    let mut look = Look::default();
+pub fn look(store: &Store, world: &StoreModel) -> Differences {
+    let mut look = Differences::default();
     if let Some(snapshot) = look.ok("begin_read", store.begin_read()) {
         look_at(&snapshot, world, &mut look);
     }
@@ -78,14 +78,14 @@ pub fn look(store: &Store, world: &World) -> Look {
 }
 
 /// Reads a snapshot in every way and compares it with `world`.
-pub fn look_at(snapshot: &Snapshot, world: &World, look: &mut Look) {
+pub fn look_at(snapshot: &Snapshot, world: &StoreModel, look: &mut Differences) {
     look.same("seq", &snapshot.seq().0, &world.seq);
     stops(snapshot, world, look);
     seats(snapshot, world, look);
     notes(snapshot, world, look);
 }
 
-fn stops(snapshot: &Snapshot, world: &World, look: &mut Look) {
+fn stops(snapshot: &Snapshot, world: &StoreModel, look: &mut Differences) {
     let Some(stops) = look.ok("stops", snapshot.table::<Stop>()) else { return };
     look.same("stops.len", &stops.len(), &(world.stops.len() as u64));
     let pair = |stop: &Stop| (stop.id, stop.visits, stop.check);
@@ -149,7 +149,7 @@ fn stops(snapshot: &Snapshot, world: &World, look: &mut Look) {
     }
 }
 
-fn seats(snapshot: &Snapshot, world: &World, look: &mut Look) {
+fn seats(snapshot: &Snapshot, world: &StoreModel, look: &mut Differences) {
     let Some(seats) = look.ok("seats", snapshot.table::<Seat>()) else { return };
     look.same("seats.len", &seats.len(), &(world.seats.len() as u64));
     let all = |seat: &Seat| ((seat.row, seat.place), seat.who, seat.version);
@@ -162,7 +162,7 @@ fn seats(snapshot: &Snapshot, world: &World, look: &mut Look) {
         }
     }
     for who in 0..30 {
-        let found = seats.by(Seat::WHO).equal(who).map(|range| range.map(|seat| seat.map(all)));
+        let found = seats.by(Seat::WHO).eq(who).map(|range| range.map(|seat| seat.map(all)));
         let expected = world.seat_of(who).map(|seat| (seat, who, world.seats[&seat].1));
         look.all("seats.by", found, expected);
     }
@@ -170,7 +170,7 @@ fn seats(snapshot: &Snapshot, world: &World, look: &mut Look) {
     look.all("seats.range", found, world.seats.iter().map(|(&seat, &(who, version))| (seat, who, version)));
 }
 
-fn notes(snapshot: &Snapshot, world: &World, look: &mut Look) {
+fn notes(snapshot: &Snapshot, world: &StoreModel, look: &mut Differences) {
     let Some(notes) = look.ok("notes", snapshot.external::<Note>()) else { return };
     look.same("notes.len", &notes.len(), &(world.notes.len() as u64));
     let all = |note: &Note| (note.group, note.not_group, note.version);

@@ -70,7 +70,7 @@ pub struct Seat {
     /// A person; unique, so that each has at most one seat.
     #[pongo(unique)]
     pub who: u64,
-    /// The `version` of the [`World`](crate::World) when the row was written.
+    /// The `version` of the [`StoreModel`](crate::StoreModel) when the row was written.
     pub version: u64,
 }
 
@@ -84,6 +84,6 @@ pub struct Note {
     pub group: u32,
     /// The complement of `group`, to detect torn rows.
     pub not_group: u32,
-    /// The `version` of the [`World`](crate::World) when the row was written.
+    /// The `version` of the [`StoreModel`](crate::StoreModel) when the row was written.
     pub version: u64,
 }

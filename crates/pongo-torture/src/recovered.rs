@@ -86,9 +86,9 @@ impl Recovered {
         let (table, first, rows) = (word(bytes, 32), word(bytes, 48), word(bytes, 56));
         let words = rows.next_multiple_of(512);
         for row in 0..words {
-            let (died, previous) = (word(bytes, PAGE + 8 * row), word(bytes, PAGE + 8 * (words + row)));
-            if (died, previous) != (0, 0) {
-                self.marks.insert((table, first + row), (died, previous));
+            let (deleted_at, previous) = (word(bytes, PAGE + 8 * row), word(bytes, PAGE + 8 * (words + row)));
+            if (deleted_at, previous) != (0, 0) {
+                self.marks.insert((table, first + row), (deleted_at, previous));
             }
         }
     }

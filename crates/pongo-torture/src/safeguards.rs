@@ -5,7 +5,7 @@
 
 /// How a safeguard works, which determines the kind of test that detects its absence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum SafeguardKind {
     /// `fdatasync` of a file: a power cut detects its absence.
     Sync,
     /// `fsync` of a folder: a power cut detects its absence.
@@ -29,33 +29,33 @@ pub struct Safeguard {
     /// Name: its location, and the protected data.
     pub name: &'static str,
     /// How it works.
-    pub kind: Kind,
+    pub kind: SafeguardKind,
     /// Its purpose.
     pub purpose: &'static str,
 }
 
 const fn sync(name: &'static str, purpose: &'static str) -> Safeguard {
-    Safeguard { name, kind: Kind::Sync, purpose }
+    Safeguard { name, kind: SafeguardKind::Sync, purpose }
 }
 
 const fn folder(name: &'static str, purpose: &'static str) -> Safeguard {
-    Safeguard { name, kind: Kind::Folder, purpose }
+    Safeguard { name, kind: SafeguardKind::Folder, purpose }
 }
 
 const fn comparison(name: &'static str, purpose: &'static str) -> Safeguard {
-    Safeguard { name, kind: Kind::Comparison, purpose }
+    Safeguard { name, kind: SafeguardKind::Comparison, purpose }
 }
 
 const fn fence(name: &'static str, purpose: &'static str) -> Safeguard {
-    Safeguard { name, kind: Kind::Fence, purpose }
+    Safeguard { name, kind: SafeguardKind::Fence, purpose }
 }
 
 const fn space(name: &'static str, purpose: &'static str) -> Safeguard {
-    Safeguard { name, kind: Kind::Space, purpose }
+    Safeguard { name, kind: SafeguardKind::Space, purpose }
 }
 
 const fn pin(name: &'static str, purpose: &'static str) -> Safeguard {
-    Safeguard { name, kind: Kind::Pin, purpose }
+    Safeguard { name, kind: SafeguardKind::Pin, purpose }
 }
 
 /// All safeguards.
@@ -93,17 +93,20 @@ pub const ALL: &[Safeguard] = &[
         "chunk.settle.above",
         "the first chunk of a folder is in one with a durable name, whichever process recreated it",
     ),
-    sync("cited.rows.sync", "rows that an entry cites, but does not contain, are on disk before the entry"),
+    sync(
+        "cited.rows.sync",
+        "rows that an entry references, but does not contain, are on disk before the entry",
+    ),
     sync(
         "cited.heap.sync",
-        "heap bytes that an entry cites, but does not contain, are on disk before the entry",
+        "heap bytes that an entry references, but does not contain, are on disk before the entry",
     ),
     comparison("chunk.header.checksum", "the chunk's header is not corrupted"),
     comparison("chunk.header.identity", "a chunk belongs to this store, table, layout and place"),
     comparison("block.checksum", "a block of rows or heap bytes is not corrupted"),
     comparison(
         "cited.checksum",
-        "the data that an entry cites is what was written when the entry was created",
+        "the data that an entry references is what was written when the entry was created",
     ),
     comparison("tail.checksum", "the data after the last complete block is the same as at the checkpoint"),
     // Row versions (marks).

@@ -1,14 +1,14 @@
 //! Transactions that are generated from a world and performed on a store.
 //!
 //! A generated transaction contains its expected results. If the store returns another result,
-//! [`Transaction::perform`] panics, because the tests search for wrong results. Errors are
+//! [`Transaction::apply`] panics, because the tests search for wrong results. Errors are
 //! returned.
 
 use pongo::prelude::*;
 use pongo::{CommitError, Seq, WriteError};
 
 use crate::records::{Note, Seat, Stop, name_of};
-use crate::{Choice, World};
+use crate::{RandomSource, StoreModel};
 
 /// One change.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,7 +109,7 @@ impl Mix {
 #[derive(Clone, Debug)]
 pub struct Transaction {
     /// Expected content after the commit.
-    pub after: World,
+    pub after: StoreModel,
     /// How it is committed.
     pub durability: Durability,
     /// What it does.
@@ -151,11 +151,11 @@ impl Failure {
 const GROUPS: u64 = 5;
 const WHO: u64 = 30;
 
-fn seat(choice: &mut impl Choice) -> (u16, u16) {
+fn seat(choice: &mut impl RandomSource) -> (u16, u16) {
     (choice.below(4) as u16, choice.below(6) as u16)
 }
 
-fn key(choice: &mut impl Choice) -> Vec<u8> {
+fn key(choice: &mut impl RandomSource) -> Vec<u8> {
     let len = match choice.below(12) {
         11 => 700,
         few => few as usize % 4,
@@ -166,9 +166,9 @@ fn key(choice: &mut impl Choice) -> Vec<u8> {
 }
 
 /// Generates a change.
-fn change(choice: &mut impl Choice, mix: Mix, depth: u32) -> Change {
-    let id = |choice: &mut _| Choice::below(choice, mix.stops);
-    let visits = |choice: &mut _| Choice::below(choice, 60) as u32;
+fn change(choice: &mut impl RandomSource, mix: Mix, depth: u32) -> Change {
+    let id = |choice: &mut _| RandomSource::below(choice, mix.stops);
+    let visits = |choice: &mut _| RandomSource::below(choice, 60) as u32;
     match choice.below(24) {
         0..5 => Change::PutStop { id: id(choice), visits: visits(choice) },
         5..7 => Change::UpdateStop { id: id(choice), visits: visits(choice) },
@@ -192,7 +192,7 @@ fn change(choice: &mut impl Choice, mix: Mix, depth: u32) -> Change {
 
 /// Generates a change that no other change undoes, because a commit without changes has no sequence
 /// number.
-fn certain(choice: &mut impl Choice) -> Change {
+fn certain(choice: &mut impl RandomSource) -> Change {
     match choice.below(4) {
         0..2 => Change::PutStop { id: 1_000_000 + choice.below(3), visits: choice.below(60) as u32 },
         2 => {
@@ -206,7 +206,7 @@ fn certain(choice: &mut impl Choice) -> Change {
 impl Transaction {
     /// Generates a transaction for a store that contains `before`.
     #[must_use]
-    pub fn make_up(before: &World, choice: &mut impl Choice, mix: Mix) -> Self {
+    pub fn arbitrary(before: &StoreModel, choice: &mut impl RandomSource, mix: Mix) -> Self {
         let mut changes: Vec<_> = (0..choice.below(mix.changes)).map(|_| change(choice, mix, 0)).collect();
         changes.push(certain(choice));
         let relaxed = mix.relaxed > 0 && choice.one_in(mix.relaxed);
@@ -215,10 +215,10 @@ impl Transaction {
 
     /// Creates a transaction of these changes, at least one of which must change something.
     #[must_use]
-    pub fn of(before: &World, changes: Vec<Change>, durability: Durability) -> Self {
+    pub fn of(before: &StoreModel, changes: Vec<Change>, durability: Durability) -> Self {
         let mut after = before.clone();
         for change in &changes {
-            change.foresee(&mut after);
+            change.predict(&mut after);
         }
         after.seq += 1;
         Self { after, durability, changes }
@@ -231,11 +231,11 @@ impl Transaction {
     ///
     /// # Panics
     /// Panics if the store returns a wrong result.
-    pub fn perform(&self, before: &World, store: &Store) -> Result<Seq, Failure> {
+    pub fn apply(&self, before: &StoreModel, store: &Store) -> Result<Seq, Failure> {
         self.perform_in(before, store.begin_write_with(self.durability)?)
     }
 
-    /// Performs the transaction like [`Transaction::perform`], but in an open transaction, which
+    /// Performs the transaction like [`Transaction::apply`], but in an open transaction, which
     /// determines the durability.
     ///
     /// # Errors
@@ -243,10 +243,10 @@ impl Transaction {
     ///
     /// # Panics
     /// Panics if the store returns a wrong result.
-    pub fn perform_in(&self, before: &World, mut tx: WriteTransaction) -> Result<Seq, Failure> {
+    pub fn perform_in(&self, before: &StoreModel, mut tx: WriteTransaction) -> Result<Seq, Failure> {
         let mut world = before.clone();
         for change in &self.changes {
-            change.perform(&mut tx, &mut world)?;
+            change.apply(&mut tx, &mut world)?;
         }
         world.seq += 1;
         assert_eq!(world, self.after);
@@ -256,7 +256,7 @@ impl Transaction {
 
 impl Change {
     /// Applies the expected effect of the change to `world`.
-    fn foresee(&self, world: &mut World) {
+    fn predict(&self, world: &mut StoreModel) {
         match self {
             &Self::PutStop { id, visits } => {
                 world.stops.insert(id, visits);
@@ -299,7 +299,7 @@ impl Change {
     }
 
     /// Performs the change and applies it to `world`. Compares results with the expected ones.
-    fn perform(&self, tx: &mut WriteTransaction, world: &mut World) -> Result<(), WriteError> {
+    fn apply(&self, tx: &mut WriteTransaction, world: &mut StoreModel) -> Result<(), WriteError> {
         match self {
             &Self::PutStop { id, visits } => {
                 let stop = Stop::new(id, visits, tx.text(&name_of(visits))?);
@@ -334,14 +334,14 @@ impl Change {
                 for (at, stop) in (0..).zip(filled.iter_mut()) {
                     *stop = Stop::new(from + at, visits + 16 * at as u32, name);
                 }
-                filled.finish()?;
+                filled.insert()?;
             }
             &Self::PutSeat { seat: (row, place), who } => {
                 let version = world.version + 1;
                 let seat = Seat { row, place, even: who % 2 == 0, _pad: [0; 3], who, version };
                 let taken = world.seat_of(who).is_some_and(|other| other != (row, place));
                 match tx.table::<Seat>()?.put(&seat) {
-                    Err(WriteError::NotUnique { .. }) => assert!(taken, "{who} sits nowhere else"),
+                    Err(WriteError::UniqueViolation { .. }) => assert!(taken, "{who} sits nowhere else"),
                     put => {
                         assert_eq!(put?, world.seats.contains_key(&(row, place)), "put of a seat");
                         assert!(!taken, "{who} sits elsewhere");
@@ -365,13 +365,13 @@ impl Change {
                 let point = tx.savepoint()?;
                 let mut elsewhere = world.clone();
                 for change in changes {
-                    change.perform(tx, &mut elsewhere)?;
+                    change.apply(tx, &mut elsewhere)?;
                 }
                 tx.rollback_to(&point)?;
                 tx.release(point)?;
             }
         }
-        self.foresee(world);
+        self.predict(world);
         Ok(())
     }
 }

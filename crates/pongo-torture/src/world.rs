@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// Content of a store at one `Seq`.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct World {
+pub struct StoreModel {
     /// Number of commits that changed something.
     pub seq: u64,
     /// Counter of writes, stored in rows so that no two rows are equal.
@@ -17,7 +17,7 @@ pub struct World {
     pub notes: BTreeMap<Vec<u8>, (u32, u64)>,
 }
 
-impl World {
+impl StoreModel {
     /// Returns the seat of a person.
     #[must_use]
     pub fn seat_of(&self, who: u64) -> Option<(u16, u16)> {

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use pongo::Store;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::{Disk, Random};
-use pongo_torture::{Mix, Transaction, World, look, options};
+use pongo_torture::{Mix, StoreModel, Transaction, look, options};
 
 /// Creates a store with some transactions. Returns it with its expected content.
-fn filled(storage: Arc<dyn Storage>, seed: u64) -> (Store, World) {
+fn filled(storage: Arc<dyn Storage>, seed: u64) -> (Store, StoreModel) {
     let store = options().open_on(storage).unwrap();
-    let (mut world, mut random) = (World::default(), Random(seed));
+    let (mut world, mut random) = (StoreModel::default(), Random(seed));
     for _ in 0..15 {
-        let transaction = Transaction::make_up(&world, &mut random, Mix::SMALL);
-        transaction.perform(&world, &store).unwrap();
+        let transaction = Transaction::arbitrary(&world, &mut random, Mix::SMALL);
+        transaction.apply(&world, &store).unwrap();
         world = transaction.after;
     }
     (store, world)
@@ -42,9 +42,9 @@ fn indexes_survive_cut_after_close() {
         store.close().unwrap();
         let before = files(&**disk.inner(), "hash");
         assert!(before.iter().any(|path| path.ends_with(".piece")), "{before:?}");
-        let after = disk.reboot(&mut Random(seed));
+        let after = disk.power_cycle(&mut Random(seed));
         let store = options().open_on(after.process().storage()).unwrap();
-        look(&store, &world).is_right();
+        look(&store, &world).assert_ok();
         assert_eq!(files(&**after.inner(), "hash"), before, "seed {seed}");
     }
 }
@@ -72,7 +72,7 @@ fn swapped_indexes_are_rejected() {
         }
     }
     assert!(swapped >= 4, "{swapped} files of {names:?}: head, sum, a piece, a top");
-    look(&options().open_on(storage).unwrap(), &world).is_right();
+    look(&options().open_on(storage).unwrap(), &world).assert_ok();
 }
 
 /// Some bits of a closed store's indexes flip: the indexes are rebuilt, or reading them returns an
@@ -91,7 +91,7 @@ fn indexes_that_rot_are_not_believed() {
         for &at in used.iter().step_by(used.len() / 8 + 1) {
             let other: Arc<dyn Storage> = Arc::new(copy_of(&*storage));
             other.open(&path).unwrap().write_at(&[content[at] ^ 4], at as u64).unwrap();
-            look(&options().open_on(other).unwrap(), &world).is_honest();
+            look(&options().open_on(other).unwrap(), &world).assert_no_wrong_answers();
             tried += 1;
         }
     }

@@ -7,8 +7,8 @@
 
 use std::sync::{Arc, Mutex};
 
-use pongo_sim::{Disk, Leave, Random};
-use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
+use pongo_sim::{CrashPolicy, Disk, Random};
+use pongo_torture::{CUT, Cut, CutPlan, Cutter, Mix, Step, StoreDriver, Tally, seed, size};
 
 /// Returns the sequence of steps with this number, and whether it starts from a store with a few
 /// rows instead of an empty disk.
@@ -32,9 +32,9 @@ fn sequences(steps: u32) -> u64 {
 }
 
 /// Cuts the power during the last step. The steps before it are the last ones of other sequences.
-fn cut_sequence(plan: Plan, workload: u64) -> Tally {
+fn cut_sequence(plan: CutPlan, workload: u64) -> Tally {
     let (filled, mut steps) = sequence(workload);
-    let mut life = Life::new(Disk::new());
+    let mut life = StoreDriver::new(Disk::new());
     let disk = life.disk.clone();
     let cutter = Cutter::new(plan, workload, &life.book);
     if !filled && steps.is_empty() {
@@ -56,7 +56,7 @@ fn cut_sequence(plan: Plan, workload: u64) -> Tally {
     tally
 }
 
-fn cut_sequences(test: &str, plan: Plan, workloads: impl Iterator<Item = u64>) {
+fn cut_sequences(test: &str, plan: CutPlan, workloads: impl Iterator<Item = u64>) {
     let mut tally = Tally::default();
     for workload in workloads.filter(|&one| Cut::only(CUT).is_none_or(|only| only.workload == one)) {
         tally.add(cut_sequence(plan, workload));
@@ -67,29 +67,29 @@ fn cut_sequences(test: &str, plan: Plan, workloads: impl Iterator<Item = u64>) {
 #[test]
 fn all_sequences_of_two_steps() {
     let test = "all_sequences_of_two_steps";
-    let plan = Plan { seed: seed(test, 1), one_in: 1, draws: size(), deep: 16 };
+    let plan = CutPlan { seed: seed(test, 1), one_in: 1, draws: size(), deep: 16 };
     cut_sequences(test, plan, 0..sequences(2));
 }
 
 #[test]
 fn sequences_of_three_steps() {
     let test = "sequences_of_three_steps";
-    let plan = Plan { seed: seed(test, 2), one_in: 1, draws: 1, deep: 16 };
+    let plan = CutPlan { seed: seed(test, 2), one_in: 1, draws: 1, deep: 16 };
     let chosen = |&one: &u64| Cut::only(CUT).is_some() || Random(plan.seed ^ one << 20).below(16) < size();
     cut_sequences(test, plan, (sequences(2)..sequences(3)).filter(chosen));
 }
 
-fn cut_lives(test: &str, plan: Plan, lives: u64, mix: Mix) {
+fn cut_lives(test: &str, plan: CutPlan, lives: u64, mix: Mix) {
     let mut tally = Tally::default();
     for workload in (0..lives * size()).filter(|&one| Cut::only(CUT).is_none_or(|only| only.workload == one))
     {
         let mut random = Random(plan.seed ^ workload << 32);
-        let mut life = Life::new(Disk::new());
+        let mut life = StoreDriver::new(Disk::new());
         let disk = life.disk.clone();
         let cutter = Cutter::new(plan, workload, &life.book);
         tally.add(cutter.during(&disk, || {
             life.open();
-            (0..30).for_each(|_| life.make_up(&mut random, mix));
+            (0..30).for_each(|_| life.arbitrary(&mut random, mix));
         }));
         assert_eq!(disk.hole_stores(), [], "life {workload}: on a full disk these would be signals");
     }
@@ -99,13 +99,13 @@ fn cut_lives(test: &str, plan: Plan, lives: u64, mix: Mix) {
 #[test]
 fn lives_of_a_small_store() {
     let test = "lives_of_a_small_store";
-    cut_lives(test, Plan { seed: seed(test, 3), one_in: 4, draws: 2, deep: 8 }, 4, Mix::SMALL);
+    cut_lives(test, CutPlan { seed: seed(test, 3), one_in: 4, draws: 2, deep: 8 }, 4, Mix::SMALL);
 }
 
 #[test]
 fn lives_of_a_larger_store() {
     let test = "lives_of_a_larger_store";
-    cut_lives(test, Plan { seed: seed(test, 4), one_in: 32, draws: 1, deep: 16 }, 1, Mix::LARGE);
+    cut_lives(test, CutPlan { seed: seed(test, 4), one_in: 32, draws: 1, deep: 16 }, 1, Mix::LARGE);
 }
 
 /// `PONGO_CUT` identifies a case because a life has the same operations each time. Only the store's
@@ -113,17 +113,17 @@ fn lives_of_a_larger_store() {
 #[test]
 fn equal_seeds_have_equal_operations() {
     let told = [(); 2].map(|()| {
-        let mut life = Life::new(Disk::new());
+        let mut life = StoreDriver::new(Disk::new());
         let told = Arc::new(Mutex::new(Vec::new()));
         let tell = Arc::clone(&told);
         life.disk.watch(move |moment| {
-            let image = moment.image(&mut Random(moment.number()), Leave::Any);
+            let image = moment.image(&mut Random(moment.number()), CrashPolicy::Any);
             let files: Vec<_> = image.files().map(|(path, bytes)| (path.to_owned(), bytes.len())).collect();
             tell.lock().unwrap().push((format!("{moment:?}"), files));
         });
         let mut random = Random(5);
         life.open();
-        (0..25).for_each(|_| life.make_up(&mut random, Mix::SMALL));
+        (0..25).for_each(|_| life.arbitrary(&mut random, Mix::SMALL));
         life.disk.unwatch();
         std::mem::take(&mut *told.lock().unwrap())
     });

@@ -7,7 +7,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pongo_sim::{Disk, Random};
-use pongo_torture::{CUT, Cut, Cutter, Life, Mix, Plan, Step, Tally, seed, size};
+use pongo_torture::{CUT, Cut, CutPlan, Cutter, Mix, Step, StoreDriver, Tally, seed, size};
 
 /// The state of the store before the step, and whether another process has it open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,14 +37,14 @@ const AFTER: [&[Step]; 7] = [
 
 /// Creates a store up to the step, with some rows. A few of them differ with `random`, so that
 /// segments end at different positions.
-fn live(before: Before, random: &mut Random) -> Life {
-    let mut life = Life::new(Disk::new());
+fn live(before: Before, random: &mut Random) -> StoreDriver {
+    let mut life = StoreDriver::new(Disk::new());
     life.open();
     for step in [Step::Load, Step::Note, Step::Seat, Step::PutRelaxed, Step::Put] {
         life.step(step);
     }
     for _ in 0..random.below(4) {
-        life.make_up(random, Mix::SMALL);
+        life.arbitrary(random, Mix::SMALL);
     }
     if matches!(before, Before::Closed | Before::SharedAnew) {
         life.close();
@@ -57,7 +57,7 @@ fn live(before: Before, random: &mut Random) -> Life {
 }
 
 /// Kills a process at some operations of a step, `few` on average, and cuts the power afterwards.
-fn kill_and_cut(plan: Plan, number: u64, few: u64) -> Tally {
+fn kill_and_cut(plan: CutPlan, number: u64, few: u64) -> Tally {
     let before = BEFORE[number as usize % BEFORE.len()];
     let step = Step::ALL[number as usize / BEFORE.len() % Step::ALL.len()];
     let start = || live(before, &mut Random(plan.seed ^ number << 32));
@@ -78,12 +78,12 @@ fn kill_and_cut(plan: Plan, number: u64, few: u64) -> Tally {
         let mut life = start();
         // Random numbers in the store's name occasionally make a step an operation shorter.
         if !life.dies_in(step, at) {
-            assert!(at + 8 > operations, "{before:?}, {step:?}: dies at {at} of {operations}");
+            assert!(at + 8 > operations, "{before:?}, {step:?}: killed at {at} of {operations}");
             continue;
         }
         let after = AFTER[Random(plan.seed ^ workload).below(AFTER.len() as u64) as usize];
         let disk = life.disk.clone();
-        let which = format!("{before:?}, died in {step:?} at {at}, then {after:?}");
+        let which = format!("{before:?}, killed in {step:?} at {at}, then {after:?}");
         let mut next = Cutter::new(plan, workload, &life.book).during(&disk, || {
             let goes_on = catch_unwind(AssertUnwindSafe(|| {
                 life.succeed();
@@ -99,14 +99,14 @@ fn kill_and_cut(plan: Plan, number: u64, few: u64) -> Tally {
         tally.add(next);
         assert_eq!(disk.hole_stores(), [], "workload {workload}: on a full disk these would be signals");
     }
-    assert_eq!(panicked, 0, "cases in which the next process could not go on");
+    assert_eq!(panicked, 0, "cases in which the next process could not continue");
     tally
 }
 
 #[test]
 fn unsynced_data_is_not_trusted() {
     let test = "unsynced_data_is_not_trusted";
-    let plan = Plan { seed: seed(test, 31), one_in: 4, draws: 1, deep: 16 };
+    let plan = CutPlan { seed: seed(test, 31), one_in: 4, draws: 1, deep: 16 };
     let mut tally = Tally::default();
     let pairs = (BEFORE.len() * Step::ALL.len()) as u64;
     for number in

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use pongo_sim::{Disk, Image, Random};
 use pongo_torture::{
-    Book, CUT, Cut, Cutter, Depth, Life, Mix, Plan, Recovered, SECOND_CUT, Tally, alone, is_volatile, seed,
-    size, survives,
+    CUT, Cut, CutPlan, Cutter, Depth, ExpectedStates, Mix, Recovered, SECOND_CUT, StoreDriver, Tally, alone,
+    is_volatile, seed, size, survives,
 };
 
 /// Recovers an image on a simulated disk. Returns all its files, read while the store is still
@@ -55,7 +55,7 @@ fn difference(one: &Image, other: &Image) -> Option<String> {
 }
 
 /// Recovers an image twice, then with a cut at each operation.
-fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tally, String> {
+fn cut_recovery(image: &Image, book: &ExpectedStates, plan: CutPlan, cut: Cut) -> Result<Tally, String> {
     let first = recover(image)?;
     let expected = Recovered::of(&first);
     book.found(expected.seq)?;
@@ -66,7 +66,7 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
             return Err(format!("recovered twice: {what}"));
         }
     }
-    let trial = move |image: &Image, book: &Book, second: Cut| {
+    let trial = move |image: &Image, book: &ExpectedStates, second: Cut| {
         let depth = if plan.is_deep(second) { Depth::GoOn } else { Depth::Look };
         if depth == Depth::GoOn {
             expected.same(&Recovered::of(&recover(image)?))?;
@@ -93,18 +93,20 @@ fn cut_recovery(image: &Image, book: &Book, plan: Plan, cut: Cut) -> Result<Tall
 const SECONDS_OF_A_LIFE: u64 = 2500;
 
 fn cut_twice(test: &str, seed: u64, lives: u64, first_in: u64) {
-    let (first, second) =
-        (Plan { seed, one_in: first_in, draws: 1, deep: 1 }, Plan { seed, one_in: 1, draws: 1, deep: 32 });
+    let (first, second) = (
+        CutPlan { seed, one_in: first_in, draws: 1, deep: 1 },
+        CutPlan { seed, one_in: 1, draws: 1, deep: 32 },
+    );
     let mut failures = Tally::default();
     let seconds = Arc::new(Mutex::new(Tally::default()));
     for workload in (0..lives * size()).filter(|&one| Cut::only(CUT).is_none_or(|only| only.workload == one))
     {
         let mut random = Random(seed ^ workload << 32);
-        let mut life = Life::new(Disk::new());
+        let mut life = StoreDriver::new(Disk::new());
         let disk = life.disk.clone();
         let total = Arc::clone(&seconds);
         let enough = total.lock().unwrap().tried + SECONDS_OF_A_LIFE;
-        let trial = move |image: &Image, book: &Book, cut: Cut| {
+        let trial = move |image: &Image, book: &ExpectedStates, cut: Cut| {
             if total.lock().unwrap().tried >= enough {
                 return Ok(());
             }
@@ -116,7 +118,7 @@ fn cut_twice(test: &str, seed: u64, lives: u64, first_in: u64) {
         let cutter = Cutter::trying(first, workload, &life.book, CUT, Box::new(trial));
         let tally = cutter.during(&disk, || {
             life.open();
-            (0..25).for_each(|_| life.make_up(&mut random, Mix::SMALL));
+            (0..25).for_each(|_| life.arbitrary(&mut random, Mix::SMALL));
         });
         failures.add(tally);
     }

@@ -103,7 +103,7 @@ fn can_mount(name: &str, folder: &Path) -> Outcome<bool> {
 /// Returns whether an error blames the file system and not the store's bytes: a failing disk does
 /// not mean that the data on it is damaged.
 fn blames_the_disk(error: &OpenError) -> bool {
-    !matches!(error, OpenError::Fault(pongo::Fault::Corrupt(_)))
+    !matches!(error, OpenError::Storage(pongo::StorageError::Corrupt(_)))
 }
 
 fn cases() -> u64 {
@@ -197,7 +197,7 @@ fn a_disk_that_is_full() -> Outcome {
                         }
                         assert!(
                             known.unknown.is_empty(),
-                            "what is refused for want of space is not begun: {known:?}"
+                            "a transaction refused for lack of space is not started: {known:?}"
                         );
                         known.compare(&store)?;
                     }

@@ -211,7 +211,10 @@ fn transact(kind: Kind, known: &mut Known, store: &Store) {
     for _ in 0..30 {
         assert!(known.transact(store), "{kind:?}: a full disk poisons nothing: {}", known.last);
     }
-    assert!(known.unknown.is_empty(), "{kind:?}: what is refused for want of space is not begun: {known:?}");
+    assert!(
+        known.unknown.is_empty(),
+        "{kind:?}: a transaction refused for lack of space is not started: {known:?}"
+    );
 }
 
 /// Returns the number of rounds: two, multiplied by `PONGO_TORTURE`.

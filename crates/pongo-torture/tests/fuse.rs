@@ -117,7 +117,7 @@ fn store_on_fuse_with_writeback_cache() -> Outcome {
             store.close()?;
             let store = workload::open(&path)?;
             known.compare(&store)?;
-            assert!(store.verify(|_| {})?.is_sound());
+            assert!(store.verify(|_| {})?.is_valid());
             store.close()?;
             // Kill a process whose data was never written back.
             let role = format!("{WORK}{} {}", known.next + 1, path.display());

@@ -182,7 +182,7 @@ impl Trial {
                 "saw" => {
                     tally.seen += 1;
                     if number(1)? < reader.last {
-                        return Err(format!("{line} behind {}", reader.last).into());
+                        return Err(format!("{line} after {}", reader.last).into());
                     }
                     reader.last = number(1)?;
                     self.seen.push((reader.last, number(2)?));
@@ -225,7 +225,7 @@ impl Trial {
                     tally.settled += u64::from(words.get(1) == Some(&"true") && number(2)? > 0);
                     if number(3)? > 0 {
                         tally.doubts += 1;
-                        println!("the ordered indexes were set aside: {line}");
+                        println!("the ordered indexes were quarantined: {line}");
                     }
                 }
                 _ => {}
@@ -240,7 +240,7 @@ impl Trial {
             match self.history.digest(seq) {
                 Some(known) if known == digest => {}
                 Some(_) => return Err(format!("what was seen at {seq} is not the store at {seq}").into()),
-                None => return Err(format!("{seq} was seen, {} were begun", self.history.begun()).into()),
+                None => return Err(format!("{seq} was seen, {} were started", self.history.begun()).into()),
             }
         }
         self.history.settle(self.acknowledged);
@@ -322,7 +322,7 @@ fn kills_lose_no_commits() -> Outcome {
     }
     println!(
         "{} commits, {} readers killed, all killed {} times, {} times another writer took over; {} snapshots seen, {} kept ones \
-         looked at again, {} asked for; {} times settled in sled, {} set aside",
+         looked at again, {} asked for; {} times settled in sled, {} quarantined",
         tally.commits,
         tally.readers_killed,
         tally.all_killed,

@@ -132,7 +132,7 @@ impl Bounds {
                 tally.settled += u64::from(words.get(1) == Some(&"true") && number(2)? > 0);
                 if number(3)? > 0 {
                     tally.doubts += 1;
-                    println!("the ordered indexes were set aside: {line}");
+                    println!("the ordered indexes were quarantined: {line}");
                 }
             }
             "wrong" => return Err(line.into()),
@@ -283,7 +283,7 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
     let Tally { cuts, stops, hard, bytes_lost, names_lost, .. } = &tally;
     println!(
         "{} commits; opened {} times, {} times with fewer commits than were acknowledged (all of them relaxed), {} times with \
-         one more; {} times settled in sled, {} set aside",
+         one more; {} times settled in sled, {} quarantined",
         tally.commits, tally.opened, tally.relaxed_lost, tally.unacknowledged, tally.settled, tally.doubts
     );
     println!("of {hard} hard cuts {bytes_lost} lost unsynced bytes, {names_lost} an unsynced name");
@@ -294,7 +294,7 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
     assert!(tally.relaxed_lost > 0 && tally.settled > 0, "too little was done to say anything");
     // Answers would be correct even then, but data that was synced in the correct order must not
     // have to be rebuilt.
-    assert_eq!(tally.doubts, 0, "ordered indexes were set aside");
+    assert_eq!(tally.doubts, 0, "ordered indexes were quarantined");
     stops.are_many();
     Ok(())
 }

@@ -25,17 +25,17 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("pongo-core/src/space/bytes.rs", "chunk.sync(&*self.storage)", "each caller is wrapped"),
     (
         "pongo-core/src/space/chunk.rs",
-        "file.sync().map_err(Fault::io(Fault::SYNCING",
+        "file.sync().map_err(StorageError::io(StorageError::SYNCING",
         "each caller is wrapped",
     ),
     (
         "pongo-core/src/marks.rs",
-        "self.words.sync().map_err(Fault::io(Fault::SYNCING",
+        "self.words.sync().map_err(StorageError::io(StorageError::SYNCING",
         "each caller is wrapped",
     ),
     ("pongo-core/src/space/chunk.rs", "if sums.len() as u64 == first", "says how far checksums were read"),
     (
-        "pongo-core/src/storage/words.rs",
+        "pongo-core/src/storage/atomic_words.rs",
         "self.syncer.as_ref().map_or(Ok(()), |syncer|",
         "each caller is wrapped",
     ),
@@ -50,10 +50,10 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("pongo-index/src/hash/recover.rs", "writer.view.maps.sync(", "each sync in it is wrapped"),
     ("pongo-index/src/hash/recover.rs", "self.head.sync()?", "the sync in it is wrapped"),
     ("pongo-index/src/ordered/cache.rs", "held.sum == entry.sum", "a block in memory, looked up by its sum"),
-    ("pongo-index/src/ordered/in_sled.rs", "Self::sync_files(file, ", "each sync in it is wrapped"),
-    ("pongo-index/src/ordered/in_sled.rs", "Self::sync_files(&self", "each sync in it is wrapped"),
+    ("pongo-index/src/ordered/sled_store.rs", "Self::sync_files(file, ", "each sync in it is wrapped"),
+    ("pongo-index/src/ordered/sled_store.rs", "Self::sync_files(&self", "each sync in it is wrapped"),
     ("pongo-index/src/ordered/sled_folder.rs", "File::open(parent)?.sync_all()", "each caller is wrapped"),
-    ("src/indexes.rs", "index.sync(table.moment())", "each sync in it is wrapped"),
+    ("src/indexes.rs", "index.sync(table.version_stamp())", "each sync in it is wrapped"),
 ];
 
 /// One product file: its path in the repository, and its text without comment lines and test

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use pongo::prelude::*;
 use pongo_core::storage::{MemoryStorage, Storage};
-use pongo_sim::{Disk, Image, Leave, Random};
+use pongo_sim::{CrashPolicy, Disk, Image, Random};
 use pongo_test_support::packed::unpack;
 use pongo_test_support::written::{FIRST, SECOND, Step, World, compare, options, perform};
 use pongo_torture::{is_volatile, seed, size};
@@ -70,7 +70,7 @@ fn survives(image: &Image, world: &World, deep: bool) -> Result<(), String> {
         return Ok(());
     }
     let report = store.verify(|_| ()).map_err(|error| error.to_string())?;
-    if !report.is_sound() {
+    if !report.is_valid() {
         return Err(report.to_string());
     }
     let more = [Step::PutTrips(0, 5, 9), Step::Load(8000, 9500, 9), Step::DeleteNotes(0, 90)];
@@ -100,7 +100,7 @@ fn cut_upgrades(test: &str, name: &str, done: &[&[&[Step]]]) {
         for draw in 0..1 + u64::from(decides) * size() {
             let mut random = Random(seed ^ moment.number() << 8 ^ draw << 2 ^ u64::from(moment.is_done()));
             // The first draw has the result of a kill.
-            let leave = if draw == 0 { Leave::Newest } else { Leave::any(&mut random) };
+            let leave = if draw == 0 { CrashPolicy::Newest } else { CrashPolicy::any(&mut random) };
             let image = moment.image(&mut random, leave);
             let mut tried = at.lock().unwrap();
             if !tried.0.insert(image.hash(is_volatile)) {
@@ -160,5 +160,5 @@ fn an_upgrade_leaves_a_sound_store() {
     file.write_at(&[bytes[at] ^ 1], at as u64).unwrap();
     let store = options().open_on(disk.process().storage()).unwrap();
     compare(&store, &World::after(FIRST)).unwrap();
-    assert!(store.verify(|_| ()).unwrap().is_sound());
+    assert!(store.verify(|_| ()).unwrap().is_valid());
 }

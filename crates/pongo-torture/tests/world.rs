@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::Random;
-use pongo_torture::{Mix, Transaction, World, look, options, seed};
+use pongo_torture::{Mix, StoreModel, Transaction, look, options, seed};
 
 #[test]
 fn store_equals_its_model() {
@@ -13,18 +13,18 @@ fn store_equals_its_model() {
     for (round, mix) in [Mix::SMALL, Mix::LARGE, Mix::SMALL].into_iter().enumerate() {
         let mut random = Random(seed + round as u64);
         let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-        let mut world = World::default();
+        let mut world = StoreModel::default();
         for _ in 0..4 {
             let store = options().open_on(Arc::clone(&storage)).unwrap();
-            look(&store, &world).is_right();
+            look(&store, &world).assert_ok();
             for _ in 0..12 {
-                let transaction = Transaction::make_up(&world, &mut random, mix);
-                transaction.perform(&world, &store).unwrap();
+                let transaction = Transaction::arbitrary(&world, &mut random, mix);
+                transaction.apply(&world, &store).unwrap();
                 world = transaction.after;
-                look(&store, &world).is_right();
+                look(&store, &world).assert_ok();
             }
             let report = store.verify(|_| ()).unwrap();
-            assert!(report.is_sound(), "{report}");
+            assert!(report.is_valid(), "{report}");
             store.close().unwrap();
         }
         assert!(world.rows() > 10, "the world is empty");

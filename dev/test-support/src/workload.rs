@@ -167,7 +167,7 @@ pub fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
             let mut table = tx.table::<Sample>()?;
             let mut rows = table.alloc_slice(FILL as usize)?;
             (0..).zip(rows.iter_mut()).for_each(|(id, row)| *row = sample(id));
-            rows.finish()?;
+            rows.insert()?;
         }
         _ => {}
     }
@@ -250,16 +250,16 @@ impl Model {
             let is_right = words.as_ref().is_ok_and(|words| *words == text(id, item.by));
             say(is_right, &|| format!("text of item {id}: {words:?}"));
             let by_code =
-                all(table.by(Item::CODE).equal(code(id, item.by))?.map(|row| row.map(|item| item.id)))?;
+                all(table.by(Item::CODE).eq(code(id, item.by))?.map(|row| row.map(|item| item.id)))?;
             say(by_code == [id], &|| format!("the code of item {id} is that of {by_code:?}"));
         }
-        let none = table.by(Item::CODE).equal(code(0, 999))?.count();
+        let none = table.by(Item::CODE).eq(code(0, 999))?.count();
         say(none == 0, &|| "an unused code was found".to_owned());
         let ranged = all(table.range(..)?.map(|row| row.map(|item| (item.id, item.by))))?;
         let expected: Vec<(u64, u64)> = self.items.iter().map(|(&id, &by)| (id, by)).collect();
         say(ranged == expected, &|| format!("a range of {ranged:?} instead of {expected:?}"));
         for group in 0..GROUPS as u32 {
-            let mut found = all(table.by(Item::GROUP).equal(group)?.map(|row| row.map(|item| item.id)))?;
+            let mut found = all(table.by(Item::GROUP).eq(group)?.map(|row| row.map(|item| item.id)))?;
             found.sort_unstable();
             let is_in = |(&id, &by): (&u64, &u64)| ((mix(id ^ by) % GROUPS) as u32 == group).then_some(id);
             let expected: Vec<u64> = self.items.iter().filter_map(is_in).collect();

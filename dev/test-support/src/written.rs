@@ -401,7 +401,7 @@ fn looked(store: &Store, world: &World) -> Outcome {
         .collect::<Result<_, _>>()?;
     same("notes in order", found, known.into_iter().collect())?;
     for group in 0..5 {
-        let found = notes.by(Note::GROUP).equal(group)?.collect::<Result<Vec<_>, _>>()?;
+        let found = notes.by(Note::GROUP).eq(group)?.collect::<Result<Vec<_>, _>>()?;
         let found: BTreeSet<Vec<u8>> = found.into_iter().map(|(key, _)| key.to_vec()).collect();
         let known = world.notes.iter().filter(|&(&n, &v)| note_of(n, v).group == group);
         same("notes by group", found, known.map(|(&n, _)| note_key(n)).collect())?;
@@ -426,7 +426,7 @@ fn trips(snapshot: &Snapshot, world: &World) -> Outcome {
         same(&what, (trip.seat.to_option(), trip.class, trip.open), (of.seat, of.class, of.open))?;
         same(&what, trip.from.as_bytes(), of.from.as_bytes())?;
         same(&what, (trip.tags, trip.version), (of.tags, version))?;
-        let by_ticket = trips.by(Trip::TICKET).equal(Uuid::from_bytes(of.ticket))?.next().transpose()?;
+        let by_ticket = trips.by(Trip::TICKET).eq(Uuid::from_bytes(of.ticket))?.next().transpose()?;
         same(&what, by_ticket.map(|found| (found.carrier, found.number)), Some((of.carrier, of.number)))?;
     }
     let missing = (CARRIERS.len() - 1, i32::MAX);
@@ -469,7 +469,7 @@ fn trips(snapshot: &Snapshot, world: &World) -> Outcome {
     found.sort();
     same("trips by a range of prices", found, dear)?;
     for seat in 0..40 {
-        let found: Vec<&Trip> = trips.by(Trip::SEAT).equal(Maybe::some(seat))?.collect::<Result<_, _>>()?;
+        let found: Vec<&Trip> = trips.by(Trip::SEAT).eq(Maybe::some(seat))?.collect::<Result<_, _>>()?;
         let mut found = names(&found);
         let mut known: Vec<Of> = all().filter(|trip| trip.seat == Some(seat)).map(|trip| of(&trip)).collect();
         known.sort();

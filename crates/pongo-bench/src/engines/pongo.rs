@@ -145,7 +145,7 @@ impl Engine for Pongo {
 
 impl Ordered for Pongo {
     fn settle(&self) -> Result<()> {
-        Ok(self.store.settle()?)
+        Ok(self.store.catch_up_indexes()?)
     }
 
     fn load_in_order(&self, rows: &mut dyn Iterator<Item = Trade>) -> Result<()> {
@@ -242,7 +242,7 @@ impl Indexed for PongoPostings {
         let tx = self.store.begin_write()?;
         tx.table::<Posting>()?.extend(rows)?;
         tx.commit()?;
-        Ok(self.store.settle()?)
+        Ok(self.store.catch_up_indexes()?)
     }
 
     fn equal(&self, accounts: &[u64]) -> Result<Found> {
@@ -250,7 +250,7 @@ impl Indexed for PongoPostings {
         let postings = snapshot.table::<Posting>()?;
         let mut found = Found::default();
         for account in accounts {
-            for posting in postings.by(Posting::ACCOUNT).equal(*account)? {
+            for posting in postings.by(Posting::ACCOUNT).eq(*account)? {
                 found.add(posting?.value());
             }
         }
@@ -262,7 +262,7 @@ impl Indexed for PongoPostings {
         let postings = snapshot.table::<Posting>()?;
         let mut rows = 0;
         for account in accounts {
-            rows += postings.by(Posting::ACCOUNT).equal(*account)?.count_rows()?;
+            rows += postings.by(Posting::ACCOUNT).eq(*account)?.count_rows()?;
         }
         Ok(rows)
     }

@@ -82,6 +82,6 @@ pub(super) fn run(rows: u64, dir: &Path) -> Result<()> {
     let snapshot = store.begin_read()?;
     let first = snapshot.table::<Sample>()?.first()?.map(|sample| sample.id);
     ensure!(first == Some(next - alive));
-    println!("opened in {}, the first range behind that in {}\n", micros(opened), micros(began.elapsed()));
+    println!("opened in {}, the first range after that in {}\n", micros(opened), micros(began.elapsed()));
     Ok(())
 }

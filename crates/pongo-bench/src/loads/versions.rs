@@ -114,12 +114,12 @@ fn many_keys(all: u64, dir: &Path) -> Result<()> {
     times.sort_unstable_by_key(|&(_, got, _)| got);
     let (opened, got, first) = times[times.len() / 2];
     println!(
-        "{KEYS} keys with {all} versions: opened in {}, the first get behind that in {}, the first range in {}\n",
+        "{KEYS} keys with {all} versions: opened in {}, the first get after that in {}, the first range in {}\n",
         micros(opened),
         micros(got),
         micros(first)
     );
     let verdict = if got <= Duration::from_millis(20) { "reached" } else { "missed" };
-    println!("figure versions: first get behind an open {}, goal 20 ms: {verdict}", micros(got));
+    println!("figure versions: first get after an open {}, goal 20 ms: {verdict}", micros(got));
     Ok(())
 }

@@ -32,16 +32,16 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 pub(crate) use presence::Entered;
-pub(crate) use writer_lock::Hold;
 pub use writer_lock::Wait;
+pub(crate) use writer_lock::WriteHold;
 
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::fork::LockDescriptor;
 use crate::guard::holds;
 use crate::ids::{JournalPos, Salt, TableId};
 use crate::place::{self, Place};
 use crate::state::MAX_TABLES;
-use crate::storage::{File, PAGE, Storage, Words};
+use crate::storage::{AtomicWords, File, PAGE, Storage};
 use crate::sync::Ordering;
 
 pub(crate) const PATH: &str = "control";
@@ -99,7 +99,7 @@ mod lock {
 /// The open, mapped control file.
 #[derive(Debug)]
 pub(crate) struct Control {
-    words: Words,
+    words: AtomicWords,
     /// Declared before the files, so that these notes are dropped before the files are closed.
     _noted: [LockDescriptor; 2],
     /// The description that holds presence and the reader group.
@@ -118,7 +118,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Opens the file, creating it if it does not exist, and maps it. Takes no lock.
-    pub(crate) fn open(storage: &dyn Storage) -> Result<Self, Fault> {
+    pub(crate) fn open(storage: &dyn Storage) -> Result<Self, StorageError> {
         let file = match storage.open(PATH) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => match storage.create(PATH) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => storage.open(PATH),
@@ -126,24 +126,24 @@ impl Control {
             },
             opened => opened,
         }
-        .map_err(Fault::io("opening", PATH))?;
+        .map_err(StorageError::io("opening", PATH))?;
         // Space is allocated once this process is alone. Other processes may be storing to the file
         // now, and this changes no byte.
-        if file.len().map_err(Fault::io("measuring", PATH))? < BYTES {
-            file.set_len(BYTES).map_err(Fault::io("sizing", PATH))?;
+        if file.len().map_err(StorageError::io("measuring", PATH))? < BYTES {
+            file.set_len(BYTES).map_err(StorageError::io("sizing", PATH))?;
         }
-        if storage.reading_holes_takes_space() {
-            file.allocate(0, BYTES).map_err(Fault::io("allocating", PATH))?;
+        if storage.hole_reads_allocate() {
+            file.allocate(0, BYTES).map_err(StorageError::io("allocating", PATH))?;
         }
         // Mapped through a description on which no lock is ever held: the map survives in a child
         // made by `fork`, and would keep the lock.
-        let words = file.map_words(0, BYTES).map_err(Fault::io("mapping", PATH))?;
-        let open = || storage.open(PATH).map_err(Fault::io("opening", PATH));
+        let words = file.map_words(0, BYTES).map_err(StorageError::io("mapping", PATH))?;
+        let open = || storage.open(PATH).map_err(StorageError::io("opening", PATH));
         // If the second open fails, the first note is dropped before its file is closed: a noted
         // number always belongs to an open descriptor.
         let (presence, presence_noted) = LockDescriptor::open(open)?;
         let (writer, writer_noted) = LockDescriptor::open(open)?;
-        let place = Place::of(storage).map_err(Fault::io("looking at", PATH))?;
+        let place = Place::of(storage).map_err(StorageError::io("looking at", PATH))?;
         Ok(Self {
             words,
             _noted: [presence_noted, writer_noted],
@@ -158,13 +158,13 @@ impl Control {
 
     /// Reserves the space that stores to the file may need; called before this process stores to
     /// it. Does nothing on most file systems.
-    pub(crate) fn make_writable(&self) -> Result<(), Fault> {
-        self.words.make_writable(0..WORDS).map_err(Fault::io("making pages writable of", PATH))
+    pub(crate) fn make_writable(&self) -> Result<(), StorageError> {
+        self.words.make_writable(0..WORDS).map_err(StorageError::io("making pages writable of", PATH))
     }
 
     /// Returns whether the last holder left a ready, unpoisoned file for this store under this
     /// cache identity: then every byte that any process wrote is still readable.
-    pub(crate) fn survived(&self, store: u128, identity: Option<[u8; 32]>) -> bool {
+    pub(crate) fn is_page_cache_intact(&self, store: u128, identity: Option<[u8; 32]>) -> bool {
         let Some(identity) = identity else { return false };
         self.words.load(word::MAGIC, Ordering::Acquire) == MAGIC
             && self.words.load(word::VERSION, Ordering::Relaxed) == VERSION
@@ -188,8 +188,8 @@ impl Control {
     }
 
     /// Rebuilds the file: not ready, nothing published. The poison word is kept until
-    /// [`heal`](Self::heal): if this recovery does not complete, the next one must know. The caller
-    /// holds presence exclusively.
+    /// [`clear_poison`](Self::clear_poison): if this recovery does not complete, the next one must
+    /// know. The caller holds presence exclusively.
     pub(crate) fn rebuild(&self, store: u128, identity: Option<[u8; 32]>, salt: Salt) {
         self.words.store(word::READY, 0, Ordering::Release);
         for i in 0..WORDS {
@@ -213,7 +213,7 @@ impl Control {
     }
 
     /// Clears the poison word: a recovery completed, so everything in memory is on disk.
-    pub(crate) fn heal(&self) {
+    pub(crate) fn clear_poison(&self) {
         self.words.store(word::POISON, 0, Ordering::SeqCst);
     }
 
@@ -235,11 +235,11 @@ impl Control {
     }
 
     /// Returns the last writer: a number that each open store of each process draws for itself.
-    pub(crate) fn owner(&self) -> u64 {
+    pub(crate) fn last_writer(&self) -> u64 {
         self.words.load(word::OWNER, Ordering::Acquire)
     }
 
-    pub(crate) fn set_owner(&self, owner: u64) {
+    pub(crate) fn set_last_writer(&self, owner: u64) {
         self.words.store(word::OWNER, owner, Ordering::Release);
     }
 
@@ -272,11 +272,11 @@ impl Control {
 
     /// Returns whether a writer of another process may have dirtied files since the newest
     /// checkpoint.
-    pub(crate) fn is_foreign_dirty(&self) -> bool {
+    pub(crate) fn is_dirty_by_other_process(&self) -> bool {
         self.words.load(word::FOREIGN_DIRTY, Ordering::Acquire) != 0
     }
 
-    pub(crate) fn set_foreign_dirty(&self, dirty: bool) {
+    pub(crate) fn set_dirty_by_other_process(&self, dirty: bool) {
         self.words.store(word::FOREIGN_DIRTY, u64::from(dirty), Ordering::Release);
     }
 

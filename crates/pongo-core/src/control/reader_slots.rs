@@ -5,7 +5,7 @@
 //! was killed do not count.
 
 use super::{Control, GROUP_SLOTS, GROUPS, PATH, lock, word};
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::guard::{holds, removable};
 use crate::ids::Seq;
 use crate::storage::LockMode;
@@ -15,22 +15,22 @@ impl Control {
     /// Reserves the space that stores to the words of this group may need; called before one of its
     /// pins is set or cleared. Makes a system call only where stores may need space.
     #[inline]
-    pub(crate) fn make_pins_writable(&self, group: usize) -> Result<(), Fault> {
-        if !self.words.stores_may_take_space() {
+    pub(crate) fn make_pins_writable(&self, group: usize) -> Result<(), StorageError> {
+        if !self.words.stores_may_allocate() {
             return Ok(());
         }
         let first = Self::slot(group, 0);
         self.words
             .make_writable(first..first + GROUP_SLOTS)
-            .map_err(Fault::io("making pages writable of", PATH))
+            .map_err(StorageError::io("making pages writable of", PATH))
     }
 
     /// Claims a group of reader slots for this process. Returns `None` if all groups are taken.
-    pub(crate) fn claim_group(&self) -> Result<Option<usize>, Fault> {
+    pub(crate) fn claim_group(&self) -> Result<Option<usize>, StorageError> {
         for group in 0..GROUPS {
             let place = lock::GROUPS + group as u64;
             let held = removable!("pin.group", self.presence.try_lock(place, 1, LockMode::Exclusive));
-            if held.map_err(Fault::io("locking", PATH))? {
+            if held.map_err(StorageError::io("locking", PATH))? {
                 for slot in 0..GROUP_SLOTS {
                     self.words.store(word::SLOTS + group * GROUP_SLOTS + slot, 0, Ordering::Release);
                 }
@@ -81,7 +81,7 @@ impl Control {
     /// A reader sets its pin first and reads the horizon after that. All four operations are in one
     /// total order (`SeqCst`). So a pin that is not seen here belongs to a reader that sees the
     /// horizon, and that starts again if its `Seq` is below it.
-    pub(crate) fn seen_from(&self) -> Seq {
+    pub(crate) fn oldest_visible_seq(&self) -> Seq {
         if self.make_writable().is_err() {
             // Without space to store the horizon, readers cannot be told: every `Seq` may still be
             // seen.
@@ -117,37 +117,37 @@ mod tests {
     use super::super::Entered;
     use super::*;
     use crate::ids::Salt;
-    use crate::state::State;
+    use crate::state::StoreState;
     use crate::storage::MemoryStorage;
 
     #[test]
-    fn what_may_still_be_seen() -> Result<(), Fault> {
+    fn what_may_still_be_seen() -> Result<(), StorageError> {
         let storage = MemoryStorage::new();
         let control = Control::open(&storage)?;
-        assert_eq!(control.enter()?, Entered::Alone);
+        assert_eq!(control.register_process()?, Entered::Solo);
         control.rebuild(1, None, Salt(1));
-        control.admit_others()?;
+        control.mark_ready()?;
         let group = control.claim_group()?.expect("all are free");
-        assert_eq!(control.seen_from(), Seq(0));
-        control.publish(&State { seq: Seq(7), ..State::default() });
-        assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(7)));
+        assert_eq!(control.oldest_visible_seq(), Seq(0));
+        control.publish(&StoreState { seq: Seq(7), ..StoreState::default() });
+        assert_eq!((control.oldest_visible_seq(), control.horizon()), (Seq(7), Seq(7)));
         // A reader that read the `Seq` before, and pins now, sees the horizon above it.
         assert!(control.try_pin(group, 3, Seq(5)) && control.horizon() > Seq(5));
         control.unpin(group, 3);
         assert!(control.try_pin(group, 3, Seq(7)));
-        control.publish(&State { seq: Seq(9), ..State::default() });
-        assert_eq!((control.seen_from(), control.horizon()), (Seq(7), Seq(9)));
+        control.publish(&StoreState { seq: Seq(9), ..StoreState::default() });
+        assert_eq!((control.oldest_visible_seq(), control.horizon()), (Seq(7), Seq(9)));
         // Another process pins, and ends without clearing its pin.
         let other = Control::open(&storage)?;
-        assert_eq!(other.enter()?, Entered::Joined);
+        assert_eq!(other.register_process()?, Entered::Joined);
         let group_of_other = other.claim_group()?.expect("there are others");
         assert!(other.try_pin(group_of_other, 0, Seq(6)));
-        assert_eq!(control.seen_from(), Seq(6));
-        assert_eq!(other.seen_from(), Seq(6));
-        other.leave();
-        assert_eq!(control.seen_from(), Seq(7));
+        assert_eq!(control.oldest_visible_seq(), Seq(6));
+        assert_eq!(other.oldest_visible_seq(), Seq(6));
+        other.deregister();
+        assert_eq!(control.oldest_visible_seq(), Seq(7));
         control.unpin(group, 3);
-        assert_eq!(control.seen_from(), Seq(9));
+        assert_eq!(control.oldest_visible_seq(), Seq(9));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use super::{Control, RECORD_HEADER, RECORD_WORDS, RECORDS, RING, word};
 use crate::guard::removable;
 use crate::ids::{JournalPos, Seq};
-use crate::state::{HeapState, MAX_TABLES, State, TableState};
+use crate::state::{HeapState, MAX_TABLES, StoreState, TableState};
 use crate::sync::{Ordering, fence};
 
 impl Control {
@@ -17,7 +17,7 @@ impl Control {
 
     /// Publishes a state. The caller is the only publisher: it holds the writer lock, or its
     /// process does.
-    pub(crate) fn publish(&self, state: &State) {
+    pub(crate) fn publish(&self, state: &StoreState) {
         if cfg!(all(debug_assertions, not(loom))) {
             self.assert_grows(state);
         }
@@ -43,7 +43,7 @@ impl Control {
     }
 
     /// Asserts that the published `Seq` and lengths never decrease while a process holds presence.
-    fn assert_grows(&self, state: &State) {
+    fn assert_grows(&self, state: &StoreState) {
         let (_, before) = self.published();
         assert!(before.seq <= state.seq, "{} was published, now {}", before.seq, state.seq);
         assert!(before.heap.len <= state.heap.len && before.heap.summed <= state.heap.summed);
@@ -61,13 +61,13 @@ impl Control {
     }
 
     /// Copies the newest published state and returns it with the number of its record.
-    pub(crate) fn published(&self) -> (u64, State) {
+    pub(crate) fn published(&self) -> (u64, StoreState) {
         loop {
             let counter = self.published_counter();
             let at = Self::record(counter);
             let get = |i: usize| self.words.load(at + i, Ordering::Relaxed);
             let tables = (get(1) as usize).min(MAX_TABLES);
-            let state = State {
+            let state = StoreState {
                 seq: Seq(get(0)),
                 heap: HeapState { len: get(2), summed: get(3) },
                 segment: get(4),

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Control, PATH, lock, word};
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::guard::removable;
 use crate::storage::LockMode;
 use crate::sync::Ordering;
@@ -33,33 +33,33 @@ impl Wait {
 /// Both words are stored and loaded in one total order (`SeqCst`), so at least one of the two
 /// processes sees the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Hold {
+pub(crate) enum WriteHold {
     /// It is the only process; the `BUSY` word holds the number of its group.
-    Alone,
+    Solo,
     /// It holds the lock.
     Lock,
 }
 
 /// Poll interval while waiting for the writer lock until a deadline and, with the lock held, for a
 /// process that writes without it.
-const LOOK_AGAIN: Duration = Duration::from_micros(50);
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
 
 impl Control {
     /// Waits for the right to write. Returns `None` if another process still has it when the wait
     /// is over. `group` is this process's group of reader slots.
-    pub(crate) fn lock_writer(&self, group: usize, wait: Wait) -> Result<Option<Hold>, Fault> {
-        let io = || Fault::io("locking", PATH);
+    pub(crate) fn lock_writer(&self, group: usize, wait: Wait) -> Result<Option<WriteHold>, StorageError> {
+        let io = || StorageError::io("locking", PATH);
         let mine = group as u64 + 1;
         let swap = |from, to| {
             self.words.compare_exchange(word::BUSY, from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
         // Not where storing to a mapped word may need disk space: the store that releases the right
         // might find none.
-        if !self.words.stores_may_take_space() && self.is_lone() && swap(0, mine) {
+        if !self.words.stores_may_allocate() && self.is_sole_process() && swap(0, mine) {
             // This load sees every process that was counted before it; a process that is counted
             // after it sees the word stored above.
-            if self.is_lone() {
-                return Ok(Some(Hold::Alone));
+            if self.is_sole_process() {
+                return Ok(Some(WriteHold::Solo));
             }
             swap(mine, 0);
         }
@@ -67,7 +67,7 @@ impl Control {
             return Ok(None);
         }
         match self.wait_for_busy(wait) {
-            Ok(true) => Ok(Some(Hold::Lock)),
+            Ok(true) => Ok(Some(WriteHold::Lock)),
             not_now => {
                 // The caller does not learn that the lock is held.
                 let _ = self.writer.unlock(lock::WRITER, 1);
@@ -88,7 +88,7 @@ impl Control {
             if wait.is_over() {
                 return Ok(false);
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -102,16 +102,16 @@ impl Control {
             if wait.is_over() {
                 return Ok(false);
             }
-            std::thread::sleep(LOOK_AGAIN);
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(true)
     }
 
     /// Releases the right to write.
-    pub(crate) fn unlock_writer(&self, hold: Hold) {
+    pub(crate) fn unlock_writer(&self, hold: WriteHold) {
         match hold {
-            Hold::Alone => self.words.store(word::BUSY, 0, Ordering::SeqCst),
-            Hold::Lock => {
+            WriteHold::Solo => self.words.store(word::BUSY, 0, Ordering::SeqCst),
+            WriteHold::Lock => {
                 let _ = self.writer.unlock(lock::WRITER, 1);
             }
         }

@@ -1,17 +1,18 @@
-//! Rows that are filled in place: [`WriteGuard::alloc`] returns zeroed space in the chunks, after
-//! everything that is applied or appended, and [`NewRows::keep`] adds it to the transaction as
-//! rows.
+//! Rows that are filled in place: [`EngineTransaction::alloc`] returns zeroed space in the chunks,
+//! after everything that is applied or appended, and [`NewRows::keep`] adds it to the transaction
+//! as rows.
 //!
-//! The commit then references them as it references rows that were [appended](WriteGuard::append):
-//! the chunks get their names, are synced, and only then the journal entry is written.
+//! The commit then references them as it references rows that were
+//! [appended](EngineTransaction::append): the chunks get their names, are synced, and only then the
+//! journal entry is written.
 
 use core::ops::{Deref, DerefMut, Range};
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::transaction::{Appending, WriteGuard, assert_above_published};
-use crate::error::{Fault, WriteError};
+use super::transaction::{Appending, EngineTransaction, assert_above_published};
+use crate::error::{StorageError, WriteError};
 use crate::ids::RowId;
 use crate::record::PongoRecord;
 use crate::space::LARGEST;
@@ -25,7 +26,7 @@ const WRITEBACK: usize = 1 << 20;
 /// it leaves no trace except the space, which the next rows of the table use. [`keep`](Self::keep)
 /// adds the rows to the transaction.
 pub struct NewRows<'g, T> {
-    guard: &'g WriteGuard,
+    guard: &'g EngineTransaction,
     /// `None`: no rows, or they were kept.
     map: Option<WritableMap>,
     /// Prevents other appends to the table. Released after the map, which is dropped first.
@@ -39,10 +40,10 @@ pub struct NewRows<'g, T> {
 
 // SAFETY: it consists of a shared borrow of a guard, which is `Sync`, and a map containing `T`s
 // that only it can access: like `&mut [T]`, it can be sent if `T` can.
-unsafe impl<T: Send> Send for NewRows<'_, T> where WriteGuard: Sync {}
+unsafe impl<T: Send> Send for NewRows<'_, T> where EngineTransaction: Sync {}
 
 // SAFETY: like `&[T]`, a shared reference to it provides only shared references to `T`s.
-unsafe impl<T: Sync> Sync for NewRows<'_, T> where WriteGuard: Sync {}
+unsafe impl<T: Sync> Sync for NewRows<'_, T> where EngineTransaction: Sync {}
 
 impl<T> core::fmt::Debug for NewRows<'_, T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -50,24 +51,24 @@ impl<T> core::fmt::Debug for NewRows<'_, T> {
     }
 }
 
-impl WriteGuard {
+impl EngineTransaction {
     /// Allocates zeroed space for `rows` rows of a table after those it has: in place where the
     /// storage can map files writable, and in memory otherwise. `T`'s layout was compared with the
     /// table's.
     ///
     /// # Errors
-    /// [`WriteError::NoZeroValue`] if zeros are not a valid `T`; [`WriteError::Fault`] if there is
-    /// no space for the rows.
+    /// [`WriteError::NotZeroable`] if zeros are not a valid `T`; [`WriteError::Storage`] if there
+    /// is no space for the rows.
     pub fn alloc<T: PongoRecord>(
         &self,
         table: &Arc<TableCore>,
         rows: usize,
     ) -> Result<NewRows<'_, T>, WriteError> {
-        let (appending, range, map) = self.room_for::<T>(table, rows)?;
+        let (appending, range, map) = self.reserve_rows::<T>(table, rows)?;
         if let Some(map) = &map
             && T::try_ref_from_bytes(&map.bytes()[..size_of::<T>()]).is_err()
         {
-            return Err(WriteError::NoZeroValue {
+            return Err(WriteError::NotZeroable {
                 table: table.schema().table.clone(),
                 record: T::SCHEMA.record,
             });
@@ -87,7 +88,7 @@ impl WriteGuard {
         table: &Arc<TableCore>,
         row: RowId,
     ) -> Result<NewRows<'_, T>, WriteError> {
-        let (appending, range, mut map) = self.room_for::<T>(table, 1)?;
+        let (appending, range, mut map) = self.reserve_rows::<T>(table, 1)?;
         if let Some(map) = &mut map {
             if row.0 < self.table_state(table.id()).len {
                 let view = self.view(table)?;
@@ -101,12 +102,12 @@ impl WriteGuard {
     }
 
     /// Reserves and returns the bytes of the space that the next `rows` rows take, zeroed.
-    fn room_for<T: PongoRecord>(
+    fn reserve_rows<T: PongoRecord>(
         &self,
         table: &Arc<TableCore>,
         rows: usize,
     ) -> Result<(Appending<'_>, Range<u64>, Option<WritableMap>), WriteError> {
-        self.refuse_forked()?;
+        self.ensure_not_forked()?;
         self.engine.assert_own(table);
         let size = table.row_size();
         assert_eq!(size_of::<T>() as u64, size, "the type's layout was compared with the table's");
@@ -118,13 +119,13 @@ impl WriteGuard {
         let end = (rows as u64).checked_mul(size).and_then(|bytes| bytes.checked_add(from));
         let Some(end) = end.filter(|end| *end <= LARGEST) else {
             let what = format!("{rows} rows of {size} bytes are too many for table {}", table.schema().table);
-            return Err(Fault::Limit { what: format!("{what}, in bytes"), limit: LARGEST }.into());
+            return Err(StorageError::Limit { what: format!("{what}, in bytes"), limit: LARGEST }.into());
         };
         if rows == 0 {
             return Ok((appending, from..from, None));
         }
         assert_above_published(&self.engine, table.id(), len);
-        entry.roomed.store(true, Ordering::Relaxed);
+        entry.is_reserved.store(true, Ordering::Relaxed);
         table.space.reserve_to(end)?;
         entry.read_cut()?;
         // SAFETY: the bytes are after all applied and all appended rows. While the map exists,
@@ -132,7 +133,7 @@ impl WriteGuard {
         // writes there. `NewRows` borrows the guard; discarding rows and forgetting chunks both
         // need exclusive access to the guard, so they can only happen after it. References are
         // created only to bytes below a length (docs/UNSAFE.md).
-        let map = unsafe { table.space.room(&(from..end)) }?;
+        let map = unsafe { table.space.writable_window(&(from..end)) }?;
         Ok((appending, from..end, Some(map)))
     }
 }
@@ -143,7 +144,7 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
     /// # Safety
     /// The map, which has the bytes of `range`, must contain valid `T`s.
     unsafe fn over(
-        guard: &'g WriteGuard,
+        guard: &'g EngineTransaction,
         appending: Appending<'g>,
         range: Range<u64>,
         mut map: Option<WritableMap>,
@@ -161,18 +162,18 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
 
     /// Returns the transaction to which the rows will belong. It reads its data without them.
     #[must_use]
-    pub fn guard(&self) -> &'g WriteGuard {
+    pub fn guard(&self) -> &'g EngineTransaction {
         self.guard
     }
 
-    /// Adds the rows to the transaction, as if they had been [appended](WriteGuard::append), and
-    /// unmaps them. `self` is empty afterwards.
+    /// Adds the rows to the transaction, as if they had been [appended](EngineTransaction::append),
+    /// and unmaps them. `self` is empty afterwards.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if they cannot be written, which happens only if they are in memory;
+    /// [`WriteError::Storage`] if they cannot be written, which happens only if they are in memory;
     /// they are then lost.
     pub fn keep(&mut self) -> Result<(), WriteError> {
-        self.guard.refuse_forked()?;
+        self.guard.ensure_not_forked()?;
         let Some(map) = self.map.take() else { return Ok(()) };
         self.rows = none();
         let space = &self.table.space;

@@ -12,14 +12,14 @@ use crate::space::{BLOCK, parts_of};
 #[derive(Debug, Default)]
 pub(crate) struct BlockSums {
     sums: BTreeMap<(Option<TableId>, u64), u64>,
-    cited: u64,
+    referenced: u64,
 }
 
 impl BlockSums {
     /// Adds the checksums of a run that an entry references. Partial blocks are left out: their
     /// other bytes have no checksum yet.
     pub(crate) fn note(&mut self, space: Option<TableId>, run: Range<u64>, sums: &[u64]) {
-        self.cited += run.end - run.start;
+        self.referenced += run.end - run.start;
         let whole = |part: &Range<u64>| part.end - part.start == BLOCK;
         let parts = parts_of(run).zip(sums).filter(|(part, _)| whole(part));
         self.sums.extend(parts.map(|(part, &sum)| ((space, part.start), sum)));
@@ -31,8 +31,8 @@ impl BlockSums {
 
     /// Returns the number of bytes that entries since the newest checkpoint reference: a recovery
     /// reads them.
-    pub(crate) fn cited(&self) -> u64 {
-        self.cited
+    pub(crate) fn referenced(&self) -> u64 {
+        self.referenced
     }
 
     pub(crate) fn clear(&mut self) {

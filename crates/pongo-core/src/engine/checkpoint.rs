@@ -8,34 +8,35 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::gate::Writer;
-use crate::baseline::{Bound, no_marks};
+use super::gate::WriterState;
 use crate::codec::checksum;
-use crate::error::{Fault, WriteError};
+use crate::error::{StorageError, WriteError};
 use crate::guard::{holds, removable};
 use crate::ids::{ChunkId, Salt};
 use crate::journal::{
     CHECKPOINT, COMMIT, Checkpoint, CheckpointHeap, CheckpointTable, Commit, Scanner, seal,
 };
+use crate::mark_checksums::{CheckpointBound, no_marks};
 use crate::space::{BLOCK, Space};
-use crate::state::State;
+use crate::state::StoreState;
 use crate::storage::PAGE;
 use crate::superblock::{FORMAT_VERSION, Slot};
 
 impl Engine {
     /// Writes a checkpoint of everything applied. If `clean` is set, the index is synced too, and
     /// no other work follows.
-    pub(crate) fn checkpoint(&self, writer: &mut Writer, clean: bool) -> Result<(), WriteError> {
+    pub(crate) fn checkpoint(&self, writer: &mut WriterState, clean: bool) -> Result<(), WriteError> {
         self.drain()?;
         let salt = writer.journal.salt;
         if clean {
             // Marks that are first read below may be later than the known checkpoint; they are no
             // corruption.
             for table in self.tables_to(writer.state.tables.len())? {
-                table.outlive_baseline();
+                table.accept_later_marks();
                 // Indexes are opened here too: opened later, they would be compared with checksums
                 // that do not exist yet. Other errors of an index are left for its sync to report.
-                if let Err(fault) = self.indexer.check(&table).map_err(super::indexer::index_fault(&table))
+                if let Err(fault) =
+                    self.indexer.verify_checksum(&table).map_err(super::indexer::index_fault(&table))
                     && fault.is_exhausted()
                 {
                     return Err(fault.into());
@@ -56,7 +57,7 @@ impl Engine {
                 // process that joins compares no index with a checksum that was not written.
                 self.control.set_clean(false);
             }
-            WriteError::Fault(fault)
+            WriteError::Storage(fault)
         })?;
         self.control.set_clean(clean);
         // A process that takes over starts in the published segment, so the segment is recycled
@@ -72,8 +73,13 @@ impl Engine {
     }
 
     /// Does the work of a checkpoint. Also used by recovery, with the next salt.
-    pub(crate) fn write_checkpoint(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<(), Fault> {
-        let entry = self.settle_spaces(writer, clean, salt)?;
+    pub(crate) fn write_checkpoint(
+        &self,
+        writer: &mut WriterState,
+        clean: bool,
+        salt: Salt,
+    ) -> Result<(), StorageError> {
+        let entry = self.checkpoint_spaces(writer, clean, salt)?;
         let mut entry = entry.encode();
         if salt != writer.journal.salt || !writer.journal.fits(entry.len() as u64) {
             // A recovery creates a small segment: it may be running because the disk is full.
@@ -87,7 +93,7 @@ impl Engine {
         let sum = seal(&mut entry, CHECKPOINT, salt, pos, self.pipeline.durable(), writer.state.seq);
         writer.journal.append(&entry)?;
         removable!("checkpoint.journal.sync", writer.journal.file().sync())
-            .map_err(Fault::io("syncing", format!("journal/{segment}.log")))?;
+            .map_err(StorageError::io("syncing", format!("journal/{segment}.log")))?;
         writer.superblock.advance(Slot {
             format: FORMAT_VERSION,
             store: self.store,
@@ -101,7 +107,7 @@ impl Engine {
         self.pipeline.note_durable(end);
         self.control.note_durable(end);
         self.control.set_checkpoint(end);
-        self.control.set_foreign_dirty(false);
+        self.control.set_dirty_by_other_process(false);
         let state = Arc::make_mut(&mut writer.state);
         state.segment = segment;
         state.journal_end = end;
@@ -114,9 +120,14 @@ impl Engine {
     /// Sums and syncs all chunks and marks that changed since the last checkpoint.
     ///
     /// Reads the allocated pages of every marks file that changed.
-    fn settle_spaces(&self, writer: &mut Writer, clean: bool, salt: Salt) -> Result<Checkpoint, Fault> {
+    fn checkpoint_spaces(
+        &self,
+        writer: &mut WriterState,
+        clean: bool,
+        salt: Salt,
+    ) -> Result<Checkpoint, StorageError> {
         let mut checkpoint = Checkpoint { clean, ..Checkpoint::default() };
-        let foreign = self.control.is_foreign_dirty();
+        let foreign = self.control.is_dirty_by_other_process();
         if foreign && salt == writer.journal.salt {
             self.collect_block_sums(writer)?;
         }
@@ -129,15 +140,15 @@ impl Engine {
             let before = writer.checkpoint.tables.get(table.id().0 as usize).copied().unwrap_or_default();
             let end = now.len * size;
             let known = |block| known.get(Some(table.id()), block);
-            let tail_sum = settle_space(&table.space, before.len * size, end, &mut now.summed, known)?;
-            let bound = Bound { seq, len: now.len };
+            let tail_sum = checkpoint_space(&table.space, before.len * size, end, &mut now.summed, known)?;
+            let bound = CheckpointBound { seq, len: now.len };
             let of_table = (table.id(), ChunkId(0))..=(table.id(), ChunkId(u64::MAX));
             let settled = if foreign {
                 writer.marks_sums.retain(|(id, _), _| *id != table.id());
-                table.settle_marks(bound)?
+                table.checkpoint_marks(bound)?
             } else {
                 let dirty = writer.dirty_marks.range(of_table.clone()).map(|(&(_, chunk), _)| chunk);
-                table.settle_marks_of(dirty, bound)?
+                table.checkpoint_marks_of(dirty, bound)?
             };
             writer.marks_sums.extend(settled.iter().map(|&(chunk, sum)| ((table.id(), chunk), sum)));
             if clean {
@@ -145,7 +156,7 @@ impl Engine {
                 // later sync will report it.
                 removable!("checkpoint.index.sync", self.indexer.sync(table)).map_err(|error| {
                     let index = format!("the index of table {}", table.schema().table);
-                    Fault::io(Fault::SYNCING, index)(std::io::Error::other(error))
+                    StorageError::io(StorageError::SYNCING, index)(std::io::Error::other(error))
                 })?;
             }
             checkpoint.tables.push(CheckpointTable {
@@ -163,14 +174,14 @@ impl Engine {
         let heap = &mut state.heap;
         let known = |block| known.get(None, block);
         let before = writer.checkpoint.heap.len;
-        let tail_sum = settle_space(&self.heap, before, heap.len, &mut heap.summed, known)?;
+        let tail_sum = checkpoint_space(&self.heap, before, heap.len, &mut heap.summed, known)?;
         checkpoint.heap = CheckpointHeap { state: *heap, tail_sum };
         Ok(checkpoint)
     }
 
     /// Reads the checksums of blocks that entries of other processes reference, from the newest
     /// checkpoint on. They describe the bytes as they were written, whatever they are now.
-    fn collect_block_sums(&self, writer: &mut Writer) -> Result<(), Fault> {
+    fn collect_block_sums(&self, writer: &mut WriterState) -> Result<(), StorageError> {
         let slot = writer.superblock.newest();
         let scanner = Scanner::begin(&self.storage, self.store, slot.salt, slot.segment, slot.checkpoint)?;
         let mut scanner = scanner.behind_published();
@@ -179,10 +190,10 @@ impl Engine {
                 continue;
             };
             for part in &commit.rows {
-                writer.block_sums.note(Some(part.table), part.cited_bytes(), &part.sums);
+                writer.block_sums.note(Some(part.table), part.referenced_bytes(), &part.sums);
             }
             if let Some(heap) = &commit.heap {
-                writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
+                writer.block_sums.note(None, heap.referenced_bytes(), &heap.sums);
             }
         }
         Ok(())
@@ -190,7 +201,7 @@ impl Engine {
 
     /// Checks the bytes after the last summed block of each space against the checkpoint that
     /// records their checksum.
-    pub(crate) fn check_tails(&self, checkpoint: &Checkpoint) -> Result<(), Fault> {
+    pub(crate) fn check_tails(&self, checkpoint: &Checkpoint) -> Result<(), StorageError> {
         let tables = self.tables_to(checkpoint.tables.len())?;
         for (table, stored) in tables.iter().zip(&checkpoint.tables) {
             check_tail(
@@ -205,7 +216,7 @@ impl Engine {
     }
 
     /// Starts the next segment if an entry of `len` bytes does not fit the current one.
-    pub(crate) fn roll_if_needed(&self, writer: &mut Writer, len: u64) -> Result<(), WriteError> {
+    pub(crate) fn roll_if_needed(&self, writer: &mut WriterState, len: u64) -> Result<(), WriteError> {
         if writer.journal.fits(len) {
             return Ok(());
         }
@@ -219,24 +230,24 @@ impl Engine {
     }
 
     /// Returns the state that a checkpoint entry describes.
-    pub(crate) fn state_of(checkpoint: &Checkpoint) -> State {
-        State {
+    pub(crate) fn state_of(checkpoint: &Checkpoint) -> StoreState {
+        StoreState {
             heap: checkpoint.heap.state,
             tables: checkpoint.tables.iter().map(|table| table.state).collect(),
-            ..State::default()
+            ..StoreState::default()
         }
     }
 }
 
 /// Writes the checksums of newly complete blocks (taking those that are `known` without computing
 /// them), syncs what was written since `before`, and returns the checksum of the rest.
-fn settle_space(
+fn checkpoint_space(
     space: &Space,
     before: u64,
     end: u64,
     summed: &mut u64,
     known: impl Fn(u64) -> Option<u64>,
-) -> Result<u64, Fault> {
+) -> Result<u64, StorageError> {
     let view = space.view_to(end, *summed)?;
     let complete = end / BLOCK * BLOCK;
     if complete > *summed {
@@ -249,7 +260,7 @@ fn settle_space(
     tail_sum(space, *summed, end)
 }
 
-fn tail_sum(space: &Space, summed: u64, end: u64) -> Result<u64, Fault> {
+fn tail_sum(space: &Space, summed: u64, end: u64) -> Result<u64, StorageError> {
     let view = space.view_to(end, summed)?;
     // SAFETY: the bytes are below the applied length, and the caller holds the writer lock or is
     // alone with the store: they were written, and are not written again while this runs.
@@ -257,7 +268,7 @@ fn tail_sum(space: &Space, summed: u64, end: u64) -> Result<u64, Fault> {
     Ok(checksum(bytes))
 }
 
-fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(), Fault> {
+fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(), StorageError> {
     let bad = summed > end || !summed.is_multiple_of(BLOCK) || end - summed >= BLOCK;
     let found = if bad { !expected } else { tail_sum(space, summed, end)? };
     if holds!("tail.checksum", found == expected) {
@@ -267,7 +278,7 @@ fn check_tail(space: &Space, summed: u64, end: u64, expected: u64) -> Result<(),
         Some(chunk) => (chunk.path.clone(), PAGE + summed - chunk.start),
         None => (space.dir().to_owned(), summed),
     };
-    Err(Fault::corrupt(
+    Err(StorageError::corrupt(
         file,
         offset,
         format!(

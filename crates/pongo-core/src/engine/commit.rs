@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::apply::{advance, reserve_marks, store_marks};
-use super::indexer::{Change, index_fault};
-use super::transaction::{WriteGuard, assert_above_published};
+use super::indexer::{Replay, TableChange, index_fault};
+use super::transaction::{EngineTransaction, assert_above_published};
 use super::{SCHEMA_DIR, schema_path};
-use crate::error::{CommitError, Fault, WriteError};
+use crate::error::{CommitError, StorageError, WriteError};
 use crate::guard::removable;
 use crate::ids::{HeapAddr, RowId, Seq, TableId};
 use crate::journal::{
@@ -39,10 +39,10 @@ pub enum Durability {
 
 /// The changes of a transaction to one table.
 #[derive(Debug)]
-pub struct TableBatch<'a> {
+pub struct TableWriteBatch<'a> {
     /// The table.
     pub table: Arc<TableCore>,
-    /// New rows, contiguous. They follow those that were [appended](WriteGuard::append).
+    /// New rows, contiguous. They follow those that were [appended](EngineTransaction::append).
     pub rows: &'a [u8],
     /// Hashes of the keys of all new rows, appended ones first, followed by the hashes of their
     /// values in each unique index, index by index.
@@ -50,33 +50,34 @@ pub struct TableBatch<'a> {
     /// Pairs of a new row and the row it replaced. New rows have the numbers that they will get.
     pub previous: Vec<(RowId, RowId)>,
     /// Rows to delete, those replaced included.
-    pub deaths: Vec<RowId>,
+    pub deleted_rows: Vec<RowId>,
 }
 
-/// The changes of a transaction, except the heap items that it [staged](WriteGuard::stage_heap).
+/// The changes of a transaction, except the heap items that it
+/// [staged](EngineTransaction::stage_heap).
 #[derive(Debug, Default)]
-pub struct Batch<'a> {
+pub struct WriteBatch<'a> {
     /// Changes to tables, each table at most once.
-    pub tables: Vec<TableBatch<'a>>,
+    pub tables: Vec<TableWriteBatch<'a>>,
 }
 
 /// Size in bytes above which row or heap bytes are written to the chunks before the entry, which
-/// then references ("cites") them instead of containing ("carrying") them.
-const CARRY: usize = 1 << 20;
+/// then references them instead of containing them.
+const INLINE_LIMIT: usize = 1 << 20;
 
 /// Number of referenced bytes that count as one journal byte when deciding whether a checkpoint is
 /// due.
-const CITED: u64 = 16;
+const REFERENCED_WEIGHT: u64 = 16;
 
 /// One table's part of a commit, with everything reserved and mapped.
 struct Part<'a> {
-    batch: &'a TableBatch<'a>,
+    batch: &'a TableWriteBatch<'a>,
     first: RowId,
     /// Number of rows that are synced in the chunks before the entry.
-    cited: u64,
+    referenced: u64,
     /// A checksum for each block that those rows touch.
     sums: Vec<u64>,
-    carried: &'a [u8],
+    inline: &'a [u8],
     /// Keeps the maps of the marks that will be stored: they belong to chunks.
     _marked: Vec<Arc<Chunk>>,
     /// The table with this commit, all of it mapped.
@@ -87,30 +88,35 @@ struct Part<'a> {
 /// Staged heap items, placed after the applied ones.
 struct PlacedHeap<'a> {
     first: HeapAddr,
-    cited: u64,
+    referenced: u64,
     /// Checksums of the referenced bytes, block by block.
     sums: Vec<u64>,
-    carried: Cow<'a, [u8]>,
+    inline: Cow<'a, [u8]>,
 }
 
 impl PlacedHeap<'_> {
     fn part(&self) -> HeapPart<'_> {
-        HeapPart { first: self.first, cited: self.cited, sums: self.sums.clone(), carried: &self.carried }
+        HeapPart {
+            first: self.first,
+            referenced: self.referenced,
+            sums: self.sums.clone(),
+            inline: &self.inline,
+        }
     }
 }
 
-impl WriteGuard {
+impl EngineTransaction {
     /// Creates a table for `schema` in this transaction. Its schema file and folder are durable
     /// when this returns, but the table exists only once the transaction commits.
     ///
     /// # Errors
-    /// [`Fault::Limit`] if a table of that name exists, or if the store has the maximum number of
-    /// tables.
+    /// [`StorageError::Limit`] if a table of that name exists, or if the store has the maximum
+    /// number of tables.
     pub fn create_table(&self, schema: StoredSchema) -> Result<Arc<TableCore>, WriteError> {
-        self.refuse_forked()?;
+        self.ensure_not_forked()?;
         self.begin_changes()?;
         self.with_new_tables(|new| self.try_create_table(schema, new))
-            .map_err(|error| self.engine.heed(error))
+            .map_err(|error| self.engine.poison_if_sync_failed(error))
     }
 
     fn try_create_table(
@@ -120,12 +126,14 @@ impl WriteGuard {
     ) -> Result<Arc<TableCore>, WriteError> {
         let engine = &self.engine;
         if self.table_among(new_tables, &schema.table)?.is_some() {
-            return Err(Fault::Limit { what: format!("a second table `{}`", schema.table), limit: 1 }.into());
+            return Err(
+                StorageError::Limit { what: format!("a second table `{}`", schema.table), limit: 1 }.into()
+            );
         }
         let storage = &*engine.storage;
         let count = self.applied().tables.len() + new_tables.len();
         if count >= MAX_TABLES {
-            return Err(Fault::Limit {
+            return Err(StorageError::Limit {
                 what: format!(
                     "table {} is one too many for a store: put some tables into another store",
                     schema.table
@@ -143,18 +151,20 @@ impl WriteGuard {
             file.write_at(schema.to_text().as_bytes(), 0)?;
             Ok(file)
         };
-        let file = write().map_err(Fault::io("writing", temporary.as_str()))?;
-        removable!("schema.sync", file.sync()).map_err(Fault::io(Fault::SYNCING, temporary.as_str()))?;
-        storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
+        let file = write().map_err(StorageError::io("writing", temporary.as_str()))?;
+        removable!("schema.sync", file.sync())
+            .map_err(StorageError::io(StorageError::SYNCING, temporary.as_str()))?;
+        storage.rename(&temporary, &path).map_err(StorageError::io("renaming", temporary.as_str()))?;
         removable!("schema.folder", storage.sync_dir(SCHEMA_DIR))
-            .map_err(Fault::io("syncing", SCHEMA_DIR))?;
+            .map_err(StorageError::io("syncing", SCHEMA_DIR))?;
         let dir = format!("tables/{}", schema.table);
-        storage.create_dir(&dir).map_err(Fault::io("making", dir.as_str()))?;
-        removable!("table.folder", storage.sync_dir("tables")).map_err(Fault::io("syncing", "tables"))?;
+        storage.create_dir(&dir).map_err(StorageError::io("making", dir.as_str()))?;
+        removable!("table.folder", storage.sync_dir("tables"))
+            .map_err(StorageError::io("syncing", "tables"))?;
         // A copy of a store without tables may lack the folders `schema` and `tables`; the process
         // that opened it created them again, perhaps without durable names.
         removable!("table.folder.above", storage.sync_dir(""))
-            .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
+            .map_err(StorageError::io(StorageError::SYNCING, "the store's folder"))?;
         let table = engine.table_core(id, schema)?;
         // A folder of that name may contain chunks of a transaction that never committed, and marks
         // that delete rows which do not exist. If they reappeared after a power cut, they would be
@@ -172,13 +182,14 @@ impl WriteGuard {
     /// whose entry will reference them.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if they cannot be written; [`WriteError::BrokenOff`] if another thread
-    /// appends to the table, or if rows that were allocated to be filled in place were leaked.
+    /// [`WriteError::Storage`] if they cannot be written; [`WriteError::IncompleteChange`] if
+    /// another thread appends to the table, or if rows that were allocated to be filled in place
+    /// were leaked.
     pub fn append(&self, table: &Arc<TableCore>, rows: &[u8]) -> Result<(), WriteError> {
         let size = table.row_size();
         assert!((rows.len() as u64).is_multiple_of(size), "whole rows");
         self.engine.assert_own(table);
-        self.refuse_forked()?;
+        self.ensure_not_forked()?;
         self.begin_changes()?;
         let entry = self.entry(table);
         let appending = entry.begin_append()?;
@@ -186,7 +197,7 @@ impl WriteGuard {
         let from = (len + entry.appended()) * size;
         let to = from + rows.len() as u64;
         assert_above_published(&self.engine, table.id(), len);
-        entry.roomed.store(true, Ordering::Relaxed);
+        entry.is_reserved.store(true, Ordering::Relaxed);
         table.space.reserve_to(to)?;
         entry.read_cut()?;
         table.space.write_at(from, rows)?;
@@ -199,14 +210,14 @@ impl WriteGuard {
     /// as requested.
     pub fn commit(
         mut self: Box<Self>,
-        batch: &Batch<'_>,
+        batch: &WriteBatch<'_>,
         durability: Durability,
     ) -> Result<Seq, CommitError> {
         let engine = Arc::clone(&self.engine);
-        self.refuse_forked()?;
+        self.ensure_not_forked()?;
         batch.tables.iter().for_each(|part| engine.assert_own(&part.table));
-        engine.refuse_poisoned()?;
-        if batch.tables.is_empty() && self.heap.len() == 0 && self.made_tables() == 0 {
+        engine.ensure_not_poisoned()?;
+        if batch.tables.is_empty() && self.heap.len() == 0 && self.new_table_count() == 0 {
             // What the transaction read may still wait for its sync, and is lost if that fails.
             let seq = self.applied().seq;
             drop(self);
@@ -223,8 +234,8 @@ impl WriteGuard {
             "a table stands once in a batch"
         );
         let seq = self.applied().seq.next();
-        let parts = self.make_room(batch, seq).map_err(|error| engine.heed(error))?;
-        let heap = self.place_heap().map_err(|error| engine.heed(error))?;
+        let parts = self.reserve_space(batch, seq).map_err(|error| engine.poison_if_sync_failed(error))?;
+        let heap = self.place_heap().map_err(|error| engine.poison_if_sync_failed(error))?;
         let heap_len = self.heap.len();
 
         let entry = Commit {
@@ -239,17 +250,17 @@ impl WriteGuard {
                     table: part.batch.table.id(),
                     row_size: part.batch.table.row_size(),
                     first: part.first,
-                    cited: part.cited,
+                    referenced: part.referenced,
                     sums: part.sums.clone(),
-                    carried: part.carried,
+                    inline: part.inline,
                     previous: Cow::Borrowed(&part.batch.previous),
-                    deaths: Cow::Borrowed(&part.batch.deaths),
+                    deleted_rows: Cow::Borrowed(&part.batch.deleted_rows),
                 })
                 .collect(),
             heap: (heap_len > 0).then(|| heap.part()),
         };
         if entry.len() > LONGEST {
-            return Err(Fault::Limit {
+            return Err(StorageError::Limit {
                 what: format!(
                     "a transaction whose journal entry takes {} bytes replaces or deletes too many rows",
                     entry.len()
@@ -278,7 +289,7 @@ impl WriteGuard {
         // Reserved space that was not used, and rows of a table that the batch does not contain:
         // their chunks have no permanent names, and another process will create chunks in their
         // place.
-        for entry in self.entries().filter(|entry| entry.roomed.load(Ordering::Relaxed)) {
+        for entry in self.entries().filter(|entry| entry.is_reserved.load(Ordering::Relaxed)) {
             entry.table.space.forget_pending();
         }
         engine.pipeline.push(state, durability == Durability::Relaxed, file);
@@ -286,7 +297,7 @@ impl WriteGuard {
         let result = self.checkpoint_if_due();
         drop(self);
         let waited = engine.pipeline.wait(seq);
-        engine.let_go_if_idle();
+        engine.release_if_idle();
         if let Err(reason) = waited {
             return Err(CommitError::OutcomeUnknown { reason });
         }
@@ -301,7 +312,7 @@ impl WriteGuard {
     /// First comes space: chunks, marks and index. Then the rows are written after everything that
     /// is applied, the chunks get their permanent names, and referenced rows are synced. Then
     /// everything that is needed after the entry is mapped and verified.
-    fn make_room<'a>(&self, batch: &'a Batch<'a>, seq: Seq) -> Result<Vec<Part<'a>>, WriteError> {
+    fn reserve_space<'a>(&self, batch: &'a WriteBatch<'a>, seq: Seq) -> Result<Vec<Part<'a>>, WriteError> {
         let mut parts = Vec::with_capacity(batch.tables.len());
         self.engine.control.make_writable()?;
         for table_batch in &batch.tables {
@@ -314,47 +325,50 @@ impl WriteGuard {
             let end = (first.0 + appended + staged) * size;
             assert_above_published(&self.engine, table.id(), first.0);
             table.space.reserve_to(end)?;
-            let marked = reserve_marks(table, &table_batch.previous, &table_batch.deaths)?;
+            let marked = reserve_marks(table, &table_batch.previous, &table_batch.deleted_rows)?;
             let view = self.view(table).map_err(WriteError::from)?;
-            if !table_batch.hashes.is_empty() || !table_batch.deaths.is_empty() {
+            if !table_batch.hashes.is_empty() || !table_batch.deleted_rows.is_empty() {
                 // Splitting an index hashes rows, and cannot report that no descriptor was
                 // available.
                 view.prepare_to_look()?;
             }
-            let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deaths);
+            let reserved = self.engine.indexer.reserve(view, table_batch.hashes, &table_batch.deleted_rows);
             reserved.map_err(index_fault(table))?;
             let mut sums = self.appended_sums(table)?;
             // Inline rows too: after the entry an error can no longer be returned, and the bytes
             // are beyond every length.
             table.space.write_at((first.0 + appended) * size, table_batch.rows)?;
-            let (cited, carried) = if table_batch.rows.len() > CARRY {
+            let (referenced, inline) = if table_batch.rows.len() > INLINE_LIMIT {
                 sums.add(table_batch.rows);
                 (appended + staged, &[][..])
             } else {
                 (appended, table_batch.rows)
             };
-            table.space.settle()?;
-            if cited > 0 {
-                removable!("cited.rows.sync", table.space.sync(&(first.0 * size..(first.0 + cited) * size)))?;
+            table.space.publish_names()?;
+            if referenced > 0 {
+                removable!(
+                    "cited.rows.sync",
+                    table.space.sync(&(first.0 * size..(first.0 + referenced) * size))
+                )?;
             }
-            advance(&mut state, appended + staged, table_batch.deaths.len() as u64);
+            advance(&mut state, appended + staged, table_batch.deleted_rows.len() as u64);
             let view = table.at(state, seq)?;
             // Indexes read deleted rows, and unique indexes also read older versions and other rows
             // that may have the value. The first read of a block reads its checksum from a file.
-            for &row in &table_batch.deaths {
+            for &row in &table_batch.deleted_rows {
                 view.row_bytes(row)?;
             }
             if view.live() != view.len() && table.schema().uniques().next().is_some() {
                 view.prepare_to_look()?;
-                view.know_marks()?;
+                view.load_marks()?;
             }
             let sums = sums.sums();
             parts.push(Part {
                 batch: table_batch,
                 first,
-                cited,
+                referenced,
                 sums,
-                carried,
+                inline,
                 _marked: marked,
                 view,
                 state,
@@ -370,7 +384,7 @@ impl WriteGuard {
         let heap = &self.engine.heap;
         let end = first + self.heap.len();
         heap.reserve_to(end)?;
-        heap.settle()?;
+        heap.publish_names()?;
         let first = HeapAddr(first);
         let sums = match self.heap.spilled_sums(heap)? {
             Some(sums) => sums,
@@ -381,8 +395,13 @@ impl WriteGuard {
                     heap.write_at(at, piece)?;
                     at += piece.len() as u64;
                 }
-                if self.heap.len() <= CARRY as u64 {
-                    return Ok(PlacedHeap { first, cited: 0, sums: Vec::new(), carried: self.heap.in_one() });
+                if self.heap.len() <= INLINE_LIMIT as u64 {
+                    return Ok(PlacedHeap {
+                        first,
+                        referenced: 0,
+                        sums: Vec::new(),
+                        inline: self.heap.in_one(),
+                    });
                 }
                 let mut sums = RunSums::new(first.0);
                 self.heap.memory().for_each(|piece| sums.add(piece));
@@ -390,7 +409,7 @@ impl WriteGuard {
             }
         };
         removable!("cited.heap.sync", heap.sync(&(first.0..end)))?;
-        Ok(PlacedHeap { first, cited: end - first.0, sums, carried: Cow::Borrowed(&[]) })
+        Ok(PlacedHeap { first, referenced: end - first.0, sums, inline: Cow::Borrowed(&[]) })
     }
 
     fn append_entry(&self, entry: &Commit<'_>, seq: Seq) -> Result<(), CommitError> {
@@ -398,7 +417,7 @@ impl WriteGuard {
         let durable = engine.pipeline.durable();
         let len = entry.len();
         self.with_writer(|writer| {
-            engine.roll_if_needed(writer, len).map_err(|error| engine.heed(error))?;
+            engine.roll_if_needed(writer, len).map_err(|error| engine.poison_if_sync_failed(error))?;
             writer.journal.prepare(len).map_err(WriteError::from)?;
             let durable = durable.max(engine.pipeline.durable());
             let journal = &mut writer.journal;
@@ -424,7 +443,13 @@ impl WriteGuard {
         })
     }
 
-    fn apply(&self, parts: &[Part<'_>], heap: &HeapPart<'_>, heap_len: u64, seq: Seq) -> Result<(), Fault> {
+    fn apply(
+        &self,
+        parts: &[Part<'_>],
+        heap: &HeapPart<'_>,
+        heap_len: u64,
+        seq: Seq,
+    ) -> Result<(), StorageError> {
         let engine = &self.engine;
         let new_tables = self.with_new_tables(std::mem::take);
         self.with_writer(|writer| {
@@ -434,22 +459,28 @@ impl WriteGuard {
                 engine.adopt_tables(new_tables);
             }
             state.heap.len += heap_len;
-            writer.block_sums.note(None, heap.cited_bytes(), &heap.sums);
+            writer.block_sums.note(None, heap.referenced_bytes(), &heap.sums);
             for part in parts {
                 let table = &part.batch.table;
                 let size = table.row_size();
-                let cited = part.first.0 * size..(part.first.0 + part.cited) * size;
-                writer.block_sums.note(Some(table.id()), cited, &part.sums);
-                store_marks(table, &part.batch.previous, &part.batch.deaths, seq, &mut writer.dirty_marks)?;
-                let change = Change {
+                let referenced = part.first.0 * size..(part.first.0 + part.referenced) * size;
+                writer.block_sums.note(Some(table.id()), referenced, &part.sums);
+                store_marks(
+                    table,
+                    &part.batch.previous,
+                    &part.batch.deleted_rows,
+                    seq,
+                    &mut writer.dirty_marks,
+                )?;
+                let change = TableChange {
                     table,
                     view: part.view.clone(),
                     rows: part.first..RowId(part.state.len),
                     hashes: part.batch.hashes,
                     previous: &part.batch.previous,
-                    deaths: &part.batch.deaths,
+                    deleted_rows: &part.batch.deleted_rows,
                 };
-                engine.indexer.apply(&change, false).map_err(index_fault(table))?;
+                engine.indexer.apply(&change, Replay::First).map_err(index_fault(table))?;
                 state.tables[table.id().0 as usize] = part.state;
             }
             Ok(())
@@ -462,7 +493,7 @@ impl WriteGuard {
         let writer = self.writer_mut();
         let journal = writer.journal.end().0.saturating_sub(engine.control.checkpoint().0);
         // A recovery reads referenced bytes too, but faster, since it only compares checksums.
-        let written = journal.saturating_add(writer.block_sums.cited() / CITED);
+        let written = journal.saturating_add(writer.block_sums.referenced() / REFERENCED_WEIGHT);
         // Also due if unsynced data keeps more maps than the limit.
         if written >= engine.options.checkpoint_bytes || engine.storage.take_crowded() {
             engine.checkpoint(writer, false)?;
@@ -472,12 +503,12 @@ impl WriteGuard {
 }
 
 /// Writes an entry that is too long to be held in memory.
-fn append_in_pieces(journal: &mut Journal, entry: &Commit<'_>, header: Header) -> Result<(), Fault> {
+fn append_in_pieces(journal: &mut Journal, entry: &Commit<'_>, header: Header) -> Result<(), StorageError> {
     let len = header.len;
     let mut sealing = Sealing::new(header);
     entry.encode_in_pieces(|piece| {
         sealing.add(piece);
-        Ok::<(), Fault>(())
+        Ok::<(), StorageError>(())
     })?;
     let mut header = Some(sealing.header());
     journal.append_in_pieces(len, |write| {

@@ -1,11 +1,11 @@
 //! The writer lock: one write transaction at a time. Threads of this process take turns first; then
 //! an OFD lock, which the kernel releases when its process ends, excludes other processes. A
-//! process that is the only one with the store open does without the OFD lock ([`Hold`]).
+//! process that is the only one with the store open does without the OFD lock ([`WriteHold`]).
 //!
-//! State that only the writer touches is in a [`Writer`]: the thread that takes it out of the gate
-//! is the writer. The lock between processes is held while a transaction has the writer, while
+//! State that only the writer touches is in a [`WriterState`]: the thread that takes it out of the
+//! gate is the writer. The lock between processes is held while a transaction has the writer, while
 //! threads wait for it, and until the pipeline is empty. A process that has held it for longer than
-//! `LONGEST_HOLD` drains its pipeline and releases the lock for a moment.
+//! `MAX_LOCK_HOLD` drains its pipeline and releases the lock for a moment.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,24 +15,24 @@ use std::time::{Duration, Instant};
 use super::Engine;
 use super::block_sums::BlockSums;
 use super::indexer::index_fault;
-use crate::control::{Hold, Wait};
+use crate::control::{Wait, WriteHold};
 use crate::error::WriteError;
 use crate::guard::removable;
 use crate::ids::{ChunkId, TableId};
 use crate::journal::Journal;
 use crate::marks::DirtyMarks;
-use crate::state::State;
+use crate::state::StoreState;
 use crate::superblock::Superblock;
 
 /// State that only the writer touches.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct WriterState {
     /// Everything applied, whether published or not.
-    pub(crate) state: Arc<State>,
+    pub(crate) state: Arc<StoreState>,
     pub(crate) journal: Journal,
     pub(crate) superblock: Superblock,
     /// The state at the newest checkpoint: everything below it is on disk.
-    pub(crate) checkpoint: Arc<State>,
+    pub(crate) checkpoint: Arc<StoreState>,
     /// Marks that changed since the newest checkpoint.
     pub(crate) dirty_marks: DirtyMarks,
     /// The checksums of all other marks. Valid only if no other process wrote since.
@@ -44,13 +44,13 @@ pub(crate) struct Writer {
 #[derive(Debug, Default)]
 struct GateState {
     /// `None` while a write transaction has it.
-    writer: Option<Box<Writer>>,
+    writer: Option<Box<WriterState>>,
     /// The threads that began the open transaction and that last opened a table of it; 0 if none is
     /// open.
     threads: [u64; 2],
     waiting: usize,
     /// Since when this process has held the lock between processes.
-    locked: Option<(Instant, Hold)>,
+    locked: Option<(Instant, WriteHold)>,
 }
 
 /// See the module.
@@ -61,13 +61,13 @@ pub(crate) struct Gate {
 }
 
 /// Number of times a thread checks whether the writer is free before it sleeps.
-const PATIENCE: usize = 20;
+const SPIN_LIMIT: usize = 20;
 
 /// After this time a process lets other processes write.
-const LONGEST_HOLD: Duration = Duration::from_millis(5);
+const MAX_LOCK_HOLD: Duration = Duration::from_millis(5);
 
 impl Gate {
-    pub(crate) fn new(writer: Writer) -> Self {
+    pub(crate) fn new(writer: WriterState) -> Self {
         let state = GateState { writer: Some(Box::new(writer)), ..GateState::default() };
         Self { state: Mutex::new(state), free: Condvar::new() }
     }
@@ -91,7 +91,7 @@ impl Engine {
     pub(super) fn take_writer(
         &self,
         wait: Wait,
-    ) -> Result<Option<(Box<Writer>, Option<(Instant, Hold)>)>, WriteError> {
+    ) -> Result<Option<(Box<WriterState>, Option<(Instant, WriteHold)>)>, WriteError> {
         let mine = thread_number();
         let take = |gate: &mut GateState| {
             let writer = gate.writer.take()?;
@@ -99,7 +99,7 @@ impl Engine {
             Some((writer, gate.locked))
         };
         // A transaction takes a few microseconds; going to sleep and being woken takes longer.
-        for _ in 0..PATIENCE {
+        for _ in 0..SPIN_LIMIT {
             let mut gate = self.gate.state();
             if let Some(taken) = take(&mut gate) {
                 return Ok(Some(taken));
@@ -137,18 +137,18 @@ impl Engine {
     /// Acquires the lock between processes, and applies what other processes wrote since this
     /// process last had it. Returns `false` if another process still had the lock when the wait was
     /// over.
-    pub(super) fn enter(
+    pub(super) fn acquire(
         &self,
-        writer: &mut Writer,
-        locked: Option<(Instant, Hold)>,
+        writer: &mut WriterState,
+        locked: Option<(Instant, WriteHold)>,
         wait: Wait,
     ) -> Result<bool, WriteError> {
-        self.control.let_others_in();
-        self.refuse_poisoned()?;
+        self.control.retry_shared();
+        self.ensure_not_poisoned()?;
         self.control.make_writable()?;
         let enough = locked.filter(|(since, hold)| match hold {
-            Hold::Alone => !self.control.is_lone(),
-            Hold::Lock => since.elapsed() > LONGEST_HOLD,
+            WriteHold::Solo => !self.control.is_sole_process(),
+            WriteHold::Lock => since.elapsed() > MAX_LOCK_HOLD,
         });
         if let Some((_, hold)) = enough {
             self.drain()?;
@@ -159,11 +159,11 @@ impl Engine {
         if enough.is_some() || locked.is_none() {
             let Some(hold) = self.control.lock_writer(self.pins.group(), wait)? else { return Ok(false) };
             self.gate.state().locked = Some((Instant::now(), hold));
-            self.refuse_poisoned()?;
+            self.ensure_not_poisoned()?;
         }
-        if self.control.owner() != self.owner {
+        if self.control.last_writer() != self.owner {
             self.take_over(writer)?;
-            self.control.set_owner(self.owner);
+            self.control.set_last_writer(self.owner);
         }
         if self.control.is_clean() {
             // All are compared before the first is rebuilt: once changes begin, the store no longer
@@ -172,8 +172,8 @@ impl Engine {
             for table in self.tables_to(writer.state.tables.len())? {
                 // Marks as well: once a process has written, there may be marks of later commits.
                 let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
-                removable!("marks.first_write", view.know_marks())?;
-                match self.indexer.check(&table).map_err(index_fault(&table)) {
+                removable!("marks.first_write", view.load_marks())?;
+                match self.indexer.verify_checksum(&table).map_err(index_fault(&table)) {
                     Ok(()) => {}
                     // An index that cannot be checked because there is no descriptor is not
                     // damaged.
@@ -193,11 +193,11 @@ impl Engine {
 
     /// Marks the store as not closed cleanly, if it was: from here on the index on disk may not
     /// match the rows. Called before the first change since a clean close.
-    pub(super) fn begin_changes(&self, writer: &mut Writer) -> Result<(), WriteError> {
+    pub(super) fn begin_changes(&self, writer: &mut WriterState) -> Result<(), WriteError> {
         if self.control.is_clean() { self.checkpoint(writer, false) } else { Ok(()) }
     }
 
-    pub(crate) fn refuse_poisoned(&self) -> Result<(), WriteError> {
+    pub(crate) fn ensure_not_poisoned(&self) -> Result<(), WriteError> {
         if !self.control.is_poisoned() {
             return Ok(());
         }
@@ -214,30 +214,30 @@ impl Engine {
     }
 
     /// Takes the writer, if no transaction has it.
-    pub(super) fn take_idle_writer(&self) -> Option<Box<Writer>> {
+    pub(super) fn take_idle_writer(&self) -> Option<Box<WriterState>> {
         self.gate.state().writer.take()
     }
 
-    pub(crate) fn give_back(&self, writer: Box<Writer>) {
+    pub(crate) fn return_writer(&self, writer: Box<WriterState>) {
         let mut gate = self.gate.state();
         gate.writer = Some(writer);
         gate.threads = [0; 2];
         if gate.waiting > 0 {
             self.gate.free.notify_one();
         } else {
-            self.let_go(&mut gate);
+            self.release_writer_lock(&mut gate);
         }
     }
 
     /// Releases the lock between processes if nothing needs it. Called after a publication.
-    pub(crate) fn let_go_if_idle(&self) {
+    pub(crate) fn release_if_idle(&self) {
         let mut gate = self.gate.state();
         if gate.writer.is_some() && gate.waiting == 0 {
-            self.let_go(&mut gate);
+            self.release_writer_lock(&mut gate);
         }
     }
 
-    fn let_go(&self, gate: &mut GateState) {
+    fn release_writer_lock(&self, gate: &mut GateState) {
         // A poisoned pipeline never drains; its pending commits are abandoned.
         let idle = self.pipeline.is_idle() || self.control.is_poisoned();
         if let Some((_, hold)) = gate.locked.filter(|_| idle) {
@@ -249,8 +249,8 @@ impl Engine {
     /// Poisons the store if the error is a failed sync, and returns the error. Before the journal's
     /// point of no return a failure changes nothing, with this one exception: a failed sync may
     /// have lost what earlier commits wrote to the same file, and no later sync will report it.
-    pub(crate) fn heed(&self, error: WriteError) -> WriteError {
-        if let WriteError::Fault(fault) = &error
+    pub(crate) fn poison_if_sync_failed(&self, error: WriteError) -> WriteError {
+        if let WriteError::Storage(fault) = &error
             && fault.is_failed_sync()
         {
             self.poison(&fault.to_string());

@@ -17,7 +17,7 @@
 //! | `checkpoint` | the point from which recovery replays |
 //! | `indexer` | the interface to the layer that knows keys |
 
-#[allow(unsafe_code, reason = "gives out bytes behind everything that is applied")]
+#[allow(unsafe_code, reason = "returns bytes after everything that is applied")]
 mod alloc;
 #[forbid(unsafe_code)]
 mod apply;
@@ -48,21 +48,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use alloc::NewRows;
-pub use commit::{Batch, Durability, TableBatch};
-pub use indexer::{Change, IndexError, Indexer, Killed};
-pub use transaction::WriteGuard;
+pub use commit::{Durability, TableWriteBatch, WriteBatch};
+pub use indexer::{CrashBounds, IndexError, Indexer, Replay, TableChange};
+pub use transaction::EngineTransaction;
 
 pub use crate::control::Wait;
 
 use crate::control::Control;
-use crate::error::{Fault, ReadError};
+use crate::error::{ReadError, StorageError};
 use crate::fork::ForkGuard;
 use crate::guard::removable;
 use crate::ids::TableId;
-use crate::pins::{Pin, Pins};
 use crate::schema::StoredSchema;
-use crate::space::{Sizes, Space, View};
-use crate::state::{HeapState, State};
+use crate::snapshot_tracker::{Pin, SnapshotTracker};
+use crate::space::{Sizes, Space, SpaceView};
+use crate::state::{HeapState, StoreState};
 use crate::storage::Storage;
 use crate::table::TableCore;
 use gate::Gate;
@@ -93,7 +93,7 @@ pub struct Engine {
     options: EngineOptions,
     store: u128,
     control: Arc<Control>,
-    pins: Pins,
+    pins: SnapshotTracker,
     fork: ForkGuard,
     heap: Space,
     tables: RwLock<Vec<Arc<TableCore>>>,
@@ -106,7 +106,7 @@ pub struct Engine {
     owner: u64,
     indexer: Arc<dyn Indexer>,
     /// The newest published state that this process has seen, with the number of its record.
-    latest: RwLock<(u64, Arc<State>)>,
+    latest: RwLock<(u64, Arc<StoreState>)>,
 }
 
 impl core::fmt::Debug for Engine {
@@ -137,15 +137,15 @@ impl Engine {
     /// Pins the newest published state, for a snapshot. The caller passes the pin to
     /// [`unpin`](Self::unpin).
     #[inline]
-    pub(crate) fn pin_newest(&self) -> Result<(Arc<State>, Pin), ReadError> {
-        self.refuse_reader_forked()?;
-        self.control.let_others_in();
+    pub(crate) fn pin_newest(&self) -> Result<(Arc<StoreState>, Pin), ReadError> {
+        self.ensure_reader_not_forked()?;
+        self.control.retry_shared();
         self.pins.prepare()?;
         Ok(self.pins.pin_newest(|| self.newest(), |state| state.seq))
     }
 
     /// Syncs the journal unless the commits of `state` are durable already.
-    pub(crate) fn make_durable(&self, state: &State) -> Result<(), Fault> {
+    pub(crate) fn make_durable(&self, state: &StoreState) -> Result<(), StorageError> {
         let is_durable = || state.journal_end <= self.control.durable();
         if is_durable() {
             return Ok(());
@@ -155,10 +155,10 @@ impl Engine {
             // A segment is synced before the next one is started, and is removed only once a
             // checkpoint is durable.
             Err(_) if is_durable() => return Ok(()),
-            opened => opened.map_err(Fault::io("opening", path.as_str()))?,
+            opened => opened.map_err(StorageError::io("opening", path.as_str()))?,
         };
         removable!("read.durable.sync", file.sync()).map_err(|error| {
-            let fault = Fault::io("syncing", path.as_str())(error);
+            let fault = StorageError::io("syncing", path.as_str())(error);
             self.poison(&fault.to_string());
             fault
         })?;
@@ -166,7 +166,7 @@ impl Engine {
             // If the failure was reported to another descriptor, this sync returns success
             // nevertheless.
             let error = std::io::Error::other("another sync of it failed, and the store is poisoned");
-            return Err(Fault::io("syncing", path.as_str())(error));
+            return Err(StorageError::io("syncing", path.as_str())(error));
         }
         self.control.note_durable(state.journal_end);
         Ok(())
@@ -184,7 +184,7 @@ impl Engine {
         self.control.is_poisoned()
     }
 
-    pub(crate) fn refuse_reader_forked(&self) -> Result<(), ReadError> {
+    pub(crate) fn ensure_reader_not_forked(&self) -> Result<(), ReadError> {
         if self.fork.is_child() { Err(ReadError::Forked) } else { Ok(()) }
     }
 
@@ -195,7 +195,7 @@ impl Engine {
         self.fork.is_child()
     }
 
-    fn newest(&self) -> Arc<State> {
+    fn newest(&self) -> Arc<StoreState> {
         let counter = self.control.published_counter();
         {
             let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
@@ -243,7 +243,7 @@ impl Engine {
     }
 
     /// Returns the first `count` tables.
-    pub(crate) fn tables_to(&self, count: usize) -> Result<Vec<Arc<TableCore>>, Fault> {
+    pub(crate) fn tables_to(&self, count: usize) -> Result<Vec<Arc<TableCore>>, StorageError> {
         self.load_tables(count)?;
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
         Ok(tables.iter().take(count).cloned().collect())
@@ -255,7 +255,7 @@ impl Engine {
 
     /// Reads the schema files of tables that other processes created, until `count` tables are
     /// known.
-    fn load_tables(&self, count: usize) -> Result<(), Fault> {
+    fn load_tables(&self, count: usize) -> Result<(), StorageError> {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         while tables.len() < count {
             let id = TableId(tables.len() as u32);
@@ -265,22 +265,22 @@ impl Engine {
         Ok(())
     }
 
-    fn table_core(&self, id: TableId, schema: StoredSchema) -> Result<Arc<TableCore>, Fault> {
+    fn table_core(&self, id: TableId, schema: StoredSchema) -> Result<Arc<TableCore>, StorageError> {
         let table = TableCore::new(&self.storage, &self.control, self.store, id, schema, self.options.sizes)?;
         let table = Arc::new(table);
         self.storage.note_idle(Arc::downgrade(&table) as _);
         Ok(table)
     }
 
-    pub(crate) fn heap_view(&self, state: HeapState) -> Result<Arc<View>, Fault> {
+    pub(crate) fn heap_view(&self, state: HeapState) -> Result<Arc<SpaceView>, StorageError> {
         self.heap.view_to(state.len, state.summed)
     }
 
     /// Returns the number of bytes on disk: rows and heap.
     #[must_use]
-    pub fn disk_usage(&self) -> DiskUsage {
+    pub fn space_usage(&self) -> SpaceUsage {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        DiskUsage {
+        SpaceUsage {
             rows: tables.iter().map(|table| table.space.disk_bytes()).sum(),
             heap: self.heap.disk_bytes(),
         }
@@ -289,7 +289,7 @@ impl Engine {
 
 /// Bytes of the files that this process knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct DiskUsage {
+pub struct SpaceUsage {
     /// Bytes of the tables' chunks.
     pub rows: u64,
     /// Bytes of the heap's chunks.
@@ -305,20 +305,26 @@ fn schema_path(id: TableId, version: u32) -> String {
 }
 
 /// Reads the schema of table `id`.
-fn read_schema(storage: &dyn Storage, id: TableId) -> Result<StoredSchema, Fault> {
+fn read_schema(storage: &dyn Storage, id: TableId) -> Result<StoredSchema, StorageError> {
     let path = schema_path(id, 1);
     let file = match storage.open(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Fault::corrupt(path, 0, "the schema of a table that was committed", "no such file"));
+            return Err(StorageError::corrupt(
+                path,
+                0,
+                "the schema of a table that was committed",
+                "no such file",
+            ));
         }
-        opened => opened.map_err(Fault::io("opening", path.as_str()))?,
+        opened => opened.map_err(StorageError::io("opening", path.as_str()))?,
     };
-    let len = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+    let len = file.len().map_err(StorageError::io("measuring", path.as_str()))?;
     if len > LARGEST_SCHEMA {
-        return Err(Fault::corrupt(path, 0, "a schema file", format!("a file of {len} bytes")));
+        return Err(StorageError::corrupt(path, 0, "a schema file", format!("a file of {len} bytes")));
     }
     let mut bytes = vec![0; len as usize];
-    file.read_at(&mut bytes, 0).map_err(Fault::io("reading", path.as_str()))?;
-    StoredSchema::parse_bytes(&bytes)
-        .map_err(|error| Fault::corrupt(path, 0, "a schema file with a right checksum", error.to_string()))
+    file.read_at(&mut bytes, 0).map_err(StorageError::io("reading", path.as_str()))?;
+    StoredSchema::parse_bytes(&bytes).map_err(|error| {
+        StorageError::corrupt(path, 0, "a schema file with a right checksum", error.to_string())
+    })
 }

@@ -4,21 +4,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::block_sums::BlockSums;
-use super::gate::{Gate, Writer};
+use super::gate::{Gate, WriterState};
 use super::pipeline::Pipeline;
 use super::{Engine, EngineOptions, Indexer, SCHEMA_DIR};
 use crate::codec::checksum;
 use crate::control::{self, Control, Entered};
-use crate::error::{Fault, OpenError, ReadError, WriteError};
+use crate::error::{OpenError, ReadError, StorageError, WriteError};
 use crate::fork::ForkGuard;
 use crate::guard::removable;
 use crate::ids::{JournalPos, Salt, Seq, TableId};
 use crate::journal::{self, CHECKPOINT, Checkpoint, CheckpointHeap, Journal, Scanner, seal};
 use crate::marks::DirtyMarks;
-use crate::pins::Pins;
 use crate::place::Obstacle;
+use crate::snapshot_tracker::SnapshotTracker;
 use crate::space::{Space, SpaceIdentity};
-use crate::storage::{MOST, OpenFiles, Storage};
+use crate::storage::{MAX_OPEN_FILES, OpenFiles, Storage};
 use crate::superblock::{self, FORMAT_VERSION, Slot, Superblock};
 use crate::table::TableCore;
 
@@ -55,17 +55,17 @@ impl Engine {
         }
         // Tests, which use small files, keep fewer open, so that files are closed and reopened all
         // the time.
-        let most = if options.sizes.segment < journal::SMALLEST { 2 } else { MOST };
+        let most = if options.sizes.segment < journal::SMALLEST { 2 } else { MAX_OPEN_FILES };
         let storage: Arc<dyn Storage> = Arc::new(OpenFiles::over(storage, most));
-        refuse_foreign(&*storage)?;
+        ensure_not_foreign(&*storage)?;
         let control = Arc::new(Control::open(&*storage)?);
-        let result = match control.enter()? {
-            Entered::Alone => Self::open_alone(&storage, options, indexer, &control),
+        let result = match control.register_process()? {
+            Entered::Solo => Self::open_alone(&storage, options, indexer, &control),
             Entered::Joined => Self::join(&storage, options, indexer, &control),
             Entered::Refused(obstacle) => Err(refused(&*storage, obstacle)),
         };
         if result.is_err() {
-            control.leave();
+            control.deregister();
         }
         result
     }
@@ -83,10 +83,10 @@ impl Engine {
         let (superblock, slot) = Superblock::open(&**storage)?;
         // Programs that copy stores omit empty folders.
         for dir in DIRS {
-            storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+            storage.create_dir(dir).map_err(StorageError::io("making", dir))?;
         }
         let engine = Self::recover(storage, options, indexer, control, superblock, slot)?;
-        control.admit_others().map_err(OpenError::Fault)?;
+        control.mark_ready().map_err(OpenError::Storage)?;
         Ok(engine)
     }
 
@@ -114,7 +114,7 @@ impl Engine {
         let (segment, smallest) = (scanner.into_segment(), options.sizes.segment);
         let journal = Journal::resume(storage, store, control.salt(), segment, state.journal_end, smallest)?;
         let count = state.tables.len();
-        let writer = Writer {
+        let writer = WriterState {
             checkpoint: Arc::default(),
             state: Arc::new(state),
             journal,
@@ -134,15 +134,15 @@ impl Engine {
         indexer: Arc<dyn Indexer>,
         control: &Arc<Control>,
         store: u128,
-        writer: Writer,
-    ) -> Result<Self, Fault> {
+        writer: WriterState,
+    ) -> Result<Self, StorageError> {
         let identity = SpaceIdentity { store, table: None, row_size: 1, fingerprint: 0 };
         Ok(Self {
             storage: Arc::clone(storage),
             options,
             store,
             control: Arc::clone(control),
-            pins: Pins::new(control)?,
+            pins: SnapshotTracker::new(control)?,
             fork: ForkGuard::new()?,
             heap: Space::open(storage, "heap".to_owned(), identity, options.sizes)?,
             tables: RwLock::default(),
@@ -170,10 +170,11 @@ impl Engine {
     /// A poisoned store is left unchanged.
     ///
     /// # Errors
-    /// [`Fault`] if something cannot be read, written or synced. A failed sync poisons the store.
-    pub fn settle(&self) -> Result<(), ReadError> {
+    /// [`StorageError`] if something cannot be read, written or synced. A failed sync poisons the
+    /// store.
+    pub fn prepare_close(&self) -> Result<(), ReadError> {
         match self.close() {
-            Err(WriteError::Fault(fault)) => Err(fault.into()),
+            Err(WriteError::Storage(fault)) => Err(fault.into()),
             Err(WriteError::Read(error)) => Err(error),
             _ => Ok(()),
         }
@@ -191,21 +192,21 @@ impl Engine {
         let Some(mut writer) = self.take_idle_writer() else { return Ok(()) };
         // A failed sync poisons the store, so that neither the drop that follows nor the next
         // process to open the store retries it.
-        let close = || self.close_alone(&mut writer).map_err(|error| self.heed(error));
-        let result = self.control.while_alone(close);
-        self.give_back(writer);
+        let close = || self.close_alone(&mut writer).map_err(|error| self.poison_if_sync_failed(error));
+        let result = self.control.with_exclusive(close);
+        self.return_writer(writer);
         result
     }
 
-    fn close_alone(&self, writer: &mut Writer) -> Result<(), WriteError> {
-        self.refuse_poisoned()?;
+    fn close_alone(&self, writer: &mut WriterState) -> Result<(), WriteError> {
+        self.ensure_not_poisoned()?;
         if self.control.is_clean() {
             return Ok(());
         }
         self.control.make_writable()?;
-        if self.control.owner() != self.owner {
+        if self.control.last_writer() != self.owner {
             self.take_over(writer)?;
-            self.control.set_owner(self.owner);
+            self.control.set_last_writer(self.owner);
         }
         self.checkpoint(writer, true)
     }
@@ -215,7 +216,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         if !self.fork.is_child() {
             let _ = self.close();
-            self.control.leave();
+            self.control.deregister();
         }
     }
 }
@@ -225,7 +226,7 @@ fn list(storage: &dyn Storage) -> Result<Vec<String>, OpenError> {
 }
 
 /// Returns an error if the folder has other contents, which are left unchanged.
-fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
+fn ensure_not_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
     let names = list(storage)?;
     if names.iter().any(|name| name == superblock::PATH) {
         return Ok(());
@@ -244,7 +245,7 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
         found => found.map_err(|source| OpenError::Folder { path: storage.name(), source })?,
     };
     if !tables.is_empty() {
-        return Err(Fault::corrupt(
+        return Err(StorageError::corrupt(
             superblock::PATH,
             0,
             "the super file of a store that has tables",
@@ -264,11 +265,12 @@ fn refuse_foreign(storage: &dyn Storage) -> Result<(), OpenError> {
 }
 
 /// Creates an empty store. The super file is written last.
-fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
+fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), StorageError> {
     for dir in DIRS {
-        storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+        storage.create_dir(dir).map_err(StorageError::io("making", dir))?;
     }
-    removable!("create.folder", storage.sync_dir("")).map_err(Fault::io("syncing", "the store's folder"))?;
+    removable!("create.folder", storage.sync_dir(""))
+        .map_err(StorageError::io("syncing", "the store's folder"))?;
     // Remove what an earlier attempt left.
     Journal::sweep(&**storage, |_| false)?;
     let store = uuid::Uuid::new_v4().as_u128();
@@ -278,7 +280,8 @@ fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
     let mut entry = Checkpoint { heap, ..Checkpoint::default() }.encode();
     let sum = seal(&mut entry, CHECKPOINT, salt, JournalPos(0), JournalPos(0), Seq(0));
     journal.append(&entry)?;
-    removable!("create.journal.sync", journal.file().sync()).map_err(Fault::io("syncing", "the journal"))?;
+    removable!("create.journal.sync", journal.file().sync())
+        .map_err(StorageError::io("syncing", "the journal"))?;
     let slot = Slot {
         format: FORMAT_VERSION,
         store,
@@ -292,15 +295,15 @@ fn create(storage: &Arc<dyn Storage>, smallest: u64) -> Result<(), Fault> {
 }
 
 /// Removes schema files of tables that were never committed.
-pub(super) fn sweep_schemas(storage: &dyn Storage, count: usize) -> Result<(), Fault> {
-    for name in storage.list(SCHEMA_DIR).map_err(Fault::io("listing", SCHEMA_DIR))? {
+pub(super) fn sweep_schemas(storage: &dyn Storage, count: usize) -> Result<(), StorageError> {
+    for name in storage.list(SCHEMA_DIR).map_err(StorageError::io("listing", SCHEMA_DIR))? {
         // Other files do not belong to the store.
         let Some((id, rest)) = name.split_once('.') else { continue };
         let Ok(id) = id.parse::<usize>() else { continue };
         if (id >= count && rest.ends_with(".schema")) || rest.ends_with(".schema.new") {
             let path = format!("{SCHEMA_DIR}/{name}");
             // The chunks of such a table stay, unreferenced, until the name is used again.
-            storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+            storage.remove(&path).map_err(StorageError::io("sweeping", path.as_str()))?;
         }
     }
     Ok(())

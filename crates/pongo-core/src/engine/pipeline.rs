@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::control::Control;
 use crate::guard::removable;
 use crate::ids::{JournalPos, Seq};
-use crate::state::State;
+use crate::state::StoreState;
 use crate::storage::File;
 
 /// A commit that is applied and not published.
 #[derive(Debug)]
 struct Pending {
-    state: Arc<State>,
+    state: Arc<StoreState>,
     /// Whether it may be published before it is durable.
     relaxed: bool,
     /// The segment with its entry.
@@ -87,7 +87,7 @@ impl Pipeline {
     }
 
     /// Adds an applied commit. The caller holds the writer, so commits are added in order.
-    pub(crate) fn push(&self, state: Arc<State>, relaxed: bool, file: Arc<dyn File>) {
+    pub(crate) fn push(&self, state: Arc<StoreState>, relaxed: bool, file: Arc<dyn File>) {
         let mut queue = self.queue();
         let before = queue.pending.back().map_or(queue.published, |pending| pending.state.seq);
         debug_assert_eq!(state.seq, before.next(), "commits come in the order of their `Seq`");

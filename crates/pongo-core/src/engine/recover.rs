@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::block_sums::BlockSums;
-use super::gate::Writer;
-use super::indexer::{Change, Killed, index_fault};
+use super::gate::WriterState;
+use super::indexer::{CrashBounds, Replay, TableChange, index_fault};
 use super::open::sweep_schemas;
 use super::{Engine, EngineOptions, Indexer};
-use crate::baseline::{Baseline, Bound};
 use crate::codec::LIMIT;
 use crate::control::Control;
-use crate::error::{Fault, OpenError};
+use crate::error::{OpenError, StorageError};
 use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, JournalPos, RowId, Salt, Seq, TableId};
 use crate::journal::{CHECKPOINT, COMMIT, Checkpoint, Commit, Found, Journal, Scanner};
+use crate::mark_checksums::{CheckpointBound, CheckpointMarks};
 use crate::marks::DirtyMarks;
-use crate::state::State;
+use crate::state::StoreState;
 use crate::storage::Storage;
 use crate::superblock::{FORMAT_VERSION, Slot, Superblock};
 use crate::table::TableCore;
@@ -40,7 +40,8 @@ impl Engine {
         let cache_identity = storage.cache_identity();
         // The state published before, if nothing was lost since: then the hash index is still
         // valid.
-        let survived = control.survived(slot.store, cache_identity).then(|| control.published().1);
+        let survived =
+            control.is_page_cache_intact(slot.store, cache_identity).then(|| control.published().1);
         // A process publishes everything that its checkpoint contains before it writes the
         // checkpoint (a recovery does so afterwards, and `control` is not ready until then). If
         // less was published, this `control` belongs to an older copy of the store.
@@ -62,7 +63,7 @@ impl Engine {
             scanner.inner.position(),
             options.sizes.segment,
         )?;
-        let writer = Writer {
+        let writer = WriterState {
             state: Arc::default(),
             journal,
             superblock,
@@ -72,7 +73,7 @@ impl Engine {
             block_sums: BlockSums::default(),
         };
         let engine = Self::assemble(storage, options, indexer, control, slot.store, writer)?;
-        let mut writer = engine.take_idle_writer().expect("nobody else knows this engine");
+        let mut writer = engine.take_idle_writer().expect("no other thread has this engine");
         let result = engine.recover_into(
             &mut writer,
             state,
@@ -81,10 +82,10 @@ impl Engine {
             slot.format,
             (survived, doubtful),
         );
-        engine.give_back(writer);
+        engine.return_writer(writer);
         match result {
             Ok(()) => {
-                control.heal();
+                control.clear_poison();
                 Ok(Arc::new(engine))
             }
             Err(fault) => {
@@ -103,18 +104,18 @@ impl Engine {
     #[expect(clippy::too_many_arguments, reason = "the parts of one recovery")]
     fn recover_into(
         &self,
-        writer: &mut Writer,
-        mut state: State,
+        writer: &mut WriterState,
+        mut state: StoreState,
         checkpoint: &Checkpoint,
         scanner: &mut Scanner,
         format: u32,
-        (survived, doubtful): (Option<State>, bool),
-    ) -> Result<(), Fault> {
+        (survived, doubtful): (Option<StoreState>, bool),
+    ) -> Result<(), StorageError> {
         self.load_tables(checkpoint.tables.len())?;
         let tables = self.tables_to(checkpoint.tables.len())?;
         for (table, stored) in tables.iter().zip(&checkpoint.tables) {
             if fails!("recover.schema.fingerprint", table.fingerprint() != stored.fingerprint) {
-                return Err(Fault::corrupt(
+                return Err(StorageError::corrupt(
                     format!("schema/{}.1.schema", table.id().0),
                     0,
                     format!("the layout with fingerprint {:032x}", stored.fingerprint),
@@ -122,15 +123,15 @@ impl Engine {
                 ));
             }
             if stored.state.len.checked_mul(table.row_size()).is_none_or(|end| end >= LIMIT) {
-                return Err(Fault::corrupt(
+                return Err(StorageError::corrupt(
                     "the newest checkpoint",
                     0,
                     format!("a length that table {} can have", table.schema().table),
                     format!("{} rows", stored.state.len),
                 ));
             }
-            let bound = Bound { seq: state.seq, len: stored.state.len };
-            table.expect_marks(Baseline::new(bound, stored.marks.clone()));
+            let bound = CheckpointBound { seq: state.seq, len: stored.state.len };
+            table.set_checkpoint_marks(CheckpointMarks::new(bound, stored.marks.clone()));
         }
         self.check_tails(checkpoint)?;
         let place = |scanner: &Scanner| (scanner.clone_segment().header.number, scanner.position());
@@ -138,7 +139,7 @@ impl Engine {
         let mut first_unseen = None;
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
-                let Writer { dirty_marks, block_sums, .. } = &mut *writer;
+                let WriterState { dirty_marks, block_sums, .. } = &mut *writer;
                 self.replay(&found, &mut state, dirty_marks, block_sums, format)?;
                 if survived.as_ref().is_some_and(|published| found.header.seq > published.seq) {
                     first_unseen.get_or_insert((found.segment, found.header.pos));
@@ -151,7 +152,7 @@ impl Engine {
             .map(|state| state.seq)
             .filter(|&seq| fails!("recover.published", seq > state.seq))
         {
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 format!("journal/{}.log", scanner.clone_segment().header.number),
                 scanner.position().0,
                 format!(
@@ -168,7 +169,7 @@ impl Engine {
             if state.len == 0 {
                 // Programs that copy stores omit empty folders.
                 let dir = table.space.dir();
-                self.storage.create_dir(dir).map_err(Fault::io("making", dir))?;
+                self.storage.create_dir(dir).map_err(StorageError::io("making", dir))?;
             }
             table.space.sweep(state.len * table.row_size())?;
         }
@@ -176,7 +177,7 @@ impl Engine {
         let index_ok = survived.is_some()
             && first_unseen.is_none_or(|start| {
                 let adopt =
-                    |table| self.indexer.adopt(table, Some(&killed(table, survived.as_ref(), &state)));
+                    |table| self.indexer.reuse(table, Some(&crash_bounds(table, survived.as_ref(), &state)));
                 // Includes tables created since the checkpoint, up to the published state; the
                 // replay creates the indexes of later ones again.
                 let known = survived.as_ref().map_or(0, |published| published.tables.len()).max(tables.len());
@@ -208,7 +209,7 @@ impl Engine {
         // Set before marks are read: after a clean close there must be none of later commits.
         self.control.set_clean(clean);
         if doubtful {
-            all.iter().try_for_each(|table| table.store_marks_again())?;
+            all.iter().try_for_each(|table| table.rewrite_marks())?;
         }
         let trusted = clean || index_ok;
         let mut lost =
@@ -237,30 +238,30 @@ impl Engine {
             self.rebuild_indexes(writer, &lost)?;
             self.end_recovery(writer)?;
         }
-        self.control.set_owner(self.owner);
+        self.control.set_last_writer(self.owner);
         self.control.publish(&writer.state);
         Ok(())
     }
 
     /// Clears what lost commits left, and writes the checkpoint with the next salt.
-    fn end_recovery(&self, writer: &mut Writer) -> Result<(), Fault> {
+    fn end_recovery(&self, writer: &mut WriterState) -> Result<(), StorageError> {
         let tables = self.tables_to(writer.state.tables.len())?;
         for (table, state) in tables.iter().zip(&writer.state.tables) {
             // Also if no entry was lost: anything found then is corruption, which a later
             // checkpoint would take for a mark.
             let base = writer.checkpoint.tables.get(table.id().0 as usize).map_or(0, |state| state.len);
-            let before = Bound { seq: writer.checkpoint.seq, len: base };
-            let now = Bound { seq: writer.state.seq, len: state.len };
+            let before = CheckpointBound { seq: writer.checkpoint.seq, len: base };
+            let now = CheckpointBound { seq: writer.state.seq, len: state.len };
             table.clear_marks_above(before, now, &writer.dirty_marks)?;
         }
         sweep_schemas(&*self.storage, tables.len())?;
         // The process that created the store may have been killed before the names in it were
         // durable.
         removable!("recover.folder", self.storage.sync_dir(""))
-            .map_err(Fault::io(Fault::SYNCING, "the store's folder"))?;
+            .map_err(StorageError::io(StorageError::SYNCING, "the store's folder"))?;
         // Every mark may have another value on disk than in memory: sync them all, whichever
         // process changed them.
-        self.control.set_foreign_dirty(true);
+        self.control.set_dirty_by_other_process(true);
         let salt = writer.journal.salt.next();
         self.write_checkpoint(writer, false, salt)?;
         // The newest checkpoint no longer says so, and the indexes were synced at a moment of the
@@ -277,15 +278,16 @@ impl Engine {
     /// killed that had published `published`. Returns the tables whose index must be rebuilt.
     fn adopt_indexes(
         &self,
-        writer: &Writer,
+        writer: &WriterState,
         trusted: bool,
-        published: Option<&State>,
-    ) -> Result<Vec<Arc<TableCore>>, Fault> {
+        published: Option<&StoreState>,
+    ) -> Result<Vec<Arc<TableCore>>, StorageError> {
         let mut lost = Vec::new();
         for table in self.tables_to(writer.state.tables.len())? {
-            let killed = published.map(|published| killed(&table, Some(published), &writer.state));
+            let crash_bounds =
+                published.map(|published| crash_bounds(&table, Some(published), &writer.state));
             if trusted {
-                match self.indexer.adopt(&table, killed.as_ref()).map_err(index_fault(&table)) {
+                match self.indexer.reuse(&table, crash_bounds.as_ref()).map_err(index_fault(&table)) {
                     Ok(()) => continue,
                     // An index that cannot be opened because there is no descriptor is not lost.
                     Err(fault) if fault.is_exhausted() => return Err(fault),
@@ -297,7 +299,7 @@ impl Engine {
         Ok(lost)
     }
 
-    fn rebuild_indexes(&self, writer: &Writer, lost: &[Arc<TableCore>]) -> Result<(), Fault> {
+    fn rebuild_indexes(&self, writer: &WriterState, lost: &[Arc<TableCore>]) -> Result<(), StorageError> {
         for table in lost {
             let view = table.at(writer.state.tables[table.id().0 as usize], writer.state.seq)?;
             self.indexer.rebuild(&view).map_err(index_fault(table))?;
@@ -312,8 +314,8 @@ impl Engine {
         &self,
         salt: Salt,
         (segment, pos): (u64, JournalPos),
-        state: &State,
-    ) -> Result<(), Fault> {
+        state: &StoreState,
+    ) -> Result<(), StorageError> {
         let mut scanner = Scanner::begin(&self.storage, self.store, salt, segment, pos)?.behind_published();
         while let Some(found) = scanner.next()? {
             if found.header.kind == COMMIT {
@@ -323,26 +325,26 @@ impl Engine {
         Ok(())
     }
 
-    fn replay_index(&self, found: &Found, state: &State) -> Result<(), Fault> {
+    fn replay_index(&self, found: &Found, state: &StoreState) -> Result<(), StorageError> {
         let Some(commit) = Commit::decode(&found.bytes) else { return Ok(()) };
         for new in &commit.new_tables {
             if let Some(table) = self.table(new.table)
-                && self.indexer.adopt(&table, Some(&killed(&table, None, state))).is_err()
+                && self.indexer.reuse(&table, Some(&crash_bounds(&table, None, state))).is_err()
             {
                 self.indexer.create(&table).map_err(index_fault(&table))?;
             }
         }
         for part in &commit.rows {
             let Some(table) = self.table(part.table) else { continue };
-            let change = Change {
+            let change = TableChange {
                 table: &table,
                 view: table.at(state.tables[part.table.0 as usize], state.seq)?,
                 rows: part.first..RowId(part.first.0 + part.count()),
                 hashes: &[],
                 previous: &part.previous,
-                deaths: &part.deaths,
+                deleted_rows: &part.deleted_rows,
             };
-            self.indexer.apply(&change, true).map_err(index_fault(&table))?;
+            self.indexer.apply(&change, Replay::Repeat).map_err(index_fault(&table))?;
         }
         Ok(())
     }
@@ -350,9 +352,9 @@ impl Engine {
 
 /// Returns the bounds of a table's index: it contains at least the rows that were published, and at
 /// most those that exist now.
-fn killed(table: &TableCore, published: Option<&State>, now: &State) -> Killed {
-    let rows = |state: &State| state.tables.get(table.id().0 as usize).map_or(0, |table| table.len);
-    Killed { newest: now.seq, rows: published.map_or(0, rows)..=rows(now) }
+fn crash_bounds(table: &TableCore, published: Option<&StoreState>, now: &StoreState) -> CrashBounds {
+    let rows = |state: &StoreState| state.tables.get(table.id().0 as usize).map_or(0, |table| table.len);
+    CrashBounds { newest: now.seq, rows: published.map_or(0, rows)..=rows(now) }
 }
 
 fn marks_sums(checkpoint: &Checkpoint) -> BTreeMap<(TableId, ChunkId), u64> {
@@ -372,10 +374,10 @@ struct Behind {
 /// Returns the checkpoint that a slot names, and a scanner positioned after it. A slot is written
 /// only once its checkpoint is durable: an invalid checkpoint is corruption, and falling back to
 /// the older slot would silently lose every commit since.
-fn read_checkpoint(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<(Checkpoint, Behind), Fault> {
+fn read_checkpoint(storage: &Arc<dyn Storage>, slot: &Slot) -> Result<(Checkpoint, Behind), StorageError> {
     let mut scanner = Scanner::begin(storage, slot.store, slot.salt, slot.segment, slot.checkpoint)?;
     let wrong = || {
-        Fault::corrupt(
+        StorageError::corrupt(
             format!("journal/{}.log", slot.segment),
             slot.checkpoint.0,
             "the checkpoint that the super file names",

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::append_vec::AppendVec;
 use crate::arena::Arena;
-use crate::error::{Fault, WriteError};
+use crate::error::{StorageError, WriteError};
 use crate::fields::HeapError;
 use crate::heap;
 use crate::ids::HeapAddr;
-use crate::space::{RunSums, Space, View};
+use crate::space::{RunSums, Space, SpaceView};
 
 /// Number of bytes written to the chunks after which the kernel is asked to start writing them
 /// back.
@@ -27,14 +27,14 @@ pub(crate) struct StagedHeap {
     memory: Arena,
     /// Number of bytes in the chunks, after those in memory. Stored after the bytes are written.
     spilled: AtomicU64,
-    staging: Mutex<Staging>,
+    staging: Mutex<StagedParts>,
     /// Views of the heap with what was staged; the last one reaches furthest. The first is of the
     /// applied heap.
-    views: AppendVec<Arc<View>>,
+    views: AppendVec<Arc<SpaceView>>,
 }
 
 #[derive(Debug, Default)]
-struct Staging {
+struct StagedParts {
     /// Whether an item was written to the chunks: then all later items are too.
     spilling: bool,
     /// Position in the space up to which the kernel was asked to write back.
@@ -72,7 +72,7 @@ impl StagedHeap {
 
     /// Returns the checksums of all staged bytes, block by block, if some are in the chunks: then
     /// all are.
-    pub(crate) fn spilled_sums(&self, space: &Space) -> Result<Option<Vec<u64>>, Fault> {
+    pub(crate) fn spilled_sums(&self, space: &Space) -> Result<Option<Vec<u64>>, StorageError> {
         let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(sums) = staging.sums.as_mut().filter(|_| self.is_spilled()) else { return Ok(None) };
         sums.read_cut(space)?;
@@ -167,7 +167,7 @@ impl StagedHeap {
     }
 
     /// Returns a view of the heap, mapped up to byte `end` of its space.
-    fn view(&self, space: &Space, summed: u64, end: u64) -> Result<&View, Fault> {
+    fn view(&self, space: &Space, summed: u64, end: u64) -> Result<&SpaceView, StorageError> {
         let last = || self.views.len().checked_sub(1).and_then(|last| self.views.get(last));
         if let Some(view) = last().filter(|view| view.mapped_end() >= end) {
             return Ok(view);

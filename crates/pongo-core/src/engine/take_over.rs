@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::gate::Writer;
+use super::gate::WriterState;
 use super::indexer::index_fault;
-use crate::error::{Fault, OpenError, WriteError};
+use crate::error::{OpenError, StorageError, WriteError};
 use crate::guard::removable;
 use crate::journal::{self, CHECKPOINT, Journal, Scanner};
 use crate::superblock::{self, FORMAT_VERSION, Superblock};
@@ -17,10 +17,10 @@ use crate::superblock::{self, FORMAT_VERSION, Superblock};
 impl Engine {
     /// Takes over from another process that wrote last: reads what it published and rolls forward
     /// what it left in the journal. Never writes below a published length.
-    pub(super) fn take_over(&self, writer: &mut Writer) -> Result<(), WriteError> {
+    pub(super) fn take_over(&self, writer: &mut WriterState) -> Result<(), WriteError> {
         let (superblock, _) = Superblock::open(&*self.storage).map_err(|error| match error {
-            OpenError::Fault(fault) => fault,
-            other => Fault::corrupt(superblock::PATH, 0, "a readable super file", other.to_string()),
+            OpenError::Storage(fault) => fault,
+            other => StorageError::corrupt(superblock::PATH, 0, "a readable super file", other.to_string()),
         })?;
         writer.superblock = superblock;
         let (_, mut state) = self.control.published();
@@ -33,7 +33,7 @@ impl Engine {
         for table in &tables {
             table.space.refresh()?;
             if !is_untouched {
-                self.indexer.take_over(table).map_err(index_fault(table))?;
+                self.indexer.repair_after_crash(table).map_err(index_fault(table))?;
             }
         }
         let start = (state.segment, state.journal_end);
@@ -44,7 +44,7 @@ impl Engine {
             if found.header.kind == CHECKPOINT {
                 continue;
             }
-            let Writer { dirty_marks, block_sums, .. } = &mut *writer;
+            let WriterState { dirty_marks, block_sums, .. } = &mut *writer;
             self.replay(&found, &mut state, dirty_marks, block_sums, FORMAT_VERSION)?;
         }
         self.replay_indexes(salt, start, &state)?;
@@ -54,11 +54,11 @@ impl Engine {
             // The process that started the segment may have been killed before its name was
             // durable.
             removable!("takeover.journal.folder", self.storage.sync_dir(journal::DIR))
-                .map_err(Fault::io(Fault::SYNCING, journal::DIR))?;
+                .map_err(StorageError::io(StorageError::SYNCING, journal::DIR))?;
         }
         if state.seq > before {
             removable!("takeover.journal.sync", segment.file.sync())
-                .map_err(Fault::io(Fault::SYNCING, "the journal"))?;
+                .map_err(StorageError::io(StorageError::SYNCING, "the journal"))?;
             self.control.note_durable(end);
         }
         state.journal_end = end;
@@ -71,7 +71,7 @@ impl Engine {
         }
         // Other processes may have dirtied files since the last checkpoint that are not in this
         // process's lists: the next checkpoint syncs everything.
-        self.control.set_foreign_dirty(true);
+        self.control.set_dirty_by_other_process(true);
         writer.checkpoint = Arc::default();
         writer.state = Arc::new(state);
         Ok(())

@@ -8,18 +8,18 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::gate::Writer;
+use super::gate::WriterState;
 use super::staged::StagedHeap;
 use super::{Engine, schema_path};
 use crate::append_vec::AppendVec;
 use crate::control::Wait;
-use crate::error::{Fault, ReadError, WriteError};
+use crate::error::{ReadError, StorageError, WriteError};
 use crate::fields::{HeapError, HeapRead};
 use crate::heap;
 use crate::ids::{HeapAddr, RowId, TableId};
 use crate::record::PongoRecord;
 use crate::space::RunSums;
-use crate::state::{State, TableState};
+use crate::state::{StoreState, TableState};
 use crate::table::{TableCore, TableView};
 
 /// The right to write, with everything that one transaction writes before its commit. Acquired by
@@ -29,17 +29,17 @@ use crate::table::{TableCore, TableView};
 /// items, at the same time. Data read through the guard borrows from it, and does not move or
 /// change until the guard is dropped or borrowed mutably.
 #[derive(Debug)]
-pub struct WriteGuard {
+pub struct EngineTransaction {
     pub(crate) engine: Arc<Engine>,
     /// Everything applied when the guard was acquired. Nothing else is applied until this
     /// transaction commits.
-    base: Arc<State>,
+    base: Arc<StoreState>,
     /// Present until the guard is dropped or spent.
-    writer: Mutex<Option<Box<Writer>>>,
+    writer: Mutex<Option<Box<WriterState>>>,
     /// Tables that this transaction creates.
     new_tables: Mutex<Vec<Arc<TableCore>>>,
     /// Tables that this transaction has used.
-    tables: AppendVec<GuardTable>,
+    tables: AppendVec<TransactionTable>,
     /// Locked to add to `tables`, or to a table's views.
     adding: Mutex<()>,
     pub(crate) heap: StagedHeap,
@@ -52,7 +52,7 @@ pub struct WriteGuard {
 }
 
 /// One table in a transaction.
-pub(crate) struct GuardTable {
+pub(crate) struct TransactionTable {
     pub(crate) table: Arc<TableCore>,
     /// The table as applied.
     base: OnceLock<TableView>,
@@ -66,21 +66,21 @@ pub(crate) struct GuardTable {
     /// Whether rows are being appended, or filled in place.
     busy: AtomicBool,
     /// Whether space for rows was reserved, even if no rows were written there.
-    pub(crate) roomed: AtomicBool,
+    pub(crate) is_reserved: AtomicBool,
 }
 
-impl core::fmt::Debug for GuardTable {
+impl core::fmt::Debug for TransactionTable {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("GuardTable").field("table", &self.table.schema().table).finish_non_exhaustive()
+        f.debug_struct("TransactionTable").field("table", &self.table.schema().table).finish_non_exhaustive()
     }
 }
 
-impl GuardTable {
+impl TransactionTable {
     /// Acquires the right to append to the table. Returns an error if another caller has it, or
     /// never released it.
     pub(crate) fn begin_append(&self) -> Result<Appending<'_>, WriteError> {
         if self.busy.swap(true, Ordering::Acquire) {
-            return Err(WriteError::BrokenOff { table: self.table.schema().table.clone() });
+            return Err(WriteError::IncompleteChange { table: self.table.schema().table.clone() });
         }
         Ok(Appending(self))
     }
@@ -91,14 +91,14 @@ impl GuardTable {
 
     /// Reads the bytes that a checksum still needs before bytes after the appended rows are
     /// written. Those may overwrite rows that were discarded.
-    pub(crate) fn read_cut(&self) -> Result<(), Fault> {
+    pub(crate) fn read_cut(&self) -> Result<(), StorageError> {
         self.sums.lock().unwrap_or_else(PoisonError::into_inner).read_cut(&self.table.space)
     }
 }
 
 /// The right to append to one table of a transaction, released when dropped.
 #[derive(Debug)]
-pub(crate) struct Appending<'g>(pub(crate) &'g GuardTable);
+pub(crate) struct Appending<'g>(pub(crate) &'g TransactionTable);
 
 impl Appending<'_> {
     /// Records that rows with these bytes were written after those appended before.
@@ -119,8 +119,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`WriteError::OpenInThread`] if this thread began the transaction that is open, or was the
-    /// last to call [`WriteGuard::note_thread`] for it: it would wait for itself.
-    pub fn begin_write(self: &Arc<Self>) -> Result<Box<WriteGuard>, WriteError> {
+    /// last to call [`EngineTransaction::note_thread`] for it: it would wait for itself.
+    pub fn begin_write(self: &Arc<Self>) -> Result<Box<EngineTransaction>, WriteError> {
         Ok(self.begin_write_within(Wait::Forever)?.expect("waits for as long as it takes"))
     }
 
@@ -129,13 +129,16 @@ impl Engine {
     ///
     /// # Errors
     /// As for [`begin_write`](Self::begin_write).
-    pub fn begin_write_within(self: &Arc<Self>, wait: Wait) -> Result<Option<Box<WriteGuard>>, WriteError> {
+    pub fn begin_write_within(
+        self: &Arc<Self>,
+        wait: Wait,
+    ) -> Result<Option<Box<EngineTransaction>>, WriteError> {
         if self.fork.is_child() {
             return Err(WriteError::Forked);
         }
         let Some((mut writer, locked)) = self.take_writer(wait)? else { return Ok(None) };
-        match self.enter(&mut writer, locked, wait) {
-            Ok(true) => Ok(Some(Box::new(WriteGuard {
+        match self.acquire(&mut writer, locked, wait) {
+            Ok(true) => Ok(Some(Box::new(EngineTransaction {
                 engine: Arc::clone(self),
                 base: Arc::clone(&writer.state),
                 heap: StagedHeap::new(writer.state.heap.len, self.options.transaction_memory),
@@ -148,32 +151,32 @@ impl Engine {
                 settled: false,
             }))),
             Ok(false) => {
-                self.give_back(writer);
+                self.return_writer(writer);
                 Ok(None)
             }
             Err(error) => {
-                let error = self.heed(error);
-                self.give_back(writer);
+                let error = self.poison_if_sync_failed(error);
+                self.return_writer(writer);
                 Err(error)
             }
         }
     }
 }
 
-impl WriteGuard {
+impl EngineTransaction {
     /// Returns an error in a child made by `fork`.
-    pub fn refuse_forked(&self) -> Result<(), WriteError> {
+    pub fn ensure_not_forked(&self) -> Result<(), WriteError> {
         if self.engine.fork.is_child() { Err(WriteError::Forked) } else { Ok(()) }
     }
 
-    pub(crate) fn writer_mut(&mut self) -> &mut Writer {
+    pub(crate) fn writer_mut(&mut self) -> &mut WriterState {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner);
         writer.as_mut().expect("present until the guard is spent")
     }
 
     /// Gives access to the writer through a shared reference, for work done once all staging is
     /// complete.
-    pub(crate) fn with_writer<R>(&self, work: impl FnOnce(&mut Writer) -> R) -> R {
+    pub(crate) fn with_writer<R>(&self, work: impl FnOnce(&mut WriterState) -> R) -> R {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         work(writer.as_mut().expect("present until the guard is spent"))
     }
@@ -182,12 +185,13 @@ impl WriteGuard {
     /// write, to an index as well.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if that cannot be written.
+    /// [`WriteError::Storage`] if that cannot be written.
     pub fn begin_changes(&self) -> Result<(), WriteError> {
         if !self.engine.control.is_clean() {
             return Ok(());
         }
-        self.with_writer(|writer| self.engine.begin_changes(writer)).map_err(|error| self.engine.heed(error))
+        self.with_writer(|writer| self.engine.begin_changes(writer))
+            .map_err(|error| self.engine.poison_if_sync_failed(error))
     }
 
     /// Records that this thread works on the transaction now, so that it must not wait for another
@@ -205,7 +209,7 @@ impl WriteGuard {
     /// Returns everything applied so far: what this transaction sees in addition to its own
     /// changes.
     #[must_use]
-    pub fn applied(&self) -> &State {
+    pub fn applied(&self) -> &StoreState {
         &self.base
     }
 
@@ -236,12 +240,12 @@ impl WriteGuard {
 
     /// Returns the table of that name, if a commit before this transaction created it.
     pub fn committed_table_named(&self, name: &str) -> Result<Option<Arc<TableCore>>, ReadError> {
-        self.engine.refuse_reader_forked()?;
+        self.engine.ensure_reader_not_forked()?;
         self.engine.table_named(name, self.applied().tables.len())
     }
 
     /// Returns the entry of a table, created if it does not exist.
-    pub(crate) fn entry(&self, table: &Arc<TableCore>) -> &GuardTable {
+    pub(crate) fn entry(&self, table: &Arc<TableCore>) -> &TransactionTable {
         let find = || self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table));
         if let Some(known) = find() {
             return known;
@@ -250,14 +254,14 @@ impl WriteGuard {
         if let Some(known) = find() {
             return known;
         }
-        let place = self.tables.push(GuardTable {
+        let place = self.tables.push(TransactionTable {
             table: Arc::clone(table),
             base: OnceLock::new(),
             appended: AtomicU64::new(0),
             sums: Mutex::new(RunSums::new(self.table_state(table.id()).len * table.row_size())),
             views: AppendVec::new(),
             busy: AtomicBool::new(false),
-            roomed: AtomicBool::new(false),
+            is_reserved: AtomicBool::new(false),
         });
         self.tables.get(place).expect("it was just added")
     }
@@ -267,7 +271,7 @@ impl WriteGuard {
     /// # Panics
     /// If the table belongs to another store, as in the other methods that take one.
     pub fn view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
-        self.engine.refuse_reader_forked()?;
+        self.engine.ensure_reader_not_forked()?;
         self.engine.assert_own(table);
         let entry = self.entry(table);
         if let Some(view) = entry.base.get() {
@@ -277,13 +281,14 @@ impl WriteGuard {
         Ok(entry.base.get_or_init(|| view))
     }
 
-    /// Returns the table with the rows that [`WriteGuard::append`] wrote beyond the applied length.
+    /// Returns the table with the rows that [`EngineTransaction::append`] wrote beyond the applied
+    /// length.
     ///
     /// # Errors
     /// As for [`view`](Self::view).
     fn appended_view(&self, table: &Arc<TableCore>) -> Result<&TableView, ReadError> {
         // In a child nothing prevents the parent from overwriting them.
-        self.engine.refuse_reader_forked()?;
+        self.engine.ensure_reader_not_forked()?;
         self.engine.assert_own(table);
         let entry = self.entry(table);
         let last = || entry.views.len().checked_sub(1).and_then(|last| entry.views.get(last));
@@ -298,7 +303,7 @@ impl WriteGuard {
         Ok(entry.views.get(place).expect("it was just added"))
     }
 
-    /// Returns a row that [`WriteGuard::append`] wrote beyond the applied length.
+    /// Returns a row that [`EngineTransaction::append`] wrote beyond the applied length.
     ///
     /// # Errors
     /// If there is no such row.
@@ -306,7 +311,7 @@ impl WriteGuard {
         self.appended_view(table)?.row(row)
     }
 
-    /// Returns consecutive rows that [`WriteGuard::append`] wrote beyond the applied length.
+    /// Returns consecutive rows that [`EngineTransaction::append`] wrote beyond the applied length.
     ///
     /// # Errors
     /// If there are no such rows.
@@ -321,12 +326,15 @@ impl WriteGuard {
     /// Returns the number of rows of a table that were written beyond the applied length.
     #[must_use]
     pub fn appended_rows(&self, table: &Arc<TableCore>) -> u64 {
-        self.tables.iter().find(|known| Arc::ptr_eq(&known.table, table)).map_or(0, GuardTable::appended)
+        self.tables
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.table, table))
+            .map_or(0, TransactionTable::appended)
     }
 
     /// Returns the checksums of the appended rows of a table so far; those of further rows can be
     /// added.
-    pub(crate) fn appended_sums(&self, table: &Arc<TableCore>) -> Result<RunSums, Fault> {
+    pub(crate) fn appended_sums(&self, table: &Arc<TableCore>) -> Result<RunSums, StorageError> {
         let entry = self.entry(table);
         entry.read_cut()?;
         let sums = entry.sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -334,13 +342,13 @@ impl WriteGuard {
     }
 
     /// Returns all tables that this transaction has used.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = &GuardTable> {
+    pub(crate) fn entries(&self) -> impl Iterator<Item = &TransactionTable> {
         self.tables.iter()
     }
 
-    /// Discards rows that [`WriteGuard::append`] wrote, except the first `rows`: rows appended next
-    /// overwrite them.
-    pub fn keep_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
+    /// Discards rows that [`EngineTransaction::append`] wrote, except the first `rows`: rows
+    /// appended next overwrite them.
+    pub fn truncate_appended(&mut self, table: &Arc<TableCore>, rows: u64) {
         let end = (self.table_state(table.id()).len + rows) * table.row_size();
         let Some(known) = self.tables.iter_mut().find(|known| Arc::ptr_eq(&known.table, table)) else {
             return;
@@ -360,12 +368,12 @@ impl WriteGuard {
 
     /// Returns the number of tables that this transaction created.
     #[must_use]
-    pub fn made_tables(&self) -> usize {
+    pub fn new_table_count(&self) -> usize {
         self.new_tables().len()
     }
 
     /// Removes the tables that this transaction created, except the first `count`.
-    pub fn keep_made_tables(&mut self, count: usize) {
+    pub fn truncate_new_tables(&mut self, count: usize) {
         loop {
             let new_tables = self.new_tables.get_mut().unwrap_or_else(PoisonError::into_inner);
             if new_tables.len() <= count {
@@ -376,13 +384,13 @@ impl WriteGuard {
                 *known.appended.get_mut() = 0;
                 known.views.truncate(0);
             }
-            self.unmake(&table);
+            self.remove_new_table(&table);
         }
     }
 
     /// Removes the files of a new table. Files that cannot be removed are unreferenced: the next
     /// recovery removes the schema file, and chunk files stay until the name is used again.
-    fn unmake(&self, table: &TableCore) {
+    fn remove_new_table(&self, table: &TableCore) {
         let _ = table.space.clear();
         let _ = self.engine.storage.remove(&schema_path(table.id(), 1));
     }
@@ -402,22 +410,22 @@ impl WriteGuard {
     /// the heap's chunks at once.
     ///
     /// # Errors
-    /// [`WriteError::Fault`] if such an item cannot be written.
+    /// [`WriteError::Storage`] if such an item cannot be written.
     pub fn stage_heap(&self, bytes: &[u8]) -> Result<HeapAddr, WriteError> {
-        self.refuse_forked()?;
+        self.ensure_not_forked()?;
         let in_rows = self.row_memory.load(Ordering::Relaxed);
         self.heap.stage(&self.engine.heap, bytes, in_rows, || self.begin_changes())
     }
 
     /// Returns the number of heap bytes that were staged: pass it to
-    /// [`keep_staged_heap`](Self::keep_staged_heap) to return to this point.
+    /// [`truncate_staged_heap`](Self::truncate_staged_heap) to return to this point.
     #[must_use]
     pub fn staged_heap_len(&self) -> u64 {
         self.heap.len()
     }
 
     /// Discards staged heap bytes, except the first `len`.
-    pub fn keep_staged_heap(&mut self, len: u64) {
+    pub fn truncate_staged_heap(&mut self, len: u64) {
         self.heap.truncate(len);
     }
 
@@ -436,21 +444,21 @@ impl WriteGuard {
 }
 
 /// Items of the applied heap, and those that were staged.
-impl HeapRead for WriteGuard {
+impl HeapRead for EngineTransaction {
     fn read_heap(&self, addr: HeapAddr, len: u32, hash: u32) -> Result<&[u8], HeapError> {
-        self.engine.refuse_reader_forked().map_err(|error| heap::forked(addr, error))?;
+        self.engine.ensure_reader_not_forked().map_err(|error| heap::forked(addr, error))?;
         self.heap.read(&self.engine.heap, self.base.heap.summed, addr, len, hash)
     }
 }
 
-impl WriteGuard {
+impl EngineTransaction {
     /// Removes what the transaction created for a commit that did not happen.
-    fn undo(&mut self) {
+    fn rollback(&mut self) {
         self.tables.iter_mut().for_each(|known| {
             *known.appended.get_mut() = 0;
             known.views.truncate(0);
         });
-        self.keep_made_tables(0);
+        self.truncate_new_tables(0);
         for table in self.engine.tables.read().unwrap_or_else(PoisonError::into_inner).iter() {
             table.space.forget_pending();
         }
@@ -458,7 +466,7 @@ impl WriteGuard {
     }
 }
 
-impl Drop for WriteGuard {
+impl Drop for EngineTransaction {
     fn drop(&mut self) {
         let writer = self.writer.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(writer) = writer else { return };
@@ -469,11 +477,11 @@ impl Drop for WriteGuard {
             return;
         }
         if !*self.committed.get_mut() {
-            self.undo();
+            self.rollback();
         } else if !self.settled {
             self.engine.poison("a commit was broken off between the journal and its publication");
         }
-        self.engine.give_back(writer);
+        self.engine.return_writer(writer);
     }
 }
 

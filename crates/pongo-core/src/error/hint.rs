@@ -5,7 +5,7 @@ use std::io;
 use crate::storage::{FileError, is_out_of_descriptors, is_out_of_space};
 
 /// Returns the hint for an I/O error.
-pub(super) fn mend(error: &io::Error) -> &'static str {
+pub(super) fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "; a store is opened for reading and writing by everyone who shares it: give this user write permission on the folder and its files"
@@ -42,28 +42,28 @@ pub(super) fn io_below<'e>(error: &'e (dyn std::error::Error + 'static)) -> Opti
 }
 
 /// Returns the hint for an error of another layer.
-pub(super) fn mend_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
+pub(super) fn hint_below(error: &(dyn std::error::Error + Send + Sync + 'static)) -> &'static str {
     io_below(error).map_or("", |error| match error.kind() {
         io::ErrorKind::NotFound => {
-            "; a file of the index is missing: the index can be made anew from the rows (`Store::rebuild_indexes`)"
+            "; a file of the index is missing: the index can be rebuilt from the rows (`Store::rebuild_indexes`)"
         }
-        _ => mend(error),
+        _ => hint(error),
     })
 }
 
 /// Returns the hint for an error at the folder of a store.
-pub(super) fn mend_folder(error: &io::Error) -> &'static str {
+pub(super) fn folder_hint(error: &io::Error) -> &'static str {
     let tried = detail(error).map(FileError::operation);
     match error.kind() {
         io::ErrorKind::NotFound if tried == Some("open folder") => {
-            "; name the folder of a store that is there, or let it be made (`Options::create(true)`)"
+            "; name the folder of an existing store, or let it be created (`Options::create_if_missing(true)`)"
         }
         io::ErrorKind::NotFound => {
-            "; a store makes its own folder, not those above it: make the folder it is to lie in first, or mend the path"
+            "; a store makes its own folder, not those above it: create its parent folder first, or correct the path"
         }
         io::ErrorKind::NotADirectory => {
             "; a store is a folder: name one, or a path in a folder where nothing is yet"
         }
-        _ => mend(error),
+        _ => hint(error),
     }
 }

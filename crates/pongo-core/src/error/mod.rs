@@ -14,10 +14,10 @@ use std::io;
 
 use thiserror::Error;
 
-pub use storage::{Corruption, Fault, IoFailure};
+pub use storage::{Corruption, IoFailure, StorageError};
 
 use crate::storage::FileError;
-use hint::mend_folder;
+use hint::folder_hint;
 
 /// Implements `Debug` as `Display`, so that a program that returns an error from `main` prints the
 /// message and not the enum around it. Every public error type uses this instead of a derived
@@ -35,7 +35,7 @@ macro_rules! debug_is_display {
 }
 
 debug_is_display!(
-    Fault,
+    StorageError,
     SchemaMismatch,
     OpenError,
     ReadError,
@@ -92,7 +92,7 @@ pub enum OpenError {
     /// The store has an older format version and cannot be upgraded because another process has it
     /// open.
     #[error(
-        "{path} has format version {found} and is open in another process, which writes that version; close it there: whoever opens it alone upgrades it to version {expected}"
+        "{path} has format version {found} and is open in another process, which writes that version; close it there: the next process that opens it alone upgrades it to version {expected}"
     )]
     OlderInUse {
         /// The folder.
@@ -115,7 +115,7 @@ pub enum OpenError {
         found: &'static str,
     },
     /// The path is not a folder that can be read and written.
-    #[error("{path} cannot be opened as a store: {source}{}", mend_folder(.source))]
+    #[error("{path} cannot be opened as a store: {source}{}", folder_hint(.source))]
     Folder {
         /// The path.
         path: String,
@@ -154,7 +154,7 @@ pub enum OpenError {
     },
     /// A lower layer failed.
     #[error("opening the store: {0}")]
-    Fault(#[from] Fault),
+    Storage(#[from] StorageError),
 }
 
 /// An error of a read operation.
@@ -162,7 +162,7 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum ReadError {
     /// The handle was inherited through `fork`.
-    #[error("this store handle was inherited through fork(): a child process opens the store anew")]
+    #[error("this store handle was inherited through fork(): a child process must open the store again")]
     Forked,
     /// The table has another layout than the type.
     #[error(transparent)]
@@ -192,7 +192,7 @@ pub enum ReadError {
         known: String,
     },
     /// The start of a range is after its end.
-    #[error("a range of table {table} starts behind its end: exchange its bounds")]
+    #[error("a range of table {table} starts after its end: exchange its bounds")]
     StartAfterEnd {
         /// The table.
         table: &'static str,
@@ -215,7 +215,7 @@ pub enum ReadError {
     },
     /// A lower layer failed.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Storage(#[from] StorageError),
 }
 
 fn numbered(row: &Option<crate::ids::RowId>) -> String {
@@ -227,7 +227,7 @@ fn numbered(row: &Option<crate::ids::RowId>) -> String {
 #[non_exhaustive]
 pub enum WriteError {
     /// The handle was inherited through `fork`.
-    #[error("this store handle was inherited through fork(): a child process opens the store anew")]
+    #[error("this store handle was inherited through fork(): a child process must open the store again")]
     Forked,
     /// An earlier write or sync of this store failed.
     #[error(
@@ -255,16 +255,16 @@ pub enum WriteError {
     /// Two external keys have the same 128-bit digest. In practice only keys that were searched for
     /// have this property.
     #[error(
-        "key {key} has the same digest (xxh3, 128 bits) as key {in_the_way}, which is in table {table}; a table holds one of the two: \
+        "key {key} has the same digest (xxh3, 128 bits) as key {existing_key}, which is in table {table}; a table holds one of the two: \
          put another byte behind this one, say, or delete that one first"
     )]
-    SameDigest {
+    DigestCollision {
         /// The table.
         table: String,
         /// The key to be inserted.
         key: String,
         /// The existing key.
-        in_the_way: String,
+        existing_key: String,
     },
     /// `insert` found a row with the same key.
     #[error(
@@ -279,10 +279,10 @@ pub enum WriteError {
     /// Another row has the same value in a unique field or combination of fields.
     #[error(
         "table {table} takes one row for each `{index}`: expected a new value, found {value} in the row with key \
-         {in_the_way}{}; change or delete that row first, or give this one another value",
+         {existing_key}{}; change or delete that row first, or give this one another value",
         numbered(.row)
     )]
-    NotUnique {
+    UniqueViolation {
         /// The table.
         table: String,
         /// The names of the index's fields.
@@ -290,7 +290,7 @@ pub enum WriteError {
         /// The value, field by field.
         value: String,
         /// The key of the existing row, field by field.
-        in_the_way: String,
+        existing_key: String,
         /// The number of the existing row. `None` for a row that this transaction inserted, which
         /// has no number yet.
         row: Option<crate::ids::RowId>,
@@ -301,7 +301,7 @@ pub enum WriteError {
          {index}`, found {found}; take `unique` off the type, or name another table in it, which is then made with \
          the index, and copy the rows over"
     )]
-    UniqueMissing {
+    MissingUniqueIndex {
         /// The table.
         table: String,
         /// The type.
@@ -343,7 +343,7 @@ pub enum WriteError {
     #[error(
         "a change of many rows of table {table} was broken off (a write of `extend` failed, a function or an iterator that was given to it panicked, or rows of `alloc` were forgotten or dropped by a panic), and is half done; abort this transaction, or roll it back to a savepoint from before, and do it again"
     )]
-    BrokenOff {
+    IncompleteChange {
         /// The table.
         table: String,
     },
@@ -366,9 +366,9 @@ pub enum WriteError {
     },
     /// `alloc` was called for a type for which all zero bytes are not a valid value.
     #[error(
-        "table {table} cannot give out zeroed rows: a `{record}` whose bytes are all zero has a forbidden value in some field; give its enums a variant of value 0 and put what may not be zero into a `Maybe`, or build the rows and use `put` or `extend`"
+        "table {table} cannot return zeroed rows: a `{record}` whose bytes are all zero has a forbidden value in some field; give its enums a variant of value 0 and put what may not be zero into a `Maybe`, or build the rows and use `put` or `extend`"
     )]
-    NoZeroValue {
+    NotZeroable {
         /// The table.
         table: String,
         /// The type.
@@ -379,7 +379,7 @@ pub enum WriteError {
         "this transaction changes table {table} as another type than `{record}`; use one type for a table in a transaction, \
          or commit in between"
     )]
-    TwoTypes {
+    TableTypeMismatch {
         /// The table.
         table: String,
         /// The second type.
@@ -400,7 +400,7 @@ pub enum WriteError {
     },
     /// A lower layer failed; nothing was changed.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Storage(#[from] StorageError),
 }
 
 /// An error of a commit that was not acknowledged.
@@ -414,7 +414,7 @@ pub enum CommitError {
     /// The write or sync of the journal failed midway. After the next recovery the transaction is
     /// present either completely or not at all; which of the two is unknown.
     #[error(
-        "the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and look whether the transaction is there"
+        "the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and check whether the transaction is present"
     )]
     OutcomeUnknown {
         /// The operation that failed.
@@ -422,9 +422,9 @@ pub enum CommitError {
     },
 }
 
-impl From<Fault> for CommitError {
-    fn from(fault: Fault) -> Self {
-        Self::Refused(WriteError::Fault(fault))
+impl From<StorageError> for CommitError {
+    fn from(fault: StorageError) -> Self {
+        Self::Refused(WriteError::Storage(fault))
     }
 }
 

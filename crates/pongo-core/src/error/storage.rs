@@ -4,12 +4,12 @@ use std::io;
 
 use thiserror::Error;
 
-use super::hint::{io_below, mend, mend_below};
+use super::hint::{hint, hint_below, io_below};
 use crate::storage::{is_of_opening, is_out_of_descriptors, is_out_of_memory, is_out_of_space};
 
 /// A failed file system operation.
 #[derive(Error)]
-#[error("{what} {path} failed: {source}{}", mend(.source))]
+#[error("{what} {path} failed: {source}{}", hint(.source))]
 pub struct IoFailure {
     /// The operation, e.g. `writing`.
     pub what: &'static str,
@@ -39,7 +39,7 @@ pub struct Corruption {
 /// An error of the layers below the store. The error of every operation wraps it.
 #[derive(Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum StorageError {
     /// The file system returned an error.
     #[error(transparent)]
     Io(#[from] IoFailure),
@@ -61,7 +61,7 @@ pub enum Fault {
         limit: u64,
     },
     /// The index layer failed.
-    #[error("index of table {table}: {source}{}", mend_below(&**.source))]
+    #[error("index of table {table}: {source}{}", hint_below(&**.source))]
     Index {
         /// The table of the index.
         table: String,
@@ -71,7 +71,7 @@ pub enum Fault {
     },
 }
 
-impl Fault {
+impl StorageError {
     /// Returns a function that wraps an I/O error with the operation and the file.
     pub fn io<P: Into<String>>(what: &'static str, path: P) -> impl FnOnce(io::Error) -> Self {
         // The path becomes a `String` only if there is an error.

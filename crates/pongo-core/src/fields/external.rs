@@ -61,7 +61,7 @@ impl From<Blob> for ExternalKey {
 
 impl FieldType for ExternalKey {
     const KIND: Kind = Kind::External;
-    const BLANK: Self = Self::EMPTY;
+    const ABSENT_VALUE: Self = Self::EMPTY;
 }
 
 const _: () = assert!(size_of::<ExternalKey>() == size_of::<Blob>() && align_of::<ExternalKey>() == 1);

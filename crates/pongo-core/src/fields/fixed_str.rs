@@ -129,7 +129,7 @@ impl<const N: usize> FixedStr<N> {
     /// Returns all `N` bytes, including the zeros.
     #[must_use]
     #[inline]
-    pub const fn as_filled_bytes(&self) -> &[u8; N] {
+    pub const fn as_padded_bytes(&self) -> &[u8; N] {
         &self.0
     }
 
@@ -235,7 +235,7 @@ impl<const N: usize> fmt::Debug for FixedStr<N> {
 
 impl<const N: usize> FieldType for FixedStr<N> {
     const KIND: Kind = Kind::FixedStr(N);
-    const BLANK: Self = Self::EMPTY;
+    const ABSENT_VALUE: Self = Self::EMPTY;
 }
 
 impl<const N: usize> KeyField for FixedStr<N> {}

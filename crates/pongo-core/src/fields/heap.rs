@@ -201,7 +201,7 @@ macro_rules! heap_field {
 
         impl FieldType for $name {
             const KIND: Kind = Kind::$name;
-            const BLANK: Self = Self::EMPTY;
+            const ABSENT_VALUE: Self = Self::EMPTY;
         }
 
         record_cell!($name);

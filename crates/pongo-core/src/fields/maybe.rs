@@ -4,8 +4,8 @@
 //! tag as wide as the value's alignment, followed by the value.
 //!
 //! ```text
-//! tag    align_of::<T>() bytes: the first is 1 if the value is there, all others are 0
-//! value  size_of::<T>() bytes: T::BLANK if it is not
+//! tag    align_of::<T>() bytes: the first is 1 if the value is present, all others are 0
+//! value  size_of::<T>() bytes: T::ABSENT_VALUE if it is not
 //! ```
 //!
 //! The tag ends at a valid offset for the value, and the cell's size is a multiple of the
@@ -132,7 +132,7 @@ impl<T: Optional> Maybe<T> {
 
 impl<T: Optional> FieldType for Maybe<T> {
     const KIND: Kind = Kind::Maybe(&T::KIND);
-    const BLANK: Self = Self::NONE;
+    const ABSENT_VALUE: Self = Self::NONE;
 }
 
 impl<T: Optional> Default for Maybe<T> {
@@ -227,7 +227,7 @@ pub struct Single<T> {
 
 impl<T: Word> OptionalCell for Single<T> {
     type Value = T;
-    const ABSENT: Self = Self { tag: T::BLANK, value: T::BLANK };
+    const ABSENT: Self = Self { tag: T::ABSENT_VALUE, value: T::ABSENT_VALUE };
     #[inline]
     fn present(value: T) -> Self {
         Self { tag: T::ONE, value }
@@ -253,7 +253,7 @@ pub struct Repeated<T, const N: usize> {
 
 impl<T: Word, const N: usize> OptionalCell for Repeated<T, N> {
     type Value = [T; N];
-    const ABSENT: Self = Self { tag: T::BLANK, value: [T::BLANK; N] };
+    const ABSENT: Self = Self { tag: T::ABSENT_VALUE, value: [T::ABSENT_VALUE; N] };
     #[inline]
     fn present(value: [T; N]) -> Self {
         Self { tag: T::ONE, value }
@@ -279,7 +279,7 @@ pub struct Bytewise<T> {
 
 impl<T: FieldType + Unaligned> OptionalCell for Bytewise<T> {
     type Value = T;
-    const ABSENT: Self = Self { tag: 0, value: T::BLANK };
+    const ABSENT: Self = Self { tag: 0, value: T::ABSENT_VALUE };
     #[inline]
     fn present(value: T) -> Self {
         Self { tag: 1, value }
@@ -360,7 +360,7 @@ macro_rules! record_cell {
                 type Value = $type;
                 const ABSENT: Self = Self {
                     tag: $crate::fields::maybe::Tag::ABSENT,
-                    value: <$type as $crate::record::FieldType>::BLANK,
+                    value: <$type as $crate::record::FieldType>::ABSENT_VALUE,
                 };
                 #[inline]
                 fn present(value: $type) -> Self {
@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn an_invalid_value_is_no_cell() {
         assert!(Maybe::<bool>::try_read_from_bytes(&[1, 2]).is_err());
-        assert!(Maybe::<bool>::try_read_from_bytes(&[0, 3]).is_err(), "checked whether it is there or not");
+        assert!(Maybe::<bool>::try_read_from_bytes(&[0, 3]).is_err(), "checked whether it is present or not");
     }
 
     #[test]

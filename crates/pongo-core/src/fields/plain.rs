@@ -8,7 +8,7 @@ macro_rules! plain {
     ($($type:ty, $kind:ident, $blank:expr, $one:expr;)*) => {$(
         impl FieldType for $type {
             const KIND: Kind = Kind::$kind;
-            const BLANK: Self = $blank;
+            const ABSENT_VALUE: Self = $blank;
         }
 
         impl Word for $type {
@@ -49,7 +49,7 @@ key!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool);
 
 impl<F: FieldType, const N: usize> FieldType for [F; N] {
     const KIND: Kind = Kind::Array { of: &F::KIND, len: N };
-    const BLANK: Self = [F::BLANK; N];
+    const ABSENT_VALUE: Self = [F::ABSENT_VALUE; N];
 }
 
 impl<F: KeyField, const N: usize> KeyField for [F; N] {}
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn blank_is_zero<F: FieldType>() {
-        assert!(F::BLANK.as_bytes().iter().all(|byte| *byte == 0));
+        assert!(F::ABSENT_VALUE.as_bytes().iter().all(|byte| *byte == 0));
     }
 
     #[test]

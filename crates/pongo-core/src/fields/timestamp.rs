@@ -106,7 +106,7 @@ impl From<Timestamp> for SystemTime {
 
 impl FieldType for Timestamp {
     const KIND: Kind = Kind::Timestamp;
-    const BLANK: Self = Self::EPOCH;
+    const ABSENT_VALUE: Self = Self::EPOCH;
 }
 
 impl KeyField for Timestamp {}

@@ -126,7 +126,7 @@ impl fmt::Debug for Uuid {
 
 impl FieldType for Uuid {
     const KIND: Kind = Kind::Uuid;
-    const BLANK: Self = Self::NIL;
+    const ABSENT_VALUE: Self = Self::NIL;
 }
 
 impl KeyField for Uuid {}

@@ -4,7 +4,7 @@
 //! allocated for them.
 
 use super::entry::{HEADER, begin};
-use crate::codec::{LIMIT, Put, Reader};
+use crate::codec::{ByteReader, LIMIT, Put};
 use crate::ids::ChunkId;
 use crate::state::{HeapState, MAX_TABLES, TableState};
 
@@ -60,7 +60,7 @@ impl Checkpoint {
     }
 
     pub(crate) fn decode(entry: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(entry);
+        let mut reader = ByteReader::new(entry);
         reader.take(HEADER)?;
         let clean = reader.u64()? == 1;
         let heap = CheckpointHeap {
@@ -88,7 +88,7 @@ impl Checkpoint {
     }
 }
 
-fn decode_marks(reader: &mut Reader<'_>) -> Option<Vec<(ChunkId, u64)>> {
+fn decode_marks(reader: &mut ByteReader<'_>) -> Option<Vec<(ChunkId, u64)>> {
     let count = usize::try_from(reader.u64()?).ok()?;
     if count.checked_mul(16)? > reader.remaining() {
         return None;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::entry::{HEADER, PIECE, begin};
-use crate::codec::{Put, Reader};
+use crate::codec::{ByteReader, Put};
 use crate::ids::{HeapAddr, RowId, TableId};
 use crate::space::blocks_of;
 
@@ -33,27 +33,27 @@ pub(crate) struct RowsPart<'a> {
     /// The first new row.
     pub(crate) first: RowId,
     /// Number of new rows that are already in the chunks, synced. They come first.
-    pub(crate) cited: u64,
+    pub(crate) referenced: u64,
     /// A checksum for each block that those rows touch, of their bytes in it. Empty in entries of
     /// format version 1.
     pub(crate) sums: Vec<u64>,
     /// New rows that the entry itself contains.
-    pub(crate) carried: &'a [u8],
+    pub(crate) inline: &'a [u8],
     /// Pairs of a new row and the row it replaced.
     pub(crate) previous: Cow<'a, [(RowId, RowId)]>,
     /// Rows that this commit deletes, those replaced included.
-    pub(crate) deaths: Cow<'a, [RowId]>,
+    pub(crate) deleted_rows: Cow<'a, [RowId]>,
 }
 
 impl RowsPart<'_> {
     /// Returns the number of rows that this part adds.
     pub(crate) fn count(&self) -> u64 {
-        self.cited + self.carried.len() as u64 / self.row_size
+        self.referenced + self.inline.len() as u64 / self.row_size
     }
 
     /// Returns the bytes of the table's space that the referenced rows take.
-    pub(crate) fn cited_bytes(&self) -> Range<u64> {
-        self.first.0 * self.row_size..(self.first.0 + self.cited) * self.row_size
+    pub(crate) fn referenced_bytes(&self) -> Range<u64> {
+        self.first.0 * self.row_size..(self.first.0 + self.referenced) * self.row_size
     }
 }
 
@@ -62,16 +62,16 @@ impl RowsPart<'_> {
 pub(crate) struct HeapPart<'a> {
     pub(crate) first: HeapAddr,
     /// Number of bytes that are already in the chunks, synced. They come first.
-    pub(crate) cited: u64,
+    pub(crate) referenced: u64,
     /// A checksum for each block that those bytes touch, as in [`RowsPart::sums`].
     pub(crate) sums: Vec<u64>,
-    pub(crate) carried: &'a [u8],
+    pub(crate) inline: &'a [u8],
 }
 
 impl HeapPart<'_> {
     /// Returns the bytes of the heap's space that are referenced.
-    pub(crate) fn cited_bytes(&self) -> Range<u64> {
-        self.first.0..self.first.0 + self.cited
+    pub(crate) fn referenced_bytes(&self) -> Range<u64> {
+        self.first.0..self.first.0 + self.referenced
     }
 }
 
@@ -98,11 +98,11 @@ impl<'a> Commit<'a> {
     pub(crate) fn len(&self) -> u64 {
         let with_sums = |sums: &[u64]| if sums.is_empty() { 0 } else { 16 + 8 * sums.len() as u64 };
         let rows = |part: &RowsPart<'_>| {
-            let lists = 16 * part.previous.len() as u64 + 8 * part.deaths.len() as u64;
-            72 + lists + part.carried.len().next_multiple_of(8) as u64 + with_sums(&part.sums)
+            let lists = 16 * part.previous.len() as u64 + 8 * part.deleted_rows.len() as u64;
+            72 + lists + part.inline.len().next_multiple_of(8) as u64 + with_sums(&part.sums)
         };
         let heap =
-            |heap: &HeapPart<'_>| 40 + heap.carried.len().next_multiple_of(8) as u64 + with_sums(&heap.sums);
+            |heap: &HeapPart<'_>| 40 + heap.inline.len().next_multiple_of(8) as u64 + with_sums(&heap.sums);
         HEADER as u64
             + 40 * self.new_tables.len() as u64
             + self.rows.iter().map(rows).sum::<u64>()
@@ -146,16 +146,16 @@ impl<'a> Commit<'a> {
         }
         for part in &self.rows {
             out.put_u64(SECTION_ROWS);
-            let padded = part.carried.len().next_multiple_of(8) as u64;
-            let (previous, deaths) = (part.previous.len() as u64, part.deaths.len() as u64);
-            out.put_u64(8 * 7 + 16 * previous + 8 * deaths + padded);
+            let padded = part.inline.len().next_multiple_of(8) as u64;
+            let (previous, deleted_rows) = (part.previous.len() as u64, part.deleted_rows.len() as u64);
+            out.put_u64(8 * 7 + 16 * previous + 8 * deleted_rows + padded);
             out.put_u64(u64::from(part.table.0));
             out.put_u64(part.row_size);
             out.put_u64(part.first.0);
-            out.put_u64(part.cited);
-            out.put_u64(part.carried.len() as u64);
+            out.put_u64(part.referenced);
+            out.put_u64(part.inline.len() as u64);
             out.put_u64(previous);
-            out.put_u64(deaths);
+            out.put_u64(deleted_rows);
             for some in part.previous.chunks(SOME) {
                 for (row, before) in some {
                     out.put_u64(row.0);
@@ -163,21 +163,21 @@ impl<'a> Commit<'a> {
                 }
                 full(out)?;
             }
-            for some in part.deaths.chunks(SOME) {
+            for some in part.deleted_rows.chunks(SOME) {
                 some.iter().for_each(|row| out.put_u64(row.0));
                 full(out)?;
             }
-            out.put_padded(part.carried);
+            out.put_padded(part.inline);
             encode_sums(out, &part.sums);
             full(out)?;
         }
         if let Some(heap) = &self.heap {
             out.put_u64(SECTION_HEAP);
-            out.put_u64(8 * 3 + heap.carried.len().next_multiple_of(8) as u64);
+            out.put_u64(8 * 3 + heap.inline.len().next_multiple_of(8) as u64);
             out.put_u64(heap.first.0);
-            out.put_u64(heap.cited);
-            out.put_u64(heap.carried.len() as u64);
-            out.put_padded(heap.carried);
+            out.put_u64(heap.referenced);
+            out.put_u64(heap.inline.len() as u64);
+            out.put_padded(heap.inline);
             encode_sums(out, &heap.sums);
         }
         full(out)
@@ -186,14 +186,14 @@ impl<'a> Commit<'a> {
     /// Decodes a whole entry whose checksum was right. Returns `None` if its content is invalid
     /// nevertheless.
     pub(crate) fn decode(entry: &'a [u8]) -> Option<Self> {
-        let mut reader = Reader::new(entry);
+        let mut reader = ByteReader::new(entry);
         reader.take(HEADER)?;
         let mut commit = Self::default();
         let mut before = 0;
         while !reader.is_empty() {
             let tag = reader.u64()?;
             let len = reader.u64()?;
-            let mut section = Reader::new(reader.take_padded(len)?);
+            let mut section = ByteReader::new(reader.take_padded(len)?);
             match tag {
                 SECTION_TABLE => commit.new_tables.push(NewTable {
                     table: TableId(section.u64()?.try_into().ok()?),
@@ -202,21 +202,21 @@ impl<'a> Commit<'a> {
                 SECTION_ROWS => commit.rows.push(decode_rows(&mut section)?),
                 SECTION_HEAP => {
                     let first = HeapAddr(section.u64()?);
-                    let cited = section.u64()?;
-                    let carried = section.u64()?;
-                    first.0.checked_add(cited)?;
-                    let carried = section.take_padded(carried)?;
-                    commit.heap = Some(HeapPart { first, cited, sums: Vec::new(), carried });
+                    let referenced = section.u64()?;
+                    let inline = section.u64()?;
+                    first.0.checked_add(referenced)?;
+                    let inline = section.take_padded(inline)?;
+                    commit.heap = Some(HeapPart { first, referenced, sums: Vec::new(), inline });
                 }
                 SECTION_SUMS => {
                     let (bytes, sums) = match before {
                         SECTION_ROWS => {
                             let part = commit.rows.last_mut()?;
-                            (part.cited_bytes(), &mut part.sums)
+                            (part.referenced_bytes(), &mut part.sums)
                         }
                         SECTION_HEAP => {
                             let part = commit.heap.as_mut()?;
-                            (part.cited_bytes(), &mut part.sums)
+                            (part.referenced_bytes(), &mut part.sums)
                         }
                         _ => return None,
                     };
@@ -249,36 +249,36 @@ fn encode_sums(out: &mut Vec<u8>, sums: &[u64]) {
     sums.iter().for_each(|&sum| out.put_u64(sum));
 }
 
-fn decode_rows<'a>(section: &mut Reader<'a>) -> Option<RowsPart<'a>> {
+fn decode_rows<'a>(section: &mut ByteReader<'a>) -> Option<RowsPart<'a>> {
     let table = TableId(section.u64()?.try_into().ok()?);
     let row_size = section.u64()?;
     let first = RowId(section.u64()?);
-    let cited = section.u64()?;
-    let carried = section.u64()?;
+    let referenced = section.u64()?;
+    let inline = section.u64()?;
     let previous = usize::try_from(section.u64()?).ok()?;
-    let deaths = usize::try_from(section.u64()?).ok()?;
-    let needed = previous.checked_mul(16)?.checked_add(deaths.checked_mul(8)?)?;
-    if needed > section.remaining() || row_size == 0 || carried % row_size != 0 {
+    let deleted_rows = usize::try_from(section.u64()?).ok()?;
+    let needed = previous.checked_mul(16)?.checked_add(deleted_rows.checked_mul(8)?)?;
+    if needed > section.remaining() || row_size == 0 || inline % row_size != 0 {
         return None;
     }
-    first.0.checked_add(cited)?.checked_add(carried / row_size)?.checked_mul(row_size)?;
+    first.0.checked_add(referenced)?.checked_add(inline / row_size)?.checked_mul(row_size)?;
     let mut replaced = Vec::with_capacity(previous);
     for _ in 0..previous {
         replaced.push((RowId(section.u64()?), RowId(section.u64()?)));
     }
-    let mut dead = Vec::with_capacity(deaths);
-    for _ in 0..deaths {
+    let mut dead = Vec::with_capacity(deleted_rows);
+    for _ in 0..deleted_rows {
         dead.push(RowId(section.u64()?));
     }
     Some(RowsPart {
         table,
         row_size,
         first,
-        cited,
+        referenced,
         sums: Vec::new(),
-        carried: section.take_padded(carried)?,
+        inline: section.take_padded(inline)?,
         previous: replaced.into(),
-        deaths: dead.into(),
+        deleted_rows: dead.into(),
     })
 }
 
@@ -298,17 +298,17 @@ mod tests {
                 table: TableId(3),
                 row_size: 12,
                 first: RowId(5),
-                cited: 2,
+                referenced: 2,
                 sums: vec![11],
-                carried: rows,
+                inline: rows,
                 previous: vec![(RowId(7), RowId(1))].into(),
-                deaths: vec![RowId(1), RowId(2)].into(),
+                deleted_rows: vec![RowId(1), RowId(2)].into(),
             }],
             heap: Some(HeapPart {
                 first: HeapAddr(64),
-                cited: 2 * BLOCK,
+                referenced: 2 * BLOCK,
                 sums: vec![1, 2, 3],
-                carried: b"hello",
+                inline: b"hello",
             }),
         }
     }
@@ -349,7 +349,7 @@ mod tests {
             assert_eq!(Commit::decode(&commit.encode()), None, "{of_rows} and {of_heap}");
         }
         let mut commit = sample(&rows);
-        commit.rows[0].cited = 0;
+        commit.rows[0].referenced = 0;
         assert_eq!(Commit::decode(&commit.encode()), None);
         let mut commit = sample(&rows);
         (commit.rows, commit.heap) = (Vec::new(), None);
@@ -364,7 +364,7 @@ mod tests {
         let mut commit = sample(&rows);
         let many = (PIECE / 4) as u64;
         commit.rows[0].previous = (0..many).map(|row| (RowId(row + many), RowId(row))).collect();
-        commit.rows[0].deaths = (0..many).map(RowId).collect();
+        commit.rows[0].deleted_rows = (0..many).map(RowId).collect();
         commit.rows.push(sample(&[]).rows.remove(0));
         let mut whole = commit.encode();
         seal(&mut whole, COMMIT, Salt(1), JournalPos(4096), JournalPos(7), Seq(9));

@@ -6,7 +6,7 @@
 //! body: a commit or a checkpoint
 //! ```
 
-use crate::codec::{LIMIT, Reader, checksum};
+use crate::codec::{ByteReader, LIMIT, checksum};
 use crate::guard::holds;
 use crate::ids::{JournalPos, Salt, Seq};
 
@@ -42,7 +42,7 @@ pub(crate) struct Header {
 impl Header {
     /// Decodes a header. Does not verify the checksum.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         if reader.u64()? != MAGIC {
             return None;
         }

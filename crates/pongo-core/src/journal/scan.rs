@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use super::entry::{self, Header};
-use super::segment::{Segment, numbers, path_of};
-use crate::error::Fault;
+use super::segment::{JournalSegment, numbers, path_of};
+use crate::error::StorageError;
 use crate::guard::{fails, holds};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::Storage;
@@ -29,7 +29,7 @@ pub(crate) struct Scanner {
     storage: Arc<dyn Storage>,
     store: u128,
     salt: Salt,
-    segment: Segment,
+    segment: JournalSegment,
     next: JournalPos,
     window: Window,
     /// Whether everything that was acknowledged is before the start position.
@@ -50,7 +50,12 @@ const WINDOW: u64 = 1 << 20;
 
 impl Window {
     /// Returns `len` bytes at `pos`; `None` if the segment ends before that.
-    fn get(&mut self, segment: &Segment, pos: JournalPos, len: u64) -> Result<Option<&[u8]>, Fault> {
+    fn get(
+        &mut self,
+        segment: &JournalSegment,
+        pos: JournalPos,
+        len: u64,
+    ) -> Result<Option<&[u8]>, StorageError> {
         let holds = |window: &Self| {
             window.segment == segment.header.number
                 && pos >= window.start
@@ -82,7 +87,7 @@ impl Window {
 
     /// Returns the bytes at `pos` that are in memory or can be read at once: at least a word,
     /// unless the segment ends there.
-    fn some(&mut self, segment: &Segment, pos: JournalPos) -> Result<Option<&[u8]>, Fault> {
+    fn some(&mut self, segment: &JournalSegment, pos: JournalPos) -> Result<Option<&[u8]>, StorageError> {
         let end = self.start.0 + self.bytes.len() as u64;
         let here = self.segment == segment.header.number && pos >= self.start && pos.0 + 8 <= end;
         let len = if here { end - pos.0 } else { WINDOW.min(segment.end().0.saturating_sub(pos.0)) };
@@ -98,16 +103,16 @@ impl Scanner {
         salt: Salt,
         number: u64,
         pos: JournalPos,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, StorageError> {
         let missing = || {
-            Fault::corrupt(
+            StorageError::corrupt(
                 path_of(number),
                 0,
                 format!("journal segment {number}, which the super file or the control file names"),
                 "no such file, or one with another header",
             )
         };
-        let segment = Segment::open(&**storage, store, number)?.ok_or_else(missing)?;
+        let segment = JournalSegment::open(&**storage, store, number)?.ok_or_else(missing)?;
         if fails!("journal.segment.salt", segment.header.salt != salt)
             || pos < segment.header.start
             || pos > segment.end()
@@ -141,17 +146,17 @@ impl Scanner {
     }
 
     /// Returns the segment that would contain the next entry. The scanner can be used further.
-    pub(crate) fn clone_segment(&self) -> Segment {
+    pub(crate) fn clone_segment(&self) -> JournalSegment {
         self.segment.clone()
     }
 
     /// Returns the segment that would contain the next entry.
-    pub(crate) fn into_segment(self) -> Segment {
+    pub(crate) fn into_segment(self) -> JournalSegment {
         self.segment
     }
 
     /// Returns the next entry; `None` at the tail.
-    pub(crate) fn next(&mut self) -> Result<Option<Found>, Fault> {
+    pub(crate) fn next(&mut self) -> Result<Option<Found>, StorageError> {
         loop {
             if let Some(found) = self.read(self.next)? {
                 self.next.0 += found.header.len;
@@ -165,13 +170,13 @@ impl Scanner {
             }
         }
         if !self.sound {
-            self.refuse_rot()?;
+            self.detect_mid_log_corruption()?;
         }
         Ok(None)
     }
 
     /// Returns the entry at `pos` if it is complete and valid.
-    fn read(&mut self, pos: JournalPos) -> Result<Option<Found>, Fault> {
+    fn read(&mut self, pos: JournalPos) -> Result<Option<Found>, StorageError> {
         let segment = &self.segment;
         let Some(head) = self.window.get(segment, pos, entry::HEADER as u64)? else { return Ok(None) };
         let Some(header) = Header::decode(head) else { return Ok(None) };
@@ -190,8 +195,12 @@ impl Scanner {
     }
 
     /// Returns the next segment of this generation, if it starts exactly at `pos`.
-    fn following(&self, segment: &Segment, pos: JournalPos) -> Result<Option<Segment>, Fault> {
-        let next = Segment::open(&*self.storage, self.store, segment.header.number + 1)?;
+    fn following(
+        &self,
+        segment: &JournalSegment,
+        pos: JournalPos,
+    ) -> Result<Option<JournalSegment>, StorageError> {
+        let next = JournalSegment::open(&*self.storage, self.store, segment.header.number + 1)?;
         Ok(next.filter(|next| {
             holds!("journal.following.salt", next.header.salt == self.salt)
                 && holds!("journal.following.start", next.header.start == pos)
@@ -199,11 +208,11 @@ impl Scanner {
     }
 
     /// Returns an error if data after the tail shows that the tail's position was durable.
-    fn refuse_rot(&mut self) -> Result<(), Fault> {
+    fn detect_mid_log_corruption(&mut self) -> Result<(), StorageError> {
         let (file, at_byte, tail) =
             (path_of(self.segment.header.number), self.next.0 - self.segment.header.start.0, self.next);
         let damaged = |witness: String| {
-            Fault::corrupt(
+            StorageError::corrupt(
                 file.as_str(),
                 at_byte,
                 "a journal entry that was acknowledged",
@@ -217,7 +226,7 @@ impl Scanner {
         let most = self.segment.header.len.saturating_mul(8).saturating_add(self.summed);
         while let Some(at) = self.next_magic(pos)? {
             if self.summed > most {
-                return Err(damaged("what looks like entries behind it lies in one another".to_owned()));
+                return Err(damaged("what look like later entries overlap".to_owned()));
             }
             pos = match self.read(at)? {
                 Some(found) if fails!("journal.rot.entry", found.header.durable > tail) => {
@@ -230,11 +239,11 @@ impl Scanner {
         // A segment is started only after the one before it was synced, so its header alone is
         // proof.
         for number in numbers(&*self.storage)?.into_iter().filter(|&n| n > self.segment.header.number) {
-            if let Some(later) = Segment::open(&*self.storage, self.store, number)?
+            if let Some(later) = JournalSegment::open(&*self.storage, self.store, number)?
                 && later.header.salt == self.salt
                 && fails!("journal.rot.segment", later.header.start > tail)
             {
-                return Err(damaged(format!("segment {number} begins behind it")));
+                return Err(damaged(format!("segment {number} begins after it")));
             }
         }
         Ok(())
@@ -242,7 +251,7 @@ impl Scanner {
 
     /// Returns the next position at or after `pos` that holds the magic word, in steps of eight
     /// bytes.
-    fn next_magic(&mut self, mut pos: JournalPos) -> Result<Option<JournalPos>, Fault> {
+    fn next_magic(&mut self, mut pos: JournalPos) -> Result<Option<JournalPos>, StorageError> {
         let end = self.segment.end();
         while pos < end {
             let Some(bytes) = self.window.some(&self.segment, pos)? else { return Ok(None) };
@@ -321,6 +330,6 @@ mod tests {
         let began = std::time::Instant::now();
         let found = scanner.next();
         println!("{:?}", began.elapsed());
-        assert!(matches!(found, Err(Fault::Corrupt(_))), "{found:?}");
+        assert!(matches!(found, Err(StorageError::Corrupt(_))), "{found:?}");
     }
 }

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::entry::PIECE;
-use crate::codec::{LIMIT, Put, Reader, page_is_sealed, sealed_page};
-use crate::error::Fault;
+use crate::codec::{ByteReader, LIMIT, Put, page_is_sealed, sealed_page};
+use crate::error::StorageError;
 use crate::guard::{fails, removable};
 use crate::ids::{JournalPos, Salt};
 use crate::storage::{File, PAGE, Storage};
@@ -55,7 +55,7 @@ impl SegmentHeader {
         if fails!("journal.segment.checksum", !page_is_sealed(page, CONTENT)) || !page.starts_with(&MAGIC) {
             return None;
         }
-        let mut reader = Reader::new(page);
+        let mut reader = ByteReader::new(page);
         reader.take(8)?;
         if reader.u64()? != VERSION {
             return None;
@@ -75,7 +75,7 @@ impl SegmentHeader {
 
 /// One open segment.
 #[derive(Clone, Debug)]
-pub(crate) struct Segment {
+pub(crate) struct JournalSegment {
     pub(crate) header: SegmentHeader,
     pub(crate) file: Arc<dyn File>,
 }
@@ -85,33 +85,42 @@ pub(crate) fn path_of(number: u64) -> String {
 }
 
 /// Returns the numbers of the segment files, sorted. The name of a spare file has no number.
-pub(crate) fn numbers(storage: &dyn Storage) -> Result<Vec<u64>, Fault> {
-    let names = storage.list(DIR).map_err(Fault::io("listing", DIR))?;
+pub(crate) fn numbers(storage: &dyn Storage) -> Result<Vec<u64>, StorageError> {
+    let names = storage.list(DIR).map_err(StorageError::io("listing", DIR))?;
     let mut numbers: Vec<u64> =
         names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
     numbers.sort_unstable();
     Ok(numbers)
 }
 
-impl Segment {
+impl JournalSegment {
     /// Opens segment `number` of a store; `None` if there is no such file. A segment gets its name
     /// after its header was synced, so a file of that name with another header is damaged.
-    pub(crate) fn open(storage: &dyn Storage, store: u128, number: u64) -> Result<Option<Self>, Fault> {
+    pub(crate) fn open(
+        storage: &dyn Storage,
+        store: u128,
+        number: u64,
+    ) -> Result<Option<Self>, StorageError> {
         let path = path_of(number);
         let file = match storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::io("opening", path)(error)),
+            Err(error) => return Err(StorageError::io("opening", path)(error)),
         };
-        let actual = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+        let actual = file.len().map_err(StorageError::io("measuring", path.as_str()))?;
         let damaged = |found: &str| {
-            Fault::corrupt(path.as_str(), 0, format!("the header of segment {number} of this store"), found)
+            StorageError::corrupt(
+                path.as_str(),
+                0,
+                format!("the header of segment {number} of this store"),
+                found,
+            )
         };
         if actual < PAGE {
             return Err(damaged("a file that is shorter than a header"));
         }
         let mut page = vec![0; PAGE as usize];
-        file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
+        file.read_at(&mut page, 0).map_err(StorageError::io("reading", path.as_str()))?;
         let mut header = SegmentHeader::decode(&page)
             .ok_or_else(|| damaged("another header, or one whose checksum is wrong"))?;
         if fails!("journal.segment.identity", header.number != number || header.store != store) {
@@ -131,14 +140,14 @@ impl Segment {
     }
 
     /// Reads `len` bytes at `pos`; `None` if the segment ends before that.
-    pub(crate) fn read(&self, pos: JournalPos, len: u64) -> Result<Option<Vec<u8>>, Fault> {
+    pub(crate) fn read(&self, pos: JournalPos, len: u64) -> Result<Option<Vec<u8>>, StorageError> {
         if pos < self.header.start || pos.0.checked_add(len).is_none_or(|end| end > self.end().0) {
             return Ok(None);
         }
         let mut bytes = vec![0; len as usize];
         self.file
             .read_at(&mut bytes, self.offset(pos))
-            .map_err(|error| Fault::io("reading", path_of(self.header.number))(error))?;
+            .map_err(|error| StorageError::io("reading", path_of(self.header.number))(error))?;
         Ok(Some(bytes))
     }
 }
@@ -149,7 +158,7 @@ pub(crate) struct Journal {
     storage: Arc<dyn Storage>,
     store: u128,
     pub(crate) salt: Salt,
-    segment: Segment,
+    segment: JournalSegment,
     /// The position of the next entry.
     end: JournalPos,
     /// Segments before the current one that are still needed, oldest first.
@@ -159,7 +168,7 @@ pub(crate) struct Journal {
     /// Bytes for entries in the smallest segment.
     smallest: u64,
     /// Whether this process knows that all space of the current segment is allocated.
-    set_aside: bool,
+    preallocated: bool,
 }
 
 impl Journal {
@@ -168,10 +177,10 @@ impl Journal {
         storage: &Arc<dyn Storage>,
         store: u128,
         salt: Salt,
-        segment: Segment,
+        segment: JournalSegment,
         end: JournalPos,
         smallest: u64,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, StorageError> {
         let mut journal = Self {
             storage: Arc::clone(storage),
             store,
@@ -181,11 +190,11 @@ impl Journal {
             older: Vec::new(),
             spare: Vec::new(),
             smallest,
-            set_aside: false,
+            preallocated: false,
         };
         let current = journal.segment.header.number;
         journal.older = numbers(&**storage)?.into_iter().filter(|&number| number < current).collect();
-        for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
+        for name in storage.list(DIR).map_err(StorageError::io("listing", DIR))? {
             if name.ends_with(".spare") && journal.spare.len() < SPARE {
                 let path = format!("{DIR}/{name}");
                 // Another process may be reusing the file at the same time.
@@ -203,8 +212,8 @@ impl Journal {
         store: u128,
         salt: Salt,
         smallest: u64,
-    ) -> Result<Self, Fault> {
-        storage.create_dir(DIR).map_err(Fault::io("making", DIR))?;
+    ) -> Result<Self, StorageError> {
+        storage.create_dir(DIR).map_err(StorageError::io("making", DIR))?;
         let header = SegmentHeader { store, number: 0, salt, start: JournalPos(0), len: smallest };
         let segment = make_segment(&**storage, header, None)?;
         Self::resume(storage, store, salt, segment, JournalPos(0), smallest)
@@ -230,7 +239,7 @@ impl Journal {
     /// Syncs the current segment and starts the next one, which is large enough for an entry of
     /// `len` bytes and, if `grow` is set, up to four times as large as the current one. After this
     /// the whole journal so far is durable. `Err` leaves the current segment the current one.
-    pub(crate) fn roll(&mut self, len: u64, grow: bool) -> Result<(), Fault> {
+    pub(crate) fn roll(&mut self, len: u64, grow: bool) -> Result<(), StorageError> {
         let larger = if grow { self.segment.header.len.saturating_mul(4) } else { self.smallest };
         let wanted = larger.clamp(self.smallest, LARGEST).max(len.next_multiple_of(PAGE));
         let header = SegmentHeader {
@@ -244,12 +253,12 @@ impl Journal {
         let recycled = self.spare.iter().position(fits).map(|at| self.spare.swap_remove(at));
         // Sync first: the existence of the next segment proves that this one is complete.
         removable!("journal.roll.sync", self.segment.file.sync())
-            .map_err(Fault::io("syncing", path_of(self.segment.header.number)))?;
+            .map_err(StorageError::io("syncing", path_of(self.segment.header.number)))?;
         let next = make_segment(&*self.storage, header, recycled)?;
         self.older.push(self.segment.header.number);
         self.segment = next;
         // A recycled file may be from a copy of the store.
-        self.set_aside = false;
+        self.preallocated = false;
         Ok(())
     }
 
@@ -259,20 +268,22 @@ impl Journal {
     /// A segment in a copy of the store may have holes, so its space is allocated. Where the file
     /// system writes to new places, zeros are written first: then the space exists, in blocks that
     /// belong to the segment alone.
-    pub(crate) fn prepare(&mut self, len: u64) -> Result<(), Fault> {
+    pub(crate) fn prepare(&mut self, len: u64) -> Result<(), StorageError> {
         debug_assert!(self.fits(len));
         let (file, header) = (&self.segment.file, &self.segment.header);
         let path = || path_of(header.number);
-        if !self.set_aside {
-            file.allocate(0, HEADER + header.len).map_err(|error| Fault::io("allocating", path())(error))?;
-            self.set_aside = true;
+        if !self.preallocated {
+            file.allocate(0, HEADER + header.len)
+                .map_err(|error| StorageError::io("allocating", path())(error))?;
+            self.preallocated = true;
         }
-        if self.storage.stores_may_take_space() {
+        if self.storage.stores_may_allocate() {
             let zeros = vec![0; len.min(PIECE as u64) as usize];
             let (mut at, end) = (self.segment.offset(self.end), self.segment.offset(self.end) + len);
             while at < end {
                 let piece = &zeros[..(end - at).min(PIECE as u64) as usize];
-                file.write_at(piece, at).map_err(|error| Fault::io("making space in", path())(error))?;
+                file.write_at(piece, at)
+                    .map_err(|error| StorageError::io("making space in", path())(error))?;
                 at += piece.len() as u64;
             }
         }
@@ -281,12 +292,12 @@ impl Journal {
 
     /// Writes an entry that [`seal`](super::seal) created for [`Journal::end`], and that fits. Does
     /// not sync.
-    pub(crate) fn append(&mut self, entry: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn append(&mut self, entry: &[u8]) -> Result<(), StorageError> {
         debug_assert!(self.fits(entry.len() as u64));
         self.segment
             .file
             .write_at(entry, self.segment.offset(self.end))
-            .map_err(|error| Fault::io("writing", path_of(self.segment.header.number))(error))?;
+            .map_err(|error| StorageError::io("writing", path_of(self.segment.header.number))(error))?;
         self.end.0 += entry.len() as u64;
         Ok(())
     }
@@ -296,15 +307,15 @@ impl Journal {
     pub(crate) fn append_in_pieces(
         &mut self,
         len: u64,
-        pieces: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), Fault>) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        pieces: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), StorageError>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
         debug_assert!(self.fits(len));
         let mut at = self.segment.offset(self.end);
         pieces(&mut |piece| {
             self.segment
                 .file
                 .write_at(piece, at)
-                .map_err(|error| Fault::io("writing", path_of(self.segment.header.number))(error))?;
+                .map_err(|error| StorageError::io("writing", path_of(self.segment.header.number))(error))?;
             at += piece.len() as u64;
             Ok(())
         })?;
@@ -334,7 +345,7 @@ impl Journal {
 
     /// Removes everything except the current segment. Called once recovery has replaced the rest of
     /// the journal.
-    pub(crate) fn forget_others(&mut self) -> Result<(), Fault> {
+    pub(crate) fn forget_others(&mut self) -> Result<(), StorageError> {
         self.older.clear();
         self.spare.clear();
         let current = self.segment.header.number;
@@ -352,15 +363,15 @@ impl Journal {
 
     /// Removes spare and temporary files, and segments for which `keep` returns `false`. The caller
     /// is alone with the store.
-    pub(crate) fn sweep(storage: &dyn Storage, keep: impl Fn(u64) -> bool) -> Result<(), Fault> {
-        for name in storage.list(DIR).map_err(Fault::io("listing", DIR))? {
+    pub(crate) fn sweep(storage: &dyn Storage, keep: impl Fn(u64) -> bool) -> Result<(), StorageError> {
+        for name in storage.list(DIR).map_err(StorageError::io("listing", DIR))? {
             if !Self::is_file_name(&name) {
                 continue;
             }
             let wanted = name.strip_suffix(".log").and_then(|number| number.parse().ok()).is_some_and(&keep);
             if !wanted {
                 let path = format!("{DIR}/{name}");
-                storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+                storage.remove(&path).map_err(StorageError::io("sweeping", path.as_str()))?;
             }
         }
         Ok(())
@@ -374,29 +385,30 @@ fn make_segment(
     storage: &dyn Storage,
     mut header: SegmentHeader,
     recycled: Option<(String, u64)>,
-) -> Result<Segment, Fault> {
+) -> Result<JournalSegment, StorageError> {
     let path = path_of(header.number);
     let temporary = format!("{DIR}/{}.new", header.number);
     // A missing spare file is harmless.
     let recycled = recycled.filter(|(spare, _)| storage.rename(spare, &temporary).is_ok());
     let file = if let Some((_, len)) = recycled {
         header.len = len;
-        let file = storage.open(&temporary).map_err(Fault::io("opening", temporary.as_str()))?;
-        file.write_at(&header.encode(), 0).map_err(Fault::io("writing", temporary.as_str()))?;
+        let file = storage.open(&temporary).map_err(StorageError::io("opening", temporary.as_str()))?;
+        file.write_at(&header.encode(), 0).map_err(StorageError::io("writing", temporary.as_str()))?;
         file
     } else {
         let _ = storage.remove(&temporary);
-        let file = storage.create(&temporary).map_err(Fault::io("making", temporary.as_str()))?;
+        let file = storage.create(&temporary).map_err(StorageError::io("making", temporary.as_str()))?;
         if let Err(error) = fill(&*file, &header) {
             let _ = storage.remove(&temporary);
-            return Err(Fault::io("filling", temporary.as_str())(error));
+            return Err(StorageError::io("filling", temporary.as_str())(error));
         }
         file
     };
-    removable!("journal.segment.sync", file.sync()).map_err(Fault::io("syncing", temporary.as_str()))?;
-    storage.rename(&temporary, &path).map_err(Fault::io("renaming", temporary.as_str()))?;
-    removable!("journal.segment.folder", storage.sync_dir(DIR)).map_err(Fault::io("syncing", DIR))?;
-    Ok(Segment { header, file })
+    removable!("journal.segment.sync", file.sync())
+        .map_err(StorageError::io("syncing", temporary.as_str()))?;
+    storage.rename(&temporary, &path).map_err(StorageError::io("renaming", temporary.as_str()))?;
+    removable!("journal.segment.folder", storage.sync_dir(DIR)).map_err(StorageError::io("syncing", DIR))?;
+    Ok(JournalSegment { header, file })
 }
 
 fn fill(file: &dyn File, header: &SegmentHeader) -> std::io::Result<()> {

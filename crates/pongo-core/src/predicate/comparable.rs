@@ -13,7 +13,7 @@ use crate::record::{FieldType, KeyField};
     label = "equal values of this type need not have equal bytes",
     note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of bytes, an enum that is `Copy` \
             and `Eq`, or a `Maybe` of one of these",
-    note = "a `Text` or `Blob` lies in the heap: look at it in `Iterator::filter` on the rows, or keep a `FixedStr<N>` of \
+    note = "a `Text` or `Blob` is in the heap: test it in `Iterator::filter` on the rows, or keep a `FixedStr<N>` of \
             its start in the row"
 )]
 pub trait Comparable: FieldType {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use zerocopy::IntoBytes;
 
-use super::judge::{
-    EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator, Verdict, judge,
+use super::pruning::{
+    EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator, Pruning, prune,
 };
 use super::{Comparable, Condition, Ordered, Predicate};
 use crate::column::Column;
@@ -106,7 +106,7 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         let bytes = &row.as_bytes()[offset..offset + size];
         // The row is an `R`, so its field is a valid `F`, unless the column was constructed by hand
         // with another offset.
-        F::try_read_from_bytes(bytes).unwrap_or(F::BLANK)
+        F::try_read_from_bytes(bytes).unwrap_or(F::ABSENT_VALUE)
     }
 }
 
@@ -145,12 +145,12 @@ impl<R: FieldType, F: Comparable, O: Operator<F>> Predicate<R> for Compare<R, F,
 
     #[inline(always)]
     fn is_quick(&self) -> bool {
-        size_of::<F>() <= QUICK
+        size_of::<F>() <= MAX_QUICK_VALUES
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
         let asked = self.value.as_bytes();
-        judge(zone.facts(self.column.offset()), asked.len(), |ends| O::among(ends(asked)))
+        prune(zone.stats(self.column.offset()), asked.len(), |ends| O::among(ends(asked)))
     }
 
     fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
@@ -159,8 +159,8 @@ impl<R: FieldType, F: Comparable, O: Operator<F>> Predicate<R> for Compare<R, F,
 }
 
 impl<R: FieldType, F: Comparable, O: Operator<F>> Condition for Compare<R, F, O> {
-    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
-        self.judge(zone)
+    fn pruning(&self, zone: &Zone<'_>) -> Pruning {
+        self.prune(zone)
     }
 }
 
@@ -199,26 +199,26 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
 
     #[inline(always)]
     fn is_quick(&self) -> bool {
-        size_of::<F>() <= QUICK
+        size_of::<F>() <= MAX_QUICK_VALUES
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), |ends| {
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
+        prune(zone.stats(self.column.offset()), size_of::<F::Value>(), |ends| {
             let ends = |value: &F::Value| ends(value.as_bytes());
             let from = match &self.start {
                 Bound::Included(start) => <NotLessThan as Operator<F>>::among(ends(start)),
                 Bound::Excluded(start) => <GreaterThan as Operator<F>>::among(ends(start)),
-                Bound::Unbounded => Verdict::All,
+                Bound::Unbounded => Pruning::All,
             };
             let to = match &self.end {
                 Bound::Included(end) => <NotGreaterThan as Operator<F>>::among(ends(end)),
                 Bound::Excluded(end) => <LessThan as Operator<F>>::among(ends(end)),
-                Bound::Unbounded => Verdict::All,
+                Bound::Unbounded => Pruning::All,
             };
             match (from, to) {
-                (Verdict::None, _) | (_, Verdict::None) => Verdict::None,
-                (Verdict::All, Verdict::All) => Verdict::All,
-                _ => Verdict::Some,
+                (Pruning::None, _) | (_, Pruning::None) => Pruning::None,
+                (Pruning::All, Pruning::All) => Pruning::All,
+                _ => Pruning::Some,
             }
         })
     }
@@ -229,8 +229,8 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
 }
 
 impl<R: FieldType, F: Ordered> Condition for Between<R, F> {
-    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
-        self.judge(zone)
+    fn pruning(&self, zone: &Zone<'_>) -> Pruning {
+        self.prune(zone)
     }
 }
 
@@ -266,15 +266,15 @@ impl<R: FieldType, F: Comparable> Predicate<R> for IsIn<R, F> {
             .is_some_and(|found| self.values.iter().any(|value| F::same(&found, value)))
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        judge(zone.facts(self.column.offset()), size_of::<F::Value>(), |ends| {
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
+        prune(zone.stats(self.column.offset()), size_of::<F::Value>(), |ends| {
             let each = |value: &F::Value| <EqualTo as Operator<F>>::among(ends(value.as_bytes()));
-            let mut found = Verdict::None;
+            let mut found = Pruning::None;
             for verdict in self.values.iter().map(each) {
                 match verdict {
-                    Verdict::All => return Verdict::All,
-                    Verdict::Some => found = Verdict::Some,
-                    Verdict::None => {}
+                    Pruning::All => return Pruning::All,
+                    Pruning::Some => found = Pruning::Some,
+                    Pruning::None => {}
                 }
             }
             found
@@ -287,23 +287,23 @@ impl<R: FieldType, F: Comparable> Predicate<R> for IsIn<R, F> {
 }
 
 impl<R: FieldType, F: Comparable> Condition for IsIn<R, F> {
-    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
-        self.judge(zone)
+    fn pruning(&self, zone: &Zone<'_>) -> Pruning {
+        self.prune(zone)
     }
 }
 
 /// Maximum size in bytes of a field that is compared with a few instructions.
-const QUICK: usize = 16;
+const MAX_QUICK_VALUES: usize = 16;
 /// Maximum number of values of a list that are displayed.
-const SHOWN: usize = 4;
+const MAX_SHOWN_VALUES: usize = 4;
 
 impl<R, F: Comparable> fmt::Display for IsIn<R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in [", self.column.name())?;
-        for (place, value) in self.values.iter().take(SHOWN).enumerate() {
+        for (place, value) in self.values.iter().take(MAX_SHOWN_VALUES).enumerate() {
             write!(f, "{}{}", if place == 0 { "" } else { ", " }, said(value))?;
         }
-        match self.values.len().checked_sub(SHOWN) {
+        match self.values.len().checked_sub(MAX_SHOWN_VALUES) {
             Some(more @ 1..) => write!(f, " and {more} more]"),
             _ => write!(f, "]"),
         }
@@ -329,12 +329,12 @@ impl<R: FieldType, F: Optional> Predicate<R> for Presence<R, F> {
         true
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        let Some(facts) = zone.facts(self.column.offset()) else { return Verdict::Some };
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
+        let Some(facts) = zone.stats(self.column.offset()) else { return Pruning::Some };
         let verdict = match (facts.some_present(), facts.some_absent()) {
-            (true, false) => Verdict::All,
-            (false, true) => Verdict::None,
-            _ => Verdict::Some,
+            (true, false) => Pruning::All,
+            (false, true) => Pruning::None,
+            _ => Pruning::Some,
         };
         if self.wanted { verdict } else { verdict.opposite() }
     }
@@ -345,8 +345,8 @@ impl<R: FieldType, F: Optional> Predicate<R> for Presence<R, F> {
 }
 
 impl<R: FieldType, F: Optional> Condition for Presence<R, F> {
-    fn verdict(&self, zone: &Zone<'_>) -> Verdict {
-        self.judge(zone)
+    fn pruning(&self, zone: &Zone<'_>) -> Pruning {
+        self.prune(zone)
     }
 }
 

@@ -9,21 +9,21 @@
 //! | --- | --- |
 //! | `compare` | the methods of [`Column`](crate::column::Column) that create conditions |
 //! | `comparable` | the fields that can be compared: [`Comparable`], [`Ordered`] |
-//! | `judge` | evaluates a comparison for a zone from its statistics |
-//! | here | [`Predicate`], [`Verdict`], and, or, not |
+//! | `pruning` | evaluates a comparison for a zone from its statistics |
+//! | here | [`Predicate`], [`Pruning`], and, or, not |
 
 mod comparable;
 mod compare;
-mod judge;
+mod pruning;
 
 use core::fmt;
 use std::sync::Arc;
 
 pub use self::comparable::{Comparable, Ordered};
 pub use self::compare::{Between, Compare, IsIn, Presence};
-pub use self::judge::Verdict;
+pub use self::pruning::Pruning;
 #[doc(hidden)]
-pub use self::judge::{
+pub use self::pruning::{
     Ends, EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator,
 };
 
@@ -40,9 +40,9 @@ pub trait Predicate<R>: Send + Sync {
 
     /// Returns whether none, some or all rows of a zone meet the condition. "None" and "all" must
     /// be exact, otherwise results are wrong; "some" is always allowed.
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
         let _ = zone;
-        Verdict::Some
+        Pruning::Some
     }
 
     /// Returns whether [`matches`](Self::matches) takes only a few instructions. Both sides of an
@@ -96,8 +96,8 @@ macro_rules! pointer {
                 (**self).matches(row)
             }
 
-            fn judge(&self, zone: &Zone<'_>) -> Verdict {
-                (**self).judge(zone)
+            fn prune(&self, zone: &Zone<'_>) -> Pruning {
+                (**self).prune(zone)
             }
 
             #[inline]
@@ -117,7 +117,7 @@ pointer!(&P Box<P> Arc<P>);
 /// A single condition on one column. [`Display`](fmt::Display) shows it in a few words.
 pub trait Condition: fmt::Display {
     /// Returns whether none, some or all rows of a zone meet it.
-    fn verdict(&self, zone: &Zone<'_>) -> Verdict;
+    fn pruning(&self, zone: &Zone<'_>) -> Pruning;
 }
 
 /// The conjunction of two conditions: see [`Predicate::and`].
@@ -139,11 +139,11 @@ impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for And<P, Q> {
         self.0.is_quick() & self.1.is_quick()
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        match (self.0.judge(zone), self.1.judge(zone)) {
-            (Verdict::None, _) | (_, Verdict::None) => Verdict::None,
-            (Verdict::All, Verdict::All) => Verdict::All,
-            _ => Verdict::Some,
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
+        match (self.0.prune(zone), self.1.prune(zone)) {
+            (Pruning::None, _) | (_, Pruning::None) => Pruning::None,
+            (Pruning::All, Pruning::All) => Pruning::All,
+            _ => Pruning::Some,
         }
     }
 
@@ -172,11 +172,11 @@ impl<R, P: Predicate<R>, Q: Predicate<R>> Predicate<R> for Or<P, Q> {
         self.0.is_quick() & self.1.is_quick()
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        match (self.0.judge(zone), self.1.judge(zone)) {
-            (Verdict::All, _) | (_, Verdict::All) => Verdict::All,
-            (Verdict::None, Verdict::None) => Verdict::None,
-            _ => Verdict::Some,
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
+        match (self.0.prune(zone), self.1.prune(zone)) {
+            (Pruning::All, _) | (_, Pruning::All) => Pruning::All,
+            (Pruning::None, Pruning::None) => Pruning::None,
+            _ => Pruning::Some,
         }
     }
 
@@ -201,8 +201,8 @@ impl<R, P: Predicate<R>> Predicate<R> for Not<P> {
         self.0.is_quick()
     }
 
-    fn judge(&self, zone: &Zone<'_>) -> Verdict {
-        self.0.judge(zone).opposite()
+    fn prune(&self, zone: &Zone<'_>) -> Pruning {
+        self.0.prune(zone).opposite()
     }
 
     fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {

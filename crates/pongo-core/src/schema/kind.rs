@@ -191,9 +191,9 @@ impl StoredKind {
 
     /// Parses a complete canonical name. `Err` holds the expected item and the text that was found.
     pub(super) fn parse(text: &str) -> Result<Self, (&'static str, &str)> {
-        let mut reader = Reader { rest: text };
+        let mut reader = KindParser { rest: text };
         let kind = reader.kind(0)?;
-        if reader.rest.is_empty() { Ok(kind) } else { Err(("nothing behind the type", reader.rest)) }
+        if reader.rest.is_empty() { Ok(kind) } else { Err(("nothing after the type", reader.rest)) }
     }
 }
 
@@ -213,13 +213,13 @@ fn in_name(c: char) -> bool {
 }
 
 /// The remaining text of a canonical name.
-struct Reader<'t> {
+struct KindParser<'t> {
     rest: &'t str,
 }
 
 type Read<'t, T> = Result<T, (&'static str, &'t str)>;
 
-impl<'t> Reader<'t> {
+impl<'t> KindParser<'t> {
     fn skip(&mut self, token: &'static str) -> Read<'t, ()> {
         match self.rest.strip_prefix(token) {
             Some(rest) => {
@@ -400,7 +400,7 @@ mod tests {
         for (text, expected) in [
             ("", "a type"),
             ("u9", "a type"),
-            ("u8 ", "nothing behind the type"),
+            ("u8 ", "nothing after the type"),
             ("str<>", "a count"),
             ("str<02>", "a count"),
             ("str<+2>", "a count"),

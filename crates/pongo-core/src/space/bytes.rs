@@ -4,13 +4,13 @@
 use std::ops::Range;
 
 use super::chunk::{HEADER, sum_of};
-use super::{BLOCK, Space, View};
-use crate::error::Fault;
+use super::{BLOCK, Space, SpaceView};
+use crate::error::StorageError;
 use crate::guard::removable;
 
 impl Space {
     /// Writes bytes at `at`, where the chunks already exist ([`Space::reserve_to`]).
-    pub(crate) fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn write_at(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
         let range = at..at + bytes.len() as u64;
         let mut written = at;
         for chunk in self.chunks_of(&range) {
@@ -22,11 +22,11 @@ impl Space {
             chunk
                 .file_to_write(&*self.storage)?
                 .write_at(part, HEADER + written - chunk.start)
-                .map_err(Fault::io("writing", chunk.path.as_str()))?;
+                .map_err(StorageError::io("writing", chunk.path.as_str()))?;
             written = end;
         }
         if written < range.end {
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 self.dir.as_str(),
                 written,
                 format!("chunks up to byte {}", range.end),
@@ -37,7 +37,7 @@ impl Space {
     }
 
     /// Syncs every chunk that overlaps the range (`fdatasync`).
-    pub(crate) fn sync(&self, range: &Range<u64>) -> Result<(), Fault> {
+    pub(crate) fn sync(&self, range: &Range<u64>) -> Result<(), StorageError> {
         self.chunks_of(range).iter().try_for_each(|chunk| chunk.sync(&*self.storage))
     }
 
@@ -52,21 +52,21 @@ impl Space {
     }
 
     /// Reads bytes within one block of an existing chunk.
-    pub(super) fn read_part(&self, part: &Range<u64>) -> Result<Vec<u8>, Fault> {
+    pub(super) fn read_part(&self, part: &Range<u64>) -> Result<Vec<u8>, StorageError> {
         let mut bytes = vec![0; (part.end - part.start) as usize];
         self.read_part_into(part.start, &mut bytes)?;
         Ok(bytes)
     }
 
-    pub(super) fn read_part_into(&self, at: u64, bytes: &mut [u8]) -> Result<(), Fault> {
+    pub(super) fn read_part_into(&self, at: u64, bytes: &mut [u8]) -> Result<(), StorageError> {
         let Some(chunk) = self.find_chunk(at)? else {
             let what = format!("a chunk with byte {at} of the space");
-            return Err(Fault::corrupt(self.dir.as_str(), at, what, "no such file"));
+            return Err(StorageError::corrupt(self.dir.as_str(), at, what, "no such file"));
         };
         chunk
             .file(&*self.storage)?
             .read_at(bytes, HEADER + at - chunk.start)
-            .map_err(Fault::io("reading", chunk.path.as_str()))
+            .map_err(StorageError::io("reading", chunk.path.as_str()))
     }
 
     /// Stores the checksums of the blocks in `[from, to)`, both multiples of [`BLOCK`], and syncs
@@ -78,9 +78,9 @@ impl Space {
         &self,
         from: u64,
         to: u64,
-        view: &View,
+        view: &SpaceView,
         known: impl Fn(u64) -> Option<u64>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StorageError> {
         debug_assert!(from.is_multiple_of(BLOCK) && to.is_multiple_of(BLOCK));
         for chunk in self.chunks_of(&(from..to)) {
             let (first, last) = (from.max(chunk.start), to.min(chunk.end()));

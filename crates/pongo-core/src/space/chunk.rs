@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::BLOCK;
-use crate::codec::{Put, Reader, checksum, page_is_sealed, sealed_page};
-use crate::error::Fault;
+use crate::codec::{ByteReader, Put, checksum, page_is_sealed, sealed_page};
+use crate::error::StorageError;
 use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, TableId};
 use crate::marks::Marks;
@@ -42,7 +42,7 @@ pub(crate) struct Chunk {
     pub(crate) path: String,
     file: Arc<Reopened>,
     /// Whether this process knows that all the file's space is allocated.
-    set_aside: Mutex<bool>,
+    preallocated: Mutex<bool>,
     sums: Mutex<Vec<u64>>,
     /// Dropped again while no thread holds the chunk.
     pub(crate) marks: OnceLock<Marks>,
@@ -63,7 +63,7 @@ impl Chunk {
             len,
             path,
             file,
-            set_aside: Mutex::new(false),
+            preallocated: Mutex::new(false),
             sums: Mutex::default(),
             marks: OnceLock::new(),
             marked: AtomicBool::new(false),
@@ -96,7 +96,7 @@ impl Chunk {
         id: ChunkId,
         start: u64,
         len: u64,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, StorageError> {
         let path = format!("{dir}/{id}.chunk");
         let temporary = format!("{path}.new");
         // No chunk with this number exists: the files beside it belonged to one that never got its
@@ -105,31 +105,31 @@ impl Chunk {
         for leftover in beside.iter().chain([&temporary]) {
             match storage.remove(leftover) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Fault::io("removing", leftover.as_str())(error));
+                    return Err(StorageError::io("removing", leftover.as_str())(error));
                 }
                 _ => {}
             }
         }
-        let file = storage.create(&temporary).map_err(Fault::io("making", &temporary))?;
+        let file = storage.create(&temporary).map_err(StorageError::io("making", &temporary))?;
         let filled = file
             .allocate(0, HEADER + len)
             .and_then(|()| file.write_at(&sealed_page(header(identity, id, start, len)), 0));
         if let Err(error) = filled {
             let _ = storage.remove(&temporary);
-            return Err(Fault::io("allocating", &temporary)(error));
+            return Err(StorageError::io("allocating", &temporary)(error));
         }
         let file = Reopened::made(storage, temporary, HEADER + len, file);
         let mut chunk = Self::new(id, start, len, path, file);
-        chunk.set_aside = Mutex::new(true);
+        chunk.preallocated = Mutex::new(true);
         Ok(chunk)
     }
 
     /// Syncs a new chunk's file and renames it to its final name. The caller syncs the folder.
-    pub(crate) fn settle(&self, storage: &dyn Storage) -> Result<(), Fault> {
+    pub(crate) fn publish_name(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         let temporary = format!("{}.new", self.path);
-        let file = self.file.to_sync(storage).map_err(Fault::io("opening", &temporary))?;
-        removable!("chunk.settle.sync", file.sync()).map_err(Fault::io("syncing", &temporary))?;
-        storage.rename(&temporary, &self.path).map_err(Fault::io("renaming", &temporary))?;
+        let file = self.file.to_sync(storage).map_err(StorageError::io("opening", &temporary))?;
+        removable!("chunk.settle.sync", file.sync()).map_err(StorageError::io("syncing", &temporary))?;
+        storage.rename(&temporary, &self.path).map_err(StorageError::io("renaming", &temporary))?;
         self.file.renamed(&self.path);
         Ok(())
     }
@@ -144,27 +144,37 @@ impl Chunk {
         identity: &SpaceIdentity,
         id: ChunkId,
         start: u64,
-    ) -> Result<Option<Self>, Fault> {
+    ) -> Result<Option<Self>, StorageError> {
         let path = format!("{dir}/{id}.chunk");
         let file = match storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Fault::io("opening", path)(error)),
+            Err(error) => return Err(StorageError::io("opening", path)(error)),
         };
-        let actual = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+        let actual = file.len().map_err(StorageError::io("measuring", path.as_str()))?;
         let mut page = vec![0; PAGE as usize];
         if actual < PAGE {
-            return Err(Fault::corrupt(path, actual, "a chunk header of 4096 bytes", "the end of the file"));
+            return Err(StorageError::corrupt(
+                path,
+                actual,
+                "a chunk header of 4096 bytes",
+                "the end of the file",
+            ));
         }
-        file.read_at(&mut page, 0).map_err(Fault::io("reading", path.as_str()))?;
+        file.read_at(&mut page, 0).map_err(StorageError::io("reading", path.as_str()))?;
         if fails!("chunk.header.checksum", !page_is_sealed(&page, CONTENT)) || !page.starts_with(&MAGIC) {
-            return Err(Fault::corrupt(path, 0, "a chunk header", "another header, or a wrong checksum"));
+            return Err(StorageError::corrupt(
+                path,
+                0,
+                "a chunk header",
+                "another header, or a wrong checksum",
+            ));
         }
         let len = read_len(&page).unwrap_or(0);
         let expected = header(identity, id, start, len);
         if fails!("chunk.header.identity", page[..CONTENT] != expected) {
             let at = page.iter().zip(&expected).position(|(found, wanted)| found != wanted).unwrap_or(0);
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 path,
                 at as u64,
                 format!("the header of chunk {id} of this table, beginning at byte {start}"),
@@ -172,10 +182,10 @@ impl Chunk {
             ));
         }
         if len == 0 || !len.is_multiple_of(BLOCK) || start.checked_add(len).is_none_or(|end| end > 1 << 45) {
-            return Err(Fault::corrupt(path, 0, "a length in whole blocks", format!("{len}")));
+            return Err(StorageError::corrupt(path, 0, "a length in whole blocks", format!("{len}")));
         }
         if actual != HEADER + len {
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 path,
                 actual.min(HEADER + len),
                 format!("a file of {} bytes", HEADER + len),
@@ -188,29 +198,30 @@ impl Chunk {
 
     /// Returns the open file, reopening it if it was closed: a process has few descriptors and may
     /// have many chunks.
-    pub(crate) fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
+    pub(crate) fn file(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, StorageError> {
         self.file.file(storage).map_err(|error| self.not_opened(error))
     }
 
     /// Returns the file for writing, with all its space allocated. A copied store may have holes in
     /// its files, or share blocks with the original.
-    pub(crate) fn file_to_write(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, Fault> {
+    pub(crate) fn file_to_write(&self, storage: &dyn Storage) -> Result<Arc<dyn File>, StorageError> {
         let file = self.file.file_to_write(storage).map_err(|error| self.not_opened(error))?;
         // The lock is held during the allocation. Where a file system has no call for it,
         // `allocate` reads zeros and writes zeros over them, and no other thread may start to write
         // rows in between.
-        let mut set_aside = self.set_aside.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*set_aside {
-            file.allocate(0, HEADER + self.len).map_err(Fault::io("allocating", self.path.as_str()))?;
-            *set_aside = true;
+        let mut preallocated = self.preallocated.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*preallocated {
+            file.allocate(0, HEADER + self.len)
+                .map_err(StorageError::io("allocating", self.path.as_str()))?;
+            *preallocated = true;
         }
         Ok(file)
     }
 
-    fn not_opened(&self, error: std::io::Error) -> Fault {
+    fn not_opened(&self, error: std::io::Error) -> StorageError {
         match error.kind() {
-            std::io::ErrorKind::NotFound => Fault::SnapshotTooOld { file: self.path.clone() },
-            _ => Fault::io("opening", self.path.as_str())(error),
+            std::io::ErrorKind::NotFound => StorageError::SnapshotTooOld { file: self.path.clone() },
+            _ => StorageError::io("opening", self.path.as_str())(error),
         }
     }
 
@@ -220,9 +231,9 @@ impl Chunk {
     }
 
     /// Syncs the file (`fdatasync`).
-    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), Fault> {
+    pub(crate) fn sync(&self, storage: &dyn Storage) -> Result<(), StorageError> {
         let file = self.file.to_sync(storage).map_err(|error| self.not_opened(error))?;
-        file.sync().map_err(Fault::io(Fault::SYNCING, self.path.as_str()))
+        file.sync().map_err(StorageError::io(StorageError::SYNCING, self.path.as_str()))
     }
 
     fn sums_path(&self) -> String {
@@ -231,19 +242,29 @@ impl Chunk {
 
     /// Returns the stored checksum of block `index` of this chunk, whose first `summed` blocks have
     /// one. Later values in the file are being written, or were written by a process that crashed.
-    pub(crate) fn block_sum(&self, storage: &dyn Storage, index: u64, summed: u64) -> Result<u64, Fault> {
+    pub(crate) fn block_sum(
+        &self,
+        storage: &dyn Storage,
+        index: u64,
+        summed: u64,
+    ) -> Result<u64, StorageError> {
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
         let index = index as usize;
         if sums.len() <= index {
             let path = self.sums_path();
-            let file = storage.open(&path).map_err(Fault::io("opening", path.as_str()))?;
-            let len = file.len().map_err(Fault::io("measuring", path.as_str()))?;
+            let file = storage.open(&path).map_err(StorageError::io("opening", path.as_str()))?;
+            let len = file.len().map_err(StorageError::io("measuring", path.as_str()))?;
             let blocks = (len / 8).min(summed) as usize;
             if blocks <= index {
-                return Err(Fault::corrupt(path, len, "the checksum of a block", "the end of the file"));
+                return Err(StorageError::corrupt(
+                    path,
+                    len,
+                    "the checksum of a block",
+                    "the end of the file",
+                ));
             }
             let mut bytes = vec![0; blocks * 8];
-            file.read_at(&mut bytes, 0).map_err(Fault::io("reading", path.as_str()))?;
+            file.read_at(&mut bytes, 0).map_err(StorageError::io("reading", path.as_str()))?;
             *sums = bytes
                 .chunks_exact(8)
                 .map(|word| u64::from_le_bytes(word.try_into().expect("eight bytes")))
@@ -253,16 +274,21 @@ impl Chunk {
     }
 
     /// Stores the checksums of blocks `first..` of this chunk and syncs them.
-    pub(crate) fn write_sums(&self, storage: &dyn Storage, first: u64, new: &[u64]) -> Result<(), Fault> {
+    pub(crate) fn write_sums(
+        &self,
+        storage: &dyn Storage,
+        first: u64,
+        new: &[u64],
+    ) -> Result<(), StorageError> {
         let path = self.sums_path();
         let file = match storage.open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => storage.create(&path),
             opened => opened,
         }
-        .map_err(Fault::io("opening", path.as_str()))?;
+        .map_err(StorageError::io("opening", path.as_str()))?;
         let bytes: Vec<u8> = new.iter().flat_map(|sum| sum.to_le_bytes()).collect();
-        file.write_at(&bytes, first * 8).map_err(Fault::io("writing", path.as_str()))?;
-        removable!("sums.sync", file.sync()).map_err(Fault::io("syncing", path.as_str()))?;
+        file.write_at(&bytes, first * 8).map_err(StorageError::io("writing", path.as_str()))?;
+        removable!("sums.sync", file.sync()).map_err(StorageError::io("syncing", path.as_str()))?;
         // The checksums that were read stay in memory: the thread that read them verifies blocks
         // without a descriptor.
         let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
@@ -295,7 +321,7 @@ fn header(identity: &SpaceIdentity, id: ChunkId, start: u64, len: u64) -> Vec<u8
 }
 
 fn read_len(page: &[u8]) -> Option<u64> {
-    let mut reader = Reader::new(page);
+    let mut reader = ByteReader::new(page);
     reader.take(8 + 8 + 16 + 8 * 3)?;
     reader.u64()
 }

@@ -5,8 +5,8 @@
 //! | --- | --- |
 //! | `chunk` | one chunk file: header, block checksums |
 //! | `bytes` | the bytes of a space, whichever chunks they are in: writing, syncing, reading, block checksums |
-//! | `cited` | checksums of bytes that a journal entry stores by reference |
-//! | `room` | a zeroed, writable window after the end |
+//! | `referenced` | checksums of bytes that a journal entry stores by reference |
+//! | `writable_window` | a zeroed, writable window after the end |
 //! | `view` | one address range with the chunks mapped in it |
 //! | here | the list of chunks: creating, discovering, naming and mapping them |
 //!
@@ -18,22 +18,22 @@ mod bytes;
 #[forbid(unsafe_code)]
 mod chunk;
 #[forbid(unsafe_code)]
-mod cited;
-#[allow(unsafe_code, reason = "hands the caller's promise to the writable map")]
-mod room;
+mod referenced;
 #[allow(unsafe_code, reason = "slices of what is mapped")]
 mod view;
+#[allow(unsafe_code, reason = "hands the caller's promise to the writable map")]
+mod writable_window;
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 pub(crate) use chunk::{Chunk, SpaceIdentity};
-pub(crate) use cited::{RunSums, blocks_of, parts_of};
-pub(crate) use view::View;
+pub(crate) use referenced::{RunSums, blocks_of, parts_of};
+pub(crate) use view::SpaceView;
 
 use chunk::HEADER;
 
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::guard::{holds, removable};
 use crate::ids::ChunkId;
 use crate::storage::Storage;
@@ -71,12 +71,12 @@ pub(crate) struct Space {
     identity: SpaceIdentity,
     sizes: Sizes,
     /// Locked while chunks are created or discovered and while the view is replaced.
-    known: Mutex<Known>,
-    view: RwLock<Arc<View>>,
+    known: Mutex<KnownChunks>,
+    view: RwLock<Arc<SpaceView>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
+struct KnownChunks {
     /// All chunks that this process knows, in order, without gaps.
     chunks: Vec<Arc<Chunk>>,
     /// Number of chunks at the end of `chunks` that have only their temporary name.
@@ -85,10 +85,10 @@ struct Known {
     /// durable because it crashed.
     foreign: bool,
     /// Every view that is still in use.
-    views: Vec<Weak<View>>,
+    views: Vec<Weak<SpaceView>>,
 }
 
-impl Known {
+impl KnownChunks {
     fn end(&self, origin: u64) -> u64 {
         self.chunks.last().map_or(origin, |chunk| chunk.end())
     }
@@ -111,9 +111,9 @@ impl Space {
         dir: String,
         identity: SpaceIdentity,
         sizes: Sizes,
-    ) -> Result<Self, Fault> {
-        let view = Arc::new(View::new(storage, 0, sizes.reservation.next_multiple_of(BLOCK), &dir)?);
-        let known = Known { views: vec![Arc::downgrade(&view)], ..Known::default() };
+    ) -> Result<Self, StorageError> {
+        let view = Arc::new(SpaceView::new(storage, 0, sizes.reservation.next_multiple_of(BLOCK), &dir)?);
+        let known = KnownChunks { views: vec![Arc::downgrade(&view)], ..KnownChunks::default() };
         Ok(Self {
             storage: Arc::clone(storage),
             dir,
@@ -132,17 +132,17 @@ impl Space {
         &self.identity
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownChunks> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the newest view.
-    pub(crate) fn view(&self) -> Arc<View> {
+    pub(crate) fn view(&self) -> Arc<SpaceView> {
         Arc::clone(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Returns a view in which all bytes below `end` are mapped.
-    pub(crate) fn view_to(&self, end: u64, summed: u64) -> Result<Arc<View>, Fault> {
+    pub(crate) fn view_to(&self, end: u64, summed: u64) -> Result<Arc<SpaceView>, StorageError> {
         let view = self.view();
         view.note_summed(summed);
         if end <= view.mapped_end() {
@@ -152,7 +152,7 @@ impl Space {
     }
 
     /// Maps all bytes below `end`, which were not mapped at the caller's last check.
-    fn map_to(&self, end: u64, summed: u64) -> Result<Arc<View>, Fault> {
+    fn map_to(&self, end: u64, summed: u64) -> Result<Arc<SpaceView>, StorageError> {
         let mut known = self.known();
         let view = self.view();
         if end <= view.mapped_end() {
@@ -164,10 +164,10 @@ impl Space {
         self.discover(&mut known, end)?;
         let known_end = known.end(0);
         if known_end < end {
-            return Err(Fault::corrupt(
+            return Err(StorageError::corrupt(
                 format!("{}/{}.chunk", self.dir, known.next_id()),
                 0,
-                format!("a chunk that goes on to byte {end} of the space"),
+                format!("a chunk that extends to byte {end} of the space"),
                 format!("no such file; the chunks end at byte {known_end}"),
             ));
         }
@@ -175,7 +175,7 @@ impl Space {
         if known_end > view.capacity_end() {
             let capacity =
                 known_end.saturating_mul(4).min(LARGEST).next_power_of_two().max(view.reserved_end());
-            let larger = View::new(&self.storage, 0, capacity, &self.dir)?;
+            let larger = SpaceView::new(&self.storage, 0, capacity, &self.dir)?;
             larger.inherit(&view);
             view = Arc::new(larger);
             known.views.retain(|view| view.strong_count() > 0);
@@ -191,7 +191,7 @@ impl Space {
     }
 
     /// Opens chunks that other processes created, until byte `end` is covered or no more exist.
-    fn discover(&self, known: &mut Known, end: u64) -> Result<(), Fault> {
+    fn discover(&self, known: &mut KnownChunks, end: u64) -> Result<(), StorageError> {
         while known.end(0) < end {
             let (id, start) = (known.next_id(), known.end(0));
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start)? {
@@ -218,7 +218,7 @@ impl Space {
     ///
     /// Returns an error if the chunk cannot be opened or its header is invalid: treating it as
     /// missing would mean that its rows do not exist.
-    pub(crate) fn find_chunk(&self, at: u64) -> Result<Option<Arc<Chunk>>, Fault> {
+    pub(crate) fn find_chunk(&self, at: u64) -> Result<Option<Arc<Chunk>>, StorageError> {
         let mut known = self.known();
         if known.end(0) <= at {
             self.discover(&mut known, at.saturating_add(1))?;
@@ -229,7 +229,7 @@ impl Space {
 
     /// Returns whether chunks exist up to byte `end`. Returns an error if one exists but is
     /// invalid.
-    pub(crate) fn reaches(&self, end: u64) -> Result<bool, Fault> {
+    pub(crate) fn reaches(&self, end: u64) -> Result<bool, StorageError> {
         let mut known = self.known();
         self.discover(&mut known, end)?;
         Ok(known.end(0) >= end)
@@ -237,7 +237,7 @@ impl Space {
 
     /// Discovers the chunks that other processes have created. No chunk is pending: a process that
     /// releases the writer lock forgets its pending chunks first.
-    pub(crate) fn refresh(&self) -> Result<(), Fault> {
+    pub(crate) fn refresh(&self) -> Result<(), StorageError> {
         let mut known = self.known();
         debug_assert_eq!(known.pending, 0);
         self.discover(&mut known, u64::MAX)
@@ -265,8 +265,8 @@ impl Space {
     /// Removes chunk files with temporary names, and the named ones that start at or above `end`
     /// and are invalid or do not follow the others: a crash left them, and nothing refers to them.
     /// The caller has the store open exclusively.
-    pub(crate) fn sweep(&self, end: u64) -> Result<(), Fault> {
-        let io = |what| Fault::io(what, self.dir.as_str());
+    pub(crate) fn sweep(&self, end: u64) -> Result<(), StorageError> {
+        let io = |what| StorageError::io(what, self.dir.as_str());
         for name in self.storage.list(&self.dir).map_err(io("listing"))? {
             if name.ends_with(".new") {
                 self.storage.remove(&format!("{}/{name}", self.dir)).map_err(io("sweeping"))?;
@@ -277,7 +277,7 @@ impl Space {
             let (id, start) = (known.next_id(), known.end(0));
             match Chunk::open(&*self.storage, &self.dir, &self.identity, id, start) {
                 Ok(Some(chunk)) => known.push_found(chunk),
-                Ok(None) | Err(Fault::Corrupt(_)) if start >= end => return self.sweep_from(id),
+                Ok(None) | Err(StorageError::Corrupt(_)) if start >= end => return self.sweep_from(id),
                 // A chunk that is missing below `end` is reported when it is needed.
                 Ok(None) => return Ok(()),
                 Err(other) => return Err(other),
@@ -286,12 +286,12 @@ impl Space {
     }
 
     /// Removes every file of chunk `first` and of the chunks after it.
-    fn sweep_from(&self, first: ChunkId) -> Result<(), Fault> {
-        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
+    fn sweep_from(&self, first: ChunkId) -> Result<(), StorageError> {
+        for name in self.storage.list(&self.dir).map_err(StorageError::io("listing", self.dir.as_str()))? {
             let number = name.split_once('.').and_then(|(number, _)| number.parse().ok());
             if number.is_some_and(|number: u64| number >= first.0) {
                 let path = format!("{}/{name}", self.dir);
-                self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+                self.storage.remove(&path).map_err(StorageError::io("sweeping", path.as_str()))?;
             }
         }
         Ok(())
@@ -299,21 +299,21 @@ impl Space {
 
     /// Removes every file in the folder. They belong to an uncommitted transaction, and nothing
     /// refers to them.
-    pub(crate) fn clear(&self) -> Result<(), Fault> {
-        for name in self.storage.list(&self.dir).map_err(Fault::io("listing", self.dir.as_str()))? {
+    pub(crate) fn clear(&self) -> Result<(), StorageError> {
+        for name in self.storage.list(&self.dir).map_err(StorageError::io("listing", self.dir.as_str()))? {
             let path = format!("{}/{name}", self.dir);
-            self.storage.remove(&path).map_err(Fault::io("sweeping", path.as_str()))?;
+            self.storage.remove(&path).map_err(StorageError::io("sweeping", path.as_str()))?;
         }
         Ok(())
     }
 
     /// Ensures that chunks exist up to byte `end`, with all their space preallocated. An error
     /// leaves the published store unchanged.
-    pub(crate) fn reserve_to(&self, end: u64) -> Result<(), Fault> {
+    pub(crate) fn reserve_to(&self, end: u64) -> Result<(), StorageError> {
         if end > LARGEST {
             // A longer space could be committed, but not be opened again.
             let what = format!("{} would be too long, in bytes", self.dir);
-            return Err(Fault::Limit { what, limit: LARGEST });
+            return Err(StorageError::Limit { what, limit: LARGEST });
         }
         let mut known = self.known();
         self.discover(&mut known, end)?;
@@ -338,7 +338,7 @@ impl Space {
     }
 
     /// Renames new chunks to their final names, durably.
-    pub(crate) fn settle(&self) -> Result<(), Fault> {
+    pub(crate) fn publish_names(&self) -> Result<(), StorageError> {
         let mut known = self.known();
         if known.pending == 0 && !known.foreign {
             return Ok(());
@@ -348,7 +348,7 @@ impl Space {
             self.sync_above()?;
         }
         for chunk in &known.chunks[first..] {
-            chunk.settle(&*self.storage)?;
+            chunk.publish_name(&*self.storage)?;
         }
         removable!("chunk.settle.folder", self.sync_dir())?;
         known.pending = 0;
@@ -357,19 +357,19 @@ impl Space {
     }
 
     /// Makes the names in the folder durable.
-    pub(crate) fn sync_dir(&self) -> Result<(), Fault> {
-        self.storage.sync_dir(&self.dir).map_err(Fault::io(Fault::SYNCING, self.dir.as_str()))
+    pub(crate) fn sync_dir(&self) -> Result<(), StorageError> {
+        self.storage.sync_dir(&self.dir).map_err(StorageError::io(StorageError::SYNCING, self.dir.as_str()))
     }
 
     /// Makes the names in all parent folders, from the parent of `dir` up to the store's folder,
     /// durable. This is needed before the first file in the folder gets its name: programs that
     /// copy stores omit empty folders, and the process that opens the copy creates them again.
-    fn sync_above(&self) -> Result<(), Fault> {
+    fn sync_above(&self) -> Result<(), StorageError> {
         let mut dir = self.dir.as_str();
         while !dir.is_empty() {
             dir = dir.rsplit_once('/').map_or("", |(above, _)| above);
             removable!("chunk.settle.above", self.storage.sync_dir(dir))
-                .map_err(Fault::io(Fault::SYNCING, format!("the folder above {}", self.dir)))?;
+                .map_err(StorageError::io(StorageError::SYNCING, format!("the folder above {}", self.dir)))?;
         }
         Ok(())
     }
@@ -395,13 +395,13 @@ impl Space {
         }
         // The weak reference to this view must not count as a user of it.
         let views = std::mem::take(&mut known.views);
-        let is_own = |other: &Weak<View>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(&view));
+        let is_own = |other: &Weak<SpaceView>| std::ptr::eq(other.as_ptr(), Arc::as_ptr(&view));
         known.views = views.into_iter().filter(|other| other.upgrade().is_some() && !is_own(other)).collect();
         if Arc::get_mut(&mut view).is_none() {
             known.views.push(Arc::downgrade(&view));
             return;
         }
-        let fresh = View::new(&self.storage, 0, view.reserved_end(), &self.dir);
+        let fresh = SpaceView::new(&self.storage, 0, view.reserved_end(), &self.dir);
         let is_made = fresh.is_ok();
         if let Ok(fresh) = fresh {
             first();
@@ -448,7 +448,7 @@ mod tests {
     fn too_long_space_is_refused() {
         let space = space();
         let error = space.reserve_to(LARGEST + 1).unwrap_err();
-        assert!(matches!(error, Fault::Limit { limit: LARGEST, .. }), "{error}");
+        assert!(matches!(error, StorageError::Limit { limit: LARGEST, .. }), "{error}");
         assert_eq!(space.chunks().len(), 0);
     }
 
@@ -458,7 +458,7 @@ mod tests {
     fn waiting_thread_finds_the_current_chunk() {
         let space = space();
         space.reserve_to(BLOCK).unwrap();
-        space.settle().unwrap();
+        space.publish_names().unwrap();
         assert_eq!(space.view().mapped_end(), 0);
         space.reserve_to(2 * BLOCK).unwrap();
         assert_eq!(space.view_to(2 * BLOCK, 0).unwrap().chunk_count(), 2);
@@ -473,29 +473,30 @@ mod tests {
     #[test]
     fn unused_maps_are_released() {
         use crate::ids::{RowId, Seq, TableId};
-        use crate::marks::{Extent, Marks};
+        use crate::marks::{Marks, RowExtent};
         use std::cell::Cell;
 
         let space = space();
         space.reserve_to(2 * BLOCK).unwrap();
-        space.settle().unwrap();
+        space.publish_names().unwrap();
         let given_up = Cell::new(0);
         let give_up = || space.give_up_maps(|| given_up.set(given_up.get() + 1));
         let mapped = || space.view().mapped_end();
         let view = space.view_to(2 * BLOCK, 0).unwrap();
         give_up();
-        assert_eq!((mapped(), given_up.get()), (2 * BLOCK, 0), "somebody looks");
+        assert_eq!((mapped(), given_up.get()), (2 * BLOCK, 0), "a reader is active");
         drop(view);
 
         let chunks = space.chunks();
-        let extent = Extent { store: 7, table: TableId(0), chunk: chunks[0].id, first: RowId(0), rows: 64 };
+        let extent =
+            RowExtent { store: 7, table: TableId(0), chunk: chunks[0].id, first: RowId(0), rows: 64 };
         let marks = Marks::create(&*space.storage, "heap", "heap/0.marks".to_owned(), extent).unwrap();
         assert!(chunks[0].marks.set(marks).is_ok());
         give_up();
         assert_eq!((mapped(), given_up.get()), (0, 1));
-        assert!(chunks[0].marks.get().is_some(), "somebody has the chunk");
+        assert!(chunks[0].marks.get().is_some(), "a reader has the chunk");
 
-        chunks[0].marks.get().unwrap().set_died(RowId(1), Seq(3));
+        chunks[0].marks.get().unwrap().set_deleted_at(RowId(1), Seq(3));
         drop(chunks);
         let has_marks = || space.chunks()[0].marks.get().is_some();
         space.view_to(2 * BLOCK, 0).unwrap();

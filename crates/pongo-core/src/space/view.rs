@@ -13,7 +13,7 @@ use super::BLOCK;
 use super::chunk::{Chunk, HEADER, sum_of};
 use crate::append_vec::AppendVec;
 use crate::codec::Summing;
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::guard::{fails, removable};
 use crate::storage::{Reservation, Storage};
 
@@ -22,7 +22,7 @@ const MARKS: u32 = 2;
 const ORDINAL_SHIFT: u32 = 8;
 
 /// A mapped range; see the module documentation.
-pub(crate) struct View {
+pub(crate) struct SpaceView {
     storage: Arc<dyn Storage>,
     reservation: Reservation,
     /// The start of the first mapped chunk in the space; byte `b` of the space is at `b - origin`
@@ -41,10 +41,15 @@ pub(crate) struct View {
     valid: OnceLock<ValidBlocks>,
 }
 
-impl View {
-    pub(crate) fn new(storage: &Arc<dyn Storage>, origin: u64, len: u64, name: &str) -> Result<Self, Fault> {
+impl SpaceView {
+    pub(crate) fn new(
+        storage: &Arc<dyn Storage>,
+        origin: u64,
+        len: u64,
+        name: &str,
+    ) -> Result<Self, StorageError> {
         let reservation =
-            storage.reserve(len as usize).map_err(Fault::io("reserving address space for", name))?;
+            storage.reserve(len as usize).map_err(StorageError::io("reserving address space for", name))?;
         let blocks = (0..len / BLOCK).map(|_| AtomicU32::new(0)).collect();
         Ok(Self {
             storage: Arc::clone(storage),
@@ -93,12 +98,12 @@ impl View {
 
     /// Maps the next chunk. The caller holds the space's lock and checked that the chunk fits and
     /// follows the last one.
-    pub(crate) fn map(&self, chunk: &Arc<Chunk>) -> Result<(), Fault> {
+    pub(crate) fn map(&self, chunk: &Arc<Chunk>) -> Result<(), StorageError> {
         let at = (chunk.start - self.origin) as usize;
         self.storage.check_maps();
         let file = chunk.file(&*self.storage)?;
         file.map_into(HEADER, chunk.len, &self.reservation, at)
-            .map_err(Fault::io("mapping", chunk.path.as_str()))?;
+            .map_err(StorageError::io("mapping", chunk.path.as_str()))?;
         let ordinal = self.chunks.push(Arc::clone(chunk)) as u32;
         for block in self.blocks_of(chunk) {
             block.fetch_or(ordinal << ORDINAL_SHIFT, Ordering::Release);
@@ -184,7 +189,7 @@ impl View {
     /// The bytes were written and are not written again: they are below a published length, or this
     /// process wrote them under the writer lock, which no other process has taken since.
     #[inline]
-    pub(crate) unsafe fn bytes(&self, at: u64, len: u64) -> Result<&[u8], Fault> {
+    pub(crate) unsafe fn bytes(&self, at: u64, len: u64) -> Result<&[u8], StorageError> {
         if len == 0 {
             // The range may be after everything that is mapped, and then has no block to check.
             return Ok(&[]);
@@ -205,16 +210,16 @@ impl View {
         slice.ok_or_else(|| self.unmapped(at, len))
     }
 
-    /// Returns bytes like [`View::bytes`] if all their blocks were verified before, and whether the
-    /// first byte is in a chunk with marks. Returns `None` if a block was not verified or the bytes
-    /// are not mapped, or if they overlap more than two blocks.
+    /// Returns bytes like [`SpaceView::bytes`] if all their blocks were verified before, and
+    /// whether the first byte is in a chunk with marks. Returns `None` if a block was not verified
+    /// or the bytes are not mapped, or if they overlap more than two blocks.
     ///
     /// Costs a few instructions, so that the processor can overlap several lookups.
     ///
     /// # Safety
-    /// As for [`View::bytes`].
+    /// As for [`SpaceView::bytes`].
     #[inline]
-    pub(crate) unsafe fn glance(&self, at: u64, len: u64) -> Option<(&[u8], bool)> {
+    pub(crate) unsafe fn get_if_verified(&self, at: u64, len: u64) -> Option<(&[u8], bool)> {
         let place = at.wrapping_sub(self.origin);
         let (first, last) = (place / BLOCK, place.wrapping_add(len - 1) / BLOCK);
         let state = self.blocks.get(first as usize)?.load(Ordering::Acquire);
@@ -235,8 +240,8 @@ impl View {
     }
 
     #[cold]
-    fn unmapped(&self, at: u64, len: u64) -> Fault {
-        Fault::corrupt(
+    fn unmapped(&self, at: u64, len: u64) -> StorageError {
+        StorageError::corrupt(
             self.chunks.get(0).map_or_else(|| "a chunk".to_owned(), |chunk| chunk.path.clone()),
             at,
             format!("{len} bytes of mapped chunks"),
@@ -248,8 +253,8 @@ impl View {
     /// one, even if they were verified before.
     ///
     /// # Safety
-    /// As for [`View::bytes`].
-    pub(crate) unsafe fn compare(&self, at: u64, len: u64) -> Result<(), Fault> {
+    /// As for [`SpaceView::bytes`].
+    pub(crate) unsafe fn compare(&self, at: u64, len: u64) -> Result<(), StorageError> {
         // SAFETY: the caller's promise covers the callee's requirement.
         unsafe { self.verify(at, len, true) }
     }
@@ -258,9 +263,9 @@ impl View {
     /// one. With `again`, verifies also those that were verified before.
     ///
     /// # Safety
-    /// As for [`View::bytes`]. Blocks below `summed` are entirely below a published length.
+    /// As for [`SpaceView::bytes`]. Blocks below `summed` are entirely below a published length.
     #[cold]
-    unsafe fn verify(&self, at: u64, len: u64, again: bool) -> Result<(), Fault> {
+    unsafe fn verify(&self, at: u64, len: u64, again: bool) -> Result<(), StorageError> {
         if at < self.origin || at.checked_add(len).is_none_or(|end| end > self.mapped_end()) {
             return Err(self.unmapped(at, len));
         }
@@ -279,7 +284,7 @@ impl View {
                     let bytes = unsafe { self.reservation.slice(place, BLOCK as usize) };
                     let found = sum_of(bytes.ok_or_else(|| self.unmapped(block, BLOCK))?);
                     if fails!("block.checksum", found != expected) {
-                        return Err(Fault::corrupt(
+                        return Err(StorageError::corrupt(
                             chunk.path.as_str(),
                             HEADER + index * BLOCK,
                             format!("a block of {BLOCK} bytes with checksum {expected:016x}"),
@@ -296,7 +301,7 @@ impl View {
 
     /// Returns the checksum of the stored checksums of the blocks that `[from, to)` overlaps, which
     /// serves as a checksum of all their bytes. The blocks are below `summed`.
-    pub(crate) fn sum_of_sums(&self, from: u64, to: u64) -> Result<u64, Fault> {
+    pub(crate) fn sum_of_sums(&self, from: u64, to: u64) -> Result<u64, StorageError> {
         let summed = self.summed();
         let mut sums = Summing::new();
         for block in (from - (from - self.origin) % BLOCK..to).step_by(BLOCK as usize) {
@@ -312,7 +317,7 @@ impl View {
     ///
     /// Invalid stored checksums are not reported here, but when an affected block is verified.
     /// Returns an error only if resources for reading them are exhausted.
-    pub(crate) fn read_sums(&self) -> Result<(), Fault> {
+    pub(crate) fn read_sums(&self) -> Result<(), StorageError> {
         let summed = self.summed();
         if self.sums_read.load(Ordering::Relaxed) == summed {
             return Ok(());
@@ -385,8 +390,11 @@ impl ValidBlocks {
     }
 }
 
-impl core::fmt::Debug for View {
+impl core::fmt::Debug for SpaceView {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("View").field("origin", &self.origin).field("mapped_end", &self.mapped_end()).finish()
+        f.debug_struct("SpaceView")
+            .field("origin", &self.origin)
+            .field("mapped_end", &self.mapped_end())
+            .finish()
     }
 }

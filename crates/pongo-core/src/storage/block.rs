@@ -1,9 +1,10 @@
 //! One allocation of zeroed words that can be accessed both as bytes and as atomic words.
 //!
-//! It is the memory of [`Words::words_in_heap`](super::Words::words_in_heap) and of every file of
-//! [`MemoryStorage`](super::MemoryStorage). All accesses are atomic operations on whole words, so
-//! that a byte copy and a concurrent word store are never a data race: at worst a reader sees some
-//! words before and some after the store.
+//! It is the memory of
+//! [`AtomicWords::atomic_words_in_heap`](super::AtomicWords::atomic_words_in_heap) and of every
+//! file of [`MemoryStorage`](super::MemoryStorage). All accesses are atomic operations on whole
+//! words, so that a byte copy and a concurrent word store are never a data race: at worst a reader
+//! sees some words before and some after the store.
 //!
 //! Guarantees: the words are page aligned, start at zero, and never move while the block lives.
 
@@ -17,7 +18,7 @@ use crate::sync::{AtomicU64, Ordering};
 const WORD: usize = size_of::<u64>();
 
 /// Owns the words; the address is stable until drop.
-pub(super) struct Block {
+pub(super) struct PageBlock {
     allocation: NonNull<u8>,
     layout: Layout,
     words: NonNull<AtomicU64>,
@@ -26,17 +27,17 @@ pub(super) struct Block {
 
 // SAFETY: the block owns its allocation and exposes only `&[AtomicU64]`, which is `Send` and
 // `Sync`.
-unsafe impl Send for Block {}
+unsafe impl Send for PageBlock {}
 // SAFETY: as above; no method changes a field after construction.
-unsafe impl Sync for Block {}
+unsafe impl Sync for PageBlock {}
 
-impl Block {
+impl PageBlock {
     /// Allocates `bytes` zeroed bytes, rounded up to whole words. Returns `OutOfMemory` if there is
     /// not enough memory.
     ///
     /// The requested alignment is one for which the allocator can use fresh pages, which cost
     /// nothing until touched. This function aligns to a page itself, by allocating one page more.
-    pub(super) fn zeroed(bytes: usize) -> io::Result<Block> {
+    pub(super) fn zeroed(bytes: usize) -> io::Result<PageBlock> {
         let out_of_memory =
             || io::Error::new(io::ErrorKind::OutOfMemory, format!("no {bytes} bytes of memory"));
         let len = bytes.div_ceil(WORD);
@@ -47,19 +48,19 @@ impl Block {
         let allocation = unsafe { alloc_zeroed(layout) };
         let allocation = NonNull::new(allocation).ok_or_else(out_of_memory)?;
         let pad = allocation.align_offset(PAGE as usize);
-        assert!(pad < PAGE as usize, "a page boundary lies less than a page ahead");
+        assert!(pad < PAGE as usize, "the next page boundary is less than a page ahead");
         // SAFETY: `pad` is below `PAGE` and the allocation is `PAGE` bytes larger than the words,
         // so the result and the `len` words after it are inside the same allocation.
         let words = unsafe { allocation.add(pad) };
-        Ok(Block { allocation, layout, words: words.cast(), len })
+        Ok(PageBlock { allocation, layout, words: words.cast(), len })
     }
 
     /// Returns all words.
     #[inline]
     pub(super) fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `words` points to `len` aligned words inside an allocation that lives as long as
-        // `self`. Zeroed bytes are valid `AtomicU64`s, and no reference of another type to these
-        // bytes is ever made.
+        // SAFETY: `atomic_words` points to `len` aligned words inside an allocation that lives as
+        // long as `self`. Zeroed bytes are valid `AtomicU64`s, and no reference of another type to
+        // these bytes is ever made.
         unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.len) }
     }
 
@@ -142,7 +143,7 @@ fn write_part(word: &AtomicU64, within: usize, bytes: &[u8]) {
     }
 }
 
-impl Drop for Block {
+impl Drop for PageBlock {
     fn drop(&mut self) {
         // SAFETY: this pointer and this layout come from the call of `alloc_zeroed`, and the memory
         // is freed only here.
@@ -158,7 +159,7 @@ mod tests {
     fn spans_read_back_without_side_effects() {
         for at in 0..20 {
             for len in 0..30 {
-                let block = Block::zeroed(64).unwrap();
+                let block = PageBlock::zeroed(64).unwrap();
                 block.write(&[0xEE; 64], 0);
                 let bytes: Vec<u8> = (1..=len as u8).collect();
                 block.write(&bytes, at);
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn starts_zeroed_and_page_aligned() {
-        let block = Block::zeroed(4097).unwrap();
+        let block = PageBlock::zeroed(4097).unwrap();
         assert_eq!(block.bytes(), 4104);
         assert_eq!(block.start().as_ptr() as usize % PAGE as usize, 0);
         assert!(block.words().iter().all(|w| w.load(Ordering::Relaxed) == 0));
@@ -184,6 +185,6 @@ mod tests {
 
     #[test]
     fn too_large_is_an_error() {
-        assert_eq!(Block::zeroed(usize::MAX).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(PageBlock::zeroed(usize::MAX).err().unwrap().kind(), io::ErrorKind::OutOfMemory);
     }
 }

@@ -40,7 +40,7 @@ const _: () = assert!(size_of::<Extent>() == 56 && size_of::<Request>() == 32 + 
 
 /// Returns whether every byte of a range has allocated, unshared blocks, written or not. Returns
 /// `false` if the file system does not support the query.
-pub(super) fn is_set_aside(file: BorrowedFd<'_>, offset: u64, len: u64) -> bool {
+pub(super) fn is_preallocated(file: BorrowedFd<'_>, offset: u64, len: u64) -> bool {
     let Some(end) = offset.checked_add(len) else { return false };
     let mut at = offset;
     while at < end {
@@ -86,22 +86,24 @@ mod tests {
         // Next to the source: the folder for temporary files may be a tmpfs, which does not support
         // the query.
         let file = tempfile::tempfile_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let all = |file: &File| is_set_aside(file.as_fd(), 0, 16 << 12);
+        let all = |file: &File| is_preallocated(file.as_fd(), 0, 16 << 12);
         file.set_len(16 << 12).unwrap();
         assert!(!all(&file));
         if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, 16 << 12).is_err()
             || !all(&file)
         {
-            println!("skipped: the file system does not say what is set aside");
+            println!("skipped: the file system does not report preallocated space");
             return;
         }
         file.write_all_at(&[1; 3 << 12], 5 << 12).unwrap();
         assert!(all(&file), "what is written to keeps its space");
-        assert!(!is_set_aside(file.as_fd(), 0, 17 << 12), "beyond the end");
-        assert!(!is_set_aside(file.as_fd(), u64::MAX, 2));
+        assert!(!is_preallocated(file.as_fd(), 0, 17 << 12), "beyond the end");
+        assert!(!is_preallocated(file.as_fd(), u64::MAX, 2));
         let holes = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(&file, holes, 9 << 12, 1 << 12).unwrap();
         assert!(!all(&file));
-        assert!(is_set_aside(file.as_fd(), 0, 9 << 12) && is_set_aside(file.as_fd(), 10 << 12, 6 << 12));
+        assert!(
+            is_preallocated(file.as_fd(), 0, 9 << 12) && is_preallocated(file.as_fd(), 10 << 12, 6 << 12)
+        );
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::PAGE;
-use super::block::Block;
+use super::block::PageBlock;
 
 /// Size to which a file's block is extended when the file is first mapped as words. Untouched
 /// memory costs only addresses.
@@ -34,7 +34,7 @@ pub(super) struct Extents {
 struct Extent {
     start: u64,
     /// Also held by every word map of the block.
-    block: Arc<Block>,
+    block: Arc<PageBlock>,
 }
 
 impl Extent {
@@ -120,7 +120,12 @@ impl Extents {
 
     /// Returns the block that contains `[offset, offset + len)` of a file of `file_len` bytes, and
     /// the first byte's position in it.
-    pub(super) fn pin(&mut self, offset: u64, len: usize, file_len: u64) -> io::Result<(Arc<Block>, usize)> {
+    pub(super) fn pin(
+        &mut self,
+        offset: u64,
+        len: usize,
+        file_len: u64,
+    ) -> io::Result<(Arc<PageBlock>, usize)> {
         let end = offset + len as u64;
         self.ensure(end)?;
         let first = self.extents.partition_point(|e| e.end() <= offset);
@@ -169,10 +174,13 @@ impl Extent {
 }
 
 /// Allocates a block of the first of these sizes for which there is enough memory.
-fn zeroed(sizes: &[u64]) -> io::Result<Block> {
+fn zeroed(sizes: &[u64]) -> io::Result<PageBlock> {
     let mut failed = io::Error::from(io::ErrorKind::OutOfMemory);
     for size in sizes {
-        match usize::try_from(*size).map_err(|_| io::ErrorKind::OutOfMemory.into()).and_then(Block::zeroed) {
+        match usize::try_from(*size)
+            .map_err(|_| io::ErrorKind::OutOfMemory.into())
+            .and_then(PageBlock::zeroed)
+        {
             Ok(block) => return Ok(block),
             Err(error) => failed = error,
         }
@@ -182,7 +190,7 @@ fn zeroed(sizes: &[u64]) -> io::Result<Block> {
 
 /// Copies all words of `from` to byte `at` of `to`, where all words are zero. Skips zero words, so
 /// that their pages stay untouched.
-fn copy_words(from: &Block, to: &Block, at: usize) {
+fn copy_words(from: &PageBlock, to: &PageBlock, at: usize) {
     let to = &to.words()[at / size_of::<u64>()..];
     for (from, to) in from.words().iter().zip(to) {
         let word = from.load(Ordering::Relaxed);

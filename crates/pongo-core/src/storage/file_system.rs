@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FallocateFlags, IFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::extent_map::is_set_aside;
+use super::extent_map::is_preallocated;
 use crate::guard::{fails, holds, removable};
 
 /// Values of `f_type` returned by `fstatfs`.
@@ -58,13 +58,13 @@ impl FileSystem {
     }
 
     /// Returns whether reading a hole through a map takes space.
-    pub(super) fn reading_holes_takes_space(self) -> bool {
+    pub(super) fn hole_reads_allocate(self) -> bool {
         self == Self::Tmpfs
     }
 
-    /// Returns whether a store through a map to [preallocated space](Self::set_aside) may need new
-    /// space, and raise a signal when the disk is full.
-    pub(super) fn stores_may_take_space(self) -> bool {
+    /// Returns whether a store through a map to [preallocated space](Self::preallocated) may need
+    /// new space, and raise a signal when the disk is full.
+    pub(super) fn stores_may_allocate(self) -> bool {
         matches!(self, Self::Btrfs | Self::Other)
     }
 
@@ -72,7 +72,7 @@ impl FileSystem {
     /// is in no snapshot) and not compressed, so that its space can be preallocated. If the file
     /// system refuses, the file stays as it was.
     pub(super) fn prepare_new(self, file: impl AsFd) {
-        if !self.stores_may_take_space() {
+        if !self.stores_may_allocate() {
             return;
         }
         let file = file.as_fd();
@@ -85,7 +85,7 @@ impl FileSystem {
 
     /// Preallocates space for bytes of a file, extending it if needed, in unshared blocks if the
     /// file system supports that. Returns `OPNOTSUPP` or `NOSYS` if there is no `fallocate`.
-    pub(super) fn set_aside(self, file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
+    pub(super) fn preallocate(self, file: BorrowedFd<'_>, offset: u64, len: u64) -> Result<(), Errno> {
         let allocate = |flags| retry_on_intr(|| rustix::fs::fallocate(file, flags, offset, len));
         let outcome = match self {
             // A store to a block that is shared with a copy of the file (`cp --reflink`, and `cp`
@@ -99,7 +99,7 @@ impl FileSystem {
         };
         match outcome {
             // XFS requests space before it checks whether any is needed.
-            Err(Errno::NOSPC | Errno::DQUOT) if is_set_aside(file, offset, len) => Ok(()),
+            Err(Errno::NOSPC | Errno::DQUOT) if is_preallocated(file, offset, len) => Ok(()),
             outcome => outcome,
         }
     }

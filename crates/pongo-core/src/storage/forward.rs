@@ -83,14 +83,14 @@ macro_rules! forward_storage {
             $inner.cache_identity()
         }
     };
-    (@ reading_holes_takes_space $this:ident $inner:expr) => {
-        fn reading_holes_takes_space(&$this) -> bool {
-            $inner.reading_holes_takes_space()
+    (@ hole_reads_allocate $this:ident $inner:expr) => {
+        fn hole_reads_allocate(&$this) -> bool {
+            $inner.hole_reads_allocate()
         }
     };
-    (@ stores_may_take_space $this:ident $inner:expr) => {
-        fn stores_may_take_space(&$this) -> bool {
-            $inner.stores_may_take_space()
+    (@ stores_may_allocate $this:ident $inner:expr) => {
+        fn stores_may_allocate(&$this) -> bool {
+            $inner.stores_may_allocate()
         }
     };
     (@ host $this:ident $inner:expr) => {

@@ -14,12 +14,12 @@ use super::LockMode;
 /// All locks on one file.
 #[derive(Default)]
 pub(super) struct LockTable {
-    held: Mutex<Vec<Held>>,
+    held: Mutex<Vec<HeldLock>>,
     /// Notified whenever a lock is released or becomes shared.
     eased: Condvar,
 }
 
-struct Held {
+struct HeldLock {
     owner: u64,
     bytes: Range<u64>,
     mode: LockMode,
@@ -47,7 +47,7 @@ impl LockTable {
 
     /// Releases the owner's locks on these bytes.
     pub(super) fn unlock(&self, owner: u64, bytes: &Range<u64>) {
-        carve(&mut self.held(), owner, bytes);
+        split_ranges(&mut self.held(), owner, bytes);
         self.eased.notify_all();
     }
 
@@ -62,15 +62,15 @@ impl LockTable {
         conflict(&self.held(), owner, bytes, mode)
     }
 
-    fn take(&self, held: &mut Vec<Held>, owner: u64, bytes: Range<u64>, mode: LockMode) {
-        carve(held, owner, &bytes);
-        held.push(Held { owner, bytes, mode });
+    fn take(&self, held: &mut Vec<HeldLock>, owner: u64, bytes: Range<u64>, mode: LockMode) {
+        split_ranges(held, owner, &bytes);
+        held.push(HeldLock { owner, bytes, mode });
         if mode == LockMode::Shared {
             self.eased.notify_all();
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<Held>> {
+    fn held(&self) -> MutexGuard<'_, Vec<HeldLock>> {
         // No code panics between two states of the table.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -80,13 +80,13 @@ fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
     a.start < b.end && b.start < a.end
 }
 
-fn conflict(held: &[Held], owner: u64, bytes: &Range<u64>, mode: LockMode) -> bool {
-    let exclusive = |h: &Held| mode == LockMode::Exclusive || h.mode == LockMode::Exclusive;
+fn conflict(held: &[HeldLock], owner: u64, bytes: &Range<u64>, mode: LockMode) -> bool {
+    let exclusive = |h: &HeldLock| mode == LockMode::Exclusive || h.mode == LockMode::Exclusive;
     held.iter().any(|h| h.owner != owner && overlap(&h.bytes, bytes) && exclusive(h))
 }
 
 /// Removes `bytes` from the owner's locks, splitting those that extend beyond them.
-fn carve(held: &mut Vec<Held>, owner: u64, bytes: &Range<u64>) {
+fn split_ranges(held: &mut Vec<HeldLock>, owner: u64, bytes: &Range<u64>) {
     let mut rest = Vec::new();
     held.retain(|h| {
         if h.owner != owner || !overlap(&h.bytes, bytes) {
@@ -94,7 +94,7 @@ fn carve(held: &mut Vec<Held>, owner: u64, bytes: &Range<u64>) {
         }
         for part in [h.bytes.start..bytes.start, bytes.end..h.bytes.end] {
             if part.start < part.end {
-                rest.push(Held { owner, bytes: part, mode: h.mode });
+                rest.push(HeldLock { owner, bytes: part, mode: h.mode });
             }
         }
         false

@@ -6,9 +6,9 @@
 //! under Miri none at all).
 //!
 //! It differs from real files in three ways:
-//! - A store through a [`Words`] map is visible to [`read_at`](File::read_at) and other word maps,
-//!   but not to read-only views of the same bytes in a [`Reservation`]. (No part of the store views
-//!   words that change.)
+//! - A store through an [`AtomicWords`] map is visible to [`read_at`](File::read_at) and other word
+//!   maps, but not to read-only views of the same bytes in a [`Reservation`]. (No part of the store
+//!   views words that change.)
 //! - An unlinked file's space is freed when no handle and no word map is left, even if a view of it
 //!   is.
 //! - A truncated file under a map reads as zero, where a real one would raise a signal.
@@ -19,14 +19,14 @@ use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::arguments::{check_folder_path, check_map, check_path, end_of, end_of_some, lock_range};
-use super::block::Block;
+use super::block::PageBlock;
 use super::error::FileError;
 use super::extents::Extents;
 use super::locks::LockTable;
+use super::memory_quota::{MemoryQuota, Pages};
 use super::reservation::Region;
-use super::space::{Pages, Space};
-use super::{ByHandle, File, LockMode, RawFile, Reservation, Storage, Syncer, Words};
+use super::validate::{check_folder_path, check_map, check_path, end_of, end_of_some, lock_range};
+use super::{AtomicWords, ByHandle, File, LockMode, RawFile, Reservation, Storage, Syncer};
 
 /// Counter for the numbers of storages, files and handles, which are unique in this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -51,7 +51,7 @@ fn next_number() -> u64 {
 /// ```
 pub struct MemoryStorage {
     number: u64,
-    space: Arc<Space>,
+    space: Arc<MemoryQuota>,
     /// Everything except the root, by its full path.
     tree: Mutex<BTreeMap<String, Entry>>,
 }
@@ -80,7 +80,11 @@ impl MemoryStorage {
     /// that were allocated or written. Beyond that, [`File::allocate`] and [`File::write_at`]
     /// return `StorageFull`.
     pub fn with_capacity_limit(bytes: u64) -> MemoryStorage {
-        MemoryStorage { number: next_number(), space: Arc::new(Space::new(bytes)), tree: Mutex::default() }
+        MemoryStorage {
+            number: next_number(),
+            space: Arc::new(MemoryQuota::new(bytes)),
+            tree: Mutex::default(),
+        }
     }
 
     /// Returns the number of bytes that currently count towards the limit.
@@ -273,12 +277,12 @@ struct View {
 
 /// The keeper of a word map: the map's words and the file that they belong to.
 struct Mapped {
-    _block: Arc<Block>,
+    _block: Arc<PageBlock>,
     _node: Arc<Node>,
 }
 
 impl Node {
-    fn new(space: Arc<Space>) -> Node {
+    fn new(space: Arc<MemoryQuota>) -> Node {
         let contents =
             Contents { len: 0, bytes: Extents::default(), pages: Pages::new(space), views: Vec::new() };
         Node { number: next_number(), locks: LockTable::default(), contents: Mutex::new(contents) }
@@ -300,7 +304,7 @@ impl Contents {
         let (fits, outcome) = self.pages.write(offset, end);
         let bytes = &bytes[..(fits - offset) as usize];
         self.bytes.write(bytes, offset);
-        self.tell_views(bytes, offset);
+        self.notify_views(bytes, offset);
         if !bytes.is_empty() {
             self.len = self.len.max(fits);
         }
@@ -314,7 +318,7 @@ impl Contents {
             let mut at = len;
             while at < self.len && !self.views.is_empty() {
                 let n = (self.len - at).min(zeros.len() as u64);
-                self.tell_views(&zeros[..n as usize], at);
+                self.notify_views(&zeros[..n as usize], at);
                 at += n;
             }
             self.pages.truncate(len);
@@ -324,7 +328,7 @@ impl Contents {
 
     /// Copies written bytes to every place where they are mapped, and removes views that were
     /// dropped.
-    fn tell_views(&mut self, bytes: &[u8], offset: u64) {
+    fn notify_views(&mut self, bytes: &[u8], offset: u64) {
         let end = offset + bytes.len() as u64;
         self.views.retain(|view| {
             let begin = offset.max(view.offset);
@@ -414,7 +418,7 @@ impl File for MemoryFile {
 
     fn start_writeback(&self, _offset: u64, _len: u64) {}
 
-    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<AtomicWords> {
         let mut contents = self.node.contents();
         let file_len = contents.len;
         let size = check_map(offset, len, file_len).map_err(|e| self.error("map words of", e))?;
@@ -425,7 +429,7 @@ impl File for MemoryFile {
         let keeper = Arc::new(Mapped { _block: block.clone(), _node: self.node.clone() });
         // SAFETY: the words are in the block, which the keeper holds and which exposes its bytes as
         // atomics only. The block does not move while it is held.
-        Ok(unsafe { Words::from_raw(start, len, keeper) })
+        Ok(unsafe { AtomicWords::from_raw(start, len, keeper) })
     }
 
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {

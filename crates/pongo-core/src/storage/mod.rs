@@ -12,21 +12,21 @@
 //! | `memory` | the same behaviour over plain allocations, in one process |
 //! | `block`, `extents` | storage of a memory file: words whose address is stable while mapped |
 //! | `host` | detection of file systems whose locks are kept by this kernel |
-//! | `locks`, `space` | byte-range locks of memory files, and their quota on a limited disk |
+//! | `locks`, `memory_quota` | byte-range locks of memory files, and their quota on a limited disk |
 //! | `maps` | number of maps of this process, and its limit |
 //! | `open_files` | files that are opened on demand: few descriptors for many files |
 //! | `forward` | the methods of a storage that wraps another one |
 //! | `reservation` | one reserved address range, filled with read-only maps from the bottom up |
-//! | `words` | a shared writable map of atomic words, with a hook for its stores |
+//! | `atomic_words` | a shared writable map of atomic words, with a hook for its stores |
 //! | `writable` | bytes that one transaction fills in place before they become visible to others |
-//! | `arguments`, `error` | argument checks of all storages; the file error type, full disks |
+//! | `validate`, `error` | argument checks of all storages; the file error type, full disks |
 //!
 //! Guarantees to the rest of the crate: paths are relative to the store's folder and use `/`;
 //! offsets and lengths are in bytes; an `Ok` from [`File::sync`] means that the kernel reported the
 //! data as written to the disk; no function here retries a failed sync.
 
-#[forbid(unsafe_code)]
-mod arguments;
+#[allow(unsafe_code, reason = "words that are shared")]
+mod atomic_words;
 #[allow(unsafe_code, reason = "memory with words in it")]
 mod block;
 #[forbid(unsafe_code)]
@@ -50,6 +50,8 @@ mod maps;
 #[allow(unsafe_code, reason = "words that live in a block")]
 mod memory;
 #[forbid(unsafe_code)]
+mod memory_quota;
+#[forbid(unsafe_code)]
 mod open_files;
 #[expect(clippy::disallowed_methods, reason = "the implementation of `Storage` that syncs and maps")]
 #[forbid(unsafe_code)]
@@ -58,9 +60,7 @@ mod real;
 #[allow(unsafe_code, reason = "address ranges")]
 mod reservation;
 #[forbid(unsafe_code)]
-mod space;
-#[allow(unsafe_code, reason = "words that are shared")]
-mod words;
+mod validate;
 #[allow(unsafe_code, reason = "slices of a writable map")]
 mod writable;
 
@@ -69,16 +69,18 @@ use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
+pub use atomic_words::{AtomicWords, StoreHook};
 pub use error::{FileError, is_out_of_space};
 pub use host::Host;
 #[doc(hidden)]
 pub use maps::set_map_limit;
 pub use memory::MemoryStorage;
 pub use open_files::{Idle, Reopened, ToSync};
-pub(crate) use open_files::{MOST, OpenFiles, is_of_opening, is_out_of_descriptors, is_out_of_memory};
+pub(crate) use open_files::{
+    MAX_OPEN_FILES, OpenFiles, is_of_opening, is_out_of_descriptors, is_out_of_memory,
+};
 pub use real::RealStorage;
 pub use reservation::Reservation;
-pub use words::{StoreHook, Words};
 pub(crate) use writable::{Piece, WritableMap};
 
 /// Page size in bytes. Maps, allocations and chunk bounds are multiples of it.
@@ -131,13 +133,13 @@ pub trait Storage: Send + Sync + Debug {
     fn cache_identity(&self) -> Option<[u8; 32]>;
     /// Returns whether reading a hole of a mapped file allocates disk space, as on tmpfs. If so,
     /// the read raises a signal when the disk is full, so mapped ranges must have no holes.
-    fn reading_holes_takes_space(&self) -> bool {
+    fn hole_reads_allocate(&self) -> bool {
         false
     }
     /// Returns whether a store through a map may need new disk space although the range is
-    /// preallocated, as on btrfs. If so, [`Words::make_writable`] must precede each store:
+    /// preallocated, as on btrfs. If so, [`AtomicWords::make_writable`] must precede each store:
     /// otherwise the store raises a signal when the disk is full.
-    fn stores_may_take_space(&self) -> bool {
+    fn stores_may_allocate(&self) -> bool {
         false
     }
     /// Returns where the folder's pages and locks are kept: whether a lock held by another process
@@ -207,7 +209,7 @@ pub trait File: Send + Sync + Debug {
     /// Preallocates disk space for `[offset, offset + len)`, extending the file if needed. Bytes
     /// beyond the old end read as zero, and no existing byte changes. After `Ok`, writing to the
     /// range cannot fail because the disk is full (except where
-    /// [`Storage::stores_may_take_space`]). Returns `StorageFull` if there is not enough space.
+    /// [`Storage::stores_may_allocate`]). Returns `StorageFull` if there is not enough space.
     ///
     /// On a file system without such a call, zeroed pages are written to the range instead: no
     /// process may store to the range until this call returns.
@@ -223,7 +225,7 @@ pub trait File: Send + Sync + Debug {
         Ok((from < len).then_some(from..len))
     }
     /// Syncs the file (`fdatasync`). After `Ok`, everything written to it by `write_at` or through
-    /// a [`Words`] map is on the disk.
+    /// an [`AtomicWords`] map is on the disk.
     fn sync(&self) -> io::Result<()>;
     /// Returns a [`Syncer`] for the first `len` bytes of the file, to be used after this handle,
     /// which may have written to it, is closed. The file may be shorter than `len`.
@@ -240,7 +242,7 @@ pub trait File: Send + Sync + Debug {
     /// range. The memory storage returns `Unsupported` if a file has grown beyond 64 MiB and beyond
     /// four times its length at its first map, and the new map would cross that boundary while
     /// older maps are alive.
-    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words>;
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<AtomicWords>;
     /// Maps `[offset, offset + len)` of the file read-only at byte `at` of a reservation. All three
     /// are multiples of [`PAGE`]. The range is inside the file and inside the reservation, and `at`
     /// is the end of the reservation's mapped bytes (or any position after it, if none are mapped).
@@ -298,26 +300,26 @@ pub enum LockMode {
 /// then so short that the processor can start the next one while it waits for this one's row.
 ///
 /// ```
-/// use pongo_core::storage::same_upper;
-/// assert_eq!(same_upper([7 << 48, 8 << 48, 0, 7 << 48 | 5, 0, 0, 0, u64::MAX], 7), 0b1001);
+/// use pongo_core::storage::match_tag_mask;
+/// assert_eq!(match_tag_mask([7 << 48, 8 << 48, 0, 7 << 48 | 5, 0, 0, 0, u64::MAX], 7), 0b1001);
 /// ```
 #[must_use]
 #[inline]
 #[allow(unsafe_code, reason = "instructions that every processor of this kind has")]
-pub fn same_upper(words: [u64; 8], upper: u16) -> u32 {
+pub fn match_tag_mask(words: [u64; 8], upper: u16) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
         // SAFETY: every x86-64 processor has SSE2.
-        unsafe { same_upper_sse2(words, upper) }
+        unsafe { match_tag_mask_sse2(words, upper) }
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        same_upper_plain(words, upper)
+        match_tag_mask_scalar(words, upper)
     }
 }
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn same_upper_plain(words: [u64; 8], upper: u16) -> u32 {
+fn match_tag_mask_scalar(words: [u64; 8], upper: u16) -> u32 {
     let same = |word: u64| u32::from((word >> 48) as u16 == upper);
     words.iter().enumerate().fold(0, |found, (i, &word)| found | same(word) << i)
 }
@@ -325,7 +327,7 @@ fn same_upper_plain(words: [u64; 8], upper: u16) -> u32 {
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "sse2")]
-fn same_upper_sse2(words: [u64; 8], upper: u16) -> u32 {
+fn match_tag_mask_sse2(words: [u64; 8], upper: u16) -> u32 {
     use core::arch::x86_64::{
         _mm_castps_si128, _mm_castsi128_ps, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16,
         _mm_packs_epi32, _mm_set_epi64x, _mm_set1_epi16, _mm_setzero_si128, _mm_shuffle_ps, _mm_srai_epi32,
@@ -360,7 +362,11 @@ mod tests {
                 3 => (u64::from(upper) << 48).wrapping_sub(1),
                 _ => next(),
             });
-            assert_eq!(same_upper(words, upper), same_upper_plain(words, upper), "{words:x?} {upper:x}");
+            assert_eq!(
+                match_tag_mask(words, upper),
+                match_tag_mask_scalar(words, upper),
+                "{words:x?} {upper:x}"
+            );
         }
     }
 }

@@ -165,7 +165,7 @@ pub trait Idle: Send + Sync + std::fmt::Debug {
 }
 
 /// Maximum number of reopenable files that stay open. A store has only a few other files open.
-pub(crate) const MOST: usize = 24;
+pub(crate) const MAX_OPEN_FILES: usize = 24;
 
 /// A storage on top of another one; see the module documentation.
 #[derive(Debug)]
@@ -339,7 +339,7 @@ impl Storage for OpenFiles {
     }
 
     crate::forward_storage!(self => self.inner; rename, remove, create_dir, reserve, cache_identity, host);
-    crate::forward_storage!(self => self.inner; reading_holes_takes_space, stores_may_take_space);
+    crate::forward_storage!(self => self.inner; hole_reads_allocate, stores_may_allocate);
     crate::forward_storage!(self => self.inner; folder_identity, name);
 }
 
@@ -439,10 +439,10 @@ mod tests {
 
     #[test]
     fn failed_open_fails_the_sync() {
-        use crate::error::Fault;
+        use crate::error::StorageError;
         let failure = |operation, number| {
             let error = FileError::wrap(operation, "a", io::Error::from_raw_os_error(number));
-            Fault::io(Fault::SYNCING, "a")(error)
+            StorageError::io(StorageError::SYNCING, "a")(error)
         };
         for (operation, number, failed, exhausted) in [
             ("sync", libc::EIO, true, false),
@@ -457,8 +457,8 @@ mod tests {
             let fault = failure(operation, number);
             assert_eq!((fault.is_failed_sync(), fault.is_exhausted()), (failed, exhausted), "{fault}");
             // An index reports its failed syncs in this form.
-            let Fault::Io(failure) = fault else { unreachable!() };
-            let wrapped = Fault::io(Fault::SYNCING, "an index")(io::Error::other(failure));
+            let StorageError::Io(failure) = fault else { unreachable!() };
+            let wrapped = StorageError::io(StorageError::SYNCING, "an index")(io::Error::other(failure));
             assert_eq!((wrapped.is_failed_sync(), wrapped.is_exhausted()), (failed, exhausted), "{wrapped}");
         }
     }

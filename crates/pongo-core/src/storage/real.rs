@@ -18,11 +18,11 @@ use memmap2::{MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::arguments::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
 use super::error::FileError;
 use super::file_system::FileSystem;
 use super::maps::Counted;
-use super::{File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Syncer, Words, linux};
+use super::validate::{check_folder_path, check_map, check_path, end_of_some, invalid, lock_range};
+use super::{AtomicWords, File, Host, LockMode, PAGE, RawFile, Reservation, Storage, Syncer, linux};
 
 /// `STATX_MNT_ID_UNIQUE`, since Linux 6.8: requests the mount ID that is never reused within one
 /// boot.
@@ -126,7 +126,7 @@ impl RealStorage {
         let stat = rustix::fs::fstat(&fd)?;
         // Opening a pipe or a device instead of a file could block or have side effects.
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(invalid("expected a regular file; move what is there out of the store".into()));
+            return Err(invalid("expected a regular file; move the other file out of the store".into()));
         }
         if extra.contains(OFlags::EXCL) {
             self.system.prepare_new(&fd);
@@ -254,17 +254,17 @@ impl Storage for RealStorage {
         Some(token)
     }
 
-    fn reading_holes_takes_space(&self) -> bool {
-        self.system.reading_holes_takes_space()
+    fn hole_reads_allocate(&self) -> bool {
+        self.system.hole_reads_allocate()
     }
 
-    fn stores_may_take_space(&self) -> bool {
-        self.system.stores_may_take_space()
+    fn stores_may_allocate(&self) -> bool {
+        self.system.stores_may_allocate()
     }
 
     fn host(&self) -> io::Result<Host> {
         let system = rustix::fs::fstatfs(&self.folder)
-            .map_err(|errno| self.error("look at the file system of", "", errno))?;
+            .map_err(|errno| self.error("read the file system type of", "", errno))?;
         Ok(Host::of_file_system(system.f_type as u64, boot_id()))
     }
 
@@ -320,7 +320,7 @@ impl File for RealFile {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let fail = |e: io::Error| self.error("allocate space in", e);
         let end = end_of_some(offset, len).map_err(fail)?;
-        match self.system.set_aside(self.fd(), offset, len) {
+        match self.system.preallocate(self.fd(), offset, len) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => fill_zeros(&self.file, offset, end).map_err(fail),
             Err(errno) => Err(fail(errno.into())),
@@ -373,13 +373,13 @@ impl File for RealFile {
         linux::start_writeback(self.fd(), offset, len);
     }
 
-    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<AtomicWords> {
         let map = || {
             let size = check_map(offset, len, self.len()?)?;
             MmapOptions::new().offset(offset).len(size).map_raw(&self.file)
         };
         let map = map().map_err(|e| self.error("map words of", e))?;
-        Ok(Words::from_map(RealMap::new(map, &self.path), self.system.stores_may_take_space()))
+        Ok(AtomicWords::from_map(RealMap::new(map, &self.path), self.system.stores_may_allocate()))
     }
 
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {

@@ -160,8 +160,8 @@ impl Reservation {
     /// For as long as the slice lives:
     /// - each of the bytes was written before (which the caller learned by an acquire load, a lock
     ///   or the like), or was never written and reads as zero, and no thread or process writes it
-    ///   again: no [`write_at`](super::File::write_at), no store through a [`Words`](super::Words)
-    ///   of the file, in this process or another;
+    ///   again: no [`write_at`](super::File::write_at), no store through an
+    ///   [`AtomicWords`](super::AtomicWords) of the file, in this process or another;
     /// - the underlying file is not truncated;
     /// - [`unmap_front`](Self::unmap_front) is not called for them.
     #[inline]

@@ -1,6 +1,6 @@
 //! [`WritableMap`]: pieces of files, mapped one after the other in one address range, which one
 //! transaction fills in place before the bytes become visible to others. These are the only
-//! writable maps besides [`Words`](super::Words).
+//! writable maps besides [`AtomicWords`](super::AtomicWords).
 //!
 //! Requires: the creator has exclusive use of the bytes, and the files are allocated there (a store
 //! into a hole on a full disk raises a signal). Guarantees: only these bytes are accessed through
@@ -10,7 +10,7 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::arguments::{check_map, invalid};
+use super::validate::{check_map, invalid};
 use super::{PAGE, RawFile, Reopened, Reservation, Storage};
 
 /// Whole pages of a file.

@@ -240,7 +240,7 @@ impl Exploration {
         if touched.by_others && touched.written {
             let inside = |run: &Run| (run.start..run.start + run.bytes).contains(&address);
             let run = self.runs.iter().rposition(inside).expect(
-                "threads of the model share a word that lies in no run that is registered: the model misses what it does",
+                "threads of the model share a word that is in no registered run: the model misses what it does",
             );
             let place = (run, (address - self.runs[run].start) / self.runs[run].word);
             self.found.insert(place);
@@ -341,11 +341,11 @@ pub struct Explored {
 
 /// Maximum number of executions per model, times `PONGO_TORTURE`. Loom checks its bound only once
 /// in 20,000.
-const MOST: usize = 20_000;
+const MAX_EXECUTIONS: usize = 20_000;
 
-/// Runs the executions of `body` (at most the first [`MOST`]) in which threads are preempted at
-/// most `preemptions` times. `LOOM_MAX_PREEMPTIONS` in the environment sets another bound; a
-/// `PONGO_TORTURE` above 1 raises it by one.
+/// Runs the executions of `body` (at most the first [`MAX_EXECUTIONS`]) in which threads are
+/// preempted at most `preemptions` times. `LOOM_MAX_PREEMPTIONS` in the environment sets another
+/// bound; a `PONGO_TORTURE` above 1 raises it by one.
 ///
 /// # Panics
 ///
@@ -353,7 +353,7 @@ const MOST: usize = 20_000;
 pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'static) -> Explored {
     let more = usize::from(with_orders() && !TRYING.get());
     let bound = number("LOOM_MAX_PREEMPTIONS").unwrap_or(preemptions + more);
-    let most = MOST * number("PONGO_TORTURE").unwrap_or(1).max(1);
+    let most = MAX_EXECUTIONS * number("PONGO_TORTURE").unwrap_or(1).max(1);
     let body = Arc::new(body);
     let mut shared = BTreeSet::new();
     let mut at = 0;
@@ -379,7 +379,7 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
             // A word that loom does not model orders nothing, which alone may cause a failure.
             if outcome.is_err() {
                 println!(
-                    "{name}: explored anew with {} more words, what failed above does not count",
+                    "{name}: explored again with {} more words, what failed above does not count",
                     found.len()
                 );
             }

@@ -1,11 +1,10 @@
 //! Atomics: those of `std`, or, in a build with `--cfg loom`, ones whose accesses a model checker
 //! observes.
 //!
-//! The modelled code (`control`, `pins`, the words of a map, the hash index) imports its atomics
-//! and fences from here. In a normal build these are re-exports from `std`, so the code is
-//! identical. With `--cfg loom` they are those of `modelled`, and `model` explores the schedules
-//! and the stale values that the memory model allows. `docs/design/testing.md` lists the
-//! models.
+//! The modelled code (`control`, `snapshot_tracker`, the words of a map, the hash index) imports
+//! its atomics and fences from here. In a normal build these are re-exports from `std`, so the code
+//! is identical. With `--cfg loom` they are those of `modelled`, and `model` explores the schedules
+//! and the stale values that the memory model allows. `docs/design/testing.md` lists the models.
 
 #[cfg(loom)]
 #[allow(unsafe_code, reason = "reads a word of a run that is registered")]

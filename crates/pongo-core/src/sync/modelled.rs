@@ -25,7 +25,7 @@ pub fn fence(o: Ordering) {
 /// Returns the ordering to pass to loom, and whether a fence is needed before the access and
 /// whether one is needed after it.
 #[track_caller]
-fn told(o: Ordering, what: Access) -> (Ordering, bool, bool) {
+fn relax_ordering(o: Ordering, what: Access) -> (Ordering, bool, bool) {
     let o = in_force(o, what).unwrap_or(Ordering::Relaxed);
     if o == Ordering::SeqCst {
         let (before, behind) = fences_for_all();
@@ -62,7 +62,7 @@ macro_rules! atomic {
             #[track_caller]
             pub fn load(&self, o: Ordering) -> $int {
                 let Some(word) = modelled(self.place(), Access::Load) else { return self.0.load(o) };
-                let (o, before, _) = told(o, Access::Load);
+                let (o, before, _) = relax_ordering(o, Access::Load);
                 fence_if(before);
                 word.load(o) as $int
             }
@@ -71,7 +71,7 @@ macro_rules! atomic {
             #[track_caller]
             pub fn store(&self, value: $int, o: Ordering) {
                 let Some(word) = modelled(self.place(), Access::Store) else { return self.0.store(value, o) };
-                let (o, _, behind) = told(o, Access::Store);
+                let (o, _, behind) = relax_ordering(o, Access::Store);
                 word.store(value.into(), o);
                 fence_if(behind);
             }
@@ -88,7 +88,7 @@ macro_rules! atomic {
                 let Some(word) = modelled(self.place(), Access::Change) else {
                     return self.0.compare_exchange(current, new, success, failure);
                 };
-                let (success, before, behind) = told(success, Access::Change);
+                let (success, before, behind) = relax_ordering(success, Access::Change);
                 let failure = if failure == Ordering::Relaxed { failure } else { Ordering::Acquire };
                 fence_if(before);
                 let done = word.compare_exchange(current.into(), new.into(), success, failure);
@@ -128,7 +128,7 @@ macro_rules! changes {
                     let Some(word) = modelled(self.place(), Access::Change) else {
                         return self.0.$operation(value, o);
                     };
-                    let (o, before, behind) = told(o, Access::Change);
+                    let (o, before, behind) = relax_ordering(o, Access::Change);
                     fence_if(before);
                     let old = word.$operation(value.into(), o);
                     fence_if(behind);

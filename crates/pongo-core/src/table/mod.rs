@@ -19,18 +19,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 pub use view::{ChunkRows, Resolved, TableView};
 
-use crate::baseline::{Baseline, Bound};
 use crate::codec::checksum;
 use crate::control::Control;
-use crate::error::Fault;
+use crate::error::StorageError;
 use crate::guard::{fails, removable};
 use crate::ids::{ChunkId, RowId, Seq, TableId};
-use crate::marks::{DirtyMarks, Extent, Marks};
+use crate::mark_checksums::{CheckpointBound, CheckpointMarks};
+use crate::marks::{DirtyMarks, Marks, RowExtent};
 use crate::schema::StoredSchema;
 use crate::space::{BLOCK, Chunk, Space, SpaceIdentity};
 use crate::state::TableState;
 use crate::storage::{Idle, Storage};
-use crate::zones::Plan;
+use crate::zones::ZonePlan;
 
 /// A table as one process knows it, independent of any `Seq`.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub struct TableCore {
     storage: Arc<dyn Storage>,
     control: Arc<Control>,
     pub(crate) space: Space,
-    zone_plan: Arc<Plan>,
+    zone_plan: Arc<ZonePlan>,
     /// The marks epoch up to which the marks files of the first `marks_chunks` chunks are known.
     marks_seen: AtomicU64,
     marks_chunks: AtomicU64,
@@ -52,7 +52,7 @@ pub struct TableCore {
     outlived: AtomicBool,
     /// The expected marks, known to the process that opened the store alone, which compares each
     /// file when it first maps it. A process that joins others maps files that are already in use.
-    baseline: OnceLock<Baseline>,
+    baseline: OnceLock<CheckpointMarks>,
 }
 
 impl TableCore {
@@ -63,7 +63,7 @@ impl TableCore {
         id: TableId,
         schema: StoredSchema,
         sizes: crate::space::Sizes,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, StorageError> {
         let fingerprint = schema.fingerprint();
         let row_size = schema.size as u64;
         let identity = SpaceIdentity { store, table: Some(id), row_size, fingerprint };
@@ -72,7 +72,7 @@ impl TableCore {
             id,
             fingerprint,
             row_size,
-            zone_plan: Arc::new(Plan::new(&schema)),
+            zone_plan: Arc::new(ZonePlan::new(&schema)),
             schema,
             storage: Arc::clone(storage),
             control: Arc::clone(control),
@@ -108,7 +108,7 @@ impl TableCore {
     /// commit and the recovery generation. An index made durable with this number can be told from
     /// one of another time.
     #[must_use]
-    pub fn moment(&self) -> u64 {
+    pub fn version_stamp(&self) -> u64 {
         let (_, state) = self.control.published();
         let words = [state.seq.0, self.control.salt().0].map(u64::to_le_bytes);
         checksum(words.as_flattened())
@@ -119,8 +119,8 @@ impl TableCore {
     ///
     /// Costs some microseconds: it reads the pins of all processes.
     #[must_use]
-    pub fn seen_from(&self) -> Seq {
-        self.control.seen_from()
+    pub fn oldest_visible_seq(&self) -> Seq {
+        self.control.oldest_visible_seq()
     }
 
     /// Returns whether a commit was published: it then exists permanently, in every process, and no
@@ -157,7 +157,7 @@ impl TableCore {
     }
 
     /// Returns the plan of the zone maps: which fields have bounds.
-    pub(crate) fn zone_plan(&self) -> &Arc<Plan> {
+    pub(crate) fn zone_plan(&self) -> &Arc<ZonePlan> {
         &self.zone_plan
     }
 
@@ -174,13 +174,13 @@ impl TableCore {
     }
 
     /// Returns the table at a state and a `Seq`. Maps chunks that are not mapped yet.
-    pub(crate) fn at(self: &Arc<Self>, state: TableState, seq: Seq) -> Result<TableView, Fault> {
-        let end = state.len.checked_mul(self.row_size).ok_or_else(|| Fault::Limit {
+    pub(crate) fn at(self: &Arc<Self>, state: TableState, seq: Seq) -> Result<TableView, StorageError> {
+        let end = state.len.checked_mul(self.row_size).ok_or_else(|| StorageError::Limit {
             what: format!("table {} is too long", self.schema.table),
             limit: u64::MAX / self.row_size,
         })?;
         let view = self.space.view_to(end, state.summed)?;
-        if !self.knows_marks(view.chunk_count() as u64) {
+        if !self.are_marks_known(view.chunk_count() as u64) {
             self.refresh_marks()?;
         }
         Ok(TableView { core: Arc::clone(self), view, state, seq, row_size: self.row_size })
@@ -188,14 +188,14 @@ impl TableCore {
 
     /// Returns whether the marks files of the first `chunks` chunks are known. A chunk that another
     /// process created may have become visible here after its marks file did.
-    fn knows_marks(&self, chunks: u64) -> bool {
+    fn are_marks_known(&self, chunks: u64) -> bool {
         chunks <= self.marks_chunks.load(Ordering::Acquire)
             && self.marks_seen.load(Ordering::Acquire) == self.control.marks_epoch(self.id)
     }
 
     /// Sets the marks that the newest checkpoint recorded. Called by the process that is alone with
     /// the store, before it reads any marks.
-    pub(crate) fn expect_marks(&self, baseline: Baseline) {
+    pub(crate) fn set_checkpoint_marks(&self, baseline: CheckpointMarks) {
         debug_assert!(self.space.chunks().iter().all(|chunk| chunk.marks.get().is_none()));
         let _ = self.baseline.set(baseline);
     }
@@ -203,11 +203,11 @@ impl TableCore {
     /// Searches for marks files of all known chunks that have none in this process. Their contents
     /// are read when a row of the chunk is requested.
     #[cold]
-    fn refresh_marks(&self) -> Result<(), Fault> {
+    fn refresh_marks(&self) -> Result<(), StorageError> {
         let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.control.marks_epoch(self.id);
         let dir = self.space.dir();
-        let names = self.storage.list(dir).map_err(Fault::io("listing", dir))?;
+        let names = self.storage.list(dir).map_err(StorageError::io("listing", dir))?;
         let chunks = self.space.chunks();
         for chunk in &chunks {
             let name = format!("{}.marks", chunk.id);
@@ -225,32 +225,32 @@ impl TableCore {
     /// Accepts marks of later commits from now on. Called when the store is about to be closed
     /// cleanly: marks that are first read afterwards can be of later commits than those of the
     /// checkpoint with which this process began.
-    pub(crate) fn outlive_baseline(&self) {
+    pub(crate) fn accept_later_marks(&self) {
         self.outlived.store(true, Ordering::Release);
     }
 
     /// Returns the marks of a chunk, if it has any. The first call maps them and compares them with
     /// the checkpoint's record.
     #[inline]
-    fn marks_of<'a>(&self, chunk: &'a Arc<Chunk>) -> Result<Option<&'a Marks>, Fault> {
+    fn marks_of<'a>(&self, chunk: &'a Arc<Chunk>) -> Result<Option<&'a Marks>, StorageError> {
         match chunk.marks.get() {
             Some(marks) => Ok(Some(marks)),
-            None if chunk.is_marked() => self.look_at_marks(chunk),
+            None if chunk.is_marked() => self.find_marks(chunk),
             None => Ok(None),
         }
     }
 
     #[cold]
-    fn look_at_marks<'a>(&self, chunk: &'a Arc<Chunk>) -> Result<Option<&'a Marks>, Fault> {
+    fn find_marks<'a>(&self, chunk: &'a Arc<Chunk>) -> Result<Option<&'a Marks>, StorageError> {
         let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
         if chunk.marks.get().is_none() {
-            self.adopt_marks(chunk, false)?;
+            self.map_marks(chunk, false)?;
         }
         Ok(chunk.marks.get())
     }
 
     /// Returns all known chunks that have marks, with their marks mapped.
-    fn marked_chunks(&self) -> Result<Vec<Arc<Chunk>>, Fault> {
+    fn marked_chunks(&self) -> Result<Vec<Arc<Chunk>>, StorageError> {
         self.refresh_marks()?;
         let mut chunks = self.space.chunks();
         chunks.retain(|chunk| chunk.is_marked());
@@ -265,7 +265,7 @@ impl TableCore {
 
     /// Maps the marks of a chunk, creating the file if `create` is set. The caller holds
     /// `marks_lock`.
-    fn adopt_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), Fault> {
+    fn map_marks(&self, chunk: &Arc<Chunk>, create: bool) -> Result<(), StorageError> {
         let path = format!("{}/{}.marks", self.space.dir(), chunk.id);
         let extent = self.extent(chunk);
         let is_clean = || self.control.is_clean() && !self.outlived.load(Ordering::Acquire);
@@ -278,7 +278,7 @@ impl TableCore {
             None if fails!("marks.listed", self.must_have_marks(chunk))
                 || chunk.marks_compared.load(Ordering::Relaxed) =>
             {
-                return Err(Fault::corrupt(
+                return Err(StorageError::corrupt(
                     path,
                     0,
                     "the marks that the newest checkpoint lists, or that were here before: which rows of the chunk are dead",
@@ -296,10 +296,10 @@ impl TableCore {
     }
 
     /// Returns the extent of the rows that begin in a chunk.
-    fn extent(&self, chunk: &Chunk) -> Extent {
+    fn extent(&self, chunk: &Chunk) -> RowExtent {
         let first = chunk.start.div_ceil(self.row_size);
         let end = chunk.end().div_ceil(self.row_size);
-        Extent {
+        RowExtent {
             store: self.space.identity().store,
             table: self.id,
             chunk: chunk.id,
@@ -308,19 +308,19 @@ impl TableCore {
         }
     }
 
-    fn chunk_of(&self, row: RowId) -> Result<Option<Arc<Chunk>>, Fault> {
+    fn chunk_of(&self, row: RowId) -> Result<Option<Arc<Chunk>>, StorageError> {
         row.0.checked_mul(self.row_size).map_or(Ok(None), |at| self.space.find_chunk(at))
     }
 
     /// Returns the chunk of a row, with its marks created and announced. For the writer.
-    pub(crate) fn marked_chunk(&self, row: RowId) -> Result<Arc<Chunk>, Fault> {
+    pub(crate) fn marked_chunk(&self, row: RowId) -> Result<Arc<Chunk>, StorageError> {
         let chunk = self.chunk_of(row)?.ok_or_else(|| {
-            Fault::corrupt(self.space.dir(), row.0, format!("a chunk with row {row}"), "none such")
+            StorageError::corrupt(self.space.dir(), row.0, format!("a chunk with row {row}"), "none such")
         })?;
         if chunk.marks.get().is_none() {
             let _guard = self.marks_lock.lock().unwrap_or_else(PoisonError::into_inner);
             if chunk.marks.get().is_none() {
-                self.adopt_marks(&chunk, true)?;
+                self.map_marks(&chunk, true)?;
             }
         }
         // Not only if this process created the file: the process that did may have failed, or have
@@ -333,9 +333,9 @@ impl TableCore {
 
     /// Returns the row that `row` replaced, for rows that may be above any length this process has
     /// seen.
-    fn previous_above(&self, row: RowId) -> Result<Option<RowId>, Fault> {
+    fn previous_above(&self, row: RowId) -> Result<Option<RowId>, StorageError> {
         let Some(chunk) = self.chunk_of(row)? else { return Ok(None) };
-        if !chunk.is_marked() && !self.knows_marks(chunk.id.0 + 1) {
+        if !chunk.is_marked() && !self.are_marks_known(chunk.id.0 + 1) {
             self.refresh_marks()?;
         }
         Ok(self.marks_of(&chunk)?.and_then(|marks| marks.previous(row)))
@@ -343,9 +343,9 @@ impl TableCore {
 
     /// Stores all marks again. For use when a sync may have failed, so that memory may differ from
     /// the disk.
-    pub(crate) fn store_marks_again(&self) -> Result<(), Fault> {
+    pub(crate) fn rewrite_marks(&self) -> Result<(), StorageError> {
         let marks =
-            |chunk: &Arc<Chunk>| chunk.marks.get().map_or(Ok(()), |marks| marks.store_again(&*self.storage));
+            |chunk: &Arc<Chunk>| chunk.marks.get().map_or(Ok(()), |marks| marks.rewrite(&*self.storage));
         self.marked_chunks()?.iter().try_for_each(marks)
     }
 
@@ -353,10 +353,10 @@ impl TableCore {
     /// Does not sync: the checkpoint that ends a recovery syncs all marks.
     pub(crate) fn clear_marks_above(
         &self,
-        before: Bound,
-        now: Bound,
+        before: CheckpointBound,
+        now: CheckpointBound,
         stored: &DirtyMarks,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StorageError> {
         for chunk in self.marked_chunks()? {
             let stored = stored.get(&(self.id, chunk.id)).copied().unwrap_or_default();
             if let Some(marks) = chunk.marks.get() {
@@ -368,33 +368,36 @@ impl TableCore {
 
     /// Syncs and sums every marks file, whichever process created it, and syncs their names.
     /// Returns the checksums by chunk.
-    pub(crate) fn settle_marks(&self, bound: Bound) -> Result<Vec<(ChunkId, u64)>, Fault> {
+    pub(crate) fn checkpoint_marks(
+        &self,
+        bound: CheckpointBound,
+    ) -> Result<Vec<(ChunkId, u64)>, StorageError> {
         let chunks = self.marked_chunks()?;
         removable!("marks.settle.folder", self.space.sync_dir())?;
-        self.settle_each(chunks.iter(), bound)
+        self.checkpoint_each(chunks.iter(), bound)
     }
 
     /// Syncs and sums the marks of these chunks, whose names are durable. Returns the checksums by
     /// chunk.
-    pub(crate) fn settle_marks_of(
+    pub(crate) fn checkpoint_marks_of(
         &self,
         ids: impl Iterator<Item = ChunkId>,
-        bound: Bound,
-    ) -> Result<Vec<(ChunkId, u64)>, Fault> {
+        bound: CheckpointBound,
+    ) -> Result<Vec<(ChunkId, u64)>, StorageError> {
         let chunks = self.space.chunks();
         // A failed checkpoint may have synced some marks, whose maps were then released.
-        if !self.knows_marks(chunks.len() as u64) {
+        if !self.are_marks_known(chunks.len() as u64) {
             self.refresh_marks()?;
         }
         let chunk_of = |id| chunks.binary_search_by_key(&id, |chunk| chunk.id).ok();
-        self.settle_each(ids.filter_map(|id| Some(&chunks[chunk_of(id)?])), bound)
+        self.checkpoint_each(ids.filter_map(|id| Some(&chunks[chunk_of(id)?])), bound)
     }
 
-    fn settle_each<'a>(
+    fn checkpoint_each<'a>(
         &self,
         chunks: impl Iterator<Item = &'a Arc<Chunk>>,
-        bound: Bound,
-    ) -> Result<Vec<(ChunkId, u64)>, Fault> {
+        bound: CheckpointBound,
+    ) -> Result<Vec<(ChunkId, u64)>, StorageError> {
         let mut sums = Vec::new();
         for chunk in chunks {
             let Some(marks) = self.marks_of(chunk)? else { continue };

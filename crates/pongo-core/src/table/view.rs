@@ -9,17 +9,17 @@ use std::sync::Arc;
 use zerocopy::TryFromBytes;
 
 use super::TableCore;
-use crate::error::{Fault, ReadError};
+use crate::error::{ReadError, StorageError};
 use crate::ids::{ChunkId, Location, RowId, Seq};
 use crate::record::PongoRecord;
-use crate::space::{BLOCK, Chunk, View};
+use crate::space::{BLOCK, Chunk, SpaceView};
 use crate::state::TableState;
 
 /// A table at one `Seq`.
 #[derive(Clone, Debug)]
 pub struct TableView {
     pub(super) core: Arc<TableCore>,
-    pub(super) view: Arc<View>,
+    pub(super) view: Arc<SpaceView>,
     pub(super) state: TableState,
     pub(super) seq: Seq,
     /// The table's row size, copied here for fast access.
@@ -63,13 +63,13 @@ impl TableView {
     /// Costs an addition, a test of the block's state and, once per block and process, a checksum
     /// of 64 KiB.
     #[inline]
-    pub fn row_bytes(&self, row: RowId) -> Result<&[u8], Fault> {
+    pub fn row_bytes(&self, row: RowId) -> Result<&[u8], StorageError> {
         self.rows_bytes(row..row.next())
     }
 
     /// Returns the bytes of consecutive rows below the length.
     #[inline]
-    pub fn rows_bytes(&self, rows: Range<RowId>) -> Result<&[u8], Fault> {
+    pub fn rows_bytes(&self, rows: Range<RowId>) -> Result<&[u8], StorageError> {
         if rows.end.0 > self.state.len || rows.start > rows.end {
             return Err(self.beyond(&rows));
         }
@@ -83,8 +83,8 @@ impl TableView {
     }
 
     #[cold]
-    fn beyond(&self, rows: &Range<RowId>) -> Fault {
-        Fault::corrupt(
+    fn beyond(&self, rows: &Range<RowId>) -> StorageError {
+        StorageError::corrupt(
             self.core.space.dir(),
             0,
             format!("rows below {}", self.state.len),
@@ -109,13 +109,13 @@ impl TableView {
     /// nothing about the row; call [`row`](Self::row).
     #[inline]
     #[must_use]
-    pub fn glance<T: PongoRecord>(&self, row: RowId) -> Option<(&T, bool)> {
+    pub fn get_if_verified<T: PongoRecord>(&self, row: RowId) -> Option<(&T, bool)> {
         let size = size_of::<T>() as u64;
         if row.0 >= self.state.len || size != self.row_size {
             return None;
         }
         // SAFETY: as in `rows_bytes`: the row is below the length.
-        let (bytes, marked) = unsafe { self.view.glance(row.0 * size, size) }?;
+        let (bytes, marked) = unsafe { self.view.get_if_verified(row.0 * size, size) }?;
         Some((T::try_ref_from_bytes(bytes).ok()?, marked))
     }
 
@@ -160,11 +160,11 @@ impl TableView {
     /// Returns whether a row below the length is not deleted at this view's `Seq`.
     ///
     /// # Errors
-    /// [`Fault`] if the marks of its chunk are corrupt. They are compared with their checksum when
-    /// they are first needed.
+    /// [`StorageError`] if the marks of its chunk are corrupt. They are compared with their
+    /// checksum when they are first needed.
     #[inline]
-    pub fn is_live(&self, row: RowId) -> Result<bool, Fault> {
-        Ok(self.died(row)?.is_none_or(|died| died > self.seq))
+    pub fn is_live(&self, row: RowId) -> Result<bool, StorageError> {
+        Ok(self.deleted_at(row)?.is_none_or(|deleted_at| deleted_at > self.seq))
     }
 
     /// Returns whether the chunk of a row has no marks, so that no row in it was deleted or
@@ -181,10 +181,10 @@ impl TableView {
     /// # Errors
     /// As for [`is_live`](Self::is_live).
     #[inline]
-    pub fn died(&self, row: RowId) -> Result<Option<Seq>, Fault> {
+    pub fn deleted_at(&self, row: RowId) -> Result<Option<Seq>, StorageError> {
         match self.view.marked_chunk_at(row.0.wrapping_mul(self.core.row_size)) {
             None => Ok(None),
-            Some(chunk) => Ok(self.core.marks_of(chunk)?.and_then(|marks| marks.died(row))),
+            Some(chunk) => Ok(self.core.marks_of(chunk)?.and_then(|marks| marks.deleted_at(row))),
         }
     }
 
@@ -193,7 +193,7 @@ impl TableView {
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
-    pub fn know_marks(&self) -> Result<(), Fault> {
+    pub fn load_marks(&self) -> Result<(), StorageError> {
         self.view.chunks.iter().try_for_each(|chunk| self.core.marks_of(chunk).map(|_| ()))
     }
 
@@ -201,7 +201,7 @@ impl TableView {
     /// which is below the length. The candidate comes from an index and may be newer than this view
     /// or invalid. The result says nothing about the row's key or whether it is deleted.
     #[inline]
-    pub fn resolve(&self, candidate: RowId) -> Result<Option<RowId>, Fault> {
+    pub fn resolve(&self, candidate: RowId) -> Result<Option<RowId>, StorageError> {
         if candidate.0 < self.state.len {
             return Ok(Some(candidate));
         }
@@ -209,7 +209,7 @@ impl TableView {
     }
 
     #[cold]
-    fn resolve_above(&self, mut candidate: RowId) -> Result<Option<RowId>, Fault> {
+    fn resolve_above(&self, mut candidate: RowId) -> Result<Option<RowId>, StorageError> {
         // `previous` is always lower, so the loop ends.
         while candidate.0 >= self.state.len {
             match self.core.previous_above(candidate)? {
@@ -223,9 +223,9 @@ impl TableView {
     /// Works like [`resolve`](Self::resolve), but follows at most `versions` previous rows.
     ///
     /// # Errors
-    /// [`Fault`] if marks are corrupt.
+    /// [`StorageError`] if marks are corrupt.
     #[inline]
-    pub fn resolve_near(&self, candidate: RowId, versions: usize) -> Result<Resolved, Fault> {
+    pub fn resolve_near(&self, candidate: RowId, versions: usize) -> Result<Resolved, StorageError> {
         if candidate.0 < self.state.len {
             return Ok(Resolved::Row(candidate));
         }
@@ -233,7 +233,7 @@ impl TableView {
     }
 
     #[cold]
-    fn resolve_near_above(&self, mut candidate: RowId, versions: usize) -> Result<Resolved, Fault> {
+    fn resolve_near_above(&self, mut candidate: RowId, versions: usize) -> Result<Resolved, StorageError> {
         for _ in 0..versions {
             match self.core.previous_above(candidate)? {
                 Some(previous) if previous.0 < self.state.len => return Ok(Resolved::Row(previous)),
@@ -245,7 +245,7 @@ impl TableView {
     }
 
     /// Returns the row that a row below the length replaced.
-    pub fn previous(&self, row: RowId) -> Result<Option<RowId>, Fault> {
+    pub fn previous(&self, row: RowId) -> Result<Option<RowId>, StorageError> {
         self.core.previous_above(row)
     }
 
@@ -254,7 +254,7 @@ impl TableView {
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
-    pub fn next_run(&self, from: RowId) -> Result<Option<Range<RowId>>, Fault> {
+    pub fn next_run(&self, from: RowId) -> Result<Option<Range<RowId>>, StorageError> {
         self.next_run_in(from..RowId(self.state.len))
     }
 
@@ -263,7 +263,7 @@ impl TableView {
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
-    pub fn next_run_in(&self, rows: Range<RowId>) -> Result<Option<Range<RowId>>, Fault> {
+    pub fn next_run_in(&self, rows: Range<RowId>) -> Result<Option<Range<RowId>>, StorageError> {
         self.next_run_at(rows, self.seq)
     }
 
@@ -271,7 +271,7 @@ impl TableView {
     ///
     /// # Errors
     /// As for [`is_live`](Self::is_live).
-    pub fn next_run_at(&self, rows: Range<RowId>, seq: Seq) -> Result<Option<Range<RowId>>, Fault> {
+    pub fn next_run_at(&self, rows: Range<RowId>, seq: Seq) -> Result<Option<Range<RowId>>, StorageError> {
         let size = self.core.row_size;
         let mut start = rows.start.0;
         let last = rows.end.0.min(self.state.len);
@@ -281,12 +281,13 @@ impl TableView {
             let Some(marks) = self.core.marks_of(chunk)? else {
                 return Ok(Some(RowId(start)..RowId(end)));
             };
-            let died = |row: u64| marks.died(RowId(row)).is_some_and(|died| died <= seq);
-            while start < end && died(start) {
+            let deleted_at =
+                |row: u64| marks.deleted_at(RowId(row)).is_some_and(|deleted_at| deleted_at <= seq);
+            while start < end && deleted_at(start) {
                 start += 1;
             }
             let mut stop = start;
-            while stop < end && !died(stop) {
+            while stop < end && !deleted_at(stop) {
                 stop += 1;
             }
             if start < stop {
@@ -300,8 +301,8 @@ impl TableView {
     /// before. Rows written after the last checkpoint have no checksums yet.
     ///
     /// # Errors
-    /// [`Fault`] with the first block that differs.
-    pub fn compare(&self, rows: Range<RowId>) -> Result<(), Fault> {
+    /// [`StorageError`] with the first block that differs.
+    pub fn compare(&self, rows: Range<RowId>) -> Result<(), StorageError> {
         if rows.end.0 > self.state.len || rows.start > rows.end {
             return Err(self.beyond(&rows));
         }
@@ -312,7 +313,7 @@ impl TableView {
 
     /// Reads the stored checksums of all blocks, so that no descriptor is needed to read a row
     /// until the next checkpoint.
-    pub(crate) fn prepare_to_look(&self) -> Result<(), Fault> {
+    pub(crate) fn prepare_to_look(&self) -> Result<(), StorageError> {
         self.view.read_sums()
     }
 
@@ -349,7 +350,7 @@ impl TableView {
 
     /// Returns the checksum of the checksums of the blocks that these rows touch, all below a
     /// durable checkpoint.
-    pub(crate) fn sum_of_sums(&self, rows: Range<RowId>) -> Result<u64, Fault> {
+    pub(crate) fn sum_of_sums(&self, rows: Range<RowId>) -> Result<u64, StorageError> {
         self.view.sum_of_sums(rows.start.0 * self.row_size, rows.end.0 * self.row_size)
     }
 

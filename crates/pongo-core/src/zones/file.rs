@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use super::{Plan, Zones};
-use crate::codec::{Put, Reader, checksum};
+use super::{ZonePlan, Zones};
+use crate::codec::{ByteReader, Put, checksum};
 use crate::guard::fails;
 use crate::ids::{ChunkId, RowId};
 use crate::space::SpaceIdentity;
@@ -21,7 +21,7 @@ const HEAD: usize = 8 + 8 + 16 + 8 + 8 + 16 + 8 * 5;
 /// The properties that a zones file must match to be trusted.
 #[derive(Clone, Copy)]
 pub(super) struct Subject<'a> {
-    pub(super) plan: &'a Arc<Plan>,
+    pub(super) plan: &'a Arc<ZonePlan>,
     pub(super) identity: &'a SpaceIdentity,
     pub(super) chunk: ChunkId,
     /// The first row that begins in the chunk.
@@ -83,7 +83,7 @@ pub(super) fn load(storage: &dyn Storage, path: &str, subject: &Subject<'_>) -> 
     let mut bytes = vec![0; len];
     file.read_at(&mut bytes, 0).ok()?;
     let (content, sum) = bytes.split_at(HEAD + entries);
-    if fails!("zones.checksum", Reader::new(sum).u64() != Some(checksum(content)))
+    if fails!("zones.checksum", ByteReader::new(sum).u64() != Some(checksum(content)))
         || fails!("zones.identity", content[..HEAD] != subject.head())
     {
         return None;

@@ -6,8 +6,8 @@
 //! | --- | --- |
 //! | `scalar` | the order of a field's bytes; computes the minimum and maximum of a zone |
 //! | `file` | `C.zones`: writes the zone maps, reads them and validates them |
-//! | `find` | returns the zones of a chunk in a view: from memory, the file or the rows |
-//! | here | the fields with an entry (`Plan`), and their data ([`Zones`], [`Zone`], [`Facts`]) |
+//! | `build` | returns the zones of a chunk in a view: from memory, the file or the rows |
+//! | here | the fields with an entry (`ZonePlan`), and their data ([`Zones`], [`Zone`], [`ZoneStats`]) |
 //!
 //! Relies on published rows never changing. Deleted rows are included: a zone can then report that
 //! some rows may match although none does, but never the reverse. Zones are therefore valid for
@@ -17,15 +17,15 @@
 //! available even while the chunk is still being filled. Zone maps take at most about 1/100 of the
 //! rows' bytes.
 
+mod build;
 mod file;
-mod find;
 mod scalar;
 
 use core::cmp::Ordering;
 use core::ops::Range;
 use std::sync::Arc;
 
-pub(crate) use find::ZoneSlot;
+pub(crate) use build::ZoneSlot;
 pub(crate) use scalar::Scalar;
 
 use self::scalar::Values;
@@ -64,7 +64,7 @@ struct Place {
 
 /// The fields of a table that have bounds, and the number of rows per zone.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ZonePlan {
     /// Ordered by the field's offset.
     places: Vec<Place>,
     /// Size in bytes of an entry, which holds the statistics of one zone.
@@ -73,7 +73,7 @@ pub(crate) struct Plan {
     row_size: usize,
 }
 
-impl Plan {
+impl ZonePlan {
     pub(crate) fn new(schema: &StoredSchema) -> Self {
         let mut places = Vec::new();
         let mut at = 0;
@@ -120,7 +120,7 @@ impl Plan {
     /// Merges the entry `zone` into the entry `whole`.
     fn widen(&self, whole: &mut [u8], zone: &[u8]) {
         for place in &self.places {
-            let facts = place.facts(zone);
+            let facts = place.stats(zone);
             let (flags, min, max) = place.parts_mut(whole);
             if facts.flags & BOUNDED != 0 {
                 let is_new = *flags & BOUNDED == 0;
@@ -138,7 +138,7 @@ impl Plan {
     /// Returns whether this plan could have produced this entry from some rows.
     fn is_sound(&self, entry: &[u8]) -> bool {
         self.places.iter().all(|place| {
-            let facts = place.facts(entry);
+            let facts = place.stats(entry);
             let is_number =
                 |value| place.scalar.nan().is_none_or(|nan| place.scalar.compare(value, nan).is_lt());
             let ordered = place.scalar != Scalar::Unordered
@@ -167,18 +167,18 @@ impl Place {
         (&mut flags[0], min, max)
     }
 
-    fn facts<'e>(&self, entry: &'e [u8]) -> Facts<'e> {
+    fn stats<'e>(&self, entry: &'e [u8]) -> ZoneStats<'e> {
         let width = self.scalar.width();
         let (flags, bounds) = entry[self.at..self.at + 1 + 2 * width].split_at(1);
         let (min, max) = bounds.split_at(width);
-        Facts { scalar: self.scalar, flags: flags[0], min, max }
+        ZoneStats { scalar: self.scalar, flags: flags[0], min, max }
     }
 }
 
 /// The zone maps of one chunk.
 #[derive(Clone)]
 pub struct Zones {
-    plan: Arc<Plan>,
+    plan: Arc<ZonePlan>,
     /// The first row that begins in the chunk.
     first: RowId,
     /// Number of rows in these zones, counted from `first`: all rows that begin in the chunk, or
@@ -189,7 +189,7 @@ pub struct Zones {
 }
 
 impl Zones {
-    fn empty(plan: &Arc<Plan>, first: RowId) -> Self {
+    fn empty(plan: &Arc<ZonePlan>, first: RowId) -> Self {
         Self { plan: Arc::clone(plan), first, rows: 0, entries: vec![0; plan.stride] }
     }
 
@@ -251,7 +251,7 @@ impl core::fmt::Debug for Zones {
 /// The statistics of the rows of one zone, or of all zones of a chunk together.
 #[derive(Clone, Debug)]
 pub struct Zone<'z> {
-    plan: &'z Plan,
+    plan: &'z ZonePlan,
     entry: &'z [u8],
     rows: Range<RowId>,
 }
@@ -266,8 +266,8 @@ impl<'z> Zone<'z> {
     /// Returns the statistics of the field at this byte offset in the row; `None` if there are
     /// none.
     #[must_use]
-    pub fn facts(&self, field: usize) -> Option<Facts<'z>> {
-        Some(self.plan.place(field)?.facts(self.entry))
+    pub fn stats(&self, field: usize) -> Option<ZoneStats<'z>> {
+        Some(self.plan.place(field)?.stats(self.entry))
     }
 
     /// Returns the minimum and maximum of a field, in the representation of a row. Absent values of
@@ -277,20 +277,20 @@ impl<'z> Zone<'z> {
     /// are ordered as numbers; `FixedStr`, `Uuid` and byte arrays by their bytes.
     #[must_use]
     pub fn bounds(&self, field: usize) -> Option<(&'z [u8], &'z [u8])> {
-        self.facts(field)?.bounds()
+        self.stats(field)?.bounds()
     }
 }
 
 /// The statistics of one field in a zone.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'z> {
+pub struct ZoneStats<'z> {
     scalar: Scalar,
     flags: u8,
     min: &'z [u8],
     max: &'z [u8],
 }
 
-impl<'z> Facts<'z> {
+impl<'z> ZoneStats<'z> {
     /// Returns the minimum and maximum; see [`Zone::bounds`].
     #[must_use]
     pub fn bounds(&self) -> Option<(&'z [u8], &'z [u8])> {

@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use pongo_core::engine::{Change, Engine, IndexError, Indexer, Killed};
+use pongo_core::engine::{CrashBounds, Engine, IndexError, Indexer, Replay, TableChange};
 use pongo_core::error::{CommitError, WriteError};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{MemoryStorage, Storage};
@@ -12,9 +12,9 @@ use pongo_core::table::{TableCore, TableView};
 
 use crate::indexer::MapIndexer;
 use crate::model::Model;
-use crate::work::{Mix, SMALL, Transaction, make_up, options};
+use crate::work::{Mix, SMALL, Transaction, arbitrary, options};
 use pongo_sim::Random;
-use pongo_sim::{Disk, Kind, Plan};
+use pongo_sim::{Disk, FaultPlan, OpKind};
 
 const EIO: ErrorKind = ErrorKind::Other;
 const FULL: ErrorKind = ErrorKind::StorageFull;
@@ -41,7 +41,7 @@ impl Run {
     }
 
     fn next(&mut self) -> Transaction {
-        make_up(&self.acknowledged, &mut self.random, DURABLE)
+        arbitrary(&self.acknowledged, &mut self.random, DURABLE)
     }
 
     /// Commits, and checks that the store matches the answer. Returns `false` if the store is
@@ -65,8 +65,8 @@ impl Run {
             return false;
         }
         let Err(error) = result else { return true };
-        self.disk.quietly(|| self.acknowledged.check_engine(engine, indexer));
-        let full = matches!(&error, CommitError::Refused(WriteError::Fault(fault)) if fault.is_full());
+        self.disk.without_faults(|| self.acknowledged.check_engine(engine, indexer));
+        let full = matches!(&error, CommitError::Refused(WriteError::Storage(fault)) if fault.is_full());
         let poisoned = matches!(engine.begin_write(), Err(WriteError::Poisoned { .. }));
         assert!(!(full && poisoned), "a full disk before the entry poisons nothing: {error:?}");
         !poisoned
@@ -75,9 +75,9 @@ impl Run {
     /// Opens the store, possibly after a power cut, and checks that it is in one of the allowed
     /// states.
     fn reopen(&mut self) -> (Arc<Engine>, Arc<MapIndexer>) {
-        self.disk.plan(0, |_| Plan::Nothing);
+        self.disk.plan(0, |_| FaultPlan::Nothing);
         if self.random.one_in(2) {
-            self.disk = self.disk.reboot(&mut self.random);
+            self.disk = self.disk.power_cycle(&mut self.random);
         }
         let (engine, indexer) = open(&self.disk).unwrap();
         let seq = engine.begin_read().unwrap().seq().0;
@@ -91,9 +91,9 @@ impl Run {
     }
 }
 
-fn fail_at(seed: u64, at: u64, kind: ErrorKind, on: bool) -> Option<(Kind, String)> {
+fn fail_at(seed: u64, at: u64, kind: ErrorKind, on: bool) -> Option<(OpKind, String)> {
     let mut run = Run::new(seed);
-    run.disk.plan(seed, |_| Plan::Fail(at, kind, on));
+    run.disk.plan(seed, |_| FaultPlan::Fail(at, kind, on));
     if let Ok((engine, indexer)) = open(&run.disk) {
         for _ in 0..8 {
             if !run.commit(&engine, &indexer) {
@@ -135,7 +135,7 @@ fn prepared(seed: u64) -> (Run, Arc<Engine>, Arc<MapIndexer>) {
 #[test]
 fn full_disk_before_entry_changes_nothing() {
     let (mut run, engine, indexer) = prepared(31);
-    run.disk.plan(0, |_| Plan::FailOn(Kind::Allocate, "", FULL));
+    run.disk.plan(0, |_| FaultPlan::FailOn(OpKind::Allocate, "", FULL));
     let mut refused = 0;
     for _ in 0..20 {
         let before = run.acknowledged.seq;
@@ -143,7 +143,7 @@ fn full_disk_before_entry_changes_nothing() {
         refused += u64::from(run.acknowledged.seq == before);
     }
     assert!(refused > 0);
-    run.disk.plan(0, |_| Plan::Nothing);
+    run.disk.plan(0, |_| FaultPlan::Nothing);
     for _ in 0..6 {
         let before = run.acknowledged.seq;
         assert!(run.commit(&engine, &indexer));
@@ -154,16 +154,18 @@ fn full_disk_before_entry_changes_nothing() {
 
 #[test]
 fn journal_failure_poisons_all_handles() {
-    for (kind, error) in [(Kind::Write, EIO), (Kind::Sync, EIO), (Kind::Sync, FULL), (Kind::Write, FULL)] {
+    for (kind, error) in
+        [(OpKind::Write, EIO), (OpKind::Sync, EIO), (OpKind::Sync, FULL), (OpKind::Write, FULL)]
+    {
         let mut unknown = 0;
         for seed in 40..50 {
             let (mut run, engine, indexer) = prepared(seed);
             let (other, _) = open(&run.disk).unwrap();
-            run.disk.plan(seed, |_| Plan::FailOn(kind, "journal/", error));
+            run.disk.plan(seed, |_| FaultPlan::FailOn(kind, "journal/", error));
             let transaction = run.next();
             let result = transaction.commit(&engine);
             run.unknown.push(transaction.after);
-            run.disk.plan(seed, |_| Plan::Nothing);
+            run.disk.plan(seed, |_| FaultPlan::Nothing);
             match result {
                 Err(CommitError::OutcomeUnknown { .. }) => {
                     unknown += 1;
@@ -189,12 +191,12 @@ fn journal_failure_poisons_all_handles() {
 struct Panics(MapIndexer);
 
 impl Indexer for Panics {
-    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError> {
-        self.0.adopt(table, killed)
+    fn reuse(&self, table: &Arc<TableCore>, crash_bounds: Option<&CrashBounds>) -> Result<(), IndexError> {
+        self.0.reuse(table, crash_bounds)
     }
 
-    fn check(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        self.0.check(table)
+    fn verify_checksum(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.verify_checksum(table)
     }
 
     fn rebuild(&self, view: &TableView) -> Result<(), IndexError> {
@@ -205,16 +207,16 @@ impl Indexer for Panics {
         self.0.create(table)
     }
 
-    fn reserve(&self, view: &TableView, hashes: &[u64], deaths: &[RowId]) -> Result<(), IndexError> {
-        self.0.reserve(view, hashes, deaths)
+    fn reserve(&self, view: &TableView, hashes: &[u64], deleted_rows: &[RowId]) -> Result<(), IndexError> {
+        self.0.reserve(view, hashes, deleted_rows)
     }
 
-    fn apply(&self, _: &Change<'_>, _: bool) -> Result<(), IndexError> {
+    fn apply(&self, _: &TableChange<'_>, _: Replay) -> Result<(), IndexError> {
         panic!("on purpose")
     }
 
-    fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
-        self.0.take_over(table)
+    fn repair_after_crash(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+        self.0.repair_after_crash(table)
     }
 
     fn sync(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
@@ -228,7 +230,7 @@ fn a_panic_behind_the_entry_poisons() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut model = Model::default();
     let mut random = Random(77);
-    let transaction = make_up(&model, &mut random, SMALL);
+    let transaction = arbitrary(&model, &mut random, SMALL);
     {
         let engine =
             Engine::open(Arc::clone(&storage), options(), Arc::new(Panics(MapIndexer::default()))).unwrap();
@@ -242,7 +244,7 @@ fn a_panic_behind_the_entry_poisons() {
     model = transaction.after;
     let engine = Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap();
     model.check(&engine.begin_read().unwrap());
-    let transaction = make_up(&model, &mut random, SMALL);
+    let transaction = arbitrary(&model, &mut random, SMALL);
     transaction.commit(&engine).unwrap();
     transaction.after.check(&engine.begin_read().unwrap());
 }

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pongo_core::Sizes;
-use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch};
+use pongo_core::engine::{Durability, Engine, EngineOptions, TableWriteBatch, WriteBatch};
 use pongo_core::error::OpenError;
 use pongo_core::ids::RowId;
-use pongo_sim::{Disk, Image, Kind, Leave, Plan, Process, Random};
+use pongo_sim::{CrashPolicy, Disk, FaultPlan, Image, OpKind, Process, Random};
 
+use crate::corruption::files;
 use crate::indexer::MapIndexer;
-use crate::missed::{dead_behind_an_entry, open, put, row};
 use crate::model::schema;
-use crate::rot::files;
+use crate::mutation_gaps::{dead_behind_an_entry, open, put, row};
 use crate::work::options;
 
 /// Uses segments of one page, so that a checkpoint often starts a new one.
@@ -42,13 +42,13 @@ fn closed(rows: u64) -> Disk {
 fn begin_and_die(disk: &Disk, at: u64) -> bool {
     let process = disk.process();
     let engine = try_open(&process).unwrap();
-    disk.plan(at, |now| Plan::Kill(now + at));
+    disk.plan(at, |now| FaultPlan::Kill(now + at));
     // Nothing is written before the first change.
     let begun = engine.begin_write().is_ok_and(|guard| {
         let table = guard.table_named("table").ok().flatten();
         table.is_some_and(|table| guard.append(&table, &[]).is_ok())
     });
-    disk.plan(0, |_| Plan::Nothing);
+    disk.plan(0, |_| FaultPlan::Nothing);
     drop(engine);
     !begun && process.is_dead()
 }
@@ -83,7 +83,10 @@ fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'sta
     let wrong = Arc::new(Mutex::new(Vec::new()));
     let found = Arc::clone(&wrong);
     disk.watch(move |moment| {
-        for (number, leave) in [Leave::Oldest, Leave::Any, Leave::Any, Leave::Few].into_iter().enumerate() {
+        for (number, leave) in [CrashPolicy::Oldest, CrashPolicy::Any, CrashPolicy::Any, CrashPolicy::Few]
+            .into_iter()
+            .enumerate()
+        {
             let left = moment.image(&mut Random(moment.number() << 8 | number as u64), leave).disk();
             let outcome = match try_open(&left.process()) {
                 Ok(engine) if engine.begin_read().unwrap().seq().0 >= least() => continue,
@@ -104,13 +107,13 @@ fn cut_everywhere(disk: &Disk, case: &str, least: impl Fn() -> u64 + Send + 'sta
 #[test]
 fn killed_first_write_leaves_readable_store() {
     for rows in fillings() {
-        let mut died = 0;
+        let mut crashed = 0;
         for at in 0.. {
             let disk = closed(rows);
             if !begin_and_die(&disk, at) {
                 break;
             }
-            died += 1;
+            crashed += 1;
             for time in 0..3 {
                 let engine = try_open(&disk.process()).unwrap_or_else(|error| {
                     panic!("{rows} rows, killed at {at}, opened {time} times before: {error}")
@@ -119,7 +122,7 @@ fn killed_first_write_leaves_readable_store() {
                 engine.close().unwrap();
             }
         }
-        assert!(died > 4, "{died} operations");
+        assert!(crashed > 4, "{crashed} operations");
     }
 }
 
@@ -159,9 +162,9 @@ fn failed_close_sync_is_not_trusted() {
     for seed in 0..12 {
         let disk = Disk::new();
         let two = dead_behind_an_entry(&disk, seed);
-        disk.plan(seed, |_| Plan::FailOn(Kind::Sync, "journal", ErrorKind::Other));
+        disk.plan(seed, |_| FaultPlan::FailOn(OpKind::Sync, "journal", ErrorKind::Other));
         two.close().unwrap_err();
-        disk.plan(seed, |_| Plan::Nothing);
+        disk.plan(seed, |_| FaultPlan::Nothing);
         // Closes the store once more.
         cut_everywhere(&disk, "", || 1, || drop(two));
         assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, 2);
@@ -201,7 +204,7 @@ fn recreated_folders_survive_a_cut() {
             for table in 0..tables {
                 let guard = engine.begin_write().unwrap();
                 guard.create_table(schema(&format!("table{table}"), 24)).unwrap();
-                guard.commit(&Batch::default(), Durability::Sync).unwrap();
+                guard.commit(&WriteBatch::default(), Durability::Sync).unwrap();
             }
             drop(engine);
             let disk = copy_of(&disk);
@@ -214,15 +217,21 @@ fn recreated_folders_survive_a_cut() {
             if text {
                 let _ = guard.stage_heap(b"a text").unwrap();
             }
-            let mut batch = Batch::default();
+            let mut batch = WriteBatch::default();
             let rows = row(7, 24);
             if tables > 0 && !made {
                 let table = guard.table_named("table0").unwrap().unwrap();
-                let (previous, deaths) = (Vec::new(), Vec::new());
-                batch.tables.push(TableBatch { table, rows: &rows, hashes: &[], previous, deaths });
+                let (previous, deleted_rows) = (Vec::new(), Vec::new());
+                batch.tables.push(TableWriteBatch {
+                    table,
+                    rows: &rows,
+                    hashes: &[],
+                    previous,
+                    deleted_rows,
+                });
             }
             let seq = guard.commit(&batch, Durability::Sync).unwrap();
-            let after = disk.reboot(&mut Random(seed));
+            let after = disk.power_cycle(&mut Random(seed));
             let case = format!("{tables} tables, one made: {made}, a text: {text}, seed {seed}");
             let engine = try_open(&after.process()).unwrap_or_else(|error| panic!("{case}: {error}"));
             assert_eq!(engine.begin_read().unwrap().seq(), seq, "{case}");
@@ -238,7 +247,7 @@ fn copy_without_empty_folders_opens() {
     let engine = open(&process);
     let guard = engine.begin_write().unwrap();
     guard.create_table(schema("table", 24)).unwrap();
-    guard.commit(&Batch::default(), Durability::Sync).unwrap();
+    guard.commit(&WriteBatch::default(), Durability::Sync).unwrap();
     process.kill();
     drop(engine);
     let engine = open(&copy_of(&disk).process());
@@ -257,10 +266,10 @@ fn files_of_lost_table_stay_deleted() {
         put(&engine, "table", 24, 0..3, false, Durability::Relaxed);
         let guard = engine.begin_write().unwrap();
         let table = guard.table_named("table").unwrap().unwrap();
-        let deaths = vec![RowId(1)];
-        let part = TableBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deaths };
-        guard.commit(&Batch { tables: vec![part] }, Durability::Relaxed).unwrap();
-        let disk = disk.reboot(&mut Random(seed));
+        let deleted_rows = vec![RowId(1)];
+        let part = TableWriteBatch { table, rows: &[], hashes: &[], previous: Vec::new(), deleted_rows };
+        guard.commit(&WriteBatch { tables: vec![part] }, Durability::Relaxed).unwrap();
+        let disk = disk.power_cycle(&mut Random(seed));
         drop(engine);
 
         let engine = try_open(&disk.process()).unwrap();
@@ -271,9 +280,9 @@ fn files_of_lost_table_stay_deleted() {
         lost += 1;
         let guard = engine.begin_write().unwrap();
         guard.create_table(schema("table", 24)).unwrap();
-        guard.commit(&Batch::default(), Durability::Sync).unwrap();
+        guard.commit(&WriteBatch::default(), Durability::Sync).unwrap();
         engine.close().unwrap();
-        let disk = disk.reboot(&mut Random(seed + 1000));
+        let disk = disk.power_cycle(&mut Random(seed + 1000));
         drop(engine);
         let engine = try_open(&disk.process()).unwrap();
         let begun = engine.begin_write();

@@ -9,14 +9,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pongo_core::engine::{Batch, Durability, Engine, WriteGuard};
+use pongo_core::engine::{Durability, Engine, EngineTransaction, WriteBatch};
 use pongo_core::error::{CommitError, ReadError, WriteError};
 use pongo_core::ids::Seq;
 use pongo_core::storage::{LockMode, RealStorage, Storage};
 
 use crate::indexer::MapIndexer;
 use crate::model::{Model, schema};
-use crate::work::{SMALL, make_up, options};
+use crate::work::{SMALL, arbitrary, options};
 use pongo_sim::Random;
 
 const STORE: &str = "PONGO_TEST_FORKED_STORE";
@@ -36,7 +36,7 @@ fn write(engine: &Arc<Engine>, model: &Model, seed: u64) -> Model {
     let mut random = Random(seed);
     let mut model = model.clone();
     for _ in 0..6 {
-        let transaction = make_up(&model, &mut random, SMALL);
+        let transaction = arbitrary(&model, &mut random, SMALL);
         transaction.commit(engine).unwrap();
         model = transaction.after;
     }
@@ -97,7 +97,7 @@ fn control(storage: &dyn Storage) -> Vec<u8> {
 /// Returns the names of all files, to check that none was removed.
 fn names(storage: &dyn Storage) -> Vec<String> {
     let mut found = Vec::new();
-    crate::rot::files(storage, "", &mut found);
+    crate::corruption::files(storage, "", &mut found);
     found
 }
 
@@ -109,8 +109,8 @@ fn is_locked(storage: &dyn Storage, (start, len): (u64, u64)) -> bool {
 /// fail as they should.
 fn use_inherited(
     engine: Arc<Engine>,
-    snapshot: pongo_core::snapshot::Snapshot,
-    guard: Box<WriteGuard>,
+    snapshot: pongo_core::snapshot::EngineSnapshot,
+    guard: Box<EngineTransaction>,
 ) -> u8 {
     let mut wrong = 0;
     let mut must = |place: u32, right: bool| wrong |= u8::from(!right) << place;
@@ -118,7 +118,7 @@ fn use_inherited(
     must(1, matches!(engine.begin_write(), Err(WriteError::Forked)));
     must(2, matches!(snapshot.table_named("table0"), Err(ReadError::Forked)));
     must(3, matches!(guard.create_table(schema("child", 24)), Err(WriteError::Forked)));
-    let committed = guard.commit(&Batch::default(), Durability::Sync);
+    let committed = guard.commit(&WriteBatch::default(), Durability::Sync);
     must(4, matches!(committed, Err(CommitError::Refused(WriteError::Forked))));
     must(5, engine.is_inherited() && engine.close().is_ok());
     drop((snapshot, engine));
@@ -220,7 +220,7 @@ fn a_child_opens_the_store_anew() {
 fn engine_model(engine: &Arc<Engine>, model: &Model) -> Model {
     assert_eq!(engine.begin_read().unwrap().seq(), Seq(model.seq + 6));
     let mut random = Random(4);
-    (0..6).fold(model.clone(), |model, _| make_up(&model, &mut random, SMALL).after)
+    (0..6).fold(model.clone(), |model, _| arbitrary(&model, &mut random, SMALL).after)
 }
 
 /// Run by the next test in a separate process.

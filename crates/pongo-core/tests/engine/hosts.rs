@@ -12,7 +12,7 @@ use pongo_core::storage::{Host, LockMode, MemoryStorage, Storage};
 
 use crate::indexer::MapIndexer;
 use crate::model::Model;
-use crate::work::{SMALL, make_up, options};
+use crate::work::{SMALL, arbitrary, options};
 use pongo_sim::Random;
 
 const NFS: u64 = 0x6969;
@@ -92,7 +92,7 @@ fn mounts_of_one_disk_share_store() {
         let mut model = Model::default();
         let engines = [open(first.of(&memory)).unwrap(), open(second.of(&memory)).unwrap()];
         for round in 0..6 {
-            let transaction = make_up(&model, &mut random, SMALL);
+            let transaction = arbitrary(&model, &mut random, SMALL);
             transaction.commit(&engines[round % 2]).unwrap();
             model = transaction.after;
             engines.iter().for_each(|engine| model.check(&engine.begin_read().unwrap()));
@@ -131,7 +131,7 @@ fn another_kernel_is_refused() {
         let memory = Arc::new(MemoryStorage::new());
         let engine = open(holder.of(&memory)).unwrap();
         let mut random = Random(4);
-        let transaction = make_up(&Model::default(), &mut random, SMALL);
+        let transaction = arbitrary(&Model::default(), &mut random, SMALL);
         transaction.commit(&engine).unwrap();
         let began = Instant::now();
         let error = open(other.of(&memory)).expect_err("it cannot be shared");
@@ -139,7 +139,7 @@ fn another_kernel_is_refused() {
         assert!(error.to_string().contains(word), "{error}");
         assert!(began.elapsed() < Duration::from_secs(10), "it does not wait");
         // The process that has the store open can continue, and is the last to close it.
-        let transaction = make_up(&transaction.after, &mut random, SMALL);
+        let transaction = arbitrary(&transaction.after, &mut random, SMALL);
         transaction.commit(&engine).unwrap();
         drop(engine);
         transaction.after.check(&open(other.of(&memory)).unwrap().begin_read().unwrap());
@@ -147,7 +147,7 @@ fn another_kernel_is_refused() {
     // Two processes on one machine share the store on a remote file system too.
     let memory = Arc::new(MemoryStorage::new());
     let engines = [REMOTE, View { mount: 2, ..REMOTE }].map(|view| open(view.of(&memory)).unwrap());
-    let transaction = make_up(&Model::default(), &mut Random(5), SMALL);
+    let transaction = arbitrary(&Model::default(), &mut Random(5), SMALL);
     transaction.commit(&engines[1]).unwrap();
     engines.iter().for_each(|engine| transaction.after.check(&engine.begin_read().unwrap()));
 }
@@ -163,7 +163,7 @@ const VERSION: usize = 1;
 fn a_wait_ends() {
     let memory = Arc::new(MemoryStorage::new());
     let engine = open(LOCAL.of(&memory)).unwrap();
-    let transaction = make_up(&Model::default(), &mut Random(6), SMALL);
+    let transaction = arbitrary(&Model::default(), &mut Random(6), SMALL);
     transaction.commit(&engine).unwrap();
     let words = memory.open("control").unwrap().map_words(0, 8 * 12_800).unwrap();
     for (word, said) in [(READY, "neither"), (VERSION, "version 77")] {
@@ -183,7 +183,7 @@ fn a_wait_ends() {
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| open(LOCAL.of(&memory)).unwrap());
         std::thread::sleep(Duration::from_millis(1500));
-        assert!(!waits.is_finished(), "somebody has the store alone");
+        assert!(!waits.is_finished(), "one process has the store alone");
         other.unlock(1 << 32, 1).unwrap();
         transaction.after.check(&waits.join().unwrap().begin_read().unwrap());
     });

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use pongo_core::engine::{Change, IndexError, Indexer, Killed};
+use pongo_core::engine::{CrashBounds, IndexError, Indexer, Replay, TableChange};
 use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
 
@@ -40,15 +40,15 @@ fn name(table: &TableCore) -> String {
 }
 
 impl Indexer for MapIndexer {
-    fn adopt(&self, table: &Arc<TableCore>, killed: Option<&Killed>) -> Result<(), IndexError> {
-        if !self.trusting || killed.is_some() {
+    fn reuse(&self, table: &Arc<TableCore>, crash_bounds: Option<&CrashBounds>) -> Result<(), IndexError> {
+        if !self.trusting || crash_bounds.is_some() {
             return Err("nothing on disk".into());
         }
         self.tables.lock().unwrap().insert(name(table), None);
         Ok(())
     }
 
-    fn check(&self, _table: &Arc<TableCore>) -> Result<(), IndexError> {
+    fn verify_checksum(&self, _table: &Arc<TableCore>) -> Result<(), IndexError> {
         Ok(())
     }
 
@@ -76,13 +76,13 @@ impl Indexer for MapIndexer {
         Ok(())
     }
 
-    fn apply(&self, change: &Change<'_>, _again: bool) -> Result<(), IndexError> {
+    fn apply(&self, change: &TableChange<'_>, _replay: Replay) -> Result<(), IndexError> {
         let mut tables = self.tables.lock().unwrap();
         let Some(keys) = tables.entry(name(change.table)).or_default() else { return Ok(()) };
         for row in change.rows.start.0..change.rows.end.0 {
             keys.insert(key_of(change.view.row_bytes(RowId(row))?), RowId(row));
         }
-        for &row in change.deaths {
+        for &row in change.deleted_rows {
             let key = key_of(change.view.row_bytes(row)?);
             if keys.get(&key) == Some(&row) {
                 keys.remove(&key);
@@ -91,7 +91,7 @@ impl Indexer for MapIndexer {
         Ok(())
     }
 
-    fn take_over(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
+    fn repair_after_crash(&self, table: &Arc<TableCore>) -> Result<(), IndexError> {
         self.tables.lock().unwrap().insert(name(table), None);
         Ok(())
     }

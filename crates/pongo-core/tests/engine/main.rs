@@ -9,23 +9,23 @@
 //! | `work` | random transactions, applied to the store and to the model |
 //! | the others | the tests |
 
-mod cited;
+mod alloc_in_place;
 mod failing;
-mod filled;
 mod first_write;
 mod fork;
 mod hosts;
 mod indexer;
-mod life;
+mod lifecycle;
 mod marks;
-mod missed;
-mod mixed_up;
 mod model;
+mod mutation_gaps;
 mod power;
 mod processes;
-mod room;
+mod referenced;
+mod reserved_space;
+mod swapped_files;
 
-mod rot;
-mod unreadable;
+mod corruption;
+mod io_errors;
 mod versions;
 mod work;

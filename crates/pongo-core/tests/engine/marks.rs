@@ -8,12 +8,12 @@ use pongo_core::engine::Engine;
 use pongo_core::ids::RowId;
 use pongo_core::storage::Storage;
 
+use crate::corruption::{DURABLE, check_readable, files, store_of};
 use crate::indexer::MapIndexer;
 use crate::model::Model;
-use crate::rot::{DURABLE, check_readable, files, store_of};
-use crate::work::{make_up, options};
+use crate::work::{arbitrary, options};
 use pongo_sim::Random;
-use pongo_sim::{Disk, Plan};
+use pongo_sim::{Disk, FaultPlan};
 
 const HEADER: u64 = 4096;
 
@@ -24,7 +24,7 @@ struct Word {
     at: u64,
     /// The word's row; `None` for words that pad a page.
     row: Option<u64>,
-    died: bool,
+    deleted_at: bool,
     value: u64,
 }
 
@@ -53,7 +53,7 @@ fn words(disk: &Disk) -> Vec<Word> {
         for (i, &value) in content[HEADER as usize / 8..].iter().enumerate() {
             let i = i as u64;
             let row = (i % array < rows).then_some(first + i % array);
-            words.push(Word { path: path.clone(), at: HEADER + i * 8, row, died: i < array, value });
+            words.push(Word { path: path.clone(), at: HEADER + i * 8, row, deleted_at: i < array, value });
         }
     }
     words
@@ -69,7 +69,7 @@ impl Word {
         let name = self.path.split('/').nth(1).unwrap();
         let table = checkpoint.tables.iter().find(|table| table.name == name);
         let len = table.map_or(0, |table| table.rows.len() as u64);
-        value != 0 && self.row.is_some_and(|row| row < len) && (!self.died || value <= checkpoint.seq)
+        value != 0 && self.row.is_some_and(|row| row < len) && (!self.deleted_at || value <= checkpoint.seq)
     }
 }
 
@@ -139,13 +139,13 @@ fn behind(seed: u64, commits: usize, reboot: bool) -> (Disk, Vec<Model>, usize) 
     let mut random = Random(!seed);
     for _ in 0..commits {
         let small = crate::work::Mix { bulk: u64::MAX, ..DURABLE };
-        let transaction = make_up(models.last().unwrap(), &mut random, small);
+        let transaction = arbitrary(models.last().unwrap(), &mut random, small);
         transaction.commit(&engine).unwrap();
         models.push(transaction.after);
     }
     process.kill();
     drop(engine);
-    let disk = if reboot { disk.reboot(&mut random) } else { disk };
+    let disk = if reboot { disk.power_cycle(&mut random) } else { disk };
     (disk, models, checkpoint)
 }
 
@@ -211,7 +211,7 @@ fn short_and_missing_files_are_noticed() {
         missing += u64::from(listed);
         made_anew += u64::from(!listed);
     }
-    assert!(missing > 20 && made_anew > 0, "{missing} missing, {made_anew} made anew");
+    assert!(missing > 20 && made_anew > 0, "{missing} missing, {made_anew} rebuilt");
 }
 
 /// If a store with a missing marks file is read or written, each attempt must return an error that
@@ -249,7 +249,7 @@ fn sums_survive_checkpoints_and_cuts() {
             });
             for _ in 0..12 {
                 let engine = &engines[random.below(2) as usize];
-                let transaction = make_up(&model, &mut random, DURABLE);
+                let transaction = arbitrary(&model, &mut random, DURABLE);
                 transaction.commit(engine).unwrap();
                 model = transaction.after;
             }
@@ -258,8 +258,8 @@ fn sums_survive_checkpoints_and_cuts() {
             }
             drop(engines);
             if round % 3 == 0 {
-                disk.plan(seed, |_| Plan::Nothing);
-                disk = disk.reboot(&mut random);
+                disk.plan(seed, |_| FaultPlan::Nothing);
+                disk = disk.power_cycle(&mut random);
             }
             assert!(!errs(&disk, &model), "seed {seed}, round {round}");
         }
@@ -282,8 +282,9 @@ fn marks_are_verified_before_first_write() {
             let name = path.split('/').nth(1).unwrap();
             let table = newest.tables.iter().find(|table| table.name == name).unwrap();
             let len = table.rows.len() as u64;
-            let Some(word) =
-                all.iter().find(|word| word.died && word.value == 0 && word.row.is_some_and(|row| row < len))
+            let Some(word) = all
+                .iter()
+                .find(|word| word.deleted_at && word.value == 0 && word.row.is_some_and(|row| row < len))
             else {
                 continue;
             };
@@ -298,7 +299,7 @@ fn marks_are_verified_before_first_write() {
             for (row, known) in (0..len).zip(&table.rows) {
                 match view.is_live(RowId(row)) {
                     Ok(found) => {
-                        assert_eq!(found, !known.dead, "row {row} of {path}");
+                        assert_eq!(found, !known.deleted, "row {row} of {path}");
                         assert!(!within(row), "row {row} of {path}");
                         sound += 1;
                     }
@@ -308,7 +309,7 @@ fn marks_are_verified_before_first_write() {
                     }
                 }
             }
-            assert!(view.know_marks().is_err());
+            assert!(view.load_marks().is_err());
             process.kill();
             drop(engine);
             // The same without a read before the write.
@@ -323,5 +324,5 @@ fn marks_are_verified_before_first_write() {
             assert!(!errs(&disk, newest));
         }
     }
-    assert!(rotten > 100 && sound > 100, "{rotten} rotten, {sound} sound");
+    assert!(rotten > 100 && sound > 100, "{rotten} corrupt, {sound} valid");
 }

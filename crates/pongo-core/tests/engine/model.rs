@@ -7,7 +7,7 @@ use pongo_core::engine::Engine;
 use pongo_core::fields::HeapRead;
 use pongo_core::ids::{HeapAddr, RowId};
 use pongo_core::schema::StoredSchema;
-use pongo_core::snapshot::Snapshot;
+use pongo_core::snapshot::EngineSnapshot;
 
 use pongo_sim::Random;
 
@@ -19,7 +19,7 @@ pub(crate) struct Row {
     pub(crate) key: u64,
     pub(crate) seed: u64,
     pub(crate) previous: Option<u64>,
-    pub(crate) dead: bool,
+    pub(crate) deleted: bool,
 }
 
 /// A table.
@@ -91,18 +91,18 @@ impl Row {
 
 impl Model {
     /// Compares a snapshot with the model in every respect.
-    pub(crate) fn check(&self, snapshot: &Snapshot) {
+    pub(crate) fn check(&self, snapshot: &EngineSnapshot) {
         assert_eq!(snapshot.seq().0, self.seq);
         for table in &self.tables {
             let core = snapshot.table_named(&table.name).unwrap().expect("a table of the model");
             let view = snapshot.view(&core).unwrap().expect("a table of this snapshot");
             let at = format!("table {} at {}", table.name, self.seq);
             assert_eq!(view.len(), table.rows.len() as u64, "{at}");
-            assert_eq!(view.live(), table.rows.iter().filter(|row| !row.dead).count() as u64, "{at}");
+            assert_eq!(view.live(), table.rows.iter().filter(|row| !row.deleted).count() as u64, "{at}");
             for (id, row) in table.rows.iter().enumerate() {
                 let id = RowId(id as u64);
                 assert!(view.row_bytes(id).unwrap() == row.bytes(table.size), "row {id} of {at}");
-                assert_eq!(view.is_live(id).unwrap(), !row.dead, "row {id} of {at}");
+                assert_eq!(view.is_live(id).unwrap(), !row.deleted, "row {id} of {at}");
                 assert_eq!(view.previous(id).unwrap(), row.previous.map(RowId), "row {id} of {at}");
             }
             let mut from = RowId(0);
@@ -112,7 +112,7 @@ impl Model {
                 live.extend(run.start.0..run.end.0);
                 from = run.end;
             }
-            let expected = table.rows.iter().enumerate().filter(|(_, row)| !row.dead);
+            let expected = table.rows.iter().enumerate().filter(|(_, row)| !row.deleted);
             assert!(live.iter().copied().eq(expected.map(|(id, _)| id as u64)), "runs of {at}");
         }
         let missing = format!("table{}", self.tables.len());
@@ -130,7 +130,7 @@ impl Model {
         self.check(&engine.begin_read().unwrap());
         for table in &self.tables {
             let Some(keys) = indexer.keys(&table.name) else { continue };
-            let live = table.rows.iter().enumerate().filter(|(_, row)| !row.dead);
+            let live = table.rows.iter().enumerate().filter(|(_, row)| !row.deleted);
             let expected = live.map(|(id, row)| (row.key, RowId(id as u64))).collect();
             assert_eq!(keys, expected, "the index of {} at {}", table.name, self.seq);
         }

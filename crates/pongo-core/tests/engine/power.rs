@@ -9,9 +9,9 @@ use pongo_core::error::CommitError;
 
 use crate::indexer::MapIndexer;
 use crate::model::Model;
-use crate::work::{Mix, SMALL, make_up, options};
+use crate::work::{Mix, SMALL, arbitrary, options};
 use pongo_sim::Random;
-use pongo_sim::{Disk, Plan, Process};
+use pongo_sim::{Disk, FaultPlan, Process};
 
 /// The states that may be found after a crash: every state that was tried, oldest first, and the
 /// oldest that is allowed.
@@ -49,12 +49,12 @@ fn open(process: &Arc<Process>) -> Option<(Arc<Engine>, Arc<MapIndexer>)> {
 /// Opens the store and commits until the process is killed or `commits` commits are done.
 fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Random, commits: u64, mix: Mix) {
     let Some((engine, indexer)) = open(process) else { return };
-    disk.quietly(|| {
+    disk.without_faults(|| {
         settle(&engine, tried);
         tried.newest().check_engine(&engine, &indexer);
     });
     for _ in 0..commits {
-        let transaction = make_up(tried.newest(), random, mix);
+        let transaction = arbitrary(tried.newest(), random, mix);
         let result = transaction.commit(&engine);
         tried.states.push(transaction.after);
         match result {
@@ -75,7 +75,7 @@ fn work(disk: &Disk, process: &Arc<Process>, tried: &mut Tried, random: &mut Ran
             Err(error) => panic!("commit: {error:?}"),
         }
     }
-    disk.quietly(|| tried.newest().check_engine(&engine, &indexer));
+    disk.without_faults(|| tried.newest().check_engine(&engine, &indexer));
     if random.one_in(2) {
         drop(engine);
     } else {
@@ -99,10 +99,10 @@ fn recover(disk: Disk, tried: &mut Tried, random: &mut Random, lost_power: bool)
     if random.one_in(2) {
         lost_power = true;
         let at = random.below(60);
-        disk.plan(random.next(), |now| Plan::Cut(now + at));
+        disk.plan(random.next(), |now| FaultPlan::Cut(now + at));
         drop(open(&disk.process()));
-        disk.plan(0, |_| Plan::Nothing);
-        disk = disk.reboot(random);
+        disk.plan(0, |_| FaultPlan::Nothing);
+        disk = disk.power_cycle(random);
     }
     let must = if lost_power { tried.cut } else { tried.killed };
     let process = disk.process();
@@ -112,7 +112,7 @@ fn recover(disk: Disk, tried: &mut Tried, random: &mut Random, lost_power: bool)
     settle(&engine, tried);
     tried.newest().check_engine(&engine, &indexer);
     process.kill();
-    let disk = if random.one_in(2) { disk.reboot(random) } else { disk };
+    let disk = if random.one_in(2) { disk.power_cycle(random) } else { disk };
     let (engine, indexer) = open(&disk.process()).unwrap();
     tried.newest().check_engine(&engine, &indexer);
     disk
@@ -130,17 +130,17 @@ fn length(seed: u64, commits: u64) -> u64 {
     disk.operations()
 }
 
-fn run(seed: u64, commits: u64, plan: Plan) {
+fn run(seed: u64, commits: u64, plan: FaultPlan) {
     let (mut random, mut tried) = seeded(seed);
     let disk = Disk::new();
     disk.plan(seed, |_| plan);
     let process = disk.process();
     work(&disk, &process, &mut tried, &mut random, commits, SMALL);
-    disk.plan(0, |_| Plan::Nothing);
-    let cut = matches!(plan, Plan::Cut(_));
-    let number = if let Plan::Cut(at) | Plan::Kill(at) = plan { at } else { 0 };
+    disk.plan(0, |_| FaultPlan::Nothing);
+    let cut = matches!(plan, FaultPlan::Cut(_));
+    let number = if let FaultPlan::Cut(at) | FaultPlan::Kill(at) = plan { at } else { 0 };
     let mut random = Random(seed ^ number << 20);
-    let disk = if cut { disk.reboot(&mut random) } else { disk };
+    let disk = if cut { disk.power_cycle(&mut random) } else { disk };
     process.kill();
     let disk = recover(disk, &mut tried, &mut random, cut);
     // The store can be written again.
@@ -152,7 +152,7 @@ fn other_seed() -> u64 {
     std::env::var("PONGO_SEED").map_or(0, |seed| seed.parse::<u64>().unwrap().wrapping_mul(1000))
 }
 
-fn at_every_operation(seed: u64, commits: u64, step: u64, plan: impl Fn(u64) -> Plan) {
+fn at_every_operation(seed: u64, commits: u64, step: u64, plan: impl Fn(u64) -> FaultPlan) {
     let seed = seed.wrapping_add(other_seed());
     let all = length(seed, commits);
     assert!(all > 100, "a workload of {all} operations");
@@ -165,25 +165,25 @@ fn at_every_operation(seed: u64, commits: u64, step: u64, plan: impl Fn(u64) -> 
 
 #[test]
 fn killed_at_every_operation() {
-    at_every_operation(11, 8, 1, Plan::Kill);
+    at_every_operation(11, 8, 1, FaultPlan::Kill);
 }
 
 #[test]
 fn power_cut_at_every_operation() {
-    at_every_operation(12, 8, 1, Plan::Cut);
+    at_every_operation(12, 8, 1, FaultPlan::Cut);
 }
 
 #[test]
 fn killed_in_longer_workloads() {
     for seed in 100..104 {
-        at_every_operation(seed, 40, 97, Plan::Kill);
+        at_every_operation(seed, 40, 97, FaultPlan::Kill);
     }
 }
 
 #[test]
 fn power_cut_in_longer_workloads() {
     for seed in 200..204 {
-        at_every_operation(seed, 40, 89, Plan::Cut);
+        at_every_operation(seed, 40, 89, FaultPlan::Cut);
     }
 }
 
@@ -197,13 +197,16 @@ fn a_store_survives_a_hard_life() {
         for round in 0..25 {
             let cut = random.one_in(2);
             let at = random.below(400);
-            disk.plan(random.next(), |now| if cut { Plan::Cut(now + at) } else { Plan::Kill(now + at) });
+            disk.plan(
+                random.next(),
+                |now| if cut { FaultPlan::Cut(now + at) } else { FaultPlan::Kill(now + at) },
+            );
             let process = disk.process();
             work(&disk, &process, &mut tried, &mut random, 1 + round % 12, SMALL);
-            disk.plan(0, |_| Plan::Nothing);
+            disk.plan(0, |_| FaultPlan::Nothing);
             process.kill();
             if cut {
-                disk = disk.reboot(&mut random);
+                disk = disk.power_cycle(&mut random);
             }
             disk = recover(disk, &mut tried, &mut random, cut);
         }

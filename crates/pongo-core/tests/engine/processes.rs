@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use pongo_core::engine::{Batch, Durability, Engine, TableBatch};
+use pongo_core::engine::{Durability, Engine, TableWriteBatch, WriteBatch};
 use pongo_core::ids::RowId;
 use pongo_core::storage::{LockMode, MemoryStorage, RealStorage, Storage};
 
 use crate::indexer::MapIndexer;
 use crate::model::{Model, Row, schema};
-use crate::work::{SMALL, make_up, options};
+use crate::work::{SMALL, arbitrary, options};
 use pongo_sim::Random;
-use pongo_sim::{Disk, Kind, Plan, Process};
+use pongo_sim::{Disk, FaultPlan, OpKind, Process};
 
 fn open(storage: Arc<dyn Storage>) -> Arc<Engine> {
     Engine::open(storage, options(), Arc::new(MapIndexer::default())).unwrap()
@@ -41,7 +41,7 @@ fn processes_write_in_turn() {
                 engines.remove(0);
             }
             let writer = random.below(engines.len() as u64) as usize;
-            let transaction = make_up(&model, &mut random, SMALL);
+            let transaction = arbitrary(&model, &mut random, SMALL);
             transaction.commit(&engines[writer]).unwrap();
             model = transaction.after;
             for engine in &engines {
@@ -65,7 +65,7 @@ fn marks_of_new_chunks_are_seen() {
         let mut random = Random(52);
         let mut model = Model::default();
         for _ in 0..3 {
-            let transaction = make_up(&model, &mut random, SMALL);
+            let transaction = arbitrary(&model, &mut random, SMALL);
             transaction.commit(&writer).unwrap();
             model = transaction.after;
         }
@@ -75,7 +75,7 @@ fn marks_of_new_chunks_are_seen() {
                 old.push((reader.begin_read().unwrap(), model.clone()));
             }
             let bulk = crate::work::Mix { bulk: 2, ..SMALL };
-            let transaction = make_up(&model, &mut random, bulk);
+            let transaction = arbitrary(&model, &mut random, bulk);
             transaction.commit(&writer).unwrap();
             model = transaction.after;
             if round % 5 == 4 {
@@ -95,14 +95,14 @@ fn take_over_at(seed: u64, at: u64, cut_later: bool) -> bool {
     let (first, second) = (disk.process(), disk.process());
     let (one, two) = (open(first.storage()), open(second.storage()));
     for engine in [&one, &two, &one] {
-        let transaction = make_up(&model, &mut random, SMALL);
+        let transaction = arbitrary(&model, &mut random, SMALL);
         transaction.commit(engine).unwrap();
         model = transaction.after;
     }
     let mut tried = vec![model.clone()];
-    disk.plan(0, |now| Plan::Kill(now + at));
+    disk.plan(0, |now| FaultPlan::Kill(now + at));
     for _ in 0..4 {
-        let transaction = make_up(&model, &mut random, SMALL);
+        let transaction = arbitrary(&model, &mut random, SMALL);
         let result = transaction.commit(&one);
         tried.push(transaction.after.clone());
         // A killed process acknowledges nothing: its writes had no effect.
@@ -112,13 +112,13 @@ fn take_over_at(seed: u64, at: u64, cut_later: bool) -> bool {
         model = transaction.after;
         tried = vec![model.clone()];
     }
-    let died = first.is_dead();
-    disk.plan(0, |_| Plan::Nothing);
+    let crashed = first.is_dead();
+    disk.plan(0, |_| FaultPlan::Nothing);
     first.kill();
     drop(one);
     model = after_take_over(&two, &tried);
     for _ in 0..2 {
-        let mut transaction = make_up(&model, &mut random, SMALL);
+        let mut transaction = arbitrary(&model, &mut random, SMALL);
         transaction.durability = Durability::Sync;
         transaction.commit(&two).unwrap();
         model = transaction.after;
@@ -126,7 +126,7 @@ fn take_over_at(seed: u64, at: u64, cut_later: bool) -> bool {
     }
     let third = open_or_reboot(&disk, &second, two, cut_later, &mut random);
     model.check(&third.begin_read().unwrap());
-    died
+    crashed
 }
 
 /// Lets a process roll the store forward and returns the resulting state.
@@ -153,18 +153,18 @@ fn open_or_reboot(
     }
     second.kill();
     drop(two);
-    open(disk.reboot(random).process().storage())
+    open(disk.power_cycle(random).process().storage())
 }
 
 #[test]
 fn killed_process_is_succeeded() {
-    let mut died = 0;
+    let mut crashed = 0;
     for at in 0..150 {
         let result = std::panic::catch_unwind(|| take_over_at(61 + at % 3, at, at % 2 == 0));
         assert!(result.is_ok(), "operation {at}");
-        died += u64::from(result.unwrap());
+        crashed += u64::from(result.unwrap());
     }
-    assert!(died > 80, "{died} died");
+    assert!(crashed > 80, "{crashed} crashed");
 }
 
 const SIZE: usize = 64;
@@ -191,16 +191,16 @@ fn try_write_pairs(
         let table = table.unwrap();
         let mut rows = Vec::new();
         for half in 0..2 {
-            let row = Row { key: writer << 32 | i << 1 | half, seed: i, previous: None, dead: false };
+            let row = Row { key: writer << 32 | i << 1 | half, seed: i, previous: None, deleted: false };
             rows.extend_from_slice(&row.bytes(SIZE));
         }
         // This commit deletes the previous pair.
         let Ok(view) = guard.view(&table) else { return (seqs, false) };
         let first = view.len();
-        let deaths = if first > 0 { vec![RowId(first - 2), RowId(first - 1)] } else { Vec::new() };
-        let previous = deaths.iter().map(|old| (RowId(old.0 + 2), *old)).collect();
-        let part = TableBatch { table, rows: &rows, hashes: &[], previous, deaths };
-        match guard.commit(&Batch { tables: vec![part] }, durability) {
+        let deleted_rows = if first > 0 { vec![RowId(first - 2), RowId(first - 1)] } else { Vec::new() };
+        let previous = deleted_rows.iter().map(|old| (RowId(old.0 + 2), *old)).collect();
+        let part = TableWriteBatch { table, rows: &rows, hashes: &[], previous, deleted_rows };
+        match guard.commit(&WriteBatch { tables: vec![part] }, durability) {
             Ok(seq) => seqs.push(seq.0),
             Err(_) => return (seqs, false),
         }
@@ -232,7 +232,7 @@ fn check_pairs(engine: &Arc<Engine>) -> u64 {
 fn create_pairs(engine: &Arc<Engine>) {
     let guard = engine.begin_write().unwrap();
     guard.create_table(schema("pairs", SIZE)).unwrap();
-    guard.commit(&Batch::default(), Durability::Sync).unwrap();
+    guard.commit(&WriteBatch::default(), Durability::Sync).unwrap();
 }
 
 /// Writes to each engine with `writers` threads while another thread per engine reads.
@@ -319,7 +319,7 @@ fn power_cut_under_threads_and_processes() {
         let engines = processes.each_ref().map(|process| open(process.storage()));
         create_pairs(&engines[0]);
         let at = random.below(1500);
-        disk.plan(seed, |now| Plan::Cut(now + at));
+        disk.plan(seed, |now| FaultPlan::Cut(now + at));
         let mut acknowledged = 1;
         std::thread::scope(|scope| {
             let mut threads = Vec::new();
@@ -335,8 +335,8 @@ fn power_cut_under_threads_and_processes() {
                 cut += u64::from(!all);
             }
         });
-        disk.plan(0, |_| Plan::Nothing);
-        let after = disk.reboot(&mut random);
+        disk.plan(0, |_| FaultPlan::Nothing);
+        let after = disk.power_cycle(&mut random);
         drop(engines);
         let engine = open(after.process().storage());
         assert!(check_pairs(&engine).max(1) >= acknowledged, "seed {seed}: {acknowledged} was acknowledged");
@@ -356,12 +356,13 @@ fn write_large(engine: &Arc<Engine>, first: u64, count: u64) -> bool {
     let rows: Vec<u8> = (first..first + count).flat_map(|key| large(key).bytes(1000)).collect();
     let Ok(guard) = engine.begin_write() else { return false };
     let table = guard.table_named("large").unwrap().unwrap();
-    let part = TableBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deaths: Vec::new() };
-    guard.commit(&Batch { tables: vec![part] }, Durability::Sync).is_ok()
+    let part =
+        TableWriteBatch { table, rows: &rows, hashes: &[], previous: Vec::new(), deleted_rows: Vec::new() };
+    guard.commit(&WriteBatch { tables: vec![part] }, Durability::Sync).is_ok()
 }
 
 fn large(key: u64) -> Row {
-    Row { key, seed: key, previous: None, dead: false }
+    Row { key, seed: key, previous: None, deleted: false }
 }
 
 /// A process is killed after it created a file and before the file's name is durable. The next
@@ -376,9 +377,9 @@ fn names_of_killed_process_become_durable() {
             let mut two = (!recovered).then(|| open(disk.process().storage()));
             let guard = one.begin_write().unwrap();
             guard.create_table(schema("large", 1000)).unwrap();
-            guard.commit(&Batch::default(), Durability::Sync).unwrap();
+            guard.commit(&WriteBatch::default(), Durability::Sync).unwrap();
             assert!(write_large(&one, 0, 600));
-            disk.plan(0, |_| Plan::KillOn(Kind::SyncDir, dir));
+            disk.plan(0, |_| FaultPlan::KillOn(OpKind::SyncDir, dir));
             let mut written = 600;
             while write_large(&one, written, 600) && !first.is_dead() {
                 written += 600;
@@ -394,7 +395,7 @@ fn names_of_killed_process_become_durable() {
             // the existing chunks.
             assert!(write_large(&two, written, 190));
             let written = written + 190;
-            let after = disk.reboot(&mut Random(seed));
+            let after = disk.power_cycle(&mut Random(seed));
             let engine = open(after.process().storage());
             let snapshot = engine.begin_read().unwrap();
             let table = snapshot.table_named("large").unwrap().unwrap();
@@ -425,7 +426,7 @@ fn joining_process_waits_for_lone_writer() {
             std::thread::sleep(std::time::Duration::from_millis(50));
             assert!(!entered.load(Ordering::SeqCst), "two write at the same time");
             guard.stage_heap(&[0; 8]).unwrap();
-            let seq = guard.commit(&Batch::default(), Durability::Sync).unwrap();
+            let seq = guard.commit(&WriteBatch::default(), Durability::Sync).unwrap();
             assert_eq!(waits.join().unwrap(), seq);
         });
         // From now on both processes know of each other.
@@ -446,7 +447,7 @@ fn joining_process_waits_for_lone_writer() {
 fn store_of_earlier_boot_is_recovered() {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let mut random = Random(78);
-    let transaction = make_up(&Model::default(), &mut random, SMALL);
+    let transaction = arbitrary(&Model::default(), &mut random, SMALL);
     transaction.commit(&open(Arc::clone(&storage))).unwrap();
     let control = storage.open("control").unwrap();
     // Another identity, and a ring without any published state.
@@ -458,7 +459,7 @@ fn store_of_earlier_boot_is_recovered() {
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| open(Arc::clone(&storage)));
         std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(!waits.is_finished(), "somebody has the store alone");
+        assert!(!waits.is_finished(), "one process has the store alone");
         control.unlock(presence.0, presence.1).unwrap();
         transaction.after.check(&waits.join().unwrap().begin_read().unwrap());
     });

@@ -7,7 +7,7 @@ use pongo_core::error::OpenError;
 use pongo_sim::{Disk, Random};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::missed::{open, put, try_open};
+use crate::mutation_gaps::{open, put, try_open};
 
 const PAGE: u64 = 4096;
 
@@ -96,6 +96,6 @@ fn older_store_in_use_stays_old() {
     disk.inner().open("super").unwrap().read_at(&mut pages, 0).unwrap();
     assert_eq!([12, PAGE as usize + 12].map(|at| pages[at]), [2, 2]);
     // The upgrade is durable.
-    let after = disk.reboot(&mut Random(1));
+    let after = disk.power_cycle(&mut Random(1));
     put(&open(&after.process()), "table", 24, 10..20, true, Durability::Sync);
 }

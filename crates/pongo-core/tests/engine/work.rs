@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use pongo_core::Sizes;
-use pongo_core::engine::{Batch, Durability, Engine, EngineOptions, TableBatch, WriteGuard};
+use pongo_core::engine::{Durability, Engine, EngineOptions, EngineTransaction, TableWriteBatch, WriteBatch};
 use pongo_core::error::{CommitError, WriteError};
 use pongo_core::fields::{HeapRead, content_hash};
 use pongo_core::ids::{HeapAddr, RowId, Seq};
 
-use crate::filled;
+use crate::alloc_in_place;
 use crate::model::{Item, Model, Row, Table, bytes, schema};
 use pongo_sim::Random;
 
@@ -53,13 +53,13 @@ struct Part {
     calls: usize,
     rows: Vec<u8>,
     previous: Vec<(RowId, RowId)>,
-    deaths: Vec<RowId>,
+    deleted_rows: Vec<RowId>,
 }
 
 const SIZES: [usize; 4] = [24, 1000, 16, 4104];
 
 /// Generates a transaction that can follow `before`.
-pub(crate) fn make_up(before: &Model, random: &mut Random, mix: Mix) -> Transaction {
+pub(crate) fn arbitrary(before: &Model, random: &mut Random, mix: Mix) -> Transaction {
     let mut after = before.clone();
     after.seq += 1;
     let mut new_tables = Vec::new();
@@ -101,21 +101,21 @@ fn make_part(place: usize, table: &mut Table, random: &mut Random, mix: Mix, bul
         calls: 1 + random.below(3) as usize,
         rows: Vec::new(),
         previous: Vec::new(),
-        deaths: Vec::new(),
+        deleted_rows: Vec::new(),
     };
     for _ in 0..appended + staged {
         let id = table.rows.len() as u64;
-        let mut row = Row { key: random.next(), seed: random.next(), previous: None, dead: false };
+        let mut row = Row { key: random.next(), seed: random.next(), previous: None, deleted: false };
         // Replaces a live row, possibly one of the same transaction. Each replacement is one or two
         // stores before which a crash can happen.
         if random.one_in(if appended > 100 { 60 } else { 3 }) && id > 0 {
             let old = random.below(id);
-            if !table.rows[old as usize].dead {
-                table.rows[old as usize].dead = true;
+            if !table.rows[old as usize].deleted {
+                table.rows[old as usize].deleted = true;
                 row.key = table.rows[old as usize].key;
                 row.previous = Some(old);
                 part.previous.push((RowId(id), RowId(old)));
-                part.deaths.push(RowId(old));
+                part.deleted_rows.push(RowId(old));
             }
         }
         part.rows.extend_from_slice(&row.bytes(table.size));
@@ -123,9 +123,9 @@ fn make_part(place: usize, table: &mut Table, random: &mut Random, mix: Mix, bul
     }
     for _ in 0..random.below(3) {
         let old = random.below(first as u64 + 1) as usize;
-        if old < first && !table.rows[old].dead {
-            table.rows[old].dead = true;
-            part.deaths.push(RowId(old as u64));
+        if old < first && !table.rows[old].deleted {
+            table.rows[old].deleted = true;
+            part.deleted_rows.push(RowId(old as u64));
         }
     }
     part
@@ -140,7 +140,7 @@ impl Transaction {
     }
 
     /// Writes the transaction through a guard that the caller has taken.
-    pub(crate) fn commit_in(&self, mut guard: Box<WriteGuard>) -> Result<Seq, CommitError> {
+    pub(crate) fn commit_in(&self, mut guard: Box<EngineTransaction>) -> Result<Seq, CommitError> {
         for (name, size) in &self.new_tables {
             guard.create_table(schema(name, *size))?;
         }
@@ -152,7 +152,7 @@ impl Transaction {
             let read = guard.read_heap(addr, len as u32, content_hash(&content)).unwrap();
             assert!(read == content);
         }
-        let mut batch = Batch::default();
+        let mut batch = WriteBatch::default();
         for part in &self.parts {
             let model = &self.after.tables[part.table];
             let found = guard.table_named(&model.name).map_err(WriteError::from)?;
@@ -161,17 +161,17 @@ impl Transaction {
             let calls = appended.chunks(part.appended.div_ceil(part.calls).max(1) * model.size);
             for (call, rows) in calls.enumerate() {
                 if (call + part.calls).is_multiple_of(2) {
-                    filled::append(&mut guard, &table, rows)?;
+                    alloc_in_place::append(&mut guard, &table, rows)?;
                 } else {
                     guard.append(&table, rows)?;
                 }
             }
-            batch.tables.push(TableBatch {
+            batch.tables.push(TableWriteBatch {
                 table,
                 rows: rest,
                 hashes: &[],
                 previous: part.previous.clone(),
-                deaths: part.deaths.clone(),
+                deleted_rows: part.deleted_rows.clone(),
             });
         }
         guard.commit(&batch, self.durability)

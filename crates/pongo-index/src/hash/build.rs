@@ -9,18 +9,18 @@ use std::sync::atomic::AtomicU64;
 
 use pongo_core::storage::Storage;
 
-use super::account::Writer;
-use super::error::{Fault, HashError};
-use super::head::{Head, Identity};
+use super::allocator::SegmentAllocator;
+use super::error::{BoxedError, HashError};
+use super::header::{IndexHeader, IndexIdentity};
 use super::layout::{
-    Kind, MIN_TOP_BITS, PRESIZED, Root, TopEntry, account_word, entry, head_word, max_depth,
+    HashRoot, MIN_TOP_BITS, PRESIZED, SegmentKind, TopEntry, account_word, entry, head_word, max_depth,
 };
-use super::maps::{Folder, Maps};
-use super::read::View;
-use super::segment::Image;
+use super::maps::{HashFolder, Maps};
+use super::read::HashView;
+use super::segment::SegmentImage;
 use super::sum;
 use super::write::BATCH;
-use super::{Candidate, HashIndex, KeyHashes};
+use super::{Candidate, HashIndex, KeyHasher};
 
 /// Maximum number of presized segments of a build, as a power of two: half of the segment numbers.
 const MAX_PRESIZED_BITS: u32 = 24;
@@ -28,7 +28,7 @@ const MAX_PRESIZED_BITS: u32 = 24;
 /// The row access of an empty index, which requests no hashes.
 struct NoRows;
 
-impl KeyHashes for NoRows {
+impl KeyHasher for NoRows {
     fn hash(&self, _: pongo_core::ids::RowId) -> u64 {
         0
     }
@@ -44,7 +44,7 @@ impl HashIndex {
     pub fn create(
         storage: &Arc<dyn Storage>,
         dir: &str,
-        identity: Identity,
+        identity: IndexIdentity,
         expected_rows: u64,
     ) -> Result<HashIndex, HashError> {
         HashIndex::rebuild(storage, dir, identity, expected_rows, &NoRows, std::iter::empty())
@@ -60,11 +60,15 @@ impl HashIndex {
     ///
     /// [`HashError::Missing`], [`Foreign`](HashError::Foreign), [`Version`](HashError::Version) and
     /// [`Damaged`](HashError::Damaged) require a rebuild. [`HashError::Io`] if the storage fails.
-    pub fn open(storage: &Arc<dyn Storage>, dir: &str, identity: Identity) -> Result<HashIndex, HashError> {
-        let folder = Folder { storage: storage.clone(), dir: dir.to_owned() };
-        let head = Head::open(&folder, identity)?;
+    pub fn open(
+        storage: &Arc<dyn Storage>,
+        dir: &str,
+        identity: IndexIdentity,
+    ) -> Result<HashIndex, HashError> {
+        let folder = HashFolder { storage: storage.clone(), dir: dir.to_owned() };
+        let head = IndexHeader::open(&folder, identity)?;
         let word = head.root_word();
-        let Some(root) = Root::from_word(word) else {
+        let Some(root) = HashRoot::from_word(word) else {
             return Err(folder
                 .damaged(format!("the root is {word:#x}: the index was never finished"))
                 .into());
@@ -74,7 +78,7 @@ impl HashIndex {
         Ok(index)
     }
 
-    fn check_opened(&self) -> Result<(), Fault> {
+    fn check_opened(&self) -> Result<(), BoxedError> {
         loop {
             let view = self.view()?;
             let result = self.check_view(view);
@@ -85,8 +89,8 @@ impl HashIndex {
         }
     }
 
-    fn check_view(&self, view: View<'_>) -> Result<(), Fault> {
-        let writer = Writer { head: &self.head, view, live: true };
+    fn check_view(&self, view: HashView<'_>) -> Result<(), BoxedError> {
+        let writer = SegmentAllocator { head: &self.head, view, live: true };
         let (pieces, _) = writer.counts()?;
         for piece in 0..pieces {
             view.maps.piece(piece)?;
@@ -126,9 +130,9 @@ impl HashIndex {
     pub fn rebuild(
         storage: &Arc<dyn Storage>,
         dir: &str,
-        identity: Identity,
+        identity: IndexIdentity,
         expected_rows: u64,
-        keys: &dyn KeyHashes,
+        keys: &dyn KeyHasher,
         source: impl IntoIterator<Item = (u64, Candidate)>,
     ) -> Result<HashIndex, HashError> {
         HashIndex::try_rebuild(storage, dir, identity, expected_rows, keys, source.into_iter().map(Ok))
@@ -144,24 +148,24 @@ impl HashIndex {
     pub fn try_rebuild<E: From<HashError>>(
         storage: &Arc<dyn Storage>,
         dir: &str,
-        identity: Identity,
+        identity: IndexIdentity,
         expected_rows: u64,
-        keys: &dyn KeyHashes,
+        keys: &dyn KeyHasher,
         source: impl IntoIterator<Item = Result<(u64, Candidate), E>>,
     ) -> Result<HashIndex, E> {
         let mut failed = None;
         let source = source.into_iter().map_while(|item| item.map_err(|error| failed = Some(error)).ok());
-        let folder = Folder { storage: storage.clone(), dir: dir.to_owned() };
+        let folder = HashFolder { storage: storage.clone(), dir: dir.to_owned() };
         let prepare = || {
             make_folders(&folder)?;
-            let head = Head::prepare(&folder, identity)?;
-            let before = Root::from_word(head.root_word());
+            let head = IndexHeader::prepare(&folder, identity)?;
+            let before = HashRoot::from_word(head.root_word());
             let epoch = new_epoch(&folder, before)?;
             remove_files(&folder, |of| Some(of) != before.map(|root| root.epoch))?;
             sum::prepare(&folder)?;
             Ok((head, before, epoch))
         };
-        let (head, before, epoch) = prepare().map_err(|fault: Fault| HashError::from(fault))?;
+        let (head, before, epoch) = prepare().map_err(|fault: BoxedError| HashError::from(fault))?;
         let account = before.map_or(0, |root| 1 - root.account);
         let maps = Maps::new(folder.clone(), epoch);
         let filled = fill(&head, &maps, account, expected_rows, keys, source);
@@ -183,19 +187,20 @@ impl HashIndex {
 /// Creates and fills the files of an epoch that no root refers to. Returns the root that refers to
 /// them.
 fn fill(
-    head: &Head,
+    head: &IndexHeader,
     maps: &Maps,
     account: usize,
     expected_rows: u64,
-    keys: &dyn KeyHashes,
+    keys: &dyn KeyHasher,
     source: impl IntoIterator<Item = (u64, Candidate)>,
-) -> Result<Root, Fault> {
+) -> Result<HashRoot, BoxedError> {
     let depth =
         (0..MAX_PRESIZED_BITS).find(|&depth| expected_rows <= PRESIZED << depth).unwrap_or(MAX_PRESIZED_BITS);
     let bits = depth.max(MIN_TOP_BITS);
     debug_assert!(depth <= max_depth(1 << depth), "a presized index is no deeper than one that grew");
-    let root = Root { epoch: maps.epoch, account, bits };
-    let mut writer = Writer { head, view: View { maps, top: maps.make_top(bits)?, root }, live: false };
+    let root = HashRoot { epoch: maps.epoch, account, bits };
+    let mut writer =
+        SegmentAllocator { head, view: HashView { maps, top: maps.make_top(bits)?, root }, live: false };
     for word in 0..head_word::ACCOUNT_WORDS {
         writer.set(word, 0);
     }
@@ -206,7 +211,7 @@ fn fill(
         let (number, segment) = writer.take()?;
         let prefix = i.checked_shl(64 - depth).unwrap_or(0);
         // The files are new and contain zeros after the header.
-        let image = Image::new(Kind::Base { depth }, number, prefix);
+        let image = SegmentImage::new(SegmentKind::Base { depth }, number, prefix);
         for (word, &value) in image.header().iter().enumerate() {
             segment.set(word, value);
         }
@@ -226,12 +231,12 @@ fn fill(
     loop {
         hashes.clear();
         batch.clear();
-        for (hash, Candidate { row, dead }) in source.by_ref().take(BATCH) {
+        for (hash, Candidate { row, deleted }) in source.by_ref().take(BATCH) {
             if row > entry::MAX_ROW {
                 return Err(Box::new(HashError::RowTooLarge { row }));
             }
             hashes.push(hash);
-            batch.push((hash, entry::pack(hash, row, dead)));
+            batch.push((hash, entry::pack(hash, row, deleted)));
         }
         if batch.is_empty() {
             return Ok(writer.view.root);
@@ -242,7 +247,7 @@ fn fill(
 }
 
 /// Creates the index's folder and its parent folders.
-fn make_folders(folder: &Folder) -> Result<(), Fault> {
+fn make_folders(folder: &HashFolder) -> Result<(), BoxedError> {
     let ends = folder.dir.match_indices('/').map(|(end, _)| end).chain([folder.dir.len()]);
     for end in ends {
         let path = &folder.dir[..end];
@@ -253,7 +258,7 @@ fn make_folders(folder: &Folder) -> Result<(), Fault> {
 
 /// Returns an epoch number that neither the root nor any file has, so that no handle has mapped
 /// files of this epoch.
-fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, Fault> {
+fn new_epoch(folder: &HashFolder, before: Option<HashRoot>) -> Result<u32, BoxedError> {
     let names =
         folder.storage.list(&folder.dir).map_err(|error| HashError::io("list", &folder.dir, error))?;
     let mut taken: Vec<u32> = names.iter().filter_map(|name| Maps::epoch_of(name)).collect();
@@ -265,7 +270,7 @@ fn new_epoch(folder: &Folder, before: Option<Root>) -> Result<u32, Fault> {
 }
 
 /// Removes the files of all epochs for which `which` returns `true`.
-fn remove_files(folder: &Folder, which: impl Fn(u32) -> bool) -> Result<(), Fault> {
+fn remove_files(folder: &HashFolder, which: impl Fn(u32) -> bool) -> Result<(), BoxedError> {
     let names =
         folder.storage.list(&folder.dir).map_err(|error| HashError::io("list", &folder.dir, error))?;
     for name in names.iter().filter(|name| Maps::epoch_of(name).is_some_and(&which)) {

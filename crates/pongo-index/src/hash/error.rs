@@ -15,7 +15,7 @@ use super::layout::entry;
 pub enum HashError {
     /// The folder contains no index.
     #[error(
-        "no hash index in {dir}: there is no file `head`; `Store::rebuild_index` makes it anew, and so does the next write"
+        "no hash index in {dir}: there is no file `head`; `Store::rebuild_index` rebuilds it, and so does the next write"
     )]
     Missing {
         /// The index's folder, in the store.
@@ -23,7 +23,7 @@ pub enum HashError {
     },
     /// The files belong to another store or to a table of another layout.
     #[error(
-        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; `Store::rebuild_index` makes it anew, and so does the next write"
+        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; `Store::rebuild_index` rebuilds it, and so does the next write"
     )]
     Foreign {
         /// The index's folder, in the store.
@@ -37,7 +37,7 @@ pub enum HashError {
     },
     /// The files have a format that this build does not write.
     #[error(
-        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; `Store::rebuild_index` of this version makes it anew"
+        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; `Store::rebuild_index` of this version rebuilds it"
     )]
     Version {
         /// The index's folder, in the store.
@@ -49,7 +49,7 @@ pub enum HashError {
     },
     /// The files contradict each other or the rows.
     #[error(
-        "the hash index in {dir} is damaged: {what}; `Store::rebuild_index` makes it anew, and so does the next write"
+        "the hash index in {dir} is damaged: {what}; `Store::rebuild_index` rebuilds it, and so does the next write"
     )]
     Damaged {
         /// The index's folder, in the store.
@@ -58,7 +58,7 @@ pub enum HashError {
         what: String,
     },
     /// A counter of the format has reached its maximum.
-    #[error("the hash index in {dir} has used up its {what}; `Store::rebuild_index` makes it anew")]
+    #[error("the hash index in {dir} has used up its {what}; `Store::rebuild_index` rebuilds it")]
     Exhausted {
         /// The index's folder, in the store.
         dir: String,
@@ -94,17 +94,17 @@ pub enum HashError {
 pongo_core::debug_is_display!(HashError);
 
 /// The error type inside the crate. It is one word, so that results of look-ups fit in registers.
-pub(super) type Fault = Box<HashError>;
+pub(super) type BoxedError = Box<HashError>;
 
-impl From<Fault> for HashError {
-    fn from(fault: Fault) -> HashError {
+impl From<BoxedError> for HashError {
+    fn from(fault: BoxedError) -> HashError {
         *fault
     }
 }
 
 impl HashError {
     /// Creates an error from an I/O error of the storage. A full disk becomes [`HashError::Full`].
-    pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> Fault {
+    pub(super) fn io(doing: &'static str, path: &str, source: io::Error) -> BoxedError {
         let path = path.to_owned();
         Box::new(if is_out_of_space(&source) {
             HashError::Full { path, source }

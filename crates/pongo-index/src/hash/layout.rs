@@ -31,7 +31,7 @@ pub(super) const MAX_TOP_BITS: u32 = 30;
 /// Maximum number of piece files in one epoch.
 pub(super) const MAX_PIECES: usize = 50;
 
-/// Offsets of the words in the file `head`.
+/// Offsets of the words in the file `header`.
 pub(super) mod head_word {
     /// `"PONGOHSH"`.
     pub(crate) const MAGIC: usize = 0;
@@ -96,7 +96,7 @@ pub(super) mod segment_word {
 
 /// The use of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(super) enum SegmentKind {
     /// The top refers to the segment.
     Base {
         /// Number of hash bits that its keys share.
@@ -110,23 +110,23 @@ pub(super) enum Kind {
 
 const KIND_MAGIC: u64 = 0x504F_4E47_5345_0000;
 
-impl Kind {
+impl SegmentKind {
     pub(super) const fn to_word(self) -> u64 {
         KIND_MAGIC
             | match self {
-                Kind::Base { depth } => 0x100 | depth as u64,
-                Kind::Overflow => 0x200,
-                Kind::Free => 0x300,
+                SegmentKind::Base { depth } => 0x100 | depth as u64,
+                SegmentKind::Overflow => 0x200,
+                SegmentKind::Free => 0x300,
             }
     }
 
-    pub(super) fn from_word(word: u64) -> Option<Kind> {
+    pub(super) fn from_word(word: u64) -> Option<SegmentKind> {
         let low = word & 0xFFFF;
         match word & !0xFFFF {
             KIND_MAGIC => match (low >> 8, (low & 0xFF) as u32) {
-                (1, depth @ 0..=MAX_TOP_BITS) => Some(Kind::Base { depth }),
-                (2, 0) => Some(Kind::Overflow),
-                (3, 0) => Some(Kind::Free),
+                (1, depth @ 0..=MAX_TOP_BITS) => Some(SegmentKind::Base { depth }),
+                (2, 0) => Some(SegmentKind::Overflow),
+                (3, 0) => Some(SegmentKind::Free),
                 _ => None,
             },
             _ => None,
@@ -139,7 +139,7 @@ impl Kind {
 /// ```text
 /// 63            48 47   46                              0
 /// +---------------+----+--------------------------------+
-/// | 16 bits of    |dead| RowId + 1; 0 names no row      |
+/// | 16 bits of    |deleted| RowId + 1; 0 names no row      |
 /// | the hash      |    |                                |
 /// +---------------+----+--------------------------------+
 /// ```
@@ -149,9 +149,9 @@ pub(super) mod entry {
     use super::*;
 
     pub(crate) const EMPTY: u64 = 0;
-    pub(crate) const DEAD: u64 = 1 << 47;
-    pub(crate) const REMOVED: u64 = DEAD;
-    const ROW: u64 = DEAD - 1;
+    pub(crate) const DELETED: u64 = 1 << 47;
+    pub(crate) const REMOVED: u64 = DELETED;
+    const ROW: u64 = DELETED - 1;
     /// The largest row that an entry can store.
     pub(crate) const MAX_ROW: RowId = RowId(ROW - 1);
 
@@ -168,8 +168,8 @@ pub(super) mod entry {
 
     /// Encodes an entry. `row` must not exceed [`MAX_ROW`].
     #[inline]
-    pub(crate) const fn pack(hash: u64, row: RowId, dead: bool) -> u64 {
-        tag(hash) | (dead as u64) << 47 | ((row.0 + 1) & ROW)
+    pub(crate) const fn pack(hash: u64, row: RowId, deleted: bool) -> u64 {
+        tag(hash) | (deleted as u64) << 47 | ((row.0 + 1) & ROW)
     }
 
     /// Returns whether a new entry may use the slot.
@@ -182,7 +182,7 @@ pub(super) mod entry {
     pub(crate) const fn candidate(word: u64) -> Option<Candidate> {
         match word & ROW {
             0 => None,
-            row => Some(Candidate { row: RowId(row - 1), dead: word & DEAD != 0 }),
+            row => Some(Candidate { row: RowId(row - 1), deleted: word & DELETED != 0 }),
         }
     }
 }
@@ -233,7 +233,7 @@ impl TopEntry {
     }
 }
 
-/// The root word: the epoch of the files in use, the account in `head`, and the number of bits of
+/// The root word: the epoch of the files in use, the account in `header`, and the number of bits of
 /// the top.
 ///
 /// ```text
@@ -243,13 +243,13 @@ impl TopEntry {
 /// +------------------------+------------+-------+---------+
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Root {
+pub(super) struct HashRoot {
     pub(super) epoch: u32,
     pub(super) account: usize,
     pub(super) bits: u32,
 }
 
-impl Root {
+impl HashRoot {
     pub(super) const fn to_word(self) -> u64 {
         (self.epoch as u64) << 32 | (self.account as u64 & 1) << 8 | self.bits as u64
     }
@@ -261,9 +261,12 @@ impl Root {
     }
 
     #[inline]
-    pub(super) const fn from_word(word: u64) -> Option<Root> {
-        let root =
-            Root { epoch: (word >> 32) as u32, account: (word >> 8) as usize & 1, bits: word as u32 & 0xFF };
+    pub(super) const fn from_word(word: u64) -> Option<HashRoot> {
+        let root = HashRoot {
+            epoch: (word >> 32) as u32,
+            account: (word >> 8) as usize & 1,
+            bits: word as u32 & 0xFF,
+        };
         let sane = word & 0xFFFF_FE00 == 0
             && root.epoch > 0
             && MIN_TOP_BITS <= root.bits
@@ -329,9 +332,9 @@ mod tests {
     #[test]
     fn entries_keep_row_and_tag() {
         for row in [RowId(0), RowId(1), RowId(77), entry::MAX_ROW] {
-            for dead in [false, true] {
-                let word = entry::pack(0xABCD, row, dead);
-                assert_eq!(entry::candidate(word), Some(Candidate { row, dead }));
+            for deleted in [false, true] {
+                let word = entry::pack(0xABCD, row, deleted);
+                assert_eq!(entry::candidate(word), Some(Candidate { row, deleted }));
                 assert!(entry::has_tag(word, entry::tag(0x1_ABCD)));
                 assert!(!entry::has_tag(word, entry::tag(0xABCC)));
                 assert!(!entry::is_vacant(word));
@@ -343,21 +346,26 @@ mod tests {
 
     #[test]
     fn roots_and_kinds_reject_invalid_words() {
-        let root = Root { epoch: 7, account: 1, bits: 12 };
-        assert_eq!(Root::from_word(root.to_word()), Some(root));
+        let root = HashRoot { epoch: 7, account: 1, bits: 12 };
+        assert_eq!(HashRoot::from_word(root.to_word()), Some(root));
         for bit in 0..64 {
             let word = root.to_word() ^ 1 << bit;
-            assert_ne!(Root::from_word(word), Some(root));
-            if let Some(other) = Root::from_word(word) {
+            assert_ne!(HashRoot::from_word(word), Some(root));
+            if let Some(other) = HashRoot::from_word(word) {
                 assert_eq!(other.to_word(), word);
             }
         }
-        assert_eq!(Root::from_word(0), None);
-        for kind in [Kind::Base { depth: 0 }, Kind::Base { depth: 30 }, Kind::Overflow, Kind::Free] {
-            assert_eq!(Kind::from_word(kind.to_word()), Some(kind));
+        assert_eq!(HashRoot::from_word(0), None);
+        for kind in [
+            SegmentKind::Base { depth: 0 },
+            SegmentKind::Base { depth: 30 },
+            SegmentKind::Overflow,
+            SegmentKind::Free,
+        ] {
+            assert_eq!(SegmentKind::from_word(kind.to_word()), Some(kind));
         }
-        assert_eq!(Kind::from_word(Kind::Base { depth: 31 }.to_word()), None);
-        assert_eq!(Kind::from_word(0), None);
+        assert_eq!(SegmentKind::from_word(SegmentKind::Base { depth: 31 }.to_word()), None);
+        assert_eq!(SegmentKind::from_word(0), None);
     }
 
     #[test]

@@ -9,25 +9,25 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use pongo_core::guard::removable;
-use pongo_core::storage::{PAGE, Storage, Words};
+use pongo_core::storage::{AtomicWords, PAGE, Storage};
 
-use super::error::{Fault, HashError};
+use super::error::{BoxedError, HashError};
 use super::layout::{MAX_PIECES, MAX_TOP_BITS, SEGMENT_WORDS, piece_segments, place};
 use super::segment::Segment;
 
 /// The folder of an index.
 #[derive(Clone, Debug)]
-pub(super) struct Folder {
+pub(super) struct HashFolder {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) dir: String,
 }
 
-impl Folder {
+impl HashFolder {
     pub(super) fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.dir)
     }
 
-    pub(super) fn damaged(&self, what: impl Into<String>) -> Fault {
+    pub(super) fn damaged(&self, what: impl Into<String>) -> BoxedError {
         Box::new(HashError::Damaged { dir: self.dir.clone(), what: what.into() })
     }
 }
@@ -35,9 +35,9 @@ impl Folder {
 /// A mapped file.
 #[derive(Debug)]
 struct Mapped {
-    words: Words,
+    words: AtomicWords,
     /// Whether this process knows that the file's space is fully allocated.
-    set_aside: AtomicBool,
+    preallocated: AtomicBool,
 }
 
 impl Mapped {
@@ -47,15 +47,15 @@ impl Mapped {
     /// store into such a block on a full disk raises a signal. The file is opened only for the
     /// allocation. Where it overwrites zeros with zeros, a failed write-back is reported to the
     /// map's open file, which was opened earlier.
-    fn set_aside(&self, storage: &dyn Storage, path: impl FnOnce() -> String) -> Result<(), Fault> {
-        if !self.set_aside.load(Ordering::Relaxed) {
+    fn preallocate(&self, storage: &dyn Storage, path: impl FnOnce() -> String) -> Result<(), BoxedError> {
+        if !self.preallocated.load(Ordering::Relaxed) {
             let path = path();
             let bytes = (self.words.len() * size_of::<u64>()) as u64;
             storage
                 .open(&path)
                 .and_then(|file| file.allocate(0, bytes))
                 .map_err(|error| HashError::io("allocate space in", &path, error))?;
-            self.set_aside.store(true, Ordering::Relaxed);
+            self.preallocated.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -69,19 +69,19 @@ fn packed(pieces: usize, bits: u32) -> u64 {
 /// The maps of one epoch.
 #[derive(Debug)]
 pub(super) struct Maps {
-    pub(super) folder: Folder,
+    pub(super) folder: HashFolder,
     pub(super) epoch: u32,
     pieces: [OnceLock<Mapped>; MAX_PIECES],
     tops: [OnceLock<Mapped>; MAX_TOP_BITS as usize + 1],
-    /// The arguments of the last successful [`set_aside`](Self::set_aside), `packed(pieces, bits)`,
-    /// or 0.
+    /// The arguments of the last successful [`preallocate`](Self::preallocate),
+    /// `packed(pieces, bits)`, or 0.
     all_set_aside: AtomicU64,
     /// The next epoch that this handle has found in the root.
     later: OnceLock<Box<Maps>>,
 }
 
 impl Maps {
-    pub(super) fn new(folder: Folder, epoch: u32) -> Maps {
+    pub(super) fn new(folder: HashFolder, epoch: u32) -> Maps {
         Maps {
             folder,
             epoch,
@@ -133,13 +133,13 @@ impl Maps {
 
     /// Returns the words of the top with `bits` bits, if it is already mapped.
     #[inline]
-    pub(super) fn mapped_top(&self, bits: u32) -> Option<&Words> {
+    pub(super) fn mapped_top(&self, bits: u32) -> Option<&AtomicWords> {
         Some(&self.tops.get(bits as usize)?.get()?.words)
     }
 
     /// Returns all words of piece `piece`. Maps the piece if necessary.
     #[inline]
-    pub(super) fn piece(&self, piece: usize) -> Result<&Words, Fault> {
+    pub(super) fn piece(&self, piece: usize) -> Result<&AtomicWords, BoxedError> {
         match self.pieces.get(piece).map(OnceLock::get) {
             Some(Some(mapped)) => Ok(&mapped.words),
             Some(None) => {
@@ -154,7 +154,7 @@ impl Maps {
     /// Returns the words of the top with `bits` bits, at least `1 << bits` of them. Maps the top if
     /// necessary. `bits` must come from a checked root.
     #[inline]
-    pub(super) fn top(&self, bits: u32) -> Result<&Words, Fault> {
+    pub(super) fn top(&self, bits: u32) -> Result<&AtomicWords, BoxedError> {
         let cell = &self.tops[bits as usize];
         match cell.get() {
             Some(mapped) => Ok(&mapped.words),
@@ -164,19 +164,24 @@ impl Maps {
 
     /// Returns the segment with this number. Its words may have any value.
     #[inline]
-    pub(super) fn segment(&self, number: u32) -> Result<Segment<'_>, Fault> {
+    pub(super) fn segment(&self, number: u32) -> Result<Segment<'_>, BoxedError> {
         let (piece, offset) = place(number);
         Ok(Segment { words: self.piece(piece)?, base: offset * SEGMENT_WORDS })
     }
 
     #[cold]
-    fn map<'a>(&self, cell: &'a OnceLock<Mapped>, name: String, bytes: u64) -> Result<&'a Words, Fault> {
+    fn map<'a>(
+        &self,
+        cell: &'a OnceLock<Mapped>,
+        name: String,
+        bytes: u64,
+    ) -> Result<&'a AtomicWords, BoxedError> {
         let path = self.folder.path(&name);
         self.folder.storage.check_maps();
         let file = match self.folder.storage.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(self.folder.damaged(format!("the file {name} is named, and is not there")));
+                return Err(self.folder.damaged(format!("the file {name} is named and missing")));
             }
             Err(error) => return Err(HashError::io("open", &path, error)),
         };
@@ -184,16 +189,16 @@ impl Maps {
         if found < bytes {
             return Err(self.folder.damaged(format!("{name} has {found} bytes, expected {bytes}")));
         }
-        if self.folder.storage.reading_holes_takes_space() {
+        if self.folder.storage.hole_reads_allocate() {
             file.allocate(0, bytes).map_err(|error| HashError::io("allocate space in", &path, error))?;
         }
         let words = file.map_words(0, bytes).map_err(|error| HashError::io("map", &path, error))?;
-        Ok(&cell.get_or_init(|| Mapped { words, set_aside: AtomicBool::new(false) }).words)
+        Ok(&cell.get_or_init(|| Mapped { words, preallocated: AtomicBool::new(false) }).words)
     }
 
     /// Makes sure that the first `pieces` pieces and the top with `bits` bits have all their space
     /// allocated. *Writer.*
-    pub(super) fn set_aside(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+    pub(super) fn preallocate(&self, pieces: usize, bits: u32) -> Result<(), BoxedError> {
         // Every commit calls this, but the arguments change only when a split adds a piece.
         if self.all_set_aside.load(Ordering::Relaxed) == packed(pieces, bits) {
             return Ok(());
@@ -202,20 +207,20 @@ impl Maps {
         for piece in 0..pieces {
             self.piece(piece)?;
             if let Some(mapped) = self.pieces[piece].get() {
-                mapped.set_aside(storage, || self.folder.path(&Self::piece_name(self.epoch, piece)))?;
+                mapped.preallocate(storage, || self.folder.path(&Self::piece_name(self.epoch, piece)))?;
             }
         }
         self.top(bits)?;
         if let Some(mapped) = self.tops[bits as usize].get() {
-            mapped.set_aside(storage, || self.folder.path(&Self::top_name(self.epoch, bits)))?;
+            mapped.preallocate(storage, || self.folder.path(&Self::top_name(self.epoch, bits)))?;
         }
         self.all_set_aside.store(packed(pieces, bits), Ordering::Relaxed);
         Ok(())
     }
 
-    /// Allocates the space that stores to these words may need, as [`Words::make_writable`] does.
-    /// *Writer.*
-    pub(super) fn make_writable(&self, words: &Words, range: Range<usize>) -> Result<(), Fault> {
+    /// Allocates the space that stores to these words may need, as [`AtomicWords::make_writable`]
+    /// does. *Writer.*
+    pub(super) fn make_writable(&self, words: &AtomicWords, range: Range<usize>) -> Result<(), BoxedError> {
         words
             .make_writable(range)
             .map_err(|error| HashError::io("make pages writable in", &self.folder.dir, error))
@@ -224,7 +229,7 @@ impl Maps {
     /// Creates the file of a piece or of a top. If a writer created the file but nothing refers to
     /// it yet, the file is used as it is, because any process may have mapped it: its user stores
     /// every word before anything refers to it.
-    fn make(&self, name: &str, bytes: u64) -> Result<(), Fault> {
+    fn make(&self, name: &str, bytes: u64) -> Result<(), BoxedError> {
         let path = self.folder.path(name);
         let storage = &self.folder.storage;
         let (file, created) = match storage.create(&path) {
@@ -244,7 +249,7 @@ impl Maps {
     }
 
     /// Creates and maps piece `piece`, which no account counts yet. *Writer.*
-    pub(super) fn make_piece(&self, piece: usize) -> Result<(), Fault> {
+    pub(super) fn make_piece(&self, piece: usize) -> Result<(), BoxedError> {
         if piece >= MAX_PIECES {
             return Err(Box::new(HashError::Exhausted { dir: self.folder.dir.clone(), what: "segments" }));
         }
@@ -253,7 +258,7 @@ impl Maps {
     }
 
     /// Creates and maps the top with `bits` bits, which no root refers to yet. *Writer.*
-    pub(super) fn make_top(&self, bits: u32) -> Result<&Words, Fault> {
+    pub(super) fn make_top(&self, bits: u32) -> Result<&AtomicWords, BoxedError> {
         self.make(&Self::top_name(self.epoch, bits), Self::top_bytes(bits))?;
         let top = self.top(bits)?;
         self.make_writable(top, 0..top.len())?;
@@ -270,7 +275,7 @@ impl Maps {
 
     /// Maps the first `pieces` pieces, so that no access to their segments needs a file descriptor
     /// or a new map.
-    pub(super) fn map_pieces(&self, pieces: usize) -> Result<(), Fault> {
+    pub(super) fn map_pieces(&self, pieces: usize) -> Result<(), BoxedError> {
         if self.all_set_aside.load(Ordering::Relaxed) >> 32 == pieces as u64 + 1 {
             return Ok(());
         }
@@ -279,7 +284,7 @@ impl Maps {
 
     /// Syncs the first `pieces` pieces and the top with `bits` bits through their maps. Each map
     /// covers the stores made since it was created, and reports a failed write-back of them.
-    pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), Fault> {
+    pub(super) fn sync(&self, pieces: usize, bits: u32) -> Result<(), BoxedError> {
         let sync = |cell: &OnceLock<Mapped>, name: String| match cell.get() {
             Some(mapped) => removable!("hash.pieces.sync", mapped.words.sync())
                 .map_err(|error| HashError::io("sync", &self.folder.path(&name), error)),

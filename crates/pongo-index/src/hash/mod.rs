@@ -7,11 +7,11 @@
 //! | --- | --- |
 //! | `layout` | the numbers of the format: the meaning of each word, the use of the hash bits |
 //! | `error` | [`HashError`] |
-//! | `head` | the file `head`: identity, root word, the accounts of the epoch's segments |
+//! | `header` | the file `header`: identity, root word, the accounts of the epoch's segments |
 //! | `maps` | one epoch's files, mapped at first use and never unmapped while the index is open |
 //! | `segment` | 32 KiB of entries: scanning, finding a vacant slot, building an image |
 //! | `read` | [`HashIndex::find`] |
-//! | `account` | allocating, freeing and iterating over segments, adding pieces, growing the top |
+//! | `allocator` | allocating, freeing and iterating over segments, adding pieces, growing the top |
 //! | `reserve` | reserving space before a commit: splits and rewrites of segments |
 //! | `write` | entries: insert, replace, mark as deleted, remove, bulk insert |
 //! | `recover` | recovery after a writer crashed; iteration over all entries |
@@ -23,10 +23,10 @@
 //! a row number. It rebuilds, and does not open, an index whose files may have lost pages (after a
 //! power cut).
 
-mod account;
+mod allocator;
 mod build;
 mod error;
-mod head;
+mod header;
 mod layout;
 mod maps;
 mod read;
@@ -42,11 +42,11 @@ use pongo_core::ids::RowId;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use error::HashError;
-pub use head::{Identity, Seen};
-pub use recover::Stats;
+pub use header::{IndexIdentity, Seen};
+pub use recover::HashStats;
 pub use write::Upsert;
 
-use head::Head;
+use header::IndexHeader;
 use maps::Maps;
 
 /// Returns the hash of a key's bytes: xxh3, 64 bits, without a seed.
@@ -70,7 +70,7 @@ pub fn key_hash(bytes: &[u8]) -> u64 {
 /// A damaged index can refer to rows that do not exist. An implementation may return any value for
 /// such a row, but must not panic. A value that contradicts the entry is detected and reported as
 /// [`HashError::Damaged`].
-pub trait KeyHashes {
+pub trait KeyHasher {
     /// Returns the hash of the key of `row`.
     fn hash(&self, row: RowId) -> u64;
 
@@ -94,7 +94,7 @@ pub struct Candidate {
     /// The row.
     pub row: RowId,
     /// Whether the key was deleted. The row is then the last one that the key had.
-    pub dead: bool,
+    pub deleted: bool,
 }
 
 /// One process's handle on one table's hash index. Methods marked *writer* need the store's writer
@@ -104,7 +104,7 @@ pub struct Candidate {
 /// See the [module](self) for its parts and `docs/design/hash-index.md` for the format.
 #[derive(Debug)]
 pub struct HashIndex {
-    head: Head,
+    head: IndexHeader,
     /// The epoch that this handle was opened with. Later epochs are linked from it.
     first: Maps,
     /// The root word that was checked last and belongs to the epoch of `first`. Most look-ups find

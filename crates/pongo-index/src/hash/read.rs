@@ -7,11 +7,11 @@
 //! over. The proof is in `docs/design/hash-index.md`.
 
 use pongo_core::guard::removable;
-use pongo_core::storage::Words;
+use pongo_core::storage::AtomicWords;
 use pongo_core::sync::{Ordering, fence};
 
-use super::error::{Fault, HashError};
-use super::layout::{Root, TopEntry, segment_word, top_index};
+use super::error::{BoxedError, HashError};
+use super::layout::{HashRoot, TopEntry, segment_word, top_index};
 use super::maps::Maps;
 use super::segment::{Probe, Segment};
 use super::{Candidate, HashIndex};
@@ -22,22 +22,22 @@ const MAX_EPOCHS: usize = 1024;
 
 /// The maps that a root word refers to.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(super) struct HashView<'a> {
     pub(super) maps: &'a Maps,
-    pub(super) top: &'a Words,
-    pub(super) root: Root,
+    pub(super) top: &'a AtomicWords,
+    pub(super) root: HashRoot,
 }
 
-impl<'a> View<'a> {
+impl<'a> HashView<'a> {
     /// Returns the top entry for a hash and the segment that it refers to.
     #[inline]
-    pub(super) fn locate(self, hash: u64) -> Result<(TopEntry, Segment<'a>), Fault> {
+    pub(super) fn locate(self, hash: u64) -> Result<(TopEntry, Segment<'a>), BoxedError> {
         let word = self.top.load(top_index(hash, self.root.bits), Ordering::Acquire);
         Ok((TopEntry(word), self.resolve(TopEntry(word))?))
     }
 
     #[inline]
-    pub(super) fn resolve(self, entry: TopEntry) -> Result<Segment<'a>, Fault> {
+    pub(super) fn resolve(self, entry: TopEntry) -> Result<Segment<'a>, BoxedError> {
         if entry.generation() == 0 {
             return Err(self
                 .maps
@@ -54,7 +54,7 @@ impl<'a> View<'a> {
         segment: Segment<'a>,
         hash: u64,
         mut f: impl FnMut(Segment<'a>, usize, Candidate) -> Option<R>,
-    ) -> Result<Option<R>, Fault> {
+    ) -> Result<Option<R>, BoxedError> {
         match segment.probe(hash, &mut |slot, candidate| f(segment, slot, candidate)) {
             Probe::Hit(found) => Ok(Some(found)),
             Probe::End => Ok(None),
@@ -68,7 +68,7 @@ impl<'a> View<'a> {
         segment: Segment<'a>,
         hash: u64,
         mut f: impl FnMut(Segment<'a>, usize, Candidate) -> Option<R>,
-    ) -> Result<Option<R>, Fault> {
+    ) -> Result<Option<R>, BoxedError> {
         for member in self.chain(segment) {
             let (_, member) = member?;
             let probe = member.probe(hash, &mut |slot, candidate| f(member, slot, candidate));
@@ -88,13 +88,13 @@ impl<'a> View<'a> {
 /// An iterator over the numbers and words of an overflow chain. Positions must decrease from member
 /// to member, so the iteration ends even if the words are corrupt.
 pub(super) struct Chain<'a> {
-    view: View<'a>,
+    view: HashView<'a>,
     next: Option<u32>,
     above: u64,
 }
 
 impl<'a> Iterator for Chain<'a> {
-    type Item = Result<(u32, Segment<'a>), Fault>;
+    type Item = Result<(u32, Segment<'a>), BoxedError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let number = self.next.take()?;
@@ -122,7 +122,7 @@ impl<'a> Iterator for Chain<'a> {
 impl HashIndex {
     /// Returns the view that the root word refers to now.
     #[inline]
-    pub(super) fn view(&self) -> Result<View<'_>, Fault> {
+    pub(super) fn view(&self) -> Result<HashView<'_>, BoxedError> {
         loop {
             let word = self.head.root_word();
             let view = self.view_of(word);
@@ -134,20 +134,20 @@ impl HashIndex {
     }
 
     #[inline]
-    fn view_of(&self, word: u64) -> Result<View<'_>, Fault> {
-        let root = Root::from_word(word).ok_or_else(|| self.no_root(word))?;
+    fn view_of(&self, word: u64) -> Result<HashView<'_>, BoxedError> {
+        let root = HashRoot::from_word(word).ok_or_else(|| self.no_root(word))?;
         let maps = if self.first.epoch == root.epoch { &self.first } else { self.later(root.epoch)? };
-        Ok(View { maps, top: maps.top(root.bits)?, root })
+        Ok(HashView { maps, top: maps.top(root.bits)?, root })
     }
 
     #[cold]
-    fn no_root(&self, word: u64) -> Fault {
+    fn no_root(&self, word: u64) -> BoxedError {
         self.first.folder.damaged(format!("the root is {word:#x}, which no index was built with"))
     }
 
     /// Returns the maps of an epoch that started after this handle was opened.
     #[cold]
-    fn later(&self, epoch: u32) -> Result<&Maps, Fault> {
+    fn later(&self, epoch: u32) -> Result<&Maps, BoxedError> {
         let mut maps = &self.first;
         for _ in 0..MAX_EPOCHS {
             if epoch == maps.epoch {
@@ -182,11 +182,11 @@ impl HashIndex {
     /// ```
     /// # use std::sync::Arc;
     /// use pongo_core::{ids::RowId, storage::{MemoryStorage, Storage}};
-    /// use pongo_index::{HashIndex, Identity, key_hash};
+    /// use pongo_index::{HashIndex, IndexIdentity, key_hash};
     ///
     /// let keys = [3_u64, 5, 8];
     /// let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
-    /// let index = HashIndex::create(&storage, "hash/numbers", Identity { store: 1, table: 2 }, 0)?;
+    /// let index = HashIndex::create(&storage, "hash/numbers", IndexIdentity { store: 1, table: 2 }, 0)?;
     /// for (row, key) in keys.iter().enumerate() {
     ///     index.insert(key_hash(&key.to_le_bytes()), RowId(row as u64))?;
     /// }
@@ -221,7 +221,7 @@ impl HashIndex {
         if word != self.checked.load(Ordering::Relaxed) {
             return None;
         }
-        let bits = Root::bits_of(word);
+        let bits = HashRoot::bits_of(word);
         let top = self.first.mapped_top(bits)?;
         let at = top_index(hash, bits);
         let entry = TopEntry(top.load(at, Ordering::Acquire));
@@ -243,7 +243,11 @@ impl HashIndex {
     /// Looks up a hash in all cases.
     #[cold]
     #[inline(never)]
-    fn find_any<R>(&self, hash: u64, mut f: impl FnMut(Candidate) -> Option<R>) -> Result<Option<R>, Fault> {
+    fn find_any<R>(
+        &self,
+        hash: u64,
+        mut f: impl FnMut(Candidate) -> Option<R>,
+    ) -> Result<Option<R>, BoxedError> {
         loop {
             let view = self.view()?;
             if view.root.epoch == self.first.epoch {
@@ -269,7 +273,7 @@ impl HashIndex {
     /// Look-ups of several keys are faster if all are prefetched first.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        if let Some(root) = Root::from_word(self.head.root_word())
+        if let Some(root) = HashRoot::from_word(self.head.root_word())
             && root.epoch == self.first.epoch
             && let Some(top) = self.first.mapped_top(root.bits)
             && let entry = TopEntry(top.load(top_index(hash, root.bits), Ordering::Acquire))

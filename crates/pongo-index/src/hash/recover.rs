@@ -3,19 +3,21 @@
 use pongo_core::guard::removable;
 use std::sync::atomic::Ordering;
 
-use super::account::Writer;
-use super::error::{Fault, HashError};
-use super::head::Seen;
-use super::layout::{CAPACITY, Kind, LINE, LINES, Root, SEGMENT_WORDS, TopEntry, account_word, entry};
+use super::allocator::SegmentAllocator;
+use super::error::{BoxedError, HashError};
+use super::header::Seen;
+use super::layout::{
+    CAPACITY, HashRoot, LINE, LINES, SEGMENT_WORDS, SegmentKind, TopEntry, account_word, entry,
+};
 use super::{Candidate, HashIndex};
 
 /// The size of an index and the number of its entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Stats {
+pub struct HashStats {
     /// Number of entries, including those of deleted keys.
     pub entries: u64,
     /// Number of entries of deleted keys.
-    pub dead: u64,
+    pub deleted: u64,
     /// Number of slots whose entry was removed and that no insert has reused.
     pub removed: u64,
     /// Number of segments in use, including overflow segments.
@@ -60,7 +62,7 @@ impl HashIndex {
     /// [`HashError::Damaged`] if the files are in a state that no crash of a writer can cause.
     pub fn recover(&self) -> Result<(), HashError> {
         let writer = self.writer()?;
-        writer.set_aside()?;
+        writer.preallocate()?;
         writer.undo_split()?;
         Ok(writer.find_free()?)
     }
@@ -87,17 +89,17 @@ impl HashIndex {
     /// # Errors
     ///
     /// As [`recover`](Self::recover).
-    pub fn stats(&self) -> Result<Stats, HashError> {
+    pub fn stats(&self) -> Result<HashStats, HashError> {
         let writer = self.writer()?;
-        let mut stats = Stats { depth: writer.view.root.bits, ..Stats::default() };
+        let mut stats = HashStats { depth: writer.view.root.bits, ..HashStats::default() };
         writer.for_each_segment(|kind, _, segment| {
             stats.segments += 1;
-            stats.overflow += u64::from(kind == Kind::Overflow);
+            stats.overflow += u64::from(kind == SegmentKind::Overflow);
             for word in (0..CAPACITY).map(|slot| segment.entry(slot)) {
                 match entry::candidate(word) {
-                    Some(Candidate { dead, .. }) => {
+                    Some(Candidate { deleted, .. }) => {
                         stats.entries += 1;
-                        stats.dead += u64::from(dead);
+                        stats.deleted += u64::from(deleted);
                     }
                     None => stats.removed += u64::from(word != entry::EMPTY),
                 }
@@ -127,7 +129,7 @@ impl HashIndex {
     pub fn sync(&self, moment: u64) -> Result<(), HashError> {
         let writer = self.writer()?;
         let (pieces, _) = writer.counts()?;
-        let Root { bits, .. } = writer.view.root;
+        let HashRoot { bits, .. } = writer.view.root;
         writer.view.maps.sync(pieces, bits)?;
         self.head.sync()?;
         self.write_sum(&writer, moment)?;
@@ -141,14 +143,16 @@ impl HashIndex {
     }
 }
 
-impl<'a> Writer<'a> {
+impl<'a> SegmentAllocator<'a> {
     /// Undoes a split that was being published. The old segment is unchanged, and no entry was
     /// inserted since.
-    fn undo_split(&self) -> Result<(), Fault> {
+    fn undo_split(&self) -> Result<(), BoxedError> {
         let Some(number) = self.get(account_word::INTENT).checked_sub(1) else { return Ok(()) };
         let (_, allocated) = self.counts()?;
         if number >= allocated {
-            return Err(self.damaged(format!("a split of segment {number} was begun, there are {allocated}")));
+            return Err(
+                self.damaged(format!("a split of segment {number} was started, {allocated} are allocated"))
+            );
         }
         let number = number as u32;
         let base = self.check_base(number, self.view.maps.segment(number)?)?;
@@ -167,7 +171,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Rebuilds the free list: it then contains every segment that nothing refers to.
-    fn find_free(&self) -> Result<(), Fault> {
+    fn find_free(&self) -> Result<(), BoxedError> {
         let (pieces, allocated) = self.counts()?;
         for piece in 0..pieces {
             self.view.maps.piece(piece)?;

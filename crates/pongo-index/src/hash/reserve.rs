@@ -10,15 +10,15 @@ use std::sync::atomic::Ordering;
 use pongo_core::ids::RowId;
 use pongo_core::storage::PAGE;
 
-use super::account::{Base, Writer};
-use super::error::{Fault, HashError};
+use super::allocator::{AllocatorBase, SegmentAllocator};
+use super::error::{BoxedError, HashError};
 use super::layout::{
-    CAPACITY, Kind, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, TopEntry, account_word, entry, home, max_depth,
-    segment_word, top_index,
+    CAPACITY, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, SegmentKind, TopEntry, account_word, entry, home,
+    max_depth, segment_word, top_index,
 };
-use super::segment::{Image, Segment};
+use super::segment::{Segment, SegmentImage};
 use super::write::{SORT_BITS, sort_by_top};
-use super::{HashIndex, KeyHashes};
+use super::{HashIndex, KeyHasher};
 
 impl HashIndex {
     /// Makes room for entries with these hashes. *Writer.*
@@ -35,9 +35,9 @@ impl HashIndex {
     /// [`HashError::Full`] if the storage has no space: the index then holds the same entries as
     /// before. [`HashError::Damaged`] if the files and the rows contradict each other.
     /// [`HashError::Exhausted`] after 2³⁸ splits.
-    pub fn reserve(&self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), HashError> {
+    pub fn reserve(&self, hashes: &[u64], keys: &dyn KeyHasher) -> Result<(), HashError> {
         let mut writer = self.writer()?;
-        writer.set_aside()?;
+        writer.preallocate()?;
         writer.reserve(hashes, keys)?;
         // Also needed if entries are only changed: another process may have created their piece.
         let (pieces, _) = writer.counts()?;
@@ -54,7 +54,7 @@ impl HashIndex {
     ///
     /// As for [`reserve`](Self::reserve).
     pub fn make_writable(&self, hashes: impl IntoIterator<Item = u64>) -> Result<(), HashError> {
-        if !self.first.folder.storage.stores_may_take_space() {
+        if !self.first.folder.storage.stores_may_allocate() {
             return Ok(());
         }
         let (writer, mut done) = (self.writer()?, HashSet::new());
@@ -72,20 +72,20 @@ const FEW: usize = 64;
 /// Number of words in a page.
 const PAGE_WORDS: usize = PAGE as usize / size_of::<u64>();
 
-/// The result of [`Writer::make_room`].
-enum Room {
+/// The result of [`SegmentAllocator::add_capacity`].
+enum Capacity {
     /// The entries fit once this number of segments can be allocated.
     Made(u64),
     /// The segment was replaced: the caller must read the top again.
     Replaced,
 }
 
-impl<'a> Writer<'a> {
-    pub(super) fn reserve(&mut self, hashes: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
+impl<'a> SegmentAllocator<'a> {
+    pub(super) fn reserve(&mut self, hashes: &[u64], keys: &dyn KeyHasher) -> Result<(), BoxedError> {
         if let &[hash] = hashes {
             return self.reserve_sorted(&[hash], keys);
         }
-        if self.has_room(hashes)? {
+        if self.has_capacity(hashes)? {
             return Ok(());
         }
         // Large batches are first partitioned by the upper bits: runs that fit in a cache are
@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
         hash: u64,
         count: usize,
         done: &mut HashSet<(u32, usize)>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), BoxedError> {
         let base = self.base(hash)?;
         let mut chain = vec![(base.number, base.segment)];
         for member in self.view.chain(base.segment) {
@@ -150,7 +150,7 @@ impl<'a> Writer<'a> {
 
     /// Returns whether every segment has room for its part of the hashes without a split. Returns
     /// `false` without checking where counting would cost more than sorting.
-    fn has_room(&self, hashes: &[u64]) -> Result<bool, Fault> {
+    fn has_capacity(&self, hashes: &[u64]) -> Result<bool, BoxedError> {
         let bits = self.view.root.bits;
         if hashes.len() < 1 << bits >> 3 {
             return Ok(false);
@@ -182,25 +182,25 @@ impl<'a> Writer<'a> {
 
     /// Makes room for sorted hashes. Hashes of one segment are adjacent, because a segment covers a
     /// range of hashes.
-    fn reserve_sorted(&mut self, sorted: &[u64], keys: &dyn KeyHashes) -> Result<(), Fault> {
+    fn reserve_sorted(&mut self, sorted: &[u64], keys: &dyn KeyHasher) -> Result<(), BoxedError> {
         let mut overflow = 0;
         let mut rest = sorted;
         while let Some(&first) = rest.first() {
             let base = self.base(first)?;
             let (mine, after) = rest.split_at(rest.partition_point(|&hash| hash <= base.last()));
-            match self.make_room(base, mine, sorted.len(), keys)? {
-                Room::Made(segments) => {
+            match self.add_capacity(base, mine, sorted.len(), keys)? {
+                Capacity::Made(segments) => {
                     overflow += segments;
                     rest = after;
                 }
-                Room::Replaced => {}
+                Capacity::Replaced => {}
             }
         }
         if overflow > 0 { self.ensure(overflow) } else { Ok(()) }
     }
 
     /// Returns the number of used slots in a segment and its chain.
-    fn used(&self, base: Base<'a>) -> Result<usize, Fault> {
+    fn used(&self, base: AllocatorBase<'a>) -> Result<usize, BoxedError> {
         let mut used = base.segment.used();
         for member in self.view.chain(base.segment) {
             used += member?.1.used();
@@ -210,29 +210,29 @@ impl<'a> Writer<'a> {
 
     /// Makes room in one segment. `coming` contains the sorted hashes in this segment's range that
     /// will be inserted, at least one. `all_coming` is the number of hashes for all segments.
-    fn make_room(
+    fn add_capacity(
         &mut self,
-        base: Base<'a>,
+        base: AllocatorBase<'a>,
         coming: &[u64],
         all_coming: usize,
-        keys: &dyn KeyHashes,
-    ) -> Result<Room, Fault> {
+        keys: &dyn KeyHasher,
+    ) -> Result<Capacity, BoxedError> {
         let used = self.used(base)?;
         if used + coming.len() <= SPLIT_AT {
-            return Ok(Room::Made(0));
+            return Ok(Capacity::Made(0));
         }
         if used + coming.len() > base.segment.get(segment_word::RETRY_AT) as usize {
             let entries = self.hashed_entries(base, keys)?;
             let after = entries.len() + coming.len();
             if after <= SPLIT_AT / 4 * 3 && entries.len() < used {
                 self.replace_segment(base, entries, false)?;
-                return Ok(Room::Replaced);
+                return Ok(Capacity::Replaced);
             }
             let (_, allocated) = self.counts()?;
             let deepest = max_depth(allocated + (all_coming / CAPACITY) as u64);
             if separable(base.depth, deepest, &entries, coming) {
                 self.replace_segment(base, entries, true)?;
-                return Ok(Room::Replaced);
+                return Ok(Capacity::Replaced);
             }
             // Without this delay, each further key with the same hash would check all entries
             // again: wait until the segment has noticeably more entries.
@@ -243,12 +243,16 @@ impl<'a> Writer<'a> {
         for member in self.view.chain(base.segment) {
             room += CAPACITY - member?.1.used();
         }
-        Ok(Room::Made(coming.len().saturating_sub(room).div_ceil(CAPACITY) as u64))
+        Ok(Capacity::Made(coming.len().saturating_sub(room).div_ceil(CAPACITY) as u64))
     }
 
     /// Returns the entries of a segment and its chain, with the hashes of their rows' keys. Entries
     /// that no reader needs any more are left out.
-    fn hashed_entries(&self, base: Base<'a>, keys: &dyn KeyHashes) -> Result<Vec<(u64, u64)>, Fault> {
+    fn hashed_entries(
+        &self,
+        base: AllocatorBase<'a>,
+        keys: &dyn KeyHasher,
+    ) -> Result<Vec<(u64, u64)>, BoxedError> {
         let mut words = Vec::with_capacity(CAPACITY);
         base.segment.entries(&mut words);
         for member in self.view.chain(base.segment) {
@@ -279,10 +283,10 @@ impl<'a> Writer<'a> {
     /// The old segments stay unchanged until nothing refers to them.
     fn replace_segment(
         &mut self,
-        base: Base<'a>,
+        base: AllocatorBase<'a>,
         entries: Vec<(u64, u64)>,
         split: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), BoxedError> {
         let depth = base.depth + u32::from(split);
         if depth > self.view.root.bits {
             self.grow_top(depth)?;
@@ -321,13 +325,13 @@ impl<'a> Writer<'a> {
 
     /// Writes a base segment with these entries, and an overflow chain if they do not fit in one
     /// segment. Returns the number of the base segment.
-    fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, Fault> {
-        let mut images: Vec<(u32, Segment<'a>, Image)> = Vec::new();
+    fn build(&self, depth: u32, prefix: u64, entries: &[(u64, u64)]) -> Result<u32, BoxedError> {
+        let mut images: Vec<(u32, Segment<'a>, SegmentImage)> = Vec::new();
         for i in 0..chain_len(entries.len()) {
             let (number, segment) = self.take()?;
-            let kind = if i == 0 { Kind::Base { depth } } else { Kind::Overflow };
+            let kind = if i == 0 { SegmentKind::Base { depth } } else { SegmentKind::Overflow };
             self.view.maps.make_writable(segment.words, segment.base..segment.base + SEGMENT_WORDS)?;
-            images.push((number, segment, Image::new(kind, number, prefix)));
+            images.push((number, segment, SegmentImage::new(kind, number, prefix)));
         }
         let mut filling = 0;
         for &(hash, word) in entries {

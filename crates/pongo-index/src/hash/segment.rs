@@ -7,17 +7,17 @@
 //! exists only if its base segment is full.
 
 use pongo_core::guard::removable;
-use pongo_core::storage::{Words, same_upper};
+use pongo_core::storage::{AtomicWords, match_tag_mask};
 use pongo_core::sync::{Ordering, fence};
 
 use super::Candidate;
-use super::layout::{CAPACITY, Kind, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, entry, home, segment_word};
+use super::layout::{CAPACITY, LINE, LINES, SEGMENT_WORDS, SPLIT_AT, SegmentKind, entry, home, segment_word};
 
 /// The words of one segment. A reader may read a segment that is being rewritten for other keys, so
 /// readers check every word that they use.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment<'a> {
-    pub(super) words: &'a Words,
+    pub(super) words: &'a AtomicWords,
     /// The index of its first word.
     pub(super) base: usize,
 }
@@ -71,8 +71,8 @@ impl<'a> Segment<'a> {
         self.get(segment_word::USED).min(CAPACITY as u64) as usize
     }
 
-    pub(super) fn kind(self) -> Option<Kind> {
-        Kind::from_word(self.get(segment_word::KIND))
+    pub(super) fn kind(self) -> Option<SegmentKind> {
+        SegmentKind::from_word(self.get(segment_word::KIND))
     }
 
     /// Returns the number of the next segment in the chain.
@@ -96,7 +96,7 @@ impl<'a> Segment<'a> {
         for _ in 0..LINES {
             let line = self.line(at);
             let last = line[LINE - 1];
-            let mut tagged = same_upper(line, (tag >> 48) as u16);
+            let mut tagged = match_tag_mask(line, (tag >> 48) as u16);
             while tagged != 0 {
                 let slot = at * LINE + tagged.trailing_zeros() as usize % LINE;
                 tagged &= tagged - 1;
@@ -148,7 +148,7 @@ impl<'a> Segment<'a> {
     }
 
     /// Writes an image to this segment, which nothing may refer to. *Writer.*
-    pub(super) fn write(self, image: &Image) {
+    pub(super) fn write(self, image: &SegmentImage) {
         // A reader that still has an older reference to this segment and sees one of these stores
         // must find on its second read that the reference is gone. The stores that removed the
         // reference come before this release fence, which pairs with the reader's acquire fence.
@@ -173,19 +173,19 @@ fn vacancy(hash: u64, line: impl Fn(usize) -> [u64; LINE]) -> Option<usize> {
 }
 
 /// A segment that is being built in private memory.
-pub(super) struct Image {
+pub(super) struct SegmentImage {
     words: Box<[u64; SEGMENT_WORDS]>,
 }
 
-impl Image {
-    pub(super) fn new(kind: Kind, number: u32, prefix: u64) -> Image {
+impl SegmentImage {
+    pub(super) fn new(kind: SegmentKind, number: u32, prefix: u64) -> SegmentImage {
         let mut words: Box<[u64; SEGMENT_WORDS]> =
             vec![0; SEGMENT_WORDS].into_boxed_slice().try_into().expect("a segment's words");
         words[segment_word::KIND] = kind.to_word();
         words[segment_word::PREFIX] = prefix;
         words[segment_word::RETRY_AT] = SPLIT_AT as u64;
         words[segment_word::NUMBER] = u64::from(number);
-        Image { words }
+        SegmentImage { words }
     }
 
     pub(super) fn set(&mut self, word: usize, value: u64) {

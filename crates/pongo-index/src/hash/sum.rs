@@ -15,10 +15,10 @@ use pongo_core::storage::File;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::HashIndex;
-use super::account::Writer;
-use super::error::{Fault, HashError};
+use super::allocator::SegmentAllocator;
+use super::error::{BoxedError, HashError};
 use super::layout::{LINE, SEGMENT_WORDS};
-use super::maps::Folder;
+use super::maps::HashFolder;
 
 const NAME: &str = "sum";
 const MAGIC: u64 = u64::from_le_bytes(*b"PONGOSUM");
@@ -50,7 +50,7 @@ impl HashIndex {
     }
 
     /// Writes the checksum. The caller must sync the folder.
-    pub(super) fn write_sum(&self, writer: &Writer<'_>, moment: u64) -> Result<(), Fault> {
+    pub(super) fn write_sum(&self, writer: &SegmentAllocator<'_>, moment: u64) -> Result<(), BoxedError> {
         let folder = &self.first.folder;
         let path = folder.path(NAME);
         let file = prepare(folder)?;
@@ -62,7 +62,7 @@ impl HashIndex {
         write(&*file).map_err(|error| HashError::io("write", &path, error))
     }
 
-    fn read_sum(&self) -> Result<Option<[u64; 3]>, Fault> {
+    fn read_sum(&self) -> Result<Option<[u64; 3]>, BoxedError> {
         let folder = &self.first.folder;
         let path = folder.path(NAME);
         let io = |error| HashError::io("read", &path, error);
@@ -86,7 +86,7 @@ impl HashIndex {
 
 /// Opens or creates the checksum file with space for the checksum. It is created together with the
 /// index, so that a store can be closed when its disk is full.
-pub(super) fn prepare(folder: &Folder) -> Result<Arc<dyn File>, Fault> {
+pub(super) fn prepare(folder: &HashFolder) -> Result<Arc<dyn File>, BoxedError> {
     let path = folder.path(NAME);
     let storage = &folder.storage;
     let file = match storage.open(&path) {
@@ -110,9 +110,9 @@ fn encode([root, sum, moment]: [u64; 3]) -> [u8; WORDS * 8] {
     bytes
 }
 
-impl Writer<'_> {
+impl SegmentAllocator<'_> {
     /// Returns the checksum of everything that a look-up reads, except the head.
-    fn sum(&self) -> Result<u64, Fault> {
+    fn sum(&self) -> Result<u64, BoxedError> {
         let mut hasher = Xxh3::new();
         let mut bytes = vec![0; SEGMENT_WORDS * 8];
         self.for_each_segment(|_, number, segment| {

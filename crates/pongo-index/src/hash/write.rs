@@ -4,10 +4,10 @@
 
 use pongo_core::ids::RowId;
 
-use super::account::{Base, Writer};
-use super::error::{Fault, HashError};
-use super::layout::{CAPACITY, Kind, SEGMENT_WORDS, entry, segment_word, top_index};
-use super::segment::{Image, Segment};
+use super::allocator::{AllocatorBase, SegmentAllocator};
+use super::error::{BoxedError, HashError};
+use super::layout::{CAPACITY, SEGMENT_WORDS, SegmentKind, entry, segment_word, top_index};
+use super::segment::{Segment, SegmentImage};
 use super::{Candidate, HashIndex};
 
 /// Number of items that are sorted by segment at a time: 16 MiB.
@@ -65,8 +65,8 @@ impl HashIndex {
     /// # Errors
     ///
     /// As [`replace`](Self::replace).
-    pub fn set_dead(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
-        let word = pack(hash, row)? | entry::DEAD;
+    pub fn set_deleted(&self, hash: u64, row: RowId) -> Result<bool, HashError> {
+        let word = pack(hash, row)? | entry::DELETED;
         Ok(self.change(hash, row, word)?)
     }
 
@@ -134,7 +134,7 @@ impl HashIndex {
         Ok(())
     }
 
-    fn change(&self, hash: u64, row: RowId, word: u64) -> Result<bool, Fault> {
+    fn change(&self, hash: u64, row: RowId, word: u64) -> Result<bool, BoxedError> {
         let writer = self.writer()?;
         let base = writer.base(hash)?;
         let found =
@@ -148,7 +148,7 @@ impl HashIndex {
     }
 }
 
-fn pack(hash: u64, row: RowId) -> Result<u64, Fault> {
+fn pack(hash: u64, row: RowId) -> Result<u64, BoxedError> {
     if row > entry::MAX_ROW {
         Err(Box::new(HashError::RowTooLarge { row }))
     } else {
@@ -156,9 +156,9 @@ fn pack(hash: u64, row: RowId) -> Result<u64, Fault> {
     }
 }
 
-impl<'a> Writer<'a> {
+impl<'a> SegmentAllocator<'a> {
     #[inline]
-    fn put(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
+    fn put(&mut self, base: AllocatorBase<'a>, hash: u64, word: u64) -> Result<(), BoxedError> {
         // A segment that has a chain is full and remains full.
         if base.segment.next().is_none()
             && let Some(slot) = base.segment.vacancy(hash)
@@ -170,7 +170,7 @@ impl<'a> Writer<'a> {
     }
 
     #[cold]
-    fn put_overflow(&mut self, base: Base<'a>, hash: u64, word: u64) -> Result<(), Fault> {
+    fn put_overflow(&mut self, base: AllocatorBase<'a>, hash: u64, word: u64) -> Result<(), BoxedError> {
         let mut first: Option<Segment<'a>> = None;
         for member in self.view.chain(base.segment) {
             let (_, member) = member?;
@@ -185,7 +185,7 @@ impl<'a> Writer<'a> {
         self.ensure(1)?;
         let (number, segment) = self.take()?;
         self.view.maps.make_writable(segment.words, segment.base..segment.base + SEGMENT_WORDS)?;
-        let mut image = Image::new(Kind::Overflow, number, base.prefix);
+        let mut image = SegmentImage::new(SegmentKind::Overflow, number, base.prefix);
         image.set(segment_word::NEXT, base.segment.get(segment_word::NEXT));
         let below = first.map_or(0, |first| first.get(segment_word::POSITION));
         image.set(segment_word::POSITION, below.saturating_add(1));
@@ -199,12 +199,12 @@ impl<'a> Writer<'a> {
     pub(super) fn put_all(
         &mut self,
         items: impl ExactSizeIterator<Item = (u64, u64)> + Clone,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), BoxedError> {
         if items.len() <= FEW {
             return items.into_iter().try_for_each(|(hash, word)| self.put(self.base(hash)?, hash, word));
         }
         let sorted = sort_by_top(items, |&(hash, _)| hash, self.view.root.bits.min(SORT_BITS));
-        let mut current: Option<Base<'a>> = None;
+        let mut current: Option<AllocatorBase<'a>> = None;
         for &(hash, word) in &sorted {
             let base = match current {
                 Some(base) if base.prefix <= hash && hash <= base.last() => base,

@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use pongo_core::ids::RowId;
 
 use super::edge::At;
-use super::{Block, FullKeys, OrderedError};
+use super::{Block, KeyExtractor, OrderedError};
 
 /// Maximum number of pairs in a block that is written. Larger blocks read no faster, and cost more
 /// to rewrite when one pair changes.
@@ -24,7 +24,7 @@ const MAX_PAIRS: usize = 4096;
 /// read from their rows.
 const MAX_WIDTH: usize = 64;
 /// One in this many neighbours may remain ambiguous if that saves a byte in every pair.
-const UNTOLD: usize = 64;
+const MAX_AMBIGUOUS_PER_BLOCK: usize = 64;
 
 const HEADER: usize = 24;
 
@@ -35,7 +35,7 @@ pub(super) struct Item<'a> {
     pub(super) key: &'a [u8],
     pub(super) row: u64,
     /// Whether the key may be truncated.
-    pub(super) cut: bool,
+    pub(super) is_truncated: bool,
     /// A row with an equal key was found while this pair was placed; its neighbour has the same
     /// key.
     pub(super) same: bool,
@@ -67,11 +67,11 @@ fn differ(a: &[u8], b: &[u8], limit: usize) -> Option<usize> {
 }
 
 /// Encodes sorted pairs. `known` is the number of known bytes of every key, `None` if all keys are
-/// whole; `untold` is the number of neighbours among them that were already ambiguous.
+/// whole; `ambiguous` is the number of neighbours among them that were already ambiguous.
 ///
 /// There must be at least one item, and at most [`MAX_PAIRS`]. Returns the block, and the number of
 /// bytes that each pair takes in it.
-pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) -> (Vec<u8>, usize) {
+pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, ambiguous: usize) -> (Vec<u8>, usize) {
     let (first, last) = (items[0], items[items.len() - 1]);
     let limit = known.unwrap_or(usize::MAX);
     let longest = first.key.len().max(last.key.len()).min(limit);
@@ -79,19 +79,19 @@ pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, untold: usize) ->
     let prefix = differ(first.key, last.key, limit).unwrap_or(longest);
     // Counts neighbours by the position, after the prefix, of the first byte in which they differ.
     let mut differs_at = [0_u16; MAX_WIDTH + 1];
-    let mut never = untold;
+    let mut never = ambiguous;
     for pair in items.windows(2) {
         match differ(pair[0].key, pair[1].key, limit) {
             Some(at) => differs_at[at.saturating_sub(prefix).min(MAX_WIDTH)] += 1,
-            None if pair[0].cut && pair[1].cut => {} // counted in `untold`, unless the keys are equal
+            None if pair[0].is_truncated && pair[1].is_truncated => {} // counted in `ambiguous`, unless the keys are equal
             None if pair[1].same => {}
-            None if !pair[0].cut && !pair[1].cut && pair[0].key == pair[1].key => {}
+            None if !pair[0].is_truncated && !pair[1].is_truncated && pair[0].key == pair[1].key => {}
             None => never += 1,
         }
     }
     let mut width = MAX_WIDTH.min(limit.saturating_sub(prefix));
     let mut blind: usize = differs_at[width..].iter().map(|&n| usize::from(n)).sum();
-    while width > 0 && blind + usize::from(differs_at[width - 1]) <= items.len() / UNTOLD {
+    while width > 0 && blind + usize::from(differs_at[width - 1]) <= items.len() / MAX_AMBIGUOUS_PER_BLOCK {
         width -= 1;
         blind += usize::from(differs_at[width]);
     }
@@ -147,7 +147,7 @@ pub(super) struct Leaf {
     width: usize,
     row_width: usize,
     whole: bool,
-    untold: usize,
+    ambiguous: usize,
     least: u64,
 }
 
@@ -172,7 +172,7 @@ impl Leaf {
                 bytes.len()
             )));
         }
-        Ok(Leaf { count, prefix, width, row_width, whole, untold: u16_at(10), least, block })
+        Ok(Leaf { count, prefix, width, row_width, whole, ambiguous: u16_at(10), least, block })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -200,15 +200,15 @@ impl Leaf {
     }
 
     /// Returns the maximum number of unequal neighbours whose truncated keys are equal.
-    pub(super) fn untold(&self) -> usize {
-        self.untold
+    pub(super) fn ambiguous(&self) -> usize {
+        self.ambiguous
     }
 
     fn prefix(&self) -> &[u8] {
         &self.block.as_ref()[HEADER..HEADER + self.prefix]
     }
 
-    fn cuts(&self) -> &[u8] {
+    fn truncation_bits(&self) -> &[u8] {
         let from = HEADER + self.prefix;
         &self.block.as_ref()[from..from + self.count * self.width]
     }
@@ -220,7 +220,7 @@ impl Leaf {
     /// Appends the known bytes of the `i`th key.
     pub(super) fn push_key(&self, i: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(self.prefix());
-        out.extend_from_slice(&self.cuts()[i * self.width..(i + 1) * self.width]);
+        out.extend_from_slice(&self.truncation_bits()[i * self.width..(i + 1) * self.width]);
     }
 
     /// Returns the row of the `i`th pair.
@@ -254,7 +254,7 @@ impl Leaf {
     pub(super) fn rank(
         &self,
         at: At<'_>,
-        keys: &dyn FullKeys,
+        keys: &dyn KeyExtractor,
         scratch: &mut Vec<u8>,
     ) -> Result<usize, OrderedError> {
         match cmp_padded(at.key, 0, self.prefix()) {
@@ -262,7 +262,7 @@ impl Leaf {
             Ordering::Greater => return Ok(self.count),
             Ordering::Equal => {}
         }
-        let (cuts, width) = (self.cuts(), self.width);
+        let (cuts, width) = (self.truncation_bits(), self.width);
         let (mut low, mut high) = (0, self.count);
         if width > 0 {
             let mut target = [0_u8; MAX_WIDTH];
@@ -325,7 +325,7 @@ impl Leaf {
 }
 
 /// Replaces `out` with the whole key of a row.
-pub(super) fn full_key(keys: &dyn FullKeys, row: u64, out: &mut Vec<u8>) -> Result<(), OrderedError> {
+pub(super) fn full_key(keys: &dyn KeyExtractor, row: u64, out: &mut Vec<u8>) -> Result<(), OrderedError> {
     out.clear();
     keys.key(RowId(row), out).map_err(|source| OrderedError::Keys { row: RowId(row), source })
 }
@@ -478,8 +478,11 @@ mod tests {
     #[test]
     fn no_bytes_make_a_leaf_panic() {
         let items: Vec<[u8; 4]> = (0..50_u32).map(|n| (n * n * 99).to_be_bytes()).collect();
-        let items: Vec<Item<'_>> =
-            items.iter().zip(7..).map(|(key, row)| Item { key, row, cut: false, same: false }).collect();
+        let items: Vec<Item<'_>> = items
+            .iter()
+            .zip(7..)
+            .map(|(key, row)| Item { key, row, is_truncated: false, same: false })
+            .collect();
         let (bytes, _) = encode(&items, None, 0);
         for at in 0..HEADER {
             for bit in 0..8 {
@@ -491,7 +494,7 @@ mod tests {
                 assert_eq!(rows.len(), leaf.len());
                 let at = At { key: &[0, 1, 2], below: 3 };
                 struct None;
-                impl FullKeys for None {
+                impl KeyExtractor for None {
                     fn key(
                         &self,
                         _: RowId,

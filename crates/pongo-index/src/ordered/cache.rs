@@ -27,7 +27,7 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 struct Shard {
-    held: HashMap<u64, Held>,
+    held: HashMap<u64, CachedLeaf>,
     /// Block numbers in the order of insertion; a block that was used since then moves to the end
     /// instead of being evicted.
     queue: VecDeque<u64>,
@@ -35,7 +35,7 @@ struct Shard {
 }
 
 #[derive(Debug)]
-struct Held {
+struct CachedLeaf {
     leaf: Arc<Leaf>,
     sum: u64,
     used: bool,
@@ -154,7 +154,7 @@ impl Shard {
                 None => {} // removed by `forget`
             }
         }
-        match self.held.insert(entry.number, Held { leaf, sum: entry.sum, used: false }) {
+        match self.held.insert(entry.number, CachedLeaf { leaf, sum: entry.sum, used: false }) {
             Some(before) => self.bytes -= before.leaf.bytes() + OVERHEAD,
             None => self.queue.push_back(entry.number),
         }

@@ -1,50 +1,50 @@
-//! [`Cursor`]: rows of one version of an index, in key order or in reverse key order.
+//! [`BlockCursor`]: rows of one version of an index, in key order or in reverse key order.
 
 use std::sync::Arc;
 
 use pongo_core::ids::RowId;
 
 use super::block::Leaf;
-use super::directory::{Position, Spot};
-use super::hidden::Sight;
+use super::directory::{BlockIndex, Position};
+use super::hidden::ReadPoint;
 use super::sorted::Sorted;
-use super::{Edge, FullKeys, OrderedError};
+use super::{Edge, KeyExtractor, OrderedError};
 
 /// A position in one version of an index, with a direction: see [`Sorted::forward`] and
 /// [`Sorted::backward`].
 ///
 /// It owns what it needs, so it can be kept and used at any time.
 #[derive(Clone, Debug)]
-pub struct Cursor {
+pub struct BlockCursor {
     sorted: Arc<Sorted>,
     at: Position,
     forward: bool,
     /// The block at `at.spot`, once it was read.
     leaf: Option<Arc<Leaf>>,
     /// Forward: the first block that is not read. Backward: the last block that is read.
-    stop: Spot,
+    stop: BlockIndex,
 }
 
-/// Which pairs of which block [`Cursor::fill_block`] has returned.
+/// Which pairs of which block [`BlockCursor::fill_block`] has returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Taken {
-    spot: Spot,
+    spot: BlockIndex,
     /// Whether they start at the block's first pair, in the cursor's direction.
     pub from_start: bool,
     /// Whether they continue to the block's last pair, in the cursor's direction.
     pub to_end: bool,
 }
 
-impl Cursor {
-    pub(super) fn new(sorted: Arc<Sorted>, at: Position, forward: bool) -> Cursor {
-        let stop = if forward { sorted.directory.end() } else { Spot { part: 0, block: 0 } };
-        Cursor { sorted, at, forward, leaf: None, stop }
+impl BlockCursor {
+    pub(super) fn new(sorted: Arc<Sorted>, at: Position, forward: bool) -> BlockCursor {
+        let stop = if forward { sorted.directory.end() } else { BlockIndex { part: 0, block: 0 } };
+        BlockCursor { sorted, at, forward, leaf: None, stop }
     }
 
     /// Limits the cursor to blocks that are not wholly beyond `edge`. The last block may still
     /// return pairs beyond it; the caller compares the keys of the rows. Costs a search in memory.
     #[must_use]
-    pub fn until(mut self, edge: Edge<'_>) -> Cursor {
+    pub fn until(mut self, edge: Edge<'_>) -> BlockCursor {
         self.stop =
             if self.forward { self.sorted.first_behind(edge) } else { self.sorted.first_reaching(edge) };
         self
@@ -80,12 +80,12 @@ impl Cursor {
     /// blocks. Returns `None` if no pairs are left.
     ///
     /// # Errors
-    /// Returns the same errors as [`fill`](Cursor::fill).
+    /// Returns the same errors as [`fill`](BlockCursor::fill).
     pub fn fill_block(
         &mut self,
         out: &mut Vec<RowId>,
         max: usize,
-        sight: Sight,
+        sight: ReadPoint,
     ) -> Result<Option<Taken>, OrderedError> {
         let from_start = if self.forward { self.skip_forward(sight) } else { self.skip_backward(sight) };
         let before = out.len();
@@ -118,7 +118,7 @@ impl Cursor {
     ///
     /// # Errors
     /// Returns the same errors as [`Sorted::forward`].
-    pub fn jump(&mut self, key: &[u8], row: RowId, keys: &dyn FullKeys) -> Result<(), OrderedError> {
+    pub fn jump(&mut self, key: &[u8], row: RowId, keys: &dyn KeyExtractor) -> Result<(), OrderedError> {
         let sorted = &self.sorted;
         let behind = sorted.position(Edge::BeforePair(key, row), keys)?;
         let to = if self.forward {
@@ -140,7 +140,7 @@ impl Cursor {
 
     /// Skips blocks that `sight` does not see. Returns whether the cursor is at the start of a
     /// block.
-    fn skip_forward(&mut self, sight: Sight) -> bool {
+    fn skip_forward(&mut self, sight: ReadPoint) -> bool {
         let directory = &self.sorted.directory;
         if self.at.pair > 0 {
             if self.at.spot >= self.stop || !directory.is_hidden_from(self.at.spot, sight) {
@@ -151,7 +151,7 @@ impl Cursor {
         while self.at.spot < self.stop
             && let Some(part) = directory.parts.get(self.at.spot.part)
         {
-            let behind = Spot { part: self.at.spot.part + 1, block: 0 };
+            let behind = BlockIndex { part: self.at.spot.part + 1, block: 0 };
             if self.at.spot.block == 0 && behind <= self.stop && part.hidden.is_from(sight) {
                 self.at.spot = behind;
             } else if directory.is_hidden_from(self.at.spot, sight) {
@@ -166,7 +166,7 @@ impl Cursor {
 
     /// Does the same in the opposite direction: the cursor is at the end of the block that comes
     /// next.
-    fn skip_backward(&mut self, sight: Sight) -> bool {
+    fn skip_backward(&mut self, sight: ReadPoint) -> bool {
         let directory = &self.sorted.directory;
         if self.at.pair > 0 {
             if !directory.is_hidden_from(self.at.spot, sight) {
@@ -178,7 +178,7 @@ impl Cursor {
             && spot >= self.stop
             && let Some(part) = directory.parts.get(spot.part)
         {
-            let first = Spot { part: spot.part, block: 0 };
+            let first = BlockIndex { part: spot.part, block: 0 };
             if spot.block + 1 == part.len() && first >= self.stop && part.hidden.is_from(sight) {
                 self.at.spot = first;
             } else if directory.is_hidden_from(spot, sight) {
@@ -231,7 +231,7 @@ impl Cursor {
         Ok(self.leaf.clone())
     }
 
-    fn read(&self, spot: Spot) -> Result<Option<Arc<Leaf>>, OrderedError> {
+    fn read(&self, spot: BlockIndex) -> Result<Option<Arc<Leaf>>, OrderedError> {
         let Some(part) = self.sorted.directory.parts.get(spot.part) else { return Ok(None) };
         let Some(entry) = self.sorted.directory.entry(spot) else { return Ok(None) };
         let leaf = self.sorted.shared.leaf(entry)?;

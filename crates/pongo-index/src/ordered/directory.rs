@@ -6,7 +6,7 @@ use pongo_core::guard::fails;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::edge::{At, Parts};
-use super::hidden::{Hidden, HiddenGroup, Sight};
+use super::hidden::{Hidden, HiddenGroup, ReadPoint};
 use super::{Edge, OrderedError};
 
 /// Maximum number of entries in a part that is written.
@@ -237,7 +237,7 @@ fn before((key, row): (&[u8], u64), at: At<'_>) -> bool {
 
 /// Position of a block in the directory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Spot {
+pub(super) struct BlockIndex {
     pub(super) part: usize,
     pub(super) block: usize,
 }
@@ -246,7 +246,7 @@ pub(super) struct Spot {
 /// pairs of that block.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct Position {
-    pub(super) spot: Spot,
+    pub(super) spot: BlockIndex,
     pub(super) pair: usize,
 }
 
@@ -267,7 +267,7 @@ impl Directory {
     pub(super) fn new(parts: Vec<std::sync::Arc<Part>>) -> Result<Directory, OrderedError> {
         if let Some(two) = parts.windows(2).find(|two| two[0].first(two[0].len() - 1) >= two[1].first(0)) {
             return Err(OrderedError::damaged(format!(
-                "directory part {} does not lie behind part {}",
+                "directory part {} is not after part {}",
                 two[1].number, two[0].number
             )));
         }
@@ -285,41 +285,41 @@ impl Directory {
     }
 
     /// Returns the number of pairs before a block.
-    pub(super) fn pairs_before(&self, spot: Spot) -> u64 {
+    pub(super) fn pairs_before(&self, spot: BlockIndex) -> u64 {
         match self.parts.get(spot.part) {
             Some(part) => self.before[spot.part] + part.pairs_before(spot.block),
             None => self.pairs,
         }
     }
 
-    pub(super) fn entry(&self, spot: Spot) -> Option<EntryRef<'_>> {
+    pub(super) fn entry(&self, spot: BlockIndex) -> Option<EntryRef<'_>> {
         let part = self.parts.get(spot.part)?;
         (spot.block < part.len()).then(|| part.entry(spot.block))
     }
 
     /// Returns whether a reader is known to see no row of a block.
     #[inline]
-    pub(super) fn is_hidden_from(&self, spot: Spot, sight: Sight) -> bool {
+    pub(super) fn is_hidden_from(&self, spot: BlockIndex, sight: ReadPoint) -> bool {
         let block = self.parts.get(spot.part).and_then(|part| part.hidden.get(spot.block));
         block.is_some_and(|block| block.is_from(sight))
     }
 
     /// Returns the position after this block, which must exist.
-    pub(super) fn next(&self, spot: Spot) -> Spot {
+    pub(super) fn next(&self, spot: BlockIndex) -> BlockIndex {
         if spot.block + 1 < self.parts[spot.part].len() {
-            Spot { part: spot.part, block: spot.block + 1 }
+            BlockIndex { part: spot.part, block: spot.block + 1 }
         } else {
-            Spot { part: spot.part + 1, block: 0 }
+            BlockIndex { part: spot.part + 1, block: 0 }
         }
     }
 
     /// Returns the position of the previous block.
-    pub(super) fn previous(&self, spot: Spot) -> Option<Spot> {
+    pub(super) fn previous(&self, spot: BlockIndex) -> Option<BlockIndex> {
         if spot.block > 0 {
-            return Some(Spot { part: spot.part, block: spot.block - 1 });
+            return Some(BlockIndex { part: spot.part, block: spot.block - 1 });
         }
         let part = spot.part.checked_sub(1)?;
-        Some(Spot { part, block: self.parts[part].len() - 1 })
+        Some(BlockIndex { part, block: self.parts[part].len() - 1 })
     }
 
     /// Returns the position of the pair before a position.
@@ -334,21 +334,25 @@ impl Directory {
     }
 
     /// Returns the position after the last block.
-    pub(super) fn end(&self) -> Spot {
-        Spot { part: self.parts.len(), block: 0 }
+    pub(super) fn end(&self) -> BlockIndex {
+        BlockIndex { part: self.parts.len(), block: 0 }
     }
 
     /// Returns the first block whose first pair is not before the edge.
-    pub(super) fn first_not_before(&self, edge: Edge<'_>) -> Spot {
+    pub(super) fn first_not_before(&self, edge: Edge<'_>) -> BlockIndex {
         let at = match edge.parts() {
-            Parts::Start => return Spot { part: 0, block: 0 },
+            Parts::Start => return BlockIndex { part: 0, block: 0 },
             Parts::End => return self.end(),
             Parts::At(at) => at,
         };
         let behind = self.parts.partition_point(|part| before(part.first(0), at));
-        let Some(part) = behind.checked_sub(1) else { return Spot { part: 0, block: 0 } };
+        let Some(part) = behind.checked_sub(1) else { return BlockIndex { part: 0, block: 0 } };
         let block = self.parts[part].rank(at);
-        if block < self.parts[part].len() { Spot { part, block } } else { Spot { part: behind, block: 0 } }
+        if block < self.parts[part].len() {
+            BlockIndex { part, block }
+        } else {
+            BlockIndex { part: behind, block: 0 }
+        }
     }
 
     /// Returns an iterator over all entries in order.

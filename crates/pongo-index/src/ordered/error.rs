@@ -47,7 +47,7 @@ pub enum StoreError {
     },
     /// sled cannot have the threads that it needs.
     #[error(
-        "{path} cannot be opened: sled needs threads of its own, which this process cannot make ({source}); answer from the rows, or raise its limit of threads (`ulimit -u`, `pids.max`)"
+        "{path} cannot be opened: sled needs threads, which this process cannot create ({source}); answer from the rows, or raise its limit of threads (`ulimit -u`, `pids.max`)"
     )]
     NoThreads {
         /// The folder.

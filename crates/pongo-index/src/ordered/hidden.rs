@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// The rows that a reader sees: those below a length that were not deleted at or before a commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Sight {
+pub struct ReadPoint {
     /// The table's length.
     pub len: u64,
     /// The commit.
@@ -35,7 +35,7 @@ impl Hidden {
     /// Returns whether the reader sees none of the rows.
     #[inline]
     #[must_use]
-    pub fn is_from(&self, sight: Sight) -> bool {
+    pub fn is_from(&self, sight: ReadPoint) -> bool {
         let deleted_by = self.deleted_by();
         (deleted_by != 0 && deleted_by <= sight.seq) || self.least_row() >= sight.len
     }
@@ -101,7 +101,7 @@ impl HiddenGroup {
     /// Returns whether the reader sees no row of any member.
     #[inline]
     #[must_use]
-    pub fn is_from(&self, sight: Sight) -> bool {
+    pub fn is_from(&self, sight: ReadPoint) -> bool {
         self.all.is_from(sight)
     }
 
@@ -151,16 +151,16 @@ mod tests {
     #[test]
     fn unknown_rows_are_not_hidden() {
         let group = HiddenGroup::new(2);
-        let sight = Sight { len: 1, seq: u64::MAX };
+        let sight = ReadPoint { len: 1, seq: u64::MAX };
         assert!(!group.is_from(sight) && !group.get(0).unwrap().is_from(sight));
         // A reader that sees no row at all sees none of these.
-        assert!(group.is_from(Sight { len: 0, seq: 1 }));
+        assert!(group.is_from(ReadPoint { len: 0, seq: 1 }));
     }
 
     #[test]
     fn group_is_hidden_when_complete() {
         let group = HiddenGroup::new(3);
-        let at = |seq| Sight { len: 100, seq };
+        let at = |seq| ReadPoint { len: 100, seq };
         group.note_deleted_by(0, 7);
         group.note_deleted_by(2, 5);
         group.note_deleted_by(2, 5);
@@ -170,7 +170,7 @@ mod tests {
         assert!(group.is_from(at(7)) && !group.is_from(at(6)));
 
         let group = HiddenGroup::new(2);
-        let below = |len| Sight { len, seq: 0 };
+        let below = |len| ReadPoint { len, seq: 0 };
         group.note_least_row(1, 20);
         group.note_least_row(1, 20);
         assert!(!group.is_from(below(10)));
@@ -184,7 +184,7 @@ mod tests {
         group.note_deleted_by(0, 3);
         group.note_deleted_by(1, 4);
         let copy = HiddenGroup::of((0..2).map(|i| group.get(i).unwrap().clone()).collect());
-        assert!(copy.is_from(Sight { len: 9, seq: 4 }));
-        assert!(!copy.is_from(Sight { len: 9, seq: 3 }));
+        assert!(copy.is_from(ReadPoint { len: 9, seq: 4 }));
+        assert!(!copy.is_from(ReadPoint { len: 9, seq: 3 }));
     }
 }

@@ -9,10 +9,10 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::block::{FULL, FULL_BYTES, Item, encode, full_key};
 use super::cache::Shared;
-use super::directory::{Directory, Entry, EntryRef, PART_FULL, PART_LOW, Part, Spot};
-use super::gather::Gathered;
+use super::directory::{BlockIndex, Directory, Entry, EntryRef, PART_FULL, PART_LOW, Part};
 use super::hidden::{Hidden, HiddenGroup};
-use super::{FullKeys, OrderedError, Run};
+use super::merge_buffer::MergeBuffer;
+use super::{KeyExtractor, OrderedError, Run};
 
 /// Minimum number of pairs in a rewritten block; a smaller one is joined with the next block.
 const LOW: usize = FULL / 8;
@@ -41,7 +41,7 @@ pub enum Rewrite {
 /// State of a merge.
 pub(super) struct Merge<'a> {
     shared: &'a Shared,
-    keys: &'a dyn FullKeys,
+    keys: &'a dyn KeyExtractor,
     drop: &'a (dyn Fn(RowId) -> bool + Sync),
     stop: &'a AtomicBool,
     rewrite: Rewrite,
@@ -63,7 +63,7 @@ pub(super) struct Merge<'a> {
 impl<'a> Merge<'a> {
     pub(super) fn new(
         shared: &'a Shared,
-        keys: &'a dyn FullKeys,
+        keys: &'a dyn KeyExtractor,
         drop: &'a (dyn Fn(RowId) -> bool + Sync),
         stop: &'a AtomicBool,
         rewrite: Rewrite,
@@ -89,9 +89,9 @@ impl<'a> Merge<'a> {
     /// Writes the blocks and parts of the next version.
     pub(super) fn run(&mut self, old: &Directory, run: &Run) -> Result<Directory, OrderedError> {
         self.full = (BLOCK_KEY_BYTES / run.key_len_bound().max(1)).clamp(FEWEST, FULL);
-        let mut gathered = Gathered::default();
+        let mut gathered = MergeBuffer::default();
         let mut taken = 0;
-        let mut spot = Spot { part: 0, block: 0 };
+        let mut spot = BlockIndex { part: 0, block: 0 };
         let mut entered = None;
         // The last part that was examined, and which of its blocks have many pairs to be dropped.
         let mut sparse: (usize, Vec<bool>) = (usize::MAX, Vec::new());
@@ -108,10 +108,10 @@ impl<'a> Merge<'a> {
                 None => sparse.1.contains(&true),
             };
             if spot.block == 0 && self.rewrite != Rewrite::All && !is_sparse(None) {
-                let upto = upto(old, Spot { part: spot.part + 1, block: 0 }, run, taken);
+                let upto = upto(old, BlockIndex { part: spot.part + 1, block: 0 }, run, taken);
                 if upto == taken {
                     self.take_over(part)?;
-                    spot = Spot { part: spot.part + 1, block: 0 };
+                    spot = BlockIndex { part: spot.part + 1, block: 0 };
                     continue;
                 }
             }
@@ -138,7 +138,7 @@ impl<'a> Merge<'a> {
                     next = old.next(next);
                     end = upto(old, next, run, taken);
                 }
-                gathered.learn(self.keys)?;
+                gathered.load_full_keys(self.keys)?;
                 let is_last = old.entry(next).is_none();
                 self.emit(&gathered, Some(first), run, taken..end, is_last)?;
                 taken = end;
@@ -183,11 +183,11 @@ impl<'a> Merge<'a> {
         Ok(sparse)
     }
 
-    fn gather(&mut self, gathered: &mut Gathered, entry: EntryRef<'_>) -> Result<(), OrderedError> {
+    fn gather(&mut self, gathered: &mut MergeBuffer, entry: EntryRef<'_>) -> Result<(), OrderedError> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(OrderedError::Stopped);
         }
-        gathered.absorb(&self.shared.read(entry)?, self.drop);
+        gathered.extend_from(&self.shared.read(entry)?, self.drop);
         self.retired.push(entry.number);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl<'a> Merge<'a> {
     /// directory's entry of the first gathered block.
     fn emit(
         &mut self,
-        gathered: &Gathered,
+        gathered: &MergeBuffer,
         first: Option<EntryRef<'_>>,
         run: &Run,
         range: std::ops::Range<usize>,
@@ -236,7 +236,7 @@ impl<'a> Merge<'a> {
                 {
                     let (key, row) = run.get(i);
                     let (at, same) = gathered.before(old, key, row.0, self.keys, &mut scratch)?;
-                    upcoming = Some((at, Item { key, row: row.0, cut: false, same }));
+                    upcoming = Some((at, Item { key, row: row.0, is_truncated: false, same }));
                 }
                 let upto = upcoming.map_or(gathered.len(), |(at, _)| at).min(old + size - items.len());
                 items.extend((old..upto).map(|i| gathered.item(i)));
@@ -247,9 +247,9 @@ impl<'a> Merge<'a> {
                     items.push(item);
                 }
             }
-            let untold = (gathered.untold() * (old - old_before)).div_ceil(gathered.len().max(1));
+            let ambiguous = (gathered.ambiguous() * (old - old_before)).div_ceil(gathered.len().max(1));
             let known = if old > old_before { gathered.known() } else { None };
-            self.write_block(&items, known, untold, first.filter(|_| block == 0), &mut scratch)?;
+            self.write_block(&items, known, ambiguous, first.filter(|_| block == 0), &mut scratch)?;
             if self.pending.len() >= 2 * PART_FULL {
                 let rest = self.pending.split_off(PART_FULL);
                 self.write_parts()?;
@@ -265,20 +265,20 @@ impl<'a> Merge<'a> {
         &mut self,
         items: &[Item<'_>],
         known: Option<usize>,
-        untold: usize,
+        ambiguous: usize,
         first: Option<EntryRef<'_>>,
         scratch: &mut Vec<u8>,
     ) -> Result<(), OrderedError> {
-        let (bytes, each) = encode(items, known, untold);
+        let (bytes, each) = encode(items, known, ambiguous);
         let pieces = (each * items.len()).div_ceil(FULL_BYTES).min(items.len() / FEWEST);
         if pieces > 1 {
             for (i, piece) in items.chunks(items.len().div_ceil(pieces)).enumerate() {
-                let untold = (untold * piece.len()).div_ceil(items.len());
-                self.write_block(piece, known, untold, first.filter(|_| i == 0), scratch)?;
+                let ambiguous = (ambiguous * piece.len()).div_ceil(items.len());
+                self.write_block(piece, known, ambiguous, first.filter(|_| i == 0), scratch)?;
             }
             return Ok(());
         }
-        let first_key = match (items[0].cut, first) {
+        let first_key = match (items[0].is_truncated, first) {
             (false, _) => items[0].key.to_vec(),
             (true, Some(first)) if first.first_row == items[0].row => first.first_key.to_vec(),
             (true, _) => {
@@ -330,7 +330,7 @@ impl<'a> Merge<'a> {
 
 /// Returns the number of the run's pairs before the block at `spot`. The first `taken` are known to
 /// be before it.
-fn upto(old: &Directory, spot: Spot, run: &Run, taken: usize) -> usize {
+fn upto(old: &Directory, spot: BlockIndex, run: &Run, taken: usize) -> usize {
     match old.entry(spot) {
         Some(entry) => run.before(taken, entry.first_key, entry.first_row),
         None => run.len(),

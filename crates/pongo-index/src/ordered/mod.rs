@@ -4,9 +4,9 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | `error` | [`OrderedError`], [`StoreError`] |
-//! | `blocks` | [`BlockStore`], the interface to block storage; [`MemoryBlocks`] |
-//! | `in_sled` | [`SledBlocks`], blocks in sled (only here and in `sled_thread`) |
-//! | `sled_folder` | sled's folder: path, lock on its parent, quarantine ([`set_aside`]) |
+//! | `block_store` | [`BlockStore`], the interface to block storage; [`MemoryBlocks`] |
+//! | `sled_store` | [`SledBlocks`], blocks in sled (only here and in `sled_thread`) |
+//! | `sled_folder` | sled's folder: path, lock on its parent, quarantine ([`quarantine`]) |
 //! | `sled_thread` | the thread that opens and drops sled |
 //! | `sled_files` | checks of the files in sled's folder before sled opens them |
 //! | `folder` | [`Folder`], which is followed when it is renamed |
@@ -15,35 +15,35 @@
 //! | `directory`, `root` | the blocks of an index; the indexes of a store |
 //! | `cache` | the cache of recently read blocks |
 //! | `hidden` | [`Hidden`], [`HiddenGroup`]: facts that let readers skip many pairs at once |
-//! | `sorted`, `cursor` | [`Sorted`], one version of one index; [`Cursor`], its rows in order |
-//! | `gather`, `merge` | creation of the next version from a version and a run |
+//! | `sorted`, `cursor` | [`Sorted`], one version of one index; [`BlockCursor`], its rows in order |
+//! | `merge_buffer`, `merge` | creation of the next version from a version and a run |
 //! | `store` | [`OrderedStore`]: durable versions, removal of blocks, compaction |
 //!
 //! Pairs are sorted by the bytes of their keys, then by row. Blocks contain truncated keys: where
-//! two of them are equal, the whole key is read from the row through [`FullKeys`]. Every byte that
-//! is read is covered by a checksum that the root covers, so data that the block store lost or
+//! two of them are equal, the whole key is read from the row through [`KeyExtractor`]. Every byte
+//! that is read is covered by a checksum that the root covers, so data that the block store lost or
 //! mixed up results in an error, never in a wrong row. To detect an *older* copy of the whole
 //! folder, the caller compares the [`Watermark`] with the rows. The format is described in
 //! `docs/design/ordered-index.md`.
 
 mod block;
-mod blocks;
+mod block_store;
 mod cache;
 mod cursor;
 mod directory;
 mod edge;
 mod error;
 mod folder;
-mod gather;
 mod hidden;
-#[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
-mod in_sled;
 mod merge;
+mod merge_buffer;
 mod root;
 mod run;
 #[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
 mod sled_files;
 mod sled_folder;
+#[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
+mod sled_store;
 mod sled_thread;
 mod sorted;
 mod store;
@@ -52,16 +52,16 @@ use std::error::Error;
 
 use pongo_core::ids::RowId;
 
-pub use blocks::{Block, BlockStore, MemoryBlocks};
-pub use cursor::{Cursor, Taken};
+pub use block_store::{Block, BlockStore, MemoryBlocks};
+pub use cursor::{BlockCursor, Taken};
 pub use edge::Edge;
 pub use error::{OrderedError, StoreError};
 pub use folder::Folder;
-pub use hidden::{Hidden, HiddenGroup, Sight};
-pub use in_sled::SledBlocks;
+pub use hidden::{Hidden, HiddenGroup, ReadPoint};
 pub use merge::Rewrite;
 pub use run::{Pairs, Run};
-pub use sled_folder::{bytes_on_disk, identity, set_aside};
+pub use sled_folder::{bytes_on_disk, identity, quarantine};
+pub use sled_store::SledBlocks;
 pub use sorted::Sorted;
 pub use store::{CACHE_BYTES, OrderedStats, OrderedStore};
 
@@ -90,7 +90,7 @@ pub struct Watermark {
 
 /// Access to the whole ordered key of a row, needed where truncated keys do not decide: for a row
 /// or two when a range starts, and when pairs with equal truncated keys are merged.
-pub trait FullKeys {
+pub trait KeyExtractor {
     /// Appends the key of `row` to `out`, which is empty.
     ///
     /// # Errors

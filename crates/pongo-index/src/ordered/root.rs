@@ -14,7 +14,7 @@ const VERSION: u64 = 1;
 
 /// The root of one index.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Root {
+pub(super) struct IndexRoot {
     pub(super) id: IndexId,
     pub(super) watermark: Watermark,
     pub(super) pairs: u64,
@@ -27,7 +27,7 @@ pub(super) struct Root {
 pub(super) struct Roots {
     /// The first unused number of a block or part.
     pub(super) next: u64,
-    pub(super) indexes: Vec<Root>,
+    pub(super) indexes: Vec<IndexRoot>,
     /// Numbers that only older versions refer to.
     pub(super) retired: Vec<u64>,
 }
@@ -66,7 +66,7 @@ impl Roots {
     }
 
     fn decode(bytes: &[u8]) -> Option<Roots> {
-        let mut words = Words(bytes);
+        let mut words = WordReader(bytes);
         if words.next()? != MAGIC || words.next()? != VERSION {
             return None;
         }
@@ -88,7 +88,7 @@ impl Roots {
                 parts.push(part);
             }
             let watermark = Watermark { store, salt, seq, row, digest };
-            roots.indexes.push(Root { id, watermark, pairs, parts });
+            roots.indexes.push(IndexRoot { id, watermark, pairs, parts });
         }
         for _ in 0..ranges {
             let (from, count) = (words.next()?, words.next()?);
@@ -104,9 +104,9 @@ impl Roots {
     }
 }
 
-struct Words<'a>(&'a [u8]);
+struct WordReader<'a>(&'a [u8]);
 
-impl Words<'_> {
+impl WordReader<'_> {
     fn next(&mut self) -> Option<u64> {
         let (word, rest) = self.0.split_first_chunk::<8>()?;
         self.0 = rest;
@@ -135,7 +135,7 @@ mod tests {
 
     fn sample() -> Roots {
         let watermark = Watermark { store: 7 << 70, salt: 1, seq: 2, row: 3, digest: 4 };
-        let root = |id| Root { id: IndexId(id), watermark, pairs: 9, parts: vec![(5, 55), (6, 66)] };
+        let root = |id| IndexRoot { id: IndexId(id), watermark, pairs: 9, parts: vec![(5, 55), (6, 66)] };
         Roots { next: 20, indexes: vec![root(1), root(2)], retired: vec![1, 2, 3, 8, 10, 11] }
     }
 

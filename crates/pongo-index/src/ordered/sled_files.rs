@@ -98,7 +98,7 @@ fn each(
     folder: &Path,
     mut look: impl FnMut(&Path, &str, &Metadata) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
-    let failed = |error| StoreError::io("look through", folder.display().to_string(), error);
+    let failed = |error| StoreError::io("read the folder", folder.display().to_string(), error);
     let Some(entries) = unless_gone(fs::read_dir(folder)).map_err(failed)? else { return Ok(()) };
     for entry in entries {
         let entry = entry.map_err(failed)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pongo_core::guard::{fails, removable};
 use rustix::fs::{Mode, OFlags};
 
-use super::sled_thread::PATIENCE;
+use super::sled_thread::DROP_TIMEOUT;
 use super::{Folder, StoreError};
 
 /// Path of sled's folder.
@@ -44,8 +44,8 @@ impl Place {
         shown.display().to_string()
     }
 
-    pub(super) fn beside(&self, suffix: &str) -> Place {
-        Place { within: self.within.clone(), path: beside(&self.path, suffix) }
+    pub(super) fn sibling(&self, suffix: &str) -> Place {
+        Place { within: self.within.clone(), path: sibling(&self.path, suffix) }
     }
 }
 
@@ -69,7 +69,7 @@ impl FolderLock {
         loop {
             match if alone { folder.try_lock() } else { folder.try_lock_shared() } {
                 Ok(()) => return Ok(FolderLock(Some(folder))),
-                Err(TryLockError::WouldBlock) if began.elapsed() < PATIENCE / 10 => {
+                Err(TryLockError::WouldBlock) if began.elapsed() < DROP_TIMEOUT / 10 => {
                     std::thread::sleep(Duration::from_micros(50));
                 }
                 Err(TryLockError::WouldBlock) => {
@@ -125,8 +125,8 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
 /// # Errors
 /// Returns an error if the folder can be neither moved nor removed, or if another process opens or
 /// exchanges it for longer than a second.
-pub fn set_aside(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBuf>, StoreError> {
-    let failed = |source| StoreError::io("set aside", path.display().to_string(), source);
+pub fn quarantine(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBuf>, StoreError> {
+    let failed = |source| StoreError::io("quarantine", path.display().to_string(), source);
     // Before the lock, which creates the folder above if there is none.
     if !path.try_exists().map_err(failed)? {
         return Ok(None);
@@ -135,7 +135,7 @@ pub fn set_aside(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathBu
     if fails!("ordered.aside.identity", identity(path) != found) {
         return Ok(None);
     }
-    let aside = beside(path, ".aside");
+    let aside = sibling(path, ".aside");
     let moved = remove(&aside).and_then(|()| fs::rename(path, &aside));
     let place = match moved {
         Ok(()) => Some(aside),
@@ -156,10 +156,10 @@ pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 /// Returns the path with `suffix` appended to its last component.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(suffix);
-    PathBuf::from(beside)
+fn sibling(path: &Path, suffix: &str) -> PathBuf {
+    let mut sibling = path.as_os_str().to_owned();
+    sibling.push(suffix);
+    PathBuf::from(sibling)
 }
 
 /// Removes a folder or file. Succeeds if it does not exist.

@@ -27,7 +27,7 @@ const POOL: usize = 7;
 
 /// How long dropping sled may take to write its data; and how long its first use may go without any
 /// of its threads.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const DROP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the system may still count an ended thread.
 const GONE_WITHIN: Duration = Duration::from_millis(200);
 
@@ -105,12 +105,12 @@ impl SledThread {
         let opened = self.ask(config)?;
         let began = Instant::now();
         let result = loop {
-            match opened.recv_timeout(PATIENCE / 10) {
+            match opened.recv_timeout(DROP_TIMEOUT / 10) {
                 Ok(result) => break result,
                 Err(RecvTimeoutError::Disconnected) => {
                     break Err(lost("the thread that opens sled has ended"));
                 }
-                Err(RecvTimeoutError::Timeout) if began.elapsed() < PATIENCE || workers() != Some(0) => {}
+                Err(RecvTimeoutError::Timeout) if began.elapsed() < DROP_TIMEOUT || workers() != Some(0) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     *pool = Pool::Lost;
                     return Err(lost("sled's threads did not come"));
@@ -140,7 +140,7 @@ impl SledThread {
     pub(super) fn drop_db(&self, db: sled::Db) -> bool {
         let (done, dropped) = mpsc::channel();
         match self.requests.send(Request::Drop(db, done)) {
-            Ok(()) => dropped.recv_timeout(PATIENCE).is_ok(),
+            Ok(()) => dropped.recv_timeout(DROP_TIMEOUT).is_ok(),
             // The thread has ended by a panic, which cannot happen in its own code. sled is leaked
             // rather than dropped here without a timeout.
             Err(mpsc::SendError(request)) => {

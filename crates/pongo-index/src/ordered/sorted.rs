@@ -6,9 +6,9 @@ use pongo_core::ids::RowId;
 
 use super::block::full_key;
 use super::cache::Shared;
-use super::directory::{Directory, Position, Spot};
+use super::directory::{BlockIndex, Directory, Position};
 use super::edge::Parts;
-use super::{Cursor, Edge, FullKeys, IndexId, OrderedError, Watermark};
+use super::{BlockCursor, Edge, IndexId, KeyExtractor, OrderedError, Watermark};
 
 /// One version of one index. It never changes and can be read by any number of threads. Its blocks
 /// stay in the store until it is dropped.
@@ -50,8 +50,12 @@ impl Sorted {
     ///
     /// # Errors
     /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Keys`].
-    pub fn forward(self: &Arc<Self>, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<Cursor, OrderedError> {
-        Ok(Cursor::new(self.clone(), self.position(edge, keys)?, true))
+    pub fn forward(
+        self: &Arc<Self>,
+        edge: Edge<'_>,
+        keys: &dyn KeyExtractor,
+    ) -> Result<BlockCursor, OrderedError> {
+        Ok(BlockCursor::new(self.clone(), self.position(edge, keys)?, true))
     }
 
     /// Returns a cursor over the pairs before `edge`, in reverse order. Costs the same as
@@ -59,8 +63,12 @@ impl Sorted {
     ///
     /// # Errors
     /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Keys`].
-    pub fn backward(self: &Arc<Self>, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<Cursor, OrderedError> {
-        Ok(Cursor::new(self.clone(), self.position(edge, keys)?, false))
+    pub fn backward(
+        self: &Arc<Self>,
+        edge: Edge<'_>,
+        keys: &dyn KeyExtractor,
+    ) -> Result<BlockCursor, OrderedError> {
+        Ok(BlockCursor::new(self.clone(), self.position(edge, keys)?, false))
     }
 
     /// Returns the number of pairs before `edge`. The difference of two ranks is the number of
@@ -69,7 +77,7 @@ impl Sorted {
     ///
     /// # Errors
     /// Returns [`OrderedError::Damaged`], [`OrderedError::Store`] or [`OrderedError::Keys`].
-    pub fn rank(&self, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<u64, OrderedError> {
+    pub fn rank(&self, edge: Edge<'_>, keys: &dyn KeyExtractor) -> Result<u64, OrderedError> {
         let Position { spot, pair } = self.position(edge, keys)?;
         Ok(self.directory.pairs_before(spot) + pair as u64)
     }
@@ -87,7 +95,7 @@ impl Sorted {
         (least, most - least)
     }
 
-    pub(super) fn position(&self, edge: Edge<'_>, keys: &dyn FullKeys) -> Result<Position, OrderedError> {
+    pub(super) fn position(&self, edge: Edge<'_>, keys: &dyn KeyExtractor) -> Result<Position, OrderedError> {
         let spot = self.directory.first_not_before(edge);
         let Parts::At(at) = edge.parts() else { return Ok(Position { spot, pair: 0 }) };
         // The previous block may extend beyond the edge.
@@ -105,7 +113,7 @@ impl Sorted {
     /// # Errors
     /// Returns [`OrderedError::Damaged`] for the first inconsistency, [`OrderedError::Store`] or
     /// [`OrderedError::Keys`].
-    pub fn verify(&self, keys: &dyn FullKeys, progress: &mut dyn FnMut(u64)) -> Result<(), OrderedError> {
+    pub fn verify(&self, keys: &dyn KeyExtractor, progress: &mut dyn FnMut(u64)) -> Result<(), OrderedError> {
         let (mut last, mut key, mut cut) = (None::<(Vec<u8>, u64)>, Vec::new(), Vec::new());
         let mut done = 0;
         for entry in self.directory.iter() {
@@ -135,7 +143,7 @@ impl Sorted {
                     Some((last, last_row)) => {
                         if (last.as_slice(), *last_row) >= (key.as_slice(), row) {
                             return Err(OrderedError::damaged(format!(
-                                "pair {i} of block {number}, row {row}, does not lie behind row {last_row}"
+                                "pair {i} of block {number}, row {row}, is not after row {last_row}"
                             )));
                         }
                         std::mem::swap(last, &mut key);
@@ -157,13 +165,13 @@ impl Sorted {
     }
 
     /// Returns the first block that is wholly after `edge`.
-    pub(super) fn first_behind(&self, edge: Edge<'_>) -> Spot {
+    pub(super) fn first_behind(&self, edge: Edge<'_>) -> BlockIndex {
         self.directory.first_not_before(edge)
     }
 
     /// Returns the first block that may extend to `edge` or beyond, according to the directory in
     /// memory.
-    pub(super) fn first_reaching(&self, edge: Edge<'_>) -> Spot {
+    pub(super) fn first_reaching(&self, edge: Edge<'_>) -> BlockIndex {
         let spot = self.directory.first_not_before(edge);
         self.directory.previous(spot).unwrap_or(spot)
     }

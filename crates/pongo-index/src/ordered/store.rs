@@ -11,9 +11,9 @@ use pongo_core::ids::RowId;
 use super::cache::Shared;
 use super::directory::{Directory, Part};
 use super::merge::{Merge, Rewrite};
-use super::root::{self, Root, Roots};
+use super::root::{self, IndexRoot, Roots};
 use super::sorted::Sorted;
-use super::{BlockStore, FullKeys, IndexId, OrderedError, Run, StoreError, Watermark};
+use super::{BlockStore, IndexId, KeyExtractor, OrderedError, Run, StoreError, Watermark};
 
 /// Default size in bytes of the cache of verified blocks: enough for all blocks of 10 M random
 /// keys.
@@ -26,11 +26,11 @@ pub const CACHE_BYTES: usize = 96 << 20;
 /// use std::sync::atomic::AtomicBool;
 /// use pongo_core::ids::RowId;
 /// use pongo_index::ordered::{
-///     Edge, FullKeys, IndexId, MemoryBlocks, OrderedStore, Pairs, Rewrite, Watermark,
+///     Edge, KeyExtractor, IndexId, MemoryBlocks, OrderedStore, Pairs, Rewrite, Watermark,
 /// };
 ///
 /// struct Names;
-/// impl FullKeys for Names {
+/// impl KeyExtractor for Names {
 ///     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 ///         out.extend_from_slice(["pear", "apple", "fig"][row.0 as usize].as_bytes());
 ///         Ok(())
@@ -66,7 +66,7 @@ pub struct OrderedStore {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    indexes: BTreeMap<u64, Held>,
+    indexes: BTreeMap<u64, OpenIndex>,
     retired: Vec<Retired>,
     /// Blocks were removed since the last sync.
     unsynced: bool,
@@ -95,8 +95,8 @@ impl State {
 }
 
 #[derive(Debug)]
-struct Held {
-    root: Root,
+struct OpenIndex {
+    root: IndexRoot,
     sorted: Option<Arc<Sorted>>,
 }
 
@@ -168,7 +168,7 @@ impl OrderedStore {
             blocks.remove(&swept)?;
         }
         let indexes =
-            roots.indexes.into_iter().map(|root| (root.id.0, Held { root, sorted: None })).collect();
+            roots.indexes.into_iter().map(|root| (root.id.0, OpenIndex { root, sorted: None })).collect();
         let state = State { next: roots.next, indexes, unsynced: !swept.is_empty(), ..State::default() };
         Ok(OrderedStore {
             shared: Arc::new(Shared::new(blocks, cache_bytes)),
@@ -240,7 +240,7 @@ impl OrderedStore {
         id: IndexId,
         watermark: Watermark,
         run: &Run,
-        keys: &dyn FullKeys,
+        keys: &dyn KeyExtractor,
         drop: &(dyn Fn(RowId) -> bool + Sync),
         rewrite: Rewrite,
         stop: &AtomicBool,
@@ -254,11 +254,11 @@ impl OrderedStore {
         let mut merge = Merge::new(&self.shared, keys, drop, stop, rewrite, began);
         let merged = merge.run(directory, run);
         let (next, numbers) = (merge.next, std::mem::take(&mut merge.retired));
-        let directory = merged.inspect_err(|error| self.undo(error, began..next))?;
+        let directory = merged.inspect_err(|error| self.rollback(error, began..next))?;
         let sorted = Arc::new(Sorted { id, watermark, directory, shared: self.shared.clone() });
         let parts = sorted.directory.parts.iter().map(|part| (part.number, part.sum)).collect();
-        let root = Root { id, watermark, pairs: sorted.len(), parts };
-        self.publish(next, id, Some(Held { root, sorted: Some(sorted.clone()) }), numbers)?;
+        let root = IndexRoot { id, watermark, pairs: sorted.len(), parts };
+        self.publish(next, id, Some(OpenIndex { root, sorted: Some(sorted.clone()) }), numbers)?;
         std::mem::drop(old);
         self.remove_retired()?;
         Ok(sorted)
@@ -291,7 +291,7 @@ impl OrderedStore {
     ///
     /// # Errors
     /// Returns [`OrderedError::Store`] or [`OrderedError::Poisoned`].
-    pub fn settle(&self) -> Result<(), OrderedError> {
+    pub fn sync_removals(&self) -> Result<(), OrderedError> {
         let _writer = self.write()?;
         if !self.state().unsynced {
             return Ok(());
@@ -396,7 +396,7 @@ impl OrderedStore {
 
     /// Handles a merge that failed before it changed a root. Removes what it wrote, or, if the
     /// block store itself failed, stops further writes.
-    fn undo(&self, error: &OrderedError, numbers: std::ops::Range<u64>) {
+    fn rollback(&self, error: &OrderedError, numbers: std::ops::Range<u64>) {
         let store_is_well = !matches!(error, OrderedError::Damaged { .. } | OrderedError::Store(_));
         self.state().unsynced = true;
         let removed = store_is_well && self.shared.blocks.remove(&numbers.collect::<Vec<_>>()).is_ok();
@@ -411,7 +411,7 @@ impl OrderedStore {
         &self,
         next: u64,
         id: IndexId,
-        version: Option<Held>,
+        version: Option<OpenIndex>,
         numbers: Vec<u64>,
     ) -> Result<(), OrderedError> {
         let mut roots = Roots { next, ..Roots::default() };

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use pongo_core::ids::RowId;
 use pongo_index::ordered::{
-    Edge, FullKeys, IndexId, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
+    Edge, IndexId, KeyExtractor, OrderedError, OrderedStore, Pairs, Rewrite, Run, Sorted, Watermark,
 };
 use pongo_test_support::Random;
 
@@ -63,7 +63,7 @@ impl Shape {
 #[derive(Default, Clone)]
 pub(crate) struct Rows(pub(crate) BTreeMap<u64, Vec<u8>>);
 
-impl FullKeys for Rows {
+impl KeyExtractor for Rows {
     fn key(&self, row: RowId, out: &mut Vec<u8>) -> Result<(), Box<dyn Error + Send + Sync>> {
         out.extend_from_slice(self.0.get(&row.0).ok_or("there is no such row")?);
         Ok(())

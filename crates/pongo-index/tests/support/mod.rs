@@ -9,12 +9,13 @@ use std::sync::{Arc, RwLock};
 use pongo_core::forward_storage;
 use pongo_core::ids::RowId;
 use pongo_core::storage::{
-    ByHandle, File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer, Words,
+    AtomicWords, ByHandle, File, LockMode, MemoryStorage, RawFile, Reservation, Storage, StoreHook, Syncer,
 };
-use pongo_index::{Candidate, HashIndex, Identity, KeyHashes};
+use pongo_index::{Candidate, HashIndex, IndexIdentity, KeyHasher};
 use pongo_test_support::Random;
 
-pub(crate) const IDENTITY: Identity = Identity { store: 0xA11CE << 90 | 5, table: 0xB0B << 100 | 7 };
+pub(crate) const IDENTITY: IndexIdentity =
+    IndexIdentity { store: 0xA11CE << 90 | 5, table: 0xB0B << 100 | 7 };
 pub(crate) const DIR: &str = "hash/table";
 
 pub(crate) fn memory() -> Arc<dyn Storage> {
@@ -67,7 +68,7 @@ impl Rows {
     }
 }
 
-impl KeyHashes for Rows {
+impl KeyHasher for Rows {
     fn hash(&self, row: RowId) -> u64 {
         self.key(row).map_or(0, |key| self.hash_of(key))
     }
@@ -142,7 +143,7 @@ impl File for HookedFile {
     fn start_writeback(&self, offset: u64, len: u64) {
         self.inner.start_writeback(offset, len);
     }
-    fn map_words(&self, offset: u64, len: u64) -> io::Result<Words> {
+    fn map_words(&self, offset: u64, len: u64) -> io::Result<AtomicWords> {
         Ok(self.inner.map_words(offset, len)?.with_hook(self.inner.id(), offset, self.hook.0.clone()))
     }
     fn map_into(&self, offset: u64, len: u64, reservation: &Reservation, at: usize) -> io::Result<()> {

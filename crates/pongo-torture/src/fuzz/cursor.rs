@@ -3,7 +3,7 @@
 use pongo::prelude::*;
 
 use crate::fuzz::image::still_store;
-use crate::{Bytes, Choice, Note, Seat, Stop};
+use crate::{Bytes, Note, RandomSource, Seat, Stop};
 
 /// Tests a cursor. The first byte selects the index (low bits) and whether the first 8 bytes of the
 /// cursor are replaced by those of a valid cursor of that index (bit 4); the rest is the cursor.
@@ -43,8 +43,8 @@ pub fn cursor(data: &[u8]) {
                         0
                     }
                 };
-                let (all, after) = ($rows, rest($range.expect("a range").after(&cursor)));
-                assert!(after <= all, "{after} rows behind a cursor, of {all}");
+                let (all, after) = ($rows, rest($range.expect("a range").start_after(&cursor)));
+                assert!(after <= all, "{after} rows after a cursor, of {all}");
                 (all, after, Some(cursor))
             } else {
                 ($rows, 0, None)
@@ -63,7 +63,7 @@ pub fn cursor(data: &[u8]) {
     macro_rules! both_ways {
         ($range:expr, $rows:expr) => {{
             if let (all, after, Some(cursor)) = through!($range, $rows)
-                && let Ok(before) = $range.expect("a range").before(&cursor)
+                && let Ok(before) = $range.expect("a range").end_before(&cursor)
             {
                 let before = pongo_count(before);
                 assert!((all..=all + 1).contains(&(before + after + 1)), "{before} and {after} of {all}");
@@ -76,7 +76,7 @@ pub fn cursor(data: &[u8]) {
         2 => both_ways!(seats.range(..), world.seats.len()),
         3 => {
             let (&who, _) = world.seats.values().next().map(|(who, version)| (who, version)).expect("a seat");
-            both_ways!(seats.by(Seat::WHO).equal(who), 1);
+            both_ways!(seats.by(Seat::WHO).eq(who), 1);
         }
         _ => {
             through!(notes.range(..), world.notes.len());

@@ -1,17 +1,17 @@
 //! Conversion of bytes to changes of an image. Most bytes in the files of a small store are zero,
 //! so offsets are chosen among the nonzero words and the ones right after the last.
 
-use crate::fuzz::image::{BASES, Image, base_image};
-use crate::{Bytes, Choice};
+use crate::fuzz::image::{BASES, FuzzImage, base_image};
+use crate::{Bytes, RandomSource};
 
 /// Maximum number of changes.
-const MOST: usize = 48;
+const MAX_CHANGES: usize = 48;
 /// Maximum length of a file.
 const LONGEST: usize = 1 << 20;
 
 /// Applies the changes that the bytes describe.
-pub(crate) fn damage(image: &mut Image, bytes: &mut Bytes<'_>) {
-    for _ in 0..MOST {
+pub(crate) fn damage(image: &mut FuzzImage, bytes: &mut Bytes<'_>) {
+    for _ in 0..MAX_CHANGES {
         if bytes.is_empty() {
             return;
         }
@@ -20,7 +20,7 @@ pub(crate) fn damage(image: &mut Image, bytes: &mut Bytes<'_>) {
 }
 
 /// Chooses the path of a file.
-fn path(image: &Image, bytes: &mut Bytes<'_>) -> Option<String> {
+fn path(image: &FuzzImage, bytes: &mut Bytes<'_>) -> Option<String> {
     let place = bytes.below(image.files.len() as u64) as usize;
     image.files.keys().nth(place).cloned()
 }
@@ -56,7 +56,7 @@ pub(crate) fn number(bytes: &mut Bytes<'_>, old: u64) -> u64 {
     }
 }
 
-fn change(image: &mut Image, bytes: &mut Bytes<'_>) {
+fn change(image: &mut FuzzImage, bytes: &mut Bytes<'_>) {
     let what = bytes.below(16);
     let Some(path) = path(image, bytes) else { return };
     match what {

@@ -7,7 +7,7 @@ use pongo_core::fields::ExternalKey;
 use zerocopy::{FromBytes, IntoBytes, TryFromBytes};
 
 use crate::fuzz::image::still_store;
-use crate::{Bytes, Choice, Note, Stop};
+use crate::{Bytes, Note, RandomSource, Stop};
 
 /// Tests the field types with arbitrary bytes.
 pub fn fields(data: &[u8]) {
@@ -41,7 +41,7 @@ fn fixed<const N: usize>(bytes: &[u8]) {
     assert_eq!(again.as_str(), read);
     assert_eq!(text.to_string(), read);
     assert!(!format!("{text:?}").is_empty());
-    assert_eq!(text.as_filled_bytes(), &bytes[..N]);
+    assert_eq!(text.as_padded_bytes(), &bytes[..N]);
     let given = String::from_utf8_lossy(bytes);
     match FixedStr::<N>::new(&given) {
         Ok(new) => assert_eq!(new.as_str(), given),

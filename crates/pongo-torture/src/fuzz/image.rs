@@ -8,16 +8,16 @@ use pongo::prelude::*;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::Random;
 
-use crate::{Mix, Note, Seat, Stop, Transaction, World, options};
+use crate::{Mix, Note, Seat, Stop, StoreModel, Transaction, options};
 
 /// Files by path, and folders.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Image {
+pub(crate) struct FuzzImage {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     folders: Vec<String>,
 }
 
-impl Image {
+impl FuzzImage {
     /// Copies everything in a storage.
     fn of(storage: &dyn Storage) -> Self {
         let mut image = Self::default();
@@ -26,12 +26,12 @@ impl Image {
     }
 
     fn take(&mut self, storage: &dyn Storage, folder: &str) {
-        for name in storage.list(folder).expect("the folder is there") {
+        for name in storage.list(folder).expect("the folder exists") {
             let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
             match storage.open(&path) {
                 Ok(file) => {
                     let mut bytes = vec![0; file.len().expect("a length") as usize];
-                    file.read_at(&mut bytes, 0).expect("bytes that are there");
+                    file.read_at(&mut bytes, 0).expect("existing bytes");
                     self.files.insert(path, bytes);
                 }
                 Err(_) => {
@@ -74,19 +74,19 @@ pub(crate) fn quiet() -> Options {
 }
 
 /// Performs generated transactions, the same for each seed.
-fn work(store: &Store, world: &mut World, seed: u64, mix: Mix, transactions: u64) {
+fn work(store: &Store, world: &mut StoreModel, seed: u64, mix: Mix, transactions: u64) {
     let mut random = Random(seed);
     for _ in 0..transactions {
-        let transaction = Transaction::make_up(world, &mut random, mix);
-        transaction.perform(world, store).expect("nothing goes wrong");
+        let transaction = Transaction::arbitrary(world, &mut random, mix);
+        transaction.apply(world, store).expect("nothing goes wrong");
         *world = transaction.after;
     }
 }
 
-fn base(number: usize) -> Image {
+fn base(number: usize) -> FuzzImage {
     let storage: Arc<dyn Storage> = Arc::new(MemoryStorage::new());
     let store = quiet().open_on(Arc::clone(&storage)).expect("a new store");
-    let mut world = World::default();
+    let mut world = StoreModel::default();
     match number {
         0 | 1 => work(&store, &mut world, 1, Mix::SMALL, 14),
         2 => {
@@ -100,15 +100,15 @@ fn base(number: usize) -> Image {
             let _ = stops.filter(Stop::VISITS.gt(3)).count();
             drop(snapshot);
             work(&store, &mut world, 3, Mix::SMALL, 3);
-            return Image::of(&*storage);
+            return FuzzImage::of(&*storage);
         }
         _ => work(&store, &mut world, 4, Mix::SMALL, 1),
     }
     if number == 1 {
         store.close().expect("nothing goes wrong");
-        return Image::of(&*storage);
+        return FuzzImage::of(&*storage);
     }
-    let image = Image::of(&*storage);
+    let image = FuzzImage::of(&*storage);
     drop(store);
     image
 }
@@ -118,17 +118,17 @@ fn base(number: usize) -> Image {
 pub(crate) const BASES: usize = 4;
 
 /// Returns a base store.
-pub(crate) fn base_image(number: usize) -> &'static Image {
-    static IMAGES: [OnceLock<Image>; BASES] = [const { OnceLock::new() }; BASES];
+pub(crate) fn base_image(number: usize) -> &'static FuzzImage {
+    static IMAGES: [OnceLock<FuzzImage>; BASES] = [const { OnceLock::new() }; BASES];
     IMAGES[number].get_or_init(|| base(number))
 }
 
 /// Returns a store in memory whose rows are never changed, and its expected content.
-pub(crate) fn still_store() -> &'static (Store, World) {
-    static STORE: OnceLock<(Store, World)> = OnceLock::new();
+pub(crate) fn still_store() -> &'static (Store, StoreModel) {
+    static STORE: OnceLock<(Store, StoreModel)> = OnceLock::new();
     STORE.get_or_init(|| {
         let store = options().in_memory().expect("a new store");
-        let mut world = World::default();
+        let mut world = StoreModel::default();
         work(&store, &mut world, 5, Mix::SMALL, 30);
         let snapshot = store.begin_read().expect("a store that is well");
         assert!(snapshot.table::<Stop>().is_ok_and(|stops| !stops.is_empty()));

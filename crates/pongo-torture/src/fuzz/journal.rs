@@ -4,10 +4,10 @@
 use std::ops::Range;
 
 use crate::fuzz::damage::number;
-use crate::fuzz::image::{Image, base_image, quiet};
+use crate::fuzz::image::{FuzzImage, base_image, quiet};
 use crate::fuzz::seal::{self, entry_checksum, newest_checkpoint, seal, set, tables_of, word};
 use crate::fuzz::survey::live_with;
-use crate::{Bytes, Choice};
+use crate::{Bytes, RandomSource};
 
 const PAGE: usize = 4096;
 /// Bytes reserved for entries.
@@ -38,7 +38,7 @@ pub fn journal(data: &[u8]) {
     let (path, at) = newest_checkpoint(&image).expect("the store was closed");
     let mut state = state(&image, &path, at).expect("a whole checkpoint");
     let mut end = at + word(&image.files[&path], at + 8).expect("a whole entry") as usize;
-    let file = image.files.get_mut(&path).expect("it is there");
+    let file = image.files.get_mut(&path).expect("not found");
     file.resize(PAGE + ROOM, 0);
     set(file, 56, ROOM as u64);
     let has_sums = how & 32 == 0;
@@ -53,10 +53,10 @@ pub fn journal(data: &[u8]) {
         }
     }
     if how & 16 == 0 {
-        seal::cited(&mut image);
+        seal::referenced(&mut image);
         seal::entries(&mut image);
     }
-    let file = image.files.get_mut(&path).expect("it is there");
+    let file = image.files.get_mut(&path).expect("not found");
     if how & 2 != 0 {
         file.truncate(end.next_multiple_of(8));
     }
@@ -67,7 +67,7 @@ pub fn journal(data: &[u8]) {
     live_with(&image.load(how & 1 != 0), quiet().ordered(how & 8 != 0));
 }
 
-fn state(image: &Image, path: &str, at: usize) -> Option<State> {
+fn state(image: &FuzzImage, path: &str, at: usize) -> Option<State> {
     let file = &image.files[path];
     let mut tables = Vec::new();
     for (number, table) in tables_of(file, at).into_iter().enumerate() {
@@ -86,7 +86,7 @@ fn state(image: &Image, path: &str, at: usize) -> Option<State> {
 }
 
 /// Adds the schema of a table that no entry contains yet, as a crash before its commit leaves it.
-fn new_table(image: &mut Image) {
+fn new_table(image: &mut FuzzImage) {
     let stops = image.files.values().find(|file| file.starts_with(b"pongo schema 1\ntable stops\n"));
     if let Some(stops) = stops {
         let text = String::from_utf8_lossy(stops).replace("table stops\n", "table more\n");
@@ -142,18 +142,18 @@ fn entry(bytes: &mut Bytes<'_>, state: &mut State, has_sums: bool) -> Vec<u8> {
 
 fn section(bytes: &mut Bytes<'_>, state: &mut State, entry: &mut Vec<u8>, has_sums: bool) {
     let mut content = Vec::new();
-    let mut cited = 0..0;
+    let mut referenced = 0..0;
     let tag = match bytes.below(8) {
         0 => {
             new_table_section(bytes, state, &mut content);
             1
         }
         1..5 => {
-            cited = rows(bytes, state, &mut content);
+            referenced = rows(bytes, state, &mut content);
             2
         }
         5 | 6 => {
-            cited = heap(bytes, state, &mut content);
+            referenced = heap(bytes, state, &mut content);
             3
         }
         _ => {
@@ -166,9 +166,9 @@ fn section(bytes: &mut Bytes<'_>, state: &mut State, entry: &mut Vec<u8>, has_su
     let len = near(bytes, content.len() as u64);
     put(entry, &[tag, len]);
     padded(entry, &content);
-    if has_sums && !cited.is_empty() {
+    if has_sums && !referenced.is_empty() {
         // The values are filled in when the position of the entry is known.
-        let count = (cited.end - 1) / BLOCK - cited.start / BLOCK + 1;
+        let count = (referenced.end - 1) / BLOCK - referenced.start / BLOCK + 1;
         put(entry, &[4, 8 * count]);
         (0..count).for_each(|sum| put(entry, &[sum]));
     }
@@ -187,17 +187,17 @@ fn new_table_section(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>
 fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u64> {
     let table = bytes.below(state.tables.len() as u64 + 1);
     let (len, size) = state.tables.get(table as usize).copied().unwrap_or((0, 8));
-    let (carried, cited) = (bytes.below(6), if bytes.one_in(4) { bytes.below(5) } else { 0 });
-    let (pairs, deaths) = (bytes.below(4), bytes.below(4));
-    let end = len + carried + cited;
+    let (inline, referenced) = (bytes.below(6), if bytes.one_in(4) { bytes.below(5) } else { 0 });
+    let (pairs, deleted_rows) = (bytes.below(4), bytes.below(4));
+    let end = len + inline + referenced;
     let head = [
         near(bytes, table),
         near(bytes, size),
         near(bytes, len),
-        near(bytes, cited),
-        near(bytes, carried * size),
+        near(bytes, referenced),
+        near(bytes, inline * size),
         near(bytes, pairs),
-        near(bytes, deaths),
+        near(bytes, deleted_rows),
     ];
     put(out, &head);
     for _ in 0..pairs {
@@ -205,30 +205,30 @@ fn rows(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u6
         let old = bytes.below(new);
         put(out, &[near(bytes, new), near(bytes, old)]);
     }
-    for _ in 0..deaths {
+    for _ in 0..deleted_rows {
         let row = bytes.below(end);
         put(out, &[near(bytes, row)]);
     }
     let mut all = Vec::new();
-    for _ in 0..carried * size.min(64) / 8 {
+    for _ in 0..inline * size.min(64) / 8 {
         // Small numbers: existing keys, and heap addresses.
         let what = bytes.below(8);
         put(&mut all, &[if what < 6 { bytes.below(64) << (8 * (what / 3)) } else { number(bytes, 0) }]);
     }
-    all.resize((carried * size) as usize, 0);
+    all.resize((inline * size) as usize, 0);
     padded(out, &all);
     if let Some(table) = state.tables.get_mut(table as usize) {
         table.0 = end;
     }
-    len * size..(len + cited) * size
+    len * size..(len + referenced) * size
 }
 
 fn heap(bytes: &mut Bytes<'_>, state: &mut State, out: &mut Vec<u8>) -> Range<u64> {
-    let (cited, carried) = (8 * bytes.below(4), bytes.below(40));
-    put(out, &[near(bytes, state.heap), near(bytes, cited), near(bytes, carried)]);
-    let all: Vec<u8> = (0..carried).map(|_| bytes.below(256) as u8).collect();
+    let (referenced, inline) = (8 * bytes.below(4), bytes.below(40));
+    put(out, &[near(bytes, state.heap), near(bytes, referenced), near(bytes, inline)]);
+    let all: Vec<u8> = (0..inline).map(|_| bytes.below(256) as u8).collect();
     padded(out, &all);
     let first = state.heap;
-    state.heap += cited + carried;
-    first..first + cited
+    state.heap += referenced + inline;
+    first..first + referenced
 }

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use pongo_core::schema::{Kind, StoredField, StoredKind, StoredSchema};
 use pongo_index::{Encoding, after_prefix};
 
-use crate::{Bytes, Choice};
+use crate::{Bytes, RandomSource};
 
 const KINDS: [Kind; 22] = [
     Kind::U8,

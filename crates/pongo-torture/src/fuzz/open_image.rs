@@ -4,7 +4,7 @@ use crate::fuzz::damage::damage;
 use crate::fuzz::image::{BASES, base_image, quiet};
 use crate::fuzz::seal::seal;
 use crate::fuzz::survey::live_with;
-use crate::{Bytes, Choice};
+use crate::{Bytes, RandomSource};
 
 /// Opens a damaged store. The first byte selects the store (2 bits), whether the page cache is
 /// intact since the store was written (bit 2) and whether ordered indexes are kept (bit 3); the
@@ -30,7 +30,7 @@ mod tests {
         for seq in [1 << 62, u64::MAX] {
             let mut image = base_image(1).clone();
             let (path, at) = newest_checkpoint(&image).expect("the store was closed");
-            set(image.files.get_mut(&path).expect("it is there"), at + 48, seq);
+            set(image.files.get_mut(&path).expect("not found"), at + 48, seq);
             seal(&mut image, u64::MAX);
             let error = quiet().open_on(image.load(false)).err().map(|error| error.to_string());
             assert!(error.as_ref().is_some_and(|error| error.contains(&path)), "{error:?}");

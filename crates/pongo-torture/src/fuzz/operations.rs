@@ -5,11 +5,11 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use pongo::prelude::*;
-use pongo_sim::{Disk, Plan, Process, Random};
+use pongo_sim::{Disk, FaultPlan, Process, Random};
 
 use crate::fuzz::image::quiet;
-use crate::look::{Look, look, look_at};
-use crate::{Bytes, Choice, Mix, Transaction, World, options};
+use crate::look::{Differences, look, look_at};
+use crate::{Bytes, Mix, RandomSource, StoreModel, Transaction, options};
 
 /// Maximum number of steps.
 const MOST_STEPS: usize = 40;
@@ -31,12 +31,12 @@ struct Sea {
     options: Options,
     store: Option<Store>,
     /// Content of the store at each `Seq`.
-    worlds: Vec<World>,
+    worlds: Vec<StoreModel>,
     /// The newest `Seq` that must survive a power cut.
     sure: usize,
     harm: Harm,
     random: Random,
-    snapshots: Vec<(Snapshot, World)>,
+    snapshots: Vec<(Snapshot, StoreModel)>,
 }
 
 /// Runs the steps that the bytes describe. The first byte selects whether ordered indexes are kept
@@ -53,7 +53,7 @@ pub fn operations(data: &[u8]) {
         process,
         options,
         store: None,
-        worlds: vec![World::default()],
+        worlds: vec![StoreModel::default()],
         sure: 0,
         harm: Harm::None,
         random: Random(how),
@@ -73,7 +73,7 @@ pub fn operations(data: &[u8]) {
 }
 
 impl Sea {
-    fn world(&self) -> &World {
+    fn world(&self) -> &StoreModel {
         self.worlds.last().expect("there is always one")
     }
 
@@ -108,15 +108,15 @@ impl Sea {
         let error = [ErrorKind::StorageFull, ErrorKind::Other][(seed % 2) as usize];
         self.harm = [Harm::Kill, Harm::Cut, Harm::Cut, Harm::Fail][(what / 2) as usize];
         self.disk.plan(seed, |now| match self.harm {
-            Harm::Kill => Plan::Kill(now + after / 4),
-            Harm::Cut => Plan::Cut(now + after / 4),
-            _ => Plan::Fail(now + after / 4, error, what % 2 == 1),
+            Harm::Kill => FaultPlan::Kill(now + after / 4),
+            Harm::Cut => FaultPlan::Cut(now + after / 4),
+            _ => FaultPlan::Fail(now + after / 4, error, what % 2 == 1),
         });
     }
 
     /// Removes the planned fault.
     fn calm(&mut self) {
-        self.disk.plan(0, |_| Plan::Nothing);
+        self.disk.plan(0, |_| FaultPlan::Nothing);
     }
 
     /// Returns whether the planned fault has occurred.
@@ -138,7 +138,7 @@ impl Sea {
         self.store = None;
         let least = match self.harm {
             Harm::Cut if hit => {
-                self.disk = self.disk.reboot(&mut self.random);
+                self.disk = self.disk.power_cycle(&mut self.random);
                 self.sure
             }
             // A failed sync may lose what was not synced.
@@ -191,19 +191,19 @@ impl Sea {
         self.judge(&seen);
     }
 
-    fn judge(&mut self, seen: &Look) {
+    fn judge(&mut self, seen: &Differences) {
         if !seen.errors.is_empty() && self.was_hit() {
-            seen.is_honest();
+            seen.assert_no_wrong_answers();
             self.crash(0);
         } else {
-            seen.is_right();
+            seen.assert_ok();
         }
     }
 
     fn transact(&mut self, bytes: &mut Bytes<'_>, mix: Mix) {
         let before = self.world().clone();
-        let transaction = Transaction::make_up(&before, bytes, mix);
-        match transaction.perform(&before, self.store()) {
+        let transaction = Transaction::arbitrary(&before, bytes, mix);
+        match transaction.apply(&before, self.store()) {
             Ok(seq) => {
                 assert_eq!(seq.0 as usize, self.worlds.len(), "commits have numbers in turn");
                 self.worlds.push(transaction.after);
@@ -243,7 +243,7 @@ impl Sea {
 
     /// Checks that old snapshots still have their content.
     fn look_back(&mut self) {
-        let mut seen = Look::default();
+        let mut seen = Differences::default();
         for (snapshot, world) in &self.snapshots {
             look_at(snapshot, world, &mut seen);
         }
@@ -274,11 +274,11 @@ impl Sea {
                 let seen = look(&store, self.world());
                 drop(store);
                 if !seen.errors.is_empty() && (self.was_hit() || other.is_dead()) {
-                    seen.is_honest();
+                    seen.assert_no_wrong_answers();
                     other.kill();
                     self.crash(0);
                 } else {
-                    seen.is_right();
+                    seen.assert_ok();
                 }
             }
             Err(error) => {
@@ -289,7 +289,7 @@ impl Sea {
     }
 
     fn settle(&mut self) {
-        if let Err(error) = self.store().settle() {
+        if let Err(error) = self.store().catch_up_indexes() {
             assert!(self.was_hit(), "settling failed though nothing went wrong: {error}");
             return self.crash(0);
         }
@@ -299,7 +299,7 @@ impl Sea {
     /// Checks that `verify` finds no defect.
     fn sound(&mut self) {
         match self.store().verify(|_| ()) {
-            Ok(report) if report.is_sound() => {}
+            Ok(report) if report.is_valid() => {}
             Ok(report) => {
                 assert!(self.was_hit(), "{report}");
                 self.crash(0);

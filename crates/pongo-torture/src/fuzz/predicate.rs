@@ -10,7 +10,7 @@ use pongo_sim::Random;
 use std::sync::Arc;
 
 use crate::fuzz::image::quiet;
-use crate::{Bytes, Choice};
+use crate::{Bytes, RandomSource};
 
 /// A row with every kind of field that can be compared.
 #[pongo::record]
@@ -210,7 +210,7 @@ pub fn predicate(data: &[u8]) {
     let table = snapshot.table::<Sample>().expect("the table");
     let filtered = table.filter(&boxed);
     let explain = filtered.explain().expect("rows that can be read");
-    let tested = explain.skipped.rows + explain.taken.rows + explain.tested.rows;
+    let tested = explain.pruned.rows + explain.matched.rows + explain.scanned.rows;
     assert_eq!(tested, ROWS, "{explain}");
     assert!(!explain.to_string().is_empty());
     let found: Vec<u64> =

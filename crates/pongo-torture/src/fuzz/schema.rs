@@ -5,7 +5,7 @@ use pongo::PongoRecord;
 use pongo_core::schema::{Kind, SchemaDiff, StoredField, StoredIndex, StoredKind, StoredSchema};
 use pongo_index::Encoding;
 
-use crate::{Bytes, Choice, Seat, Stop};
+use crate::{Bytes, RandomSource, Seat, Stop};
 
 /// Tests a schema. The first byte selects the meaning of the rest: a schema file, a schema file
 /// without its last line, a line that replaces or precedes one of a valid file, or decisions from

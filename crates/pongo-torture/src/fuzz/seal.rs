@@ -7,7 +7,7 @@ use std::ops::Range;
 use pongo_core::schema::StoredSchema;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
-use crate::fuzz::image::Image;
+use crate::fuzz::image::FuzzImage;
 
 /// Page checksums: chunks, marks, segments, slots.
 pub(crate) const PAGES: u64 = 1;
@@ -52,7 +52,7 @@ fn seal_page(file: &mut [u8], page: usize, len: usize) {
 }
 
 /// Recomputes the checksums selected by `what`, each after the data that it covers.
-pub(crate) fn seal(image: &mut Image, what: u64) {
+pub(crate) fn seal(image: &mut FuzzImage, what: u64) {
     if what & SCHEMAS != 0 {
         schemas(image);
     }
@@ -73,7 +73,7 @@ pub(crate) fn seal(image: &mut Image, what: u64) {
         checkpoint(image);
     }
     if what & ENTRIES != 0 {
-        cited(image);
+        referenced(image);
         entries(image);
         links(image);
     }
@@ -85,7 +85,7 @@ pub(crate) fn seal(image: &mut Image, what: u64) {
     }
 }
 
-fn pages(image: &mut Image) {
+fn pages(image: &mut FuzzImage) {
     for (path, file) in &mut image.files {
         match path.rsplit_once('.').map_or("", |(_, kind)| kind) {
             "chunk" => seal_page(file, 0, 88),
@@ -95,7 +95,7 @@ fn pages(image: &mut Image) {
     }
 }
 
-fn sums(image: &mut Image) {
+fn sums(image: &mut FuzzImage) {
     let chunks: Vec<String> = image.files.keys().filter(|path| path.ends_with(".chunk")).cloned().collect();
     for path in chunks {
         let blocks: Vec<u64> =
@@ -108,7 +108,7 @@ fn sums(image: &mut Image) {
     }
 }
 
-fn table_names(image: &Image) -> Vec<(u64, String)> {
+fn table_names(image: &FuzzImage) -> Vec<(u64, String)> {
     let schema = |number: u64| {
         let text = image.files.get(&format!("schema/{number}.1.schema"))?;
         let text = String::from_utf8_lossy(text);
@@ -118,7 +118,7 @@ fn table_names(image: &Image) -> Vec<(u64, String)> {
     (0..8).filter_map(schema).collect()
 }
 
-fn schemas(image: &mut Image) {
+fn schemas(image: &mut FuzzImage) {
     for (path, text) in image.files.iter_mut().filter(|(path, _)| path.starts_with("schema/")) {
         let end = text.iter().rposition(|&byte| byte != b'\n').unwrap_or(0);
         let line = text[..end].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -157,7 +157,7 @@ fn schemas(image: &mut Image) {
 }
 
 /// Returns the file of the entry to which the newest slot refers, and its offset in the file.
-pub(crate) fn newest_checkpoint(image: &Image) -> Option<(String, usize)> {
+pub(crate) fn newest_checkpoint(image: &FuzzImage) -> Option<(String, usize)> {
     let file = image.files.get("super")?;
     let slot = [0, PAGE]
         .into_iter()
@@ -166,7 +166,7 @@ pub(crate) fn newest_checkpoint(image: &Image) -> Option<(String, usize)> {
 }
 
 /// Returns the file of the entry to which a slot refers, and its offset in the file.
-fn entry_of(image: &Image, slot: usize) -> Option<(String, usize)> {
+fn entry_of(image: &FuzzImage, slot: usize) -> Option<(String, usize)> {
     let file = image.files.get("super")?;
     let (segment, pos) = (word(file, slot + 48)?, word(file, slot + 56)?);
     let path = format!("journal/{segment}.log");
@@ -193,7 +193,7 @@ pub(crate) fn tables_of(file: &[u8], entry: usize) -> Vec<Range<usize>> {
 }
 
 /// Returns the bytes of a range of a space, at most one block.
-fn space_bytes(image: &Image, folder: &str, range: Range<u64>) -> Option<Vec<u8>> {
+fn space_bytes(image: &FuzzImage, folder: &str, range: Range<u64>) -> Option<Vec<u8>> {
     if range.end < range.start || range.end - range.start > BLOCK as u64 {
         return None;
     }
@@ -213,7 +213,7 @@ fn space_bytes(image: &Image, folder: &str, range: Range<u64>) -> Option<Vec<u8>
 }
 
 /// Recomputes the checksums of tails and marks in the newest checkpoint.
-fn checkpoint(image: &mut Image) {
+fn checkpoint(image: &mut FuzzImage) {
     let Some((path, at)) = newest_checkpoint(image) else { return };
     let Some(file) = image.files.get(&path) else { return };
     let mut new = Vec::new();
@@ -271,7 +271,7 @@ pub(crate) fn entry_checksum(entry: &[u8]) -> u64 {
     }
 }
 
-pub(crate) fn entries(image: &mut Image) {
+pub(crate) fn entries(image: &mut FuzzImage) {
     for (_, file) in image.files.iter_mut().filter(|(path, _)| path.ends_with(".log")) {
         let mut at = PAGE;
         while at + 64 <= file.len() {
@@ -290,7 +290,7 @@ pub(crate) fn entries(image: &mut Image) {
 
 /// Recomputes the checksums of data to which entries refer, from the chunks. The checksums of the
 /// entries themselves are not updated.
-pub(crate) fn cited(image: &mut Image) {
+pub(crate) fn referenced(image: &mut FuzzImage) {
     let names = table_names(image);
     let mut new = Vec::new();
     for (path, file) in image.files.iter().filter(|(path, _)| path.ends_with(".log")) {
@@ -299,7 +299,7 @@ pub(crate) fn cited(image: &mut Image) {
             let len = word(file, at + 8).unwrap_or(0).min(1 << 32) as usize;
             let whole = file[at..].starts_with(b"PJENTRY1") && len >= 64 && len.is_multiple_of(8);
             if whole && file.len() - at >= len {
-                let found = cited_by(image, &names, &file[..at + len], at + 64);
+                let found = referenced_by(image, &names, &file[..at + len], at + 64);
                 new.extend(found.into_iter().map(|(at, sum)| (path.clone(), at, sum)));
                 at += len;
             } else {
@@ -315,7 +315,12 @@ pub(crate) fn cited(image: &mut Image) {
 }
 
 /// Returns the offsets of the checksums in the body of an entry, and their correct values.
-fn cited_by(image: &Image, names: &[(u64, String)], entry: &[u8], mut at: usize) -> Vec<(usize, u64)> {
+fn referenced_by(
+    image: &FuzzImage,
+    names: &[(u64, String)],
+    entry: &[u8],
+    mut at: usize,
+) -> Vec<(usize, u64)> {
     let mut sums = Vec::new();
     let mut before: Option<(String, Range<u64>)> = None;
     while let (Some(tag), Some(len)) = (word(entry, at), word(entry, at + 8)) {
@@ -349,7 +354,7 @@ fn cited_by(image: &Image, names: &[(u64, String)], entry: &[u8], mut at: usize)
 }
 
 /// Copies to each slot the checksum of the entry to which it refers.
-fn links(image: &mut Image) {
+fn links(image: &mut FuzzImage) {
     for slot in [0, PAGE] {
         let sum = entry_of(image, slot).and_then(|(path, at)| word(image.files.get(&path)?, at + 56));
         if let (Some(sum), Some(file)) = (sum, image.files.get_mut("super")) {

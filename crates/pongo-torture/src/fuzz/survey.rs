@@ -118,7 +118,7 @@ fn stops(snapshot: &Snapshot, most: u64) -> Result<(), ReadError> {
     }
     let mut last = 0;
     all(stops.range(2..), |stop| {
-        assert!(stop.id >= last.max(2), "stop {} behind {last}", stop.id);
+        assert!(stop.id >= last.max(2), "stop {} after {last}", stop.id);
         last = stop.id;
     });
     let mut last = u64::MAX;
@@ -128,7 +128,7 @@ fn stops(snapshot: &Snapshot, most: u64) -> Result<(), ReadError> {
     });
     let mut last = 0;
     all(stops.by(Stop::VISITS).all(), |stop| {
-        assert!(stop.visits >= last, "visits {} behind {last}", stop.visits);
+        assert!(stop.visits >= last, "visits {} after {last}", stop.visits);
         last = stop.visits;
     });
     let filter = || stops.filter(Stop::VISITS.gt(7).and(Stop::ID.lt(2000)));
@@ -151,7 +151,7 @@ fn seats(snapshot: &Snapshot) -> Result<(), ReadError> {
         }
     }
     for who in 0..30 {
-        all(seats.by(Seat::WHO).equal(who), |seat| assert_eq!(seat.who, who, "by who"));
+        all(seats.by(Seat::WHO).eq(who), |seat| assert_eq!(seat.who, who, "by who"));
     }
     let mut last = (0, 0);
     all(seats.range(..), |seat| {
@@ -182,7 +182,7 @@ fn notes(snapshot: &Snapshot, most: u64) -> Result<(), ReadError> {
         last = key.to_vec();
     });
     all(notes.prefix("k"), |(key, _)| assert!(key.starts_with(b"k"), "a prefix"));
-    all(notes.by(Note::GROUP).equal(2), |(_, note)| assert_eq!(note.group, 2, "by group"));
+    all(notes.by(Note::GROUP).eq(2), |(_, note)| assert_eq!(note.group, 2, "by group"));
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub(crate) struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = if self.lasting { " and all behind it" } else { "" };
+        let all = if self.lasting { " and all after it" } else { "" };
         let calls = if self.calls.len() > 4 { "any".to_owned() } else { format!("{:?}", self.calls) };
         write!(f, "{:?} {calls} number {}{all}: {:?}", self.place, self.nth, self.how)
     }
@@ -297,7 +297,7 @@ impl Run {
             return wrong;
         }
         if self.is_untold() && !strike.may_be_silent() {
-            wrong.push(format!("nobody was told that {:?} failed on `{}`", strike.call, strike.path));
+            wrong.push(format!("no error was returned when {:?} failed on `{}`", strike.call, strike.path));
         }
         if self.goes_on_after(strike) {
             wrong.push(format!("`{}` could not be synced, and the store was not poisoned", strike.path));
@@ -337,7 +337,7 @@ impl Run {
                 || self.done_beside.contains(number)
                 || self.numbers("acknowledged").contains(number);
             if !may_be {
-                wrong.push(format!("transaction {number} was refused and is there"));
+                wrong.push(format!("transaction {number} was refused and is in the store"));
             }
         }
         for line in self.said.iter().filter_map(|line| line.strip_prefix("resolved ")) {
@@ -355,7 +355,7 @@ impl Run {
         wrong.extend(Model::of(works.into_iter().chain([next])).differences(&snapshot)?);
         drop(snapshot);
         let report = store.verify(|_| ())?;
-        if !report.is_sound() {
+        if !report.is_valid() {
             wrong.push(format!("{report}"));
         }
         store.close()?;

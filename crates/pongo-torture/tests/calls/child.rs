@@ -131,7 +131,7 @@ impl Session {
 
     fn settle(&self) {
         say("settle");
-        if let Some(Err(error)) = self.store.as_ref().map(Store::settle) {
+        if let Some(Err(error)) = self.store.as_ref().map(Store::catch_up_indexes) {
             say(&format!("not-settled {error}"));
         }
     }

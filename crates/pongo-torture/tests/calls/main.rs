@@ -214,7 +214,7 @@ fn store_without_super_is_never_recreated() -> Outcome {
             let refused = run.said.iter().any(|line| line.starts_with("not-opened"));
             assert!(refused && !run.said.contains(&"opened".to_owned()), "{fault}: {:?}", run.said);
             let lost = names("journal")?.is_empty() || names("")?.iter().any(|name| name == "super");
-            assert!(!lost, "{fault}: a new store was begun over the old one");
+            assert!(!lost, "{fault}: a new store was created over the old one");
             cases += 1;
             if run.strike.is_none() {
                 break;

@@ -167,9 +167,9 @@ impl Sweep {
         Ok(Some(tally))
     }
 
-    /// Runs a case. The timing of some calls depends on the clock (sled's threads, the keeper), so
-    /// that a busy machine can make fewer of them than were counted: in a `sample`, an earlier call
-    /// then fails instead of one that was not made.
+    /// Runs a case. The timing of some calls depends on the clock (sled's threads, the index
+    /// worker), so that a busy machine can make fewer of them than were counted: in a `sample`, an
+    /// earlier call then fails instead of one that was not made.
     fn try_case(
         &self,
         bench: &Bench,

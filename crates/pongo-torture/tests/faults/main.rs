@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use pongo_sim::{Again, Call, Fault};
+use pongo_sim::{Call, Fault, Repeat};
 use pongo_torture::{seed, size};
 
 use run::Run;
@@ -56,7 +56,7 @@ fn errors(call: Call) -> &'static [(i32, bool)] {
     }
 }
 
-const ALL: [Again; 4] = [Again::Never, Again::Call, Again::File, Again::All];
+const ALL: [Repeat; 4] = [Repeat::Never, Repeat::Call, Repeat::File, Repeat::All];
 
 const SETTINGS: [Setting; 3] = [Setting::Alone, Setting::Company, Setting::Keeper];
 
@@ -81,8 +81,8 @@ enum Setting {
 
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Fault { at, errno, partly, again } = self.fault;
-        write!(f, "{at},{errno},{partly},{again:?},{:?}", self.setting)
+        let Fault { at, errno, partly, repeat } = self.fault;
+        write!(f, "{at},{errno},{partly},{repeat:?},{:?}", self.setting)
     }
 }
 
@@ -93,9 +93,9 @@ impl Case {
         let mut next = || parts.next();
         let (at, errno, partly) = (next()?.parse().ok()?, next()?.parse().ok()?, next()?.parse().ok()?);
         let (name, beside) = (next()?, next()?);
-        let again = ALL.into_iter().find(|again| format!("{again:?}") == name)?;
+        let repeat = ALL.into_iter().find(|repeat| format!("{repeat:?}") == name)?;
         let setting = SETTINGS.into_iter().find(|setting| format!("{setting:?}") == beside)?;
-        Some(Self { fault: Fault { at, errno, partly, again }, setting })
+        Some(Self { fault: Fault { at, errno, partly, repeat }, setting })
     }
 
     /// Runs the case. Returns the call that failed, if it was reached.
@@ -118,7 +118,7 @@ impl Case {
                 left -= 1;
             }
             if std::env::var_os("PONGO_FAULT").is_some() {
-                eprintln!("{step:?}, behind {} failures", run.faults.failures());
+                eprintln!("{step:?}, after {} failures", run.faults.failures());
             }
             run.step(&step);
             if !was_hit && run.faults.failures() > 0 && left > 0 {
@@ -151,10 +151,10 @@ fn cases(seed: u64, setting: Setting, full: bool) -> Vec<Case> {
     for at in 0..calls.len() as u64 + 3 {
         let errors = calls.get(at as usize).map_or(&[(EIO, false)][..], |&call| errors(call));
         for (place, &(errno, partly)) in errors.iter().enumerate() {
-            for (mode, &again) in ALL.iter().enumerate() {
+            for (mode, &repeat) in ALL.iter().enumerate() {
                 let few = mode == 0 || (place == 0 && mode as u64 == 1 + at % 3);
                 if full || few {
-                    cases.push(Case { fault: Fault { at, errno, partly, again }, setting });
+                    cases.push(Case { fault: Fault { at, errno, partly, repeat }, setting });
                 }
             }
         }

@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 
 use pongo::WriteError;
 use pongo::prelude::*;
-use pongo_sim::{Again, Call, Disk, Fault, Faults, Kind, Plan, Random};
-use pongo_torture::{Change, Look, Transaction, World, look, look_at, options};
+use pongo_sim::{Call, Disk, Fault, FaultPlan, Faults, OpKind, Random, Repeat};
+use pongo_torture::{Change, Differences, StoreModel, Transaction, look, look_at, options};
 
 #[pongo::record]
 #[pongo(table = "points")]
@@ -18,15 +18,15 @@ struct Point {
 const EIO: i32 = 5;
 const EMFILE: i32 = 24;
 
-fn commit(store: &Store, world: &mut World, change: Change) {
+fn commit(store: &Store, world: &mut StoreModel, change: Change) {
     let transaction = Transaction::of(world, vec![change], Durability::Sync);
-    transaction.perform(world, store).unwrap();
+    transaction.apply(world, store).unwrap();
     *world = transaction.after;
 }
 
 /// Creates a store and closes it cleanly.
-fn closed() -> (Disk, World) {
-    let (disk, mut world) = (Disk::new(), World::default());
+fn closed() -> (Disk, StoreModel) {
+    let (disk, mut world) = (Disk::new(), StoreModel::default());
     let store = options().open_on(disk.process().storage()).unwrap();
     commit(&store, &mut world, Change::LoadStops { from: 0, rows: 9, visits: 3 });
     commit(&store, &mut world, Change::DeleteStop { id: 4 });
@@ -38,7 +38,7 @@ fn closed() -> (Disk, World) {
 /// to a trace of the same work.
 fn fail_first(call: Call, name: &str, trace: &[(Call, String)]) -> Fault {
     let at = trace.iter().position(|(other, path)| *other == call && path.contains(name));
-    Fault { at: at.expect("it is called") as u64, errno: EIO, partly: false, again: Again::Never }
+    Fault { at: at.expect("it is called") as u64, errno: EIO, partly: false, repeat: Repeat::Never }
 }
 
 /// The index of a cleanly closed store is missing and is rebuilt by an open that writes nothing.
@@ -47,14 +47,14 @@ fn fail_first(call: Call, name: &str, trace: &[(Call, String)]) -> Fault {
 #[test]
 fn index_rebuilt_by_reader_has_checksum() {
     let (disk, world) = closed();
-    disk.quietly(|| {
+    disk.without_faults(|| {
         for name in disk.inner().list("hash/stops").unwrap() {
             disk.inner().remove(&format!("hash/stops/{name}")).unwrap();
         }
     });
     for _ in 0..3 {
         let store = options().open_on(disk.process().storage()).unwrap();
-        look(&store, &world).is_right();
+        look(&store, &world).assert_ok();
         store.close().unwrap();
     }
 }
@@ -65,10 +65,10 @@ fn index_rebuilt_by_reader_has_checksum() {
 fn index_folder_survives_a_cut() {
     for seed in 0..8 {
         let (disk, world) = closed();
-        let disk = disk.reboot(&mut Random(seed));
+        let disk = disk.power_cycle(&mut Random(seed));
         assert!(disk.inner().open("hash/stops/head").is_ok(), "seed {seed}");
         let store = options().open_on(disk.process().storage()).unwrap();
-        look(&store, &world).is_right();
+        look(&store, &world).assert_ok();
     }
 }
 
@@ -78,7 +78,7 @@ fn index_folder_survives_a_cut() {
 #[test]
 fn failed_index_sync_prevents_clean_close() {
     let work = |faults: &Faults, disk: &Disk| {
-        let mut world = World::default();
+        let mut world = StoreModel::default();
         let store = options().open_on(disk.process().storage()).unwrap();
         commit(&store, &mut world, Change::LoadStops { from: 0, rows: 9, visits: 3 });
         store.close().unwrap();
@@ -95,14 +95,14 @@ fn failed_index_sync_prevents_clean_close() {
     for (at, _) in syncs {
         for seed in 0..6 {
             let (faults, disk) = (Faults::new(), Disk::new());
-            disk.plan(seed, |_| Plan::Nothing);
-            faults.plan(Fault { at: at as u64, errno: 28, partly: false, again: Again::Never });
+            disk.plan(seed, |_| FaultPlan::Nothing);
+            faults.plan(Fault { at: at as u64, errno: 28, partly: false, repeat: Repeat::Never });
             let (closed, world) = work(&faults, &disk);
             let error = closed.expect_err("a sync fails").to_string();
             assert!(error.contains("hash/") && error.contains("free some space"), "{error}");
-            let disk = disk.reboot(&mut Random(seed));
+            let disk = disk.power_cycle(&mut Random(seed));
             let store = options().open_on(disk.process().storage()).unwrap();
-            look(&store, &world).is_right();
+            look(&store, &world).assert_ok();
         }
     }
 }
@@ -113,9 +113,9 @@ fn failed_index_sync_prevents_clean_close() {
 fn failed_schema_sync_poisons() {
     let work = |faults: &Faults, disk: &Disk| {
         let store = options().open_on(faults.storage(&disk.process())).unwrap();
-        let world = World::default();
+        let world = StoreModel::default();
         let change = Change::PutStop { id: 1, visits: 2 };
-        let done = Transaction::of(&world, vec![change], Durability::Sync).perform(&world, &store);
+        let done = Transaction::of(&world, vec![change], Durability::Sync).apply(&world, &store);
         (store, done)
     };
     let faults = Faults::new();
@@ -127,7 +127,7 @@ fn failed_schema_sync_poisons() {
     let error = done.expect_err("a sync fails").to_string();
     assert!(error.contains("syncing schema/0.1.schema.new failed"), "{error}");
     assert!(matches!(store.begin_write(), Err(pongo::WriteError::Poisoned { .. })));
-    look(&store, &World::default()).is_right();
+    look(&store, &StoreModel::default()).assert_ok();
 }
 
 /// A store without its `super` file whose tables could not be listed was treated as a new store:
@@ -135,7 +135,7 @@ fn failed_schema_sync_poisons() {
 #[test]
 fn unlistable_tables_are_not_missing() {
     let (disk, _) = closed();
-    disk.quietly(|| disk.inner().remove("super").unwrap());
+    disk.without_faults(|| disk.inner().remove("super").unwrap());
     let before = disk.inner().list("journal").unwrap();
     let faults = Faults::new();
     faults.begin_trace();
@@ -159,7 +159,7 @@ fn stats_are_right_or_an_error() {
     let trace = faults.end_trace();
     for name in ["journal/", "heap/", "tables/stops/", "hash/stops/", "schema/"] {
         if let Some(at) = trace.iter().position(|(call, path)| *call == Call::Len && path.starts_with(name)) {
-            faults.plan(Fault { at: at as u64, errno: EIO, partly: false, again: Again::Never });
+            faults.plan(Fault { at: at as u64, errno: EIO, partly: false, repeat: Repeat::Never });
             let error = store.stats().expect_err("a length cannot be had").to_string();
             assert!(error.contains(name), "{error}");
         }
@@ -174,15 +174,15 @@ fn stats_are_right_or_an_error() {
 #[test]
 fn marks_of_other_process_are_seen() {
     // The marks of seats are created by the first commit that replaces a seat.
-    let first = |faults: &Faults, disk: &Disk, world: &mut World| {
+    let first = |faults: &Faults, disk: &Disk, world: &mut StoreModel| {
         let store = options().open_on(faults.storage(&disk.process())).unwrap();
         commit(&store, world, Change::PutSeat { seat: (1, 1), who: 3 });
         store
     };
-    let replace = |world: &World, store: &Store, who| {
+    let replace = |world: &StoreModel, store: &Store, who| {
         let change = Change::PutSeat { seat: (1, 1), who };
         let transaction = Transaction::of(world, vec![change], Durability::Sync);
-        transaction.perform(world, store).map(|_| transaction.after)
+        transaction.apply(world, store).map(|_| transaction.after)
     };
     let (faults, (disk, mut world)) = (Faults::new(), closed());
     let store = first(&faults, &disk, &mut world);
@@ -198,12 +198,12 @@ fn marks_of_other_process_are_seen() {
     assert!(error.contains("tables/seats/0.marks"), "{error}");
     faults.clear();
     let other = options().open_on(disk.process().storage()).unwrap();
-    look(&other, &world).is_right();
+    look(&other, &world).assert_ok();
     world = replace(&world, &other, 5).unwrap();
-    let mut looked = Look::default();
+    let mut looked = Differences::default();
     look_at(&held, &seen, &mut looked);
-    looked.is_right();
-    look(&store, &world).is_right();
+    looked.assert_ok();
+    look(&store, &world).assert_ok();
 }
 
 /// Each call that `verify` makes fails in turn, and nothing is damaged. Data that could not be read
@@ -227,18 +227,20 @@ fn verify_separates_io_errors_from_damage() {
         report
     };
     let faults = Faults::new();
-    assert!(work(&faults, None).unwrap().is_sound());
+    assert!(work(&faults, None).unwrap().is_valid());
     let calls = faults.end_trace().len() as u64;
     let (mut unread, mut tried) = (0, 0);
     for at in 0..calls {
-        for (errno, again) in [(EIO, Again::Never), (EIO, Again::Call), (EMFILE, Again::File)] {
+        for (errno, repeat) in [(EIO, Repeat::Never), (EIO, Repeat::Call), (EMFILE, Repeat::File)] {
             let faults = Faults::new();
-            let Ok(report) = work(&faults, Some(Fault { at, errno, partly: false, again })) else { continue };
+            let Ok(report) = work(&faults, Some(Fault { at, errno, partly: false, repeat })) else {
+                continue;
+            };
             tried += 1;
-            assert!(report.problems.is_empty(), "call {at} of {calls}, {:?}: {report}", faults.failed(0));
+            assert!(report.issues.is_empty(), "call {at} of {calls}, {:?}: {report}", faults.failed(0));
             if !report.unread.is_empty() {
                 unread += 1;
-                assert!(!report.is_sound());
+                assert!(!report.is_valid());
                 let text = report.to_string();
                 assert!(text.contains("verify again") && !text.contains("restore"), "{text}");
             }
@@ -256,30 +258,30 @@ fn failed_spill_keeps_row_unchanged() {
     let tx = store.begin_write().unwrap();
     let mut points = tx.table::<Point>().unwrap();
     (0..2000).for_each(|id| points.insert(&Point { id, left: 1000 }).unwrap());
-    disk.plan(0, |_| Plan::FailOn(Kind::Write, "tables", ErrorKind::StorageFull));
+    disk.plan(0, |_| FaultPlan::FailOn(OpKind::Write, "tables", ErrorKind::StorageFull));
     let (mut refused, mut put) = (0, 2000);
     while refused < 3 {
         match points.insert(&Point { id: put, left: 1000 }) {
             Ok(()) => put += 1,
             Err(error) => {
-                assert!(matches!(error, WriteError::Fault(_)), "{error}");
+                assert!(matches!(error, WriteError::Storage(_)), "{error}");
                 assert!(!points.contains(&put).unwrap());
                 refused += 1;
             }
         }
     }
     assert_eq!(points.len().unwrap(), put);
-    disk.plan(0, |_| Plan::Nothing);
+    disk.plan(0, |_| FaultPlan::Nothing);
     points.insert(&Point { id: put, left: 1000 }).unwrap();
     // Rows that were written can be changed again, each once, regardless of the calls that were
     // refused.
-    disk.plan(0, |_| Plan::FailOn(Kind::Write, "tables", ErrorKind::StorageFull));
+    disk.plan(0, |_| FaultPlan::FailOn(OpKind::Write, "tables", ErrorKind::StorageFull));
     let mut changed = 0;
     while points.update(&changed, |point| point.left -= 1).is_ok() {
         changed += 1;
     }
     assert!(changed <= put, "memory is full before all are changed");
-    disk.plan(0, |_| Plan::Nothing);
+    disk.plan(0, |_| FaultPlan::Nothing);
     for id in changed..=put {
         points.update(&id, |point| point.left -= 1).unwrap();
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pongo::prelude::*;
 use pongo::{CommitError, Options, Snapshot, WriteError};
 use pongo_sim::{Call, Disk, Faults, Process, Random};
-use pongo_torture::{Change, Failure, Look, Transaction, World, look, look_at, options};
+use pongo_torture::{Change, Differences, Failure, StoreModel, Transaction, look, look_at, options};
 
 use crate::Setting;
 use crate::work::Step;
@@ -17,16 +17,16 @@ pub(crate) struct Run {
     pub(crate) faults: Faults,
     process: Arc<Process>,
     store: Option<Store>,
-    held: Option<(Snapshot, World)>,
+    held: Option<(Snapshot, StoreModel)>,
     /// Another process that has the store open all the time, if the setting has one.
     company: Option<Store>,
     setting: Setting,
     /// The acknowledged state, which this and every other process must see.
-    world: World,
+    world: StoreModel,
     /// The state after a commit whose outcome is unknown.
-    unknown: Option<World>,
+    unknown: Option<StoreModel>,
     /// Earlier acknowledged states, any of which a power cut may leave.
-    older: Vec<World>,
+    older: Vec<StoreModel>,
     /// Whether the power was cut since a process last read the store.
     cut: bool,
     pub(crate) random: Random,
@@ -47,7 +47,7 @@ impl Run {
             held: None,
             company: None,
             setting,
-            world: World::default(),
+            world: StoreModel::default(),
             unknown: None,
             older: Vec::new(),
             cut: false,
@@ -67,7 +67,7 @@ impl Run {
     }
 
     /// Runs `something` without faults.
-    fn quietly<T>(&self, something: impl FnOnce() -> T) -> T {
+    fn without_faults<T>(&self, something: impl FnOnce() -> T) -> T {
         self.faults.pause(true);
         let done = something();
         self.faults.pause(false);
@@ -103,12 +103,12 @@ impl Run {
             Step::Hold => self.hold(failures),
             Step::LookHeld => self.look_held(failures),
             Step::Stats => self.with_store(failures, |store| store.stats().map(drop)),
-            Step::Settle => self.with_store(failures, Store::settle),
+            Step::Settle => self.with_store(failures, Store::catch_up_indexes),
             Step::Rebuild => self.with_store(failures, Store::rebuild_indexes),
             Step::Verify => self.with_store(failures, |store| {
                 let report = store.verify(|_| ()).map_err(|error| error.to_string())?;
                 // Nothing was damaged.
-                assert!(report.problems.is_empty(), "{report}");
+                assert!(report.issues.is_empty(), "{report}");
                 report.unread.first().map_or(Ok(()), |unread| Err(unread.to_string()))
             }),
             Step::Other(changes) => self.other(changes),
@@ -123,8 +123,8 @@ impl Run {
 
     /// Checks that all answers are correct, and that all errors result from calls that failed.
     #[track_caller]
-    fn judge(&self, look: Look, failures: usize) {
-        look.is_honest();
+    fn judge(&self, look: Differences, failures: usize) {
+        look.assert_no_wrong_answers();
         look.errors.iter().for_each(|text| self.is_explained(text, failures));
     }
 
@@ -150,7 +150,7 @@ impl Run {
 
     fn look_held(&self, failures: usize) {
         let Some((snapshot, world)) = &self.held else { return };
-        let mut look = Look::default();
+        let mut look = Differences::default();
         look_at(snapshot, world, &mut look);
         self.judge(look, failures);
     }
@@ -159,7 +159,7 @@ impl Run {
         let Some(store) = &self.store else { return };
         let failures = self.faults.failures();
         let transaction = Transaction::of(&self.world, changes.to_vec(), durability);
-        match transaction.perform(&self.world, store) {
+        match transaction.apply(&self.world, store) {
             Ok(seq) => {
                 assert_eq!(seq.0, transaction.after.seq);
                 self.acknowledge(transaction);
@@ -185,7 +185,7 @@ impl Run {
     /// Checks that the store continues or is poisoned, as required after such a failure.
     fn refused(&self, failure: &Failure, failures: usize) {
         let store = self.store.as_ref().expect("it refused");
-        let begun = self.quietly(|| store.begin_write().map(drop));
+        let begun = self.without_faults(|| store.begin_write().map(drop));
         let poisoned = matches!(begun, Err(WriteError::Poisoned { .. }));
         assert!(poisoned || begun.is_ok(), "{begun:?} after {failure}");
         let failed = self.faults.failed(failures);
@@ -245,18 +245,18 @@ impl Run {
         let Some(world) = known.into_iter().find(|world| world.seq == seq).cloned() else {
             panic!("commit {seq} is the last, acknowledged was {}", self.world.seq)
         };
-        look(store, &world).is_right();
+        look(store, &world).assert_ok();
         (self.world, self.unknown, self.cut) = (world, None, false);
         self.older.clear();
     }
 
     fn other(&mut self, changes: &[Change]) {
         let transaction = Transaction::of(&self.world, changes.to_vec(), Durability::Sync);
-        let done = self.quietly(|| {
+        let done = self.without_faults(|| {
             let store = self.options().open_on(self.disk.process().storage()).unwrap();
             self.store.as_ref()?;
             transaction
-                .perform(&self.world, &store)
+                .apply(&self.world, &store)
                 .map_err(|error| self.is_explained(&error.to_string(), 0))
                 .ok()
         });
@@ -281,7 +281,7 @@ impl Run {
     }
 
     fn cut(&mut self) {
-        self.disk = self.disk.reboot(&mut self.random);
+        self.disk = self.disk.power_cycle(&mut self.random);
         self.leave();
         self.cut = true;
     }
@@ -289,15 +289,15 @@ impl Run {
     /// Checks after the first failure that this and every other process see all that was
     /// acknowledged and nothing else.
     pub(crate) fn aftermath(&self) {
-        self.quietly(|| {
+        self.without_faults(|| {
             if let Some(store) = &self.store {
-                look(store, &self.world).is_right();
+                look(store, &self.world).assert_ok();
                 self.look_held(self.faults.failures());
                 match &self.company {
-                    Some(company) => look(company, &self.world).is_right(),
+                    Some(company) => look(company, &self.world).assert_ok(),
                     None => {
                         let other = self.options().open_on(self.disk.process().storage()).unwrap();
-                        look(&other, &self.world).is_right();
+                        look(&other, &self.world).assert_ok();
                     }
                 }
             }
@@ -322,7 +322,7 @@ impl Run {
         assert_eq!(self.world.seq, before + 1);
         self.step(&Step::Look);
         let report = self.store.as_ref().unwrap().verify(|_| ()).unwrap();
-        assert!(report.is_sound(), "{report}");
+        assert!(report.is_valid(), "{report}");
         self.close();
         self.open();
         self.step(&Step::Look);

@@ -18,7 +18,7 @@ pub(crate) enum Step {
     LookHeld,
     /// Calls [`Store::stats`].
     Stats,
-    /// Calls [`Store::settle`].
+    /// Calls [`Store::catch_up_indexes`].
     Settle,
     /// Calls [`Store::verify`].
     Verify,

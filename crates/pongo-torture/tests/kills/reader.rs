@@ -62,7 +62,7 @@ fn read(orders: &Orders, asked: &AtomicU64) -> Outcome {
             say(&format!("now {seq}"));
         }
         if seq < last {
-            say(&format!("wrong snapshot {seq} behind {last}"));
+            say(&format!("wrong snapshot {seq} after {last}"));
         }
         if seq > last || random.one_in(20) {
             let world = shown(&snapshot)?;

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pongo::prelude::*;
 use pongo_sim::Random;
-use pongo_torture::{Mix, Note, Seat, Stop, Transaction, World};
+use pongo_torture::{Mix, Note, Seat, Stop, StoreModel, Transaction};
 
 use super::Outcome;
 
@@ -25,20 +25,20 @@ pub(crate) fn seed(random: u64, loads: bool) -> u64 {
 }
 
 /// Returns the commit that a writer makes after this world.
-pub(crate) fn next(seed: u64, before: &World) -> Transaction {
+pub(crate) fn next(seed: u64, before: &StoreModel) -> Transaction {
     let mut random = Random(seed ^ before.seq.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let mix = match random.below(if seed.is_multiple_of(LOADS) { 4 } else { 48 }) {
         0 => LARGE,
         1..6 => MEDIUM,
         _ => Mix::SMALL,
     };
-    Transaction::make_up(before, &mut random, mix)
+    Transaction::arbitrary(before, &mut random, mix)
 }
 
 /// Returns the world that a snapshot shows, read from its rows alone.
-pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
-    let mut world = World { seq: snapshot.seq().0, ..World::default() };
-    let twice = |what: String| Err(format!("{what} is there twice").into());
+pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<StoreModel> {
+    let mut world = StoreModel { seq: snapshot.seq().0, ..StoreModel::default() };
+    let twice = |what: String| Err(format!("{what} exists twice").into());
     for stop in snapshot.table::<Stop>()?.rows() {
         let stop = stop?;
         if stop.check != Stop::check(stop.id, stop.visits) {
@@ -74,14 +74,14 @@ fn version(seq: u64) -> u64 {
 }
 
 /// Returns a digest of a world. Two worlds with the same digest are the same.
-pub(crate) fn digest(world: &World) -> u64 {
+pub(crate) fn digest(world: &StoreModel) -> u64 {
     let mut hasher = DefaultHasher::new();
     (world.seq, &world.stops, &world.seats, &world.notes).hash(&mut hasher);
     hasher.finish()
 }
 
 /// Returns a world after a commit, in the form that the next commit starts from.
-pub(crate) fn settled(mut world: World) -> World {
+pub(crate) fn settled(mut world: StoreModel) -> StoreModel {
     world.version = version(world.seq);
     world
 }
@@ -91,12 +91,12 @@ pub(crate) fn settled(mut world: World) -> World {
 pub(crate) struct History {
     digests: Vec<u64>,
     /// The newest worlds: the next commit follows one of them.
-    worlds: BTreeMap<u64, World>,
+    worlds: BTreeMap<u64, StoreModel>,
 }
 
 impl History {
     pub(crate) fn new() -> Self {
-        let world = World::default();
+        let world = StoreModel::default();
         Self { digests: vec![digest(&world)], worlds: BTreeMap::from([(0, world)]) }
     }
 

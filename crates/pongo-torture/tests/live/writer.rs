@@ -18,7 +18,7 @@ use std::path::Path;
 
 use pongo::prelude::*;
 use pongo_sim::Random;
-use pongo_torture::{Look, World, look_at, options};
+use pongo_torture::{Differences, StoreModel, look_at, options};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Outcome;
@@ -68,8 +68,8 @@ pub(crate) fn open(path: &Path, ordered: bool) -> Result<Store, pongo::OpenError
 /// # Errors
 ///
 /// Returns the first read error.
-pub(crate) fn looked(snapshot: &Snapshot, world: &World) -> Outcome {
-    let mut look = Look::default();
+pub(crate) fn looked(snapshot: &Snapshot, world: &StoreModel) -> Outcome {
+    let mut look = Differences::default();
     look_at(snapshot, world, &mut look);
     if !look.wrong.is_empty() {
         say(&format!("wrong {:?}", look.wrong));
@@ -81,7 +81,7 @@ pub(crate) fn looked(snapshot: &Snapshot, world: &World) -> Outcome {
 }
 
 /// Returns the world that a snapshot shows, and prints content that cannot be correct.
-pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<World> {
+pub(crate) fn shown(snapshot: &Snapshot) -> Outcome<StoreModel> {
     history::shown(snapshot).inspect_err(|error| {
         if error.downcast_ref::<pongo::ReadError>().is_none() {
             say(&format!("wrong {error}"));
@@ -93,7 +93,7 @@ struct Writer {
     orders: Orders,
     random: Random,
     /// The world, as far as this process knows it.
-    world: World,
+    world: StoreModel,
 }
 
 impl Writer {
@@ -124,7 +124,7 @@ impl Writer {
         say(&format!("begin {} {}", transaction.after.seq, now.tv_sec * 1_000_000_000 + now.tv_nsec));
         let seq = transaction.perform_in(&self.world, tx).map_err(|failure| failure.to_string())?;
         if seq.0 != transaction.after.seq {
-            say(&format!("wrong a commit behind {} has number {seq}", self.world.seq));
+            say(&format!("wrong a commit after {} has number {seq}", self.world.seq));
         }
         say(&format!("acknowledged {seq} {}", if relaxed { "relaxed" } else { "sync" }));
         self.world = history::settled(transaction.after);
@@ -134,9 +134,9 @@ impl Writer {
     fn verify(&mut self, store: &Store) -> Outcome {
         say("verifying");
         let report = store.verify(|_| ())?;
-        if !report.is_sound() {
+        if !report.is_valid() {
             // Not `wrong`: on a failing disk this is the correct result.
-            return Err(format!("not sound: {report}: {:?}", report.problems).into());
+            return Err(format!("not sound: {report}: {:?}", report.issues).into());
         }
         say("verified");
         Ok(())
@@ -144,13 +144,13 @@ impl Writer {
 
     fn settle(&mut self, store: &Store) -> Outcome {
         say("settling");
-        store.settle()?;
+        store.catch_up_indexes()?;
         let snapshot = store.begin_read()?;
         let world = shown(&snapshot)?;
         looked(&snapshot, &world)?;
         let status = store.stats()?.ordered;
-        let doubt = status.last_doubt.unwrap_or_default().replace('\n', " ");
-        say(&format!("settled {} {} {} {doubt}", status.open, status.pairs, status.set_aside));
+        let reason = status.last_error.unwrap_or_default().replace('\n', " ");
+        say(&format!("settled {} {} {} {reason}", status.open, status.pairs, status.quarantined));
         Ok(())
     }
 
@@ -212,7 +212,7 @@ impl Writer {
 /// Runs a writer and never returns: after a check or an error it waits until the process is killed.
 pub(crate) fn live(orders: Orders) -> Outcome {
     let random = Random(orders.seed);
-    let mut writer = Writer { orders, random, world: World::default() };
+    let mut writer = Writer { orders, random, world: StoreModel::default() };
     let outcome = if writer.orders.focus == "check" { writer.check() } else { writer.write() };
     if let Err(error) = outcome {
         say(&format!("failed {}", error.to_string().replace('\n', " ")));

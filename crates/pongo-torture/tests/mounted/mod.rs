@@ -94,7 +94,7 @@ impl Known {
             self.done.iter().filter(|&&number| !works.contains(&number) && !may_go(number)).collect();
         assert!(lost.is_empty(), "{lost:?} were acknowledged and are lost: {self:?}, {works:?}");
         let may_be = |number: &u64| self.done.contains(number) || self.unknown.contains(number);
-        assert!(works.iter().all(may_be), "{works:?}: one was refused and is there: {self:?}");
+        assert!(works.iter().all(may_be), "{works:?}: one was refused and is in the store: {self:?}");
         let wrong = Model::of(works.iter().copied()).differences(&snapshot)?;
         assert!(wrong.is_empty(), "{wrong:?}");
         self.done = works;

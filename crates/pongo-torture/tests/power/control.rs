@@ -36,7 +36,7 @@ impl Control {
         let mut file = File::create(&self.over)?;
         file.write_all(&[b'a'; 16384])?;
         file.sync_all()?;
-        File::open(self.over.parent().ok_or("a file lies in a folder")?)?.sync_all()?;
+        File::open(self.over.parent().ok_or("a file is in a folder")?)?.sync_all()?;
         Ok(())
     }
 

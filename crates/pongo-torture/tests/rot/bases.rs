@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pongo::prelude::*;
 use pongo_core::storage::{MemoryStorage, Storage};
 use pongo_sim::{Disk, Random};
-use pongo_torture::{Change, Mix, Transaction, World, look, options};
+use pongo_torture::{Change, Mix, StoreModel, Transaction, look, options};
 
 use crate::evidence::Evidence;
 use crate::image::{Image, Kernel, Placed};
@@ -28,7 +28,7 @@ pub(crate) struct Base {
     pub(crate) left: Left,
     pub(crate) image: Image,
     /// Its content at each `Seq`.
-    pub(crate) worlds: Vec<World>,
+    pub(crate) worlds: Vec<StoreModel>,
     /// The `Seq` that is found if nothing is damaged.
     pub(crate) newest: usize,
     /// Its files after each commit, and at each close.
@@ -83,7 +83,7 @@ impl Base {
             image = Image::of(&**made.disk.inner(), &image);
         }
         if left == Left::Cut {
-            let disk = made.disk.reboot(&mut Random(2));
+            let disk = made.disk.power_cycle(&mut Random(2));
             image = Image::of(&**disk.inner(), &image);
         }
         let worlds = made.worlds;
@@ -117,10 +117,10 @@ impl Base {
         let store = open(storage).unwrap();
         self.newest = store.begin_read().unwrap().seq().0 as usize;
         let world = &self.worlds[self.newest];
-        look(&store, world).is_right();
-        sight::filters(&store, world).is_right();
+        look(&store, world).assert_ok();
+        sight::filters(&store, world).assert_ok();
         let report = store.verify(|_| ()).unwrap();
-        assert!(report.is_sound(), "{}: {report}", self.name);
+        assert!(report.is_valid(), "{}: {report}", self.name);
         assert!(world.rows() > 12, "{}: {} rows", self.name, world.rows());
         assert!(self.left == Left::Cut || self.newest + 1 == self.worlds.len(), "{}", self.name);
     }
@@ -130,7 +130,7 @@ impl Base {
 struct Making {
     disk: Disk,
     random: Random,
-    worlds: Vec<World>,
+    worlds: Vec<StoreModel>,
     history: Vec<Image>,
 }
 
@@ -140,7 +140,7 @@ impl Making {
         Self {
             disk: Disk::over(Arc::new(inner)),
             random: Random(11),
-            worlds: vec![World::default()],
+            worlds: vec![StoreModel::default()],
             history: Vec::new(),
         }
     }
@@ -163,14 +163,14 @@ impl Making {
     fn commit(&mut self, store: &Store, changes: Vec<Change>) {
         let before = self.worlds.last().expect("never empty");
         let transaction = Transaction::of(before, changes, Durability::Sync);
-        self.perform(store, transaction);
+        self.apply(store, transaction);
     }
 
-    fn perform(&mut self, store: &Store, transaction: Transaction) {
-        transaction.perform(self.worlds.last().expect("never empty"), store).unwrap();
+    fn apply(&mut self, store: &Store, transaction: Transaction) {
+        transaction.apply(self.worlds.last().expect("never empty"), store).unwrap();
         let world = &transaction.after;
         // A filter builds zone maps where that is possible.
-        sight::filters(store, world).is_right();
+        sight::filters(store, world).assert_ok();
         self.worlds.push(transaction.after);
         self.remember();
     }
@@ -179,8 +179,8 @@ impl Making {
         let mix = Mix { stops: 12, changes: 4, load: 3, relaxed: 4 };
         for _ in 0..commits {
             let before = self.worlds.last().expect("never empty");
-            let transaction = Transaction::make_up(before, &mut self.random, mix);
-            self.perform(store, transaction);
+            let transaction = Transaction::arbitrary(before, &mut self.random, mix);
+            self.apply(store, transaction);
         }
     }
 }

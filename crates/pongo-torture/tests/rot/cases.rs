@@ -52,7 +52,7 @@ fn earlier_hash_index_is_rejected() {
             store.rebuild_indexes().unwrap();
             let snapshot = store.begin_read().unwrap();
             assert!(snapshot.table::<Stop>().unwrap().get(&3).unwrap().is_some());
-            assert_eq!(snapshot.table::<Seat>().unwrap().by(Seat::WHO).equal(6).unwrap().count(), 1);
+            assert_eq!(snapshot.table::<Seat>().unwrap().by(Seat::WHO).eq(6).unwrap().count(), 1);
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Evidence {
     /// The segments of this generation: path, and position of the beginning.
     segments: Vec<(String, u64)>,
     /// Ranges of chunk files with rows or heap items that an entry refers to and does not contain.
-    cited: Vec<(String, Range<usize>)>,
+    referenced: Vec<(String, Range<usize>)>,
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -81,12 +81,16 @@ impl Evidence {
                     let schema = &image.files[&format!("schema/{}.1.schema", word(content, 0))];
                     let schema = String::from_utf8_lossy(schema).into_owned();
                     let name = schema.lines().find_map(|line| line.strip_prefix("table ")).expect("a name");
-                    let [size, first, cited] = [8, 16, 24].map(|at| word(content, at));
-                    self.note_bytes(image, &format!("tables/{name}"), first * size..(first + cited) * size);
+                    let [size, first, referenced] = [8, 16, 24].map(|at| word(content, at));
+                    self.note_bytes(
+                        image,
+                        &format!("tables/{name}"),
+                        first * size..(first + referenced) * size,
+                    );
                 }
                 3 => {
-                    let (first, cited) = (word(content, 0), word(content, 8));
-                    self.note_bytes(image, "heap", first..first + cited);
+                    let (first, referenced) = (word(content, 0), word(content, 8));
+                    self.note_bytes(image, "heap", first..first + referenced);
                 }
                 _ => {}
             }
@@ -101,7 +105,7 @@ impl Evidence {
             let (start, len) = (word(file, 48), word(file, 56));
             let (from, to) = (bytes.start.max(start), bytes.end.min(start + len));
             if from < to {
-                self.cited.push((path, (4096 + from - start) as usize..(4096 + to - start) as usize));
+                self.referenced.push((path, (4096 + from - start) as usize..(4096 + to - start) as usize));
             }
         }
     }
@@ -135,7 +139,7 @@ impl Evidence {
     pub(crate) fn counts(&self) -> (usize, usize) {
         (
             self.entries.iter().filter(|entry| entry.is_commit).count(),
-            self.cited.iter().map(|(_, bytes)| bytes.len()).sum(),
+            self.referenced.iter().map(|(_, bytes)| bytes.len()).sum(),
         )
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pongo::prelude::*;
 use pongo_core::storage::RealStorage;
 use pongo_sim::Random;
-use pongo_torture::{Change, Mix, Transaction, World, options};
+use pongo_torture::{Change, Mix, StoreModel, Transaction, options};
 
 use crate::bases::{Base, Left};
 use crate::evidence::Evidence;
@@ -57,7 +57,7 @@ pub(crate) fn bases() -> Vec<Base> {
 fn make(name: &'static str, left: Left, seed: u64) -> Base {
     let place = place(1);
     let path: PathBuf = place.path().join("store");
-    let (mut worlds, mut history) = (vec![World::default()], Vec::new());
+    let (mut worlds, mut history) = (vec![StoreModel::default()], Vec::new());
     let mut random = Random(seed);
     for life in 0..3 {
         let store = open(&path).unwrap();
@@ -68,13 +68,13 @@ fn make(name: &'static str, left: Left, seed: u64) -> Base {
                 let load = Change::LoadStops { from: 30 + life * 20, rows: 16, visits: 3 };
                 Transaction::of(before, vec![load], Durability::Sync)
             } else {
-                Transaction::make_up(before, &mut random, mix)
+                Transaction::arbitrary(before, &mut random, mix)
             };
-            transaction.perform(before, &store).unwrap();
+            transaction.apply(before, &store).unwrap();
             worlds.push(transaction.after);
         }
         // The ordered indexes are brought up to date: blocks in sled.
-        store.settle().unwrap();
+        store.catch_up_indexes().unwrap();
         let none = Image::default();
         let before = history.last().unwrap_or(&none);
         if life == 2 && left == Left::Cut {

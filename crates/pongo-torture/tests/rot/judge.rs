@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pongo::Store;
 use pongo::prelude::*;
 use pongo_core::storage::Storage;
-use pongo_torture::{Change, Failure, Look, Transaction, World, look};
+use pongo_torture::{Change, Differences, Failure, StoreModel, Transaction, look};
 
 use crate::sight;
 
@@ -30,7 +30,7 @@ pub(crate) enum Outcome {
 /// The allowed outcomes.
 pub(crate) struct Judge<'a> {
     /// The content of the store at each `Seq`.
-    pub(crate) worlds: &'a [World],
+    pub(crate) worlds: &'a [StoreModel],
     pub(crate) newest: usize,
     /// Returns whether the store may end earlier, after this `Seq`.
     pub(crate) may_end_at: &'a dyn Fn(u64) -> bool,
@@ -51,7 +51,7 @@ impl Judge<'_> {
         }
         let world = &self.worlds[found as usize];
         let first = see(&store, world, "at first");
-        let problems = store.verify(|_| ()).map_or(1, |report| report.problems.len() + report.unread.len());
+        let problems = store.verify(|_| ()).map_or(1, |report| report.issues.len() + report.unread.len());
         self.problems.set(problems);
         let mut errors = first?;
         if errors > 0 && problems == 0 && see(&store, world, "once more")? > 0 {
@@ -59,7 +59,7 @@ impl Judge<'_> {
         }
         errors += see(&store, world, "after `verify`")?;
         let transaction = Self::another(world);
-        let after = match transaction.perform(world, &store) {
+        let after = match transaction.apply(world, &store) {
             Ok(_) => &transaction.after,
             Err(failure) if failure.is_refusal() => {
                 errors += 1;
@@ -81,7 +81,13 @@ impl Judge<'_> {
     }
 
     /// Opens the store again and checks that it has the content of one of two worlds.
-    fn again(&self, behind: &str, worlds: [&World; 2], errors: usize, found: u64) -> Result<Outcome, String> {
+    fn again(
+        &self,
+        behind: &str,
+        worlds: [&StoreModel; 2],
+        errors: usize,
+        found: u64,
+    ) -> Result<Outcome, String> {
         let outcome = match (errors, found == self.newest as u64) {
             (0, true) => Outcome::Right,
             (_, true) => Outcome::Unreadable,
@@ -90,14 +96,14 @@ impl Judge<'_> {
         let Ok(store) = (self.open)() else { return Ok(outcome) };
         let seq = store.begin_read().map_err(|error| format!("begin_read: {error}"))?.seq().0;
         let Some(world) = worlds.iter().find(|world| world.seq == seq) else {
-            return Err(format!("behind {behind}: found commit {seq}, expected {}", worlds[0].seq));
+            return Err(format!("after {behind}: found commit {seq}, expected {}", worlds[0].seq));
         };
         see(&store, world, "opened again")?;
         Ok(outcome)
     }
 
     /// Returns a transaction that changes each table, with existing rows and a new one.
-    fn another(world: &World) -> Transaction {
+    fn another(world: &StoreModel) -> Transaction {
         let mut changes = vec![
             Change::PutStop { id: 2_000_000, visits: 15 },
             Change::PutSeat { seat: (3, 5), who: 29 },
@@ -119,9 +125,9 @@ impl Judge<'_> {
 }
 
 /// Reads and compares everything. Returns the number of errors.
-fn see(store: &Store, world: &World, when: &str) -> Result<usize, String> {
+fn see(store: &Store, world: &StoreModel, when: &str) -> Result<usize, String> {
     let looks = [look(store, world), sight::filters(store, world)];
-    let all = |of: fn(&Look) -> &Vec<String>| looks.iter().flat_map(of).cloned().collect::<Vec<_>>();
+    let all = |of: fn(&Differences) -> &Vec<String>| looks.iter().flat_map(of).cloned().collect::<Vec<_>>();
     let wrong = all(|look| &look.wrong);
     if wrong.is_empty() {
         return Ok(all(|look| &look.errors).len());

@@ -69,11 +69,11 @@ fn no_damage_shows_a_wrong_value() {
     let Some(sum) = cases.run_all() else { return };
     kept.end(!sum.failures.is_empty());
     for base in &bases {
-        let (entries, cited) = base.evidence.counts();
+        let (entries, referenced) = base.evidence.counts();
         let bytes = base.image.bytes();
         let files = base.image.files.len();
         println!(
-            "`{}`: {files} files, {bytes} bytes, {entries} commits behind the checkpoint, {cited} bytes cited",
+            "`{}`: {files} files, {bytes} bytes, {entries} commits after the checkpoint, {referenced} bytes referenced",
             base.name
         );
     }

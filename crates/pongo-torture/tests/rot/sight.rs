@@ -2,11 +2,11 @@
 //! the zone maps.
 
 use pongo::prelude::*;
-use pongo_torture::{Look, Seat, Stop, World};
+use pongo_torture::{Differences, Seat, Stop, StoreModel};
 
 /// Compares the filters of a new snapshot with a world.
-pub(crate) fn filters(store: &Store, world: &World) -> Look {
-    let mut look = Look::default();
+pub(crate) fn filters(store: &Store, world: &StoreModel) -> Differences {
+    let mut look = Differences::default();
     let snapshot = match store.begin_read() {
         Ok(snapshot) => snapshot,
         Err(error) => {
@@ -42,7 +42,7 @@ pub(crate) fn filters(store: &Store, world: &World) -> Look {
 /// Compares the rows found, in any order. An error ends the reading; rows found before it must
 /// still be expected ones.
 fn compare<T: Ord + std::fmt::Debug, E: std::fmt::Display>(
-    look: &mut Look,
+    look: &mut Differences,
     what: &str,
     found: impl Iterator<Item = Result<T, E>>,
     expected: impl Iterator<Item = T>,

@@ -210,5 +210,5 @@ fn run_child(test: &str, bases: &Path, share: Share, progress: &Path, told: &mut
     if done && status.success() {
         return None;
     }
-    Some(if hangs { format!("hang: more than {LIMIT:?}") } else { format!("the process died: {status}") })
+    Some(if hangs { format!("hang: more than {LIMIT:?}") } else { format!("the process ended: {status}") })
 }

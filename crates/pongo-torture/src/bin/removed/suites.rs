@@ -1,6 +1,6 @@
 //! The test programs that are run, and how they are built.
 
-use pongo_torture::safeguards::Kind;
+use pongo_torture::safeguards::SafeguardKind;
 
 /// Programs that are built together, with these flags, in this folder of `target`.
 pub(crate) struct Build {
@@ -43,14 +43,14 @@ pub(crate) const BUILDS: &[Build] = &[
             ("pongo", "kill"),
             ("pongo", "model"),
             ("pongo", "namespaces"),
-            ("pongo", "ordered_harm"),
+            ("pongo", "ordered_corruption"),
             ("pongo", "processes"),
             ("pongo", "range_processes"),
             ("pongo", "range_races"),
             ("pongo", "ranges"),
             ("pongo", "unique"),
             ("pongo", "verify"),
-            ("pongo-torture", "again"),
+            ("pongo-torture", "regressions"),
             ("pongo-torture", "calls"),
             ("pongo-torture", "closed"),
             ("pongo-torture", "cuts"),
@@ -78,14 +78,26 @@ pub(crate) const BUILDS: &[Build] = &[
 
 /// Returns words in the names of tests that are made for safeguards of a kind; these are run before
 /// the others.
-pub(crate) fn likely(kind: Kind) -> &'static [&'static str] {
+pub(crate) fn likely(kind: SafeguardKind) -> &'static [&'static str] {
     match kind {
-        Kind::Sync | Kind::Folder => &["missed", "closed", "cut", "power", "crash", "names_of", "merge"],
-        Kind::Comparison => {
-            &["mixed_up", "missed", "closed", "rot", "damage", "flipped", "short", "cut", "power", "boot"]
+        SafeguardKind::Sync | SafeguardKind::Folder => {
+            &["mutation_gaps", "closed", "cut", "power", "crash", "names_of", "merge"]
         }
-        Kind::Space => &["full", "fuse"],
-        Kind::Fence => &["loom", "interleaving", "concurrency"],
-        Kind::Pin => &["loom", "missed", "process", "reader", "concurrency"],
+        SafeguardKind::Comparison => &[
+            "swapped_files",
+            "mutation_gaps",
+            "closed",
+            "rot",
+            "corruption",
+            "damage",
+            "flipped",
+            "short",
+            "cut",
+            "power",
+            "boot",
+        ],
+        SafeguardKind::Space => &["full", "fuse"],
+        SafeguardKind::Fence => &["loom", "interleaving", "concurrency"],
+        SafeguardKind::Pin => &["loom", "mutation_gaps", "process", "reader", "concurrency"],
     }
 }

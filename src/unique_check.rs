@@ -1,0 +1,282 @@
+//! Unique constraints in a transaction: no two live rows have the same unique value, whichever
+//! program wrote them.
+//!
+//! A row that is put is compared at once with the applied rows, through the unique index, and with
+//! the transaction's own rows ([`UniqueValues`](crate::unique_values::UniqueValues)). Rows of a
+//! bulk load are compared when the next row is put or at commit, with their values at that time:
+//! two rows of one load can exchange their values.
+
+use std::cell::OnceCell;
+
+use pongo_core::engine::EngineTransaction;
+use pongo_core::error::{ReadError, WriteError};
+use pongo_core::fields::{ExternalKey, HeapRead};
+use pongo_core::ids::RowId;
+use pongo_core::record::PongoRecord;
+use pongo_core::schema::describe_bytes;
+use pongo_index::key_hash;
+use zerocopy::FromBytes;
+
+use crate::index_error::fault;
+use crate::key_ranges::PREFETCH_DISTANCE;
+use crate::keys::{KeyLocation, PendingChange, PriorVersion, has_duplicates};
+use crate::unique::Unique;
+use crate::unique_values::PendingRow;
+use crate::write_set::{TableWriteSet, inner};
+
+impl<T: PongoRecord> TableWriteSet<T> {
+    fn unique(&self) -> &[Unique] {
+        &self.handle.unique
+    }
+
+    /// Returns an error if a row to be put at `spot` has a unique value of another row.
+    pub(crate) fn check_unique(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        row: &T,
+    ) -> Result<(), WriteError> {
+        if self.unique().is_empty() {
+            return Ok(());
+        }
+        self.check_written(guard)?;
+        let before = self.value(guard, spot)?;
+        for place in 0..self.unique().len() {
+            let ranges = &self.unique()[place].ranges;
+            if before.is_some_and(|before| ranges.same(before.as_bytes(), row.as_bytes())) {
+                continue;
+            }
+            if let Some(other) = self.find_conflict(guard, place, ranges.hash(row.as_bytes()), row)? {
+                return Err(self.not_unique(guard, place, row, other));
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares the rows of bulk loads that are still live with all other rows.
+    pub(crate) fn check_written(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        if self.unique().is_empty() {
+            return Ok(());
+        }
+        self.resolve(guard)?;
+        self.mark_values_deleted();
+        while self.checked < self.hashes.len() {
+            let number = RowId(self.view.len() + self.checked as u64);
+            if self.is_alive(guard, number)? {
+                self.check_one(guard, number)?;
+            }
+            self.checked += 1;
+        }
+        Ok(())
+    }
+
+    fn check_one(&mut self, guard: &EngineTransaction, number: RowId) -> Result<(), WriteError> {
+        let written = PendingRow::Written(number);
+        for place in 0..self.unique().len() {
+            let hash = self.unique_values[place].hashes[self.checked];
+            let row = self.row(guard, number)?;
+            match self.find_conflict(guard, place, hash, row)? {
+                None => self.unique_values[place].add(hash, written),
+                // The row was compared before, when another of its values was in conflict.
+                Some(other) if other == written => {}
+                Some(other) => return Err(self.not_unique(guard, place, row, other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the values of new rows that have been deleted since.
+    fn mark_values_deleted(&mut self) {
+        let keys = inner(&mut self.keys);
+        for &row in &keys.deleted_rows[self.buried..] {
+            if let Some(at) = row.0.checked_sub(self.view.len()) {
+                for unique_values in &mut self.unique_values {
+                    unique_values.remove(unique_values.hashes[at as usize], PendingRow::Written(row));
+                }
+            }
+        }
+        self.buried = keys.deleted_rows.len();
+    }
+
+    /// Returns the live row, new or applied, that has the same value as `row` in a unique index.
+    fn find_conflict(
+        &self,
+        guard: &EngineTransaction,
+        place: usize,
+        hash: u64,
+        row: &T,
+    ) -> Result<Option<PendingRow>, ReadError> {
+        let ranges = &self.unique()[place].ranges;
+        let mut failed = None;
+        let new = self.unique_values[place].find(hash, |new| match self.new_row(guard, new) {
+            Ok(other) => ranges.same(other.as_bytes(), row.as_bytes()),
+            Err(error) => {
+                failed.get_or_insert(error);
+                false
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if new.is_some() {
+            return Ok(new);
+        }
+        match self.applied_with(place, hash, row)? {
+            Some(other) if self.is_alive(guard, other)? => Ok(Some(PendingRow::Written(other))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the row from before this transaction that was live and had the same value.
+    fn applied_with(&self, place: usize, hash: u64, row: &T) -> Result<Option<RowId>, ReadError> {
+        if self.view.is_empty() {
+            return Ok(None);
+        }
+        let unique = &self.unique()[place];
+        let mut failed = None;
+        let found = unique.index.find(hash, |candidate| {
+            let other = candidate.row;
+            if other.0 >= self.view.len() {
+                return None;
+            }
+            let alive = self
+                .view
+                .is_live(other)
+                .and_then(|alive| self.view.row_bytes(other).map(|bytes| (alive, bytes)));
+            match alive {
+                Ok((false, _)) => None,
+                Ok((true, bytes)) => unique.ranges.same(bytes, row.as_bytes()).then_some(other),
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    None
+                }
+            }
+        });
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(found.map_err(|error| fault(&self.core, error))?),
+        }
+    }
+
+    fn new_row<'a>(&'a self, guard: &'a EngineTransaction, new: PendingRow) -> Result<&'a T, ReadError> {
+        match new {
+            PendingRow::Staged(place) => Ok(&self.staged[place]),
+            PendingRow::Written(row) => self.row(guard, row),
+        }
+    }
+
+    /// Returns whether a row that has a number is live from the transaction's point of view.
+    fn is_alive(&self, guard: &EngineTransaction, row: RowId) -> Result<bool, ReadError> {
+        let key = self.row(guard, row)?.key_bytes();
+        let spot = self.locate(guard, &self.keys(), key_hash(key.as_ref()), &key)?;
+        Ok(match spot {
+            KeyLocation::Modified(PendingChange { staged: None, base: Some(base), .. })
+            | KeyLocation::Committed(base) => base == PriorVersion { row, alive: true },
+            KeyLocation::Bulk(newest) => newest == row,
+            KeyLocation::Modified(_) | KeyLocation::Absent => false,
+        })
+    }
+
+    /// Returns whether all unique values of bulk-loaded rows are distinct, judging by their hashes,
+    /// and no value of another new row is recorded.
+    pub(crate) fn all_values_distinct(&self) -> bool {
+        let alone = |unique_values: &crate::unique_values::UniqueValues| {
+            unique_values.is_empty() && !has_duplicates(&unique_values.hashes[self.checked..])
+        };
+        self.unique_values.iter().all(alone)
+    }
+
+    /// Checks the unique values at commit. Requires that
+    /// [`all_values_distinct`](Self::all_values_distinct) returned `true` and all keys are
+    /// distinct, so rows are only compared with rows from before the transaction.
+    pub(crate) fn check_distinct(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        if self.view.is_empty() {
+            return Ok(());
+        }
+        let keys = self.keys();
+        let deleted = OnceCell::new();
+        let dies = |row: RowId| {
+            let sorted = deleted.get_or_init(|| {
+                let mut deleted = keys.deleted_rows.clone();
+                deleted.sort_unstable();
+                deleted
+            });
+            sorted.binary_search(&row).is_ok()
+        };
+        for place in 0..self.unique().len() {
+            let hashes = &self.unique_values[place].hashes;
+            // Pairs are sorted by their new rows.
+            let mut replaced = keys.previous.iter().peekable();
+            for (at, &hash) in hashes.iter().enumerate() {
+                if let Some(&ahead) = hashes.get(at + PREFETCH_DISTANCE) {
+                    self.unique()[place].index.prefetch(ahead);
+                }
+                let number = RowId(self.view.len() + at as u64);
+                while replaced.next_if(|&&(new, _)| new < number).is_some() {}
+                let before = replaced.next_if(|&&(new, _)| new == number).map(|&(_, before)| before);
+                let row = self.row(guard, number)?;
+                match self.applied_with(place, hash, row)? {
+                    Some(other) if before != Some(other) && !dies(other) => {
+                        return Err(self.not_unique(guard, place, row, PendingRow::Written(other)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        drop(keys);
+        self.checked = self.hashes.len();
+        Ok(())
+    }
+
+    /// Records the unique values of a row that was just staged.
+    pub(crate) fn hold_staged(&mut self, place: usize) {
+        let row = self.staged[place].as_bytes();
+        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
+            unique_values.add(unique.ranges.hash(row), PendingRow::Staged(place));
+        }
+    }
+
+    /// Removes the unique values of a staged row before it is removed or replaced.
+    pub(crate) fn drop_staged(&mut self, place: usize) {
+        let row = self.staged[place].as_bytes();
+        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
+            unique_values.remove(unique.ranges.hash(row), PendingRow::Staged(place));
+        }
+    }
+
+    #[cold]
+    fn not_unique(&self, guard: &EngineTransaction, place: usize, row: &T, other: PendingRow) -> WriteError {
+        let schema = self.core.schema();
+        let fields = &schema.indexes[self.unique()[place].place].fields;
+        let existing_key = match self.new_row(guard, other) {
+            Ok(other) => self.describe_key(guard, other),
+            Err(error) => return error.into(),
+        };
+        WriteError::UniqueViolation {
+            table: schema.table.clone(),
+            index: schema.field_names(fields),
+            value: schema.describe_fields(fields, row.as_bytes()),
+            existing_key,
+            row: match other {
+                PendingRow::Staged(_) => None,
+                PendingRow::Written(row) => (row.0 < self.view.len()).then_some(row),
+            },
+        }
+    }
+
+    /// Formats a row's key for error messages.
+    fn describe_key(&self, guard: &EngineTransaction, row: &T) -> String {
+        let (schema, row) = (self.core.schema(), row.as_bytes());
+        let name =
+            schema.external_key().and_then(|offset| row.get(offset..offset + size_of::<ExternalKey>()));
+        let name = name.and_then(|bytes| ExternalKey::read_from_bytes(bytes).ok());
+        let Some(name) = name.map(|name| name.blob()) else { return schema.describe_key(row) };
+        if name.is_empty() {
+            return describe_bytes(&[]);
+        }
+        match guard.read_heap(name.addr(), name.len(), name.content_hash()) {
+            Ok(key) => describe_bytes(key),
+            Err(_) => schema.describe_key(row),
+        }
+    }
+}

@@ -1,0 +1,701 @@
+//! The uncommitted changes of a write transaction to one table: staged rows in memory, rows written
+//! to the chunks, and the state of their keys.
+
+use std::any::Any;
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use pongo_core::engine::{EngineTransaction, TableWriteBatch};
+use pongo_core::error::{ReadError, WriteError};
+use pongo_core::fields::{Blob, HeapRead};
+use pongo_core::ids::RowId;
+use pongo_core::record::{FieldType, PongoRecord};
+use pongo_core::table::{TableCore, TableView};
+use pongo_index::key_hash;
+use zerocopy::{FromBytes, IntoBytes};
+
+use crate::index_error::fault;
+use crate::key_ranges::PREFETCH_DISTANCE;
+use crate::keys::{KeyLocation, Keys, KeysMark, PendingChange, PriorVersion, has_duplicates};
+use crate::own_order::OwnOrder;
+use crate::shared::TableHandle;
+use crate::undo_log::UndoLog;
+use crate::unique_values::UniqueValues;
+
+/// The changes of a transaction to one table, with rows of type `T`.
+pub(crate) struct TableWriteSet<T> {
+    pub(crate) core: Arc<TableCore>,
+    pub(crate) handle: Arc<TableHandle>,
+    /// The table as applied before this transaction.
+    pub(crate) view: TableView,
+    /// Rows in memory.
+    pub(crate) staged: Vec<T>,
+    /// Key hashes of all written rows. At commit those of the staged rows are appended.
+    pub(crate) hashes: Vec<u64>,
+    pub(crate) keys: RwLock<Keys>,
+    /// One entry for each index in `unique`.
+    pub(crate) unique_values: Vec<UniqueValues>,
+    /// Number of written rows whose unique values have been checked.
+    pub(crate) checked: usize,
+    /// Number of deleted rows whose values have been removed from `unique_values`.
+    pub(crate) buried: usize,
+    /// A bulk load is running or was aborted, or rows of `alloc` are not inserted yet.
+    pub(crate) loading: bool,
+    /// User code runs between two changes. If it does not return, this stays set, and the changes
+    /// are incomplete.
+    pub(crate) interrupted: Arc<AtomicBool>,
+    /// The transaction's rows, sorted by the indexes that were queried.
+    pub(crate) orders: Mutex<Vec<OwnOrder>>,
+    /// The error for which rows of `alloc` were not inserted when they were dropped. The commit
+    /// returns it.
+    pub(crate) refused: Option<WriteError>,
+    steps: UndoLog<WriteSetStep<T>>,
+    /// Savepoints with their numbers, oldest first.
+    marks: Vec<(u64, WriteSetMark)>,
+}
+
+/// Numbers of the rows of a table that a commit changed, compared with the table before it. Each
+/// key is counted once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct TableChanges {
+    /// The table's name.
+    pub table: String,
+    /// Number of rows with new keys.
+    pub inserted: u64,
+    /// Number of rows that replaced a row with the same key.
+    pub replaced: u64,
+    /// Number of rows that no longer exist.
+    pub deleted: u64,
+}
+
+/// A change to the staged rows.
+#[derive(Debug)]
+enum WriteSetStep<T> {
+    Pushed,
+    /// Index and previous value of a replaced row.
+    Replaced(usize, T),
+    /// Index and value of a removed row, whose place was taken by the last row.
+    Taken(usize, T),
+    /// All staged rows, which were written to the chunks.
+    Written(Vec<T>),
+}
+
+/// The state of a [`TableWriteSet`] at a savepoint.
+#[derive(Debug)]
+struct WriteSetMark {
+    keys: KeysMark,
+    unique_values: Vec<usize>,
+    steps: usize,
+    written: usize,
+    checked: usize,
+    buried: usize,
+    loading: bool,
+}
+
+pub(crate) trait AnyTableWriteSet: Send + Sync {
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
+    fn core(&self) -> &Arc<TableCore>;
+    /// Resolves which rows the staged rows replace and computes all hashes. Called after everything
+    /// is staged.
+    fn finish(&mut self, guard: &EngineTransaction) -> Result<(), WriteError>;
+    /// Returns the number of rows of the table after the commit, including deleted ones.
+    fn len(&self) -> u64;
+    /// Returns the changes of the commit, or `None` if nothing changes. Called after `finish`.
+    fn changes(&self) -> Result<Option<TableChanges>, WriteError>;
+    /// Returns the memory in bytes of the rows in memory and their bookkeeping.
+    fn memory(&self) -> u64;
+    /// Returns the number of live rows after the commit. Called after `finish`.
+    fn live_after(&self) -> u64;
+    /// Returns the changes for the engine to commit, or `None` if nothing changes. Called once, as
+    /// the last method.
+    fn batch(&mut self) -> Option<TableWriteBatch<'_>>;
+    /// Creates a savepoint.
+    fn mark(&mut self, savepoint: u64);
+    /// Restores the state at this savepoint and ends the later savepoints. Does nothing if the
+    /// savepoint is older than this staging.
+    fn rewind(&mut self, savepoint: u64, guard: &mut EngineTransaction);
+    /// Ends this savepoint and the later ones.
+    fn release(&mut self, savepoint: u64);
+}
+
+impl<T: PongoRecord> AnyTableWriteSet for TableWriteSet<T> {
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
+    fn core(&self) -> &Arc<TableCore> {
+        &self.core
+    }
+
+    fn finish(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        if let Some(error) = self.refused.take() {
+            return Err(error);
+        }
+        self.ensure_complete()?;
+        let written = self.hashes.len();
+        self.resolve_all(guard)?;
+        let first = self.view.len() + written as u64;
+        self.keys_mut().finish(|place| RowId(first + place as u64));
+        *self.orders_mut() = Vec::new();
+        let indexes = 1 + self.unique_values.len();
+        self.hashes.reserve_exact((written + self.staged.len()) * indexes - written);
+        self.hashes.extend(self.staged.iter().map(hash_of));
+        self.hash_values_of_staged();
+        for unique_values in &mut self.unique_values {
+            self.hashes.append(&mut unique_values.finish());
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> u64 {
+        self.view.len() + self.new_rows()
+    }
+
+    fn changes(&self) -> Result<Option<TableChanges>, WriteError> {
+        let keys = self.keys();
+        let first = self.view.len();
+        if self.hashes.is_empty() && keys.deleted_rows.is_empty() {
+            return Ok(None);
+        }
+        let new = self.new_rows();
+        let of_before = keys.deleted_rows.iter().filter(|row| row.0 < first).count() as u64;
+        let live = new - (keys.deleted_rows.len() as u64 - of_before);
+        let deleted = keys.deleted(|row| self.view.is_live(row))?;
+        let replaced = of_before - deleted;
+        let table = self.core.schema().table.clone();
+        Ok(Some(TableChanges { table, inserted: live - replaced, replaced, deleted }))
+    }
+
+    fn memory(&self) -> u64 {
+        self.staged.len() as u64 * self.cost()
+    }
+
+    fn live_after(&self) -> u64 {
+        let rows = self.view.live() + self.new_rows();
+        rows.saturating_sub(self.keys().deleted_rows.len() as u64)
+    }
+
+    fn batch(&mut self) -> Option<TableWriteBatch<'_>> {
+        // Whatever is not moved into the batch is no longer needed.
+        let keys = std::mem::take(self.keys_mut());
+        if self.hashes.is_empty() && keys.deleted_rows.is_empty() {
+            return None;
+        }
+        Some(TableWriteBatch {
+            table: Arc::clone(&self.core),
+            rows: self.staged.as_slice().as_bytes(),
+            hashes: &self.hashes,
+            previous: keys.previous,
+            deleted_rows: keys.deleted_rows,
+        })
+    }
+
+    fn mark(&mut self, savepoint: u64) {
+        let mark = WriteSetMark {
+            keys: self.keys_mut().mark(),
+            unique_values: self.unique_values.iter_mut().map(UniqueValues::mark).collect(),
+            steps: self.steps.enable(),
+            written: self.hashes.len(),
+            checked: self.checked,
+            buried: self.buried,
+            loading: self.is_broken(),
+        };
+        self.marks.push((savepoint, mark));
+    }
+
+    fn rewind(&mut self, savepoint: u64, guard: &mut EngineTransaction) {
+        let Some(at) = self.marks.iter().position(|&(known, _)| known == savepoint) else { return };
+        self.marks.truncate(at + 1);
+        self.orders.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        let mark = &self.marks[at].1;
+        let (first, hashes) = (self.view.len(), &self.hashes);
+        let keys = inner(&mut self.keys);
+        keys.rewind(mark.keys, |row| hashes[(row.0 - first) as usize]);
+        for (unique_values, &place) in self.unique_values.iter_mut().zip(&mark.unique_values) {
+            unique_values.rewind(place, mark.written);
+        }
+        let memory = self.memory();
+        let (steps, written) = (mark.steps, mark.written);
+        (self.checked, self.buried, self.loading) = (mark.checked, mark.buried, mark.loading);
+        self.interrupted.store(false, Ordering::Relaxed);
+        if self.steps.len() > steps {
+            self.unstage_to(steps);
+        }
+        guard.note_row_memory(self.memory(), memory);
+        self.hashes.truncate(written);
+        if !self.loading {
+            self.refused = None;
+        }
+        guard.truncate_appended(&self.core, written as u64);
+    }
+
+    fn release(&mut self, savepoint: u64) {
+        // This staging may have been created after the savepoint and before later ones; later
+        // savepoints have higher numbers.
+        self.marks.retain(|&(known, _)| known < savepoint);
+        if self.marks.is_empty() {
+            self.keys_mut().forget_marks();
+            self.unique_values.iter_mut().for_each(UniqueValues::forget_marks);
+            self.steps.clear();
+        }
+    }
+}
+
+pub(crate) fn hash_of<T: PongoRecord>(row: &T) -> u64 {
+    key_hash(row.key_bytes().as_ref())
+}
+
+/// Returns a copy with the same bytes.
+pub(crate) fn copy<T: FieldType>(row: &T) -> T {
+    T::try_read_from_bytes(row.as_bytes())
+        .unwrap_or_else(|_| unreachable!("the bytes of a value are a value"))
+}
+
+/// Returns the content of a lock that cannot be held elsewhere. A separate function, so that only
+/// this field is borrowed.
+pub(crate) fn inner(keys: &mut RwLock<Keys>) -> &mut Keys {
+    keys.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: PongoRecord> TableWriteSet<T> {
+    pub(crate) fn new(handle: Arc<TableHandle>, view: TableView) -> Self {
+        Self {
+            core: Arc::clone(&handle.core),
+            unique_values: handle.unique.iter().map(|_| UniqueValues::new(view.len())).collect(),
+            keys: RwLock::new(Keys::new(view.len())),
+            handle,
+            view,
+            staged: Vec::new(),
+            hashes: Vec::new(),
+            orders: Mutex::default(),
+            interrupted: Arc::default(),
+            checked: 0,
+            buried: 0,
+            loading: false,
+            steps: UndoLog::default(),
+            marks: Vec::new(),
+            refused: None,
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        self.loading || self.interrupted.load(Ordering::Relaxed)
+    }
+
+    /// Returns an error if a bulk load was aborted or rows of `alloc` were lost.
+    pub(crate) fn ensure_complete(&self) -> Result<(), WriteError> {
+        if self.is_broken() {
+            return Err(WriteError::IncompleteChange { table: self.core.schema().table.clone() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn keys(&self) -> RwLockReadGuard<'_, Keys> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn keys_mut(&mut self) -> &mut Keys {
+        inner(&mut self.keys)
+    }
+
+    fn orders_mut(&mut self) -> &mut Vec<OwnOrder> {
+        self.orders.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the number of new rows. Requires that `finish` has appended the hashes of unique
+    /// values to those of the keys.
+    fn new_rows(&self) -> u64 {
+        (self.hashes.len() / (1 + self.unique_values.len())) as u64
+    }
+
+    /// Returns whether the transaction has changed nothing in this table yet.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.hashes.is_empty() && self.staged.is_empty() && self.keys().is_empty()
+    }
+
+    /// Returns a row of this transaction by the number that it would get if the transaction were
+    /// committed now.
+    pub(crate) fn own_row<'a>(
+        &'a self,
+        guard: &'a EngineTransaction,
+        row: RowId,
+    ) -> Result<&'a T, ReadError> {
+        let staged = row.0.checked_sub(self.view.len() + self.hashes.len() as u64);
+        match staged.and_then(|place| self.staged.get(place as usize)) {
+            Some(value) => Ok(value),
+            None => guard.appended_row(&self.core, row),
+        }
+    }
+
+    /// Returns the row with this number, from before this transaction or written by it.
+    pub(crate) fn row<'a>(&'a self, guard: &'a EngineTransaction, row: RowId) -> Result<&'a T, ReadError> {
+        if row.0 < self.view.len() { self.view.row(row) } else { guard.appended_row(&self.core, row) }
+    }
+
+    /// Returns the current row of a key that was found at `spot`.
+    pub(crate) fn value<'a>(
+        &'a self,
+        guard: &'a EngineTransaction,
+        spot: KeyLocation,
+    ) -> Result<Option<&'a T>, ReadError> {
+        match spot {
+            KeyLocation::Modified(PendingChange { staged: Some(place), .. }) => Ok(Some(&self.staged[place])),
+            KeyLocation::Modified(PendingChange {
+                base: Some(PriorVersion { row, alive: true }), ..
+            })
+            | KeyLocation::Bulk(row)
+            | KeyLocation::Committed(PriorVersion { row, alive: true }) => self.row(guard, row).map(Some),
+            KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => Ok(None),
+        }
+    }
+
+    /// Returns the location of a key. Written rows from `keys.resolved` on are ignored.
+    pub(crate) fn locate(
+        &self,
+        guard: &EngineTransaction,
+        keys: &Keys,
+        hash: u64,
+        key: &T::KeyBytes,
+    ) -> Result<KeyLocation, ReadError> {
+        if let Some(spot) = self.locate_own(guard, keys, hash, key)? {
+            return Ok(spot);
+        }
+        let failed = RefCell::new(None);
+        let has_key = |row: RowId| match self.row(guard, row) {
+            Ok(row) => row.key_bytes() == *key,
+            Err(error) => {
+                failed.borrow_mut().get_or_insert(error);
+                false
+            }
+        };
+        let applied = self.find_applied(hash, has_key)?;
+        match failed.take() {
+            Some(error) => Err(error),
+            None => Ok(applied.map_or(KeyLocation::Absent, KeyLocation::Committed)),
+        }
+    }
+
+    /// Returns the location of a key that this transaction touched, or `None` if it did not change
+    /// this key.
+    #[inline]
+    pub(crate) fn locate_own(
+        &self,
+        guard: &EngineTransaction,
+        keys: &Keys,
+        hash: u64,
+        key: &T::KeyBytes,
+    ) -> Result<Option<KeyLocation>, ReadError> {
+        let failed = RefCell::new(None);
+        let has_key = |row: RowId| match self.row(guard, row) {
+            Ok(row) => row.key_bytes() == *key,
+            Err(error) => {
+                failed.borrow_mut().get_or_insert(error);
+                false
+            }
+        };
+        let of_staged = |place: usize| self.staged[place].key_bytes() == *key;
+        let of_written = |row| self.hash_of_written(row) == hash && has_key(row);
+        let found = keys.find(hash, of_staged, of_written, has_key);
+        match failed.take() {
+            Some(error) => Err(error),
+            None => Ok(found),
+        }
+    }
+
+    fn find_applied(
+        &self,
+        hash: u64,
+        has_key: impl Fn(RowId) -> bool,
+    ) -> Result<Option<PriorVersion>, ReadError> {
+        let len = self.view.len();
+        if len == 0 {
+            return Ok(None);
+        }
+        let found = self.handle.index.find(hash, |candidate| {
+            let row = candidate.row;
+            (row.0 < len && has_key(row)).then_some(row)
+        });
+        match found.map_err(|error| fault(&self.core, error))? {
+            Some(row) => Ok(Some(PriorVersion { row, alive: self.view.is_live(row)? })),
+            None => Ok(None),
+        }
+    }
+
+    fn hash_of_written(&self, row: RowId) -> u64 {
+        self.hashes[(row.0 - self.view.len()) as usize]
+    }
+
+    /// Returns the number of live rows.
+    pub(crate) fn live(&self, guard: &EngineTransaction) -> Result<u64, ReadError> {
+        self.resolve(guard)?;
+        let new = (self.hashes.len() + self.staged.len()) as u64;
+        Ok(self.view.live() + new - self.keys().deleted_rows.len() as u64)
+    }
+
+    /// Compares unresolved written rows with all others one by one and records their keys for
+    /// look-ups.
+    pub(crate) fn resolve(&self, guard: &EngineTransaction) -> Result<(), ReadError> {
+        if self.keys().resolved == self.hashes.len() as u64 {
+            return Ok(());
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        while keys.resolved < self.hashes.len() as u64 {
+            let row = RowId(self.view.len() + keys.resolved);
+            let hash = self.hash_of_written(row);
+            let key = self.row(guard, row)?.key_bytes();
+            let spot = self.locate(guard, &keys, hash, &key)?;
+            keys.note_written(spot, hash, row, |row| self.hash_of_written(row));
+            keys.resolved += 1;
+        }
+        Ok(())
+    }
+
+    /// Does the same as [`resolve`](Self::resolve), for the last time. If the hashes show that the
+    /// keys and unique values of the written rows are distinct, only rows from before the
+    /// transaction are looked up, and no keys are recorded.
+    fn resolve_all(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        let keys = inner(&mut self.keys);
+        let unresolved = keys.resolved as usize;
+        let alone =
+            keys.is_empty() && !has_duplicates(&self.hashes[unresolved..]) && self.all_values_distinct();
+        if !alone {
+            self.resolve(guard)?;
+            return self.check_written(guard);
+        }
+        // In parts: a found pair takes three times the space of what is recorded from it.
+        const PART: usize = 1 << 16;
+        let rows = if self.view.is_empty() { 0 } else { self.hashes.len() };
+        let mut found = Vec::new();
+        for part in (0..rows).step_by(PART) {
+            for place in part..rows.min(part + PART) {
+                if let Some(&ahead) = self.hashes.get(place + PREFETCH_DISTANCE) {
+                    self.handle.index.prefetch(ahead);
+                }
+                let (row, hash) = (RowId(self.view.len() + place as u64), self.hashes[place]);
+                self.resolve_distinct(guard, row, hash, &mut found)?;
+            }
+            let keys = inner(&mut self.keys);
+            for (row, base) in found.drain(..) {
+                if let Some(base) = keys.mark_deleted(Some(base)) {
+                    keys.previous.push((row, base.row));
+                }
+            }
+        }
+        inner(&mut self.keys).resolved = self.hashes.len() as u64;
+        self.check_distinct(guard)
+    }
+
+    fn resolve_distinct(
+        &self,
+        guard: &EngineTransaction,
+        row: RowId,
+        hash: u64,
+        found: &mut Vec<(RowId, PriorVersion)>,
+    ) -> Result<(), ReadError> {
+        let mut failed = None;
+        let base = self.handle.index.find(hash, |candidate| {
+            if candidate.row.0 >= self.view.len() {
+                return None;
+            }
+            let same = self.view.row::<T>(candidate.row).and_then(|old| {
+                let new = self.row(guard, row)?;
+                let base = PriorVersion { row: candidate.row, alive: self.view.is_live(candidate.row)? };
+                Ok((old.key_bytes() == new.key_bytes()).then_some(base))
+            });
+            match same {
+                Ok(same) => same,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    None
+                }
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        found.extend(base.map_err(|error| fault(&self.core, error))?.map(|base| (row, base)));
+        Ok(())
+    }
+
+    /// Returns the name of the field that contains the byte at `offset` of a row.
+    fn field_at(&self, offset: usize) -> String {
+        let fields = &self.core.schema().fields;
+        fields
+            .iter()
+            .rfind(|field| field.offset <= offset)
+            .map_or_else(String::new, |field| field.name.clone())
+    }
+
+    /// Returns an error if a `Text` or `Blob` of the row does not refer to existing bytes.
+    pub(crate) fn check_heap(&self, guard: &EngineTransaction, row: &T) -> Result<(), WriteError> {
+        for field in &self.handle.heap_fields {
+            let bytes = &row.as_bytes()[field.offset..field.offset + size_of::<Blob>()];
+            let blob = Blob::read_from_bytes(bytes).unwrap_or(Blob::EMPTY);
+            if blob.is_empty() {
+                continue;
+            }
+            let refuse = |source: Box<dyn std::error::Error + Send + Sync>| WriteError::HeapField {
+                table: self.core.schema().table.clone(),
+                field: self.field_at(field.offset),
+                source,
+            };
+            let bytes = guard
+                .read_heap(blob.addr(), blob.len(), blob.content_hash())
+                .map_err(|error| refuse(Box::new(error)))?;
+            if field.text {
+                core::str::from_utf8(bytes).map_err(|error| refuse(Box::new(error)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the maximum memory in bytes of a staged row and its bookkeeping.
+    fn cost(&self) -> u64 {
+        /// Bytes per entry of the key table while it grows: the old table, full, and the new one,
+        /// twice as large.
+        const KEY: usize = 144;
+        /// Bytes per entry of a unique index while it grows.
+        const VALUE: usize = 60;
+        (size_of::<T>() + KEY + VALUE * self.unique_values.len()) as u64
+    }
+
+    /// Stages a row.
+    pub(crate) fn push_staged(&mut self, guard: &EngineTransaction, row: T) {
+        guard.note_row_memory(self.cost(), 0);
+        self.staged.push(row);
+        self.hold_staged(self.staged.len() - 1);
+        self.steps.push(|| WriteSetStep::Pushed);
+    }
+
+    /// Stages a row in place of another version of it.
+    pub(crate) fn replace_staged(&mut self, place: usize, row: T) {
+        self.drop_staged(place);
+        let before = std::mem::replace(&mut self.staged[place], row);
+        self.hold_staged(place);
+        self.note_changed(place);
+        self.steps.push(|| WriteSetStep::Replaced(place, before));
+    }
+
+    /// Records that another row is now at this index among the staged ones.
+    fn note_changed(&mut self, place: usize) {
+        let written = self.hashes.len() as u64;
+        let count = written + self.staged.len() as u64;
+        for order in self.orders_mut() {
+            order.note_changed(written + place as u64);
+            order.note_count(count);
+        }
+    }
+
+    /// Undoes the changes to staged rows after the first `steps` steps. A separate function that is
+    /// not inlined, so that large rows, which are never staged, take no stack space in callers that
+    /// do not need it.
+    #[inline(never)]
+    fn unstage_to(&mut self, steps: usize) {
+        while let Some(step) = self.steps.pop_until(steps) {
+            match step {
+                WriteSetStep::Pushed => drop(self.staged.pop()),
+                WriteSetStep::Replaced(place, row) => self.staged[place] = row,
+                WriteSetStep::Taken(place, row) => {
+                    self.staged.push(row);
+                    let last = self.staged.len() - 1;
+                    self.staged.swap(place, last);
+                }
+                WriteSetStep::Written(rows) => self.staged = rows,
+            }
+        }
+    }
+
+    /// Removes a staged row; the last one takes its place. Not inlined, for the same reason as
+    /// `unstage_to`.
+    #[inline(never)]
+    pub(crate) fn take_staged(&mut self, guard: &EngineTransaction, place: usize) {
+        guard.note_row_memory(0, self.cost());
+        self.drop_staged(place);
+        let row = self.staged.swap_remove(place);
+        let last = self.staged.len();
+        self.note_changed(place);
+        if place < last {
+            let moved = &self.staged[place];
+            inner(&mut self.keys).move_staged(hash_of(moved), last, place);
+            for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
+                unique_values.move_staged(unique.ranges.hash(moved.as_bytes()), last, place);
+            }
+        }
+        self.steps.push(|| WriteSetStep::Taken(place, row));
+    }
+
+    /// Writes the staged rows to the chunks if the transaction uses too much memory and this table
+    /// has more than a few staged rows.
+    pub(crate) fn spill(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        const LEAST: u64 = 1 << 20;
+        let least = guard.engine().options().transaction_memory.min(LEAST);
+        if self.memory() >= least && guard.is_memory_full() { self.write_staged(guard) } else { Ok(()) }
+    }
+
+    /// Writes the staged rows to the chunks, so that rows appended after them are newer.
+    pub(crate) fn write_staged(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        if self.staged.is_empty() { Ok(()) } else { self.write_all_staged(guard) }
+    }
+
+    /// Writes all staged rows. Not inlined, for the same reason as `unstage_to`.
+    #[inline(never)]
+    fn write_all_staged(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+        self.resolve(guard)?;
+        guard.append(&self.core, self.staged.as_slice().as_bytes())?;
+        let first = self.view.len() + self.hashes.len() as u64;
+        self.hashes.extend(self.staged.iter().map(hash_of));
+        self.hash_values_of_staged();
+        // Rows are staged only after all written rows have been checked.
+        self.checked = self.hashes.len();
+        guard.note_row_memory(0, self.memory());
+        let staged = std::mem::take(&mut self.staged);
+        self.steps.push(|| WriteSetStep::Written(staged));
+        let number = |place: usize| RowId(first + place as u64);
+        let (before, hashes) = (self.view.len(), &self.hashes);
+        let keys = inner(&mut self.keys);
+        keys.assign_rows(number, |row| hashes[(row.0 - before) as usize]);
+        keys.resolved = self.hashes.len() as u64;
+        self.unique_values.iter_mut().for_each(|unique_values| unique_values.assign_rows(number));
+        Ok(())
+    }
+
+    fn hash_values_of_staged(&mut self) {
+        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
+            unique_values.hashes.extend(self.staged.iter().map(|row| unique.ranges.hash(row.as_bytes())));
+        }
+    }
+
+    /// Writes rows of a bulk load to the chunks, after the rows written before. `hashes` contains
+    /// their key hashes and is emptied.
+    pub(crate) fn write(
+        &mut self,
+        guard: &EngineTransaction,
+        rows: &[u8],
+        hashes: &mut Vec<u64>,
+    ) -> Result<(), WriteError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        guard.append(&self.core, rows)?;
+        self.hashes.append(hashes);
+        self.hash_values(rows);
+        Ok(())
+    }
+
+    /// Appends the hashes of unique values of rows that follow the written ones.
+    pub(crate) fn hash_values(&mut self, rows: &[u8]) {
+        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
+            unique_values.hashes.extend(rows.chunks_exact(size_of::<T>()).map(|row| unique.ranges.hash(row)));
+        }
+    }
+
+    /// Discards the hashes of all written rows after the first `rows`.
+    pub(crate) fn forget_written(&mut self, rows: usize) {
+        self.hashes.truncate(rows);
+        for unique_values in &mut self.unique_values {
+            unique_values.hashes.truncate(rows);
+        }
+    }
+}
