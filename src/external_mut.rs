@@ -13,17 +13,17 @@ use pongo_core::search::IndexColumns;
 use pongo_index::key_hash;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::alloc::RowMut;
-use crate::bulk::Visit;
 use crate::external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
     KeyBounds, key_in, limits,
 };
-use crate::keys::KeyLocation;
-use crate::large::is_large;
 use crate::table_mut::TableMut;
-use crate::write::WriteTransaction;
+use crate::table_mut::alloc::RowMut;
+use crate::table_mut::range::Visit;
+use crate::transaction::WriteTransaction;
 use crate::write_set::copy;
+use crate::write_set::key_map::KeyLocation;
+use crate::write_set::large::is_large;
 
 /// Number of bytes of staged rows that a bulk load writes at a time.
 const WRITE: usize = 1 << 20;

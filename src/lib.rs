@@ -50,53 +50,27 @@
 // Lets the `::pongo` paths that the macros generate resolve in this crate's own modules and tests.
 extern crate self as pongo;
 
-mod alloc;
-mod bulk;
 pub mod cookbook;
-mod explain;
 mod external;
 mod external_mut;
-mod filter;
-mod index_error;
-mod index_view;
-mod indexes;
-mod key_ranges;
-mod keys;
-mod large;
+mod index;
 mod options;
-mod ordered;
-mod own;
-mod own_order;
-#[cfg(feature = "rayon")]
-mod parallel;
-mod range;
-mod read;
-mod savepoint;
-mod sharded;
+mod ordered_index;
 mod shared;
 mod snapshot;
 mod stats;
 mod store;
+mod table;
 mod table_mut;
-mod undo_log;
-mod unique;
-mod unique_check;
-mod unique_values;
+mod transaction;
 mod verify;
-mod versions;
-mod write;
 mod write_set;
 
-pub use alloc::{RowMut, RowsMut};
-pub use bulk::{ExtractIf, IndexViewMut};
-pub use explain::{Explain, PredicateStats, ScanStats};
 pub use external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
     ExternalValues, KeyBounds,
 };
 pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
-pub use filter::{Filtered, FilteredEntries};
-pub use index_view::IndexView;
 pub use options::Options;
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
@@ -118,19 +92,24 @@ pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
 pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField};
 pub use pongo_derive::{PongoRecord, record};
-pub use range::{Cursor, Range, RangeEntries};
 /// The crate that defines the parallel iterators returned by [`Table::par_slices`],
 /// [`Table::par_rows`] and [`Filtered::par`].
 #[cfg(feature = "rayon")]
 pub use rayon;
-pub use read::{Entries, GetMany, Rows, Slices, Table};
-pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use stats::{DiskUsage, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::Store;
+pub use table::explain::{Explain, PredicateStats, ScanStats};
+pub use table::filter::{Filtered, FilteredEntries};
+pub use table::index_view::IndexView;
+pub use table::range::{Cursor, Range, RangeEntries};
+pub use table::{Entries, GetMany, Rows, Slices, Table};
+pub use table_mut::alloc::{RowMut, RowsMut};
+pub use table_mut::range::{ExtractIf, IndexViewMut};
 pub use table_mut::{ExtendError, TableMut};
+pub use transaction::savepoint::Savepoint;
+pub use transaction::{Committed, WriteTransaction};
 pub use verify::{Unread, VerifyIssue, VerifyProgress, VerifyReport, VerifyStep};
-pub use write::{Committed, WriteTransaction};
 pub use write_set::TableChanges;
 /// The crate whose traits define which bytes are a valid record.
 pub use zerocopy;

@@ -3,7 +3,7 @@
 
 use pongo_core::engine::EngineOptions;
 
-use crate::ordered::Tuning;
+use crate::ordered_index::Tuning;
 
 /// Options for opening a store.
 ///

@@ -13,11 +13,11 @@ use pongo_core::storage::Storage;
 use pongo_core::table::TableCore;
 use pongo_index::HashIndex;
 
-use crate::index_error::fault;
-use crate::indexes::Indexes;
+use crate::index::error::fault;
+use crate::index::hash::Indexes;
+use crate::index::unique::Unique;
 use crate::options::Options;
-use crate::ordered::{CatchUp, IndexStorage, IndexWorker, OrderedIndexes, catch_up_all};
-use crate::unique::Unique;
+use crate::ordered_index::{CatchUp, IndexStorage, IndexWorker, OrderedIndexes, catch_up_all};
 
 /// The numbers of handles and transactions of one store. Snapshots are not counted here, because
 /// there are many: every other reference to the store is a snapshot.

@@ -10,8 +10,8 @@ use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::snapshot;
 
 use crate::external::ExternalTable;
-use crate::read::{Parts, Table};
 use crate::shared::{SharedStore, Source, TableHandle};
+use crate::table::{Parts, Table};
 
 /// A read transaction: the state of the store at one commit, regardless of concurrent writes.
 ///

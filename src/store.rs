@@ -12,10 +12,10 @@ use pongo_core::storage::{MemoryStorage, RealStorage, Storage};
 use pongo_index::ordered::Folder;
 
 use crate::options::Options;
-use crate::ordered::IndexStorage;
+use crate::ordered_index::IndexStorage;
 use crate::shared::{SharedStore, User};
 use crate::snapshot::Snapshot;
-use crate::write::WriteTransaction;
+use crate::transaction::WriteTransaction;
 
 impl Options {
     /// Opens the store in folder `path`, or creates one. See [`Store::open`].

@@ -15,7 +15,7 @@ use pongo_index::ordered::{Edge, OrderedError};
 use pongo_index::{HashIndex, KeyHasher};
 use zerocopy::FromBytes;
 
-use crate::key_ranges::{KeyRanges, RowKeyHasher};
+use crate::index::key_ranges::{KeyRanges, RowKeyHasher};
 use crate::shared::SharedStore;
 use crate::snapshot::Snapshot;
 use crate::store::Store;

@@ -2,7 +2,7 @@
 //! program wrote them.
 //!
 //! A row that is put is compared at once with the applied rows, through the unique index, and with
-//! the transaction's own rows ([`UniqueValues`](crate::unique_values::UniqueValues)). Rows of a
+//! the transaction's own rows ([`UniqueValues`](crate::write_set::unique_values::UniqueValues)). Rows of a
 //! bulk load are compared when the next row is put or at commit, with their values at that time:
 //! two rows of one load can exchange their values.
 
@@ -17,11 +17,11 @@ use pongo_core::schema::describe_bytes;
 use pongo_index::key_hash;
 use zerocopy::FromBytes;
 
-use crate::index_error::fault;
-use crate::key_ranges::PREFETCH_DISTANCE;
-use crate::keys::{KeyLocation, PendingChange, PriorVersion, has_duplicates};
-use crate::unique::Unique;
-use crate::unique_values::PendingRow;
+use crate::index::error::fault;
+use crate::index::key_ranges::PREFETCH_DISTANCE;
+use crate::index::unique::Unique;
+use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion, has_duplicates};
+use crate::write_set::unique_values::PendingRow;
 use crate::write_set::{TableWriteSet, inner};
 
 impl<T: PongoRecord> TableWriteSet<T> {
@@ -180,7 +180,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
     /// Returns whether all unique values of bulk-loaded rows are distinct, judging by their hashes,
     /// and no value of another new row is recorded.
     pub(crate) fn all_values_distinct(&self) -> bool {
-        let alone = |unique_values: &crate::unique_values::UniqueValues| {
+        let alone = |unique_values: &crate::write_set::unique_values::UniqueValues| {
             unique_values.is_empty() && !has_duplicates(&unique_values.hashes[self.checked..])
         };
         self.unique_values.iter().all(alone)

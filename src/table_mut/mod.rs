@@ -1,5 +1,8 @@
 //! A table in a write transaction: [`TableMut`].
 
+pub(crate) mod alloc;
+pub(crate) mod range;
+
 use core::borrow::Borrow;
 use core::convert::Infallible;
 use core::ops::RangeBounds;
@@ -13,14 +16,14 @@ use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, KeyPrefix};
 use pongo_index::key_hash;
 
-use crate::filter::Filtered;
-use crate::index_view::IndexView;
-use crate::keys::{KeyLocation, PendingChange, PriorVersion};
-use crate::large::is_large;
-use crate::own::Own;
-use crate::range::Range;
-use crate::read::{GetMany, Parts, Rows, Slices, Table};
-use crate::write::WriteTransaction;
+use crate::table::filter::Filtered;
+use crate::table::index_view::IndexView;
+use crate::table::range::Range;
+use crate::table::{GetMany, Parts, Rows, Slices, Table};
+use crate::transaction::WriteTransaction;
+use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion};
+use crate::write_set::large::is_large;
+use crate::write_set::own::Own;
 use crate::write_set::{TableWriteSet, copy, hash_of};
 
 /// Number of bytes that a bulk load writes at a time.

@@ -1,5 +1,7 @@
 //! Write transactions: [`WriteTransaction`].
 
+pub(crate) mod savepoint;
+
 use std::any::TypeId;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,8 +13,8 @@ use pongo_core::record::PongoRecord;
 use pongo_core::schema::StoredSchema;
 use pongo_core::table::TableCore;
 
-use crate::savepoint::{Savepoint, Savepoints};
 use crate::shared::{SharedStore, Source, User, compare};
+use crate::transaction::savepoint::{Savepoint, Savepoints};
 use crate::write_set::{AnyTableWriteSet, TableChanges, TableWriteSet};
 
 /// A write transaction. At most one exists per store at a time, across all processes.

@@ -6,7 +6,7 @@ use pongo_core::error::WriteError;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 
-use crate::keys::{KeyLocation, PendingChange, PriorVersion};
+use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion};
 use crate::write_set::{TableWriteSet, inner};
 
 /// Rows with more bytes than this are never staged.

@@ -21,13 +21,13 @@ use pongo_core::search::IndexColumns;
 use pongo_core::table::TableView;
 use pongo_index::key_hash;
 
-use crate::index_view::fields_of;
-use crate::keys::{KeyLocation, PriorVersion};
-use crate::ordered::{Limits, OrderedIndex, Stream};
-use crate::own::{Own, OwnKeys};
-use crate::range::limits;
+use crate::ordered_index::{Limits, OrderedIndex, Stream};
+use crate::table::index_view::fields_of;
+use crate::table::range::limits;
 use crate::table_mut::TableMut;
 use crate::write_set::copy;
+use crate::write_set::key_map::{KeyLocation, PriorVersion};
+use crate::write_set::own::{Own, OwnKeys};
 
 /// The rows of a table as they were when this was created, for changing them one after the other.
 pub(crate) struct Visit<'t, T: PongoRecord> {

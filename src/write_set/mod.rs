@@ -1,6 +1,15 @@
 //! The uncommitted changes of a write transaction to one table: staged rows in memory, rows written
 //! to the chunks, and the state of their keys.
 
+pub(crate) mod key_map;
+pub(crate) mod large;
+pub(crate) mod own;
+pub(crate) mod own_order;
+pub(crate) mod sharded;
+pub(crate) mod undo_log;
+pub(crate) mod unique_check;
+pub(crate) mod unique_values;
+
 use std::any::Any;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,13 +24,13 @@ use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::index_error::fault;
-use crate::key_ranges::PREFETCH_DISTANCE;
-use crate::keys::{KeyLocation, Keys, KeysMark, PendingChange, PriorVersion, has_duplicates};
-use crate::own_order::OwnOrder;
+use crate::index::error::fault;
+use crate::index::key_ranges::PREFETCH_DISTANCE;
 use crate::shared::TableHandle;
-use crate::undo_log::UndoLog;
-use crate::unique_values::UniqueValues;
+use crate::write_set::key_map::{KeyLocation, Keys, KeysMark, PendingChange, PriorVersion, has_duplicates};
+use crate::write_set::own_order::OwnOrder;
+use crate::write_set::undo_log::UndoLog;
+use crate::write_set::unique_values::UniqueValues;
 
 /// The changes of a transaction to one table, with rows of type `T`.
 pub(crate) struct TableWriteSet<T> {

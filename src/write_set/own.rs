@@ -17,10 +17,10 @@ use pongo_core::table::TableView;
 use pongo_index::key_hash;
 use pongo_index::ordered::Pairs;
 
-use crate::keys::{KeyLocation, Keys, PendingChange, PriorVersion};
-use crate::ordered::{Limits, OrderedIndex, OwnRows, Passed, Recent};
-use crate::own_order::OwnOrder;
+use crate::ordered_index::{Limits, OrderedIndex, OwnRows, Passed, Recent};
 use crate::write_set::TableWriteSet;
+use crate::write_set::key_map::{KeyLocation, Keys, PendingChange, PriorVersion};
+use crate::write_set::own_order::OwnOrder;
 
 /// The changes of a transaction to a table. All bulk-loaded rows have been compared with the others
 /// before this is created.

@@ -9,8 +9,8 @@
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
 
-use crate::sharded::{Place, Sharded};
-use crate::undo_log::UndoLog;
+use crate::write_set::sharded::{Place, Sharded};
+use crate::write_set::undo_log::UndoLog;
 
 /// A row that the next version of its key replaces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -16,9 +16,9 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
 use pongo_index::{HashError, HashIndex, KeyHasher};
 
-use crate::index_error::fault;
-use crate::key_ranges::{KeyRanges, PREFETCH_DISTANCE, RowKeyHasher};
-use crate::versions::{self, Newest};
+use crate::index::error::fault;
+use crate::index::key_ranges::{KeyRanges, PREFETCH_DISTANCE, RowKeyHasher};
+use crate::index::versions::{self, Newest};
 
 /// Maximum number of versions of a record that are searched for one with the newest version's
 /// value, which may have changed in between.

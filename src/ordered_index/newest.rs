@@ -14,7 +14,7 @@ use pongo_index::ordered::{Edge, ReadPoint};
 use super::OrderedIndexes;
 use super::index::OrderedIndex;
 use super::sources::{Context, SourceError};
-use crate::versions::Newest;
+use crate::index::versions::Newest;
 
 /// Returns the last written row with this encoded key among the rows below the view's length. The
 /// caller checks whether it is alive.

@@ -14,9 +14,9 @@ use pongo_core::table::{ChunkRows, TableView};
 use rayon::iter::plumbing::{Folder, UnindexedConsumer};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
-use crate::filter::{Filtered, Runs, Span, spans_of};
-use crate::own::Own;
-use crate::read::Table;
+use crate::table::Table;
+use crate::table::filter::{Filtered, Runs, Span, spans_of};
+use crate::write_set::own::Own;
 
 /// State of rayon's global pool, which is used by threads outside any pool.
 #[derive(Clone, Copy)]

@@ -3,8 +3,8 @@
 use hashbrown::HashTable;
 use pongo_core::ids::RowId;
 
-use crate::sharded::{Place, Sharded};
-use crate::undo_log::UndoLog;
+use crate::write_set::sharded::{Place, Sharded};
+use crate::write_set::undo_log::UndoLog;
 
 /// A new row of a transaction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

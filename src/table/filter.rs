@@ -13,9 +13,9 @@ use pongo_core::predicate::{Predicate, Pruning};
 use pongo_core::record::PongoRecord;
 use pongo_core::table::{ChunkRows, TableView};
 
-use crate::explain::Explain;
-use crate::own::Own;
-use crate::read::Table;
+use crate::table::Table;
+use crate::table::explain::Explain;
+use crate::write_set::own::Own;
 
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Returns an iterator over the rows that match a condition, in the order of

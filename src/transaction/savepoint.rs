@@ -1,7 +1,7 @@
 //! Savepoints: states of a write transaction that it can be rolled back to ([`Savepoint`]).
 //!
 //! While a savepoint exists, each part of a transaction records its changes in a log
-//! ([`UndoLog`](crate::undo_log::UndoLog)), and a rollback undoes them step by step. The rollback
+//! ([`UndoLog`](crate::write_set::undo_log::UndoLog)), and a rollback undoes them step by step. The rollback
 //! abandons rows that were written to the chunks since the savepoint: later writes overwrite them.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,12 @@
 //! A table in a [`Snapshot`](crate::Snapshot) ([`Table`]), and the iterators over its rows.
 
+pub(crate) mod explain;
+pub(crate) mod filter;
+pub(crate) mod index_view;
+#[cfg(feature = "rayon")]
+pub(crate) mod parallel;
+pub(crate) mod range;
+
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,11 +17,11 @@ use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 
-use crate::index_error::fault;
-use crate::ordered::{KeyEncoder, OrderedIndex, newest};
-use crate::own::Own;
+use crate::index::error::fault;
+use crate::index::versions::{Newest, VERSION_PROBE_LIMIT};
+use crate::ordered_index::{KeyEncoder, OrderedIndex, newest};
 use crate::shared::{Source, TableHandle};
-use crate::versions::{Newest, VERSION_PROBE_LIMIT};
+use crate::write_set::own::Own;
 
 /// A table in a [`Snapshot`](crate::Snapshot), whose rows are `T`s. What it returns borrows from
 /// the snapshot, not from the `Table`.

@@ -14,8 +14,8 @@ use pongo_core::ids::RowId;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::{Candidate, HashError, HashIndex, IndexIdentity, KeyHasher, Seen, key_hash};
 
-use crate::key_ranges::{KeyRanges, RowKeyHasher};
-use crate::unique::{self, Unique};
+use crate::index::key_ranges::{KeyRanges, RowKeyHasher};
+use crate::index::unique::{self, Unique};
 
 /// The open indexes of one store in this process, by table.
 #[derive(Default)]

@@ -6,9 +6,9 @@ use pongo_core::error::ReadError;
 use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 
-use crate::range::{Range, limits};
-use crate::read::{Parts, Table};
-use crate::unique::{Unique, find_unique};
+use crate::index::unique::{Unique, find_unique};
+use crate::table::range::{Range, limits};
+use crate::table::{Parts, Table};
 
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Returns the index over a column, or over a tuple of columns: an index declared with

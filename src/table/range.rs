@@ -12,10 +12,10 @@ use pongo_core::search::KeyPrefix;
 use pongo_core::table::TableView;
 use pongo_index::after_prefix;
 
-use crate::ordered::{Limits, OrderedIndex, OwnRows, Pair, Stream};
-use crate::own::Own;
-use crate::read::Table;
+use crate::ordered_index::{Limits, OrderedIndex, OwnRows, Pair, Stream};
 use crate::shared::Source;
+use crate::table::Table;
+use crate::write_set::own::Own;
 
 /// An iterator over rows of a [`Snapshot`](crate::Snapshot) or a write transaction in the order of
 /// a key, from both ends. [`Table::range`], [`TableMut::range`](crate::TableMut::range) and

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ordered::{Passed, Recent};
+use crate::ordered_index::{Passed, Recent};
 
 /// Own rows sorted by one index, as far as they were queried.
 #[derive(Debug)]
