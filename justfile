@@ -90,17 +90,17 @@ ci: lint msrv minimal test docs examples loom deny package
 
 # Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn (docs/design/testing.md)
 torture size="20":
-    {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --no-fail-fast -- --nocapture --test-threads=1
-    {{seeds}} cargo test --profile torture --workspace --exclude pongo-torture --exclude pongo-bench --no-fail-fast
+    {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-crashtest --no-fail-fast -- --nocapture --test-threads=1
+    {{seeds}} cargo test --profile torture --workspace --exclude pongo-crashtest --exclude pongo-bench --no-fail-fast
     just loom 4
 
 # One torture test (cuts, cuts_twice, cuts_after_kills, power, kills, faults, calls, failing_disk, rot, corpora), `size` times as large as in CI
 try name size="1":
-    {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-torture --test {{name}} -- --nocapture
+    {{seeds}} PONGO_TORTURE={{size}} cargo test --profile torture -p pongo-crashtest --test {{name}} -- --nocapture
 
 # Each safeguard (or these) left out in turn, and which test misses it: writes docs/removed.md
 removed *names:
-    cargo run -p pongo-torture --bin removed -- {{names}}
+    cargo run -p pongo-crashtest --bin removed -- {{names}}
 
 # Models of the control file, the pins and the hash index (docs/design/testing.md); `size` above 1 tries more of each
 loom size="1":
@@ -119,5 +119,5 @@ asan *tests="-p pongo-core -p pongo-index --lib --tests":
 # Tests with threads under ThreadSanitizer; needs nightly with rust-src
 tsan *tests="-p pongo-core -p pongo-index --lib --test storage_conformance --test concurrency --test interleaving --test ordered_model":
     RUSTFLAGS="-Zsanitizer=thread" \
-    TSAN_OPTIONS="history_size=4 suppressions={{justfile_directory()}}/crates/pongo-torture/tsan.suppressions" \
+    TSAN_OPTIONS="history_size=4 suppressions={{justfile_directory()}}/dev/crashtest/tsan.suppressions" \
         cargo +nightly test -Zbuild-std --target {{target}} --target-dir target/tsan {{tests}} -- --test-threads=1

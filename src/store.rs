@@ -315,7 +315,7 @@ impl Store {
     }
 
     /// The earlier name of [`catch_up_indexes`](Self::catch_up_indexes). The comparison program of
-    /// pongo-bench (`crates/pongo-bench/base/`) is one source that is compiled against this tree
+    /// pongo-bench (`dev/bench/base/`) is one source that is compiled against this tree
     /// and against an older commit, which has only this name.
     ///
     /// # Errors

@@ -84,8 +84,7 @@ fn all_errors_print_messages() -> Result<(), Box<dyn Error>> {
 #[test]
 fn no_error_derives_debug() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders =
-        vec![root.join("src"), root.join("crates/pongo-core/src"), root.join("crates/pongo-index/src")];
+    let mut folders = vec![root.join("src"), root.join("pongo-core/src"), root.join("pongo-index/src")];
     let mut errors = 0;
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {

@@ -16,7 +16,7 @@ import argparse, collections, difflib, fnmatch, os, re, subprocess, sys
 
 CORE, IDX, DER, SIM, TOR, BENCH = ('crates/pongo-%s/' % c for c in ('core', 'index', 'derive', 'sim', 'torture', 'bench'))
 FACE, T, EX = 'src/', 'tests/', 'examples/'
-NEVER = ['docs/removed.md', 'crates/pongo-bench/base/']  # generated; compiled against two commits
+NEVER = ['docs/removed.md', 'dev/bench/base/']  # generated; compiled against two commits
 RULES = []
 
 
@@ -111,7 +111,7 @@ W(A, 'method', 'disk_usage', 'space_usage', name='pongo_core::Engine::disk_usage
 W(A, 'type', 'BytesByPart', 'DiskUsage', name='pongo::BytesByPart', note='after the two rows above')
 W(A, 'type', 'ConditionShare', 'PredicateStats', name='pongo::ConditionShare')
 W(A, 'type', 'Share', 'ScanStats', ['src/explain.rs', 'src/lib.rs', 'src/filter.rs', 'tests/filter.rs', 'tests/flights.rs'], name='pongo::Share',
-  note='tests/rot/worker.rs of pongo-torture has its own `Share`')
+  note='tests/rot/worker.rs of pongo-crashtest has its own `Share`')
 EXPL = ['src/explain.rs', 'src/cookbook.rs', 'tests/filter.rs', 'tests/flights.rs', TOR + 'src/fuzz/predicate.rs', EX, 'README.md']
 for _o, _n in (('all', 'total'), ('skipped', 'pruned'), ('taken', 'matched'), ('tested', 'scanned')):
     X(A, 'field', _o, _n, [(rf'(?<=\bexplain\.){_o}\b(?!\()', _n), (rf'(?<=explain\(\)\?\.){_o}\b(?!\()', _n),
@@ -138,7 +138,7 @@ X(A, 'variant', 'Fault', 'Storage', [(r'(?<=(?:Open|Read)Error::)Fault\b', 'Stor
 X(A, 'variant', 'Fault', 'Storage', [(r'^(\s+)Fault\(#\[from\]', r'\1Storage(#[from]')], CORE + 'src/error.rs', name='{Open,Read,Write}Error::Fault (definition)')
 W(A, 'type', 'Fault', 'StorageError', [CORE, '!' + CORE + 'tests/engine/hosts.rs', FACE, T, EX, 'docs/', 'ARCHITECTURE.md', 'CHANGELOG.md', 'README.md', 'CONTRIBUTING.md',
   TOR + 'tests/failing_disk.rs'], name='pongo::Fault (pongo_core::error::Fault)',
-  note='not in pongo-sim and pongo-torture: a planned fault of fault injection; not in pongo-index/src/hash')
+  note='not in pongo-sim and pongo-crashtest: a planned fault of fault injection; not in pongo-index/src/hash')
 S(A, 'map_err(Fault::io(Fault::SYNCING', 'map_err(StorageError::io(StorageError::SYNCING', TOR + 'tests/safeguards.rs', 'this test reads the source as text')
 W(A, 'type', 'Fault', 'BoxedError', [IDX + 'src/hash/'], name='pongo_index::hash::error::Fault (alias of Box<HashError>)')
 for _o, _n in (('BrokenOff', 'IncompleteChange'), ('TwoTypes', 'TableTypeMismatch'), ('SameDigest', 'DigestCollision'),
@@ -235,7 +235,7 @@ W(B, 'type', 'KeyBytesAt', 'KeyRanges', name='key_bytes::KeyBytesAt')
 W(B, 'type', 'KeySource', 'KeyEncoder', name='ordered::keys::KeySource')
 FILE(B, 'src/key_bytes.rs', 'src/key_ranges.rs')
 H(B, 'macro', 'removable!, holds!, fails!, guard, is_left_out', 'stay', 'doc(hidden) hooks of the test build; 130 calls; the word "safeguard" of the docs and of the names says it; PONGO_REMOVE and tests/safeguards.rs read them as text')
-H(B, 'crate', 'pongo-torture, bin/removed, docs/removed.md', 'dev/crashtest, bin/mutation-test, docs/mutation-report.md', 'with the move of part B: Cargo.toml, justfile, .ci, fuzz/Cargo.toml, suites.rs')
+H(B, 'crate', 'pongo-crashtest, bin/removed, docs/removed.md', 'dev/crashtest, bin/mutation-test, docs/mutation-report.md', 'with the move of part B: Cargo.toml, justfile, .ci, fuzz/Cargo.toml, suites.rs')
 H(B, 'prose', '"the face", "the keeper"', '"the public crate", "the index worker"', 'prose only')
 W(B, 'type', 'Keeper', 'IndexWorker', [FACE], name='ordered::keeper::Keeper', note='`Setting::Keeper` in tests/faults/main.rs is another')
 W(B, 'type', 'Bell', 'WakeSignal', ['src/ordered/keeper.rs'])
@@ -468,7 +468,7 @@ W(G, 'type', 'State', 'StoreState', [CORE + 'src/state.rs', ENG, CTL, CORE + 'sr
   name='pongo_core::state::State', note='private State types of open_files, ordered::store, ordered::index, disk, faults stay')
 W(G, 'type', 'Cursor', 'BlockCursor', [IDX, 'src/ordered/sides.rs'], name='pongo_index::ordered::Cursor')
 W(G, 'type', 'Kind', 'OpKind', [SIM, CORE + 'tests/engine/', '!' + CORE + 'tests/engine/filled.rs', '!' + CORE + 'tests/engine/model.rs', TOR + 'tests/faults/regress.rs'], name='pongo_sim::Kind', note='where both are used (pongo_core::schema::Kind in tests/engine/model.rs) by hand')
-W(G, 'type', 'Kind', 'SafeguardKind', [TOR + 'src/safeguards.rs', TOR + 'src/bin/removed/'], name='pongo_torture::safeguards::Kind')
+W(G, 'type', 'Kind', 'SafeguardKind', [TOR + 'src/safeguards.rs', TOR + 'src/bin/removed/'], name='pongo_crashtest::safeguards::Kind')
 W(G, 'type', 'Kind', 'SegmentKind', [IDX + 'src/hash/'], name='hash::layout::Kind')
 W(G, 'type', 'Change', 'TableChange', [CORE, FACE], name='pongo_core::engine::Change')
 W(G, 'type', 'Stats', 'HashStats', [IDX, FACE], name='pongo_index::Stats')
@@ -523,18 +523,18 @@ W(E, 'type', 'Again', 'Repeat', SIMU, name='pongo_sim::Again')
 X(E, 'field', 'again', 'repeat', [(r'(?<=pub )again(?=: )', 'repeat'), (r'\bagain(?=: (?:Again|Repeat)\b)', 'repeat'), (r'(?<=fault\.)again\b', 'repeat'), (r'(?<=partly, )again(?=[ ,}])', 'repeat'),
   (r'(?<=partly: false, )again(?=[ ,}])', 'repeat')], [SIM + 'src/faults.rs', TOR + 'tests/'], name='pongo_sim::Fault::again', note='shorthand `again` in patterns: compile and fix')
 X(E, 'type', 'Plan', 'FaultPlan', [(r'(?<![\w\'])Plan(?!\w)', 'FaultPlan')], [SIM, CORE + 'tests/engine/', TOR + 'tests/again.rs', TOR + 'tests/faults/', TOR + 'src/fuzz/operations.rs', TOR + 'src/life.rs'],
-  name='pongo_sim::Plan', note='where pongo_torture::Plan is imported too, by hand')
-W(E, 'type', 'Plan', 'CutPlan', [TOR + 'src/cutter.rs', TOR + 'src/lib.rs', TOR + 'tests/cuts.rs', TOR + 'tests/cuts_twice.rs', TOR + 'tests/cuts_after_kills.rs', TOR + 'tests/closed.rs'], name='pongo_torture::Plan')
-W(E, 'type', 'Book', 'ExpectedStates', [TOR], name='pongo_torture::Book', note='History is taken in tests/live')
-W(E, 'type', 'Life', 'StoreDriver', [TOR], name='pongo_torture::Life')
+  name='pongo_sim::Plan', note='where pongo_crashtest::Plan is imported too, by hand')
+W(E, 'type', 'Plan', 'CutPlan', [TOR + 'src/cutter.rs', TOR + 'src/lib.rs', TOR + 'tests/cuts.rs', TOR + 'tests/cuts_twice.rs', TOR + 'tests/cuts_after_kills.rs', TOR + 'tests/closed.rs'], name='pongo_crashtest::Plan')
+W(E, 'type', 'Book', 'ExpectedStates', [TOR], name='pongo_crashtest::Book', note='History is taken in tests/live')
+W(E, 'type', 'Life', 'StoreDriver', [TOR], name='pongo_crashtest::Life')
 FILE(E, TOR + 'src/book.rs', TOR + 'src/expected_states.rs')
 FILE(E, TOR + 'src/life.rs', TOR + 'src/driver.rs')
-X(E, 'type', 'Look', 'Differences', [(r'(?<![\w\':])Look(?!\w)', 'Differences'), (r'(?<=look::)Look\b', 'Differences'), (r'(?<=pongo_torture::)Look\b', 'Differences')],
-  [TOR, '!' + TOR + 'src/cut.rs', '!' + TOR + 'tests/faults/work.rs'], name='pongo_torture::Look', note='`Depth::Look` of cut.rs and a variant of tests/faults/work.rs stay')
+X(E, 'type', 'Look', 'Differences', [(r'(?<![\w\':])Look(?!\w)', 'Differences'), (r'(?<=look::)Look\b', 'Differences'), (r'(?<=pongo_crashtest::)Look\b', 'Differences')],
+  [TOR, '!' + TOR + 'src/cut.rs', '!' + TOR + 'tests/faults/work.rs'], name='pongo_crashtest::Look', note='`Depth::Look` of cut.rs and a variant of tests/faults/work.rs stay')
 X(E, 'type', 'World', 'StoreModel', [(r'(?<![\w\'])World(?!\w)', 'StoreModel')], [TOR + 'src/', TOR + 'tests/again.rs', TOR + 'tests/closed.rs', TOR + 'tests/cuts.rs', TOR + 'tests/cuts_twice.rs', TOR + 'tests/cuts_after_kills.rs',
   TOR + 'tests/faults/', TOR + 'tests/fuse.rs', TOR + 'tests/kills.rs', TOR + 'tests/kills/', TOR + 'tests/live/', TOR + 'tests/power.rs', TOR + 'tests/rot.rs', TOR + 'tests/rot/', TOR + 'tests/world.rs', TOR + 'tests/corpora.rs'],
-  name='pongo_torture::World', note='World of tests/format/written.rs, tests/alloc.rs and of pongo-bench are others; tests/upgrade.rs uses the one of written.rs')
-W(E, 'type', 'Choice', 'RandomSource', [TOR, 'fuzz/'], name='pongo_torture::Choice')
+  name='pongo_crashtest::World', note='World of tests/format/written.rs, tests/alloc.rs and of pongo-bench are others; tests/upgrade.rs uses the one of written.rs')
+W(E, 'type', 'Choice', 'RandomSource', [TOR, 'fuzz/'], name='pongo_crashtest::Choice')
 W(E, 'method', 'make_up', 'arbitrary', [TOR, CORE + 'tests/engine/'], name='Transaction::make_up, Life::make_up')
 M(E, 'perform', 'apply', [TOR + 'src/', TOR + 'tests/again.rs', TOR + 'tests/closed.rs', TOR + 'tests/faults/', TOR + 'tests/live/', TOR + 'tests/rot/', TOR + 'tests/world.rs', TOR + 'tests/kills.rs'], name='Transaction::perform')
 M(E, 'foresee', 'predict', [TOR + 'src/'])
@@ -739,7 +739,7 @@ def rename_files(rules, texts, counts, moves, all_files):
                         s = s.replace(m, m.replace(tail, b[len(a) - len(tail) + (0 if len(a) == len(b) else 0):] if len(a) == len(b) else '/'.join(b.split('/')[-tail.count('/') - 1:])))
                         c.n['path'] += k
             if is_target:
-                pkg = {'crates/pongo-torture/': 'pongo-torture', '': 'pongo'}.get(parent[:-len('tests/')], '')
+                pkg = {'dev/crashtest/': 'pongo-crashtest', '': 'pongo'}.get(parent[:-len('tests/')], '')
                 s, k = re.subn(rf'\("{pkg}", "{o}"\)', f'("{pkg}", "{n}")', s); c.n['path'] += k
                 s, k = re.subn(rf'(?<=--test ){o}(?!\w)', n, s); c.n['path'] += k
             # #[path = "..."] relative to the file

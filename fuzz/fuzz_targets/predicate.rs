@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pongo_torture::fuzz::predicate(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pongo_crashtest::fuzz::predicate(data));
