@@ -19,9 +19,11 @@ use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
 use pongo_index::{after_prefix, key_hash};
 
 use crate::ordered_index::Limits;
+use crate::table::Table;
 use crate::table::index_view::IndexView;
+use crate::table::iter::Rows;
+use crate::table::lookup::site;
 use crate::table::range::{Cursor, Range};
-use crate::table::{Rows, Table, site};
 
 /// A table in a [`Snapshot`](crate::Snapshot) that stores `T`s under keys of arbitrary bytes:
 /// `#[pongo(key = "external")]`. What it returns borrows from the snapshot, not from the

@@ -18,8 +18,10 @@ use pongo_index::key_hash;
 
 use crate::table::filter::Filtered;
 use crate::table::index_view::IndexView;
+use crate::table::iter::{Rows, Slices};
+use crate::table::lookup::GetMany;
 use crate::table::range::Range;
-use crate::table::{GetMany, Parts, Rows, Slices, Table};
+use crate::table::{Parts, Table};
 use crate::transaction::WriteTransaction;
 use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion};
 use crate::write_set::large::is_large;
