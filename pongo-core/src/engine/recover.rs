@@ -101,7 +101,6 @@ impl Engine {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one recovery")]
     fn recover_into(
         &self,
         writer: &mut WriterState,

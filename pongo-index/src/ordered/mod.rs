@@ -41,6 +41,7 @@ mod root;
 mod run;
 #[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
 mod sled_files;
+#[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
 mod sled_folder;
 #[expect(clippy::disallowed_methods, reason = "the files of sled are not accessed through `Storage`")]
 mod sled_store;
