@@ -14,9 +14,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
 
-# All tests at their small sizes
+# All tests, the crash tests at their small sizes
 test:
     cargo test
+    cargo test -p pongo-crashtest
     cargo test -p pongo-bench
 
 # As on docs.rs: RUSTDOCFLAGS="--cfg docsrs" cargo +nightly doc --no-deps --all-features
@@ -67,7 +68,7 @@ package:
 circles:
     dev/tools/circles
 
-# The examples; the first twice: it loads, and then finds what it loaded
+# The examples, `flights` twice: it loads, and then finds what it loaded
 examples:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -75,7 +76,9 @@ examples:
     trap 'rm -rf "${store%/*}"' EXIT
     cargo run --release --example flights -- "$store"
     cargo run --release --example flights -- "$store"
-    cargo run --release --example orders
+    for example in orders $(cd examples && ls *.rs | sed 's/\.rs$//'); do
+        cargo run --release --quiet --all-features --example "$example"
+    done
 
 # PongoDB and its peers on the same data (docs/BENCHMARKS.md)
 figures *args:
@@ -86,7 +89,7 @@ figures-base commit *args:
     cargo run --release -p pongo-bench -- figures --base {{commit}} {{args}}
 
 # Everything that CI runs
-ci: lint msrv minimal test docs examples loom deny package
+ci: lint circles msrv minimal test docs examples loom deny package
 
 # Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn (docs/design/testing.md)
 torture size="20":
