@@ -6,12 +6,14 @@ use core::ops::{Deref, DerefMut};
 
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::{Blob, ExternalKey, MAX_EXTERNAL_KEY, key_digest};
+use pongo_core::layout::EXTERNAL_HEAD;
+use pongo_core::padding::{PaddingFree, copy_to};
 use pongo_core::predicate::Predicate;
-use pongo_core::record::{ExternalRecord, PongoRecord};
+use pongo_core::record::{ExternalRecord, FieldType, PongoRecord};
 use pongo_core::schema::describe_bytes;
 use pongo_core::search::IndexColumns;
 use pongo_index::key_hash;
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
 use crate::external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
@@ -274,16 +276,21 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
 
     fn put_at(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
         if const { is_large::<T::Row>() } {
-            let mut row = AlignedRow::new(size_of::<T::Row>());
-            let (head, body) = row.bytes_mut().split_at_mut(size_of::<T::Row>() - size_of::<T>());
-            head[..16].copy_from_slice(&place.digest);
-            head[16..].copy_from_slice(IntoBytes::as_bytes(&ExternalKey::EMPTY));
-            body.copy_from_slice(value.as_bytes());
-            let row = T::Row::try_mut_from_bytes(row.bytes_mut());
-            let row = row.unwrap_or_else(|_| unreachable!("a head of any bytes and a value are a row"));
-            return self.put_row(place, key, row);
+            return self.put_large_value(place, key, value);
         }
         self.put_small(place, key, value)
+    }
+
+    /// Builds the row as bytes, since it is too large for the stack.
+    fn put_large_value(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
+        let mut row = AlignedRow::new(size_of::<T::Row>());
+        let (head, body) = row.bytes_mut().split_at_mut(size_of::<T::Row>() - size_of::<T>());
+        head[..16].copy_from_slice(&place.digest);
+        copy_to(value, body);
+        self.check_row(place, row.row::<T::Row>())?;
+        let name = self.name(place, key)?;
+        row.bytes_mut()[16..EXTERNAL_HEAD].copy_from_slice(IntoBytes::as_bytes(&name));
+        self.rows.put_copy(place.spot, place.hash, row.row())
     }
 
     /// A separate function, so that callers that do not reach it reserve no stack space for a large
@@ -291,19 +298,20 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     #[inline(never)]
     fn put_small(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
         let mut row = copy(value).into_row(place.digest, ExternalKey::EMPTY);
-        self.put_row(place, key, &mut row)
+        self.check_row(place, &row)?;
+        let name = self.name(place, key)?;
+        T::set_key(&mut row, place.digest, name);
+        self.rows.put_copy(place.spot, place.hash, &row)
     }
 
-    /// Inserts or replaces a row, and sets its key last: a rejected row stages no key bytes.
-    fn put_row(&mut self, place: &Place, key: &[u8], row: &mut T::Row) -> Result<(), WriteError> {
+    /// Checks a row before its key is set: a rejected row stages no key bytes.
+    fn check_row(&mut self, place: &Place, row: &T::Row) -> Result<(), WriteError> {
         self.rows.check(row)?;
-        self.rows.check_unique(place.spot, row)?;
-        let name = match place.known {
-            Some(name) => name,
-            None => self.stage_key(key)?,
-        };
-        T::set_key(row, place.digest, name);
-        self.rows.put_copy(place.spot, place.hash, row)
+        self.rows.check_unique(place.spot, row)
+    }
+
+    fn name(&self, place: &Place, key: &[u8]) -> Result<ExternalKey, WriteError> {
+        place.known.map_or_else(|| self.stage_key(key), Ok)
     }
 
     /// Inserts a value under a new key.
@@ -390,13 +398,18 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// assert_eq!((map.cells[3][5].height, map.cells[3][6].water), (4810.0, 0.0));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn alloc(&mut self, key: impl AsRef<[u8]>) -> Result<ExternalRowMut<'_, T>, WriteError> {
+    pub fn alloc(&mut self, key: impl AsRef<[u8]>) -> Result<ExternalRowMut<'_, T>, WriteError>
+    where
+        T: PaddingFree,
+    {
+        // The 32 bytes before the value have no padding either.
+        let unpadded = const { T::Row::UNPADDED.expect("a row has no more padding than its value") };
         let place = self.place(key.as_ref())?;
         let name = match place.known {
             Some(name) => name,
             None => self.stage_key(key.as_ref())?,
         };
-        let mut row = self.rows.alloc()?;
+        let mut row = self.rows.alloc_row(unpadded)?;
         T::set_key(&mut row, place.digest, name);
         Ok(ExternalRowMut { row })
     }
@@ -581,6 +594,12 @@ impl AlignedRow {
 
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.blocks.as_mut_slice().as_mut_bytes()[..self.len]
+    }
+
+    /// Returns the row, whose bytes are a head of any bytes and those of a value.
+    fn row<R: PongoRecord>(&self) -> &R {
+        let bytes = &self.blocks.as_slice().as_bytes()[..self.len];
+        R::try_ref_from_bytes(bytes).unwrap_or_else(|_| unreachable!("a head and a value are a row"))
     }
 }
 

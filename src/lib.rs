@@ -87,6 +87,7 @@ pub use pongo_core::fields::{
     UuidError, content_hash, key_digest,
 };
 pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
+pub use pongo_core::padding::PaddingFree;
 pub use pongo_core::predicate::{self, Predicate};
 pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;

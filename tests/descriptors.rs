@@ -22,7 +22,7 @@ const TABLES: usize = 250;
 /// A row of 1 KiB: 64 rows fill a chunk of 64 KiB.
 #[pongo::record]
 #[pongo(table = "cells")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 struct Cell {
     #[pongo(key)]
     id: u64,

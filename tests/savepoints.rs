@@ -10,7 +10,7 @@ use pongo_test_support::{Outcome, Random};
 
 #[pongo::record]
 #[pongo(table = "notes")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 struct Note {
     #[pongo(key)]
     id: u64,

@@ -10,18 +10,10 @@ pub use crate::column::Column;
 pub use crate::fields::ExternalKey;
 pub use crate::fields::maybe::{Optional, OptionalCell, Tag, TagOf};
 pub use crate::layout;
+pub use crate::padding::{Layout, NoPadding, PaddingFree, Part, Unpadded};
 pub use crate::predicate::Comparable;
 pub use crate::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
-
-/// Returns the description of one field.
-#[must_use]
-pub const fn field<F: FieldType>(name: &'static str, offset: usize) -> Field {
-    Field { name, kind: F::KIND, offset, size: size_of::<F>() }
-}
-
-/// Compiles only for a type that can be a field.
-pub const fn field_type<F: FieldType>() {}
 
 /// Compiles only for a type that can be part of a key.
 pub const fn key_field<F: KeyField>() {}
@@ -32,13 +24,6 @@ pub const fn unique_field<F: crate::search::UniqueField>() {}
 /// Compiles only for a type that can be part of an index.
 pub const fn index_field<F: crate::search::IndexField>() {}
 
-/// Writes the bytes of one key field after the `at` bytes that are already present. `at` and the
-/// field's size are constants, so the compiler reduces this to a plain store.
-#[inline(always)]
-pub fn put_key_field<F: zerocopy::IntoBytes + zerocopy::Immutable>(bytes: &mut [u8], at: usize, field: &F) {
-    bytes[at..at + size_of::<F>()].copy_from_slice(field.as_bytes());
-}
-
 /// `Copy`, with an unused lifetime. The bound `for<'a> T: CopyFor<'a>` keeps the compiler from
 /// deciding at the `impl` whether a concrete type is `Copy`, so that the macros can write an `impl`
 /// that applies only if it is.
@@ -48,6 +33,26 @@ impl<T: Copy> CopyFor<'_> for T {}
 /// As [`CopyFor`], for the bounds of a key field.
 pub trait KeyFor<'a>: Copy + Eq {}
 impl<T: Copy + Eq> KeyFor<'_> for T {}
+
+/// As [`CopyFor`], for the traits that a type with `#[derive(PongoRecord)]` derives from zerocopy.
+pub trait DerivedFor<'a>: zerocopy::TryFromBytes + zerocopy::Immutable + zerocopy::KnownLayout {}
+impl<T: zerocopy::TryFromBytes + zerocopy::Immutable + zerocopy::KnownLayout> DerivedFor<'_> for T {}
+
+/// Tells whether a type derives these traits: `Probe::<T>::DERIVED` is the constant of the `impl`
+/// here if it applies, and otherwise that of [`NotDerived`].
+pub struct Probe<T>(core::marker::PhantomData<T>);
+
+/// See [`Probe`].
+pub trait NotDerived {
+    /// The type does not derive them.
+    const DERIVED: bool = false;
+}
+impl<T> NotDerived for Probe<T> {}
+
+impl<T: zerocopy::TryFromBytes + zerocopy::Immutable + zerocopy::KnownLayout> Probe<T> {
+    /// The type derives them.
+    pub const DERIVED: bool = true;
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,38 +5,15 @@
 
 use crate::schema::{Kind, MAX_ALIGN, MAX_DEPTH, MAX_RECORD_SIZE};
 
-/// Rejects padding between two fields: `end` is the end of `before`, `offset` the start of `field`.
+/// Rejects a type without the derives of zerocopy.
 #[track_caller]
-pub const fn no_gap(record: &str, before: &str, end: usize, field: &str, offset: usize) {
-    if offset > end {
-        let gap = offset - end;
-        let message = padding(record, gap)
-            .text(" before `")
-            .text(field)
-            .text("`: move the fields with the larger alignment up, widen `")
-            .text(before)
-            .text("`, or put `_pad: [u8; ")
-            .number(gap)
-            .text("]` before `")
-            .text(field)
-            .text("`");
-        panic!("{}", message.as_str());
-    }
-}
-
-/// Rejects padding after the last field, which ends at `end`.
-#[track_caller]
-pub const fn no_tail(record: &str, last: &str, end: usize, size: usize) {
-    if size > end {
-        let gap = size - end;
-        let message = padding(record, gap)
-            .text(" at its end, after `")
-            .text(last)
-            .text("`: widen `")
-            .text(last)
-            .text("`, or put `_pad: [u8; ")
-            .number(gap)
-            .text("]` after it");
+pub const fn derived(record: &str, derived: bool) {
+    if !derived {
+        let message = Message::new()
+            .text("`")
+            .text(record)
+            .text("` does not derive `TryFromBytes`, `Immutable` and `KnownLayout` of `pongo::zerocopy`: write `#[pongo::record]` ")
+            .text("above it in place of `#[derive(PongoRecord)]`, which adds them, or derive them");
         panic!("{}", message.as_str());
     }
 }
@@ -144,11 +121,6 @@ const fn depth(kind: &Kind) -> usize {
     }
 }
 
-const fn padding(record: &str, bytes: usize) -> Message {
-    let plural = if bytes == 1 { " byte of padding" } else { " bytes of padding" };
-    Message::new().text("`").text(record).text("` has ").number(bytes).text(plural)
-}
-
 /// A string that is built at compile time; text that does not fit is truncated.
 struct Message {
     bytes: [u8; 1024],
@@ -195,21 +167,6 @@ mod tests {
     fn refusal(check: impl FnOnce() + std::panic::UnwindSafe) -> String {
         let payload = std::panic::catch_unwind(check).expect_err("the check refuses");
         *payload.downcast::<String>().expect("a message with text in it")
-    }
-
-    #[test]
-    fn padding_error_names_size_and_fix() {
-        no_gap("R", "a", 8, "b", 8);
-        assert_eq!(
-            refusal(|| no_gap("R", "a", 1, "b", 16)),
-            "`R` has 15 bytes of padding before `b`: move the fields with the larger alignment up, widen `a`, or put \
-             `_pad: [u8; 15]` before `b`"
-        );
-        no_tail("R", "b", 16, 16);
-        assert_eq!(
-            refusal(|| no_tail("R", "b", 15, 16)),
-            "`R` has 1 byte of padding at its end, after `b`: widen `b`, or put `_pad: [u8; 1]` after it"
-        );
     }
 
     #[test]

@@ -8,14 +8,15 @@
 //! processes), [`table`], [`snapshot`], [`engine`] (commits, recovery), [`zones`] (bounds of
 //! fields, which let scans skip rows), [`predicate`] (conditions on columns), [`order`] (of
 //! floats). In addition, the items that the macros implement and emit: [`record`], [`fields`],
-//! [`schema`], [`mod@column`].
+//! [`schema`], [`mod@column`], and [`padding`] and [`rows`] (values as bytes).
 //!
 //! Unsafe code is only in the modules that allow it by name: `storage`,
 //! `space::{view, writable_window}` and those of their callers that must uphold their contracts,
-//! `arena`, `cast`, `fork` and `heap`; see `docs/UNSAFE.md`. All other modules forbid it.
+//! `arena`, `cast`, `fork`, `heap`, `padding` and `rows`; see `docs/UNSAFE.md`. All other modules
+//! forbid it.
 //!
 //! Programs use the crate `pongo`, which re-exports what they need; the rest of this API is for
-//! `pongo` and can change in any release. The crate has no features.
+//! `pongo` and can change in any release.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
@@ -83,10 +84,14 @@ pub mod layout;
 mod lent_heap;
 #[forbid(unsafe_code)]
 pub mod order;
+#[allow(unsafe_code, reason = "views values without padding as bytes")]
+pub mod padding;
 #[forbid(unsafe_code)]
 pub mod predicate;
 #[forbid(unsafe_code)]
 pub mod record;
+#[allow(unsafe_code, reason = "views rows in memory as bytes and as values")]
+pub mod rows;
 #[forbid(unsafe_code)]
 pub mod schema;
 #[forbid(unsafe_code)]

@@ -3,19 +3,26 @@
 //! ([`ExternalRecord`]).
 //!
 //! All are safe traits. Memory safety depends only on the traits of `zerocopy` (`TryFromBytes`:
-//! which bytes are a valid value, `IntoBytes`: no padding, `Immutable`: no interior mutability).
+//! which bytes are a valid value, `Immutable`: no interior mutability) and on
+//! [`Unpadded`](crate::padding::Unpadded), which safe code cannot forge.
 //! The derive checks the items of these traits (names, offsets, keys) against the layout at compile
 //! time. A wrong manual implementation leads to wrong results, never to undefined behaviour.
 
-use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
+use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 use crate::fields::ExternalKey;
+use crate::padding::Unpadded;
 use crate::schema::{Kind, Schema};
 
 /// A type that can be a field of a record.
 ///
 /// Implemented for the integers and floats of fixed size, `bool`, arrays, and the types in
 /// [`crate::fields`]; the macros implement it for structs and for enums without fields.
+///
+/// A value is stored as its bytes in memory. A struct may have padding, the bytes between fields
+/// and after the last one that the compiler adds for alignment: in the files they are zero, and
+/// reading ignores them. Values of a type without padding are copied as they are, which is faster
+/// than field by field.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a record",
     label = "this type has no fixed bytes that PongoDB knows",
@@ -23,14 +30,37 @@ use crate::schema::{Kind, Schema};
             `Vec<T>`, `Maybe<T>` for `Option<T>`, `u32` for `char`",
     note = "a struct or an enum of your own becomes a field type with `#[pongo::record]` above it"
 )]
-pub trait FieldType:
-    TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static
-{
+pub trait FieldType: TryFromBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static {
     /// The type's kind, as in the schema file.
     const KIND: Kind;
     /// The content of the value's place if the value is absent: all zeros wherever zeros are a
     /// valid value of the type.
     const ABSENT_VALUE: Self;
+    /// The proof that the type has no padding, if it has none.
+    #[doc(hidden)]
+    const UNPADDED: Option<Unpadded<Self>>;
+
+    /// Writes the fields at their offsets into `out`, which has the value's size and only zeros.
+    /// Called only if the type has padding.
+    #[doc(hidden)]
+    #[inline]
+    fn write_fields(&self, out: &mut [u8]) {
+        if let Some(unpadded) = Self::UNPADDED {
+            out.copy_from_slice(unpadded.bytes(self));
+        }
+    }
+
+    /// Writes the value's bytes at `at` into bytes that are zero there. `at` and the size are
+    /// constants in the macros' code, so that this is a plain store for types without padding.
+    #[doc(hidden)]
+    #[inline(always)]
+    fn put_at(&self, bytes: &mut [u8], at: usize) {
+        let out = &mut bytes[at..at + size_of::<Self>()];
+        match Self::UNPADDED {
+            Some(unpadded) => out.copy_from_slice(unpadded.bytes(self)),
+            None => self.write_fields(out),
+        }
+    }
 }
 
 /// A field type that can be part of a key: equal values have equal bytes, and unequal values have

@@ -1,10 +1,9 @@
 //! The arguments of an index search: the columns that name the index, the values to search for, and
 //! the prefixes that denote a range of keys.
 
-use zerocopy::{Immutable, IntoBytes};
-
 use crate::column::Column;
 use crate::fields::{FixedStr, Maybe, Uuid};
+use crate::padding::with_bytes;
 use crate::record::{FieldType, KeyField};
 
 /// A field type that can be part of an index: any type that can be part of a key, floats, and
@@ -72,8 +71,8 @@ impl<R, F: IndexField> IndexColumns<R> for Column<R, F> {
     }
 }
 
-fn put<F: IntoBytes + Immutable>(value: &F, out: &mut Vec<u8>) {
-    out.extend_from_slice(value.as_bytes());
+fn put<F: FieldType>(value: &F, out: &mut Vec<u8>) {
+    with_bytes(value, |bytes| out.extend_from_slice(bytes));
 }
 
 /// A value to search for in a field of type `F`: an `F`, a `&str` for a [`FixedStr`], or a tuple of

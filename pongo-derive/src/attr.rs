@@ -27,6 +27,16 @@ impl Errors {
         self.push(Error::new_spanned(tokens, message));
     }
 
+    pub(crate) fn append(&mut self, others: Self) {
+        if let Some(error) = others.0 {
+            self.push(error);
+        }
+    }
+
+    pub(crate) fn into_error(self) -> Option<Error> {
+        self.0
+    }
+
     pub(crate) fn take<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
@@ -81,18 +91,20 @@ const ON_FIELD: &str = "`key`, `index` or `unique`";
 impl TypeAttrs {
     pub(crate) fn read(attrs: &[Attribute], errors: &mut Errors) -> Self {
         let mut found = Self::default();
+        // A name that is not allowed does not end the list.
+        let mut names = Errors::default();
         each(attrs, ON_TYPE, errors, |meta| {
             if meta.path.is_ident("table") {
                 once(&found.table, &meta)?;
                 let name: LitStr = string(&meta, "table = \"flights\"")?;
-                check_table_name(&name)?;
+                names.take(check_table_name(&name));
                 found.table = Some(name);
             } else if meta.path.is_ident("crate") {
                 once(&found.krate, &meta)?;
                 let path: LitStr = string(&meta, "crate = \"pongo\"")?;
-                path.parse_with(Path::parse_mod_style).map_err(|_| {
-                    Error::new(path.span(), "expected the path of the pongo crate, as in `crate = \"pongo\"`")
-                })?;
+                if path.parse_with(Path::parse_mod_style).is_err() {
+                    names.at(path.span(), "expected the path of the pongo crate, as in `crate = \"pongo\"`");
+                }
                 found.krate = Some(path);
             } else if meta.path.is_ident("index") || meta.path.is_ident("unique") {
                 found.indexes.push(index(&meta)?);
@@ -118,6 +130,7 @@ impl TypeAttrs {
             }
             Ok(())
         });
+        errors.append(names);
         found
     }
 }

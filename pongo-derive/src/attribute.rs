@@ -20,14 +20,19 @@ pub(crate) fn expand(arguments: &TokenStream, item: TokenStream) -> TokenStream 
             return quote!(#error #item);
         }
     };
-    match additions(arguments, &input) {
-        Ok(additions) => quote!(#additions #input),
+    let refused = (!arguments.is_empty()).then(|| {
+        let message =
+            "`#[pongo::record]` stands alone: write the rest below it, as in `#[pongo(table = \"flights\")]`";
+        Error::new_spanned(arguments, message).into_compile_error()
+    });
+    match additions(&input) {
+        Ok(additions) => quote!(#refused #additions #input),
         Err(error) => {
             // The type is kept, so that its users do not cause more errors. Its helper attributes
             // have no reader now.
             strip(&mut input);
             let error = error.into_compile_error();
-            quote!(#error #input)
+            quote!(#refused #error #input)
         }
     }
 }
@@ -36,13 +41,7 @@ fn is_type(item: &TokenStream) -> bool {
     item.clone().into_iter().any(|token| ["struct", "enum"].contains(&token.to_string().as_str()))
 }
 
-fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenStream> {
-    if !arguments.is_empty() {
-        return Err(Error::new_spanned(
-            arguments,
-            "`#[pongo::record]` stands alone: write the rest below it, as in `#[pongo(table = \"flights\")]`",
-        ));
-    }
+fn additions(input: &DeriveInput) -> syn::Result<TokenStream> {
     // A type with conditionally compiled fields is left to the derive, which sees only those that
     // remain.
     let decided = !fields(input).any(|attrs| attrs.iter().any(is_conditional));
@@ -78,6 +77,10 @@ fn additions(arguments: &TokenStream, input: &DeriveInput) -> syn::Result<TokenS
         if !(has(name) || name == "TryFromBytes" && tried) {
             derives.push(path);
         }
+    }
+    // The bytes of an enum are those of its integer. A struct may have padding.
+    if is_enum && !has("IntoBytes") {
+        derives.push(paths.zerocopy_derive("IntoBytes"));
     }
     let repr = Repr::read(&input.attrs);
     let repr = match (is_enum, repr.c, repr.integer.is_some()) {

@@ -32,12 +32,15 @@ impl Paths {
     }
 
     /// Returns the derives of the traits that establish which bytes are valid values of a type.
-    pub(crate) fn zerocopy_derives(&self) -> [(&'static str, TokenStream); 4] {
+    pub(crate) fn zerocopy_derives(&self) -> [(&'static str, TokenStream); 3] {
+        ["TryFromBytes", "Immutable", "KnownLayout"].map(|name| (name, self.zerocopy_derive(name)))
+    }
+
+    /// Returns the path of a derive of zerocopy.
+    pub(crate) fn zerocopy_derive(&self, name: &str) -> TokenStream {
         let private = &self.private;
-        ["TryFromBytes", "IntoBytes", "Immutable", "KnownLayout"].map(|name| {
-            let ident = Ident::new(name, Span::call_site());
-            (name, quote!(#private::zerocopy::#ident))
-        })
+        let ident = Ident::new(name, Span::call_site());
+        quote!(#private::zerocopy::#ident)
     }
 
     /// Returns the path with such spans that an error in the call is reported at `span`.
@@ -61,6 +64,8 @@ pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenS
     let zerocopy = &paths.zerocopy;
     let derives = paths.zerocopy_derives().map(|(_, path)| path);
     let value = Ident::new("__pongo_value", Span::mixed_site());
+    let cell = Ident::new("__pongo_cell", Span::mixed_site());
+    let bytes = Ident::new("__pongo_bytes", Span::mixed_site());
     quote! {
         #[derive(#(#derives),*)]
         #[zerocopy(crate = #zerocopy)]
@@ -92,9 +97,35 @@ pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenS
                 tag: #private::Tag::ABSENT,
                 value: <#ident as #private::FieldType>::ABSENT_VALUE,
             };
+            // SAFETY: one part for each field of the struct.
+            const UNPADDED: #private::core::option::Option<#private::Unpadded<Self>> = unsafe {
+                #private::Unpadded::of_struct(&[
+                    #private::Part::new(
+                        |#cell: &__PongoCell| &#cell.tag,
+                        #private::core::option::Option::Some(#private::Unpadded::of_into_bytes()),
+                    ),
+                    #private::Part::new(
+                        |#cell: &__PongoCell| &#cell.value,
+                        <#ident as #private::FieldType>::UNPADDED,
+                    ),
+                ])
+            };
             #[inline]
             fn present(#value: #ident) -> Self {
                 Self { tag: #private::Tag::PRESENT, value: #value }
+            }
+            #[inline]
+            fn is_present(&self) -> #private::core::primitive::bool {
+                #private::Tag::is_present(&self.tag)
+            }
+            #[inline]
+            fn write_fields(&self, #bytes: &mut [#private::core::primitive::u8]) {
+                #private::Tag::put(&self.tag, #bytes);
+                #private::FieldType::put_at(
+                    &self.value,
+                    #bytes,
+                    #private::core::mem::offset_of!(__PongoCell, value),
+                );
             }
             #[inline]
             fn value(&self) -> &#ident {

@@ -86,6 +86,10 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
                     #(if #ident::#variants as #private::core::primitive::i128 == 0 { #ident::#variants } else)*
                     { #ident::#first }
                 };
+                // SAFETY: an enum without fields, as the casts above show, represented by an
+                // integer.
+                const UNPADDED: #private::core::option::Option<#private::Unpadded<Self>> =
+                    #private::core::option::Option::Some(unsafe { #private::Unpadded::of_enum() });
             }
 
             #[automatically_derived]

@@ -2,10 +2,10 @@
 //! the key precedes the value.
 
 use proc_macro2::{Ident, Span, TokenStream};
-use quote::{quote, quote_spanned};
+use quote::quote;
 use syn::spanned::Spanned;
 
-use crate::context::at;
+use crate::expand::{description, unpadded, write_fields};
 use crate::record::{ROW_FIELDS, Record, Table};
 
 /// Generates the row type. Row and value are two types, so that the value is exactly the user's
@@ -22,13 +22,25 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let digest_type = quote!([#private::core::primitive::u8; 16]);
     let descriptions = record.fields.iter().map(|field| {
         let (ident_of, name_of, ty) = (field.ident, &field.name, field.ty);
-        quote_spanned! {at(ty.span())=>
-            #private::field::<#ty>(
-                #name_of,
-                #private::core::mem::offset_of!(__PongoRow, value) + #private::core::mem::offset_of!(#ident, #ident_of),
-            )
-        }
+        let offset = quote! {
+            #private::core::mem::offset_of!(__PongoRow, value) + #private::core::mem::offset_of!(#ident, #ident_of)
+        };
+        description(&record.paths, name_of, &quote!(#ty), ty.span(), &offset)
     });
+    let head_description = |name: &str, ty: &TokenStream, field: &Ident| {
+        let offset = quote!(#private::core::mem::offset_of!(__PongoRow, #field));
+        description(&record.paths, name, ty, Span::call_site(), &offset)
+    };
+    let head_idents = ["digest", "key", "value"].map(|name| Ident::new(name, Span::call_site()));
+    let digest_description = head_description(digest_name, &digest_type, &head_idents[0]);
+    let key_description = head_description(key_name, &quote!(#private::ExternalKey), &head_idents[1]);
+    let fields = [
+        (&head_idents[0], digest_type.clone()),
+        (&head_idents[1], quote!(#private::ExternalKey)),
+        (&head_idents[2], quote!(#ident)),
+    ];
+    let unpadded = unpadded(&record.paths, &quote!(UNPADDED), &quote!(__PongoRow), &fields);
+    let write_fields = write_fields(&record.paths, &quote!(__PongoRow), &fields);
     let indexes = table.indexes.iter().map(|index| {
         let (name, unique) = (&index.name, index.unique);
         let fields = index.fields.iter().map(|place| place + head);
@@ -52,8 +64,8 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
         }
 
         const __PONGO_ROW_FIELDS: &'static [#private::Field] = &[
-            #private::field::<#digest_type>(#digest_name, #private::core::mem::offset_of!(__PongoRow, digest)),
-            #private::field::<#private::ExternalKey>(#key_name, #private::core::mem::offset_of!(__PongoRow, key)),
+            #digest_description,
+            #key_description,
             #(#descriptions),*
         ];
 
@@ -69,6 +81,8 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
                 key: #private::ExternalKey::EMPTY,
                 value: <#ident as #private::FieldType>::ABSENT_VALUE,
             };
+            #unpadded
+            #write_fields
         }
 
         #[automatically_derived]

@@ -13,9 +13,11 @@
 //! | `refuse` | rejects field types by name, with a suggestion |
 //! | `context` | the paths in generated code, and code shared by structs and enums |
 //!
-//! Neither macro generates `unsafe` code: the derives of `zerocopy` establish which bytes are valid
-//! values of a type. Generated code names everything through `::pongo::__private`, so it needs no
-//! prelude and no import.
+//! The derives of `zerocopy` establish which bytes are valid values of a type. The macros generate
+//! one kind of `unsafe` block, as these derives do: the claim that a list describes different fields
+//! of a struct, or that an enum has no fields, from which `Unpadded` concludes that the type has no
+//! padding (`docs/UNSAFE.md`). It also compiles in crates that forbid unsafe code. Generated code
+//! names everything through `::pongo::__private`, so it needs no prelude and no import.
 //!
 //! Programs use the crate `pongo`, which re-exports both macros. The crate has no features.
 
@@ -38,9 +40,15 @@ use syn::{Data, DeriveInput};
 /// Adds `#[repr(C)]` (for an enum `#[repr(u8)]`) unless a `repr` is present, and derives
 ///
 /// - `PongoRecord` (see the derive of that name for the attributes `#[pongo(...)]`),
-/// - `TryFromBytes`, `IntoBytes`, `Immutable` and `KnownLayout` of zerocopy,
+/// - `TryFromBytes`, `Immutable` and `KnownLayout` of zerocopy, for an enum also `IntoBytes`,
 /// - `Clone` and `Copy`, unless a `#[derive(...)]` below it names one of the two,
 /// - for an enum `PartialEq` and `Eq`, unless one of the two is named, so that it can be a key.
+///
+/// The fields may be in any order: the struct may have *padding*, the bytes between fields and after
+/// the last one that the compiler adds for alignment. Padding takes space in each row; in the files
+/// it is zero. Rows without padding are copied as they are, and only these can be filled in place
+/// (`TableMut::alloc`): order the fields by alignment, the largest first, and fill the rest with a
+/// field such as `_pad: [u8; 3]`. Fields that begin with `_` have no column.
 ///
 /// It must be placed above every `#[derive(...)]` and `#[pongo(...)]` of the type. Every rejected
 /// field is a compile error at that field, with a suggestion.
@@ -57,7 +65,6 @@ use syn::{Data, DeriveInput};
 ///     #[pongo(index)]
 ///     carrier: FixedStr<2>,
 ///     cabin: Cabin,
-///     _pad: [u8; 1],
 ///     dep_delay: f32,
 ///     tail: Text,
 /// }
@@ -81,8 +88,9 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Implements `FieldType`, and for a struct with a key `PongoRecord` and its columns.
 ///
 /// The type must be a struct with named fields and `#[repr(C)]`, or an enum without fields and with
-/// `#[repr(u8)]` (or another integer), and must implement zerocopy's `TryFromBytes`, `IntoBytes`,
-/// `Immutable` and `KnownLayout`. `#[pongo::record]` adds all of these.
+/// `#[repr(u8)]` (or another integer), and must implement zerocopy's `TryFromBytes`, `Immutable` and
+/// `KnownLayout`. `#[pongo::record]` adds all of these. A struct may have padding, as described
+/// there.
 ///
 /// | attribute | on | meaning |
 /// | --- | --- | --- |
@@ -110,9 +118,9 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// ```
 /// use pongo::prelude::*;
-/// use pongo::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
+/// use pongo::zerocopy::{Immutable, KnownLayout, TryFromBytes};
 ///
-/// #[derive(PongoRecord, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+/// #[derive(PongoRecord, TryFromBytes, Immutable, KnownLayout)]
 /// #[zerocopy(crate = "pongo::zerocopy")]
 /// #[repr(C)]
 /// struct Weather {

@@ -22,6 +22,9 @@ pub(crate) struct Record<'i> {
     pub(crate) fields: Vec<RecordField<'i>>,
     /// The properties of a table's record; `None` for a struct that is only a field of others.
     pub(crate) table: Option<Table>,
+    /// Errors in the attributes. The code is generated nevertheless, so that the struct's users do
+    /// not cause more errors.
+    pub(crate) errors: Option<Error>,
 }
 
 pub(crate) struct RecordField<'i> {
@@ -49,17 +52,20 @@ pub(crate) struct Index {
 
 impl<'i> Record<'i> {
     /// Parses and checks a struct. `need_repr` is false if the caller is about to add `repr(C)`.
+    /// Returns an error if no code can be generated for it.
     pub(crate) fn read(input: &'i DeriveInput, data: &'i DataStruct, need_repr: bool) -> syn::Result<Self> {
         let mut errors = Errors::default();
+        let mut fatal = Errors::default();
         let attrs = TypeAttrs::read(&input.attrs, &mut errors);
         let ident = &input.ident;
-        check_generics(input, &mut errors);
+        check_generics(input, &mut fatal);
         let repr = Repr::read(&input.attrs);
-        check_repr(ident, &repr, need_repr, &mut errors);
+        check_repr(ident, &repr, need_repr, &mut fatal);
 
         let named = match &data.fields {
             Fields::Named(named) if !named.named.is_empty() => &named.named,
             Fields::Unnamed(unnamed) => {
+                errors.append(fatal);
                 return Err(errors.and(Error::new_spanned(
                     unnamed,
                     "the schema names each field: give these names, as in `struct S { value: u64 }`",
@@ -67,6 +73,7 @@ impl<'i> Record<'i> {
             }
             Fields::Named(_) | Fields::Unit => {
                 let message = format!("`{ident}` has no bytes: give it at least one field");
+                errors.append(fatal);
                 return Err(errors.and(Error::new(ident.span(), message)));
             }
         };
@@ -76,7 +83,7 @@ impl<'i> Record<'i> {
         for field in named {
             field_attrs.push(FieldAttrs::read(&field.attrs, &mut errors));
             if let Some(reason) = refusal(&field.ty) {
-                errors.on(&field.ty, reason);
+                fatal.on(&field.ty, reason);
             }
             if let Some(ident) = &field.ident {
                 fields.push(RecordField { ident, name: plain(ident), ty: &field.ty, vis: &field.vis });
@@ -84,20 +91,23 @@ impl<'i> Record<'i> {
         }
         let table = table(ident, &attrs, &fields, &field_attrs, &mut errors);
         if let (None, Some(align)) = (&table, repr.align) {
-            errors.at(
+            fatal.at(
                 align,
                 "a record without a key is a field of others and is aligned as its own fields are: remove `align`",
             );
         }
-        let record = Self {
+        if let Some(error) = fatal.into_error() {
+            return Err(errors.and(error));
+        }
+        Ok(Self {
             vis: &input.vis,
             ident,
             name: plain(ident),
             paths: Paths::new(attrs.krate.as_ref()),
             fields,
             table,
-        };
-        errors.into_result(record)
+            errors: errors.into_error(),
+        })
     }
 }
 
@@ -190,7 +200,8 @@ fn table(
         Some(name) => name.value(),
         None => snake_case(&plain(ident)),
     };
-    if attrs.table.is_none() && !is_table_name(&name) {
+    let allowed = is_table_name(&name);
+    if attrs.table.is_none() && !allowed {
         errors.at(
             ident.span(),
             format!(
@@ -199,6 +210,8 @@ fn table(
             ),
         );
     }
+    // After an error, a name that causes no others.
+    let name = if allowed { name } else { "refused".to_owned() };
     Some(Table { name, external: attrs.external.is_some(), key, indexes })
 }
 

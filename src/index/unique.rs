@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 use pongo_core::engine::{IndexError, Replay, TableChange};
 use pongo_core::error::{ReadError, StorageError};
 use pongo_core::ids::{RowId, Seq};
+use pongo_core::padding::with_bytes;
 use pongo_core::record::PongoRecord;
 use pongo_core::table::{Resolved, TableView};
 use pongo_index::{HashError, HashIndex, KeyHasher};
@@ -111,7 +112,7 @@ fn seen_with<T: PongoRecord>(
         return Ok(None);
     }
     let value = view.row::<T>(row)?;
-    Ok(has_value(value.as_bytes()).then_some((row, value)))
+    Ok(with_bytes(value, has_value).then_some((row, value)))
 }
 
 /// Applies a commit to a unique index. With [`Replay::Repeat`], this commit and later ones may have

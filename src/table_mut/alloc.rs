@@ -5,9 +5,8 @@ use core::ops::{Deref, DerefMut};
 
 use pongo_core::engine::NewRows;
 use pongo_core::error::WriteError;
+use pongo_core::padding::{PaddingFree, Unpadded, unpadded};
 use pongo_core::record::PongoRecord;
-
-use zerocopy::IntoBytes;
 
 use crate::table_mut::TableMut;
 use crate::write_set::{TableWriteSet, hash_of};
@@ -43,6 +42,8 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// the key that it has then. As with [`put`](Self::put), it replaces a row with the same key,
     /// also an earlier row of this transaction. Until then the table is borrowed; texts and blobs
     /// can still be created. No other transaction or snapshot sees the row before the commit.
+    ///
+    /// `T` must have no padding ([`PaddingFree`]), since the program writes into the stored bytes.
     ///
     /// Costs a memory mapping, about ten microseconds, and a page fault (1 to 4 µs) for every 4 KiB
     /// that are filled; at commit it costs the same as [`extend`](Self::extend). For many small
@@ -112,8 +113,15 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// one.id = two.id + 1;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn alloc(&mut self) -> Result<RowMut<'_, T>, WriteError> {
-        Ok(RowMut { rows: self.alloc_slice(1)? })
+    pub fn alloc(&mut self) -> Result<RowMut<'_, T>, WriteError>
+    where
+        T: PaddingFree,
+    {
+        self.alloc_row(unpadded())
+    }
+
+    pub(crate) fn alloc_row(&mut self, unpadded: Unpadded<T>) -> Result<RowMut<'_, T>, WriteError> {
+        Ok(RowMut { rows: self.alloc_rows(1, unpadded)? })
     }
 
     /// Returns `rows` contiguous zeroed rows that are filled in place, as [`alloc`](Self::alloc)
@@ -146,12 +154,19 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// tx.commit()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn alloc_slice(&mut self, rows: usize) -> Result<RowsMut<'_, T>, WriteError> {
+    pub fn alloc_slice(&mut self, rows: usize) -> Result<RowsMut<'_, T>, WriteError>
+    where
+        T: PaddingFree,
+    {
+        self.alloc_rows(rows, unpadded())
+    }
+
+    fn alloc_rows(&mut self, rows: usize, unpadded: Unpadded<T>) -> Result<RowsMut<'_, T>, WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();
         staging.ensure_complete()?;
         staging.write_staged(guard)?;
-        let rows = guard.alloc(&staging.core, rows)?;
+        let rows = guard.alloc(&staging.core, rows, unpadded)?;
         staging.loading = true;
         let panicking = std::thread::panicking();
         Ok(RowsMut { staging, rows, panicking, finished: false })
@@ -186,7 +201,7 @@ impl<T: PongoRecord> RowsMut<'_, T> {
         }
         let before = self.staging.hashes.len();
         self.staging.hashes.extend(self.rows.iter().map(hash_of));
-        self.staging.hash_values(self.rows.as_bytes());
+        self.staging.hash_values(self.rows.bytes());
         if let Err(error) = self.rows.keep() {
             self.staging.forget_written(before);
             return Err(error);

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use pongo_core::engine::EngineTransaction;
 use pongo_core::error::{ReadError, WriteError};
+use pongo_core::padding::with_bytes;
 use pongo_core::predicate::Predicate;
 use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, KeyPrefix};
@@ -398,13 +399,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// row.
     #[inline]
     fn stage_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.put_at(spot, hash, copy(row))
+        self.put_at(spot, hash, row)
     }
 
-    // Always inlined: otherwise the row and its key information are copied once more.
+    // Always inlined: otherwise the key information is copied once more.
     #[allow(clippy::inline_always)]
     #[inline(always)]
-    fn put_at(&mut self, spot: KeyLocation, hash: u64, row: T) -> Result<(), WriteError> {
+    fn put_at(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();
         if let KeyLocation::Modified(PendingChange { staged: Some(place), .. }) = spot {
@@ -448,7 +449,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     pub(crate) fn describe_key(&self, row: &T) -> String {
-        self.staging().core.schema().describe_key(row.as_bytes())
+        with_bytes(row, |row| self.staging().core.schema().describe_key(row))
     }
 
     /// Replaces the row with this key with a copy that `change` has modified. Returns the result of
@@ -534,7 +535,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         }
         self.check(&row)?;
         self.check_unique(spot, &row)?;
-        self.put_at(spot, hash, row)?;
+        self.put_at(spot, hash, &row)?;
         Ok(Some(result))
     }
 
@@ -665,10 +666,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
             }
             hashes.push(hash_of(row));
             if at_once == 1 {
-                self.staging_mut().write(guard, row.as_bytes(), &mut hashes)?;
+                with_bytes(row, |row| self.staging_mut().write(guard, row, &mut hashes))?;
                 continue;
             }
-            batch.extend_from_slice(row.as_bytes());
+            with_bytes(row, |row| batch.extend_from_slice(row));
             if hashes.len() == at_once {
                 self.staging_mut().write(guard, &batch, &mut hashes)?;
                 batch.clear();

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pongo_core::error::{ReadError, StorageError, WriteError};
 use pongo_core::ids::RowId;
+use pongo_core::padding::with_bytes;
 use pongo_core::record::PongoRecord;
 use pongo_core::search::IndexColumns;
 use pongo_core::table::TableView;
@@ -130,7 +131,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
             if let BaseRows::Index(_, index) = &self.base
                 && self.own.peek().is_some()
             {
-                index.keys().put(T::SCHEMA.table, value.as_bytes(), table.guard, &mut key)?;
+                with_bytes(value, |value| index.keys().put(T::SCHEMA.table, value, table.guard, &mut key))?;
             }
             return Ok(Some((row, key)));
         }

@@ -4,7 +4,9 @@
 use pongo_core::engine::EngineTransaction;
 use pongo_core::error::WriteError;
 use pongo_core::ids::RowId;
+use pongo_core::padding::with_bytes;
 use pongo_core::record::PongoRecord;
+use pongo_core::rows::RowBuffer;
 
 use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion};
 use crate::write_set::{TableWriteSet, inner};
@@ -19,8 +21,29 @@ pub(crate) const fn is_large<T>() -> bool {
 
 impl<T: PongoRecord> TableWriteSet<T> {
     /// Returns the hashes of a row's unique values.
-    fn value_hashes(&self, row: &T) -> Vec<u64> {
-        self.handle.unique.iter().map(|unique| unique.ranges.hash(row.as_bytes())).collect()
+    fn value_hashes(&self, row: &[u8]) -> Vec<u64> {
+        self.handle.unique.iter().map(|unique| unique.ranges.hash(row)).collect()
+    }
+
+    /// Returns an error if a changed copy of the row `before` must not replace it.
+    fn check_changed(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        before: RowId,
+        key: &T::KeyBytes,
+        row: &T,
+    ) -> Result<(), WriteError> {
+        if row.key_bytes() != *key {
+            let describe = |row: &T| with_bytes(row, |row| self.core.schema().describe_key(row));
+            return Err(WriteError::KeyChanged {
+                table: T::SCHEMA.table.to_owned(),
+                before: describe(self.row(guard, before)?),
+                after: describe(row),
+            });
+        }
+        self.check_heap(guard, row)?;
+        self.check_unique(guard, spot, row)
     }
 
     /// Records a row that was just appended, with a key that was found at `spot`. All written rows
@@ -47,14 +70,16 @@ impl<T: PongoRecord> TableWriteSet<T> {
         hash: u64,
         row: &T,
     ) -> Result<(), WriteError> {
-        guard.append(&self.core, row.as_bytes())?;
-        let unique = self.value_hashes(row);
-        self.note_appended(spot, hash, &unique);
-        Ok(())
+        with_bytes(row, |row| {
+            guard.append(&self.core, row)?;
+            let unique = self.value_hashes(row);
+            self.note_appended(spot, hash, &unique);
+            Ok(())
+        })
     }
 
     /// Changes a copy of the row at `spot`. The copy is made in the chunk file, at the place of the
-    /// new row.
+    /// new row, or in memory if the row has padding.
     pub(crate) fn update_large<R>(
         &mut self,
         guard: &EngineTransaction,
@@ -72,19 +97,19 @@ impl<T: PongoRecord> TableWriteSet<T> {
             KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => return Ok(None),
         };
         self.ensure_complete()?;
-        let mut rows = guard.alloc_copy::<T>(&self.core, before)?;
+        let Some(unpadded) = T::UNPADDED else {
+            let mut copy = RowBuffer::new();
+            copy.push(self.row(guard, before)?);
+            let mut rows = copy.into_values();
+            let result = change(&mut rows[0]);
+            self.check_changed(guard, spot, before, key, &rows[0])?;
+            self.put_large(guard, spot, hash, &rows[0])?;
+            return Ok(Some(result));
+        };
+        let mut rows = guard.alloc_copy::<T>(&self.core, before, unpadded)?;
         let result = change(&mut rows[0]);
-        if rows[0].key_bytes() != *key {
-            let schema = self.core.schema();
-            return Err(WriteError::KeyChanged {
-                table: T::SCHEMA.table.to_owned(),
-                before: schema.describe_key(self.row(guard, before)?.as_bytes()),
-                after: schema.describe_key(rows[0].as_bytes()),
-            });
-        }
-        self.check_heap(guard, &rows[0])?;
-        self.check_unique(guard, spot, &rows[0])?;
-        let unique = self.value_hashes(&rows[0]);
+        self.check_changed(guard, spot, before, key, &rows[0])?;
+        let unique = self.value_hashes(rows.bytes());
         rows.keep()?;
         drop(rows);
         self.note_appended(spot, hash, &unique);

@@ -19,10 +19,13 @@ use pongo_core::engine::{EngineTransaction, TableWriteBatch};
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::{Blob, HeapRead};
 use pongo_core::ids::RowId;
-use pongo_core::record::{FieldType, PongoRecord};
+pub(crate) use pongo_core::padding::copy_of as copy;
+use pongo_core::padding::with_bytes;
+use pongo_core::record::PongoRecord;
+use pongo_core::rows::RowBuffer;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::key_hash;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::FromBytes;
 
 use crate::index::error::fault;
 use crate::index::key_ranges::PREFETCH_DISTANCE;
@@ -39,7 +42,7 @@ pub(crate) struct TableWriteSet<T> {
     /// The table as applied before this transaction.
     pub(crate) view: TableView,
     /// Rows in memory.
-    pub(crate) staged: Vec<T>,
+    pub(crate) staged: RowBuffer<T>,
     /// Key hashes of all written rows. At commit those of the staged rows are appended.
     pub(crate) hashes: Vec<u64>,
     pub(crate) keys: RwLock<Keys>,
@@ -88,7 +91,7 @@ enum WriteSetStep<T> {
     /// Index and value of a removed row, whose place was taken by the last row.
     Taken(usize, T),
     /// All staged rows, which were written to the chunks.
-    Written(Vec<T>),
+    Written(RowBuffer<T>),
 }
 
 /// The state of a [`TableWriteSet`] at a savepoint.
@@ -194,7 +197,7 @@ impl<T: PongoRecord> AnyTableWriteSet for TableWriteSet<T> {
         }
         Some(TableWriteBatch {
             table: Arc::clone(&self.core),
-            rows: self.staged.as_slice().as_bytes(),
+            rows: self.staged.bytes(),
             hashes: &self.hashes,
             previous: keys.previous,
             deleted_rows: keys.deleted_rows,
@@ -256,12 +259,6 @@ pub(crate) fn hash_of<T: PongoRecord>(row: &T) -> u64 {
     key_hash(row.key_bytes().as_ref())
 }
 
-/// Returns a copy with the same bytes.
-pub(crate) fn copy<T: FieldType>(row: &T) -> T {
-    T::try_read_from_bytes(row.as_bytes())
-        .unwrap_or_else(|_| unreachable!("the bytes of a value are a value"))
-}
-
 /// Returns the content of a lock that cannot be held elsewhere. A separate function, so that only
 /// this field is borrowed.
 pub(crate) fn inner(keys: &mut RwLock<Keys>) -> &mut Keys {
@@ -276,7 +273,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
             keys: RwLock::new(Keys::new(view.len())),
             handle,
             view,
-            staged: Vec::new(),
+            staged: RowBuffer::new(),
             hashes: Vec::new(),
             orders: Mutex::default(),
             interrupted: Arc::default(),
@@ -335,6 +332,18 @@ impl<T: PongoRecord> TableWriteSet<T> {
         match staged.and_then(|place| self.staged.get(place as usize)) {
             Some(value) => Ok(value),
             None => guard.appended_row(&self.core, row),
+        }
+    }
+
+    /// Returns the bytes of such a row.
+    pub(crate) fn own_row_bytes<'a>(
+        &'a self,
+        guard: &'a EngineTransaction,
+        row: RowId,
+    ) -> Result<&'a [u8], ReadError> {
+        match row.0.checked_sub(self.view.len() + self.hashes.len() as u64) {
+            Some(place) if place < self.staged.len() as u64 => Ok(self.staged.row_bytes(place as usize)),
+            _ => guard.appended_row_bytes::<T>(&self.core, row),
         }
     }
 
@@ -539,8 +548,15 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Returns an error if a `Text` or `Blob` of the row does not refer to existing bytes.
     pub(crate) fn check_heap(&self, guard: &EngineTransaction, row: &T) -> Result<(), WriteError> {
+        if self.handle.heap_fields.is_empty() {
+            return Ok(());
+        }
+        with_bytes(row, |row| self.check_heap_bytes(guard, row))
+    }
+
+    fn check_heap_bytes(&self, guard: &EngineTransaction, row: &[u8]) -> Result<(), WriteError> {
         for field in &self.handle.heap_fields {
-            let bytes = &row.as_bytes()[field.offset..field.offset + size_of::<Blob>()];
+            let bytes = &row[field.offset..field.offset + size_of::<Blob>()];
             let blob = Blob::read_from_bytes(bytes).unwrap_or(Blob::EMPTY);
             if blob.is_empty() {
                 continue;
@@ -571,7 +587,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
     }
 
     /// Stages a row.
-    pub(crate) fn push_staged(&mut self, guard: &EngineTransaction, row: T) {
+    pub(crate) fn push_staged(&mut self, guard: &EngineTransaction, row: &T) {
         guard.note_row_memory(self.cost(), 0);
         self.staged.push(row);
         self.hold_staged(self.staged.len() - 1);
@@ -579,12 +595,12 @@ impl<T: PongoRecord> TableWriteSet<T> {
     }
 
     /// Stages a row in place of another version of it.
-    pub(crate) fn replace_staged(&mut self, place: usize, row: T) {
+    pub(crate) fn replace_staged(&mut self, place: usize, row: &T) {
         self.drop_staged(place);
-        let before = std::mem::replace(&mut self.staged[place], row);
+        self.steps.push(|| WriteSetStep::Replaced(place, copy(&self.staged[place])));
+        self.staged.set(place, row);
         self.hold_staged(place);
         self.note_changed(place);
-        self.steps.push(|| WriteSetStep::Replaced(place, before));
     }
 
     /// Records that another row is now at this index among the staged ones.
@@ -604,10 +620,10 @@ impl<T: PongoRecord> TableWriteSet<T> {
     fn unstage_to(&mut self, steps: usize) {
         while let Some(step) = self.steps.pop_until(steps) {
             match step {
-                WriteSetStep::Pushed => drop(self.staged.pop()),
-                WriteSetStep::Replaced(place, row) => self.staged[place] = row,
+                WriteSetStep::Pushed => self.staged.pop(),
+                WriteSetStep::Replaced(place, row) => self.staged.set(place, &row),
                 WriteSetStep::Taken(place, row) => {
-                    self.staged.push(row);
+                    self.staged.push(&row);
                     let last = self.staged.len() - 1;
                     self.staged.swap(place, last);
                 }
@@ -622,17 +638,17 @@ impl<T: PongoRecord> TableWriteSet<T> {
     pub(crate) fn take_staged(&mut self, guard: &EngineTransaction, place: usize) {
         guard.note_row_memory(0, self.cost());
         self.drop_staged(place);
-        let row = self.staged.swap_remove(place);
+        self.steps.push(|| WriteSetStep::Taken(place, copy(&self.staged[place])));
+        self.staged.swap_remove(place);
         let last = self.staged.len();
         self.note_changed(place);
         if place < last {
-            let moved = &self.staged[place];
-            inner(&mut self.keys).move_staged(hash_of(moved), last, place);
+            inner(&mut self.keys).move_staged(hash_of(&self.staged[place]), last, place);
+            let moved = self.staged.row_bytes(place);
             for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-                unique_values.move_staged(unique.ranges.hash(moved.as_bytes()), last, place);
+                unique_values.move_staged(unique.ranges.hash(moved), last, place);
             }
         }
-        self.steps.push(|| WriteSetStep::Taken(place, row));
     }
 
     /// Writes the staged rows to the chunks if the transaction uses too much memory and this table
@@ -652,7 +668,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
     #[inline(never)]
     fn write_all_staged(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
         self.resolve(guard)?;
-        guard.append(&self.core, self.staged.as_slice().as_bytes())?;
+        guard.append(&self.core, self.staged.bytes())?;
         let first = self.view.len() + self.hashes.len() as u64;
         self.hashes.extend(self.staged.iter().map(hash_of));
         self.hash_values_of_staged();
@@ -672,7 +688,8 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     fn hash_values_of_staged(&mut self) {
         for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            unique_values.hashes.extend(self.staged.iter().map(|row| unique.ranges.hash(row.as_bytes())));
+            let rows = self.staged.bytes().chunks_exact(size_of::<T>());
+            unique_values.hashes.extend(rows.map(|row| unique.ranges.hash(row)));
         }
     }
 

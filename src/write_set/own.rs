@@ -154,7 +154,7 @@ impl<'s, T: PongoRecord> Own<'s, T> {
 
     fn key(&self, index: &OrderedIndex, row: RowId, out: &mut Vec<u8>) -> Result<(), ReadError> {
         out.clear();
-        index.keys().put(T::SCHEMA.table, self.row(row)?.as_bytes(), self.guard, out)
+        index.keys().put(T::SCHEMA.table, self.row_bytes(row)?, self.guard, out)
     }
 
     /// Returns whether a pair is valid: its row is a live own row with this key.
@@ -262,7 +262,7 @@ impl<T: PongoRecord> OwnRows for Own<'_, T> {
     }
 
     fn row_bytes(&self, row: RowId) -> Result<&[u8], ReadError> {
-        Ok(self.row(row)?.as_bytes())
+        self.staging.own_row_bytes(self.guard, row)
     }
 
     fn runs(&self, index: &OrderedIndex) -> Result<Vec<Arc<Recent>>, ReadError> {

@@ -12,6 +12,7 @@ use pongo_core::engine::EngineTransaction;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::{ExternalKey, HeapRead};
 use pongo_core::ids::RowId;
+use pongo_core::padding::with_bytes;
 use pongo_core::record::PongoRecord;
 use pongo_core::schema::describe_bytes;
 use pongo_index::key_hash;
@@ -39,14 +40,23 @@ impl<T: PongoRecord> TableWriteSet<T> {
         if self.unique().is_empty() {
             return Ok(());
         }
+        with_bytes(row, |row| self.check_unique_bytes(guard, spot, row))
+    }
+
+    fn check_unique_bytes(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        row: &[u8],
+    ) -> Result<(), WriteError> {
         self.check_written(guard)?;
         let before = self.value(guard, spot)?;
         for place in 0..self.unique().len() {
             let ranges = &self.unique()[place].ranges;
-            if before.is_some_and(|before| ranges.same(before.as_bytes(), row.as_bytes())) {
+            if before.is_some_and(|before| with_bytes(before, |before| ranges.same(before, row))) {
                 continue;
             }
-            if let Some(other) = self.find_conflict(guard, place, ranges.hash(row.as_bytes()), row)? {
+            if let Some(other) = self.find_conflict(guard, place, ranges.hash(row), row)? {
                 return Err(self.not_unique(guard, place, row, other));
             }
         }
@@ -75,11 +85,13 @@ impl<T: PongoRecord> TableWriteSet<T> {
         for place in 0..self.unique().len() {
             let hash = self.unique_values[place].hashes[self.checked];
             let row = self.row(guard, number)?;
-            match self.find_conflict(guard, place, hash, row)? {
+            match with_bytes(row, |row| self.find_conflict(guard, place, hash, row))? {
                 None => self.unique_values[place].add(hash, written),
                 // The row was compared before, when another of its values was in conflict.
                 Some(other) if other == written => {}
-                Some(other) => return Err(self.not_unique(guard, place, row, other)),
+                Some(other) => {
+                    return Err(with_bytes(row, |row| self.not_unique(guard, place, row, other)));
+                }
             }
         }
         Ok(())
@@ -104,12 +116,12 @@ impl<T: PongoRecord> TableWriteSet<T> {
         guard: &EngineTransaction,
         place: usize,
         hash: u64,
-        row: &T,
+        row: &[u8],
     ) -> Result<Option<PendingRow>, ReadError> {
         let ranges = &self.unique()[place].ranges;
         let mut failed = None;
         let new = self.unique_values[place].find(hash, |new| match self.new_row(guard, new) {
-            Ok(other) => ranges.same(other.as_bytes(), row.as_bytes()),
+            Ok(other) => with_bytes(other, |other| ranges.same(other, row)),
             Err(error) => {
                 failed.get_or_insert(error);
                 false
@@ -128,7 +140,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
     }
 
     /// Returns the row from before this transaction that was live and had the same value.
-    fn applied_with(&self, place: usize, hash: u64, row: &T) -> Result<Option<RowId>, ReadError> {
+    fn applied_with(&self, place: usize, hash: u64, row: &[u8]) -> Result<Option<RowId>, ReadError> {
         if self.view.is_empty() {
             return Ok(None);
         }
@@ -145,7 +157,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
                 .and_then(|alive| self.view.row_bytes(other).map(|bytes| (alive, bytes)));
             match alive {
                 Ok((false, _)) => None,
-                Ok((true, bytes)) => unique.ranges.same(bytes, row.as_bytes()).then_some(other),
+                Ok((true, bytes)) => unique.ranges.same(bytes, row).then_some(other),
                 Err(error) => {
                     failed.get_or_insert(error);
                     None
@@ -215,9 +227,10 @@ impl<T: PongoRecord> TableWriteSet<T> {
                 while replaced.next_if(|&&(new, _)| new < number).is_some() {}
                 let before = replaced.next_if(|&&(new, _)| new == number).map(|&(_, before)| before);
                 let row = self.row(guard, number)?;
-                match self.applied_with(place, hash, row)? {
+                match with_bytes(row, |row| self.applied_with(place, hash, row))? {
                     Some(other) if before != Some(other) && !dies(other) => {
-                        return Err(self.not_unique(guard, place, row, PendingRow::Written(other)));
+                        let other = PendingRow::Written(other);
+                        return Err(with_bytes(row, |row| self.not_unique(guard, place, row, other)));
                     }
                     _ => {}
                 }
@@ -230,7 +243,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Records the unique values of a row that was just staged.
     pub(crate) fn hold_staged(&mut self, place: usize) {
-        let row = self.staged[place].as_bytes();
+        let row = self.staged.row_bytes(place);
         for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
             unique_values.add(unique.ranges.hash(row), PendingRow::Staged(place));
         }
@@ -238,24 +251,30 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Removes the unique values of a staged row before it is removed or replaced.
     pub(crate) fn drop_staged(&mut self, place: usize) {
-        let row = self.staged[place].as_bytes();
+        let row = self.staged.row_bytes(place);
         for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
             unique_values.remove(unique.ranges.hash(row), PendingRow::Staged(place));
         }
     }
 
     #[cold]
-    fn not_unique(&self, guard: &EngineTransaction, place: usize, row: &T, other: PendingRow) -> WriteError {
+    fn not_unique(
+        &self,
+        guard: &EngineTransaction,
+        place: usize,
+        row: &[u8],
+        other: PendingRow,
+    ) -> WriteError {
         let schema = self.core.schema();
         let fields = &schema.indexes[self.unique()[place].place].fields;
         let existing_key = match self.new_row(guard, other) {
-            Ok(other) => self.describe_key(guard, other),
+            Ok(other) => with_bytes(other, |other| self.describe_key(guard, other)),
             Err(error) => return error.into(),
         };
         WriteError::UniqueViolation {
             table: schema.table.clone(),
             index: schema.field_names(fields),
-            value: schema.describe_fields(fields, row.as_bytes()),
+            value: schema.describe_fields(fields, row),
             existing_key,
             row: match other {
                 PendingRow::Staged(_) => None,
@@ -265,8 +284,8 @@ impl<T: PongoRecord> TableWriteSet<T> {
     }
 
     /// Formats a row's key for error messages.
-    fn describe_key(&self, guard: &EngineTransaction, row: &T) -> String {
-        let (schema, row) = (self.core.schema(), row.as_bytes());
+    fn describe_key(&self, guard: &EngineTransaction, row: &[u8]) -> String {
+        let schema = self.core.schema();
         let name =
             schema.external_key().and_then(|offset| row.get(offset..offset + size_of::<ExternalKey>()));
         let name = name.and_then(|bytes| ExternalKey::read_from_bytes(bytes).ok());

@@ -11,7 +11,7 @@ pub(crate) use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "rooms")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 pub(crate) struct Room {
     #[pongo(key)]
     pub(crate) number: u64,

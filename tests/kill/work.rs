@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 
 #[pongo::record]
 #[pongo(table = "items")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 pub(crate) struct Item {
     #[pongo(key)]
     pub(crate) id: u64,

@@ -8,7 +8,7 @@ pub(crate) use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "stops")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 pub(crate) struct Stop {
     #[pongo(key)]
     pub(crate) id: u64,

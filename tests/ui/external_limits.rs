@@ -1,3 +1,5 @@
+#![allow(unused_imports)]
+
 use pongo::prelude::*;
 
 #[pongo::record]

@@ -50,4 +50,16 @@ struct Größe {
     id: u64,
 }
 
-fn main() {}
+/// The uses of a record whose attributes were refused cause no more errors.
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let store = Store::in_memory()?;
+    let tx = store.begin_write()?;
+    tx.table::<Upper>()?.put(&Upper { id: 1 })?;
+    tx.table::<Path>()?.get(&1)?;
+    tx.table::<Empty>()?.filter(Empty::ID.eq(1))?;
+    tx.table::<Long>()?.extend([Long { id: 1 }])?;
+    tx.table::<NoString>()?.delete(&1)?;
+    tx.table::<Crate>()?.range(..)?;
+    tx.table::<Größe>()?.by(Größe::ID)?;
+    Ok(())
+}

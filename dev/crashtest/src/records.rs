@@ -5,7 +5,7 @@ use pongo::prelude::*;
 /// A row with a key, an ordered index and a text.
 #[pongo::record]
 #[pongo(table = "stops")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 pub struct Stop {
     /// The key.
     #[pongo(key)]

@@ -15,7 +15,7 @@ use crate::{Outcome, child};
 /// A row of the table that both processes use.
 #[pongo::record]
 #[pongo(table = "accounts")]
-#[derive(Debug)]
+#[derive(pongo::zerocopy::IntoBytes, Debug)]
 pub struct Account {
     #[pongo(key)]
     /// The key.

@@ -33,7 +33,7 @@ pub(crate) enum Class {
 }
 
 #[pongo::record]
-#[derive(PartialEq, Debug)]
+#[derive(IntoBytes, PartialEq, Debug)]
 pub(crate) struct Place {
     pub(crate) latitude: f32,
     pub(crate) longitude: f32,

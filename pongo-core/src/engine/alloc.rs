@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use super::transaction::{Appending, EngineTransaction, assert_above_published};
 use crate::error::{StorageError, WriteError};
 use crate::ids::RowId;
+use crate::padding::Unpadded;
 use crate::record::PongoRecord;
 use crate::space::LARGEST;
 use crate::storage::WritableMap;
@@ -36,6 +37,8 @@ pub struct NewRows<'g, T> {
     range: Range<u64>,
     /// The map's bytes; empty if there is no map.
     rows: NonNull<[T]>,
+    /// The bytes of the map stay initialised, whatever is written into the rows.
+    unpadded: Unpadded<T>,
 }
 
 // SAFETY: it consists of a shared borrow of a guard, which is `Sync`, and a map containing `T`s
@@ -54,7 +57,8 @@ impl<T> core::fmt::Debug for NewRows<'_, T> {
 impl EngineTransaction {
     /// Allocates zeroed space for `rows` rows of a table after those it has: in place where the
     /// storage can map files writable, and in memory otherwise. `T`'s layout was compared with the
-    /// table's.
+    /// table's. It has no padding: what is written into a `T` in place would leave the bytes of
+    /// padding undefined, and they are stored.
     ///
     /// # Errors
     /// [`WriteError::NotZeroable`] if zeros are not a valid `T`; [`WriteError::Storage`] if there
@@ -63,6 +67,7 @@ impl EngineTransaction {
         &self,
         table: &Arc<TableCore>,
         rows: usize,
+        unpadded: Unpadded<T>,
     ) -> Result<NewRows<'_, T>, WriteError> {
         let (appending, range, map) = self.reserve_rows::<T>(table, rows)?;
         if let Some(map) = &map
@@ -74,7 +79,7 @@ impl EngineTransaction {
             });
         }
         // SAFETY: the first row is a valid `T`, and all others have the same bytes: zeros.
-        Ok(unsafe { NewRows::over(self, appending, range, map) })
+        Ok(unsafe { NewRows::over(self, appending, range, map, unpadded) })
     }
 
     /// Works like [`alloc`](Self::alloc) for one row, which starts as a copy of a row of the table,
@@ -87,18 +92,19 @@ impl EngineTransaction {
         &self,
         table: &Arc<TableCore>,
         row: RowId,
+        unpadded: Unpadded<T>,
     ) -> Result<NewRows<'_, T>, WriteError> {
         let (appending, range, mut map) = self.reserve_rows::<T>(table, 1)?;
         if let Some(map) = &mut map {
             if row.0 < self.table_state(table.id()).len {
                 let view = self.view(table)?;
-                map.bytes_mut().copy_from_slice(view.row::<T>(row)?.as_bytes());
+                map.bytes_mut().copy_from_slice(unpadded.bytes(view.row::<T>(row)?));
             } else {
-                map.bytes_mut().copy_from_slice(self.appended_row::<T>(table, row)?.as_bytes());
+                map.bytes_mut().copy_from_slice(unpadded.bytes(self.appended_row::<T>(table, row)?));
             }
         }
         // SAFETY: the bytes are those of a valid `T`.
-        Ok(unsafe { NewRows::over(self, appending, range, map) })
+        Ok(unsafe { NewRows::over(self, appending, range, map, unpadded) })
     }
 
     /// Reserves and returns the bytes of the space that the next `rows` rows take, zeroed.
@@ -148,6 +154,7 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
         appending: Appending<'g>,
         range: Range<u64>,
         mut map: Option<WritableMap>,
+        unpadded: Unpadded<T>,
     ) -> Self {
         let rows = map.as_mut().map_or_else(none, |map| {
             let bytes = map.bytes_mut();
@@ -157,7 +164,13 @@ impl<'g, T: PongoRecord> NewRows<'g, T> {
             NonNull::slice_from_raw_parts(first, bytes.len() / size_of::<T>())
         });
         let table = Arc::clone(&appending.0.table);
-        Self { guard, appending, table, range, map, rows }
+        Self { guard, appending, table, range, map, rows, unpadded }
+    }
+
+    /// Returns the bytes of the rows.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.unpadded.slice_bytes(self)
     }
 
     /// Returns the transaction to which the rows will belong. It reads its data without them.

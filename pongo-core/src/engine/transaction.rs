@@ -311,6 +311,18 @@ impl EngineTransaction {
         self.appended_view(table)?.row(row)
     }
 
+    /// Returns the bytes of a row, as [`appended_row`](Self::appended_row) returns the row.
+    ///
+    /// # Errors
+    /// If there is no such row.
+    pub fn appended_row_bytes<T: PongoRecord>(
+        &self,
+        table: &Arc<TableCore>,
+        row: RowId,
+    ) -> Result<&[u8], ReadError> {
+        self.appended_view(table)?.valid_row_bytes::<T>(row)
+    }
+
     /// Returns consecutive rows that [`EngineTransaction::append`] wrote beyond the applied length.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::{Blob, HeapError, HeapRead};
+use crate::padding::Unpadded;
 use crate::record::FieldType;
 use crate::schema::Kind;
 
@@ -62,6 +63,7 @@ impl From<Blob> for ExternalKey {
 impl FieldType for ExternalKey {
     const KIND: Kind = Kind::External;
     const ABSENT_VALUE: Self = Self::EMPTY;
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
 }
 
 const _: () = assert!(size_of::<ExternalKey>() == size_of::<Blob>() && align_of::<ExternalKey>() == 1);

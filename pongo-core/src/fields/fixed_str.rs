@@ -8,6 +8,7 @@ use core::str::FromStr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::maybe::{Bytewise, Optional};
+use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 
@@ -236,6 +237,7 @@ impl<const N: usize> fmt::Debug for FixedStr<N> {
 impl<const N: usize> FieldType for FixedStr<N> {
     const KIND: Kind = Kind::FixedStr(N);
     const ABSENT_VALUE: Self = Self::EMPTY;
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
 }
 
 impl<const N: usize> KeyField for FixedStr<N> {}

@@ -18,6 +18,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::fields::maybe::record_cell;
 use crate::ids::HeapAddr;
+use crate::padding::Unpadded;
 use crate::record::FieldType;
 use crate::schema::Kind;
 
@@ -202,6 +203,7 @@ macro_rules! heap_field {
         impl FieldType for $name {
             const KIND: Kind = Kind::$name;
             const ABSENT_VALUE: Self = Self::EMPTY;
+            const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
         }
 
         record_cell!($name);

@@ -1,4 +1,4 @@
-//! A value that may be absent, without padding for any type.
+//! A value that may be absent: adds no padding to that of the value.
 //!
 //! An `Option<u32>` has three bytes of padding and no fixed layout. A [`Maybe<u32>`] is a *cell*: a
 //! tag as wide as the value's alignment, followed by the value.
@@ -9,9 +9,9 @@
 //! ```
 //!
 //! The tag ends at a valid offset for the value, and the cell's size is a multiple of the
-//! alignment, so there is no padding. On stable Rust no single generic struct can declare "as many
-//! bytes as the alignment of `T`" in a way that `zerocopy` can verify. Therefore each type names
-//! its cell in [`Optional`], and `zerocopy` verifies each kind of cell.
+//! alignment, so there is no padding except that of the value. On stable Rust no single generic
+//! struct can declare "as many bytes as the alignment of `T`" in a way that can be verified.
+//! Therefore each type names its cell in [`Optional`], and each kind of cell is verified.
 //!
 //! | cell | used for | why it has no padding |
 //! | --- | --- | --- |
@@ -24,6 +24,7 @@ use core::hash::{Hash, Hasher};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes, Unaligned};
 
+use crate::padding::Unpadded;
 use crate::record::FieldType;
 use crate::schema::Kind;
 
@@ -42,19 +43,28 @@ pub trait Optional: FieldType {
 
 /// The tag and value of a [`Maybe`].
 #[doc(hidden)]
-pub trait OptionalCell:
-    TryFromBytes + IntoBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static
-{
+pub trait OptionalCell: TryFromBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static {
     /// The value's type.
     type Value;
     /// A cell without a value: tag and value are blank.
     const ABSENT: Self;
+    /// The proof that the cell has no padding, if it has none.
+    const UNPADDED: Option<Unpadded<Self>>;
     /// Creates a cell with a value.
     fn present(value: Self::Value) -> Self;
+    /// Returns whether the first byte of the tag is not 0.
+    fn is_present(&self) -> bool;
     /// Returns the content of the value's place.
     fn value(&self) -> &Self::Value;
     /// Converts the cell into the content of the value's place.
     fn into_value(self) -> Self::Value;
+    /// Writes tag and value into `out`, as [`FieldType::write_fields`] does.
+    #[inline]
+    fn write_fields(&self, out: &mut [u8]) {
+        if let Some(unpadded) = Self::UNPADDED {
+            out.copy_from_slice(unpadded.bytes(self));
+        }
+    }
 }
 
 /// A `T` or no value: the equivalent of `Option<T>` in a record.
@@ -95,7 +105,7 @@ impl<T: Optional> Maybe<T> {
     #[must_use]
     #[inline]
     pub fn is_some(&self) -> bool {
-        self.0.as_bytes()[0] != 0
+        self.0.is_present()
     }
 
     /// Returns whether no value is present.
@@ -133,6 +143,15 @@ impl<T: Optional> Maybe<T> {
 impl<T: Optional> FieldType for Maybe<T> {
     const KIND: Kind = Kind::Maybe(&T::KIND);
     const ABSENT_VALUE: Self = Self::NONE;
+    const UNPADDED: Option<Unpadded<Self>> = match T::Cell::UNPADDED {
+        Some(cell) => Some(Unpadded::of_maybe(cell)),
+        None => None,
+    };
+
+    #[inline]
+    fn write_fields(&self, out: &mut [u8]) {
+        self.0.write_fields(out);
+    }
 }
 
 impl<T: Optional> Default for Maybe<T> {
@@ -211,7 +230,7 @@ impl<T: Optional + fmt::Debug> fmt::Debug for Maybe<T> {
 
 /// A type whose size equals its alignment, so that it can be its own tag.
 #[doc(hidden)]
-pub trait Word: FieldType + Copy {
+pub trait Word: FieldType + IntoBytes + Copy {
     /// The value whose first byte is 1 and whose other bytes are 0.
     const ONE: Self;
 }
@@ -228,9 +247,14 @@ pub struct Single<T> {
 impl<T: Word> OptionalCell for Single<T> {
     type Value = T;
     const ABSENT: Self = Self { tag: T::ABSENT_VALUE, value: T::ABSENT_VALUE };
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
     #[inline]
     fn present(value: T) -> Self {
         Self { tag: T::ONE, value }
+    }
+    #[inline]
+    fn is_present(&self) -> bool {
+        self.tag.as_bytes()[0] != 0
     }
     #[inline]
     fn value(&self) -> &T {
@@ -254,9 +278,14 @@ pub struct Repeated<T, const N: usize> {
 impl<T: Word, const N: usize> OptionalCell for Repeated<T, N> {
     type Value = [T; N];
     const ABSENT: Self = Self { tag: T::ABSENT_VALUE, value: [T::ABSENT_VALUE; N] };
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
     #[inline]
     fn present(value: [T; N]) -> Self {
         Self { tag: T::ONE, value }
+    }
+    #[inline]
+    fn is_present(&self) -> bool {
+        self.tag.as_bytes()[0] != 0
     }
     #[inline]
     fn value(&self) -> &[T; N] {
@@ -277,12 +306,17 @@ pub struct Bytewise<T> {
     value: T,
 }
 
-impl<T: FieldType + Unaligned> OptionalCell for Bytewise<T> {
+impl<T: FieldType + IntoBytes + Unaligned> OptionalCell for Bytewise<T> {
     type Value = T;
     const ABSENT: Self = Self { tag: 0, value: T::ABSENT_VALUE };
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
     #[inline]
     fn present(value: T) -> Self {
         Self { tag: 1, value }
+    }
+    #[inline]
+    fn is_present(&self) -> bool {
+        self.tag != 0
     }
     #[inline]
     fn value(&self) -> &T {
@@ -301,6 +335,16 @@ pub trait Tag: FromBytes + IntoBytes + Immutable + KnownLayout + Copy + Send + S
     const ABSENT: Self;
     /// The value is present.
     const PRESENT: Self;
+    /// Returns whether the first byte is not 0.
+    #[inline]
+    fn is_present(&self) -> bool {
+        self.as_bytes()[0] != 0
+    }
+    /// Writes the tag to the start of a cell's bytes.
+    #[inline]
+    fn put(&self, bytes: &mut [u8]) {
+        bytes[..size_of::<Self>()].copy_from_slice(self.as_bytes());
+    }
 }
 
 /// Implemented for `[(); A]`; names the tag of width and alignment `A`.
@@ -362,9 +406,15 @@ macro_rules! record_cell {
                     tag: $crate::fields::maybe::Tag::ABSENT,
                     value: <$type as $crate::record::FieldType>::ABSENT_VALUE,
                 };
+                const UNPADDED: Option<$crate::padding::Unpadded<Self>> =
+                    Some($crate::padding::Unpadded::of_into_bytes());
                 #[inline]
                 fn present(value: $type) -> Self {
                     Self { tag: $crate::fields::maybe::Tag::PRESENT, value }
+                }
+                #[inline]
+                fn is_present(&self) -> bool {
+                    $crate::fields::maybe::Tag::is_present(&self.tag)
                 }
                 #[inline]
                 fn value(&self) -> &$type {
@@ -388,21 +438,26 @@ pub(crate) use record_cell;
 mod tests {
     use super::*;
     use crate::fields::{Blob, FixedStr, Text, Timestamp, Uuid};
+    use crate::padding::with_bytes;
+
+    fn bytes<F: FieldType>(value: &F) -> Vec<u8> {
+        with_bytes(value, <[u8]>::to_vec)
+    }
 
     /// Checks the layout, the canonical bytes and both conversions for one value.
     fn cell<T: Optional + Copy + PartialEq + fmt::Debug>(value: T) {
         assert_eq!(size_of::<Maybe<T>>(), size_of::<T>() + align_of::<T>());
         assert_eq!(align_of::<Maybe<T>>(), align_of::<T>());
         let none = Maybe::<T>::none();
-        assert!(none.as_bytes().iter().all(|byte| *byte == 0), "an absent value is all zeros");
+        assert!(bytes(&none).iter().all(|byte| *byte == 0), "an absent value is all zeros");
         assert_eq!(none.get(), None);
         let some = Maybe::some(value);
         assert_eq!(some.get(), Some(&value));
-        let bytes = some.as_bytes();
-        assert_eq!(bytes[0], 1);
-        assert!(bytes[1..align_of::<T>()].iter().all(|byte| *byte == 0));
-        assert_eq!(&bytes[align_of::<T>()..], value.as_bytes());
-        let read = Maybe::<T>::try_read_from_bytes(bytes).expect("its own bytes are valid");
+        let of_some = bytes(&some);
+        assert_eq!(of_some[0], 1);
+        assert!(of_some[1..align_of::<T>()].iter().all(|byte| *byte == 0));
+        assert_eq!(of_some[align_of::<T>()..], bytes(&value));
+        let read = Maybe::<T>::try_read_from_bytes(&of_some).expect("its own bytes are valid");
         assert_eq!(read.into_option(), Some(value));
         assert_eq!(Maybe::from(Some(value)), some);
         assert_ne!(some, none);
@@ -430,11 +485,10 @@ mod tests {
     /// As [`cell`], for types without equality.
     fn heap_cell<T: Optional + Copy>(value: T) {
         assert_eq!((size_of::<Maybe<T>>(), align_of::<Maybe<T>>()), (24, 8));
-        assert_eq!(Maybe::<T>::none().as_bytes(), [0; 24]);
+        assert_eq!(bytes(&Maybe::<T>::none()), [0; 24]);
         let some = Maybe::some(value);
-        assert_eq!(&some.as_bytes()[..8], 1_u64.to_le_bytes());
-        assert_eq!(&some.as_bytes()[8..], IntoBytes::as_bytes(&value));
-        let bytes = |value: &T| IntoBytes::as_bytes(value).to_vec();
+        assert_eq!(bytes(&some)[..8], 1_u64.to_le_bytes());
+        assert_eq!(bytes(&some)[8..], bytes(&value));
         assert_eq!(some.get().map(bytes), Some(bytes(&value)));
     }
 

@@ -1,6 +1,7 @@
 //! The field types of the language itself: integers and floats of fixed size, `bool`, arrays.
 
 use crate::fields::maybe::{Optional, Repeated, Single, Word};
+use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 
@@ -9,6 +10,7 @@ macro_rules! plain {
         impl FieldType for $type {
             const KIND: Kind = Kind::$kind;
             const ABSENT_VALUE: Self = $blank;
+            const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
         }
 
         impl Word for $type {
@@ -50,6 +52,17 @@ key!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool);
 impl<F: FieldType, const N: usize> FieldType for [F; N] {
     const KIND: Kind = Kind::Array { of: &F::KIND, len: N };
     const ABSENT_VALUE: Self = [F::ABSENT_VALUE; N];
+    const UNPADDED: Option<Unpadded<Self>> = match F::UNPADDED {
+        Some(unpadded) => Some(unpadded.array()),
+        None => None,
+    };
+
+    #[inline]
+    fn write_fields(&self, out: &mut [u8]) {
+        for (place, element) in self.iter().enumerate() {
+            element.put_at(out, place * size_of::<F>());
+        }
+    }
 }
 
 impl<F: KeyField, const N: usize> KeyField for [F; N] {}
@@ -57,9 +70,10 @@ impl<F: KeyField, const N: usize> KeyField for [F; N] {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::padding::with_bytes;
 
     fn blank_is_zero<F: FieldType>() {
-        assert!(F::ABSENT_VALUE.as_bytes().iter().all(|byte| *byte == 0));
+        with_bytes(&F::ABSENT_VALUE, |bytes| assert!(bytes.iter().all(|byte| *byte == 0)));
     }
 
     #[test]

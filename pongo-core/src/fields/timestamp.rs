@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::fields::maybe::record_cell;
+use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 
@@ -107,6 +108,7 @@ impl From<Timestamp> for SystemTime {
 impl FieldType for Timestamp {
     const KIND: Kind = Kind::Timestamp;
     const ABSENT_VALUE: Self = Self::EPOCH;
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
 }
 
 impl KeyField for Timestamp {}

@@ -7,6 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::fixed_str::quoted;
 use crate::fields::maybe::{Bytewise, Optional};
+use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 
@@ -127,6 +128,7 @@ impl fmt::Debug for Uuid {
 impl FieldType for Uuid {
     const KIND: Kind = Kind::Uuid;
     const ABSENT_VALUE: Self = Self::NIL;
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
 }
 
 impl KeyField for Uuid {}

@@ -5,14 +5,13 @@ use core::marker::PhantomData;
 use core::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use zerocopy::IntoBytes;
-
 use super::pruning::{
     EqualTo, GreaterThan, LessThan, NotEqualTo, NotGreaterThan, NotLessThan, Operator, Pruning, prune,
 };
 use super::{Comparable, Condition, Ordered, Predicate};
 use crate::column::Column;
 use crate::fields::maybe::{Maybe, Optional};
+use crate::padding::with_bytes;
 use crate::record::FieldType;
 use crate::schema::describe_value;
 use crate::zones::Zone;
@@ -95,18 +94,21 @@ impl<R: FieldType, F: FieldType> Column<R, F> {
         IsIn { column: self, values: values.into() }
     }
 
-    /// Copies the field out of a row.
-    ///
-    /// Does not use the column's function: a call in the loop over the rows, even one that is never
-    /// executed, would cost more than the comparison.
+    /// Returns the value of the field in a row, if it is present.
     #[inline(always)]
-    fn read(&self, row: &R) -> F {
+    fn value_in(&self, row: &R) -> Option<F::Value>
+    where
+        F: Comparable,
+    {
+        let Some(unpadded) = R::UNPADDED else { return self.of(row).value() };
+        // Does not use the column's function: a call in the loop over the rows, even one that is
+        // never executed, would cost more than the comparison.
         let (offset, size) = (self.offset(), size_of::<F>());
         // `Column::new` ensures that the field is inside the row.
-        let bytes = &row.as_bytes()[offset..offset + size];
+        let bytes = &unpadded.bytes(row)[offset..offset + size];
         // The row is an `R`, so its field is a valid `F`, unless the column was constructed by hand
         // with another offset.
-        F::try_read_from_bytes(bytes).unwrap_or(F::ABSENT_VALUE)
+        F::try_read_from_bytes(bytes).unwrap_or(F::ABSENT_VALUE).value()
     }
 }
 
@@ -140,7 +142,7 @@ impl<R, F: Comparable, O> Compare<R, F, O> {
 impl<R: FieldType, F: Comparable, O: Operator<F>> Predicate<R> for Compare<R, F, O> {
     #[inline(always)]
     fn matches(&self, row: &R) -> bool {
-        self.column.read(row).value().is_some_and(|found| O::holds(&found, &self.value))
+        self.column.value_in(row).is_some_and(|found| O::holds(&found, &self.value))
     }
 
     #[inline(always)]
@@ -149,8 +151,9 @@ impl<R: FieldType, F: Comparable, O: Operator<F>> Predicate<R> for Compare<R, F,
     }
 
     fn prune(&self, zone: &Zone<'_>) -> Pruning {
-        let asked = self.value.as_bytes();
-        prune(zone.stats(self.column.offset()), asked.len(), |ends| O::among(ends(asked)))
+        with_bytes(&self.value, |asked| {
+            prune(zone.stats(self.column.offset()), asked.len(), |ends| O::among(ends(asked)))
+        })
     }
 
     fn each(&self, negated: bool, show: &mut dyn FnMut(&dyn Condition, bool)) {
@@ -194,7 +197,7 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
             };
             from & to
         };
-        self.column.read(row).value().is_some_and(holds)
+        self.column.value_in(row).is_some_and(holds)
     }
 
     #[inline(always)]
@@ -204,7 +207,7 @@ impl<R: FieldType, F: Ordered> Predicate<R> for Between<R, F> {
 
     fn prune(&self, zone: &Zone<'_>) -> Pruning {
         prune(zone.stats(self.column.offset()), size_of::<F::Value>(), |ends| {
-            let ends = |value: &F::Value| ends(value.as_bytes());
+            let ends = |value: &F::Value| with_bytes(value, ends);
             let from = match &self.start {
                 Bound::Included(start) => <NotLessThan as Operator<F>>::among(ends(start)),
                 Bound::Excluded(start) => <GreaterThan as Operator<F>>::among(ends(start)),
@@ -260,15 +263,12 @@ pub struct IsIn<R, F: Comparable> {
 impl<R: FieldType, F: Comparable> Predicate<R> for IsIn<R, F> {
     #[inline]
     fn matches(&self, row: &R) -> bool {
-        self.column
-            .read(row)
-            .value()
-            .is_some_and(|found| self.values.iter().any(|value| F::same(&found, value)))
+        self.column.value_in(row).is_some_and(|found| self.values.iter().any(|value| F::same(&found, value)))
     }
 
     fn prune(&self, zone: &Zone<'_>) -> Pruning {
         prune(zone.stats(self.column.offset()), size_of::<F::Value>(), |ends| {
-            let each = |value: &F::Value| <EqualTo as Operator<F>>::among(ends(value.as_bytes()));
+            let each = |value: &F::Value| <EqualTo as Operator<F>>::among(with_bytes(value, ends));
             let mut found = Pruning::None;
             for verdict in self.values.iter().map(each) {
                 match verdict {
@@ -320,8 +320,12 @@ pub struct Presence<R, F: Optional> {
 impl<R: FieldType, F: Optional> Predicate<R> for Presence<R, F> {
     #[inline(always)]
     fn matches(&self, row: &R) -> bool {
-        // Reads only the first byte of the tag, not the value.
-        (row.as_bytes()[self.column.offset()] != 0) == self.wanted
+        let is_some = match R::UNPADDED {
+            // Reads only the first byte of the tag, not the value.
+            Some(unpadded) => unpadded.bytes(row)[self.column.offset()] != 0,
+            None => self.column.of(row).is_some(),
+        };
+        is_some == self.wanted
     }
 
     #[inline(always)]
@@ -357,7 +361,7 @@ impl<R, F: Optional> fmt::Display for Presence<R, F> {
 }
 
 fn said<V: FieldType>(value: &V) -> String {
-    describe_value(&V::KIND, value.as_bytes())
+    with_bytes(value, |bytes| describe_value(&V::KIND, bytes))
 }
 
 macro_rules! plain {

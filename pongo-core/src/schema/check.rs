@@ -1,7 +1,7 @@
 //! Validation of a row's bytes against the schema file, for programs that read a store without its
 //! types.
 
-use super::kind::StoredKind;
+use super::kind::{StoredKind, placed};
 use super::{Kind, StoredSchema};
 
 impl StoredSchema {
@@ -61,14 +61,10 @@ fn invalid(kind: &StoredKind, bytes: &[u8]) -> Option<String> {
         StoredKind::Array { of, .. } => {
             bytes.chunks_exact(of.size().max(1)).find_map(|element| invalid(of, element))
         }
-        StoredKind::Record { fields, .. } => {
-            let mut at = 0;
-            fields.iter().find_map(|(name, kind)| {
-                let part = bytes.get(at..at + kind.size())?;
-                at += kind.size();
-                invalid(kind, part).map(|what| format!("{name}: {what}"))
-            })
-        }
+        StoredKind::Record { fields, .. } => placed(fields).find_map(|(name, at, kind)| {
+            let part = bytes.get(at..at + kind.size())?;
+            invalid(kind, part).map(|what| format!("{name}: {what}"))
+        }),
         StoredKind::FixedStr(_) => None,
     }
 }
@@ -91,5 +87,8 @@ mod tests {
         assert!(of(&maybe, &[1, 1, 7, 7]).is_some() && of(&maybe, &[2, 0, 0, 0]).is_some());
         assert!(of(&Kind::Array { of: &Kind::Bool, len: 3 }, &[0, 1, 4]).is_some());
         assert_eq!(of(&Kind::F64, &[0xff; 8]), None);
+        let padded = StoredKind::parse("record R {a: u8, b: u16, c: bool}").expect("a type");
+        assert_eq!(invalid(&padded, &[7, 0xaa, 7, 7, 1, 0xaa]), None, "padding is ignored");
+        assert!(invalid(&padded, &[7, 0xaa, 7, 7, 2, 0xaa]).is_some());
     }
 }

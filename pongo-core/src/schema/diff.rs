@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use super::kind::StoredKind;
+use super::kind::{StoredKind, placed};
 use super::stored::StoredSchema;
 
 /// A stored layout next to a program's. [`Display`](fmt::Display) shows both, field by field, and
@@ -179,10 +179,8 @@ fn rows(schema: &StoredSchema) -> Vec<Row<'_>> {
 fn flatten<'s>(name: &'s str, kind: &'s StoredKind, offset: usize, depth: usize, rows: &mut Vec<Row<'s>>) {
     rows.push(Row { name, kind, depth, offset });
     if let StoredKind::Record { fields, .. } = kind {
-        let mut offset = offset;
-        for (name, kind) in fields {
-            flatten(name, kind, offset, depth + 1, rows);
-            offset += kind.size();
+        for (name, at, kind) in placed(fields) {
+            flatten(name, kind, offset + at, depth + 1, rows);
         }
     }
 }

@@ -10,7 +10,9 @@
 //!         | "record " name " {" field ": " kind {", " field ": " kind} "}"
 //! ```
 //!
-//! There is no padding, so the sizes and offsets inside nested records follow from the kinds.
+//! Records have the layout of C: each field is at the next offset that its alignment divides, and
+//! the size is a multiple of the alignment. Sizes and offsets inside nested records therefore follow
+//! from the kinds.
 
 use core::fmt;
 
@@ -42,7 +44,7 @@ pub enum StoredKind {
     Record {
         /// The type's name.
         name: String,
-        /// The name and kind of each field; the fields are adjacent.
+        /// The name and kind of each field, in the order of their offsets.
         fields: Vec<(String, StoredKind)>,
     },
     /// UTF-8 of at most this many bytes.
@@ -135,7 +137,9 @@ impl StoredKind {
             Self::Enum { repr, .. } => repr.0.size,
             Self::Array { of, len } => of.size().saturating_mul(*len),
             Self::Record { fields, .. } => {
-                fields.iter().fold(0usize, |size, (_, kind)| size.saturating_add(kind.size()))
+                let end =
+                    placed(fields).last().map_or(0, |(_, offset, kind)| offset.saturating_add(kind.size()));
+                aligned(end, self.align())
             }
             Self::FixedStr(len) => *len,
             Self::Maybe(of) => of.size().saturating_add(of.align()),
@@ -201,6 +205,21 @@ impl fmt::Display for StoredKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f, true)
     }
+}
+
+/// Returns the first multiple of `align` from `end` on, or `usize::MAX` if that overflows.
+pub(super) fn aligned(end: usize, align: usize) -> usize {
+    end.checked_next_multiple_of(align).unwrap_or(usize::MAX)
+}
+
+/// Returns name, offset and kind of each field of a nested record.
+pub(super) fn placed(fields: &[(String, StoredKind)]) -> impl Iterator<Item = (&str, usize, &StoredKind)> {
+    let mut end = 0;
+    fields.iter().map(move |(name, kind)| {
+        let offset = aligned(end, kind.align());
+        end = offset.saturating_add(kind.size());
+        (name.as_str(), offset, kind)
+    })
 }
 
 /// Returns whether a name is allowed in a schema file: every Rust identifier is.
@@ -295,14 +314,14 @@ impl<'t> KindParser<'t> {
                 let name = self.name()?;
                 self.skip(" {")?;
                 let mut fields = Vec::new();
-                let mut size = 0usize;
+                let mut end = 0usize;
                 loop {
                     let at = self.rest;
                     let field = self.name()?;
                     self.skip(": ")?;
                     let kind = self.kind(depth + 1)?;
-                    size = size.saturating_add(kind.size());
-                    if size > MAX_RECORD_SIZE {
+                    end = aligned(end, kind.align()).saturating_add(kind.size());
+                    if end > MAX_RECORD_SIZE {
                         return Err(("a record of at most 1073741824 bytes", at));
                     }
                     fields.push((field, kind));
@@ -387,6 +406,9 @@ mod tests {
             ("[maybe<u16>; 3]", 12, 2),
             ("record R {a: u64, b: uuid, c: [u8; 8]}", 32, 8),
             ("enum E: u32 {A = 0}", 4, 4),
+            ("record R {a: u8, b: u32, c: bool}", 12, 4),
+            ("[record R {a: u64, b: u8}; 2]", 32, 8),
+            ("maybe<record R {a: u32, b: u8}>", 12, 4),
         ] {
             let kind = StoredKind::parse(name).expect(name);
             assert_eq!((kind.size(), kind.align()), (size, align), "{name}");

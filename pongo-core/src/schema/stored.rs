@@ -1,14 +1,15 @@
 //! The owned form of a [`Schema`]: the description of a table that a store has without the
 //! program's type.
 
-use super::kind::StoredKind;
+use super::kind::{StoredKind, placed};
 use super::{Kind, Schema};
 
 /// The layout of a table's rows, as a store's schema file describes it.
 ///
 /// Created from a program's [`Schema`], or read from the file with [`StoredSchema::parse`], which
-/// checks that all parts are consistent: fields are adjacent without gaps, indices into `fields`
-/// are in range, and sizes are those of the kinds.
+/// checks that all parts are consistent: each field is at the first offset after the one before
+/// that its type's alignment divides, indices into `fields` are in range, and sizes are those of the
+/// kinds.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct StoredSchema {
     /// The table's name.
@@ -206,10 +207,8 @@ fn collect(kind: &StoredKind, offset: usize, found: &mut Vec<HeapField>) {
             }
         }
         StoredKind::Record { fields, .. } => {
-            let mut offset = offset;
-            for (_, kind) in fields {
-                collect(kind, offset, found);
-                offset += kind.size();
+            for (_, at, kind) in placed(fields) {
+                collect(kind, offset + at, found);
             }
         }
     }

@@ -133,8 +133,8 @@ fn heap_fields_and_key_ranges() {
 fn errors_say_line_expectation_and_find() {
     assert_eq!(
         refused("field 12 4", "field 13 4"),
-        "line 10 of the schema file: expected offset 12, where the field before ends, found `13 4 dep_delay: f32`: restore \
-         it from a copy of the store"
+        "line 10 of the schema file: expected offset 12, the first one for its type after the field before, found \
+         `13 4 dep_delay: f32`: restore it from a copy of the store"
     );
     for (from, to, part) in [
         ("pongo schema 1", "pongo schema 2", "format 2 and this program reads format 1"),
@@ -310,4 +310,39 @@ fn other_names_are_no_difference() {
         diff.to_string()
             .starts_with("table `flights`: the stored rows and the program's type have the same layout\n")
     );
+}
+
+#[test]
+fn padding_follows_from_the_types() {
+    let text = signed(
+        "\
+pongo schema 1
+table orders
+record Order
+version 1
+size 40
+align 8
+field 0 2 region: u16
+field 4 4 number: u32
+field 8 2 quantity: u16
+field 12 8 inner: record Inner {wide: u32, narrow: u8, tail: u8}
+field 24 8 price: f64
+field 32 1 flag: bool
+key region, number
+",
+    );
+    let schema = StoredSchema::parse(&text).unwrap();
+    assert_eq!(schema.to_text(), text);
+    assert_eq!(schema.key_ranges(), [(0, 2), (4, 4)]);
+    for (from, to, expected) in [
+        ("field 4 4", "field 2 4", "offset 4, the first one for its type after the field before"),
+        ("field 4 4", "field 8 4", "offset 4, the first one for its type after the field before"),
+        ("field 12 8", "field 12 6", "size 8, which the type has"),
+        ("size 40", "size 48", "`field 33 ` with the field that begins there"),
+        ("size 40\nalign 8", "size 64\nalign 16", "`field 33 ` with the field that begins there"),
+    ] {
+        let body = &text[..text.find("checksum").expect("a last line")];
+        let error = StoredSchema::parse(&signed(&body.replace(from, to))).unwrap_err().to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
 }

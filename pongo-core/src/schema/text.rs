@@ -22,7 +22,7 @@ use crate::guard::fails;
 use core::fmt::Write;
 use std::collections::HashMap;
 
-use super::kind::{StoredKind, canonical, is_name};
+use super::kind::{StoredKind, aligned, canonical, is_name};
 use super::stored::{StoredField, StoredIndex, StoredSchema};
 use super::{MAX_ALIGN, MAX_RECORD_SIZE, is_table_name};
 
@@ -246,7 +246,8 @@ impl<'t> Lines<'t> {
             }
             fields.push(field);
         }
-        if end != size {
+        // Padding at the end is shorter than the alignment.
+        if aligned(end, align) != size {
             let found = self.peek();
             return Err(line_error(
                 self.line + 1,
@@ -285,10 +286,6 @@ impl<'t> Lines<'t> {
     fn field(&self, rest: &str, end: usize) -> Result<StoredField, SchemaParseError> {
         let mut parts = rest.splitn(3, ' ');
         let (offset, size, typed) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
-        let offset = offset.and_then(canonical::<usize>).filter(|offset| *offset == end);
-        let Some(offset) = offset else {
-            return Err(self.error(format!("offset {end}, where the field before ends"), rest));
-        };
         let Some((name, kind)) = typed.split_once(": ").filter(|(name, _)| is_name(name)) else {
             return Err(self.error("offset, size, name, `: ` and type", rest));
         };
@@ -300,7 +297,13 @@ impl<'t> Lines<'t> {
         if size.and_then(canonical::<usize>) != Some(expected_size) {
             return Err(self.error(format!("size {expected_size}, which the type has"), rest));
         }
-        Ok(StoredField { name: name.to_owned(), kind, offset, size: expected_size })
+        let expected_offset = aligned(end, kind.align());
+        if offset.and_then(canonical::<usize>) != Some(expected_offset) {
+            let expected =
+                format!("offset {expected_offset}, the first one for its type after the field before");
+            return Err(self.error(expected, rest));
+        }
+        Ok(StoredField { name: name.to_owned(), kind, offset: expected_offset, size: expected_size })
     }
 }
 

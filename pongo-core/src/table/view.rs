@@ -99,6 +99,17 @@ impl TableView {
         T::try_ref_from_bytes(bytes).map_err(|_| self.invalid::<T>(row))
     }
 
+    /// Returns the bytes of a row, after validating it as [`row`](Self::row) does.
+    ///
+    /// # Errors
+    /// As for [`row`](Self::row).
+    #[inline]
+    pub fn valid_row_bytes<T: PongoRecord>(&self, row: RowId) -> Result<&[u8], ReadError> {
+        let bytes = self.row_bytes(row)?;
+        T::try_ref_from_bytes(bytes).map_err(|_| self.invalid::<T>(row))?;
+        Ok(bytes)
+    }
+
     #[cold]
     fn invalid<T: PongoRecord>(&self, row: RowId) -> ReadError {
         ReadError::InvalidRow { table: self.core.schema.table.clone(), record: T::SCHEMA.record, row }

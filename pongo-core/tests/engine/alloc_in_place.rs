@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pongo_core::engine::EngineTransaction;
 use pongo_core::error::WriteError;
+use pongo_core::padding::Unpadded;
 use pongo_core::record::{FieldType, PongoRecord};
 use pongo_core::schema::{Kind, Schema};
 use pongo_core::table::TableCore;
@@ -16,6 +17,7 @@ struct Bytes<const N: usize>([u8; N]);
 impl<const N: usize> FieldType for Bytes<N> {
     const KIND: Kind = Kind::Array { of: &Kind::U8, len: N };
     const ABSENT_VALUE: Self = Self([0; N]);
+    const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
 }
 
 impl<const N: usize> PongoRecord for Bytes<N> {
@@ -56,8 +58,11 @@ fn fill<const N: usize>(
     rows: &[u8],
 ) -> Result<(), WriteError> {
     // These rows are returned: the next ones are at the same addresses, and must be zero again.
-    guard.alloc::<Bytes<N>>(table, rows.len() / N)?.iter_mut().for_each(|row| row.0.fill(0xdd));
-    let mut new = guard.alloc::<Bytes<N>>(table, rows.len() / N)?;
+    guard
+        .alloc::<Bytes<N>>(table, rows.len() / N, Unpadded::of_into_bytes())?
+        .iter_mut()
+        .for_each(|row| row.0.fill(0xdd));
+    let mut new = guard.alloc::<Bytes<N>>(table, rows.len() / N, Unpadded::of_into_bytes())?;
     for (new, row) in new.iter_mut().zip(rows.chunks_exact(N)) {
         assert!(new.0.iter().all(|byte| *byte == 0), "old bytes shine through");
         new.0.copy_from_slice(row);
@@ -67,5 +72,5 @@ fn fill<const N: usize>(
 
 /// Reserves space for rows and returns it.
 pub(crate) fn discard(guard: &mut EngineTransaction, table: &Arc<TableCore>, rows: usize) {
-    drop(guard.alloc::<Bytes<24>>(table, rows).expect("there is space"));
+    drop(guard.alloc::<Bytes<24>>(table, rows, Unpadded::of_into_bytes()).expect("there is space"));
 }
