@@ -22,7 +22,7 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     });
     let blanks = record.fields.iter().map(|field| {
         let ty = field.ty;
-        item_of(&record.paths, &quote!(#ty), ty.span(), "BLANK")
+        item_of(&record.paths, &quote!(#ty), ty.span(), "ABSENT_VALUE")
     });
     let typed: Vec<_> = record.fields.iter().map(|field| (field.ident, field.ty.to_token_stream())).collect();
     let unpadded = unpadded(&record.paths, &quote!(__PONGO_UNPADDED), &quote!(#ident), &typed);

@@ -47,8 +47,7 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
         quote!(#private::IndexDef { name: #name, fields: &[#(#fields),*], unique: #unique })
     });
     let digest = Ident::new("__pongo_digest", Span::mixed_site());
-    let key = Ident::new("__pongo_key", Span::mixed_site());
-    let row = Ident::new("__pongo_row", Span::mixed_site());
+    let external_record = external_record(record, &digest_type);
     quote! {
         const _: () = #private::core::assert!(#private::is_table_name(#table_name));
 
@@ -112,6 +111,16 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
             }
         }
 
+        #external_record
+    }
+}
+
+/// Generates the conversions between a value and its row.
+fn external_record(record: &Record<'_>, digest_type: &TokenStream) -> TokenStream {
+    let (private, ident) = (&record.paths.private, record.ident);
+    let [digest, key, row] =
+        ["__pongo_digest", "__pongo_key", "__pongo_row"].map(|name| Ident::new(name, Span::mixed_site()));
+    quote! {
         #[automatically_derived]
         impl #private::ExternalRecord for #ident {
             type Row = __PongoRow;
