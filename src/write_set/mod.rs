@@ -5,10 +5,8 @@ pub(crate) mod key_map;
 pub(crate) mod large;
 pub(crate) mod own;
 pub(crate) mod own_order;
-pub(crate) mod sharded;
 pub(crate) mod undo_log;
-pub(crate) mod unique_check;
-pub(crate) mod unique_values;
+pub(crate) mod unique;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -30,7 +28,7 @@ use crate::shared::TableHandle;
 use crate::write_set::key_map::{KeyLocation, Keys, KeysMark, PendingChange, PriorVersion, has_duplicates};
 use crate::write_set::own_order::OwnOrder;
 use crate::write_set::undo_log::UndoLog;
-use crate::write_set::unique_values::UniqueValues;
+use crate::write_set::unique::UniqueValues;
 
 /// The changes of a transaction to one table, with rows of type `T`.
 pub(crate) struct TableWriteSet<T> {
@@ -575,7 +573,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
         guard.note_row_memory(self.cost(), 0);
         self.staged.push(row);
         self.hold_staged(self.staged.len() - 1);
-        self.steps.push(|| WriteSetStep::Pushed);
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Pushed);
+        }
     }
 
     /// Stages a row in place of another version of it.
@@ -584,7 +584,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
         let before = std::mem::replace(&mut self.staged[place], row);
         self.hold_staged(place);
         self.note_changed(place);
-        self.steps.push(|| WriteSetStep::Replaced(place, before));
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Replaced(place, before));
+        }
     }
 
     /// Records that another row is now at this index among the staged ones.
@@ -632,7 +634,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
                 unique_values.move_staged(unique.ranges.hash(moved.as_bytes()), last, place);
             }
         }
-        self.steps.push(|| WriteSetStep::Taken(place, row));
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Taken(place, row));
+        }
     }
 
     /// Writes the staged rows to the chunks if the transaction uses too much memory and this table
@@ -660,7 +664,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
         self.checked = self.hashes.len();
         guard.note_row_memory(0, self.memory());
         let staged = std::mem::take(&mut self.staged);
-        self.steps.push(|| WriteSetStep::Written(staged));
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Written(staged));
+        }
         let number = |place: usize| RowId(first + place as u64);
         let (before, hashes) = (self.view.len(), &self.hashes);
         let keys = inner(&mut self.keys);
