@@ -102,10 +102,10 @@ pub(crate) struct Keys {
     /// Deleted keys.
     gone: Sharded<DeletedKey>,
     /// Number of written rows whose keys have been looked up and recorded here.
-    pub(crate) resolved: u64,
+    pub(super) resolved: u64,
     /// Pairs of a row and the row it replaced, sorted by the first.
-    pub(crate) previous: Vec<(RowId, RowId)>,
-    pub(crate) deleted_rows: Vec<RowId>,
+    pub(super) previous: Vec<(RowId, RowId)>,
+    pub(super) deleted_rows: Vec<RowId>,
     log: UndoLog<KeyStep>,
 }
 

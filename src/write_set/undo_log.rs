@@ -1,6 +1,5 @@
 //! An undo log for collections. It records changes only while a savepoint exists.
 
-/// Recorded steps, oldest first.
 #[derive(Debug)]
 pub(crate) struct UndoLog<S> {
     steps: Vec<S>,

@@ -50,7 +50,7 @@ pub(crate) struct UniqueValues {
     /// Written rows that are live and have been checked against the others.
     written: Sharded<Place>,
     /// Value hashes of all written rows. At commit those of the staged rows are appended.
-    pub(crate) hashes: Vec<u64>,
+    pub(super) hashes: Vec<u64>,
     /// Changes: the removed entry and the entry that replaced it.
     log: UndoLog<(Option<UniqueEntry>, Option<UniqueEntry>)>,
 }
