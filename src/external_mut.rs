@@ -23,12 +23,9 @@ use crate::table_mut::TableMut;
 use crate::table_mut::alloc::RowMut;
 use crate::table_mut::range::Visit;
 use crate::transaction::WriteTransaction;
-use crate::write_set::copy;
+use crate::write_set::bulk::WRITE;
 use crate::write_set::key_map::KeyLocation;
-use crate::write_set::large::is_large;
-
-/// Number of bytes of staged rows that a bulk load writes at a time.
-const WRITE: usize = 1 << 20;
+use crate::write_set::{copy, is_large};
 
 /// A table in a [`WriteTransaction`](crate::WriteTransaction) that stores `T`s under keys of 0 to
 /// 65,535 arbitrary bytes: `#[pongo(key = "external")]`.
@@ -433,17 +430,17 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         let guard = self.rows.guard;
         let mut count = 0;
         // If the iterator panics, the load remains marked as interrupted.
-        self.rows.staging_mut().loading = true;
+        self.rows.staging_mut().begin_load();
         for (key, value) in pairs {
-            self.rows.staging_mut().loading = false;
+            self.rows.staging_mut().end_load();
             self.put(key, value.borrow())?;
             count += 1;
-            if self.rows.staging().staged.len() >= at_once {
+            if self.rows.staging().staged() >= at_once {
                 self.rows.staging_mut().write_staged(guard)?;
             }
-            self.rows.staging_mut().loading = true;
+            self.rows.staging_mut().begin_load();
         }
-        self.rows.staging_mut().loading = false;
+        self.rows.staging_mut().end_load();
         Ok(count)
     }
 }

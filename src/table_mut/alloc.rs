@@ -9,7 +9,7 @@ use pongo_core::padding::{PaddingFree, Unpadded, unpadded};
 use pongo_core::record::PongoRecord;
 
 use crate::table_mut::TableMut;
-use crate::write_set::{TableWriteSet, hash_of};
+use crate::write_set::TableWriteSet;
 
 /// Zeroed rows from [`TableMut::alloc_slice`] that are filled in place: a `[T]`.
 ///
@@ -166,8 +166,8 @@ impl<T: PongoRecord> TableMut<'_, T> {
         let staging = self.staging_mut();
         staging.ensure_complete()?;
         staging.write_staged(guard)?;
-        let rows = guard.alloc(&staging.core, rows, unpadded)?;
-        staging.loading = true;
+        let rows = guard.alloc(staging.core(), rows, unpadded)?;
+        staging.begin_load();
         let panicking = std::thread::panicking();
         Ok(RowsMut { staging, rows, panicking, finished: false })
     }
@@ -188,25 +188,19 @@ impl<T: PongoRecord> RowsMut<'_, T> {
     /// Discards the rows, as if they had not been allocated.
     pub fn discard(mut self) {
         self.finished = true;
-        self.staging.loading = false;
+        self.staging.end_load();
     }
 
     fn insert_rows(&mut self) -> Result<(), WriteError> {
         self.finished = true;
         for row in &*self.rows {
             if let Err(error) = self.staging.check_heap(self.rows.guard(), row) {
-                self.staging.loading = false;
+                self.staging.end_load();
                 return Err(error);
             }
         }
-        let before = self.staging.hashes.len();
-        self.staging.hashes.extend(self.rows.iter().map(hash_of));
-        self.staging.hash_values(self.rows.bytes());
-        if let Err(error) = self.rows.keep() {
-            self.staging.forget_written(before);
-            return Err(error);
-        }
-        self.staging.loading = false;
+        self.staging.append_filled(&mut self.rows)?;
+        self.staging.end_load();
         Ok(())
     }
 }
@@ -217,8 +211,7 @@ impl<T: PongoRecord> Drop for RowsMut<'_, T> {
             return;
         }
         if let Err(error) = self.insert_rows() {
-            self.staging.loading = true;
-            self.staging.refused = Some(error);
+            self.staging.refuse(error);
         }
     }
 }

@@ -24,13 +24,10 @@ use crate::table::lookup::GetMany;
 use crate::table::range::Range;
 use crate::table::{Parts, Table};
 use crate::transaction::WriteTransaction;
-use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion};
-use crate::write_set::large::is_large;
+use crate::write_set::bulk::WRITE;
+use crate::write_set::key_map::KeyLocation;
 use crate::write_set::own::Own;
-use crate::write_set::{TableWriteSet, copy, hash_of};
-
-/// Number of bytes that a bulk load writes at a time.
-const WRITE: usize = 1 << 20;
+use crate::write_set::{TableWriteSet, hash_of};
 
 /// A table in a [`WriteTransaction`](crate::WriteTransaction).
 ///
@@ -155,7 +152,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     pub(crate) fn reader(&self) -> Result<Table<'_, T>, ReadError> {
         let staging = self.staging();
         staging.resolve(self.guard)?;
-        let parts = Parts { view: self.guard.view(&staging.core)?, handle: Arc::clone(&staging.handle) };
+        let parts = Parts { view: self.guard.view(staging.core())?, handle: Arc::clone(staging.handle()) };
         let own = (!staging.is_untouched()).then(|| Own::new(staging, self.guard));
         Ok(Table::of_transaction(parts, self.tx.source(), own))
     }
@@ -382,51 +379,20 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.put_copy(spot, hash, row)
     }
 
+    pub(crate) fn put_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
+        let guard = self.guard;
+        self.staging_mut().put(guard, spot, hash, row)
+    }
+
+    /// Deletes the row at `spot`, which must exist.
+    fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
+        let guard = self.guard;
+        self.staging_mut().delete_found(guard, spot, hash);
+    }
+
     pub(crate) fn check_unique(&mut self, spot: KeyLocation, row: &T) -> Result<(), WriteError> {
         let guard = self.guard;
         self.staging_mut().check_unique(guard, spot, row)
-    }
-
-    pub(crate) fn put_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        if const { is_large::<T>() } {
-            let guard = self.guard;
-            return self.staging_mut().put_large(guard, spot, hash, row);
-        }
-        self.stage_copy(spot, hash, row)
-    }
-
-    /// A separate function, so that callers that do not reach it reserve no stack space for a large
-    /// row.
-    #[inline]
-    fn stage_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.put_at(spot, hash, row)
-    }
-
-    // Always inlined: otherwise the key information is copied once more.
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
-    fn put_at(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        let guard = self.guard;
-        let staging = self.staging_mut();
-        if let KeyLocation::Modified(PendingChange { staged: Some(place), .. }) = spot {
-            staging.replace_staged(place, row);
-            return Ok(());
-        }
-        // Before any change, since this can fail. It does not change the state of a key without a
-        // staged row.
-        staging.spill(guard)?;
-        let base = match spot {
-            KeyLocation::Modified(touched) => touched.base,
-            KeyLocation::Bulk(row) => Some(PriorVersion { row, alive: true }),
-            KeyLocation::Committed(base) => Some(base),
-            KeyLocation::Absent => None,
-        };
-        let place = staging.staged.len();
-        let keys = staging.keys_mut();
-        let base = keys.mark_deleted(base);
-        keys.touch(spot, PendingChange { hash, staged: Some(place), base });
-        staging.push_staged(guard, row);
-        Ok(())
     }
 
     /// Inserts a row with a new key.
@@ -449,7 +415,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     pub(crate) fn describe_key(&self, row: &T) -> String {
-        with_bytes(row, |row| self.staging().core.schema().describe_key(row))
+        with_bytes(row, |row| self.staging().core().schema().describe_key(row))
     }
 
     /// Replaces the row with this key with a copy that `change` has modified. Returns the result of
@@ -506,37 +472,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         key: &T::KeyBytes,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        if const { is_large::<T>() } {
-            let guard = self.guard;
-            self.staging_mut().update_large(guard, spot, hash, key, change)
-        } else {
-            self.update_staged(spot, hash, key, change)
-        }
-    }
-
-    /// A separate function for the same reason as [`stage_copy`](Self::stage_copy).
-    #[inline]
-    fn update_staged<R>(
-        &mut self,
-        spot: KeyLocation,
-        hash: u64,
-        key: &T::KeyBytes,
-        change: impl FnOnce(&mut T) -> R,
-    ) -> Result<Option<R>, WriteError> {
-        let Some(before) = self.value(spot)? else { return Ok(None) };
-        let mut row = copy(before);
-        let result = change(&mut row);
-        if row.key_bytes() != *key {
-            return Err(WriteError::KeyChanged {
-                table: T::SCHEMA.table.to_owned(),
-                before: self.describe_key(before),
-                after: self.describe_key(&row),
-            });
-        }
-        self.check(&row)?;
-        self.check_unique(spot, &row)?;
-        self.put_at(spot, hash, &row)?;
-        Ok(Some(result))
+        let guard = self.guard;
+        self.staging_mut().update(guard, spot, hash, key, change)
     }
 
     /// Deletes the row with this key. Returns whether the row existed.
@@ -556,33 +493,6 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         }
         self.delete_found(spot, hash);
         Ok(true)
-    }
-
-    /// Deletes the row at `spot`, which must exist.
-    pub(crate) fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
-        let guard = self.guard;
-        let staging = self.staging_mut();
-        let keys = staging.keys_mut();
-        match spot {
-            KeyLocation::Modified(touched @ PendingChange { staged: Some(place), .. }) => {
-                let now = PendingChange { staged: None, ..touched };
-                if now.base.is_some() {
-                    keys.touch(spot, now)
-                } else {
-                    keys.forget(touched)
-                }
-                staging.take_staged(guard, place);
-            }
-            KeyLocation::Modified(PendingChange { base: Some(base), .. }) | KeyLocation::Committed(base) => {
-                let base = keys.mark_deleted(Some(base));
-                keys.touch(spot, PendingChange { hash, staged: None, base });
-            }
-            KeyLocation::Bulk(row) => {
-                let base = keys.mark_deleted(Some(PriorVersion { row, alive: true }));
-                keys.touch(spot, PendingChange { hash, staged: None, base });
-            }
-            KeyLocation::Modified(_) | KeyLocation::Absent => {}
-        }
     }
 
     /// Inserts or replaces many rows, given as values or as references, by writing them directly to
@@ -648,8 +558,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         // Bytes instead of `T`s: a `T` that is passed by value may be copied to the stack.
         let mut batch: Vec<u8> = Vec::with_capacity(if at_once > 1 { at_once * size_of::<T>() } else { 0 });
         let mut hashes: Vec<u64> = Vec::with_capacity(at_once);
-        let before = self.staging().hashes.len();
-        self.staging_mut().loading = true;
+        let before = self.staging().written();
+        self.staging_mut().begin_load();
         let mut refused = None;
         for row in rows {
             let row = match row {
@@ -676,10 +586,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
             }
         }
         self.staging_mut().write(guard, &batch, &mut hashes)?;
-        self.staging_mut().loading = false;
+        self.staging_mut().end_load();
         match refused {
             Some(error) => Err(error),
-            None => Ok((self.staging().hashes.len() - before) as u64),
+            None => Ok((self.staging().written() - before) as u64),
         }
     }
 }

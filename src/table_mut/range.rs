@@ -54,7 +54,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         staging.resolve(guard)?;
         let own = OwnKeys::all(Own::new(staging, guard))?;
         Ok(Self {
-            view: guard.view(&staging.core)?,
+            view: guard.view(staging.core())?,
             base: BaseRows::All(RowId(0)..RowId(0)),
             next: None,
             own,
@@ -65,7 +65,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
     fn within(table: &TableMut<'t, T>, index: Arc<OrderedIndex>, limits: Limits) -> Result<Self, ReadError> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
-        let view = guard.view(&staging.core)?;
+        let view = guard.view(staging.core())?;
         let own = OwnKeys::within(Own::new(staging, guard), &index, &limits)?;
         let source = table.tx.source();
         let (ordered, engine) = (&source.shared.ordered, &source.shared.engine);
@@ -175,10 +175,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     fn index(&self, fields: &[usize]) -> Result<Arc<OrderedIndex>, ReadError> {
-        let (core, ordered) = (&self.staging().core, &self.tx.source().shared.ordered);
+        let (core, ordered) = (self.staging().core(), &self.tx.source().shared.ordered);
         // A table that may never be committed is visible to this transaction only, so its index is
         // not added to the shared list.
-        let index_uncached = self.staging().view.is_empty();
+        let index_uncached = self.staging().view().is_empty();
         let index =
             if index_uncached { ordered.index_uncached(core, fields) } else { ordered.index(core, fields) };
         let fault = || StorageError::Limit {
@@ -200,7 +200,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ) -> Result<u64, WriteError> {
         self.staging().ensure_complete()?;
         let Some(mut visit) = visit else { return Ok(0) };
-        let flag = Arc::clone(&self.staging().interrupted);
+        let flag = self.staging().interrupted_flag();
         let mut changed = 0;
         while let Some((spot, hash, key)) = visit.next(self)? {
             // The result of `change` is dropped while the flag is set, because its `Drop` is the
@@ -223,7 +223,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ) -> Result<u64, WriteError> {
         self.staging().ensure_complete()?;
         let Some(mut visit) = visit else { return Ok(0) };
-        let flag = Arc::clone(&self.staging().interrupted);
+        let flag = self.staging().interrupted_flag();
         let mut deleted = 0;
         while let Some((spot, hash, _)) = visit.next(self)? {
             if let Some(test) = &mut test {
@@ -246,7 +246,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ) -> Result<Option<R>, WriteError> {
         self.staging().ensure_complete()?;
         let Some(visit) = visit else { return Ok(None) };
-        let flag = Arc::clone(&self.staging().interrupted);
+        let flag = self.staging().interrupted_flag();
         while let Some((spot, hash, _)) = visit.next(self)? {
             let Some(row) = self.value(spot)? else { continue };
             if let Some(taken) = interrupted(&flag, || test(row))? {

@@ -168,7 +168,7 @@ impl WriteTransaction {
             }
             None => {
                 let staging = self.stage::<T>(&tables)?;
-                tables.push(Slot { kind, core: Arc::clone(&staging.core), staging: None, live_after: 0 });
+                tables.push(Slot { kind, core: Arc::clone(staging.core()), staging: None, live_after: 0 });
                 staging
             }
         };

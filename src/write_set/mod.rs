@@ -1,14 +1,13 @@
 //! The uncommitted changes of a write transaction to one table: staged rows in memory, rows written
 //! to the chunks, and the state of their keys.
 
+pub(crate) mod bulk;
 pub(crate) mod key_map;
-pub(crate) mod large;
 pub(crate) mod own;
 pub(crate) mod own_order;
-pub(crate) mod sharded;
+mod savepoint;
 pub(crate) mod undo_log;
-pub(crate) mod unique_check;
-pub(crate) mod unique_values;
+pub(crate) mod unique;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -28,40 +27,41 @@ use pongo_index::key_hash;
 use zerocopy::FromBytes;
 
 use crate::index::error::fault;
-use crate::index::key_ranges::PREFETCH_DISTANCE;
 use crate::shared::TableHandle;
-use crate::write_set::key_map::{KeyLocation, Keys, KeysMark, PendingChange, PriorVersion, has_duplicates};
+use crate::write_set::key_map::{KeyLocation, Keys, PendingChange, PriorVersion};
 use crate::write_set::own_order::OwnOrder;
 use crate::write_set::undo_log::UndoLog;
-use crate::write_set::unique_values::UniqueValues;
+
+use savepoint::{WriteSetMark, WriteSetStep};
+use unique::UniqueValues;
 
 /// The changes of a transaction to one table, with rows of type `T`.
 pub(crate) struct TableWriteSet<T> {
-    pub(crate) core: Arc<TableCore>,
-    pub(crate) handle: Arc<TableHandle>,
+    core: Arc<TableCore>,
+    handle: Arc<TableHandle>,
     /// The table as applied before this transaction.
-    pub(crate) view: TableView,
+    view: TableView,
     /// Rows in memory.
-    pub(crate) staged: RowBuffer<T>,
+    staged: RowBuffer<T>,
     /// Key hashes of all written rows. At commit those of the staged rows are appended.
-    pub(crate) hashes: Vec<u64>,
-    pub(crate) keys: RwLock<Keys>,
+    hashes: Vec<u64>,
+    keys: RwLock<Keys>,
     /// One entry for each index in `unique`.
-    pub(crate) unique_values: Vec<UniqueValues>,
+    unique_values: Vec<UniqueValues>,
     /// Number of written rows whose unique values have been checked.
-    pub(crate) checked: usize,
+    checked: usize,
     /// Number of deleted rows whose values have been removed from `unique_values`.
-    pub(crate) buried: usize,
+    buried: usize,
     /// A bulk load is running or was aborted, or rows of `alloc` are not inserted yet.
-    pub(crate) loading: bool,
+    loading: bool,
     /// User code runs between two changes. If it does not return, this stays set, and the changes
     /// are incomplete.
-    pub(crate) interrupted: Arc<AtomicBool>,
+    interrupted: Arc<AtomicBool>,
     /// The transaction's rows, sorted by the indexes that were queried.
-    pub(crate) orders: Mutex<Vec<OwnOrder>>,
+    orders: Mutex<Vec<OwnOrder>>,
     /// The error for which rows of `alloc` were not inserted when they were dropped. The commit
     /// returns it.
-    pub(crate) refused: Option<WriteError>,
+    refused: Option<WriteError>,
     steps: UndoLog<WriteSetStep<T>>,
     /// Savepoints with their numbers, oldest first.
     marks: Vec<(u64, WriteSetMark)>,
@@ -80,30 +80,6 @@ pub struct TableChanges {
     pub replaced: u64,
     /// Number of rows that no longer exist.
     pub deleted: u64,
-}
-
-/// A change to the staged rows.
-#[derive(Debug)]
-enum WriteSetStep<T> {
-    Pushed,
-    /// Index and previous value of a replaced row.
-    Replaced(usize, T),
-    /// Index and value of a removed row, whose place was taken by the last row.
-    Taken(usize, T),
-    /// All staged rows, which were written to the chunks.
-    Written(RowBuffer<T>),
-}
-
-/// The state of a [`TableWriteSet`] at a savepoint.
-#[derive(Debug)]
-struct WriteSetMark {
-    keys: KeysMark,
-    unique_values: Vec<usize>,
-    steps: usize,
-    written: usize,
-    checked: usize,
-    buried: usize,
-    loading: bool,
 }
 
 pub(crate) trait AnyTableWriteSet: Send + Sync {
@@ -205,54 +181,25 @@ impl<T: PongoRecord> AnyTableWriteSet for TableWriteSet<T> {
     }
 
     fn mark(&mut self, savepoint: u64) {
-        let mark = WriteSetMark {
-            keys: self.keys_mut().mark(),
-            unique_values: self.unique_values.iter_mut().map(UniqueValues::mark).collect(),
-            steps: self.steps.enable(),
-            written: self.hashes.len(),
-            checked: self.checked,
-            buried: self.buried,
-            loading: self.is_broken(),
-        };
-        self.marks.push((savepoint, mark));
+        self.add_mark(savepoint);
     }
 
     fn rewind(&mut self, savepoint: u64, guard: &mut EngineTransaction) {
-        let Some(at) = self.marks.iter().position(|&(known, _)| known == savepoint) else { return };
-        self.marks.truncate(at + 1);
-        self.orders.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        let mark = &self.marks[at].1;
-        let (first, hashes) = (self.view.len(), &self.hashes);
-        let keys = inner(&mut self.keys);
-        keys.rewind(mark.keys, |row| hashes[(row.0 - first) as usize]);
-        for (unique_values, &place) in self.unique_values.iter_mut().zip(&mark.unique_values) {
-            unique_values.rewind(place, mark.written);
-        }
-        let memory = self.memory();
-        let (steps, written) = (mark.steps, mark.written);
-        (self.checked, self.buried, self.loading) = (mark.checked, mark.buried, mark.loading);
-        self.interrupted.store(false, Ordering::Relaxed);
-        if self.steps.len() > steps {
-            self.unstage_to(steps);
-        }
-        guard.note_row_memory(self.memory(), memory);
-        self.hashes.truncate(written);
-        if !self.loading {
-            self.refused = None;
-        }
-        guard.truncate_appended(&self.core, written as u64);
+        self.rewind_to(savepoint, guard);
     }
 
     fn release(&mut self, savepoint: u64) {
-        // This staging may have been created after the savepoint and before later ones; later
-        // savepoints have higher numbers.
-        self.marks.retain(|&(known, _)| known < savepoint);
-        if self.marks.is_empty() {
-            self.keys_mut().forget_marks();
-            self.unique_values.iter_mut().for_each(UniqueValues::forget_marks);
-            self.steps.clear();
-        }
+        self.release_mark(savepoint);
     }
+}
+
+/// Rows with more bytes than this are never staged.
+const LARGE: usize = 64 << 10;
+
+/// Returns whether rows of this type are too large for the stack and for holding many of them in
+/// memory. They are written to the chunks one by one.
+pub(crate) const fn is_large<T>() -> bool {
+    size_of::<T>() > LARGE
 }
 
 pub(crate) fn hash_of<T: PongoRecord>(row: &T) -> u64 {
@@ -284,6 +231,24 @@ impl<T: PongoRecord> TableWriteSet<T> {
             marks: Vec::new(),
             refused: None,
         }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<TableCore> {
+        &self.core
+    }
+
+    pub(crate) fn handle(&self) -> &Arc<TableHandle> {
+        &self.handle
+    }
+
+    /// Returns the table as applied before this transaction.
+    pub(crate) fn view(&self) -> &TableView {
+        &self.view
+    }
+
+    /// Returns the flag that is set while user code runs between two changes.
+    pub(crate) fn interrupted_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.interrupted)
     }
 
     fn is_broken(&self) -> bool {
@@ -470,73 +435,6 @@ impl<T: PongoRecord> TableWriteSet<T> {
         Ok(())
     }
 
-    /// Does the same as [`resolve`](Self::resolve), for the last time. If the hashes show that the
-    /// keys and unique values of the written rows are distinct, only rows from before the
-    /// transaction are looked up, and no keys are recorded.
-    fn resolve_all(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
-        let keys = inner(&mut self.keys);
-        let unresolved = keys.resolved as usize;
-        let alone =
-            keys.is_empty() && !has_duplicates(&self.hashes[unresolved..]) && self.all_values_distinct();
-        if !alone {
-            self.resolve(guard)?;
-            return self.check_written(guard);
-        }
-        // In parts: a found pair takes three times the space of what is recorded from it.
-        const PART: usize = 1 << 16;
-        let rows = if self.view.is_empty() { 0 } else { self.hashes.len() };
-        let mut found = Vec::new();
-        for part in (0..rows).step_by(PART) {
-            for place in part..rows.min(part + PART) {
-                if let Some(&ahead) = self.hashes.get(place + PREFETCH_DISTANCE) {
-                    self.handle.index.prefetch(ahead);
-                }
-                let (row, hash) = (RowId(self.view.len() + place as u64), self.hashes[place]);
-                self.resolve_distinct(guard, row, hash, &mut found)?;
-            }
-            let keys = inner(&mut self.keys);
-            for (row, base) in found.drain(..) {
-                if let Some(base) = keys.mark_deleted(Some(base)) {
-                    keys.previous.push((row, base.row));
-                }
-            }
-        }
-        inner(&mut self.keys).resolved = self.hashes.len() as u64;
-        self.check_distinct(guard)
-    }
-
-    fn resolve_distinct(
-        &self,
-        guard: &EngineTransaction,
-        row: RowId,
-        hash: u64,
-        found: &mut Vec<(RowId, PriorVersion)>,
-    ) -> Result<(), ReadError> {
-        let mut failed = None;
-        let base = self.handle.index.find(hash, |candidate| {
-            if candidate.row.0 >= self.view.len() {
-                return None;
-            }
-            let same = self.view.row::<T>(candidate.row).and_then(|old| {
-                let new = self.row(guard, row)?;
-                let base = PriorVersion { row: candidate.row, alive: self.view.is_live(candidate.row)? };
-                Ok((old.key_bytes() == new.key_bytes()).then_some(base))
-            });
-            match same {
-                Ok(same) => same,
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    None
-                }
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        found.extend(base.map_err(|error| fault(&self.core, error))?.map(|base| (row, base)));
-        Ok(())
-    }
-
     /// Returns the name of the field that contains the byte at `offset` of a row.
     fn field_at(&self, offset: usize) -> String {
         let fields = &self.core.schema().fields;
@@ -586,18 +484,167 @@ impl<T: PongoRecord> TableWriteSet<T> {
         (size_of::<T>() + KEY + VALUE * self.unique_values.len()) as u64
     }
 
+    /// Inserts or replaces a row with a key that was found at `spot`. The caller has checked the
+    /// row.
+    pub(crate) fn put(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        hash: u64,
+        row: &T,
+    ) -> Result<(), WriteError> {
+        if const { is_large::<T>() } {
+            return self.put_large(guard, spot, hash, row);
+        }
+        self.put_small(guard, spot, hash, row)
+    }
+
+    /// A separate function, so that callers that do not reach it reserve no stack space for a large
+    /// row.
+    #[inline]
+    fn put_small(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        hash: u64,
+        row: &T,
+    ) -> Result<(), WriteError> {
+        self.put_at(guard, spot, hash, row)
+    }
+
+    // Always inlined: otherwise the key information is copied once more.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    fn put_at(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        hash: u64,
+        row: &T,
+    ) -> Result<(), WriteError> {
+        if let KeyLocation::Modified(PendingChange { staged: Some(place), .. }) = spot {
+            self.replace_staged(place, row);
+            return Ok(());
+        }
+        // Before any change, since this can fail. It does not change the state of a key without a
+        // staged row.
+        self.spill(guard)?;
+        let base = match spot {
+            KeyLocation::Modified(touched) => touched.base,
+            KeyLocation::Bulk(row) => Some(PriorVersion { row, alive: true }),
+            KeyLocation::Committed(base) => Some(base),
+            KeyLocation::Absent => None,
+        };
+        let place = self.staged.len();
+        let keys = self.keys_mut();
+        let base = keys.mark_deleted(base);
+        keys.touch(spot, PendingChange { hash, staged: Some(place), base });
+        self.push_staged(guard, row);
+        Ok(())
+    }
+
+    /// Replaces the row with the given key, which was found at `spot`, with a copy that `change` has
+    /// modified. Returns the result of `change`, or `None` if the row does not exist.
+    #[inline]
+    pub(crate) fn update<R>(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        hash: u64,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        if const { is_large::<T>() } {
+            self.update_large(guard, spot, hash, key, change)
+        } else {
+            self.update_small(guard, spot, hash, key, change)
+        }
+    }
+
+    /// A separate function for the same reason as [`put_small`](Self::put_small).
+    #[inline]
+    fn update_small<R>(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        hash: u64,
+        key: &T::KeyBytes,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        let Some(before) = self.value(guard, spot)? else { return Ok(None) };
+        let mut row = copy(before);
+        let result = self.change_copy(guard, spot, key, &mut row, change)?;
+        self.put_at(guard, spot, hash, &row)?;
+        Ok(Some(result))
+    }
+
+    /// Changes a copy of the row at `spot`, and checks the result: its key, texts and blobs, and
+    /// unique values.
+    #[inline]
+    fn change_copy<R>(
+        &mut self,
+        guard: &EngineTransaction,
+        spot: KeyLocation,
+        key: &T::KeyBytes,
+        row: &mut T,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, WriteError> {
+        let result = change(row);
+        if row.key_bytes() != *key {
+            let describe = |row: &T| with_bytes(row, |row| self.core.schema().describe_key(row));
+            return Err(WriteError::KeyChanged {
+                table: T::SCHEMA.table.to_owned(),
+                before: self.value(guard, spot)?.map_or_else(String::new, describe),
+                after: describe(row),
+            });
+        }
+        self.ensure_complete()?;
+        self.check_heap(guard, row)?;
+        self.check_unique(guard, spot, row)?;
+        Ok(result)
+    }
+
+    /// Deletes the row at `spot`, which must exist.
+    pub(crate) fn delete_found(&mut self, guard: &EngineTransaction, spot: KeyLocation, hash: u64) {
+        let keys = self.keys_mut();
+        match spot {
+            KeyLocation::Modified(touched @ PendingChange { staged: Some(place), .. }) => {
+                let now = PendingChange { staged: None, ..touched };
+                if now.base.is_some() {
+                    keys.touch(spot, now)
+                } else {
+                    keys.forget(touched)
+                }
+                self.take_staged(guard, place);
+            }
+            KeyLocation::Modified(PendingChange { base: Some(base), .. }) | KeyLocation::Committed(base) => {
+                let base = keys.mark_deleted(Some(base));
+                keys.touch(spot, PendingChange { hash, staged: None, base });
+            }
+            KeyLocation::Bulk(row) => {
+                let base = keys.mark_deleted(Some(PriorVersion { row, alive: true }));
+                keys.touch(spot, PendingChange { hash, staged: None, base });
+            }
+            KeyLocation::Modified(_) | KeyLocation::Absent => {}
+        }
+    }
+
     /// Stages a row.
-    pub(crate) fn push_staged(&mut self, guard: &EngineTransaction, row: &T) {
+    fn push_staged(&mut self, guard: &EngineTransaction, row: &T) {
         guard.note_row_memory(self.cost(), 0);
         self.staged.push(row);
         self.hold_staged(self.staged.len() - 1);
-        self.steps.push(|| WriteSetStep::Pushed);
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Pushed);
+        }
     }
 
     /// Stages a row in place of another version of it.
-    pub(crate) fn replace_staged(&mut self, place: usize, row: &T) {
+    fn replace_staged(&mut self, place: usize, row: &T) {
         self.drop_staged(place);
-        self.steps.push(|| WriteSetStep::Replaced(place, copy(&self.staged[place])));
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Replaced(place, copy(&self.staged[place])));
+        }
         self.staged.set(place, row);
         self.hold_staged(place);
         self.note_changed(place);
@@ -613,32 +660,15 @@ impl<T: PongoRecord> TableWriteSet<T> {
         }
     }
 
-    /// Undoes the changes to staged rows after the first `steps` steps. A separate function that is
-    /// not inlined, so that large rows, which are never staged, take no stack space in callers that
-    /// do not need it.
-    #[inline(never)]
-    fn unstage_to(&mut self, steps: usize) {
-        while let Some(step) = self.steps.pop_until(steps) {
-            match step {
-                WriteSetStep::Pushed => self.staged.pop(),
-                WriteSetStep::Replaced(place, row) => self.staged.set(place, &row),
-                WriteSetStep::Taken(place, row) => {
-                    self.staged.push(&row);
-                    let last = self.staged.len() - 1;
-                    self.staged.swap(place, last);
-                }
-                WriteSetStep::Written(rows) => self.staged = rows,
-            }
-        }
-    }
-
     /// Removes a staged row; the last one takes its place. Not inlined, for the same reason as
     /// `unstage_to`.
     #[inline(never)]
-    pub(crate) fn take_staged(&mut self, guard: &EngineTransaction, place: usize) {
+    fn take_staged(&mut self, guard: &EngineTransaction, place: usize) {
         guard.note_row_memory(0, self.cost());
         self.drop_staged(place);
-        self.steps.push(|| WriteSetStep::Taken(place, copy(&self.staged[place])));
+        if self.steps.enabled {
+            self.steps.push(WriteSetStep::Taken(place, copy(&self.staged[place])));
+        }
         self.staged.swap_remove(place);
         let last = self.staged.len();
         self.note_changed(place);
@@ -653,75 +683,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Writes the staged rows to the chunks if the transaction uses too much memory and this table
     /// has more than a few staged rows.
-    pub(crate) fn spill(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
+    fn spill(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
         const LEAST: u64 = 1 << 20;
         let least = guard.engine().options().transaction_memory.min(LEAST);
         if self.memory() >= least && guard.is_memory_full() { self.write_staged(guard) } else { Ok(()) }
-    }
-
-    /// Writes the staged rows to the chunks, so that rows appended after them are newer.
-    pub(crate) fn write_staged(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
-        if self.staged.is_empty() { Ok(()) } else { self.write_all_staged(guard) }
-    }
-
-    /// Writes all staged rows. Not inlined, for the same reason as `unstage_to`.
-    #[inline(never)]
-    fn write_all_staged(&mut self, guard: &EngineTransaction) -> Result<(), WriteError> {
-        self.resolve(guard)?;
-        guard.append(&self.core, self.staged.bytes())?;
-        let first = self.view.len() + self.hashes.len() as u64;
-        self.hashes.extend(self.staged.iter().map(hash_of));
-        self.hash_values_of_staged();
-        // Rows are staged only after all written rows have been checked.
-        self.checked = self.hashes.len();
-        guard.note_row_memory(0, self.memory());
-        let staged = std::mem::take(&mut self.staged);
-        self.steps.push(|| WriteSetStep::Written(staged));
-        let number = |place: usize| RowId(first + place as u64);
-        let (before, hashes) = (self.view.len(), &self.hashes);
-        let keys = inner(&mut self.keys);
-        keys.assign_rows(number, |row| hashes[(row.0 - before) as usize]);
-        keys.resolved = self.hashes.len() as u64;
-        self.unique_values.iter_mut().for_each(|unique_values| unique_values.assign_rows(number));
-        Ok(())
-    }
-
-    fn hash_values_of_staged(&mut self) {
-        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            let rows = self.staged.bytes().chunks_exact(size_of::<T>());
-            unique_values.hashes.extend(rows.map(|row| unique.ranges.hash(row)));
-        }
-    }
-
-    /// Writes rows of a bulk load to the chunks, after the rows written before. `hashes` contains
-    /// their key hashes and is emptied.
-    pub(crate) fn write(
-        &mut self,
-        guard: &EngineTransaction,
-        rows: &[u8],
-        hashes: &mut Vec<u64>,
-    ) -> Result<(), WriteError> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        guard.append(&self.core, rows)?;
-        self.hashes.append(hashes);
-        self.hash_values(rows);
-        Ok(())
-    }
-
-    /// Appends the hashes of unique values of rows that follow the written ones.
-    pub(crate) fn hash_values(&mut self, rows: &[u8]) {
-        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            unique_values.hashes.extend(rows.chunks_exact(size_of::<T>()).map(|row| unique.ranges.hash(row)));
-        }
-    }
-
-    /// Discards the hashes of all written rows after the first `rows`.
-    pub(crate) fn forget_written(&mut self, rows: usize) {
-        self.hashes.truncate(rows);
-        for unique_values in &mut self.unique_values {
-            unique_values.hashes.truncate(rows);
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! An undo log for collections. It records changes only while a savepoint exists.
 
-/// Recorded steps, oldest first.
 #[derive(Debug)]
 pub(crate) struct UndoLog<S> {
     steps: Vec<S>,
-    enabled: bool,
+    /// Whether a savepoint exists. Callers test this before they create a step.
+    pub(super) enabled: bool,
 }
 
 impl<S> Default for UndoLog<S> {
@@ -14,12 +14,11 @@ impl<S> Default for UndoLog<S> {
 }
 
 impl<S> UndoLog<S> {
-    /// Records a step if recording is enabled.
+    /// Records a step. Requires that recording is enabled.
     #[inline]
-    pub(crate) fn push(&mut self, step: impl FnOnce() -> S) {
-        if self.enabled {
-            self.steps.push(step());
-        }
+    pub(crate) fn push(&mut self, step: S) {
+        debug_assert!(self.enabled, "steps are recorded only while a savepoint exists");
+        self.steps.push(step);
     }
 
     /// Enables recording. Returns the number of recorded steps, which

@@ -207,11 +207,13 @@ fn a_store_that_must_exist() -> Outcome {
         // SAFETY: no other process knows the folder.
         unsafe { Options::new().create_if_missing(false).open(path) }
     };
-    let error = says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create_if_missing(true)"]);
+    let error =
+        says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create_if_missing(true)"]);
     assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
     assert!(!path.exists(), "a folder was made");
     fs::create_dir(&path)?;
-    let error = says(open(&path).unwrap_err(), &["none.pongo", "not a PongoDB store", "create_if_missing(false)"]);
+    let error =
+        says(open(&path).unwrap_err(), &["none.pongo", "not a PongoDB store", "create_if_missing(false)"]);
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error:?}");
     assert_eq!(fixtures::files(&path)?, [""; 0]);
     Ok(())
