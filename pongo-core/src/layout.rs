@@ -202,8 +202,8 @@ mod tests {
         no_gap("R", "a", 8, "b", 8);
         assert_eq!(
             refusal(|| no_gap("R", "a", 1, "b", 16)),
-            "`R` has 15 bytes of padding before `b`: move the fields with the larger alignment up, widen `a`, or put \
-             `_pad: [u8; 15]` before `b`"
+            "`R` has 15 bytes of padding before `b`: move the fields with the larger alignment up, widen \
+             `a`, or put `_pad: [u8; 15]` before `b`"
         );
         no_tail("R", "b", 16, 16);
         assert_eq!(

@@ -31,8 +31,8 @@ use crate::schema::Kind;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand in a `Maybe`",
     label = "there is no cell for this type",
-    note = "put the `Maybe` inside (`[Maybe<T>; N]`), or the value into a record of its own (`#[pongo::record]`) and that \
-            into the `Maybe`"
+    note = "put the `Maybe` inside (`[Maybe<T>; N]`), or the value into a record of its own \
+            (`#[pongo::record]`) and that into the `Maybe`"
 )]
 pub trait Optional: FieldType {
     /// The cell: tag and value.

@@ -167,8 +167,8 @@ impl Leaf {
         let len = HEADER + prefix + count.saturating_mul(width + row_width);
         if count == 0 || count > MAX_PAIRS || row_width > 8 || len != bytes.len() {
             return Err(OrderedError::damaged(format!(
-                "a block of {count} pairs, prefix {prefix}, width {width}, row width {row_width} takes {len} bytes, \
-                 found {}",
+                "a block of {count} pairs, prefix {prefix}, width {width}, row width {row_width} takes {len} \
+                 bytes, found {}",
                 bytes.len()
             )));
         }
