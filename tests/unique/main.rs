@@ -556,7 +556,8 @@ fn kill_keeps_all_rows_findable() -> Outcome {
     everyone_is_found(&snapshot)
 }
 
-/// A range of one unique value has cursors at both ends, in a snapshot and in a transaction that changed the table.
+/// A range of one unique value has cursors at both ends, in a snapshot and in a transaction that
+/// changed the table.
 #[test]
 fn cursors_of_one_value() -> Outcome {
     let store = Store::in_memory()?;

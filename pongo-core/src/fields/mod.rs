@@ -13,7 +13,7 @@
 //! | [`heap`] | [`Text`] and [`Blob`]: bytes of any length, in the heap |
 //! | [`external`] | the fields before a record with an external key |
 //! | `conversions` | from and to types of `jiff` and `chrono`, with these features |
-//! | [`serde`] | (de)serialization of all types, with the feature `serde` |
+//! | `serde` | (de)serialization of all types, with the feature `serde` |
 //!
 //! `#[pongo::record]` makes a user's structs and enums field types.
 

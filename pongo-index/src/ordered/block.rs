@@ -83,7 +83,8 @@ pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, ambiguous: usize)
     for pair in items.windows(2) {
         match differ(pair[0].key, pair[1].key, limit) {
             Some(at) => differs_at[at.saturating_sub(prefix).min(MAX_WIDTH)] += 1,
-            None if pair[0].is_truncated && pair[1].is_truncated => {} // counted in `ambiguous`, unless the keys are equal
+            // Counted in `ambiguous`, unless the keys are equal.
+            None if pair[0].is_truncated && pair[1].is_truncated => {}
             None if pair[1].same => {}
             None if !pair[0].is_truncated && !pair[1].is_truncated && pair[0].key == pair[1].key => {}
             None => never += 1,
