@@ -361,7 +361,7 @@
 //! # struct Trade { #[pongo(key)] id: u64, time: Timestamp, price: f64 }
 //! # let store = Store::in_memory()?;
 //! # let tx = store.begin_write()?;
-//! # let time = |id| Timestamp::from_micros(id as i64);
+//! # let time = |id: u64| Timestamp::from_micros(id as i64);
 //! # let rows = (0..100_000).map(|id| Trade { id, time: time(id), price: (id % 50) as f64 });
 //! # tx.table::<Trade>()?.extend(rows)?;
 //! # tx.commit()?;
