@@ -64,7 +64,8 @@
 //!
 //! let snapshot = store.begin_read()?;
 //! let readings = snapshot.table::<Reading>()?;
-//! let levels = readings.range(-10..=255)?.map(|r| Ok(r?.level)).collect::<Result<Vec<_>, pongo::ReadError>>()?;
+//! let levels = readings.range(-10..=255)?.map(|r| Ok(r?.level));
+//! let levels = levels.collect::<Result<Vec<_>, pongo::ReadError>>()?;
 //! assert_eq!(levels, [-1, 0, 255]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -97,7 +98,8 @@
 //!
 //! let snapshot = store.begin_read()?;
 //! let files = snapshot.table::<File>()?;
-//! let paths = files.prefix("src/")?.map(|f| Ok(f?.path.to_string())).collect::<Result<Vec<_>, pongo::ReadError>>()?;
+//! let paths = files.prefix("src/")?.map(|f| Ok(f?.path.to_string()));
+//! let paths = paths.collect::<Result<Vec<_>, pongo::ReadError>>()?;
 //! assert_eq!(paths, ["src/lib.rs", "src/main.rs"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -130,7 +132,8 @@
 //! let snapshot = store.begin_read()?;
 //! let pages = snapshot.external::<Page>()?;
 //! assert_eq!(pages.get("/about")?.map(|page| page.visits), Some(2));
-//! let below = pages.prefix("/blog/")?.map(|page| Ok(page?.0)).collect::<Result<Vec<&[u8]>, pongo::ReadError>>()?;
+//! let below = pages.prefix("/blog/")?.map(|page| Ok(page?.0));
+//! let below = below.collect::<Result<Vec<&[u8]>, pongo::ReadError>>()?;
 //! assert_eq!(below, [b"/blog/2026/the-sea"]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -161,7 +164,8 @@
 //!
 //! let snapshot = store.begin_read()?;
 //! let tags = snapshot.table::<Tag>()?;
-//! let of_7 = tags.prefix((7,))?.map(|t| Ok(t?.tag.to_string())).collect::<Result<Vec<_>, pongo::ReadError>>()?;
+//! let of_7 = tags.prefix((7,))?.map(|t| Ok(t?.tag.to_string()));
+//! let of_7 = of_7.collect::<Result<Vec<_>, pongo::ReadError>>()?;
 //! assert_eq!(of_7, ["boat", "sea"]);
 //! assert!(tags.contains(&(8, "sea".parse()?))?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -194,7 +198,9 @@
 //!
 //! let snapshot = store.begin_read()?;
 //! let songs = snapshot.table::<Song>()?;
-//! let ids = |rows: pongo::Range<'_, Song>| rows.map(|s| Ok(s?.id)).collect::<Result<Vec<_>, pongo::ReadError>>();
+//! let ids = |rows: pongo::Range<'_, Song>| {
+//!     rows.map(|s| Ok(s?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()
+//! };
 //! assert_eq!(ids(songs.by(Song::YEAR).range(..1960)?)?, [3, 2]);
 //! assert_eq!(ids(songs.by(Song::ARTIST).eq("Nina")?)?, [3, 1]);
 //! assert_eq!(songs.by(Song::YEAR).rev()?.next().ok_or("there are some")??.id, 1);
@@ -304,7 +310,8 @@
 //! # let tx = store.begin_write()?;
 //! # tx.table::<Trade>()?.extend((0..5).map(|id| Trade { id, price: 0.5 }))?;
 //! # tx.commit()?;
-//! fn page(store: &Store, after: Option<&[u8]>) -> Result<(Vec<u64>, Option<Vec<u8>>), Box<dyn std::error::Error>> {
+//! type Page = (Vec<u64>, Option<Vec<u8>>);
+//! fn page(store: &Store, after: Option<&[u8]>) -> Result<Page, Box<dyn std::error::Error>> {
 //!     let snapshot = store.begin_read()?;
 //!     let mut rows = snapshot.table::<Trade>()?.range(..)?;
 //!     if let Some(bytes) = after {
@@ -336,7 +343,8 @@
 //! # tx.commit()?;
 //! let snapshot = store.begin_read()?;
 //! let found = snapshot.table::<Trade>()?.get_many(&[8, 99, 2]).collect::<Result<Vec<_>, _>>()?;
-//! assert_eq!(found.iter().map(|trade| trade.map(|t| t.price)).collect::<Vec<_>>(), [Some(8.0), None, Some(2.0)]);
+//! let prices: Vec<_> = found.iter().map(|trade| trade.map(|t| t.price)).collect();
+//! assert_eq!(prices, [Some(8.0), None, Some(2.0)]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -353,7 +361,8 @@
 //! # struct Trade { #[pongo(key)] id: u64, time: Timestamp, price: f64 }
 //! # let store = Store::in_memory()?;
 //! # let tx = store.begin_write()?;
-//! # let rows = (0..100_000).map(|id| Trade { id, time: Timestamp::from_micros(id as i64), price: (id % 50) as f64 });
+//! # let time = |id: u64| Timestamp::from_micros(id as i64);
+//! # let rows = (0..100_000).map(|id| Trade { id, time: time(id), price: (id % 50) as f64 });
 //! # tx.table::<Trade>()?.extend(rows)?;
 //! # tx.commit()?;
 //! let snapshot = store.begin_read()?;
@@ -626,7 +635,9 @@
 //! }
 //! assert_eq!((models.len(), models["A320"]), (2, 3));
 //! let planes = snapshot.table::<Plane>()?;
-//! let [Some(first), Some(third)] = [planes.get(&0)?, planes.get(&2)?] else { return Err("they were put".into()) };
+//! let [Some(first), Some(third)] = [planes.get(&0)?, planes.get(&2)?] else {
+//!     return Err("they were put".into());
+//! };
 //! assert!(first.model.content_eq(&third.model, &snapshot)?);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -762,7 +773,8 @@
 //! {
 //!     let old = tx.table::<Old>()?;
 //!     tx.table::<Trade>()?.try_extend(old.rows()?.map(|old| {
-//!         old.map(|old| Trade { id: old.id, cents: (old.price * 100.0).round() as i64, venue: FixedStr::EMPTY })
+//!         let cents = |price: f64| (price * 100.0).round() as i64;
+//!         old.map(|old| Trade { id: old.id, cents: cents(old.price), venue: FixedStr::EMPTY })
 //!     }))?;
 //! }
 //! tx.commit()?;
@@ -789,7 +801,9 @@
 //! }
 //! let stats = store.stats()?;
 //! assert!(stats.tables[0].chunks > 5);
-//! assert_eq!(store.begin_read()?.table::<Trade>()?.slices().map(|rows| rows.map_or(0, <[_]>::len)).sum::<usize>(), 100_000);
+//! let latest = store.begin_read()?;
+//! let lengths = latest.table::<Trade>()?.slices().map(|rows| rows.map_or(0, <[_]>::len));
+//! assert_eq!(lengths.sum::<usize>(), 100_000);
 //! # drop(reader);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

@@ -30,20 +30,73 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! In reading order: [`Store`] and [`Options`]; [`WriteTransaction`] and [`TableMut`]; [`Snapshot`]
-//! and [`Table`]; [`Table::filter`] and the predicates of [`Column`]; [`ExternalTable`], for keys
-//! that are not fields; the field types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`],
-//! [`Uuid`]. The [`cookbook`] has recipes for common tasks.
+//! # Reading order
+//! 1. [`Store`] and [`Options`]: open a store, or make one in memory.
+//! 2. [`record`] and the field types [`Text`], [`Blob`], [`FixedStr`], [`Maybe`], [`Timestamp`],
+//!    [`Uuid`].
+//! 3. [`WriteTransaction`] and [`TableMut`]: change rows. [`Snapshot`] and [`Table`]: read them.
+//! 4. [`Table::range`], [`Table::by`] and [`Table::filter`]: rows by key, by index, by condition.
+//! 5. [`ExternalTable`]: keys that are not fields.
+//!
+//! The [`cookbook`] has recipes for common tasks. `examples/` has small programs.
+//!
+//! # I want to …
+//! A table in a transaction ([`TableMut`]) reads as one in a snapshot ([`Table`]) does; the links of
+//! reading methods lead to [`Table`].
+//!
+//! | task | type or method |
+//! | --- | --- |
+//! | open or create a store | [`Store::open`], [`Options::create_if_missing`] |
+//! | keep a store in memory only | [`Store::in_memory`] |
+//! | use a store from several processes | open it in each; [recipe](cookbook#several-processes) |
+//! | begin to write, waiting for another writer | [`Store::begin_write`], [`Store::begin_write_timeout`] |
+//! | begin to write without waiting | [`Store::try_begin_write`] |
+//! | choose durability | [`Store::begin_write_with`], [`Durability`] |
+//! | define a table | [`record`], with `#[pongo(table = "…")]` and `#[pongo(key)]` |
+//! | insert or replace; insert only | [`TableMut::put`]; [`TableMut::insert`] |
+//! | change one row; delete it | [`TableMut::update`]; [`TableMut::delete`] |
+//! | look up one key, or many | [`Table::get`], [`Table::contains`], [`Table::get_many`] |
+//! | read all rows | [`Table::slices`], [`Table::rows`], [`Table::entries`], [`Table::len`] |
+//! | read all rows with all cores | `Table::par_slices`, `Table::par_rows` (feature `rayon`) |
+//! | read a range or prefix of keys | [`Table::range`], [`Table::prefix`], in reverse with `.rev()` |
+//! | read the first or last row, or count | [`Table::first`], [`Table::last`], [`Table::count`] |
+//! | continue a page later | [`Range::cursor`], [`Range::start_after`], [`Range::end_before`] |
+//! | keep a secondary key | `#[pongo(index)]`, or `index(a, b)` for several fields; [`Table::by`] |
+//! | keep values unique | `#[pongo(unique)]`; look up with [`Table::by`] and [`IndexView::first`] |
+//! | keep several values per key | a key of several fields; [recipe](cookbook#several-values-per-key) |
+//! | find rows without an index | [`Table::filter`] with methods of [`Column`]; [`Filtered::explain`] |
+//! | use any bytes as keys | `#[pongo(key = "external")]`; [`Snapshot::external`] |
+//! | compare or group texts | [`Text::content_eq`]; [recipe](cookbook#comparing-and-grouping-by-texts) |
+//! | load many rows | [`TableMut::extend`], [`TableMut::try_extend`] |
+//! | change or delete many rows | [`TableMut::modify`], [`TableMut::retain`], [`TableMut::delete_range`] |
+//! | remove rows and get them | [`TableMut::extract_if`], [`TableMut::pop_first`], [`TableMut::pop_last`] |
+//! | do so by another index | [`TableMut::by_mut`] |
+//! | store large values | [`Blob`]; rows of up to 1 GiB with [`TableMut::alloc`] |
+//! | read my own uncommitted changes | the reading methods of [`TableMut`] |
+//! | use several tables at once | [`WriteTransaction::table`], once for each; also in threads |
+//! | undo a part of a transaction | [`WriteTransaction::savepoint`], [`WriteTransaction::rollback_to`] |
+//! | know what a commit changed | [`Committed`] |
+//! | serialize rows; convert times | the features `serde`, `jiff`, `chrono` |
+//! | check a store; rebuild indexes | [`Store::verify`]; [`Store::rebuild_indexes`] |
+//! | measure content and disk usage | [`Store::stats`] |
+//! | back a store up | [recipe](cookbook#backups) |
+//! | close with an error, or open faster | [`Store::close`], [`Store::catch_up_indexes`] |
+//! | compact a store; watch for changes | not yet |
+//! | migrate to a changed struct | not yet in place; [recipe](cookbook#schema-changes) |
 //!
 //! # Features
 //! - **`rayon`** (on by default): parallel scans with `Table::par_slices`, `Table::par_rows` and
 //!   `Filtered::par`; several threads sort the pairs of ordered indexes. `pongo::rayon` is the crate
 //!   whose iterators these methods return.
+//! - **`serde`**: `Serialize` and `Deserialize` for all field types. `pongo::serde` has the functions
+//!   that give serializers access to the contents of a [`Text`] or [`Blob`].
+//! - **`jiff`**: conversions between [`Timestamp`] and `jiff::Timestamp`.
+//! - **`chrono`**: conversions between [`Timestamp`] and `chrono::DateTime`.
 //!
 //! Features change neither the files of a store nor which stores can be opened.
 //!
 //! # Platforms
-//! Linux on 64-bit little-endian machines.
+//! Linux on 64-bit little-endian machines; Rust 1.89 or later.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 

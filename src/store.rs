@@ -348,7 +348,8 @@ impl Store {
     /// let store = Store::in_memory()?;
     /// let snapshot = store.begin_read()?;
     /// let other = store.clone();
-    /// assert!(matches!(store.close(), Err(CloseError::InUse { handles: 1, snapshots: 1, transactions: 0 })));
+    /// let closed = store.close();
+    /// assert!(matches!(closed, Err(CloseError::InUse { handles: 1, snapshots: 1, transactions: 0 })));
     /// drop(snapshot);
     /// other.close()?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -493,7 +493,9 @@ impl Store {
     /// # let tx = store.begin_write()?;
     /// # tx.table::<Trade>()?.extend((0..10).map(|id| Trade { id, price: 0.5 }))?;
     /// # tx.commit()?;
-    /// let report = store.verify(|step| eprintln!("{} {}: {} of {}", step.table, step.step, step.done, step.rows))?;
+    /// let report = store.verify(|step| {
+    ///     eprintln!("{} {}: {} of {}", step.table, step.step, step.done, step.rows);
+    /// })?;
     /// assert!(report.is_valid(), "{report}");
     /// assert_eq!(report.rows, 10);
     /// # Ok::<(), Box<dyn std::error::Error>>(())

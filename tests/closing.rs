@@ -296,8 +296,8 @@ fn closing_says_what_still_lives() -> Outcome {
         let error = store.close().expect_err("it is in use");
         assert_eq!(
             error.to_string(),
-            "the store is not closed: this process still has 2 handles and 2 snapshots and 1 transaction of it; drop them \
-             first, or leave it to the last of them to close it"
+            "the store is not closed: this process still has 2 handles and 2 snapshots and 1 transaction of \
+             it; drop them first, or leave it to the last of them to close it"
         );
         assert!(matches!(error, CloseError::InUse { handles: 2, snapshots: 2, transactions: 1 }));
         // They still work.

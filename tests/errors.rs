@@ -29,7 +29,8 @@ fn too_long_text_names_its_column() {
     let said = prints(&error);
     assert_eq!(
         said,
-        "the text \"UAL\" (3 bytes) does not fit into a FixedStr<2>: shorten it, take a larger N, or keep it as Text"
+        "the text \"UAL\" (3 bytes) does not fit into a FixedStr<2>: shorten it, take a larger N, or keep it \
+         as Text"
     );
     // An error as `main` prints it.
     let main = || -> Result<(), Box<dyn Error>> {
@@ -39,8 +40,8 @@ fn too_long_text_names_its_column() {
     };
     assert_eq!(
         format!("{:?}", main().unwrap_err()),
-        "the text \"UAL\" (3 bytes) does not fit into column `carrier`, a FixedStr<2>: shorten it, take a larger N, \
-         or keep it as Text"
+        "the text \"UAL\" (3 bytes) does not fit into column `carrier`, a FixedStr<2>: shorten it, take a \
+         larger N, or keep it as Text"
     );
     let zero = prints(&Flight::VIA.text("A\0").unwrap_err());
     assert!(zero.contains("byte 1 of the text \"A\\0\" is zero") && zero.contains("column `via`"), "{zero}");

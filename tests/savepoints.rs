@@ -366,9 +366,9 @@ fn of_another_transaction_or_ended() -> Outcome {
     let mut tx = store.begin_write()?;
     let say = |found: &str| {
         format!(
-            "expected a savepoint of this transaction that has not ended, found {found}; a savepoint ends with its \
-             transaction, when it is released, and when an outer one is released or rolled back to: make another with \
-             `tx.savepoint()`"
+            "expected a savepoint of this transaction that has not ended, found {found}; a savepoint ends \
+             with its transaction, when it is released, and when an outer one is released or rolled back to: \
+             make another with `tx.savepoint()`"
         )
     };
     let error = tx.rollback_to(&foreign).expect_err("of another transaction");

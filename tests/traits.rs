@@ -43,8 +43,10 @@ fn handles_are_shared_and_iterators_sent() {
     each!(is_sync: Store, Snapshot, pongo::Options, pongo::Savepoint, pongo::Cursor);
     each!(is_send: Table<'static, Person>, ExternalTable<'static, File>, Born);
     each!(is_sync: Table<'static, Person>, ExternalTable<'static, File>, Born);
-    each!(is_send: pongo::IndexView<'static, Person, Born>, pongo::ExternalIndexView<'static, File, pongo::Column<File, u64>>);
-    each!(is_sync: pongo::IndexView<'static, Person, Born>, pongo::ExternalIndexView<'static, File, pongo::Column<File, u64>>);
+    each!(is_send: pongo::IndexView<'static, Person, Born>);
+    each!(is_send: pongo::ExternalIndexView<'static, File, pongo::Column<File, u64>>);
+    each!(is_sync: pongo::IndexView<'static, Person, Born>);
+    each!(is_sync: pongo::ExternalIndexView<'static, File, pongo::Column<File, u64>>);
 
     each!(
         is_send:
@@ -108,7 +110,8 @@ fn errors_are_sent() {
         pongo::UuidError,
         pongo::StorageError,
     );
-    each!(is_sync: pongo::OpenError, pongo::ReadError, pongo::WriteError, pongo::CommitError, pongo::StorageError);
+    each!(is_sync: pongo::OpenError, pongo::ReadError, pongo::WriteError, pongo::CommitError);
+    each!(is_sync: pongo::StorageError);
 }
 
 fn store() -> Result<Store, Box<dyn std::error::Error>> {

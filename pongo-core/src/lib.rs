@@ -1,22 +1,37 @@
 //! The storage layer of PongoDB: storage, chunks, maps, journal, checkpoint, snapshots. It knows
 //! rows, but no keys.
 //!
-//! In reading order: [`ids`] (numbers), [`storage`] (files and maps), `codec`, `superblock` (the
-//! location of the newest checkpoint), `journal` (the redo log), `space` (rows and heap in chunk
-//! files), `marks` (deletions and previous rows), `mark_checksums` (the checksums of marks at a
-//! checkpoint), `heap` (items), `control`, `place` and `snapshot_tracker` (state shared between
-//! processes), [`table`], [`snapshot`], [`engine`] (commits, recovery), [`zones`] (bounds of
-//! fields, which let scans skip rows), [`predicate`] (conditions on columns), [`order`] (of
-//! floats). In addition, the items that the macros implement and emit: [`record`], [`fields`],
-//! [`schema`], [`mod@column`], and [`padding`] and [`rows`] (values as bytes).
+//! In reading order:
 //!
-//! Unsafe code is only in the modules that allow it by name: `storage`,
-//! `space::{view, writable_window}` and those of their callers that must uphold their contracts,
-//! `arena`, `cast`, `fork`, `heap`, `padding` and `rows`; see `docs/UNSAFE.md`. All other modules
-//! forbid it.
+//! | module | purpose |
+//! | --- | --- |
+//! | [`ids`], [`state`], [`error`] | newtypes for numbers; the content at one `Seq`; error types |
+//! | [`storage`] | files, maps and locks: of the file system, or in memory |
+//! | `codec`, `superblock` | numbers and checksums; the location of the newest checkpoint |
+//! | `journal` | the redo log, in segment files |
+//! | `space`, `heap` | rows and heap in chunk files; items of any length |
+//! | `marks`, `mark_checksums` | deletions and previous rows; their checksums in a checkpoint |
+//! | [`table`] | a table in this process, and at one `Seq` |
+//! | `control`, `place`, `snapshot_tracker` | state that processes share; whether they can; pins |
+//! | [`snapshot`], [`engine`] | a read state; opening, transactions, commits, recovery |
+//! | [`zones`], [`order`] | minima and maxima of fields; the order of floats |
+//! | [`predicate`], [`search`] | conditions on columns; arguments of an index search |
+//! | [`record`], [`fields`], [`schema`], [`mod@column`] | what the macros implement and emit |
+//! | [`padding`], `unpadded`, [`rows`] | values as bytes, with zeros for padding; a list of rows as bytes |
+//! | `arena`, `append_vec` | append-only bytes that never move; a list that is read without a lock |
+//! | `cast`, `fork`, `lent_heap` | the only unvalidated cast; children of `fork`; the heap for `serde` |
+//!
+//! Unsafe code is only in the modules that allow it by name: in `storage`, `space`, `table`,
+//! `engine`, and in `arena`, `cast`, `fork`, `heap`, `lent_heap`, `rows`, `unpadded` and
+//! `fields::maybe`; `docs/UNSAFE.md` lists each use. All other modules forbid it.
 //!
 //! Programs use the crate `pongo`, which re-exports what they need; the rest of this API is for
 //! `pongo` and can change in any release.
+//!
+//! # Features
+//! All are off by default. `pongo` has features of the same names.
+//! - **`serde`**: `Serialize` and `Deserialize` for all field types.
+//! - **`jiff`**, **`chrono`**: conversions of `Timestamp` from and to the types of these crates.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
@@ -58,6 +73,9 @@ pub mod state;
 #[forbid(unsafe_code)]
 mod superblock;
 pub mod table;
+#[doc(hidden)]
+#[allow(unsafe_code, reason = "views values without padding as bytes")]
+pub mod unpadded;
 #[forbid(unsafe_code)]
 pub mod zones;
 
@@ -69,7 +87,6 @@ pub use superblock::FORMAT_VERSION;
 pub mod __private;
 #[forbid(unsafe_code)]
 pub mod column;
-#[forbid(unsafe_code)]
 pub mod fields;
 #[doc(hidden)]
 #[forbid(unsafe_code)]
@@ -84,7 +101,8 @@ pub mod layout;
 mod lent_heap;
 #[forbid(unsafe_code)]
 pub mod order;
-#[allow(unsafe_code, reason = "views values without padding as bytes")]
+#[cfg_attr(not(test), forbid(unsafe_code))]
+#[cfg_attr(test, allow(unsafe_code, reason = "makes padding bytes that are not zero"))]
 pub mod padding;
 #[forbid(unsafe_code)]
 pub mod predicate;

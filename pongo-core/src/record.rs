@@ -4,15 +4,15 @@
 //!
 //! All are safe traits. Memory safety depends only on the traits of `zerocopy` (`TryFromBytes`:
 //! which bytes are a valid value, `Immutable`: no interior mutability) and on
-//! [`Unpadded`](crate::padding::Unpadded), which safe code cannot forge.
+//! [`Unpadded`](crate::unpadded::Unpadded), which safe code cannot forge.
 //! The derive checks the items of these traits (names, offsets, keys) against the layout at compile
 //! time. A wrong manual implementation leads to wrong results, never to undefined behaviour.
 
 use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 use crate::fields::ExternalKey;
-use crate::padding::Unpadded;
 use crate::schema::{Kind, Schema};
+use crate::unpadded::Unpadded;
 
 /// A type that can be a field of a record.
 ///
@@ -26,8 +26,8 @@ use crate::schema::{Kind, Schema};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a field of a record",
     label = "this type has no fixed bytes that PongoDB knows",
-    note = "take `u64` or `i64` for `usize` or `isize`, `Text` or `FixedStr<N>` for `String`, `Blob` or `[T; N]` for \
-            `Vec<T>`, `Maybe<T>` for `Option<T>`, `u32` for `char`",
+    note = "take `u64` or `i64` for `usize` or `isize`, `Text` or `FixedStr<N>` for `String`, `Blob` or `[T; \
+            N]` for `Vec<T>`, `Maybe<T>` for `Option<T>`, `u32` for `char`",
     note = "a struct or an enum of your own becomes a field type with `#[pongo::record]` above it"
 )]
 pub trait FieldType: TryFromBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static {
@@ -72,8 +72,9 @@ pub trait FieldType: TryFromBytes + Immutable + KnownLayout + Sized + Send + Syn
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
-    note = "take an integer, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these, or an enum that is `Copy` and \
-            `Eq`: `FixedStr<N>` for `Text`, a scaled integer for a float, several key fields for a nested record"
+    note = "take an integer, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these, or an enum that \
+            is `Copy` and `Eq`: `FixedStr<N>` for `Text`, a scaled integer for a float, several key fields \
+            for a nested record"
 )]
 pub trait KeyField: FieldType + Copy + Eq {}
 
@@ -83,7 +84,8 @@ pub trait KeyField: FieldType + Copy + Eq {}
     message = "`{Self}` is not a record with a key",
     label = "no table can hold this type",
     note = "write `#[pongo::record]` above the struct and `#[pongo(key)]` above at least one of its fields",
-    note = "the table of a struct with `#[pongo(key = \"external\")]` is `external::<{Self}>()` in place of `table::<{Self}>()`"
+    note = "the table of a struct with `#[pongo(key = \"external\")]` is `external::<{Self}>()` in place of \
+            `table::<{Self}>()`"
 )]
 pub trait PongoRecord: FieldType {
     /// The argument of look-ups: the key field's type, or a tuple of field types.
@@ -106,8 +108,8 @@ pub trait PongoRecord: FieldType {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a record with an external key",
     label = "no table holds this type under keys of any bytes",
-    note = "write `#[pongo::record]` and `#[pongo(key = \"external\")]` above the struct; one with `#[pongo(key)]` above a field has \
-            its table by `table::<{Self}>()`"
+    note = "write `#[pongo::record]` and `#[pongo(key = \"external\")]` above the struct; one with \
+            `#[pongo(key)]` above a field has its table by `table::<{Self}>()`"
 )]
 pub trait ExternalRecord: FieldType {
     /// The type of the table's rows: the key's digest, the heap address of the key, and the value.

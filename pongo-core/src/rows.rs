@@ -166,8 +166,8 @@ pub fn append_bytes<T: FieldType>(row: &T, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::padding::Unpadded;
     use crate::schema::Kind;
+    use crate::unpadded::Unpadded;
     use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
     #[pongo_derive::record]

@@ -17,8 +17,9 @@ use crate::record::{FieldType, KeyField};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an index",
     label = "values of this type have no order by their bytes",
-    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array or a `Maybe` of these, or an enum that is \
-            `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a nested record"
+    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array or a `Maybe` of \
+            these, or an enum that is `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a nested \
+            record"
 )]
 pub trait IndexField: FieldType {}
 
@@ -34,8 +35,9 @@ impl<F: IndexField + crate::fields::maybe::Optional> IndexField for Maybe<F> {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
-    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these but floats, or an enum that is \
-            `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a nested record"
+    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these but \
+            floats, or an enum that is `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a \
+            nested record"
 )]
 pub trait UniqueField: IndexField {}
 
@@ -48,7 +50,8 @@ impl UniqueField for f64 {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name an index of `{R}`",
     label = "expected a column of `{R}`, as in `by(Flight::CARRIER)`, or a tuple of some",
-    note = "a field is indexed by `#[pongo(index)]` above it, several by `#[pongo(index(a, b))]` above the struct"
+    note = "a field is indexed by `#[pongo(index)]` above it, several by `#[pongo(index(a, b))]` above the \
+            struct"
 )]
 pub trait IndexColumns<R> {
     /// The value to search for: the field's type, or a tuple of field types.
@@ -103,7 +106,8 @@ impl<const N: usize> IntoValue<FixedStr<N>> for &str {
 /// [`Uuid`], or for a key of several fields a tuple of the first fields, as in `(airport,)`.
 #[diagnostic::on_unimplemented(
     message = "keys of type `{K}` have no prefix of type `{Self}`",
-    label = "expected a `&str` for `FixedStr`, `&[u8]` for bytes, or a tuple of the first fields, as in `(airport,)`"
+    label = "expected a `&str` for `FixedStr`, `&[u8]` for bytes, or a tuple of the first fields, as in \
+             `(airport,)`"
 )]
 pub trait KeyPrefix<K> {
     /// Appends the prefix's bytes in the representation of a row; returns `false` if no key begins

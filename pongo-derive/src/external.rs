@@ -5,7 +5,7 @@ use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
 use syn::spanned::Spanned;
 
-use crate::expand::{description, unpadded, write_fields};
+use crate::field_code::{description, unpadded, write_fields};
 use crate::record::{ROW_FIELDS, Record, Table};
 
 /// Generates the row type. Row and value are two types, so that the value is exactly the user's

@@ -8,6 +8,7 @@
 //! | `record` | parses and checks a struct |
 //! | `expand` | generates the code for a struct |
 //! | `external` | generates the row type of a struct with an external key |
+//! | `field_code` | what each field contributes to the code of its struct |
 //! | `enumeration` | checks an enum and generates its code |
 //! | `attr` | parses `#[pongo(...)]` and `#[repr(...)]`, and collects errors |
 //! | `refuse` | rejects field types by name, with a suggestion |
@@ -29,6 +30,7 @@ mod context;
 mod enumeration;
 mod expand;
 mod external;
+mod field_code;
 mod record;
 mod refuse;
 

@@ -31,7 +31,8 @@ impl KeyRanges {
         let mut floats = Vec::new();
         let mut at = 0;
         for field in fields.iter().filter_map(|&place| schema.fields.get(place)) {
-            if matches!(&field.kind, StoredKind::Plain(plain) if matches!(plain.kind(), Kind::F32 | Kind::F64))
+            if let StoredKind::Plain(plain) = &field.kind
+                && matches!(plain.kind(), Kind::F32 | Kind::F64)
             {
                 floats.push((at, field.size));
             }

@@ -58,7 +58,7 @@ impl IndexWorker {
                 (Arc::clone(&self.wake_signal), Arc::downgrade(engine), Arc::downgrade(ordered));
             let work = move || run(&wake_signal, &engine, &ordered, after_catch_up);
             // Without a thread, indexes are brought up to date by the queries that use them.
-            *thread = std::thread::Builder::new().name("pongo-keeper".to_owned()).spawn(work).ok();
+            *thread = std::thread::Builder::new().name("pongo-indexer".to_owned()).spawn(work).ok();
             if thread.is_none() {
                 // A later commit tries again.
                 lock(&self.wake_signal.signal).asked = false;

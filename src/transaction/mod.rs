@@ -281,7 +281,8 @@ impl WriteTransaction {
     /// tx.commit()?;
     /// let snapshot = store.begin_read()?;
     /// let orders = snapshot.table::<Order>()?;
-    /// assert_eq!(orders.rows().map(|order| Ok(order?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()?, [1, 2, 4]);
+    /// let ids = orders.rows().map(|order| Ok(order?.id));
+    /// assert_eq!(ids.collect::<Result<Vec<_>, pongo::ReadError>>()?, [1, 2, 4]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn savepoint(&mut self) -> Result<Savepoint, WriteError> {

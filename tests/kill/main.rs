@@ -153,8 +153,8 @@ fn kill_9_loses_no_acknowledged_commit() -> Outcome {
         acknowledged = done;
     }
     println!(
-        "{ROUNDS} kills: {acknowledged} transactions, {never_opened} kills while opening, {unacknowledged} behind the \
-         journal and before the answer"
+        "{ROUNDS} kills: {acknowledged} transactions, {never_opened} kills while opening, {unacknowledged} \
+         behind the journal and before the answer"
     );
     assert!(acknowledged > ROUNDS, "too little was done to say anything");
     Ok(())

@@ -266,8 +266,8 @@ fn conflict_names_the_other_row() -> Outcome {
     let error = people.put(&person(9, Of { seat: 77, ..of(3) })).expect_err("mail 3 is taken");
     assert_eq!(
         error.to_string(),
-        "table people takes one row for each `mail`: expected a new value, found mail = \"3@pongo\" in the row with key \
-         id = 3 (row 3); change or delete that row first, or give this one another value"
+        "table people takes one row for each `mail`: expected a new value, found mail = \"3@pongo\" in the \
+         row with key id = 3 (row 3); change or delete that row first, or give this one another value"
     );
     let WriteError::UniqueViolation { row, .. } = error else { return Err(error.into()) };
     assert_eq!(row, Some(RowId(3)));
@@ -402,9 +402,9 @@ fn what_the_table_says_counts() -> Outcome {
         store.begin_write()?.table::<others::More>().map(drop).expect_err("the table has no such index");
     assert_eq!(
         error.to_string(),
-        "`More` says that `version` is unique, and table people was made without that: expected an index `unique \
-         version`, found `unique mail`, `unique seat, team`; take `unique` off the type, or name another table in it, \
-         which is then made with the index, and copy the rows over"
+        "`More` says that `version` is unique, and table people was made without that: expected an index \
+         `unique version`, found `unique mail`, `unique seat, team`; take `unique` off the type, or name \
+         another table in it, which is then made with the index, and copy the rows over"
     );
     // Reading them needs no index.
     assert_eq!(store.begin_read()?.table::<others::More>()?.len(), 2);
@@ -556,7 +556,8 @@ fn kill_keeps_all_rows_findable() -> Outcome {
     everyone_is_found(&snapshot)
 }
 
-/// A range of one unique value has cursors at both ends, in a snapshot and in a transaction that changed the table.
+/// A range of one unique value has cursors at both ends, in a snapshot and in a transaction that
+/// changed the table.
 #[test]
 fn cursors_of_one_value() -> Outcome {
     let store = Store::in_memory()?;

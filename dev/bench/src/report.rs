@@ -50,7 +50,8 @@ pub(crate) fn table(numbers: &Numbers) -> String {
     }
     if let Some(read) = numbers.get("machine", Metric::DependentRead) {
         text.push_str(&format!(
-            "\nA random read of memory on which the next one depends, in as many bytes as the rows take: {} ns.\n",
+            "\nA random read of memory on which the next one depends, in as many bytes as the rows take: {} \
+             ns.\n",
             short(read)
         ));
     }

@@ -1,7 +1,7 @@
 //! The list of all safeguards of the store, with name and purpose. A test (`tests/safeguards.rs`)
 //! compares the list with the source: no name is missing or used at two places, and every sync,
 //! comparison, fence and pin has one. `pongo_core::guard` documents how a safeguard is disabled;
-//! `src/bin/removed.rs` disables each in turn.
+//! `src/bin/removed/` disables each in turn.
 
 /// How a safeguard works, which determines the kind of test that detects its absence.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -164,8 +164,8 @@ fn a_disk_that_fails() -> Outcome {
             disk.unmake()?;
         }
         println!(
-            "{NAME}: {} disks, {acknowledged} transactions acknowledged, {unknown} unknown, {refused} refused, {poisoned} \
-             times poisoned, {not_opened} times not opened, 0 failures",
+            "{NAME}: {} disks, {acknowledged} transactions acknowledged, {unknown} unknown, {refused} \
+             refused, {poisoned} times poisoned, {not_opened} times not opened, 0 failures",
             cases() * 3
         );
         assert!(poisoned > 0, "the disk never failed");
@@ -223,8 +223,8 @@ fn a_disk_that_is_full() -> Outcome {
             disk.unmake()?;
         }
         println!(
-            "{NAME}: {} disks, {acknowledged} transactions acknowledged, {refused} refused, {not_opened} times not opened, 0 \
-             failures",
+            "{NAME}: {} disks, {acknowledged} transactions acknowledged, {refused} refused, {not_opened} \
+             times not opened, 0 failures",
             cases() * 3
         );
         assert!(refused > 0 && not_opened > 0, "the disk was never full");

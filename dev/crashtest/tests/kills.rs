@@ -321,8 +321,8 @@ fn kills_lose_no_commits() -> Outcome {
         }
     }
     println!(
-        "{} commits, {} readers killed, all killed {} times, {} times another writer took over; {} snapshots seen, {} kept ones \
-         looked at again, {} asked for; {} times settled in sled, {} quarantined",
+        "{} commits, {} readers killed, all killed {} times, {} times another writer took over; {} snapshots \
+         seen, {} kept ones looked at again, {} asked for; {} times settled in sled, {} quarantined",
         tally.commits,
         tally.readers_killed,
         tally.all_killed,

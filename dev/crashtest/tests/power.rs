@@ -282,8 +282,8 @@ fn cut_all(folder: &Path, left: &Path) -> Outcome {
     }
     let Tally { cuts, stops, hard, bytes_lost, names_lost, .. } = &tally;
     println!(
-        "{} commits; opened {} times, {} times with fewer commits than were acknowledged (all of them relaxed), {} times with \
-         one more; {} times settled in sled, {} quarantined",
+        "{} commits; opened {} times, {} times with fewer commits than were acknowledged (all of them \
+         relaxed), {} times with one more; {} times settled in sled, {} quarantined",
         tally.commits, tally.opened, tally.relaxed_lost, tally.unacknowledged, tally.settled, tally.doubts
     );
     println!("of {hard} hard cuts {bytes_lost} lost unsynced bytes, {names_lost} an unsynced name");
@@ -323,7 +323,8 @@ fn power_cuts_lose_no_commits() -> Outcome {
         let folder = folder.keep();
         let left = folder.display();
         panic!(
-            "{status}; what the last cut left, before the store was opened: {left}/left; its writer's complaints: {left}/stderr"
+            "{status}; what the last cut left, before the store was opened: {left}/left; its writer's \
+             complaints: {left}/stderr"
         );
     }
     Ok(())

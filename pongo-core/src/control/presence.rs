@@ -62,7 +62,8 @@ impl Control {
                 Attempt::Unready if unready.get_or_insert_with(Instant::now).elapsed() > READY_TIMEOUT => {
                     return Ok(Entered::Refused(Obstacle {
                         expected: "a store that those who have it open have recovered".to_owned(),
-                        found: "a `control` file that says neither that nor that one recovers it (end these processes)"
+                        found: "a `control` file that says neither that nor that one recovers it (end these \
+                                processes)"
                             .to_owned(),
                     }));
                 }

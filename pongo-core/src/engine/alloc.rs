@@ -14,11 +14,11 @@ use std::sync::atomic::Ordering;
 use super::transaction::{Appending, EngineTransaction, assert_above_published};
 use crate::error::{StorageError, WriteError};
 use crate::ids::RowId;
-use crate::padding::Unpadded;
 use crate::record::PongoRecord;
 use crate::space::LARGEST;
 use crate::storage::WritableMap;
 use crate::table::TableCore;
+use crate::unpadded::Unpadded;
 
 /// Size in bytes from which the kernel is asked to start writing back filled rows.
 const WRITEBACK: usize = 1 << 20;

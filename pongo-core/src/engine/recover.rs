@@ -155,8 +155,8 @@ impl Engine {
                 format!("journal/{}.log", scanner.clone_segment().header.number),
                 scanner.position().0,
                 format!(
-                    "the entries up to commit {published}, which `control` says was published since the system started (`control` \
-                     can be deleted while the store is closed)"
+                    "the entries up to commit {published}, which `control` says was published since the \
+                     system started (`control` can be deleted while the store is closed)"
                 ),
                 format!("whole ones only up to commit {}", state.seq),
             ));

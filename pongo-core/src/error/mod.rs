@@ -54,7 +54,9 @@ debug_is_display!(
 /// The stored layout of a table's rows differs from the layout of the program's type.
 #[derive(Error)]
 #[error(
-    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the stored one; give the type its old layout; or name another table in the new one, and copy the rows over with both types:\n{diff}"
+    "table `{table}` holds rows of another layout than the program's type; expected the program's, found the \
+     stored one; give the type its old layout; or name another table in the new one, and copy the rows over \
+     with both types:\n{diff}"
 )]
 pub struct SchemaMismatch {
     /// The table.
@@ -69,7 +71,8 @@ pub struct SchemaMismatch {
 pub enum OpenError {
     /// The folder holds something else.
     #[error(
-        "{path} is not a PongoDB store: expected an empty folder or one with a `super` file, found {found}; name another folder"
+        "{path} is not a PongoDB store: expected an empty folder or one with a `super` file, found {found}; \
+         name another folder"
     )]
     NotAStore {
         /// The folder.
@@ -79,7 +82,8 @@ pub enum OpenError {
     },
     /// The store has a newer format version, or one that no release wrote.
     #[error(
-        "{path} has format version {found}, this library reads versions up to {expected}; open it with the version of PongoDB that wrote it, or a newer one"
+        "{path} has format version {found}, this library reads versions up to {expected}; open it with the \
+         version of PongoDB that wrote it, or a newer one"
     )]
     Version {
         /// The folder.
@@ -92,7 +96,8 @@ pub enum OpenError {
     /// The store has an older format version and cannot be upgraded because another process has it
     /// open.
     #[error(
-        "{path} has format version {found} and is open in another process, which writes that version; close it there: the next process that opens it alone upgrades it to version {expected}"
+        "{path} has format version {found} and is open in another process, which writes that version; close \
+         it there: the next process that opens it alone upgrades it to version {expected}"
     )]
     OlderInUse {
         /// The folder.
@@ -104,7 +109,8 @@ pub enum OpenError {
     },
     /// The store was written on a machine with the other byte order.
     #[error(
-        "{path} was written with {found} byte order, this machine and the format are {expected}; move the rows by exporting them there"
+        "{path} was written with {found} byte order, this machine and the format are {expected}; move the \
+         rows by exporting them there"
     )]
     ByteOrder {
         /// The folder.
@@ -125,7 +131,9 @@ pub enum OpenError {
     },
     /// This process has the store open with other options.
     #[error(
-        "{path} is open in this process already with other options ({differs}); a process has a store open once, as long as a handle, a snapshot or a transaction of it lives: clone that handle, or open with the same options"
+        "{path} is open in this process already with other options ({differs}); a process has a store open \
+         once, as long as a handle, a snapshot or a transaction of it lives: clone that handle, or open with \
+         the same options"
     )]
     AlreadyOpen {
         /// The folder.
@@ -135,8 +143,9 @@ pub enum OpenError {
     },
     /// Another process has the store open, and this process cannot share its memory with it.
     #[error(
-        "{path} is open in another process that does not share memory with this one: expected {expected}, found {found}; \
-         close it there first, or open it on the same machine and through the same file system as that process"
+        "{path} is open in another process that does not share memory with this one: expected {expected}, \
+         found {found}; close it there first, or open it on the same machine and through the same file \
+         system as that process"
     )]
     NotShared {
         /// The folder.
@@ -169,7 +178,8 @@ pub enum ReadError {
     Schema(#[from] Box<SchemaMismatch>),
     /// The bytes of a row are not a valid value of its type.
     #[error(
-        "row {row} of table {table} holds bytes that are not a valid `{record}`: a bool, enum or other restricted field has a forbidden value; the file was changed from outside, restore it from a backup"
+        "row {row} of table {table} holds bytes that are not a valid `{record}`: a bool, enum or other \
+         restricted field has a forbidden value; the file was changed from outside, restore it from a backup"
     )]
     InvalidRow {
         /// The table.
@@ -181,7 +191,8 @@ pub enum ReadError {
     },
     /// No index begins with the requested columns.
     #[error(
-        "table {table} has no index that begins with `{asked}`: it has its key and `{known}`; write `#[pongo(index)]` above the field, or `#[pongo(index({asked}))]` above the struct"
+        "table {table} has no index that begins with `{asked}`: it has its key and `{known}`; write \
+         `#[pongo(index)]` above the field, or `#[pongo(index({asked}))]` above the struct"
     )]
     NoIndex {
         /// The table.
@@ -231,7 +242,8 @@ pub enum WriteError {
     Forked,
     /// An earlier write or sync of this store failed.
     #[error(
-        "the store is poisoned: a write or sync failed earlier ({reason}), so what the disk holds is not known; close it in every process and open it again, which recovers every acknowledged commit"
+        "the store is poisoned: a write or sync failed earlier ({reason}), so what the disk holds is not \
+         known; close it in every process and open it again, which recovers every acknowledged commit"
     )]
     Poisoned {
         /// The operation that failed, as far as this process knows.
@@ -244,7 +256,8 @@ pub enum WriteError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// An external key has too many bytes.
-    #[error("a key for table {table} has {len} bytes and may have {max}; take its hash as the key, and put the bytes into a `Blob`",
+    #[error("a key for table {table} has {len} bytes and may have {max}; take its hash as the key, and put \
+             the bytes into a `Blob`",
         max = crate::fields::MAX_EXTERNAL_KEY)]
     KeyTooLong {
         /// The table.
@@ -255,8 +268,8 @@ pub enum WriteError {
     /// Two external keys have the same 128-bit digest. In practice only keys that were searched for
     /// have this property.
     #[error(
-        "key {key} has the same digest (xxh3, 128 bits) as key {existing_key}, which is in table {table}; a table holds one of the two: \
-         put another byte behind this one, say, or delete that one first"
+        "key {key} has the same digest (xxh3, 128 bits) as key {existing_key}, which is in table {table}; a \
+         table holds one of the two: put another byte behind this one, say, or delete that one first"
     )]
     DigestCollision {
         /// The table.
@@ -278,8 +291,8 @@ pub enum WriteError {
     },
     /// Another row has the same value in a unique field or combination of fields.
     #[error(
-        "table {table} takes one row for each `{index}`: expected a new value, found {value} in the row with key \
-         {existing_key}{}; change or delete that row first, or give this one another value",
+        "table {table} takes one row for each `{index}`: expected a new value, found {value} in the row with \
+         key {existing_key}{}; change or delete that row first, or give this one another value",
         numbered(.row)
     )]
     UniqueViolation {
@@ -297,9 +310,9 @@ pub enum WriteError {
     },
     /// The type declares an index as unique that is not unique in the table.
     #[error(
-        "`{record}` says that `{index}` is unique, and table {table} was made without that: expected an index `unique \
-         {index}`, found {found}; take `unique` off the type, or name another table in it, which is then made with \
-         the index, and copy the rows over"
+        "`{record}` says that `{index}` is unique, and table {table} was made without that: expected an \
+         index `unique {index}`, found {found}; take `unique` off the type, or name another table in it, \
+         which is then made with the index, and copy the rows over"
     )]
     MissingUniqueIndex {
         /// The table.
@@ -313,8 +326,9 @@ pub enum WriteError {
     },
     /// The transaction cannot roll back to this savepoint.
     #[error(
-        "expected a savepoint of this transaction that has not ended, found {found}; a savepoint ends with its transaction, \
-         when it is released, and when an outer one is released or rolled back to: make another with `tx.savepoint()`"
+        "expected a savepoint of this transaction that has not ended, found {found}; a savepoint ends with \
+         its transaction, when it is released, and when an outer one is released or rolled back to: make \
+         another with `tx.savepoint()`"
     )]
     Savepoint {
         /// The transaction to which the savepoint belongs, or its state.
@@ -322,8 +336,8 @@ pub enum WriteError {
     },
     /// The closure of `update` changed the row's key.
     #[error(
-        "a row of table {table} had key {before} and came back from `update` with key {after}; a row keeps its key: delete \
-         the old one and put the new one"
+        "a row of table {table} had key {before} and came back from `update` with key {after}; a row keeps \
+         its key: delete the old one and put the new one"
     )]
     KeyChanged {
         /// The table.
@@ -341,7 +355,10 @@ pub enum WriteError {
     /// - rows of `alloc` were forgotten, or dropped by a panic, so that it is unknown which of them
     ///   are filled.
     #[error(
-        "a change of many rows of table {table} was broken off (a write of `extend` failed, a function or an iterator that was given to it panicked, or rows of `alloc` were forgotten or dropped by a panic), and is half done; abort this transaction, or roll it back to a savepoint from before, and do it again"
+        "a change of many rows of table {table} was broken off (a write of `extend` failed, a function or an \
+         iterator that was given to it panicked, or rows of `alloc` were forgotten or dropped by a panic), \
+         and is half done; abort this transaction, or roll it back to a savepoint from before, and do it \
+         again"
     )]
     IncompleteChange {
         /// The table.
@@ -350,15 +367,15 @@ pub enum WriteError {
     /// This thread started the write transaction that is open in this store, or was the last to
     /// open a table of it. A second one would wait for the first forever.
     #[error(
-        "this thread has a write transaction of this store open already, and would wait for itself: commit or drop that \
-         one first, or do this in it"
+        "this thread has a write transaction of this store open already, and would wait for itself: commit \
+         or drop that one first, or do this in it"
     )]
     OpenInThread,
     /// A table is opened a second time while a `TableMut` of it exists, or after one was passed to
     /// `mem::forget`.
     #[error(
-        "table {table} is open in this transaction already: use the `TableMut` that is there, or drop it first (one that was \
-         given to `mem::forget` stays open: such a transaction can only be aborted)"
+        "table {table} is open in this transaction already: use the `TableMut` that is there, or drop it \
+         first (one that was given to `mem::forget` stays open: such a transaction can only be aborted)"
     )]
     TableAlreadyOpen {
         /// The table.
@@ -366,7 +383,9 @@ pub enum WriteError {
     },
     /// `alloc` was called for a type for which all zero bytes are not a valid value.
     #[error(
-        "table {table} cannot return zeroed rows: a `{record}` whose bytes are all zero has a forbidden value in some field; give its enums a variant of value 0 and put what may not be zero into a `Maybe`, or build the rows and use `put` or `extend`"
+        "table {table} cannot return zeroed rows: a `{record}` whose bytes are all zero has a forbidden \
+         value in some field; give its enums a variant of value 0 and put what may not be zero into a \
+         `Maybe`, or build the rows and use `put` or `extend`"
     )]
     NotZeroable {
         /// The table.
@@ -376,8 +395,8 @@ pub enum WriteError {
     },
     /// One transaction changes one table through two types.
     #[error(
-        "this transaction changes table {table} as another type than `{record}`; use one type for a table in a transaction, \
-         or commit in between"
+        "this transaction changes table {table} as another type than `{record}`; use one type for a table in \
+         a transaction, or commit in between"
     )]
     TableTypeMismatch {
         /// The table.
@@ -387,7 +406,8 @@ pub enum WriteError {
     },
     /// A `Text` or `Blob` field does not refer to bytes of this store.
     #[error(
-        "field `{field}` of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of this transaction, or copy it from a row of this store"
+        "field `{field}` of a row for table {table}: {source}; make it with `tx.text(…)` or `tx.blob(…)` of \
+         this transaction, or copy it from a row of this store"
     )]
     HeapField {
         /// The table.
@@ -414,7 +434,8 @@ pub enum CommitError {
     /// The write or sync of the journal failed midway. After the next recovery the transaction is
     /// present either completely or not at all; which of the two is unknown.
     #[error(
-        "the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, open it again and check whether the transaction is present"
+        "the outcome of the commit is unknown ({reason}); the store is poisoned: close it in every process, \
+         open it again and check whether the transaction is present"
     )]
     OutcomeUnknown {
         /// The operation that failed.
@@ -435,7 +456,8 @@ pub enum CloseError {
     /// This process still uses the store elsewhere. The store stays open and is closed when the
     /// last user is dropped.
     #[error(
-        "the store is not closed: this process still has {} of it; drop them first, or leave it to the last of them to close it",
+        "the store is not closed: this process still has {} of it; drop them first, or leave it to the last \
+         of them to close it",
         in_use([("handle", *.handles), ("snapshot", *.snapshots), ("transaction", *.transactions)])
     )]
     InUse {

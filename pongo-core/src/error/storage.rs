@@ -23,7 +23,8 @@ pub struct IoFailure {
 /// Bytes on disk that differ from the expected ones.
 #[derive(Clone, PartialEq, Eq, Error)]
 #[error(
-    "{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole store) from a backup"
+    "{file} is damaged at byte {offset}: expected {expected}, found {found}; restore this file (or the whole \
+     store) from a backup"
 )]
 pub struct Corruption {
     /// The file, relative to the store's folder.

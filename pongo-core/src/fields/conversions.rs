@@ -8,12 +8,14 @@
 use crate::fields::Timestamp;
 
 /// A [`Timestamp`] outside the range of the type that it was to be converted to.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the time {time} is outside the range of {target}")]
 pub struct TimestampRangeError {
     time: Timestamp,
     target: &'static str,
 }
+
+crate::debug_is_display!(TimestampRangeError);
 
 /// Rounds down to a whole microsecond.
 #[cfg(feature = "jiff")]

@@ -12,9 +12,9 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::{Blob, HeapError, HeapRead};
-use crate::padding::Unpadded;
 use crate::record::FieldType;
 use crate::schema::Kind;
+use crate::unpadded::Unpadded;
 
 /// Maximum length of an external key in bytes.
 pub const MAX_EXTERNAL_KEY: usize = u16::MAX as usize;

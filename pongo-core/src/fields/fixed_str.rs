@@ -8,9 +8,9 @@ use core::str::FromStr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::maybe::{Bytewise, Optional};
-use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
+use crate::unpadded::Unpadded;
 
 /// UTF-8 of at most `N` bytes, padded with zeros.
 ///
@@ -36,7 +36,8 @@ pub struct FixedStr<const N: usize>([u8; N]);
 pub enum FixedStrError {
     /// The text is too long.
     #[error(
-        "the text {text:?} ({len} bytes) does not fit into {}: shorten it, take a larger N, or keep it as Text",
+        "the text {text:?} ({len} bytes) does not fit into {}: shorten it, take a larger N, or keep it as \
+         Text",
         place(.column, .capacity)
     )]
     TooLong {
@@ -51,7 +52,8 @@ pub enum FixedStrError {
     },
     /// The text contains a zero byte, which is reserved for padding.
     #[error(
-        "byte {at} of the text {text:?} is zero, and zeros fill the end of {}: remove it, or keep the text as Text",
+        "byte {at} of the text {text:?} is zero, and zeros fill the end of {}: remove it, or keep the text \
+         as Text",
         place(.column, .capacity)
     )]
     ZeroByte {
@@ -275,7 +277,8 @@ mod tests {
         let said = |text: &str| FixedStr::<2>::new(text).unwrap_err().to_string();
         assert_eq!(
             said("UAL"),
-            "the text \"UAL\" (3 bytes) does not fit into a FixedStr<2>: shorten it, take a larger N, or keep it as Text"
+            "the text \"UAL\" (3 bytes) does not fit into a FixedStr<2>: shorten it, take a larger N, or \
+             keep it as Text"
         );
         assert!(
             said("a\0")

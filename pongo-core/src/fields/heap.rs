@@ -18,9 +18,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::fields::maybe::record_cell;
 use crate::ids::HeapAddr;
-use crate::padding::Unpadded;
 use crate::record::FieldType;
 use crate::schema::Kind;
+use crate::unpadded::Unpadded;
 
 /// Returns the hash that is stored with each address: the low 32 bits of xxh3 (64 bits, seed 0).
 ///
@@ -47,8 +47,9 @@ pub trait HeapRead {
 pub enum HeapError {
     /// The bytes would be outside the heap.
     #[error(
-        "{len} bytes at heap address {addr} are expected, but the heap ends at {end} in this snapshot: the text \
-         was committed after it, or comes from another store or from a transaction that was not committed, or the row is damaged"
+        "{len} bytes at heap address {addr} are expected, but the heap ends at {end} in this snapshot: the \
+         text was committed after it, or comes from another store or from a transaction that was not \
+         committed, or the row is damaged"
     )]
     Outside {
         /// The address of the bytes.
@@ -60,8 +61,9 @@ pub enum HeapError {
     },
     /// The heap's header of these bytes does not match the field.
     #[error(
-        "heap address {addr} is expected to begin {len} bytes with hash {hash:#010x}, but the header there says \
-         {found_len} bytes with hash {found_hash:#010x}: the row or the heap is damaged, or the text comes from another store"
+        "heap address {addr} is expected to begin {len} bytes with hash {hash:#010x}, but the header there \
+         says {found_len} bytes with hash {found_hash:#010x}: the row or the heap is damaged, or the text \
+         comes from another store"
     )]
     Header {
         /// The address of the bytes.
@@ -77,8 +79,8 @@ pub enum HeapError {
     },
     /// The bytes do not have the hash with which they were written.
     #[error(
-        "{len} bytes at heap address {addr} are expected to have hash {expected:#010x} and have {found:#010x}: the heap is \
-         damaged, restore the store from a copy"
+        "{len} bytes at heap address {addr} are expected to have hash {expected:#010x} and have \
+         {found:#010x}: the heap is damaged, restore the store from a copy"
     )]
     Hash {
         /// The address of the bytes.

@@ -24,16 +24,16 @@ use core::hash::{Hash, Hasher};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes, Unaligned};
 
-use crate::padding::Unpadded;
 use crate::record::FieldType;
 use crate::schema::Kind;
+use crate::unpadded::{Part, Unpadded};
 
 /// A field type that can be used in a [`Maybe`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand in a `Maybe`",
     label = "there is no cell for this type",
-    note = "put the `Maybe` inside (`[Maybe<T>; N]`), or the value into a record of its own (`#[pongo::record]`) and that \
-            into the `Maybe`"
+    note = "put the `Maybe` inside (`[Maybe<T>; N]`), or the value into a record of its own \
+            (`#[pongo::record]`) and that into the `Maybe`"
 )]
 pub trait Optional: FieldType {
     /// The cell: tag and value.
@@ -143,10 +143,9 @@ impl<T: Optional> Maybe<T> {
 impl<T: Optional> FieldType for Maybe<T> {
     const KIND: Kind = Kind::Maybe(&T::KIND);
     const ABSENT_VALUE: Self = Self::NONE;
-    const UNPADDED: Option<Unpadded<Self>> = match T::Cell::UNPADDED {
-        Some(cell) => Some(Unpadded::of_maybe(cell)),
-        None => None,
-    };
+    // SAFETY: one part for the only field of the struct.
+    const UNPADDED: Option<Unpadded<Self>> =
+        unsafe { Unpadded::of_struct(&[Part::new(|maybe: &Self| &maybe.0, T::Cell::UNPADDED)]) };
 
     #[inline]
     fn write_fields(&self, out: &mut [u8]) {
@@ -406,8 +405,8 @@ macro_rules! record_cell {
                     tag: $crate::fields::maybe::Tag::ABSENT,
                     value: <$type as $crate::record::FieldType>::ABSENT_VALUE,
                 };
-                const UNPADDED: Option<$crate::padding::Unpadded<Self>> =
-                    Some($crate::padding::Unpadded::of_into_bytes());
+                const UNPADDED: Option<$crate::unpadded::Unpadded<Self>> =
+                    Some($crate::unpadded::Unpadded::of_into_bytes());
                 #[inline]
                 fn present(value: $type) -> Self {
                     Self { tag: $crate::fields::maybe::Tag::PRESENT, value }

@@ -13,21 +13,31 @@
 //! | [`heap`] | [`Text`] and [`Blob`]: bytes of any length, in the heap |
 //! | [`external`] | the fields before a record with an external key |
 //! | `conversions` | from and to types of `jiff` and `chrono`, with these features |
-//! | [`serde`] | (de)serialization of all types, with the feature `serde` |
+//! | `serde` | (de)serialization of all types, with the feature `serde` |
 //!
 //! `#[pongo::record]` makes a user's structs and enums field types.
 
 #[cfg(any(feature = "jiff", feature = "chrono"))]
+#[forbid(unsafe_code)]
 mod conversions;
+#[forbid(unsafe_code)]
 pub mod external;
+#[forbid(unsafe_code)]
 pub mod fixed_str;
+#[forbid(unsafe_code)]
 pub mod heap;
+#[allow(unsafe_code, reason = "claims that a `Maybe` has one field")]
 pub mod maybe;
+#[forbid(unsafe_code)]
 mod plain;
 #[cfg(feature = "serde")]
+#[forbid(unsafe_code)]
 pub mod serde;
+#[forbid(unsafe_code)]
 pub mod timestamp;
+#[forbid(unsafe_code)]
 mod timestamp_text;
+#[forbid(unsafe_code)]
 pub mod uuid;
 
 #[cfg(any(feature = "jiff", feature = "chrono"))]

@@ -1,9 +1,9 @@
 //! The field types of the language itself: integers and floats of fixed size, `bool`, arrays.
 
 use crate::fields::maybe::{Optional, Repeated, Single, Word};
-use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
+use crate::unpadded::Unpadded;
 
 macro_rules! plain {
     ($($type:ty, $kind:ident, $blank:expr, $one:expr;)*) => {$(

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::fields::maybe::record_cell;
-use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
+use crate::unpadded::Unpadded;
 
 const MICROS_PER_SECOND: i64 = 1_000_000;
 

@@ -78,7 +78,7 @@ impl fmt::Debug for Timestamp {
 }
 
 /// An error while parsing a [`Timestamp`].
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the text {text:?} is no time: {expected} at byte {at}; a time is written like 2013-01-01T10:00:00Z or \
      2013-01-01T05:00:00.25-05:00"
@@ -88,6 +88,8 @@ pub struct TimestampError {
     expected: &'static str,
     at: usize,
 }
+
+crate::debug_is_display!(TimestampError);
 
 impl TimestampError {
     /// Returns the text, or its beginning and `…`.

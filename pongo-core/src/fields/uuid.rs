@@ -7,9 +7,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::fixed_str::quoted;
 use crate::fields::maybe::{Bytewise, Optional};
-use crate::padding::Unpadded;
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
+use crate::unpadded::Unpadded;
 
 /// A UUID: 16 bytes in the order in which they are written. Converts from and into [`uuid::Uuid`].
 ///

@@ -2,7 +2,8 @@
 //! the entry. Little-endian; all lengths are multiples of eight.
 //!
 //! ```text
-//! word 0 magic  1 length of all, bytes  2 kind  3 salt  4 own position  5 durable position  6 Seq  7 checksum of all
+//! words: 0 magic  1 length of all, bytes  2 kind  3 salt  4 own position  5 durable position
+//!        6 Seq  7 checksum of all
 //! body: a commit or a checkpoint
 //! ```
 

@@ -11,10 +11,10 @@ use crate::record::{FieldType, KeyField};
 #[diagnostic::on_unimplemented(
     message = "a column of `{Self}` cannot be compared with a value",
     label = "equal values of this type need not have equal bytes",
-    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of bytes, an enum that is `Copy` \
-            and `Eq`, or a `Maybe` of one of these",
-    note = "a `Text` or `Blob` is in the heap: test it in `Iterator::filter` on the rows, or keep a `FixedStr<N>` of \
-            its start in the row"
+    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of bytes, an enum \
+            that is `Copy` and `Eq`, or a `Maybe` of one of these",
+    note = "a `Text` or `Blob` is in the heap: test it in `Iterator::filter` on the rows, or keep a \
+            `FixedStr<N>` of its start in the row"
 )]
 pub trait Comparable: FieldType {
     /// The type of the value to compare with: the type itself, or the one inside the `Maybe`.
@@ -35,7 +35,8 @@ pub trait Comparable: FieldType {
 #[diagnostic::on_unimplemented(
     message = "the values of a column of `{Self}` have no order",
     label = "no order of this type's values is known",
-    note = "take an integer, a float, `bool`, `Timestamp`, `Uuid`, `FixedStr<N>`, `[u8; N]`, or a `Maybe` of one of these",
+    note = "take an integer, a float, `bool`, `Timestamp`, `Uuid`, `FixedStr<N>`, `[u8; N]`, or a `Maybe` of \
+            one of these",
     note = "an enum can be asked for with `eq`, `ne` and `is_in`"
 )]
 pub trait Ordered: Comparable<Value: PartialOrd> {

@@ -105,9 +105,9 @@ fn fingerprint_covers_only_the_layout() {
     assert!(changed(&|schema| {
         schema.fields[2].kind = StoredKind::parse("enum Cabin: i16 {Economy = 0, First = 7}").unwrap();
     }));
-    let layout = "104 8\n0 8 id: u64\n8 2 carrier: str<2>\n10 2 cabin: enum: i16 {Economy = 0, First = -7}\n\
-                  12 4 dep_delay: f32\n16 56 at: record {lat: f64, notes: [maybe<text>; 2]}\n72 16 größe: blob\n\
-                  88 16 uuid: uuid\nkey 2 1 0";
+    let layout = "104 8\n0 8 id: u64\n8 2 carrier: str<2>\n10 2 cabin: enum: i16 {Economy = 0, First = \
+                  -7}\n12 4 dep_delay: f32\n16 56 at: record {lat: f64, notes: [maybe<text>; 2]}\n72 16 \
+                  größe: blob\n88 16 uuid: uuid\nkey 2 1 0";
     assert_eq!(
         fingerprint,
         xxhash_rust::xxh3::xxh3_128(layout.as_bytes()),
@@ -133,8 +133,8 @@ fn heap_fields_and_key_ranges() {
 fn errors_say_line_expectation_and_find() {
     assert_eq!(
         refused("field 12 4", "field 13 4"),
-        "line 10 of the schema file: expected offset 12, the first one for its type after the field before, found \
-         `13 4 dep_delay: f32`: restore it from a copy of the store"
+        "line 10 of the schema file: expected offset 12, the first one for its type after the field \
+         before, found `13 4 dep_delay: f32`: restore it from a copy of the store"
     );
     for (from, to, part) in [
         ("pongo schema 1", "pongo schema 2", "format 2 and this program reads format 1"),

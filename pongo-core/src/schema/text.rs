@@ -39,7 +39,8 @@ const CHECKSUM: &str = "checksum ";
 pub enum SchemaParseError {
     /// The text is longer than the maximum.
     #[error(
-        "a schema file has at most {MAX_TEXT} bytes and this one has {len}: restore it from a copy of the store"
+        "a schema file has at most {MAX_TEXT} bytes and this one has {len}: restore it from a copy of the \
+         store"
     )]
     TooLong {
         /// Its length in bytes.
@@ -54,7 +55,8 @@ pub enum SchemaParseError {
     },
     /// The file has another format version.
     #[error(
-        "the schema file has format {found} and this program reads format {FORMAT}: open it with a newer PongoDB"
+        "the schema file has format {found} and this program reads format {FORMAT}: open it with a newer \
+         PongoDB"
     )]
     Format {
         /// The version in the first line.
@@ -62,8 +64,8 @@ pub enum SchemaParseError {
     },
     /// The file was changed after it was written.
     #[error(
-        "the schema file's checksum is {expected:016x}, its contents give {found:016x}: it was cut or changed, restore it \
-         from a copy of the store"
+        "the schema file's checksum is {expected:016x}, its contents give {found:016x}: it was cut or \
+         changed, restore it from a copy of the store"
     )]
     Checksum {
         /// The checksum in the last line.
@@ -73,7 +75,8 @@ pub enum SchemaParseError {
     },
     /// A line differs from what a schema file has there.
     #[error(
-        "line {line} of the schema file: expected {expected}, found `{found}`: restore it from a copy of the store"
+        "line {line} of the schema file: expected {expected}, found `{found}`: restore it from a copy of the \
+         store"
     )]
     Line {
         /// The line number, counted from 1.

@@ -4,7 +4,7 @@
 //! | module | purpose |
 //! | --- | --- |
 //! | `chunk` | one chunk file: header, block checksums |
-//! | `bytes` | the bytes of a space, whichever chunks they are in: writing, syncing, reading, block checksums |
+//! | `bytes` | the bytes of a space, whichever chunks they are in: writing, syncing, reading, checksums |
 //! | `referenced` | checksums of bytes that a journal entry stores by reference |
 //! | `writable_window` | a zeroed, writable window after the end |
 //! | `view` | one address range with the chunks mapped in it |

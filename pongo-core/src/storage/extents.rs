@@ -148,8 +148,8 @@ impl Extents {
         if !self.extents[first..last].iter_mut().all(Extent::is_movable) {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "the memory storage cannot map across a place where the file grew while older word maps of it are alive: \
-                 drop them first, or map the new part by itself",
+                "the memory storage cannot map across a place where the file grew while older word maps of \
+                 it are alive: drop them first, or map the new part by itself",
             ));
         }
         let start = self.extents[first].start;

@@ -346,8 +346,9 @@ impl Reservation {
         let in_order = if bounds.is_empty() { at >= bounds.end } else { at == bounds.end };
         if !(aligned && inside && in_order) {
             return Err(invalid(format!(
-                "cannot map {len} bytes at byte {at} of a reservation of {} bytes with {}..{} mapped: expected multiples of \
-                 {PAGE}, the map inside the reservation and directly behind what is mapped",
+                "cannot map {len} bytes at byte {at} of a reservation of {} bytes with {}..{} mapped: \
+                 expected multiples of {PAGE}, the map inside the reservation and directly behind what is \
+                 mapped",
                 self.len, bounds.start, bounds.end
             )));
         }

@@ -240,7 +240,8 @@ impl Exploration {
         if touched.by_others && touched.written {
             let inside = |run: &Run| (run.start..run.start + run.bytes).contains(&address);
             let run = self.runs.iter().rposition(inside).expect(
-                "threads of the model share a word that is in no registered run: the model misses what it does",
+                "threads of the model share a word that is in no registered run: the model misses what it \
+                 does",
             );
             let place = (run, (address - self.runs[run].start) / self.runs[run].word);
             self.found.insert(place);
@@ -393,7 +394,8 @@ pub fn model(name: &str, preemptions: usize, body: impl Fn() + Send + Sync + 'st
             // Loom stops before the last of them.
             let part = if executions as usize + 1 >= most { "the first " } else { "all " };
             println!(
-                "{name}: {part}{executions} executions, {} shared words, at most {bound} preemptions, 0 failures",
+                "{name}: {part}{executions} executions, {} shared words, at most {bound} preemptions, 0 \
+                 failures",
                 shared.len()
             );
             return Explored { executions, words: shared.len() };

@@ -281,7 +281,8 @@ impl TableCore {
                 return Err(StorageError::corrupt(
                     path,
                     0,
-                    "the marks that the newest checkpoint lists, or that were here before: which rows of the chunk are dead",
+                    "the marks that the newest checkpoint lists, or that were here before: which rows of the \
+                     chunk are dead",
                     "no such file",
                 ));
             }

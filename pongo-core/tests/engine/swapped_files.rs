@@ -112,8 +112,8 @@ fn uncommitted_mark_is_detected() {
     assert_eq!(open(&disk.process()).begin_read().unwrap().seq().0, newest);
 }
 
-/// The power takes a relaxed commit, but not the deletion that it stored in the marks. The number of that commit is given to
-/// another one, which must not delete the row.
+/// A power cut loses a relaxed commit, but not the deletion that it stored in the marks. Another
+/// commit gets its number, and must not delete the row.
 #[test]
 fn lost_deletion_does_not_return() {
     let disk = Disk::new();

@@ -116,7 +116,8 @@ impl<'a> SegmentAllocator<'a> {
                 Ok(AllocatorBase { number, segment, depth, prefix })
             }
             kind => Err(self.damaged(format!(
-                "segment {number} says of itself: {kind:?}, number {}, prefix {prefix:#x}; expected a base segment",
+                "segment {number} says of itself: {kind:?}, number {}, prefix {prefix:#x}; expected a base \
+                 segment",
                 segment.get(segment_word::NUMBER)
             ))),
         }

@@ -15,7 +15,8 @@ use super::layout::entry;
 pub enum HashError {
     /// The folder contains no index.
     #[error(
-        "no hash index in {dir}: there is no file `head`; `Store::rebuild_index` rebuilds it, and so does the next write"
+        "no hash index in {dir}: there is no file `head`; `Store::rebuild_index` rebuilds it, and so does \
+         the next write"
     )]
     Missing {
         /// The index's folder, in the store.
@@ -23,7 +24,8 @@ pub enum HashError {
     },
     /// The files belong to another store or to a table of another layout.
     #[error(
-        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; `Store::rebuild_index` rebuilds it, and so does the next write"
+        "the hash index in {dir} belongs to {what} {found:032x}, expected {expected:032x}; \
+         `Store::rebuild_index` rebuilds it, and so does the next write"
     )]
     Foreign {
         /// The index's folder, in the store.
@@ -37,7 +39,8 @@ pub enum HashError {
     },
     /// The files have a format that this build does not write.
     #[error(
-        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; `Store::rebuild_index` of this version rebuilds it"
+        "the hash index in {dir} has format {found:#x}, expected {expected:#x}; `Store::rebuild_index` of \
+         this version rebuilds it"
     )]
     Version {
         /// The index's folder, in the store.
@@ -49,7 +52,8 @@ pub enum HashError {
     },
     /// The files contradict each other or the rows.
     #[error(
-        "the hash index in {dir} is damaged: {what}; `Store::rebuild_index` rebuilds it, and so does the next write"
+        "the hash index in {dir} is damaged: {what}; `Store::rebuild_index` rebuilds it, and so does the \
+         next write"
     )]
     Damaged {
         /// The index's folder, in the store.

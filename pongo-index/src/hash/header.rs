@@ -1,4 +1,4 @@
-//! The file `header`: the identity of the index, the root word, and two accounts. The root selects
+//! The file `head`: the identity of the index, the root word, and two accounts. The root selects
 //! one of the accounts.
 //!
 //! The file is one page that every process maps. The writer changes it in place by single stores. A

@@ -31,7 +31,7 @@ pub(super) const MAX_TOP_BITS: u32 = 30;
 /// Maximum number of piece files in one epoch.
 pub(super) const MAX_PIECES: usize = 50;
 
-/// Offsets of the words in the file `header`.
+/// Offsets of the words in the file `head`.
 pub(super) mod head_word {
     /// `"PONGOHSH"`.
     pub(crate) const MAGIC: usize = 0;
@@ -233,7 +233,7 @@ impl TopEntry {
     }
 }
 
-/// The root word: the epoch of the files in use, the account in `header`, and the number of bits of
+/// The root word: the epoch of the files in use, the account in `head`, and the number of bits of
 /// the top.
 ///
 /// ```text

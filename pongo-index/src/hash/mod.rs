@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `layout` | the numbers of the format: the meaning of each word, the use of the hash bits |
 //! | `error` | [`HashError`] |
-//! | `header` | the file `header`: identity, root word, the accounts of the epoch's segments |
+//! | `header` | the file `head`: identity, root word, the accounts of the epoch's segments |
 //! | `maps` | one epoch's files, mapped at first use and never unmapped while the index is open |
 //! | `segment` | 32 KiB of entries: scanning, finding a vacant slot, building an image |
 //! | `read` | [`HashIndex::find`] |

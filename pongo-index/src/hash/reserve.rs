@@ -268,7 +268,8 @@ impl<'a> SegmentAllocator<'a> {
         for ((&word, &hash), row) in words.iter().zip(&hashes).zip(&rows) {
             if !entry::has_tag(word, entry::tag(hash)) || hash < base.prefix || hash > base.last() {
                 return Err(self.damaged(format!(
-                    "row {row} has a key with hash {hash:#x}, its entry {word:#x} is in segment {} of prefix {:#x}, {} bits",
+                    "row {row} has a key with hash {hash:#x}, its entry {word:#x} is in segment {} of prefix \
+                     {:#x}, {} bits",
                     base.number, base.prefix, base.depth
                 )));
             }

@@ -2,7 +2,8 @@
 //! verified after it was opened again.
 //!
 //! ```text
-//! words of the file `sum`:  magic | root | xxh3 of all segments in force and of the top | moment | xxh3 of the four before
+//! words of the file `sum`:
+//! magic | root | xxh3 of all segments in force and of the top | version stamp | xxh3 of the others
 //! ```
 //!
 //! Entries change in place at every commit, so the checksum is not valid while the store is written

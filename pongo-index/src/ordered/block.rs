@@ -83,7 +83,8 @@ pub(super) fn encode(items: &[Item<'_>], known: Option<usize>, ambiguous: usize)
     for pair in items.windows(2) {
         match differ(pair[0].key, pair[1].key, limit) {
             Some(at) => differs_at[at.saturating_sub(prefix).min(MAX_WIDTH)] += 1,
-            None if pair[0].is_truncated && pair[1].is_truncated => {} // counted in `ambiguous`, unless the keys are equal
+            // Counted in `ambiguous`, unless the keys are equal.
+            None if pair[0].is_truncated && pair[1].is_truncated => {}
             None if pair[1].same => {}
             None if !pair[0].is_truncated && !pair[1].is_truncated && pair[0].key == pair[1].key => {}
             None => never += 1,
@@ -167,8 +168,8 @@ impl Leaf {
         let len = HEADER + prefix + count.saturating_mul(width + row_width);
         if count == 0 || count > MAX_PAIRS || row_width > 8 || len != bytes.len() {
             return Err(OrderedError::damaged(format!(
-                "a block of {count} pairs, prefix {prefix}, width {width}, row width {row_width} takes {len} bytes, \
-                 found {}",
+                "a block of {count} pairs, prefix {prefix}, width {width}, row width {row_width} takes {len} \
+                 bytes, found {}",
                 bytes.len()
             )));
         }

@@ -123,8 +123,8 @@ impl Shared {
 }
 
 impl Shard {
-    /// Removes the numbers of forgotten blocks from the queue once they are more than the others: a cache that never
-    /// fills up never comes to them by itself.
+    /// Removes the numbers of forgotten blocks from the queue once they are more than the others.
+    /// A cache that never fills up does not remove them otherwise.
     fn trim_queue(&mut self) {
         if self.queue.len() > 2 * self.held.len() + 64 {
             let held = &self.held;

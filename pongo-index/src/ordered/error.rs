@@ -47,7 +47,8 @@ pub enum StoreError {
     },
     /// sled cannot have the threads that it needs.
     #[error(
-        "{path} cannot be opened: sled needs threads, which this process cannot create ({source}); answer from the rows, or raise its limit of threads (`ulimit -u`, `pids.max`)"
+        "{path} cannot be opened: sled needs threads, which this process cannot create ({source}); answer \
+         from the rows, or raise its limit of threads (`ulimit -u`, `pids.max`)"
     )]
     NoThreads {
         /// The folder.
@@ -110,7 +111,8 @@ pub enum OrderedError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// A key is longer than the format allows.
-    #[error("a key of {len} bytes is too long for an ordered index, which takes at most {max}", max = super::MAX_KEY)]
+    #[error("a key of {len} bytes is too long for an ordered index, which takes at most \
+             {max}", max = super::MAX_KEY)]
     KeyTooLong {
         /// The key's length.
         len: usize,

@@ -37,7 +37,8 @@ impl Folder {
             return Ok(self.name.clone());
         }
         let what = format!(
-            "{} is another folder now or none, and without /proc it cannot be followed: open the store again, or mount /proc",
+            "{} is another folder now or none, and without /proc it cannot be followed: open the store \
+             again, or mount /proc",
             self.name.display()
         );
         // Not `NotFound`: no part of the store is missing.

@@ -177,8 +177,8 @@ impl Tenths {
             let (wall, processor) = (ratio(|times| times.wall), ratio(|times| times.processor));
             let verdict = if wall <= *goal { "reached" } else { "missed" };
             println!(
-                "figure {}: {name}: last tenth {wall:.2} x the first ({processor:.2} x its processor time), goal {goal}: \
-                 {verdict}",
+                "figure {}: {name}: last tenth {wall:.2} x the first ({processor:.2} x its processor time), \
+                 goal {goal}: {verdict}",
                 self.title
             );
         }

@@ -114,7 +114,8 @@ fn many_keys(all: u64, dir: &Path) -> Result<()> {
     times.sort_unstable_by_key(|&(_, got, _)| got);
     let (opened, got, first) = times[times.len() / 2];
     println!(
-        "{KEYS} keys with {all} versions: opened in {}, the first get after that in {}, the first range in {}\n",
+        "{KEYS} keys with {all} versions: opened in {}, the first get after that in {}, the first range in \
+         {}\n",
         micros(opened),
         micros(got),
         micros(first)

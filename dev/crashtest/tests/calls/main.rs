@@ -49,7 +49,8 @@ fn all_of(name: &'static str, sweeps: Vec<Sweep>) -> Outcome {
         tally.unheard.into_iter().for_each(|(call, times)| *sum.unheard.entry(call).or_default() += times);
     }
     println!(
-        "{name}: {} cases, {} of them with {} failed calls, {} failures, {:.1} s; no error was told of after {:?}",
+        "{name}: {} cases, {} of them with {} failed calls, {} failures, {:.1} s; no error was told of after \
+         {:?}",
         sum.cases,
         sum.struck,
         sum.calls,

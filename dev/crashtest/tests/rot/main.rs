@@ -73,7 +73,8 @@ fn no_damage_shows_a_wrong_value() {
         let bytes = base.image.bytes();
         let files = base.image.files.len();
         println!(
-            "`{}`: {files} files, {bytes} bytes, {entries} commits after the checkpoint, {referenced} bytes referenced",
+            "`{}`: {files} files, {bytes} bytes, {entries} commits after the checkpoint, {referenced} bytes \
+             referenced",
             base.name
         );
     }
