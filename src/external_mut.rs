@@ -438,7 +438,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
 impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     fn visit(&self, bounds: &impl KeyBounds) -> Result<Option<Visit<'t, T::Row>>, ReadError> {
         let (start, end) = bounds.key_bounds();
-        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end, T::Row::SCHEMA.table)?)
+        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end))
     }
 
     /// Changes all values whose keys are within bounds, in key order, like [`TableMut::modify`].

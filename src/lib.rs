@@ -90,7 +90,9 @@ pub use pongo_core::ids::{ChunkId, HeapAddr, Location, RowId, Seq};
 pub use pongo_core::predicate::{self, Predicate};
 pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
-pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField};
+pub use pongo_core::search::{
+    BoundValue, IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField, ValueBounds,
+};
 pub use pongo_derive::{PongoRecord, record};
 /// The crate that defines the parallel iterators returned by [`Table::par_slices`],
 /// [`Table::par_rows`] and [`Filtered::par`].

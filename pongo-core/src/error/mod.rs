@@ -191,12 +191,6 @@ pub enum ReadError {
         /// The existing indexes, separated by "`, `".
         known: String,
     },
-    /// The start of a range is after its end.
-    #[error("a range of table {table} starts after its end: exchange its bounds")]
-    StartAfterEnd {
-        /// The table.
-        table: &'static str,
-    },
     /// The cursor belongs to another table or index.
     #[error(
         "the cursor was not made by this index of table {table}: give it to a range of the index that made it"
