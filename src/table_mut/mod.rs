@@ -170,12 +170,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.staging().value(self.guard, spot)
     }
 
-    /// Returns the row with this key, as this transaction sees it.
+    /// Returns the row with this key, given as a value or as a reference, as this transaction sees
+    /// it.
     ///
     /// # Errors
     /// [`ReadError`] if the index or the row is damaged.
-    pub fn get(&self, key: &T::Key) -> Result<Option<&T>, ReadError> {
-        let key = T::encode_key(key);
+    pub fn get(&self, key: impl Borrow<T::Key>) -> Result<Option<&T>, ReadError> {
+        let key = T::encode_key(key.borrow());
         self.value(self.spot(key_hash(key.as_ref()), &key)?)
     }
 
@@ -192,7 +193,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub fn contains(&self, key: &T::Key) -> Result<bool, ReadError> {
+    pub fn contains(&self, key: impl Borrow<T::Key>) -> Result<bool, ReadError> {
         Ok(self.get(key)?.is_some())
     }
 
@@ -479,10 +480,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// ```
     pub fn update<R>(
         &mut self,
-        key: &T::Key,
+        key: impl Borrow<T::Key>,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        self.update_bytes(&T::encode_key(key), change)
+        self.update_bytes(&T::encode_key(key.borrow()), change)
     }
 
     pub(crate) fn update_bytes<R>(
@@ -542,8 +543,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub fn delete(&mut self, key: &T::Key) -> Result<bool, WriteError> {
-        self.delete_bytes(&T::encode_key(key))
+    pub fn delete(&mut self, key: impl Borrow<T::Key>) -> Result<bool, WriteError> {
+        self.delete_bytes(&T::encode_key(key.borrow()))
     }
 
     pub(crate) fn delete_bytes(&mut self, key: &T::KeyBytes) -> Result<bool, WriteError> {
