@@ -52,6 +52,7 @@ extern crate self as pongo;
 
 pub mod cookbook;
 mod external;
+mod external_entry;
 mod external_mut;
 mod index;
 mod options;
@@ -70,6 +71,7 @@ pub use external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
     ExternalValues, KeyBounds,
 };
+pub use external_entry::{ExternalEntry, ExternalOccupiedEntry, ExternalVacantEntry};
 pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use options::Options;
 pub use pongo_core::column::Column;
@@ -109,6 +111,7 @@ pub use table::iter::{Entries, Rows, Slices};
 pub use table::lookup::GetMany;
 pub use table::range::{Cursor, Range, RangeEntries};
 pub use table_mut::alloc::{RowMut, RowsMut};
+pub use table_mut::entry::{Entry, OccupiedEntry, VacantEntry};
 pub use table_mut::range::{ExtractIf, IndexViewMut};
 pub use table_mut::{ExtendError, TableMut};
 pub use transaction::savepoint::Savepoint;

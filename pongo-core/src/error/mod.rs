@@ -327,6 +327,19 @@ pub enum WriteError {
         /// The key after the call.
         after: String,
     },
+    /// A row was passed for another key than its own, to an entry or to `compare_and_set`.
+    #[error(
+        "a row for table {table} was passed for another key: expected key {expected}, found {found}; pass a row with the key \
+         of the entry, or use `put`, which takes the key from the row"
+    )]
+    EntryKey {
+        /// The table.
+        table: String,
+        /// The key for which the row was passed, field by field.
+        expected: String,
+        /// The key of the row, field by field.
+        found: String,
+    },
     /// A change of many rows was interrupted, which leaves it incomplete:
     ///
     /// - a write of `extend` failed, or its iterator panicked, so that rows are lost;
