@@ -59,7 +59,7 @@ pub(super) fn folder_hint(error: &io::Error) -> &'static str {
             "; name the folder of an existing store, or let it be created (`Options::create_if_missing(true)`)"
         }
         io::ErrorKind::NotFound => {
-            "; a store makes its own folder, not those above it: create its parent folder first, or correct the path"
+            "; its parent folder does not exist: create its parent folder first, or with `Options::create_all(true)`, or correct the path"
         }
         io::ErrorKind::NotADirectory => {
             "; a store is a folder: name one, or a path in a folder where nothing is yet"
