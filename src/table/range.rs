@@ -424,12 +424,6 @@ impl<T: PongoRecord> FusedIterator for RangeEntries<'_, T> {}
 pub(crate) fn limits(index: &OrderedIndex, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Option<Limits> {
     let bound = |raw| index.keys().bound(raw);
     let (start, end) = (start.map(bound), end.map(bound));
-    if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
-        (&start, &end)
-        && from > to
-    {
-        return None;
-    }
     let mut limits = Limits::default();
     let absent = match &end {
         Bound::Included(to) | Bound::Excluded(to) => index.keys().absent_before(to),
@@ -459,7 +453,8 @@ pub(crate) fn limits(index: &OrderedIndex, start: Bound<Vec<u8>>, end: Bound<Vec
         Bound::Included(to) => limits.below = after_prefix(&to),
         Bound::Excluded(to) => limits.below = Some(to),
     }
-    Some(limits)
+    let is_empty = matches!((&limits.from, &limits.below), (Some(from), Some(below)) if from >= below);
+    (!is_empty).then_some(limits)
 }
 
 /// A view of a table, and the index to read it through.

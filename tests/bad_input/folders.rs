@@ -260,7 +260,8 @@ fn a_store_that_must_exist() -> Outcome {
         // SAFETY: no other process knows the folder.
         unsafe { Options::new().create_if_missing(false).open(path) }
     };
-    let error = says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create(true)"]);
+    let error =
+        says(open(&path).unwrap_err(), &["none.pongo", "cannot be opened", "create_if_missing(true)"]);
     assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
     assert!(!path.exists(), "a folder was made");
     fs::create_dir(&path)?;
