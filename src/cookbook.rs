@@ -17,6 +17,8 @@
 //!
 //! **Writing**:
 //! [own writes](#reading-uncommitted-writes) ·
+//! [insert or update](#insert-or-update) ·
+//! [compare and set](#compare-and-set) ·
 //! [partial rollback](#partial-rollback) ·
 //! [bulk loads](#bulk-loads) ·
 //! [bulk changes](#changing-or-deleting-many-rows) ·
@@ -396,6 +398,64 @@
 //! tx.commit()?;
 //! assert!(before.table::<Account>()?.get(&1)?.is_none());
 //! assert!(store.begin_read()?.table::<Account>()?.get(&1)?.is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Insert or update
+//! Use [`TableMut::entry`](crate::TableMut::entry), as of a `HashMap`: it looks the key up once.
+//! [`replace`](crate::TableMut::replace) and [`take`](crate::TableMut::take) return the previous
+//! row, where [`put`](crate::TableMut::put) and [`delete`](crate::TableMut::delete) return whether
+//! there was one. A table with external keys has the same methods.
+//!
+//! ```
+//! use pongo::prelude::*;
+//!
+//! #[pongo::record]
+//! #[pongo(table = "visits")]
+//! struct Visits {
+//!     #[pongo(key)]
+//!     page: u64,
+//!     count: u64,
+//! }
+//!
+//! let store = Store::in_memory()?;
+//! let tx = store.begin_write()?;
+//! let mut visits = tx.table::<Visits>()?;
+//! for page in [7, 3, 7] {
+//!     visits.entry(page)?.and_modify(|row| row.count += 1)?.or_insert(&Visits { page, count: 1 })?;
+//! }
+//! assert_eq!(visits.take(7)?.map(|row| row.count), Some(2));
+//! assert!(visits.replace(&Visits { page: 7, count: 0 })?.is_none());
+//! # drop(visits);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Compare and set
+//! To compute a new row without a write transaction that keeps other writers waiting, read the row
+//! in a snapshot and write it with
+//! [`compare_and_set`](crate::TableMut::compare_and_set), which changes the row only if it has not
+//! been changed in between. If it returns `false`, begin again.
+//!
+//! ```
+//! # use pongo::prelude::*;
+//! # #[pongo::record]
+//! # #[pongo(table = "accounts")]
+//! # struct Account { #[pongo(key)] id: u64, cents: i64 }
+//! # let store = Store::in_memory()?;
+//! # let tx = store.begin_write()?;
+//! # tx.table::<Account>()?.put(&Account { id: 1, cents: 500 })?;
+//! # tx.commit()?;
+//! loop {
+//!     let snapshot = store.begin_read()?;
+//!     let before = snapshot.table::<Account>()?.get(1)?.ok_or("no such account")?;
+//!     let after = Account { id: 1, cents: before.cents * 2 }; // takes long
+//!     let tx = store.begin_write()?;
+//!     if tx.table::<Account>()?.compare_and_set(1, Some(before), Some(&after))? {
+//!         tx.commit()?;
+//!         break;
+//!     }
+//! }
+//! assert_eq!(store.begin_read()?.table::<Account>()?.get(1)?.map(|account| account.cents), Some(1000));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

@@ -15,7 +15,7 @@ use pongo_core::error::ReadError;
 use pongo_core::fields::{ExternalKey, HeapRead, key_digest};
 use pongo_core::predicate::Predicate;
 use pongo_core::record::{ExternalRecord, PongoRecord};
-use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
+use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix, ValueBounds};
 use pongo_index::{after_prefix, key_hash};
 
 use crate::ordered_index::Limits;
@@ -139,18 +139,9 @@ fn successor(key: &[u8]) -> Vec<u8> {
     [key, &[0]].concat()
 }
 
-/// Converts bounds to limits on keys. Returns `None` if the bounds contain no keys.
-pub(crate) fn limits(
-    start: Bound<&[u8]>,
-    end: Bound<&[u8]>,
-    table: &'static str,
-) -> Result<Option<Limits>, ReadError> {
-    if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
-        (start, end)
-        && from > to
-    {
-        return Err(ReadError::StartAfterEnd { table });
-    }
+/// Converts bounds to limits on keys. Returns `None` if the bounds contain no keys, for example
+/// because the start is after the end.
+pub(crate) fn limits(start: Bound<&[u8]>, end: Bound<&[u8]>) -> Option<Limits> {
     let from = match start {
         Bound::Unbounded => None,
         Bound::Included(from) => Some(from.to_vec()),
@@ -163,7 +154,7 @@ pub(crate) fn limits(
     };
     let is_empty =
         below.as_ref().is_some_and(|below| from.as_ref().map_or(&[][..], |from| from) >= &below[..]);
-    Ok((!is_empty).then(|| Limits { from, below, ..Limits::default() }))
+    (!is_empty).then(|| Limits { from, below, ..Limits::default() })
 }
 
 impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
@@ -281,7 +272,7 @@ impl<'s, T: ExternalRecord> ExternalTable<'s, T> {
     /// ```
     pub fn range(&self, bounds: impl KeyBounds) -> Result<ExternalRange<'s, T>, ReadError> {
         let (start, end) = bounds.key_bounds();
-        self.within(limits(start, end, T::Row::SCHEMA.table)?)
+        self.within(limits(start, end))
     }
 
     /// Returns the keys that start with these bytes and their values, in key order.
@@ -577,7 +568,7 @@ impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalIndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`IndexView::range`].
-    pub fn range(&self, bounds: impl RangeBounds<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
+    pub fn range(&self, bounds: impl ValueBounds<C::Value>) -> Result<ExternalRange<'s, T>, ReadError> {
         Ok(self.table.with_keys(self.by.range(bounds)?))
     }
 
@@ -626,7 +617,7 @@ impl<'s, T: ExternalRecord, C: IndexColumns<T>> ExternalIndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`range`](Self::range).
-    pub fn count(&self, bounds: impl RangeBounds<C::Value>) -> Result<u64, ReadError> {
+    pub fn count(&self, bounds: impl ValueBounds<C::Value>) -> Result<u64, ReadError> {
         self.range(bounds)?.count_rows()
     }
 }

@@ -19,9 +19,9 @@ use crate::external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
     KeyBounds, key_in, limits,
 };
-use crate::table_mut::TableMut;
 use crate::table_mut::alloc::RowMut;
 use crate::table_mut::range::Visit;
+use crate::table_mut::{TableMut, same_row};
 use crate::transaction::WriteTransaction;
 use crate::write_set::bulk::WRITE;
 use crate::write_set::key_map::KeyLocation;
@@ -87,12 +87,12 @@ struct Found<'a, T: ExternalRecord> {
 }
 
 /// The location at which a value is to be put.
-struct Place {
+pub(crate) struct Place {
     digest: [u8; 16],
     hash: u64,
     spot: KeyLocation,
     /// The key in the heap, if it already has a value.
-    known: Option<ExternalKey>,
+    pub(crate) known: Option<ExternalKey>,
 }
 
 impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
@@ -120,7 +120,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     }
 
     /// Returns the location for a key.
-    fn place(&self, key: &[u8]) -> Result<Place, WriteError> {
+    pub(crate) fn place(&self, key: &[u8]) -> Result<Place, WriteError> {
         let table = || T::Row::SCHEMA.table.to_owned();
         if key.len() > MAX_EXTERNAL_KEY {
             return Err(WriteError::KeyTooLong { table: table(), len: key.len() });
@@ -139,6 +139,35 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
             None => None,
         };
         Ok(Place { digest, hash, spot, known })
+    }
+
+    /// Returns the value at a place, which must not have been changed since it was looked up.
+    pub(crate) fn value_at(&self, place: &Place) -> Result<Option<&T>, ReadError> {
+        Ok(self.rows.value(place.spot)?.map(T::value_of))
+    }
+
+    /// Returns the value that this transaction appended last.
+    pub(crate) fn newest_value(&self) -> Result<&T, ReadError> {
+        Ok(T::value_of(self.rows.newest_row()?))
+    }
+
+    /// Changes the value at a place, like [`update`](Self::update).
+    pub(crate) fn update_at<R>(
+        &mut self,
+        place: &Place,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        self.rows.update_found(place.spot, place.hash, &place.digest, |row| change(T::value_mut(row)))
+    }
+
+    /// Deletes the value at a place, and returns a copy of it.
+    pub(crate) fn take_at(&mut self, place: &Place) -> Result<Option<T>, WriteError> {
+        self.rows.staging().ensure_complete()?;
+        let previous = self.value_at(place)?.map(copy);
+        if previous.is_some() {
+            self.rows.delete_found(place.spot, place.hash);
+        }
+        Ok(previous)
     }
 
     fn stage_key(&self, key: &[u8]) -> Result<ExternalKey, WriteError> {
@@ -271,7 +300,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         Ok(place.known.is_some())
     }
 
-    fn put_at(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
+    pub(crate) fn put_at(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
         if const { is_large::<T::Row>() } {
             return self.put_large_value(place, key, value);
         }
@@ -309,6 +338,78 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
 
     fn name(&self, place: &Place, key: &[u8]) -> Result<ExternalKey, WriteError> {
         place.known.map_or_else(|| self.stage_key(key), Ok)
+    }
+
+    /// Inserts or replaces the value under this key, as [`put`](Self::put) does, and returns a copy
+    /// of the previous value, or `None` if there was none. `put` makes no copy.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "cache", key = "external")]
+    /// # struct Entry { used: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut cache = tx.external::<Entry>()?;
+    /// assert!(cache.replace("a", &Entry { used: 1 })?.is_none());
+    /// assert_eq!(cache.replace("a", &Entry { used: 2 })?.map(|entry| entry.used), Some(1));
+    /// assert_eq!(cache.take("a")?.map(|entry| entry.used), Some(2));
+    /// # drop(cache);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replace(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<Option<T>, WriteError> {
+        let key = key.as_ref();
+        let place = self.place(key)?;
+        let previous = self.value_at(&place)?.map(copy);
+        self.put_at(&place, key, value)?;
+        Ok(previous)
+    }
+
+    /// Changes the value under this key to `new` if it is `expected`, and returns whether it was.
+    /// `None` stands for no value, and values are compared by their bytes, as in
+    /// [`TableMut::compare_and_set`].
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put). The table is not changed then.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "locks", key = "external")]
+    /// # struct Lock { owner: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut locks = tx.external::<Lock>()?;
+    /// assert!(locks.compare_and_set("door", None, Some(&Lock { owner: 7 }))?);
+    /// assert!(!locks.compare_and_set("door", None, Some(&Lock { owner: 8 }))?);
+    /// assert!(locks.compare_and_set("door", Some(&Lock { owner: 7 }), None)?);
+    /// assert!(locks.is_empty()?);
+    /// # drop(locks);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compare_and_set(
+        &mut self,
+        key: impl AsRef<[u8]>,
+        expected: Option<&T>,
+        new: Option<&T>,
+    ) -> Result<bool, WriteError> {
+        let key = key.as_ref();
+        let place = self.place(key)?;
+        if !same_row(self.value_at(&place)?, expected) {
+            return Ok(false);
+        }
+        match (new, expected) {
+            (Some(value), _) => self.put_at(&place, key, value)?,
+            (None, Some(_)) => {
+                self.rows.staging().ensure_complete()?;
+                self.rows.delete_found(place.spot, place.hash);
+            }
+            (None, None) => {}
+        }
+        Ok(true)
     }
 
     /// Inserts a value under a new key.
@@ -352,10 +453,23 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         match found.row {
             Some((_, true)) => {
                 let digest = found.digest;
-                self.rows.delete(&digest)
+                self.rows.delete(digest)
             }
             _ => Ok(false),
         }
+    }
+
+    /// Deletes the value under a key, and returns a copy of it, or `None` if it did not exist.
+    /// [`delete`](Self::delete) makes no copy.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn take(&mut self, key: impl AsRef<[u8]>) -> Result<Option<T>, WriteError> {
+        let Found { digest, hash, spot, row } = self.find(key.as_ref())?;
+        if !matches!(row, Some((_, true))) {
+            return Ok(None);
+        }
+        self.take_at(&Place { digest, hash, spot, known: None })
     }
 
     /// Allocates a zeroed value to be filled in place, in the memory where it will be stored, like
@@ -448,7 +562,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
 impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     fn visit(&self, bounds: &impl KeyBounds) -> Result<Option<Visit<'t, T::Row>>, ReadError> {
         let (start, end) = bounds.key_bounds();
-        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end, T::Row::SCHEMA.table)?)
+        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end))
     }
 
     /// Changes all values whose keys are within bounds, in key order, like [`TableMut::modify`].

@@ -105,6 +105,7 @@ extern crate self as pongo;
 
 pub mod cookbook;
 mod external;
+mod external_entry;
 mod external_mut;
 mod index;
 mod options;
@@ -123,6 +124,7 @@ pub use external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
     ExternalValues, KeyBounds,
 };
+pub use external_entry::{ExternalEntry, ExternalOccupiedEntry, ExternalVacantEntry};
 pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use options::Options;
 pub use pongo_core::column::Column;
@@ -144,7 +146,9 @@ pub use pongo_core::padding::PaddingFree;
 pub use pongo_core::predicate::{self, Predicate};
 pub use pongo_core::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use pongo_core::schema;
-pub use pongo_core::search::{IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField};
+pub use pongo_core::search::{
+    BoundValue, IndexColumns, IndexField, IntoValue, KeyPrefix, UniqueField, ValueBounds,
+};
 pub use pongo_derive::{PongoRecord, record};
 /// The crate that defines the parallel iterators returned by [`Table::par_slices`],
 /// [`Table::par_rows`] and [`Filtered::par`].
@@ -161,6 +165,7 @@ pub use table::iter::{Entries, Rows, Slices};
 pub use table::lookup::GetMany;
 pub use table::range::{Cursor, Range, RangeEntries};
 pub use table_mut::alloc::{RowMut, RowsMut};
+pub use table_mut::entry::{Entry, OccupiedEntry, VacantEntry};
 pub use table_mut::range::{ExtractIf, IndexViewMut};
 pub use table_mut::{ExtendError, TableMut};
 pub use transaction::savepoint::Savepoint;

@@ -18,6 +18,7 @@ use crate::ordered_index::Tuning;
 pub struct Options {
     pub(crate) engine: EngineOptions,
     pub(crate) must_exist: bool,
+    pub(crate) create_all: bool,
     pub(crate) unordered: bool,
     pub(crate) tuning: Tuning,
 }
@@ -64,6 +65,34 @@ impl Options {
     #[must_use]
     pub fn create_if_missing(mut self, create: bool) -> Self {
         self.must_exist = !create;
+        self
+    }
+
+    /// Sets whether [`open`](Self::open) also creates the missing parent folders of a new store, as
+    /// [`std::fs::create_dir_all`] does. Default: `false`, so that a mistake in the path is an error,
+    /// [`OpenError::Folder`](crate::OpenError::Folder). Has no effect with
+    /// [`create_if_missing(false)`](Self::create_if_missing).
+    ///
+    /// The names of the parent folders are durable before the store is created: costs a sync of
+    /// each parent folder when a store is created, and nothing when one is opened.
+    ///
+    /// ```
+    /// # #![allow(unsafe_code)]
+    /// use pongo::prelude::*;
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("data/2024/flights.pongo");
+    /// // SAFETY: only this program uses the folder.
+    /// let error = unsafe { Options::new().open(&path) }.unwrap_err();
+    /// assert!(error.to_string().contains("Options::create_all(true)"));
+    /// // SAFETY: as above.
+    /// let store = unsafe { Options::new().create_all(true).open(&path)? };
+    /// # drop(store);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn create_all(mut self, create: bool) -> Self {
+        self.create_all = create;
         self
     }
 

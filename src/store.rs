@@ -37,7 +37,9 @@ impl Options {
             }
             storage
         } else {
-            RealStorage::create(path).map_err(folder)?
+            let created =
+                if self.create_all { RealStorage::create_all(path) } else { RealStorage::create(path) };
+            created.map_err(folder)?
         };
         // Resolved now, because the process may change its current folder later.
         let name = path.canonicalize().map_err(folder)?;
@@ -169,8 +171,9 @@ impl Store {
     }
 
     /// Opens the store in folder `path` with default [`Options`], or creates one if the folder is
-    /// empty or missing. The parent folder must exist. A second open in the same process shares the
-    /// first; other processes may have the store open at the same time.
+    /// empty or missing. The parent folder must exist; [`Options::create_all`] creates it. A second
+    /// open in the same process shares the first; other processes may have the store open at the
+    /// same time.
     ///
     /// Costs a few milliseconds after a clean close. After a crash the journal is replayed (about
     /// one second per GiB). After a power failure the hash indexes are rebuilt from the rows (a few

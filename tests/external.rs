@@ -184,10 +184,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
             Some(key) => key.clone(),
             None => key(rng),
         };
-        let (mut from, mut to) = (pick(), pick());
-        if from > to {
-            std::mem::swap(&mut from, &mut to);
-        }
+        let (from, to) = (pick(), pick());
         let (start, end) = (bound(rng.next(), from.clone()), bound(rng.next(), to.clone()));
         // `BTreeMap::range` panics if both bounds are equal and excluded.
         let within = |key: &Key| {
@@ -441,7 +438,6 @@ fn keys_have_at_most_65535_bytes() -> Outcome {
     let notes = snapshot.external::<Note>()?;
     assert!(notes.get(&longer)?.is_none());
     assert_eq!((notes.count(&longest..)?, notes.count(&longer..)?, notes.count(..=&longest)?), (1, 0, 1));
-    assert!(matches!(notes.range("b".."a"), Err(ReadError::StartAfterEnd { .. })));
     Ok(())
 }
 

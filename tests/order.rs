@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use pongo::prelude::*;
-use pongo::{IndexColumns, IndexView, ReadError, WriteError};
+use pongo::{BoundValue, IndexColumns, IndexView, ReadError, WriteError};
 use pongo_test_support::{Outcome, Random, bound};
 
 #[pongo::record]
@@ -168,17 +168,11 @@ fn check_range<C: IndexColumns<Level>>(
     rows: &Rows,
 ) -> Outcome<Vec<u64>>
 where
-    C::Value: Copy,
+    C::Value: Copy + BoundValue<C::Value>,
 {
     let (from, to) = (start.as_ref().map(&plain), end.as_ref().map(&plain));
     let what = format!("{by:?} in {from:?} .. {to:?}");
     let range = || by.range((start, end));
-    if let (Some(from), Some(to)) = (value_of(&from), value_of(&to))
-        && order_all(from, to).is_gt()
-    {
-        assert!(matches!(range(), Err(ReadError::StartAfterEnd { .. })), "{what}");
-        return Ok(Vec::new());
-    }
     let wanted: Vec<u64> =
         rows.values().filter(|row| lies_within(&of(row), &from, &to)).map(|row| row.id).collect();
     let found: Vec<&Level> = range()?.collect::<Result<_, _>>()?;
@@ -212,9 +206,7 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Random) -> Outcome {
     // A column of floats: the filter and the index return the same rows as the model.
     let by_value = table.by(Level::VALUE);
     let found = check_range(&by_value, (low, high), |v| vec![Some(*v)], value, rows)?;
-    if !(value_of(&low).is_some() && value_of(&high).is_some() && float_order(a, b).is_gt()) {
-        assert_eq!(ids(table.filter(Level::VALUE.between((low, high)))), found, "{low:?} {high:?}");
-    }
+    assert_eq!(ids(table.filter(Level::VALUE.between((low, high)))), found, "{low:?} {high:?}");
     let compare = |kind: &str| -> Vec<u64> {
         let keep = |row: &&Level| {
             let order = float_order(row.value, a);
@@ -256,7 +248,6 @@ fn check(snapshot: &Snapshot, rows: &Rows, rng: &mut Random) -> Outcome {
         check_range(&by_level, (low.map(some), high.map(some)), |v| vec![v.to_option()], of_level, rows)?;
     match (value_of(&low), value_of(&high)) {
         (None, None) => assert_eq!(found.len(), rows.len()),
-        (Some(a), Some(b)) if float_order(*a, *b).is_gt() => {}
         _ => assert_eq!(ids(table.filter(Level::LEVEL.between((low, high)))), found, "{low:?} {high:?}"),
     }
     let plain = |keep: &dyn Fn(f64) -> bool| -> Vec<u64> {

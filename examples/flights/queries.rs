@@ -131,7 +131,7 @@ pub(crate) fn follow(snapshot: &Snapshot) -> Result<(usize, usize), Error> {
 /// the index on `time_hour`.
 ///
 /// # Errors
-/// Returns an error if `hours` end before they start, or if rows are corrupt.
+/// Returns an error if rows are corrupt.
 pub(crate) fn departures(
     snapshot: &Snapshot,
     hours: ops::Range<Timestamp>,

@@ -53,6 +53,12 @@ fn with_copied_bytes<T: FieldType, R>(value: &T, then: impl FnOnce(&[u8]) -> R) 
     }
 }
 
+/// Returns whether two values have the same bytes. Padding is ignored.
+#[must_use]
+pub fn equal_bytes<T: FieldType>(a: &T, b: &T) -> bool {
+    with_bytes(a, |a| with_bytes(b, |b| a == b))
+}
+
 /// Returns a copy of a value, made from its bytes.
 ///
 /// # Panics
@@ -183,6 +189,7 @@ mod tests {
         copy_to(value, &mut out);
         assert_eq!(&out, EXPECTED);
         with_bytes(value, |bytes| assert_eq!(bytes, EXPECTED));
+        assert!(equal_bytes(value, &padded()) && !equal_bytes(value, &Padded { flag: false, ..padded() }));
         assert_eq!(copy_of(value), padded());
         let many = [padded(); 5];
         with_bytes(&many, |bytes| {

@@ -89,7 +89,7 @@ pub trait KeyField: FieldType + Copy + Eq {}
 )]
 pub trait PongoRecord: FieldType {
     /// The argument of look-ups: the key field's type, or a tuple of field types.
-    type Key;
+    type Key: Copy;
     /// The bytes of a key in the representation of a row, with the key fields adjacent: `[u8; N]`.
     type KeyBytes: AsRef<[u8]> + Copy + Eq + core::hash::Hash + Send + Sync + 'static;
     /// The name, layout and keys.

@@ -1,6 +1,8 @@
 //! The arguments of an index search: the columns that name the index, the values to search for, and
 //! the prefixes that denote a range of keys.
 
+use core::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
+
 use crate::column::Column;
 use crate::fields::{FixedStr, Maybe, Uuid};
 use crate::padding::with_bytes;
@@ -102,6 +104,112 @@ impl<const N: usize> IntoValue<FixedStr<N>> for &str {
     }
 }
 
+/// An end of a range of values of type `F`: an `F`, a `&str` of any length for a [`FixedStr`], a
+/// tuple of these for several columns, or a reference to one of these values.
+///
+/// A string that is too long for its column, or contains a zero byte, equals no value of the
+/// column, and still bounds a range: the values before it are less, and those after it are greater,
+/// in the order of the strings.
+#[diagnostic::on_unimplemented(
+    message = "a value of type `{Self}` cannot be an end of a range in a column of type `{F}`",
+    label = "expected `{F}`",
+    note = "take a value of the column's type, a `&str` for `FixedStr<N>`, `Maybe::some(value)` for a `Maybe`, or a tuple of these \
+            for several columns"
+)]
+pub trait BoundValue<F> {
+    /// Appends the bytes of this value in the representation of a row, with its fields adjacent,
+    /// and returns `true`.
+    ///
+    /// Returns `false` if no `F` equals this value. Then an `F` is less than this value if its
+    /// bytes are less than the appended ones or start with them, and otherwise greater.
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool;
+}
+
+impl<F: IndexField> BoundValue<F> for F {
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+        put(self, out);
+        true
+    }
+}
+
+impl<F: IndexField> BoundValue<F> for &F {
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+        put(*self, out);
+        true
+    }
+}
+
+impl<const N: usize> BoundValue<FixedStr<N>> for &str {
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+        let len = self.len().min(N);
+        out.extend_from_slice(&self.as_bytes()[..len]);
+        out.extend(core::iter::repeat_n(0, N - len));
+        FixedStr::<N>::new(self).is_ok()
+    }
+}
+
+/// Bounds on the values of an index: a range of any kind, or a pair of [`Bound`]s, whose ends are
+/// [`BoundValue`]s, as in `5..`, `"a"..="b"` or `(carrier, 0.0)..(carrier, 60.0)`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a range of values of type `{F}`",
+    label = "expected a range such as `a..b`, `a..`, `..=b` or `..`, or a pair of `Bound`s"
+)]
+pub trait ValueBounds<F> {
+    /// Returns the start and the end bound as bytes in the representation of a row. Fewer bytes
+    /// than those of an `F` stand for all values that start with them.
+    fn value_bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>);
+}
+
+impl<F> ValueBounds<F> for RangeFull {
+    fn value_bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        (Bound::Unbounded, Bound::Unbounded)
+    }
+}
+
+/// Returns the bytes of an end that has a value, and whether the column's type has this value.
+fn end_bytes<F>(value: &impl BoundValue<F>) -> (Vec<u8>, bool) {
+    let mut bytes = Vec::new();
+    let is_value = value.bound_bytes(&mut bytes);
+    (bytes, is_value)
+}
+
+/// Returns the start of a range as bytes.
+fn start_of<F>(bound: Bound<&impl BoundValue<F>>) -> Bound<Vec<u8>> {
+    match bound.map(end_bytes) {
+        Bound::Included((bytes, true)) => Bound::Included(bytes),
+        Bound::Included((bytes, false)) | Bound::Excluded((bytes, _)) => Bound::Excluded(bytes),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}
+
+/// Returns the end of a range as bytes.
+fn end_of<F>(bound: Bound<&impl BoundValue<F>>) -> Bound<Vec<u8>> {
+    match bound.map(end_bytes) {
+        Bound::Excluded((bytes, true)) => Bound::Excluded(bytes),
+        Bound::Excluded((bytes, false)) | Bound::Included((bytes, _)) => Bound::Included(bytes),
+        Bound::Unbounded => Bound::Unbounded,
+    }
+}
+
+macro_rules! value_bounds {
+    ($($range:ty),*) => {$(
+        impl<F, V: BoundValue<F>> ValueBounds<F> for $range {
+            fn value_bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+                (start_of(RangeBounds::<V>::start_bound(self)), end_of(RangeBounds::<V>::end_bound(self)))
+            }
+        }
+    )*};
+}
+
+value_bounds!(
+    Range<V>,
+    RangeFrom<V>,
+    RangeTo<V>,
+    RangeInclusive<V>,
+    RangeToInclusive<V>,
+    (Bound<V>, Bound<V>)
+);
+
 /// A prefix of all keys in a range: a `&str` for a [`FixedStr`], `&[u8]` for an array of bytes or a
 /// [`Uuid`], or for a key of several fields a tuple of the first fields, as in `(airport,)`.
 #[diagnostic::on_unimplemented(
@@ -153,6 +261,19 @@ macro_rules! tuples {
         impl<$($part, $given: IntoValue<$part>),+> IntoValue<($($part,)+)> for ($($given,)+) {
             fn into_value(self) -> Option<($($part,)+)> {
                 Some(($(self.$place.into_value()?,)+))
+            }
+        }
+
+        impl<$($part, $given: BoundValue<$part>),+> BoundValue<($($part,)+)> for ($($given,)+) {
+            fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+                // The parts after one that no value equals do not matter.
+                true $(&& self.$place.bound_bytes(out))+
+            }
+        }
+
+        impl<$($part, $given: BoundValue<$part>),+> BoundValue<($($part,)+)> for &($($given,)+) {
+            fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+                (**self).bound_bytes(out)
             }
         }
     )+};
@@ -220,6 +341,37 @@ mod tests {
         assert_eq!(value::<FixedStr<2>>("UA"), "UA".try_into().ok());
         assert_eq!(value::<FixedStr<2>>("UAL"), None);
         assert_eq!(value::<(FixedStr<2>, u16)>(("UA", 7)), Some(("UA".try_into().expect("it fits"), 7)));
+    }
+
+    fn bounds<F>(bounds: impl ValueBounds<F>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        bounds.value_bounds()
+    }
+
+    #[test]
+    fn bounds_are_bytes_of_values() {
+        use Bound::{Excluded, Included, Unbounded};
+        assert_eq!(bounds::<u16>(5..), (Included(vec![5, 0]), Unbounded));
+        assert_eq!(bounds::<u16>(..), (Unbounded, Unbounded));
+        assert_eq!(bounds::<u16>(&5..&7), bounds::<u16>(5..7));
+        assert_eq!(bounds::<FixedStr<2>>("a"..="b"), (Included(b"a\0".to_vec()), Included(b"b\0".to_vec())));
+        let pairs = (Excluded(("UA", 7)), Excluded(("UB", 8)));
+        let expected = (Excluded(b"UA\x07\0".to_vec()), Excluded(b"UB\x08\0".to_vec()));
+        assert_eq!(bounds::<(FixedStr<2>, u16)>(pairs), expected);
+    }
+
+    #[test]
+    fn bound_that_is_no_value_lies_between_values() {
+        use Bound::{Excluded, Included, Unbounded};
+        let below = |text: &str| (Unbounded, Included(text.as_bytes().to_vec()));
+        let from = |text: &str| (Excluded(text.as_bytes().to_vec()), Unbounded);
+        for too_long in ["UAL", "UA\0", "UAé"] {
+            assert_eq!(bounds::<FixedStr<2>>(..too_long), below("UA"));
+            assert_eq!(bounds::<FixedStr<2>>(..=too_long), below("UA"));
+            assert_eq!(bounds::<FixedStr<2>>(too_long..), from("UA"));
+            // What follows it in a tuple does not matter.
+            assert_eq!(bounds::<(FixedStr<2>, u16)>(..(too_long, 7)), below("UA"));
+            assert_eq!(bounds::<(u8, FixedStr<2>)>((65, too_long)..), from("AUA"));
+        }
     }
 
     #[test]

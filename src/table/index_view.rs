@@ -1,10 +1,10 @@
 //! Access to rows through a secondary index, or through the first fields of the key.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::Bound;
 
 use pongo_core::error::ReadError;
 use pongo_core::record::PongoRecord;
-use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix};
+use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix, ValueBounds};
 
 use crate::index::unique::{Unique, find_unique};
 use crate::table::range::{Range, limits};
@@ -115,7 +115,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
             None => None,
         };
         let same = Bound::Included(raw.to_vec());
-        Ok(match limits(&index, same.clone(), same, T::SCHEMA.table)? {
+        Ok(match limits(&index, same.clone(), same) {
             Some(limits) => Some(Range::one_and_own(&self.table, view, &index, left, limits)),
             None => None,
         })
@@ -151,6 +151,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// transaction has put itself, this order can change when it deletes one of them: see
     /// [`Cursor`](crate::Cursor).
     ///
+    /// The ends are values of the columns, or strings of any length for [`FixedStr`](crate::FixedStr)
+    /// columns: see [`BoundValue`](crate::BoundValue). A range whose start is after its end is empty.
+    ///
     /// NaN is greater than infinity: the range `0.0..` contains it, `0.0..=f64::INFINITY` does not.
     ///
     /// Rows without a value (of a [`Maybe`](crate::Maybe)) come first in a range without bounds, as
@@ -162,7 +165,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// order, so that a range can start with them: `Maybe::none()..Maybe::some(5.0)`.
     ///
     /// # Errors
-    /// As for [`eq`](Self::eq), and [`ReadError::StartAfterEnd`].
+    /// As for [`eq`](Self::eq).
     ///
     /// ```
     /// use pongo::prelude::*;
@@ -193,10 +196,37 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// assert_eq!(flights.filter(Flight::DELAY.ge(0.0)).count(), 2);
     /// assert_eq!(ids(delays.range(Maybe::none()..Maybe::some(5.0))?)?, [2, 3]);
     /// assert_eq!(ids(delays.eq(Maybe::none())?)?, [2]);
+    /// assert_eq!(ids(delays.range(Maybe::some(5.0)..Maybe::some(0.0))?)?, [0; 0]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn range(&self, bounds: impl RangeBounds<C::Value>) -> Result<Range<'s, T>, ReadError> {
-        let (start, end) = (bounds.start_bound().map(Self::raw), bounds.end_bound().map(Self::raw));
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// #[pongo::record]
+    /// #[pongo(table = "users")]
+    /// struct User {
+    ///     #[pongo(key)]
+    ///     id: u64,
+    ///     #[pongo(unique)]
+    ///     mail: FixedStr<16>,
+    /// }
+    ///
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// for (id, mail) in [(1, "ada@x.org"), (2, "bob@x.org"), (3, "cy@x.org")] {
+    ///     tx.table::<User>()?.put(&User { id, mail: mail.parse()? })?;
+    /// }
+    /// tx.commit()?;
+    ///
+    /// let snapshot = store.begin_read()?;
+    /// let users = snapshot.table::<User>()?;
+    /// assert_eq!(users.by(User::MAIL).range("a".."b")?.count(), 1);
+    /// assert_eq!(users.by(User::MAIL).range("bob@x.org"..)?.count(), 2);
+    /// assert_eq!(users.by(User::MAIL).range(..="bob and everybody before him")?.count(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn range(&self, bounds: impl ValueBounds<C::Value>) -> Result<Range<'s, T>, ReadError> {
+        let (start, end) = bounds.value_bounds();
         self.table.range_of(self.fields()?, start, end)
     }
 
@@ -244,7 +274,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`range`](Self::range).
-    pub fn count(&self, bounds: impl RangeBounds<C::Value>) -> Result<u64, ReadError> {
+    pub fn count(&self, bounds: impl ValueBounds<C::Value>) -> Result<u64, ReadError> {
         self.range(bounds)?.count_rows()
     }
 }

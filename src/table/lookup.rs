@@ -3,6 +3,8 @@
 //! A lookup asks the hash index for candidates, compares the key in the row, and follows versions
 //! that are newer than the view.
 
+use std::borrow::Borrow;
+
 use pongo_core::error::ReadError;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
@@ -160,8 +162,9 @@ fn check<'v, T: PongoRecord>(
 }
 
 impl<'s, T: PongoRecord> Table<'s, T> {
-    /// Returns the row with this key, as a reference into the mapped file. Costs a cache miss in
-    /// the index and one in the rows.
+    /// Returns the row with this key, given as a value or as a reference: `get(7)` or `get(&7)`.
+    /// The row is a reference into the mapped file. Costs a cache miss in the index and one in the
+    /// rows.
     ///
     /// If the key was put again after the snapshot, each of these newer versions costs about 50 ns,
     /// for up to 64 of them; for more, a search in the ordered index costs a few microseconds. In a
@@ -171,9 +174,25 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Errors
     /// [`ReadError::Storage`] if the index, the row's block or its chunk's marks are damaged;
     /// [`ReadError::InvalidRow`] if the row's bytes are not a valid `T`.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "seats")]
+    /// # struct Seat { #[pongo(key)] train: u32, #[pongo(key)] number: u32, taken: u64 }
+    /// # let store = Store::in_memory()?;
+    /// # let tx = store.begin_write()?;
+    /// # tx.table::<Seat>()?.put(&Seat { train: 15, number: 3, taken: 1 })?;
+    /// # tx.commit()?;
+    /// let snapshot = store.begin_read()?;
+    /// let seats = snapshot.table::<Seat>()?; // of the key (train, number)
+    /// let key = (15, 3);
+    /// assert!(seats.get(key)?.is_some() && seats.get(&key)?.is_some() && seats.get((15, 4))?.is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
-    pub fn get(&self, key: &T::Key) -> Result<Option<&'s T>, ReadError> {
-        Ok(self.get_row(key)?.map(|(_, value)| value))
+    pub fn get(&self, key: impl Borrow<T::Key>) -> Result<Option<&'s T>, ReadError> {
+        Ok(self.find_key(key.borrow())?.map(|(_, value)| value))
     }
 
     /// Returns the row with this key and its row number, like [`get`](Self::get).
@@ -181,7 +200,13 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Errors
     /// As for [`get`](Self::get).
     #[inline]
-    pub fn get_row(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
+    pub fn get_row(&self, key: impl Borrow<T::Key>) -> Result<Option<(RowId, &'s T)>, ReadError> {
+        self.find_key(key.borrow())
+    }
+
+    /// Not generic in the type of the argument, so that it is compiled once.
+    #[inline]
+    fn find_key(&self, key: &T::Key) -> Result<Option<(RowId, &'s T)>, ReadError> {
         let key = T::encode_key(key);
         self.find::<{ site::GET }>(key_hash(key.as_ref()), &key, None)
     }
@@ -236,8 +261,8 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Errors
     /// As for [`get`](Self::get).
     #[inline]
-    pub fn contains(&self, key: &T::Key) -> Result<bool, ReadError> {
-        Ok(self.get_row(key)?.is_some())
+    pub fn contains(&self, key: impl Borrow<T::Key>) -> Result<bool, ReadError> {
+        Ok(self.find_key(key.borrow())?.is_some())
     }
 
     /// Looks up many keys and returns the results in the order of the keys. The cache misses of the

@@ -420,21 +420,10 @@ impl<T: PongoRecord> FusedIterator for RangeEntries<'_, T> {}
 /// Converts bounds on values to limits on keys. A value stands for all keys that start with it, so
 /// bounds can cover only the first fields of an index. Rows without a value in a field for which
 /// the end has one are excluded, unless the start has no value there either. Returns `None` if the
-/// bounds contain no keys.
-pub(crate) fn limits(
-    index: &OrderedIndex,
-    start: Bound<Vec<u8>>,
-    end: Bound<Vec<u8>>,
-    table: &'static str,
-) -> Result<Option<Limits>, ReadError> {
+/// bounds contain no keys, for example because the start is after the end.
+pub(crate) fn limits(index: &OrderedIndex, start: Bound<Vec<u8>>, end: Bound<Vec<u8>>) -> Option<Limits> {
     let bound = |raw| index.keys().bound(raw);
     let (start, end) = (start.map(bound), end.map(bound));
-    if let (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) =
-        (&start, &end)
-        && from > to
-    {
-        return Err(ReadError::StartAfterEnd { table });
-    }
     let mut limits = Limits::default();
     let absent = match &end {
         Bound::Included(to) | Bound::Excluded(to) => index.keys().absent_before(to),
@@ -447,7 +436,7 @@ pub(crate) fn limits(
         Bound::Included(from) => limits.from = Some(from),
         Bound::Excluded(from) => match after_prefix(&from) {
             Some(after) => limits.from = Some(after),
-            None => return Ok(None),
+            None => return None,
         },
     }
     for (first, after) in holes {
@@ -464,7 +453,8 @@ pub(crate) fn limits(
         Bound::Included(to) => limits.below = after_prefix(&to),
         Bound::Excluded(to) => limits.below = Some(to),
     }
-    Ok(Some(limits))
+    let is_empty = matches!((&limits.from, &limits.below), (Some(from), Some(below)) if from >= below);
+    (!is_empty).then_some(limits)
 }
 
 /// A view of a table, and the index to read it through.
@@ -472,15 +462,14 @@ type IndexedView<'s> = (&'s TableView, Arc<OrderedIndex>);
 
 impl<'s, T: PongoRecord> Table<'s, T> {
     /// Returns the rows whose keys are within bounds, in key order. Keys of several fields are
-    /// compared field by field.
+    /// compared field by field. A range whose start is after its end is empty.
     ///
     /// Costs a search in the index (a few microseconds), and per row the cost stated at [`Range`].
     /// The first range over many new rows sorts them or brings the index up to date: see
     /// [`Store::catch_up_indexes`](crate::Store::catch_up_indexes).
     ///
     /// # Errors
-    /// [`ReadError::StartAfterEnd`] if the start is after the end; [`ReadError::Storage`] if rows
-    /// are damaged.
+    /// [`ReadError::Storage`] if rows are damaged.
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -563,7 +552,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         end: Bound<Vec<u8>>,
     ) -> Result<Range<'s, T>, ReadError> {
         let Some((view, index)) = self.ordered(fields)? else { return Ok(Range::empty(0)) };
-        let Some(limits) = limits(&index, start, end, T::SCHEMA.table)? else {
+        let Some(limits) = limits(&index, start, end) else {
             return Ok(Range::empty(index.cursor_id()));
         };
         Ok(Range::new(self, view, index, limits))

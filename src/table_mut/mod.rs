@@ -1,6 +1,7 @@
 //! A table in a write transaction: [`TableMut`].
 
 pub(crate) mod alloc;
+pub(crate) mod entry;
 pub(crate) mod range;
 
 use core::borrow::Borrow;
@@ -11,9 +12,10 @@ use std::sync::Arc;
 
 use pongo_core::engine::EngineTransaction;
 use pongo_core::error::{ReadError, WriteError};
-use pongo_core::padding::with_bytes;
+use pongo_core::ids::RowId;
+use pongo_core::padding::{equal_bytes, with_bytes};
 use pongo_core::predicate::Predicate;
-use pongo_core::record::PongoRecord;
+use pongo_core::record::{FieldType, PongoRecord};
 use pongo_core::search::{IndexColumns, KeyPrefix};
 use pongo_index::key_hash;
 
@@ -27,7 +29,7 @@ use crate::transaction::WriteTransaction;
 use crate::write_set::bulk::WRITE;
 use crate::write_set::key_map::KeyLocation;
 use crate::write_set::own::Own;
-use crate::write_set::{TableWriteSet, hash_of};
+use crate::write_set::{TableWriteSet, copy, hash_of};
 
 /// A table in a [`WriteTransaction`](crate::WriteTransaction).
 ///
@@ -135,6 +137,15 @@ impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
     }
 }
 
+/// Returns whether both rows are absent, or have the same bytes.
+pub(crate) fn same_row<T: FieldType>(row: Option<&T>, other: Option<&T>) -> bool {
+    match (row, other) {
+        (Some(row), Some(other)) => equal_bytes(row, other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 impl<'t, T: PongoRecord> TableMut<'t, T> {
     fn new(tx: &'t WriteTransaction, staging: Box<TableWriteSet<T>>) -> Self {
         Self { tx, guard: tx.guard(), staging: Some(staging), close: |tx, staging| tx.close_table(staging) }
@@ -168,12 +179,13 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.staging().value(self.guard, spot)
     }
 
-    /// Returns the row with this key, as this transaction sees it.
+    /// Returns the row with this key, given as a value or as a reference, as this transaction sees
+    /// it.
     ///
     /// # Errors
     /// [`ReadError`] if the index or the row is damaged.
-    pub fn get(&self, key: &T::Key) -> Result<Option<&T>, ReadError> {
-        let key = T::encode_key(key);
+    pub fn get(&self, key: impl Borrow<T::Key>) -> Result<Option<&T>, ReadError> {
+        let key = T::encode_key(key.borrow());
         self.value(self.spot(key_hash(key.as_ref()), &key)?)
     }
 
@@ -190,7 +202,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub fn contains(&self, key: &T::Key) -> Result<bool, ReadError> {
+    pub fn contains(&self, key: impl Borrow<T::Key>) -> Result<bool, ReadError> {
         Ok(self.get(key)?.is_some())
     }
 
@@ -366,6 +378,128 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(was_there)
     }
 
+    /// Inserts or replaces the row with this key, as [`put`](Self::put) does, and returns a copy of
+    /// the previous row, or `None` if there was none. `put` makes no copy.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "accounts")]
+    /// # struct Account { #[pongo(key)] number: u64, cents: i64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut accounts = tx.table::<Account>()?;
+    /// assert!(accounts.replace(&Account { number: 1, cents: 500 })?.is_none());
+    /// let previous = accounts.replace(&Account { number: 1, cents: 700 })?;
+    /// assert_eq!(previous.map(|account| account.cents), Some(500));
+    /// # drop(accounts);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn replace(&mut self, row: &T) -> Result<Option<T>, WriteError> {
+        self.check(row)?;
+        let key = row.key_bytes();
+        let hash = key_hash(key.as_ref());
+        let spot = self.spot(hash, &key)?;
+        let previous = self.value(spot)?.map(copy);
+        self.put_unchecked(spot, hash, row)?;
+        Ok(previous)
+    }
+
+    /// Changes the row with this key to `new` if it is `expected`, and returns whether it was.
+    /// `None` stands for no row: `(None, Some(row))` inserts a row, `(Some(row), None)` deletes it,
+    /// and `(None, None)` returns whether there is none.
+    ///
+    /// Rows are equal if their bytes are: a `-0.0` differs from `0.0`, and a text from another with
+    /// the same content that was written separately. A row that was read from this store, in any
+    /// transaction, therefore equals the row in the table unless it was changed in between.
+    ///
+    /// Costs as much as [`get`](Self::get) and the comparison, and as [`put`](Self::put) or
+    /// [`delete`](Self::delete) if the row is as expected.
+    ///
+    /// # Errors
+    /// As for [`put`](Self::put), and [`WriteError::EntryKey`] if `new` or `expected` has another
+    /// key. The table is not changed then.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// #[pongo::record]
+    /// #[pongo(table = "accounts")]
+    /// #[derive(Clone)]
+    /// struct Account {
+    ///     #[pongo(key)]
+    ///     number: u64,
+    ///     cents: i64,
+    /// }
+    ///
+    /// # let store = Store::in_memory()?;
+    /// # let tx = store.begin_write()?;
+    /// # tx.table::<Account>()?.put(&Account { number: 1, cents: 500 })?;
+    /// # tx.commit()?;
+    /// // Read, without a write transaction that keeps others waiting, ...
+    /// let snapshot = store.begin_read()?;
+    /// let before = snapshot.table::<Account>()?.get(1)?.ok_or("no such account")?;
+    /// let after = Account { cents: before.cents * 2, ..before.clone() };
+    /// // ... and write only if the row has not changed since.
+    /// let tx = store.begin_write()?;
+    /// assert!(tx.table::<Account>()?.compare_and_set(1, Some(before), Some(&after))?);
+    /// assert!(!tx.table::<Account>()?.compare_and_set(1, Some(before), Some(&after))?);
+    /// tx.commit()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn compare_and_set(
+        &mut self,
+        key: impl Borrow<T::Key>,
+        expected: Option<&T>,
+        new: Option<&T>,
+    ) -> Result<bool, WriteError> {
+        let key = T::encode_key(key.borrow());
+        for row in [expected, new].into_iter().flatten() {
+            self.check_entry_key(&key, row)?;
+        }
+        let hash = key_hash(key.as_ref());
+        let spot = self.spot(hash, &key)?;
+        if !same_row(self.value(spot)?, expected) {
+            return Ok(false);
+        }
+        match (new, expected) {
+            (Some(row), _) => self.put_at_spot(spot, hash, row)?,
+            (None, Some(_)) => {
+                self.staging().ensure_complete()?;
+                self.delete_found(spot, hash);
+            }
+            (None, None) => {}
+        }
+        Ok(true)
+    }
+
+    /// Inserts or replaces the row with a key that was found at `spot`.
+    pub(crate) fn put_at_spot(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
+        self.check(row)?;
+        self.put_unchecked(spot, hash, row)
+    }
+
+    /// Returns the row that this transaction appended last.
+    pub(crate) fn newest_row(&self) -> Result<&T, ReadError> {
+        let staging = self.staging();
+        let rows = staging.view().len() + (staging.written() + staging.staged()) as u64;
+        staging.own_row(self.guard, RowId(rows - 1))
+    }
+
+    /// Returns an error if a row does not have the key for which it was passed.
+    pub(crate) fn check_entry_key(&self, key: &T::KeyBytes, row: &T) -> Result<(), WriteError> {
+        if row.key_bytes() == *key {
+            return Ok(());
+        }
+        Err(WriteError::EntryKey {
+            table: T::SCHEMA.table.to_owned(),
+            expected: self.staging().core().schema().describe_key_bytes(key.as_ref()),
+            found: self.describe_key(row),
+        })
+    }
+
     /// Returns an error if the table no longer accepts changes, or if a text or blob of the row
     /// does not refer to existing bytes.
     pub(crate) fn check(&self, row: &T) -> Result<(), WriteError> {
@@ -385,7 +519,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     /// Deletes the row at `spot`, which must exist.
-    fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
+    pub(crate) fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
         let guard = self.guard;
         self.staging_mut().delete_found(guard, spot, hash);
     }
@@ -446,10 +580,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// ```
     pub fn update<R>(
         &mut self,
-        key: &T::Key,
+        key: impl Borrow<T::Key>,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        self.update_bytes(&T::encode_key(key), change)
+        self.update_bytes(&T::encode_key(key.borrow()), change)
     }
 
     pub(crate) fn update_bytes<R>(
@@ -480,8 +614,40 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub fn delete(&mut self, key: &T::Key) -> Result<bool, WriteError> {
-        self.delete_bytes(&T::encode_key(key))
+    pub fn delete(&mut self, key: impl Borrow<T::Key>) -> Result<bool, WriteError> {
+        self.delete_bytes(&T::encode_key(key.borrow()))
+    }
+
+    /// Deletes the row with this key, and returns a copy of it, or `None` if it did not exist.
+    /// [`delete`](Self::delete) makes no copy.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "accounts")]
+    /// # struct Account { #[pongo(key)] number: u64, cents: i64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut accounts = tx.table::<Account>()?;
+    /// accounts.put(&Account { number: 1, cents: 500 })?;
+    /// assert_eq!(accounts.take(1)?.map(|account| account.cents), Some(500));
+    /// assert!(accounts.take(1)?.is_none());
+    /// # drop(accounts);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn take(&mut self, key: impl Borrow<T::Key>) -> Result<Option<T>, WriteError> {
+        self.staging().ensure_complete()?;
+        let key = T::encode_key(key.borrow());
+        let hash = key_hash(key.as_ref());
+        let spot = self.spot(hash, &key)?;
+        let previous = self.value(spot)?.map(copy);
+        if previous.is_some() {
+            self.delete_found(spot, hash);
+        }
+        Ok(previous)
     }
 
     pub(crate) fn delete_bytes(&mut self, key: &T::KeyBytes) -> Result<bool, WriteError> {

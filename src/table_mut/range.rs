@@ -18,7 +18,7 @@ use pongo_core::error::{ReadError, StorageError, WriteError};
 use pongo_core::ids::RowId;
 use pongo_core::padding::with_bytes;
 use pongo_core::record::PongoRecord;
-use pongo_core::search::IndexColumns;
+use pongo_core::search::{IndexColumns, ValueBounds};
 use pongo_core::table::TableView;
 use pongo_index::key_hash;
 
@@ -156,7 +156,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         end: Bound<Vec<u8>>,
     ) -> Result<Option<Visit<'t, T>>, ReadError> {
         let index = self.index(fields)?;
-        match limits(&index, start, end, T::SCHEMA.table)? {
+        match limits(&index, start, end) {
             Some(limits) => Visit::within(self, index, limits).map(Some),
             None => Ok(None),
         }
@@ -265,9 +265,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// that this transaction changed before.
     ///
     /// # Errors
-    /// As for [`update`](Self::update), [`ReadError::StartAfterEnd`] and other [`ReadError`]s. Rows
-    /// before the rejected one are changed then; a [savepoint](crate::WriteTransaction::savepoint)
-    /// can undo that. After a panic in `change` that was caught, the transaction can only be
+    /// As for [`update`](Self::update), and [`ReadError`]s. Rows before the rejected one are changed
+    /// then; a [savepoint](crate::WriteTransaction::savepoint) can undo that. After a panic in `change` that was caught, the transaction can only be
     /// aborted or rolled back to a savepoint: changes and the commit return
     /// [`WriteError::IncompleteChange`].
     ///
@@ -299,7 +298,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// [`modify`](Self::modify).
     ///
     /// # Errors
-    /// [`ReadError::StartAfterEnd`] and other [`ReadError`]s.
+    /// As for [`range`](Self::range).
     pub fn delete_range(&mut self, bounds: impl RangeBounds<T::Key>) -> Result<u64, WriteError> {
         let visit = self.visit_keys(&bounds)?;
         self.delete_visited(visit)
@@ -335,7 +334,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// order. Returns their number.
     ///
     /// # Errors
-    /// As for [`retain`](Self::retain), and [`ReadError::StartAfterEnd`].
+    /// As for [`retain`](Self::retain).
     pub fn retain_in(
         &mut self,
         bounds: impl RangeBounds<T::Key>,
@@ -456,14 +455,10 @@ impl<T: PongoRecord, C: IndexColumns<T>> fmt::Debug for IndexViewMut<'_, '_, T, 
 }
 
 impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
-    fn visit(&self, bounds: &impl RangeBounds<C::Value>) -> Result<Option<Visit<'t, T>>, ReadError> {
-        let raw = |value: &C::Value| {
-            let mut raw = Vec::new();
-            C::bytes(value, &mut raw);
-            raw
-        };
+    fn visit(&self, bounds: &impl ValueBounds<C::Value>) -> Result<Option<Visit<'t, T>>, ReadError> {
         let fields = fields_of::<T, C>(&self.columns)?;
-        self.table.visit(fields, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
+        let (start, end) = bounds.value_bounds();
+        self.table.visit(fields, start, end)
     }
 
     /// Changes all rows whose values are within bounds, in the order of the values, like
@@ -475,7 +470,7 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
     /// columns.
     pub fn modify<R>(
         self,
-        bounds: impl RangeBounds<C::Value>,
+        bounds: impl ValueBounds<C::Value>,
         change: impl FnMut(&mut T) -> R,
     ) -> Result<u64, WriteError> {
         let visit = self.visit(&bounds)?;
@@ -486,7 +481,7 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
     ///
     /// # Errors
     /// As for [`modify`](Self::modify).
-    pub fn delete_range(self, bounds: impl RangeBounds<C::Value>) -> Result<u64, WriteError> {
+    pub fn delete_range(self, bounds: impl ValueBounds<C::Value>) -> Result<u64, WriteError> {
         let visit = self.visit(&bounds)?;
         self.table.delete_visited(visit)
     }
@@ -498,7 +493,7 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
     /// As for [`modify`](Self::modify).
     pub fn extract_if<P: FnMut(&T) -> bool>(
         self,
-        bounds: impl RangeBounds<C::Value>,
+        bounds: impl ValueBounds<C::Value>,
         take: P,
     ) -> Result<ExtractIf<'a, 't, T, P>, WriteError> {
         let visit = self.visit(&bounds)?;

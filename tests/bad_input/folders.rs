@@ -186,7 +186,7 @@ fn a_path_that_is_no_folder() -> Outcome {
 
     let orphan = folder.path().join("missing").join("store.pongo");
     let error =
-        says(fixtures::open(&orphan).unwrap_err(), &["missing/store.pongo", "create its parent folder"]);
+        says(fixtures::open(&orphan).unwrap_err(), &["missing/store.pongo", "`Options::create_all(true)`"]);
     assert!(
         matches!(&error, OpenError::Folder { source, .. } if source.kind() == ErrorKind::NotFound),
         "{error:?}"
@@ -196,6 +196,59 @@ fn a_path_that_is_no_folder() -> Outcome {
     // A path below a file.
     let error = says(fixtures::open(&file.join("store.pongo")).unwrap_err(), &["a-file/store.pongo"]);
     assert!(matches!(error, OpenError::Folder { .. }), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn create_all_creates_parent_folders() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (file, path) = (folder.path().join("a-file"), folder.path().join("one/two/../two/store.pongo"));
+    fs::write(&file, b"text")?;
+    let open = |options: Options, path: &Path| {
+        // SAFETY: only this test uses the folder.
+        #[allow(unsafe_code)]
+        unsafe {
+            options.open(path)
+        }
+    };
+    // A store that must exist is not created, nor are its parent folders.
+    let strict = Options::new().create_all(true).create_if_missing(false);
+    says(open(strict, &path).unwrap_err(), &["one/two/../two/store.pongo", "create_if_missing"]);
+    assert!(!folder.path().join("one").exists());
+    // Twice: the second time all folders exist, and the third time the store.
+    for _ in 0..2 {
+        let store = open(Options::new().create_all(true), &path)?;
+        drop(store.begin_write()?);
+        store.close()?;
+    }
+    assert!(folder.path().join("one/two/store.pongo/super").exists());
+    fs::remove_dir_all(&path)?;
+    open(Options::new().create_all(true), &path)?.close()?;
+    // Without the option the same path opens too, now that its parent folders exist.
+    open(Options::new(), &path)?.close()?;
+
+    // A file among the parent folders, and a parent folder that is a link to a missing one.
+    let error = open(Options::new().create_all(true), &file.join("below/store.pongo")).unwrap_err();
+    assert!(matches!(says(error, &["a-file"]), OpenError::Folder { .. }));
+    assert_eq!(fs::read(&file)?, b"text");
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), &link)?;
+    let error = open(Options::new().create_all(true), &link.join("store.pongo")).unwrap_err();
+    assert!(matches!(says(error, &["link"]), OpenError::Folder { .. }));
+    assert!(!folder.path().join("nowhere").exists());
+    Ok(())
+}
+
+#[test]
+fn create_all_takes_relative_paths() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let to_root = "../".repeat(std::env::current_dir()?.components().count() - 1);
+    let path = Path::new(&to_root).join(folder.path().strip_prefix("/")?).join("one/two/store.pongo");
+    // SAFETY: only this test uses the folder.
+    #[allow(unsafe_code)]
+    let store = unsafe { Options::new().create_all(true).open(&path)? };
+    store.close()?;
+    assert!(folder.path().join("one/two/store.pongo/super").exists());
     Ok(())
 }
 

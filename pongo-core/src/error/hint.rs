@@ -66,8 +66,8 @@ pub(super) fn folder_hint(error: &io::Error) -> &'static str {
              (`Options::create_if_missing(true)`)"
         }
         io::ErrorKind::NotFound => {
-            "; a store makes its own folder, not those above it: create its parent folder first, or correct \
-             the path"
+            "; its parent folder does not exist: create it first, or with `Options::create_all(true)`, or \
+             correct the path"
         }
         io::ErrorKind::NotADirectory => {
             "; a store is a folder: name one, or a path in a folder where nothing is yet"

@@ -202,12 +202,6 @@ pub enum ReadError {
         /// The existing indexes, separated by "`, `".
         known: String,
     },
-    /// The start of a range is after its end.
-    #[error("a range of table {table} starts after its end: exchange its bounds")]
-    StartAfterEnd {
-        /// The table.
-        table: &'static str,
-    },
     /// The cursor belongs to another table or index.
     #[error(
         "the cursor was not made by this index of table {table}: give it to a range of the index that made it"
@@ -346,6 +340,19 @@ pub enum WriteError {
         before: String,
         /// The key after the call.
         after: String,
+    },
+    /// A row was passed for another key than its own, to an entry or to `compare_and_set`.
+    #[error(
+        "a row for table {table} was passed for another key: expected key {expected}, found {found}; pass a row with the key \
+         of the entry, or use `put`, which takes the key from the row"
+    )]
+    EntryKey {
+        /// The table.
+        table: String,
+        /// The key for which the row was passed, field by field.
+        expected: String,
+        /// The key of the row, field by field.
+        found: String,
     },
     /// A change of many rows was interrupted, which leaves it incomplete:
     ///

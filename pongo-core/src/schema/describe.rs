@@ -13,6 +13,21 @@ impl StoredSchema {
         self.describe_fields(&self.key, row)
     }
 
+    /// Formats a key, given as the concatenated bytes of its fields, in the same way.
+    #[must_use]
+    pub fn describe_key_bytes(&self, key: &[u8]) -> String {
+        let mut out = String::new();
+        let mut at = 0;
+        for field in self.key.iter().filter_map(|place| self.fields.get(*place)) {
+            let separator = if out.is_empty() { "" } else { ", " };
+            let bytes = key.get(at..at + field.size).unwrap_or_default();
+            // Writing into a `String` cannot fail.
+            let _ = write!(out, "{separator}{} = {}", field.name, describe(&field.kind, bytes));
+            at += field.size;
+        }
+        out
+    }
+
     /// Formats some fields, given as indices into `fields`, in the same way.
     #[must_use]
     pub fn describe_fields(&self, fields: &[usize], row: &[u8]) -> String {

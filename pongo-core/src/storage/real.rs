@@ -76,23 +76,36 @@ impl RealStorage {
             Ok(()) => sync_above(path).map_err(fail)?,
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 let storage = RealStorage::open(path)?;
-                // The process that created the folder may have crashed or failed before its name
-                // was durable. A parent folder that cannot be read, or whose file system does not
-                // sync folders, is managed by another user or process, which then created this
-                // folder.
-                let not_ours =
-                    [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
-                if !storage.has("super")?
-                    && let Err(e) = sync_above(path)
-                    && !not_ours.contains(&e.kind())
-                {
-                    return Err(fail(e));
+                if !storage.has("super")? {
+                    sync_above_existing(path).map_err(fail)?;
                 }
                 return Ok(storage);
             }
             Err(e) => return Err(fail(e)),
         }
         RealStorage::open(path)
+    }
+
+    /// Creates the folder and its missing parent folders durably, and opens it.
+    ///
+    /// Each parent folder has a durable name before a folder in it is created. The names of
+    /// existing parent folders are made durable too, unless the folder holds a store already: the
+    /// process that created them may have crashed before they were.
+    pub fn create_all(path: impl AsRef<Path>) -> io::Result<RealStorage> {
+        let path = path.as_ref();
+        let has_store = path.join("super").symlink_metadata().is_ok();
+        if let Some(parent) = path.parent().filter(|_| !has_store) {
+            let mut above: Vec<&Path> = parent.ancestors().collect();
+            above.reverse();
+            for folder in above {
+                // `/`, `..` and the empty path are not names in a folder that could be created.
+                if folder.file_name().is_some() {
+                    create_parent(folder)
+                        .map_err(|e| FileError::wrap("make folder", &folder.display().to_string(), e))?;
+                }
+            }
+        }
+        RealStorage::create(path)
     }
 
     /// Returns whether a directory entry exists.
@@ -152,6 +165,31 @@ impl RealStorage {
 fn sync_above(path: &Path) -> io::Result<()> {
     let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok(rustix::fs::fsync(open_folder(rustix::fs::CWD, above)?)?)
+}
+
+/// Syncs the parent of a folder that exists: the process that created the folder may have crashed
+/// or failed before its name was durable. A parent folder that cannot be read, or whose file system
+/// does not sync folders, is managed by another user or process, which then created this folder.
+fn sync_above_existing(path: &Path) -> io::Result<()> {
+    let not_ours = [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
+    sync_above(path).or_else(|e| if not_ours.contains(&e.kind()) { Ok(()) } else { Err(e) })
+}
+
+/// Creates a folder if it does not exist, and makes its name durable. Its parent must exist.
+fn create_parent(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return sync_above_existing(path);
+    }
+    match fs::create_dir(path) {
+        Ok(()) => sync_above(path),
+        // Another process created it at the same time. If it is a file, opening it as a folder
+        // returns the error.
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            open_folder(rustix::fs::CWD, path)?;
+            sync_above_existing(path)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 /// Returns the kernel's boot ID, or `None` if `/proc` is not available.
