@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let snapshot = store.begin_read()?;
     let cities = snapshot.table::<City>()?;
-    let highest: &City = cities.get(&1)?.ok_or("city 1 was committed")?; // points into the mapped file
+    let highest: &City = cities.get(1)?.ok_or("city 1 was committed")?; // points into the mapped file
     println!("city 1 is {} m above the sea", highest.height_metres);
 
     let mut inhabitants = 0;

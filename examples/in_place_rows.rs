@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tx.commit()?;
 
     let snapshot = store.begin_read()?;
-    let region: &Region = snapshot.table::<Region>()?.get(&3)?.ok_or("region 3 was committed")?;
+    let region: &Region = snapshot.table::<Region>()?.get(3)?.ok_or("region 3 was committed")?;
     println!("{} bytes, read without a copy", size_of_val(region));
     assert_eq!(region.cells[10][20].height, 600.0);
     Ok(())

@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (from, to, cents) in [(1, 2, 70), (1, 3, 50), (2, 3, 150)] {
         let savepoint = tx.savepoint()?;
         let mut accounts = tx.table::<Account>()?;
-        accounts.update(&to, |account| account.cents += cents)?;
-        let left = accounts.update(&from, |account| {
+        accounts.update(to, |account| account.cents += cents)?;
+        let left = accounts.update(from, |account| {
             account.cents -= cents;
             account.cents
         })?;

@@ -145,7 +145,7 @@ fn unchanged_close_writes_nothing() -> Outcome {
         for what in ["nothing", "get", "range", "stats", "settle", "put and settle", "settle"] {
             let store = open(&path)?;
             match what {
-                "get" => assert!(store.begin_read()?.table::<Part>()?.get(&0)?.is_some()),
+                "get" => assert!(store.begin_read()?.table::<Part>()?.get(0)?.is_some()),
                 "range" => ranges(&store, rows)?,
                 "stats" => assert_eq!(store.stats()?.tables[0].rows, rows),
                 "settle" => store.catch_up_indexes()?,
@@ -221,7 +221,7 @@ fn settling_goes_on_beside_everything_else() -> Outcome {
             let result = if other {
                 open().map_err(Into::into).and_then(|store| {
                     put(&store, from..from + 1)?;
-                    assert!(store.begin_read()?.table::<Part>()?.get(&0)?.is_some());
+                    assert!(store.begin_read()?.table::<Part>()?.get(0)?.is_some());
                     if round % 2 == 0 {
                         store.catch_up_indexes()?;
                     }
@@ -273,7 +273,7 @@ fn first_index_use_during_settling() -> Outcome {
             });
             both.wait();
             let snapshot = store.begin_read()?;
-            assert!(snapshot.table::<Part>()?.get(&0)?.is_some());
+            assert!(snapshot.table::<Part>()?.get(0)?.is_some());
             settled.join().expect("it does not panic")?;
             Ok(())
         })

@@ -150,7 +150,7 @@ fn lag_follows_live_rows() -> Outcome {
         let mut table = tx.table::<Job>()?;
         table.put(&job(id))?;
         if id >= 100 {
-            assert!(table.delete(&(id - 100))?);
+            assert!(table.delete(id - 100)?);
         }
         drop(table);
         tx.commit()?;
@@ -193,7 +193,7 @@ fn deleted_keys_leave_the_hash_index() -> Outcome {
             let jobs = snapshot.table::<Job>()?;
             for id in 0..(round + 1) * batch {
                 let expected = (id >= (round - 1) * batch).then(|| job(id));
-                assert_eq!(jobs.get(&id)?, expected.as_ref());
+                assert_eq!(jobs.get(id)?, expected.as_ref());
                 assert_eq!(jobs.by(Job::NAME).eq(!id)?.next().transpose()?, expected.as_ref());
             }
         }
@@ -212,10 +212,10 @@ fn deleted_keys_leave_the_hash_index() -> Outcome {
     }
     let jobs = old.table::<Job>()?;
     for id in alive {
-        assert_eq!(jobs.get(&id)?, Some(&job(id)));
+        assert_eq!(jobs.get(id)?, Some(&job(id)));
         assert_eq!(jobs.by(Job::NAME).eq(!id)?.next().transpose()?, Some(&job(id)));
     }
-    assert!(jobs.get(&(220 * batch))?.is_none());
+    assert!(jobs.get(220 * batch)?.is_none());
     assert!(store.verify(|_| {})?.is_valid());
     Ok(())
 }
@@ -273,7 +273,7 @@ fn each_of_many_versions_is_found() -> Outcome {
         drop(inside);
         let mut inside = tx.table::<Job>()?;
         for key in (0..100).filter(|key| key % 2 == 1) {
-            assert!(inside.delete(&hot(key))?);
+            assert!(inside.delete(hot(key))?);
         }
         for key in (0..100).filter(|key| key % 4 == 3) {
             inside.put(&Job { at: 5000, ..job(hot(key)) })?;
@@ -317,7 +317,7 @@ fn transaction_reads_across_deleted_rows() -> Outcome {
         for id in [15_000, 10, 29_989, 15_001] {
             jobs.put(&job(id))?;
         }
-        assert!(jobs.delete(&15_001)? && jobs.delete(&29_990)? && jobs.delete(&9)?);
+        assert!(jobs.delete(15_001)? && jobs.delete(29_990)? && jobs.delete(9)?);
         let ids = |range: pongo::Range<'_, Job>| {
             range.map(|job| Ok(job?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()
         };
@@ -383,7 +383,7 @@ fn check(snapshot: &Snapshot, map: &Map, rng: &mut Random) -> Outcome {
     found.sort_unstable();
     assert!(found.iter().eq(by_time.iter().filter(|&&(at, _)| at >= from as i64)));
     for id in [from, to, rng.below(400)] {
-        assert_eq!(jobs.get(&id)?, map.get(&id));
+        assert_eq!(jobs.get(id)?, map.get(&id));
         let many = jobs.get_many(&[id]).next().transpose()?.flatten();
         assert_eq!(many, map.get(&id));
     }
@@ -419,7 +419,7 @@ fn check_inside(jobs: &TableMut<'_, Job>, map: &Map, rng: &mut Random) -> Outcom
     by_time.sort_unstable();
     assert_eq!(found, by_time);
     for id in [from, to, rng.below(400)] {
-        assert_eq!(jobs.get(&id)?, map.get(&id));
+        assert_eq!(jobs.get(id)?, map.get(&id));
     }
     for (_, job) in map.range(from..).take(2) {
         assert_eq!(jobs.by(Job::NAME)?.eq(job.name)?.next().transpose()?, Some(job));
@@ -447,7 +447,7 @@ fn few_keys_with_many_versions(options: Options, path: Option<&Path>, seed: u64)
             let id = if rng.below(2) == 0 { 100 + rng.below(5) } else { rng.below(400) };
             let new = Job { id, at: rng.below(500) as i64, name: !(id ^ (rng.below(3) << 32)) };
             if rng.below(4) == 0 {
-                assert_eq!(jobs.delete(&id)?, map.remove(&id).is_some());
+                assert_eq!(jobs.delete(id)?, map.remove(&id).is_some());
             } else {
                 assert_eq!(jobs.put(&new)?, map.insert(id, new).is_some());
             }
@@ -522,7 +522,7 @@ fn thousands_of_versions_are_found() -> Outcome {
                 Some(at) => {
                     jobs.put(&Job { at, ..job(50) })?;
                 }
-                None => assert!(jobs.delete(&50)?),
+                None => assert!(jobs.delete(50)?),
             }
             drop(jobs);
             tx.commit()?;
@@ -535,16 +535,16 @@ fn thousands_of_versions_are_found() -> Outcome {
         }
         for (snapshot, at) in &ages {
             let jobs = snapshot.table::<Job>()?;
-            assert_eq!(jobs.get(&50)?.map(|job| job.at), *at, "{settle}");
-            assert_eq!(jobs.contains(&50)?, at.is_some());
+            assert_eq!(jobs.get(50)?.map(|job| job.at), *at, "{settle}");
+            assert_eq!(jobs.contains(50)?, at.is_some());
             assert_eq!(jobs.by(Job::NAME).eq(!50_u64)?.next().transpose()?.map(|job| job.at), *at);
             let next = jobs.range(50..)?.next().transpose()?.map(|job| job.id);
             assert_eq!(next, Some(if at.is_some() { 50 } else { 51 }));
             let previous = jobs.range(..=50)?.next_back().transpose()?.map(|job| job.id);
             assert_eq!(previous, Some(if at.is_some() { 50 } else { 49 }));
             // A key that does not exist, and a key whose predecessor has many versions.
-            assert!(jobs.get(&1000)?.is_none());
-            assert_eq!(jobs.get(&51)?, Some(&job(51)));
+            assert!(jobs.get(1000)?.is_none());
+            assert_eq!(jobs.get(51)?, Some(&job(51)));
         }
     }
     Ok(())
@@ -565,7 +565,7 @@ fn newer_keys_are_invisible_to_snapshot() -> Outcome {
             store.catch_up_indexes()?;
         }
         let jobs = old.table::<Job>()?;
-        assert!(jobs.get(&77)?.is_none());
+        assert!(jobs.get(77)?.is_none());
         assert!(jobs.by(Job::NAME).eq(!77_u64)?.next().is_none());
         assert_eq!(jobs.last()?.map(|job| job.id), Some(19));
     }

@@ -315,7 +315,7 @@ fn versions(path: &Path, chunks: u64) -> Outcome {
     let snapshot = store.begin_read()?;
     let cells = snapshot.table::<Cell>()?;
     for chunk in 0..chunks {
-        let value = |id: u64| Ok::<_, ReadError>(cells.get(&id)?.map(|cell| cell.value));
+        let value = |id: u64| Ok::<_, ReadError>(cells.get(id)?.map(|cell| cell.value));
         assert_eq!(value(chunk * ROWS_OF_A_CHUNK)?, Some(2));
         assert_eq!(value(chunk * ROWS_OF_A_CHUNK + 1)?, Some(3));
         assert_eq!(value(chunk * ROWS_OF_A_CHUNK + 2)?, Some(1));
@@ -402,7 +402,7 @@ fn moment(path: &Path) -> Outcome {
         let snapshot = store.begin_read()?;
         let (cells, others) = (snapshot.table::<Cell>()?, snapshot.table::<Other>()?);
         for &(id, other) in &acknowledged {
-            let found = if other { others.get(&id)?.is_some() } else { cells.get(&id)?.is_some() };
+            let found = if other { others.get(id)?.is_some() } else { cells.get(id)?.is_some() };
             assert!(found, "{id}, other: {other}");
         }
         Ok(())

@@ -75,22 +75,22 @@ fn keys_are_values_or_references() -> Outcome {
     seats.put(&Seat { train, number: 3, taken: 1 })?;
     tx.table::<User>()?.put(&User { name: "ada".parse()?, on: true, _pad: [0; 7], note: Text::EMPTY })?;
 
-    assert!(items.get(1)?.is_some() && items.get(&1)?.is_some() && items.get(9)?.is_none());
-    assert!(items.contains(1)? && items.contains(&1)?);
-    assert_eq!(items.update(1, |row| row.count)?, items.update(&1, |row| row.count)?);
-    assert!(items.delete(2)? && !items.delete(&2)?);
-    assert!(items.take(3)?.is_some() && items.take(&3)?.is_none());
-    assert_eq!((*items.entry(1)?.key(), *items.entry(&1)?.key()), (1, 1));
-    assert!(seats.contains((train, 3))? && seats.contains(&(train, 3))?);
-    assert!(seats.get(&("ICE".parse()?, 3))?.is_some() && seats.get(("ICE".parse()?, 4))?.is_none());
+    assert!(items.get(1)?.is_some() && items.get(1)?.is_some() && items.get(9)?.is_none());
+    assert!(items.contains(1)? && items.contains(1)?);
+    assert_eq!(items.update(1, |row| row.count)?, items.update(1, |row| row.count)?);
+    assert!(items.delete(2)? && !items.delete(2)?);
+    assert!(items.take(3)?.is_some() && items.take(3)?.is_none());
+    assert_eq!((*items.entry(1)?.key(), *items.entry(1)?.key()), (1, 1));
+    assert!(seats.contains((train, 3))? && seats.contains((train, 3))?);
+    assert!(seats.get(("ICE".parse()?, 3))?.is_some() && seats.get(("ICE".parse()?, 4))?.is_none());
     drop((items, seats));
     tx.commit()?;
 
     let snapshot = store.begin_read()?;
     let (items, seats) = (snapshot.table::<Item>()?, snapshot.table::<Seat>()?);
-    assert!(items.get(1)?.is_some() && items.get(&1)?.is_some() && items.get(2)?.is_none());
-    assert!(items.contains(0)? && items.get_row(&0)? == items.get_row(0)? && items.get_row(0)?.is_some());
-    assert!(seats.get((train, 3))?.is_some() && seats.get_row(&(train, 3))?.is_some());
+    assert!(items.get(1)?.is_some() && items.get(1)?.is_some() && items.get(2)?.is_none());
+    assert!(items.contains(0)? && items.get_row(0)? == items.get_row(0)? && items.get_row(0)?.is_some());
+    assert!(seats.get((train, 3))?.is_some() && seats.get_row((train, 3))?.is_some());
     let ids = [0, 1, 2];
     assert_eq!(ids.iter().filter(|id| items.contains(**id).is_ok_and(|found| found)).count(), 2);
     assert!(snapshot.table::<User>()?.contains(("ada".parse()?, true))?);

@@ -486,7 +486,7 @@ fn keys_with_equal_digests_are_distinct() -> Outcome {
 
     // After the one is deleted the other can be inserted, and each snapshot sees its own.
     let tx = store.begin_write()?;
-    assert!(tx.table::<NoteRow>()?.delete(&digest)?);
+    assert!(tx.table::<NoteRow>()?.delete(digest)?);
     tx.external::<Note>()?.insert("asked for", &value(8))?;
     tx.commit()?;
     let new = store.begin_read()?;

@@ -97,7 +97,7 @@ fn ask_everything(path: &Path) -> Outcome {
     for step in 0..2000 {
         let id = step * 7919 % ROWS;
         let wanted = sample(id);
-        let found = samples.get(&wanted.id)?.ok_or("a row that was put")?;
+        let found = samples.get(wanted.id)?.ok_or("a row that was put")?;
         assert_eq!((found.time, found.values), (wanted.time, wanted.values));
     }
     let mut last = 0;

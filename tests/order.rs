@@ -308,7 +308,7 @@ fn change(store: &Store, rows: &mut Rows, rng: &mut Random, count: u64) -> Outco
     for _ in 0..count / 20 {
         let id = rng.below(next + count);
         if rng.below(2) == 0 {
-            table.delete(&id)?;
+            table.delete(id)?;
             rows.remove(&id);
         } else {
             let row = level(id, rng);
@@ -483,8 +483,8 @@ fn equal_floats_are_one_unique_value() -> Outcome {
         assert_eq!(id(1, -f32::NAN)?.transpose()?, Some(2));
         assert_eq!(id(2, -0.0)?.transpose()?, Some(4));
         // Rows keep their bits.
-        assert_eq!(prices.get(&1)?.map(|row| row.price.to_bits()), Some(0.0_f64.to_bits()));
-        assert_eq!(prices.get(&3)?.map(|row| row.share.to_bits()), Some((-0.0_f32).to_bits()));
+        assert_eq!(prices.get(1)?.map(|row| row.price.to_bits()), Some(0.0_f64.to_bits()));
+        assert_eq!(prices.get(3)?.map(|row| row.share.to_bits()), Some((-0.0_f32).to_bits()));
         Ok(())
     };
     look(&store)?;
@@ -497,7 +497,7 @@ fn equal_floats_are_one_unique_value() -> Outcome {
     assert!(report.is_valid(), "{report}");
     // A deleted row no longer conflicts with equal values.
     let tx = store.begin_write()?;
-    tx.table::<Price>()?.delete(&2)?;
+    tx.table::<Price>()?.delete(2)?;
     tx.table::<Price>()?.put(&price(5, -f64::NAN, 1, -f32::NAN))?;
     tx.commit()?;
     assert_eq!(store.begin_read()?.table::<Price>()?.by(Price::PRICE).count(f64::NAN..)?, 1);

@@ -174,13 +174,13 @@ fn the_first_record_that_people_write() -> Outcome {
     let order = Order { region: 3, number: 7, quantity: 2, price: 9.5 };
     assert!(!orders.put(&order)?);
     assert!(orders.insert(&order).is_err());
-    assert_eq!(orders.update(&(3, 7), |order| order.quantity += 1)?, Some(()));
+    assert_eq!(orders.update((3, 7), |order| order.quantity += 1)?, Some(()));
     orders.extend((0..10).map(|number| Order { region: 1, number, quantity: 1, price: 0.5 }))?;
     drop(orders);
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let orders = snapshot.table::<Order>()?;
-    assert_eq!(orders.get(&(3, 7))?, Some(&Order { quantity: 3, ..order }));
+    assert_eq!(orders.get((3, 7))?, Some(&Order { quantity: 3, ..order }));
     assert_eq!(orders.range((1, 8)..)?.count(), 3);
     assert_eq!(orders.filter(Order::PRICE.gt(1.0).and(Order::QUANTITY.eq(3))).count(), 1);
     Ok(())
@@ -218,7 +218,7 @@ fn padding_is_zero_in_all_files() -> Outcome {
     rides.put(&soiled(ride(1)))?;
     rides.insert(&soiled(ride(2)))?;
     rides.put(&soiled(ride(2)))?;
-    rides.update(&1, soil)?;
+    rides.update(1, soil)?;
     rides.extend((10..2000).map(|number| soiled(ride(number))))?;
     rides.modify(20..30, soil)?;
     rides.put(&soiled(ride(5000)))?;
@@ -231,7 +231,7 @@ fn padding_is_zero_in_all_files() -> Outcome {
     let mut large = tx.table::<Large>()?;
     let value = || soiled(Large { id: 5, numbers: [6; 10_000], last: 7 });
     large.put(&value())?;
-    large.update(&5, soil)?;
+    large.update(5, soil)?;
     large.extend([&*value()])?;
     drop(large);
     let mut large_files = tx.external::<LargeFile>()?;
@@ -253,9 +253,9 @@ fn padding_is_zero_in_all_files() -> Outcome {
 
     let snapshot = store.begin_read()?;
     let rides = snapshot.table::<Ride>()?;
-    assert_eq!((rides.len(), rides.get(&20)?), (1994, Some(&ride(20))));
+    assert_eq!((rides.len(), rides.get(20)?), (1994, Some(&ride(20))));
     let large = snapshot.table::<Large>()?;
-    assert_eq!(large.get(&5)?.map(|large| (large.numbers[9999], large.last)), Some((6, 7)));
+    assert_eq!(large.get(5)?.map(|large| (large.numbers[9999], large.last)), Some((6, 7)));
     let found = snapshot.external::<LargeFile>()?.get("x")?.map(|large| (large.first, large.last));
     assert_eq!(found, Some((5, 7)));
     Ok(())
@@ -273,17 +273,17 @@ fn every_read_returns_what_was_stored() -> Outcome {
         rides.put(&ride(number))?;
     }
     // The transaction reads its own rows, loaded and staged ones.
-    assert_eq!(rides.get(&5)?, Some(&ride(5)));
-    assert_eq!(rides.get(&350)?, Some(&ride(350)));
+    assert_eq!(rides.get(5)?, Some(&ride(5)));
+    assert_eq!(rides.get(350)?, Some(&ride(350)));
     assert_eq!(rides.by(Ride::TICKET)?.eq(1350)?.next().transpose()?, Some(&ride(350)));
     assert_eq!(
         rides.range(295..305)?.map(|ride| ride.map(|ride| ride.number)).collect::<Result<Vec<_>, _>>()?,
         (295..305).collect::<Vec<_>>()
     );
-    assert!(rides.delete(&350)? && rides.delete(&5)?);
+    assert!(rides.delete(350)? && rides.delete(5)?);
     let error = rides.put(&Ride { ticket: 1007, ..ride(900) }).unwrap_err().to_string();
     assert!(error.contains("ticket = 1007"), "{error}");
-    let error = rides.update(&8, |ride| ride.number = 9).unwrap_err();
+    let error = rides.update(8, |ride| ride.number = 9).unwrap_err();
     assert!(matches!(error, pongo::WriteError::KeyChanged { .. }));
     assert_eq!(rides.pop_first()?, Some(ride(0)));
     let taken = rides.extract_if(.., |ride| ride.number == 399)?.collect::<Result<Vec<_>, _>>()?;
@@ -342,8 +342,8 @@ fn savepoints_restore_rows_with_padding() -> Outcome {
     drop(rides);
     let savepoint = tx.savepoint()?;
     let mut rides = tx.table::<Ride>()?;
-    rides.update(&3, |ride| ride.price = 77.0)?;
-    rides.delete(&4)?;
+    rides.update(3, |ride| ride.price = 77.0)?;
+    rides.delete(4)?;
     rides.put(&ride(10))?;
     rides.put(&Ride { price: 5.5, ..ride(9) })?;
     rides.extend((20..30).map(ride))?;
@@ -376,7 +376,7 @@ fn texts_in_records_with_padding_are_checked() -> Outcome {
     tx.commit()?;
     let snapshot = store.begin_read()?;
     let notes = snapshot.table::<Note>()?;
-    let note = notes.get(&1)?.ok_or("it was put")?;
+    let note = notes.get(1)?.ok_or("it was put")?;
     assert_eq!((note.text.as_str(&snapshot)?, note.read), ("hello", true));
     Ok(())
 }
@@ -413,7 +413,7 @@ fn rows_with_padding_survive_a_kill() -> Outcome {
         tx.commit()?;
         let tx = store.begin_write()?;
         tx.table::<Ride>()?.extend((10..1000).map(ride))?;
-        tx.table::<Ride>()?.delete(&12)?;
+        tx.table::<Ride>()?.delete(12)?;
         tx.commit()?;
         // Ends the process without closing the store.
         std::process::abort();
@@ -425,8 +425,8 @@ fn rows_with_padding_survive_a_kill() -> Outcome {
     let store = open(&path)?;
     let snapshot = store.begin_read()?;
     let rides = snapshot.table::<Ride>()?;
-    assert_eq!((rides.len(), rides.get(&1)?, rides.get(&12)?), (990, Some(&ride(1)), None));
-    assert_eq!(rides.get(&999)?, Some(&ride(999)));
+    assert_eq!((rides.len(), rides.get(1)?, rides.get(12)?), (990, Some(&ride(1)), None));
+    assert_eq!(rides.get(999)?, Some(&ride(999)));
     Ok(())
 }
 

@@ -35,7 +35,7 @@ fn a_second_process_reads_along() -> Outcome {
                 // The row that the old snapshot sees is replaced, deleted, and put again.
                 agent::put(&store, 0, i64::try_from(number)?, "bob")?;
                 let tx = store.begin_write_with(Durability::Relaxed)?;
-                assert!(tx.table::<agent::Account>()?.delete(&0)?);
+                assert!(tx.table::<agent::Account>()?.delete(0)?);
                 tx.commit()?;
             }
             let here = agent::describe(&store.begin_read()?, number)?;

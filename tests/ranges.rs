@@ -100,7 +100,7 @@ impl Run {
             let car = car(&mut self.rng, self.keys);
             let mut table = tx.table::<Car>()?;
             if self.rng.below(3) == 0 {
-                assert_eq!(table.delete(&(car.maker, car.number))?, map.remove(&key_of(&car)).is_some());
+                assert_eq!(table.delete((car.maker, car.number))?, map.remove(&key_of(&car)).is_some());
             } else {
                 assert_eq!(table.put(&car)?, map.insert(key_of(&car), car).is_some());
             }

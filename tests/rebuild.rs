@@ -45,7 +45,7 @@ fn rebuild_stops_at_damaged_row() -> Result<(), Box<dyn std::error::Error>> {
         let rows = snapshot.table::<Row>()?;
         let mut damaged = 0;
         for id in 0..ROWS {
-            match rows.get(&id) {
+            match rows.get(id) {
                 Ok(row) => assert_eq!(row.map(|row| row.value), Some([id; 7]), "key {id}"),
                 Err(error) => {
                     damaged += 1;

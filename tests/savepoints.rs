@@ -104,7 +104,7 @@ impl Run {
         let key = (seat.row, seat.place);
         let mut seats = tx.table::<Seat>()?;
         if self.rng.below(3) == 0 {
-            assert_eq!(seats.delete(&key)?, maps.seats.remove(&key).is_some());
+            assert_eq!(seats.delete(key)?, maps.seats.remove(&key).is_some());
             return Ok(());
         }
         let taken = who_sits(maps, seat.who).is_some_and(|other| other != key);
@@ -158,12 +158,12 @@ impl Run {
             8 => check_transaction(tx, maps)?,
             9..12 => {
                 let id = self.rng.below(NOTES);
-                assert_eq!(tx.table::<Note>()?.delete(&id)?, maps.notes.remove(&id).is_some());
+                assert_eq!(tx.table::<Note>()?.delete(id)?, maps.notes.remove(&id).is_some());
             }
             12 => {
                 let note = self.note(tx)?;
                 let before =
-                    tx.table::<Note>()?.update(&note.id, |known| std::mem::replace(known, note).version)?;
+                    tx.table::<Note>()?.update(note.id, |known| std::mem::replace(known, note).version)?;
                 let known = maps.notes.get_mut(&note.id);
                 assert_eq!(before, known.map(|known| std::mem::replace(known, note.version)));
             }
@@ -239,7 +239,7 @@ fn check_transaction(tx: &mut WriteTransaction, maps: &Maps) -> Outcome {
     let notes = tx.table::<Note>()?;
     assert_eq!(notes.len()?, maps.notes.len() as u64);
     for id in 0..NOTES {
-        let note = notes.get(&id)?;
+        let note = notes.get(id)?;
         assert_eq!(note.map(|note| note.version), maps.notes.get(&id).copied(), "note {id}");
         texts.extend(note.copied());
     }
@@ -249,7 +249,7 @@ fn check_transaction(tx: &mut WriteTransaction, maps: &Maps) -> Outcome {
     let seats = tx.table::<Seat>()?;
     assert_eq!(seats.len()?, maps.seats.len() as u64);
     for (&(row, place), &(who, version)) in &maps.seats {
-        assert_eq!(seats.get(&(row, place))?, Some(&Seat { row, place, version, who }));
+        assert_eq!(seats.get((row, place))?, Some(&Seat { row, place, version, who }));
     }
     Ok(())
 }
@@ -262,7 +262,7 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
         .collect::<Result<_, ReadError>>()?;
     assert_eq!((&found, notes.len()), (&maps.notes, maps.notes.len() as u64));
     for id in 0..NOTES {
-        let note = notes.get(&id)?;
+        let note = notes.get(id)?;
         assert_eq!(note.map(|note| note.version), maps.notes.get(&id).copied(), "note {id}");
         if let Some(note) = note {
             assert_eq!(note.text.as_str(snapshot)?, text_of(id, note.version));
@@ -275,7 +275,7 @@ fn check_snapshot(snapshot: &Snapshot, maps: &Maps) -> Outcome {
         assert_eq!(found.map(|seat| (seat.row, seat.place)), who_sits(maps, who), "{who}");
     }
     for (&(row, place), &(who, version)) in &maps.seats {
-        assert_eq!(seats.get(&(row, place))?, Some(&Seat { row, place, version, who }));
+        assert_eq!(seats.get((row, place))?, Some(&Seat { row, place, version, who }));
     }
     let late = snapshot.table::<Late>()?;
     let found: BTreeMap<u64, u64> =
@@ -352,7 +352,7 @@ fn a_text_made_since_is_refused() -> Outcome {
     tx.table::<Note>()?.put(&Note { id: 1, version: 0, text: before })?;
     tx.commit()?;
     let snapshot = store.begin_read()?;
-    let note = *snapshot.table::<Note>()?.get(&1)?.ok_or("it was put")?;
+    let note = *snapshot.table::<Note>()?.get(1)?.ok_or("it was put")?;
     assert_eq!((note.text.as_str(&snapshot)?, snapshot.table::<Note>()?.len()), ("stays", 1));
     Ok(())
 }
@@ -433,7 +433,7 @@ fn rollback_removes_new_table() -> Outcome {
     drop(snapshot);
     store.close()?;
     let store = open(&path)?;
-    assert_eq!(store.begin_read()?.table::<Later>()?.get(&3)?.map(|row| row.version), Some(3));
+    assert_eq!(store.begin_read()?.table::<Later>()?.get(3)?.map(|row| row.version), Some(3));
     Ok(())
 }
 
@@ -496,6 +496,6 @@ fn rolled_back_load_frees_space() -> Outcome {
     tx.commit()?;
     let chunks = std::fs::read_dir(path.join("tables/late"))?.count();
     assert!(chunks <= 2, "{chunks} files for one row");
-    assert_eq!(store.begin_read()?.table::<Late>()?.get(&1)?.map(|late| late.version), Some(1));
+    assert_eq!(store.begin_read()?.table::<Late>()?.get(1)?.map(|late| late.version), Some(1));
     Ok(())
 }

@@ -166,7 +166,7 @@ fn store_and_snapshot_outlive_a_panic() -> Outcome {
     let snapshot = store.begin_read()?;
     let caught = catch_unwind(|| {
         let tx = store.begin_write().expect("a transaction");
-        tx.table::<Person>().expect("the table").delete(&3).expect("not found");
+        tx.table::<Person>().expect("the table").delete(3).expect("not found");
         let seen = snapshot.table::<Person>().expect("the table").rows().take(10).count();
         assert_eq!(seen, 9, "this one panics");
     });
@@ -174,10 +174,10 @@ fn store_and_snapshot_outlive_a_panic() -> Outcome {
     // No change of the transaction remains, and the store stays usable.
     assert_eq!(snapshot.table::<Person>()?.len(), 5000);
     let tx = store.begin_write()?;
-    assert!(tx.table::<Person>()?.delete(&4)?);
+    assert!(tx.table::<Person>()?.delete(4)?);
     tx.commit()?;
     let now = store.begin_read()?;
-    assert!(now.table::<Person>()?.contains(&3)? && !now.table::<Person>()?.contains(&4)?);
+    assert!(now.table::<Person>()?.contains(3)? && !now.table::<Person>()?.contains(4)?);
     let moved = catch_unwind(AssertUnwindSafe(move || now.seq()));
     assert!(moved.is_ok());
     Ok(())

@@ -131,7 +131,7 @@ fn a_table_is_open_once() -> Outcome {
             let text = tx.text(&format!("note {}", item?.id))?;
             notes.insert(&Note { id: notes.len()?, text })?;
         }
-        assert_eq!(notes.get(&2)?.ok_or("it was put")?.text.as_str(&tx)?, "note 5");
+        assert_eq!(notes.get(2)?.ok_or("it was put")?.text.as_str(&tx)?, "note 5");
     }
     assert_eq!(tx.table::<Item>()?.len()?, 10);
     let savepoint = tx.savepoint()?;
@@ -232,7 +232,7 @@ fn an_empty_transaction_writes_nothing() -> Outcome {
     let store = open(&path)?;
     for _ in 0..3 {
         let tx = store.begin_write()?;
-        assert_eq!((tx.base_seq(), tx.table::<Item>()?.get(&1)?), (seq, Some(&item(1, 1))));
+        assert_eq!((tx.base_seq(), tx.table::<Item>()?.get(1)?), (seq, Some(&item(1, 1))));
         let committed = tx.commit()?;
         assert_eq!((committed.seq, committed.tables.len()), (seq, 0));
         drop(store.begin_write()?);
@@ -259,12 +259,12 @@ fn commits_say_what_they_changed() -> Outcome {
         let mut items = tx.table::<Item>()?;
         items.put(&item(1, 5))?; // replaced twice, counted once
         items.extend([item(1, 6), item(2, 6), item(20, 6)])?;
-        items.delete(&2)?; // replaced, then deleted
-        items.delete(&3)?;
+        items.delete(2)?; // replaced, then deleted
+        items.delete(3)?;
         items.put(&item(3, 7))?; // deleted, then put again: replaced
         items.put(&item(30, 1))?;
-        items.delete(&30)?; // never existed
-        items.delete(&4)?;
+        items.delete(30)?; // never existed
+        items.delete(4)?;
     }
     let committed = tx.commit()?;
     let items = committed.table("items").ok_or("it changed")?;
@@ -337,7 +337,7 @@ fn panicking_user_code_commits_nothing() -> Outcome {
         let mut items = tx.table::<Item>()?;
         catch_unwind(AssertUnwindSafe(|| change(&mut items))).expect_err("it panics");
         assert!(matches!(items.put(&item(60, 1)), Err(WriteError::IncompleteChange { .. })), "{name}");
-        assert!(matches!(items.delete(&1), Err(WriteError::IncompleteChange { .. })), "{name}");
+        assert!(matches!(items.delete(1), Err(WriteError::IncompleteChange { .. })), "{name}");
         drop(items);
         // A rollback to the savepoint repairs the transaction.
         tx.rollback_to(&savepoint)?;
@@ -355,7 +355,7 @@ fn panicking_user_code_commits_nothing() -> Outcome {
         // `update` of one row changes nothing if its closure panics: the transaction stays usable.
         let tx = store.begin_write()?;
         let mut items = tx.table::<Item>()?;
-        catch_unwind(AssertUnwindSafe(|| items.update(&5, |item| bomb(item.count))))
+        catch_unwind(AssertUnwindSafe(|| items.update(5, |item| bomb(item.count))))
             .expect_err("it panics")
             .downcast::<&str>()
             .ok();
@@ -431,7 +431,7 @@ fn pages_continue_after_changed_rows() -> Outcome {
                 ids.push(id);
                 cursor = if forward { page.cursor()? } else { page.cursor_back() };
                 drop(page);
-                seats.update(&id, |seat| seat.sold += 1)?;
+                seats.update(id, |seat| seat.sold += 1)?;
                 drop(seats);
                 if committed {
                     tx.commit()?;
@@ -455,13 +455,13 @@ fn retaining_passes_what_was_deleted_before() -> Outcome {
     let tx = store.begin_write()?;
     let mut items = tx.table::<Item>()?;
     for id in [0, 777, 100_000, 199_999] {
-        assert!(items.delete(&id)?);
+        assert!(items.delete(id)?);
     }
     drop(items);
     tx.commit()?;
     let tx = store.begin_write()?;
     let mut items = tx.table::<Item>()?;
-    assert!(items.delete(&50_000)?);
+    assert!(items.delete(50_000)?);
     items.put(&item(300_000, 5))?;
     let mut seen = 0;
     let kept = |item: &Item| {

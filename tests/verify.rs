@@ -43,8 +43,8 @@ fn fill(path: &Path) -> Outcome {
     tx.commit()?;
     let tx = store.begin_write()?;
     for id in 0..2000 {
-        tx.table::<Book>()?.update(&(id * 10), |book| book.year += 1)?;
-        tx.table::<Book>()?.delete(&(id * 10 + 1))?;
+        tx.table::<Book>()?.update(id * 10, |book| book.year += 1)?;
+        tx.table::<Book>()?.delete(id * 10 + 1)?;
     }
     tx.commit()?;
     store.catch_up_indexes()?;
@@ -147,7 +147,7 @@ fn rebuild_while_store_is_open() -> Outcome {
     let store = open(&path)?;
     let old = store.begin_read()?;
     let tx = store.begin_write()?;
-    tx.table::<Book>()?.delete(&2)?;
+    tx.table::<Book>()?.delete(2)?;
     tx.commit()?;
     store.rebuild_index::<Book>()?;
     store.rebuild_indexes()?;
@@ -155,7 +155,7 @@ fn rebuild_while_store_is_open() -> Outcome {
     assert!(report.is_valid(), "{report}");
     // The new indexes also contain the rows that an older snapshot sees.
     let books = old.table::<Book>()?;
-    assert!(books.get(&2)?.is_some());
+    assert!(books.get(2)?.is_some());
     assert_eq!(books.count(..)?, 18_000);
     assert!(books.by(Book::ISBN).eq(2 ^ 0x5555)?.next().is_some());
     let stats = store.stats()?;

@@ -72,21 +72,21 @@ fn run(path: &Path) -> Result<(), Error> {
 fn one_flight(snapshot: &Snapshot) -> Result<(), Error> {
     let key = (2013, 1, 1, "UA".parse()?, 1545, "EWR".parse()?);
     println!("\nUA 1545 from EWR on 2013-01-01");
-    let Some(flight) = snapshot.table::<Flight>()?.get(&key)? else {
+    let Some(flight) = snapshot.table::<Flight>()?.get(key)? else {
         return Err("the flight is missing: remove the store, and the next run loads it again".into());
     };
-    if let Some(airline) = snapshot.table::<Airline>()?.get(&flight.carrier)? {
+    if let Some(airline) = snapshot.table::<Airline>()?.get(flight.carrier)? {
         println!("  airline  {}", airline.name);
     }
-    if let Some(plane) = snapshot.table::<Plane>()?.get(&flight.tailnum)? {
+    if let Some(plane) = snapshot.table::<Plane>()?.get(flight.tailnum)? {
         let year = plane.year.get().map_or("an unknown year".into(), u16::to_string);
         let (maker, model) = (plane.manufacturer.as_str(snapshot)?, plane.model.as_str(snapshot)?);
         println!("  plane    {}: {maker} {model} of {year}, {} seats", plane.tailnum, plane.seats);
     }
-    if let Some(airport) = snapshot.table::<Airport>()?.get(&flight.dest)? {
+    if let Some(airport) = snapshot.table::<Airport>()?.get(flight.dest)? {
         println!("  to       {} ({})", airport.name.as_str(snapshot)?, flight.dest);
     }
-    if let Some(weather) = snapshot.table::<Weather>()?.get(&(flight.origin, flight.time_hour))? {
+    if let Some(weather) = snapshot.table::<Weather>()?.get((flight.origin, flight.time_hour))? {
         let temperature = weather.temp.get().map_or("unknown".into(), |temp| format!("{temp} °F"));
         println!("  weather  {temperature} at {}", flight.time_hour);
     }
@@ -119,7 +119,7 @@ fn carriers(snapshot: &Snapshot) -> Result<(), Error> {
     println!("  {:2} {:28} {:>8} {:>9} {:>10}", "", "", "flights", "departed", "mean delay");
     let airlines = snapshot.table::<Airline>()?;
     for (carrier, of) in carriers {
-        let name = airlines.get(&carrier)?.map_or(FixedStr::EMPTY, |airline| airline.name);
+        let name = airlines.get(carrier)?.map_or(FixedStr::EMPTY, |airline| airline.name);
         let delay = of.mean_delay().map_or("–".into(), |minutes| format!("{minutes:.2} min"));
         println!("  {carrier:2} {:28} {:>8} {:>9} {delay:>10}", name.as_str(), of.flights, of.departed);
     }
@@ -134,7 +134,7 @@ fn routes(snapshot: &Snapshot) -> Result<(), Error> {
     report("the ten busiest routes", flights.len() as usize, started);
     let airports = snapshot.table::<Airport>()?;
     for ((origin, dest), count) in routes {
-        let name = match airports.get(&dest)? {
+        let name = match airports.get(dest)? {
             Some(airport) => airport.name.as_str(snapshot)?,
             None => "an airport that is not in the table",
         };

@@ -121,8 +121,8 @@ pub(crate) fn follow(snapshot: &Snapshot) -> Result<(usize, usize), Error> {
     let mut found = (0, 0);
     for flight in flights.rows() {
         let flight = flight?;
-        found.0 += usize::from(planes.get(&flight.tailnum)?.is_some());
-        found.1 += usize::from(airlines.get(&flight.carrier)?.is_some());
+        found.0 += usize::from(planes.get(flight.tailnum)?.is_some());
+        found.1 += usize::from(airlines.get(flight.carrier)?.is_some());
     }
     Ok(found)
 }

@@ -93,21 +93,21 @@ fn the_tables_give_the_answers() -> Result<(), Error> {
     assert_eq!(queries::look_up(&snapshot, &keys)?, 336_776);
 
     let key = (2013, 1, 1, "UA".parse()?, 1545, "EWR".parse()?);
-    let flight = flights.get(&key)?.ok_or("UA 1545 is missing")?;
+    let flight = flights.get(key)?.ok_or("UA 1545 is missing")?;
     assert_eq!((flight.dep_time.get(), flight.dep_delay.get()), (Some(&517), Some(&2)));
     assert_eq!(flight.time_hour.to_string(), "2013-01-01T10:00:00Z");
-    let plane = snapshot.table::<Plane>()?.get(&flight.tailnum)?.ok_or("N14228 is missing")?;
+    let plane = snapshot.table::<Plane>()?.get(flight.tailnum)?.ok_or("N14228 is missing")?;
     assert_eq!((plane.tailnum.as_str(), plane.year.get(), plane.seats), ("N14228", Some(&1999), 149));
     assert_eq!(
         (plane.manufacturer.as_str(&snapshot)?, plane.model.as_str(&snapshot)?),
         ("BOEING", "737-824")
     );
     assert!(plane.kind == PlaneKind::FixedWingMultiEngine && plane.speed.is_none());
-    let airline = snapshot.table::<Airline>()?.get(&flight.carrier)?.ok_or("UA is missing")?;
+    let airline = snapshot.table::<Airline>()?.get(flight.carrier)?.ok_or("UA is missing")?;
     assert_eq!(airline.name.as_str(), "United Air Lines Inc.");
-    let airport = snapshot.table::<Airport>()?.get(&flight.dest)?.ok_or("IAH is missing")?;
+    let airport = snapshot.table::<Airport>()?.get(flight.dest)?.ok_or("IAH is missing")?;
     assert_eq!(airport.name.as_str(&snapshot)?, "George Bush Intercontinental");
-    assert!(snapshot.table::<Weather>()?.get(&(flight.origin, flight.time_hour))?.is_some());
+    assert!(snapshot.table::<Weather>()?.get((flight.origin, flight.time_hour))?.is_some());
     check_orders(&snapshot)
 }
 

@@ -105,7 +105,7 @@ fn take(tx: &WriteTransaction, order: u32, first: u16, wish: &Wanted<'_>) -> Res
     let mut price = 0;
     for (line, name) in (first..).zip(products) {
         let sku = name.parse()?;
-        let taken = tx.table::<Product>()?.update(&sku, |product| {
+        let taken = tx.table::<Product>()?.update(sku, |product| {
             let left = product.stock.checked_sub(count.into());
             left.map(|left| product.stock = left).ok_or(product.stock).map(|()| product.cents)
         })?;
@@ -170,7 +170,7 @@ pub(crate) fn bill(store: &Store) -> Result<u64, Error> {
         let (order_lines, mut invoices) = (tx.table::<Line>()?, tx.external::<Invoice>()?);
         for order in orders.range(..)? {
             let &Order { placed, cents, id, customer } = order?;
-            let mail = customers.get(&customer)?.ok_or("an order of nobody")?.mail;
+            let mail = customers.get(customer)?.ok_or("an order of nobody")?.mail;
             let name = format!("{mail}/{}/{id}", &placed.to_string()[..10]);
             if invoices.contains(&name)? {
                 continue;
@@ -200,10 +200,10 @@ pub(crate) fn cancel(store: &Store, order: u32) -> Result<bool, Error> {
     let mut lines = tx.table::<Line>()?;
     for line in lines.extract_if((order, 0)..=(order, u16::MAX), |_| true)? {
         let line = line?;
-        products.update(&line.sku, |product| product.stock += u32::from(line.count))?;
+        products.update(line.sku, |product| product.stock += u32::from(line.count))?;
     }
     drop((products, lines));
-    let was_there = tx.table::<Order>()?.delete(&order)?;
+    let was_there = tx.table::<Order>()?.delete(order)?;
     tx.commit()?;
     Ok(was_there)
 }

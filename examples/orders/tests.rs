@@ -128,7 +128,7 @@ fn deleted_customer_frees_its_address() -> Result<(), Error> {
     let refusal = shop::enter(&store, 1, "Eve", "eve@example.org")?.ok_or("the number is taken")?;
     assert!(refusal.contains("id = 1"), "{refusal}");
     let tx = store.begin_write()?;
-    assert!(tx.table::<Customer>()?.delete(&1)?);
+    assert!(tx.table::<Customer>()?.delete(1)?);
     tx.commit()?;
     assert_eq!(shop::enter(&store, 2, "Eve", "ada@example.org")?, None);
     Ok(())

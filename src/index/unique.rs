@@ -303,8 +303,8 @@ mod tests {
     fn go(store: &Store, id: u64, to: u64) -> Outcome {
         let tx = store.begin_write_with(Durability::Relaxed)?;
         let mut seats = tx.table::<Seat>()?;
-        let who = seats.get(&id)?.ok_or("someone sits there")?.who;
-        seats.delete(&id)?;
+        let who = seats.get(id)?.ok_or("someone sits there")?.who;
+        seats.delete(id)?;
         seats.insert(&Seat { id: to, who })?;
         drop(seats);
         tx.commit()?;
@@ -331,7 +331,7 @@ mod tests {
             go(&store, 4, 1)?;
             for who in [7, 2] {
                 let tx = store.begin_write_with(Durability::Relaxed)?;
-                tx.table::<Seat>()?.update(&2, |seat| seat.who = who)?;
+                tx.table::<Seat>()?.update(2, |seat| seat.who = who)?;
                 tx.commit()?;
             }
         }
@@ -478,7 +478,7 @@ mod tests {
                     while !done.load(std::sync::atomic::Ordering::Acquire) {
                         let snapshot = store.begin_read()?;
                         let seat = seat_of(&snapshot, 5)?.expect("someone has it in every commit");
-                        assert!(seat >= last && snapshot.table::<Seat>()?.contains(&seat)?);
+                        assert!(seat >= last && snapshot.table::<Seat>()?.contains(seat)?);
                         (looks, last) = (looks + 1, seat);
                     }
                     Ok(looks)

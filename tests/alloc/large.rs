@@ -72,9 +72,9 @@ fn every_method_takes_a_large_row() -> Outcome {
         assert!(table.put(&Large::filled(1, 11))?, "in the same transaction");
         table.insert(&Large::filled(2, 20))?;
         assert!(matches!(table.insert(&Large::filled(2, 21)), Err(WriteError::KeyExists { .. })));
-        assert_eq!(table.get(&1)?.map(Large::number), Some(11));
-        assert!(table.delete(&1)? && !table.delete(&1)?);
-        assert_eq!((table.len()?, table.contains(&1)?), (1, false));
+        assert_eq!(table.get(1)?.map(Large::number), Some(11));
+        assert!(table.delete(1)? && !table.delete(1)?);
+        assert_eq!((table.len()?, table.contains(1)?), (1, false));
         drop(table);
         tx.commit()?;
         assert_eq!(numbers(store)?, [(2, 20)]);
@@ -89,9 +89,9 @@ fn every_method_takes_a_large_row() -> Outcome {
             row.fill(before + 5);
             before
         };
-        assert_eq!((table.update(&2, update)?, table.update(&3, update)?), (Some(20), Some(31)));
-        assert_eq!((table.update(&3, update)?, table.update(&9, update)?), (Some(36), None));
-        assert_eq!(table.get(&3)?.map(Large::number), Some(41));
+        assert_eq!((table.update(2, update)?, table.update(3, update)?), (Some(20), Some(31)));
+        assert_eq!((table.update(3, update)?, table.update(9, update)?), (Some(36), None));
+        assert_eq!(table.get(3)?.map(Large::number), Some(41));
         let mut row = table.alloc()?;
         assert_eq!((row.id, row.number()), (0, 0));
         row.id = 5;
@@ -101,7 +101,7 @@ fn every_method_takes_a_large_row() -> Outcome {
         drop(table);
         tx.commit()?;
         assert_eq!(numbers(store)?, [(2, 25), (3, 41), (4, 40), (5, 50)]);
-        assert_eq!(old.table::<Large>()?.get(&2)?.map(Large::number), Some(20), "an older snapshot");
+        assert_eq!(old.table::<Large>()?.get(2)?.map(Large::number), Some(20), "an older snapshot");
         Ok(())
     })
 }
@@ -116,20 +116,20 @@ fn failed_large_update_changes_nothing() -> Outcome {
         let mut table = tx.table::<Large>()?;
         table.put(&Large::filled(2, 20))?;
         for id in [1, 2] {
-            let error = table.update(&id, |row| row.id = 77).expect_err("a row keeps its key").to_string();
+            let error = table.update(id, |row| row.id = 77).expect_err("a row keeps its key").to_string();
             assert!(
                 error.contains(&format!("had key id = {id}")) && error.contains("key id = 77"),
                 "{error}"
             );
             let panicked = catch_unwind(AssertUnwindSafe(|| {
-                table.update(&id, |row| {
+                table.update(id, |row| {
                     row.fill(99);
                     assert_eq!(row.id, 0, "the panic that is wanted");
                 })
             }));
             assert!(panicked.is_err());
         }
-        assert_eq!(table.update(&2, |row| row.number())?, Some(20));
+        assert_eq!(table.update(2, |row| row.number())?, Some(20));
         assert_eq!(table.len()?, 2);
         drop(table);
         tx.commit()?;
@@ -204,15 +204,15 @@ fn three_hundred_mebibytes_are_a_row() -> Outcome {
     tx.commit()?;
     let old = store.begin_read()?;
     let tx = store.begin_write()?;
-    assert_eq!(tx.table::<Huge>()?.update(&1, |huge| std::mem::replace(&mut huge.last, 6))?, Some(5));
+    assert_eq!(tx.table::<Huge>()?.update(1, |huge| std::mem::replace(&mut huge.last, 6))?, Some(5));
     tx.commit()?;
-    assert_eq!(old.table::<Huge>()?.get(&1)?.map(|huge| huge.last), Some(5));
+    assert_eq!(old.table::<Huge>()?.get(1)?.map(|huge| huge.last), Some(5));
     drop(old);
     store.close()?;
     let store = open()?;
     let snapshot = store.begin_read()?;
     let table = snapshot.table::<Huge>()?;
-    let huge = table.get(&1)?.ok_or("it was committed")?;
+    let huge = table.get(1)?.ok_or("it was committed")?;
     assert_eq!((table.len(), huge.last), (1, 6));
     for (at, numbers) in huge.numbers.iter().enumerate() {
         assert!(numbers.iter().enumerate().all(|(place, to)| *to == number(at, place)), "part {at}");
@@ -235,7 +235,7 @@ fn gibibyte_row_needs_space() -> Outcome {
     let store = Store::in_memory()?;
     let tx = store.begin_write()?;
     let mut table = tx.table::<Largest>()?;
-    assert!(table.get(&1)?.is_none());
+    assert!(table.get(1)?.is_none());
     let error = table.alloc_slice(1 << 16).expect_err("64 TiB").to_string();
     assert!(error.contains("table largest"), "{error}");
     drop(table);

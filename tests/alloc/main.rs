@@ -89,7 +89,7 @@ fn nested_arrays_are_filled_in_place() -> Outcome {
         assert!(world.tiles.iter().flatten().all(|tile| tile.height == 0.0 && tile.material == 0));
         fill(&mut world, id);
         world.insert()?;
-        check(worlds.get(&id)?.ok_or("its own row")?);
+        check(worlds.get(id)?.ok_or("its own row")?);
         // Readers of the chunks that are being filled do not see the row.
         assert_eq!(store.begin_read()?.table::<World>()?.len(), id - 3);
         drop(worlds);
@@ -102,7 +102,7 @@ fn nested_arrays_are_filled_in_place() -> Outcome {
     let snapshot = store.begin_read()?;
     let worlds = snapshot.table::<World>()?;
     for id in [3, 4] {
-        check(worlds.get(&id)?.ok_or("it was committed")?);
+        check(worlds.get(id)?.ok_or("it was committed")?);
     }
     assert_eq!(worlds.slices().map(|rows| rows.map(<[World]>::len)).sum::<Result<usize, _>>()?, 2);
     Ok(())
@@ -134,7 +134,7 @@ fn a_byte_is_a_row() -> Outcome {
         let bytes = snapshot.table::<Byte>()?;
         let all: Result<Vec<u8>, _> = bytes.rows().map(|row| row.map(|row| row.byte)).collect();
         assert_eq!(all?, std::iter::once(200).chain(0..100).collect::<Vec<_>>());
-        assert!(bytes.contains(&99)? && bytes.contains(&200)? && !bytes.contains(&100)?);
+        assert!(bytes.contains(99)? && bytes.contains(200)? && !bytes.contains(100)?);
         Ok(())
     })
 }
@@ -153,13 +153,13 @@ fn final_key_of_row_counts() -> Outcome {
         let mut odd = tx.table::<Odd>()?;
         // The key of all zeros is an ordinary key.
         drop(odd.alloc()?);
-        assert_eq!(odd.get(&0)?.map(|row| row.bytes[9]), Some(0));
+        assert_eq!(odd.get(0)?.map(|row| row.bytes[9]), Some(0));
         let mut row = odd.alloc()?;
         row.id = 4;
         row.id = 5;
         row.bytes.fill(2);
         drop(row);
-        assert_eq!((odd.len()?, odd.get(&5)?.map(|row| row.bytes[9])), (2, Some(2)));
+        assert_eq!((odd.len()?, odd.get(5)?.map(|row| row.bytes[9])), (2, Some(2)));
         // Of several rows with the same key the last one counts, also among rows of one allocation.
         let mut rows = odd.alloc_slice(3)?;
         for (row, byte) in rows.iter_mut().zip([7, 8, 9]) {
@@ -170,8 +170,8 @@ fn final_key_of_row_counts() -> Outcome {
         tx.commit()?;
         let snapshot = store.begin_read()?;
         let odd = snapshot.table::<Odd>()?;
-        assert_eq!((odd.len(), odd.get(&5)?.map(|row| row.bytes[1019])), (2, Some(9)));
-        assert_eq!(odd.get(&0)?, Some(&Odd { id: 0, bytes: [0; 1020] }));
+        assert_eq!((odd.len(), odd.get(5)?.map(|row| row.bytes[1019])), (2, Some(9)));
+        assert_eq!(odd.get(0)?, Some(&Odd { id: 0, bytes: [0; 1020] }));
         Ok(())
     })
 }
@@ -209,8 +209,8 @@ fn old_bytes_do_not_shine_through() -> Outcome {
             tx.commit()?;
             let snapshot = store.begin_read()?;
             let odd = snapshot.table::<Odd>()?;
-            assert_eq!(odd.get(&round)?, Some(&Odd { id: round, bytes: [0; 1020] }));
-            assert_eq!(odd.get(&1)?.map(|row| row.bytes), Some([1; 1020]));
+            assert_eq!(odd.get(round)?, Some(&Odd { id: round, bytes: [0; 1020] }));
+            assert_eq!(odd.get(1)?.map(|row| row.bytes), Some([1; 1020]));
         }
         Ok(())
     })
@@ -243,7 +243,7 @@ fn rollback_repairs_table_with_forgotten_row() -> Outcome {
             odd.range(..)?.map(|row| Ok(row?.id)).collect::<Result<Vec<_>, pongo::ReadError>>()?,
             [1, 3, 4]
         );
-        assert_eq!(odd.get(&4)?.map(|row| row.bytes), Some([0; 1020]));
+        assert_eq!(odd.get(4)?.map(|row| row.bytes), Some([0; 1020]));
         Ok(())
     })
 }
@@ -268,7 +268,7 @@ fn forgotten_row_spoils_the_transaction() -> Outcome {
                 std::mem::forget(row);
             }
             // Reads still work, and do not see the row.
-            assert_eq!((odd.len()?, odd.contains(&7)?), (1, false));
+            assert_eq!((odd.len()?, odd.contains(7)?), (1, false));
             is_broken_off(odd.alloc().map(|row| row.id));
             is_broken_off(odd.alloc_slice(3).map(|rows| rows.len()));
             is_broken_off(odd.extend([Odd { id: 2, bytes: [2; 1020] }]));
@@ -307,7 +307,7 @@ fn row_filled_during_panic_is_inserted() -> Outcome {
         }));
         assert!(unwound.is_err());
         tx.commit()?;
-        assert!(store.begin_read()?.table::<Odd>()?.contains(&3)?);
+        assert!(store.begin_read()?.table::<Odd>()?.contains(3)?);
         Ok(())
     })
 }
@@ -341,12 +341,12 @@ fn texts_are_checked_at_insertion() -> Outcome {
         drop(notes);
         tx.commit()?;
         let snapshot = store.begin_read()?;
-        assert_eq!(snapshot.table::<Note>()?.get(&1)?.ok_or("there")?.text.as_str(&snapshot)?, "here");
+        assert_eq!(snapshot.table::<Note>()?.get(1)?.ok_or("there")?.text.as_str(&snapshot)?, "here");
 
         let tx = store.begin_write()?;
         let mut notes = tx.table::<Note>()?;
         *notes.alloc()? = Note { id: 4, text: forged };
-        assert!(notes.alloc().is_err() && !notes.contains(&4)?);
+        assert!(notes.alloc().is_err() && !notes.contains(4)?);
         drop(notes);
         match tx.commit() {
             Err(CommitError::Refused(error)) => assert!(is_refused(&error), "{error}"),
@@ -387,7 +387,7 @@ fn types_without_zero_are_refused() -> Outcome {
         cars.extend([&Car { id: 2, colour: Colour::Red }])?;
         drop(cars);
         tx.commit()?;
-        assert_eq!(store.begin_read()?.table::<Car>()?.get(&1)?.map(|car| car.colour), Some(Colour::Blue));
+        assert_eq!(store.begin_read()?.table::<Car>()?.get(1)?.map(|car| car.colour), Some(Colour::Blue));
         Ok(())
     })
 }
@@ -414,7 +414,7 @@ fn threads_fill_rows_together() -> Outcome {
         let snapshot = store.begin_read()?;
         let odd = snapshot.table::<Odd>()?;
         for id in 0..240 {
-            assert_eq!(odd.get(&id)?, Some(&Odd { id, bytes: [id / 60; 1020] }));
+            assert_eq!(odd.get(id)?, Some(&Odd { id, bytes: [id / 60; 1020] }));
         }
         Ok(())
     })
@@ -452,10 +452,10 @@ fn alloc_mixed_with_everything_else() -> Outcome {
                 let (id, byte) = (rng.below(60) as u8, rng.next() as u8);
                 match rng.below(7) {
                     0 => assert_eq!(odd.put(&row(id, byte))?, now.insert(id, byte).is_some()),
-                    1 => assert_eq!(odd.delete(&id)?, now.remove(&id).is_some()),
-                    2 => assert_eq!(odd.get(&id)?.map(|row| row.bytes[1019]), now.get(&id).copied()),
+                    1 => assert_eq!(odd.delete(id)?, now.remove(&id).is_some()),
+                    2 => assert_eq!(odd.get(id)?.map(|row| row.bytes[1019]), now.get(&id).copied()),
                     3 => {
-                        let changed = odd.update(&id, |row| row.bytes.fill(byte))?;
+                        let changed = odd.update(id, |row| row.bytes.fill(byte))?;
                         assert_eq!(changed.is_some(), now.contains_key(&id));
                         now.entry(id).and_modify(|known| *known = byte);
                     }
@@ -577,7 +577,7 @@ fn check_sheets(tx: &mut WriteTransaction, sheets: &Sheets) -> Outcome {
     let table = tx.table::<Sheet>()?;
     assert_eq!(table.len()?, sheets.len() as u64);
     for id in 0..12 {
-        let found = table.get(&id)?.map(|sheet| (sheet.code, sheet.cells[9999]));
+        let found = table.get(id)?.map(|sheet| (sheet.code, sheet.cells[9999]));
         assert_eq!(found, sheets.get(&id).copied(), "sheet {id}");
     }
     Ok(())
@@ -606,7 +606,7 @@ fn large_rows_with_savepoints() -> Outcome {
                         }
                     },
                     2 => {
-                        let result = tx.table::<Sheet>()?.update(&id, |sheet| {
+                        let result = tx.table::<Sheet>()?.update(id, |sheet| {
                             sheet.code = code;
                             sheet.cells[9999] = cells;
                         });
@@ -621,7 +621,7 @@ fn large_rows_with_savepoints() -> Outcome {
                         }
                     }
                     3 => {
-                        assert_eq!(tx.table::<Sheet>()?.delete(&id)?, sheets.remove(&id).is_some());
+                        assert_eq!(tx.table::<Sheet>()?.delete(id)?, sheets.remove(&id).is_some());
                     }
                     4 if !taken => {
                         let mut table = tx.table::<Sheet>()?;

@@ -102,7 +102,7 @@ fn commits_on_a_full_disk() -> Outcome {
             assert!(refused, "the disk did not get full");
             // Reading still works; the acknowledged commits are present, the rejected one is not.
             assert_eq!(store.begin_read()?.table::<Guest>()?.len(), done);
-            assert!(!store.begin_read()?.table::<Room>()?.contains(&(1_000_000 + done * rows))?);
+            assert!(!store.begin_read()?.table::<Room>()?.contains(1_000_000 + done * rows)?);
             fs::remove_file(filler)?;
             // With free space, writing works again. The loaded rows are deleted, so that the disk
             // stays large enough.
@@ -116,7 +116,7 @@ fn commits_on_a_full_disk() -> Outcome {
                 .filter(|number| *number >= 1_000_000)
                 .collect();
             for number in numbers {
-                assert!(rooms.delete(&number)?);
+                assert!(rooms.delete(number)?);
             }
             drop(rooms);
             tx.commit()?;
@@ -155,7 +155,7 @@ fn bulk_load_on_full_disk() -> Outcome {
         let snapshot = store.begin_read()?;
         let rooms = snapshot.table::<Room>()?;
         assert_eq!(rooms.len(), 400_000 + fixtures::rooms_after(&fixtures::history()).len() as u64);
-        assert!(rooms.contains(&1_399_999)?);
+        assert!(rooms.contains(1_399_999)?);
         Ok(())
     })
 }
@@ -194,7 +194,7 @@ fn filling_in_place_on_full_disk() -> Outcome {
             let is_filled = fill_rooms(&mut rooms, disk)?;
             filled += u32::from(is_filled);
             if is_filled {
-                assert!(rooms.contains(&1_099_999)?);
+                assert!(rooms.contains(1_099_999)?);
                 // There is no space for index, journal and marks.
                 drop(rooms);
                 is_full(tx.commit().expect_err("the disk has no space for it"));
@@ -216,7 +216,7 @@ fn filling_in_place_on_full_disk() -> Outcome {
         tx.commit()?;
         drop(store);
         let store = fixtures::open(&path)?;
-        assert_eq!(store.begin_read()?.table::<Room>()?.get(&1_099_999)?.map(|room| room.area), Some(0.5));
+        assert_eq!(store.begin_read()?.table::<Room>()?.get(1_099_999)?.map(|room| room.area), Some(0.5));
         Ok(())
     })
 }
@@ -255,7 +255,7 @@ fn creating_table_on_full_disk() -> Outcome {
         drop(store);
         let store = fixtures::open(&path)?;
         fixtures::assert_whole(&store);
-        assert!(store.begin_read()?.table::<Late>()?.contains(&1)?);
+        assert!(store.begin_read()?.table::<Late>()?.contains(1)?);
         Ok(())
     })
 }

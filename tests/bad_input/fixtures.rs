@@ -112,7 +112,7 @@ pub(crate) fn perform(store: &Store, changes: &Changes, bulk: bool) -> Outcome {
     for &(number, area) in changes {
         match area {
             Some(area) => staged.push(Room::new(number, area, tx.text(&name_of(number))?)),
-            None => _ = tx.table::<Room>()?.delete(&number)?,
+            None => _ = tx.table::<Room>()?.delete(number)?,
         }
     }
     if bulk {
@@ -185,7 +185,7 @@ pub(crate) fn missed(snapshot: &Snapshot, contents: &Contents) -> Outcome<Vec<u6
     let rooms = snapshot.table::<Room>()?;
     let mut missed = Vec::new();
     for number in 0..FIRST + 40 {
-        match (rooms.get(&number)?, contents.rooms.get(&number)) {
+        match (rooms.get(number)?, contents.rooms.get(&number)) {
             (Some(room), area) => {
                 assert_eq!((room.number, Some(&room.area)), (number, area), "a wrong room is found");
             }

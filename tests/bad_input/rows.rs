@@ -91,9 +91,9 @@ fn a_key_that_is_there() -> Outcome {
     let snapshot = store.begin_read()?;
     let rooms = snapshot.table::<Room>()?;
     assert_eq!((rooms.len(), snapshot.table::<Stay>()?.len()), (3, 1));
-    let attic = rooms.get(&5)?.ok_or("room 5 was there")?;
+    let attic = rooms.get(5)?.ok_or("room 5 was there")?;
     assert_eq!((attic.area, attic.name.as_str(&snapshot)?), (12.5, "attic"));
-    assert_eq!(rooms.get(&6)?.map(|room| room.area), Some(1.0));
+    assert_eq!(rooms.get(6)?.map(|room| room.area), Some(1.0));
     Ok(())
 }
 
@@ -101,10 +101,10 @@ fn a_key_that_is_there() -> Outcome {
 fn an_update_that_changes_the_key() -> Outcome {
     let store = with_a_room()?;
     let tx = store.begin_write()?;
-    let error = tx.table::<Room>()?.update(&5, |room| room.number = 9).unwrap_err();
+    let error = tx.table::<Room>()?.update(5, |room| room.number = 9).unwrap_err();
     let error = says(error, &["table rooms", "5", "9", "delete the old one and put the new one"]);
     assert!(matches!(error, WriteError::KeyChanged { .. }));
-    assert!(tx.table::<Room>()?.contains(&5)? && !tx.table::<Room>()?.contains(&9)?);
+    assert!(tx.table::<Room>()?.contains(5)? && !tx.table::<Room>()?.contains(9)?);
     Ok(())
 }
 
@@ -142,9 +142,9 @@ fn a_changed_struct() -> Outcome {
     assert!(matches!(error, WriteError::Schema(_)));
 
     // A type with the same layout is accepted, and the store is unchanged.
-    assert_eq!(snapshot.table::<Chamber>()?.get(&5)?.map(|room| room.area), Some(12.5));
+    assert_eq!(snapshot.table::<Chamber>()?.get(5)?.map(|room| room.area), Some(12.5));
     let tx = store.begin_write()?;
-    tx.table::<Room>()?.delete(&5)?;
+    tx.table::<Room>()?.delete(5)?;
     let error = says(tx.table::<Chamber>().unwrap_err(), &["table rooms", "`Chamber`", "one type"]);
     assert!(matches!(error, WriteError::TableTypeMismatch { .. }));
     tx.commit()?;
@@ -166,7 +166,7 @@ fn table_created_twice_with_different_types() -> Outcome {
         WiderRoom { number: 1, area: 1.0, name: Text::EMPTY, floor: 9, taken: true, _pad: [0; 3], price: 7 };
     tx.table::<WiderRoom>()?.put(&room)?;
     tx.commit()?;
-    assert_eq!(store.begin_read()?.table::<WiderRoom>()?.get(&1)?.map(|room| room.price), Some(7));
+    assert_eq!(store.begin_read()?.table::<WiderRoom>()?.get(1)?.map(|room| room.price), Some(7));
     assert!(store.begin_read()?.table::<Room>().is_err());
     Ok(())
 }
@@ -192,7 +192,7 @@ fn text_of_another_store() -> Outcome {
         assert!(matches!(error, WriteError::HeapField { .. }));
         // Earlier rows are in the transaction, the rejected row is not.
         let rooms = tx.table::<Room>()?;
-        assert_eq!((rooms.contains(&6)?, rooms.contains(&7)?, rooms.contains(&8)?), (false, true, false));
+        assert_eq!((rooms.contains(6)?, rooms.contains(7)?, rooms.contains(8)?), (false, true, false));
         assert_eq!(rooms.len()?, 2);
     }
     assert_eq!(store.begin_read()?.table::<Room>()?.len(), 1);

@@ -63,7 +63,7 @@ fn change(store: &Store, rng: &mut Random, next: &mut u64) -> Outcome {
     for _ in 0..rng.below(60) {
         let id = rng.below(*next + 1);
         if rng.below(2) == 0 {
-            table.delete(&id)?;
+            table.delete(id)?;
         } else {
             let wanted = rng.below(*next + 1);
             let row = Mix { id, ..mix::mix(wanted, rng) };
@@ -74,7 +74,7 @@ fn change(store: &Store, rng: &mut Random, next: &mut u64) -> Outcome {
     if rng.below(4) == 0 {
         let from = rng.below(*next + 1);
         for id in from..(from + rng.below(700)).min(*next) {
-            table.delete(&id)?;
+            table.delete(id)?;
         }
     }
     drop(table);
@@ -246,7 +246,7 @@ fn deleted_rows_are_always_excluded() -> Outcome {
     assert_eq!(before.table::<Trade>()?.filter(Trade::DAY.eq(2)).count(), 1024);
     let tx = store.begin_write()?;
     for id in 2048..2100 {
-        tx.table::<Trade>()?.delete(&id)?;
+        tx.table::<Trade>()?.delete(id)?;
     }
     tx.table::<Trade>()?.put(&Trade { day: 7, ..trade(3000) })?;
     tx.commit()?;

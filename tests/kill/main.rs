@@ -145,7 +145,7 @@ fn kill_9_loses_no_acknowledged_commit() -> Outcome {
         assert!(done <= begun, "{begun} were started, {done} are in the store: {moment:?}");
         unacknowledged += u64::from(acknowledged < done);
         while model.done() < done {
-            let work = works.get(&(model.done() + 1))?;
+            let work = works.get(model.done() + 1)?;
             model.perform(work.ok_or("a transaction is missing between others")?.kind);
         }
         model.compare(&snapshot)?;

@@ -120,11 +120,11 @@ pub(crate) fn perform(
         if put {
             let text = tx.text(&text(id, number))?;
             let mut items = tx.table::<Item>()?;
-            if id % 2 == 0 || items.update(&id, |item| (item.by, item.text) = (number, text))?.is_none() {
+            if id % 2 == 0 || items.update(id, |item| (item.by, item.text) = (number, text))?.is_none() {
                 items.put(&Item { id, by: number, text })?;
             }
         } else {
-            tx.table::<Item>()?.delete(&id)?;
+            tx.table::<Item>()?.delete(id)?;
         }
         rows += 1;
     }
@@ -176,18 +176,18 @@ impl Model {
         let found: Vec<Works> = rows(&works)?.copied().collect();
         assert_eq!(found, self.works);
         for work in &self.works {
-            assert_eq!(works.get(&work.number)?, Some(work));
+            assert_eq!(works.get(work.number)?, Some(work));
         }
-        assert!(!works.contains(&(self.done() + 1))?, "a transaction that was not done is found");
+        assert!(!works.contains(self.done() + 1)?, "a transaction that was not done is found");
 
         let items = snapshot.table::<Item>()?;
         let found: BTreeMap<u64, u64> = rows(&items)?.map(|item| (item.id, item.by)).collect();
         assert_eq!(found, self.items);
         assert_eq!(items.len(), found.len() as u64);
         for id in 0..ITEMS {
-            let item = items.get(&id)?;
+            let item = items.get(id)?;
             assert_eq!(item.map(|item| item.by), found.get(&id).copied(), "item {id}");
-            assert_eq!(items.contains(&id)?, item.is_some());
+            assert_eq!(items.contains(id)?, item.is_some());
             if let Some(item) = item {
                 assert_eq!(item.text.as_str(snapshot)?, text(id, item.by), "text of item {id}");
             }

@@ -57,20 +57,20 @@ impl Run {
                 Err(other) => return Err(other.into()),
             },
             4 => {
-                let before = tx.table::<Stop>()?.update(&id, |row| {
+                let before = tx.table::<Stop>()?.update(id, |row| {
                     row.name = stop.name;
                     std::mem::replace(&mut row.visits, visits)
                 })?;
                 assert_eq!(before, map.get_mut(&id).map(|known| std::mem::replace(known, visits)));
             }
             5 => {
-                let error = tx.table::<Stop>()?.update(&id, |row| row.id += STOPS);
+                let error = tx.table::<Stop>()?.update(id, |row| row.id += STOPS);
                 match error {
                     Err(WriteError::KeyChanged { .. }) => assert!(map.contains_key(&id)),
                     other => assert_eq!((other?, map.contains_key(&id)), (None, false)),
                 }
             }
-            _ => assert_eq!(tx.table::<Stop>()?.delete(&id)?, map.remove(&id).is_some()),
+            _ => assert_eq!(tx.table::<Stop>()?.delete(id)?, map.remove(&id).is_some()),
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ impl Run {
         let mut legs = tx.table::<Leg>()?;
         let key = (leg.to, leg.from);
         if self.rng.below(3) == 0 {
-            assert_eq!(legs.delete(&key)?, map.remove(&key).is_some());
+            assert_eq!(legs.delete(key)?, map.remove(&key).is_some());
         } else {
             assert_eq!(legs.put(&leg)?, map.insert(key, (leg.closed, leg.minutes)).is_some());
         }
@@ -242,7 +242,7 @@ fn key_reinserted_after_power_cut() -> Outcome {
         tx.table::<Leg>()?.put(&leg(minutes))?;
         tx.commit()?;
         let tx = store.begin_write()?;
-        tx.table::<Leg>()?.delete(&(2, 1))?;
+        tx.table::<Leg>()?.delete((2, 1))?;
         tx.commit()?;
     }
     folder::copy(&folder.path().join("before.pongo"), &folder.path().join("after.pongo"))?;
@@ -252,13 +252,13 @@ fn key_reinserted_after_power_cut() -> Outcome {
     tx.commit()?;
     store.rebuild_index::<Leg>()?;
     let put = store.begin_read()?;
-    assert_eq!(put.table::<Leg>()?.get(&(2, 1))?, Some(&leg(7)));
+    assert_eq!(put.table::<Leg>()?.get((2, 1))?, Some(&leg(7)));
     let tx = store.begin_write()?;
-    assert!(tx.table::<Leg>()?.delete(&(2, 1))?);
+    assert!(tx.table::<Leg>()?.delete((2, 1))?);
     tx.commit()?;
     store.rebuild_index::<Leg>()?;
-    assert_eq!(put.table::<Leg>()?.get(&(2, 1))?, Some(&leg(7)));
-    assert_eq!(store.begin_read()?.table::<Leg>()?.get(&(2, 1))?, None);
+    assert_eq!(put.table::<Leg>()?.get((2, 1))?, Some(&leg(7)));
+    assert_eq!(store.begin_read()?.table::<Leg>()?.get((2, 1))?, None);
     Ok(())
 }
 

@@ -126,9 +126,9 @@ pub(crate) fn check_transaction(tx: &mut WriteTransaction, maps: &Maps) -> Outco
     assert_eq!(stops.is_empty()?, maps.stops.is_empty());
     let last = maps.stops.last_key_value().map_or(0, |(id, _)| *id);
     for id in 0..=last + 1 {
-        let stop = stops.get(&id)?;
+        let stop = stops.get(id)?;
         assert_eq!(stop.map(|stop| stop.visits), maps.stops.get(&id).copied(), "stop {id}");
-        assert_eq!(stops.contains(&id)?, stop.is_some());
+        assert_eq!(stops.contains(id)?, stop.is_some());
         texts.extend(stop.map(|stop| (stop.name, stop.visits)));
     }
     for (text, visits) in texts {

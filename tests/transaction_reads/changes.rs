@@ -31,13 +31,13 @@ fn change(tx: &WriteTransaction, map: &mut Map, rng: &mut Random) -> Outcome {
         },
         4 | 5 => {
             let changed =
-                table.update(&id, |row| (row.rank, row.version) = (row.rank / 2, row.version + 1))?;
+                table.update(id, |row| (row.rank, row.version) = (row.rank / 2, row.version + 1))?;
             if let Some(row) = map.get_mut(&id) {
                 (row.rank, row.version) = (row.rank / 2, row.version + 1);
             }
             assert_eq!(changed.is_some(), map.contains_key(&id));
         }
-        6 | 7 => assert_eq!(table.delete(&id)?, map.remove(&id).is_some()),
+        6 | 7 => assert_eq!(table.delete(id)?, map.remove(&id).is_some()),
         8 => {
             // Codes from a range that nothing else uses, so that no two are equal.
             let first = 2 * KEYS + rng.next() % 1_000_000_000;

@@ -45,7 +45,7 @@ fn transactions(store: &Store, model: &Mutex<Map>, thread: u64) -> Outcome {
         for _ in 0..rng.below(8) {
             let row = item(rng.below(100), rng.below(200), rng.below(40) as u32, rng.next() as u32);
             if is_taken(&after, row.id, row.code) {
-                assert_eq!(table.delete(&row.id)?, after.remove(&row.id).is_some());
+                assert_eq!(table.delete(row.id)?, after.remove(&row.id).is_some());
             } else {
                 assert_eq!(table.put(&row)?, after.insert(row.id, row).is_some());
             }
@@ -89,10 +89,10 @@ fn work(store: &Store, who: u32) -> Outcome {
     for round in 0..ORDERS {
         // All workers cancel the same orders: each order exists once.
         let tx = store.begin_write()?;
-        let was_there = tx.table::<Order>()?.delete(&round)?;
+        let was_there = tx.table::<Order>()?.delete(round)?;
         if was_there {
             let mut stock = tx.table::<Stock>()?;
-            stock.update(&1, |stock| stock.left += 1)?.ok_or("the stock exists")?;
+            stock.update(1, |stock| stock.left += 1)?.ok_or("the stock exists")?;
         }
         tx.commit()?;
     }
@@ -108,7 +108,7 @@ fn work(store: &Store, who: u32) -> Outcome {
             let open = orders.by((Order::STATE, Order::NUMBER))?.range((OPEN, ORDERS)..(CLAIMED, 0))?.next();
             let open = open.transpose()?.map(|order| order.number);
             if let Some(number) = open {
-                orders.update(&number, |order| (order.state, order.owner) = (CLAIMED, who))?;
+                orders.update(number, |order| (order.state, order.owner) = (CLAIMED, who))?;
             }
             // The next free number.
             let next = orders.last()?.map_or(1, |order| order.number + 1);
@@ -131,7 +131,7 @@ fn prepare(store: &Store, workers: u64) -> Outcome {
 /// Checks that every order was cancelled once, every job claimed once, and every number taken once.
 fn check_work(store: &Store, workers: u64) -> Outcome {
     let snapshot = store.begin_read()?;
-    assert_eq!(snapshot.table::<Stock>()?.get(&1)?.map(|stock| stock.left), Some(ORDERS));
+    assert_eq!(snapshot.table::<Stock>()?.get(1)?.map(|stock| stock.left), Some(ORDERS));
     let orders = snapshot.table::<Order>()?;
     let all = orders.rows().collect::<Result<Vec<_>, _>>()?;
     assert!(all.iter().all(|order| order.state == CLAIMED && order.number >= ORDERS));

@@ -103,7 +103,7 @@ impl Run {
                     }
                 }
             },
-            5 => match people.update(&id, |known| *known = person(id, of)) {
+            5 => match people.update(id, |known| *known = person(id, of)) {
                 Ok(None) => assert!(!map.contains_key(&id)),
                 result => {
                     if self.note(result.map(drop), map, id, of)? {
@@ -111,10 +111,10 @@ impl Run {
                     }
                 }
             },
-            _ => assert_eq!(people.delete(&id)?, map.remove(&id).is_some()),
+            _ => assert_eq!(people.delete(id)?, map.remove(&id).is_some()),
         }
         drop(people);
-        assert_eq!(tx.table::<Person>()?.get(&id)?.copied(), map.get(&id).map(|&of| person(id, of)));
+        assert_eq!(tx.table::<Person>()?.get(id)?.copied(), map.get(&id).map(|&of| person(id, of)));
         Ok(())
     }
 
@@ -274,13 +274,13 @@ fn conflict_names_the_other_row() -> Outcome {
     assert!(people.put(&person(8, of(8))).is_ok_and(|was_there| !was_there));
     let error = people.insert(&person(9, Of { mail: 9, ..of(8) })).expect_err("seat 8 of team 0 is taken");
     assert!(error.to_string().contains("found seat = 8, team = 0 in the row with key id = 8;"), "{error}");
-    assert_eq!((people.len()?, people.get(&9)?), (5, None));
+    assert_eq!((people.len()?, people.get(9)?), (5, None));
     // A row does not conflict with itself, and a deleted row frees its values.
     assert!(people.put(&person(3, Of { version: 4, ..of(3) }))?);
     assert!(people.put(&person(3, Of { mail: 33, ..of(3) }))?);
     people.insert(&person(9, Of { seat: 9, ..of(3) }))?;
-    assert!(people.delete(&2)? && !people.put(&person(20, of(2)))?);
-    assert!(people.delete(&20)? && !people.put(&person(2, of(2)))?);
+    assert!(people.delete(2)? && !people.put(&person(20, of(2)))?);
+    assert!(people.delete(20)? && !people.put(&person(2, of(2)))?);
     drop(people);
     tx.commit()?;
     let snapshot = store.begin_read()?;
@@ -324,9 +324,9 @@ fn deleting_repairs_load_with_duplicates() -> Outcome {
         people.extend((0..5000).map(|id| person(id, of(id % 4999))))?;
         let error = people.put(&person(6000, of(6000))).expect_err("0 and 4999 have one mail");
         assert!(error.to_string().contains("with key id = 0;"), "{error}");
-        assert_eq!(people.get(&4999)?.map(|found| found.version), Some(0));
+        assert_eq!(people.get(4999)?.map(|found| found.version), Some(0));
         if mended {
-            assert!(people.delete(&0)? && !people.put(&person(6000, of(6000)))?);
+            assert!(people.delete(0)? && !people.put(&person(6000, of(6000)))?);
             drop(people);
             tx.commit()?;
         } else {
@@ -425,7 +425,7 @@ fn two_processes() -> Outcome {
             let id = 1_000_000 + number % 50;
             let result = tx.table::<Person>()?.put(&person(id, Of { mail: 7, ..of(id) }));
             match result {
-                Ok(_) if number % 3 == 0 => drop(tx.table::<Person>()?.delete(&id)?),
+                Ok(_) if number % 3 == 0 => drop(tx.table::<Person>()?.delete(id)?),
                 Ok(_) | Err(WriteError::UniqueViolation { .. }) => {}
                 Err(other) => return Err(other.into()),
             }
@@ -450,13 +450,13 @@ fn two_processes() -> Outcome {
             match people.put(&person(1, Of { mail: 7, ..of(number % 3) })) {
                 Ok(_) => held += 1,
                 Err(WriteError::UniqueViolation { existing_key, .. }) => {
-                    let id = existing_key.strip_prefix("id = ").ok_or("a key")?.parse()?;
-                    assert!(people.delete(&id)? && id >= 1_000_000);
+                    let id: u64 = existing_key.strip_prefix("id = ").ok_or("a key")?.parse()?;
+                    assert!(people.delete(id)? && id >= 1_000_000);
                 }
                 Err(other) => return Err(other.into()),
             }
             if rng.below(2) == 0 {
-                people.delete(&1)?;
+                people.delete(1)?;
             }
             drop(people);
             tx.commit()?;
@@ -508,10 +508,10 @@ fn kill_keeps_all_rows_findable() -> Outcome {
                 people.extend((0..PEOPLE).map(|id| person(id, of((id + by) % PEOPLE))))?;
             } else {
                 let ids = [rng.below(PEOPLE), rng.below(PEOPLE)];
-                let [Some(&a), Some(&b)] = [people.get(&ids[0])?, people.get(&ids[1])?] else {
+                let [Some(&a), Some(&b)] = [people.get(ids[0])?, people.get(ids[1])?] else {
                     return Err(format!("one of {ids:?} is missing").into());
                 };
-                people.delete(&b.id)?;
+                people.delete(b.id)?;
                 people.put(&Person { id: a.id, ..b })?;
                 people.put(&Person { id: b.id, ..a })?;
             }

@@ -68,7 +68,7 @@ pub(crate) fn check(snapshot: &Snapshot, map: &Map, mails: u64, seats: u32, team
     let people = snapshot.table::<Person>()?;
     assert_eq!(people.len(), map.len() as u64);
     for (&id, &of) in map {
-        assert_eq!(people.get(&id)?, Some(&person(id, of)));
+        assert_eq!(people.get(id)?, Some(&person(id, of)));
     }
     let expected = |of: Option<(&u64, &Of)>| of.map(|(&id, &of)| person(id, of));
     for number in 0..mails + 2 {

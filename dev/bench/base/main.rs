@@ -22,6 +22,9 @@
 //!
 //! A new load is a function and a line in [`tables::LOADS`] or [`growth::LOADS`]; the harness asks
 //! the program for its list of loads.
+
+// Older commits take keys as references only.
+#![allow(clippy::needless_borrows_for_generic_args)]
 // The commit decides whether `let mut tx` needs its `mut` and whether a returned value may be
 // dropped.
 #![allow(unused_mut, unused_must_use)]

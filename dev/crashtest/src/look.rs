@@ -155,7 +155,7 @@ fn seats(snapshot: &Snapshot, world: &StoreModel, look: &mut Differences) {
     let all = |seat: &Seat| ((seat.row, seat.place), seat.who, seat.version);
     for row in 0..4 {
         for place in 0..6 {
-            let Some(found) = look.ok("seats.get", seats.get(&(row, place))) else { continue };
+            let Some(found) = look.ok("seats.get", seats.get((row, place))) else { continue };
             let expected = world.seats.get(&(row, place)).map(|&(who, version)| ((row, place), who, version));
             look.same("seats.get", &found.map(all), &expected);
             look.same("seats.even", &found.is_none_or(|seat| seat.even == (seat.who % 2 == 0)), &true);

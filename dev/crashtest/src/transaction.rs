@@ -308,7 +308,7 @@ impl Change {
             }
             &Self::UpdateStop { id, visits } => {
                 let new = Stop::new(id, visits, tx.text(&name_of(visits))?);
-                let before = tx.table::<Stop>()?.update(&id, |stop| std::mem::replace(stop, new).visits)?;
+                let before = tx.table::<Stop>()?.update(id, |stop| std::mem::replace(stop, new).visits)?;
                 assert_eq!(before, world.stops.get(&id).copied(), "update of stop {id}");
             }
             Self::DeleteStop { id } => {

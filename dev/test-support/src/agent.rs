@@ -98,12 +98,12 @@ pub fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
         for account in slice? {
             rows += 1;
             sum += account.cents;
-            assert_eq!(accounts.get(&account.number)?, Some(account));
+            assert_eq!(accounts.get(account.number)?, Some(account));
         }
     }
     assert_eq!(rows, accounts.len());
-    let account = accounts.get(&number)?;
-    assert_eq!(accounts.contains(&number)?, account.is_some());
+    let account = accounts.get(number)?;
+    assert_eq!(accounts.contains(number)?, account.is_some());
     let owner = account.map_or(Ok("nobody"), |account| account.owner.as_str(snapshot))?;
     let cents = account.map_or(0, |account| account.cents);
     Ok(format!("{rows} rows, {sum} cents, account {number}: {cents} of {owner}"))
@@ -121,7 +121,7 @@ pub fn describe(snapshot: &Snapshot, number: u64) -> Outcome<String> {
 pub fn describe_late(snapshot: &Snapshot) -> Outcome<String> {
     let late = snapshot.table::<Late>()?;
     for id in 0..late.len() {
-        assert_eq!(late.get(&id)?, Some(&Late { id, square: id * id }));
+        assert_eq!(late.get(id)?, Some(&Late { id, square: id * id }));
     }
     assert_eq!(late.rows().count() as u64, late.len());
     Ok(format!("{} late", late.len()))
@@ -137,8 +137,8 @@ pub fn transfer(store: &Store, from: u64, to: u64, durability: Durability) -> Ou
     let tx = store.begin_write_with(durability)?;
     let owner = tx.text(&format!("owner of {from}, who gave to {to}"))?;
     let mut accounts = tx.table::<Account>()?;
-    accounts.update(&from, |account| (account.cents, account.owner) = (account.cents - 1, owner))?;
-    accounts.update(&to, |account| account.cents += 1)?;
+    accounts.update(from, |account| (account.cents, account.owner) = (account.cents - 1, owner))?;
+    accounts.update(to, |account| account.cents += 1)?;
     drop(accounts);
     tx.commit()?;
     Ok(())
@@ -202,7 +202,7 @@ pub fn obey(path: &str) -> Outcome {
                     assert!(seq >= last, "snapshot {seq} is older than {last}");
                     seen += u64::from(seq > last);
                     last = seq;
-                    if snapshot.table::<Account>()?.contains(&99)? {
+                    if snapshot.table::<Account>()?.contains(99)? {
                         break seen.to_string();
                     }
                     let described = describe(&snapshot, 3)?;

@@ -173,13 +173,13 @@ pub fn transact(store: &Store, number: u64) -> Result<(), CommitError> {
     }
     for (id, put) in changes(number) {
         if !put {
-            tx.table::<Item>()?.delete(&id)?;
+            tx.table::<Item>()?.delete(id)?;
             continue;
         }
         let text = tx.text(&text(id, number))?;
         let item = item(id, number, text);
         let mut items = tx.table::<Item>()?;
-        if id % 2 == 0 || items.update(&id, |old| *old = item)?.is_none() {
+        if id % 2 == 0 || items.update(id, |old| *old = item)?.is_none() {
             items.put(&item)?;
         }
     }
@@ -228,7 +228,7 @@ impl Model {
         let found = all(works.rows().map(|row| row.map(|work| work.number)))?;
         say(found == self.works, &|| format!("works {found:?} instead of {:?}", self.works));
         for &number in &self.works {
-            let found = works.get(&number)?.map(|work| work.kind);
+            let found = works.get(number)?.map(|work| work.kind);
             say(found == Some(kind_of(number) as u64), &|| format!("work {number} is {found:?}"));
         }
         let table = snapshot.table::<Item>()?;
@@ -238,7 +238,7 @@ impl Model {
         say(table.len() == self.items.len() as u64, &|| format!("{} items", table.len()));
         for id in 0..ITEMS {
             let expected = self.items.get(&id);
-            let found = table.get(&id)?;
+            let found = table.get(id)?;
             say(found.map(|item| &item.by) == expected, &|| {
                 format!("item {id}: {found:?}, not {expected:?}")
             });
@@ -279,10 +279,10 @@ impl Model {
         for (&number, &count) in &expected {
             let first = number * STRIDE;
             for id in [0, count / 2, count - 1] {
-                let found = table.get(&(first + id))?.map(|sample| sample.by);
+                let found = table.get(first + id)?.map(|sample| sample.by);
                 say(found == Some(number), &|| format!("sample {id} of {number} is by {found:?}"));
             }
-            say(table.get(&(first + count))?.is_none(), &|| format!("sample {count} of {number} was found"));
+            say(table.get(first + count)?.is_none(), &|| format!("sample {count} of {number} was found"));
             let ranged = table.range(first..first + STRIDE)?.count_rows()?;
             say(ranged == count, &|| format!("a range of {ranged} samples of {number}"));
         }

@@ -337,7 +337,7 @@ pub fn perform(store: &Store, steps: &[Step], durability: Durability) -> Outcome
             }
             Step::DeleteTrips(from, to) => {
                 for key in trip_keys(from, to).filter(|(_, number)| number % 3 == 0) {
-                    tx.table::<Trip>()?.delete(&key_of(key))?;
+                    tx.table::<Trip>()?.delete(key_of(key))?;
                 }
             }
             Step::Load(from, to, version) => {
@@ -345,7 +345,7 @@ pub fn perform(store: &Store, steps: &[Step], durability: Durability) -> Outcome
             }
             Step::DeleteSamples(from, to) => {
                 for id in (from..to).filter(|id| id % 7 == 0) {
-                    tx.table::<Sample>()?.delete(&id)?;
+                    tx.table::<Sample>()?.delete(id)?;
                 }
             }
             Step::PutTile(id, version) => {
@@ -385,7 +385,7 @@ fn looked(store: &Store, world: &World) -> Outcome {
     let tiles = snapshot.table::<Tile>()?;
     same("tiles", tiles.len(), world.tiles.len() as u64)?;
     for (&id, &version) in &world.tiles {
-        let tile = tiles.get(&id)?.ok_or(format!("tile {id} is missing"))?;
+        let tile = tiles.get(id)?.ok_or(format!("tile {id} is missing"))?;
         let wrong = (0..18_000).find(|&at| tile.cells[at] != cell_of(id, version, at));
         same(&format!("tile {id}"), wrong, None)?;
     }
@@ -415,7 +415,7 @@ fn trips(snapshot: &Snapshot, world: &World) -> Outcome {
     for (&key, &version) in &world.trips {
         let of = trip_of(key, version);
         let what = format!("trip {key:?}");
-        let trip = trips.get(&key_of(key))?.ok_or(format!("{what} is missing"))?;
+        let trip = trips.get(key_of(key))?.ok_or(format!("{what} is missing"))?;
         same(&what, trip.name.as_str(snapshot)?, &name_of(&of, version))?;
         same(&what, trip.note.as_str(snapshot)?, &of.note)?;
         same(&what, trip.map.as_bytes(snapshot)?, &of.map)?;
@@ -430,7 +430,7 @@ fn trips(snapshot: &Snapshot, world: &World) -> Outcome {
         same(&what, by_ticket.map(|found| (found.carrier, found.number)), Some((of.carrier, of.number)))?;
     }
     let missing = (CARRIERS.len() - 1, i32::MAX);
-    same("a missing trip", trips.contains(&key_of(missing))?, false)?;
+    same("a missing trip", trips.contains(key_of(missing))?, false)?;
     let all = || world.trips.iter().map(|(&key, &version)| trip_of(key, version));
     type Of = (String, i32);
     let names = |rows: &[&Trip]| -> Vec<Of> {
@@ -496,7 +496,7 @@ fn samples(snapshot: &Snapshot, world: &World) -> Outcome {
     let found: Vec<_> = samples.range(..)?.map(|row| row.map(bits)).collect::<Result<_, _>>()?;
     same("samples in order", found == known, true)?;
     for &(id, ..) in known.iter().step_by(31) {
-        same("a sample", samples.get(&id)?.map(bits), Some(bits(&sample_of(id, world.samples[&id]))))?;
+        same("a sample", samples.get(id)?.map(bits), Some(bits(&sample_of(id, world.samples[&id]))))?;
     }
     let found: Vec<&Sample> = samples.by(Sample::VALUE).range(1.0..200.0)?.collect::<Result<_, _>>()?;
     same("samples by value are in order", found.is_sorted_by_key(|sample| sample.value), true)?;

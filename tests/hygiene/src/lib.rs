@@ -181,11 +181,11 @@ mod tests {
         let store = ::renamed::Store::in_memory()?;
         let tx = store.begin_write()?;
         tx.table::<Written>()?.extend((0..100).map(|id| Written { id, price: 0.5, count: 2 }))?;
-        tx.table::<Written>()?.update(&7, |row| row.count = 3)?;
+        tx.table::<Written>()?.update(7, |row| row.count = 3)?;
         tx.commit()?;
         let snapshot = store.begin_read()?;
         let rows = snapshot.table::<Written>()?;
-        ::std::assert_eq!(rows.get(&7)?.map(|row| row.count), Some(3));
+        ::std::assert_eq!(rows.get(7)?.map(|row| row.count), Some(3));
         let mut sum = 0;
         for run in rows.slices() {
             sum += IntoIterator::into_iter(run?).map(|row| row.count).sum::<i64>();

@@ -57,7 +57,7 @@ pub(super) fn run(jobs: u64, dir: &Path) -> Result<()> {
                 ensure!(first == next - WAITING, "job {first} is the first, {} should be", next - WAITING);
                 let tx = store.begin_write_with(durability)?;
                 let mut jobs = tx.table::<Job>()?;
-                ensure!(jobs.delete(&first)?, "job {first} exists");
+                ensure!(jobs.delete(first)?, "job {first} exists");
                 jobs.put(&job(next))?;
                 drop(jobs);
                 tx.commit()?;

@@ -33,7 +33,7 @@ pub(super) fn run(versions: u64, all: u64, dir: &Path) -> Result<()> {
 fn look(what: &str, snapshot: &Snapshot, expected: u64) -> Result<()> {
     let counters = snapshot.table::<Counter>()?;
     let get = || -> Result<()> {
-        let found = counters.get(&7)?.context("the key exists")?;
+        let found = counters.get(7)?.context("the key exists")?;
         ensure!(found.value == expected, "value {}, expected {expected}", found.value);
         Ok(())
     };
@@ -101,7 +101,7 @@ fn many_keys(all: u64, dir: &Path) -> Result<()> {
         let opened = began.elapsed();
         let began = Instant::now();
         let snapshot = store.begin_read()?;
-        let found = snapshot.table::<Counter>()?.get(&(round * 777))?.map(|counter| counter.value);
+        let found = snapshot.table::<Counter>()?.get(round * 777)?.map(|counter| counter.value);
         let got = began.elapsed();
         ensure!(found == rounds.checked_sub(1));
         let began = Instant::now();

@@ -144,7 +144,7 @@ fn put(store: &Store, text: Text) {
     let outcome = (|| {
         let mut stops = tx.table::<Stop>()?;
         stops.put(&Stop::new(99, 1, text))?;
-        Ok::<_, pongo::WriteError>(stops.get(&99)?.map(|stop| stop.name))
+        Ok::<_, pongo::WriteError>(stops.get(99)?.map(|stop| stop.name))
     })();
     match outcome {
         Ok(name) => {

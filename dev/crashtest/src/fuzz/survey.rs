@@ -145,7 +145,7 @@ fn stops(snapshot: &Snapshot, most: u64) -> Result<(), ReadError> {
 fn seats(snapshot: &Snapshot) -> Result<(), ReadError> {
     let seats = snapshot.table::<Seat>()?;
     for (row, place) in (0..4).flat_map(|row| (0..6).map(move |place| (row, place))) {
-        match seats.get(&(row, place)) {
+        match seats.get((row, place)) {
             Ok(found) => assert!(found.is_none_or(|seat| (seat.row, seat.place) == (row, place)), "a seat"),
             Err(error) => said(&error),
         }
@@ -196,14 +196,14 @@ fn write(store: &Store, round: u64) -> Result<(), WriteError> {
         let mut stops = tx.table::<Stop>()?;
         stops.put(&Stop::new(3, 5, name))?;
         stops.extend((0..20).map(|at| Stop::new(10 + at, at as u32, name)))?;
-        stops.delete(&11)?;
-        stops.update(&12, |stop| stop.visits += 1)?;
+        stops.delete(11)?;
+        stops.update(12, |stop| stop.visits += 1)?;
         stops.delete_range(14..17)
     })();
     let seats = (|| {
         let mut seats = tx.table::<Seat>()?;
         seats.put(&Seat { row: 1, place: 2, even: true, _pad: [0; 3], who: 5000 + round, version: 1 })?;
-        seats.delete(&(0, 1))
+        seats.delete((0, 1))
     })();
     let point = tx.savepoint()?;
     let notes = (|| {

@@ -265,7 +265,7 @@ fn failed_spill_keeps_row_unchanged() {
             Ok(()) => put += 1,
             Err(error) => {
                 assert!(matches!(error, WriteError::Storage(_)), "{error}");
-                assert!(!points.contains(&put).unwrap());
+                assert!(!points.contains(put).unwrap());
                 refused += 1;
             }
         }
@@ -277,13 +277,13 @@ fn failed_spill_keeps_row_unchanged() {
     // refused.
     disk.plan(0, |_| FaultPlan::FailOn(OpKind::Write, "tables", ErrorKind::StorageFull));
     let mut changed = 0;
-    while points.update(&changed, |point| point.left -= 1).is_ok() {
+    while points.update(changed, |point| point.left -= 1).is_ok() {
         changed += 1;
     }
     assert!(changed <= put, "memory is full before all are changed");
     disk.plan(0, |_| FaultPlan::Nothing);
     for id in changed..=put {
-        points.update(&id, |point| point.left -= 1).unwrap();
+        points.update(id, |point| point.left -= 1).unwrap();
     }
     drop(points);
     tx.commit().unwrap();

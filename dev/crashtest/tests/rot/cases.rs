@@ -51,7 +51,7 @@ fn earlier_hash_index_is_rejected() {
             drop(snapshot);
             store.rebuild_indexes().unwrap();
             let snapshot = store.begin_read().unwrap();
-            assert!(snapshot.table::<Stop>().unwrap().get(&3).unwrap().is_some());
+            assert!(snapshot.table::<Stop>().unwrap().get(3).unwrap().is_some());
             assert_eq!(snapshot.table::<Seat>().unwrap().by(Seat::WHO).eq(6).unwrap().count(), 1);
         }
     }
@@ -76,7 +76,7 @@ fn mark_of_future_commit_is_detected() {
             // Every read of a row of the chunk detects it.
             let stops = snapshot.table::<Stop>().unwrap();
             let found = [
-                stops.get(&1).unwrap_err(),
+                stops.get(1).unwrap_err(),
                 stops.rows().find_map(Result::err).unwrap(),
                 stops.range(..).and_then(pongo::Range::count_rows).unwrap_err(),
             ];
