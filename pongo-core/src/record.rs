@@ -4,7 +4,7 @@
 //!
 //! All are safe traits. Memory safety depends only on the traits of `zerocopy` (`TryFromBytes`:
 //! which bytes are a valid value, `Immutable`: no interior mutability) and on
-//! [`Unpadded`](crate::unpadded::Unpadded), which safe code cannot forge.
+//! [`Unpadded`], which safe code cannot forge.
 //! The derive checks the items of these traits (names, offsets, keys) against the layout at compile
 //! time. A wrong manual implementation leads to wrong results, never to undefined behaviour.
 
