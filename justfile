@@ -44,10 +44,18 @@ msrv:
         rustup run "$version" cargo check --locked -p pongo-core -p pongo-derive -p pongo-index -p pongo --lib $features
     done
 
-# The library without its default features: lints of everything, and some tests
+# The library without its default features: lints of everything; and its tests in `just minimal-test`
 minimal:
     cargo clippy -p pongo -p pongo-index --all-targets --no-default-features -- -D warnings
-    cargo test -p pongo --no-default-features --lib --test unique
+
+minimal-test:
+    cargo test -p pongo --no-default-features
+
+# What needs a feature that is off by default
+features:
+    cargo test -p pongo --all-features --test serde
+    cargo run -p pongo --all-features --quiet --example json
+    cargo test -p pongo-core --all-features --lib fields
 
 # Licences and sources of dependencies (deny.toml); needs `cargo install cargo-deny --locked`
 deny *checks="licenses bans sources":
@@ -59,10 +67,10 @@ deny *checks="licenses bans sources":
     fi
     cargo deny --workspace --locked check {{checks}}
 
-# Packages, each built from its archive alone; the options of `dev` avoid a second build of dependencies
-package:
+# Packages, each built from its archive alone (`--no-verify`: not built); the options of `dev` avoid a second build of dependencies
+package *options:
     CARGO_PROFILE_DEV_OPT_LEVEL=1 CARGO_PROFILE_DEV_DEBUG=line-tables-only \
-        cargo package --workspace --locked --allow-dirty --quiet
+        cargo package --workspace --locked --allow-dirty --quiet {{options}}
 
 # Import circles between the modules of a crate; needs python3
 circles:
@@ -76,8 +84,10 @@ examples:
     trap 'rm -rf "${store%/*}"' EXIT
     cargo run --release --example flights -- "$store"
     cargo run --release --example flights -- "$store"
-    for example in orders $(cd examples && ls *.rs | sed 's/\.rs$//'); do
-        cargo run --release --quiet --all-features --example "$example"
+    cargo run --release --example orders
+    # The small ones, but for `json` (`just features`), as the tests have built them.
+    for example in $(cd examples && ls *.rs | sed 's/\.rs$//' | grep -v json); do
+        cargo run --quiet --example "$example"
     done
 
 # PongoDB and its peers on the same data (docs/BENCHMARKS.md)
@@ -89,7 +99,7 @@ figures-base commit *args:
     cargo run --release -p pongo-bench -- figures --base {{commit}} {{args}}
 
 # Everything that CI runs
-ci: lint circles msrv minimal test docs examples loom deny package
+ci: lint circles msrv minimal test features docs examples loom deny (package "--no-verify")
 
 # Every torture test `size` times as large as in CI (hours), and all other tests, with seeds that are drawn (docs/design/testing.md)
 torture size="20":
