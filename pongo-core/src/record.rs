@@ -12,7 +12,7 @@ use zerocopy::{Immutable, KnownLayout, TryFromBytes};
 
 use crate::fields::ExternalKey;
 use crate::schema::{Kind, Schema};
-use crate::unpadded::Unpadded;
+use crate::unpadded::{Unpadded, write_whole};
 
 /// A type that can be a field of a record.
 ///
@@ -40,14 +40,12 @@ pub trait FieldType: TryFromBytes + Immutable + KnownLayout + Sized + Send + Syn
     #[doc(hidden)]
     const UNPADDED: Option<Unpadded<Self>>;
 
-    /// Writes the fields at their offsets into `out`, which has the value's size and only zeros.
-    /// Called only if the type has padding.
+    /// Writes the fields at their offsets into `out`, which has the value's size and only zeros. A
+    /// type with padding must implement it: the default panics for one.
     #[doc(hidden)]
     #[inline]
     fn write_fields(&self, out: &mut [u8]) {
-        if let Some(unpadded) = Self::UNPADDED {
-            out.copy_from_slice(unpadded.bytes(self));
-        }
+        write_whole(Self::UNPADDED, self, out);
     }
 
     /// Writes the value's bytes at `at` into bytes that are zero there. `at` and the size are

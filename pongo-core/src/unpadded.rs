@@ -71,15 +71,16 @@ impl<T> Unpadded<T> {
         if size == size_of::<T>() { Some(Self(PhantomData)) } else { None }
     }
 
-    /// Returns the proof for an enum without fields.
+    /// Returns the proof for an enum without fields, if it has the size of its integer `R`: an
+    /// alignment above that of `R` would add padding.
     ///
     /// # Safety
-    /// `T` is an enum, none of its variants has a field, and it has `#[repr(u8)]` or another
-    /// primitive representation. It then has the size of that integer, and no other bytes.
+    /// `T` is an enum, none of its variants has a field, and it is represented by `R`
+    /// (`#[repr(u8)]`, for example).
     #[doc(hidden)]
     #[must_use]
-    pub const unsafe fn of_enum() -> Self {
-        Self(PhantomData)
+    pub const unsafe fn of_enum<R>() -> Option<Self> {
+        if size_of::<T>() == size_of::<R>() { Some(Self(PhantomData)) } else { None }
     }
 
     /// Returns the proof for arrays: elements are adjacent.
@@ -107,5 +108,20 @@ impl<T: Immutable> Unpadded<T> {
         // them are initialised, since `self` proves that `T` has no padding. A `u8` needs no
         // alignment.
         unsafe { core::slice::from_raw_parts(values.as_ptr().cast::<u8>(), len) }
+    }
+}
+
+/// Writes the bytes of a value without padding: the default of `write_fields`.
+///
+/// # Panics
+/// If the type may have padding, since its fields are not known here.
+#[inline]
+pub(crate) fn write_whole<T: Immutable>(unpadded: Option<Unpadded<T>>, value: &T, out: &mut [u8]) {
+    match unpadded {
+        Some(unpadded) => out.copy_from_slice(unpadded.bytes(value)),
+        None => panic!(
+            "`{}` has padding and does not implement `write_fields`: use `#[pongo::record]`",
+            core::any::type_name::<T>()
+        ),
     }
 }

@@ -42,6 +42,9 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
         ),
         None => {}
     }
+    if let Some(align) = repr.align {
+        errors.at(align, "an enum in a record has the size and alignment of its integer: remove `align`");
+    }
     if data.variants.is_empty() {
         errors.at(input.ident.span(), format!("`{}` has no variants, so no value: give it one", input.ident));
     }
@@ -66,8 +69,9 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
     let private = &paths.private;
     let ident = &input.ident;
     let name = plain(ident);
-    let repr = Repr::read(&input.attrs).integer.map(|integer| integer.to_string().to_uppercase());
-    let repr = quote::format_ident!("{}", repr.unwrap_or_else(|| "U8".to_owned()));
+    let integer = Repr::read(&input.attrs).integer.map(|integer| integer.to_string());
+    let integer = quote::format_ident!("{}", integer.unwrap_or_else(|| "u8".to_owned()));
+    let repr = quote::format_ident!("{}", integer.to_string().to_uppercase());
     let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
     let names: Vec<_> = variants.iter().map(|variant| plain(variant)).collect();
     let first = &variants[0];
@@ -89,7 +93,7 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
                 // SAFETY: an enum without fields, as the casts above show, represented by an
                 // integer.
                 const UNPADDED: #private::core::option::Option<#private::Unpadded<Self>> =
-                    #private::core::option::Option::Some(unsafe { #private::Unpadded::of_enum() });
+                    unsafe { #private::Unpadded::of_enum::<#private::core::primitive::#integer>() };
             }
 
             #[automatically_derived]

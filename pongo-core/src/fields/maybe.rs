@@ -26,7 +26,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes, Unali
 
 use crate::record::FieldType;
 use crate::schema::Kind;
-use crate::unpadded::{Part, Unpadded};
+use crate::unpadded::{Part, Unpadded, write_whole};
 
 /// A field type that can be used in a [`Maybe`].
 #[diagnostic::on_unimplemented(
@@ -61,9 +61,7 @@ pub trait OptionalCell: TryFromBytes + Immutable + KnownLayout + Sized + Send + 
     /// Writes tag and value into `out`, as [`FieldType::write_fields`] does.
     #[inline]
     fn write_fields(&self, out: &mut [u8]) {
-        if let Some(unpadded) = Self::UNPADDED {
-            out.copy_from_slice(unpadded.bytes(self));
-        }
+        write_whole(Self::UNPADDED, self, out);
     }
 }
 
