@@ -32,6 +32,30 @@ pub const fn not_empty(record: &str, field: &str, size: usize) {
     }
 }
 
+/// Rejects a field whose type has another size or alignment than follows from its kind. The schema
+/// file has kinds alone, so that such a table could not be opened again.
+#[track_caller]
+pub const fn as_its_kind(record: &str, field: &str, kind: &Kind, size: usize, align: usize) {
+    let (kind_size, kind_align) = kind.size_and_align();
+    if size != kind_size || align != kind_align {
+        let message = Message::new()
+            .text("the type of `")
+            .text(field)
+            .text("` in `")
+            .text(record)
+            .text("` has ")
+            .number(size)
+            .text(" bytes and alignment ")
+            .number(align)
+            .text(", and its own fields ask for ")
+            .number(kind_size)
+            .text(" and ")
+            .number(kind_align)
+            .text(": remove `align` from its `repr`");
+        panic!("{}", message.as_str());
+    }
+}
+
 /// Rejects a record that is too large, too strictly aligned or too deeply nested.
 #[track_caller]
 pub const fn within_limits(record: &str, size: usize, align: usize, kind: &Kind) {

@@ -137,6 +137,16 @@ fn checks(record: &Record<'_>) -> TokenStream {
             quote_spanned!(span=>
                 #private::layout::not_empty(#name, #field_name, #private::core::mem::size_of::<#ty>()))
         });
+        let kind = item_of(&record.paths, &quote!(#ty), ty.span(), "KIND");
+        check(field_ident.span(), &|span, private| {
+            quote_spanned!(span=> #private::layout::as_its_kind(
+                #name,
+                #field_name,
+                &#kind,
+                #private::core::mem::size_of::<#ty>(),
+                #private::core::mem::align_of::<#ty>(),
+            ))
+        });
     }
     check(ident.span(), &|span, private| {
         quote_spanned!(span=> #private::layout::within_limits(

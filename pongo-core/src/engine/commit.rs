@@ -8,6 +8,7 @@
 //! another kind poisons the store.
 
 use std::borrow::Cow;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -144,11 +145,17 @@ impl EngineTransaction {
         }
         let id = TableId(count as u32);
         let path = schema_path(id, 1);
+        // The layout comes from a safe trait, and a store with a schema file that cannot be read
+        // cannot be opened.
+        let text = schema.to_text();
+        StoredSchema::parse(&text)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+            .map_err(StorageError::io("describing the rows of", schema.table.as_str()))?;
         let temporary = format!("{path}.new");
         let _ = storage.remove(&temporary);
         let write = || {
             let file = storage.create(&temporary)?;
-            file.write_at(schema.to_text().as_bytes(), 0)?;
+            file.write_at(text.as_bytes(), 0)?;
             Ok(file)
         };
         let file = write().map_err(StorageError::io("writing", temporary.as_str()))?;

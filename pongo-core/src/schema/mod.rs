@@ -124,6 +124,42 @@ pub enum Kind {
     External,
 }
 
+impl Kind {
+    /// Returns the size in bytes and the alignment that follow from the kind, as
+    /// [`StoredKind::size`] and [`StoredKind::align`] do.
+    pub(crate) const fn size_and_align(&self) -> (usize, usize) {
+        match self {
+            Self::U8 | Self::I8 | Self::Bool => (1, 1),
+            Self::U16 | Self::I16 => (2, 2),
+            Self::U32 | Self::I32 | Self::F32 => (4, 4),
+            Self::U64 | Self::I64 | Self::F64 | Self::Timestamp => (8, 8),
+            Self::U128 | Self::I128 => (16, 16),
+            Self::Text | Self::Blob => (16, 8),
+            Self::Uuid | Self::External => (16, 1),
+            Self::FixedStr(len) => (*len, 1),
+            Self::Enum { repr, .. } => repr.size_and_align(),
+            Self::Array { of, len } => {
+                let (size, align) = of.size_and_align();
+                (size.saturating_mul(*len), align)
+            }
+            Self::Maybe(of) => {
+                let (size, align) = of.size_and_align();
+                (size.saturating_add(align), align)
+            }
+            Self::Record { fields, .. } => {
+                let (mut end, mut most, mut place) = (0_usize, 1, 0);
+                while place < fields.len() {
+                    let (size, align) = fields[place].kind.size_and_align();
+                    end = end.next_multiple_of(align).saturating_add(size);
+                    most = if align > most { align } else { most };
+                    place += 1;
+                }
+                (end.next_multiple_of(most), most)
+            }
+        }
+    }
+}
+
 /// A field of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Field {
