@@ -132,6 +132,11 @@ pub fn quarantine(path: &Path, found: Option<(u64, u64)>) -> Result<Option<PathB
         return Ok(None);
     }
     let _alone = FolderLock::take(path, true)?;
+    // Again: another process may have moved it in between. Two folders without `db` have no identity
+    // that differs.
+    if !path.try_exists().map_err(failed)? {
+        return Ok(None);
+    }
     if fails!("ordered.aside.identity", identity(path) != found) {
         return Ok(None);
     }
