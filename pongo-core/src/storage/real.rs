@@ -171,7 +171,12 @@ fn sync_above(path: &Path) -> io::Result<()> {
 /// or failed before its name was durable. A parent folder that cannot be read, or whose file system
 /// does not sync folders, is managed by another user or process, which then created this folder.
 fn sync_above_existing(path: &Path) -> io::Result<()> {
-    let not_ours = [ErrorKind::PermissionDenied, ErrorKind::InvalidInput, ErrorKind::ReadOnlyFilesystem];
+    let not_ours = [
+        ErrorKind::PermissionDenied,
+        ErrorKind::InvalidInput,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::Unsupported,
+    ];
     sync_above(path).or_else(|e| if not_ours.contains(&e.kind()) { Ok(()) } else { Err(e) })
 }
 
