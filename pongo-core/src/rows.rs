@@ -55,13 +55,12 @@ impl<T: FieldType> RowBuffer<T> {
             // other reference to them exists.
             let bytes = unsafe { core::slice::from_raw_parts_mut(slot.cast::<u8>(), size_of::<T>()) };
             row.write_fields(bytes);
+            // The bytes come from a safe trait, so they are not taken to be a valid `T`.
+            assert!(T::try_ref_from_bytes(bytes).is_ok(), "the bytes of a value are a value");
         }
-        // SAFETY: both branches initialised all bytes: a type with a certificate has no padding.
-        let bytes = unsafe { core::slice::from_raw_parts(slot.cast::<u8>(), size_of::<T>()) };
-        // The bytes come from a safe trait, so they are not taken to be a valid `T`.
-        assert!(T::try_ref_from_bytes(bytes).is_ok(), "the bytes of a value are a value");
-        // SAFETY: there is capacity for `len + 1` elements, and the last one is initialised and a
-        // valid `T`.
+        // SAFETY: there is capacity for `len + 1` elements. All bytes of the last one are
+        // initialised, also in the first branch, where `T` has no padding; and it is a valid `T`, as
+        // a copy of one or because that was tested.
         unsafe { self.rows.set_len(len + 1) };
     }
 
@@ -69,10 +68,15 @@ impl<T: FieldType> RowBuffer<T> {
     ///
     /// # Panics
     /// As [`push`](Self::push), and if there is no row at `place`. The list is not changed then.
+    #[inline]
     pub fn set(&mut self, place: usize, row: &T) {
-        assert!(place < self.rows.len(), "only a row of the list is replaced");
-        self.push(row);
-        self.swap_remove(place);
+        with_bytes(row, |row| {
+            // As in `push`: bytes from a safe trait are tested.
+            let valid = T::UNPADDED.is_some() || T::try_read_from_bytes(row).is_ok();
+            assert!(valid, "the bytes of a value are a value");
+            let at = place * size_of::<T>();
+            self.bytes_mut()[at..at + size_of::<T>()].copy_from_slice(row);
+        });
     }
 
     /// Removes a row; the last one takes its place.

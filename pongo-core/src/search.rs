@@ -5,8 +5,8 @@ use core::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive,
 
 use crate::column::Column;
 use crate::fields::{FixedStr, Maybe, Uuid};
-use crate::padding::with_bytes;
 use crate::record::{FieldType, KeyField};
+use crate::rows::append_bytes;
 
 /// A field type that can be part of an index: any type that can be part of a key, floats, and
 /// [`Maybe`]s of both.
@@ -72,12 +72,8 @@ impl<R, F: IndexField> IndexColumns<R> for Column<R, F> {
     }
 
     fn bytes(value: &F, out: &mut Vec<u8>) {
-        put(value, out);
+        append_bytes(value, out);
     }
-}
-
-fn put<F: FieldType>(value: &F, out: &mut Vec<u8>) {
-    with_bytes(value, |bytes| out.extend_from_slice(bytes));
 }
 
 /// A value to search for in a field of type `F`: an `F`, a `&str` for a [`FixedStr`], or a tuple of
@@ -127,14 +123,14 @@ pub trait BoundValue<F> {
 
 impl<F: IndexField> BoundValue<F> for F {
     fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
-        put(self, out);
+        append_bytes(self, out);
         true
     }
 }
 
 impl<F: IndexField> BoundValue<F> for &F {
     fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
-        put(*self, out);
+        append_bytes(*self, out);
         true
     }
 }
@@ -254,7 +250,7 @@ macro_rules! tuples {
             }
 
             fn bytes(value: &Self::Value, out: &mut Vec<u8>) {
-                $(put(&value.$place, out);)+
+                $(append_bytes(&value.$place, out);)+
             }
         }
 
@@ -295,7 +291,7 @@ macro_rules! prefixes {
             fn prefix(&self, out: &mut Vec<u8>) -> bool {
                 $(
                     let Some(value) = self.$place.clone().into_value() else { return false };
-                    put(&value, out);
+                    append_bytes(&value, out);
                 )+
                 true
             }

@@ -23,6 +23,7 @@ use pongo_core::error::{ReadError, WriteError};
 use pongo_core::ids::RowId;
 use pongo_core::padding::{equal_bytes, with_bytes};
 use pongo_core::record::{FieldType, PongoRecord};
+use pongo_core::rows::append_bytes;
 use pongo_index::key_hash;
 
 use crate::table::{Parts, Table};
@@ -592,7 +593,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
                 with_bytes(row, |row| self.staging_mut().write(guard, row, &mut hashes))?;
                 continue;
             }
-            with_bytes(row, |row| batch.extend_from_slice(row));
+            append_bytes(row, &mut batch);
             if hashes.len() == at_once {
                 self.staging_mut().write(guard, &batch, &mut hashes)?;
                 batch.clear();

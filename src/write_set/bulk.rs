@@ -11,12 +11,21 @@ use pongo_core::rows::RowBuffer;
 
 use crate::index::error::fault;
 use crate::index::key_ranges::PREFETCH_DISTANCE;
-use crate::write_set::key_map::{KeyLocation, PendingChange, PriorVersion, has_duplicates};
+use crate::index::unique::Unique;
+use crate::write_set::key_map::{KeyLocation, PriorVersion, has_duplicates};
 use crate::write_set::savepoint::WriteSetStep;
+use crate::write_set::unique::UniqueValues;
 use crate::write_set::{AnyTableWriteSet, TableWriteSet, hash_of, inner};
 
 /// Number of bytes that a bulk load writes at a time.
 pub(crate) const WRITE: usize = 1 << 20;
+
+/// Appends the hashes of the unique values of rows.
+fn hash_values(indexes: &[Unique], values: &mut [UniqueValues], rows: &[u8], size: usize) {
+    for (unique, values) in indexes.iter().zip(values) {
+        values.hashes.extend(rows.chunks_exact(size).map(|row| unique.ranges.hash(row)));
+    }
+}
 
 impl<T: PongoRecord> TableWriteSet<T> {
     /// Marks the changes as incomplete until [`end_load`](Self::end_load).
@@ -74,10 +83,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
     }
 
     pub(super) fn hash_values_of_staged(&mut self) {
-        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            let rows = self.staged.bytes().chunks_exact(size_of::<T>());
-            unique_values.hashes.extend(rows.map(|row| unique.ranges.hash(row)));
-        }
+        hash_values(&self.handle.unique, &mut self.unique_values, self.staged.bytes(), size_of::<T>());
     }
 
     /// Writes rows of a bulk load to the chunks, after the rows written before. `hashes` contains
@@ -112,9 +118,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Appends the hashes of unique values of rows that follow the written ones.
     fn hash_values(&mut self, rows: &[u8]) {
-        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            unique_values.hashes.extend(rows.chunks_exact(size_of::<T>()).map(|row| unique.ranges.hash(row)));
-        }
+        hash_values(&self.handle.unique, &mut self.unique_values, rows, size_of::<T>());
     }
 
     /// Discards the hashes of all written rows after the first `rows`.
@@ -172,14 +176,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
         key: &T::KeyBytes,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        let before = match spot {
-            KeyLocation::Modified(PendingChange {
-                base: Some(PriorVersion { row, alive: true }), ..
-            })
-            | KeyLocation::Bulk(row)
-            | KeyLocation::Committed(PriorVersion { row, alive: true }) => row,
-            KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => return Ok(None),
-        };
+        let Some(before) = spot.written_row() else { return Ok(None) };
         self.ensure_complete()?;
         let Some(unpadded) = T::UNPADDED else {
             let mut copy = RowBuffer::new();

@@ -45,6 +45,21 @@ pub(crate) enum KeyLocation {
     Absent,
 }
 
+impl KeyLocation {
+    /// Returns the row of a key whose row is in the table's chunks. Returns `None` if the row is
+    /// staged, deleted, or does not exist.
+    #[inline]
+    pub(super) fn written_row(self) -> Option<RowId> {
+        match self {
+            Self::Modified(PendingChange { staged: Some(_), .. }) => None,
+            Self::Modified(PendingChange { base: Some(PriorVersion { row, alive: true }), .. })
+            | Self::Bulk(row)
+            | Self::Committed(PriorVersion { row, alive: true }) => Some(row),
+            Self::Modified(_) | Self::Committed(_) | Self::Absent => None,
+        }
+    }
+}
+
 /// The state of one key. Kept as small as possible because a transaction may change millions of
 /// keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -325,12 +325,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
     ) -> Result<Option<&'a T>, ReadError> {
         match spot {
             KeyLocation::Modified(PendingChange { staged: Some(place), .. }) => Ok(Some(&self.staged[place])),
-            KeyLocation::Modified(PendingChange {
-                base: Some(PriorVersion { row, alive: true }), ..
-            })
-            | KeyLocation::Bulk(row)
-            | KeyLocation::Committed(PriorVersion { row, alive: true }) => self.row(guard, row).map(Some),
-            KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => Ok(None),
+            _ => spot.written_row().map(|row| self.row(guard, row)).transpose(),
         }
     }
 

@@ -19,7 +19,7 @@ use pongo_index::ordered::Pairs;
 
 use crate::ordered_index::{Limits, OrderedIndex, OwnRows, Passed, Recent};
 use crate::write_set::TableWriteSet;
-use crate::write_set::key_map::{KeyLocation, Keys, PendingChange, PriorVersion};
+use crate::write_set::key_map::{KeyLocation, Keys, PendingChange};
 use crate::write_set::own_order::OwnOrder;
 
 /// The changes of a transaction to a table. All bulk-loaded rows have been compared with the others
@@ -85,12 +85,10 @@ impl<'s, T: PongoRecord> Own<'s, T> {
             KeyLocation::Modified(PendingChange { staged: Some(place), .. }) => {
                 RowId(first_staged + place as u64)
             }
-            KeyLocation::Modified(PendingChange {
-                base: Some(PriorVersion { row, alive: true }), ..
-            })
-            | KeyLocation::Bulk(row)
-            | KeyLocation::Committed(PriorVersion { row, alive: true }) => row,
-            KeyLocation::Modified(_) | KeyLocation::Committed(_) | KeyLocation::Absent => return Ok(None),
+            _ => match spot.written_row() {
+                Some(row) => row,
+                None => return Ok(None),
+            },
         };
         Ok(self.staging.value(self.guard, spot)?.map(|value| (row, value)))
     }

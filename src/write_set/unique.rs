@@ -197,10 +197,23 @@ impl<T: PongoRecord> TableWriteSet<T> {
         row: &[u8],
     ) -> Result<(), WriteError> {
         self.check_written(guard)?;
-        let before = self.value(guard, spot)?;
+        match self.value(guard, spot)? {
+            Some(before) => with_bytes(before, |before| self.check_values(guard, Some(before), row)),
+            None => self.check_values(guard, None, row),
+        }
+    }
+
+    /// Returns an error if another row has one of the unique values of `row`, which is to replace
+    /// `before`.
+    fn check_values(
+        &self,
+        guard: &EngineTransaction,
+        before: Option<&[u8]>,
+        row: &[u8],
+    ) -> Result<(), WriteError> {
         for place in 0..self.unique().len() {
             let ranges = &self.unique()[place].ranges;
-            if before.is_some_and(|before| with_bytes(before, |before| ranges.same(before, row))) {
+            if before.is_some_and(|before| ranges.same(before, row)) {
                 continue;
             }
             if let Some(other) = self.find_conflict(guard, place, ranges.hash(row), row)? {
