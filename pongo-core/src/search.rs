@@ -4,6 +4,7 @@
 use core::ops::{Bound, Range, RangeBounds, RangeFrom, RangeFull, RangeInclusive, RangeTo, RangeToInclusive};
 
 use crate::column::Column;
+use crate::fields::maybe::Optional;
 use crate::fields::{FixedStr, Maybe, Uuid};
 use crate::record::{FieldType, KeyField};
 use crate::rows::append_bytes;
@@ -28,7 +29,7 @@ pub trait IndexField: FieldType {}
 impl<F: KeyField> IndexField for F {}
 impl IndexField for f32 {}
 impl IndexField for f64 {}
-impl<F: IndexField + crate::fields::maybe::Optional> IndexField for Maybe<F> {}
+impl<F: IndexField + Optional> IndexField for Maybe<F> {}
 
 /// A field type that can be part of a unique index, by `#[pongo(unique)]`: any type that can be
 /// part of a key, and floats, for which `-0.0` equals `0.0` and all NaNs are equal, as in an index.
@@ -76,8 +77,8 @@ impl<R, F: IndexField> IndexColumns<R> for Column<R, F> {
     }
 }
 
-/// A value to search for in a field of type `F`: an `F`, a `&str` for a [`FixedStr`], or a tuple of
-/// these.
+/// A value to search for in a field of type `F`: an `F`, a `&str` for a [`FixedStr`], either of
+/// them for a [`Maybe`], or a tuple of these.
 #[diagnostic::on_unimplemented(
     message = "a value of type `{Self}` cannot be looked for in a column of type `{F}`",
     label = "expected `{F}`"
@@ -100,8 +101,21 @@ impl<const N: usize> IntoValue<FixedStr<N>> for &str {
     }
 }
 
-/// An end of a range of values of type `F`: an `F`, a `&str` of any length for a [`FixedStr`], a
-/// tuple of these for several columns, or a reference to one of these values.
+impl<F: IndexField + Optional> IntoValue<Maybe<F>> for F {
+    fn into_value(self) -> Option<Maybe<F>> {
+        Some(Maybe::some(self))
+    }
+}
+
+impl<const N: usize> IntoValue<Maybe<FixedStr<N>>> for &str {
+    fn into_value(self) -> Option<Maybe<FixedStr<N>>> {
+        self.try_into().ok().map(Maybe::some)
+    }
+}
+
+/// An end of a range of values of type `F`: an `F`, a `&str` of any length for a [`FixedStr`],
+/// either of them for a [`Maybe`], a tuple of these for several columns, or a reference to one of
+/// these values.
 ///
 /// A string that is too long for its column, or contains a zero byte, equals no value of the
 /// column, and still bounds a range: the values before it are less, and those after it are greater,
@@ -109,8 +123,8 @@ impl<const N: usize> IntoValue<FixedStr<N>> for &str {
 #[diagnostic::on_unimplemented(
     message = "a value of type `{Self}` cannot be an end of a range in a column of type `{F}`",
     label = "expected `{F}`",
-    note = "take a value of the column's type, a `&str` for `FixedStr<N>`, `Maybe::some(value)` for a `Maybe`, or a tuple of these \
-            for several columns"
+    note = "take a value of the column's type, a `&str` for `FixedStr<N>`, the value itself for a `Maybe`, \
+            or a tuple of these for several columns"
 )]
 pub trait BoundValue<F> {
     /// Appends the bytes of this value in the representation of a row, with its fields adjacent,
@@ -141,6 +155,32 @@ impl<const N: usize> BoundValue<FixedStr<N>> for &str {
         out.extend_from_slice(&self.as_bytes()[..len]);
         out.extend(core::iter::repeat_n(0, N - len));
         FixedStr::<N>::new(self).is_ok()
+    }
+}
+
+/// Appends the tag of a present value of a [`Maybe`].
+fn append_tag<F>(out: &mut Vec<u8>) {
+    out.push(1);
+    out.extend(core::iter::repeat_n(0, align_of::<F>() - 1));
+}
+
+impl<F: IndexField + Optional> BoundValue<Maybe<F>> for F {
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+        append_tag::<F>(out);
+        BoundValue::<F>::bound_bytes(self, out)
+    }
+}
+
+impl<F: IndexField + Optional> BoundValue<Maybe<F>> for &F {
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+        BoundValue::<Maybe<F>>::bound_bytes(*self, out)
+    }
+}
+
+impl<const N: usize> BoundValue<Maybe<FixedStr<N>>> for &str {
+    fn bound_bytes(&self, out: &mut Vec<u8>) -> bool {
+        append_tag::<FixedStr<N>>(out);
+        BoundValue::<FixedStr<N>>::bound_bytes(self, out)
     }
 }
 
@@ -337,6 +377,24 @@ mod tests {
         assert_eq!(value::<FixedStr<2>>("UA"), "UA".try_into().ok());
         assert_eq!(value::<FixedStr<2>>("UAL"), None);
         assert_eq!(value::<(FixedStr<2>, u16)>(("UA", 7)), Some(("UA".try_into().expect("it fits"), 7)));
+    }
+
+    #[test]
+    fn present_values_need_no_maybe() {
+        use Bound::{Excluded, Included, Unbounded};
+        assert_eq!(value::<Maybe<u16>>(5), Some(Maybe::some(5)));
+        assert_eq!(value::<Maybe<u16>>(Maybe::some(5)), Some(Maybe::some(5)));
+        assert_eq!(value::<Maybe<u16>>(Maybe::none()), Some(Maybe::none()));
+        assert_eq!(value::<Maybe<FixedStr<2>>>("UA"), Some(Maybe::some("UA".try_into().expect("it fits"))));
+        assert_eq!(value::<Maybe<FixedStr<2>>>("UAL"), None);
+        assert_eq!(value::<(Maybe<u8>, u8)>((1, 2)), Some((Maybe::some(1), 2)));
+        assert_eq!(bounds::<Maybe<u32>>(5..7), bounds::<Maybe<u32>>(Maybe::some(5)..Maybe::some(7)));
+        assert_eq!(bounds::<Maybe<u32>>(&5..&7), bounds::<Maybe<u32>>(5..7));
+        assert_eq!(bounds::<Maybe<u32>>(5..), (Included(vec![1, 0, 0, 0, 5, 0, 0, 0]), Unbounded));
+        let text = |text: &str| text.parse::<FixedStr<2>>().map(Maybe::some).expect("it fits");
+        assert_eq!(bounds::<Maybe<FixedStr<2>>>("a"..="b"), bounds(text("a")..=text("b")));
+        assert_eq!(bounds::<Maybe<FixedStr<2>>>("UAL"..), (Excluded(b"\x01UA".to_vec()), Unbounded));
+        assert_eq!(bounds::<(Maybe<u8>, u8)>(..(1, 2)), (Unbounded, Excluded(vec![1, 1, 2])));
     }
 
     fn bounds<F>(bounds: impl ValueBounds<F>) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
