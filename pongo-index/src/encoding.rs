@@ -168,6 +168,13 @@ impl Encoding {
             (with_tag(ABSENT), with_tag(PRESENT))
         })
     }
+
+    /// Returns whether an encoded key has an absent `Maybe` in one of its fields. Fields after the
+    /// end of `key` are not absent.
+    #[must_use]
+    pub fn has_absent(&self, key: &[u8]) -> bool {
+        self.parts.iter().any(|part| part.tag > 0 && key.get(part.at) == Some(&ABSENT))
+    }
 }
 
 /// The first byte of an encoded `Maybe`.
@@ -394,6 +401,25 @@ mod tests {
             encoded(&[Kind::Maybe(&Kind::I16)], &[0], &[tag, 0, value as u8, (value >> 8) as u8])
         };
         assert!(key(0, 7) == key(0, 0) && key(0, 7) < key(1, i16::MIN) && key(1, -1) < key(1, 0));
+    }
+
+    #[test]
+    fn absent_part_is_found_in_key() {
+        let kinds = [Kind::Maybe(&Kind::I16), Kind::U8, Kind::Maybe(&Kind::U8)];
+        let encoding = Encoding::new(&schema(&kinds), &[1, 0, 2]).expect("all have an order");
+        for (row, absent) in [
+            ([1, 0, 0, 0, 0, 1, 0], false),
+            ([9, 0, 0, 0, 7, 1, 0], false),
+            ([0, 0, 5, 0, 7, 1, 0], true),
+            ([1, 0, 5, 0, 7, 0, 9], true),
+        ] {
+            let mut key = Vec::new();
+            encoding.encode_row(&row, &mut key);
+            assert_eq!(encoding.has_absent(&key), absent, "{row:?}");
+            // Not part of a key that ends before it.
+            assert!(!encoding.has_absent(&key[..1]));
+        }
+        assert!(!Encoding::new(&schema(&kinds), &[1]).expect("it has one").has_absent(&[0]));
     }
 
     #[test]

@@ -70,4 +70,9 @@ impl KeyEncoder {
             Self::Heap { .. } => Vec::new(),
         }
     }
+
+    /// Returns whether a key has an absent part, as [`Encoding::has_absent`] does.
+    pub(crate) fn has_absent(&self, key: &[u8]) -> bool {
+        matches!(self, Self::Fields(encoding) if encoding.has_absent(key))
+    }
 }

@@ -331,9 +331,9 @@ impl<'s> Stream<'s> {
         self.limits.after = Some(pair);
     }
 
-    /// Returns the fields of the stream's index.
-    pub(crate) fn fields(&self) -> &[usize] {
-        self.context.index.fields()
+    /// Returns the stream's index.
+    pub(crate) fn index(&self) -> &Arc<OrderedIndex> {
+        &self.context.index
     }
 
     /// Ends before a pair. Must be called before the first row is taken.

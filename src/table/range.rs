@@ -115,10 +115,11 @@ impl<T: PongoRecord> core::fmt::Debug for Range<'_, T> {
 /// It stays valid if the row is changed or deleted: the range continues with the same rows as if it
 /// had not been.
 ///
-/// In an index in which many rows have the same value, these are in the order in which they were
-/// last put; a changed row moves to their end. Within one write transaction the order of such rows
-/// is not stable, because deleting one of the transaction's own rows moves another. Page through
-/// them by the table's key, or use [`TableMut::extract_if`](crate::TableMut::extract_if).
+/// In an index in which many rows have the same value, or none, these are in the order in which
+/// they were last put; a changed row moves to their end. Within one write transaction the order of
+/// such rows is not stable, because deleting one of the transaction's own rows moves another. Page
+/// through them by the table's key, or use
+/// [`TableMut::extract_if`](crate::TableMut::extract_if).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Cursor {
     index: u64,
@@ -178,13 +179,15 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Self { stream: range.stream.map(Stream::own_only), one, ..range }
     }
 
-    /// Returns whether no two rows can have the same key in the index of this range.
-    fn is_unique(&self) -> bool {
-        let of_stream = self.stream.as_ref().map(Stream::fields);
-        let fields = of_stream.or(self.one.as_ref().map(|one| one.index.fields()));
-        fields.is_some_and(|fields| {
-            let unique = T::SCHEMA.indexes.iter().filter(|index| index.unique).map(|index| index.fields);
-            fields == T::SCHEMA.key || unique.into_iter().any(|unique| fields == unique)
+    /// Returns whether no two rows can have this key in the index of this range.
+    fn is_unique(&self, key: &[u8]) -> bool {
+        let of_stream = self.stream.as_ref().map(Stream::index);
+        let index = of_stream.or(self.one.as_ref().map(|one| &one.index));
+        index.is_some_and(|index| {
+            let fields = index.fields();
+            let mut unique = T::SCHEMA.indexes.iter().filter(|index| index.unique).map(|index| index.fields);
+            fields == T::SCHEMA.key
+                || (unique.any(|unique| fields == unique) && !index.keys().has_absent(key))
         })
     }
 
@@ -198,7 +201,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         }
         // If keys are unique, the cursor stands for any row with its key: a changed row has a new
         // row number.
-        let row = if self.is_unique() { u64::MAX - 1 } else { cursor.row };
+        let row = if self.is_unique(&cursor.key) { u64::MAX - 1 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = self.one.as_mut().filter(|one| one.given.is_none())
             && one.pair()? <= pair
@@ -236,7 +239,7 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         if cursor.index != self.index && (self.stream.is_some() || self.one.is_some()) {
             return Err(ReadError::Cursor { table: T::SCHEMA.table });
         }
-        let row = if self.is_unique() { 0 } else { cursor.row };
+        let row = if self.is_unique(&cursor.key) { 0 } else { cursor.row };
         let pair = Pair { key: cursor.key.clone(), row: RowId(row) };
         if let Some(one) = self.one.as_mut().filter(|one| one.given.is_none())
             && one.pair()? >= pair
@@ -280,7 +283,8 @@ impl<'s, T: PongoRecord> Range<'s, T> {
         Some(Cursor { index: self.index, key: pair.key, row: pair.row.0 })
     }
 
-    /// Returns the row of a unique index if it was returned or left out at this end. Of a unique value there is no other row.
+    /// Returns the row of a unique index if it was returned or left out at this end. No other row
+    /// has its value.
     fn one_given(&self, end: End) -> Option<&SingleRow<'s>> {
         self.one.as_ref().filter(|one| one.given == Some(end))
     }
