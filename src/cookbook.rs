@@ -214,6 +214,10 @@
 //! row with the same value is rejected, in every process, with an error that names the field, the
 //! value and the conflicting row. A unique field is also an index.
 //!
+//! A unique field may be a [`Maybe`](crate::Maybe): any number of rows may lack the value, as with
+//! `NULL` in SQL. With `unique(a, b)`, a row that lacks one of the values is in conflict with no
+//! other row.
+//!
 //! ```
 //! use pongo::prelude::*;
 //!
@@ -224,21 +228,29 @@
 //!     id: u64,
 //!     #[pongo(unique)]
 //!     mail: FixedStr<24>,
+//!     #[pongo(unique)]
+//!     phone: Maybe<u64>,
 //! }
 //!
 //! let store = Store::in_memory()?;
 //! let tx = store.begin_write()?;
 //! let mut users = tx.table::<User>()?;
-//! users.put(&User { id: 1, mail: "ada@example.org".parse()? })?;
-//! let refusal = users.put(&User { id: 2, mail: "ada@example.org".parse()? }).unwrap_err();
+//! users.put(&User { id: 1, mail: "ada@example.org".parse()?, phone: Maybe::none() })?;
+//! let second = User { id: 2, mail: "ada@example.org".parse()?, phone: 555.into() };
+//! let refusal = users.put(&second).unwrap_err();
 //! assert!(refusal.to_string().contains("in the row with key id = 1"));
-//! users.put(&User { id: 2, mail: "bob@example.org".parse()? })?; // the transaction continues
+//! // The transaction continues.
+//! users.put(&User { mail: "bob@example.org".parse()?, ..second })?;
+//! users.put(&User { id: 3, mail: "cy@example.org".parse()?, phone: Maybe::none() })?;
 //! drop(users);
 //! tx.commit()?;
 //!
 //! let snapshot = store.begin_read()?;
-//! let bob = snapshot.table::<User>()?.by(User::MAIL).eq("bob@example.org")?.next().ok_or("not found")??;
+//! let users = snapshot.table::<User>()?;
+//! let bob = users.by(User::MAIL).eq("bob@example.org")?.next().ok_or("not found")??;
 //! assert_eq!(bob.id, 2);
+//! assert_eq!(users.by(User::PHONE).eq(555)?.next().ok_or("not found")??.id, 2);
+//! assert_eq!(users.by(User::PHONE).eq(Maybe::none())?.count_rows()?, 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

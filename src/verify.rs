@@ -318,8 +318,8 @@ impl Work<'_> {
         self.problem(VerifyStep::Rows, what);
     }
 
-    /// Verifies that every hash index has an entry for every live row, and that entries refer to
-    /// existing rows.
+    /// Verifies that every hash index has an entry for every live row, except for rows without a
+    /// value, and that entries refer to existing rows that have one.
     fn hashes(&mut self) -> Result<(), WriteError> {
         // Entries change with every commit, so this holds the writer lock.
         let guard = self.shared.engine.begin_write()?;
@@ -350,7 +350,11 @@ impl Work<'_> {
                 if row.0 % PROGRESS_INTERVAL == 0 {
                     self.say(VerifyStep::Hash, row.0, view.len());
                 }
-                let found = index.find(keys.hash(row), |candidate| (candidate.row == row).then_some(()));
+                let hash = keys.hash(row);
+                if !ranges.has_entry(hash) {
+                    continue;
+                }
+                let found = index.find(hash, |candidate| (candidate.row == row).then_some(()));
                 if !is_key {
                     self.check_duplicate(view, index, ranges, row, name);
                 }
@@ -373,6 +377,10 @@ impl Work<'_> {
                     candidate.row,
                     view.len()
                 ));
+            } else if ranges.is_optional()
+                && view.row_bytes(candidate.row).is_ok_and(|row| !ranges.is_present(row))
+            {
+                wrong.push(format!("an entry of {name} names row {}, which has no value", candidate.row));
             } else if is_key && !candidate.deleted {
                 alive += 1;
                 if !is_live(view, candidate.row) {

@@ -32,21 +32,23 @@ impl IndexField for f64 {}
 impl<F: IndexField + Optional> IndexField for Maybe<F> {}
 
 /// A field type that can be part of a unique index, by `#[pongo(unique)]`: any type that can be
-/// part of a key, and floats, for which `-0.0` equals `0.0` and all NaNs are equal, as in an index.
-/// Excludes [`Maybe`], because it is not defined whether two rows without a value have the same
-/// value.
+/// part of an index. For floats `-0.0` equals `0.0` and all NaNs are equal, as in an index.
+///
+/// Any number of rows may lack the value of a [`Maybe`], as with `NULL` in SQL. In a unique index
+/// over several fields, a row without one of the values is in conflict with no other row.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
     note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these but \
-            floats, or an enum that is `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a \
-            nested record"
+            floats, a `Maybe` of these, or an enum that is `Copy` and `Eq`: `FixedStr<N>` for `Text`, \
+            several fields for a nested record"
 )]
 pub trait UniqueField: IndexField {}
 
 impl<F: KeyField> UniqueField for F {}
 impl UniqueField for f32 {}
 impl UniqueField for f64 {}
+impl<F: UniqueField + Optional> UniqueField for Maybe<F> {}
 
 /// The columns of an index: one column, or a tuple of two to six in the index's order, or the first
 /// columns of the index.

@@ -105,7 +105,9 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[pongo(crate = "path")]` | the type | the path of the crate `pongo`, if it is renamed |
 ///
 /// A unique field has a type that can be a key, or is a float, for which `-0.0` equals `0.0` and
-/// NaN equals NaN.
+/// NaN equals NaN, or is a `Maybe` of these. Any number of rows may lack the value of a `Maybe`, as
+/// with `NULL` in SQL. With `unique(a, b)`, a row that lacks one of the values is in conflict with
+/// no other row.
 ///
 /// Unique indexes are written into the table's schema when the table is created. They are enforced
 /// for every writer, whatever its type declares. A type that declares `unique` for a table that was

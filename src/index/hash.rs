@@ -252,8 +252,8 @@ fn forget(rows: &mut HashTable<(u64, RowId)>, hash: u64, same_key: impl Fn(RowId
     }
 }
 
-/// An iterator over all live rows with their key hashes. It returns an error at the first run that
-/// cannot be read, and then ends.
+/// An iterator over all live rows that have an entry, with their hashes. It returns an error at the
+/// first run that cannot be read, and then ends.
 struct LiveHashes<'a> {
     keys: &'a RowKeyHasher<'a>,
     run: std::ops::Range<u64>,
@@ -288,6 +288,9 @@ impl Iterator for LiveHashes<'_> {
             if let Some(hash) = self.batch.next() {
                 let row = RowId(self.run.start);
                 self.run.start += 1;
+                if !self.keys.ranges.has_entry(hash) {
+                    continue;
+                }
                 return Some(Ok((hash, Candidate { row, deleted: false })));
             }
             match self.fill() {
@@ -349,7 +352,7 @@ impl Indexer for Indexes {
         };
         reserve(&indexes.key, &indexes.key_ranges, of_key)?;
         for (unique, hashes) in others {
-            reserve(&unique.index, &unique.ranges, hashes)?;
+            reserve(&unique.index, &unique.ranges, &unique.ranges.with_entry(hashes))?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! its version through the `previous` chain, as with a key. A row that takes a value over from
 //! another record gets a separate entry. The entry of the previous owner stays while a snapshot may
 //! see that row; after that, a later entry of the same value reuses its slot.
+//! A row without a value has no entry ([`KeyRanges::has_entry`]).
 //! `docs/design/hash-index.md` explains why this is correct.
 
 use std::collections::HashSet;
@@ -35,19 +36,18 @@ pub(crate) struct Unique {
     pub(crate) index: HashIndex,
 }
 
-/// Finds the row with a unique value that is visible to a view. `value` contains the concatenated
-/// bytes of the index's fields, and `hash` is their [`key_hash`](pongo_index::key_hash). `newest`
-/// queries the ordered index of these fields.
+/// Finds the row with a unique value that is visible to a view. `value` contains the value's bytes
+/// ([`KeyRanges::value_of`]). `newest` queries the ordered index of the value's fields.
 ///
 /// Costs a key look-up, and one row more for each record that had the value while some snapshot
 /// existed.
 pub(crate) fn find_unique<'v, T: PongoRecord>(
     view: &'v TableView,
     unique: &Unique,
-    hash: u64,
     value: &[u8],
     newest: impl FnOnce() -> Result<Newest, ReadError>,
 ) -> Result<Option<(RowId, &'v T)>, ReadError> {
+    let hash = unique.ranges.hash_of(value);
     let near = find_within::<T>(view, unique, hash, value, versions::VERSION_PROBE_LIMIT)?;
     let UniqueMatch { seen: None, far: true } = near else { return Ok(near.seen) };
     let seen = match newest()? {
@@ -117,7 +117,7 @@ fn seen_with<T: PongoRecord>(
 
 /// Applies a commit to a unique index. With [`Replay::Repeat`], this commit and later ones may have
 /// been applied before, completely or in part. The view then shows all commits in the journal, and
-/// no reader sees the states between them.
+/// no reader sees the states between them. `hashes` contains one hash for each new row.
 pub(crate) fn apply(
     unique: &Unique,
     change: &TableChange<'_>,
@@ -127,17 +127,20 @@ pub(crate) fn apply(
     let again = replay == Replay::Repeat;
     let keys = RowKeyHasher { view: &change.view, ranges: &unique.ranges };
     let first = change.rows.start;
-    let new = || (first.0..change.rows.end.0).map(RowId).zip(hashes.iter().copied());
+    let new = || {
+        let rows = (first.0..change.rows.end.0).map(RowId).zip(hashes.iter().copied());
+        rows.filter(|&(_, hash)| unique.ranges.has_entry(hash))
+    };
     // If no row was ever deleted, there is no entry to replace.
     if !again && change.view.live() == change.view.len() {
         match hashes {
-            &[hash] => unique.index.insert(hash, first)?,
+            &[hash] if unique.ranges.has_entry(hash) => unique.index.insert(hash, first)?,
             _ => unique.index.insert_bulk(&new().map(|(row, hash)| (hash, row)).collect::<Vec<_>>())?,
         }
         return Ok(());
     }
     if again {
-        unique.index.reserve(hashes, &keys)?;
+        unique.index.reserve(&unique.ranges.with_entry(hashes), &keys)?;
         keys.make_writable(&unique.index, hashes, change.deleted_rows)?;
     }
     let pairs = change.previous_by_row();
@@ -148,8 +151,8 @@ pub(crate) fn apply(
         Ok(pairs.binary_search_by_key(&row, |&(row, _)| row).ok().map(|at| pairs[at].1))
     };
     let mut update = Update { unique, keys, oldest_visible_seq: None };
-    for (at, (row, hash)) in new().enumerate() {
-        if let Some(&ahead) = hashes.get(at + PREFETCH_DISTANCE) {
+    for (row, hash) in new() {
+        if let Some(&ahead) = hashes.get((row.0 - first.0) as usize + PREFETCH_DISTANCE) {
             unique.index.prefetch(ahead);
         }
         // A row that was deleted in its own transaction, or in another commit being replayed, is
@@ -271,7 +274,9 @@ pub(crate) fn visible_deleted(keys: &RowKeyHasher<'_>) -> Result<HashTable<(u64,
             continue;
         }
         let hash = keys.hash(row);
-        deleted.insert_unique(hash, (hash, row), |&(hash, _)| hash);
+        if keys.ranges.has_entry(hash) {
+            deleted.insert_unique(hash, (hash, row), |&(hash, _)| hash);
+        }
     }
     Ok(deleted)
 }
@@ -492,6 +497,151 @@ mod tests {
             went
         })?;
         assert_eq!(seat_of(&store.begin_read()?, 5)?, Some(4000));
+        Ok(())
+    }
+
+    #[pongo::record]
+    #[pongo(table = "people", unique(floor, desk))]
+    struct Guest {
+        #[pongo(key)]
+        id: u64,
+        #[pongo(unique)]
+        badge: Maybe<u64>,
+        desk: Maybe<u32>,
+        floor: u32,
+        _pad: [u8; 4],
+    }
+
+    fn guest(id: u64, badge: Option<u64>, desk: Option<u32>) -> Guest {
+        Guest { id, badge: badge.into(), desk: desk.into(), floor: 1, _pad: [0; 4] }
+    }
+
+    /// Returns the numbers of entries of the two indexes of guests.
+    fn guest_entries(store: &Store) -> Result<[u64; 2], Box<dyn std::error::Error>> {
+        let snapshot = store.begin_read()?;
+        let handle = snapshot.handle::<Guest>()?.ok_or("the table exists")?;
+        let entries =
+            |place: usize| Ok::<_, pongo_index::HashError>(handle.unique[place].index.stats()?.entries);
+        Ok([entries(0)?, entries(1)?])
+    }
+
+    #[test]
+    fn absent_values_have_no_entries() -> Outcome {
+        let store = Store::in_memory()?;
+        let change = |change: &dyn Fn(&mut TableMut<'_, Guest>) -> Outcome| -> Outcome {
+            let tx = store.begin_write_with(Durability::Relaxed)?;
+            change(&mut tx.table::<Guest>()?)?;
+            tx.commit()?;
+            Ok(())
+        };
+        change(&|guests| Ok(guests.insert(&guest(0, None, None))?))?;
+        assert_eq!(guest_entries(&store)?, [0, 0]);
+        change(&|guests| {
+            guests
+                .extend((1..20_000).map(|id| guest(id, None, id.is_multiple_of(4).then_some(id as u32))))?;
+            Ok(())
+        })?;
+        assert_eq!(guest_entries(&store)?, [0, 4999]);
+        // Rows without a value take no space in the index.
+        let snapshot = store.begin_read()?;
+        let empty = snapshot.handle::<Guest>()?.ok_or("the table exists")?.unique[0].index.stats()?;
+        assert_eq!(empty.segments, 1);
+        change(&|guests| Ok(guests.put(&guest(7, Some(1), Some(1))).map(drop)?))?;
+        assert_eq!(guest_entries(&store)?, [1, 5000]);
+        // The entry of a value that a row lost stays, and is used again.
+        for _ in 0..3 {
+            change(&|guests| Ok(guests.put(&guest(7, None, None)).map(drop)?))?;
+            assert_eq!(guest_entries(&store)?, [1, 5000]);
+            change(&|guests| Ok(guests.put(&guest(7, Some(1), Some(1))).map(drop)?))?;
+            assert_eq!(guest_entries(&store)?, [1, 5000]);
+        }
+        change(&|guests| Ok(guests.put(&guest(7, None, None)).map(drop)?))?;
+        drop(snapshot);
+        store.rebuild_index::<Guest>()?;
+        // The deleted row with the value may be visible to the thread that writes ordered indexes.
+        let [badges, desks] = guest_entries(&store)?;
+        assert!(badges <= 1 && desks <= 5000, "{badges} {desks}");
+        // Deleted rows that a snapshot sees keep an entry only if they have a value.
+        change(&|guests| Ok(guests.put(&guest(7, Some(1), None)).map(drop)?))?;
+        let seen = store.begin_read()?;
+        change(&|guests| Ok(guests.delete_range(0..8).map(drop)?))?;
+        store.rebuild_index::<Guest>()?;
+        let [badges, desks] = guest_entries(&store)?;
+        // The live rows, and rows 4 and 7, which were deleted.
+        assert!(badges == 1 && (4999..=5000).contains(&desks), "{badges} {desks}");
+        let guests = seen.table::<Guest>()?;
+        assert_eq!(guests.by(Guest::BADGE).eq(1)?.next().transpose()?.map(|guest| guest.id), Some(7));
+        assert_eq!(guests.by(Guest::BADGE).eq(Maybe::none())?.count_rows()?, 19_999);
+        Ok(())
+    }
+
+    #[test]
+    fn verify_reports_wrong_entries_of_absent_values() -> Outcome {
+        let store = Store::in_memory()?;
+        let tx = store.begin_write()?;
+        tx.table::<Guest>()?.extend([guest(0, None, None), guest(1, Some(0), Some(0))])?;
+        tx.commit()?;
+        let issues = || -> Result<Vec<String>, Box<dyn std::error::Error>> {
+            Ok(store.verify(|_| ())?.issues.into_iter().map(|issue| issue.what).collect())
+        };
+        assert_eq!(issues()?, [""; 0]);
+        let snapshot = store.begin_read()?;
+        let handle = snapshot.handle::<Guest>()?.ok_or("the table exists")?;
+        let [by_badge, by_desk] = [0, 1].map(|place| &handle.unique[place]);
+        by_badge.index.insert(7, RowId(0))?;
+        assert_eq!(issues()?, ["an entry of badge names row 0, which has no value"]);
+        assert!(by_badge.index.remove(7, RowId(0))?);
+        let value = snapshot.table::<Guest>()?.row(RowId(1))?.ok_or("it is live")?;
+        let hash = pongo_core::padding::with_bytes(value, |row| by_desk.ranges.hash(row));
+        assert!(by_desk.index.remove(hash, RowId(1))?);
+        assert_eq!(issues()?, ["expected an entry of row 1 in the index of floor+desk, found none"]);
+        Ok(())
+    }
+
+    /// The journal's commits can be applied again, also to an index that never saw them.
+    #[test]
+    fn reapplied_commits_leave_out_absent_values() -> Outcome {
+        let store = Store::in_memory()?;
+        let tx = store.begin_write()?;
+        let badge = |id: u64| id.is_multiple_of(2).then_some(id);
+        tx.table::<Guest>()?.extend((0..100).map(|id| guest(id, badge(id), None)))?;
+        tx.commit()?;
+        // Every row with a value loses it, and the others get one.
+        let tx = store.begin_write()?;
+        tx.table::<Guest>()?.extend((0..100).map(|id| guest(id, badge(id + 1), None)))?;
+        tx.commit()?;
+        let guard = store.shared.engine.begin_write()?;
+        let core = guard.table_named("people")?.ok_or("the table exists")?;
+        let view = guard.view(&core)?;
+        for empty in [false, true] {
+            if empty {
+                let indexes = &store.shared.indexes.of(&core)?;
+                let index = &indexes.unique[0].index;
+                let named = std::cell::RefCell::new(Vec::new());
+                index.for_each(|candidate| named.borrow_mut().push(candidate.row))?;
+                for row in named.take() {
+                    let hash = key_hash(
+                        &view.row::<Guest>(row)?.badge.to_option().ok_or("it has one")?.to_le_bytes(),
+                    );
+                    assert!(index.remove(hash, row)?);
+                }
+                assert_eq!(guest_entries(&store)?, [0, 0]);
+            }
+            for first in [0, 100] {
+                let change = TableChange {
+                    table: &core,
+                    view: view.clone(),
+                    rows: RowId(first)..RowId(200),
+                    hashes: &[],
+                    previous: &(100..200).map(|row| (RowId(row), RowId(row - 100))).collect::<Vec<_>>(),
+                    deleted_rows: &(0..100).map(RowId).collect::<Vec<_>>(),
+                };
+                let applied = store.shared.indexes.apply(&change, pongo_core::engine::Replay::Repeat);
+                applied.map_err(|error| error.to_string())?;
+                let [entries, none] = guest_entries(&store)?;
+                assert_eq!((entries, none), (if empty { 50 } else { 100 }, 0));
+            }
+        }
         Ok(())
     }
 }

@@ -91,7 +91,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
 
     /// Returns the row with a value in a unique index, found in its hash index. Returns `None` if
     /// the hash index cannot answer, for example because the columns are not all the fields of a
-    /// unique index.
+    /// unique index, or the value is absent.
     fn unique(&self, fields: &[usize], raw: &[u8]) -> Result<Option<Range<'s, T>>, ReadError> {
         if self.columns.names().len() != fields.len() {
             return Ok(None);
@@ -99,9 +99,10 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
         let Some(Parts { view, handle }) = self.table.parts() else { return Ok(None) };
         let is_it = |unique: &&Unique| view.core().schema().indexes[unique.place].fields == fields;
         let Some(unique) = handle.unique.iter().find(is_it) else { return Ok(None) };
+        let Some(value) = unique.ranges.value_of(raw) else { return Ok(None) };
         let Some(index) = self.table.ordered_index(view, fields) else { return Ok(None) };
         let newest = || self.table.newest(fields, raw, None);
-        let found = find_unique::<T>(view, unique, unique.ranges.hash_of(raw), raw, newest)?;
+        let found = find_unique::<T>(view, unique, &value, newest)?;
         let Some(own) = self.table.own() else {
             return Ok(Some(match found {
                 Some((row, _)) => Range::one(view, index, row),
@@ -130,8 +131,10 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// Returns the rows with this value. A string that is too long for its column equals no row.
     ///
     /// Floats are equal as in every float order here ([`IndexField`](crate::IndexField)): `0.0`
-    /// also finds `-0.0`, and a NaN finds every NaN. `Maybe::none()` finds the rows without a
-    /// value, as [`is_none`](crate::Column::is_none) does in a filter.
+    /// also finds `-0.0`, and a NaN finds every NaN. For a column of `Maybe`s, a value may stand
+    /// without `Maybe::some`. `Maybe::none()` finds the rows without a value, as
+    /// [`is_none`](crate::Column::is_none) does in a filter, also in a unique index, where it finds
+    /// any number of rows.
     ///
     /// # Errors
     /// [`ReadError::NoIndex`] if no index starts with these columns; [`ReadError::Storage`] if rows
@@ -151,8 +154,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// transaction has put itself, this order can change when it deletes one of them: see
     /// [`Cursor`](crate::Cursor).
     ///
-    /// The ends are values of the columns, or strings of any length for [`FixedStr`](crate::FixedStr)
-    /// columns: see [`BoundValue`](crate::BoundValue). A range whose start is after its end is empty.
+    /// The ends are values of the columns, with or without `Maybe::some`, or strings of any length
+    /// for [`FixedStr`](crate::FixedStr) columns: see [`BoundValue`](crate::BoundValue). A range
+    /// whose start is after its end is empty.
     ///
     /// NaN is greater than infinity: the range `0.0..` contains it, `0.0..=f64::INFINITY` does not.
     ///
@@ -191,8 +195,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// let ids = |rows: pongo::Range<'_, Flight>| rows.map(|row| Ok(row?.id)).collect::<Result<Vec<_>, pongo::ReadError>>();
     /// let delays = flights.by(Flight::DELAY);
     /// assert_eq!(ids(delays.all()?)?, [2, 3, 4, 1]);
+    /// assert_eq!(ids(delays.range(..5.0)?)?, [3]);
     /// assert_eq!(ids(delays.range(..Maybe::some(5.0))?)?, [3]);
-    /// assert_eq!(ids(delays.range(Maybe::some(0.0)..)?)?, [4, 1]);
+    /// assert_eq!(ids(delays.range(0.0..)?)?, [4, 1]);
     /// assert_eq!(flights.filter(Flight::DELAY.ge(0.0)).count(), 2);
     /// assert_eq!(ids(delays.range(Maybe::none()..Maybe::some(5.0))?)?, [2, 3]);
     /// assert_eq!(ids(delays.eq(Maybe::none())?)?, [2]);

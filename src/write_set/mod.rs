@@ -669,10 +669,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
         self.note_changed(place);
         if place < last {
             inner(&mut self.keys).move_staged(hash_of(&self.staged[place]), last, place);
-            let moved = self.staged.row_bytes(place);
-            for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-                unique_values.move_staged(unique.ranges.hash(moved), last, place);
-            }
+            self.note_staged_moved(last, place);
         }
     }
 

@@ -1,5 +1,5 @@
 //! Unique constraints in a transaction: no two live rows have the same unique value, whichever
-//! program wrote them.
+//! program wrote them. A row without a value is in conflict with no row and is not recorded.
 //!
 //! A row that is put is compared at once with the applied rows, through the unique index, and with
 //! the transaction's own rows ([`UniqueValues`]). Rows of a bulk load are compared when the next
@@ -50,7 +50,8 @@ pub(crate) struct UniqueValues {
     staged: HashTable<(u64, usize)>,
     /// Written rows that are live and have been checked against the others.
     written: Sharded<Place>,
-    /// Value hashes of all written rows. At commit those of the staged rows are appended.
+    /// Value hashes of all written rows, including those without a value. At commit those of the
+    /// staged rows are appended.
     pub(super) hashes: Vec<u64>,
     /// Changes: the removed entry and the entry that replaced it.
     log: UndoLog<(Option<UniqueEntry>, Option<UniqueEntry>)>,
@@ -216,7 +217,11 @@ impl<T: PongoRecord> TableWriteSet<T> {
             if before.is_some_and(|before| ranges.same(before, row)) {
                 continue;
             }
-            if let Some(other) = self.find_conflict(guard, place, ranges.hash(row), row)? {
+            let hash = ranges.hash(row);
+            if !ranges.has_entry(hash) {
+                continue;
+            }
+            if let Some(other) = self.find_conflict(guard, place, hash, row)? {
                 return Err(self.not_unique(guard, place, row, other));
             }
         }
@@ -244,6 +249,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
         let written = PendingRow::Written(number);
         for place in 0..self.unique().len() {
             let hash = self.unique_values[place].hashes[self.checked];
+            if !self.unique()[place].ranges.has_entry(hash) {
+                continue;
+            }
             let row = self.row(guard, number)?;
             match with_bytes(row, |row| self.find_conflict(guard, place, hash, row))? {
                 None => self.unique_values[place].add(hash, written),
@@ -352,10 +360,11 @@ impl<T: PongoRecord> TableWriteSet<T> {
     /// Returns whether all unique values of bulk-loaded rows are distinct, judging by their hashes,
     /// and no value of another new row is recorded.
     pub(crate) fn all_values_distinct(&self) -> bool {
-        let alone = |unique_values: &UniqueValues| {
-            unique_values.is_empty() && !has_duplicates(&unique_values.hashes[self.checked..])
+        let alone = |(unique, unique_values): (&Unique, &UniqueValues)| {
+            let hashes = &unique_values.hashes[self.checked..];
+            unique_values.is_empty() && !has_duplicates(&unique.ranges.with_entry(hashes))
         };
-        self.unique_values.iter().all(alone)
+        self.unique().iter().zip(&self.unique_values).all(alone)
     }
 
     /// Checks the unique values at commit. Requires that
@@ -377,6 +386,7 @@ impl<T: PongoRecord> TableWriteSet<T> {
         };
         for place in 0..self.unique().len() {
             let hashes = &self.unique_values[place].hashes;
+            let ranges = &self.unique()[place].ranges;
             // Pairs are sorted by their new rows.
             let mut replaced = keys.previous.iter().peekable();
             for (at, &hash) in hashes.iter().enumerate() {
@@ -386,6 +396,9 @@ impl<T: PongoRecord> TableWriteSet<T> {
                 let number = RowId(self.view.len() + at as u64);
                 while replaced.next_if(|&&(new, _)| new < number).is_some() {}
                 let before = replaced.next_if(|&&(new, _)| new == number).map(|&(_, before)| before);
+                if !ranges.has_entry(hash) {
+                    continue;
+                }
                 let row = self.row(guard, number)?;
                 match with_bytes(row, |row| self.applied_with(place, hash, row))? {
                     Some(other) if before != Some(other) && !dies(other) => {
@@ -401,20 +414,31 @@ impl<T: PongoRecord> TableWriteSet<T> {
         Ok(())
     }
 
-    /// Records the unique values of a row that was just staged.
-    pub(crate) fn hold_staged(&mut self, place: usize) {
+    /// Calls a function for each unique value of a staged row, with the value's hash.
+    #[inline]
+    fn for_each_value_of_staged(&mut self, place: usize, mut f: impl FnMut(&mut UniqueValues, u64)) {
         let row = self.staged.row_bytes(place);
         for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            unique_values.add(unique.ranges.hash(row), PendingRow::Staged(place));
+            let hash = unique.ranges.hash(row);
+            if unique.ranges.has_entry(hash) {
+                f(unique_values, hash);
+            }
         }
+    }
+
+    /// Records the unique values of a row that was just staged.
+    pub(crate) fn hold_staged(&mut self, place: usize) {
+        self.for_each_value_of_staged(place, |values, hash| values.add(hash, PendingRow::Staged(place)));
     }
 
     /// Removes the unique values of a staged row before it is removed or replaced.
     pub(crate) fn drop_staged(&mut self, place: usize) {
-        let row = self.staged.row_bytes(place);
-        for (unique, unique_values) in self.handle.unique.iter().zip(&mut self.unique_values) {
-            unique_values.remove(unique.ranges.hash(row), PendingRow::Staged(place));
-        }
+        self.for_each_value_of_staged(place, |values, hash| values.remove(hash, PendingRow::Staged(place)));
+    }
+
+    /// Records that a staged row moved from one index among the staged rows to another.
+    pub(crate) fn note_staged_moved(&mut self, from: usize, to: usize) {
+        self.for_each_value_of_staged(to, |values, hash| values.move_staged(hash, from, to));
     }
 
     #[cold]

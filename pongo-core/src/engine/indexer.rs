@@ -23,7 +23,8 @@ pub struct TableChange<'a> {
     /// The new rows.
     pub rows: Range<RowId>,
     /// Hashes of the new rows' keys, in order, followed by the hashes of their values in each
-    /// unique index, index by index. Empty if the committer did not know them.
+    /// unique index, index by index. Empty if the committer did not know them. The indexer defines
+    /// the number that stands for a row without a value.
     pub hashes: &'a [u64],
     /// Pairs of a new row and the row it replaced.
     pub previous: &'a [(RowId, RowId)],

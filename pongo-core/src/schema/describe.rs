@@ -63,6 +63,10 @@ fn describe(kind: &StoredKind, bytes: &[u8]) -> String {
             let parts: Vec<_> = bytes.chunks(of.size()).take(*len).map(|part| describe(of, part)).collect();
             format!("[{}]", parts.join(", "))
         }
+        StoredKind::Maybe(of) => match bytes.first() {
+            None | Some(0) => "none".to_owned(),
+            Some(_) => describe(of, bytes.get(of.align()..).unwrap_or_default()),
+        },
         _ => hex(bytes),
     }
 }
