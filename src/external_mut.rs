@@ -15,9 +15,10 @@ use pongo_core::search::IndexColumns;
 use pongo_index::key_hash;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::external::{
+use crate::keys::external_key;
+use crate::table::external::{
     ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
-    KeyBounds, key_in, limits,
+    KeyBounds,
 };
 use crate::table_mut::alloc::RowMut;
 use crate::table_mut::range::Visit;
@@ -101,11 +102,11 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     }
 
     fn reader(&self) -> Result<ExternalTable<'_, T>, ReadError> {
-        Ok(ExternalTable::new(self.rows.reader()?))
+        Ok(ExternalTable::of_rows(self.rows.reader()?))
     }
 
     fn key_in(&self, row: &T::Row) -> Result<&[u8], ReadError> {
-        key_in::<T>(self.rows.guard, row)
+        external_key::<T>(self.rows.guard, row)
     }
 
     fn find(&self, key: &[u8]) -> Result<Found<'_, T>, ReadError> {
@@ -562,7 +563,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
 impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     fn visit(&self, bounds: &impl KeyBounds) -> Result<Option<Visit<'t, T::Row>>, ReadError> {
         let (start, end) = bounds.key_bounds();
-        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end))
+        self.rows.visit(T::Row::SCHEMA.key, start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec))
     }
 
     /// Changes all values whose keys are within bounds, in key order, like [`TableMut::modify`].
@@ -595,7 +596,7 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// As for [`TableMut::retain`].
     pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &T) -> bool) -> Result<u64, WriteError> {
         let (visit, guard) = (Visit::all(&self.rows)?, self.rows.guard);
-        let gone = |row: &T::Row| Ok(!keep(key_in::<T>(guard, row)?, T::value_of(row)));
+        let gone = |row: &T::Row| Ok(!keep(external_key::<T>(guard, row)?, T::value_of(row)));
         self.rows.delete_visited_if(Some(visit), Some(gone))
     }
 
@@ -677,7 +678,7 @@ impl<T: ExternalRecord, P: FnMut(&[u8], &T) -> bool> Iterator for ExternalExtrac
     fn next(&mut self) -> Option<Self::Item> {
         let (guard, take) = (self.table.rows.guard, &mut self.take);
         let mut test = |row: &T::Row| {
-            let key = key_in::<T>(guard, row)?;
+            let key = external_key::<T>(guard, row)?;
             Ok(take(key, T::value_of(row)).then(|| (key.to_vec(), copy(T::value_of(row)))))
         };
         let item = self.table.rows.extract_next(&mut self.visit, &mut test).transpose();

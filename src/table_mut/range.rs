@@ -22,9 +22,9 @@ use pongo_core::search::{IndexColumns, ValueBounds};
 use pongo_core::table::TableView;
 use pongo_index::key_hash;
 
+use crate::keys::InRow;
 use crate::ordered_index::{Limits, OrderedIndex, Stream};
 use crate::table::index_view::fields_of;
-use crate::table::range::limits;
 use crate::table_mut::TableMut;
 use crate::write_set::copy;
 use crate::write_set::key_map::{KeyLocation, PriorVersion};
@@ -149,27 +149,15 @@ fn interrupted<R>(flag: &AtomicBool, code: impl FnOnce() -> R) -> R {
 
 impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// Visits the rows whose keys in an index are within bounds on values.
-    fn visit(
+    pub(crate) fn visit(
         &self,
         fields: &[usize],
         start: Bound<Vec<u8>>,
         end: Bound<Vec<u8>>,
     ) -> Result<Option<Visit<'t, T>>, ReadError> {
         let index = self.index(fields)?;
-        match limits(&index, start, end) {
+        match index.keys().limits(start, end) {
             Some(limits) => Visit::within(self, index, limits).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Visits the rows whose keys in an index are within limits.
-    pub(crate) fn visit_within(
-        &self,
-        fields: &[usize],
-        limits: Option<Limits>,
-    ) -> Result<Option<Visit<'t, T>>, ReadError> {
-        match limits {
-            Some(limits) => Visit::within(self, self.index(fields)?, limits).map(Some),
             None => Ok(None),
         }
     }
@@ -456,7 +444,7 @@ impl<T: PongoRecord, C: IndexColumns<T>> fmt::Debug for IndexViewMut<'_, '_, T, 
 
 impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
     fn visit(&self, bounds: &impl ValueBounds<C::Value>) -> Result<Option<Visit<'t, T>>, ReadError> {
-        let fields = fields_of::<T, C>(&self.columns)?;
+        let fields = fields_of::<T, InRow>(&self.columns)?;
         let (start, end) = bounds.value_bounds();
         self.table.visit(fields, start, end)
     }
