@@ -40,7 +40,7 @@ mod sealed {
 ///
 /// Implemented for every `T`, so that the bounds of the tables' types are always met and a mistake
 /// in `T` is reported once, by the function that opens the table.
-pub trait KeyKind<T>: sealed::Sealed {
+pub trait KeyKind<T>: sealed::Sealed + Sized {
     /// The type of the rows.
     type Row: 'static;
 }
@@ -55,6 +55,11 @@ impl<T, R: 'static> KeyKind<T> for External<R> {
 
 /// The kind of keys of a record `T`: [`InRow`] for a [`PongoRecord`], [`External`] for an
 /// [`ExternalRecord`].
+#[diagnostic::on_unimplemented(
+    message = "`{T}` is not a record with keys of the kind `{Self}`",
+    note = "the table of a record with `#[pongo(key)]` is a `Table<'_, T>`, that of one with `#[pongo(key = \"external\")]` an \
+            `ExternalTable<'_, T>`"
+)]
 pub trait Keys<T>: KeyKind<T, Row: PongoRecord> {
     /// A key: the type of the key field, or a tuple of field types; or `[u8]`.
     type Key: ?Sized;
@@ -64,6 +69,9 @@ pub trait Keys<T>: KeyKind<T, Row: PongoRecord> {
     type Item<'s>: Send;
     /// The items that are removed from a table: `T`; or `(Vec<u8>, T)`.
     type Taken;
+    /// Whether a row that was found by the bytes of its key may have another external key.
+    #[doc(hidden)]
+    const EXTERNAL: bool;
     /// The offset in bytes of the `T` in a row.
     #[doc(hidden)]
     const VALUE_OFFSET: usize;
@@ -110,6 +118,7 @@ impl<T: PongoRecord> Keys<T> for InRow {
     type KeyBuf = T::Key;
     type Item<'s> = &'s T;
     type Taken = T;
+    const EXTERNAL: bool = false;
     const VALUE_OFFSET: usize = 0;
 
     #[inline(always)]
@@ -155,6 +164,7 @@ impl<T: ExternalRecord> Keys<T> for External<T::Row> {
     type KeyBuf = Box<[u8]>;
     type Item<'s> = (&'s [u8], &'s T);
     type Taken = (Vec<u8>, T);
+    const EXTERNAL: bool = true;
     // A row has the alignment of its value, which is at most the size of the head.
     const VALUE_OFFSET: usize = EXTERNAL_HEAD;
 

@@ -104,8 +104,6 @@
 extern crate self as pongo;
 
 pub mod cookbook;
-mod external_entry;
-mod external_mut;
 mod index;
 mod keys;
 mod options;
@@ -120,8 +118,6 @@ mod transaction;
 mod verify;
 mod write_set;
 
-pub use external_entry::{ExternalEntry, ExternalOccupiedEntry, ExternalVacantEntry};
-pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
 pub use keys::{External, InRow, KeyKind, Keys, LookupKey};
 pub use options::Options;
 pub use pongo_core::column::Column;
@@ -166,8 +162,14 @@ pub use table::iter::{Entries, Rows, Slices, Values};
 pub use table::lookup::GetMany;
 pub use table::range::{Cursor, Range, RangeEntries};
 pub use table_mut::alloc::{RowMut, RowsMut};
-pub use table_mut::entry::{Entry, OccupiedEntry, VacantEntry};
-pub use table_mut::range::{ExtractIf, IndexViewMut};
+pub use table_mut::entry::{
+    Entry, ExternalEntry, ExternalOccupiedEntry, ExternalVacantEntry, OccupiedEntry, VacantEntry,
+};
+pub use table_mut::external::{ExternalRowMut, ExternalTableMut};
+pub use table_mut::place::KeysMut;
+#[doc(hidden)]
+pub use table_mut::place::Place;
+pub use table_mut::range::{ExternalExtractIf, ExternalIndexViewMut, ExtractIf, IndexViewMut};
 pub use table_mut::{ExtendError, TableMut};
 pub use transaction::savepoint::Savepoint;
 pub use transaction::{Committed, WriteTransaction};

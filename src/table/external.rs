@@ -127,11 +127,6 @@ key_bounds!(
 );
 
 impl<'s, T: ExternalRecord> Table<'s, T, External<T::Row>> {
-    pub(crate) fn of_rows(rows: Table<'s, T::Row>) -> Self {
-        let Table { plain, parts, source, own } = rows;
-        Self { plain, parts, source, own }
-    }
-
     /// Returns the value under this key, as a reference into the mapped file. Costs a cache miss in
     /// the index, one in the rows and one in the heap, where the key's bytes are compared.
     ///

@@ -271,6 +271,9 @@ impl<'s, T, K: Keys<T>> Table<'s, T, K> {
         found: Result<Option<(RowId, &'s K::Row)>, ReadError>,
         external: Option<&[u8]>,
     ) -> Result<Option<(RowId, &'s K::Row)>, ReadError> {
+        if !K::EXTERNAL {
+            return found;
+        }
         match found {
             Ok(Some((_, row))) if !K::has_external_key(self.source.heap, row, external)? => Ok(None),
             found => found,

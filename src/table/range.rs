@@ -387,6 +387,11 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
         }
     }
 
+    /// Returns the next row at one end. Only before the first item is requested.
+    pub(crate) fn next_row(&mut self, forward: bool) -> Option<Result<&'s K::Row, ReadError>> {
+        Some(self.entry(forward)?.map(|(_, row)| row))
+    }
+
     /// Returns a row as an item. After an error the range is empty.
     #[inline]
     fn item(&mut self, row: &'s K::Row) -> Result<K::Item<'s>, ReadError> {
@@ -538,7 +543,7 @@ impl<'s, T, K: Keys<T>> Table<'s, T, K> {
     }
 
     /// Returns all rows in key order.
-    fn in_key_order(&self) -> Result<Range<'s, T, K>, ReadError> {
+    pub(crate) fn in_key_order(&self) -> Result<Range<'s, T, K>, ReadError> {
         self.range_of(K::Row::SCHEMA.key, Bound::Unbounded, Bound::Unbounded)
     }
 

@@ -4,12 +4,16 @@
 //! | --- | --- |
 //! | here | one row at a time, and bulk loads |
 //! | `read` | the reads of a snapshot, with the transaction's own changes |
+//! | `place` | what changes of one row have in common: where its key was found |
+//! | [`external`] | the methods that take external keys |
 //! | [`entry`] | one key, with its row or without one |
 //! | [`range`] | changes to many rows |
 //! | [`alloc`] | rows that are filled in place |
 
 pub(crate) mod alloc;
 pub(crate) mod entry;
+pub(crate) mod external;
+pub(crate) mod place;
 pub(crate) mod range;
 mod read;
 
@@ -21,12 +25,14 @@ use std::sync::Arc;
 use pongo_core::engine::EngineTransaction;
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::ids::RowId;
-use pongo_core::padding::{equal_bytes, with_bytes};
-use pongo_core::record::{FieldType, PongoRecord};
+use pongo_core::padding::with_bytes;
+use pongo_core::record::PongoRecord;
 use pongo_core::rows::append_bytes;
 use pongo_index::key_hash;
 
+use crate::keys::{InRow, KeyBytes, KeyKind, Keys, table_name};
 use crate::table::{Parts, Table};
+use crate::table_mut::place::KeysMut;
 use crate::transaction::WriteTransaction;
 use crate::write_set::bulk::WRITE;
 use crate::write_set::key_map::KeyLocation;
@@ -81,13 +87,16 @@ use crate::write_set::{TableWriteSet, copy, hash_of};
 /// To change the table that is read, use [`retain`](Self::retain),
 /// [`extract_if`](Self::extract_if), [`modify`](Self::modify) or
 /// [`delete_range`](Self::delete_range).
-pub struct TableMut<'t, T> {
-    pub(crate) tx: &'t WriteTransaction,
-    pub(crate) guard: &'t EngineTransaction,
+///
+/// `K` is the kind of the table's keys. `TableMut<'_, T>` is a table whose keys are fields of `T`;
+/// [`ExternalTableMut<'_, T>`](crate::ExternalTableMut) is one whose keys are bytes beside it.
+pub struct TableMut<'t, T, K: KeyKind<T> = InRow> {
+    tx: &'t WriteTransaction,
+    guard: &'t EngineTransaction,
     /// `Some` until this is dropped.
-    staging: Option<Box<TableWriteSet<T>>>,
+    staging: Option<Box<TableWriteSet<K::Row>>>,
     /// Returns the staging to the transaction.
-    close: fn(&WriteTransaction, Box<TableWriteSet<T>>),
+    close: fn(&WriteTransaction, Box<TableWriteSet<K::Row>>),
 }
 
 impl WriteTransaction {
@@ -121,11 +130,11 @@ impl WriteTransaction {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn table<T: PongoRecord>(&self) -> Result<TableMut<'_, T>, WriteError> {
-        Ok(TableMut::new(self, self.open_staging()?))
+        TableMut::open(self)
     }
 }
 
-impl<T> Drop for TableMut<'_, T> {
+impl<T, K: KeyKind<T>> Drop for TableMut<'_, T, K> {
     fn drop(&mut self) {
         if let Some(staging) = self.staging.take() {
             (self.close)(self.tx, staging);
@@ -133,36 +142,28 @@ impl<T> Drop for TableMut<'_, T> {
     }
 }
 
-impl<T: PongoRecord> core::fmt::Debug for TableMut<'_, T> {
+impl<T, K: Keys<T>> core::fmt::Debug for TableMut<'_, T, K> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("TableMut").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+        f.debug_struct("TableMut").field("table", &table_name::<T, K>()).finish_non_exhaustive()
     }
 }
 
-/// Returns whether both rows are absent, or have the same bytes.
-pub(crate) fn same_row<T: FieldType>(row: Option<&T>, other: Option<&T>) -> bool {
-    match (row, other) {
-        (Some(row), Some(other)) => equal_bytes(row, other),
-        (None, None) => true,
-        _ => false,
-    }
-}
-
-impl<'t, T: PongoRecord> TableMut<'t, T> {
-    fn new(tx: &'t WriteTransaction, staging: Box<TableWriteSet<T>>) -> Self {
-        Self { tx, guard: tx.guard(), staging: Some(staging), close: |tx, staging| tx.close_table(staging) }
+impl<'t, T, K: Keys<T>> TableMut<'t, T, K> {
+    fn open(tx: &'t WriteTransaction) -> Result<Self, WriteError> {
+        let staging = Some(tx.open_staging()?);
+        Ok(Self { tx, guard: tx.guard(), staging, close: |tx, staging| tx.close_table(staging) })
     }
 
-    pub(crate) fn staging(&self) -> &TableWriteSet<T> {
+    fn staging(&self) -> &TableWriteSet<K::Row> {
         self.staging.as_ref().expect("present until this is dropped")
     }
 
-    pub(crate) fn staging_mut(&mut self) -> &mut TableWriteSet<T> {
+    fn staging_mut(&mut self) -> &mut TableWriteSet<K::Row> {
         self.staging.as_mut().expect("present until this is dropped")
     }
 
     /// Returns a reader of the table in the transaction's current state.
-    pub(crate) fn reader(&self) -> Result<Table<'_, T>, ReadError> {
+    fn reader(&self) -> Result<Table<'_, T, K>, ReadError> {
         let staging = self.staging();
         staging.resolve(self.guard)?;
         let parts = Parts { view: self.guard.view(staging.core())?, handle: Arc::clone(staging.handle()) };
@@ -171,16 +172,81 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     }
 
     #[inline]
-    pub(crate) fn spot(&self, hash: u64, key: &T::KeyBytes) -> Result<KeyLocation, ReadError> {
+    fn spot(&self, hash: u64, key: &KeyBytes<T, K>) -> Result<KeyLocation, ReadError> {
         let staging = self.staging();
         staging.resolve(self.guard)?;
         staging.locate(self.guard, &staging.keys(), hash, key)
     }
 
-    pub(crate) fn value(&self, spot: KeyLocation) -> Result<Option<&T>, ReadError> {
+    /// Returns the row at `spot`.
+    fn row(&self, spot: KeyLocation) -> Result<Option<&K::Row>, ReadError> {
         self.staging().value(self.guard, spot)
     }
 
+    /// Returns the row that this transaction appended last.
+    fn newest_row(&self) -> Result<&K::Row, ReadError> {
+        let staging = self.staging();
+        let rows = staging.view().len() + (staging.written() + staging.staged()) as u64;
+        staging.own_row(self.guard, RowId(rows - 1))
+    }
+
+    /// Returns an error if the table no longer accepts changes, or if a text or blob of the row
+    /// does not refer to existing bytes.
+    fn check(&self, row: &K::Row) -> Result<(), WriteError> {
+        self.staging().ensure_complete()?;
+        self.staging().check_heap(self.guard, row)
+    }
+
+    /// Inserts or replaces the row. The caller has checked its texts and blobs.
+    fn put_unchecked(&mut self, spot: KeyLocation, hash: u64, row: &K::Row) -> Result<(), WriteError> {
+        self.check_unique(spot, row)?;
+        self.put_copy(spot, hash, row)
+    }
+
+    fn put_copy(&mut self, spot: KeyLocation, hash: u64, row: &K::Row) -> Result<(), WriteError> {
+        let guard = self.guard;
+        self.staging_mut().put(guard, spot, hash, row)
+    }
+
+    /// Deletes the row at `spot`, which must exist.
+    fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
+        let guard = self.guard;
+        self.staging_mut().delete_found(guard, spot, hash);
+    }
+
+    fn check_unique(&mut self, spot: KeyLocation, row: &K::Row) -> Result<(), WriteError> {
+        let guard = self.guard;
+        self.staging_mut().check_unique(guard, spot, row)
+    }
+
+    /// Replaces the row with the given key, which was found at `spot`, with a copy that `change` has
+    /// modified.
+    #[inline]
+    fn update_found<R>(
+        &mut self,
+        spot: KeyLocation,
+        hash: u64,
+        key: &KeyBytes<T, K>,
+        change: impl FnOnce(&mut K::Row) -> R,
+    ) -> Result<Option<R>, WriteError> {
+        let guard = self.guard;
+        self.staging_mut().update(guard, spot, hash, key, change)
+    }
+
+    /// Deletes the row with these bytes of its key. Returns whether it existed.
+    fn delete_bytes(&mut self, key: &KeyBytes<T, K>) -> Result<bool, WriteError> {
+        self.staging().ensure_complete()?;
+        let hash = key_hash(key.as_ref());
+        let spot = self.spot(hash, key)?;
+        if self.row(spot)?.is_none() {
+            return Ok(false);
+        }
+        self.delete_found(spot, hash);
+        Ok(true)
+    }
+}
+
+impl<T: PongoRecord> TableMut<'_, T> {
     /// Inserts or replaces the row with this key. Returns `true` if a row was replaced.
     ///
     /// # Errors
@@ -221,7 +287,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let key = row.key_bytes();
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
-        let was_there = self.value(spot)?.is_some();
+        let was_there = self.row(spot)?.is_some();
         self.put_unchecked(spot, hash, row)?;
         Ok(was_there)
     }
@@ -251,7 +317,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let key = row.key_bytes();
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
-        let previous = self.value(spot)?.map(copy);
+        let previous = self.row(spot)?.map(copy);
         self.put_unchecked(spot, hash, row)?;
         Ok(previous)
     }
@@ -303,41 +369,15 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         expected: Option<&T>,
         new: Option<&T>,
     ) -> Result<bool, WriteError> {
-        let key = T::encode_key(key.borrow());
+        let place = InRow::place(self, key.borrow())?;
         for row in [expected, new].into_iter().flatten() {
-            self.check_entry_key(&key, row)?;
+            self.check_entry_key(&place.key, row)?;
         }
-        let hash = key_hash(key.as_ref());
-        let spot = self.spot(hash, &key)?;
-        if !same_row(self.value(spot)?, expected) {
-            return Ok(false);
-        }
-        match (new, expected) {
-            (Some(row), _) => self.put_at_spot(spot, hash, row)?,
-            (None, Some(_)) => {
-                self.staging().ensure_complete()?;
-                self.delete_found(spot, hash);
-            }
-            (None, None) => {}
-        }
-        Ok(true)
-    }
-
-    /// Inserts or replaces the row with a key that was found at `spot`.
-    pub(crate) fn put_at_spot(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.check(row)?;
-        self.put_unchecked(spot, hash, row)
-    }
-
-    /// Returns the row that this transaction appended last.
-    pub(crate) fn newest_row(&self) -> Result<&T, ReadError> {
-        let staging = self.staging();
-        let rows = staging.view().len() + (staging.written() + staging.staged()) as u64;
-        staging.own_row(self.guard, RowId(rows - 1))
+        self.compare_and_set_at(&place, key.borrow(), expected, new)
     }
 
     /// Returns an error if a row does not have the key for which it was passed.
-    pub(crate) fn check_entry_key(&self, key: &T::KeyBytes, row: &T) -> Result<(), WriteError> {
+    fn check_entry_key(&self, key: &T::KeyBytes, row: &T) -> Result<(), WriteError> {
         if row.key_bytes() == *key {
             return Ok(());
         }
@@ -346,35 +386,6 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
             expected: self.staging().core().schema().describe_key_bytes(key.as_ref()),
             found: self.describe_key(row),
         })
-    }
-
-    /// Returns an error if the table no longer accepts changes, or if a text or blob of the row
-    /// does not refer to existing bytes.
-    pub(crate) fn check(&self, row: &T) -> Result<(), WriteError> {
-        self.staging().ensure_complete()?;
-        self.staging().check_heap(self.guard, row)
-    }
-
-    /// Inserts or replaces the row. The caller has checked its texts and blobs.
-    fn put_unchecked(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        self.check_unique(spot, row)?;
-        self.put_copy(spot, hash, row)
-    }
-
-    pub(crate) fn put_copy(&mut self, spot: KeyLocation, hash: u64, row: &T) -> Result<(), WriteError> {
-        let guard = self.guard;
-        self.staging_mut().put(guard, spot, hash, row)
-    }
-
-    /// Deletes the row at `spot`, which must exist.
-    pub(crate) fn delete_found(&mut self, spot: KeyLocation, hash: u64) {
-        let guard = self.guard;
-        self.staging_mut().delete_found(guard, spot, hash);
-    }
-
-    pub(crate) fn check_unique(&mut self, spot: KeyLocation, row: &T) -> Result<(), WriteError> {
-        let guard = self.guard;
-        self.staging_mut().check_unique(guard, spot, row)
     }
 
     /// Inserts a row with a new key.
@@ -387,7 +398,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let key = row.key_bytes();
         let hash = key_hash(key.as_ref());
         let spot = self.spot(hash, &key)?;
-        if self.value(spot)?.is_some() {
+        if self.row(spot)?.is_some() {
             return Err(WriteError::KeyExists {
                 table: T::SCHEMA.table.to_owned(),
                 key: self.describe_key(row),
@@ -396,7 +407,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         self.put_unchecked(spot, hash, row)
     }
 
-    pub(crate) fn describe_key(&self, row: &T) -> String {
+    fn describe_key(&self, row: &T) -> String {
         with_bytes(row, |row| self.staging().core().schema().describe_key(row))
     }
 
@@ -431,31 +442,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         key: impl Borrow<T::Key>,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        self.update_bytes(&T::encode_key(key.borrow()), change)
-    }
-
-    pub(crate) fn update_bytes<R>(
-        &mut self,
-        key: &T::KeyBytes,
-        change: impl FnOnce(&mut T) -> R,
-    ) -> Result<Option<R>, WriteError> {
+        let key = T::encode_key(key.borrow());
         let hash = key_hash(key.as_ref());
-        let spot = self.spot(hash, key)?;
-        self.update_found(spot, hash, key, change)
-    }
-
-    /// Updates the row with the given key, which was found at `spot`, like
-    /// [`update`](Self::update).
-    #[inline]
-    pub(crate) fn update_found<R>(
-        &mut self,
-        spot: KeyLocation,
-        hash: u64,
-        key: &T::KeyBytes,
-        change: impl FnOnce(&mut T) -> R,
-    ) -> Result<Option<R>, WriteError> {
-        let guard = self.guard;
-        self.staging_mut().update(guard, spot, hash, key, change)
+        let spot = self.spot(hash, &key)?;
+        self.update_found(spot, hash, &key, change)
     }
 
     /// Deletes the row with this key. Returns whether the row existed.
@@ -488,25 +478,8 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// ```
     pub fn take(&mut self, key: impl Borrow<T::Key>) -> Result<Option<T>, WriteError> {
         self.staging().ensure_complete()?;
-        let key = T::encode_key(key.borrow());
-        let hash = key_hash(key.as_ref());
-        let spot = self.spot(hash, &key)?;
-        let previous = self.value(spot)?.map(copy);
-        if previous.is_some() {
-            self.delete_found(spot, hash);
-        }
-        Ok(previous)
-    }
-
-    pub(crate) fn delete_bytes(&mut self, key: &T::KeyBytes) -> Result<bool, WriteError> {
-        self.staging().ensure_complete()?;
-        let hash = key_hash(key.as_ref());
-        let spot = self.spot(hash, key)?;
-        if self.value(spot)?.is_none() {
-            return Ok(false);
-        }
-        self.delete_found(spot, hash);
-        Ok(true)
+        let place = InRow::place(self, key.borrow())?;
+        self.take_at(&place)
     }
 
     /// Inserts or replaces many rows, given as values or as references, by writing them directly to
