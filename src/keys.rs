@@ -57,8 +57,8 @@ impl<T, R: 'static> KeyKind<T> for External<R> {
 /// [`ExternalRecord`].
 #[diagnostic::on_unimplemented(
     message = "`{T}` is not a record with keys of the kind `{Self}`",
-    note = "the table of a record with `#[pongo(key)]` is a `Table<'_, T>`, that of one with `#[pongo(key = \"external\")]` an \
-            `ExternalTable<'_, T>`"
+    note = "the table of a record with `#[pongo(key)]` is a `Table<'_, T>`, that of one with \
+            `#[pongo(key = \"external\")]` an `ExternalTable<'_, T>`"
 )]
 pub trait Keys<T>: KeyKind<T, Row: PongoRecord> {
     /// A key: the type of the key field, or a tuple of field types; or `[u8]`.

@@ -260,7 +260,7 @@ impl<'s, T, K: Keys<T>> Table<'s, T, K> {
             }),
             None => self.find_own(key),
         };
-        self.with_external_key(found, external)
+        if K::EXTERNAL { self.with_external_key(found?, external) } else { found }
     }
 
     /// Returns a row that was found by the bytes of its key if it has the external key. A row whose
@@ -268,15 +268,14 @@ impl<'s, T, K: Keys<T>> Table<'s, T, K> {
     #[inline(always)]
     fn with_external_key(
         &self,
-        found: Result<Option<(RowId, &'s K::Row)>, ReadError>,
+        found: Option<(RowId, &'s K::Row)>,
         external: Option<&[u8]>,
     ) -> Result<Option<(RowId, &'s K::Row)>, ReadError> {
-        if !K::EXTERNAL {
-            return found;
-        }
         match found {
-            Ok(Some((_, row))) if !K::has_external_key(self.source.heap, row, external)? => Ok(None),
-            found => found,
+            Some((_, row)) if K::EXTERNAL && !K::has_external_key(self.source.heap, row, external)? => {
+                Ok(None)
+            }
+            found => Ok(found),
         }
     }
 
@@ -379,9 +378,11 @@ impl<'s, 'k, T, K: LookupKey<T, Q>, Q> GetMany<'s, 'k, T, K, Q> {
         for (hash, key) in hashed.iter().flatten() {
             let external = group.get(self.found_to).and_then(K::external);
             let newest = || self.table.newest(K::Row::SCHEMA.key, key.as_ref(), external);
-            let found = find::<K::Row, { site::GET_MANY }>(view, index, *hash, key, newest);
-            match self.table.with_external_key(found, external) {
-                Ok(found) => self.found[self.found_to] = found.map(|(_, row)| K::value(row)),
+            match find::<K::Row, { site::GET_MANY }>(view, index, *hash, key, newest) {
+                Ok(found) => match self.table.with_external_key(found, external) {
+                    Ok(found) => self.found[self.found_to] = found.map(|(_, row)| K::value(row)),
+                    Err(_) => break,
+                },
                 Err(_) => break,
             }
             self.found_to += 1;

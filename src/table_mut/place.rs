@@ -3,10 +3,9 @@
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::ExternalKey;
 use pongo_core::padding::equal_bytes;
-use pongo_core::record::{FieldType, PongoRecord};
-use pongo_index::key_hash;
+use pongo_core::record::FieldType;
 
-use crate::keys::{InRow, KeyBytes, Keys};
+use crate::keys::{KeyBytes, Keys};
 use crate::table_mut::TableMut;
 use crate::write_set::copy;
 use crate::write_set::key_map::KeyLocation;
@@ -37,30 +36,6 @@ pub trait KeysMut<T>: Keys<T> {
         key: &Self::Key,
         value: &T,
     ) -> Result<(), WriteError>;
-}
-
-impl<T: PongoRecord> KeysMut<T> for InRow {
-    fn place(table: &TableMut<'_, T>, key: &T::Key) -> Result<Place<T, Self>, WriteError> {
-        let key = T::encode_key(key);
-        let hash = key_hash(key.as_ref());
-        let spot = table.spot(hash, &key)?;
-        Ok(Place { key, hash, spot, known: None })
-    }
-
-    fn get<'a>(table: &'a TableMut<'_, T>, key: &T::Key) -> Result<Option<&'a T>, ReadError> {
-        table.get(key)
-    }
-
-    fn put_at(
-        table: &mut TableMut<'_, T>,
-        place: &Place<T, Self>,
-        _: &T::Key,
-        row: &T,
-    ) -> Result<(), WriteError> {
-        table.check_entry_key(&place.key, row)?;
-        table.check(row)?;
-        table.put_unchecked(place.spot, place.hash, row)
-    }
 }
 
 /// Returns whether both values are absent, or have the same bytes.

@@ -39,6 +39,9 @@ pub(super) struct Visit<'t, T, K: Keys<T>> {
     own: OwnKeys<K::Row>,
 }
 
+/// A row that still exists: its location, the hash of its key, and its key.
+type VisitedRow<T, K> = (KeyLocation, u64, KeyBytes<T, K>);
+
 /// The committed rows, whether or not the transaction changed them.
 enum BaseRows<'t> {
     /// Rows in the order of an index.
@@ -77,11 +80,8 @@ impl<'t, T, K: Keys<T>> Visit<'t, T, K> {
         Ok(Self { view, base: BaseRows::Index(Box::new(base), index), next: None, own })
     }
 
-    /// Returns the next row that still exists: its location, the hash of its key, and its key.
-    fn next(
-        &mut self,
-        table: &TableMut<'t, T, K>,
-    ) -> Result<Option<(KeyLocation, u64, KeyBytes<T, K>)>, ReadError> {
+    /// Returns the next row that still exists.
+    fn next(&mut self, table: &TableMut<'t, T, K>) -> Result<Option<VisitedRow<T, K>>, ReadError> {
         loop {
             if self.next.is_none() {
                 self.next = self.next_base(table)?;

@@ -1,7 +1,7 @@
 //! Reads of a table in a write transaction: all earlier commits, and its own changes.
 //!
 //! Except for [`TableMut::get`], each method reads through a [`Table`](crate::Table) of the
-//! transaction, as a snapshot reads through one of its own.
+//! transaction.
 
 use core::borrow::Borrow;
 use core::ops::RangeBounds;
