@@ -104,10 +104,8 @@
 extern crate self as pongo;
 
 pub mod cookbook;
-mod external;
-mod external_entry;
-mod external_mut;
 mod index;
+mod keys;
 mod options;
 mod ordered_index;
 mod shared;
@@ -120,12 +118,7 @@ mod transaction;
 mod verify;
 mod write_set;
 
-pub use external::{
-    ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
-    ExternalValues, KeyBounds,
-};
-pub use external_entry::{ExternalEntry, ExternalOccupiedEntry, ExternalVacantEntry};
-pub use external_mut::{ExternalExtractIf, ExternalRowMut, ExternalTableMut};
+pub use keys::{External, InRow, KeyKind, Keys, LookupKey};
 pub use options::Options;
 pub use pongo_core::column::Column;
 pub use pongo_core::engine::Durability;
@@ -159,14 +152,24 @@ pub use stats::{DiskUsage, IndexStats, OrderedStatus, StoreStats, TableStats};
 pub use store::Store;
 pub use table::Table;
 pub use table::explain::{Explain, PredicateStats, ScanStats};
+pub use table::external::{
+    ExternalEntries, ExternalFiltered, ExternalFilteredEntries, ExternalGetMany, ExternalIndexView,
+    ExternalRange, ExternalRangeEntries, ExternalRows, ExternalTable, ExternalValues, KeyBounds,
+};
 pub use table::filter::{Filtered, FilteredEntries};
 pub use table::index_view::IndexView;
-pub use table::iter::{Entries, Rows, Slices};
+pub use table::iter::{Entries, Rows, Slices, Values};
 pub use table::lookup::GetMany;
 pub use table::range::{Cursor, Range, RangeEntries};
 pub use table_mut::alloc::{RowMut, RowsMut};
-pub use table_mut::entry::{Entry, OccupiedEntry, VacantEntry};
-pub use table_mut::range::{ExtractIf, IndexViewMut};
+pub use table_mut::entry::{
+    Entry, ExternalEntry, ExternalOccupiedEntry, ExternalVacantEntry, OccupiedEntry, VacantEntry,
+};
+pub use table_mut::external::{ExternalRowMut, ExternalTableMut};
+pub use table_mut::place::KeysMut;
+#[doc(hidden)]
+pub use table_mut::place::Place;
+pub use table_mut::range::{ExternalExtractIf, ExternalIndexViewMut, ExtractIf, IndexViewMut};
 pub use table_mut::{ExtendError, TableMut};
 pub use transaction::savepoint::Savepoint;
 pub use transaction::{Committed, WriteTransaction};

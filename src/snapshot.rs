@@ -9,8 +9,9 @@ use pongo_core::ids::{HeapAddr, Seq};
 use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::snapshot;
 
-use crate::external::ExternalTable;
+use crate::keys::Keys;
 use crate::shared::{SharedStore, Source, TableHandle};
+use crate::table::external::ExternalTable;
 use crate::table::{Parts, Table};
 
 /// A read transaction: the state of the store at one commit, regardless of concurrent writes.
@@ -61,8 +62,13 @@ impl Snapshot {
     /// [`ReadError::Schema`] with both layouts side by side, if the layout of the table's rows
     /// differs from `T`.
     pub fn table<T: PongoRecord>(&self) -> Result<Table<'_, T>, ReadError> {
+        self.open()
+    }
+
+    #[inline]
+    fn open<T, K: Keys<T>>(&self) -> Result<Table<'_, T, K>, ReadError> {
         let source = Source { shared: &self.shared, heap: self };
-        let Some(handle) = self.handle::<T>()? else { return Ok(Table::of_snapshot(source, None)) };
+        let Some(handle) = self.handle::<K::Row>()? else { return Ok(Table::of_snapshot(source, None)) };
         let view = self.inner.view(&handle.core)?;
         Ok(Table::of_snapshot(source, view.map(|view| Parts { view, handle })))
     }
@@ -73,7 +79,7 @@ impl Snapshot {
     /// # Errors
     /// As for [`table`](Self::table).
     pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTable<'_, T>, ReadError> {
-        Ok(ExternalTable::new(self.table::<T::Row>()?))
+        self.open()
     }
 
     pub(crate) fn handle<T: PongoRecord>(&self) -> Result<Option<Arc<TableHandle>>, ReadError> {

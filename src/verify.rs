@@ -9,6 +9,7 @@ use pongo_core::error::{ReadError, StorageError, WriteError};
 use pongo_core::fields::{Blob, ExternalKey, HeapRead, key_digest};
 use pongo_core::guard::fails;
 use pongo_core::ids::{RowId, Seq};
+use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::schema::describe_bytes;
 use pongo_core::table::{TableCore, TableView};
 use pongo_index::ordered::{Edge, OrderedError};
@@ -556,11 +557,20 @@ impl Store {
     /// Fails as [`begin_write`](Self::begin_write) does. Returns [`WriteError::Storage`] if a row
     /// cannot be read or the disk is full. In that case the old hash indexes stay in use, and
     /// ranges are answered from the rows.
-    pub fn rebuild_index<T: pongo_core::record::PongoRecord>(&self) -> Result<(), WriteError> {
+    pub fn rebuild_index<T: PongoRecord>(&self) -> Result<(), WriteError> {
         let snapshot = self.begin_read()?;
         let Some(core) = snapshot.inner().table_named(T::SCHEMA.table)? else { return Ok(()) };
         crate::shared::compare::<T>(&core)?;
         rebuild(snapshot.shared(), &core)
+    }
+
+    /// Rebuilds the indexes of a table with external keys as [`rebuild_index`](Self::rebuild_index)
+    /// does.
+    ///
+    /// # Errors
+    /// Fails as [`rebuild_index`](Self::rebuild_index) does.
+    pub fn rebuild_external_index<T: ExternalRecord>(&self) -> Result<(), WriteError> {
+        self.rebuild_index::<T::Row>()
     }
 
     /// Rebuilds the indexes of all tables as [`rebuild_index`](Self::rebuild_index) does.

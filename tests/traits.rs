@@ -35,6 +35,7 @@ macro_rules! each {
 }
 
 type Born = pongo::Column<Person, Maybe<i32>>;
+type Long = Compare<File, u64, pongo::predicate::GreaterThan>;
 type Condition = Compare<Person, Maybe<i32>, pongo::predicate::LessThan>;
 
 #[test]
@@ -59,7 +60,11 @@ fn handles_are_shared_and_iterators_sent() {
         pongo::Filtered<'static, Person, Condition>,
         pongo::FilteredEntries<'static, Person, Condition>,
         pongo::ExternalRows<'static, File>,
+        pongo::ExternalEntries<'static, File>,
         pongo::ExternalValues<'static, File>,
+        pongo::ExternalGetMany<'static, 'static, File, String>,
+        pongo::ExternalFiltered<'static, File, Long>,
+        pongo::ExternalFilteredEntries<'static, File, Long>,
         pongo::ExternalRange<'static, File>,
     );
     each!(
@@ -71,7 +76,11 @@ fn handles_are_shared_and_iterators_sent() {
         pongo::Filtered<'static, Person, Condition>,
         pongo::FilteredEntries<'static, Person, Condition>,
         pongo::ExternalRows<'static, File>,
+        pongo::ExternalEntries<'static, File>,
         pongo::ExternalValues<'static, File>,
+        pongo::ExternalGetMany<'static, 'static, File, String>,
+        pongo::ExternalFiltered<'static, File, Long>,
+        pongo::ExternalFilteredEntries<'static, File, Long>,
     );
     // The types whose copy costs no read. A range is not among them: it holds the rows that it read
     // ahead, and can be opened again after its cursor instead.
@@ -87,7 +96,11 @@ fn handles_are_shared_and_iterators_sent() {
         pongo::Filtered<'static, Person, Condition>,
         pongo::FilteredEntries<'static, Person, Condition>,
         pongo::ExternalRows<'static, File>,
+        pongo::ExternalEntries<'static, File>,
         pongo::ExternalValues<'static, File>,
+        pongo::ExternalGetMany<'static, 'static, File, String>,
+        pongo::ExternalFiltered<'static, File, Long>,
+        pongo::ExternalFilteredEntries<'static, File, Long>,
         pongo::Cursor,
     );
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | this one | [`OrderedIndexes`]: the block store, opened on first use, quarantined when corrupt |
 //! | `index` | [`OrderedIndex`]: one index: pairs in blocks, recent rows in memory, catch-up |
-//! | `keys` | where a row's key comes from |
+//! | `keys` | where a row's key comes from, and which keys are within bounds |
 //! | `limits` | a range of pairs |
 //! | `stream` | pairs from all sources in key order, from both ends |
 //! | `newest` | the newest version of one key |
@@ -41,7 +41,7 @@ use pongo_index::ordered::{
 };
 
 pub(crate) use index::{CatchUp, OrderedIndex};
-pub(crate) use keys::KeyEncoder;
+pub(crate) use keys::{KeyEncoder, prefix_limits};
 pub(crate) use limits::{Limits, Pair};
 pub(crate) use memory::Memory;
 pub(crate) use newest::newest;

@@ -59,9 +59,11 @@ impl ScanStats {
 }
 
 impl Explain {
+    /// `value_offset` is the offset in a row of the `T` that the predicate is about.
     pub(crate) fn new<T, P: Predicate<T>>(
         view: Option<&TableView>,
         own: u64,
+        value_offset: usize,
         predicate: &P,
     ) -> Result<Self, ReadError> {
         let mut explain = Self::default();
@@ -75,7 +77,7 @@ impl Explain {
             let mut known = chunk.rows.start;
             if let Some(zones) = view.zones(&chunk) {
                 for zone in zones.iter().filter(|zone| zone.rows().start < chunk.rows.end) {
-                    explain.add(&zone, chunk.rows.end, predicate);
+                    explain.add(&zone.of_part(value_offset), chunk.rows.end, predicate);
                 }
                 known = zones.rows().end;
             }

@@ -8,16 +8,19 @@ use core::ops::Range;
 use std::vec;
 
 use pongo_core::error::ReadError;
+use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::predicate::{Predicate, Pruning};
 use pongo_core::record::PongoRecord;
 use pongo_core::table::{ChunkRows, TableView};
+use pongo_core::zones::Zone;
 
+use crate::keys::{InRow, KeyKind, Keys, table_name};
 use crate::table::Table;
 use crate::table::explain::Explain;
 use crate::write_set::own::Own;
 
-impl<'s, T: PongoRecord> Table<'s, T> {
+impl<'s, T, K: Keys<T>> Table<'s, T, K> {
     /// Returns an iterator over the rows that match a condition, in the order of
     /// [`rows`](Self::rows).
     ///
@@ -80,9 +83,10 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # struct Flight { #[pongo(key)] id: u64, tail: Text }
     /// let _ = Flight::TAIL.eq("N14228");
     /// ```
-    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Filtered<'s, T, P> {
+    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Filtered<'s, T, P, K> {
         let chunks: Vec<_> = self.view().map(|view| view.chunks().collect()).unwrap_or_default();
-        Filtered { entries: FilteredEntries::new(self.view(), self.own(), predicate, chunks, Vec::new()) }
+        let read = RowSource { view: self.view(), own: self.own(), heap: self.source().heap };
+        Filtered { entries: FilteredEntries::new(read, predicate, chunks, Vec::new()) }
     }
 }
 
@@ -94,8 +98,28 @@ pub(crate) struct Span {
     pub(crate) tested: bool,
 }
 
+/// What a filter reads: the rows `R` of a table.
+pub(crate) struct RowSource<'s, R> {
+    pub(crate) view: Option<&'s TableView>,
+    /// The changes of the transaction in which the table is read.
+    pub(crate) own: Option<Own<'s, R>>,
+    pub(crate) heap: &'s (dyn HeapRead + Sync),
+}
+
+impl<R> Clone for RowSource<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for RowSource<'_, R> {}
+
 /// Returns the rows of a chunk that can match.
-pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, predicate: &P) -> Vec<Span> {
+pub(crate) fn spans_of<T, K: Keys<T>>(
+    view: &TableView,
+    chunk: &ChunkRows,
+    predicate: &impl Predicate<T>,
+) -> Vec<Span> {
     let mut spans: Vec<Span> = Vec::new();
     let mut add = |rows: Range<RowId>, verdict| {
         let rows = rows.start..rows.end.min(chunk.rows.end);
@@ -112,8 +136,9 @@ pub(crate) fn spans_of<T, P: Predicate<T>>(view: &TableView, chunk: &ChunkRows, 
     };
     let mut known = chunk.rows.start;
     if let Some(zones) = view.zones(chunk) {
-        match predicate.prune(&zones.whole()) {
-            Pruning::Some => zones.iter().for_each(|zone| add(zone.rows(), predicate.prune(&zone))),
+        let prune = |zone: Zone<'_>| predicate.prune(&zone.of_part(K::VALUE_OFFSET));
+        match prune(zones.whole()) {
+            Pruning::Some => zones.iter().for_each(|zone| add(zone.rows(), prune(zone))),
             verdict => add(zones.rows(), verdict),
         }
         known = zones.rows().end;
@@ -175,19 +200,19 @@ impl<'s, T: PongoRecord> Iterator for Runs<'s, T> {
 
 /// An iterator over the rows that match a condition: see [`Table::filter`].
 #[must_use]
-pub struct Filtered<'s, T, P> {
-    entries: FilteredEntries<'s, T, P>,
+pub struct Filtered<'s, T, P, K: KeyKind<T> = InRow> {
+    entries: FilteredEntries<'s, T, P, K>,
 }
 
-impl<T, P: Clone> Clone for Filtered<'_, T, P> {
+impl<T, P: Clone, K: KeyKind<T>> Clone for Filtered<'_, T, P, K> {
     fn clone(&self) -> Self {
         Self { entries: self.entries.clone() }
     }
 }
 
-impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
+impl<'s, T, P: Predicate<T>, K: Keys<T>> Filtered<'s, T, P, K> {
     /// Returns the same rows with their row numbers, which are ascending.
-    pub fn entries(self) -> FilteredEntries<'s, T, P> {
+    pub fn entries(self) -> FilteredEntries<'s, T, P, K> {
         self.entries
     }
 
@@ -202,34 +227,30 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Filtered<'s, T, P> {
     /// the filter reads all of its rows.
     pub fn explain(&self) -> Result<Explain, ReadError> {
         let own = self.entries.runs.own.map_or(0, |own| own.count());
-        Explain::new(self.entries.runs.view, own, &self.entries.predicate)
+        Explain::new(self.entries.runs.view, own, K::VALUE_OFFSET, &self.entries.predicate)
     }
 
     #[cfg(feature = "rayon")]
-    pub(crate) fn into_parts(self) -> (Option<&'s TableView>, Option<Own<'s, T>>, P) {
-        (self.entries.runs.view, self.entries.runs.own, self.entries.predicate)
+    pub(crate) fn into_parts(self) -> (RowSource<'s, K::Row>, P) {
+        let FilteredEntries { runs: Runs { view, own, .. }, heap, predicate, .. } = self.entries;
+        (RowSource { view, own, heap }, predicate)
     }
 
     /// Returns the rows of one span.
     #[cfg(feature = "rayon")]
-    pub(crate) fn of_span(
-        view: Option<&'s TableView>,
-        own: Option<Own<'s, T>>,
-        predicate: P,
-        span: Span,
-    ) -> Self {
-        let entries = FilteredEntries::new(view, own, predicate, Vec::new(), vec![span]);
+    pub(crate) fn of_span(read: RowSource<'s, K::Row>, predicate: P, span: Span) -> Self {
+        let entries = FilteredEntries::new(read, predicate, Vec::new(), vec![span]);
         // The span belongs to the view, so the transaction's own rows are not returned.
         Self { entries: FilteredEntries { own_at: u64::MAX, ..entries } }
     }
 }
 
-impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
-    type Item = Result<&'s T, ReadError>;
+impl<'s, T, P: Predicate<T>, K: Keys<T>> Iterator for Filtered<'s, T, P, K> {
+    type Item = Result<K::Item<'s>, ReadError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.entries.next()?.map(|(_, value)| value))
+        Some(self.entries.next()?.map(|(_, item)| item))
     }
 
     #[inline]
@@ -244,7 +265,8 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
         let mut all = init;
         loop {
             let rows = core::mem::take(&mut entries.slice);
-            all = fold_run(rows, entries.tested.then_some(&entries.predicate), all, &mut f);
+            let test = entries.tested.then_some(&entries.predicate);
+            all = fold_run::<T, K, P, B>(rows, test, entries.heap, all, &mut f);
             match entries.advance() {
                 Some(Ok(())) => {}
                 Some(Err(error)) => all = f(all, Err(error)),
@@ -254,45 +276,48 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for Filtered<'s, T, P> {
     }
 }
 
-impl<T: PongoRecord, P: Predicate<T>> FusedIterator for Filtered<'_, T, P> {}
+impl<T, P: Predicate<T>, K: Keys<T>> FusedIterator for Filtered<'_, T, P, K> {}
 
 /// Folds the rows of one run, which are tested or all match. A separate function that is not
 /// inlined, so that the accumulator stays in registers: the calls between the runs would force it
 /// into memory.
 #[inline(never)]
-fn fold_run<'s, T: PongoRecord, P: Predicate<T>, B>(
-    rows: core::slice::Iter<'s, T>,
+fn fold_run<'s, T, K: Keys<T>, P: Predicate<T>, B>(
+    rows: core::slice::Iter<'s, K::Row>,
     test: Option<&P>,
+    heap: &'s (dyn HeapRead + Sync),
     all: B,
-    f: &mut impl FnMut(B, Result<&'s T, ReadError>) -> B,
+    f: &mut impl FnMut(B, Result<K::Item<'s>, ReadError>) -> B,
 ) -> B {
+    let f = |all, row| f(all, K::item(heap, row));
     match test {
-        Some(predicate) => rows.filter(|row| predicate.matches(row)).fold(all, |all, row| f(all, Ok(row))),
-        None => rows.fold(all, |all, row| f(all, Ok(row))),
+        Some(predicate) => rows.filter(|row| predicate.matches(K::value(row))).fold(all, f),
+        None => rows.fold(all, f),
     }
 }
 
 /// An iterator over the rows that match a condition, with their row numbers: see
 /// [`Filtered::entries`].
 #[must_use]
-pub struct FilteredEntries<'s, T, P> {
+pub struct FilteredEntries<'s, T, P, K: KeyKind<T> = InRow> {
     predicate: P,
     /// Chunks that are not processed yet.
     chunks: vec::IntoIter<ChunkRows>,
     /// Remaining spans of the current chunk.
     spans: vec::IntoIter<Span>,
     /// Remaining runs of the current span.
-    runs: Runs<'s, T>,
+    runs: Runs<'s, K::Row>,
     /// Whether the rows of the current span must be tested.
     tested: bool,
     /// The remaining rows of the current run; `end` is the number of the row after it.
-    slice: core::slice::Iter<'s, T>,
+    slice: core::slice::Iter<'s, K::Row>,
     end: RowId,
     /// Index of the transaction's next row.
     own_at: u64,
+    heap: &'s (dyn HeapRead + Sync),
 }
 
-impl<T, P: Clone> Clone for FilteredEntries<'_, T, P> {
+impl<T, P: Clone, K: KeyKind<T>> Clone for FilteredEntries<'_, T, P, K> {
     fn clone(&self) -> Self {
         Self {
             predicate: self.predicate.clone(),
@@ -303,27 +328,23 @@ impl<T, P: Clone> Clone for FilteredEntries<'_, T, P> {
             tested: self.tested,
             slice: self.slice.clone(),
             end: self.end,
+            heap: self.heap,
         }
     }
 }
 
-impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
-    fn new(
-        view: Option<&'s TableView>,
-        own: Option<Own<'s, T>>,
-        predicate: P,
-        chunks: Vec<ChunkRows>,
-        spans: Vec<Span>,
-    ) -> Self {
+impl<'s, T, P: Predicate<T>, K: Keys<T>> FilteredEntries<'s, T, P, K> {
+    fn new(read: RowSource<'s, K::Row>, predicate: P, chunks: Vec<ChunkRows>, spans: Vec<Span>) -> Self {
         Self {
             predicate,
             chunks: chunks.into_iter(),
             spans: spans.into_iter(),
-            runs: Runs::new(view, own, RowId(0)..RowId(0)),
+            runs: Runs::new(read.view, read.own, RowId(0)..RowId(0)),
             tested: false,
             slice: [].iter(),
             end: RowId(0),
             own_at: 0,
+            heap: read.heap,
         }
     }
 
@@ -340,15 +361,13 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
             match self.spans.next() {
                 Some(span) => (self.runs.rows, self.tested) = (span.rows, span.tested),
                 None => match self.chunks.next() {
-                    Some(chunk) => self.spans = spans_of(view, &chunk, &self.predicate).into_iter(),
+                    Some(chunk) => self.spans = spans_of::<T, K>(view, &chunk, &self.predicate).into_iter(),
                     None => return self.advance_own(),
                 },
             }
         }
     }
-}
 
-impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
     /// Moves to the next slice of the transaction's own rows.
     fn advance_own(&mut self) -> Option<Result<(), ReadError>> {
         let own = self.runs.own.filter(|_| self.own_at < u64::MAX)?;
@@ -360,19 +379,20 @@ impl<'s, T: PongoRecord, P: Predicate<T>> FilteredEntries<'s, T, P> {
     }
 }
 
-impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P> {
-    type Item = Result<(RowId, &'s T), ReadError>;
+impl<'s, T, P: Predicate<T>, K: Keys<T>> Iterator for FilteredEntries<'s, T, P, K> {
+    type Item = Result<(RowId, K::Item<'s>), ReadError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let found = if self.tested {
-                self.slice.find(|value| self.predicate.matches(value))
+                self.slice.find(|row| self.predicate.matches(K::value(row)))
             } else {
                 self.slice.next()
             };
-            if let Some(value) = found {
-                return Some(Ok((RowId(self.end.0 - self.slice.len() as u64 - 1), value)));
+            if let Some(row) = found {
+                let number = RowId(self.end.0 - self.slice.len() as u64 - 1);
+                return Some(K::item(self.heap, row).map(|item| (number, item)));
             }
             if let Err(error) = self.advance()? {
                 return Some(Err(error));
@@ -380,14 +400,15 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P>
         }
     }
 
-    /// Counts without a branch per row, which the processor would have to predict.
+    /// Counts without a branch per row, which the processor would have to predict. Reads no
+    /// external keys.
     #[inline]
     fn count(mut self) -> usize {
         let mut all = 0;
         loop {
             let rows = core::mem::take(&mut self.slice);
             all += if self.tested {
-                rows.filter(|value| self.predicate.matches(value)).count()
+                rows.filter(|row| self.predicate.matches(K::value(row))).count()
             } else {
                 rows.len()
             };
@@ -400,22 +421,22 @@ impl<'s, T: PongoRecord, P: Predicate<T>> Iterator for FilteredEntries<'s, T, P>
     }
 }
 
-impl<T: PongoRecord, P: Predicate<T>> FusedIterator for FilteredEntries<'_, T, P> {}
+impl<T, P: Predicate<T>, K: Keys<T>> FusedIterator for FilteredEntries<'_, T, P, K> {}
 
-impl<T: PongoRecord, P: Predicate<T>> fmt::Debug for Filtered<'_, T, P> {
+impl<T, P: Predicate<T>, K: Keys<T>> fmt::Debug for Filtered<'_, T, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.entries.fmt(f)
     }
 }
 
-impl<T: PongoRecord, P: Predicate<T>> fmt::Debug for FilteredEntries<'_, T, P> {
+impl<T, P: Predicate<T>, K: Keys<T>> fmt::Debug for FilteredEntries<'_, T, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut conditions = Vec::new();
         self.predicate.each(false, &mut |condition, negated| {
             conditions.push(format!("{}{condition}", if negated { "not " } else { "" }));
         });
         let mut out = f.debug_struct("Filtered");
-        out.field("table", &T::SCHEMA.table)
+        out.field("table", &table_name::<T, K>())
             .field("conditions", &conditions)
             .field("before", &self.end)
             .finish()

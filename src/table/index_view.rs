@@ -7,10 +7,11 @@ use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, IntoValue, KeyPrefix, ValueBounds};
 
 use crate::index::unique::{Unique, find_unique};
-use crate::table::range::{Range, limits};
+use crate::keys::{InRow, KeyKind, Keys, table_name};
+use crate::table::range::Range;
 use crate::table::{Parts, Table};
 
-impl<'s, T: PongoRecord> Table<'s, T> {
+impl<'s, T, K: Keys<T>> Table<'s, T, K> {
     /// Returns the index over a column, or over a tuple of columns: an index declared with
     /// `#[pongo(index)]` or `#[pongo(unique)]`, the key, or the first columns of either.
     ///
@@ -45,54 +46,54 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// assert_eq!(longest.id, 2);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> IndexView<'s, T, C> {
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> IndexView<'s, T, C, K> {
         IndexView { table: self.clone(), columns }
     }
 }
 
 /// Returns the fields of the index that starts with these columns; if there are several, of the one
 /// with the fewest fields.
-pub(crate) fn fields_of<T: PongoRecord, C: IndexColumns<T>>(
-    columns: &C,
+pub(crate) fn fields_of<T, K: Keys<T>>(
+    columns: &impl IndexColumns<T>,
 ) -> Result<&'static [usize], ReadError> {
-    let names = columns.names();
-    let name_of = |&place: &usize| T::SCHEMA.fields.get(place).map(|field| field.name);
+    let (names, schema) = (columns.names(), K::Row::SCHEMA);
+    let name_of = |&place: &usize| schema.fields.get(place).map(|field| field.name);
     let begins = |fields: &&'static [usize]| {
         fields.len() >= names.len()
             && fields.iter().zip(&names).all(|(place, name)| name_of(place) == Some(*name))
     };
-    let all = std::iter::once(T::SCHEMA.key).chain(T::SCHEMA.indexes.iter().map(|index| index.fields));
+    let all = std::iter::once(schema.key).chain(schema.indexes.iter().map(|index| index.fields));
     all.filter(begins).min_by_key(|fields| fields.len()).ok_or_else(|| ReadError::NoIndex {
-        table: T::SCHEMA.table,
+        table: schema.table,
         asked: names.join(", "),
-        known: T::SCHEMA.indexes.iter().map(|index| index.name).collect::<Vec<_>>().join("`, `"),
+        known: schema.indexes.iter().map(|index| index.name).collect::<Vec<_>>().join("`, `"),
     })
 }
 
 /// A table accessed through one of its indexes. See [`Table::by`].
-pub struct IndexView<'s, T, C> {
-    table: Table<'s, T>,
+pub struct IndexView<'s, T, C, K: KeyKind<T> = InRow> {
+    table: Table<'s, T, K>,
     columns: C,
 }
 
-impl<T: PongoRecord, C: IndexColumns<T>> core::fmt::Debug for IndexView<'_, T, C> {
+impl<T, C: IndexColumns<T>, K: Keys<T>> core::fmt::Debug for IndexView<'_, T, C, K> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("IndexView")
-            .field("table", &T::SCHEMA.table)
+            .field("table", &table_name::<T, K>())
             .field("columns", &self.columns.names())
             .finish()
     }
 }
 
-impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
+impl<'s, T, C: IndexColumns<T>, K: Keys<T>> IndexView<'s, T, C, K> {
     fn fields(&self) -> Result<&'static [usize], ReadError> {
-        fields_of::<T, C>(&self.columns)
+        fields_of::<T, K>(&self.columns)
     }
 
     /// Returns the row with a value in a unique index, found in its hash index. Returns `None` if
     /// the hash index cannot answer, for example because the columns are not all the fields of a
     /// unique index, or the value is absent.
-    fn unique(&self, fields: &[usize], raw: &[u8]) -> Result<Option<Range<'s, T>>, ReadError> {
+    fn unique(&self, fields: &[usize], raw: &[u8]) -> Result<Option<Range<'s, T, K>>, ReadError> {
         if self.columns.names().len() != fields.len() {
             return Ok(None);
         }
@@ -102,11 +103,11 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
         let Some(value) = unique.ranges.value_of(raw) else { return Ok(None) };
         let Some(index) = self.table.ordered_index(view, fields) else { return Ok(None) };
         let newest = || self.table.newest(fields, raw, None);
-        let found = find_unique::<T>(view, unique, &value, newest)?;
+        let found = find_unique::<K::Row>(view, unique, &value, newest)?;
         let Some(own) = self.table.own() else {
             return Ok(Some(match found {
-                Some((row, _)) => Range::one(view, index, row),
-                None => Range::empty(index.cursor_id()),
+                Some((row, _)) => Range::one(&self.table, view, index, row),
+                None => Range::empty(&self.table, index.cursor_id()),
             }));
         };
         // The transaction may have deleted or changed the committed row, and may have its own row
@@ -116,7 +117,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
             None => None,
         };
         let same = Bound::Included(raw.to_vec());
-        Ok(match limits(&index, same.clone(), same) {
+        Ok(match index.keys().limits(same.clone(), same) {
             Some(limits) => Some(Range::one_and_own(&self.table, view, &index, left, limits)),
             None => None,
         })
@@ -139,9 +140,9 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// # Errors
     /// [`ReadError::NoIndex`] if no index starts with these columns; [`ReadError::Storage`] if rows
     /// are damaged.
-    pub fn eq(&self, value: impl IntoValue<C::Value>) -> Result<Range<'s, T>, ReadError> {
+    pub fn eq(&self, value: impl IntoValue<C::Value>) -> Result<Range<'s, T, K>, ReadError> {
         let fields = self.fields()?;
-        let Some(value) = value.into_value() else { return Ok(Range::empty(0)) };
+        let Some(value) = value.into_value() else { return Ok(Range::empty(&self.table, 0)) };
         let raw = Self::raw(&value);
         if let Some(found) = self.unique(fields, &raw)? {
             return Ok(found);
@@ -230,7 +231,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     /// assert_eq!(users.by(User::MAIL).range(..="bob and everybody before him")?.count(), 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn range(&self, bounds: impl ValueBounds<C::Value>) -> Result<Range<'s, T>, ReadError> {
+    pub fn range(&self, bounds: impl ValueBounds<C::Value>) -> Result<Range<'s, T, K>, ReadError> {
         let (start, end) = bounds.value_bounds();
         self.table.range_of(self.fields()?, start, end)
     }
@@ -239,7 +240,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`eq`](Self::eq).
-    pub fn prefix(&self, prefix: impl KeyPrefix<C::Value>) -> Result<Range<'s, T>, ReadError> {
+    pub fn prefix(&self, prefix: impl KeyPrefix<C::Value>) -> Result<Range<'s, T, K>, ReadError> {
         self.table.prefix_of(self.fields()?, &prefix)
     }
 
@@ -247,7 +248,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`eq`](Self::eq).
-    pub fn all(&self) -> Result<Range<'s, T>, ReadError> {
+    pub fn all(&self) -> Result<Range<'s, T, K>, ReadError> {
         self.range(..)
     }
 
@@ -255,7 +256,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`eq`](Self::eq).
-    pub fn rev(&self) -> Result<std::iter::Rev<Range<'s, T>>, ReadError> {
+    pub fn rev(&self) -> Result<std::iter::Rev<Range<'s, T, K>>, ReadError> {
         Ok(self.all()?.rev())
     }
 
@@ -263,7 +264,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`eq`](Self::eq).
-    pub fn first(&self) -> Result<Option<&'s T>, ReadError> {
+    pub fn first(&self) -> Result<Option<K::Item<'s>>, ReadError> {
         self.all()?.next().transpose()
     }
 
@@ -271,7 +272,7 @@ impl<'s, T: PongoRecord, C: IndexColumns<T>> IndexView<'s, T, C> {
     ///
     /// # Errors
     /// As for [`eq`](Self::eq).
-    pub fn last(&self) -> Result<Option<&'s T>, ReadError> {
+    pub fn last(&self) -> Result<Option<K::Item<'s>>, ReadError> {
         self.all()?.next_back().transpose()
     }
 

@@ -1,14 +1,16 @@
-//! Iterators over all rows of a table: [`Slices`], [`Rows`] and [`Entries`].
+//! Iterators over all rows of a table: [`Slices`], [`Rows`], [`Entries`] and [`Values`].
 
 use std::iter::FusedIterator;
 use std::marker::PhantomData;
 
 use pongo_core::error::ReadError;
+use pongo_core::fields::HeapRead;
 use pongo_core::ids::RowId;
 use pongo_core::record::PongoRecord;
 use pongo_core::table::TableView;
 
 use super::Table;
+use crate::keys::{InRow, KeyKind, Keys, table_name};
 use crate::write_set::own::Own;
 
 impl<'s, T: PongoRecord> Table<'s, T> {
@@ -26,28 +28,37 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// slice.
     #[must_use]
     pub fn slices(&self) -> Slices<'s, T> {
+        self.row_slices()
+    }
+}
+
+impl<'s, T, K: Keys<T>> Table<'s, T, K> {
+    fn row_slices(&self) -> Slices<'s, K::Row> {
         Slices { view: self.view(), next: RowId(0), own: self.own.map(|own| (own, 0)), record: PhantomData }
     }
 
-    /// Returns all rows, in the order of [`slices`](Self::slices), which is faster if slices can be
-    /// used.
+    /// Returns all rows, in the order in which they were last put: that of
+    /// [`slices`](Table::slices), which is faster if slices can be used.
+    ///
+    /// With external keys an item is a key and its value. Reads the bytes of each key;
+    /// [`values`](crate::ExternalTable::values) does not.
     #[must_use]
-    pub fn rows(&self) -> Rows<'s, T> {
+    pub fn rows(&self) -> Rows<'s, T, K> {
         Rows { entries: self.entries() }
     }
 
     /// Returns all rows with their row numbers, in ascending order.
     #[must_use]
-    pub fn entries(&self) -> Entries<'s, T> {
-        Entries { slices: self.slices(), row: RowId(0), slice: [].iter() }
+    pub fn entries(&self) -> Entries<'s, T, K> {
+        Entries { slices: self.row_slices(), row: RowId(0), slice: [].iter(), heap: self.source.heap }
     }
 }
 
-impl<'s, T: PongoRecord> IntoIterator for &Table<'s, T> {
-    type Item = Result<&'s T, ReadError>;
-    type IntoIter = Rows<'s, T>;
+impl<'s, T, K: Keys<T>> IntoIterator for &Table<'s, T, K> {
+    type Item = Result<K::Item<'s>, ReadError>;
+    type IntoIter = Rows<'s, T, K>;
 
-    fn into_iter(self) -> Rows<'s, T> {
+    fn into_iter(self) -> Rows<'s, T, K> {
         self.rows()
     }
 }
@@ -120,47 +131,51 @@ impl<'s, T: PongoRecord> Iterator for Slices<'s, T> {
 impl<T: PongoRecord> FusedIterator for Slices<'_, T> {}
 
 /// An iterator over a table's rows. See [`Table::rows`].
-pub struct Rows<'s, T> {
-    entries: Entries<'s, T>,
+pub struct Rows<'s, T, K: KeyKind<T> = InRow> {
+    entries: Entries<'s, T, K>,
 }
 
-impl<T> Clone for Rows<'_, T> {
+impl<T, K: KeyKind<T>> Clone for Rows<'_, T, K> {
     fn clone(&self) -> Self {
         Self { entries: self.entries.clone() }
     }
 }
 
-impl<'s, T: PongoRecord> Iterator for Rows<'s, T> {
-    type Item = Result<&'s T, ReadError>;
+impl<'s, T, K: Keys<T>> Iterator for Rows<'s, T, K> {
+    type Item = Result<K::Item<'s>, ReadError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        Some(self.entries.next()?.map(|(_, value)| value))
+        Some(self.entries.next()?.map(|(_, item)| item))
     }
 }
 
-impl<T: PongoRecord> FusedIterator for Rows<'_, T> {}
+impl<T, K: Keys<T>> FusedIterator for Rows<'_, T, K> {}
+
+impl<T, K: Keys<T>> core::fmt::Debug for Rows<'_, T, K> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Rows").field("entries", &self.entries).finish()
+    }
+}
 
 /// An iterator over a table's rows with their row numbers. See [`Table::entries`].
-#[derive(Debug)]
-pub struct Entries<'s, T> {
-    slices: Slices<'s, T>,
+pub struct Entries<'s, T, K: KeyKind<T> = InRow> {
+    slices: Slices<'s, K::Row>,
     /// The number of the next row of `slice`.
     row: RowId,
-    slice: core::slice::Iter<'s, T>,
+    slice: core::slice::Iter<'s, K::Row>,
+    heap: &'s (dyn HeapRead + Sync),
 }
 
-impl<T> Clone for Entries<'_, T> {
+impl<T, K: KeyKind<T>> Clone for Entries<'_, T, K> {
     fn clone(&self) -> Self {
-        Self { slices: self.slices.clone(), row: self.row, slice: self.slice.clone() }
+        Self { slices: self.slices.clone(), row: self.row, slice: self.slice.clone(), heap: self.heap }
     }
 }
 
-impl<'s, T: PongoRecord> Iterator for Entries<'s, T> {
-    type Item = Result<(RowId, &'s T), ReadError>;
-
+impl<'s, T, K: Keys<T>> Entries<'s, T, K> {
     #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
+    fn next_row(&mut self) -> Option<Result<(RowId, &'s K::Row), ReadError>> {
         loop {
             if let Some(value) = self.slice.next() {
                 let row = self.row;
@@ -175,4 +190,58 @@ impl<'s, T: PongoRecord> Iterator for Entries<'s, T> {
     }
 }
 
-impl<T: PongoRecord> FusedIterator for Entries<'_, T> {}
+impl<'s, T, K: Keys<T>> Iterator for Entries<'s, T, K> {
+    type Item = Result<(RowId, K::Item<'s>), ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let found = self.next_row()?;
+        Some(found.and_then(|(number, row)| Ok((number, K::item(self.heap, row)?))))
+    }
+}
+
+impl<T, K: Keys<T>> FusedIterator for Entries<'_, T, K> {}
+
+impl<T, K: Keys<T>> core::fmt::Debug for Entries<'_, T, K> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Entries")
+            .field("table", &table_name::<T, K>())
+            .field("next", &self.row)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An iterator over the values of a table, without their keys. See
+/// [`ExternalTable::values`](crate::ExternalTable::values).
+pub struct Values<'s, T, K: KeyKind<T> = InRow> {
+    entries: Entries<'s, T, K>,
+}
+
+impl<'s, T, K: Keys<T>> Values<'s, T, K> {
+    pub(super) fn new(entries: Entries<'s, T, K>) -> Self {
+        Self { entries }
+    }
+}
+
+impl<T, K: KeyKind<T>> Clone for Values<'_, T, K> {
+    fn clone(&self) -> Self {
+        Self { entries: self.entries.clone() }
+    }
+}
+
+impl<'s, T: 's, K: Keys<T>> Iterator for Values<'s, T, K> {
+    type Item = Result<&'s T, ReadError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        Some(self.entries.next_row()?.map(|(_, row)| K::value(row)))
+    }
+}
+
+impl<'s, T: 's, K: Keys<T>> FusedIterator for Values<'s, T, K> {}
+
+impl<T, K: Keys<T>> core::fmt::Debug for Values<'_, T, K> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Values").field("entries", &self.entries).finish()
+    }
+}

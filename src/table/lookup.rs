@@ -14,6 +14,7 @@ use pongo_index::{Candidate, HashError, HashIndex, key_hash};
 use super::{Parts, Table};
 use crate::index::error::fault;
 use crate::index::versions::{Newest, VERSION_PROBE_LIMIT};
+use crate::keys::{InRow, KeyBytes, Keys, LookupKey};
 use crate::ordered_index::{KeyEncoder, newest};
 use crate::shared::Source;
 
@@ -211,51 +212,6 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.find::<{ site::GET }>(key_hash(key.as_ref()), &key, None)
     }
 
-    /// Finds the row with a key, and its row number. For an external key, `key` is its digest and
-    /// `external` its bytes.
-    #[inline]
-    pub(crate) fn find<const SITE: usize>(
-        &self,
-        hash: u64,
-        key: &T::KeyBytes,
-        external: Option<&[u8]>,
-    ) -> Result<Option<(RowId, &'s T)>, ReadError> {
-        match &self.plain {
-            Some(plain) => find::<T, SITE>(plain.view, &plain.index, hash, key, || {
-                self.newest(T::SCHEMA.key, key.as_ref(), external)
-            }),
-            None => self.find_own(key),
-        }
-    }
-
-    /// Finds a row in a table that the transaction changed, or that does not exist.
-    #[inline(never)]
-    fn find_own(&self, key: &T::KeyBytes) -> Result<Option<(RowId, &'s T)>, ReadError> {
-        // A transaction reads the newest state, so there are no newer versions to follow.
-        self.own.as_ref().map_or(Ok(None), |own| own.get(key))
-    }
-
-    /// Returns the newest row with a value according to the ordered index over some fields. Without
-    /// ordered indexes it returns [`Newest::Unknown`], and does not build one in memory.
-    #[cold]
-    pub(crate) fn newest(
-        &self,
-        fields: &[usize],
-        value: &[u8],
-        external: Option<&[u8]>,
-    ) -> Result<Newest, ReadError> {
-        let Some(view) = self.view() else { return Ok(Newest::Nothing) };
-        let Source { shared, heap } = self.source;
-        let index = shared.ordered.is_enabled().then(|| self.ordered_index(view, fields)).flatten();
-        let Some(index) = index else { return Ok(Newest::Unknown) };
-        let key = match (index.keys(), external) {
-            (KeyEncoder::Fields(_), None) => index.keys().bound(value.to_vec()),
-            (KeyEncoder::Heap { .. }, Some(key)) => key.to_vec(),
-            _ => return Ok(Newest::Unknown),
-        };
-        newest(&shared.ordered, &shared.engine, view, heap, &index, &key)
-    }
-
     /// Returns whether a row with this key exists.
     ///
     /// # Errors
@@ -288,16 +244,80 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     }
 }
 
+impl<'s, T, K: Keys<T>> Table<'s, T, K> {
+    /// Finds the row with a key, and its row number. For an external key, `key` is its digest and
+    /// `external` its bytes.
+    #[inline]
+    pub(crate) fn find<const SITE: usize>(
+        &self,
+        hash: u64,
+        key: &KeyBytes<T, K>,
+        external: Option<&[u8]>,
+    ) -> Result<Option<(RowId, &'s K::Row)>, ReadError> {
+        let found = match &self.plain {
+            Some(plain) => find::<K::Row, SITE>(plain.view, &plain.index, hash, key, || {
+                self.newest(K::Row::SCHEMA.key, key.as_ref(), external)
+            }),
+            None => self.find_own(key),
+        };
+        if K::EXTERNAL { self.with_external_key(found?, external) } else { found }
+    }
+
+    /// Returns a row that was found by the bytes of its key if it has the external key. A row whose
+    /// key is a field has no other key than these bytes.
+    #[inline(always)]
+    fn with_external_key(
+        &self,
+        found: Option<(RowId, &'s K::Row)>,
+        external: Option<&[u8]>,
+    ) -> Result<Option<(RowId, &'s K::Row)>, ReadError> {
+        match found {
+            Some((_, row)) if K::EXTERNAL && !K::has_external_key(self.source.heap, row, external)? => {
+                Ok(None)
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// Finds a row in a table that the transaction changed, or that does not exist.
+    #[inline(never)]
+    fn find_own(&self, key: &KeyBytes<T, K>) -> Result<Option<(RowId, &'s K::Row)>, ReadError> {
+        // A transaction reads the newest state, so there are no newer versions to follow.
+        self.own.as_ref().map_or(Ok(None), |own| own.get(key))
+    }
+
+    /// Returns the newest row with a value according to the ordered index over some fields. Without
+    /// ordered indexes it returns [`Newest::Unknown`], and does not build one in memory.
+    #[cold]
+    pub(crate) fn newest(
+        &self,
+        fields: &[usize],
+        value: &[u8],
+        external: Option<&[u8]>,
+    ) -> Result<Newest, ReadError> {
+        let Some(view) = self.view() else { return Ok(Newest::Nothing) };
+        let Source { shared, heap } = self.source;
+        let index = shared.ordered.is_enabled().then(|| self.ordered_index(view, fields)).flatten();
+        let Some(index) = index else { return Ok(Newest::Unknown) };
+        let key = match (index.keys(), external) {
+            (KeyEncoder::Fields(_), None) => index.keys().bound(value.to_vec()),
+            (KeyEncoder::Heap { .. }, Some(key)) => key.to_vec(),
+            _ => return Ok(Newest::Unknown),
+        };
+        newest(&shared.ordered, &shared.engine, view, heap, &index, &key)
+    }
+}
+
 /// Number of keys whose cache lines are fetched together.
 const GROUP: usize = 16;
 
-/// An iterator over the rows of many keys. See [`Table::get_many`].
-pub struct GetMany<'s, 'k, T: PongoRecord> {
-    table: Table<'s, T>,
-    keys: &'k [T::Key],
-    /// The keys of the current group, taken from the front of `keys`, with their hashes.
-    group: [Option<(u64, T::KeyBytes)>; GROUP],
-    len: usize,
+/// An iterator over the rows of many keys, without the keys. See [`Table::get_many`].
+pub struct GetMany<'s, 'k, T, K: Keys<T> = InRow, Q = <T as PongoRecord>::Key> {
+    table: Table<'s, T, K>,
+    keys: &'k [Q],
+    /// The keys of the current group, taken from the front of `keys`, with their hashes and bytes.
+    keys_of_group: &'k [Q],
+    group: [Option<(u64, KeyBytes<T, K>)>; GROUP],
     /// The rows of the first `found_to` keys of the group.
     found: [Option<&'s T>; GROUP],
     found_to: usize,
@@ -305,15 +325,23 @@ pub struct GetMany<'s, 'k, T: PongoRecord> {
     at: usize,
 }
 
-impl<T: PongoRecord> Clone for GetMany<'_, '_, T> {
+impl<T, K: Keys<T>, Q> Clone for GetMany<'_, '_, T, K, Q> {
     fn clone(&self) -> Self {
         Self { table: self.table.clone(), ..*self }
     }
 }
 
-impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
-    fn new(table: Table<'s, T>, keys: &'k [T::Key]) -> Self {
-        Self { table, keys, group: [None; GROUP], len: 0, found: [None; GROUP], found_to: 0, at: 0 }
+impl<'s, 'k, T, K: LookupKey<T, Q>, Q> GetMany<'s, 'k, T, K, Q> {
+    pub(super) fn new(table: Table<'s, T, K>, keys: &'k [Q]) -> Self {
+        Self {
+            table,
+            keys,
+            keys_of_group: &[],
+            group: [None; GROUP],
+            found: [None; GROUP],
+            found_to: 0,
+            at: 0,
+        }
     }
 
     /// Takes the next group of keys, prefetches their index lines, then their rows, and then looks
@@ -322,21 +350,21 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
     #[inline(never)]
     fn take_group(&mut self) {
         let (group, rest) = self.keys.split_at(self.keys.len().min(GROUP));
-        (self.keys, self.len, self.at, self.found_to) = (rest, group.len(), 0, 0);
+        (self.keys, self.keys_of_group, self.at, self.found_to) = (rest, group, 0, 0);
         let Some(Parts { view, handle }) = &self.table.parts else {
             self.found = [None; GROUP];
-            self.found_to = self.len;
+            self.found_to = group.len();
             return;
         };
         for (place, key) in self.group.iter_mut().zip(group) {
-            let key = T::encode_key(key);
+            let key = K::key_bytes(key);
             let hash = key_hash(key.as_ref());
             handle.index.prefetch(hash);
             *place = Some((hash, key));
         }
         let index = &*handle.index;
-        let group = &self.group[..self.len];
-        for (hash, _) in group.iter().flatten() {
+        let hashed = &self.group[..group.len()];
+        for (hash, _) in hashed.iter().flatten() {
             // The lookup below returns the same error.
             let _ = index.find(*hash, |candidate| {
                 view.prefetch(candidate.row);
@@ -347,32 +375,36 @@ impl<'s, 'k, T: PongoRecord> GetMany<'s, 'k, T> {
             // A transaction that changed the table looks its keys up one by one.
             return;
         }
-        for (hash, key) in group.iter().flatten() {
-            let newest = || self.table.newest(T::SCHEMA.key, key.as_ref(), None);
-            match find::<T, { site::GET_MANY }>(view, index, *hash, key, newest) {
-                Ok(found) => self.found[self.found_to] = found.map(|(_, value)| value),
+        for (hash, key) in hashed.iter().flatten() {
+            let external = group.get(self.found_to).and_then(K::external);
+            let newest = || self.table.newest(K::Row::SCHEMA.key, key.as_ref(), external);
+            match find::<K::Row, { site::GET_MANY }>(view, index, *hash, key, newest) {
+                Ok(found) => match self.table.with_external_key(found, external) {
+                    Ok(found) => self.found[self.found_to] = found.map(|(_, row)| K::value(row)),
+                    Err(_) => break,
+                },
                 Err(_) => break,
             }
             self.found_to += 1;
         }
     }
-}
 
-impl<'s, T: PongoRecord> GetMany<'s, '_, T> {
     /// Looks up one key of the group: in a transaction that changed the table, or after an error.
     #[inline(never)]
     fn find_one(&self, at: usize) -> Result<Option<&'s T>, ReadError> {
         let Some((hash, key)) = self.group[at] else { return Ok(None) };
-        Ok(self.table.find::<{ site::GET_MANY_SINGLE }>(hash, &key, None)?.map(|(_, value)| value))
+        let external = K::external(&self.keys_of_group[at]);
+        let found = self.table.find::<{ site::GET_MANY_SINGLE }>(hash, &key, external)?;
+        Ok(found.map(|(_, row)| K::value(row)))
     }
 }
 
-impl<'s, T: PongoRecord> Iterator for GetMany<'s, '_, T> {
+impl<'s, T: 's, K: LookupKey<T, Q>, Q> Iterator for GetMany<'s, '_, T, K, Q> {
     type Item = Result<Option<&'s T>, ReadError>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at == self.len {
+        if self.at == self.keys_of_group.len() {
             if self.keys.is_empty() {
                 return None;
             }
@@ -387,7 +419,7 @@ impl<'s, T: PongoRecord> Iterator for GetMany<'s, '_, T> {
     }
 }
 
-impl<T: PongoRecord> core::fmt::Debug for GetMany<'_, '_, T> {
+impl<T, K: Keys<T>, Q> core::fmt::Debug for GetMany<'_, '_, T, K, Q> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("GetMany").field("table", &self.table).field("keys_left", &self.keys.len()).finish()
     }

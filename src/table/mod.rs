@@ -5,10 +5,12 @@
 //! | [`lookup`] | rows by key: index, row, key, visibility, versions |
 //! | [`iter`] | all rows, in slices or one by one |
 //! | [`range`], [`index_view`] | rows in key order, and in the order of another index |
+//! | [`external`] | the methods that take external keys |
 //! | [`filter`], [`explain`] | scans of the blocks that can match, and what was skipped |
 //! | `parallel` | parallel iterators of rayon |
 
 pub(crate) mod explain;
+pub(crate) mod external;
 pub(crate) mod filter;
 pub(crate) mod index_view;
 pub(crate) mod iter;
@@ -17,15 +19,14 @@ pub(crate) mod lookup;
 pub(crate) mod parallel;
 pub(crate) mod range;
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use pongo_core::error::ReadError;
 use pongo_core::ids::{Location, RowId};
-use pongo_core::record::PongoRecord;
 use pongo_core::table::TableView;
 use pongo_index::HashIndex;
 
+use crate::keys::{InRow, KeyKind, Keys, table_name};
 use crate::ordered_index::OrderedIndex;
 use crate::shared::{Source, TableHandle};
 use crate::write_set::own::Own;
@@ -67,7 +68,11 @@ use crate::write_set::own::Own;
 ///
 /// The methods of [`TableMut`](crate::TableMut) also read a table in a write transaction through
 /// this type.
-pub struct Table<'s, T> {
+///
+/// `K` is the kind of the table's keys. `Table<'_, T>` is a table whose keys are fields of `T`;
+/// [`ExternalTable<'_, T>`](crate::ExternalTable) is one whose keys are bytes beside it. Most methods
+/// are those of both.
+pub struct Table<'s, T, K: KeyKind<T> = InRow> {
     /// The view and index for lookups by key; `None` if the table does not exist, or is read in a
     /// transaction that changed it.
     plain: Option<Plain<'s>>,
@@ -75,8 +80,7 @@ pub struct Table<'s, T> {
     parts: Option<Parts<'s>>,
     source: Source<'s>,
     /// The changes of the transaction that is read, if it changed this table.
-    own: Option<Own<'s, T>>,
-    record: PhantomData<fn() -> T>,
+    own: Option<Own<'s, K::Row>>,
 }
 
 /// The two parts of [`Parts`] that a lookup needs, stored without indirection.
@@ -93,36 +97,30 @@ pub(crate) struct Parts<'s> {
     pub(crate) handle: Arc<TableHandle>,
 }
 
-impl<T> Clone for Table<'_, T> {
+impl<T, K: KeyKind<T>> Clone for Table<'_, T, K> {
     fn clone(&self) -> Self {
-        Self {
-            plain: self.plain.clone(),
-            parts: self.parts.clone(),
-            source: self.source,
-            own: self.own,
-            record: PhantomData,
-        }
+        Self { plain: self.plain.clone(), parts: self.parts.clone(), source: self.source, own: self.own }
     }
 }
 
-impl<T: PongoRecord> core::fmt::Debug for Table<'_, T> {
+impl<T, K: Keys<T>> core::fmt::Debug for Table<'_, T, K> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Table").field("table", &T::SCHEMA.table).field("len", &self.len()).finish()
+        f.debug_struct("Table").field("table", &table_name::<T, K>()).field("len", &self.len()).finish()
     }
 }
 
-impl<'s, T: PongoRecord> Table<'s, T> {
+impl<'s, T, K: Keys<T>> Table<'s, T, K> {
     /// Creates the table as a snapshot sees it. With `None` it is empty.
     pub(crate) fn of_snapshot(source: Source<'s>, parts: Option<Parts<'s>>) -> Self {
         let plain =
             parts.as_ref().map(|parts| Plain { view: parts.view, index: Arc::clone(&parts.handle.index) });
-        Self { plain, parts, source, own: None, record: PhantomData }
+        Self { plain, parts, source, own: None }
     }
 
     /// Creates a reader of a table in a write transaction.
-    pub(crate) fn of_transaction(parts: Parts<'s>, source: Source<'s>, own: Option<Own<'s, T>>) -> Self {
+    pub(crate) fn of_transaction(parts: Parts<'s>, source: Source<'s>, own: Option<Own<'s, K::Row>>) -> Self {
         let plain = own.is_none().then(|| Plain { view: parts.view, index: Arc::clone(&parts.handle.index) });
-        Self { plain, parts: Some(parts), source, own, record: PhantomData }
+        Self { plain, parts: Some(parts), source, own }
     }
 
     /// Returns the view of the table, or `None` if the table did not exist yet.
@@ -138,7 +136,7 @@ impl<'s, T: PongoRecord> Table<'s, T> {
         self.source
     }
 
-    pub(crate) fn own(&self) -> Option<Own<'s, T>> {
+    pub(crate) fn own(&self) -> Option<Own<'s, K::Row>> {
         self.own
     }
 
@@ -175,9 +173,11 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     ///
     /// # Errors
     /// As for [`get`](Self::get).
-    pub fn row(&self, row: RowId) -> Result<Option<&'s T>, ReadError> {
+    pub fn row(&self, row: RowId) -> Result<Option<K::Item<'s>>, ReadError> {
         match self.view() {
-            Some(view) if row.0 < view.len() && view.is_live(row)? => view.row(row).map(Some),
+            Some(view) if row.0 < view.len() && view.is_live(row)? => {
+                K::item(self.source.heap, view.row(row)?).map(Some)
+            }
             _ => Ok(None),
         }
     }

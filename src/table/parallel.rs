@@ -14,8 +14,9 @@ use pongo_core::table::{ChunkRows, TableView};
 use rayon::iter::plumbing::{Folder, UnindexedConsumer};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
+use crate::keys::Keys;
 use crate::table::Table;
-use crate::table::filter::{Filtered, Runs, Span, spans_of};
+use crate::table::filter::{Filtered, RowSource, Runs, Span, spans_of};
 use crate::write_set::own::Own;
 
 /// State of rayon's global pool, which is used by threads outside any pool.
@@ -88,7 +89,7 @@ fn own_slices<T: PongoRecord>(own: Option<Own<'_, T>>) -> Vec<Result<&[T], ReadE
 }
 
 /// Returns the rows of a slice, or no rows and the error if the slice could not be read.
-fn parts<T>(slice: Result<&[T], ReadError>) -> (&[T], Option<Result<&T, ReadError>>) {
+fn parts<R, I>(slice: Result<&[R], ReadError>) -> (&[R], Option<Result<I, ReadError>>) {
     match slice {
         Ok(rows) => (rows, None),
         Err(error) => (&[], Some(Err(error))),
@@ -123,8 +124,16 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn par_slices(&self) -> impl ParallelIterator<Item = Result<&'s [T], ReadError>> + use<'s, T> {
+        self.par_row_slices()
+    }
+}
+
+impl<'s, T, K: Keys<T>> Table<'s, T, K> {
+    fn par_row_slices(
+        &self,
+    ) -> impl ParallelIterator<Item = Result<&'s [K::Row], ReadError>> + use<'s, T, K> {
         let (view, own) = (self.view(), self.own());
-        let runs = move |rows| Runs::<T>::new(view, own, rows).map(|run| run.map(|(_, rows)| rows));
+        let runs = move |rows| Runs::<K::Row>::new(view, own, rows).map(|run| run.map(|(_, rows)| rows));
         let pieces = all_pieces(view);
         let alone = pieces.clone().into_iter().flat_map(runs);
         let alone = alone.chain(std::iter::once(own).flat_map(own_slices));
@@ -133,16 +142,17 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     }
 
     /// Returns the same rows as [`rows`](Self::rows), read by the threads of rayon's pool.
-    /// [`par_slices`](Self::par_slices) is faster where it can be used.
-    pub fn par_rows(&self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T> {
-        self.par_slices().flat_map_iter(|slice| {
+    /// [`par_slices`](Table::par_slices) is faster where it can be used.
+    pub fn par_rows(&self) -> impl ParallelIterator<Item = Result<K::Item<'s>, ReadError>> + use<'s, T, K> {
+        let heap = self.source().heap;
+        self.par_row_slices().flat_map_iter(move |slice| {
             let (rows, failed) = parts(slice);
-            rows.iter().map(Ok).chain(failed)
+            rows.iter().map(move |row| K::item(heap, row)).chain(failed)
         })
     }
 }
 
-impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
+impl<'s, T, P: Predicate<T> + 's, K: Keys<T>> Filtered<'s, T, P, K> {
     /// Returns the same rows, read by the threads of rayon's pool. Rows that this iterator has
     /// already returned are returned again.
     ///
@@ -161,8 +171,9 @@ impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
     /// assert_eq!(late.map(|trade| trade.map(|t| t.price)).sum::<Result<f64, _>>()?, 500.0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn par(self) -> impl ParallelIterator<Item = Result<&'s T, ReadError>> + use<'s, T, P> {
-        let (view, own, predicate) = self.into_parts();
+    pub fn par(self) -> impl ParallelIterator<Item = Result<K::Item<'s>, ReadError>> + use<'s, T, P, K> {
+        let (read, predicate) = self.into_parts();
+        let RowSource { view, own, heap } = read;
         let predicate = Arc::new(predicate);
         let chunks: Vec<_> = view.map(|view| view.chunks().collect()).unwrap_or_default();
         let judged = Arc::clone(&predicate);
@@ -174,14 +185,15 @@ impl<'s, T: PongoRecord, P: Predicate<T> + 's> Filtered<'s, T, P> {
                     .map(move |rows| Span { rows, tested })
                     .collect::<Vec<_>>()
             };
-            spans_of(view, &chunk, &judged).iter().flat_map(cut).collect::<Vec<_>>()
+            spans_of::<T, K>(view, &chunk, &judged).iter().flat_map(cut).collect::<Vec<_>>()
         };
         let of_view = Arc::clone(&predicate);
-        let of_view = move |span| Filtered::of_span(view, own, Arc::clone(&of_view), span);
+        let of_view = move |span| Filtered::<T, _, K>::of_span(read, Arc::clone(&of_view), span);
         let of_own = move |slice| {
             let predicate = Arc::clone(&predicate);
-            let (rows, failed) = parts(slice);
-            rows.iter().filter(move |row| predicate.matches(row)).map(Ok).chain(failed)
+            let (rows, failed) = parts::<K::Row, _>(slice);
+            let matching = rows.iter().filter(move |row| predicate.matches(K::value(row)));
+            matching.map(move |row| K::item(heap, row)).chain(failed)
         };
         let alone = chunks.clone().into_iter().flat_map(spans.clone()).flat_map(of_view.clone());
         let alone = alone.chain(std::iter::once(own).flat_map(own_slices).flat_map(of_own.clone()));

@@ -8,6 +8,7 @@ use pongo_core::error::WriteError;
 use pongo_core::padding::{PaddingFree, Unpadded, unpadded};
 use pongo_core::record::PongoRecord;
 
+use crate::keys::{InRow, Keys, table_name};
 use crate::table_mut::TableMut;
 use crate::write_set::TableWriteSet;
 
@@ -28,9 +29,10 @@ pub struct RowsMut<'t, T: PongoRecord> {
 /// A zeroed row from [`TableMut::alloc`] that is filled in place: a `T`.
 ///
 /// When this is dropped, the row is inserted into the transaction with its contents at that time;
-/// see there.
-pub struct RowMut<'t, T: PongoRecord> {
-    rows: RowsMut<'t, T>,
+/// see there. With an external key the value is inserted under the key that was passed to
+/// [`ExternalTableMut::alloc`](crate::ExternalTableMut::alloc).
+pub struct RowMut<'t, T, K: Keys<T> = InRow> {
+    rows: RowsMut<'t, K::Row>,
 }
 
 impl<T: PongoRecord> TableMut<'_, T> {
@@ -120,10 +122,6 @@ impl<T: PongoRecord> TableMut<'_, T> {
         self.alloc_row(unpadded())
     }
 
-    pub(crate) fn alloc_row(&mut self, unpadded: Unpadded<T>) -> Result<RowMut<'_, T>, WriteError> {
-        Ok(RowMut { rows: self.alloc_rows(1, unpadded)? })
-    }
-
     /// Returns `rows` contiguous zeroed rows that are filled in place, as [`alloc`](Self::alloc)
     /// does for one. If several of them have the same key, the last one is kept.
     ///
@@ -160,8 +158,18 @@ impl<T: PongoRecord> TableMut<'_, T> {
     {
         self.alloc_rows(rows, unpadded())
     }
+}
 
-    fn alloc_rows(&mut self, rows: usize, unpadded: Unpadded<T>) -> Result<RowsMut<'_, T>, WriteError> {
+impl<T, K: Keys<T>> TableMut<'_, T, K> {
+    pub(super) fn alloc_row(&mut self, unpadded: Unpadded<K::Row>) -> Result<RowMut<'_, T, K>, WriteError> {
+        Ok(RowMut { rows: self.alloc_rows(1, unpadded)? })
+    }
+
+    fn alloc_rows(
+        &mut self,
+        rows: usize,
+        unpadded: Unpadded<K::Row>,
+    ) -> Result<RowsMut<'_, K::Row>, WriteError> {
         let guard = self.guard;
         let staging = self.staging_mut();
         staging.ensure_complete()?;
@@ -238,7 +246,12 @@ impl<T: PongoRecord> fmt::Debug for RowsMut<'_, T> {
     }
 }
 
-impl<T: PongoRecord> RowMut<'_, T> {
+impl<T, K: Keys<T>> RowMut<'_, T, K> {
+    /// Returns the row, including the key that may precede its value.
+    pub(super) fn row_mut(&mut self) -> &mut K::Row {
+        &mut self.rows[0]
+    }
+
     /// Inserts the row, as dropping it does, and returns an error at once if that fails.
     ///
     /// # Errors
@@ -253,24 +266,24 @@ impl<T: PongoRecord> RowMut<'_, T> {
     }
 }
 
-impl<T: PongoRecord> Deref for RowMut<'_, T> {
+impl<T, K: Keys<T>> Deref for RowMut<'_, T, K> {
     type Target = T;
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.rows[0]
+        K::value(&self.rows[0])
     }
 }
 
-impl<T: PongoRecord> DerefMut for RowMut<'_, T> {
+impl<T, K: Keys<T>> DerefMut for RowMut<'_, T, K> {
     #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.rows[0]
+        K::value_mut(&mut self.rows[0])
     }
 }
 
-impl<T: PongoRecord> fmt::Debug for RowMut<'_, T> {
+impl<T, K: Keys<T>> fmt::Debug for RowMut<'_, T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RowMut").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+        f.debug_struct("RowMut").field("table", &table_name::<T, K>()).finish_non_exhaustive()
     }
 }

@@ -4,39 +4,46 @@ use core::borrow::Borrow;
 use core::fmt;
 
 use pongo_core::error::{ReadError, WriteError};
-use pongo_core::record::PongoRecord;
-use pongo_index::key_hash;
+use pongo_core::record::{ExternalRecord, FieldType, PongoRecord};
 
+use crate::keys::{External, InRow, table_name};
 use crate::table_mut::TableMut;
+use crate::table_mut::place::{KeysMut, Place};
 use crate::write_set::copy;
-use crate::write_set::key_map::KeyLocation;
 
 /// A key of a table and the row with this key, if it exists. See [`TableMut::entry`].
-pub enum Entry<'a, 't, T: PongoRecord> {
+pub enum Entry<'a, 't, T, K: KeysMut<T> = InRow> {
     /// A row with the key exists.
-    Occupied(OccupiedEntry<'a, 't, T>),
+    Occupied(OccupiedEntry<'a, 't, T, K>),
     /// No row with the key exists.
-    Vacant(VacantEntry<'a, 't, T>),
+    Vacant(VacantEntry<'a, 't, T, K>),
 }
 
 /// A key of a table that has a row. It is part of [`Entry`].
-pub struct OccupiedEntry<'a, 't, T: PongoRecord> {
-    slot: KeySlot<'a, 't, T>,
+pub struct OccupiedEntry<'a, 't, T, K: KeysMut<T> = InRow> {
+    slot: KeySlot<'a, 't, T, K>,
 }
 
 /// A key of a table that has no row. It is part of [`Entry`].
-pub struct VacantEntry<'a, 't, T: PongoRecord> {
-    slot: KeySlot<'a, 't, T>,
+pub struct VacantEntry<'a, 't, T, K: KeysMut<T> = InRow> {
+    slot: KeySlot<'a, 't, T, K>,
 }
 
+/// A key of a table and the value under this key, if it exists. See [`ExternalTableMut::entry`].
+///
+/// [`ExternalTableMut::entry`]: crate::ExternalTableMut::entry
+pub type ExternalEntry<'a, 't, T> = Entry<'a, 't, T, External<<T as ExternalRecord>::Row>>;
+/// A key of a table that has a value. It is part of [`ExternalEntry`].
+pub type ExternalOccupiedEntry<'a, 't, T> = OccupiedEntry<'a, 't, T, External<<T as ExternalRecord>::Row>>;
+/// A key of a table that has no value. It is part of [`ExternalEntry`].
+pub type ExternalVacantEntry<'a, 't, T> = VacantEntry<'a, 't, T, External<<T as ExternalRecord>::Row>>;
+
 /// A key of a table, and where it was found.
-struct KeySlot<'a, 't, T: PongoRecord> {
-    table: &'a mut TableMut<'t, T>,
-    key: T::Key,
-    bytes: T::KeyBytes,
-    hash: u64,
+struct KeySlot<'a, 't, T, K: KeysMut<T>> {
+    table: &'a mut TableMut<'t, T, K>,
+    key: K::KeyBuf,
     /// `None` after a change, which may have moved the key.
-    spot: Option<KeyLocation>,
+    place: Option<Place<T, K>>,
 }
 
 impl<'t, T: PongoRecord> TableMut<'t, T> {
@@ -81,52 +88,99 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn entry(&mut self, key: impl Borrow<T::Key>) -> Result<Entry<'_, 't, T>, WriteError> {
-        let key = *key.borrow();
-        let bytes = T::encode_key(&key);
-        let hash = key_hash(bytes.as_ref());
-        let spot = self.spot(hash, &bytes)?;
-        let exists = self.value(spot)?.is_some();
-        let slot = KeySlot { table: self, key, bytes, hash, spot: Some(spot) };
-        Ok(if exists { Entry::Occupied(OccupiedEntry { slot }) } else { Entry::Vacant(VacantEntry { slot }) })
+        Entry::new(self, *key.borrow())
     }
 }
 
-impl<'a, T: PongoRecord> KeySlot<'a, '_, T> {
-    fn spot(&self) -> Result<KeyLocation, ReadError> {
-        match self.spot {
-            Some(spot) => Ok(spot),
-            None => self.table.spot(self.hash, &self.bytes),
+impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
+    /// Looks up a key, and returns its [`ExternalEntry`], with which the value is read, changed,
+    /// inserted or deleted without another lookup.
+    ///
+    /// Costs as much as [`get`](Self::get) and a copy of the key. A second change through the same
+    /// entry looks the key up again.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get), and [`WriteError::KeyTooLong`] and
+    /// [`WriteError::DigestCollision`] as for [`put`](Self::put).
+    ///
+    /// ```
+    /// use pongo::prelude::*;
+    /// use pongo::ExternalEntry;
+    ///
+    /// #[pongo::record]
+    /// #[pongo(table = "words", key = "external")]
+    /// struct Word {
+    ///     count: u64,
+    /// }
+    ///
+    /// let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut words = tx.external::<Word>()?;
+    /// for word in "to be or not to be".split(' ') {
+    ///     words.entry(word)?.and_modify(|word| word.count += 1)?.or_insert(&Word { count: 1 })?;
+    /// }
+    /// assert_eq!(words.get("be")?.map(|word| word.count), Some(2));
+    /// match words.entry("or")? {
+    ///     ExternalEntry::Occupied(entry) => assert_eq!(entry.remove()?.count, 1),
+    ///     ExternalEntry::Vacant(_) => unreachable!("it is in the text"),
+    /// }
+    /// assert_eq!(words.len()?, 3);
+    /// # drop(words);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn entry(&mut self, key: impl AsRef<[u8]>) -> Result<ExternalEntry<'_, 't, T>, WriteError> {
+        Entry::new(self, key.as_ref().into())
+    }
+}
+
+impl<'a, T: FieldType, K: KeysMut<T>> KeySlot<'a, '_, T, K> {
+    /// Returns the place of the key, which the caller is about to change.
+    fn take_place(&mut self) -> Result<Place<T, K>, WriteError> {
+        match self.place.take() {
+            Some(place) => Ok(place),
+            None => K::place(self.table, self.key.borrow()),
         }
     }
 
     /// Returns the row, which must exist.
     fn row(&self) -> Result<&T, ReadError> {
-        Ok(self.table.value(self.spot()?)?.expect("an occupied entry has a row"))
+        row_of(self.table, self.place.as_ref(), self.key.borrow())
     }
 
     fn into_row(self) -> Result<&'a T, ReadError> {
-        let spot = self.spot()?;
-        let table: &'a TableMut<'_, T> = self.table;
-        Ok(table.value(spot)?.expect("an occupied entry has a row"))
-    }
-
-    /// Returns an error if the row has another key than this entry.
-    fn check_key(&self, row: &T) -> Result<(), WriteError> {
-        self.table.check_entry_key(&self.bytes, row)
+        row_of(self.table, self.place.as_ref(), self.key.borrow())
     }
 
     fn put(&mut self, row: &T) -> Result<(), WriteError> {
-        self.check_key(row)?;
-        let spot = self.spot()?;
-        self.spot = None;
-        self.table.put_at_spot(spot, self.hash, row)
+        let place = self.take_place()?;
+        K::put_at(self.table, &place, self.key.borrow(), row)
     }
 }
 
-impl<'a, 't, T: PongoRecord> Entry<'a, 't, T> {
+/// Returns the row of an occupied entry.
+fn row_of<'a, T: FieldType, K: KeysMut<T>>(
+    table: &'a TableMut<'_, T, K>,
+    place: Option<&Place<T, K>>,
+    key: &K::Key,
+) -> Result<&'a T, ReadError> {
+    let row = match place {
+        Some(place) => table.value_at(place)?,
+        None => K::get(table, key)?,
+    };
+    Ok(row.expect("an occupied entry has a row"))
+}
+
+impl<'a, 't, T: FieldType, K: KeysMut<T>> Entry<'a, 't, T, K> {
+    fn new(table: &'a mut TableMut<'t, T, K>, key: K::KeyBuf) -> Result<Self, WriteError> {
+        let place = K::place(table, key.borrow())?;
+        let exists = table.row(place.spot)?.is_some();
+        let slot = KeySlot { table, key, place: Some(place) };
+        Ok(if exists { Self::Occupied(OccupiedEntry { slot }) } else { Self::Vacant(VacantEntry { slot }) })
+    }
+
     /// Returns the key.
     #[must_use]
-    pub fn key(&self) -> &T::Key {
+    pub fn key(&self) -> &K::Key {
         match self {
             Self::Occupied(entry) => entry.key(),
             Self::Vacant(entry) => entry.key(),
@@ -189,7 +243,7 @@ impl<'a, 't, T: PongoRecord> Entry<'a, 't, T> {
     ///
     /// # Errors
     /// As for [`or_insert`](Self::or_insert).
-    pub fn or_insert_with_key(self, make: impl FnOnce(&T::Key) -> T) -> Result<&'a T, WriteError> {
+    pub fn or_insert_with_key(self, make: impl FnOnce(&K::Key) -> T) -> Result<&'a T, WriteError> {
         match self {
             Self::Occupied(entry) => Ok(entry.into_row()?),
             Self::Vacant(entry) => {
@@ -200,11 +254,11 @@ impl<'a, 't, T: PongoRecord> Entry<'a, 't, T> {
     }
 }
 
-impl<'a, T: PongoRecord> OccupiedEntry<'a, '_, T> {
+impl<'a, T: FieldType, K: KeysMut<T>> OccupiedEntry<'a, '_, T, K> {
     /// Returns the key.
     #[must_use]
-    pub fn key(&self) -> &T::Key {
-        &self.slot.key
+    pub fn key(&self) -> &K::Key {
+        self.slot.key.borrow()
     }
 
     /// Returns the row, as this transaction sees it.
@@ -239,12 +293,8 @@ impl<'a, T: PongoRecord> OccupiedEntry<'a, '_, T> {
     /// # Errors
     /// As for [`TableMut::update`]. The table is not changed then.
     pub fn update<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> Result<R, WriteError> {
-        let KeySlot { table, bytes, hash, spot, .. } = &mut self.slot;
-        let spot = match spot.take() {
-            Some(spot) => spot,
-            None => table.spot(*hash, bytes)?,
-        };
-        let changed = table.update_found(spot, *hash, bytes, change)?;
+        let place = self.slot.take_place()?;
+        let changed = self.slot.table.update_at(&place, change)?;
         Ok(changed.expect("an occupied entry has a row"))
     }
 
@@ -252,24 +302,28 @@ impl<'a, T: PongoRecord> OccupiedEntry<'a, '_, T> {
     ///
     /// # Errors
     /// As for [`TableMut::delete`].
-    pub fn remove(self) -> Result<T, WriteError> {
-        let KeySlot { table, bytes, hash, spot, .. } = self.slot;
-        table.staging().ensure_complete()?;
-        let spot = match spot {
-            Some(spot) => spot,
-            None => table.spot(hash, &bytes)?,
-        };
-        let previous = copy(table.value(spot)?.expect("an occupied entry has a row"));
-        table.delete_found(spot, hash);
-        Ok(previous)
+    pub fn remove(mut self) -> Result<T, WriteError> {
+        let place = self.slot.take_place()?;
+        let removed = self.slot.table.take_at(&place)?;
+        Ok(removed.expect("an occupied entry has a row"))
     }
 }
 
-impl<'a, T: PongoRecord> VacantEntry<'a, '_, T> {
+impl<'a, T: ExternalRecord> OccupiedEntry<'a, '_, T, External<T::Row>> {
+    /// Returns the value for as long as the table is borrowed: [`into_row`](Self::into_row).
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get).
+    pub fn into_value(self) -> Result<&'a T, ReadError> {
+        self.into_row()
+    }
+}
+
+impl<'a, T: FieldType, K: KeysMut<T>> VacantEntry<'a, '_, T, K> {
     /// Returns the key.
     #[must_use]
-    pub fn key(&self) -> &T::Key {
-        &self.slot.key
+    pub fn key(&self) -> &K::Key {
+        self.slot.key.borrow()
     }
 
     /// Inserts the row, and returns it as it is in the table.
@@ -279,12 +333,12 @@ impl<'a, T: PongoRecord> VacantEntry<'a, '_, T> {
     /// is not changed then.
     pub fn insert(mut self, row: &T) -> Result<&'a T, WriteError> {
         self.slot.put(row)?;
-        let table: &'a TableMut<'_, T> = self.slot.table;
-        Ok(table.newest_row()?)
+        let table: &'a TableMut<'_, T, K> = self.slot.table;
+        Ok(K::value(table.newest_row()?))
     }
 }
 
-impl<T: PongoRecord> fmt::Debug for Entry<'_, '_, T> {
+impl<T, K: KeysMut<T>> fmt::Debug for Entry<'_, '_, T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Occupied(entry) => entry.fmt(f),
@@ -293,14 +347,14 @@ impl<T: PongoRecord> fmt::Debug for Entry<'_, '_, T> {
     }
 }
 
-impl<T: PongoRecord> fmt::Debug for OccupiedEntry<'_, '_, T> {
+impl<T, K: KeysMut<T>> fmt::Debug for OccupiedEntry<'_, '_, T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OccupiedEntry").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+        f.debug_struct("OccupiedEntry").field("table", &table_name::<T, K>()).finish_non_exhaustive()
     }
 }
 
-impl<T: PongoRecord> fmt::Debug for VacantEntry<'_, '_, T> {
+impl<T, K: KeysMut<T>> fmt::Debug for VacantEntry<'_, '_, T, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("VacantEntry").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+        f.debug_struct("VacantEntry").field("table", &table_name::<T, K>()).finish_non_exhaustive()
     }
 }

@@ -10,34 +10,37 @@
 
 use core::fmt;
 use core::iter::FusedIterator;
-use std::ops::{Bound, RangeBounds, RangeFull};
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pongo_core::error::{ReadError, StorageError, WriteError};
 use pongo_core::ids::RowId;
 use pongo_core::padding::with_bytes;
-use pongo_core::record::PongoRecord;
+use pongo_core::record::{ExternalRecord, PongoRecord};
 use pongo_core::search::{IndexColumns, ValueBounds};
 use pongo_core::table::TableView;
 use pongo_index::key_hash;
 
+use crate::keys::{External, InRow, KeyBytes, Keys, external_key, table_name};
 use crate::ordered_index::{Limits, OrderedIndex, Stream};
 use crate::table::index_view::fields_of;
-use crate::table::range::limits;
+use crate::table::range::Range;
 use crate::table_mut::TableMut;
-use crate::write_set::copy;
 use crate::write_set::key_map::{KeyLocation, PriorVersion};
 use crate::write_set::own::{Own, OwnKeys};
 
 /// The rows of a table as they were when this was created, for changing them one after the other.
-pub(crate) struct Visit<'t, T: PongoRecord> {
+pub(super) struct Visit<'t, T, K: Keys<T>> {
     view: &'t TableView,
     base: BaseRows<'t>,
     /// The next committed row, and its key in the index.
     next: Option<(RowId, Vec<u8>)>,
-    own: OwnKeys<T>,
+    own: OwnKeys<K::Row>,
 }
+
+/// A row that still exists: its location, the hash of its key, and its key.
+type VisitedRow<T, K> = (KeyLocation, u64, KeyBytes<T, K>);
 
 /// The committed rows, whether or not the transaction changed them.
 enum BaseRows<'t> {
@@ -47,9 +50,9 @@ enum BaseRows<'t> {
     All(std::ops::Range<RowId>),
 }
 
-impl<'t, T: PongoRecord> Visit<'t, T> {
+impl<'t, T, K: Keys<T>> Visit<'t, T, K> {
     /// Visits all rows, in unspecified order.
-    pub(crate) fn all(table: &TableMut<'t, T>) -> Result<Self, ReadError> {
+    pub(super) fn all(table: &TableMut<'t, T, K>) -> Result<Self, ReadError> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
         let own = OwnKeys::all(Own::new(staging, guard))?;
@@ -62,7 +65,11 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
     }
 
     /// Visits the rows within limits, in the order of an index.
-    fn within(table: &TableMut<'t, T>, index: Arc<OrderedIndex>, limits: Limits) -> Result<Self, ReadError> {
+    fn within(
+        table: &TableMut<'t, T, K>,
+        index: Arc<OrderedIndex>,
+        limits: Limits,
+    ) -> Result<Self, ReadError> {
         let (staging, guard) = (table.staging(), table.guard);
         staging.resolve(guard)?;
         let view = guard.view(staging.core())?;
@@ -73,11 +80,8 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
         Ok(Self { view, base: BaseRows::Index(Box::new(base), index), next: None, own })
     }
 
-    /// Returns the next row that still exists: its location, the hash of its key, and its key.
-    fn next(
-        &mut self,
-        table: &TableMut<'t, T>,
-    ) -> Result<Option<(KeyLocation, u64, T::KeyBytes)>, ReadError> {
+    /// Returns the next row that still exists.
+    fn next(&mut self, table: &TableMut<'t, T, K>) -> Result<Option<VisitedRow<T, K>>, ReadError> {
         loop {
             if self.next.is_none() {
                 self.next = self.next_base(table)?;
@@ -88,7 +92,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
             };
             if base_first {
                 let Some((row, _)) = self.next.take() else { return Ok(None) };
-                let key = self.view.row::<T>(row)?.key_bytes();
+                let key = self.view.row::<K::Row>(row)?.key_bytes();
                 return Ok(Some((
                     KeyLocation::Committed(PriorVersion { row, alive: true }),
                     key_hash(key.as_ref()),
@@ -98,7 +102,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
             let Some(key) = self.own.next() else { return Ok(None) };
             let hash = key_hash(key.as_ref());
             let spot = table.spot(hash, &key)?;
-            if table.value(spot)?.is_some() {
+            if table.row(spot)?.is_some() {
                 return Ok(Some((spot, hash, key)));
             }
         }
@@ -106,7 +110,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
 
     /// Returns the next committed row that the transaction has not changed, with its key in the
     /// index.
-    fn next_base(&mut self, table: &TableMut<'t, T>) -> Result<Option<(RowId, Vec<u8>)>, ReadError> {
+    fn next_base(&mut self, table: &TableMut<'t, T, K>) -> Result<Option<(RowId, Vec<u8>)>, ReadError> {
         let own = Own::new(table.staging(), table.guard);
         loop {
             let row = match &mut self.base {
@@ -123,7 +127,7 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
                 }
             };
             let Some(row) = row else { return Ok(None) };
-            let value = self.view.row::<T>(row)?;
+            let value = self.view.row::<K::Row>(row)?;
             if own.first_run(std::slice::from_ref(value))?.is_none() {
                 continue;
             }
@@ -131,7 +135,9 @@ impl<'t, T: PongoRecord> Visit<'t, T> {
             if let BaseRows::Index(_, index) = &self.base
                 && self.own.peek().is_some()
             {
-                with_bytes(value, |value| index.keys().put(T::SCHEMA.table, value, table.guard, &mut key))?;
+                with_bytes(value, |value| {
+                    index.keys().put(table_name::<T, K>(), value, table.guard, &mut key)
+                })?;
             }
             return Ok(Some((row, key)));
         }
@@ -147,29 +153,17 @@ fn interrupted<R>(flag: &AtomicBool, code: impl FnOnce() -> R) -> R {
     result
 }
 
-impl<'t, T: PongoRecord> TableMut<'t, T> {
+impl<'t, T, K: Keys<T>> TableMut<'t, T, K> {
     /// Visits the rows whose keys in an index are within bounds on values.
-    fn visit(
+    pub(super) fn visit(
         &self,
         fields: &[usize],
         start: Bound<Vec<u8>>,
         end: Bound<Vec<u8>>,
-    ) -> Result<Option<Visit<'t, T>>, ReadError> {
+    ) -> Result<Option<Visit<'t, T, K>>, ReadError> {
         let index = self.index(fields)?;
-        match limits(&index, start, end) {
+        match index.keys().limits(start, end) {
             Some(limits) => Visit::within(self, index, limits).map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// Visits the rows whose keys in an index are within limits.
-    pub(crate) fn visit_within(
-        &self,
-        fields: &[usize],
-        limits: Option<Limits>,
-    ) -> Result<Option<Visit<'t, T>>, ReadError> {
-        match limits {
-            Some(limits) => Visit::within(self, self.index(fields)?, limits).map(Some),
             None => Ok(None),
         }
     }
@@ -182,20 +176,15 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let index =
             if index_uncached { ordered.index_uncached(core, fields) } else { ordered.index(core, fields) };
         let fault = || StorageError::Limit {
-            what: format!("table {} has a key that cannot be ordered", T::SCHEMA.table),
+            what: format!("table {} has a key that cannot be ordered", table_name::<T, K>()),
             limit: 0,
         };
         index.ok_or_else(|| fault().into())
     }
 
-    fn visit_keys(&self, bounds: &impl RangeBounds<T::Key>) -> Result<Option<Visit<'t, T>>, ReadError> {
-        let raw = |key: &T::Key| T::encode_key(key).as_ref().to_vec();
-        self.visit(T::SCHEMA.key, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
-    }
-
-    pub(crate) fn modify_visited<R>(
+    pub(super) fn modify_visited<R>(
         &mut self,
-        visit: Option<Visit<'t, T>>,
+        visit: Option<Visit<'t, T, K>>,
         mut change: impl FnMut(&mut T) -> R,
     ) -> Result<u64, WriteError> {
         self.staging().ensure_complete()?;
@@ -205,21 +194,21 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         while let Some((spot, hash, key)) = visit.next(self)? {
             // The result of `change` is dropped while the flag is set, because its `Drop` is the
             // caller's code too.
-            let change = |row: &mut T| interrupted(&flag, || drop(change(row)));
+            let change = |row: &mut K::Row| interrupted(&flag, || drop(change(K::value_mut(row))));
             let result = self.update_found(spot, hash, &key, change)?;
             changed += u64::from(result.is_some());
         }
         Ok(changed)
     }
 
-    pub(crate) fn delete_visited(&mut self, visit: Option<Visit<'t, T>>) -> Result<u64, WriteError> {
-        self.delete_visited_if(visit, None::<fn(&T) -> Result<bool, ReadError>>)
+    pub(super) fn delete_visited(&mut self, visit: Option<Visit<'t, T, K>>) -> Result<u64, WriteError> {
+        self.delete_visited_if(visit, None::<fn(&K::Row) -> Result<bool, ReadError>>)
     }
 
-    pub(crate) fn delete_visited_if(
+    pub(super) fn delete_visited_if(
         &mut self,
-        visit: Option<Visit<'t, T>>,
-        mut test: Option<impl FnMut(&T) -> Result<bool, ReadError>>,
+        visit: Option<Visit<'t, T, K>>,
+        mut test: Option<impl FnMut(&K::Row) -> Result<bool, ReadError>>,
     ) -> Result<u64, WriteError> {
         self.staging().ensure_complete()?;
         let Some(mut visit) = visit else { return Ok(0) };
@@ -227,7 +216,7 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         let mut deleted = 0;
         while let Some((spot, hash, _)) = visit.next(self)? {
             if let Some(test) = &mut test {
-                let Some(row) = self.value(spot)? else { continue };
+                let Some(row) = self.row(spot)? else { continue };
                 if !interrupted(&flag, || test(row))? {
                     continue;
                 }
@@ -238,23 +227,98 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         Ok(deleted)
     }
 
-    /// Deletes the next row for which `test` returns `Some`, and returns the result of `test`.
-    pub(crate) fn extract_next<R>(
+    /// Deletes the next row for which `test` returns `true`, and returns a copy of it.
+    fn extract_next(
         &mut self,
-        visit: &mut Option<Visit<'t, T>>,
-        test: &mut impl FnMut(&T) -> Result<Option<R>, ReadError>,
-    ) -> Result<Option<R>, WriteError> {
+        visit: &mut Option<Visit<'t, T, K>>,
+        mut test: impl FnMut(&K::Row) -> Result<bool, ReadError>,
+    ) -> Result<Option<K::Taken>, WriteError> {
         self.staging().ensure_complete()?;
         let Some(visit) = visit else { return Ok(None) };
         let flag = self.staging().interrupted_flag();
         while let Some((spot, hash, _)) = visit.next(self)? {
-            let Some(row) = self.value(spot)? else { continue };
-            if let Some(taken) = interrupted(&flag, || test(row))? {
+            let Some(row) = self.row(spot)? else { continue };
+            if interrupted(&flag, || test(row))? {
+                let taken = K::taken(self.guard, row)?;
                 self.delete_found(spot, hash);
                 return Ok(Some(taken));
             }
         }
         Ok(None)
+    }
+
+    /// Deletes the first or last row of a range, and returns it.
+    fn pop(
+        &mut self,
+        range: impl FnOnce(&Self) -> Result<Range<'_, T, K>, ReadError>,
+        forward: bool,
+    ) -> Result<Option<K::Taken>, WriteError> {
+        let Some(row) = range(self)?.next_row(forward).transpose()? else { return Ok(None) };
+        let (taken, key) = (K::taken(self.guard, row)?, row.key_bytes());
+        self.delete_bytes(&key)?;
+        Ok(Some(taken))
+    }
+
+    /// Removes and returns the row with the lowest key, or returns `None` if the table is empty.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "jobs")]
+    /// # struct Job { #[pongo(key)] number: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut jobs = tx.table::<Job>()?;
+    /// jobs.extend([3, 1, 2].map(|number| Job { number }))?;
+    /// assert_eq!(jobs.pop_first()?.map(|job| job.number), Some(1));
+    /// assert_eq!(jobs.pop_last()?.map(|job| job.number), Some(3));
+    /// assert_eq!(jobs.len()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn pop_first(&mut self) -> Result<Option<K::Taken>, WriteError> {
+        self.pop(|table| table.reader()?.in_key_order(), true)
+    }
+
+    /// Removes and returns the row with the highest key, like [`pop_first`](Self::pop_first).
+    ///
+    /// # Errors
+    /// As for [`pop_first`](Self::pop_first).
+    pub fn pop_last(&mut self) -> Result<Option<K::Taken>, WriteError> {
+        self.pop(|table| table.reader()?.in_key_order(), false)
+    }
+
+    /// Returns the index over a column, or over a tuple of columns, for changing rows.
+    /// [`by`](Self::by) is for reading.
+    ///
+    /// ```
+    /// # use pongo::prelude::*;
+    /// # #[pongo::record]
+    /// # #[pongo(table = "jobs")]
+    /// # struct Job { #[pongo(key)] number: u64, #[pongo(index)] due: u64 }
+    /// # let store = Store::in_memory()?;
+    /// let tx = store.begin_write()?;
+    /// let mut jobs = tx.table::<Job>()?;
+    /// jobs.extend((0..10).map(|number| Job { number, due: 100 - number }))?;
+    /// assert_eq!(jobs.by_mut(Job::DUE).modify(95.., |job| job.due += 1000)?, 6);
+    /// assert_eq!(jobs.by_mut(Job::DUE).delete_range(..93)?, 2);
+    /// assert_eq!(jobs.by_mut(Job::DUE).pop_first()?.map(|job| job.number), Some(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by_mut<C: IndexColumns<T>>(&mut self, columns: C) -> IndexViewMut<'_, 't, T, C, K> {
+        IndexViewMut { table: self, columns }
+    }
+}
+
+impl<'t, T: PongoRecord> TableMut<'t, T> {
+    fn visit_keys(
+        &self,
+        bounds: &impl RangeBounds<T::Key>,
+    ) -> Result<Option<Visit<'t, T, InRow>>, ReadError> {
+        let raw = |key: &T::Key| T::encode_key(key).as_ref().to_vec();
+        self.visit(T::SCHEMA.key, bounds.start_bound().map(raw), bounds.end_bound().map(raw))
     }
 
     /// Changes all rows whose keys are within bounds, in key order, as [`update`](Self::update)
@@ -372,91 +436,28 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
         take: P,
     ) -> Result<ExtractIf<'_, 't, T, P>, WriteError> {
         let visit = self.visit_keys(&bounds)?;
-        self.staging().ensure_complete()?;
-        Ok(ExtractIf { table: self, visit, take })
-    }
-
-    /// Removes and returns the row with the lowest key, or returns `None` if the table is empty.
-    ///
-    /// # Errors
-    /// As for [`range`](Self::range).
-    ///
-    /// ```
-    /// # use pongo::prelude::*;
-    /// # #[pongo::record]
-    /// # #[pongo(table = "jobs")]
-    /// # struct Job { #[pongo(key)] number: u64 }
-    /// # let store = Store::in_memory()?;
-    /// let tx = store.begin_write()?;
-    /// let mut jobs = tx.table::<Job>()?;
-    /// jobs.extend([3, 1, 2].map(|number| Job { number }))?;
-    /// assert_eq!(jobs.pop_first()?.map(|job| job.number), Some(1));
-    /// assert_eq!(jobs.pop_last()?.map(|job| job.number), Some(3));
-    /// assert_eq!(jobs.len()?, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn pop_first(&mut self) -> Result<Option<T>, WriteError> {
-        let first = self.first()?.map(copy);
-        self.take_out(first)
-    }
-
-    /// Removes and returns the row with the highest key, like [`pop_first`](Self::pop_first).
-    ///
-    /// # Errors
-    /// As for [`pop_first`](Self::pop_first).
-    pub fn pop_last(&mut self) -> Result<Option<T>, WriteError> {
-        let last = self.last()?.map(copy);
-        self.take_out(last)
-    }
-
-    /// Deletes the given row, and returns it.
-    pub(crate) fn take_out(&mut self, row: Option<T>) -> Result<Option<T>, WriteError> {
-        if let Some(row) = &row {
-            self.delete_bytes(&row.key_bytes())?;
-        }
-        Ok(row)
-    }
-
-    /// Returns the index over a column, or over a tuple of columns, for changing rows.
-    /// [`index_view`](Self::by) is for reading.
-    ///
-    /// ```
-    /// # use pongo::prelude::*;
-    /// # #[pongo::record]
-    /// # #[pongo(table = "jobs")]
-    /// # struct Job { #[pongo(key)] number: u64, #[pongo(index)] due: u64 }
-    /// # let store = Store::in_memory()?;
-    /// let tx = store.begin_write()?;
-    /// let mut jobs = tx.table::<Job>()?;
-    /// jobs.extend((0..10).map(|number| Job { number, due: 100 - number }))?;
-    /// assert_eq!(jobs.by_mut(Job::DUE).modify(95.., |job| job.due += 1000)?, 6);
-    /// assert_eq!(jobs.by_mut(Job::DUE).delete_range(..93)?, 2);
-    /// assert_eq!(jobs.by_mut(Job::DUE).pop_first()?.map(|job| job.number), Some(7));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn by_mut<C: IndexColumns<T>>(&mut self, columns: C) -> IndexViewMut<'_, 't, T, C> {
-        IndexViewMut { table: self, columns }
+        ExtractIf::new(self, visit, take)
     }
 }
 
 /// A table of a write transaction, accessed through one of its indexes. See [`TableMut::by_mut`].
-pub struct IndexViewMut<'a, 't, T: PongoRecord, C> {
-    table: &'a mut TableMut<'t, T>,
+pub struct IndexViewMut<'a, 't, T, C, K: Keys<T> = InRow> {
+    table: &'a mut TableMut<'t, T, K>,
     columns: C,
 }
 
-impl<T: PongoRecord, C: IndexColumns<T>> fmt::Debug for IndexViewMut<'_, '_, T, C> {
+impl<T, C: IndexColumns<T>, K: Keys<T>> fmt::Debug for IndexViewMut<'_, '_, T, C, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IndexViewMut")
-            .field("table", &T::SCHEMA.table)
+            .field("table", &table_name::<T, K>())
             .field("columns", &self.columns.names())
             .finish()
     }
 }
 
-impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
-    fn visit(&self, bounds: &impl ValueBounds<C::Value>) -> Result<Option<Visit<'t, T>>, ReadError> {
-        let fields = fields_of::<T, C>(&self.columns)?;
+impl<'t, T, C: IndexColumns<T>, K: Keys<T>> IndexViewMut<'_, 't, T, C, K> {
+    fn visit(&self, bounds: &impl ValueBounds<C::Value>) -> Result<Option<Visit<'t, T, K>>, ReadError> {
+        let fields = fields_of::<T, K>(&self.columns)?;
         let (start, end) = bounds.value_bounds();
         self.table.visit(fields, start, end)
     }
@@ -486,6 +487,24 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
         self.table.delete_visited(visit)
     }
 
+    /// Removes and returns the row with the lowest value, or returns `None` if the table is empty.
+    ///
+    /// # Errors
+    /// As for [`modify`](Self::modify).
+    pub fn pop_first(self) -> Result<Option<K::Taken>, WriteError> {
+        self.table.pop(|table| table.reader()?.by(self.columns).all(), true)
+    }
+
+    /// Removes and returns the row with the highest value, like [`pop_first`](Self::pop_first).
+    ///
+    /// # Errors
+    /// As for [`pop_first`](Self::pop_first).
+    pub fn pop_last(self) -> Result<Option<K::Taken>, WriteError> {
+        self.table.pop(|table| table.reader()?.by(self.columns).all(), false)
+    }
+}
+
+impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
     /// Removes and returns the rows whose values are within bounds and for which `take` returns
     /// `true`, in the order of the values, like [`TableMut::extract_if`].
     ///
@@ -497,51 +516,65 @@ impl<'a, 't, T: PongoRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C> {
         take: P,
     ) -> Result<ExtractIf<'a, 't, T, P>, WriteError> {
         let visit = self.visit(&bounds)?;
-        self.table.staging().ensure_complete()?;
-        Ok(ExtractIf { table: self.table, visit, take })
+        ExtractIf::new(self.table, visit, take)
     }
+}
 
-    /// Removes and returns the row with the lowest value, or returns `None` if the table is empty.
+impl<'a, 't, T: ExternalRecord, C: IndexColumns<T>> IndexViewMut<'a, 't, T, C, External<T::Row>> {
+    /// Removes and returns the keys and values whose column values are within bounds and for which
+    /// `take` returns `true`, in the order of the column values, like [`TableMut::extract_if`].
     ///
     /// # Errors
     /// As for [`modify`](Self::modify).
-    pub fn pop_first(self) -> Result<Option<T>, WriteError> {
-        let first = self.table.reader()?.by(self.columns).range(RangeFull)?.next().transpose()?.map(copy);
-        self.table.take_out(first)
-    }
-
-    /// Removes and returns the row with the highest value, like [`pop_first`](Self::pop_first).
-    ///
-    /// # Errors
-    /// As for [`pop_first`](Self::pop_first).
-    pub fn pop_last(self) -> Result<Option<T>, WriteError> {
-        let last = self.table.reader()?.by(self.columns).range(RangeFull)?.next_back().transpose()?.map(copy);
-        self.table.take_out(last)
+    pub fn extract_if<P: FnMut(&[u8], &T) -> bool>(
+        self,
+        bounds: impl ValueBounds<C::Value>,
+        take: P,
+    ) -> Result<ExternalExtractIf<'a, 't, T, P>, WriteError> {
+        let visit = self.visit(&bounds)?;
+        ExtractIf::new(self.table, visit, take)
     }
 }
 
 /// An iterator that removes rows from a table as it returns them. See [`TableMut::extract_if`].
 #[must_use = "rows are taken out when they are asked for"]
-pub struct ExtractIf<'a, 't, T: PongoRecord, P> {
-    table: &'a mut TableMut<'t, T>,
+pub struct ExtractIf<'a, 't, T, P, K: Keys<T> = InRow> {
+    table: &'a mut TableMut<'t, T, K>,
     /// `None` after the last item or an error.
-    visit: Option<Visit<'t, T>>,
+    visit: Option<Visit<'t, T, K>>,
     take: P,
 }
 
-impl<T: PongoRecord, P> fmt::Debug for ExtractIf<'_, '_, T, P> {
+/// An iterator that removes keys and values as it returns them. See
+/// [`ExternalTableMut::extract_if`](crate::ExternalTableMut::extract_if).
+pub type ExternalExtractIf<'a, 't, T, P> = ExtractIf<'a, 't, T, P, External<<T as ExternalRecord>::Row>>;
+/// A table of a write transaction, accessed through one of its indexes. See [`TableMut::by_mut`].
+pub type ExternalIndexViewMut<'a, 't, T, C> =
+    IndexViewMut<'a, 't, T, C, External<<T as ExternalRecord>::Row>>;
+
+impl<T, P, K: Keys<T>> fmt::Debug for ExtractIf<'_, '_, T, P, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExtractIf").field("table", &T::SCHEMA.table).finish_non_exhaustive()
+        f.debug_struct("ExtractIf").field("table", &table_name::<T, K>()).finish_non_exhaustive()
     }
 }
 
-impl<T: PongoRecord, P: FnMut(&T) -> bool> Iterator for ExtractIf<'_, '_, T, P> {
-    type Item = Result<T, WriteError>;
+impl<'a, 't, T, P, K: Keys<T>> ExtractIf<'a, 't, T, P, K> {
+    pub(super) fn new(
+        table: &'a mut TableMut<'t, T, K>,
+        visit: Option<Visit<'t, T, K>>,
+        take: P,
+    ) -> Result<Self, WriteError> {
+        table.staging().ensure_complete()?;
+        Ok(Self { table, visit, take })
+    }
 
-    fn next(&mut self) -> Option<Self::Item> {
+    /// Removes and returns the next row for which `test` returns `true`.
+    fn next_if(
+        &mut self,
+        mut test: impl FnMut(&mut P, &K::Row) -> Result<bool, ReadError>,
+    ) -> Option<Result<K::Taken, WriteError>> {
         let take = &mut self.take;
-        let mut test = |row: &T| Ok(take(row).then(|| copy(row)));
-        let item = self.table.extract_next(&mut self.visit, &mut test).transpose();
+        let item = self.table.extract_next(&mut self.visit, |row| test(take, row)).transpose();
         if !matches!(item, Some(Ok(_))) {
             self.visit = None;
         }
@@ -549,4 +582,21 @@ impl<T: PongoRecord, P: FnMut(&T) -> bool> Iterator for ExtractIf<'_, '_, T, P> 
     }
 }
 
-impl<T: PongoRecord, P: FnMut(&T) -> bool> FusedIterator for ExtractIf<'_, '_, T, P> {}
+impl<T: PongoRecord, P: FnMut(&T) -> bool> Iterator for ExtractIf<'_, '_, T, P> {
+    type Item = Result<T, WriteError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_if(|take, row| Ok(take(row)))
+    }
+}
+
+impl<T: ExternalRecord, P: FnMut(&[u8], &T) -> bool> Iterator for ExtractIf<'_, '_, T, P, External<T::Row>> {
+    type Item = Result<(Vec<u8>, T), WriteError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let heap = self.table.guard;
+        self.next_if(|take, row| Ok(take(external_key::<T>(heap, row)?, T::value_of(row))))
+    }
+}
+
+impl<'a, 't, T, P, K: Keys<T>> FusedIterator for ExtractIf<'a, 't, T, P, K> where Self: Iterator {}

@@ -1,7 +1,7 @@
 //! Reads of a table in a write transaction: all earlier commits, and its own changes.
 //!
 //! Except for [`TableMut::get`], each method reads through a [`Table`](crate::Table) of the
-//! transaction, as a snapshot reads through one of its own.
+//! transaction.
 
 use core::borrow::Borrow;
 use core::ops::RangeBounds;
@@ -12,6 +12,7 @@ use pongo_core::record::PongoRecord;
 use pongo_core::search::{IndexColumns, KeyPrefix};
 use pongo_index::key_hash;
 
+use crate::keys::Keys;
 use crate::table::filter::Filtered;
 use crate::table::index_view::IndexView;
 use crate::table::iter::{Rows, Slices};
@@ -27,7 +28,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// [`ReadError`] if the index or the row is damaged.
     pub fn get(&self, key: impl Borrow<T::Key>) -> Result<Option<&T>, ReadError> {
         let key = T::encode_key(key.borrow());
-        self.value(self.spot(key_hash(key.as_ref()), &key)?)
+        self.row(self.spot(key_hash(key.as_ref()), &key)?)
     }
 
     /// Looks up many keys and returns the results in the order of the keys, like
@@ -47,30 +48,12 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(self.get(key)?.is_some())
     }
 
-    /// Returns all rows: the committed ones, then those of this transaction, in unspecified order.
-    /// Like [`Table::rows`].
-    ///
-    /// # Errors
-    /// As for [`len`](Self::len).
-    pub fn rows(&self) -> Result<Rows<'_, T>, ReadError> {
-        Ok(self.reader()?.rows())
-    }
-
     /// Returns all rows in slices, like [`Table::slices`].
     ///
     /// # Errors
     /// As for [`len`](Self::len).
     pub fn slices(&self) -> Result<Slices<'_, T>, ReadError> {
         Ok(self.reader()?.slices())
-    }
-
-    /// Returns the rows that match a predicate, like [`Table::filter`]. Every row of this
-    /// transaction is tested.
-    ///
-    /// # Errors
-    /// As for [`len`](Self::len).
-    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<Filtered<'_, T, P>, ReadError> {
-        Ok(self.reader()?.filter(predicate))
     }
 
     /// Returns the rows whose keys are within bounds, in key order, like [`Table::range`].
@@ -110,11 +93,39 @@ impl<T: PongoRecord> TableMut<'_, T> {
         self.reader()?.prefix(prefix)
     }
 
+    /// Returns the number of rows whose keys are within bounds.
+    ///
+    /// # Errors
+    /// As for [`range`](Self::range).
+    pub fn count(&self, bounds: impl RangeBounds<T::Key>) -> Result<u64, ReadError> {
+        self.reader()?.count(bounds)
+    }
+}
+
+impl<T, K: Keys<T>> TableMut<'_, T, K> {
+    /// Returns all rows: the committed ones, then those of this transaction, in unspecified order.
+    /// Like [`Table::rows`].
+    ///
+    /// # Errors
+    /// As for [`len`](Self::len).
+    pub fn rows(&self) -> Result<Rows<'_, T, K>, ReadError> {
+        Ok(self.reader()?.rows())
+    }
+
+    /// Returns the rows that match a predicate, like [`Table::filter`]. Every row of this
+    /// transaction is tested.
+    ///
+    /// # Errors
+    /// As for [`len`](Self::len).
+    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<Filtered<'_, T, P, K>, ReadError> {
+        Ok(self.reader()?.filter(predicate))
+    }
+
     /// Returns the row with the lowest key.
     ///
     /// # Errors
     /// As for [`range`](Self::range).
-    pub fn first(&self) -> Result<Option<&T>, ReadError> {
+    pub fn first(&self) -> Result<Option<K::Item<'_>>, ReadError> {
         self.reader()?.first()
     }
 
@@ -122,16 +133,8 @@ impl<T: PongoRecord> TableMut<'_, T> {
     ///
     /// # Errors
     /// As for [`range`](Self::range).
-    pub fn last(&self) -> Result<Option<&T>, ReadError> {
+    pub fn last(&self) -> Result<Option<K::Item<'_>>, ReadError> {
         self.reader()?.last()
-    }
-
-    /// Returns the number of rows whose keys are within bounds.
-    ///
-    /// # Errors
-    /// As for [`range`](Self::range).
-    pub fn count(&self, bounds: impl RangeBounds<T::Key>) -> Result<u64, ReadError> {
-        self.reader()?.count(bounds)
     }
 
     /// Returns the index over a column, or over a tuple of columns, like [`Table::by`].
@@ -154,7 +157,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// assert_eq!(users.by(User::AGE)?.count(30..40)?, 1);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<IndexView<'_, T, C>, ReadError> {
+    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<IndexView<'_, T, C, K>, ReadError> {
         Ok(self.reader()?.by(columns))
     }
 

@@ -75,7 +75,7 @@ fn check(table: &ExternalTableMut<'_, Note>, map: &Map, rng: &mut Random) -> Out
 
 fn change(table: &mut ExternalTableMut<'_, Note>, map: &mut Map, rng: &mut Random) -> Outcome {
     let (key, value) = (key(rng), note(rng));
-    match rng.below(10) {
+    match rng.below(14) {
         0..3 => assert_eq!(table.put(&key, &value)?, map.insert(key, value).is_some()),
         3 => {
             let changed = table.update(&key, |note| note.rank = 29 - note.rank)?;
@@ -101,6 +101,49 @@ fn change(table: &mut ExternalTableMut<'_, Note>, map: &mut Map, rng: &mut Rando
             let deleted = table.retain(|key, note| key.len() == 1 || note.rank != value.rank)?;
             map.retain(|key, note| key.len() == 1 || note.rank != value.rank);
             assert_eq!(deleted, (before - map.len()) as u64);
+        }
+        9 => {
+            let (first, rank) = (value.rank % 2 == 0, |note: &Note| note.rank);
+            let by_rank = table.by_mut(Note::RANK);
+            let (popped, expected) = if first {
+                (by_rank.pop_first()?, map.values().map(rank).min())
+            } else {
+                (by_rank.pop_last()?, map.values().map(rank).max())
+            };
+            assert_eq!(popped.as_ref().map(|(_, note)| note.rank), expected);
+            if let Some((key, note)) = popped {
+                assert_eq!(map.remove(&key), Some(note));
+            }
+        }
+        10 => {
+            let changed = table.by_mut(Note::RANK).modify(25.., |note| note.rank = 0)?;
+            let expected = map.values_mut().filter(|note| note.rank >= 25).map(|note| note.rank = 0).count();
+            assert_eq!(changed, expected as u64);
+        }
+        11 => {
+            let taken = table.by_mut(Note::RANK).extract_if(..3, |key, _| key.len() > 1)?;
+            for item in taken {
+                let (key, note) = item?;
+                assert!(key.len() > 1 && note.rank < 3);
+                assert_eq!(map.remove(&key), Some(note));
+            }
+            let before = map.len();
+            let deleted = table.by_mut(Note::RANK).delete_range(..3)?;
+            map.retain(|_, note| note.rank >= 3);
+            assert_eq!(deleted, (before - map.len()) as u64);
+        }
+        12 => {
+            let before = map.len();
+            let deleted = table.retain_in(key.clone().., |_, note| note.rank % 3 > 0)?;
+            map.retain(|other, note| *other < key || note.rank % 3 > 0);
+            assert_eq!(deleted, (before - map.len()) as u64);
+            let pairs = (0..3).map(|number| match number {
+                2 => Err("the third one"),
+                _ => Ok((format!("{number}"), value)),
+            });
+            let error = table.try_extend(pairs).map_err(|error| error.to_string());
+            assert_eq!(error, Err("a row to be loaded could not be made: the third one".to_owned()));
+            map.extend([(b"0".to_vec(), value), (b"1".to_vec(), value)]);
         }
         _ => {
             let taken = table.extract_if(key.clone().., |_, note| note.rank < 10)?.take(2);

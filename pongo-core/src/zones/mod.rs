@@ -228,7 +228,8 @@ impl Zones {
 
     fn entry(&self, index: usize, rows: Range<RowId>) -> Zone<'_> {
         let stride = self.plan.stride;
-        Zone { plan: &self.plan, entry: &self.entries[index * stride..(index + 1) * stride], rows }
+        let entry = &self.entries[index * stride..(index + 1) * stride];
+        Zone { plan: &self.plan, entry, rows, part: 0 }
     }
 
     /// Adds a zone of these rows, which follow the rows that are already covered.
@@ -254,6 +255,8 @@ pub struct Zone<'z> {
     plan: &'z ZonePlan,
     entry: &'z [u8],
     rows: Range<RowId>,
+    /// The offset in a row of the part to which offsets of fields are relative.
+    part: usize,
 }
 
 impl<'z> Zone<'z> {
@@ -263,11 +266,18 @@ impl<'z> Zone<'z> {
         self.rows.clone()
     }
 
+    /// Returns the zone for the part of each row that begins at this byte offset: offsets of fields
+    /// are then relative to it.
+    #[must_use]
+    pub fn of_part(self, offset: usize) -> Self {
+        Self { part: self.part + offset, ..self }
+    }
+
     /// Returns the statistics of the field at this byte offset in the row; `None` if there are
     /// none.
     #[must_use]
     pub fn stats(&self, field: usize) -> Option<ZoneStats<'z>> {
-        Some(self.plan.place(field)?.stats(self.entry))
+        Some(self.plan.place(self.part + field)?.stats(self.entry))
     }
 
     /// Returns the minimum and maximum of a field, in the representation of a row. Absent values of

@@ -1,30 +1,26 @@
-//! Tables whose keys are not fields of their records, in a write transaction: [`ExternalTableMut`].
+//! Tables with external keys in a write transaction: the methods of [`TableMut`] that take such
+//! keys, and how a row with its key is put.
 
 use core::borrow::Borrow;
-use core::fmt;
-use core::ops::{Deref, DerefMut};
+use core::convert::Infallible;
 
 use pongo_core::error::{ReadError, WriteError};
 use pongo_core::fields::{Blob, ExternalKey, MAX_EXTERNAL_KEY, key_digest};
 use pongo_core::layout::EXTERNAL_HEAD;
 use pongo_core::padding::{PaddingFree, copy_to};
-use pongo_core::predicate::Predicate;
 use pongo_core::record::{ExternalRecord, FieldType, PongoRecord};
 use pongo_core::schema::describe_bytes;
-use pongo_core::search::IndexColumns;
 use pongo_index::key_hash;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::external::{
-    ExternalFiltered, ExternalGetMany, ExternalIndexView, ExternalRange, ExternalRows, ExternalTable,
-    KeyBounds, key_in, limits,
-};
+use crate::keys::{External, external_key};
+use crate::table::external::{ExternalGetMany, ExternalRange, ExternalValues, KeyBounds};
 use crate::table_mut::alloc::RowMut;
-use crate::table_mut::range::Visit;
-use crate::table_mut::{TableMut, same_row};
+use crate::table_mut::place::{KeysMut, Place};
+use crate::table_mut::range::{ExternalExtractIf, ExtractIf, Visit};
+use crate::table_mut::{ExtendError, TableMut};
 use crate::transaction::WriteTransaction;
 use crate::write_set::bulk::WRITE;
-use crate::write_set::key_map::KeyLocation;
 use crate::write_set::{copy, is_large};
 
 /// A table in a [`WriteTransaction`](crate::WriteTransaction) that stores `T`s under keys of 0 to
@@ -56,9 +52,16 @@ use crate::write_set::{copy, is_large};
 /// tx.abort();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct ExternalTableMut<'t, T: ExternalRecord> {
-    rows: TableMut<'t, T::Row>,
-}
+pub type ExternalTableMut<'t, T> = TableMut<'t, T, External<<T as ExternalRecord>::Row>>;
+
+/// A zeroed value returned by [`ExternalTableMut::alloc`], to be filled in place as a `T`.
+///
+/// When it is dropped, its current contents become part of the transaction, under the key given to
+/// `alloc`.
+pub type ExternalRowMut<'t, T> = RowMut<'t, T, External<<T as ExternalRecord>::Row>>;
+
+type ExternalPlace<T> = Place<T, External<<T as ExternalRecord>::Row>>;
+type ExternalVisit<'t, T> = Visit<'t, T, External<<T as ExternalRecord>::Row>>;
 
 impl WriteTransaction {
     /// Opens a table of `T`s with arbitrary bytes as keys, for reading and writing. This is
@@ -67,111 +70,71 @@ impl WriteTransaction {
     /// # Errors
     /// As for [`table`](Self::table).
     pub fn external<T: ExternalRecord>(&self) -> Result<ExternalTableMut<'_, T>, WriteError> {
-        Ok(ExternalTableMut::new(self.table::<T::Row>()?))
-    }
-}
-
-impl<T: ExternalRecord> fmt::Debug for ExternalTableMut<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExternalTableMut").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
+        TableMut::open(self)
     }
 }
 
 /// The result of looking up a key in a transaction.
 struct Found<'a, T: ExternalRecord> {
-    digest: [u8; 16],
-    hash: u64,
-    spot: KeyLocation,
+    place: ExternalPlace<T>,
     /// The row with the key's digest, and whether its key equals the searched one.
     row: Option<(&'a T::Row, bool)>,
 }
 
-/// The location at which a value is to be put.
-pub(crate) struct Place {
-    digest: [u8; 16],
-    hash: u64,
-    spot: KeyLocation,
-    /// The key in the heap, if it already has a value.
-    pub(crate) known: Option<ExternalKey>,
+impl<T: ExternalRecord> KeysMut<T> for External<T::Row> {
+    fn place(table: &TableMut<'_, T, Self>, key: &[u8]) -> Result<ExternalPlace<T>, WriteError> {
+        let name = || T::Row::SCHEMA.table.to_owned();
+        if key.len() > MAX_EXTERNAL_KEY {
+            return Err(WriteError::KeyTooLong { table: name(), len: key.len() });
+        }
+        let Found { place, row } = table.find(key)?;
+        match row {
+            Some((row, true)) => Ok(Place { known: Some(T::key_of(row)), ..place }),
+            Some((row, false)) => {
+                let existing_key = describe_bytes(external_key::<T>(table.guard, row)?);
+                Err(WriteError::DigestCollision { table: name(), key: describe_bytes(key), existing_key })
+            }
+            None => Ok(place),
+        }
+    }
+
+    fn get<'a>(table: &'a TableMut<'_, T, Self>, key: &[u8]) -> Result<Option<&'a T>, ReadError> {
+        table.get(key)
+    }
+
+    fn put_at(
+        table: &mut TableMut<'_, T, Self>,
+        place: &ExternalPlace<T>,
+        key: &[u8],
+        value: &T,
+    ) -> Result<(), WriteError> {
+        if const { is_large::<T::Row>() } {
+            return table.put_large_value(place, key, value);
+        }
+        table.put_small(place, key, value)
+    }
 }
 
-impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
-    fn new(rows: TableMut<'t, T::Row>) -> Self {
-        Self { rows }
-    }
-
-    fn reader(&self) -> Result<ExternalTable<'_, T>, ReadError> {
-        Ok(ExternalTable::new(self.rows.reader()?))
-    }
-
-    fn key_in(&self, row: &T::Row) -> Result<&[u8], ReadError> {
-        key_in::<T>(self.rows.guard, row)
-    }
-
+impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     fn find(&self, key: &[u8]) -> Result<Found<'_, T>, ReadError> {
         let digest = key_digest(key);
         let hash = key_hash(&digest);
-        let spot = self.rows.spot(hash, &digest)?;
-        let row = match self.rows.value(spot)? {
-            Some(row) => Some((row, self.key_in(row)? == key)),
+        let spot = self.spot(hash, &digest)?;
+        let row = match self.row(spot)? {
+            Some(row) => Some((row, external_key::<T>(self.guard, row)? == key)),
             None => None,
         };
-        Ok(Found { digest, hash, spot, row })
+        Ok(Found { place: Place { key: digest, hash, spot, known: None }, row })
     }
 
-    /// Returns the location for a key.
-    pub(crate) fn place(&self, key: &[u8]) -> Result<Place, WriteError> {
-        let table = || T::Row::SCHEMA.table.to_owned();
-        if key.len() > MAX_EXTERNAL_KEY {
-            return Err(WriteError::KeyTooLong { table: table(), len: key.len() });
-        }
-        let Found { digest, hash, spot, row } = self.find(key)?;
-        let known = match row {
-            Some((row, true)) => Some(T::key_of(row)),
-            Some((row, false)) => {
-                let existing_key = describe_bytes(self.key_in(row)?);
-                return Err(WriteError::DigestCollision {
-                    table: table(),
-                    key: describe_bytes(key),
-                    existing_key,
-                });
-            }
-            None => None,
-        };
-        Ok(Place { digest, hash, spot, known })
-    }
-
-    /// Returns the value at a place, which must not have been changed since it was looked up.
-    pub(crate) fn value_at(&self, place: &Place) -> Result<Option<&T>, ReadError> {
-        Ok(self.rows.value(place.spot)?.map(T::value_of))
-    }
-
-    /// Returns the value that this transaction appended last.
-    pub(crate) fn newest_value(&self) -> Result<&T, ReadError> {
-        Ok(T::value_of(self.rows.newest_row()?))
-    }
-
-    /// Changes the value at a place, like [`update`](Self::update).
-    pub(crate) fn update_at<R>(
-        &mut self,
-        place: &Place,
-        change: impl FnOnce(&mut T) -> R,
-    ) -> Result<Option<R>, WriteError> {
-        self.rows.update_found(place.spot, place.hash, &place.digest, |row| change(T::value_mut(row)))
-    }
-
-    /// Deletes the value at a place, and returns a copy of it.
-    pub(crate) fn take_at(&mut self, place: &Place) -> Result<Option<T>, WriteError> {
-        self.rows.staging().ensure_complete()?;
-        let previous = self.value_at(place)?.map(copy);
-        if previous.is_some() {
-            self.rows.delete_found(place.spot, place.hash);
-        }
-        Ok(previous)
+    /// Returns the place of a key that has a value.
+    fn occupied(&self, key: &[u8]) -> Result<Option<ExternalPlace<T>>, ReadError> {
+        let Found { place, row } = self.find(key)?;
+        Ok(matches!(row, Some((_, true))).then_some(place))
     }
 
     fn stage_key(&self, key: &[u8]) -> Result<ExternalKey, WriteError> {
-        let (addr, len, hash) = self.rows.tx.stage_heap(key)?;
+        let (addr, len, hash) = self.tx.stage_heap(key)?;
         Ok(if len == 0 { ExternalKey::EMPTY } else { Blob::new(addr, len, hash).into() })
     }
 
@@ -196,32 +159,23 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`len`](Self::len); for the items, as for [`get`](Self::get).
-    pub fn get_many<'s, K: AsRef<[u8]>>(
+    pub fn get_many<'s, 'k, Q: AsRef<[u8]>>(
         &'s self,
-        keys: &'s [K],
-    ) -> Result<ExternalGetMany<'s, 's, T, K>, ReadError> {
+        keys: &'k [Q],
+    ) -> Result<ExternalGetMany<'s, 'k, T, Q>, ReadError> {
         Ok(self.reader()?.get_many(keys))
     }
 
-    /// Returns all keys and values: the committed ones, then those of this transaction, in
-    /// unspecified order.
+    /// Returns all values without their keys, in the order of [`rows`](Self::rows).
     ///
     /// # Errors
     /// As for [`len`](Self::len).
-    pub fn rows(&self) -> Result<ExternalRows<'_, T>, ReadError> {
-        Ok(self.reader()?.rows())
-    }
-
-    /// Returns the keys and values that match a predicate, like [`ExternalTable::filter`].
-    ///
-    /// # Errors
-    /// As for [`len`](Self::len).
-    pub fn filter<P: Predicate<T>>(&self, predicate: P) -> Result<ExternalFiltered<'_, T, P>, ReadError> {
-        Ok(self.reader()?.filter(predicate))
+    pub fn values(&self) -> Result<ExternalValues<'_, T>, ReadError> {
+        Ok(self.reader()?.values())
     }
 
     /// Returns the keys within bounds and their values, in the order of the keys' bytes, like
-    /// [`ExternalTable::range`].
+    /// [`ExternalTable::range`](crate::ExternalTable::range).
     ///
     /// # Errors
     /// As for [`TableMut::range`].
@@ -237,52 +191,12 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         self.reader()?.prefix(prefix)
     }
 
-    /// Returns the lowest key and its value.
-    ///
-    /// # Errors
-    /// As for [`TableMut::range`].
-    pub fn first(&self) -> Result<Option<(&[u8], &T)>, ReadError> {
-        self.reader()?.first()
-    }
-
-    /// Returns the highest key and its value.
-    ///
-    /// # Errors
-    /// As for [`TableMut::range`].
-    pub fn last(&self) -> Result<Option<(&[u8], &T)>, ReadError> {
-        self.reader()?.last()
-    }
-
     /// Returns the number of keys within bounds.
     ///
     /// # Errors
     /// As for [`TableMut::range`].
     pub fn count(&self, bounds: impl KeyBounds) -> Result<u64, ReadError> {
         self.reader()?.count(bounds)
-    }
-
-    /// Returns the index over a column, or over a tuple of columns, like [`ExternalTable::by`].
-    ///
-    /// # Errors
-    /// As for [`len`](Self::len).
-    pub fn by<C: IndexColumns<T>>(&self, columns: C) -> Result<ExternalIndexView<'_, T, C>, ReadError> {
-        Ok(self.reader()?.by(columns))
-    }
-
-    /// Returns the number of values.
-    ///
-    /// # Errors
-    /// As for [`get`](Self::get).
-    pub fn len(&self) -> Result<u64, ReadError> {
-        self.rows.len()
-    }
-
-    /// Returns whether the table has no values.
-    ///
-    /// # Errors
-    /// As for [`len`](Self::len).
-    pub fn is_empty(&self) -> Result<bool, ReadError> {
-        Ok(self.len()? == 0)
     }
 
     /// Inserts or replaces the value under this key. Returns `true` if a value was replaced.
@@ -295,48 +209,41 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// The table is not changed in these cases.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<bool, WriteError> {
         let key = key.as_ref();
-        let place = self.place(key)?;
-        self.put_at(&place, key, value)?;
+        let place = External::place(self, key)?;
+        External::put_at(self, &place, key, value)?;
         Ok(place.known.is_some())
     }
 
-    pub(crate) fn put_at(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
-        if const { is_large::<T::Row>() } {
-            return self.put_large_value(place, key, value);
-        }
-        self.put_small(place, key, value)
-    }
-
     /// Builds the row as bytes, since it is too large for the stack.
-    fn put_large_value(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
+    fn put_large_value(&mut self, place: &ExternalPlace<T>, key: &[u8], value: &T) -> Result<(), WriteError> {
         let mut row = AlignedRow::new(size_of::<T::Row>());
         let (head, body) = row.bytes_mut().split_at_mut(size_of::<T::Row>() - size_of::<T>());
-        head[..16].copy_from_slice(&place.digest);
+        head[..16].copy_from_slice(&place.key);
         copy_to(value, body);
         self.check_row(place, row.row::<T::Row>())?;
         let name = self.name(place, key)?;
         row.bytes_mut()[16..EXTERNAL_HEAD].copy_from_slice(IntoBytes::as_bytes(&name));
-        self.rows.put_copy(place.spot, place.hash, row.row())
+        self.put_copy(place.spot, place.hash, row.row())
     }
 
     /// A separate function, so that callers that do not reach it reserve no stack space for a large
     /// row.
     #[inline(never)]
-    fn put_small(&mut self, place: &Place, key: &[u8], value: &T) -> Result<(), WriteError> {
-        let mut row = copy(value).into_row(place.digest, ExternalKey::EMPTY);
+    fn put_small(&mut self, place: &ExternalPlace<T>, key: &[u8], value: &T) -> Result<(), WriteError> {
+        let mut row = copy(value).into_row(place.key, ExternalKey::EMPTY);
         self.check_row(place, &row)?;
         let name = self.name(place, key)?;
-        T::set_key(&mut row, place.digest, name);
-        self.rows.put_copy(place.spot, place.hash, &row)
+        T::set_key(&mut row, place.key, name);
+        self.put_copy(place.spot, place.hash, &row)
     }
 
     /// Checks a row before its key is set: a rejected row stages no key bytes.
-    fn check_row(&mut self, place: &Place, row: &T::Row) -> Result<(), WriteError> {
-        self.rows.check(row)?;
-        self.rows.check_unique(place.spot, row)
+    fn check_row(&mut self, place: &ExternalPlace<T>, row: &T::Row) -> Result<(), WriteError> {
+        self.check(row)?;
+        self.check_unique(place.spot, row)
     }
 
-    fn name(&self, place: &Place, key: &[u8]) -> Result<ExternalKey, WriteError> {
+    fn name(&self, place: &ExternalPlace<T>, key: &[u8]) -> Result<ExternalKey, WriteError> {
         place.known.map_or_else(|| self.stage_key(key), Ok)
     }
 
@@ -362,9 +269,9 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// ```
     pub fn replace(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<Option<T>, WriteError> {
         let key = key.as_ref();
-        let place = self.place(key)?;
+        let place = External::place(self, key)?;
         let previous = self.value_at(&place)?.map(copy);
-        self.put_at(&place, key, value)?;
+        External::put_at(self, &place, key, value)?;
         Ok(previous)
     }
 
@@ -397,19 +304,8 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         new: Option<&T>,
     ) -> Result<bool, WriteError> {
         let key = key.as_ref();
-        let place = self.place(key)?;
-        if !same_row(self.value_at(&place)?, expected) {
-            return Ok(false);
-        }
-        match (new, expected) {
-            (Some(value), _) => self.put_at(&place, key, value)?,
-            (None, Some(_)) => {
-                self.rows.staging().ensure_complete()?;
-                self.rows.delete_found(place.spot, place.hash);
-            }
-            (None, None) => {}
-        }
-        Ok(true)
+        let place = External::place(self, key)?;
+        self.compare_and_set_at(&place, key, expected, new)
     }
 
     /// Inserts a value under a new key.
@@ -419,12 +315,12 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// [`put`](Self::put). The table is not changed in these cases.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<(), WriteError> {
         let key = key.as_ref();
-        let place = self.place(key)?;
+        let place = External::place(self, key)?;
         if place.known.is_some() {
             let table = T::Row::SCHEMA.table.to_owned();
             return Err(WriteError::KeyExists { table, key: describe_bytes(key) });
         }
-        self.put_at(&place, key, value)
+        External::put_at(self, &place, key, value)
     }
 
     /// Replaces the value under a key with a copy that `change` has modified. Returns the result of
@@ -437,11 +333,10 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         key: impl AsRef<[u8]>,
         change: impl FnOnce(&mut T) -> R,
     ) -> Result<Option<R>, WriteError> {
-        let Found { digest, hash, spot, row } = self.find(key.as_ref())?;
-        if !matches!(row, Some((_, true))) {
-            return Ok(None);
+        match self.occupied(key.as_ref())? {
+            Some(place) => self.update_at(&place, change),
+            None => Ok(None),
         }
-        self.rows.update_found(spot, hash, &digest, |row| change(T::value_mut(row)))
     }
 
     /// Deletes the value under a key. Returns whether it existed.
@@ -449,14 +344,10 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// # Errors
     /// As for [`get`](Self::get).
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> Result<bool, WriteError> {
-        let found = self.find(key.as_ref())?;
-        match found.row {
-            Some((_, true)) => {
-                let digest = found.digest;
-                self.rows.delete(digest)
-            }
-            _ => Ok(false),
-        }
+        let Some(place) = self.occupied(key.as_ref())? else { return Ok(false) };
+        self.staging().ensure_complete()?;
+        self.delete_found(place.spot, place.hash);
+        Ok(true)
     }
 
     /// Deletes the value under a key, and returns a copy of it, or `None` if it did not exist.
@@ -465,11 +356,10 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// # Errors
     /// As for [`get`](Self::get).
     pub fn take(&mut self, key: impl AsRef<[u8]>) -> Result<Option<T>, WriteError> {
-        let Found { digest, hash, spot, row } = self.find(key.as_ref())?;
-        if !matches!(row, Some((_, true))) {
-            return Ok(None);
+        match self.occupied(key.as_ref())? {
+            Some(place) => self.take_at(&place),
+            None => Ok(None),
         }
-        self.take_at(&Place { digest, hash, spot, known: None })
     }
 
     /// Allocates a zeroed value to be filled in place, in the memory where it will be stored, like
@@ -515,14 +405,11 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     {
         // The 32 bytes before the value have no padding either.
         let unpadded = const { T::Row::UNPADDED.expect("a row has no more padding than its value") };
-        let place = self.place(key.as_ref())?;
-        let name = match place.known {
-            Some(name) => name,
-            None => self.stage_key(key.as_ref())?,
-        };
-        let mut row = self.rows.alloc_row(unpadded)?;
-        T::set_key(&mut row, place.digest, name);
-        Ok(ExternalRowMut { row })
+        let place = External::place(self, key.as_ref())?;
+        let name = self.name(&place, key.as_ref())?;
+        let mut row = self.alloc_row(unpadded)?;
+        T::set_key(row.row_mut(), place.key, name);
+        Ok(row)
     }
 
     /// Inserts or replaces many values under their keys, given as values or as references. This is
@@ -539,30 +426,46 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
     ) -> Result<u64, WriteError> {
-        self.rows.staging().ensure_complete()?;
+        self.try_extend(pairs.into_iter().map(Ok::<(K, V), Infallible>)).map_err(|error| match error {
+            ExtendError::Write(error) => error,
+            ExtendError::Rows(never) => match never {},
+        })
+    }
+
+    /// Loads keys and values from a fallible iterator, for example ones that are read from a file,
+    /// like [`extend`](Self::extend). Pairs before an error of the iterator are part of the
+    /// transaction.
+    ///
+    /// # Errors
+    /// [`ExtendError::Rows`] with the iterator's first error; [`ExtendError::Write`] as for
+    /// [`extend`](Self::extend).
+    pub fn try_extend<K: AsRef<[u8]>, V: Borrow<T>, E>(
+        &mut self,
+        pairs: impl IntoIterator<Item = Result<(K, V), E>>,
+    ) -> Result<u64, ExtendError<E>> {
+        self.staging().ensure_complete()?;
         let at_once = (WRITE / size_of::<T::Row>()).max(1);
-        let guard = self.rows.guard;
+        let guard = self.guard;
         let mut count = 0;
         // If the iterator panics, the load remains marked as interrupted.
-        self.rows.staging_mut().begin_load();
-        for (key, value) in pairs {
-            self.rows.staging_mut().end_load();
+        self.staging_mut().begin_load();
+        for pair in pairs {
+            self.staging_mut().end_load();
+            let (key, value) = pair.map_err(ExtendError::Rows)?;
             self.put(key, value.borrow())?;
             count += 1;
-            if self.rows.staging().staged() >= at_once {
-                self.rows.staging_mut().write_staged(guard)?;
+            if self.staging().staged() >= at_once {
+                self.staging_mut().write_staged(guard)?;
             }
-            self.rows.staging_mut().begin_load();
+            self.staging_mut().begin_load();
         }
-        self.rows.staging_mut().end_load();
+        self.staging_mut().end_load();
         Ok(count)
     }
-}
 
-impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
-    fn visit(&self, bounds: &impl KeyBounds) -> Result<Option<Visit<'t, T::Row>>, ReadError> {
+    fn visit_keys(&self, bounds: &impl KeyBounds) -> Result<Option<ExternalVisit<'t, T>>, ReadError> {
         let (start, end) = bounds.key_bounds();
-        self.rows.visit_within(T::Row::SCHEMA.key, limits(start, end))
+        self.visit(T::Row::SCHEMA.key, start.map(<[u8]>::to_vec), end.map(<[u8]>::to_vec))
     }
 
     /// Changes all values whose keys are within bounds, in key order, like [`TableMut::modify`].
@@ -573,10 +476,10 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     pub fn modify<R>(
         &mut self,
         bounds: impl KeyBounds,
-        mut change: impl FnMut(&mut T) -> R,
+        change: impl FnMut(&mut T) -> R,
     ) -> Result<u64, WriteError> {
-        let visit = self.visit(&bounds)?;
-        self.rows.modify_visited(visit, |row| change(T::value_mut(row)))
+        let visit = self.visit_keys(&bounds)?;
+        self.modify_visited(visit, change)
     }
 
     /// Deletes all values whose keys are within bounds. Returns their number.
@@ -584,8 +487,8 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     /// # Errors
     /// As for [`TableMut::delete_range`].
     pub fn delete_range(&mut self, bounds: impl KeyBounds) -> Result<u64, WriteError> {
-        let visit = self.visit(&bounds)?;
-        self.rows.delete_visited(visit)
+        let visit = self.visit_keys(&bounds)?;
+        self.delete_visited(visit)
     }
 
     /// Deletes all values for which `keep`, called with key and value, returns `false`. Returns
@@ -593,10 +496,33 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
     ///
     /// # Errors
     /// As for [`TableMut::retain`].
-    pub fn retain(&mut self, mut keep: impl FnMut(&[u8], &T) -> bool) -> Result<u64, WriteError> {
-        let (visit, guard) = (Visit::all(&self.rows)?, self.rows.guard);
-        let gone = |row: &T::Row| Ok(!keep(key_in::<T>(guard, row)?, T::value_of(row)));
-        self.rows.delete_visited_if(Some(visit), Some(gone))
+    pub fn retain(&mut self, keep: impl FnMut(&[u8], &T) -> bool) -> Result<u64, WriteError> {
+        let visit = Visit::all(self)?;
+        self.retain_visited(Some(visit), keep)
+    }
+
+    /// Deletes all values whose keys are within bounds and for which `keep`, called with key and
+    /// value, returns `false`, in key order. Returns their number.
+    ///
+    /// # Errors
+    /// As for [`retain`](Self::retain).
+    pub fn retain_in(
+        &mut self,
+        bounds: impl KeyBounds,
+        keep: impl FnMut(&[u8], &T) -> bool,
+    ) -> Result<u64, WriteError> {
+        let visit = self.visit_keys(&bounds)?;
+        self.retain_visited(visit, keep)
+    }
+
+    fn retain_visited(
+        &mut self,
+        visit: Option<ExternalVisit<'t, T>>,
+        mut keep: impl FnMut(&[u8], &T) -> bool,
+    ) -> Result<u64, WriteError> {
+        let heap = self.guard;
+        let gone = |row: &T::Row| Ok(!keep(external_key::<T>(heap, row)?, T::value_of(row)));
+        self.delete_visited_if(visit, Some(gone))
     }
 
     /// Removes and returns the keys and values whose keys are within bounds and for which `take`
@@ -624,67 +550,8 @@ impl<'t, T: ExternalRecord> ExternalTableMut<'t, T> {
         bounds: impl KeyBounds,
         take: P,
     ) -> Result<ExternalExtractIf<'_, 't, T, P>, WriteError> {
-        let visit = self.visit(&bounds)?;
-        self.rows.staging().ensure_complete()?;
-        Ok(ExternalExtractIf { table: self, visit, take })
-    }
-
-    /// Removes and returns the lowest key and its value.
-    ///
-    /// # Errors
-    /// As for [`range`](Self::range).
-    pub fn pop_first(&mut self) -> Result<Option<(Vec<u8>, T)>, WriteError> {
-        let first = self.first()?.map(|(key, value)| (key.to_vec(), copy(value)));
-        self.take_out(first)
-    }
-
-    /// Removes and returns the highest key and its value.
-    ///
-    /// # Errors
-    /// As for [`range`](Self::range).
-    pub fn pop_last(&mut self) -> Result<Option<(Vec<u8>, T)>, WriteError> {
-        let last = self.last()?.map(|(key, value)| (key.to_vec(), copy(value)));
-        self.take_out(last)
-    }
-
-    fn take_out(&mut self, item: Option<(Vec<u8>, T)>) -> Result<Option<(Vec<u8>, T)>, WriteError> {
-        if let Some((key, _)) = &item {
-            self.delete(key)?;
-        }
-        Ok(item)
-    }
-}
-
-/// An iterator that removes keys and values as it returns them. See
-/// [`ExternalTableMut::extract_if`].
-#[must_use = "values are taken out when they are asked for"]
-pub struct ExternalExtractIf<'a, 't, T: ExternalRecord, P> {
-    table: &'a mut ExternalTableMut<'t, T>,
-    /// `None` after the last item or an error.
-    visit: Option<Visit<'t, T::Row>>,
-    take: P,
-}
-
-impl<T: ExternalRecord, P> fmt::Debug for ExternalExtractIf<'_, '_, T, P> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExternalExtractIf").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
-    }
-}
-
-impl<T: ExternalRecord, P: FnMut(&[u8], &T) -> bool> Iterator for ExternalExtractIf<'_, '_, T, P> {
-    type Item = Result<(Vec<u8>, T), WriteError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let (guard, take) = (self.table.rows.guard, &mut self.take);
-        let mut test = |row: &T::Row| {
-            let key = key_in::<T>(guard, row)?;
-            Ok(take(key, T::value_of(row)).then(|| (key.to_vec(), copy(T::value_of(row)))))
-        };
-        let item = self.table.rows.extract_next(&mut self.visit, &mut test).transpose();
-        if !matches!(item, Some(Ok(_))) {
-            self.visit = None;
-        }
-        item
+        let visit = self.visit_keys(&bounds)?;
+        ExtractIf::new(self, visit, take)
     }
 }
 
@@ -711,50 +578,5 @@ impl AlignedRow {
     fn row<R: PongoRecord>(&self) -> &R {
         let bytes = &self.blocks.as_slice().as_bytes()[..self.len];
         R::try_ref_from_bytes(bytes).unwrap_or_else(|_| unreachable!("a head and a value are a row"))
-    }
-}
-
-/// A zeroed value returned by [`ExternalTableMut::alloc`], to be filled in place as a `T`.
-///
-/// When it is dropped, its current contents become part of the transaction, under the key given to
-/// `alloc`.
-pub struct ExternalRowMut<'t, T: ExternalRecord> {
-    row: RowMut<'t, T::Row>,
-}
-
-impl<T: ExternalRecord> ExternalRowMut<'_, T> {
-    /// Inserts the value, as dropping it does, and reports errors.
-    ///
-    /// # Errors
-    /// As for [`RowMut::insert`].
-    pub fn insert(self) -> Result<(), WriteError> {
-        self.row.insert()
-    }
-
-    /// Discards the value, as if it had not been allocated.
-    pub fn discard(self) {
-        self.row.discard();
-    }
-}
-
-impl<T: ExternalRecord> Deref for ExternalRowMut<'_, T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        T::value_of(&self.row)
-    }
-}
-
-impl<T: ExternalRecord> DerefMut for ExternalRowMut<'_, T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        T::value_mut(&mut self.row)
-    }
-}
-
-impl<T: ExternalRecord> fmt::Debug for ExternalRowMut<'_, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExternalRowMut").field("table", &T::Row::SCHEMA.table).finish_non_exhaustive()
     }
 }
