@@ -202,8 +202,7 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
         index.is_some_and(|index| {
             let (fields, schema) = (index.fields(), K::Row::SCHEMA);
             let mut unique = schema.indexes.iter().filter(|index| index.unique).map(|index| index.fields);
-            fields == schema.key
-                || (unique.any(|unique| fields == unique) && !index.keys().has_absent(key))
+            fields == schema.key || (unique.any(|unique| fields == unique) && !index.keys().has_absent(key))
         })
     }
 
