@@ -54,7 +54,32 @@ impl<T, R: 'static> KeyKind<T> for External<R> {
 }
 
 /// The kind of keys of a record `T`: [`InRow`] for a [`PongoRecord`], [`External`] for an
-/// [`ExternalRecord`].
+/// [`ExternalRecord`]. Functions over tables can be generic in it:
+///
+/// ```
+/// use pongo::prelude::*;
+/// use pongo::{Keys, ReadError};
+///
+/// fn read_all<T, K: Keys<T>>(table: &Table<'_, T, K>) -> Result<usize, ReadError> {
+///     table.rows().try_fold(0, |rows, row| row.map(|_| rows + 1))
+/// }
+///
+/// # #[pongo::record]
+/// # #[pongo(table = "trades")]
+/// # struct Trade { #[pongo(key)] id: u64 }
+/// # #[pongo::record]
+/// # #[pongo(table = "images", key = "external")]
+/// # struct Image { taken: u32 }
+/// # let store = Store::in_memory()?;
+/// # let tx = store.begin_write()?;
+/// # tx.table::<Trade>()?.put(&Trade { id: 1 })?;
+/// # tx.external::<Image>()?.extend(["a", "b"].map(|key| (key, Image { taken: 7 })))?;
+/// # tx.commit()?;
+/// let snapshot = store.begin_read()?;
+/// assert_eq!(read_all(&snapshot.table::<Trade>()?)?, 1);
+/// assert_eq!(read_all(&snapshot.external::<Image>()?)?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{T}` is not a record with keys of the kind `{Self}`",
     note = "the table of a record with `#[pongo(key)]` is a `Table<'_, T>`, that of one with \

@@ -172,6 +172,35 @@ fn iterators_go_on_in_other_threads() -> Outcome {
     Ok(())
 }
 
+fn len_of<T: PongoRecord>(table: &Table<'_, T>) -> u64 {
+    table.len()
+}
+
+fn first_key<T: ExternalRecord>(table: &ExternalTable<'_, T>) -> Outcome<Option<Vec<u8>>> {
+    let Some((key, _)) = table.first()? else { return Ok(None) };
+    assert!(table.contains(key)? && table.range(key..=key)?.count_rows()? == 1);
+    Ok(Some(key.to_vec()))
+}
+
+fn pop_all<T, K: pongo::KeysMut<T>>(mut table: TableMut<'_, T, K>) -> Outcome<u64> {
+    let before = table.len()?;
+    while table.pop_last()?.is_some() {}
+    assert!(table.is_empty()? && table.rows()?.next().is_none());
+    Ok(before)
+}
+
+#[test]
+fn functions_are_generic_in_record_and_keys() -> Outcome {
+    let store = store()?;
+    let snapshot = store.begin_read()?;
+    assert_eq!(len_of(&snapshot.table::<Person>()?), 5000);
+    assert_eq!(first_key(&snapshot.external::<File>()?)?, Some(vec![0; 8]));
+    let tx = store.begin_write()?;
+    assert_eq!((pop_all(tx.table::<Person>()?)?, pop_all(tx.external::<File>()?)?), (5000, 100));
+    tx.commit()?;
+    Ok(())
+}
+
 #[test]
 fn store_and_snapshot_outlive_a_panic() -> Outcome {
     each!(is_unwind_safe: Store, Snapshot);

@@ -10,7 +10,6 @@
 //! | `parallel` | parallel iterators of rayon |
 
 pub(crate) mod explain;
-pub(crate) mod external;
 pub(crate) mod filter;
 pub(crate) mod index_view;
 pub(crate) mod iter;
@@ -18,6 +17,9 @@ pub(crate) mod lookup;
 #[cfg(feature = "rayon")]
 pub(crate) mod parallel;
 pub(crate) mod range;
+
+// After the others, so that links to methods such as `Table::get` lead to those for keys in rows.
+pub(crate) mod external;
 
 use std::sync::Arc;
 

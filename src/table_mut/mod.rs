@@ -13,11 +13,13 @@
 
 pub(crate) mod alloc;
 pub(crate) mod entry;
-pub(crate) mod external;
 mod in_row;
 pub(crate) mod place;
 pub(crate) mod range;
 mod read;
+
+// After the others, so that links to methods such as `TableMut::get` lead to those for keys in rows.
+pub(crate) mod external;
 
 use std::sync::Arc;
 

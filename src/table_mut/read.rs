@@ -32,7 +32,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     }
 
     /// Looks up many keys and returns the results in the order of the keys, like
-    /// [`Table::get_many`].
+    /// [`Table::get_many`](crate::Table::get_many).
     ///
     /// # Errors
     /// As for [`len`](Self::len); for the items, as for [`get`](Self::get).
@@ -48,7 +48,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(self.get(key)?.is_some())
     }
 
-    /// Returns all rows in slices, like [`Table::slices`].
+    /// Returns all rows in slices, like [`Table::slices`](crate::Table::slices).
     ///
     /// # Errors
     /// As for [`len`](Self::len).
@@ -56,14 +56,15 @@ impl<T: PongoRecord> TableMut<'_, T> {
         Ok(self.reader()?.slices())
     }
 
-    /// Returns the rows whose keys are within bounds, in key order, like [`Table::range`].
+    /// Returns the rows whose keys are within bounds, in key order, like
+    /// [`Table::range`](crate::Table::range).
     ///
     /// The first ordered read in a transaction that changed many rows of the table sorts these
     /// rows, at about 0.2 µs each and the bytes of its key plus 8 bytes of memory. Later reads sort
     /// only the rows that changed since.
     ///
     /// # Errors
-    /// As for [`Table::range`].
+    /// As for [`Table::range`](crate::Table::range).
     ///
     /// ```
     /// # use pongo::prelude::*;
@@ -85,10 +86,11 @@ impl<T: PongoRecord> TableMut<'_, T> {
         self.reader()?.range(bounds)
     }
 
-    /// Returns the rows whose keys start with a prefix, in key order, like [`Table::prefix`].
+    /// Returns the rows whose keys start with a prefix, in key order, like
+    /// [`Table::prefix`](crate::Table::prefix).
     ///
     /// # Errors
-    /// As for [`Table::prefix`].
+    /// As for [`Table::prefix`](crate::Table::prefix).
     pub fn prefix(&self, prefix: impl KeyPrefix<T::Key>) -> Result<Range<'_, T>, ReadError> {
         self.reader()?.prefix(prefix)
     }
@@ -104,7 +106,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
 
 impl<T, K: Keys<T>> TableMut<'_, T, K> {
     /// Returns all rows: the committed ones, then those of this transaction, in unspecified order.
-    /// Like [`Table::rows`].
+    /// Like [`Table::rows`](crate::Table::rows).
     ///
     /// # Errors
     /// As for [`len`](Self::len).
@@ -112,8 +114,8 @@ impl<T, K: Keys<T>> TableMut<'_, T, K> {
         Ok(self.reader()?.rows())
     }
 
-    /// Returns the rows that match a predicate, like [`Table::filter`]. Every row of this
-    /// transaction is tested.
+    /// Returns the rows that match a predicate, like [`Table::filter`](crate::Table::filter). Every
+    /// row of this transaction is tested.
     ///
     /// # Errors
     /// As for [`len`](Self::len).
@@ -137,7 +139,7 @@ impl<T, K: Keys<T>> TableMut<'_, T, K> {
         self.reader()?.last()
     }
 
-    /// Returns the index over a column, or over a tuple of columns, like [`Table::by`].
+    /// Returns the index over a column, or over a tuple of columns, like [`Table::by`](crate::Table::by).
     /// [`by_mut`](Self::by_mut) changes rows through an index.
     ///
     /// # Errors

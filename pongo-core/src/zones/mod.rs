@@ -269,6 +269,7 @@ impl<'z> Zone<'z> {
     /// Returns the zone for the part of each row that begins at this byte offset: offsets of fields
     /// are then relative to it.
     #[must_use]
+    #[inline]
     pub fn of_part(self, offset: usize) -> Self {
         Self { part: self.part + offset, ..self }
     }
