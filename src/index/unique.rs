@@ -135,7 +135,11 @@ pub(crate) fn apply(
     if !again && change.view.live() == change.view.len() {
         match hashes {
             &[hash] if unique.ranges.has_entry(hash) => unique.index.insert(hash, first)?,
-            _ => unique.index.insert_bulk(&new().map(|(row, hash)| (hash, row)).collect::<Vec<_>>())?,
+            _ => {
+                let mut entries = Vec::with_capacity(hashes.len());
+                entries.extend(new().map(|(row, hash)| (hash, row)));
+                unique.index.insert_bulk(&entries)?;
+            }
         }
         return Ok(());
     }
