@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use pongo::prelude::*;
+#[cfg(feature = "rayon")]
 use pongo::rayon::prelude::*;
 use pongo::zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use pongo::{ReadError, Savepoint, WriteError};
@@ -310,8 +311,12 @@ fn check_filter(notes: &ExternalTable<'_, Note>, map: &Map, group: u16) -> Outco
         all
     });
     assert!(is_wanted(owned(folded.into_iter())));
+    #[cfg(feature = "rayon")]
     assert!(is_wanted(owned(less().par().collect::<Vec<_>>().into_iter())));
+    #[cfg(feature = "rayon")]
     let rows = owned(notes.par_rows().collect::<Vec<_>>().into_iter());
+    #[cfg(not(feature = "rayon"))]
+    let rows = owned(notes.rows());
     assert!(sorted(rows).iter().map(|(key, note)| (key, note)).eq(map));
     Ok(())
 }
