@@ -168,7 +168,7 @@ pub use table_mut::entry::{
 pub use table_mut::external::{ExternalRowMut, ExternalTableMut};
 pub use table_mut::place::KeysMut;
 #[doc(hidden)]
-pub use table_mut::place::Place;
+pub use table_mut::place::{Internal, Place};
 pub use table_mut::range::{ExternalExtractIf, ExternalIndexViewMut, ExtractIf, IndexViewMut};
 pub use table_mut::{ExtendError, TableMut};
 pub use transaction::savepoint::Savepoint;

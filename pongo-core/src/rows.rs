@@ -70,6 +70,7 @@ impl<T: FieldType> RowBuffer<T> {
     /// As [`push`](Self::push), and if there is no row at `place`. The list is not changed then.
     #[inline]
     pub fn set(&mut self, place: usize, row: &T) {
+        assert!(place < self.rows.len(), "only a row of the list is replaced");
         with_bytes(row, |row| {
             // As in `push`: bytes from a safe trait are tested.
             let valid = T::UNPADDED.is_some() || T::try_read_from_bytes(row).is_ok();
@@ -84,6 +85,7 @@ impl<T: FieldType> RowBuffer<T> {
     /// # Panics
     /// If there is no row at `place`.
     pub fn swap_remove(&mut self, place: usize) {
+        assert!(place < self.rows.len(), "only a row of the list is removed");
         let (size, last) = (size_of::<T>(), self.rows.len() - 1);
         self.bytes_mut().copy_within(last * size..(last + 1) * size, place * size);
         self.rows.truncate(last);
@@ -94,6 +96,7 @@ impl<T: FieldType> RowBuffer<T> {
     /// # Panics
     /// If there is no row at one of the places.
     pub fn swap(&mut self, a: usize, b: usize) {
+        assert!(a.max(b) < self.rows.len(), "only rows of the list are exchanged");
         let size = size_of::<T>();
         if a != b {
             let (low, high) = self.bytes_mut().split_at_mut(a.max(b) * size);

@@ -8,7 +8,7 @@ use pongo_core::record::{ExternalRecord, FieldType, PongoRecord};
 
 use crate::keys::{External, InRow, table_name};
 use crate::table_mut::TableMut;
-use crate::table_mut::place::{KeysMut, Place};
+use crate::table_mut::place::{Internal, KeysMut, Place};
 use crate::write_set::copy;
 
 /// A key of a table and the row with this key, if it exists. See [`TableMut::entry`].
@@ -138,7 +138,7 @@ impl<'a, T: FieldType, K: KeysMut<T>> KeySlot<'a, '_, T, K> {
     fn take_place(&mut self) -> Result<Place<T, K>, WriteError> {
         match self.place.take() {
             Some(place) => Ok(place),
-            None => K::place(self.table, self.key.borrow()),
+            None => K::place(self.table, self.key.borrow(), Internal(())),
         }
     }
 
@@ -172,7 +172,7 @@ fn row_of<'a, T: FieldType, K: KeysMut<T>>(
 
 impl<'a, 't, T: FieldType, K: KeysMut<T>> Entry<'a, 't, T, K> {
     fn new(table: &'a mut TableMut<'t, T, K>, key: K::KeyBuf) -> Result<Self, WriteError> {
-        let place = K::place(table, key.borrow())?;
+        let place = K::place(table, key.borrow(), Internal(()))?;
         let exists = table.row(place.spot)?.is_some();
         let slot = KeySlot { table, key, place: Some(place) };
         Ok(if exists { Self::Occupied(OccupiedEntry { slot }) } else { Self::Vacant(VacantEntry { slot }) })

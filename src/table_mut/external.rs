@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 use crate::keys::{External, external_key};
 use crate::table::external::{ExternalGetMany, ExternalRange, ExternalValues, KeyBounds};
 use crate::table_mut::alloc::RowMut;
-use crate::table_mut::place::{KeysMut, Place};
+use crate::table_mut::place::{Internal, KeysMut, Place};
 use crate::table_mut::range::{ExternalExtractIf, ExtractIf, Visit};
 use crate::table_mut::{ExtendError, TableMut};
 use crate::transaction::WriteTransaction;
@@ -82,7 +82,7 @@ struct Found<'a, T: ExternalRecord> {
 }
 
 impl<T: ExternalRecord> KeysMut<T> for External<T::Row> {
-    fn place(table: &TableMut<'_, T, Self>, key: &[u8]) -> Result<ExternalPlace<T>, WriteError> {
+    fn place(table: &TableMut<'_, T, Self>, key: &[u8], _: Internal) -> Result<ExternalPlace<T>, WriteError> {
         let name = || T::Row::SCHEMA.table.to_owned();
         if key.len() > MAX_EXTERNAL_KEY {
             return Err(WriteError::KeyTooLong { table: name(), len: key.len() });
@@ -209,7 +209,7 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     /// The table is not changed in these cases.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<bool, WriteError> {
         let key = key.as_ref();
-        let place = External::place(self, key)?;
+        let place = External::place(self, key, Internal(()))?;
         External::put_at(self, &place, key, value)?;
         Ok(place.known.is_some())
     }
@@ -269,7 +269,7 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     /// ```
     pub fn replace(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<Option<T>, WriteError> {
         let key = key.as_ref();
-        let place = External::place(self, key)?;
+        let place = External::place(self, key, Internal(()))?;
         let previous = self.value_at(&place)?.map(copy);
         External::put_at(self, &place, key, value)?;
         Ok(previous)
@@ -304,7 +304,7 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
         new: Option<&T>,
     ) -> Result<bool, WriteError> {
         let key = key.as_ref();
-        let place = External::place(self, key)?;
+        let place = External::place(self, key, Internal(()))?;
         self.compare_and_set_at(&place, key, expected, new)
     }
 
@@ -315,7 +315,7 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     /// [`put`](Self::put). The table is not changed in these cases.
     pub fn insert(&mut self, key: impl AsRef<[u8]>, value: &T) -> Result<(), WriteError> {
         let key = key.as_ref();
-        let place = External::place(self, key)?;
+        let place = External::place(self, key, Internal(()))?;
         if place.known.is_some() {
             let table = T::Row::SCHEMA.table.to_owned();
             return Err(WriteError::KeyExists { table, key: describe_bytes(key) });
@@ -405,7 +405,7 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     {
         // The 32 bytes before the value have no padding either.
         let unpadded = const { T::Row::UNPADDED.expect("a row has no more padding than its value") };
-        let place = External::place(self, key.as_ref())?;
+        let place = External::place(self, key.as_ref(), Internal(()))?;
         let name = self.name(&place, key.as_ref())?;
         let mut row = self.alloc_row(unpadded)?;
         T::set_key(row.row_mut(), place.key, name);

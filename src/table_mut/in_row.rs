@@ -11,13 +11,13 @@ use pongo_core::rows::append_bytes;
 use pongo_index::key_hash;
 
 use crate::keys::InRow;
-use crate::table_mut::place::{KeysMut, Place};
+use crate::table_mut::place::{Internal, KeysMut, Place};
 use crate::table_mut::{ExtendError, TableMut};
 use crate::write_set::bulk::WRITE;
 use crate::write_set::{copy, hash_of};
 
 impl<T: PongoRecord> KeysMut<T> for InRow {
-    fn place(table: &TableMut<'_, T>, key: &T::Key) -> Result<Place<T, Self>, WriteError> {
+    fn place(table: &TableMut<'_, T>, key: &T::Key, _: Internal) -> Result<Place<T, Self>, WriteError> {
         let key = T::encode_key(key);
         let hash = key_hash(key.as_ref());
         let spot = table.spot(hash, &key)?;
@@ -163,7 +163,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
         expected: Option<&T>,
         new: Option<&T>,
     ) -> Result<bool, WriteError> {
-        let place = InRow::place(self, key.borrow())?;
+        let place = InRow::place(self, key.borrow(), Internal(()))?;
         for row in [expected, new].into_iter().flatten() {
             self.check_entry_key(&place.key, row)?;
         }
@@ -272,7 +272,7 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// ```
     pub fn take(&mut self, key: impl Borrow<T::Key>) -> Result<Option<T>, WriteError> {
         self.staging().ensure_complete()?;
-        let place = InRow::place(self, key.borrow())?;
+        let place = InRow::place(self, key.borrow(), Internal(()))?;
         self.take_at(&place)
     }
 

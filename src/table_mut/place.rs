@@ -10,6 +10,11 @@ use crate::table_mut::TableMut;
 use crate::write_set::copy;
 use crate::write_set::key_map::KeyLocation;
 
+/// Shows that the caller is in this crate.
+#[doc(hidden)]
+#[derive(Clone, Copy)]
+pub struct Internal(pub(super) ());
+
 /// A key of a table, and where it was found. Any change of the table may move the key.
 #[doc(hidden)]
 pub struct Place<T, K: Keys<T>> {
@@ -22,9 +27,14 @@ pub struct Place<T, K: Keys<T>> {
 
 /// The kind of keys of a record, for changing its table: every [`Keys`] is one.
 pub trait KeysMut<T>: Keys<T> {
-    /// Looks up a key.
+    /// Looks up a key. A [`Place`] holds only until the next change of the table, so that only this
+    /// crate can ask for one.
     #[doc(hidden)]
-    fn place(table: &TableMut<'_, T, Self>, key: &Self::Key) -> Result<Place<T, Self>, WriteError>;
+    fn place(
+        table: &TableMut<'_, T, Self>,
+        key: &Self::Key,
+        internal: Internal,
+    ) -> Result<Place<T, Self>, WriteError>;
     /// Returns the value of a key.
     #[doc(hidden)]
     fn get<'a>(table: &'a TableMut<'_, T, Self>, key: &Self::Key) -> Result<Option<&'a T>, ReadError>;

@@ -531,10 +531,11 @@ impl<T: PongoRecord> TableWriteSet<T> {
             KeyLocation::Absent => None,
         };
         let place = self.staged.len();
+        // First: copying a row with padding runs code of a safe trait, which may panic.
+        self.push_staged(guard, row);
         let keys = self.keys_mut();
         let base = keys.mark_deleted(base);
         keys.touch(spot, PendingChange { hash, staged: Some(place), base });
-        self.push_staged(guard, row);
         Ok(())
     }
 
@@ -626,8 +627,8 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Stages a row.
     fn push_staged(&mut self, guard: &EngineTransaction, row: &T) {
-        guard.note_row_memory(self.cost(), 0);
         self.staged.push(row);
+        guard.note_row_memory(self.cost(), 0);
         self.hold_staged(self.staged.len() - 1);
         if self.steps.enabled {
             self.steps.push(WriteSetStep::Pushed);
@@ -636,11 +637,21 @@ impl<T: PongoRecord> TableWriteSet<T> {
 
     /// Stages a row in place of another version of it.
     fn replace_staged(&mut self, place: usize, row: &T) {
+        // Copying a row with padding runs code of a safe trait, which may panic: it is copied before
+        // anything changes.
+        let is_padded = const { T::UNPADDED.is_none() };
+        if is_padded {
+            self.staged.push(row);
+        }
         self.drop_staged(place);
         if self.steps.enabled {
             self.steps.push(WriteSetStep::Replaced(place, copy(&self.staged[place])));
         }
-        self.staged.set(place, row);
+        if is_padded {
+            self.staged.swap_remove(place);
+        } else {
+            self.staged.set(place, row);
+        }
         self.hold_staged(place);
         self.note_changed(place);
     }
