@@ -78,6 +78,7 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
     let optional = optional(&paths, &input.vis, ident);
     Ok(quote! {
         #[doc(hidden)]
+        #[allow(deprecated)]
         const _: () = {
             #[automatically_derived]
             impl #private::FieldType for #ident {

@@ -53,6 +53,7 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
         #errors
 
         #[doc(hidden)]
+        #[allow(deprecated)]
         const _: () = {
             #[allow(unused_imports)]
             use #private::NotDerived as _;
@@ -245,10 +246,12 @@ fn columns(record: &Record<'_>) -> TokenStream {
     let row = Ident::new("__pongo_row", Span::mixed_site());
     let columns = record.fields.iter().filter(|field| !field.name.starts_with('_')).map(|field| {
         let (ident_of, name, ty, vis) = (field.ident, &field.name, field.ty, field.vis);
+        let deprecated = field.deprecated;
         let constant = Ident::new(&name.to_uppercase(), at(ident_of.span()));
         let doc = format!("The column `{name}`.");
         quote! {
             #[doc = #doc]
+            #deprecated
             #[allow(dead_code, non_upper_case_globals, unreachable_pub)]
             #vis const #constant: #private::Column<#ident, #ty> = #private::Column::new(
                 #name,

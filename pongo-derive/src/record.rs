@@ -1,7 +1,7 @@
 //! `#[derive(PongoRecord)]` on a struct: parsing and the rejection of unsupported structs.
 
 use proc_macro2::Span;
-use syn::{DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
+use syn::{Attribute, DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
 
 use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name};
 use crate::context::{Paths, plain, snake_case};
@@ -32,6 +32,8 @@ pub(crate) struct RecordField<'i> {
     pub(crate) name: String,
     pub(crate) ty: &'i Type,
     pub(crate) vis: &'i Visibility,
+    /// The field's `#[deprecated]`, which its column has too.
+    pub(crate) deprecated: Option<&'i Attribute>,
 }
 
 pub(crate) struct Table {
@@ -86,7 +88,9 @@ impl<'i> Record<'i> {
                 fatal.on(&field.ty, reason);
             }
             if let Some(ident) = &field.ident {
-                fields.push(RecordField { ident, name: plain(ident), ty: &field.ty, vis: &field.vis });
+                let deprecated = field.attrs.iter().find(|attr| attr.path().is_ident("deprecated"));
+                let (name, ty, vis) = (plain(ident), &field.ty, &field.vis);
+                fields.push(RecordField { ident, name, ty, vis, deprecated });
             }
         }
         let table = table(ident, &attrs, &fields, &field_attrs, &mut errors);

@@ -156,6 +156,81 @@ macro_rules! written {
 
 written!(Written { price: f64, count: i64 });
 
+/// Records whose parts have attributes of the language. Only uses outside of the generated code are
+/// reported.
+pub mod attributed {
+    /// A record with deprecated, documented and conditional parts.
+    #[::renamed::record]
+    #[pongo(crate = "renamed", table = "attributed", index(older, kind))]
+    #[deprecated(since = "1.0.0", note = "use `Written`")]
+    #[allow(deprecated, non_snake_case, reason = "for the types and names of its own fields")]
+    #[derive(Debug)]
+    pub struct Old {
+        /// The key.
+        #[pongo(key)]
+        #[deprecated]
+        pub id: u64,
+        /// An older field.
+        #[deprecated(note = "use `kind`")]
+        #[pongo(unique)]
+        pub older: Kind,
+        /// Its kind.
+        #[cfg_attr(all(), deprecated)]
+        pub kind: Kind,
+        #[cfg(any())]
+        pub never: ::std::string::String,
+        #[cfg(all())]
+        #[doc(hidden)]
+        pub Mixed: ::renamed::Maybe<Part>,
+    }
+
+    /// A deprecated field type.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    #[deprecated]
+    #[derive(Debug)]
+    pub struct Part {
+        /// A deprecated part of it.
+        #[deprecated = "use `b`"]
+        pub a: u32,
+        /// The other part.
+        pub b: u32,
+    }
+
+    /// A deprecated record with an external key.
+    #[::renamed::record]
+    #[pongo(crate = "renamed", key = "external")]
+    #[deprecated]
+    pub struct Outside {
+        /// A deprecated field.
+        #[deprecated]
+        #[pongo(index)]
+        pub a: u32,
+        /// The other field.
+        pub b: u32,
+    }
+
+    /// A deprecated enum with deprecated and conditional variants.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    #[deprecated]
+    #[derive(Debug)]
+    pub enum Kind {
+        /// The first variant.
+        #[deprecated]
+        First,
+        /// The second variant.
+        #[doc(alias = "2nd")]
+        Second,
+        /// A variant that does not exist.
+        #[cfg(any())]
+        Third,
+        /// A variant whose name has another style.
+        #[allow(non_camel_case_types)]
+        fourth = 7,
+    }
+}
+
 /// Uses the generated code.
 #[must_use]
 pub fn tables() -> [&'static str; 3] {
