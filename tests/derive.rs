@@ -234,6 +234,80 @@ fn attributes_of_the_users_own_stay() {
     assert_eq!(written, Written { id: 1 });
 }
 
+/// The names of columns that would collide with each other, or with constants of the struct.
+#[pongo::record]
+#[pongo(index(max, r#type))]
+#[allow(non_snake_case)]
+struct Renamed {
+    #[pongo(key, column = "LARGEST")]
+    max: u64,
+    a_b: u32,
+    #[pongo(column = "a_B")]
+    A_B: u32,
+    #[pongo(column = "r#TYPE_OF", index)]
+    r#type: u32,
+    #[pongo(column = "RESERVED")]
+    _reserved: u32,
+}
+
+impl Renamed {
+    const MAX: u64 = 5;
+    const TYPE: u32 = 6;
+}
+
+#[test]
+fn columns_can_be_renamed() {
+    let row = Renamed { max: Renamed::MAX, a_b: 1, A_B: 2, r#type: Renamed::TYPE, _reserved: 3 };
+    assert_eq!((Renamed::LARGEST.name(), Renamed::LARGEST.of(&row)), ("max", &5));
+    assert_eq!((Renamed::A_B.name(), Renamed::A_B.of(&row)), ("a_b", &1));
+    assert_eq!((Renamed::a_B.name(), Renamed::a_B.of(&row)), ("A_B", &2));
+    assert_eq!((Renamed::TYPE_OF.name(), Renamed::TYPE_OF.of(&row)), ("type", &6));
+    assert_eq!((Renamed::RESERVED.name(), Renamed::RESERVED.of(&row)), ("_reserved", &3));
+    let names: Vec<_> = Renamed::SCHEMA.fields.iter().map(|field| field.name).collect();
+    assert_eq!(names, ["max", "a_b", "A_B", "type", "_reserved"]);
+}
+
+/// Types of fields that name the record itself.
+#[pongo::record]
+struct OfSelf {
+    #[pongo(key)]
+    id: [u8; Self::N],
+    #[pongo(index)]
+    rest: Maybe<[u16; Self::N + 1]>,
+}
+
+impl OfSelf {
+    const N: usize = 3;
+}
+
+#[pongo::record]
+#[pongo(key = "external")]
+struct OutsideOfSelf {
+    #[pongo(index)]
+    bytes: [u8; Self::N],
+}
+
+impl OutsideOfSelf {
+    const N: usize = 5;
+}
+
+#[pongo::record]
+struct NestedOfSelf {
+    bytes: [u8; Self::N],
+}
+
+impl NestedOfSelf {
+    const N: usize = 2;
+}
+
+#[test]
+fn field_types_may_name_the_record() {
+    assert_eq!(OfSelf { id: [7; 3], rest: Maybe::none() }.key_bytes(), [7; 3]);
+    assert_eq!(OfSelf::SCHEMA.size, 4 + 2 + 8);
+    assert_eq!(OutsideOfSelf::BYTES.of(&OutsideOfSelf { bytes: [1; 5] }), &[1; 5]);
+    assert_eq!(bytes(&Maybe::some(NestedOfSelf { bytes: [8, 9] })), [1, 8, 9]);
+}
+
 #[test]
 fn mismatch_shows_both_structs() {
     let stored = StoredSchema::from(Plain::SCHEMA);

@@ -83,10 +83,12 @@ pub(crate) struct FieldAttrs {
     pub(crate) key: Option<Span>,
     pub(crate) index: Option<Span>,
     pub(crate) unique: Option<Span>,
+    /// `column = "NAME"`
+    pub(crate) column: Option<Ident>,
 }
 
 const ON_TYPE: &str = "`table = \"…\"`, `key = \"external\"`, `crate = \"…\"`, `index(…)` or `unique(…)`";
-const ON_FIELD: &str = "`key`, `index` or `unique`";
+const ON_FIELD: &str = "`key`, `index`, `unique` or `column = \"NAME\"`";
 
 impl TypeAttrs {
     pub(crate) fn read(attrs: &[Attribute], errors: &mut Errors) -> Self {
@@ -145,6 +147,10 @@ impl FieldAttrs {
                 &mut found.index
             } else if meta.path.is_ident("unique") {
                 &mut found.unique
+            } else if meta.path.is_ident("column") {
+                once(&found.column, &meta)?;
+                found.column = Some(column(&meta)?);
+                return Ok(());
             } else if meta.path.is_ident("table") || meta.path.is_ident("crate") {
                 let name = name_of(&meta.path);
                 return Err(meta
@@ -220,6 +226,14 @@ fn name_of(path: &Path) -> String {
 fn string(meta: &ParseNestedMeta<'_>, example: &str) -> syn::Result<LitStr> {
     let value = meta.value().and_then(|value| value.parse());
     value.map_err(|error| Error::new(error.span(), format!("expected a string, as in `{example}`")))
+}
+
+fn column(meta: &ParseNestedMeta<'_>) -> syn::Result<Ident> {
+    let name = string(meta, "column = \"LIMIT\"")?;
+    name.parse().map_err(|_| {
+        let message = "expected the name of a constant, as in `column = \"LIMIT\"`";
+        Error::new(name.span(), message)
+    })
 }
 
 fn index(meta: &ParseNestedMeta<'_>) -> syn::Result<IndexAttr> {

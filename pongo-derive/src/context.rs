@@ -1,9 +1,9 @@
 //! Helpers for all generated code: the paths it names, spans, the cell for absent values, and case
 //! conversion.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::quote;
-use syn::{LitStr, Path, Visibility};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{LitStr, Path, Type, Visibility};
 
 /// The paths of one macro expansion.
 pub(crate) struct Paths {
@@ -144,6 +144,28 @@ pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenS
     }
 }
 
+/// Returns a field's type with the name of its struct in place of `Self`, as in `[u8; Self::N]`: the
+/// generated code names the type outside of the struct too.
+pub(crate) fn without_self(ty: &Type, ident: &Ident) -> Type {
+    fn replace(tokens: TokenStream, ident: &Ident) -> TokenStream {
+        let token = |token: TokenTree| match token {
+            TokenTree::Ident(name) if name == "Self" => {
+                let mut ident = ident.clone();
+                ident.set_span(name.span());
+                TokenTree::Ident(ident)
+            }
+            TokenTree::Group(group) => {
+                let mut replaced = Group::new(group.delimiter(), replace(group.stream(), ident));
+                replaced.set_span(group.span());
+                TokenTree::Group(replaced)
+            }
+            token => token,
+        };
+        tokens.into_iter().map(token).collect()
+    }
+    syn::parse2(replace(ty.to_token_stream(), ident)).unwrap_or_else(|_| ty.clone())
+}
+
 /// Returns an identifier's text, without `r#`.
 pub(crate) fn plain(ident: &Ident) -> String {
     let text = ident.to_string();
@@ -191,6 +213,19 @@ mod tests {
         ] {
             assert_eq!(snake_case(name), snake);
         }
+    }
+
+    #[test]
+    fn self_is_replaced_at_any_depth() {
+        let ident = Ident::new("Row", Span::call_site());
+        let replaced = |ty: &str| {
+            let ty: Type = syn::parse_str(ty).expect("a type");
+            without_self(&ty, &ident).to_token_stream().to_string().replace(' ', "")
+        };
+        assert_eq!(replaced("[u8; Self::N]"), "[u8;Row::N]");
+        assert_eq!(replaced("Maybe<[[u8; { 2 * Self::N }]; 3]>"), "Maybe<[[u8;{2*Row::N}];3]>");
+        assert_eq!(replaced("[u8; <Self as Has>::N]"), "[u8;<RowasHas>::N]");
+        assert_eq!(replaced("Selfish"), "Selfish");
     }
 
     #[test]

@@ -17,12 +17,12 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     let checks = checks(record);
     let field_idents = record.fields.iter().map(|field| field.ident);
     let descriptions = record.fields.iter().map(|field| {
-        let (ident_of, ty) = (field.ident, field.ty);
+        let (ident_of, ty) = (field.ident, &field.ty);
         let offset = quote!(#private::core::mem::offset_of!(#ident, #ident_of));
         description(&record.paths, &field.name, &quote!(#ty), ty.span(), &offset)
     });
     let blanks = record.fields.iter().map(|field| {
-        let ty = field.ty;
+        let ty = &field.ty;
         item_of(&record.paths, &quote!(#ty), ty.span(), "ABSENT_VALUE")
     });
     let typed: Vec<_> = record.fields.iter().map(|field| (field.ident, field.ty.to_token_stream())).collect();
@@ -104,7 +104,7 @@ fn checks(record: &Record<'_>) -> TokenStream {
         &|span, private| quote_spanned!(span=> #private::layout::derived(#name, #private::Probe::<#ident>::DERIVED)),
     );
     for field in &record.fields {
-        let ty = field.ty;
+        let ty = &field.ty;
         let kind = item_of(&record.paths, &quote!(#ty), ty.span(), "KIND");
         check(ty.span(), &|span, _| quote_spanned!(span=> let _ = #kind));
     }
@@ -120,20 +120,20 @@ fn checks(record: &Record<'_>) -> TokenStream {
             places.dedup();
         }
         for place in keys {
-            let ty = record.fields[place].ty;
+            let ty = &record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::key_field::<#ty>()));
         }
         for place in unique {
-            let ty = record.fields[place].ty;
+            let ty = &record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::unique_field::<#ty>()));
         }
         for place in indexed {
-            let ty = record.fields[place].ty;
+            let ty = &record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::index_field::<#ty>()));
         }
     }
     for field in &record.fields {
-        let (field_ident, field_name, ty) = (field.ident, &field.name, field.ty);
+        let (field_ident, field_name, ty) = (field.ident, &field.name, &field.ty);
         check(field_ident.span(), &|span, private| {
             quote_spanned!(span=>
                 #private::layout::not_empty(#name, #field_name, #private::core::mem::size_of::<#ty>()))
@@ -176,7 +176,7 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let table_name = &table.name;
     let key = &table.key;
     let key_idents: Vec<_> = key.iter().map(|place| record.fields[*place].ident).collect();
-    let key_types: Vec<_> = key.iter().map(|place| record.fields[*place].ty).collect();
+    let key_types: Vec<_> = key.iter().map(|place| &record.fields[*place].ty).collect();
     let indexes = table.indexes.iter().map(|index| {
         let (name, fields, unique) = (&index.name, &index.fields, index.unique);
         quote!(#private::IndexDef { name: #name, fields: &[#(#fields),*], unique: #unique })
@@ -238,18 +238,19 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     }
 }
 
-/// Generates the column constants: `CARRIER` for `carrier`, with the field's visibility. Fields
-/// that begin with `_` are padding and have none.
+/// Generates the column constants, with the visibility of their fields.
 fn columns(record: &Record<'_>) -> TokenStream {
-    let private = &record.paths.private;
     let ident = record.ident;
     let row = Ident::new("__pongo_row", Span::mixed_site());
-    let columns = record.fields.iter().filter(|field| !field.name.starts_with('_')).map(|field| {
-        let (ident_of, name, ty, vis) = (field.ident, &field.name, field.ty, field.vis);
+    let columns = record.fields.iter().filter_map(|field| {
+        let constant = field.column.as_ref()?;
+        let (ident_of, name, ty, vis) = (field.ident, &field.name, &field.ty, field.vis);
         let deprecated = field.deprecated;
-        let constant = Ident::new(&name.to_uppercase(), at(ident_of.span()));
         let doc = format!("The column `{name}`.");
-        quote! {
+        // The field's position, for an error if the type has a constant of this name itself.
+        let span = at(ident_of.span());
+        let private = record.paths.at(span);
+        Some(quote_spanned! {span=>
             #[doc = #doc]
             #deprecated
             #[allow(dead_code, non_upper_case_globals, unreachable_pub)]
@@ -258,7 +259,7 @@ fn columns(record: &Record<'_>) -> TokenStream {
                 #private::core::mem::offset_of!(#ident, #ident_of),
                 |#row: &#ident| &#row.#ident_of,
             );
-        }
+        })
     });
     quote! {
         #[automatically_derived]

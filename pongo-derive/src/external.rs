@@ -21,7 +21,7 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let head = ROW_FIELDS.len();
     let digest_type = quote!([#private::core::primitive::u8; 16]);
     let descriptions = record.fields.iter().map(|field| {
-        let (ident_of, name_of, ty) = (field.ident, &field.name, field.ty);
+        let (ident_of, name_of, ty) = (field.ident, &field.name, &field.ty);
         let offset = quote! {
             #private::core::mem::offset_of!(__PongoRow, value) + #private::core::mem::offset_of!(#ident, #ident_of)
         };

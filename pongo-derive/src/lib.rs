@@ -99,6 +99,7 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[pongo(key)]` | a field | part of the key; several form a tuple in field order |
 /// | `#[pongo(index)]` | a field | a secondary index in the order of the field: `table.by(…)` |
 /// | `#[pongo(unique)]` | a field | as `index`; rejects a second live row with the value |
+/// | `#[pongo(column = "NAME")]` | a field | the name of its column; default: the field's in capitals |
 /// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in order |
 /// | `#[pongo(key = "external")]` | the struct | the key is no field: 0 to 65,535 arbitrary bytes |
 /// | `#[pongo(table = "name")]` | the struct | the table's name; default: the type in snake case |
@@ -116,7 +117,10 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// A struct without a key can only be a field of others. For each field `carrier` of a struct with
 /// a key, the derive defines the constant `CARRIER: Column<Self, _>` with the visibility of the
-/// field, except for fields that begin with `_`.
+/// field, except for fields that begin with `_`. `#[pongo(column = "NAME")]` above a field names the
+/// constant otherwise, for example if the struct has a constant of that name itself (then the
+/// compiler reports `duplicate definitions with name` at the field), or two fields differ only in
+/// case.
 ///
 /// ```
 /// use pongo::prelude::*;

@@ -4,7 +4,7 @@ use proc_macro2::Span;
 use syn::{Attribute, DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
 
 use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name};
-use crate::context::{Paths, plain, snake_case};
+use crate::context::{Paths, at, plain, snake_case, without_self};
 use crate::refuse::refusal;
 
 /// Maximum number of key fields: larger tuples do not implement `Eq` or `Debug`.
@@ -30,8 +30,11 @@ pub(crate) struct Record<'i> {
 pub(crate) struct RecordField<'i> {
     pub(crate) ident: &'i Ident,
     pub(crate) name: String,
-    pub(crate) ty: &'i Type,
+    /// The declared type, with the name of the struct in place of `Self`.
+    pub(crate) ty: Type,
     pub(crate) vis: &'i Visibility,
+    /// The name of the field's column. `None` for padding, and in a struct without a table.
+    pub(crate) column: Option<Ident>,
     /// The field's `#[deprecated]`, which its column has too.
     pub(crate) deprecated: Option<&'i Attribute>,
 }
@@ -89,11 +92,14 @@ impl<'i> Record<'i> {
             }
             if let Some(ident) = &field.ident {
                 let deprecated = field.attrs.iter().find(|attr| attr.path().is_ident("deprecated"));
-                let (name, ty, vis) = (plain(ident), &field.ty, &field.vis);
-                fields.push(RecordField { ident, name, ty, vis, deprecated });
+                let (name, ty) = (plain(ident), without_self(&field.ty, &input.ident));
+                fields.push(RecordField { ident, name, ty, vis: &field.vis, column: None, deprecated });
             }
         }
         let table = table(ident, &attrs, &fields, &field_attrs, &mut errors);
+        if table.is_some() {
+            name_columns(&mut fields, &field_attrs, &mut errors);
+        }
         if let (None, Some(align)) = (&table, repr.align) {
             fatal.at(
                 align,
@@ -219,6 +225,36 @@ fn table(
     Some(Table { name, external: attrs.external.is_some(), key, indexes })
 }
 
+/// Names the columns: `CARRIER` for `carrier`, unless the field's attribute names another constant.
+/// Fields that begin with `_` are padding and have a column only if it is named. A column that cannot
+/// be named is left out, with an error.
+fn name_columns(fields: &mut [RecordField<'_>], attrs: &[FieldAttrs], errors: &mut Errors) {
+    const HINT: &str = "name its column by `#[pongo(column = \"…\")]` above it";
+    for (place, attrs) in attrs.iter().enumerate() {
+        let (before, rest) = fields.split_at_mut(place);
+        let Some(field) = rest.first_mut() else { break };
+        let span = field.ident.span();
+        let column = match &attrs.column {
+            Some(column) => column.clone(),
+            None if field.name.starts_with('_') => continue,
+            None => match syn::parse_str::<Ident>(&field.name.to_uppercase()) {
+                Ok(column) => Ident::new(&column.to_string(), at(span)),
+                Err(_) => {
+                    errors.at(span, format!("`{}` in capitals is not a constant's name: {HINT}", field.name));
+                    continue;
+                }
+            },
+        };
+        match before.iter().find(|other| other.column.as_ref().is_some_and(|other| *other == column)) {
+            Some(other) => errors.at(
+                attrs.column.as_ref().map_or(span, Ident::span),
+                format!("`{column}` is the column of `{}` already: {HINT}", other.name),
+            ),
+            None => field.column = Some(column),
+        }
+    }
+}
+
 fn places_of(
     ident: &Ident,
     index: &IndexAttr,
@@ -243,6 +279,12 @@ fn no_key(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
     const HINT: &str = "write `#[pongo(key)]` above the field by which rows are found";
     if let Some(table) = &attrs.table {
         errors.at(table.span(), format!("a table has a key, and no field is one: {HINT}"));
+    }
+    for column in field_attrs.iter().filter_map(|attrs| attrs.column.as_ref()) {
+        errors.at(
+            column.span(),
+            format!("only a table has columns, and a table has a key: {HINT}, or remove this"),
+        );
     }
     let on_fields = field_attrs.iter().flat_map(|attrs| [attrs.index, attrs.unique]).flatten();
     for span in on_fields.chain(attrs.indexes.iter().map(|index| index.span)) {

@@ -1,7 +1,5 @@
 #![deny(warnings)]
 
-use pongo::prelude::*;
-
 /// Only the uses in `main` are reported.
 #[pongo::record]
 struct Row {
