@@ -308,6 +308,93 @@ fn field_types_may_name_the_record() {
     assert_eq!(bytes(&Maybe::some(NestedOfSelf { bytes: [8, 9] })), [1, 8, 9]);
 }
 
+/// Structs of one field as keys.
+#[pongo::record]
+#[derive(PartialEq, Eq, Hash, Debug)]
+struct Id(i64);
+
+#[pongo::record]
+#[repr(transparent)]
+#[derive(PartialEq, Eq, Debug)]
+pub struct Code(FixedStr<4>);
+
+#[pongo::record]
+#[derive(PartialEq, Eq, Debug)]
+struct Zone {
+    number: u16,
+}
+
+/// Not a key, but a field.
+#[pongo::record]
+struct Weight(f64);
+
+#[pongo::record]
+#[pongo(index(zone, code))]
+struct Parcel {
+    #[pongo(key)]
+    id: Id,
+    #[pongo(index)]
+    code: Code,
+    #[pongo(unique)]
+    zone: Zone,
+    #[pongo(index)]
+    next: Maybe<Id>,
+    weight: Weight,
+}
+
+#[pongo::record]
+struct ByCode {
+    #[pongo(key)]
+    code: Code,
+    #[pongo(key)]
+    zone: Zone,
+    id: Id,
+}
+
+#[test]
+fn structs_of_one_field_are_keys() -> Result<(), Box<dyn std::error::Error>> {
+    assert_eq!((Id::KIND, Code::KIND, Weight::KIND), (Kind::I64, Kind::FixedStr(4), Kind::F64));
+    assert!(matches!(Zone::KIND, Kind::Record { name: "Zone", size: 2, .. }));
+    let stored = StoredSchema::from(Parcel::SCHEMA);
+    assert_eq!(StoredSchema::parse(&stored.to_text())?, stored);
+
+    let store = Store::in_memory()?;
+    let tx = store.begin_write()?;
+    let code = |text: &str| FixedStr::new(text).map(Code);
+    for (id, text, number) in [(-5, "ABB", 300), (7, "ABC", 2), (300, "B", 255), (-400, "AZ", 256)] {
+        let next = if id < 0 { Maybe::none() } else { Maybe::some(Id(id - 1)) };
+        let zone = Zone { number };
+        let row = Parcel { id: Id(id), code: code(text)?, zone, next, weight: Weight(0.5) };
+        tx.table::<Parcel>()?.insert(&row)?;
+        tx.table::<ByCode>()?.insert(&ByCode { code: row.code, zone, id: row.id })?;
+    }
+    let taken = Parcel { id: Id(1), ..*tx.table::<Parcel>()?.get(&Id(7))?.ok_or("it was put")? };
+    assert!(tx.table::<Parcel>()?.insert(&taken).is_err(), "the zone is taken");
+    tx.commit()?;
+
+    let snapshot = store.begin_read()?;
+    let rows = snapshot.table::<Parcel>()?;
+    let ids = |rows: pongo::Range<'_, Parcel>| {
+        rows.map(|row| Ok(row?.id.0)).collect::<Result<Vec<_>, pongo::ReadError>>()
+    };
+    assert_eq!(rows.get(&Id(300))?.map(|row| row.code), Some(code("B")?));
+    assert_eq!(ids(rows.range(..)?)?, [-400, -5, 7, 300]);
+    assert_eq!(ids(rows.range(Id(-5)..Id(300))?)?, [-5, 7]);
+    assert_eq!(ids(rows.by(Parcel::CODE).prefix("AB")?)?, [-5, 7]);
+    assert_eq!(ids(rows.by(Parcel::CODE).range(code("AZ")?..)?)?, [-400, 300]);
+    assert_eq!(ids(rows.by(Parcel::ZONE).all()?)?, [7, 300, -400, -5]);
+    assert_eq!(ids(rows.by(Parcel::ZONE).eq(Zone { number: 256 })?)?, [-400]);
+    assert_eq!(ids(rows.by((Parcel::ZONE, Parcel::CODE)).prefix((Zone { number: 255 },))?)?, [300]);
+    assert_eq!(ids(rows.by(Parcel::NEXT).range(Maybe::some(Id(0))..)?)?, [7, 300]);
+    assert_eq!(ids(rows.by(Parcel::NEXT).eq(Maybe::none())?)?.len(), 2);
+    assert_eq!(rows.filter(Parcel::CODE.eq(code("B")?)).count(), 1);
+    assert_eq!(rows.filter(Parcel::ZONE.is_in(&[Zone { number: 2 }, Zone { number: 3 }])).count(), 1);
+    let by_code = snapshot.table::<ByCode>()?;
+    assert_eq!(by_code.get(&(code("ABC")?, Zone { number: 2 }))?.map(|row| row.id), Some(Id(7)));
+    assert_eq!(by_code.prefix((code("AZ")?,))?.count(), 1);
+    Ok(())
+}
+
 #[test]
 fn mismatch_shows_both_structs() {
     let stored = StoredSchema::from(Plain::SCHEMA);

@@ -14,6 +14,7 @@ pub use crate::padding::{Layout, NoPadding, PaddingFree, Part, Unpadded};
 pub use crate::predicate::Comparable;
 pub use crate::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
+pub use crate::search::OneField;
 
 /// Compiles only for a type that can be part of a key.
 pub const fn key_field<F: KeyField>() {}
@@ -33,6 +34,10 @@ impl<T: Copy> CopyFor<'_> for T {}
 /// As [`CopyFor`], for the bounds of a key field.
 pub trait KeyFor<'a>: Copy + Eq {}
 impl<T: Copy + Eq> KeyFor<'_> for T {}
+
+/// As [`CopyFor`], for a type that can be part of a key.
+pub trait KeyFieldFor<'a>: KeyField {}
+impl<T: KeyField> KeyFieldFor<'_> for T {}
 
 /// As [`CopyFor`], for the traits that a type with `#[derive(PongoRecord)]` derives from zerocopy.
 pub trait DerivedFor<'a>: zerocopy::TryFromBytes + zerocopy::Immutable + zerocopy::KnownLayout {}

@@ -219,6 +219,33 @@ pub trait KeyPrefix<K> {
     fn prefix(&self, out: &mut Vec<u8>) -> bool;
 }
 
+/// A struct with one field and no key, whose bytes are those of the field. Implemented by the macros.
+#[doc(hidden)]
+pub trait OneField {
+    /// The field's type.
+    type Field;
+}
+
+#[diagnostic::do_not_recommend]
+impl<K: OneField> KeyPrefix<K> for &str
+where
+    Self: KeyPrefix<K::Field>,
+{
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        KeyPrefix::<K::Field>::prefix(self, out)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<K: OneField> KeyPrefix<K> for &[u8]
+where
+    Self: KeyPrefix<K::Field>,
+{
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        KeyPrefix::<K::Field>::prefix(self, out)
+    }
+}
+
 impl<const N: usize> KeyPrefix<FixedStr<N>> for &str {
     fn prefix(&self, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(self.as_bytes());

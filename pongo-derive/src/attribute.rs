@@ -83,7 +83,7 @@ fn additions(input: &DeriveInput) -> syn::Result<TokenStream> {
         derives.push(paths.zerocopy_derive("IntoBytes"));
     }
     let repr = Repr::read(&input.attrs);
-    let repr = match (is_enum, repr.c, repr.integer.is_some()) {
+    let repr = match (is_enum, repr.c || repr.transparent.is_some(), repr.integer.is_some()) {
         (false, false, _) => quote!(#[repr(C)]),
         (true, _, false) => quote!(#[repr(u8)]),
         _ => TokenStream::new(),

@@ -15,17 +15,34 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     let ident = record.ident;
     let name = &record.name;
     let checks = checks(record);
-    let field_idents = record.fields.iter().map(|field| field.ident);
+    let field_idents = record.fields.iter().map(|field| &field.member);
     let descriptions = record.fields.iter().map(|field| {
-        let (ident_of, ty) = (field.ident, &field.ty);
+        let (ident_of, ty) = (&field.member, &field.ty);
         let offset = quote!(#private::core::mem::offset_of!(#ident, #ident_of));
         description(&record.paths, &field.name, &quote!(#ty), ty.span(), &offset)
     });
+    let kind = match &record.fields[..] {
+        [field] if record.newtype => {
+            let ty = &field.ty;
+            let kind = item_of(&record.paths, &quote!(#ty), ty.span(), "KIND");
+            quote!(const __PONGO_KIND: #private::Kind = #kind;)
+        }
+        _ => quote! {
+            const __PONGO_FIELDS: &'static [#private::Field] = &[#(#descriptions),*];
+
+            const __PONGO_KIND: #private::Kind = #private::Kind::Record {
+                name: #name,
+                fields: __PONGO_FIELDS,
+                size: #private::core::mem::size_of::<#ident>(),
+            };
+        },
+    };
     let blanks = record.fields.iter().map(|field| {
         let ty = &field.ty;
         item_of(&record.paths, &quote!(#ty), ty.span(), "ABSENT_VALUE")
     });
-    let typed: Vec<_> = record.fields.iter().map(|field| (field.ident, field.ty.to_token_stream())).collect();
+    let typed: Vec<_> =
+        record.fields.iter().map(|field| (&field.member, field.ty.to_token_stream())).collect();
     let unpadded = unpadded(&record.paths, &quote!(__PONGO_UNPADDED), &quote!(#ident), &typed);
     let write_fields = write_fields(&record.paths, &quote!(#ident), &typed);
     let face = match &record.table {
@@ -46,7 +63,10 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
                 }
             }
         }
-        None => optional(&record.paths, record.vis, ident),
+        None => {
+            let (optional, key) = (optional(&record.paths, record.vis, ident), one_field(record));
+            quote!(#optional #key)
+        }
     };
     let errors = record.errors.as_ref().map(syn::Error::to_compile_error);
     quote! {
@@ -60,13 +80,7 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
 
             #checks
 
-            const __PONGO_FIELDS: &'static [#private::Field] = &[#(#descriptions),*];
-
-            const __PONGO_KIND: #private::Kind = #private::Kind::Record {
-                name: #name,
-                fields: __PONGO_FIELDS,
-                size: #private::core::mem::size_of::<#ident>(),
-            };
+            #kind
 
             #unpadded
 
@@ -82,6 +96,36 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
 
             #face
         };
+    }
+}
+
+/// Generates what a struct of one field needs to be a key: its bytes are those of the field, and its
+/// prefixes too.
+fn one_field(record: &Record<'_>) -> TokenStream {
+    let [field] = &record.fields[..] else { return TokenStream::new() };
+    let (private, ident, ty) = (&record.paths.private, record.ident, &field.ty);
+    let is_key = quote! {
+        for<'key> #ident: #private::KeyFor<'key>,
+        for<'key> #ident: #private::DerivedFor<'key>,
+        for<'key> #ty: #private::KeyFieldFor<'key>
+    };
+    quote! {
+        #[automatically_derived]
+        impl #private::OneField for #ident {
+            type Field = #ty;
+        }
+
+        #[automatically_derived]
+        impl #private::KeyField for #ident where #is_key {}
+
+        #[automatically_derived]
+        impl #private::Comparable for #ident where #is_key {
+            type Value = Self;
+            #[inline(always)]
+            fn value(&self) -> #private::core::option::Option<Self> {
+                #private::core::option::Option::Some(*self)
+            }
+        }
     }
 }
 
@@ -133,7 +177,7 @@ fn checks(record: &Record<'_>) -> TokenStream {
         }
     }
     for field in &record.fields {
-        let (field_ident, field_name, ty) = (field.ident, &field.name, &field.ty);
+        let (field_ident, field_name, ty) = (&field.member, &field.name, &field.ty);
         check(field_ident.span(), &|span, private| {
             quote_spanned!(span=>
                 #private::layout::not_empty(#name, #field_name, #private::core::mem::size_of::<#ty>()))
@@ -175,7 +219,7 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let name = &record.name;
     let table_name = &table.name;
     let key = &table.key;
-    let key_idents: Vec<_> = key.iter().map(|place| record.fields[*place].ident).collect();
+    let key_idents: Vec<_> = key.iter().map(|place| &record.fields[*place].member).collect();
     let key_types: Vec<_> = key.iter().map(|place| &record.fields[*place].ty).collect();
     let indexes = table.indexes.iter().map(|index| {
         let (name, fields, unique) = (&index.name, &index.fields, index.unique);
@@ -244,7 +288,7 @@ fn columns(record: &Record<'_>) -> TokenStream {
     let row = Ident::new("__pongo_row", Span::mixed_site());
     let columns = record.fields.iter().filter_map(|field| {
         let constant = field.column.as_ref()?;
-        let (ident_of, name, ty, vis) = (field.ident, &field.name, &field.ty, field.vis);
+        let (ident_of, name, ty, vis) = (&field.member, &field.name, &field.ty, field.vis);
         let deprecated = field.deprecated;
         let doc = format!("The column `{name}`.");
         // The field's position, for an error if the type has a constant of this name itself.

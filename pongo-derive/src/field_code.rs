@@ -3,6 +3,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::Member;
 use syn::spanned::Spanned;
 
 use crate::context::{Paths, at};
@@ -34,7 +35,7 @@ pub(crate) fn unpadded(
     paths: &Paths,
     constant: &TokenStream,
     ident: &TokenStream,
-    fields: &[(&Ident, TokenStream)],
+    fields: &[(&Member, TokenStream)],
 ) -> TokenStream {
     let private = &paths.private;
     let row = Ident::new("__pongo_row", Span::mixed_site());
@@ -53,7 +54,7 @@ pub(crate) fn unpadded(
 pub(crate) fn write_fields(
     paths: &Paths,
     ident: &TokenStream,
-    fields: &[(&Ident, TokenStream)],
+    fields: &[(&Member, TokenStream)],
 ) -> TokenStream {
     let private = &paths.private;
     let bytes = Ident::new("__pongo_bytes", Span::mixed_site());

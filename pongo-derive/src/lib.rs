@@ -115,12 +115,16 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// A struct with an external key implements `ExternalRecord` instead of `PongoRecord`. Its table is
 /// `snapshot.external::<T>()` and `tx.external::<T>()`, and its alignment is at most 32.
 ///
-/// A struct without a key can only be a field of others. For each field `carrier` of a struct with
-/// a key, the derive defines the constant `CARRIER: Column<Self, _>` with the visibility of the
-/// field, except for fields that begin with `_`. `#[pongo(column = "NAME")]` above a field names the
-/// constant otherwise, for example if the struct has a constant of that name itself (then the
-/// compiler reports `duplicate definitions with name` at the field), or two fields differ only in
-/// case.
+/// A struct without a key can only be a field of others. One with one field that can be a key, such
+/// as `struct Id(u64)`, can be a key and be indexed itself if it is `Copy` and `Eq`
+/// (`#[derive(PartialEq, Eq)]`). It is ordered as its field and has the same prefixes. A tuple
+/// struct has exactly one field and is stored as this field: the schema has the kind of the field.
+///
+/// For each field `carrier` of a struct with a key, the derive defines the constant
+/// `CARRIER: Column<Self, _>` with the visibility of the field, except for fields that begin with `_`.
+/// `#[pongo(column = "NAME")]` above a field names the constant otherwise, for example if the
+/// struct has a constant of that name itself (then the compiler reports `duplicate definitions with
+/// name` at the field), or two fields differ only in case.
 ///
 /// ```
 /// use pongo::prelude::*;

@@ -1,7 +1,8 @@
 //! `#[derive(PongoRecord)]` on a struct: parsing and the rejection of unsupported structs.
 
 use proc_macro2::Span;
-use syn::{Attribute, DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
+use syn::spanned::Spanned;
+use syn::{Attribute, DataStruct, DeriveInput, Error, Fields, Ident, Member, Type, Visibility};
 
 use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name};
 use crate::context::{Paths, at, plain, snake_case, without_self};
@@ -20,6 +21,8 @@ pub(crate) struct Record<'i> {
     pub(crate) name: String,
     pub(crate) paths: Paths,
     pub(crate) fields: Vec<RecordField<'i>>,
+    /// Whether it is a tuple struct, which has one field and the kind of that field.
+    pub(crate) newtype: bool,
     /// The properties of a table's record; `None` for a struct that is only a field of others.
     pub(crate) table: Option<Table>,
     /// Errors in the attributes. The code is generated nevertheless, so that the struct's users do
@@ -28,7 +31,7 @@ pub(crate) struct Record<'i> {
 }
 
 pub(crate) struct RecordField<'i> {
-    pub(crate) ident: &'i Ident,
+    pub(crate) member: Member,
     pub(crate) name: String,
     /// The declared type, with the name of the struct in place of `Self`.
     pub(crate) ty: Type,
@@ -65,10 +68,12 @@ impl<'i> Record<'i> {
         let ident = &input.ident;
         check_generics(input, &mut fatal);
         let repr = Repr::read(&input.attrs);
-        check_repr(ident, &repr, need_repr, &mut fatal);
+        let newtype = matches!(&data.fields, Fields::Unnamed(unnamed) if unnamed.unnamed.len() == 1);
+        check_repr(ident, &repr, need_repr, newtype, &mut fatal);
 
         let named = match &data.fields {
             Fields::Named(named) if !named.named.is_empty() => &named.named,
+            Fields::Unnamed(unnamed) if newtype => &unnamed.unnamed,
             Fields::Unnamed(unnamed) => {
                 errors.append(fatal);
                 return Err(errors.and(Error::new_spanned(
@@ -90,13 +95,20 @@ impl<'i> Record<'i> {
             if let Some(reason) = refusal(&field.ty) {
                 fatal.on(&field.ty, reason);
             }
-            if let Some(ident) = &field.ident {
-                let deprecated = field.attrs.iter().find(|attr| attr.path().is_ident("deprecated"));
-                let (name, ty) = (plain(ident), without_self(&field.ty, &input.ident));
-                fields.push(RecordField { ident, name, ty, vis: &field.vis, column: None, deprecated });
-            }
+            let deprecated = field.attrs.iter().find(|attr| attr.path().is_ident("deprecated"));
+            let (name, member) = match &field.ident {
+                Some(ident) => (plain(ident), Member::Named(ident.clone())),
+                None => ("0".to_owned(), Member::Unnamed(0.into())),
+            };
+            let ty = without_self(&field.ty, &input.ident);
+            fields.push(RecordField { member, name, ty, vis: &field.vis, column: None, deprecated });
         }
-        let table = table(ident, &attrs, &fields, &field_attrs, &mut errors);
+        let table = if newtype {
+            no_table(&attrs, &field_attrs, &mut errors);
+            None
+        } else {
+            table(ident, &attrs, &fields, &field_attrs, &mut errors)
+        };
         if table.is_some() {
             name_columns(&mut fields, &field_attrs, &mut errors);
         }
@@ -115,6 +127,7 @@ impl<'i> Record<'i> {
             name: plain(ident),
             paths: Paths::new(attrs.krate.as_ref()),
             fields,
+            newtype,
             table,
             errors: errors.into_error(),
         })
@@ -133,13 +146,16 @@ fn check_generics(input: &DeriveInput, errors: &mut Errors) {
     }
 }
 
-fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, errors: &mut Errors) {
+fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, newtype: bool, errors: &mut Errors) {
     if let Some(span) = repr.packed {
         errors.at(
             span,
             "fields of a packed struct cannot be borrowed: remove `packed`, and move the fields with the larger alignment up",
         );
     } else if let Some(span) = repr.transparent {
+        if newtype {
+            return;
+        }
         errors.at(
             span,
             "the layout of a record is that of C: write `#[repr(C)]`, which is the same for one field",
@@ -170,7 +186,7 @@ fn table(
         for field in fields.iter().filter(|field| ROW_FIELDS.contains(&&*field.name)) {
             let name = &field.name;
             errors.at(
-                field.ident.span(),
+                field.member.span(),
                 format!("`{name}` is what rows with an external key begin with: name this field otherwise"),
             );
         }
@@ -233,7 +249,7 @@ fn name_columns(fields: &mut [RecordField<'_>], attrs: &[FieldAttrs], errors: &m
     for (place, attrs) in attrs.iter().enumerate() {
         let (before, rest) = fields.split_at_mut(place);
         let Some(field) = rest.first_mut() else { break };
-        let span = field.ident.span();
+        let span = field.member.span();
         let column = match &attrs.column {
             Some(column) => column.clone(),
             None if field.name.starts_with('_') => continue,
@@ -271,6 +287,23 @@ fn places_of(
         }
     }
     (places.len() == index.fields.len()).then_some(places)
+}
+
+/// Reports an error for every attribute of a tuple struct that requires a table.
+fn no_table(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
+    let on_type = attrs.table.as_ref().map(|table| table.span()).into_iter().chain(attrs.external);
+    let on_fields = field_attrs.iter().flat_map(|attrs| {
+        let column = attrs.column.as_ref().map(Ident::span);
+        [attrs.key, attrs.index, attrs.unique, column]
+    });
+    let indexes = attrs.indexes.iter().map(|index| index.span);
+    for span in on_type.chain(on_fields.flatten()).chain(indexes) {
+        errors.at(
+            span,
+            "a tuple struct is a field of records and not a table: remove this, or name the field, as in \
+             `struct S { value: u64 }`",
+        );
+    }
 }
 
 /// Reports an error for every attribute that requires a table, since without a key there is no

@@ -7,6 +7,7 @@
 //! - floats are stored as their rank in [their total order](pongo_core::order);
 //! - `bool` and enums are stored as their number;
 //! - `FixedStr`, `Uuid` and byte arrays are stored unchanged, other arrays element by element;
+//! - a record of one field is stored as that field;
 //! - a `Maybe` is stored as its tag followed by the value.
 //!
 //! The key of several fields is the concatenation of their encodings, so a key whose first fields
@@ -246,6 +247,11 @@ fn order(kind: &StoredKind) -> Option<Order> {
         },
         StoredKind::Enum { repr, .. } => order(&StoredKind::Plain(*repr)),
         StoredKind::FixedStr(_) => Some(Order::Bytes),
+        // Equal values of a record of one field have equal bytes unless the field is a float.
+        StoredKind::Record { fields, .. } => match &fields[..] {
+            [(_, of)] => order(of).filter(|order| !matches!(order, Order::Float(_))),
+            _ => None,
+        },
         StoredKind::Array { of, .. } => order(of).filter(|order| !matches!(order, Order::Float(_))),
         _ => None,
     }

@@ -108,6 +108,22 @@ mod shadowed {
         value: ::core::primitive::f64,
     }
 
+    /// A tuple struct that is a key.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    #[derive(::core::cmp::PartialEq, ::core::cmp::Eq)]
+    pub struct Newtype(::core::primitive::u64);
+
+    /// A record whose key is a tuple struct.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    pub struct OfNewtype {
+        #[pongo(key)]
+        key: Newtype,
+        #[pongo(index, column = "OTHER")]
+        value: ::renamed::Maybe<Newtype>,
+    }
+
     /// An enum that uses the derive alone.
     #[derive(
         ::core::clone::Clone,
@@ -132,7 +148,7 @@ mod shadowed {
     pub fn tables() -> [&'static ::core::primitive::str; 2] {
         use ::renamed::PongoRecord;
         let _ = (External::KEY, External::DIGEST, <External as ::renamed::ExternalRecord>::value_of);
-        let _ = (Single::VALUE, Several::KEY, Single::TYPE);
+        let _ = (Single::VALUE, Several::KEY, Single::TYPE, OfNewtype::KEY, OfNewtype::OTHER);
         [Single::SCHEMA.table, Several::SCHEMA.table]
     }
 }
@@ -179,7 +195,7 @@ pub mod attributed {
         pub kind: Kind,
         #[cfg(any())]
         pub never: ::std::string::String,
-        #[cfg(all())]
+        #[cfg(target_pointer_width = "64")]
         #[doc(hidden)]
         pub Mixed: ::renamed::Maybe<Part>,
     }
