@@ -12,10 +12,11 @@ use crate::rows::append_bytes;
 /// [`Maybe`]s of both.
 ///
 /// Integers, [`Timestamp`](crate::fields::Timestamp)s and floats are ordered by value, `FixedStr`
-/// by its UTF-8 bytes, which is the order of code points. `false` comes before `true`; enums are
-/// ordered by their numbers, arrays by their elements. For floats `-0.0` equals `0.0`, and all NaNs
-/// are equal and come after infinity ([`order`](crate::order)). An absent value comes before all
-/// others, and is excluded by bounds that are values. Filters use the same order.
+/// by its UTF-8 bytes, which is the order of code points, as is that of `char`. `false` comes
+/// before `true`; enums are ordered by their numbers, arrays by their elements. For floats `-0.0`
+/// equals `0.0`, and all NaNs are equal and come after infinity ([`order`](crate::order)). An
+/// absent value comes before all others, and is excluded by bounds that are values. Filters use the
+/// same order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an index",
     label = "values of this type have no order by their bytes",
@@ -109,8 +110,8 @@ impl<const N: usize> IntoValue<FixedStr<N>> for &str {
 #[diagnostic::on_unimplemented(
     message = "a value of type `{Self}` cannot be an end of a range in a column of type `{F}`",
     label = "expected `{F}`",
-    note = "take a value of the column's type, a `&str` for `FixedStr<N>`, `Maybe::some(value)` for a `Maybe`, or a tuple of these \
-            for several columns"
+    note = "take a value of the column's type, a `&str` for `FixedStr<N>`, `Maybe::some(value)` for a \
+            `Maybe`, or a tuple of these for several columns"
 )]
 pub trait BoundValue<F> {
     /// Appends the bytes of this value in the representation of a row, with its fields adjacent,

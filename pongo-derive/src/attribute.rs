@@ -9,6 +9,7 @@ use crate::attr::{Errors, Repr, TypeAttrs};
 use crate::context::Paths;
 use crate::enumeration;
 use crate::record::Record;
+use crate::refuse::kept;
 
 pub(crate) fn expand(arguments: &TokenStream, item: TokenStream) -> TokenStream {
     let mut input: DeriveInput = match syn::parse2(item.clone()) {
@@ -63,14 +64,6 @@ fn additions(input: &DeriveInput) -> syn::Result<TokenStream> {
     if !has("PongoRecord") {
         derives.push(quote!(#private::DerivePongoRecord));
     }
-    if !has("Clone") && !has("Copy") {
-        derives.push(quote!(#private::core::clone::Clone));
-        derives.push(quote!(#private::core::marker::Copy));
-    }
-    if is_enum && !has("PartialEq") && !has("Eq") {
-        derives.push(quote!(#private::core::cmp::PartialEq));
-        derives.push(quote!(#private::core::cmp::Eq));
-    }
     // The derives of zerocopy's `FromBytes` and `FromZeros` implement `TryFromBytes` as well.
     let tried = has("FromBytes") || has("FromZeros");
     for (name, path) in paths.zerocopy_derives() {
@@ -120,9 +113,15 @@ fn derived(attrs: &[Attribute]) -> Vec<Ident> {
     paths.flatten().filter_map(|path| path.segments.last().map(|segment| segment.ident.clone())).collect()
 }
 
+/// Removes the helper attributes, and what would cause another error.
 fn strip(input: &mut DeriveInput) {
     let keep = |attrs: &mut Vec<Attribute>| attrs.retain(|attr| !attr.path().is_ident("pongo"));
-    let keep_fields = |fields: &mut Fields| fields.iter_mut().for_each(|field| keep(&mut field.attrs));
+    let keep_fields = |fields: &mut Fields| {
+        fields.iter_mut().for_each(|field| {
+            keep(&mut field.attrs);
+            field.ty = kept(&field.ty);
+        });
+    };
     keep(&mut input.attrs);
     match &mut input.data {
         Data::Struct(data) => keep_fields(&mut data.fields),

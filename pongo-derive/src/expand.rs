@@ -3,9 +3,10 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Type;
 use syn::spanned::Spanned;
 
-use crate::context::{at, optional};
+use crate::context::{Paths, at, optional};
 use crate::external;
 use crate::field_code::{description, item_of, unpadded, write_fields};
 use crate::record::{Record, Table};
@@ -57,17 +58,16 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
                 #[automatically_derived]
                 impl #private::PaddingFree for #ident
                 where
-                    for<'pongo> #private::Layout<'pongo, { __PONGO_UNPADDED.is_some() }>: #private::NoPadding<#ident>,
+                    for<'pongo> #private::Layout<'pongo, { __PONGO_UNPADDED.is_some() }>:
+                        #private::NoPadding<#ident>,
                     for<'pongo> #ident: #private::DerivedFor<'pongo>,
                 {
                 }
             }
         }
-        None => {
-            let (optional, key) = (optional(&record.paths, record.vis, ident), one_field(record));
-            quote!(#optional #key)
-        }
+        None => one_field(record),
     };
+    let optional = optional(&record.paths, ident);
     let errors = record.errors.as_ref().map(syn::Error::to_compile_error);
     quote! {
         #errors
@@ -93,6 +93,8 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
                 const UNPADDED: #private::core::option::Option<#private::Unpadded<Self>> = __PONGO_UNPADDED;
                 #write_fields
             }
+
+            #optional
 
             #face
         };
@@ -143,10 +145,10 @@ fn checks(record: &Record<'_>) -> TokenStream {
         let call = call(span, record.paths.at(span));
         checks.extend(quote_spanned!(span=> const _: [(); { #call; 0 }] = [];));
     };
-    check(
-        ident.span(),
-        &|span, private| quote_spanned!(span=> #private::layout::derived(#name, #private::Probe::<#ident>::DERIVED)),
-    );
+    check(ident.span(), &|span, private| {
+        let derived = quote_spanned!(span=> #private::Probe::<#ident>::DERIVED);
+        quote_spanned!(span=> #private::layout::derived(#name, #derived))
+    });
     for field in &record.fields {
         let ty = &field.ty;
         let kind = item_of(&record.paths, &quote!(#ty), ty.span(), "KIND");
@@ -165,7 +167,10 @@ fn checks(record: &Record<'_>) -> TokenStream {
         }
         for place in keys {
             let ty = &record.fields[place].ty;
-            check(ty.span(), &|span, private| quote_spanned!(span=> #private::key_field::<#ty>()));
+            check(ty.span(), &|span, _| {
+                let key_field = key_field(&record.paths, ty);
+                quote_spanned!(span=> let _ = #key_field)
+            });
         }
         for place in unique {
             let ty = &record.fields[place].ty;
@@ -213,6 +218,14 @@ fn checks(record: &Record<'_>) -> TokenStream {
     checks
 }
 
+/// Generates the function that copies a field of a key. As in [`item_of`], all uses are identical, so
+/// that a type that cannot be a key is one error.
+fn key_field(paths: &Paths, ty: &Type) -> TokenStream {
+    let span = at(ty.span());
+    let private = paths.at(span);
+    quote_spanned!(span=> #private::key_field::<#ty>)
+}
+
 fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let private = &record.paths.private;
     let ident = record.ident;
@@ -236,11 +249,13 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
         quote!(0 #(+ #before)*)
     });
     let ats: Vec<_> = ats.collect();
-    let (key_type, key_value, key_parts) = match (&key_idents[..], &key_types[..]) {
-        ([one], [ty]) => (quote!(#ty), quote!(self.#one), vec![quote!(#key_name)]),
+    let key_fields = key_types.iter().map(|ty| key_field(&record.paths, ty));
+    let key_values = quote!(#(#key_fields(&self.#key_idents)),*);
+    let (key_type, key_value, key_parts) = match &key_types[..] {
+        [ty] => (quote!(#ty), key_values, vec![quote!(#key_name)]),
         _ => {
             let parts = (0..key_idents.len()).map(syn::Index::from).map(|place| quote!(&#key_name.#place));
-            (quote!((#(#key_types),*)), quote!((#(self.#key_idents),*)), parts.collect())
+            (quote!((#(#key_types),*)), quote!((#key_values)), parts.collect())
         }
     };
     quote! {

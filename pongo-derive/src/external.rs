@@ -24,7 +24,8 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let descriptions = record.fields.iter().map(|field| {
         let (ident_of, name_of, ty) = (&field.member, &field.name, &field.ty);
         let offset = quote! {
-            #private::core::mem::offset_of!(__PongoRow, value) + #private::core::mem::offset_of!(#ident, #ident_of)
+            #private::core::mem::offset_of!(__PongoRow, value)
+                + #private::core::mem::offset_of!(#ident, #ident_of)
         };
         description(&record.paths, name_of, &quote!(#ty), ty.span(), &offset)
     });

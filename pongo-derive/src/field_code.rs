@@ -27,7 +27,8 @@ pub(crate) fn description(
 ) -> TokenStream {
     let private = &paths.private;
     let kind = item_of(paths, ty, span, "KIND");
-    quote!(#private::Field { name: #name, kind: #kind, offset: #offset, size: #private::core::mem::size_of::<#ty>() })
+    let size = quote!(#private::core::mem::size_of::<#ty>());
+    quote!(#private::Field { name: #name, kind: #kind, offset: #offset, size: #size })
 }
 
 /// Generates a constant with the proof that a struct has no padding, if it has none.

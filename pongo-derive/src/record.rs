@@ -115,7 +115,8 @@ impl<'i> Record<'i> {
         if let (None, Some(align)) = (&table, repr.align) {
             fatal.at(
                 align,
-                "a record without a key is a field of others and is aligned as its own fields are: remove `align`",
+                "a record without a key is a field of others and is aligned as its own fields are: \
+                 remove `align`",
             );
         }
         if let Some(error) = fatal.into_error() {
@@ -139,7 +140,8 @@ fn check_generics(input: &DeriveInput, errors: &mut Errors) {
     if !generics.params.is_empty() {
         errors.on(
             &generics.params,
-            "a table holds rows of one layout, so a record cannot be generic: write the types out, one struct for each",
+            "a table holds rows of one layout, so a record cannot be generic: write the types out, one \
+             struct for each",
         );
     } else if let Some(clause) = &generics.where_clause {
         errors.on(clause, "a record is not generic and needs no `where`: remove it");
@@ -150,7 +152,8 @@ fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, newtype: bool, errors
     if let Some(span) = repr.packed {
         errors.at(
             span,
-            "fields of a packed struct cannot be borrowed: remove `packed`, and move the fields with the larger alignment up",
+            "fields of a packed struct cannot be borrowed: remove `packed`, and move the fields with \
+             the larger alignment up",
         );
     } else if let Some(span) = repr.transparent {
         if newtype {
@@ -164,7 +167,8 @@ fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, newtype: bool, errors
         errors.at(
             ident.span(),
             format!(
-                "`{ident}` has no fixed layout: write `#[repr(C)]` above it, or `#[pongo::record]` in place of the derive"
+                "`{ident}` has no fixed layout: write `#[repr(C)]` above it, or `#[pongo::record]` in \
+                 place of the derive"
             ),
         );
     }
@@ -231,8 +235,8 @@ fn table(
         errors.at(
             ident.span(),
             format!(
-                "`{name}`, made from the type's name, cannot name a table (1 to 64 of a-z, 0-9, `_` and `-`, with a letter \
-                 first): write `#[pongo(table = \"…\")]` above the struct"
+                "`{name}`, made from the type's name, cannot name a table (1 to 64 of a-z, 0-9, `_` and \
+                 `-`, with a letter first): write `#[pongo(table = \"…\")]` above the struct"
             ),
         );
     }

@@ -80,7 +80,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// # drop(words);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn entry(&mut self, key: impl Borrow<T::Key>) -> Result<Entry<'_, 't, T>, WriteError> {
+    pub fn entry(&mut self, key: impl Borrow<T::Key>) -> Result<Entry<'_, 't, T>, WriteError>
+    where
+        T::Key: Copy,
+    {
         let key = *key.borrow();
         let bytes = T::encode_key(&key);
         let hash = key_hash(bytes.as_ref());

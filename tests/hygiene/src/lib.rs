@@ -111,7 +111,7 @@ mod shadowed {
     /// A tuple struct that is a key.
     #[::renamed::record]
     #[pongo(crate = "renamed")]
-    #[derive(::core::cmp::PartialEq, ::core::cmp::Eq)]
+    #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::cmp::PartialEq, ::core::cmp::Eq)]
     pub struct Newtype(::core::primitive::u64);
 
     /// A record whose key is a tuple struct.
@@ -230,7 +230,7 @@ pub mod attributed {
     #[::renamed::record]
     #[pongo(crate = "renamed")]
     #[deprecated]
-    #[derive(Debug)]
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Kind {
         /// The first variant.
         #[deprecated]
