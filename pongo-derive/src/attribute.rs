@@ -8,6 +8,7 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, Path, Token};
 use crate::attr::{Errors, Repr, TypeAttrs};
 use crate::context::Paths;
 use crate::enumeration;
+use crate::generic;
 use crate::record::Record;
 use crate::refuse::kept;
 
@@ -31,9 +32,10 @@ pub(crate) fn expand(arguments: &TokenStream, item: TokenStream) -> TokenStream 
         Err(error) => {
             // The type is kept, so that its users do not cause more errors. Its helper attributes
             // have no reader now.
+            let (above, below) = generic::stub(&input).unwrap_or_default();
             strip(&mut input);
             let error = error.into_compile_error();
-            quote!(#refused #error #input)
+            quote!(#refused #error #above #input #below)
         }
     }
 }

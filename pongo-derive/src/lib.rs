@@ -11,6 +11,7 @@
 //! | `field_code` | what each field contributes to the code of its struct |
 //! | `enumeration` | checks an enum and generates its code |
 //! | `attr` | parses `#[pongo(...)]` and `#[repr(...)]`, and collects errors |
+//! | `generic` | prevents more errors at the uses of a generic struct, which is rejected |
 //! | `refuse` | rejects field types by name, with a suggestion |
 //! | `context` | the paths in generated code, and code shared by structs and enums |
 //!
@@ -31,6 +32,7 @@ mod enumeration;
 mod expand;
 mod external;
 mod field_code;
+mod generic;
 mod record;
 mod refuse;
 
