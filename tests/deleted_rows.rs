@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 #[pongo::record]
 #[pongo(table = "jobs")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Job {
     #[pongo(key)]
     id: u64,

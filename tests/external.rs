@@ -15,7 +15,7 @@ use pongo_test_support::{Outcome, Random, bound};
 
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Note {
     #[pongo(index)]
     group: u16,

@@ -16,7 +16,7 @@ use pongo_test_support::{Outcome, Random, bound};
 #[pongo::record]
 #[pongo(table = "levels", index(of, level))]
 #[pongo(index(level, share, of))]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Level {
     #[pongo(key)]
     id: u64,

@@ -40,7 +40,7 @@ struct Stop {
 }
 
 #[pongo::record]
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Class {
     First = 1,
     Second = 2,

@@ -14,7 +14,7 @@ use pongo_test_support::{Outcome, Random, bound, folder, mix};
 #[pongo::record]
 #[pongo(table = "cars")]
 #[pongo(index(town, seats))]
-#[derive(pongo::zerocopy::IntoBytes, Debug, PartialEq)]
+#[derive(Clone, Copy, pongo::zerocopy::IntoBytes, Debug, PartialEq)]
 struct Car {
     #[pongo(key)]
     maker: FixedStr<4>,

@@ -10,7 +10,7 @@ use pongo_test_support::{Outcome, Random};
 
 #[pongo::record]
 #[pongo(table = "notes")]
-#[derive(pongo::zerocopy::IntoBytes, Debug)]
+#[derive(Clone, Copy, pongo::zerocopy::IntoBytes, Debug)]
 struct Note {
     #[pongo(key)]
     id: u64,
@@ -29,7 +29,7 @@ impl PartialEq for Note {
 
 #[pongo::record]
 #[pongo(table = "seats")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Seat {
     #[pongo(key)]
     row: u16,

@@ -12,7 +12,7 @@ use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "items")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Item {
     #[pongo(key)]
     id: u64,

@@ -69,6 +69,7 @@ pub(crate) struct Plane {
 
 /// The column `type`.
 #[pongo::record]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaneKind {
     FixedWingSingleEngine,
     FixedWingMultiEngine,

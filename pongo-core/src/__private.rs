@@ -8,15 +8,25 @@ pub use pongo_derive::PongoRecord as DerivePongoRecord;
 
 pub use crate::column::Column;
 pub use crate::fields::ExternalKey;
-pub use crate::fields::maybe::{Optional, OptionalCell, Tag, TagOf};
+pub use crate::fields::maybe::{Optional, TagOf, Tagged};
 pub use crate::layout;
 pub use crate::padding::{Layout, NoPadding, PaddingFree, Part, Unpadded};
 pub use crate::predicate::Comparable;
 pub use crate::record::{ExternalRecord, FieldType, KeyField, PongoRecord};
 pub use crate::schema::{Field, IndexDef, Kind, Schema, is_table_name};
+pub use crate::search::OneField;
 
-/// Compiles only for a type that can be part of a key.
-pub const fn key_field<F: KeyField>() {}
+/// Returns the alignment for which a tag is named. A type with a larger one is refused elsewhere.
+#[must_use]
+pub const fn tag_width(align: usize) -> usize {
+    if align <= crate::schema::MAX_ALIGN { align } else { 1 }
+}
+
+/// Returns a copy of a key field. Compiles only for a type that can be part of a key.
+#[inline(always)]
+pub const fn key_field<F: KeyField>(field: &F) -> F {
+    *field
+}
 
 /// Compiles only for a type that can be part of a unique index.
 pub const fn unique_field<F: crate::search::UniqueField>() {}
@@ -31,8 +41,18 @@ pub trait CopyFor<'a>: Copy {}
 impl<T: Copy> CopyFor<'_> for T {}
 
 /// As [`CopyFor`], for the bounds of a key field.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be part of a key or an index",
+    label = "this type is not `Copy` and `Eq`",
+    note = "write `#[derive(Clone, Copy, PartialEq, Eq)]` above it"
+)]
 pub trait KeyFor<'a>: Copy + Eq {}
+#[diagnostic::do_not_recommend]
 impl<T: Copy + Eq> KeyFor<'_> for T {}
+
+/// As [`CopyFor`], for a type that can be part of a key.
+pub trait KeyFieldFor<'a>: KeyField {}
+impl<T: KeyField> KeyFieldFor<'_> for T {}
 
 /// As [`CopyFor`], for the traits that a type with `#[derive(PongoRecord)]` derives from zerocopy.
 pub trait DerivedFor<'a>: zerocopy::TryFromBytes + zerocopy::Immutable + zerocopy::KnownLayout {}

@@ -12,8 +12,9 @@ pub const fn derived(record: &str, derived: bool) {
         let message = Message::new()
             .text("`")
             .text(record)
-            .text("` does not derive `TryFromBytes`, `Immutable` and `KnownLayout` of `pongo::zerocopy`: write `#[pongo::record]` ")
-            .text("above it in place of `#[derive(PongoRecord)]`, which adds them, or derive them");
+            .text("` does not derive `TryFromBytes`, `Immutable` and `KnownLayout` of `pongo::zerocopy`: ")
+            .text("write `#[pongo::record]` above it in place of `#[derive(PongoRecord)]`, which adds them, ")
+            .text("or derive them");
         panic!("{}", message.as_str());
     }
 }

@@ -98,8 +98,8 @@ pub struct Layout<'a, const UNPADDED: bool>(PhantomData<&'a ()>);
 #[diagnostic::on_unimplemented(
     message = "`{T}` has padding, so its rows cannot be filled in place",
     label = "the program would write into the row's bytes, and what it leaves in padding is undefined",
-    note = "order the fields by alignment, the largest first, and fill the rest with a field such as `_pad: [u8; 3]`, also in the \
-            records that are fields of `{T}`",
+    note = "order the fields by alignment, the largest first, and fill the rest with a field such as \
+            `_pad: [u8; 3]`, also in the records that are fields of `{T}`",
     note = "`put`, `insert` and `extend` take records with padding"
 )]
 pub trait NoPadding<T> {}
@@ -114,7 +114,7 @@ mod tests {
 
     #[pongo_derive::record]
     #[pongo(crate = "crate")]
-    #[derive(PartialEq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Debug)]
     struct Inner {
         wide: u32,
         narrow: u8,
@@ -122,7 +122,7 @@ mod tests {
 
     #[pongo_derive::record]
     #[pongo(crate = "crate", table = "padded")]
-    #[derive(PartialEq, Debug)]
+    #[derive(Clone, Copy, PartialEq, Debug)]
     struct Padded {
         #[pongo(key)]
         region: u16,

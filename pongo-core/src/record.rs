@@ -16,8 +16,9 @@ use crate::unpadded::{Unpadded, write_whole};
 
 /// A type that can be a field of a record.
 ///
-/// Implemented for the integers and floats of fixed size, `bool`, arrays, and the types in
-/// [`crate::fields`]; the macros implement it for structs and for enums without fields.
+/// Implemented for the integers and floats of fixed size, the `NonZero` integers, `bool`, `char`,
+/// arrays, and the types in [`crate::fields`]; the macros implement it for structs and for enums
+/// without fields.
 ///
 /// A value is stored as its bytes in memory. A struct may have padding, the bytes between fields
 /// and after the last one that the compiler adds for alignment: in the files they are zero, and
@@ -27,7 +28,7 @@ use crate::unpadded::{Unpadded, write_whole};
     message = "`{Self}` cannot be a field of a record",
     label = "this type has no fixed bytes that PongoDB knows",
     note = "take `u64` or `i64` for `usize` or `isize`, `Text` or `FixedStr<N>` for `String`, `Blob` or `[T; \
-            N]` for `Vec<T>`, `Maybe<T>` for `Option<T>`, `u32` for `char`",
+            N]` for `Vec<T>`, `Maybe<T>` for `Option<T>`",
     note = "a struct or an enum of your own becomes a field type with `#[pongo::record]` above it"
 )]
 pub trait FieldType: TryFromBytes + Immutable + KnownLayout + Sized + Send + Sync + 'static {
@@ -70,9 +71,9 @@ pub trait FieldType: TryFromBytes + Immutable + KnownLayout + Sized + Send + Syn
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
-    note = "take an integer, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these, or an enum that \
-            is `Copy` and `Eq`: `FixedStr<N>` for `Text`, a scaled integer for a float, several key fields \
-            for a nested record"
+    note = "take an integer, `bool`, `char`, `Uuid`, `Timestamp`, `FixedStr<N>`, or an array of these: \
+            `FixedStr<N>` for `Text`, a scaled integer for a float, several key fields for a nested record",
+    note = "an enum or a struct of one field needs `#[derive(Clone, Copy, PartialEq, Eq)]`"
 )]
 pub trait KeyField: FieldType + Copy + Eq {}
 
@@ -86,8 +87,9 @@ pub trait KeyField: FieldType + Copy + Eq {}
             `table::<{Self}>()`"
 )]
 pub trait PongoRecord: FieldType {
-    /// The argument of look-ups: the key field's type, or a tuple of field types.
-    type Key: Copy;
+    /// The argument of look-ups: the key field's type, or a tuple of field types. All of them are
+    /// [`KeyField`]s, so the key is `Copy`.
+    type Key;
     /// The bytes of a key in the representation of a row, with the key fields adjacent: `[u8; N]`.
     type KeyBytes: AsRef<[u8]> + Copy + Eq + core::hash::Hash + Send + Sync + 'static;
     /// The name, layout and keys.

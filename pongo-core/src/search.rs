@@ -13,10 +13,11 @@ use crate::rows::append_bytes;
 /// [`Maybe`]s of both.
 ///
 /// Integers, [`Timestamp`](crate::fields::Timestamp)s and floats are ordered by value, `FixedStr`
-/// by its UTF-8 bytes, which is the order of code points. `false` comes before `true`; enums are
-/// ordered by their numbers, arrays by their elements. For floats `-0.0` equals `0.0`, and all NaNs
-/// are equal and come after infinity ([`order`](crate::order)). An absent value comes before all
-/// others, and is excluded by bounds that are values. Filters use the same order.
+/// by its UTF-8 bytes, which is the order of code points, as is that of `char`. `false` comes
+/// before `true`; enums are ordered by their numbers, arrays by their elements. For floats `-0.0`
+/// equals `0.0`, and all NaNs are equal and come after infinity ([`order`](crate::order)). An
+/// absent value comes before all others, and is excluded by bounds that are values. Filters use the
+/// same order.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an index",
     label = "values of this type have no order by their bytes",
@@ -259,6 +260,33 @@ pub trait KeyPrefix<K> {
     /// Appends the prefix's bytes in the representation of a row; returns `false` if no key begins
     /// with it.
     fn prefix(&self, out: &mut Vec<u8>) -> bool;
+}
+
+/// A struct with one field and no key, whose bytes are those of the field. Implemented by the macros.
+#[doc(hidden)]
+pub trait OneField {
+    /// The field's type.
+    type Field;
+}
+
+#[diagnostic::do_not_recommend]
+impl<K: OneField> KeyPrefix<K> for &str
+where
+    Self: KeyPrefix<K::Field>,
+{
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        KeyPrefix::<K::Field>::prefix(self, out)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<K: OneField> KeyPrefix<K> for &[u8]
+where
+    Self: KeyPrefix<K::Field>,
+{
+    fn prefix(&self, out: &mut Vec<u8>) -> bool {
+        KeyPrefix::<K::Field>::prefix(self, out)
+    }
 }
 
 impl<const N: usize> KeyPrefix<FixedStr<N>> for &str {

@@ -83,10 +83,13 @@ pub(crate) struct FieldAttrs {
     pub(crate) key: Option<Span>,
     pub(crate) index: Option<Span>,
     pub(crate) unique: Option<Span>,
+    /// `column = "NAME"`
+    pub(crate) column: Option<Ident>,
 }
 
-const ON_TYPE: &str = "`table = \"…\"`, `key = \"external\"`, `crate = \"…\"`, `index(…)` or `unique(…)`";
-const ON_FIELD: &str = "`key`, `index` or `unique`";
+const ON_TYPE: &str = "`table = \"…\"`, `key = \"external\"`, `crate = \"…\"`, `index(…)` or \
+     `unique(…)`";
+const ON_FIELD: &str = "`key`, `index`, `unique` or `column = \"NAME\"`";
 
 impl TypeAttrs {
     pub(crate) fn read(attrs: &[Attribute], errors: &mut Errors) -> Self {
@@ -111,8 +114,8 @@ impl TypeAttrs {
             } else if meta.path.is_ident("key") {
                 if !meta.input.peek(Token![=]) {
                     return Err(meta.error(
-                        "a key is made of fields: write `#[pongo(key)]` above the field; or `key = \"external\"` here, for keys that are \
-                         no fields of the struct",
+                        "a key is made of fields: write `#[pongo(key)]` above the field; or `key = \
+                         \"external\"` here, for keys that are no fields of the struct",
                     ));
                 }
                 once(&found.external, &meta)?;
@@ -120,8 +123,8 @@ impl TypeAttrs {
                 if what.value() != "external" {
                     return Err(Error::new(
                         what.span(),
-                        "expected `key = \"external\"`: any bytes, which are no fields of the struct; a field is made the key by \
-                         `#[pongo(key)]` above it",
+                        "expected `key = \"external\"`: any bytes, which are no fields of the struct; a \
+                         field is made the key by `#[pongo(key)]` above it",
                     ));
                 }
                 found.external = Some(what.span());
@@ -145,6 +148,10 @@ impl FieldAttrs {
                 &mut found.index
             } else if meta.path.is_ident("unique") {
                 &mut found.unique
+            } else if meta.path.is_ident("column") {
+                once(&found.column, &meta)?;
+                found.column = Some(column(&meta)?);
+                return Ok(());
             } else if meta.path.is_ident("table") || meta.path.is_ident("crate") {
                 let name = name_of(&meta.path);
                 return Err(meta
@@ -159,13 +166,13 @@ impl FieldAttrs {
                 let name = name_of(&meta.path);
                 if name == "key" {
                     return Err(meta.error(
-                        "on a field `key` stands alone: write `#[pongo(key)]`; a key that is no field is said above the struct: \
-                         `#[pongo(key = \"external\")]`",
+                        "on a field `key` stands alone: write `#[pongo(key)]`; a key that is no field \
+                         is said above the struct: `#[pongo(key = \"external\")]`",
                     ));
                 }
                 return Err(meta.error(format!(
-                    "on a field `{name}` stands alone: write `#[pongo({name})]`; several fields go above the struct, as in \
-                     `#[pongo(index(a, b))]`"
+                    "on a field `{name}` stands alone: write `#[pongo({name})]`; several fields go \
+                     above the struct, as in `#[pongo(index(a, b))]`"
                 )));
             }
             *place = Some(meta.path.span());
@@ -222,6 +229,14 @@ fn string(meta: &ParseNestedMeta<'_>, example: &str) -> syn::Result<LitStr> {
     value.map_err(|error| Error::new(error.span(), format!("expected a string, as in `{example}`")))
 }
 
+fn column(meta: &ParseNestedMeta<'_>) -> syn::Result<Ident> {
+    let name = string(meta, "column = \"LIMIT\"")?;
+    name.parse().map_err(|_| {
+        let message = "expected the name of a constant, as in `column = \"LIMIT\"`";
+        Error::new(name.span(), message)
+    })
+}
+
 fn index(meta: &ParseNestedMeta<'_>) -> syn::Result<IndexAttr> {
     let unique = meta.path.is_ident("unique");
     let name = name_of(&meta.path);
@@ -241,7 +256,8 @@ fn index(meta: &ParseNestedMeta<'_>) -> syn::Result<IndexAttr> {
         Err(error) if fields.is_empty() => Err(Error::new(
             error.span(),
             format!(
-                "expected fields in brackets, as in `{name}(a, b)`; for one field write `#[pongo({name})]` above it"
+                "expected fields in brackets, as in `{name}(a, b)`; for one field write \
+                 `#[pongo({name})]` above it"
             ),
         )),
         Err(error) => Err(error),
@@ -264,7 +280,8 @@ fn check_table_name(name: &LitStr) -> syn::Result<()> {
     }
     Err(Error::new(
         name.span(),
-        "a table's name is 1 to 64 of a-z, 0-9, `_` and `-`, and begins with a letter: it names a folder of the store",
+        "a table's name is 1 to 64 of a-z, 0-9, `_` and `-`, and begins with a letter: it names a \
+         folder of the store",
     ))
 }
 

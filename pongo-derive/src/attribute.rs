@@ -8,7 +8,9 @@ use syn::{Attribute, Data, DeriveInput, Error, Fields, Path, Token};
 use crate::attr::{Errors, Repr, TypeAttrs};
 use crate::context::Paths;
 use crate::enumeration;
+use crate::generic;
 use crate::record::Record;
+use crate::refuse::kept;
 
 pub(crate) fn expand(arguments: &TokenStream, item: TokenStream) -> TokenStream {
     let mut input: DeriveInput = match syn::parse2(item.clone()) {
@@ -30,9 +32,10 @@ pub(crate) fn expand(arguments: &TokenStream, item: TokenStream) -> TokenStream 
         Err(error) => {
             // The type is kept, so that its users do not cause more errors. Its helper attributes
             // have no reader now.
+            let (above, below) = generic::stub(&input).unwrap_or_default();
             strip(&mut input);
             let error = error.into_compile_error();
-            quote!(#refused #error #input)
+            quote!(#refused #error #above #input #below)
         }
     }
 }
@@ -63,14 +66,6 @@ fn additions(input: &DeriveInput) -> syn::Result<TokenStream> {
     if !has("PongoRecord") {
         derives.push(quote!(#private::DerivePongoRecord));
     }
-    if !has("Clone") && !has("Copy") {
-        derives.push(quote!(#private::core::clone::Clone));
-        derives.push(quote!(#private::core::marker::Copy));
-    }
-    if is_enum && !has("PartialEq") && !has("Eq") {
-        derives.push(quote!(#private::core::cmp::PartialEq));
-        derives.push(quote!(#private::core::cmp::Eq));
-    }
     // The derives of zerocopy's `FromBytes` and `FromZeros` implement `TryFromBytes` as well.
     let tried = has("FromBytes") || has("FromZeros");
     for (name, path) in paths.zerocopy_derives() {
@@ -83,7 +78,7 @@ fn additions(input: &DeriveInput) -> syn::Result<TokenStream> {
         derives.push(paths.zerocopy_derive("IntoBytes"));
     }
     let repr = Repr::read(&input.attrs);
-    let repr = match (is_enum, repr.c, repr.integer.is_some()) {
+    let repr = match (is_enum, repr.c || repr.transparent.is_some(), repr.integer.is_some()) {
         (false, false, _) => quote!(#[repr(C)]),
         (true, _, false) => quote!(#[repr(u8)]),
         _ => TokenStream::new(),
@@ -120,9 +115,15 @@ fn derived(attrs: &[Attribute]) -> Vec<Ident> {
     paths.flatten().filter_map(|path| path.segments.last().map(|segment| segment.ident.clone())).collect()
 }
 
+/// Removes the helper attributes, and what would cause another error.
 fn strip(input: &mut DeriveInput) {
     let keep = |attrs: &mut Vec<Attribute>| attrs.retain(|attr| !attr.path().is_ident("pongo"));
-    let keep_fields = |fields: &mut Fields| fields.iter_mut().for_each(|field| keep(&mut field.attrs));
+    let keep_fields = |fields: &mut Fields| {
+        fields.iter_mut().for_each(|field| {
+            keep(&mut field.attrs);
+            field.ty = kept(&field.ty);
+        });
+    };
     keep(&mut input.attrs);
     match &mut input.data {
         Data::Struct(data) => keep_fields(&mut data.fields),

@@ -1,9 +1,9 @@
-//! Helpers for all generated code: the paths it names, spans, the cell for absent values, and case
+//! Helpers for all generated code: the paths it names, spans, the cell of a `Maybe`, and case
 //! conversion.
 
-use proc_macro2::{Ident, Span, TokenStream, TokenTree};
-use quote::quote;
-use syn::{LitStr, Path, Visibility};
+use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::{LitStr, Path, Type};
 
 /// The paths of one macro expansion.
 pub(crate) struct Paths {
@@ -54,94 +54,41 @@ impl Paths {
     }
 }
 
-/// Generates the type's `Optional` implementation, with a cell of tag and value, so that it can be
-/// used in a `Maybe`.
-///
-/// The cell has the type's visibility: with a wider one the cell would expose the type, with a
-/// narrower one the type's public implementation would name a private cell.
-pub(crate) fn optional(paths: &Paths, vis: &Visibility, ident: &Ident) -> TokenStream {
+/// Generates the type's `Optional` implementation, so that it can be used in a `Maybe`.
+pub(crate) fn optional(paths: &Paths, ident: &Ident) -> TokenStream {
     let private = &paths.private;
-    let zerocopy = &paths.zerocopy;
-    let derives = paths.zerocopy_derives().map(|(_, path)| path);
-    let value = Ident::new("__pongo_value", Span::mixed_site());
-    let cell = Ident::new("__pongo_cell", Span::mixed_site());
-    let bytes = Ident::new("__pongo_bytes", Span::mixed_site());
     quote! {
-        #[derive(#(#derives),*)]
-        #[zerocopy(crate = #zerocopy)]
-        #[repr(C)]
-        #[doc(hidden)]
-        #[allow(unreachable_pub)]
-        #vis struct __PongoCell {
-            tag: <[(); #private::core::mem::align_of::<#ident>()] as #private::TagOf>::Tag,
-            value: #ident,
-        }
-
         #[automatically_derived]
-        impl #private::core::clone::Clone for __PongoCell
-        where
-            for<'copy> #ident: #private::CopyFor<'copy>,
-        {
-            fn clone(&self) -> Self {
-                *self
-            }
-        }
-
-        #[automatically_derived]
-        impl #private::core::marker::Copy for __PongoCell where for<'copy> #ident: #private::CopyFor<'copy> {}
-
-        #[automatically_derived]
-        impl #private::OptionalCell for __PongoCell {
-            type Value = #ident;
-            const ABSENT: Self = Self {
-                tag: #private::Tag::ABSENT,
-                value: <#ident as #private::FieldType>::ABSENT_VALUE,
-            };
-            // SAFETY: one part for each field of the struct.
-            const UNPADDED: #private::core::option::Option<#private::Unpadded<Self>> = unsafe {
-                #private::Unpadded::of_struct(&[
-                    #private::Part::new(
-                        |#cell: &__PongoCell| &#cell.tag,
-                        #private::core::option::Option::Some(#private::Unpadded::of_into_bytes()),
-                    ),
-                    #private::Part::new(
-                        |#cell: &__PongoCell| &#cell.value,
-                        <#ident as #private::FieldType>::UNPADDED,
-                    ),
-                ])
-            };
-            #[inline]
-            fn present(#value: #ident) -> Self {
-                Self { tag: #private::Tag::PRESENT, value: #value }
-            }
-            #[inline]
-            fn is_present(&self) -> #private::core::primitive::bool {
-                #private::Tag::is_present(&self.tag)
-            }
-            #[inline]
-            fn write_fields(&self, #bytes: &mut [#private::core::primitive::u8]) {
-                #private::Tag::put(&self.tag, #bytes);
-                #private::FieldType::put_at(
-                    &self.value,
-                    #bytes,
-                    #private::core::mem::offset_of!(__PongoCell, value),
-                );
-            }
-            #[inline]
-            fn value(&self) -> &#ident {
-                &self.value
-            }
-            #[inline]
-            fn into_value(self) -> #ident {
-                self.value
-            }
-        }
-
-        #[automatically_derived]
-        impl #private::Optional for #ident {
-            type Cell = __PongoCell;
+        impl #private::Optional for #ident where for<'pongo> #ident: #private::DerivedFor<'pongo> {
+            type Cell = #private::Tagged<Self::Tag, Self>;
+            type ArrayCell<const N: #private::core::primitive::usize> =
+                #private::Tagged<Self::Tag, [Self; N]>;
+            type Tag = <[(); #private::tag_width(#private::core::mem::align_of::<#ident>())]
+                as #private::TagOf>::Tag;
         }
     }
+}
+
+/// Returns a field's type with the name of its struct in place of `Self`, as in `[u8; Self::N]`: the
+/// generated code names the type outside of the struct too.
+pub(crate) fn without_self(ty: &Type, ident: &Ident) -> Type {
+    fn replace(tokens: TokenStream, ident: &Ident) -> TokenStream {
+        let token = |token: TokenTree| match token {
+            TokenTree::Ident(name) if name == "Self" => {
+                let mut ident = ident.clone();
+                ident.set_span(name.span());
+                TokenTree::Ident(ident)
+            }
+            TokenTree::Group(group) => {
+                let mut replaced = Group::new(group.delimiter(), replace(group.stream(), ident));
+                replaced.set_span(group.span());
+                TokenTree::Group(replaced)
+            }
+            token => token,
+        };
+        tokens.into_iter().map(token).collect()
+    }
+    syn::parse2(replace(ty.to_token_stream(), ident)).unwrap_or_else(|_| ty.clone())
 }
 
 /// Returns an identifier's text, without `r#`.
@@ -191,6 +138,19 @@ mod tests {
         ] {
             assert_eq!(snake_case(name), snake);
         }
+    }
+
+    #[test]
+    fn self_is_replaced_at_any_depth() {
+        let ident = Ident::new("Row", Span::call_site());
+        let replaced = |ty: &str| {
+            let ty: Type = syn::parse_str(ty).expect("a type");
+            without_self(&ty, &ident).to_token_stream().to_string().replace(' ', "")
+        };
+        assert_eq!(replaced("[u8; Self::N]"), "[u8;Row::N]");
+        assert_eq!(replaced("Maybe<[[u8; { 2 * Self::N }]; 3]>"), "Maybe<[[u8;{2*Row::N}];3]>");
+        assert_eq!(replaced("[u8; <Self as Has>::N]"), "[u8;<RowasHas>::N]");
+        assert_eq!(replaced("Selfish"), "Selfish");
     }
 
     #[test]

@@ -33,7 +33,10 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
     match &repr.integer {
         Some(integer) if !INTEGERS.iter().any(|known| integer == known) => errors.at(
             integer.span(),
-            format!("an enum cannot be stored in a `{integer}`: write `u8`, or another integer of fixed size up to 64 bits"),
+            format!(
+                "an enum cannot be stored in a `{integer}`: write `u8`, or another integer of fixed \
+                     size up to 64 bits"
+            ),
         ),
         Some(_) => {}
         None if need_repr || repr.c => errors.at(
@@ -54,8 +57,8 @@ pub(crate) fn check(input: &DeriveInput, data: &DataEnum, need_repr: bool) -> sy
             errors.on(
                 &variant.fields,
                 format!(
-                    "`{}` has fields, and an enum in a record has none: keep the data in fields of the record beside an enum \
-                     that says which of them count",
+                    "`{}` has fields, and an enum in a record has none: keep the data in fields of the \
+                     record beside an enum that says which of them count",
                     variant.ident
                 ),
             );
@@ -75,9 +78,10 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
     let variants: Vec<_> = data.variants.iter().map(|variant| &variant.ident).collect();
     let names: Vec<_> = variants.iter().map(|variant| plain(variant)).collect();
     let first = &variants[0];
-    let optional = optional(&paths, &input.vis, ident);
+    let optional = optional(&paths, ident);
     Ok(quote! {
         #[doc(hidden)]
+        #[allow(deprecated)]
         const _: () = {
             #[automatically_derived]
             impl #private::FieldType for #ident {
@@ -87,7 +91,9 @@ pub(crate) fn expand(input: &DeriveInput, data: &DataEnum) -> syn::Result<TokenS
                     variants: &[#((#names, #ident::#variants as #private::core::primitive::i128)),*],
                 };
                 const ABSENT_VALUE: Self = {
-                    #(if #ident::#variants as #private::core::primitive::i128 == 0 { #ident::#variants } else)*
+                    #(if #ident::#variants as #private::core::primitive::i128 == 0 {
+                        #ident::#variants
+                    } else)*
                     { #ident::#first }
                 };
                 // SAFETY: an enum without fields, as the casts above show, represented by an

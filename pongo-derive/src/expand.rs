@@ -3,9 +3,10 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, quote, quote_spanned};
+use syn::Type;
 use syn::spanned::Spanned;
 
-use crate::context::{at, optional};
+use crate::context::{Paths, at, optional};
 use crate::external;
 use crate::field_code::{description, item_of, unpadded, write_fields};
 use crate::record::{Record, Table};
@@ -15,17 +16,34 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
     let ident = record.ident;
     let name = &record.name;
     let checks = checks(record);
-    let field_idents = record.fields.iter().map(|field| field.ident);
+    let field_idents = record.fields.iter().map(|field| &field.member);
     let descriptions = record.fields.iter().map(|field| {
-        let (ident_of, ty) = (field.ident, field.ty);
+        let (ident_of, ty) = (&field.member, &field.ty);
         let offset = quote!(#private::core::mem::offset_of!(#ident, #ident_of));
         description(&record.paths, &field.name, &quote!(#ty), ty.span(), &offset)
     });
+    let kind = match &record.fields[..] {
+        [field] if record.newtype => {
+            let ty = &field.ty;
+            let kind = item_of(&record.paths, &quote!(#ty), ty.span(), "KIND");
+            quote!(const __PONGO_KIND: #private::Kind = #kind;)
+        }
+        _ => quote! {
+            const __PONGO_FIELDS: &'static [#private::Field] = &[#(#descriptions),*];
+
+            const __PONGO_KIND: #private::Kind = #private::Kind::Record {
+                name: #name,
+                fields: __PONGO_FIELDS,
+                size: #private::core::mem::size_of::<#ident>(),
+            };
+        },
+    };
     let blanks = record.fields.iter().map(|field| {
-        let ty = field.ty;
+        let ty = &field.ty;
         item_of(&record.paths, &quote!(#ty), ty.span(), "ABSENT_VALUE")
     });
-    let typed: Vec<_> = record.fields.iter().map(|field| (field.ident, field.ty.to_token_stream())).collect();
+    let typed: Vec<_> =
+        record.fields.iter().map(|field| (&field.member, field.ty.to_token_stream())).collect();
     let unpadded = unpadded(&record.paths, &quote!(__PONGO_UNPADDED), &quote!(#ident), &typed);
     let write_fields = write_fields(&record.paths, &quote!(#ident), &typed);
     let face = match &record.table {
@@ -40,32 +58,29 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
                 #[automatically_derived]
                 impl #private::PaddingFree for #ident
                 where
-                    for<'pongo> #private::Layout<'pongo, { __PONGO_UNPADDED.is_some() }>: #private::NoPadding<#ident>,
+                    for<'pongo> #private::Layout<'pongo, { __PONGO_UNPADDED.is_some() }>:
+                        #private::NoPadding<#ident>,
                     for<'pongo> #ident: #private::DerivedFor<'pongo>,
                 {
                 }
             }
         }
-        None => optional(&record.paths, record.vis, ident),
+        None => one_field(record),
     };
+    let optional = optional(&record.paths, ident);
     let errors = record.errors.as_ref().map(syn::Error::to_compile_error);
     quote! {
         #errors
 
         #[doc(hidden)]
+        #[allow(deprecated)]
         const _: () = {
             #[allow(unused_imports)]
             use #private::NotDerived as _;
 
             #checks
 
-            const __PONGO_FIELDS: &'static [#private::Field] = &[#(#descriptions),*];
-
-            const __PONGO_KIND: #private::Kind = #private::Kind::Record {
-                name: #name,
-                fields: __PONGO_FIELDS,
-                size: #private::core::mem::size_of::<#ident>(),
-            };
+            #kind
 
             #unpadded
 
@@ -79,8 +94,40 @@ pub(crate) fn expand(record: &Record<'_>) -> TokenStream {
                 #write_fields
             }
 
+            #optional
+
             #face
         };
+    }
+}
+
+/// Generates what a struct of one field needs to be a key: its bytes are those of the field, and its
+/// prefixes too.
+fn one_field(record: &Record<'_>) -> TokenStream {
+    let [field] = &record.fields[..] else { return TokenStream::new() };
+    let (private, ident, ty) = (&record.paths.private, record.ident, &field.ty);
+    let is_key = quote! {
+        for<'key> #ident: #private::KeyFor<'key>,
+        for<'key> #ident: #private::DerivedFor<'key>,
+        for<'key> #ty: #private::KeyFieldFor<'key>
+    };
+    quote! {
+        #[automatically_derived]
+        impl #private::OneField for #ident {
+            type Field = #ty;
+        }
+
+        #[automatically_derived]
+        impl #private::KeyField for #ident where #is_key {}
+
+        #[automatically_derived]
+        impl #private::Comparable for #ident where #is_key {
+            type Value = Self;
+            #[inline(always)]
+            fn value(&self) -> #private::core::option::Option<Self> {
+                #private::core::option::Option::Some(*self)
+            }
+        }
     }
 }
 
@@ -98,12 +145,12 @@ fn checks(record: &Record<'_>) -> TokenStream {
         let call = call(span, record.paths.at(span));
         checks.extend(quote_spanned!(span=> const _: [(); { #call; 0 }] = [];));
     };
-    check(
-        ident.span(),
-        &|span, private| quote_spanned!(span=> #private::layout::derived(#name, #private::Probe::<#ident>::DERIVED)),
-    );
+    check(ident.span(), &|span, private| {
+        let derived = quote_spanned!(span=> #private::Probe::<#ident>::DERIVED);
+        quote_spanned!(span=> #private::layout::derived(#name, #derived))
+    });
     for field in &record.fields {
-        let ty = field.ty;
+        let ty = &field.ty;
         let kind = item_of(&record.paths, &quote!(#ty), ty.span(), "KIND");
         check(ty.span(), &|span, _| quote_spanned!(span=> let _ = #kind));
     }
@@ -119,20 +166,23 @@ fn checks(record: &Record<'_>) -> TokenStream {
             places.dedup();
         }
         for place in keys {
-            let ty = record.fields[place].ty;
-            check(ty.span(), &|span, private| quote_spanned!(span=> #private::key_field::<#ty>()));
+            let ty = &record.fields[place].ty;
+            check(ty.span(), &|span, _| {
+                let key_field = key_field(&record.paths, ty);
+                quote_spanned!(span=> let _ = #key_field)
+            });
         }
         for place in unique {
-            let ty = record.fields[place].ty;
+            let ty = &record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::unique_field::<#ty>()));
         }
         for place in indexed {
-            let ty = record.fields[place].ty;
+            let ty = &record.fields[place].ty;
             check(ty.span(), &|span, private| quote_spanned!(span=> #private::index_field::<#ty>()));
         }
     }
     for field in &record.fields {
-        let (field_ident, field_name, ty) = (field.ident, &field.name, field.ty);
+        let (field_ident, field_name, ty) = (&field.member, &field.name, &field.ty);
         check(field_ident.span(), &|span, private| {
             quote_spanned!(span=>
                 #private::layout::not_empty(#name, #field_name, #private::core::mem::size_of::<#ty>()))
@@ -168,14 +218,22 @@ fn checks(record: &Record<'_>) -> TokenStream {
     checks
 }
 
+/// Generates the function that copies a field of a key. As in [`item_of`], all uses are identical, so
+/// that a type that cannot be a key is one error.
+fn key_field(paths: &Paths, ty: &Type) -> TokenStream {
+    let span = at(ty.span());
+    let private = paths.at(span);
+    quote_spanned!(span=> #private::key_field::<#ty>)
+}
+
 fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let private = &record.paths.private;
     let ident = record.ident;
     let name = &record.name;
     let table_name = &table.name;
     let key = &table.key;
-    let key_idents: Vec<_> = key.iter().map(|place| record.fields[*place].ident).collect();
-    let key_types: Vec<_> = key.iter().map(|place| record.fields[*place].ty).collect();
+    let key_idents: Vec<_> = key.iter().map(|place| &record.fields[*place].member).collect();
+    let key_types: Vec<_> = key.iter().map(|place| &record.fields[*place].ty).collect();
     let indexes = table.indexes.iter().map(|index| {
         let (name, fields, unique) = (&index.name, &index.fields, index.unique);
         quote!(#private::IndexDef { name: #name, fields: &[#(#fields),*], unique: #unique })
@@ -191,11 +249,13 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
         quote!(0 #(+ #before)*)
     });
     let ats: Vec<_> = ats.collect();
-    let (key_type, key_value, key_parts) = match (&key_idents[..], &key_types[..]) {
-        ([one], [ty]) => (quote!(#ty), quote!(self.#one), vec![quote!(#key_name)]),
+    let key_fields = key_types.iter().map(|ty| key_field(&record.paths, ty));
+    let key_values = quote!(#(#key_fields(&self.#key_idents)),*);
+    let (key_type, key_value, key_parts) = match &key_types[..] {
+        [ty] => (quote!(#ty), key_values, vec![quote!(#key_name)]),
         _ => {
             let parts = (0..key_idents.len()).map(syn::Index::from).map(|place| quote!(&#key_name.#place));
-            (quote!((#(#key_types),*)), quote!((#(self.#key_idents),*)), parts.collect())
+            (quote!((#(#key_types),*)), quote!((#key_values)), parts.collect())
         }
     };
     quote! {
@@ -237,25 +297,28 @@ fn table_impls(record: &Record<'_>, table: &Table) -> TokenStream {
     }
 }
 
-/// Generates the column constants: `CARRIER` for `carrier`, with the field's visibility. Fields
-/// that begin with `_` are padding and have none.
+/// Generates the column constants, with the visibility of their fields.
 fn columns(record: &Record<'_>) -> TokenStream {
-    let private = &record.paths.private;
     let ident = record.ident;
     let row = Ident::new("__pongo_row", Span::mixed_site());
-    let columns = record.fields.iter().filter(|field| !field.name.starts_with('_')).map(|field| {
-        let (ident_of, name, ty, vis) = (field.ident, &field.name, field.ty, field.vis);
-        let constant = Ident::new(&name.to_uppercase(), at(ident_of.span()));
+    let columns = record.fields.iter().filter_map(|field| {
+        let constant = field.column.as_ref()?;
+        let (ident_of, name, ty, vis) = (&field.member, &field.name, &field.ty, field.vis);
+        let deprecated = field.deprecated;
         let doc = format!("The column `{name}`.");
-        quote! {
+        // The field's position, for an error if the type has a constant of this name itself.
+        let span = at(ident_of.span());
+        let private = record.paths.at(span);
+        Some(quote_spanned! {span=>
             #[doc = #doc]
+            #deprecated
             #[allow(dead_code, non_upper_case_globals, unreachable_pub)]
             #vis const #constant: #private::Column<#ident, #ty> = #private::Column::new(
                 #name,
                 #private::core::mem::offset_of!(#ident, #ident_of),
                 |#row: &#ident| &#row.#ident_of,
             );
-        }
+        })
     });
     quote! {
         #[automatically_derived]

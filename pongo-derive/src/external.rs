@@ -3,6 +3,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::quote;
+use syn::Member;
 use syn::spanned::Spanned;
 
 use crate::field_code::{description, unpadded, write_fields};
@@ -21,17 +22,19 @@ pub(crate) fn impls(record: &Record<'_>, table: &Table) -> TokenStream {
     let head = ROW_FIELDS.len();
     let digest_type = quote!([#private::core::primitive::u8; 16]);
     let descriptions = record.fields.iter().map(|field| {
-        let (ident_of, name_of, ty) = (field.ident, &field.name, field.ty);
+        let (ident_of, name_of, ty) = (&field.member, &field.name, &field.ty);
         let offset = quote! {
-            #private::core::mem::offset_of!(__PongoRow, value) + #private::core::mem::offset_of!(#ident, #ident_of)
+            #private::core::mem::offset_of!(__PongoRow, value)
+                + #private::core::mem::offset_of!(#ident, #ident_of)
         };
         description(&record.paths, name_of, &quote!(#ty), ty.span(), &offset)
     });
-    let head_description = |name: &str, ty: &TokenStream, field: &Ident| {
+    let head_description = |name: &str, ty: &TokenStream, field: &Member| {
         let offset = quote!(#private::core::mem::offset_of!(__PongoRow, #field));
         description(&record.paths, name, ty, Span::call_site(), &offset)
     };
-    let head_idents = ["digest", "key", "value"].map(|name| Ident::new(name, Span::call_site()));
+    let head_idents =
+        ["digest", "key", "value"].map(|name| Member::Named(Ident::new(name, Span::call_site())));
     let digest_description = head_description(digest_name, &digest_type, &head_idents[0]);
     let key_description = head_description(key_name, &quote!(#private::ExternalKey), &head_idents[1]);
     let fields = [

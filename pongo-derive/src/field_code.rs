@@ -3,6 +3,7 @@
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::Member;
 use syn::spanned::Spanned;
 
 use crate::context::{Paths, at};
@@ -26,7 +27,8 @@ pub(crate) fn description(
 ) -> TokenStream {
     let private = &paths.private;
     let kind = item_of(paths, ty, span, "KIND");
-    quote!(#private::Field { name: #name, kind: #kind, offset: #offset, size: #private::core::mem::size_of::<#ty>() })
+    let size = quote!(#private::core::mem::size_of::<#ty>());
+    quote!(#private::Field { name: #name, kind: #kind, offset: #offset, size: #size })
 }
 
 /// Generates a constant with the proof that a struct has no padding, if it has none.
@@ -34,7 +36,7 @@ pub(crate) fn unpadded(
     paths: &Paths,
     constant: &TokenStream,
     ident: &TokenStream,
-    fields: &[(&Ident, TokenStream)],
+    fields: &[(&Member, TokenStream)],
 ) -> TokenStream {
     let private = &paths.private;
     let row = Ident::new("__pongo_row", Span::mixed_site());
@@ -53,7 +55,7 @@ pub(crate) fn unpadded(
 pub(crate) fn write_fields(
     paths: &Paths,
     ident: &TokenStream,
-    fields: &[(&Ident, TokenStream)],
+    fields: &[(&Member, TokenStream)],
 ) -> TokenStream {
     let private = &paths.private;
     let bytes = Ident::new("__pongo_bytes", Span::mixed_site());

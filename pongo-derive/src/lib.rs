@@ -11,6 +11,7 @@
 //! | `field_code` | what each field contributes to the code of its struct |
 //! | `enumeration` | checks an enum and generates its code |
 //! | `attr` | parses `#[pongo(...)]` and `#[repr(...)]`, and collects errors |
+//! | `generic` | prevents more errors at the uses of a generic struct, which is rejected |
 //! | `refuse` | rejects field types by name, with a suggestion |
 //! | `context` | the paths in generated code, and code shared by structs and enums |
 //!
@@ -31,6 +32,7 @@ mod enumeration;
 mod expand;
 mod external;
 mod field_code;
+mod generic;
 mod record;
 mod refuse;
 
@@ -43,8 +45,15 @@ use syn::{Data, DeriveInput};
 ///
 /// - `PongoRecord` (see the derive of that name for the attributes `#[pongo(...)]`),
 /// - `TryFromBytes`, `Immutable` and `KnownLayout` of zerocopy, for an enum also `IntoBytes`,
-/// - `Clone` and `Copy`, unless a `#[derive(...)]` below it names one of the two,
-/// - for an enum `PartialEq` and `Eq`, unless one of the two is named, so that it can be a key.
+///
+/// and nothing else. Derive what the program needs of the type itself, above or below the attribute:
+/// usually `#[derive(Clone, Copy, PartialEq, Debug)]`. A type that is part of a key or an index
+/// (an enum, or a struct of one field) must be `Copy` and `Eq`. No derive is needed to store, read
+/// and update records.
+///
+/// The fields can be integers of fixed size and their `NonZero` types, floats, `bool`, `char`, the
+/// types of PongoDB (`FixedStr`, `Text`, `Blob`, `Uuid`, `Timestamp`), structs and enums with this
+/// attribute, arrays of these, and a `Maybe` of any of them.
 ///
 /// The fields may be in any order: the struct may have *padding*, the bytes between fields and after
 /// the last one that the compiler adds for alignment. Padding takes space in each row; in the files
@@ -52,7 +61,8 @@ use syn::{Data, DeriveInput};
 /// (`TableMut::alloc`): order the fields by alignment, the largest first, and fill the rest with a
 /// field such as `_pad: [u8; 3]`. Fields that begin with `_` have no column.
 ///
-/// It must be placed above every `#[derive(...)]` and `#[pongo(...)]` of the type. Every rejected
+/// It must be placed above every `#[pongo(...)]` of the type, and above derives of zerocopy: these
+/// depend on the `repr` that it adds, and it does not add those that it finds below. Every rejected
 /// field is a compile error at that field, with a suggestion.
 ///
 /// ```
@@ -72,7 +82,7 @@ use syn::{Data, DeriveInput};
 /// }
 ///
 /// #[pongo::record]
-/// #[derive(Debug)]
+/// #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 /// enum Cabin {
 ///     Economy,
 ///     First,
@@ -99,6 +109,7 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `#[pongo(key)]` | a field | part of the key; several form a tuple in field order |
 /// | `#[pongo(index)]` | a field | a secondary index in the order of the field: `table.by(…)` |
 /// | `#[pongo(unique)]` | a field | as `index`; rejects a second live row with the value |
+/// | `#[pongo(column = "NAME")]` | a field | the name of its column; default: the field's in capitals |
 /// | `#[pongo(index(a, b))]`, `unique(a, b)` | the struct | the same for several fields, in order |
 /// | `#[pongo(key = "external")]` | the struct | the key is no field: 0 to 65,535 arbitrary bytes |
 /// | `#[pongo(table = "name")]` | the struct | the table's name; default: the type in snake case |
@@ -116,9 +127,42 @@ pub fn record(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// A struct with an external key implements `ExternalRecord` instead of `PongoRecord`. Its table is
 /// `snapshot.external::<T>()` and `tx.external::<T>()`, and its alignment is at most 32.
 ///
-/// A struct without a key can only be a field of others. For each field `carrier` of a struct with
-/// a key, the derive defines the constant `CARRIER: Column<Self, _>` with the visibility of the
-/// field, except for fields that begin with `_`.
+/// A struct without a key can only be a field of others. One with one field that can be a key, such
+/// as `struct Id(u64)`, can be a key and be indexed itself if it is `Copy` and `Eq`
+/// (`#[derive(Clone, Copy, PartialEq, Eq)]`). It is ordered as its field and has the same prefixes. A tuple
+/// struct has exactly one field and is stored as this field: the schema has the kind of the field.
+///
+/// For each field `carrier` of a struct with a key, the derive defines the constant
+/// `CARRIER: Column<Self, _>` with the visibility of the field, except for fields that begin with `_`.
+/// `#[pongo(column = "NAME")]` above a field names the constant otherwise, for example if the
+/// struct has a constant of that name itself (then the compiler reports `duplicate definitions with
+/// name` at the field), or two fields differ only in case.
+///
+/// ```
+/// use core::num::NonZeroU32;
+/// use pongo::prelude::*;
+///
+/// #[pongo::record]
+/// #[derive(Clone, Copy, PartialEq, Eq)]
+/// struct Seat(NonZeroU32);
+///
+/// #[pongo::record]
+/// struct Booking {
+///     #[pongo(key)]
+///     seat: Seat,
+///     row: char,
+///     #[pongo(column = "LARGEST")]
+///     max: u64,
+/// }
+///
+/// impl Booking {
+///     const MAX: u64 = 8;
+/// }
+///
+/// let booking = Booking { seat: Seat(NonZeroU32::MIN), row: 'K', max: Booking::MAX };
+/// assert_eq!(booking.key_bytes(), [1, 0, 0, 0]);
+/// assert_eq!((Booking::ROW.of(&booking), Booking::LARGEST.of(&booking)), (&'K', &8));
+/// ```
 ///
 /// ```
 /// use pongo::prelude::*;

@@ -1,10 +1,11 @@
 //! `#[derive(PongoRecord)]` on a struct: parsing and the rejection of unsupported structs.
 
 use proc_macro2::Span;
-use syn::{DataStruct, DeriveInput, Error, Fields, Ident, Type, Visibility};
+use syn::spanned::Spanned;
+use syn::{Attribute, DataStruct, DeriveInput, Error, Fields, Ident, Member, Type, Visibility};
 
 use crate::attr::{Errors, FieldAttrs, IndexAttr, Repr, TypeAttrs, is_table_name};
-use crate::context::{Paths, plain, snake_case};
+use crate::context::{Paths, at, plain, snake_case, without_self};
 use crate::refuse::refusal;
 
 /// Maximum number of key fields: larger tuples do not implement `Eq` or `Debug`.
@@ -20,6 +21,8 @@ pub(crate) struct Record<'i> {
     pub(crate) name: String,
     pub(crate) paths: Paths,
     pub(crate) fields: Vec<RecordField<'i>>,
+    /// Whether it is a tuple struct, which has one field and the kind of that field.
+    pub(crate) newtype: bool,
     /// The properties of a table's record; `None` for a struct that is only a field of others.
     pub(crate) table: Option<Table>,
     /// Errors in the attributes. The code is generated nevertheless, so that the struct's users do
@@ -28,10 +31,15 @@ pub(crate) struct Record<'i> {
 }
 
 pub(crate) struct RecordField<'i> {
-    pub(crate) ident: &'i Ident,
+    pub(crate) member: Member,
     pub(crate) name: String,
-    pub(crate) ty: &'i Type,
+    /// The declared type, with the name of the struct in place of `Self`.
+    pub(crate) ty: Type,
     pub(crate) vis: &'i Visibility,
+    /// The name of the field's column. `None` for padding, and in a struct without a table.
+    pub(crate) column: Option<Ident>,
+    /// The field's `#[deprecated]`, which its column has too.
+    pub(crate) deprecated: Option<&'i Attribute>,
 }
 
 pub(crate) struct Table {
@@ -60,10 +68,12 @@ impl<'i> Record<'i> {
         let ident = &input.ident;
         check_generics(input, &mut fatal);
         let repr = Repr::read(&input.attrs);
-        check_repr(ident, &repr, need_repr, &mut fatal);
+        let newtype = matches!(&data.fields, Fields::Unnamed(unnamed) if unnamed.unnamed.len() == 1);
+        check_repr(ident, &repr, need_repr, newtype, &mut fatal);
 
         let named = match &data.fields {
             Fields::Named(named) if !named.named.is_empty() => &named.named,
+            Fields::Unnamed(unnamed) if newtype => &unnamed.unnamed,
             Fields::Unnamed(unnamed) => {
                 errors.append(fatal);
                 return Err(errors.and(Error::new_spanned(
@@ -85,15 +95,28 @@ impl<'i> Record<'i> {
             if let Some(reason) = refusal(&field.ty) {
                 fatal.on(&field.ty, reason);
             }
-            if let Some(ident) = &field.ident {
-                fields.push(RecordField { ident, name: plain(ident), ty: &field.ty, vis: &field.vis });
-            }
+            let deprecated = field.attrs.iter().find(|attr| attr.path().is_ident("deprecated"));
+            let (name, member) = match &field.ident {
+                Some(ident) => (plain(ident), Member::Named(ident.clone())),
+                None => ("0".to_owned(), Member::Unnamed(0.into())),
+            };
+            let ty = without_self(&field.ty, &input.ident);
+            fields.push(RecordField { member, name, ty, vis: &field.vis, column: None, deprecated });
         }
-        let table = table(ident, &attrs, &fields, &field_attrs, &mut errors);
+        let table = if newtype {
+            no_table(&attrs, &field_attrs, &mut errors);
+            None
+        } else {
+            table(ident, &attrs, &fields, &field_attrs, &mut errors)
+        };
+        if table.is_some() {
+            name_columns(&mut fields, &field_attrs, &mut errors);
+        }
         if let (None, Some(align)) = (&table, repr.align) {
             fatal.at(
                 align,
-                "a record without a key is a field of others and is aligned as its own fields are: remove `align`",
+                "a record without a key is a field of others and is aligned as its own fields are: \
+                 remove `align`",
             );
         }
         if let Some(error) = fatal.into_error() {
@@ -105,6 +128,7 @@ impl<'i> Record<'i> {
             name: plain(ident),
             paths: Paths::new(attrs.krate.as_ref()),
             fields,
+            newtype,
             table,
             errors: errors.into_error(),
         })
@@ -116,20 +140,25 @@ fn check_generics(input: &DeriveInput, errors: &mut Errors) {
     if !generics.params.is_empty() {
         errors.on(
             &generics.params,
-            "a table holds rows of one layout, so a record cannot be generic: write the types out, one struct for each",
+            "a table holds rows of one layout, so a record cannot be generic: write the types out, one \
+             struct for each",
         );
     } else if let Some(clause) = &generics.where_clause {
         errors.on(clause, "a record is not generic and needs no `where`: remove it");
     }
 }
 
-fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, errors: &mut Errors) {
+fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, newtype: bool, errors: &mut Errors) {
     if let Some(span) = repr.packed {
         errors.at(
             span,
-            "fields of a packed struct cannot be borrowed: remove `packed`, and move the fields with the larger alignment up",
+            "fields of a packed struct cannot be borrowed: remove `packed`, and move the fields with \
+             the larger alignment up",
         );
     } else if let Some(span) = repr.transparent {
+        if newtype {
+            return;
+        }
         errors.at(
             span,
             "the layout of a record is that of C: write `#[repr(C)]`, which is the same for one field",
@@ -138,7 +167,8 @@ fn check_repr(ident: &Ident, repr: &Repr, need_repr: bool, errors: &mut Errors) 
         errors.at(
             ident.span(),
             format!(
-                "`{ident}` has no fixed layout: write `#[repr(C)]` above it, or `#[pongo::record]` in place of the derive"
+                "`{ident}` has no fixed layout: write `#[repr(C)]` above it, or `#[pongo::record]` in \
+                 place of the derive"
             ),
         );
     }
@@ -160,7 +190,7 @@ fn table(
         for field in fields.iter().filter(|field| ROW_FIELDS.contains(&&*field.name)) {
             let name = &field.name;
             errors.at(
-                field.ident.span(),
+                field.member.span(),
                 format!("`{name}` is what rows with an external key begin with: name this field otherwise"),
             );
         }
@@ -205,14 +235,44 @@ fn table(
         errors.at(
             ident.span(),
             format!(
-                "`{name}`, made from the type's name, cannot name a table (1 to 64 of a-z, 0-9, `_` and `-`, with a letter \
-                 first): write `#[pongo(table = \"…\")]` above the struct"
+                "`{name}`, made from the type's name, cannot name a table (1 to 64 of a-z, 0-9, `_` and \
+                 `-`, with a letter first): write `#[pongo(table = \"…\")]` above the struct"
             ),
         );
     }
     // After an error, a name that causes no others.
     let name = if allowed { name } else { "refused".to_owned() };
     Some(Table { name, external: attrs.external.is_some(), key, indexes })
+}
+
+/// Names the columns: `CARRIER` for `carrier`, unless the field's attribute names another constant.
+/// Fields that begin with `_` are padding and have a column only if it is named. A column that cannot
+/// be named is left out, with an error.
+fn name_columns(fields: &mut [RecordField<'_>], attrs: &[FieldAttrs], errors: &mut Errors) {
+    const HINT: &str = "name its column by `#[pongo(column = \"…\")]` above it";
+    for (place, attrs) in attrs.iter().enumerate() {
+        let (before, rest) = fields.split_at_mut(place);
+        let Some(field) = rest.first_mut() else { break };
+        let span = field.member.span();
+        let column = match &attrs.column {
+            Some(column) => column.clone(),
+            None if field.name.starts_with('_') => continue,
+            None => match syn::parse_str::<Ident>(&field.name.to_uppercase()) {
+                Ok(column) => Ident::new(&column.to_string(), at(span)),
+                Err(_) => {
+                    errors.at(span, format!("`{}` in capitals is not a constant's name: {HINT}", field.name));
+                    continue;
+                }
+            },
+        };
+        match before.iter().find(|other| other.column.as_ref().is_some_and(|other| *other == column)) {
+            Some(other) => errors.at(
+                attrs.column.as_ref().map_or(span, Ident::span),
+                format!("`{column}` is the column of `{}` already: {HINT}", other.name),
+            ),
+            None => field.column = Some(column),
+        }
+    }
 }
 
 fn places_of(
@@ -233,12 +293,35 @@ fn places_of(
     (places.len() == index.fields.len()).then_some(places)
 }
 
+/// Reports an error for every attribute of a tuple struct that requires a table.
+fn no_table(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
+    let on_type = attrs.table.as_ref().map(|table| table.span()).into_iter().chain(attrs.external);
+    let on_fields = field_attrs.iter().flat_map(|attrs| {
+        let column = attrs.column.as_ref().map(Ident::span);
+        [attrs.key, attrs.index, attrs.unique, column]
+    });
+    let indexes = attrs.indexes.iter().map(|index| index.span);
+    for span in on_type.chain(on_fields.flatten()).chain(indexes) {
+        errors.at(
+            span,
+            "a tuple struct is a field of records and not a table: remove this, or name the field, as in \
+             `struct S { value: u64 }`",
+        );
+    }
+}
+
 /// Reports an error for every attribute that requires a table, since without a key there is no
 /// table.
 fn no_key(attrs: &TypeAttrs, field_attrs: &[FieldAttrs], errors: &mut Errors) {
     const HINT: &str = "write `#[pongo(key)]` above the field by which rows are found";
     if let Some(table) = &attrs.table {
         errors.at(table.span(), format!("a table has a key, and no field is one: {HINT}"));
+    }
+    for column in field_attrs.iter().filter_map(|attrs| attrs.column.as_ref()) {
+        errors.at(
+            column.span(),
+            format!("only a table has columns, and a table has a key: {HINT}, or remove this"),
+        );
     }
     let on_fields = field_attrs.iter().flat_map(|attrs| [attrs.index, attrs.unique]).flatten();
     for span in on_fields.chain(attrs.indexes.iter().map(|index| index.span)) {

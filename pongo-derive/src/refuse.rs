@@ -32,6 +32,28 @@ pub(crate) fn refusal(ty: &Type) -> Option<String> {
     Some(reason.to_owned())
 }
 
+/// Returns whether the type is a `Maybe` or an array of some.
+fn holds_maybe(ty: &Type) -> bool {
+    match ty {
+        Type::Array(array) => holds_maybe(&array.elem),
+        Type::Path(path) => path.path.segments.last().is_some_and(|last| last.ident == "Maybe"),
+        _ => false,
+    }
+}
+
+/// Returns the type for a refused field of a type that is kept for its users: an `Option` for a
+/// `Maybe`, whose own bound on its parameter would be a second error.
+pub(crate) fn kept(ty: &Type) -> Type {
+    let (Type::Path(path), Some(_)) = (ty, refusal(ty)) else { return ty.clone() };
+    match path.path.segments.last() {
+        Some(last) if last.ident == "Maybe" => {
+            let arguments = &last.arguments;
+            syn::parse_quote!(::core::option::Option #arguments)
+        }
+        _ => ty.clone(),
+    }
+}
+
 fn path_refusal(path: &Path) -> Option<String> {
     let last = path.segments.last()?;
     let first = path.segments.first()?.ident.to_string();
@@ -54,21 +76,26 @@ fn path_refusal(path: &Path) -> Option<String> {
     let hint = match name.as_str() {
         "usize" => "`usize` has another size on other machines: write `u64`".to_owned(),
         "isize" => "`isize` has another size on other machines: write `i64`".to_owned(),
-        "char" => "most 32-bit numbers are no `char`: write `u32`, or `FixedStr<4>`".to_owned(),
+        "NonZeroUsize" => "`usize` has another size on other machines: write `NonZeroU64`".to_owned(),
+        "NonZeroIsize" => "`isize` has another size on other machines: write `NonZeroI64`".to_owned(),
+        "NonZero" => return argument.and_then(refusal),
         "String" | "str" | "OsString" | "PathBuf" | "CString" => {
             format!(
-                "the text of a `{name}` is stored outside the record: write `Text` (in the heap) or `FixedStr<N>` (in the row)"
+                "the text of a `{name}` is stored outside the record: write `Text` (in the heap) or \
+                 `FixedStr<N>` (in the row)"
             )
         }
         "Vec" | "VecDeque" => {
             let of = of(argument);
             format!(
-                "the elements of a `{name}` are stored outside the record: write `[{of}; N]`, or `Blob` for bytes of any number"
+                "the elements of a `{name}` are stored outside the record: write `[{of}; N]`, or `Blob` \
+                 for bytes of any number"
             )
         }
         "HashMap" | "BTreeMap" | "HashSet" | "BTreeSet" | "LinkedList" | "BinaryHeap" => {
             format!(
-                "the elements of a `{name}` are stored outside the record: make them rows of a table of their own"
+                "the elements of a `{name}` are stored outside the record: make them rows of a table of \
+                 their own"
             )
         }
         "Option" => format!("`Option` has no fixed layout: write `Maybe<{}>`", of(argument)),
@@ -88,6 +115,9 @@ fn path_refusal(path: &Path) -> Option<String> {
         }
         "Uuid" if first == "uuid" => {
             "`uuid::Uuid` is not PongoDB's: write `pongo::Uuid`, which converts both ways".to_owned()
+        }
+        "Maybe" if argument.is_some_and(holds_maybe) => {
+            "a `Maybe` cannot stand in a `Maybe`: write one of the two".to_owned()
         }
         "Maybe" => return argument.and_then(refusal),
         _ => return None,

@@ -5,8 +5,9 @@
 //!
 //! - unsigned integers are stored big-endian, signed integers big-endian with the sign bit flipped;
 //! - floats are stored as their rank in [their total order](pongo_core::order);
-//! - `bool` and enums are stored as their number;
+//! - `bool`, `char`, `NonZero` integers and enums are stored as their number;
 //! - `FixedStr`, `Uuid` and byte arrays are stored unchanged, other arrays element by element;
+//! - a record of one field is stored as that field;
 //! - a `Maybe` is stored as its tag followed by the value.
 //!
 //! The key of several fields is the concatenation of their encodings, so a key whose first fields
@@ -242,7 +243,7 @@ fn float(from: &[u8], to: &mut [u8]) {
 
 fn order(kind: &StoredKind) -> Option<Order> {
     match kind {
-        StoredKind::Plain(plain) => match plain.kind() {
+        StoredKind::Plain(plain) => match plain.kind().integer() {
             Kind::U8 | Kind::Bool | Kind::Uuid => Some(Order::Bytes),
             Kind::U16 | Kind::U32 | Kind::U64 | Kind::U128 => Some(Order::Unsigned(kind.size())),
             Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 | Kind::Timestamp => {
@@ -253,6 +254,11 @@ fn order(kind: &StoredKind) -> Option<Order> {
         },
         StoredKind::Enum { repr, .. } => order(&StoredKind::Plain(*repr)),
         StoredKind::FixedStr(_) => Some(Order::Bytes),
+        // Equal values of a record of one field have equal bytes unless the field is a float.
+        StoredKind::Record { fields, .. } => match &fields[..] {
+            [(_, of)] => order(of).filter(|order| !matches!(order, Order::Float(_))),
+            _ => None,
+        },
         StoredKind::Array { of, .. } => order(of).filter(|order| !matches!(order, Order::Float(_))),
         _ => None,
     }
@@ -340,6 +346,11 @@ mod tests {
         rises(Kind::I8, &mut [-128, -1, 0, 1, 127_i8], i8::to_le_bytes);
         rises(Kind::I16, &mut [i16::MIN, -256, -1, 0, 1, 255, 256, i16::MAX], i16::to_le_bytes);
         rises(Kind::I32, &mut [i32::MIN, -70_000, -1, 0, 1, i32::MAX], i32::to_le_bytes);
+        rises(Kind::NonZeroI32, &mut [i32::MIN, -70_000, -1, 1, 256, i32::MAX], i32::to_le_bytes);
+        rises(Kind::NonZeroU64, &mut [1, 255, 256, 1 << 32, u64::MAX], u64::to_le_bytes);
+        rises(Kind::Char, &mut ['\0', 'z', 'é', '\u{ffff}', '\u{10000}', char::MAX], |c| {
+            u32::from(c).to_le_bytes()
+        });
         rises(Kind::Timestamp, &mut [i64::MIN, -1 << 40, -1, 0, 1, i64::MAX], i64::to_le_bytes);
         rises(Kind::I128, &mut [i128::MIN, -1 << 70, -1, 0, 1, i128::MAX], i128::to_le_bytes);
         let repr = Kind::Enum { name: "E", repr: &Kind::I8, variants: &[("A", -1), ("B", 3)] };

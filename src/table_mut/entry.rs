@@ -87,7 +87,10 @@ impl<'t, T: PongoRecord> TableMut<'t, T> {
     /// # drop(words);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn entry(&mut self, key: impl Borrow<T::Key>) -> Result<Entry<'_, 't, T>, WriteError> {
+    pub fn entry(&mut self, key: impl Borrow<T::Key>) -> Result<Entry<'_, 't, T>, WriteError>
+    where
+        T::Key: Copy,
+    {
         Entry::new(self, *key.borrow())
     }
 }

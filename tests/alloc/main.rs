@@ -359,7 +359,7 @@ fn texts_are_checked_at_insertion() -> Outcome {
 
 #[pongo::record]
 #[repr(u8)]
-#[derive(PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Colour {
     Red = 1,
     Blue = 2,

@@ -7,7 +7,7 @@ use pongo::prelude::*;
 use pongo_test_support::Random;
 
 #[pongo::record]
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
     Freight = 3,
@@ -20,7 +20,7 @@ pub(crate) const KINDS: [Kind; 3] = [Kind::Freight, Kind::Mail, Kind::People];
 /// A row of 176 bytes, so that rows cross the boundaries of blocks and chunks.
 #[pongo::record]
 #[pongo(table = "mix")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Mix {
     pub(crate) u128: u128,
     pub(crate) i128: i128,

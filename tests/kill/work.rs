@@ -9,7 +9,7 @@ use pongo_test_support::mix;
 /// transactions that the store has.
 #[pongo::record]
 #[pongo(table = "works")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Works {
     #[pongo(key)]
     pub(crate) number: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Works {
 
 /// The kind of changes that a transaction makes.
 #[pongo::record]
-#[derive(Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     One = 0,
     Many = 1,
@@ -30,7 +30,7 @@ pub(crate) enum Kind {
 
 #[pongo::record]
 #[pongo(table = "items")]
-#[derive(pongo::zerocopy::IntoBytes, Debug)]
+#[derive(Clone, Copy, pongo::zerocopy::IntoBytes, Debug)]
 pub(crate) struct Item {
     #[pongo(key)]
     pub(crate) id: u64,

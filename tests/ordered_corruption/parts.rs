@@ -11,7 +11,7 @@ pub(crate) use pongo_test_support::Outcome;
 
 #[pongo::record]
 #[pongo(table = "parts")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Part {
     #[pongo(key)]
     pub(crate) id: u64,

@@ -10,7 +10,7 @@ use crate::Outcome;
 
 #[pongo::record]
 #[pongo(table = "notes", key = "external")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Note {
     #[pongo(index)]
     rank: u32,

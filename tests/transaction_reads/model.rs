@@ -13,7 +13,7 @@ use crate::Outcome;
 /// transaction's memory.
 #[pongo::record]
 #[pongo(table = "items")]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Item {
     #[pongo(key)]
     pub(crate) id: u64,

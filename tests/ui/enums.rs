@@ -30,4 +30,10 @@ enum Cabin {
     A,
 }
 
+#[pongo::record]
+#[repr(u8, align(8))]
+enum Aligned {
+    A,
+}
+
 fn main() {}

@@ -2,6 +2,7 @@ use pongo::prelude::*;
 
 #[pongo::record]
 #[repr(u8)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Side {
     Buy,
     Sell,

@@ -25,4 +25,14 @@ where
     id: u64,
 }
 
+#[pongo::record]
+struct Borrowed<'a> {
+    #[pongo(key)]
+    id: u64,
+    name: &'a u64,
+}
+
+#[pongo::record]
+struct Newtype<T>(T);
+
 fn main() {}

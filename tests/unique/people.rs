@@ -11,7 +11,7 @@ pub(crate) use pongo_test_support::Outcome;
 /// adjacent and are in another order than in the row.
 #[pongo::record]
 #[pongo(table = "people", unique(seat, team))]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Person {
     #[pongo(key)]
     pub(crate) id: u64,

@@ -11,7 +11,7 @@ pub(crate) use pongo_test_support::{Outcome, Random};
 /// two fields that are not adjacent, of which one may be absent.
 #[pongo::record]
 #[pongo(table = "people", unique(seat, team))]
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Person {
     #[pongo(key)]
     pub(crate) id: u64,

@@ -21,7 +21,7 @@ pub(crate) struct Work {
 
 #[pongo::record]
 #[pongo(table = "items")]
-#[derive(pongo::zerocopy::IntoBytes, Debug)]
+#[derive(Clone, Copy, pongo::zerocopy::IntoBytes, Debug)]
 pub(crate) struct Item {
     #[pongo(key)]
     pub(crate) id: u64,

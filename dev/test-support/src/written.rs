@@ -25,7 +25,7 @@ pub fn options() -> Options {
 }
 
 #[pongo::record]
-#[derive(PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum Class {
     First = 1,
     Second = 2,

@@ -7,7 +7,7 @@ use core::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::fields::maybe::{Bytewise, Optional};
+use crate::fields::maybe::{Bytewise, Optional, Tag1};
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 use crate::unpadded::Unpadded;
@@ -246,10 +246,8 @@ impl<const N: usize> KeyField for FixedStr<N> {}
 
 impl<const N: usize> Optional for FixedStr<N> {
     type Cell = Bytewise<Self>;
-}
-
-impl<const M: usize, const N: usize> Optional for [FixedStr<M>; N] {
-    type Cell = Bytewise<Self>;
+    type ArrayCell<const M: usize> = Bytewise<[Self; M]>;
+    type Tag = Tag1;
 }
 
 #[cfg(test)]

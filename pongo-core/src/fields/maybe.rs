@@ -10,14 +10,16 @@
 //!
 //! The tag ends at a valid offset for the value, and the cell's size is a multiple of the
 //! alignment, so there is no padding except that of the value. On stable Rust no single generic
-//! struct can declare "as many bytes as the alignment of `T`" in a way that can be verified.
-//! Therefore each type names its cell in [`Optional`], and each kind of cell is verified.
+//! struct can declare "as many bytes as the alignment of `T`": each type names its cell, the cell of
+//! its arrays and its [`Tag`] in [`Optional`].
 //!
 //! | cell | used for | why it has no padding |
 //! | --- | --- | --- |
-//! | [`Single`], [`Repeated`] | numbers, `bool`, arrays of them | tag and value share a type |
-//! | [`Bytewise`] | types with alignment 1 | no part has an alignment above 1 |
-//! | `record_cell!`, derive | records, enums, `Timestamp`, `Text`, `Blob` | struct with a [`Tag`] |
+//! | [`Single`], [`Repeated`] | numbers, `bool`, `char`, arrays of them | tag and value share a type |
+//! | [`Bytewise`] | types with alignment 1, arrays of them | no part has an alignment above 1 |
+//! | [`NonZeroCell`] | `NonZero` integers, arrays of them | enum with `repr(u8)`; the sizes are compared |
+//! | `record_cell!` | `Timestamp`, `Text`, `Blob` | struct that implements `IntoBytes` |
+//! | [`Tagged`] | records, enums, all other arrays | the sizes of its fields are compared |
 
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -32,13 +34,24 @@ use crate::unpadded::{Part, Unpadded, write_whole};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot stand in a `Maybe`",
     label = "there is no cell for this type",
-    note = "put the `Maybe` inside (`[Maybe<T>; N]`), or the value into a record of its own \
-            (`#[pongo::record]`) and that into the `Maybe`"
+    note = "take a type that can be a field of a record, except a `Maybe`"
 )]
 pub trait Optional: FieldType {
     /// The cell: tag and value.
     #[doc(hidden)]
     type Cell: OptionalCell<Value = Self>;
+    /// The cell of an array of values.
+    #[doc(hidden)]
+    type ArrayCell<const N: usize>: OptionalCell<Value = [Self; N]>;
+    /// The tag for the type's alignment.
+    #[doc(hidden)]
+    type Tag: Tag;
+}
+
+impl<F: Optional, const N: usize> Optional for [F; N] {
+    type Cell = F::ArrayCell<N>;
+    type ArrayCell<const M: usize> = Tagged<F::Tag, [[F; N]; M]>;
+    type Tag = F::Tag;
 }
 
 /// The tag and value of a [`Maybe`].
@@ -54,10 +67,10 @@ pub trait OptionalCell: TryFromBytes + Immutable + KnownLayout + Sized + Send + 
     fn present(value: Self::Value) -> Self;
     /// Returns whether the first byte of the tag is not 0.
     fn is_present(&self) -> bool;
-    /// Returns the content of the value's place.
-    fn value(&self) -> &Self::Value;
-    /// Converts the cell into the content of the value's place.
-    fn into_value(self) -> Self::Value;
+    /// Returns the value, if it is present.
+    fn value(&self) -> Option<&Self::Value>;
+    /// Converts the cell into the value, if it is present.
+    fn into_value(self) -> Option<Self::Value>;
     /// Writes tag and value into `out`, as [`FieldType::write_fields`] does.
     #[inline]
     fn write_fields(&self, out: &mut [u8]) {
@@ -79,11 +92,16 @@ pub trait OptionalCell: TryFromBytes + Immutable + KnownLayout + Sized + Send + 
 /// ```
 #[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(transparent)]
-pub struct Maybe<T: Optional>(T::Cell);
+pub struct Maybe<T: Optional>(
+    T::Cell,
+    // Without this field a type that cannot stand in a `Maybe` is two errors: the size of a struct
+    // depends on the type of its last field.
+    (),
+);
 
 impl<T: Optional> Maybe<T> {
     /// No value.
-    pub const NONE: Self = Self(T::Cell::ABSENT);
+    pub const NONE: Self = Self(T::Cell::ABSENT, ());
 
     /// Returns a `Maybe` without a value.
     #[must_use]
@@ -96,7 +114,7 @@ impl<T: Optional> Maybe<T> {
     #[must_use]
     #[inline]
     pub fn some(value: T) -> Self {
-        Self(T::Cell::present(value))
+        Self(T::Cell::present(value), ())
     }
 
     /// Returns whether a value is present, which is the case if the first byte of the tag is not 0.
@@ -117,7 +135,7 @@ impl<T: Optional> Maybe<T> {
     #[must_use]
     #[inline]
     pub fn get(&self) -> Option<&T> {
-        if self.is_some() { Some(self.0.value()) } else { None }
+        self.0.value()
     }
 
     /// Returns a copy of the value.
@@ -134,14 +152,14 @@ impl<T: Optional> Maybe<T> {
     #[must_use]
     #[inline]
     pub fn into_option(self) -> Option<T> {
-        if self.is_some() { Some(self.0.into_value()) } else { None }
+        self.0.into_value()
     }
 }
 
 impl<T: Optional> FieldType for Maybe<T> {
     const KIND: Kind = Kind::Maybe(&T::KIND);
     const ABSENT_VALUE: Self = Self::NONE;
-    // SAFETY: one part for the only field of the struct.
+    // SAFETY: one part for one of the struct's fields.
     const UNPADDED: Option<Unpadded<Self>> =
         unsafe { Unpadded::of_struct(&[Part::new(|maybe: &Self| &maybe.0, T::Cell::UNPADDED)]) };
 
@@ -187,7 +205,7 @@ where
 {
     #[inline]
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), ())
     }
 }
 
@@ -254,12 +272,12 @@ impl<T: Word> OptionalCell for Single<T> {
         self.tag.as_bytes()[0] != 0
     }
     #[inline]
-    fn value(&self) -> &T {
-        &self.value
+    fn value(&self) -> Option<&T> {
+        if self.is_present() { Some(&self.value) } else { None }
     }
     #[inline]
-    fn into_value(self) -> T {
-        self.value
+    fn into_value(self) -> Option<T> {
+        if self.is_present() { Some(self.value) } else { None }
     }
 }
 
@@ -285,12 +303,12 @@ impl<T: Word, const N: usize> OptionalCell for Repeated<T, N> {
         self.tag.as_bytes()[0] != 0
     }
     #[inline]
-    fn value(&self) -> &[T; N] {
-        &self.value
+    fn value(&self) -> Option<&[T; N]> {
+        if self.is_present() { Some(&self.value) } else { None }
     }
     #[inline]
-    fn into_value(self) -> [T; N] {
-        self.value
+    fn into_value(self) -> Option<[T; N]> {
+        if self.is_present() { Some(self.value) } else { None }
     }
 }
 
@@ -316,12 +334,106 @@ impl<T: FieldType + IntoBytes + Unaligned> OptionalCell for Bytewise<T> {
         self.tag != 0
     }
     #[inline]
-    fn value(&self) -> &T {
-        &self.value
+    fn value(&self) -> Option<&T> {
+        if self.is_present() { Some(&self.value) } else { None }
     }
     #[inline]
-    fn into_value(self) -> T {
-        self.value
+    fn into_value(self) -> Option<T> {
+        if self.is_present() { Some(self.value) } else { None }
+    }
+}
+
+/// The cell of a `NonZero` integer or of an array of them: `A` is the integer, which takes zeros, or
+/// the array of integers, `P` the value, and `REST` the size of the integer without its first byte.
+#[doc(hidden)]
+#[derive(Clone, Copy, TryFromBytes, Immutable, KnownLayout)]
+#[repr(u8)]
+pub enum NonZeroCell<A, P, const REST: usize> {
+    Absent([u8; REST], A) = 0,
+    Present([u8; REST], P) = 1,
+}
+
+impl<A: FieldType + IntoBytes, P: FieldType + IntoBytes, const REST: usize> OptionalCell
+    for NonZeroCell<A, P, REST>
+{
+    type Value = P;
+    const ABSENT: Self = Self::Absent([0; REST], A::ABSENT_VALUE);
+    const UNPADDED: Option<Unpadded<Self>> = {
+        let size = size_of::<u8>() + REST + size_of::<A>();
+        assert!(size_of::<A>() == size_of::<P>() && size_of::<Self>() == size, "the fields take all bytes");
+        // SAFETY: each variant of an enum with `repr(u8)` has the layout of a `repr(C)` struct of a
+        // `u8` and its fields (reference, "Primitive representation of field-carrying enums"). The
+        // fields have no padding, since they implement `IntoBytes`, and the sum of their sizes and
+        // that of the `u8` is the size of the enum, so that there is no padding between them or
+        // after the last one.
+        Some(unsafe { Unpadded::of_layout() })
+    };
+    #[inline]
+    fn present(value: P) -> Self {
+        Self::Present([0; REST], value)
+    }
+    #[inline]
+    fn is_present(&self) -> bool {
+        matches!(self, Self::Present(..))
+    }
+    #[inline]
+    fn value(&self) -> Option<&P> {
+        match self {
+            Self::Absent(..) => None,
+            Self::Present(_, value) => Some(value),
+        }
+    }
+    #[inline]
+    fn into_value(self) -> Option<P> {
+        match self {
+            Self::Absent(..) => None,
+            Self::Present(_, value) => Some(value),
+        }
+    }
+}
+
+/// The cell of any other type.
+#[doc(hidden)]
+#[derive(Clone, Copy, TryFromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Tagged<G, T> {
+    tag: G,
+    value: T,
+}
+
+impl<G: Tag, T: FieldType> OptionalCell for Tagged<G, T> {
+    type Value = T;
+    const ABSENT: Self = {
+        assert!(size_of::<G>() == align_of::<T>(), "a tag is as wide as the value's alignment");
+        Self { tag: G::ABSENT, value: T::ABSENT_VALUE }
+    };
+    // SAFETY: one part for each field of the struct.
+    const UNPADDED: Option<Unpadded<Self>> = unsafe {
+        Unpadded::of_struct(&[
+            Part::new(|cell: &Self| &cell.tag, Some(Unpadded::of_into_bytes())),
+            Part::new(|cell: &Self| &cell.value, T::UNPADDED),
+        ])
+    };
+    #[inline]
+    fn present(value: T) -> Self {
+        Self { tag: G::PRESENT, value }
+    }
+    #[inline]
+    fn is_present(&self) -> bool {
+        self.tag.is_present()
+    }
+    #[inline]
+    fn value(&self) -> Option<&T> {
+        if self.is_present() { Some(&self.value) } else { None }
+    }
+    #[inline]
+    fn into_value(self) -> Option<T> {
+        if self.is_present() { Some(self.value) } else { None }
+    }
+    #[inline]
+    fn write_fields(&self, out: &mut [u8]) {
+        self.tag.put(out);
+        self.value.put_at(out, core::mem::offset_of!(Self, value));
     }
 }
 
@@ -378,7 +490,7 @@ macro_rules! tag {
 tag!(Tag1 1 Tag2 2 Tag4 4 Tag8 8 Tag16 16 Tag32 32 Tag64 64 Tag128 128 Tag256 256 Tag512 512 Tag1024 1024
      Tag2048 2048 Tag4096 4096);
 
-/// Defines the cell of a type that is not generic, as the derive does.
+/// Defines the cell of a type that is not generic and implements `IntoBytes`.
 macro_rules! record_cell {
     ($type:ty) => {
         const _: () = {
@@ -414,17 +526,19 @@ macro_rules! record_cell {
                     $crate::fields::maybe::Tag::is_present(&self.tag)
                 }
                 #[inline]
-                fn value(&self) -> &$type {
-                    &self.value
+                fn value(&self) -> Option<&$type> {
+                    if self.is_present() { Some(&self.value) } else { None }
                 }
                 #[inline]
-                fn into_value(self) -> $type {
-                    self.value
+                fn into_value(self) -> Option<$type> {
+                    if self.is_present() { Some(self.value) } else { None }
                 }
             }
 
             impl $crate::fields::maybe::Optional for $type {
                 type Cell = Cell;
+                type ArrayCell<const N: usize> = $crate::fields::maybe::Tagged<Self::Tag, [Self; N]>;
+                type Tag = <[(); align_of::<$type>()] as $crate::fields::maybe::TagOf>::Tag;
             }
         };
     };
@@ -433,6 +547,8 @@ pub(crate) use record_cell;
 
 #[cfg(test)]
 mod tests {
+    use core::num::{NonZeroI16, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU128};
+
     use super::*;
     use crate::fields::{Blob, FixedStr, Text, Timestamp, Uuid};
     use crate::padding::with_bytes;
@@ -462,6 +578,9 @@ mod tests {
 
     #[test]
     fn every_cell_is_tag_then_value() {
+        cell([[7u16, 8], [9, 10]]);
+        cell([[[true]; 2]; 3]);
+        cell([Timestamp::from_micros(-1); 2]);
         cell(7u8);
         cell(-7i16);
         cell(7u32);
@@ -470,6 +589,15 @@ mod tests {
         cell(1.5f32);
         cell(-0.0f64);
         cell(true);
+        cell('\u{10ffff}');
+        cell(['a'; 3]);
+        cell(NonZeroU8::MAX);
+        cell(NonZeroI16::MIN);
+        cell(NonZeroU32::MIN);
+        cell(NonZeroI64::MAX);
+        cell(NonZeroU128::MAX);
+        cell([NonZeroU16::MIN; 3]);
+        cell([NonZeroI128::MIN; 2]);
         cell([1u16, 2, 3]);
         cell([0.5f64; 4]);
         cell([false; 5]);
@@ -499,6 +627,20 @@ mod tests {
     fn an_invalid_value_is_no_cell() {
         assert!(Maybe::<bool>::try_read_from_bytes(&[1, 2]).is_err());
         assert!(Maybe::<bool>::try_read_from_bytes(&[0, 3]).is_err(), "checked whether it is present or not");
+    }
+
+    #[test]
+    fn zeros_are_an_absent_non_zero() {
+        let read =
+            |bytes: &[u8]| Maybe::<NonZeroU16>::try_read_from_bytes(bytes).ok().map(Maybe::into_option);
+        assert_eq!(read(&[0; 4]), Some(None));
+        assert_eq!(read(&[1, 0, 0, 0]), None, "a value that is present is not 0");
+        assert_eq!(read(&[1, 0, 0, 1]), Some(NonZeroU16::new(256)));
+        assert_eq!(read(&[2, 0, 1, 0]), None);
+        let read =
+            |bytes: &[u8]| Maybe::<[NonZeroU8; 2]>::try_read_from_bytes(bytes).ok().map(Maybe::into_option);
+        assert_eq!(read(&[0; 3]), Some(None));
+        assert!(read(&[1, 0, 1]).is_none() && read(&[1, 1, 0]).is_none() && read(&[1, 1, 1]).is_some());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //!
 //! | module | types |
 //! | --- | --- |
-//! | `plain` | `u8` … `u128`, `i8` … `i128`, `f32`, `f64`, `bool`, `[F; N]` |
+//! | `plain` | `u8` … `i128`, `NonZeroU8` … `NonZeroI128`, `f32`, `f64`, `bool`, `char`, `[F; N]` |
 //! | [`fixed_str`] | [`FixedStr`]: short text inside the row |
 //! | [`timestamp`], `timestamp_text` | [`Timestamp`]: microseconds since 1970, UTC; RFC 3339 |
 //! | [`uuid`] | [`Uuid`]: 16 bytes |
@@ -26,7 +26,7 @@ pub mod external;
 pub mod fixed_str;
 #[forbid(unsafe_code)]
 pub mod heap;
-#[allow(unsafe_code, reason = "claims that a `Maybe` has one field")]
+#[allow(unsafe_code, reason = "claims that a `Maybe` has one field, and that a cell has no padding")]
 pub mod maybe;
 #[forbid(unsafe_code)]
 mod plain;

@@ -1,6 +1,12 @@
-//! The field types of the language itself: integers and floats of fixed size, `bool`, arrays.
+//! The field types of the language itself: integers and floats of fixed size, `NonZero` integers,
+//! `bool`, `char`, arrays.
 
-use crate::fields::maybe::{Optional, Repeated, Single, Word};
+use core::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroU128,
+};
+
+use crate::fields::maybe::{NonZeroCell, Optional, Repeated, Single, TagOf, Word};
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 use crate::unpadded::Unpadded;
@@ -19,10 +25,8 @@ macro_rules! plain {
 
         impl Optional for $type {
             type Cell = Single<$type>;
-        }
-
-        impl<const N: usize> Optional for [$type; N] {
-            type Cell = Repeated<$type, N>;
+            type ArrayCell<const N: usize> = Repeated<$type, N>;
+            type Tag = <[(); align_of::<$type>()] as TagOf>::Tag;
         }
     )*};
 }
@@ -41,13 +45,53 @@ plain! {
     f32, F32, 0.0, f32::from_bits(1);
     f64, F64, 0.0, f64::from_bits(1);
     bool, Bool, false, true;
+    char, Char, '\0', '\x01';
+}
+
+/// The integer, and its size without the first byte.
+macro_rules! non_zero {
+    ($($type:ident $integer:ident $rest:literal;)*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl FieldType for $type {
+            const KIND: Kind = Kind::$type;
+            /// Zeros are no value of the type; a `Maybe` of one has a cell that takes them.
+            const ABSENT_VALUE: Self = match Self::new(1) {
+                Some(one) => one,
+                None => unreachable!(),
+            };
+            const UNPADDED: Option<Unpadded<Self>> = Some(Unpadded::of_into_bytes());
+        }
+
+        #[diagnostic::do_not_recommend]
+        impl KeyField for $type {}
+
+        #[diagnostic::do_not_recommend]
+        impl Optional for $type {
+            type Cell = NonZeroCell<$integer, $type, $rest>;
+            type ArrayCell<const N: usize> = NonZeroCell<[$integer; N], [$type; N], $rest>;
+            type Tag = <[(); align_of::<$type>()] as TagOf>::Tag;
+        }
+    )*};
+}
+
+non_zero! {
+    NonZeroU8 u8 0;
+    NonZeroU16 u16 1;
+    NonZeroU32 u32 3;
+    NonZeroU64 u64 7;
+    NonZeroU128 u128 15;
+    NonZeroI8 i8 0;
+    NonZeroI16 i16 1;
+    NonZeroI32 i32 3;
+    NonZeroI64 i64 7;
+    NonZeroI128 i128 15;
 }
 
 macro_rules! key {
     ($($type:ty)*) => {$( impl KeyField for $type {} )*};
 }
 
-key!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool);
+key!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool char);
 
 impl<F: FieldType, const N: usize> FieldType for [F; N] {
     const KIND: Kind = Kind::Array { of: &F::KIND, len: N };
@@ -82,6 +126,9 @@ mod tests {
         blank_is_zero::<i128>();
         blank_is_zero::<f64>();
         blank_is_zero::<bool>();
+        blank_is_zero::<char>();
+        blank_is_zero::<crate::fields::Maybe<NonZeroU32>>();
+        blank_is_zero::<[crate::fields::Maybe<[NonZeroI128; 2]>; 2]>();
         blank_is_zero::<[[u16; 3]; 2]>();
         assert_eq!(
             <[[u16; 3]; 2]>::KIND,

@@ -6,7 +6,7 @@ use core::str::FromStr;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::fields::fixed_str::quoted;
-use crate::fields::maybe::{Bytewise, Optional};
+use crate::fields::maybe::{Bytewise, Optional, Tag1};
 use crate::record::{FieldType, KeyField};
 use crate::schema::Kind;
 use crate::unpadded::Unpadded;
@@ -135,10 +135,8 @@ impl KeyField for Uuid {}
 
 impl Optional for Uuid {
     type Cell = Bytewise<Self>;
-}
-
-impl<const N: usize> Optional for [Uuid; N] {
-    type Cell = Bytewise<Self>;
+    type ArrayCell<const N: usize> = Bytewise<[Self; N]>;
+    type Tag = Tag1;
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! The fields that can be compared with a value, and the type of that value.
 
+use core::num::{
+    NonZeroI8, NonZeroI16, NonZeroI32, NonZeroI64, NonZeroI128, NonZeroU8, NonZeroU16, NonZeroU32,
+    NonZeroU64, NonZeroU128,
+};
+
 use crate::fields::maybe::Optional;
 use crate::fields::{FixedStr, Maybe, Timestamp, Uuid};
 use crate::order::TotalOrder;
@@ -11,8 +16,8 @@ use crate::record::{FieldType, KeyField};
 #[diagnostic::on_unimplemented(
     message = "a column of `{Self}` cannot be compared with a value",
     label = "equal values of this type need not have equal bytes",
-    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of bytes, an enum \
-            that is `Copy` and `Eq`, or a `Maybe` of one of these",
+    note = "take an integer, a float, `bool`, `char`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of \
+            bytes, an enum that is `Copy` and `Eq`, or a `Maybe` of one of these",
     note = "a `Text` or `Blob` is in the heap: test it in `Iterator::filter` on the rows, or keep a \
             `FixedStr<N>` of its start in the row"
 )]
@@ -30,13 +35,13 @@ pub trait Comparable: FieldType {
 }
 
 /// A field type whose values have an order, which `lt`, `le`, `gt`, `ge` and `between` use:
-/// integers, floats, `bool`, `Timestamp`, and by their bytes `Uuid`, `FixedStr<N>` and `[u8; N]`; a
-/// `Maybe` of one of these.
+/// integers (also `NonZero`), floats, `bool`, `char`, `Timestamp`, and by their bytes `Uuid`,
+/// `FixedStr<N>` and `[u8; N]`; a `Maybe` of one of these.
 #[diagnostic::on_unimplemented(
     message = "the values of a column of `{Self}` have no order",
     label = "no order of this type's values is known",
-    note = "take an integer, a float, `bool`, `Timestamp`, `Uuid`, `FixedStr<N>`, `[u8; N]`, or a `Maybe` of \
-            one of these",
+    note = "take an integer, a float, `bool`, `char`, `Timestamp`, `Uuid`, `FixedStr<N>`, `[u8; N]`, or a \
+            `Maybe` of one of these",
     note = "an enum can be asked for with `eq`, `ne` and `is_in`"
 )]
 pub trait Ordered: Comparable<Value: PartialOrd> {
@@ -64,7 +69,9 @@ macro_rules! comparable {
 comparable! {
     [] u8; [] u16; [] u32; [] u64; [] u128;
     [] i8; [] i16; [] i32; [] i64; [] i128;
-    [] bool; [] Timestamp; [] Uuid;
+    [] NonZeroU8; [] NonZeroU16; [] NonZeroU32; [] NonZeroU64; [] NonZeroU128;
+    [] NonZeroI8; [] NonZeroI16; [] NonZeroI32; [] NonZeroI64; [] NonZeroI128;
+    [] bool; [] char; [] Timestamp; [] Uuid;
     [const N: usize] FixedStr<N>;
     [F: KeyField, const N: usize] [F; N];
 }
@@ -115,7 +122,9 @@ macro_rules! ordered {
     ($($type:ty)*) => {$( impl Ordered for $type {} )*};
 }
 
-ordered!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool Timestamp Uuid);
+ordered!(u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 bool char Timestamp Uuid);
+ordered!(NonZeroU8 NonZeroU16 NonZeroU32 NonZeroU64 NonZeroU128);
+ordered!(NonZeroI8 NonZeroI16 NonZeroI32 NonZeroI64 NonZeroI128);
 
 impl<const N: usize> Ordered for FixedStr<N> {}
 

@@ -78,7 +78,10 @@ fn plain_value(kind: Kind, bytes: &[u8]) -> String {
     let unsigned = u128::from_le_bytes(wide);
     let unused = 128 - 8 * len as u32;
     let signed = if len == 0 { 0 } else { (unsigned << unused) as i128 >> unused };
-    match kind {
+    match kind.integer() {
+        _ if kind == Kind::Char => {
+            char::from_u32(unsigned as u32).map_or_else(|| hex(bytes), |c| format!("{c:?}"))
+        }
         Kind::U8 | Kind::U16 | Kind::U32 | Kind::U64 | Kind::U128 => unsigned.to_string(),
         Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 => signed.to_string(),
         Kind::F32 => f32::from_bits(unsigned as u32).to_string(),

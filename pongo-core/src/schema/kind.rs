@@ -1,8 +1,8 @@
 //! The owned form of [`Kind`], with a canonical name that can be parsed back.
 //!
 //! ```text
-//! kind    = "u8" … "i128" | "f32" | "f64" | "bool" | "uuid" | "timestamp" | "text" | "blob"
-//!         | "external"
+//! kind    = "u8" … "i128" | "nonzero_u8" … "nonzero_i128" | "f32" | "f64" | "bool" | "char"
+//!         | "uuid" | "timestamp" | "text" | "blob" | "external"
 //!         | "str<" length ">"
 //!         | "maybe<" kind ">"
 //!         | "[" kind "; " length "]"
@@ -22,7 +22,8 @@ use super::{Kind, MAX_DEPTH, MAX_RECORD_SIZE};
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StoredKind {
-    /// A type without parts: `u8` … `f64`, `bool`, `uuid`, `timestamp`, `text`, `blob`, `external`.
+    /// A type without parts: `u8` … `f64`, `nonzero_u8` …, `bool`, `char`, `uuid`, `timestamp`, `text`,
+    /// `blob`, `external`.
     Plain(PlainKind),
     /// An enum without fields.
     Enum {
@@ -70,7 +71,7 @@ const fn row(name: &'static str, kind: Kind, size: usize, align: usize) -> Plain
     Plain { name, kind, size, align }
 }
 
-static PLAIN: [Plain; 18] = [
+static PLAIN: [Plain; 29] = [
     row("u8", Kind::U8, 1, 1),
     row("u16", Kind::U16, 2, 2),
     row("u32", Kind::U32, 4, 4),
@@ -84,6 +85,17 @@ static PLAIN: [Plain; 18] = [
     row("f32", Kind::F32, 4, 4),
     row("f64", Kind::F64, 8, 8),
     row("bool", Kind::Bool, 1, 1),
+    row("char", Kind::Char, 4, 4),
+    row("nonzero_u8", Kind::NonZeroU8, 1, 1),
+    row("nonzero_u16", Kind::NonZeroU16, 2, 2),
+    row("nonzero_u32", Kind::NonZeroU32, 4, 4),
+    row("nonzero_u64", Kind::NonZeroU64, 8, 8),
+    row("nonzero_u128", Kind::NonZeroU128, 16, 16),
+    row("nonzero_i8", Kind::NonZeroI8, 1, 1),
+    row("nonzero_i16", Kind::NonZeroI16, 2, 2),
+    row("nonzero_i32", Kind::NonZeroI32, 4, 4),
+    row("nonzero_i64", Kind::NonZeroI64, 8, 8),
+    row("nonzero_i128", Kind::NonZeroI128, 16, 16),
     row("uuid", Kind::Uuid, 16, 1),
     row("timestamp", Kind::Timestamp, 8, 8),
     row("text", Kind::Text, 16, 8),
@@ -381,6 +393,10 @@ mod tests {
         for name in [
             "u8",
             "i128",
+            "nonzero_u8",
+            "nonzero_i128",
+            "char",
+            "maybe<nonzero_u32>",
             "f32",
             "uuid",
             "blob",
@@ -401,6 +417,9 @@ mod tests {
     fn sizes_follow_from_the_parts() {
         for (name, size, align) in [
             ("maybe<f32>", 8, 4),
+            ("char", 4, 4),
+            ("maybe<nonzero_i16>", 4, 2),
+            ("[nonzero_u128; 2]", 32, 16),
             ("maybe<str<5>>", 6, 1),
             ("maybe<text>", 24, 8),
             ("[maybe<u16>; 3]", 12, 2),
@@ -422,6 +441,9 @@ mod tests {
         for (text, expected) in [
             ("", "a type"),
             ("u9", "a type"),
+            ("nonzero_f32", "a type"),
+            ("enum E: nonzero_u8 {A = 1}", "an integer type"),
+            ("enum E: char {A = 1}", "an integer type"),
             ("u8 ", "nothing after the type"),
             ("str<>", "a count"),
             ("str<02>", "a count"),

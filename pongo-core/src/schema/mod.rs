@@ -83,6 +83,28 @@ pub enum Kind {
     F64,
     /// `bool`
     Bool,
+    /// `char`: the `u32` of a Unicode scalar value.
+    Char,
+    /// `NonZeroU8`: `u8` except 0.
+    NonZeroU8,
+    /// `NonZeroU16`: `u16` except 0.
+    NonZeroU16,
+    /// `NonZeroU32`: `u32` except 0.
+    NonZeroU32,
+    /// `NonZeroU64`: `u64` except 0.
+    NonZeroU64,
+    /// `NonZeroU128`: `u128` except 0.
+    NonZeroU128,
+    /// `NonZeroI8`: `i8` except 0.
+    NonZeroI8,
+    /// `NonZeroI16`: `i16` except 0.
+    NonZeroI16,
+    /// `NonZeroI32`: `i32` except 0.
+    NonZeroI32,
+    /// `NonZeroI64`: `i64` except 0.
+    NonZeroI64,
+    /// `NonZeroI128`: `i128` except 0.
+    NonZeroI128,
     /// An enum without fields and with a fixed representation.
     Enum {
         /// The type's name.
@@ -125,15 +147,54 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Returns the integer that a `NonZero` or a `char` is stored as, with the same size, alignment
+    /// and order, and any other kind itself.
+    #[must_use]
+    pub const fn integer(self) -> Self {
+        match self {
+            Self::Char => Self::U32,
+            Self::NonZeroU8 => Self::U8,
+            Self::NonZeroU16 => Self::U16,
+            Self::NonZeroU32 => Self::U32,
+            Self::NonZeroU64 => Self::U64,
+            Self::NonZeroU128 => Self::U128,
+            Self::NonZeroI8 => Self::I8,
+            Self::NonZeroI16 => Self::I16,
+            Self::NonZeroI32 => Self::I32,
+            Self::NonZeroI64 => Self::I64,
+            Self::NonZeroI128 => Self::I128,
+            kind => kind,
+        }
+    }
+
+    /// Returns whether the kind is a `NonZero` integer.
+    pub(crate) const fn is_non_zero(self) -> bool {
+        matches!(
+            self,
+            Self::NonZeroU8
+                | Self::NonZeroU16
+                | Self::NonZeroU32
+                | Self::NonZeroU64
+                | Self::NonZeroU128
+                | Self::NonZeroI8
+                | Self::NonZeroI16
+                | Self::NonZeroI32
+                | Self::NonZeroI64
+                | Self::NonZeroI128
+        )
+    }
+
     /// Returns the size in bytes and the alignment that follow from the kind, as
     /// [`StoredKind::size`] and [`StoredKind::align`] do.
     pub(crate) const fn size_and_align(&self) -> (usize, usize) {
         match self {
-            Self::U8 | Self::I8 | Self::Bool => (1, 1),
-            Self::U16 | Self::I16 => (2, 2),
-            Self::U32 | Self::I32 | Self::F32 => (4, 4),
-            Self::U64 | Self::I64 | Self::F64 | Self::Timestamp => (8, 8),
-            Self::U128 | Self::I128 => (16, 16),
+            Self::U8 | Self::I8 | Self::NonZeroU8 | Self::NonZeroI8 | Self::Bool => (1, 1),
+            Self::U16 | Self::I16 | Self::NonZeroU16 | Self::NonZeroI16 => (2, 2),
+            Self::U32 | Self::I32 | Self::NonZeroU32 | Self::NonZeroI32 | Self::F32 | Self::Char => (4, 4),
+            Self::U64 | Self::I64 | Self::NonZeroU64 | Self::NonZeroI64 | Self::F64 | Self::Timestamp => {
+                (8, 8)
+            }
+            Self::U128 | Self::I128 | Self::NonZeroU128 | Self::NonZeroI128 => (16, 16),
             Self::Text | Self::Blob => (16, 8),
             Self::Uuid | Self::External => (16, 1),
             Self::FixedStr(len) => (*len, 1),

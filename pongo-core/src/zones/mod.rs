@@ -284,8 +284,8 @@ impl<'z> Zone<'z> {
     /// Returns the minimum and maximum of a field, in the representation of a row. Absent values of
     /// a `Maybe` and NaN are excluded. Returns `None` if there are no statistics or no values.
     ///
-    /// Integers, floats ([`order`](crate::order)), `bool`, `Timestamp` and enums (by their integer)
-    /// are ordered as numbers; `FixedStr`, `Uuid` and byte arrays by their bytes.
+    /// Integers, floats ([`order`](crate::order)), `bool`, `char`, `Timestamp` and enums (by their
+    /// integer) are ordered as numbers; `FixedStr`, `Uuid` and byte arrays by their bytes.
     #[must_use]
     pub fn bounds(&self, field: usize) -> Option<(&'z [u8], &'z [u8])> {
         self.stats(field)?.bounds()

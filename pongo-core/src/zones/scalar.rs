@@ -171,7 +171,7 @@ impl Scalar {
     }
 
     fn of_plain(plain: PlainKind) -> Option<Self> {
-        Some(match plain.kind() {
+        Some(match plain.kind().integer() {
             Kind::U8 | Kind::Bool => Self::U8,
             Kind::U16 => Self::U16,
             Kind::U32 => Self::U32,

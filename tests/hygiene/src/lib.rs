@@ -108,6 +108,22 @@ mod shadowed {
         value: ::core::primitive::f64,
     }
 
+    /// A tuple struct that is a key.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    #[derive(::core::clone::Clone, ::core::marker::Copy, ::core::cmp::PartialEq, ::core::cmp::Eq)]
+    pub struct Newtype(::core::primitive::u64);
+
+    /// A record whose key is a tuple struct.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    pub struct OfNewtype {
+        #[pongo(key)]
+        key: Newtype,
+        #[pongo(index, column = "OTHER")]
+        value: ::renamed::Maybe<Newtype>,
+    }
+
     /// An enum that uses the derive alone.
     #[derive(
         ::core::clone::Clone,
@@ -132,7 +148,7 @@ mod shadowed {
     pub fn tables() -> [&'static ::core::primitive::str; 2] {
         use ::renamed::PongoRecord;
         let _ = (External::KEY, External::DIGEST, <External as ::renamed::ExternalRecord>::value_of);
-        let _ = (Single::VALUE, Several::KEY, Single::TYPE);
+        let _ = (Single::VALUE, Several::KEY, Single::TYPE, OfNewtype::KEY, OfNewtype::OTHER);
         [Single::SCHEMA.table, Several::SCHEMA.table]
     }
 }
@@ -155,6 +171,81 @@ macro_rules! written {
 }
 
 written!(Written { price: f64, count: i64 });
+
+/// Records whose parts have attributes of the language. Only uses outside of the generated code are
+/// reported.
+pub mod attributed {
+    /// A record with deprecated, documented and conditional parts.
+    #[::renamed::record]
+    #[pongo(crate = "renamed", table = "attributed", index(older, kind))]
+    #[deprecated(since = "1.0.0", note = "use `Written`")]
+    #[allow(deprecated, non_snake_case, reason = "for the types and names of its own fields")]
+    #[derive(Debug)]
+    pub struct Old {
+        /// The key.
+        #[pongo(key)]
+        #[deprecated]
+        pub id: u64,
+        /// An older field.
+        #[deprecated(note = "use `kind`")]
+        #[pongo(unique)]
+        pub older: Kind,
+        /// Its kind.
+        #[cfg_attr(all(), deprecated)]
+        pub kind: Kind,
+        #[cfg(any())]
+        pub never: ::std::string::String,
+        #[cfg(target_pointer_width = "64")]
+        #[doc(hidden)]
+        pub Mixed: ::renamed::Maybe<Part>,
+    }
+
+    /// A deprecated field type.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    #[deprecated]
+    #[derive(Debug)]
+    pub struct Part {
+        /// A deprecated part of it.
+        #[deprecated = "use `b`"]
+        pub a: u32,
+        /// The other part.
+        pub b: u32,
+    }
+
+    /// A deprecated record with an external key.
+    #[::renamed::record]
+    #[pongo(crate = "renamed", key = "external")]
+    #[deprecated]
+    pub struct Outside {
+        /// A deprecated field.
+        #[deprecated]
+        #[pongo(index)]
+        pub a: u32,
+        /// The other field.
+        pub b: u32,
+    }
+
+    /// A deprecated enum with deprecated and conditional variants.
+    #[::renamed::record]
+    #[pongo(crate = "renamed")]
+    #[deprecated]
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Kind {
+        /// The first variant.
+        #[deprecated]
+        First,
+        /// The second variant.
+        #[doc(alias = "2nd")]
+        Second,
+        /// A variant that does not exist.
+        #[cfg(any())]
+        Third,
+        /// A variant whose name has another style.
+        #[allow(non_camel_case_types)]
+        fourth = 7,
+    }
+}
 
 /// Uses the generated code.
 #[must_use]

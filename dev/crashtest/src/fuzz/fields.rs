@@ -1,6 +1,8 @@
 //! Field types with arbitrary bytes: texts of fixed size, timestamps, UUIDs, optional values, and
 //! references of rows to the heap.
 
+use core::num::NonZeroU16;
+
 use pongo::prelude::*;
 use pongo::{HeapAddr, content_hash, zerocopy};
 use pongo_core::fields::ExternalKey;
@@ -91,6 +93,7 @@ fn maybes(bytes: &[u8]) {
         one! { bytes,
             u8, false; i32, false; f64, false; Uuid, false; FixedStr<9>, false; Timestamp, false;
             bool, bytes[0] > 1 || bytes[1] > 1;
+            NonZeroU16, bytes[0] > 1 || bytes[2..4] == [0, 0];
         }
     }
 }

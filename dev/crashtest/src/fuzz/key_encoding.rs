@@ -7,7 +7,7 @@ use pongo_index::{Encoding, after_prefix};
 
 use crate::{Bytes, RandomSource};
 
-const KINDS: [Kind; 22] = [
+const KINDS: [Kind; 25] = [
     Kind::U8,
     Kind::U16,
     Kind::U32,
@@ -30,6 +30,9 @@ const KINDS: [Kind; 22] = [
     Kind::Array { of: &Kind::U8, len: 6 },
     Kind::Array { of: &Kind::I32, len: 2 },
     Kind::Array { of: &Kind::Array { of: &Kind::U16, len: 2 }, len: 2 },
+    Kind::Char,
+    Kind::NonZeroU64,
+    Kind::NonZeroI32,
 ];
 
 /// Compares the encoded keys of two rows. The bytes describe the fields of a row, those that form
@@ -180,7 +183,7 @@ fn floats(first: f64, second: f64) -> Ordering {
 }
 
 fn plain_order(kind: Kind, first: &[u8], second: &[u8]) -> Ordering {
-    match kind {
+    match kind.integer() {
         Kind::U16 | Kind::U32 | Kind::U64 | Kind::U128 => unsigned(first).cmp(&unsigned(second)),
         Kind::I8 | Kind::I16 | Kind::I32 | Kind::I64 | Kind::I128 | Kind::Timestamp => {
             signed(first).cmp(&signed(second))

@@ -63,7 +63,7 @@ fn name(bytes: &mut Bytes<'_>, number: usize) -> String {
 }
 
 fn kind(bytes: &mut Bytes<'_>, depth: u64) -> StoredKind {
-    const PLAIN: [Kind; 18] = [
+    const PLAIN: [Kind; 22] = [
         Kind::U8,
         Kind::U16,
         Kind::U32,
@@ -82,12 +82,16 @@ fn kind(bytes: &mut Bytes<'_>, depth: u64) -> StoredKind {
         Kind::Text,
         Kind::Blob,
         Kind::External,
+        Kind::Char,
+        Kind::NonZeroU8,
+        Kind::NonZeroI32,
+        Kind::NonZeroU128,
     ];
-    let what = bytes.below(if depth > 4 { 20 } else { 28 });
+    let what = bytes.below(if depth > 4 { 24 } else { 32 });
     match what {
-        0..18 => StoredKind::from(&PLAIN[what as usize]),
-        18 => StoredKind::FixedStr(1 + bytes.below(300) as usize),
-        19 => {
+        0..22 => StoredKind::from(&PLAIN[what as usize]),
+        22 => StoredKind::FixedStr(1 + bytes.below(300) as usize),
+        23 => {
             let StoredKind::Plain(repr) = StoredKind::from(&PLAIN[bytes.below(10) as usize]) else {
                 return kind(bytes, 9);
             };
@@ -97,8 +101,8 @@ fn kind(bytes: &mut Bytes<'_>, depth: u64) -> StoredKind {
                 .collect();
             StoredKind::Enum { name: name(bytes, 0), repr, variants }
         }
-        20..22 => StoredKind::Maybe(Box::new(kind(bytes, depth + 1))),
-        22..25 => {
+        24..26 => StoredKind::Maybe(Box::new(kind(bytes, depth + 1))),
+        26..29 => {
             StoredKind::Array { of: Box::new(kind(bytes, depth + 1)), len: 1 + bytes.below(5) as usize }
         }
         _ => StoredKind::Record {
