@@ -179,7 +179,7 @@ pub mod attributed {
     #[::renamed::record]
     #[pongo(crate = "renamed", table = "attributed", index(older, kind))]
     #[deprecated(since = "1.0.0", note = "use `Written`")]
-    #[allow(deprecated, non_snake_case, reason = "for the types and names of its own fields")]
+    #[allow(deprecated, non_snake_case, reason = "for the types and names of its fields")]
     #[derive(Debug)]
     pub struct Old {
         /// The key.
