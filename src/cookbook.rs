@@ -575,7 +575,7 @@
 //! tx.commit()?;
 //! let tx = store.begin_write()?;
 //! tx.table::<Trade>()?.put(&Trade { id: 2, price: 2.0 })?;
-//! drop(tx); // as if the process had deleted_at here
+//! drop(tx); // as if the process had been killed here
 //! assert_eq!(store.begin_read()?.table::<Trade>()?.len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -611,7 +611,7 @@
 //! Use [`Maybe<T>`](crate::Maybe), an `Option` with a fixed layout. No comparison is true for an
 //! absent value: filters with `lt`, `ge`, `ne` and the others exclude it, and so do ranges of an
 //! index whose bounds are values. To test for absence, use `is_none` and `is_some` in a filter and
-//! `equal(Maybe::none())` in an index. In index order absent values come before all others.
+//! `eq(Maybe::none())` in an index. In index order absent values come before all others.
 //!
 //! ```
 //! use pongo::prelude::*;

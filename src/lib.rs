@@ -46,7 +46,7 @@
 //!
 //! | task | type or method |
 //! | --- | --- |
-//! | open or create a store | [`Store::open`], [`Options::create_if_missing`] |
+//! | open or create a store | [`Store::open`], [`Options::create_if_missing`], [`Options::create_all`] |
 //! | keep a store in memory only | [`Store::in_memory`] |
 //! | use a store from several processes | open it in each; [recipe](cookbook#several-processes) |
 //! | begin to write, waiting for another writer | [`Store::begin_write`], [`Store::begin_write_timeout`] |
@@ -54,6 +54,9 @@
 //! | choose durability | [`Store::begin_write_with`], [`Durability`] |
 //! | define a table | [`record`], with `#[pongo(table = "…")]` and `#[pongo(key)]` |
 //! | insert or replace; insert only | [`TableMut::put`]; [`TableMut::insert`] |
+//! | insert or replace, or delete, and get the old row | [`TableMut::replace`]; [`TableMut::take`] |
+//! | insert what is missing, else change it | [`TableMut::entry`] |
+//! | change a row only if it is as expected | [`TableMut::compare_and_set`] |
 //! | change one row; delete it | [`TableMut::update`]; [`TableMut::delete`] |
 //! | look up one key, or many | [`Table::get`], [`Table::contains`], [`Table::get_many`] |
 //! | read all rows | [`Table::slices`], [`Table::rows`], [`Table::entries`], [`Table::len`] |
@@ -63,6 +66,7 @@
 //! | continue a page later | [`Range::cursor`], [`Range::start_after`], [`Range::end_before`] |
 //! | keep a secondary key | `#[pongo(index)]`, or `index(a, b)` for several fields; [`Table::by`] |
 //! | keep values unique | `#[pongo(unique)]`; look up with [`Table::by`] and [`IndexView::first`] |
+//! | keep a set of keys, or one fixed row | a record of key fields only; a key of one constant value |
 //! | keep several values per key | a key of several fields; [recipe](cookbook#several-values-per-key) |
 //! | find rows without an index | [`Table::filter`] with methods of [`Column`]; [`Filtered::explain`] |
 //! | use any bytes as keys | `#[pongo(key = "external")]`; [`Snapshot::external`] |
@@ -74,6 +78,7 @@
 //! | store large values | [`Blob`]; rows of up to 1 GiB with [`TableMut::alloc`] |
 //! | read my own uncommitted changes | the reading methods of [`TableMut`] |
 //! | use several tables at once | [`WriteTransaction::table`], once for each; also in threads |
+//! | read or send a table between threads | [`TableMut`] and [`Snapshot`] are `Sync`; iterators are `Send` |
 //! | undo a part of a transaction | [`WriteTransaction::savepoint`], [`WriteTransaction::rollback_to`] |
 //! | know what a commit changed | [`Committed`] |
 //! | serialize rows; convert times | the features `serde`, `jiff`, `chrono` |
@@ -82,6 +87,9 @@
 //! | back a store up | [recipe](cookbook#backups) |
 //! | close with an error, or open faster | [`Store::close`], [`Store::catch_up_indexes`] |
 //! | compact a store; watch for changes | not yet |
+//! | drop or rename a table; name it at run time | not yet |
+//! | open read-only; keep a savepoint over restarts | not yet |
+//! | index a computed key or a text of any length | not yet |
 //! | migrate to a changed struct | not yet in place; [recipe](cookbook#schema-changes) |
 //!
 //! # Features

@@ -21,9 +21,9 @@ use crate::rows::append_bytes;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of an index",
     label = "values of this type have no order by their bytes",
-    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array or a `Maybe` of \
-            these, or an enum that is `Copy` and `Eq`: `FixedStr<N>` for `Text`, several fields for a nested \
-            record"
+    note = "take an integer, a float, `bool`, `char`, `Uuid`, `Timestamp`, `FixedStr<N>`, or an array or a \
+            `Maybe` of these: `FixedStr<N>` for `Text`, several fields for a nested record",
+    note = "an enum or a struct of one field needs `#[derive(Clone, Copy, PartialEq, Eq)]`"
 )]
 pub trait IndexField: FieldType {}
 
@@ -40,9 +40,9 @@ impl<F: IndexField + Optional> IndexField for Maybe<F> {}
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be part of a key or an index",
     label = "equal values of this type need not have equal bytes",
-    note = "take an integer, a float, `bool`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these but \
-            floats, a `Maybe` of these, or an enum that is `Copy` and `Eq`: `FixedStr<N>` for `Text`, \
-            several fields for a nested record"
+    note = "take an integer, a float, `bool`, `char`, `Uuid`, `Timestamp`, `FixedStr<N>`, an array of these \
+            but floats, or a `Maybe` of these: `FixedStr<N>` for `Text`, several fields for a nested record",
+    note = "an enum or a struct of one field needs `#[derive(Clone, Copy, PartialEq, Eq)]`"
 )]
 pub trait UniqueField: IndexField {}
 

@@ -58,8 +58,12 @@ impl<T: PongoRecord> TableMut<'_, T> {
     /// case. Returns [`WriteError::IncompleteChange`] if rows of this table were lost before, as
     /// described next.
     ///
-    /// If a `Text` or `Blob` of the row does not refer to bytes of this store, `finish` returns an
-    /// error and does not insert the row. If the row was dropped instead, the commit returns that
+    /// Unique values are compared by the next call that compares values, or by the commit, as those
+    /// of [`extend`](Self::extend): it returns [`WriteError::UniqueViolation`], until one of the rows
+    /// is deleted.
+    ///
+    /// If a `Text` or `Blob` of the row does not refer to bytes of this store, [`RowMut::insert`]
+    /// returns an error and does not insert the row. If the row was dropped instead, the commit returns that
     /// error. If the row is dropped by a panic or passed to [`core::mem::forget`], the commit
     /// returns [`WriteError::IncompleteChange`]; a forgotten row also stays mapped until the
     /// process ends.

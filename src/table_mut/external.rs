@@ -368,7 +368,8 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     /// to [`ExternalRowMut::insert`].
     ///
     /// # Errors
-    /// As for [`TableMut::alloc`] and [`put`](Self::put).
+    /// As for [`TableMut::alloc`]: a unique value that another row has is an error of the next call
+    /// that compares values, or of the commit. [`WriteError::KeyTooLong`] for a key over 65,535 bytes.
     ///
     /// ```
     /// use pongo::prelude::*;

@@ -343,8 +343,8 @@ pub enum WriteError {
     },
     /// A row was passed for another key than its own, to an entry or to `compare_and_set`.
     #[error(
-        "a row for table {table} was passed for another key: expected key {expected}, found {found}; pass a row with the key \
-         of the entry, or use `put`, which takes the key from the row"
+        "a row for table {table} was passed for another key: expected key {expected}, found {found}; pass a row \
+         with the expected key, or use `put`, which takes the key from the row"
     )]
     EntryKey {
         /// The table.
