@@ -75,7 +75,7 @@ fn all_sequences_of_two_steps() {
 fn sequences_of_three_steps() {
     let test = "sequences_of_three_steps";
     let plan = CutPlan { seed: seed(test, 2), one_in: 1, draws: 1, deep: 16 };
-    let chosen = |&one: &u64| Cut::only(CUT).is_some() || Random(plan.seed ^ one << 20).below(16) < size();
+    let chosen = |&one: &u64| Cut::only(CUT).is_some() || Random(plan.seed ^ one << 20).below(32) < size();
     cut_sequences(test, plan, (sequences(2)..sequences(3)).filter(chosen));
 }
 
@@ -99,7 +99,7 @@ fn cut_lives(test: &str, plan: CutPlan, lives: u64, mix: Mix) {
 #[test]
 fn lives_of_a_small_store() {
     let test = "lives_of_a_small_store";
-    cut_lives(test, CutPlan { seed: seed(test, 3), one_in: 4, draws: 2, deep: 8 }, 4, Mix::SMALL);
+    cut_lives(test, CutPlan { seed: seed(test, 3), one_in: 8, draws: 2, deep: 8 }, 4, Mix::SMALL);
 }
 
 #[test]

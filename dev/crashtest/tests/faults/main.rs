@@ -222,20 +222,20 @@ fn some(cases: Vec<Case>, one_in: usize) -> Vec<Case> {
 #[test]
 fn whatever_call_fails() {
     let seed = seed("whatever_call_fails", 1);
-    let cases = some(cases(seed, Setting::Alone, size() > 1), 3);
+    let cases = some(cases(seed, Setting::Alone, size() > 1), 5);
     try_all("whatever_call_fails", seed, cases);
 }
 
 #[test]
 fn whatever_call_fails_in_company() {
     let seed = seed("whatever_call_fails_in_company", 2);
-    let cases = some(cases(seed, Setting::Company, size() > 1), 12);
+    let cases = some(cases(seed, Setting::Company, size() > 1), 20);
     try_all("whatever_call_fails_in_company", seed, cases);
 }
 
 #[test]
 fn whatever_call_fails_beside_the_keeper() {
     let seed = seed("whatever_call_fails_beside_the_keeper", 3);
-    let cases = some(cases(seed, Setting::Keeper, size() > 1), 24);
+    let cases = some(cases(seed, Setting::Keeper, size() > 1), 40);
     try_all("whatever_call_fails_beside_the_keeper", seed, cases);
 }
