@@ -425,6 +425,12 @@ impl<'s> Stream<'s> {
         }
     }
 
+    /// Ends the stream. Its places stay what they are.
+    pub(crate) fn end(&mut self) {
+        self.done = true;
+        (self.front, self.back) = (None, None);
+    }
+
     /// Returns the next row from the front.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<RowId>, ReadError> {

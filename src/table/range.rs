@@ -360,7 +360,7 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
         let Some(stream) = &mut self.stream else { return Ok(None) };
         let row = if forward { stream.next() } else { stream.next_back() };
         if row.is_err() {
-            self.stream = None;
+            stream.end();
         }
         row
     }
@@ -379,8 +379,10 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
                     (None, Some(own)) if row.0 >= view.len() => own.row(row),
                     (None, _) => view.row::<K::Row>(row),
                 };
-                if value.is_err() {
-                    self.stream = None;
+                if value.is_err()
+                    && let Some(stream) = &mut self.stream
+                {
+                    stream.end();
                 }
                 Some(value.map(|value| (row, value)))
             }
@@ -393,12 +395,16 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
         Some(self.entry(forward)?.map(|(_, row)| row))
     }
 
-    /// Returns a row as an item. After an error the range is empty.
+    /// Returns a row as an item. After an error the range is empty, and its cursors stay: a caller
+    /// that goes on from one does not begin again.
     #[inline]
     fn item(&mut self, row: &'s K::Row) -> Result<K::Item<'s>, ReadError> {
         let item = K::item(self.heap, row);
         if item.is_err() {
-            (self.stream, self.one, self.ready) = (None, None, [].iter());
+            self.unread();
+            if let Some(stream) = &mut self.stream {
+                stream.end();
+            }
         }
         item
     }

@@ -406,8 +406,10 @@ impl<'t, T: ExternalRecord> TableMut<'t, T, External<T::Row>> {
     {
         // The 32 bytes before the value have no padding either.
         let unpadded = const { T::Row::UNPADDED.expect("a row has no more padding than its value") };
-        let place = External::place(self, key.as_ref(), Internal(()))?;
-        let name = self.name(&place, key.as_ref())?;
+        // Once: a second call need not return the same bytes.
+        let key = key.as_ref();
+        let place = External::place(self, key, Internal(()))?;
+        let name = self.name(&place, key)?;
         let mut row = self.alloc_row(unpadded)?;
         T::set_key(row.row_mut(), place.key, name);
         Ok(row)
