@@ -589,8 +589,11 @@ fn bounds_of_any_text_match_strings() -> Outcome {
     for _ in 0..2000 {
         let (from, to) = (any_text(&mut rng), any_text(&mut rng));
         let (start, end) = (bound(rng.next(), &from[..]), bound(rng.next(), &to[..]));
-        let wanted: Vec<City> =
-            all.iter().filter(|city| (start, end).contains(city.name.as_str())).copied().collect();
+        let wanted: Vec<City> = all
+            .iter()
+            .filter(|city| RangeBounds::<str>::contains(&(start, end), city.name.as_str()))
+            .copied()
+            .collect();
         let by_name = cities.by(City::NAME);
         let found = by_name.range((start, end))?.map(|city| Ok(*city?)).collect::<Outcome<Vec<_>>>()?;
         assert_eq!(found, wanted, "{start:?} {end:?}");
