@@ -76,8 +76,9 @@ impl Explain {
             let before = explain.clone();
             let mut known = chunk.rows.start;
             if let Some(zones) = view.zones(&chunk) {
-                for zone in zones.iter().filter(|zone| zone.rows().start < chunk.rows.end) {
-                    explain.add(&zone.of_part(value_offset), chunk.rows.end, predicate);
+                for mut zone in zones.iter().filter(|zone| zone.rows().start < chunk.rows.end) {
+                    zone.select_part(value_offset);
+                    explain.add(&zone, chunk.rows.end, predicate);
                 }
                 known = zones.rows().end;
             }

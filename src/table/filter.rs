@@ -136,7 +136,10 @@ pub(crate) fn spans_of<T, K: Keys<T>>(
     };
     let mut known = chunk.rows.start;
     if let Some(zones) = view.zones(chunk) {
-        let prune = |zone: Zone<'_>| predicate.prune(&zone.of_part(K::VALUE_OFFSET));
+        let prune = |mut zone: Zone<'_>| {
+            zone.select_part(K::VALUE_OFFSET);
+            predicate.prune(&zone)
+        };
         match prune(zones.whole()) {
             Pruning::Some => zones.iter().for_each(|zone| add(zone.rows(), prune(zone))),
             verdict => add(zones.rows(), verdict),

@@ -98,16 +98,19 @@ fn equal(min: Ordering, max: Ordering) -> Pruning {
 /// a function that compares their minimum and maximum with a value that is searched for, given as
 /// bytes. Numbers and NaN are evaluated separately; no comparison holds for an absent value.
 pub(super) fn prune(
-    facts: Option<ZoneStats<'_>>,
+    stats: Option<ZoneStats<'_>>,
     width: usize,
     among: impl Fn(&dyn Fn(&[u8]) -> Ends) -> Pruning,
 ) -> Pruning {
-    let Some(facts) = facts.filter(|facts| facts.is_about(width)) else { return Pruning::Some };
+    let Some(stats) = &stats else { return Pruning::Some };
+    if !stats.is_about(width) {
+        return Pruning::Some;
+    }
     let between =
-        |min: &[u8], max: &[u8]| among(&|asked| (facts.compare(min, asked), facts.compare(max, asked)));
-    let values = facts.bounds().map(|(min, max)| between(min, max));
-    let nan = facts.nan().map(|nan| between(nan, nan));
-    let absent = facts.some_absent().then_some(Pruning::None);
+        |min: &[u8], max: &[u8]| among(&|asked| (stats.compare(min, asked), stats.compare(max, asked)));
+    let values = stats.bounds().map(|(min, max)| between(min, max));
+    let nan = stats.nan().map(|nan| between(nan, nan));
+    let absent = stats.some_absent().then_some(Pruning::None);
     [values, nan, absent].into_iter().flatten().reduce(Pruning::joined).unwrap_or(Pruning::Some)
 }
 
