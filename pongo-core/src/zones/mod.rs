@@ -103,12 +103,6 @@ impl ZonePlan {
 
     #[inline]
     fn place(&self, field: usize) -> Option<&Place> {
-        // The steps of a binary search wait for each other; the branches of a loop are predicted,
-        // since all zones are asked for the same field. That is faster for some dozen fields.
-        const FEW: usize = 32;
-        if self.places.len() <= FEW {
-            return self.places.iter().find(|place| place.field == field);
-        }
         let index = self.places.binary_search_by_key(&field, |place| place.field).ok()?;
         self.places.get(index)
     }
@@ -236,8 +230,9 @@ impl Zones {
         })
     }
 
-    // Inlined, as what builds on it: a zone that is returned through memory is stored in words and
-    // then loaded in pairs of them, for which the processor waits.
+    // Inlined, like its callers: a zone that is returned through memory is stored in words and then
+    // loaded in pairs of words, for which the processor waits. A filter of 2,700 rows takes 14 %
+    // longer with that (`figures --base`, load `filter`).
     #[inline]
     fn entry(&self, index: usize, rows: Range<RowId>) -> Zone<'_> {
         let stride = self.plan.stride;
