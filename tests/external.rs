@@ -672,8 +672,8 @@ fn corrupt_key_is_an_error() -> Outcome {
     assert!(notes.get(format!("another key {:040}", 2999))?.is_some());
     assert!(notes.rows().any(|item| item.is_err()));
     assert!(notes.range(..).and_then(|range| range.collect::<Result<Vec<_>, _>>()).is_err());
-    // A page that ended with an error has a cursor behind it: who goes on from there does not begin
-    // again, and meets every row once.
+    // The cursor of a page that ended with an error is after the row that failed: pages that continue
+    // from there return every row once.
     let (mut read, mut failed, mut cursor) = (0, 0, None);
     loop {
         let all = notes.by(Note::GROUP).all()?;

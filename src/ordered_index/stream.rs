@@ -425,7 +425,7 @@ impl<'s> Stream<'s> {
         }
     }
 
-    /// Ends the stream. Its places stay what they are.
+    /// Ends the stream. The positions of its front and back stay.
     pub(crate) fn end(&mut self) {
         self.done = true;
         (self.front, self.back) = (None, None);

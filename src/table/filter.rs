@@ -64,7 +64,8 @@ impl<'s, T, K: Keys<T>> Table<'s, T, K> {
     ///
     /// let snapshot = store.begin_read()?;
     /// let flights = snapshot.table::<Flight>()?;
-    /// let late = Flight::MONTH.between(6..=7).and(Flight::DELAY.gt(60.0)).and(Flight::CARRIER.eq("UA".parse()?));
+    /// let united = Flight::CARRIER.eq("UA".parse()?);
+    /// let late = Flight::MONTH.between(6..=7).and(Flight::DELAY.gt(60.0)).and(united);
     /// for flight in flights.filter(&late) {
     ///     assert!(flight?.delay.to_option() > Some(60.0));
     /// }

@@ -285,7 +285,8 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
     /// assert_eq!(page.next_back().transpose()?.map(|trade| trade.id), Some(4));
     /// assert_eq!(page.next_back().transpose()?.map(|trade| trade.id), Some(3));
     /// let cursor = page.cursor_back().ok_or("two rows were given")?;
-    /// assert_eq!(trades.range(..)?.end_before(&cursor)?.next_back().transpose()?.map(|trade| trade.id), Some(2));
+    /// let mut rest = trades.range(..)?.end_before(&cursor)?;
+    /// assert_eq!(rest.next_back().transpose()?.map(|trade| trade.id), Some(2));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[must_use]
@@ -395,8 +396,8 @@ impl<'s, T, K: Keys<T>> Range<'s, T, K> {
         Some(self.entry(forward)?.map(|(_, row)| row))
     }
 
-    /// Returns a row as an item. After an error the range is empty, and its cursors stay: a caller
-    /// that goes on from one does not begin again.
+    /// Returns a row as an item. After an error the range is empty, and its cursors keep their
+    /// positions: a range that continues from one does not start again at the first row.
     #[inline]
     fn item(&mut self, row: &'s K::Row) -> Result<K::Item<'s>, ReadError> {
         let item = K::item(self.heap, row);
@@ -502,7 +503,9 @@ impl<'s, T: PongoRecord> Table<'s, T> {
     /// let snapshot = store.begin_read()?;
     /// let readings = snapshot.table::<Reading>()?; // of the key (station, hour)
     /// let jfk = key("KJFK")?;
-    /// let hours = |range: pongo::Range<'_, Reading>| range.map(|r| Ok(r?.hour)).collect::<Result<Vec<_>, pongo::ReadError>>();
+    /// let hours = |range: pongo::Range<'_, Reading>| {
+    ///     range.map(|reading| Ok(reading?.hour)).collect::<Result<Vec<_>, pongo::ReadError>>()
+    /// };
     /// assert_eq!(hours(readings.range((jfk, 0)..=(jfk, 5))?)?, [2]);
     /// assert_eq!(hours(readings.range((Bound::Excluded((jfk, 2)), Bound::Unbounded))?)?, [7, 1]);
     /// assert_eq!(hours(readings.prefix((jfk,))?)?, [2, 7]);
